@@ -1,0 +1,67 @@
+# Everything a developer does. Each target installs what it lacks; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := $(shell sed 's/ *\#.*//' packages.txt)
+BUILT := $(VENV)/.built
+SOURCES := hatch_build.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
+
+.PHONY: help setup test lint format demo bench clean docs
+
+help:  ## what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
+
+setup: $(BUILT)  ## install what is missing; leaves kubectl-gadget and gadget-agent in .venv/bin
+
+test: $(BUILT) lint  ## lint, then every test on this machine's kernel (needs root)
+	$(BIN)/python -m pytest
+
+lint: $(BUILT)  ## formatting, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache | grep -E 'KEPT|BROKEN|kept'
+	clang-format --dry-run --Werror bpf/include/*.h bpf/*/*.c
+
+format: $(BUILT)  ## put code in shape
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+	clang-format -i bpf/include/*.h bpf/*/*.c
+
+docs: $(BUILT)  ## make the generated pages of docs/
+	$(BIN)/python -m docs.generate
+
+demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
+	@$(BIN)/python -m tests.demo
+
+bench: $(BUILT)  ## measure
+	$(BIN)/python -m tests.bench
+
+clean:  ## remove what was made
+	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.packages: packages.txt
+	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | sed -n 's/ install ok installed//p' | sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort))
+	if [ -n "$$missing" ]; then
+		echo "installing" $$missing
+		SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
+		$$SUDO apt-get update -qq
+		$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	fi
+	mkdir -p $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.packages pyproject.toml
+	@echo "making $(VENV)"
+	[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml","rb"))["build-system"]["requires"])')
+	touch $@
+
+$(BUILT): $(VENV)/.installed $(SOURCES)
+	@$(BIN)/python hatch_build.py
+	touch $@

@@ -1,0 +1,5 @@
+"""Runs the agent: python -m agent."""
+
+from agent.main import main
+
+main()

@@ -1,0 +1,168 @@
+"""A BPF object through its life: open, configure, load, attach, detach, close."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Iterator
+from ctypes import byref, c_size_t, c_void_p
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from agent import libbpf
+from gadget.errors import GadgetError, Unsupported
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+
+_load_lock = threading.Lock()  # libbpf's print hook is one per process
+_log_lines: list[str] = []
+_libc = ctypes.CDLL(None)
+
+
+def _collect(level: int, text: bytes, arguments: int) -> int:
+    if level <= libbpf.PRINT_INFO:
+        buffer = ctypes.create_string_buffer(64 * 1024)
+        _libc.vsnprintf(buffer, c_size_t(len(buffer)), text, c_void_p(arguments))
+        _log_lines.append(buffer.value.decode(errors="replace"))
+    return 0
+
+
+_print = libbpf.PRINT_FUNCTION(_collect)  # kept: libbpf holds only the address
+
+
+def _useful_tail(lines: list[str]) -> str:
+    """The line of a verifier log that says why: the last one before its statistics."""
+    log = [line for text in lines for line in text.splitlines() if line.strip()]
+    if "-- END PROG LOAD LOG --" in log:
+        end = log.index("-- END PROG LOAD LOG --")
+        noise = ("processed ", "verification time", "stack depth", "max_states")
+        return next((line for line in reversed(log[:end]) if not line.startswith(noise)), log[-1]).strip()
+    return log[-1].strip().removeprefix("libbpf: ") if log else "no reason given"
+
+
+class BpfObject:
+    """One opened object. A context manager that closes it: links go, programs and maps with them."""
+
+    def __init__(self, elf: bytes, name: str) -> None:
+        """Open an object from an ELF file's bytes. Unsupported or GadgetError if it cannot be."""
+        if not BTF.exists():
+            raise Unsupported(f"Linux {os.uname().release} has no BTF ({BTF}): this machine cannot be traced")
+        self._lib = libbpf.library()
+        self.name = name
+        self._links: list[int] = []
+        with _load_lock:
+            self._lib.libbpf_set_print(_print)
+            _log_lines.clear()
+            self._object = self._lib.bpf_object__open_mem(elf, len(elf), None)
+            if not self._object:
+                raise GadgetError(f"{name}: not a BPF object: {_useful_tail(_log_lines)}")
+
+    def __enter__(self) -> BpfObject:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def configure(self, offset: int, value: bytes) -> None:
+        """Set bytes of .rodata before load."""
+        size = c_size_t()
+        address = self._lib.bpf_map__initial_value(self._map(".rodata"), byref(size))
+        if not address or offset + len(value) > size.value:
+            raise GadgetError(f"{self.name}: no setting at {offset}")
+        ctypes.memmove(address + offset, value, len(value))
+
+    def resize(self, map_name: str, entries: int | None) -> int:
+        """Set a map's max_entries (a ring's size in bytes) before load, or leave it; returns what it is."""
+        if entries is not None:
+            libbpf.check(self._lib.bpf_map__set_max_entries(self._map(map_name), entries), f"size of {map_name}")
+        return int(self._lib.bpf_map__max_entries(self._map(map_name)))
+
+    def load(self) -> None:
+        """Create maps and verify programs. GadgetError with the verifier's reason if refused."""
+        with _load_lock:
+            _log_lines.clear()
+            result = self._lib.bpf_object__load(self._object)
+            if result == 0:
+                return
+            reason = _useful_tail(_log_lines)
+        if result in (-errno.EPERM, -errno.EACCES) and "END PROG LOAD LOG" not in "".join(_log_lines):
+            raise Unsupported("loading BPF programs needs root (CAP_BPF, CAP_PERFMON)")
+        raise GadgetError(f"{self.name}: Linux {os.uname().release} refused the program: {reason}")
+
+    def attach(self) -> None:
+        """Attach every program."""
+        for program in self._programs():
+            link = self._lib.bpf_program__attach(program)
+            if not link:
+                code = ctypes.get_errno()
+                what = self._lib.bpf_program__name(program).decode()
+                raise GadgetError(f"{self.name}: could not attach {what}: {os.strerror(code)}")
+            self._links.append(link)
+
+    def detach(self) -> None:
+        """Stop every program. Maps stay readable."""
+        while self._links:
+            self._lib.bpf_link__destroy(self._links.pop())
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        self.detach()
+        if self._object:
+            self._lib.bpf_object__close(self._object)
+            self._object = None
+
+    def missed(self) -> int:
+        """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
+        return sum(
+            libbpf.program_info(self._lib.bpf_program__fd(program)).recursion_misses for program in self._programs()
+        )
+
+    def map_fd(self, name: str) -> int:
+        """The file descriptor of a map. It belongs to the object."""
+        return libbpf.check(self._lib.bpf_map__fd(self._map(name)), f"map {name}")
+
+    def percpu_totals(self, map_name: str, entries: int) -> list[int]:
+        """The sums over all CPUs of a per-CPU array of u64."""
+        fd = self.map_fd(map_name)
+        values = np.zeros(self._lib.libbpf_num_possible_cpus(), np.uint64)
+        totals = []
+        for index in range(entries):
+            key = ctypes.c_uint32(index)
+            libbpf.check(self._lib.bpf_map_lookup_elem(fd, byref(key), values.ctypes.data), map_name)
+            totals.append(int(values.sum()))
+        return totals
+
+    def items(self, map_name: str) -> Iterator[tuple[int, int]]:
+        """Keys and values of a hash map from u64 to u64."""
+        fd = self.map_fd(map_name)
+        key, following, value = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
+        previous = None
+        while self._lib.bpf_map_get_next_key(fd, previous, byref(following)) == 0:
+            key.value = following.value
+            previous = byref(key)
+            if self._lib.bpf_map_lookup_elem(fd, byref(key), byref(value)) == 0:
+                yield key.value, value.value
+
+    def _map(self, name: str) -> int:
+        found: int | None = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+        if not found:
+            raise GadgetError(f"{self.name}: no map {name}")
+        return found
+
+    def _programs(self) -> Iterator[int]:
+        program = self._lib.bpf_object__next_program(self._object, None)
+        while program:
+            yield program
+            program = self._lib.bpf_object__next_program(self._object, program)
+
+
+def ring_bytes(wanted: int) -> int:
+    """The size a ring must have for wanted bytes: a power of two of whole pages (BPF_MAP_TYPE_RINGBUF)."""
+    return int(max(mmap.PAGESIZE, 1 << (max(wanted, 1) - 1).bit_length()))

@@ -1,0 +1,123 @@
+"""Which container a cgroup belongs to, from its path and the runtime's own files; nobody is asked.
+
+The path gives container id, runtime and pod UID. The OCI config.json that the runtime writes before it starts a
+container gives names, as annotations: containerd's pkg/cri/annotations, CRI-O's pkg/annotations.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile(r"(?:.*?(?P<prefix>cri-containerd|crio|docker|libpod)[-:])?(?P<id>[0-9a-f]{64})(?:\.scope)?")
+_POD = re.compile(r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,28}|[0-9a-f]{32})(?:\.slice)?")
+_MONITOR = re.compile(r".*conmon.*")  # a runtime's helper beside the container, with the container's id in its name
+_RUNTIMES = {"cri-containerd": "containerd", "crio": "cri-o", "docker": "docker", "libpod": "podman"}
+
+#: Where runtimes keep config.json, below the host's root; {id} is the container's.
+CONFIGS = (
+    "run/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",
+    "run/k3s/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",
+    "run/docker/containerd/daemon/io.containerd.runtime.v2.task/*/{id}/config.json",
+    "run/containers/storage/overlay-containers/{id}/userdata/config.json",
+    "var/lib/containers/storage/overlay-containers/{id}/userdata/config.json",
+)
+#: annotation keys of each runtime: namespace, pod, container, container type
+ANNOTATIONS = (
+    (
+        "io.kubernetes.cri.sandbox-namespace",
+        "io.kubernetes.cri.sandbox-name",
+        "io.kubernetes.cri.container-name",
+        "io.kubernetes.cri.container-type",
+    ),
+    (
+        "io.kubernetes.pod.namespace",
+        "io.kubernetes.pod.name",
+        "io.kubernetes.container.name",
+        "io.kubernetes.cri-o.ContainerType",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a cgroup path says. path is the container's own cgroup, which may lie above the one asked for."""
+
+    path: str
+    id: str
+    runtime: str
+    pod_uid: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container with the names users know it by; empty where they are not known."""
+
+    id: str
+    runtime: str = ""
+    namespace: str = ""
+    pod: str = ""
+    name: str = ""
+    sandbox: bool = False
+
+
+def parse_path(path: str) -> Place | None:
+    """The container that a cgroup path lies in; None outside containers.
+
+    In a pod it is the first container below the pod's cgroup: what that one nests is part of it. kind's nodes
+    are docker containers around pods, so a pod further down wins over a container further up.
+    """
+    pod_uid = prefix_runtime = ""
+    best: Place | None = None
+    parts = path.strip("/").split("/")
+    for depth, part in enumerate(parts):
+        if pod := _POD.fullmatch(part):
+            pod_uid, best = pod["uid"].replace("_", "-"), None
+            continue
+        found = _ID.fullmatch(part)
+        if not found or _MONITOR.fullmatch(part):
+            continue
+        if best is None:
+            parent = parts[depth - 1] if depth else ""
+            prefix_runtime = found["prefix"] or {"docker": "docker", "libpod_parent": "libpod"}.get(parent, "")
+            runtime = _RUNTIMES.get(prefix_runtime, "")
+            best = Place("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid)
+        if pod_uid:
+            break
+    return best
+
+
+def _candidates(host_root: Path, container_id: str) -> Iterator[Path]:
+    for pattern in CONFIGS:
+        yield from host_root.glob(pattern.format(id=container_id))
+
+
+def _named(annotations: dict[str, Any], place: Place) -> Container:
+    def text(key: str) -> str:
+        value = annotations.get(key, "")
+        return value if isinstance(value, str) else ""
+
+    for namespace, pod, name, kind in ANNOTATIONS:
+        if text(pod):
+            runtime = place.runtime or ("containerd" if kind.startswith("io.kubernetes.cri.") else "cri-o")
+            return Container(place.id, runtime, text(namespace), text(pod), text(name), text(kind) == "sandbox")
+    return Container(place.id, place.runtime)
+
+
+def identify(place: Place, host_root: Path = Path("/")) -> Container:
+    """The container at a place, named as far as its runtime's files tell."""
+    for config in _candidates(host_root, place.id):
+        try:
+            annotations = orjson.loads(config.read_bytes()).get("annotations") or {}
+            return _named(annotations, place)
+        except (OSError, ValueError, AttributeError) as error:
+            log.warning("container %s: %s: %s", place.id[:12], config, error)
+    return Container(place.id, place.runtime)

@@ -1,0 +1,135 @@
+"""gadget-agent: the command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+import orjson
+
+from agent.containers import Containers
+from agent.server import GRACE_SECONDS, AgentService, serve
+from gadget import __version__
+from gadget.errors import GadgetError, UsageError
+
+DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
+log = logging.getLogger("agent")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as JSON."""
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry).decode()
+
+
+def _check_loopback(address: str) -> None:
+    host = address.rpartition(":")[0].strip("[]")
+    with suppress(ValueError):
+        if ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise UsageError(
+            f"--listen {address}: not a loopback address. Anyone who reaches the agent may trace this machine; "
+            "add --listen-anywhere if that is meant"
+        )
+
+
+@contextmanager
+def _unix_socket(path: Path) -> Iterator[None]:
+    """The place for a socket that only this user may open; gone in the end. GadgetError if an agent serves there."""
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(str(path))
+        raise GadgetError(f"an agent listens on {path} already: one is enough for a machine")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
+        path.unlink(missing_ok=True)
+
+
+def _end_with_stdin(stopped: threading.Event) -> None:
+    """Stop when the other end of standard input is closed, however its process ended."""
+    while os.read(0, 4096):
+        pass
+    stopped.set()
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="unix:///PATH or HOST:PORT.")
+@click.option("--listen-anywhere", is_flag=True, help="Allow an address that other machines can reach.")
+@click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="This node's name. [default: host name]")
+@click.option("--host-root", type=click.Path(path_type=Path), default="/", show_default=True,
+              help="Where the host's file system is mounted.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
+              help="What to log, as JSON on stderr.")  # fmt: skip
+@click.option("--end-with-stdin", is_flag=True, hidden=True)
+@click.version_option(__version__)
+def command(
+    listen: str, listen_anywhere: bool, node: str, host_root: Path, log_level: str, end_with_stdin: bool
+) -> None:
+    """Trace this machine's containers for kubectl-gadget.
+
+    Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    if listen.startswith("unix://"):
+        with _unix_socket(Path(listen.removeprefix("unix://"))):
+            _serve(listen, node, host_root, stopped, end_with_stdin)
+    else:
+        if not listen_anywhere:
+            _check_loopback(listen)
+        _serve(listen, node, host_root, stopped, end_with_stdin)
+
+
+def _serve(listen: str, node: str, host_root: Path, stopped: threading.Event, end_with_stdin: bool) -> None:
+    containers = Containers(host_root)
+    service = AgentService(node, containers)
+    server = serve(listen, service)
+    click.echo(f"listening on {listen}")  # a parent process waits for this line
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
+    stopped.wait()
+    log.info("stopping")
+    service.finish()
+    server.stop(GRACE_SECONDS).wait()
+    containers.close()
+
+
+def main() -> None:
+    """Run the command; errors are one line and their exit code."""
+    try:
+        command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except (GadgetError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code if isinstance(error, GadgetError) else 1)

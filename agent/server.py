@@ -1,0 +1,154 @@
+"""The agent's gRPC service: describes itself, and turns a run into a stream."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import orjson
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from agent.containers import Containers
+from agent.run import Batch, Loss, Run
+from gadget import __version__, catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.errors import GadgetError, Unsupported, UsageError
+
+log = logging.getLogger(__name__)
+
+#: Runs at once; each holds two threads, two rings and its programs.
+MAX_RUNS = 32
+#: How long streams may take to send their last batches and summary when the agent stops.
+GRACE_SECONDS = 5.0
+
+
+def status_of(error: GadgetError) -> grpc.StatusCode:
+    """The gRPC status that carries an error to the client."""
+    if isinstance(error, UsageError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, Unsupported):
+        return grpc.StatusCode.FAILED_PRECONDITION
+    return grpc.StatusCode.INTERNAL
+
+
+def _losses(losses: list[Loss]) -> list[pb.Loss]:
+    return [pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=loss.count) for loss in losses]
+
+
+def _batch(batch: Batch) -> pb.Batch:
+    return pb.Batch(
+        sections=[pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows],
+        containers=[
+            pb.Container(
+                cgroup_id=cgroup_id,
+                namespace=container.namespace,
+                pod=container.pod,
+                container=container.name,
+                id=container.id,
+                runtime=container.runtime,
+            )
+            for cgroup_id, container in batch.containers.items()
+        ],
+        losses=_losses(batch.losses),
+        # read each time: the wall clock may be set while a run lasts
+        clock_offset_ns=time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    )
+
+
+class AgentService(rpc.AgentServicer):
+    """Answers clients of one node."""
+
+    def __init__(self, node: str, containers: Containers) -> None:
+        """Serve as node, naming what containers knows."""
+        self._node = node
+        self._containers = containers
+        self._runs: set[Run] = set()
+        self._slots = threading.BoundedSemaphore(MAX_RUNS)
+
+    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
+        """Who this agent is."""
+        return pb.DescribeReply(
+            node=self._node, version=__version__, kernel=os.uname().release, gadgets=list(catalog.load())
+        )
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """Run one gadget until the client stops it or goes away."""
+        first = next(requests, None)
+        if first is None or first.WhichOneof("what") != "start":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a run begins with start")
+            return
+        if not self._slots.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_RUNS} runs on {self._node} already: end one first")
+        try:
+            yield from self._run(first.start, requests, context)
+        except GadgetError as error:
+            log.warning("%s: %s", first.start.gadget, error)
+            context.abort(status_of(error), str(error))
+        finally:
+            self._slots.release()
+
+    def _run(
+        self, start: pb.Start, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.RunReply]:
+        gadget = catalog.find(start.gadget)
+        with Run(gadget, start.parameters, self._containers, host=start.host, ring_size=start.ring_bytes) as run:
+            self._runs.add(run)
+            try:
+                watch = threading.Thread(target=_finish_with, args=(requests, run), name=f"requests-{gadget.name}")
+                watch.daemon = True  # ends with the call
+                watch.start()
+                log.info("%s: started for %s with %s", gadget.name, context.peer(), dict(start.parameters))
+                schema = orjson.dumps(gadget.schema.to_json()).decode()
+                yield pb.RunReply(node=self._node, started=pb.Started(schema=schema))
+                for batch in run.batches():
+                    if not context.is_active():
+                        break
+                    yield pb.RunReply(node=self._node, batch=_batch(batch))
+                losses = run.losses()
+                yield pb.RunReply(
+                    node=self._node,
+                    summary=pb.Summary(events=run.events, containers=len(run.container_ids), losses=_losses(losses)),
+                )
+            finally:
+                self._runs.discard(run)
+                log.info("%s: ended after %d events", gadget.name, run.events)
+
+    def finish(self) -> None:
+        """End every run in order."""
+        for run in list(self._runs):
+            run.finish()
+
+
+def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:
+    """Finish the run when the client says stop, half-closes or goes away."""
+    try:
+        for request in requests:
+            if request.WhichOneof("what") == "stop":
+                break
+    except Exception:  # grpc raises a bare Exception when the call is cancelled
+        log.debug("client went away")
+    run.finish()
+
+
+def serve(address: str, service: AgentService) -> grpc.Server:
+    """Start to serve on address, with health. OSError if it cannot be bound."""
+    server = grpc.server(
+        ThreadPoolExecutor(MAX_RUNS + 8, thread_name_prefix="rpc"),
+        options=[("grpc.so_reuseport", 0), ("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 10_000)],
+    )
+    rpc.add_AgentServicer_to_server(service, server)
+    checks = health.HealthServicer()
+    checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise OSError(f"cannot listen on {address}") from None
+    server.start()
+    return server

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Settings that every gadget has, decided in the kernel before an event costs anything. */
+#pragma once
+
+#include "gadget.h"
+
+PARAM(gadget_pid, pid, 0, "only this process");
+PARAM(gadget_uid, uid, ANY_UID, "only this user, as the host sees it");
+PARAM(gadget_comm, comm, "", "only threads with this name");
+
+static __always_inline bool comm_chosen(const char *comm)
+{
+	if (!param_comm[0])
+		return true;
+	for (int i = 0; i < sizeof(gadget_comm); i++) {
+		if (comm[i] != param_comm[i])
+			return false;
+		if (!comm[i])
+			return true;
+	}
+	return true;
+}
+
+/* Fill the header for the current thread. False if the thread is not one the user chose. */
+static __always_inline bool gadget_fill(struct gadget_header *header)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u64 owner = bpf_get_current_uid_gid();
+
+	if (param_pid && param_pid != id >> 32)
+		return false;
+	if (param_uid != ANY_UID && param_uid != (__u32)owner)
+		return false;
+	bpf_get_current_comm(header->comm, sizeof(header->comm));
+	if (!comm_chosen(header->comm))
+		return false;
+	header->timestamp = bpf_ktime_get_boot_ns();
+	header->cgroup_id = bpf_get_current_cgroup_id();
+	header->pid = id >> 32;
+	header->tid = id;
+	header->uid = owner;
+	header->gid = owner >> 32;
+	header->text_length = 0;
+	return true;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What every gadget is made of: typedefs that give fields their meaning, parameters, the event's way out.
+ *
+ * The build reads all of it from the object's BTF: the struct event is the schema, PARAM
+ * variables are the options, DOC texts are the help. Text of any length goes into the event's tail and a
+ * gadget_slice member says where; short events take the ring of short records, so that one long argument
+ * list does not make every record long. */
+#pragma once
+
+#include <linux/limits.h>
+
+#include "kernel.h"
+
+#define DOC(text)                     __attribute__((btf_decl_tag(text)))
+#define PARAM(type, name, value, doc) const volatile type param_##name DOC(doc) = value
+
+typedef __u64 gadget_timestamp; /* CLOCK_BOOTTIME, nanoseconds; the agent sends wall-clock time */
+typedef __u64 gadget_cgroup_id;
+typedef __u32 gadget_pid; /* in the host's pid namespace */
+typedef __u32 gadget_uid; /* in the host's user namespace */
+typedef __u32 gadget_gid;
+typedef char gadget_comm[16];
+typedef __s32 gadget_errno; /* positive, 0 for success */
+
+struct gadget_slice {
+	__u16 offset;
+	__u16 length;
+};
+typedef struct gadget_slice gadget_text; /* bytes, most often UTF-8 */
+typedef struct gadget_slice gadget_args; /* each argument ends with a NUL */
+
+struct gadget_path_slice {
+	__u16 offset;
+	__u16 length;
+	bool as_given; /* as a process passed it; else components, the last one first: "ls/bin/usr/" */
+	bool cut;      /* the first components are missing */
+};
+typedef struct gadget_path_slice gadget_path;
+
+#define ANY_UID ((__u32)-1)
+
+struct gadget_header {
+	gadget_timestamp timestamp DOC("when it happened");
+	gadget_cgroup_id cgroup_id DOC("id of the process's cgroup");
+	gadget_pid pid DOC("process id, as the host sees it");
+	gadget_pid tid DOC("thread id, as the host sees it");
+	gadget_uid uid DOC("user id, as the host sees it");
+	gadget_gid gid DOC("group id, as the host sees it");
+	gadget_comm comm DOC("name of the thread");
+	__u16 text_length; /* bytes used of the tail */
+};
+
+#define TEXT_SHORT 256  /* the tail of a short record: nine of ten execs fit */
+#define TEXT_MAX   8192 /* a power of two, and 13 bits of a length */
+
+/* The verifier wants room for the longest string behind the last offset, never sent. */
+#define TEXT_SLACK PATH_MAX
+
+enum gadget_loss {
+	LOSS_RING_FULL,
+	LOSS_TOTALS,
+};
+
+/* GADGET_EVENTS(programs): the rings, the scratch events (one per program, as a program never
+ * interrupts itself on one CPU: the kernel counts that as recursion instead) and the loss counters. */
+#define GADGET_EVENTS(programs)                          \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);      \
+		__uint(max_entries, 4 << 20);            \
+	} events SEC(".maps");                           \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);      \
+		__uint(max_entries, 4 << 20);            \
+	} events_long SEC(".maps");                      \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, programs);           \
+		__type(key, __u32);                      \
+		__type(value, struct event);             \
+	} scratch SEC(".maps");                          \
+	_Static_assert(sizeof(((struct event *)0)->text) == TEXT_MAX + TEXT_SLACK, "text is the tail")
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSS_TOTALS);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+/* Losses by cgroup. When it is full the total above still counts, and the difference is shown as "other". */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u64);
+} losses_by_cgroup SEC(".maps");
+
+static __always_inline void gadget_lost(__u64 cgroup_id)
+{
+	__u32 reason = LOSS_RING_FULL;
+	__u64 zero = 0, *count;
+
+	count = bpf_map_lookup_elem(&losses, &reason);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	count = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
+	if (!count) {
+		bpf_map_update_elem(&losses_by_cgroup, &cgroup_id, &zero, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* Wake the reader when a quarter of the ring waits; below that its own timer is soon enough, and cheaper. */
+static __always_inline __u64 gadget_wakeup(void *ring)
+{
+	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+
+	return waiting > bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static const char gadget_zeros[TEXT_MAX];
+
+/* Send the event and leave its tail zeroed, so that no event carries the rest of an earlier one. */
+#define gadget_submit(event)                                                                                     \
+	do {                                                                                                     \
+		__u32 used = (event)->header.text_length;                                                        \
+		const __u64 fixed = offsetof(typeof(*(event)), text);                                            \
+		long failed;                                                                                     \
+		if (used <= TEXT_SHORT)                                                                          \
+			failed = bpf_ringbuf_output(&events, event, fixed + TEXT_SHORT, gadget_wakeup(&events)); \
+		else                                                                                             \
+			failed = bpf_ringbuf_output(&events_long, event, fixed + TEXT_MAX,                       \
+						    gadget_wakeup(&events_long));                                \
+		if (failed)                                                                                      \
+			gadget_lost((event)->header.cgroup_id);                                                  \
+		if (used > TEXT_MAX)                                                                             \
+			used = TEXT_MAX;                                                                         \
+		bpf_probe_read_kernel((event)->text, used, gadget_zeros);                                        \
+	} while (0)

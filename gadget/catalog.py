@@ -1,0 +1,52 @@
+"""The packaged catalogue: schema, parameters and screen of every gadget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import orjson
+
+from gadget.errors import UsageError
+from gadget.schema import Parameter, Schema
+
+
+@dataclass(frozen=True)
+class Gadget:
+    """One entry. columns and wide name fields; headers says where a column's title is not the field's name."""
+
+    name: str
+    title: str
+    group: str
+    example: str
+    columns: list[str]
+    wide: list[str]
+    headers: dict[str, str]
+    schema: Schema
+    parameters: list[Parameter]
+
+
+@cache
+def load() -> dict[str, Gadget]:
+    """Every gadget by name."""
+    data = orjson.loads((files("gadget") / "_generated" / "catalog.json").read_bytes())
+    return {
+        name: Gadget(
+            name,
+            **{
+                **entry,
+                "schema": Schema.from_json(entry["schema"]),
+                "parameters": [Parameter(**item) for item in entry["parameters"]],
+            },
+        )
+        for name, entry in data.items()
+    }
+
+
+def find(name: str) -> Gadget:
+    """The gadget of that name. UsageError naming what there is."""
+    try:
+        return load()[name]
+    except KeyError:
+        raise UsageError(f"unknown gadget {name!r}: there is {', '.join(load())}") from None

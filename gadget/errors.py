@@ -1,0 +1,32 @@
+"""The errors users see, and the exit code of each.
+
+Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 3 --strict and something was lost.
+"""
+
+from __future__ import annotations
+
+
+class GadgetError(Exception):
+    """Something a user can act on: one line saying what happened and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(GadgetError):
+    """What was asked for does not exist or makes no sense."""
+
+    exit_code = 2
+
+
+class Unsupported(GadgetError):
+    """This machine lacks what is needed: a kernel feature, a library, a privilege."""
+
+
+class Unreachable(GadgetError):
+    """No agent answers, or one went away."""
+
+
+class Incomplete(GadgetError):
+    """--strict was given, and events were lost or a node failed."""
+
+    exit_code = 3

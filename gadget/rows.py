@@ -1,0 +1,151 @@
+"""Batches to rows: packed events become Python values, column by column, and only those that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gadget.schema import Schema
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+
+#: Who an event belongs to: fields that come from the agent's view of containers, not from the kernel.
+IDENTITY = ("node", "namespace", "pod", "container", "containerId")
+IDENTITY_DOCS = {
+    "node": "node that the event comes from",
+    "namespace": "Kubernetes namespace",
+    "pod": "name of the pod",
+    "container": "name of the container in its pod",
+    "containerId": "the runtime's id of the container",
+}
+NOBODY = ("", "", "", "")
+
+Row = tuple[Any, ...]
+Mask = npt.NDArray[np.bool_]
+
+
+@lru_cache(4096)
+def decode_text(data: bytes) -> str:
+    r"""Bytes of a process as text; what is not UTF-8 becomes \xNN."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+class Table:
+    """The rows of one section: every value by field name, decoded when first asked for."""
+
+    def __init__(
+        self, schema: Schema, section: pb.Section, names: dict[int, Sequence[str]], node: str, clock: int
+    ) -> None:
+        """Decode section, whose timestamps lack clock nanoseconds, with the names of its node's cgroups."""
+        self._schema = schema
+        self._names = names
+        self._node = node
+        self._clock = clock
+        self._size = section.record_size
+        self._bytes = section.rows
+        self._kinds = {field.name: field.kind for field in schema.fields}
+        self.rows = np.frombuffer(section.rows, schema.dtype(section.record_size), section.count)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _cgroups(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+        return np.unique(self.rows["cgroup_id"], return_inverse=True)
+
+    def distinct(self, name: str) -> tuple[list[str], npt.NDArray[np.intp]]:
+        """The distinct values of a text-like field, and for each row which one it has."""
+        if name in IDENTITY:
+            ids, index = self._cgroups
+            if name == "node":
+                return [self._node], np.zeros(len(self.rows), np.intp)
+            part = IDENTITY.index(name) - 1
+            return [self._names.get(int(cgroup), NOBODY)[part] for cgroup in ids], index
+        if self._kinds[name] == "comm":
+            comms, index = np.unique(self.rows[name], return_inverse=True)
+            return [decode_text(comm) for comm in comms.tolist()], index
+        values = self.column(name)
+        if self._kinds[name] == "args":
+            values = [" ".join(value) for value in values]
+        return values, np.arange(len(self.rows))
+
+    def column(self, name: str, mask: Mask | None = None) -> list[Any]:
+        """The values of a field: int, str, bool, or a list of str for arguments. mask chooses rows."""
+        if name in IDENTITY:
+            values, index = self.distinct(name)
+            return [values[at] for at in (index if mask is None else index[mask]).tolist()]
+        kind = self._kinds[name]
+        rows = self.rows[name] if mask is None else self.rows[name][mask]
+        if kind == "timestamp":
+            rows = rows.astype(np.int64) + self._clock
+        if kind == "comm":
+            return [decode_text(value) for value in rows.tolist()]
+        if kind in _SLICES:
+            at = np.arange(len(self.rows)) if mask is None else np.flatnonzero(mask)
+            starts = at * self._size + self._schema.text_offset + rows["offset"]
+            ends = starts + rows["length"]
+            data = self._bytes
+            texts = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+            return _SLICES[kind](texts, rows)
+        plain: list[Any] = rows.tolist()
+        return plain
+
+
+def _texts(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
+    return [decode_text(text) for text in texts]
+
+
+def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
+    return [decode_text(text).removesuffix("\0").split("\0") if text else [] for text in texts]
+
+
+def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
+    def path(text: bytes, as_given: bool, cut: bool) -> str:
+        if as_given or (not text and not cut):
+            return decode_text(text)
+        return ("…" if cut else "") + "/" + "/".join(decode_text(text).split("/")[-2::-1])
+
+    flags = zip(texts, rows["as_given"].tolist(), rows["cut"].tolist(), strict=True)
+    return [path(*item) for item in flags]
+
+
+_SLICES: dict[str, Callable[[list[bytes], npt.NDArray[Any]], list[Any]]] = {
+    "text": _texts,
+    "args": _args,
+    "path": _paths,
+}
+
+
+class Decoder:
+    """One node's stream: knows its schema and the names of its cgroups."""
+
+    def __init__(self, node: str, schema: Schema) -> None:
+        """Decode events of node in schema's layout."""
+        self.node = node
+        self.schema = schema
+        self.names: dict[int, Sequence[str]] = {}
+
+    def learn(self, containers: Iterable[pb.Container]) -> None:
+        """Remember names that the agent sent."""
+        for item in containers:
+            self.names[item.cgroup_id] = (item.namespace, item.pod, item.container, item.id)
+
+    def rows(self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]) -> list[Row]:
+        """The values of fields for each event that keep chooses, in the order of their time."""
+        self.learn(batch.containers)
+        found: list[tuple[int, Row]] = []
+        for section in batch.sections:
+            table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns)
+            mask = keep(table)
+            if mask is not None and not mask.any():
+                continue
+            columns = [table.column(name, mask) for name in fields]
+            times = table.column("timestamp", mask)
+            found += zip(times, zip(*columns, strict=True), strict=True)
+        found.sort(key=lambda item: item[0])
+        return [row for _, row in found]

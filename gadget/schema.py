@@ -1,0 +1,170 @@
+"""The layout and meaning of a gadget's events and parameters, read from the BTF of its object.
+
+The C struct is the only definition of an event: a field's kind comes from its typedef, its help from its
+decl tag, its place from the compiler. Travels as JSON in the catalogue and at the start of every stream.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gadget import btf as b
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FLATTENED = ("gadget_header",)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member of an event. offset and size in bytes; a field without doc is not for users."""
+
+    name: str
+    kind: str
+    offset: int
+    size: int
+    signed: bool = False
+    doc: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Field, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Field:
+        """The reverse of dataclasses.asdict."""
+        return cls(**{**data, "parts": tuple(map(cls.from_json, data["parts"]))})
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The fields of an event, and where its text begins."""
+
+    fields: tuple[Field, ...]
+    text_offset: int
+
+    def __getitem__(self, name: str) -> Field:
+        return next(item for item in self.fields if item.name == name)
+
+    @property
+    def shown(self) -> tuple[Field, ...]:
+        """The fields that users see, in order."""
+        return tuple(item for item in self.fields if item.doc)
+
+    def dtype(self, record_size: int) -> np.dtype[np.void]:
+        """The numpy type of a record of record_size bytes."""
+        return _dtype(self.fields, record_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Schema:
+        """The reverse of to_json."""
+        return cls(tuple(map(Field.from_json, data["fields"])), data["text_offset"])
+
+
+def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
+    import numpy as np
+
+    formats: list[Any] = []
+    for item in fields:
+        if item.parts:
+            formats.append(_dtype(item.parts, item.size))
+        elif item.kind == "comm":
+            formats.append(f"S{item.size}")
+        elif item.kind == "bool":
+            formats.append("?")
+        else:
+            formats.append(f"<{'i' if item.signed else 'u'}{item.size}")
+    offsets = [item.offset for item in fields]
+    return np.dtype({"names": [item.name for item in fields], "formats": formats, "offsets": offsets, "itemsize": size})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A setting in the object's .rodata. default is its value there as hexadecimal bytes."""
+
+    name: str
+    kind: str
+    offset: int
+    size: int
+    signed: bool
+    doc: str
+    default: str
+
+
+def kind_of(types: b.Btf, type_id: int) -> str:
+    """What a type means to users: its gadget_ typedef's name, else what C makes of it."""
+    alias = types.types[types.strip(type_id, typedefs=False)]
+    while alias.kind == b.TYPEDEF:
+        if alias.name.startswith("gadget_"):
+            return alias.name.removeprefix("gadget_")
+        alias = types.types[types.strip(alias.target, typedefs=False)]
+    if alias.kind in (b.ENUM, b.ENUM64):
+        return "enum"
+    if alias.kind != b.INT:
+        raise b.BtfError(f"type {alias.name!r} has no gadget_ typedef that says what it means")
+    return "bool" if alias.name == "_Bool" else "int"
+
+
+def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
+    fields: list[Field] = []
+    for index, member in enumerate(types.types[struct_id].members):
+        target = types.strip(member.type_id)
+        if types.types[target].name in _FLATTENED:
+            fields += _fields(types, target, base + member.offset)
+        elif member.name != "text":
+            kind = kind_of(types, member.type_id)
+            # errno numbers are the same on every machine we trace (asm-generic), but not where the CLI may run
+            names = errno.errorcode if kind == "errno" else types.types[target].values
+            fields.append(
+                Field(
+                    name=member.name,
+                    kind=kind,
+                    offset=base + member.offset,
+                    size=types.size(member.type_id),
+                    signed=types.types[target].signed,
+                    doc=types.tags.get((struct_id, index), ""),
+                    values={str(value): name for value, name in names.items()},
+                    parts=tuple(_fields(types, target)) if types.types[target].kind == b.STRUCT else (),
+                )
+            )
+    return fields
+
+
+def read_schema(types: b.Btf) -> Schema:
+    """The schema of an object: the struct that its scratch map holds. BtfError if there is none."""
+    scratch = types.section(".maps").get("scratch")
+    if scratch is None:
+        raise b.BtfError("no GADGET_EVENTS in this object")
+    members = types.types[types.strip(types.types[scratch.type_id].target)].members
+    value = next(member for member in members if member.name == "value")
+    event = types.strip(types.types[value.type_id].target)
+    text = next((member for member in types.types[event].members if member.name == "text"), None)
+    if text is None:
+        raise b.BtfError("struct event has no text tail")
+    return Schema(tuple(_fields(types, event)), text.offset)
+
+
+def read_parameters(types: b.Btf, rodata: bytes) -> list[Parameter]:
+    """The PARAM variables of an object, with their defaults from its .rodata."""
+    parameters = []
+    for name, variable in sorted(types.section(".rodata").items(), key=lambda item: item[1].offset):
+        if not name.startswith("param_"):
+            continue
+        target = types.types[variable.type_id].target
+        parameters.append(
+            Parameter(
+                name=name.removeprefix("param_"),
+                kind=kind_of(types, target),
+                offset=variable.offset,
+                size=variable.size,
+                signed=types.types[types.strip(target)].signed,
+                doc=types.tags.get((variable.type_id, -1), ""),
+                default=rodata[variable.offset : variable.offset + variable.size].hex(),
+            )
+        )
+    return parameters

@@ -1,0 +1,148 @@
+"""Makes what the package carries but the repository does not: BPF objects, catalogue, protobuf.
+
+pip and hatch call it as a build hook; `python hatch_build.py` makes what is out of date in place. Needs
+clang, llvm-strip, bpftool and libbpf's headers, for both architectures at once: BPF code is portable.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+GENERATED = ROOT / "gadget" / "_generated"
+OBJECTS = ROOT / "agent" / "_objects"
+#: machine (as uname says) to clang's __TARGET_ARCH_
+ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare"]
+
+
+class BuildError(Exception):
+    """A tool is missing, or refused its input."""
+
+
+def run(*command: str | Path) -> str:
+    """Run a tool, and return what it printed."""
+    try:
+        return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise BuildError(
+            f"{command[0]} is missing: run `make setup`, or install clang, llvm, bpftool, libbpf-dev"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"{' '.join(map(str, command))}\n{error.stderr}{error.stdout}") from None
+
+
+def newest(*paths: Path) -> float:
+    """The time of the newest file among and below paths."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return max((file.stat().st_mtime for file in files), default=0.0)
+
+
+def up_to_date(target: Path, *sources: Path) -> bool:
+    """Whether target is newer than its sources and this file."""
+    return target.exists() and target.stat().st_mtime > newest(*sources, Path(__file__))
+
+
+def compile_object(source: Path, machine: str, target: Path) -> None:
+    """Compile one gadget for one machine: clang, strip debug info but BTF, link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plain = target.with_suffix(".plain")
+    # the kernel headers for a bpf target lie with the host's: asm/types.h is the same on both machines
+    system = next(iter(Path("/usr/include").glob("*-linux-gnu/asm")), Path("/usr/include/asm")).parent
+    run("clang", "-O2", "-g", "-target", "bpf", f"-D__TARGET_ARCH_{ARCHITECTURES[machine]}", *WARNINGS,
+        "-I", ROOT / "bpf" / "include", "-I", system, "-c", source, "-o", plain)  # fmt: skip
+    run("llvm-strip", "-g", plain)
+    run("bpftool", "gen", "object", target, plain)  # fills in the offsets in DATASEC that clang leaves 0
+    plain.unlink()
+
+
+def describe(folder: Path, elf: bytes) -> dict[str, Any]:
+    """A gadget's entry in the catalogue: its gadget.toml, and schema and parameters from its object."""
+    from elftools.elf.elffile import ELFFile
+
+    from gadget.btf import Btf
+    from gadget.schema import read_parameters, read_schema
+
+    sections = ELFFile(io.BytesIO(elf))
+    types = Btf(sections.get_section_by_name(".BTF").data())
+    schema = read_schema(types)
+    about = tomllib.loads((folder / "gadget.toml").read_text())
+    known = {field.name for field in schema.shown}
+    for name in (*about["columns"], *about["wide"], *about.get("headers", {})):
+        if name not in known:
+            raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of struct event")
+    return {
+        "headers": {},
+        **about,
+        "schema": schema.to_json(),
+        "parameters": [asdict(item) for item in read_parameters(types, sections.get_section_by_name(".rodata").data())],
+    }
+
+
+def make_gadgets() -> None:
+    """Compile every folder of bpf/ that holds a gadget.toml, and write the catalogue."""
+    bpf = ROOT / "bpf"
+    folders = sorted(path.parent for path in bpf.glob("*/gadget.toml"))
+    catalogue = {}
+    for folder in folders:
+        entries = []
+        for machine in ARCHITECTURES:
+            target = OBJECTS / machine / f"{folder.name}.bpf.o"
+            if not up_to_date(target, folder, bpf / "include"):
+                compile_object(folder / f"{folder.name}.bpf.c", machine, target)
+            entries.append(describe(folder, target.read_bytes()))
+        if any(entry != entries[0] for entry in entries):
+            raise BuildError(f"{folder.name}: events differ between machines; give members fixed sizes")
+        catalogue[folder.name] = entries[0]
+    for stale in OBJECTS.glob("*/*.bpf.o"):
+        if stale.name.removesuffix(".bpf.o") not in catalogue:
+            stale.unlink()
+    text = json.dumps(catalogue, indent=1)
+    target = GENERATED / "catalog.json"
+    if not target.exists() or target.read_text() != text:
+        target.write_text(text)
+
+
+def make_protobuf() -> None:
+    """Generate Python from proto/."""
+    source = ROOT / "proto" / "gadget" / "v1" / "gadget.proto"
+    if up_to_date(GENERATED / "gadget_pb2_grpc.py", source):
+        return
+    run(sys.executable, "-m", "grpc_tools.protoc", f"-I{source.parent}", f"--python_out={GENERATED}",
+        f"--pyi_out={GENERATED}", f"--grpc_python_out={GENERATED}", source)  # fmt: skip
+    stub = GENERATED / "gadget_pb2_grpc.py"
+    stub.write_text(stub.read_text().replace("import gadget_pb2 as", "from gadget._generated import gadget_pb2 as"))
+
+
+def make_all() -> None:
+    """Make whatever is out of date."""
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    (GENERATED / "__init__.py").touch()
+    make_protobuf()
+    make_gadgets()
+
+
+class CustomBuildHook(BuildHookInterface[Any]):
+    """What hatchling calls before it packs a wheel or makes an editable install."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Make everything that a wheel carries. A source distribution carries none of it."""
+        if self.target_name == "wheel":
+            sys.path.insert(0, str(ROOT))
+            make_all()
+
+
+if __name__ == "__main__":
+    try:
+        make_all()
+    except BuildError as error:
+        sys.exit(f"build: {error}")

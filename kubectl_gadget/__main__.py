@@ -1,0 +1,5 @@
+"""Runs the command line: python -m kubectl_gadget."""
+
+from kubectl_gadget.cli import main
+
+main()

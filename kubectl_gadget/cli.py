@@ -1,0 +1,92 @@
+"""kubectl-gadget: the command."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from typing import Any
+
+import click
+
+from gadget import __version__, catalog
+from gadget.errors import GadgetError
+from kubectl_gadget.gadget_command import GadgetCommand
+
+PROGRAM = "kubectl gadget"
+EPILOG = """Common options: -o json, --fields, --filter, --timeout, --max-events. Each command's --help has the rest.
+Read more: docs/ and README.md."""
+
+
+class Gadgets(click.Group):
+    """A command for each gadget of the catalogue, beside those that are written out."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return [*catalog.load(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name."""
+        if name in catalog.load():
+            return GadgetCommand(catalog.find(name))
+        return super().get_command(ctx, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with; an error that names what there is."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            names = self.list_commands(ctx)
+            near = difflib.get_close_matches(args[0], names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
+            raise click.UsageError(f"unknown gadget {args[0]!r}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Gadgets in their groups, one line each."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for gadget in catalog.load().values():
+            groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Gadgets,
+    help="Show what containers do, live and after death, from inside the kernel.",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="%(version)s")
+def cli() -> None:
+    """Nothing of its own."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; an error is one line on stderr and its exit code."""
+    try:
+        cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        fail(f"{error.format_message()}{_see(error)}", 2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader has seen enough, as with `| head`; nothing more can be said on stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except GadgetError as error:
+        fail(str(error), error.exit_code)
+
+
+def _see(error: click.UsageError) -> str:
+    return f" ({error.ctx.command_path} --help)" if error.ctx else ""
+
+
+def fail(message: str, code: int) -> Any:
+    """Say what is wrong, and end."""
+    text = message.replace("\n", " ")
+    click.echo(f"error: {text[0].lower() if text[1:2].islower() else text[0]}{text[1:]}", err=True)
+    sys.exit(code)

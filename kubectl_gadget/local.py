@@ -1,0 +1,76 @@
+"""Local mode: the agent of this machine, running already or started for the life of a command."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gadget.errors import GadgetError, Unsupported
+
+AGENT_SOCKET = Path("/run/gadget/agent.sock")
+START_SECONDS = 20.0
+#: capabilities(7), linux/capability.h
+_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+
+
+def _may_trace() -> bool:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        raise Unsupported("--local traces this machine, which must run Linux") from None
+    held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
+    has = {name: bool(held >> bit & 1) for name, bit in _CAPABILITIES.items()}
+    return has["CAP_SYS_ADMIN"] or (has["CAP_BPF"] and has["CAP_PERFMON"])
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def local_agent() -> Iterator[str]:
+    """The address of this machine's agent. Starts one, and ends it, if none serves at AGENT_SOCKET."""
+    if _answers(AGENT_SOCKET):
+        yield f"unix://{AGENT_SOCKET}"
+        return
+    if not _may_trace():
+        raise Unsupported("--local needs root (CAP_BPF, CAP_PERFMON): run it with sudo")
+    with tempfile.TemporaryDirectory(prefix="gadget-") as folder:
+        address = f"unix://{folder}/agent.sock"
+        log = Path(folder) / "log"
+        # its end of stdin closes when this process ends, in whatever way, and with it the agent
+        agent = subprocess.Popen(
+            # -P: nothing is imported from the working directory, which may be anybody's
+            [sys.executable, "-P", "-m", "agent", "--listen", address, "--end-with-stdin", "--log-level", "error"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            start_new_session=True,  # Ctrl-C is for the command line, which ends the agent in order
+        )
+        assert agent.stdin and agent.stdout
+        try:
+            ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
+            if not ready or not os.read(agent.stdout.fileno(), 4096):
+                agent.kill()
+                said = log.read_text(errors="replace").strip().splitlines()
+                raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))
+            yield address
+        finally:
+            agent.stdin.close()
+            try:
+                agent.wait(10)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+                agent.wait()

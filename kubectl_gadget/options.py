@@ -1,0 +1,151 @@
+"""Options: those that every gadget has, and those made from a gadget's parameters."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from gadget import parameters
+from gadget.catalog import Gadget
+from gadget.errors import UsageError
+from gadget.schema import Parameter
+from kubectl_gadget.output import FORMATS
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600}
+
+
+class Size(click.ParamType[int]):
+    """Bytes, such as 512K or 16M."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes from text."""
+        found = re.fullmatch(r"(\d+)([kmg]?)(i?b)?", str(value).lower())
+        if not found:
+            self.fail(f"{value!r} is no size: want 512K, 16M", param, ctx)
+        size = int(found[1]) * _UNITS[found[2]]
+        if size > 1 << 30:
+            self.fail(f"{value}: at most 1G", param, ctx)
+        return size
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, such as 30s or 1m30s."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds from text."""
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh]?)", str(value))
+        if not parts or "".join(a + b for a, b in parts) != str(value):
+            self.fail(f"{value!r} is no duration: want 500ms, 30s, 5m", param, ctx)
+        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+class ParameterType(click.ParamType[str]):
+    """A gadget's parameter, kept as text once it is known to fit."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        """Accept what the parameter does."""
+        self._parameter = parameter
+        self.name = {"comm": "name", "pid": "pid", "uid": "uid"}.get(parameter.kind, parameter.kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the value."""
+        try:
+            parameters.encode(self._parameter, str(value))
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from None
+        return str(value)
+
+
+class Option(click.Option):
+    """An option that help shows under a heading."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
+        """A click option under heading."""
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+def gadget_options(gadget: Gadget) -> list[click.Parameter]:
+    """A gadget's own options: a switch for each bool, an option with a value for each other parameter."""
+    options: list[click.Parameter] = []
+    for item in gadget.parameters:
+        dashed = item.name.replace("_", "-")
+        text = f"{item.doc[0].upper()}{item.doc[1:]}."
+        if item.kind == "bool":
+            on = int(item.default, 16) != 0
+            names = f"--{dashed}/--no-{dashed}" if on else f"--{dashed}"
+            options.append(
+                Option([f"param_{item.name}", names], heading="Options", is_flag=True, default=None,
+                       help=text + (" [default: yes]" if on else ""))
+            )  # fmt: skip
+        else:
+            options.append(
+                Option([f"param_{item.name}", f"--{dashed}"], heading="Options", type=ParameterType(item), help=text)
+            )
+    return options
+
+
+def where_options() -> list[click.Parameter]:
+    """Which machines and processes."""
+    heading = "Where"
+    return [
+        Option(["--local"], heading=heading, is_flag=True, help="Trace this machine; needs root."),
+        Option(
+            ["--agent"],
+            heading=heading,
+            multiple=True,
+            metavar="ADDRESS",
+            help="Talk to the agent at HOST:PORT or unix:///PATH. Repeatable.",
+        ),
+        Option(["--host"], heading=heading, is_flag=True, help="Also processes outside containers."),
+    ]
+
+
+def output_options() -> list[click.Parameter]:
+    """How much is shown, and how."""
+    heading = "Output"
+    return [
+        Option(
+            ["form", "-o", "--output"], heading=heading, type=click.Choice(FORMATS), default="columns", help="Format."
+        ),
+        Option(
+            ["--fields"],
+            heading=heading,
+            default="",
+            metavar="A,B|+A,-B",
+            help="Fields to show, or to add and leave out.",
+        ),
+        Option(
+            ["filter_", "--filter"],
+            heading=heading,
+            multiple=True,
+            metavar="EXPR",
+            help="Only events like 'comm==sh,uid!=0'. Operators: == != < <= > >= ~ (regular expression).",
+        ),
+        Option(
+            ["--max-events"],
+            heading=heading,
+            type=click.IntRange(1),
+            default=None,
+            metavar="N",
+            help="End after N events.",
+        ),
+        Option(
+            ["--timeout"], heading=heading, type=Duration(), default=0.0, help="End after a time, such as 30s or 5m."
+        ),
+        Option(["--strict"], heading=heading, is_flag=True, help="Exit with 3 if anything was lost or a node failed."),
+        Option(
+            ["--buffer"],
+            heading=heading,
+            type=Size(),
+            default=0,
+            help="Size of each kernel ring, such as 16M. [default: 4M]",
+        ),
+    ]

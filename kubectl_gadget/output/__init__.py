@@ -1,0 +1,61 @@
+"""What a stream looks like: each output takes rows and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gadget.catalog import Gadget
+from gadget.errors import UsageError
+from gadget.rows import IDENTITY, IDENTITY_DOCS, Row
+from gadget.schema import Field, Schema
+
+FORMATS = ("columns", "wide", "json", "jsonpretty", "yaml")
+#: Identity as a column shows it; the id is for JSON and --fields.
+IDENTITY_COLUMNS = IDENTITY[:4]
+
+
+class Output(Protocol):
+    """Writes rows whose values are in the order of its fields."""
+
+    fields: list[Field]
+
+    def start(self, names: Sequence[Sequence[str]]) -> None:
+        """Begin, knowing the node and container names that will most likely appear."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows at once."""
+
+
+def all_fields(schema: Schema) -> dict[str, Field]:
+    """Every field of an event by name, in the order of JSON: timestamp, who, what."""
+    identity = [Field(name, "identity", 0, 0, doc=IDENTITY_DOCS[name]) for name in IDENTITY]
+    first, *rest = schema.shown
+    return {field.name: field for field in (first, *identity, *rest)}
+
+
+def choose_fields(gadget: Gadget, schema: Schema, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
+    """The fields to show: the format's own, or wanted as "a,b" instead or "+a,-b" on top of them.
+
+    switched_on names fields that an option of the same name has turned on. UsageError if a field is unknown.
+    """
+    known = all_fields(schema)
+    if form in ("columns", "wide"):
+        extra = gadget.wide if form == "wide" else []
+        *before, last = [*IDENTITY_COLUMNS, *gadget.columns]
+        names = [*before, *extra, *switched_on, last]
+    else:
+        names = list(known)
+    for position, item in enumerate(part.strip() for part in wanted.split(",") if part.strip()):
+        name = item.lstrip("+-")
+        if name not in known:
+            raise UsageError(
+                f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
+            )
+        if item[0] == "-":
+            names = [other for other in names if other != name]
+        elif item[0] == "+":
+            names = [*[other for other in names if other != name], name]
+        else:
+            names = [*(names if position else []), name]
+    return [known[name] for name in names if name in known]

@@ -1,0 +1,82 @@
+"""Rows as a table that grows downwards: fitted to the terminal, each column as wide as it has needed to be."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from gadget.rows import Row
+from gadget.schema import Field
+from kubectl_gadget.text import fit, pad, width
+from kubectl_gadget.values import to_text
+
+GAP = "  "
+#: Cells a column begins with, so that the table does not move when the first longer value comes.
+USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3}
+#: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
+LEAST_LAST = 24
+LEAST_NAME = 8
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+
+
+class Columns:
+    """Writes a header once, then rows."""
+
+    def __init__(self, fields: list[Field], headers: dict[str, str]) -> None:
+        """Show fields under their names in capitals, or what headers calls them."""
+        self.fields = fields
+        self._headers = [headers.get(field.name, field.name.upper()) for field in fields]
+        self._texts: list[Callable[[Any], str]] = [to_text(field) for field in fields]
+        self._widths = [max(width(title), USUAL.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
+        self._terminal = sys.stdout.isatty()
+
+    def start(self, names: Sequence[Sequence[str]]) -> None:
+        """Print the header, with room for the given (node, namespace, pod, container, id) names."""
+        for at, field in enumerate(self.fields):
+            if field.kind == "identity":
+                index = ("node", "namespace", "pod", "container", "containerId").index(field.name)
+                self._widths[at] = max([self._widths[at], *(width(item[index]) for item in names)])
+        self._put([self._headers])
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Print rows, cut where the terminal ends."""
+        columns = [list(map(text, column)) for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)]
+        for at, column in enumerate(columns[:-1]):
+            self._widths[at] = max(self._widths[at], max(map(width, column)))
+        self._put(list(zip(*columns, strict=True)), rows)
+
+    def _put(self, lines: Sequence[Sequence[str]], rows: Sequence[Row] | None = None) -> None:
+        widths, last = self._fitted()
+        failures = [at for at, field in enumerate(self.fields) if field.kind == "errno"] if self._terminal else []
+        out = []
+        for number, line in enumerate(lines):
+            cells = []
+            for at, (text, cells_wide) in enumerate(zip(line, widths, strict=False)):
+                text = fit(text, cells_wide, middle=True)
+                cell = (
+                    " " * (cells_wide - len(text)) + text if self.fields[at].kind == "errno" else pad(text, cells_wide)
+                )
+                if rows and at in failures and rows[number][at]:
+                    cell = f"{_RED}{cell}{_PLAIN}"
+                cells.append(cell)
+            cells.append(fit(line[-1], last) if last else line[-1])
+            out.append(GAP.join(cells).rstrip())
+        click.echo("\n".join(out), color=self._terminal)
+
+    def _fitted(self) -> tuple[list[int], int]:
+        """Widths of all columns but the last, and what is left for that one; 0 if there is no terminal to fit."""
+        widths = self._widths[:-1]
+        if not self._terminal:
+            return widths, 0
+        total = shutil.get_terminal_size().columns
+        names = [at for at, field in enumerate(self.fields[:-1]) if field.kind in ("identity", "comm", "path", "text")]
+        while sum(widths) + len(GAP) * len(widths) + LEAST_LAST > total:
+            widest = max(names, key=lambda at: widths[at], default=None)
+            if widest is None or widths[widest] <= LEAST_NAME:
+                break
+            widths[widest] -= 1
+        return widths, max(total - sum(widths) - len(GAP) * len(widths), 4)

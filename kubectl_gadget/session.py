@@ -1,0 +1,197 @@
+"""One streaming command: from its options to the last line that says how complete it was."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import click
+import orjson
+
+from gadget import filters
+from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
+from gadget.errors import GadgetError, Incomplete
+from gadget.rows import IDENTITY, Decoder
+from gadget.schema import Schema
+from kubectl_gadget.output import Output, choose_fields
+from kubectl_gadget.streams import Ended, Streams
+from kubectl_gadget.text import escape
+
+
+@dataclass
+class Request:
+    """What the user asked of one gadget."""
+
+    gadget: Gadget
+    start: pb.Start
+    form: str = "columns"
+    fields: str = ""
+    filter: str = ""
+    max_events: int = 0
+    timeout: float = 0.0
+    strict: bool = False
+    switched_on: Sequence[str] = ()
+
+
+@dataclass
+class Node:
+    """One agent's side of a session."""
+
+    decoder: Decoder
+    losses: list[pb.Loss] = field(default_factory=list)
+
+    def lost(self) -> int:
+        """All its losses."""
+        return sum(loss.count for loss in self.losses)
+
+
+class Session:
+    """Shows the events of one request, and keeps the books."""
+
+    def __init__(self, request: Request) -> None:
+        """UsageError if fields or filter do not fit the gadget, before anything is started."""
+        self._request = request
+        self._output = self._make_output(request.gadget.schema)
+        self._names = [item.name for item in self._output.fields]
+        self._filter = filters.parse(request.filter, request.gadget.schema, IDENTITY)
+        self._nodes: dict[str, Node] = {}
+        self._failures: list[GadgetError] = []
+        self._header = False
+        self.shown = 0
+
+    def _make_output(self, schema: Schema) -> Output:
+        request = self._request
+        fields = choose_fields(request.gadget, schema, request.form, request.fields, request.switched_on)
+        if request.form in ("columns", "wide"):
+            from kubectl_gadget.output.columns import Columns
+
+            return Columns(fields, request.gadget.headers)
+        from kubectl_gadget.output.documents import Documents
+
+        return Documents(fields, request.form)
+
+    def run(self, targets: Sequence[str]) -> None:
+        """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
+        began = time.monotonic()
+        with ExitStack() as stack:
+            streams = stack.enter_context(Streams(targets, self._request.start))
+            stack.enter_context(_stops(streams, self._request.timeout))
+            for target, message in streams:
+                if isinstance(message, Ended):
+                    self._ended(message)
+                elif not self._full():
+                    self._take(target, message)
+                    if self._full():
+                        streams.stop()
+                else:
+                    self._count(target, message)
+        if not self._nodes and self._failures:
+            raise self._failures[0]
+        self._conclude(time.monotonic() - began)
+
+    def _full(self) -> bool:
+        return bool(self._request.max_events) and self.shown >= self._request.max_events
+
+    def _take(self, target: str, reply: pb.RunReply) -> None:
+        self._count(target, reply)
+        if reply.WhichOneof("what") == "started":
+            self._start_output()
+        elif reply.WhichOneof("what") == "batch":
+            rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._filter)
+            if self._request.max_events:
+                rows = rows[: self._request.max_events - self.shown]
+            if rows:
+                self._output.write(rows)
+                self.shown += len(rows)
+
+    def _count(self, target: str, reply: pb.RunReply) -> None:
+        what = reply.WhichOneof("what")
+        if what == "started":
+            decoder = Decoder(reply.node, Schema.from_json(orjson.loads(reply.started.schema)))
+            decoder.learn(reply.started.containers)
+            self._nodes[target] = Node(decoder)
+        elif what == "batch":
+            self._nodes[target].decoder.learn(reply.batch.containers)
+            if reply.batch.losses:
+                self._nodes[target].losses = list(reply.batch.losses)
+        elif what == "summary":
+            self._nodes[target].losses = list(reply.summary.losses)
+
+    def _start_output(self) -> None:
+        if not self._header:
+            self._header = True
+            decoders = [node.decoder for node in self._nodes.values()]
+            self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
+
+    def _ended(self, message: Ended) -> None:
+        if message.error:
+            self._failures.append(message.error)
+            if self._nodes:
+                click.echo(f"warning: {message.error}", err=True)
+
+    def _conclude(self, seconds: float) -> None:
+        sys.stdout.flush()
+        containers = {names[3] for node in self._nodes.values() for names in node.decoder.names.values()}
+        covered = f"{count(len(self._nodes), 'node')}, {count(len(containers), 'container')}"
+        lost = sum(node.lost() for node in self._nodes.values())
+        line = f"{count(self.shown, 'event')} from {covered}, in {duration(seconds)}; "
+        line += f"{lost} lost: {self._where()}. Narrow it down, or raise --buffer." if lost else "nothing lost."
+        click.echo(line, err=True)
+        for failure in self._failures:
+            click.echo(f"incomplete: {failure}", err=True)
+        if self._request.strict and (lost or self._failures):
+            raise Incomplete("not complete, and --strict was given")
+
+    def _where(self) -> str:
+        places = []
+        for node in self._nodes.values():
+            by_reason: dict[str, list[str]] = {}
+            for loss in sorted(node.losses, key=lambda loss: -loss.count):
+                names = node.decoder.names.get(loss.cgroup_id)
+                who = (names[2] or names[3][:12]) if names else "other"
+                by_reason.setdefault(loss.reason, []).append(f"{escape(who)} {loss.count}")
+            for reason, losers in by_reason.items():
+                places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
+        return "; ".join(places)
+
+
+def count(number: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def _stops(streams: Streams, timeout: float) -> Iterator[None]:
+    """Stop in order on the first Ctrl-C, SIGTERM or the timeout; at once on the second Ctrl-C."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        streams.stop()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    timer = threading.Timer(timeout, streams.stop)
+    timer.daemon = True
+    if timeout:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""Values for people and for JSON, by what their field means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from time import gmtime, localtime, strftime
+from typing import Any
+
+from gadget.schema import Field
+from kubectl_gadget.text import escape, quote
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
+
+
+@lru_cache(64)
+def _local_second(seconds: int) -> str:
+    return strftime("%H:%M:%S", localtime(seconds))
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+def clock(nanoseconds: int) -> str:
+    """Nanoseconds since 1970 as local time of day, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_local_second(seconds)}.{rest // 1000:06d}"
+
+
+def named(field: Field) -> Callable[[int], str | None]:
+    """The name of an errno or enum value, in the agent's words; None for errno 0, the number if it has no name."""
+    names = {int(value): name for value, name in field.values.items()}
+    return lambda value: names.get(value) or (str(value) if value or field.kind == "enum" else None)
+
+
+def to_text(field: Field) -> Callable[[Any], str]:
+    """How a field's values look in a column; never with a control character."""
+    if field.kind == "timestamp":
+        return clock
+    if field.kind == "errno":
+        return lambda value: str(-value)
+    if field.kind == "args":
+        return lambda value: " ".join(map(quote, value))
+    if field.kind == "enum":
+        name = named(field)
+        return lambda value: name(value) or ""
+    if field.kind == "bool":
+        return lambda value: "yes" if value else "no"
+    if field.kind in ("comm", "text", "path", "identity"):
+        return lambda value: escape(value) or "-"
+    return str
+
+
+def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
+    """The JSON keys that a field becomes, and how each gets its value."""
+    if field.kind == "timestamp":
+        return {field.name: rfc3339}
+    if field.kind in ("errno", "enum"):
+        return {field.name: named(field), f"{field.name}_raw": _same}
+    if field.kind == "identity":
+        return {field.name: lambda value: value or None}
+    return {field.name: _same}
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,173 @@
+"""Fixtures: real pods, an agent, streams of events, waiting for conditions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pods import Pod
+
+WORKLOADS = Path(__file__).parent / "workloads"
+CLI = Path(sys.executable).with_name("kubectl-gadget")
+AGENT = Path(sys.executable).with_name("gadget-agent")
+
+
+def why_no_kernel() -> str:
+    """Why programs cannot be loaded here; empty if they can."""
+    if os.geteuid():
+        return "needs root"
+    return "" if Path("/sys/kernel/btf/vmlinux").exists() else "needs a kernel with BTF"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests/kernel; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
+    reason = why_no_kernel()
+    if reason and os.environ.get("GADGET_REQUIRE_KERNEL"):
+        raise pytest.UsageError(f"GADGET_REQUIRE_KERNEL is set, and this machine {reason}")
+    for item in items:
+        if "kernel" in item.path.parts:
+            item.add_marker("kernel")
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """The condition's first true value; an error saying what was waited for when time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+def bpf_programs() -> set[int]:
+    """Ids of all loaded BPF programs."""
+    shown = json.loads(subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True).stdout)
+    return {program["id"] for program in shown}
+
+
+def compile_workload(name: str, folder: Path) -> Path:
+    """A static binary of tests/workloads/NAME.c."""
+    target = folder / name
+    source = WORKLOADS / f"{name}.c"
+    subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", str(target), str(source)], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compiles workloads, each once."""
+    built: dict[str, Path] = {}
+
+    def build(name: str) -> Path:
+        if name not in built:
+            built[name] = compile_workload(name, tmp_path_factory.mktemp("workload"))
+        return built[name]
+
+    return build
+
+
+@pytest.fixture
+def make_pod(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
+    """Makes pods that are gone after the test."""
+    with ExitStack() as stack:
+        yield lambda namespace="shop", name="cart-0": stack.enter_context(Pod(tmp_path, namespace, name))
+
+
+class Cli:
+    """A running kubectl-gadget."""
+
+    def __init__(self, *args: str, **options: Any) -> None:
+        """Start it with args."""
+        self.process = subprocess.Popen(
+            [str(CLI), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+
+    def finish(self, number: int = signal.SIGINT, seconds: float = 60.0) -> tuple[str, str]:
+        """Send a signal unless it is 0, and give what it printed on stdout and stderr."""
+        if number and self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.communicate(timeout=seconds)
+
+
+@pytest.fixture
+def start_cli() -> Iterator[Callable[..., Cli]]:
+    """Starts command lines that are ended after the test."""
+    started: list[Cli] = []
+
+    def start(*args: str, **options: Any) -> Cli:
+        started.append(Cli(*args, **options))
+        return started[-1]
+
+    yield start
+    for cli in started:
+        if cli.process.poll() is None:
+            cli.process.kill()
+        cli.process.communicate()
+
+
+def run_cli(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run kubectl-gadget to its end."""
+    return subprocess.run([str(CLI), *args], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+class Agent:
+    """A running gadget-agent."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        """Start it, and wait until it serves."""
+        self.address = f"unix://{folder}/agent.sock"
+        self.log = folder / "agent.log"
+        self.process = subprocess.Popen(
+            [str(AGENT), "--listen", self.address, "--node", "node-a", *args],
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            text=True,
+        )
+        assert self.process.stdout
+        assert self.process.stdout.readline().startswith("listening"), self.log.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the end."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
+    """Starts agents that are ended after the test."""
+    agents: list[Agent] = []
+
+    def start(*args: str) -> Agent:
+        folder = tmp_path / f"agent-{len(agents)}"
+        folder.mkdir()
+        agents.append(Agent(folder, *args))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        if agent.process.poll() is None:
+            agent.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def agent(start_agent: Callable[..., Agent]) -> Agent:
+    """An agent that serves as node-a."""
+    return start_agent()
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """JSON lines as objects."""
+    return [json.loads(line) for line in text.splitlines()]

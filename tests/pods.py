@@ -1,0 +1,110 @@
+"""Real containers by runc, laid out as containerd's CRI lays out a pod's: bundle, annotations, cgroup path."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")
+CGROUPS = Path("/sys/fs/cgroup")
+BUSYBOX = Path("/bin/busybox")
+
+
+class Pod:
+    """A pod of containers that each run a command. A context manager: everything is gone in the end."""
+
+    def __init__(self, folder: Path, namespace: str, name: str) -> None:
+        """Prepare a pod whose files lie in folder."""
+        self.folder, self.namespace, self.name = folder, namespace, name
+        self.uid = str(uuid.uuid4())
+        self.containers: list[Container] = []
+
+    def __enter__(self) -> Pod:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for container in self.containers:
+            container.delete()
+        remove_cgroups(f"kubepods/besteffort/pod{self.uid}")
+
+    def container(
+        self, name: str, *args: str, files: dict[str, Path] | None = None, kind: str = "container"
+    ) -> Container:
+        """Create and start a container that runs args, with files copied to its root by their path there."""
+        container = Container(self, name, list(args), files or {}, kind)
+        self.containers.append(container)
+        container.start()
+        return container
+
+
+class Container:
+    """One container of a pod."""
+
+    def __init__(self, pod: Pod, name: str, args: list[str], files: dict[str, Path], kind: str) -> None:
+        """Lay out its bundle."""
+        self.pod, self.name = pod, name
+        self.id = secrets.token_hex(32)
+        self.bundle = BUNDLES / self.id
+        self.cgroup = f"/kubepods/besteffort/pod{pod.uid}/{self.id}"
+        root = self.bundle / "rootfs"
+        for folder in ("bin", "proc", "sys", "dev", "tmp", "etc"):
+            (root / folder).mkdir(parents=True)
+        shutil.copy(BUSYBOX, root / "bin/busybox")
+        for applet in ("sh", "true", "sleep", "cat", "ls"):
+            (root / "bin" / applet).symlink_to("busybox")
+        for path, source in files.items():
+            shutil.copy(source, root / path.lstrip("/"))
+        subprocess.run(["runc", "spec", "--bundle", str(self.bundle)], check=True)
+        config = json.loads((self.bundle / "config.json").read_text())
+        config["process"].update(args=args, terminal=False, rlimits=[])
+        config["linux"]["cgroupsPath"] = self.cgroup
+        config["linux"].pop("resources", None)
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+        config["annotations"] = {
+            "io.kubernetes.cri.container-type": kind,
+            "io.kubernetes.cri.container-name": name,
+            "io.kubernetes.cri.sandbox-name": pod.name,
+            "io.kubernetes.cri.sandbox-namespace": pod.namespace,
+            "io.kubernetes.cri.sandbox-uid": pod.uid,
+        }
+        (self.bundle / "config.json").write_text(json.dumps(config))
+
+    def start(self) -> None:
+        """Run it in the background; its output goes to self.log."""
+        self.log = self.pod.folder / f"{self.id[:12]}.log"
+        with self.log.open("wb") as log:
+            command = ["runc", "run", "--detach", "--bundle", str(self.bundle), self.id]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        if done.returncode:
+            raise RuntimeError(self.log.read_text())
+
+    def exec(self, *args: str) -> None:
+        """Run a command in it, to its end."""
+        subprocess.run(["runc", "exec", self.id, *args], check=True, stdin=subprocess.DEVNULL)
+
+    @property
+    def running(self) -> bool:
+        """Whether its first process lives."""
+        state = subprocess.run(["runc", "state", self.id], capture_output=True, text=True, check=False)
+        return state.returncode == 0 and json.loads(state.stdout)["status"] == "running"
+
+    def delete(self) -> None:
+        """End it and remove its files."""
+        subprocess.run(["runc", "delete", "--force", self.id], check=False, capture_output=True)
+        shutil.rmtree(self.bundle, ignore_errors=True)
+
+
+def remove_cgroups(path: str) -> None:
+    """Remove a pod's cgroups in every hierarchy, and its parents that are empty and ours."""
+    for hierarchy in [CGROUPS, *CGROUPS.iterdir()]:
+        folder = hierarchy / path
+        while folder != hierarchy and folder.is_dir():
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+            folder = folder.parent
