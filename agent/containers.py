@@ -40,6 +40,16 @@ class Containers:
                     self._known.popitem(last=False)
             return container
 
+    def living(self) -> dict[int, Container]:
+        """The containers that run now, by cgroup id."""
+        with self._lock:
+            known = list(self._known.items())
+        return {
+            cgroup_id: container
+            for cgroup_id, container in known
+            if container and not container.sandbox and self._tree.path(cgroup_id)
+        }
+
     def close(self) -> None:
         """Forget everything."""
         self._tree.close()

@@ -22,6 +22,7 @@ from gadget import __version__
 from gadget.errors import GadgetError, UsageError
 
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
+LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
 
 
@@ -78,11 +79,11 @@ def _end_with_stdin(stopped: threading.Event) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="unix:///PATH or HOST:PORT.")
 @click.option("--listen-anywhere", is_flag=True, help="Allow an address that other machines can reach.")
-@click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="This node's name. [default: host name]")
+@click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="Name of this node. [default: host's]")
 @click.option("--host-root", type=click.Path(path_type=Path), default="/", show_default=True,
               help="Where the host's file system is mounted.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
-              help="What to log, as JSON on stderr.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
+              help="What to log to stderr, as JSON.")  # fmt: skip
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @click.version_option(__version__)
 def command(

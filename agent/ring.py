@@ -47,12 +47,17 @@ class Ring:
         self._position = int(self._consumer[0])
         self._pending = 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be read."""
+        return int(self._producer[0]) - self._position
+
     def peek(self) -> npt.NDArray[np.uint8] | None:
         """The records that wait, up to a batch, as a view of (records, record size) bytes; None if none do.
 
         Stops at the first record that its writer has not finished. Valid until release.
         """
-        waiting = int(self._producer[0]) - self._position
+        waiting = self.waiting
         if not waiting:
             return None
         _fence()

@@ -47,7 +47,7 @@ class Batch:
     """What one look at the rings gave: rows of (events, bytes) per ring, and news about containers and losses."""
 
     rows: list[Rows]
-    containers: dict[int, Container] = field(default_factory=dict)
+    containers: dict[int, Container]
     losses: list[Loss] = field(default_factory=list)
 
 
@@ -80,10 +80,10 @@ class Run:
         self._object = BpfObject(read_object(gadget.name), gadget.name)
         self._rings: list[Ring] = []
         self._named: set[int] = set()
+        self._news: dict[int, Container] = {}
         self.stop = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.events = 0
-        self.container_ids: set[str] = set()
         try:
             self._configure(settings)
             sizes = [self._object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
@@ -129,56 +129,63 @@ class Run:
             counted, told = 0.0, self.losses()
             while not self.stop.is_set():
                 poll.poll(DRAIN_SECONDS)
-                batch = self._drain()
+                rows, losses = self._drain(), []
                 if time.monotonic() - counted > LOSS_SECONDS:
                     counted = time.monotonic()
-                    if (losses := self.losses()) != told:
-                        batch.losses = told = losses
-                if batch.rows or batch.losses:
-                    yield batch
+                    if (now := self.losses()) != told:
+                        losses = told = now
+                if rows or losses:
+                    yield Batch(rows, self.new_containers(), losses)
         self._object.detach()
-        while (batch := self._drain()).rows:
-            yield batch
+        while any(ring.waiting for ring in self._rings):
+            if rows := self._drain():
+                yield Batch(rows, self.new_containers())
 
-    def _drain(self) -> Batch:
-        batch = Batch([])
+    def new_containers(self) -> dict[int, Container]:
+        """The containers that came up since this was last asked, by cgroup id."""
+        news, self._news = self._news, {}
+        return news
+
+    def _drain(self) -> list[Rows]:
+        drained = []
         for ring in self._rings:
             records = ring.peek()
             if records is None:
                 continue
-            rows = self._keep(records, batch)
+            rows = self._keep(records)
             ring.release()
             if len(rows):
-                batch.rows.append(rows)
+                drained.append(rows)
                 self.events += len(rows)
-        return batch
+        return drained
 
     def _field(self, records: Rows, name: str) -> npt.NDArray[np.integer[Any]]:
         form, offset = self._dtype.fields[name][:2]  # type: ignore[index]
         column: npt.NDArray[np.integer[Any]] = records[:, offset : offset + form.itemsize].view(form)[:, 0]
         return column
 
-    def _keep(self, records: Rows, batch: Batch) -> Rows:
-        """A copy of the chosen records, as short as their text allows; names new containers in batch."""
+    def _keep(self, records: Rows) -> Rows:
+        """A copy of the chosen records, as short as their text allows."""
         cgroups, index = np.unique(self._field(records, "cgroup_id"), return_inverse=True)
-        chosen = np.array([self._choose(int(cgroup_id), batch) for cgroup_id in cgroups])
+        chosen = np.array([self._choose(int(cgroup_id)) for cgroup_id in cgroups])
         length = self._gadget.schema.text_offset + int(self._field(records, "text_length").max())
         trimmed = records[:, :length]
         return trimmed.copy() if chosen.all() else trimmed[chosen[index]]
 
-    def _choose(self, cgroup_id: int, batch: Batch) -> bool:
+    def _choose(self, cgroup_id: int) -> bool:
         container = self._containers.resolve(cgroup_id)
         if container is None or container.sandbox:
             return self._host
         if cgroup_id not in self._named:
             self._named.add(cgroup_id)
-            self.container_ids.add(container.id)
-            batch.containers[cgroup_id] = container
+            self._news[cgroup_id] = container
         return True
 
     def losses(self) -> list[Loss]:
         """What was lost so far. The kernel only ever counts up."""
         losses = [Loss("ring full", cgroup, count) for cgroup, count in sorted(self._object.items("losses_by_cgroup"))]
+        for loss in losses:
+            self._choose(loss.cgroup_id)  # so that the client can name the losers
         (total,) = self._object.percpu_totals("losses", 1)
         unknown = total - sum(loss.count for loss in losses)
         if unknown > 0:

@@ -14,6 +14,7 @@ import orjson
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from agent.containers import Containers
+from agent.identity import Container
 from agent.run import Batch, Loss, Run
 from gadget import __version__, catalog
 from gadget._generated import gadget_pb2 as pb
@@ -41,20 +42,24 @@ def _losses(losses: list[Loss]) -> list[pb.Loss]:
     return [pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=loss.count) for loss in losses]
 
 
+def _containers(known: dict[int, Container]) -> list[pb.Container]:
+    return [
+        pb.Container(
+            cgroup_id=cgroup_id,
+            namespace=container.namespace,
+            pod=container.pod,
+            container=container.name,
+            id=container.id,
+            runtime=container.runtime,
+        )
+        for cgroup_id, container in known.items()
+    ]
+
+
 def _batch(batch: Batch) -> pb.Batch:
     return pb.Batch(
         sections=[pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows],
-        containers=[
-            pb.Container(
-                cgroup_id=cgroup_id,
-                namespace=container.namespace,
-                pod=container.pod,
-                container=container.name,
-                id=container.id,
-                runtime=container.runtime,
-            )
-            for cgroup_id, container in batch.containers.items()
-        ],
+        containers=_containers(batch.containers),
         losses=_losses(batch.losses),
         # read each time: the wall clock may be set while a run lasts
         clock_offset_ns=time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -105,15 +110,16 @@ class AgentService(rpc.AgentServicer):
                 watch.start()
                 log.info("%s: started for %s with %s", gadget.name, context.peer(), dict(start.parameters))
                 schema = orjson.dumps(gadget.schema.to_json()).decode()
-                yield pb.RunReply(node=self._node, started=pb.Started(schema=schema))
+                living = _containers(self._containers.living())
+                yield pb.RunReply(node=self._node, started=pb.Started(schema=schema, containers=living))
                 for batch in run.batches():
                     if not context.is_active():
                         break
                     yield pb.RunReply(node=self._node, batch=_batch(batch))
-                losses = run.losses()
+                losses = _losses(run.losses())
+                news = _containers(run.new_containers())
                 yield pb.RunReply(
-                    node=self._node,
-                    summary=pb.Summary(events=run.events, containers=len(run.container_ids), losses=_losses(losses)),
+                    node=self._node, summary=pb.Summary(events=run.events, losses=losses, containers=news)
                 )
             finally:
                 self._runs.discard(run)

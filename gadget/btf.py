@@ -50,8 +50,11 @@ class Btf:
     def __init__(self, data: bytes) -> None:
         try:
             self._parse(data)
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
+        except (struct.error, ValueError) as error:
             raise BtfError(f"malformed BTF: {error}") from error
+        used = [id_ for item in self.types for id_ in (item.target, *(member.type_id for member in item.members))]
+        if any(id_ >= len(self.types) for id_ in used):
+            raise BtfError("malformed BTF: a type that is not there")
 
     def _parse(self, data: bytes) -> None:
         magic, _version, _flags, header, type_at, type_length, string_at, string_length = struct.unpack_from(
@@ -106,7 +109,7 @@ class Btf:
             at += 4
             self.tags[size_or_type, component] = item.name
         elif kind in (PTR, TYPEDEF, VAR, FUNC, FWD, *_MODIFIERS):
-            item.target = size_or_type
+            item.target, item.size = size_or_type, 0
             at += 4 if kind == VAR else 0
         elif kind != FLOAT:
             raise BtfError(f"unknown BTF kind {kind}")
@@ -125,10 +128,13 @@ class Btf:
 
     def size(self, type_id: int) -> int:
         """Size in bytes."""
-        item = self.types[self.strip(type_id)]
-        if item.kind == PTR:
-            return 8
-        return item.count * self.size(item.target) if item.kind == ARRAY else item.size
+        count = 1
+        for _ in self.types:  # an array of arrays is no deeper than there are types
+            item = self.types[self.strip(type_id)]
+            if item.kind != ARRAY:
+                return count * (8 if item.kind == PTR else item.size)
+            count, type_id = count * item.count, item.target
+        raise BtfError("an array that contains itself")
 
     def section(self, name: str) -> dict[str, Member]:
         """The variables of an ELF section by name."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import orjson
 
 from gadget.errors import UsageError
 from gadget.schema import Parameter, Schema
+
+CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Gadget:
 @cache
 def load() -> dict[str, Gadget]:
     """Every gadget by name."""
-    data = orjson.loads((files("gadget") / "_generated" / "catalog.json").read_bytes())
+    data = orjson.loads(CATALOGUE.read_bytes())
     return {
         name: Gadget(
             name,

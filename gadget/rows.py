@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gadget.schema import Schema
+from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
 
-#: Who an event belongs to: fields that come from the agent's view of containers, not from the kernel.
-IDENTITY = ("node", "namespace", "pod", "container", "containerId")
-IDENTITY_DOCS = {
-    "node": "node that the event comes from",
-    "namespace": "Kubernetes namespace",
-    "pod": "name of the pod",
-    "container": "name of the container in its pod",
-    "containerId": "the runtime's id of the container",
-}
 NOBODY = ("", "", "", "")
 
-Row = tuple[Any, ...]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -106,7 +96,7 @@ def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
 
 def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
     def path(text: bytes, as_given: bool, cut: bool) -> str:
-        if as_given or (not text and not cut):
+        if as_given:
             return decode_text(text)
         return ("…" if cut else "") + "/" + "/".join(decode_text(text).split("/")[-2::-1])
 

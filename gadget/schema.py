@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 _FLATTENED = ("gadget_header",)
 
+#: Who an event belongs to: fields that come from the agent's view of containers, not from the kernel.
+IDENTITY = ("node", "namespace", "pod", "container", "containerId")
+IDENTITY_DOCS = {
+    "node": "node that the event comes from",
+    "namespace": "Kubernetes namespace",
+    "pod": "name of the pod",
+    "container": "name of the container in its pod",
+    "containerId": "the runtime's id of the container",
+}
+#: One event's values, in the order of the fields that were asked for.
+Row = tuple[Any, ...]
+
 
 @dataclass(frozen=True)
 class Field:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from typing import Any
@@ -36,6 +35,8 @@ class Gadgets(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments begin with; an error that names what there is."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib  # 8 ms that only a mistake pays for
+
             names = self.list_commands(ctx)
             near = difflib.get_close_matches(args[0], names, 1)
             hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -17,8 +17,8 @@ from gadget import filters
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
 from gadget.errors import GadgetError, Incomplete
-from gadget.rows import IDENTITY, Decoder
-from gadget.schema import Schema
+from gadget.rows import Decoder
+from gadget.schema import IDENTITY, Schema
 from kubectl_gadget.output import Output, choose_fields
 from kubectl_gadget.streams import Ended, Streams
 from kubectl_gadget.text import escape
@@ -76,7 +76,7 @@ class Session:
 
         return Documents(fields, request.form)
 
-    def run(self, targets: Sequence[str]) -> None:
+    def run(self, targets: Mapping[str, str]) -> None:
         """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
         began = time.monotonic()
         with ExitStack() as stack:
@@ -121,6 +121,7 @@ class Session:
             if reply.batch.losses:
                 self._nodes[target].losses = list(reply.batch.losses)
         elif what == "summary":
+            self._nodes[target].decoder.learn(reply.summary.containers)
             self._nodes[target].losses = list(reply.summary.losses)
 
     def _start_output(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -51,8 +51,8 @@ def connect(address: str) -> grpc.Channel:
 class Streams:
     """The runs of one command. A context manager that cancels what still runs."""
 
-    def __init__(self, targets: Sequence[str], start: pb.Start) -> None:
-        """Begin a run of start on each target address."""
+    def __init__(self, targets: Mapping[str, str], start: pb.Start) -> None:
+        """Begin a run of start on each target: an address by the name that messages use."""
         self._queue: queue.Queue[tuple[str, pb.RunReply | Ended]] = queue.Queue(QUEUE_LENGTH)
         self._stop = threading.Event()
         self._targets = targets
@@ -82,7 +82,7 @@ class Streams:
         ended = Ended(target, Unreachable(f"{target}: the agent went away"))
         started = False
         try:
-            with connect(target) as channel:
+            with connect(self._targets[target]) as channel:
                 call = rpc.AgentStub(channel).Run(self._requests())
                 self._calls.append(call)
                 for reply in call:

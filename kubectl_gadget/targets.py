@@ -15,12 +15,12 @@ NO_TARGET = (
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool) -> Iterator[list[str]]:
-    """The addresses of the agents to use, for as long as they are used. Unreachable if none is named or found."""
+def find_targets(agents: Sequence[str], local: bool) -> Iterator[dict[str, str]]:
+    """The addresses of the agents to use, by what users call them. Unreachable if none is named or found."""
     if agents:
-        yield list(agents)
+        yield {address: address for address in agents}
     elif local:
         with local_agent() as address:
-            yield [address]
+            yield {"this machine": address}
     else:
         raise Unreachable(NO_TARGET)

@@ -41,7 +41,7 @@ static __always_inline void finish(struct event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	event->cwd = (gadget_path){};
+	event->cwd = (gadget_path){.as_given = true};
 	if (param_cwd)
 		event->cwd = text_path(&event->header, event->text, __builtin_preserve_access_index(&task->fs->pwd));
 	gadget_submit(event);
@@ -84,6 +84,8 @@ static __always_inline void read_argv(struct event *event, __u64 argv, bool comp
 	for (int i = 0; i < ARG_COUNT; i++) {
 		__u32 left = ARGS_MAX - event->header.text_length;
 		__u64 arg = 0;
+		__u32 length;
+		char last;
 
 		if (bpf_probe_read_user(&arg, width, (void *)(argv + i * width)))
 			break;
@@ -91,8 +93,11 @@ static __always_inline void read_argv(struct event *event, __u64 argv, bool comp
 			event->args_truncated = false;
 			break;
 		}
-		if (left > ARGS_MAX || text_user_string(&event->header, event->text, arg, left) == 0)
+		if (left > ARGS_MAX)
 			break;
+		length = text_user_string(&event->header, event->text, arg, left);
+		if (!length || bpf_probe_read_user(&last, 1, (void *)(arg + length - 1)) || last)
+			break; /* not readable, or cut before its NUL */
 	}
 	event->args = (gadget_args){.length = event->header.text_length};
 }

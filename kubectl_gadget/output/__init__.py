@@ -7,8 +7,7 @@ from typing import Protocol
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.rows import IDENTITY, IDENTITY_DOCS, Row
-from gadget.schema import Field, Schema
+from gadget.schema import IDENTITY, IDENTITY_DOCS, Field, Row, Schema
 
 FORMATS = ("columns", "wide", "json", "jsonpretty", "yaml")
 #: Identity as a column shows it; the id is for JSON and --fields.

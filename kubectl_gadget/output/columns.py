@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
-from gadget.rows import Row
-from gadget.schema import Field
+from gadget.schema import Field, Row
 from kubectl_gadget.text import fit, pad, width
 from kubectl_gadget.values import to_text
 
 GAP = "  "
 #: Cells a column begins with, so that the table does not move when the first longer value comes.
-USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3}
+USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3, "path": 20, "text": 20}
 #: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
 LEAST_LAST = 24
 LEAST_NAME = 8

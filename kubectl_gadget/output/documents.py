@@ -8,8 +8,7 @@ from typing import Any
 
 import orjson
 
-from gadget.rows import Row
-from gadget.schema import Field
+from gadget.schema import Field, Row
 from kubectl_gadget.values import to_json
 
 

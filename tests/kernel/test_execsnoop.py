@@ -67,3 +67,32 @@ def test_exec_from_a_thread(agent, start_cli, make_pod, workload) -> None:
     assert Counter(event["error"] for event in seen) == {None: 8, "ENOENT": 5}
     assert all(event["tid"] > event["pid"] for event in seen)
     assert len({event["pid"] for event in seen}) == 13
+
+
+def test_arguments(agent, start_cli, make_pod, workload) -> None:
+    """I see all arguments up to 4 KiB, am told when there were more, and see the path and directory of each program."""
+    cli = start_json(start_cli, agent, "--cwd")
+    container = make_pod().container("app", "/workload", files={"/workload": workload("argv")})
+    wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
+    out, _ = cli.finish()
+    seen = {event["args"][0]: event for event in events(out) if event["args"]}
+    assert seen["many"]["args"] == ["many", *(f"a{i}" for i in range(1, 301))]
+    assert (len(seen["long"]["args"][1]), seen["long"]["args_truncated"]) == (4096 - len("long\0"), True)
+    assert (seen["bare"]["args"], seen["bare"]["args_truncated"]) == (["bare"], False)
+    assert (seen["bare"]["exe"], seen["bare"]["cwd"]) == ("/workload", "/")
+    assert (seen["gone"]["exe"], seen["gone"]["cwd"], seen["gone"]["error"]) == ("../tmp/not-there", "/etc", "ENOENT")
+    assert (seen["gone"]["args_truncated"], seen["gone"]["comm"]) == (True, "workload")
+    assert (seen["odd"]["args"], seen["odd"]["error_raw"]) == (["odd", "a\nb", "\x1b[31mred", "\\xff\\xfe"], 13)
+
+
+def test_kernel_filters(agent, start_cli, make_pod, workload) -> None:
+    """--comm, --uid and --pid choose processes in the kernel: nothing else reaches me."""
+    by_comm = start_json(start_cli, agent, "--comm", "workload")
+    by_uid = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--uid", "4242")
+    by_pid = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--pid", "4194304")
+    wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
+    run_workload(make_pod(), workload("execs"), 1, 17, 2)
+    out = by_comm.finish()[0]
+    assert {event["comm"] for event in events(out)} == {"workload"}
+    assert len([event for event in events(out) if event["args"][0] == "started"]) == 17
+    assert by_uid.finish()[0] == by_pid.finish()[0] == ""

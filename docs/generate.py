@@ -1,0 +1,58 @@
+"""Writes docs/gadgets/NAME.md for every gadget of the catalogue: python -m docs.generate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gadget import catalog
+from gadget.catalog import Gadget
+from kubectl_gadget.output import all_fields
+from kubectl_gadget.values import to_json
+
+FOLDER = Path(__file__).parent / "gadgets"
+
+
+def page(gadget: Gadget) -> str:
+    """A gadget's page."""
+    fields = all_fields(gadget.schema)
+    shown = ["node", "namespace", "pod", "container", *gadget.columns]
+    lines = [
+        f"# {gadget.name}",
+        "",
+        f"Shows {gadget.title}. Made from the catalogue by `make docs`; edit `bpf/{gadget.name}/` instead.",
+        "",
+        "```",
+        gadget.example,
+        "```",
+        "",
+        f"Columns: {', '.join(gadget.headers.get(name, name.upper()) for name in shown)}.",
+        f"`-o wide` adds {', '.join(gadget.headers.get(name, name.upper()) for name in gadget.wide)}.",
+        "",
+        "## Options",
+        "",
+        "| option | default | meaning |",
+        "|---|---|---|",
+    ]
+    for item in gadget.parameters:
+        on = int(item.default, 16) != 0
+        dashed = item.name.replace("_", "-")
+        name = f"--no-{dashed}" if item.kind == "bool" and on else f"--{dashed}"
+        default = "any" if item.kind != "bool" else f"`--{dashed}`" if on else "off"
+        lines.append(f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc} |")
+    lines += ["", "Those that all gadgets have: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
+    lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
+    for field in fields.values():
+        keys = ", ".join(f"`{key}`" for key in to_json(field))
+        lines.append(f"| {field.name} | {field.kind} | {keys} | {field.doc} |")
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page by its path."""
+    return {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text)

@@ -1,0 +1,137 @@
+"""Streams: several at once, losses counted, ends that leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import grpc
+
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from tests.conftest import bpf_programs, events, run_cli, wait_until
+from tests.kernel.test_execsnoop import run_workload, start_json, traced
+
+
+def test_seen_and_lost_is_all(agent, make_pod, workload) -> None:
+    """When I read too slowly for the ring, I am told how many events were lost: with those I saw, it is all of them."""
+    gate = threading.Event()
+
+    def requests():
+        yield pb.RunRequest(start=pb.Start(gadget="execsnoop", ring_bytes=4096, parameters={"comm": "workload"}))
+        gate.wait()
+        yield pb.RunRequest(stop=pb.Stop())
+
+    with grpc.insecure_channel(agent.address, options=[("grpc.http2.lookahead_bytes", 1)]) as channel:
+        call = rpc.AgentStub(channel).Run(requests())
+        assert next(call).WhichOneof("what") == "started"
+        run_workload(make_pod("shop", "flood"), workload("execs"), 8, 503, 0)
+        gate.set()
+        replies = list(call)
+    seen = sum(section.count for reply in replies for section in reply.batch.sections)
+    summary = replies[-1].summary
+    lost = sum(loss.count for loss in summary.losses)
+    own = 1 + 8 * 503  # the workload's own exec too
+    assert (seen, seen + lost) == (summary.events, own)
+    assert lost > 0
+    assert {loss.reason for loss in summary.losses} == {"ring full"}
+
+
+def test_losses_are_named(agent, start_cli, make_pod, workload) -> None:
+    """The last line says how many events were lost, why, on which node and of which container; --strict exits 3."""
+    cli = start_cli(*["execsnoop", "-o", "json", "--buffer", "4K", "--strict", "--agent"], agent.address)
+    wait_until(lambda: "started" in agent.log.read_text(), "the stream's start")
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        run_workload(make_pod("shop", "flood"), workload("execs"), 1, 211, 0)
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    out, err = cli.finish()
+    lost = int(err.split("; ")[1].split()[0])
+    own = [event for event in events(out) if event["args"][0] in ("started", "/workload")]
+    assert f"{lost} lost: ring full on node-a (" in err
+    assert len(own) + int(err.split("app ")[1].split(")")[0].split(",")[0]) >= 212
+    assert cli.process.returncode == 3
+
+
+def test_two_clients(agent, start_cli, make_pod, workload) -> None:
+    """Two of us see each exactly what we filter for; when one is killed the other goes on, and no program stays."""
+    before = bpf_programs()
+    failing = start_json(start_cli, agent, "--filter", "error==ENOENT")
+    short = start_cli(
+        "execsnoop",
+        "--agent",
+        agent.address,
+        "-o",
+        "json",
+        "--no-failed",
+        "--filter",
+        "args~^started x*$,exe!=/workload",
+    )
+    dying = start_cli("execsnoop", "--agent", agent.address, "-o", "json")
+    wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
+    assert len(bpf_programs() - before) == 6
+    dying.finish(signal.SIGKILL)
+    wait_until(lambda: len(bpf_programs() - before) == 4, "the killed client's programs gone")
+    run_workload(make_pod(), workload("execs"), 2, 101, 5)
+    assert len(traced(failing)) == 10
+    assert traced(short) == []
+    wait_until(lambda: bpf_programs() == before, "all programs gone")
+
+
+def test_killed_local(start_cli) -> None:
+    """A local session that is killed takes its agent and programs with it."""
+    before = bpf_programs()
+    cli = start_cli("execsnoop", "--local")
+    wait_until(lambda: len(bpf_programs() - before) == 2, "programs")
+    cli.finish(signal.SIGKILL)
+    wait_until(lambda: bpf_programs() == before, "all programs gone")
+
+
+def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
+    """When the agent is told to stop I get what it had seen, a line that says it stopped, and exit code 3 if strict."""
+    before = bpf_programs()
+    cli = start_json(start_cli, agent, "--strict")
+    run_workload(make_pod(), workload("execs"), 1, 19, 0)
+    assert agent.stop() == 0
+    out, err = cli.finish(0)
+    assert len([event for event in events(out) if event["args"][0] == "started"]) == 19
+    assert "the agent stopped" in err
+    assert "Traceback" not in err
+    assert cli.process.returncode == 3
+    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+
+
+def test_agent_killed(agent, start_cli) -> None:
+    """When the agent dies in the middle I am told in one line, and no program stays."""
+    before = bpf_programs()
+    cli = start_json(start_cli, agent)
+    agent.stop(signal.SIGKILL)
+    _, err = cli.finish(0)
+    assert "the agent went away" in err
+    assert "Traceback" not in err
+    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+
+
+def test_limits(make_pod) -> None:
+    """--max-events and --timeout end a session by themselves, with a line that scripts can read."""
+    make_pod().container("app", "/bin/sh", "-c", "while /bin/true; do /bin/sleep 0.02; done")
+    limited = run_cli(*["execsnoop", "--local", "-o", "json", "--max-events", "7"])
+    assert len(limited.stdout.splitlines()) == 7
+    assert limited.stderr.startswith("7 events from 1 node, 1 container, in ")
+    assert limited.stderr.endswith("; nothing lost.\n")
+    began = time.monotonic()
+    timed = run_cli(*["execsnoop", "--local", "--timeout", "500ms", "--filter", "pid==1"])
+    assert 0.5 < time.monotonic() - began < 10
+    assert timed.stderr.startswith("0 events from 1 node")
+    assert (limited.returncode, timed.returncode) == (0, 0)
+
+
+def test_health(agent) -> None:
+    """Kubernetes can ask the agent whether it is well."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(agent.address) as channel:
+        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING

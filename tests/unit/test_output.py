@@ -1,0 +1,131 @@
+"""Screens, pinned: change them on purpose."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import struct
+import sys
+import termios
+import time
+
+import orjson
+import pytest
+import yaml
+
+from gadget import catalog
+from gadget.rows import Decoder
+from kubectl_gadget.output import choose_fields
+from kubectl_gadget.output.columns import Columns
+from kubectl_gadget.output.documents import Documents
+from tests.unit.rows import NAMES, batch
+
+GADGET = catalog.find("execsnoop")
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def show(form: str, fields: str = "") -> None:
+    chosen = choose_fields(GADGET, GADGET.schema, form, fields, [])
+    output = Columns(chosen, GADGET.headers) if form in ("columns", "wide") else Documents(chosen, form)
+    decoder = Decoder("node-a", GADGET.schema)
+    rows = decoder.rows(batch(), [field.name for field in chosen], lambda table: None)
+    output.start([("node-a", *names) for names in NAMES.values()])
+    output.write(rows)
+
+
+def on_terminal(columns: int, *args: str) -> str:
+    """What show prints on a terminal of that many columns."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.pop("COLUMNS", None)
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", write_through=True)
+        show(*args)
+        os._exit(0)
+    data = b""
+    try:
+        while chunk := os.read(fd, 4096):
+            data += chunk
+    except OSError:
+        pass
+    os.waitpid(pid, 0)
+    return data.decode().replace("\r\n", "\n")
+
+
+def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns line up, nothing is cut in a pipe, and what processes put into names cannot reach my terminal."""
+    show("columns")
+    assert capsys.readouterr().out == (
+        "NODE    NAMESPACE  POD     CONTAINER  PID      PPID     COMM          RET  ARGS\n"
+        "node-a  shop       cart-0  cart       1        0        sh              0  sh -c true\n"
+        'node-a  web        web-0   nginx      2        0        ls              0  ls \\x1b[31mred "a b"\n'
+        "node-a  -          -       -          3        0        nope           -2\n"
+    )
+
+
+def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    """-o wide adds who ran it and which file."""
+    show("wide", "-node,-namespace,-pod,-container")
+    assert capsys.readouterr().out == (
+        "PID      PPID     COMM          RET  TID      UID    GID    PCOMM         EXE                   ARGS\n"
+        "1        0        sh              0  1        0      0      -             /bin/sh               sh -c true\n"
+        "2        0        ls              0  2        0      0      -             /usr/bin/ls           "
+        'ls \\x1b[31mred "a b"\n'
+        "3        0        nope           -2  3        0      0      -             ./nope\n"
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_fits_terminal(columns: int) -> None:
+    """On a terminal no line is longer than it, the header comes once, and failures are red."""
+    shown = on_terminal(columns, "columns")
+    lines = shown.replace("\x1b[31m", "").replace("\x1b[0m", "").splitlines()
+    assert max(map(len, lines)) <= columns
+    assert sum("NAMESPACE" in line or "NAM" in line.split()[1] for line in lines) == 1
+    assert shown.count("\x1b[31m") == 1
+    assert "\x1b[31m -2\x1b[0m" in shown
+
+
+def test_json(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """JSON is one object a line: time in RFC 3339, who, then the event; an errno by name and by number."""
+    show("json")
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert len(lines) == 3
+    first, _, last = map(orjson.loads, lines)
+    assert list(first)[:6] == ["timestamp", "node", "namespace", "pod", "container", "containerId"]
+    assert first["timestamp"] == "2023-11-14T22:13:20.000000000Z"
+    assert (first["args"], first["error"], first["error_raw"], first["exe"]) == (
+        ["sh", "-c", "true"],
+        None,
+        0,
+        "/bin/sh",
+    )
+    assert (last["args"], last["error"], last["error_raw"], last["pod"]) == ([], "ENOENT", 2, None)
+
+
+def test_yaml_and_pretty(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """YAML and indented JSON say the same as JSON."""
+    show("json")
+    plain = [orjson.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    show("yaml")
+    assert list(yaml.safe_load_all(capsysbinary.readouterr().out)) == plain
+    show("jsonpretty")
+    assert capsysbinary.readouterr().out.startswith(b'{\n  "timestamp"')
+
+
+def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """--fields shows just those fields, in my order; +field and -field change what is usual."""
+    show("columns", "comm,pid,timestamp")
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "COMM          PID      TIMESTAMP",
+        "sh            1        22:13:20.000000",
+    ]
+    show("columns", "-node,-pod,-namespace,-args,+uid")
+    assert capsys.readouterr().out.splitlines()[0] == "CONTAINER  PID      PPID     COMM          RET  UID"
