@@ -1,0 +1,36 @@
+"""Runs measurements: python -m tests.bench [--json] [NAME …]."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import click
+
+from tests.bench import cli
+
+MEASUREMENTS = {
+    function.__name__: function for function in (cli.help_text, cli.first_event, cli.json_rows, cli.column_rows)
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
+def main(as_json: bool, names: tuple[str, ...]) -> None:
+    """Print name, median and spread of each measurement, all of them unless some are named."""
+    for name in names or MEASUREMENTS:
+        unit, values = MEASUREMENTS[name]()
+        result = {
+            "name": name,
+            "unit": unit,
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+        }
+        line = f"{name:24} {result['median']:10.3f} {unit:10} ({result['min']:.3f} to {result['max']:.3f})"
+        click.echo(json.dumps(result) if as_json else line)
+
+
+if __name__ == "__main__":
+    main()
