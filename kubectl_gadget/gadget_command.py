@@ -8,6 +8,8 @@ import click
 
 from gadget.catalog import Gadget
 from kubectl_gadget.options import Option, gadget_options, output_options, where_options
+from kubectl_gadget.request import make_request
+from kubectl_gadget.targets import find_targets
 
 
 class GadgetCommand(click.Command):
@@ -53,32 +55,19 @@ class GadgetCommand(click.Command):
         buffer: int,
         **settings: Any,
     ) -> None:
-        from gadget._generated import gadget_pb2 as pb
-        from kubectl_gadget.session import Request, Session
-        from kubectl_gadget.targets import find_targets
-
-        values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
-        shown = {field.name for field in self.gadget.schema.shown}
-        # a switch named as a field fills that field, so asking for the field turns it on
-        for name in (part.strip().lstrip("+") for part in fields.split(",")):
-            if name in {parameter.name for parameter in self.gadget.parameters if parameter.kind == "bool"} & shown:
-                values.setdefault(name, True)
-        request = Request(
-            gadget=self.gadget,
-            start=pb.Start(
-                gadget=self.gadget.name,
-                parameters={name: str(value) for name, value in values.items()},
-                host=host,
-                ring_bytes=buffer,
-            ),
-            form=form,
-            fields=fields,
-            filter=",".join(filter_),
+        request = make_request(
+            self.gadget,
+            settings,
+            form,
+            fields,
+            filter_,
+            host=host,
+            ring_bytes=buffer,
             max_events=max_events or 0,
             timeout=timeout,
             strict=strict,
-            switched_on=[name for name, value in values.items() if value is True and name in shown],
         )
-        session = Session(request)
         with find_targets(agent, local) as targets:
-            session.run(targets)
+            from kubectl_gadget.session import Session  # numpy and grpc: 0.2 s in which a local agent starts
+
+            Session(request).run(targets())

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,10 +40,13 @@ def _answers(path: Path) -> bool:
 
 
 @contextmanager
-def local_agent() -> Iterator[str]:
-    """The address of this machine's agent. Starts one, and ends it, if none serves at AGENT_SOCKET."""
+def local_agent() -> Iterator[Callable[[], str]]:
+    """Gives a function that waits for the address of this machine's agent.
+
+    Starts one, and ends it, if none serves at AGENT_SOCKET.
+    """
     if _answers(AGENT_SOCKET):
-        yield f"unix://{AGENT_SOCKET}"
+        yield lambda: f"unix://{AGENT_SOCKET}"
         return
     if not _may_trace():
         raise Unsupported("--local needs root (CAP_BPF, CAP_PERFMON): run it with sudo")
@@ -59,14 +62,9 @@ def local_agent() -> Iterator[str]:
             stderr=log.open("w"),
             start_new_session=True,  # Ctrl-C is for the command line, which ends the agent in order
         )
-        assert agent.stdin and agent.stdout
+        assert agent.stdin
         try:
-            ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
-            if not ready or not os.read(agent.stdout.fileno(), 4096):
-                agent.kill()
-                said = log.read_text(errors="replace").strip().splitlines()
-                raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))
-            yield address
+            yield lambda: _ready(agent, address, log)
         finally:
             agent.stdin.close()
             try:
@@ -74,3 +72,13 @@ def local_agent() -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait()
+
+
+def _ready(agent: subprocess.Popen[bytes], address: str, log: Path) -> str:
+    assert agent.stdout
+    ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
+    if ready and os.read(agent.stdout.fileno(), 4096):
+        return address
+    agent.kill()
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))

@@ -6,37 +6,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import click
 import orjson
 
-from gadget import filters
 from gadget._generated import gadget_pb2 as pb
-from gadget.catalog import Gadget
 from gadget.errors import GadgetError, Incomplete
 from gadget.rows import Decoder
-from gadget.schema import IDENTITY, Schema
-from kubectl_gadget.output import Output, choose_fields
+from gadget.schema import Schema
+from kubectl_gadget.output import Output
+from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Streams
 from kubectl_gadget.text import escape
-
-
-@dataclass
-class Request:
-    """What the user asked of one gadget."""
-
-    gadget: Gadget
-    start: pb.Start
-    form: str = "columns"
-    fields: str = ""
-    filter: str = ""
-    max_events: int = 0
-    timeout: float = 0.0
-    strict: bool = False
-    switched_on: Sequence[str] = ()
 
 
 @dataclass
@@ -55,32 +39,29 @@ class Session:
     """Shows the events of one request, and keeps the books."""
 
     def __init__(self, request: Request) -> None:
-        """UsageError if fields or filter do not fit the gadget, before anything is started."""
+        """Prepare to show what request asks for."""
         self._request = request
-        self._output = self._make_output(request.gadget.schema)
-        self._names = [item.name for item in self._output.fields]
-        self._filter = filters.parse(request.filter, request.gadget.schema, IDENTITY)
+        self._output = self._make_output()
+        self._names = [item.name for item in request.fields]
         self._nodes: dict[str, Node] = {}
         self._failures: list[GadgetError] = []
         self._header = False
         self.shown = 0
 
-    def _make_output(self, schema: Schema) -> Output:
-        request = self._request
-        fields = choose_fields(request.gadget, schema, request.form, request.fields, request.switched_on)
-        if request.form in ("columns", "wide"):
+    def _make_output(self) -> Output:
+        if self._request.form in ("columns", "wide"):
             from kubectl_gadget.output.columns import Columns
 
-            return Columns(fields, request.gadget.headers)
+            return Columns(self._request.fields, self._request.gadget.headers)
         from kubectl_gadget.output.documents import Documents
 
-        return Documents(fields, request.form)
+        return Documents(self._request.fields, self._request.form)
 
     def run(self, targets: Mapping[str, str]) -> None:
         """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
         began = time.monotonic()
         with ExitStack() as stack:
-            streams = stack.enter_context(Streams(targets, self._request.start))
+            streams = stack.enter_context(Streams(targets, self._start()))
             stack.enter_context(_stops(streams, self._request.timeout))
             for target, message in streams:
                 if isinstance(message, Ended):
@@ -95,6 +76,15 @@ class Session:
             raise self._failures[0]
         self._conclude(time.monotonic() - began)
 
+    def _start(self) -> pb.Start:
+        request = self._request
+        return pb.Start(
+            gadget=request.gadget.name,
+            parameters=request.parameters,
+            host=request.host,
+            ring_bytes=request.ring_bytes,
+        )
+
     def _full(self) -> bool:
         return bool(self._request.max_events) and self.shown >= self._request.max_events
 
@@ -103,7 +93,7 @@ class Session:
         if reply.WhichOneof("what") == "started":
             self._start_output()
         elif reply.WhichOneof("what") == "batch":
-            rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._filter)
+            rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._request.filter)
             if self._request.max_events:
                 rows = rows[: self._request.max_events - self.shown]
             if rows:

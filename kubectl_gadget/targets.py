@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gadget.errors import Unreachable
@@ -15,12 +15,12 @@ NO_TARGET = (
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool) -> Iterator[dict[str, str]]:
-    """The addresses of the agents to use, by what users call them. Unreachable if none is named or found."""
+def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], dict[str, str]]]:
+    """Gives a function that waits for the agents' addresses, by what users call them. Unreachable if none is named."""
     if agents:
-        yield {address: address for address in agents}
+        yield lambda: {address: address for address in agents}
     elif local:
         with local_agent() as address:
-            yield {"this machine": address}
+            yield lambda: {"this machine": address()}
     else:
         raise Unreachable(NO_TARGET)

@@ -33,12 +33,12 @@ def all_fields(schema: Schema) -> dict[str, Field]:
     return {field.name: field for field in (first, *identity, *rest)}
 
 
-def choose_fields(gadget: Gadget, schema: Schema, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
+def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
     """The fields to show: the format's own, or wanted as "a,b" instead or "+a,-b" on top of them.
 
     switched_on names fields that an option of the same name has turned on. UsageError if a field is unknown.
     """
-    known = all_fields(schema)
+    known = all_fields(gadget.schema)
     if form in ("columns", "wide"):
         extra = gadget.wide if form == "wide" else []
         *before, last = [*IDENTITY_COLUMNS, *gadget.columns]

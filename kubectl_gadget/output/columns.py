@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
-
 from gadget.schema import Field, Row
+from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import fit, pad, width
 from kubectl_gadget.values import to_text
 
@@ -64,7 +63,7 @@ class Columns:
                 cells.append(cell)
             cells.append(fit(line[-1], last) if last else line[-1])
             out.append(GAP.join(cells).rstrip())
-        click.echo("\n".join(out), color=self._terminal)
+        write_text("\n".join(out) + "\n")
 
     def _fitted(self) -> tuple[list[int], int]:
         """Widths of all columns but the last, and what is left for that one; 0 if there is no terminal to fit."""

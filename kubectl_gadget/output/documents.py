@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from gadget.schema import Field, Row
+from kubectl_gadget.output.stdout import write_all
 from kubectl_gadget.values import to_json
 
 
@@ -34,10 +34,7 @@ class Documents:
         columns = list(zip(*rows, strict=True))
         values = [map(convert, columns[at]) for at, convert in self._values]
         keys, encode = self._keys, self._encode
-        sys.stdout.buffer.write(
-            b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)])
-        )
-        sys.stdout.buffer.flush()
+        write_all(b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)]))
 
 
 def _json(item: dict[str, Any]) -> bytes:

@@ -52,7 +52,7 @@ def first_event() -> Result:
 
 def _rows(form: str) -> Result:
     gadget = catalog.find("execsnoop")
-    fields = choose_fields(gadget, gadget.schema, form, "", [])
+    fields = choose_fields(gadget, form, "", [])
     output: Output = Columns(fields, gadget.headers) if form == "columns" else Documents(fields, form)
     few = batch()
     section = few.sections[0]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 
@@ -103,10 +107,21 @@ def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
     wait_until(lambda: bpf_programs() <= before, "all programs gone")
 
 
+def test_signal_in_the_middle_of_a_write(agent, start_cli, make_pod, workload) -> None:
+    """Ctrl-C while my pipe is full cuts no line, whatever PYTHONUNBUFFERED is."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", env=environment)
+    wait_until(lambda: "started" in agent.log.read_text(), "the stream's start")
+    run_workload(make_pod(), workload("execs"), 2, 307, 0)  # about 1 MB of JSON, and nobody reads yet
+    out, _ = cli.finish()
+    assert len([event for event in events(out) if event["args"][0] == "started"]) == 614
+
+
 def test_agent_killed(agent, start_cli) -> None:
     """When the agent dies in the middle I am told in one line, and no program stays."""
     before = bpf_programs()
-    cli = start_json(start_cli, agent)
+    cli = start_cli("execsnoop", "--agent", agent.address)
+    assert cli.process.stdout.readline().startswith("NODE")
     agent.stop(signal.SIGKILL)
     _, err = cli.finish(0)
     assert "the agent went away" in err
@@ -135,3 +150,53 @@ def test_health(agent) -> None:
     with grpc.insecure_channel(agent.address) as channel:
         reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_two_agents(start_agent, start_cli, make_pod, workload) -> None:
+    """With several --agent I get the events of all of them in one stream, each with its node."""
+    first, second = start_agent(), start_agent("--node", "node-b")
+    cli = start_cli("execsnoop", "-o", "json", "--agent", first.address, "--agent", second.address)
+    wait_until(lambda: all("started" in each.log.read_text() for each in (first, second)), "both streams")
+    run_workload(make_pod(), workload("execs"), 1, 23, 0)
+    out, err = cli.finish()
+    own = [event["node"] for event in events(out) if event["args"][0] == "started"]
+    assert (own.count("node-a"), own.count("node-b"), len(own)) == (23, 23, 46)
+    assert " from 2 nodes, 1 container, in " in err
+
+
+def test_one_of_two_agents_dies(start_agent, start_cli, make_pod, workload) -> None:
+    """When one of several agents dies I am told at once and at the end, and the others go on."""
+    first, second = start_agent(), start_agent("--node", "node-b")
+    cli = start_cli("execsnoop", "-o", "json", "--agent", first.address, "--agent", second.address)
+    wait_until(lambda: all("started" in each.log.read_text() for each in (first, second)), "both streams")
+    first.stop(signal.SIGKILL)
+    run_workload(make_pod(), workload("execs"), 1, 29, 0)
+    out, err = cli.finish()
+    assert len([event for event in events(out) if event["node"] == "node-b" and event["args"][0] == "started"]) == 29
+    assert f"warning: {first.address}: the agent went away" in err
+    assert f"incomplete: {first.address}: the agent went away" in err
+    assert cli.process.returncode == 0
+
+
+def test_local_uses_the_running_agent(start_agent) -> None:
+    """--local uses the agent that serves this machine, and starts none."""
+    agent = start_agent("--listen", "unix:///run/gadget/agent.sock", "--node", "the-running-one")
+    done = run_cli("execsnoop", "--local", "--timeout", "100ms")
+    assert done.returncode == 0
+    assert "execsnoop: started" in agent.log.read_text()
+
+
+def test_nothing_is_left_by_the_demo() -> None:
+    """`make demo` cleans up after itself, also on Ctrl-C."""
+    before = bpf_programs()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "tests.demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: len(bpf_programs() - before) >= 2, "the demo's programs")
+    shown = [demo.stdout.readline() for _ in range(4)]
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=20)
+    assert any("cart-6c9f7d5b8-x2x7l" in line or "web-0" in line for line in shown), shown
+    assert not list(Path("/sys/fs/cgroup").glob("*/kubepods"))
+    assert subprocess.run(["runc", "list", "-q"], capture_output=True, text=True).stdout == ""
+    wait_until(lambda: bpf_programs() <= before, "all programs gone")

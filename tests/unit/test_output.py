@@ -32,7 +32,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def show(form: str, fields: str = "") -> None:
-    chosen = choose_fields(GADGET, GADGET.schema, form, fields, [])
+    chosen = choose_fields(GADGET, form, fields, [])
     output = Columns(chosen, GADGET.headers) if form in ("columns", "wide") else Documents(chosen, form)
     decoder = Decoder("node-a", GADGET.schema)
     rows = decoder.rows(batch(), [field.name for field in chosen], lambda table: None)

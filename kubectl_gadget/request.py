@@ -1,0 +1,49 @@
+"""What a user asks of a gadget, checked against the catalogue. Cheap to import: nothing has been started yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gadget import filters
+from gadget.catalog import Gadget
+from gadget.filters import Filter
+from gadget.schema import IDENTITY, Field
+from kubectl_gadget.output import choose_fields
+
+
+@dataclass(frozen=True)
+class Request:
+    """One streaming command. timeout in seconds, 0 for none; max_events 0 for no limit."""
+
+    gadget: Gadget
+    parameters: Mapping[str, str]
+    host: bool
+    ring_bytes: int
+    form: str
+    fields: list[Field]
+    filter: Filter
+    max_events: int
+    timeout: float
+    strict: bool
+
+
+def make_request(
+    gadget: Gadget, settings: Mapping[str, Any], form: str, fields: str, conditions: tuple[str, ...], **rest: Any
+) -> Request:
+    """A request from option values. UsageError if fields or conditions do not fit the gadget."""
+    values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
+    shown = {field.name for field in gadget.schema.shown}
+    switches = {parameter.name for parameter in gadget.parameters if parameter.kind == "bool"} & shown
+    # a switch named as a field fills that field, so asking for the field turns it on
+    for name in switches.intersection(part.strip().lstrip("+") for part in fields.split(",")):
+        values.setdefault(name, True)
+    return Request(
+        gadget=gadget,
+        parameters={name: str(value) for name, value in values.items()},
+        form=form,
+        fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
+        filter=filters.parse(",".join(conditions), gadget.schema, IDENTITY),
+        **rest,
+    )
