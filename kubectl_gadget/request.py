@@ -23,6 +23,7 @@ class Request:
     ring_bytes: int
     form: str
     fields: list[Field]
+    own_fields: bool
     filter: Filter
     max_events: int
     timeout: float
@@ -44,6 +45,7 @@ def make_request(
         parameters={name: str(value) for name, value in values.items()},
         form=form,
         fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
+        own_fields=bool(fields),
         filter=filters.parse(",".join(conditions), gadget.schema, IDENTITY),
         **rest,
     )

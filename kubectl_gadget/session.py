@@ -41,18 +41,19 @@ class Session:
     def __init__(self, request: Request) -> None:
         """Prepare to show what request asks for."""
         self._request = request
-        self._output = self._make_output()
-        self._names = [item.name for item in request.fields]
         self._nodes: dict[str, Node] = {}
         self._failures: list[GadgetError] = []
         self._header = False
         self.shown = 0
 
-    def _make_output(self) -> Output:
+    def _make_output(self, nodes: int) -> Output:
         if self._request.form in ("columns", "wide"):
-            from kubectl_gadget.output.columns import Columns
+            from kubectl_gadget.output.columns import Columns, is_narrow
 
-            return Columns(self._request.fields, self._request.gadget.headers)
+            fields = self._request.fields
+            if nodes == 1 and is_narrow() and not self._request.own_fields:
+                fields = [field for field in fields if field.name != "node"]  # the same in every row
+            return Columns(fields, self._request.gadget.headers)
         from kubectl_gadget.output.documents import Documents
 
         return Documents(self._request.fields, self._request.form)
@@ -60,6 +61,8 @@ class Session:
     def run(self, targets: Mapping[str, str]) -> None:
         """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
         began = time.monotonic()
+        self._output = self._make_output(len(targets))
+        self._names = [item.name for item in self._output.fields]
         with ExitStack() as stack:
             streams = stack.enter_context(Streams(targets, self._start()))
             stack.enter_context(_stops(streams, self._request.timeout))
@@ -168,14 +171,14 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def _stops(streams: Streams, timeout: float) -> Iterator[None]:
-    """Stop in order on the first Ctrl-C, SIGTERM or the timeout; at once on the second Ctrl-C."""
+    """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C."""
 
     def on_signal(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         streams.stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     timer = threading.Timer(timeout, streams.stop)
     timer.daemon = True
     if timeout:

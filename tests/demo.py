@@ -22,7 +22,8 @@ def main() -> None:
     """Start two pods, show what they start, and clean up, also on Ctrl-C."""
     if reason := why_no_kernel():
         sys.exit(f"demo: tracing {reason}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for namespace, pod, name, script in PODS:

@@ -15,10 +15,16 @@ from kubectl_gadget.values import to_text
 GAP = "  "
 #: Cells a column begins with, so that the table does not move when the first longer value comes.
 USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3, "path": 20, "text": 20}
+USUAL_NARROW = {"pid": 6, "comm": 8, "timestamp": 15, "errno": 3}
 #: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
-LEAST_LAST = 24
+LEAST_LAST = 16
 LEAST_NAME = 8
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+
+
+def is_narrow() -> bool:
+    """Whether standard output is a terminal on which every cell counts."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < 100
 
 
 class Columns:
@@ -29,7 +35,8 @@ class Columns:
         self.fields = fields
         self._headers = [headers.get(field.name, field.name.upper()) for field in fields]
         self._texts: list[Callable[[Any], str]] = [to_text(field) for field in fields]
-        self._widths = [max(width(title), USUAL.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
+        usual = USUAL_NARROW if is_narrow() else USUAL
+        self._widths = [max(width(title), usual.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
         self._terminal = sys.stdout.isatty()
 
     def start(self, names: Sequence[Sequence[str]]) -> None:
@@ -73,8 +80,8 @@ class Columns:
         total = shutil.get_terminal_size().columns
         names = [at for at, field in enumerate(self.fields[:-1]) if field.kind in ("identity", "comm", "path", "text")]
         while sum(widths) + len(GAP) * len(widths) + LEAST_LAST > total:
-            widest = max(names, key=lambda at: widths[at], default=None)
-            if widest is None or widths[widest] <= LEAST_NAME:
+            widest = max(names, key=lambda at: widths[at] - width(self._headers[at]), default=None)
+            if widest is None or widths[widest] <= max(LEAST_NAME, width(self._headers[widest])):
                 break
             widths[widest] -= 1
         return widths, max(total - sum(widths) - len(GAP) * len(widths), 4)
