@@ -15,9 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from elftools.elf.elffile import ELFFile
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
+
+from gadget.btf import Btf  # noqa: E402
+from gadget.schema import read_parameters, read_records, read_schema  # noqa: E402
+
 GENERATED = ROOT / "gadget" / "_generated"
 OBJECTS = ROOT / "agent" / "_objects"
 #: machine (as uname says) to clang's __TARGET_ARCH_
@@ -65,15 +71,20 @@ def compile_object(source: Path, machine: str, target: Path) -> None:
     plain.unlink()
 
 
+def read_types(elf: bytes) -> tuple[ELFFile, Btf]:
+    """An object's sections and types."""
+    sections = ELFFile(io.BytesIO(elf))
+    return sections, Btf(sections.get_section_by_name(".BTF").data())
+
+
+def describe_records(folder: Path, elf: bytes) -> dict[str, Any]:
+    """The record layouts of an object that is no gadget."""
+    return {name: [asdict(field) for field in fields] for name, fields in read_records(read_types(elf)[1]).items()}
+
+
 def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     """A gadget's entry in the catalogue: its gadget.toml, and schema and parameters from its object."""
-    from elftools.elf.elffile import ELFFile
-
-    from gadget.btf import Btf
-    from gadget.schema import read_parameters, read_schema
-
-    sections = ELFFile(io.BytesIO(elf))
-    types = Btf(sections.get_section_by_name(".BTF").data())
+    sections, types = read_types(elf)
     schema = read_schema(types)
     about = tomllib.loads((folder / "gadget.toml").read_text())
     known = {field.name for field in schema.shown}
@@ -89,24 +100,25 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
 
 
 def make_gadgets() -> None:
-    """Compile every folder of bpf/ that holds a gadget.toml, and write the catalogue."""
+    """Compile every folder of bpf/ that holds a program, and write the catalogue of those with a gadget.toml."""
     bpf = ROOT / "bpf"
-    folders = sorted(path.parent for path in bpf.glob("*/gadget.toml"))
-    catalogue = {}
+    folders = sorted(path.parent for path in bpf.glob("*/*.bpf.c"))
+    gadgets, records = {}, {}
     for folder in folders:
+        described = (folder / "gadget.toml").exists()
         entries = []
         for machine in ARCHITECTURES:
             target = OBJECTS / machine / f"{folder.name}.bpf.o"
             if not up_to_date(target, folder, bpf / "include"):
                 compile_object(folder / f"{folder.name}.bpf.c", machine, target)
-            entries.append(describe(folder, target.read_bytes()))
+            entries.append((describe if described else describe_records)(folder, target.read_bytes()))
         if any(entry != entries[0] for entry in entries):
             raise BuildError(f"{folder.name}: events differ between machines; give members fixed sizes")
-        catalogue[folder.name] = entries[0]
+        (gadgets if described else records)[folder.name] = entries[0]
     for stale in OBJECTS.glob("*/*.bpf.o"):
-        if stale.name.removesuffix(".bpf.o") not in catalogue:
+        if not (bpf / stale.name.removesuffix(".bpf.o")).is_dir():
             stale.unlink()
-    text = json.dumps(catalogue, indent=1)
+    text = json.dumps({"gadgets": gadgets, "records": records}, indent=1)
     target = GENERATED / "catalog.json"
     if not target.exists() or target.read_text() != text:
         target.write_text(text)
@@ -137,7 +149,6 @@ class CustomBuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Make everything that a wheel carries. A source distribution carries none of it."""
         if self.target_name == "wheel":
-            sys.path.insert(0, str(ROOT))
             make_all()
 
 

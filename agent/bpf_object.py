@@ -78,6 +78,10 @@ class BpfObject:
             raise GadgetError(f"{self.name}: no setting at {offset}")
         ctypes.memmove(address + offset, value, len(value))
 
+    def share(self, map_name: str, fd: int) -> None:
+        """Use the map behind fd, which another object made, instead of one of its own; before load."""
+        libbpf.check(self._lib.bpf_map__reuse_fd(self._map(map_name), fd), f"share {map_name}")
+
     def resize(self, map_name: str, entries: int | None) -> int:
         """Set a map's max_entries (a ring's size in bytes) before load, or leave it; returns what it is."""
         if entries is not None:
@@ -138,6 +142,22 @@ class BpfObject:
             libbpf.check(self._lib.bpf_map_lookup_elem(fd, byref(key), values.ctypes.data), map_name)
             totals.append(int(values.sum()))
         return totals
+
+    def array_value(self, map_name: str, index: int) -> int:
+        """One u64 of an array."""
+        value = ctypes.c_uint64()
+        fd, key = self.map_fd(map_name), ctypes.c_uint32(index)
+        libbpf.check(self._lib.bpf_map_lookup_elem(fd, byref(key), byref(value)), map_name)
+        return value.value
+
+    def set(self, map_name: str, key: int, value: int) -> bool:
+        """Put u64 value under u64 key; False if the map is full."""
+        pair = ctypes.c_uint64(key), ctypes.c_uint64(value)
+        return int(self._lib.bpf_map_update_elem(self.map_fd(map_name), byref(pair[0]), byref(pair[1]), 0)) == 0
+
+    def delete(self, map_name: str, key: int) -> None:
+        """Remove a u64 key, if it is there."""
+        self._lib.bpf_map_delete_elem(self.map_fd(map_name), byref(ctypes.c_uint64(key)))
 
     def items(self, map_name: str) -> Iterator[tuple[int, int]]:
         """Keys and values of a hash map from u64 to u64."""

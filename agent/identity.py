@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"(?:.*?(?P<prefix>cri-containerd|crio|docker|libpod)[-:])?(?P<id>[0-9a-f]{64})(?:\.scope)?")
-_POD = re.compile(r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,28}|[0-9a-f]{32})(?:\.slice)?")
+_POD = re.compile(r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,28})(?:\.slice)?(?P<more>:.*)?")
 _MONITOR = re.compile(r".*conmon.*")  # a runtime's helper beside the container, with the container's id in its name
 _RUNTIMES = {"cri-containerd": "containerd", "crio": "cri-o", "docker": "docker", "libpod": "podman"}
 
@@ -67,6 +67,7 @@ class Container:
     pod: str = ""
     name: str = ""
     sandbox: bool = False
+    pod_uid: str = ""
 
 
 def parse_path(path: str) -> Place | None:
@@ -81,7 +82,8 @@ def parse_path(path: str) -> Place | None:
     for depth, part in enumerate(parts):
         if pod := _POD.fullmatch(part):
             pod_uid, best = pod["uid"].replace("_", "-"), None
-            continue
+            if not pod["more"]:
+                continue  # else the container's name follows in the same component
         found = _ID.fullmatch(part)
         if not found or _MONITOR.fullmatch(part):
             continue
@@ -108,16 +110,52 @@ def _named(annotations: dict[str, Any], place: Place) -> Container:
     for namespace, pod, name, kind in ANNOTATIONS:
         if text(pod):
             runtime = place.runtime or ("containerd" if kind.startswith("io.kubernetes.cri.") else "cri-o")
-            return Container(place.id, runtime, text(namespace), text(pod), text(name), text(kind) == "sandbox")
-    return Container(place.id, place.runtime)
+            sandbox = text(kind) == "sandbox"
+            return Container(place.id, runtime, text(namespace), text(pod), text(name), sandbox, place.pod_uid)
+    runtime = place.runtime or ("podman" if text("io.container.manager") == "libpod" else "")
+    return Container(place.id, runtime, name=text("nerdctl/name"), pod_uid=place.pod_uid)
+
+
+def _load(path: Path) -> Any:
+    """A runtime's JSON file; None, and a log line, if it is not there or not JSON."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s: %s", path, error)
+        return None
+
+
+def _plain_name(host_root: Path, place: Place) -> str:
+    """The name of a docker or podman container, which no annotation carries."""
+    if place.runtime == "docker":
+        config = _load(host_root / "var/lib/docker/containers" / place.id / "config.v2.json")
+        name = config.get("Name") if isinstance(config, dict) else None
+        return name.lstrip("/") if isinstance(name, str) else ""
+    known = _load(host_root / "var/lib/containers/storage/overlay-containers/containers.json")
+    for item in known if isinstance(known, list) else []:
+        if isinstance(item, dict) and item.get("id") == place.id and isinstance(item.get("names"), list):
+            return next((name for name in item["names"] if isinstance(name, str)), "")
+    return ""
 
 
 def identify(place: Place, host_root: Path = Path("/")) -> Container:
     """The container at a place, named as far as its runtime's files tell."""
-    for config in _candidates(host_root, place.id):
-        try:
-            annotations = orjson.loads(config.read_bytes()).get("annotations") or {}
-            return _named(annotations, place)
-        except (OSError, ValueError, AttributeError) as error:
-            log.warning("container %s: %s: %s", place.id[:12], config, error)
-    return Container(place.id, place.runtime)
+    container = Container(place.id, place.runtime, pod_uid=place.pod_uid)
+    try:
+        configs = list(_candidates(host_root, place.id))
+    except OSError as error:
+        log.warning("container %s: %s", place.id[:12], error)
+        configs = []
+    for path in configs:
+        config = _load(path)
+        annotations = config.get("annotations") if isinstance(config, dict) else None
+        if isinstance(annotations, dict):
+            container = _named(annotations, place)
+            break
+    if not container.pod and not container.name and container.runtime in ("docker", "podman"):
+        container = replace(container, name=_plain_name(host_root, place))
+    if not container.pod and not container.name:
+        log.info("container %s of %s: no names found", place.id[:12], container.runtime or "an unknown runtime")
+    return container

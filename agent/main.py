@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
 
-from agent.containers import Containers
+from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
+from agent.tracker import Tracker
 from gadget import __version__
 from gadget.errors import GadgetError, UsageError
 
@@ -84,11 +86,11 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               help="Where the host's file system is mounted.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
               help="What to log to stderr, as JSON.")  # fmt: skip
+@click.option("--kubernetes/--no-kubernetes", default="KUBERNETES_SERVICE_HOST" in os.environ,
+              help="Watch this node's pods for their labels. [default: in a pod]")  # fmt: skip
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @click.version_option(__version__)
-def command(
-    listen: str, listen_anywhere: bool, node: str, host_root: Path, log_level: str, end_with_stdin: bool
-) -> None:
+def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: bool, **rest: Any) -> None:
     """Trace this machine's containers for kubectl-gadget.
 
     Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH.
@@ -99,27 +101,40 @@ def command(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
     if listen.startswith("unix://"):
         with _unix_socket(Path(listen.removeprefix("unix://"))):
-            _serve(listen, node, host_root, stopped, end_with_stdin)
+            _serve(listen, stopped, **rest)
     else:
         if not listen_anywhere:
             _check_loopback(listen)
-        _serve(listen, node, host_root, stopped, end_with_stdin)
+        _serve(listen, stopped, **rest)
 
 
-def _serve(listen: str, node: str, host_root: Path, stopped: threading.Event, end_with_stdin: bool) -> None:
-    containers = Containers(host_root)
-    service = AgentService(node, containers)
+def _serve(listen: str, stopped: threading.Event, node: str, host_root: Path, kubernetes: bool) -> None:
+    tracker = Tracker(host_root)
+    if kubernetes:
+        tracker.pods = PodWatch(_core_api(), node, tracker.changed)
+    service = AgentService(node, tracker)
     server = serve(listen, service)
     click.echo(f"listening on {listen}")  # a parent process waits for this line
-    if end_with_stdin:
-        threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
     stopped.wait()
     log.info("stopping")
     service.finish()
     server.stop(GRACE_SECONDS).wait()
-    containers.close()
+    tracker.close()
+
+
+def _core_api() -> Any:
+    """The API server, from the pod's service account or a kubeconfig."""
+    from kubernetes import client, config
+
+    try:
+        config.load_config()
+    except config.ConfigException as error:
+        raise GadgetError(f"--kubernetes: {error}") from None
+    return client.CoreV1Api()
 
 
 def main() -> None:

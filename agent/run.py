@@ -8,27 +8,35 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.bpf_object import BpfObject, ring_bytes
-from agent.containers import Containers
 from agent.identity import Container
+from agent.objects import read_object
 from agent.ring import Ring
+from agent.selection import Selection
+from agent.tracker import Cgroup, Tracker
 from gadget import parameters
 from gadget.catalog import Gadget
-from gadget.errors import GadgetError, UsageError
+from gadget.errors import Unsupported, UsageError
 
-OBJECTS = Path(__file__).parent / "_objects"
 #: How long an event may wait in a ring that is far from full.
 DRAIN_SECONDS = 0.025
 #: Counting losses costs a few system calls, so not with every batch.
 LOSS_SECONDS = 0.25
 RINGS = ("events", "events_long")
+
+#: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
+#: longer is sent and counted: a pod is never left out because we did not know it.
+HELD_SECONDS = 2.0
+HELD_BYTES = 8 << 20
+#: Cgroups whose names a stream remembers to have sent; after that it sends names again.
+NAMED = 16_384
+DROP, KEEP, HOLD = range(3)
 
 Rows = npt.NDArray[np.uint8]
 
@@ -51,13 +59,11 @@ class Batch:
     losses: list[Loss] = field(default_factory=list)
 
 
-def read_object(name: str) -> bytes:
-    """The BPF object of a gadget for this machine."""
-    path = OBJECTS / os.uname().machine / f"{name}.bpf.o"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise GadgetError(f"no {name} for {os.uname().machine} in this agent") from None
+class Held(NamedTuple):
+    """Rows that wait until a time (monotonic, seconds) for the labels of their pods."""
+
+    until: float
+    rows: Rows
 
 
 class Run:
@@ -67,19 +73,25 @@ class Run:
         self,
         gadget: Gadget,
         settings: Mapping[str, str],
-        containers: Containers,
-        *,
-        host: bool = False,
+        tracker: Tracker,
+        selection: Selection,
         ring_size: int = 0,
     ) -> None:
         """Prepare a run of gadget with parameter settings; ring_size in bytes, 0 for the gadget's own."""
+        if selection.needs_labels and not tracker.knows_labels:
+            raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
         self._gadget = gadget
-        self._containers = containers
-        self._host = host
+        self._tracker = tracker
+        self._selection = selection
+        self._host = settings.get("host", "").lower() in ("true", "1")
         self._dtype = gadget.schema.dtype(gadget.schema.text_offset)
         self._object = BpfObject(read_object(gadget.name), gadget.name)
         self._rings: list[Ring] = []
         self._named: set[int] = set()
+        self._decided: dict[int, bool] = {}
+        self._generation = -1
+        self._held: list[Held] = []
+        self.undecided = 0
         self._news: dict[int, Container] = {}
         self.stop = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -87,6 +99,7 @@ class Run:
         try:
             self._configure(settings)
             sizes = [self._object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
+            self._object.share("containers", tracker.map_fd)
             self._object.load()
             self._rings = [Ring(self._object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
             self._object.attach()
@@ -137,7 +150,7 @@ class Run:
                 if rows or losses:
                     yield Batch(rows, self.new_containers(), losses)
         self._object.detach()
-        while any(ring.waiting for ring in self._rings):
+        while self._held or any(ring.waiting for ring in self._rings):
             if rows := self._drain():
                 yield Batch(rows, self.new_containers())
 
@@ -147,7 +160,8 @@ class Run:
         return news
 
     def _drain(self) -> list[Rows]:
-        drained = []
+        self._review()
+        drained = self._release_held()
         for ring in self._rings:
             records = ring.peek()
             if records is None:
@@ -156,7 +170,7 @@ class Run:
             ring.release()
             if len(rows):
                 drained.append(rows)
-                self.events += len(rows)
+        self.events += sum(map(len, drained))
         return drained
 
     def _field(self, records: Rows, name: str) -> npt.NDArray[np.integer[Any]]:
@@ -165,29 +179,91 @@ class Run:
         return column
 
     def _keep(self, records: Rows) -> Rows:
-        """A copy of the chosen records, as short as their text allows."""
-        cgroups, index = np.unique(self._field(records, "cgroup_id"), return_inverse=True)
-        chosen = np.array([self._choose(int(cgroup_id)) for cgroup_id in cgroups])
+        """A copy of the chosen records, as short as their text allows; holds back those not decided yet."""
         length = self._gadget.schema.text_offset + int(self._field(records, "text_length").max())
         trimmed = records[:, :length]
-        return trimmed.copy() if chosen.all() else trimmed[chosen[index]]
+        chosen = self._choices(records)
+        if chosen is None:
+            return trimmed.copy()
+        if (chosen == HOLD).any():
+            self._hold(trimmed[chosen == HOLD])
+        kept: Rows = trimmed[chosen == KEEP]
+        return kept
 
-    def _choose(self, cgroup_id: int) -> bool:
-        container = self._containers.resolve(cgroup_id)
-        if container is None or container.sandbox:
-            return self._host
+    def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
+        """DROP, KEEP or HOLD for each record; None if all are kept."""
+        cgroups, index = np.unique(self._field(records, "cgroup_id"), return_inverse=True)
+        choices = np.array([self._choose(int(cgroup_id)) for cgroup_id in cgroups], np.int8)
+        return None if (choices == KEEP).all() else choices[index]
+
+    def _choose(self, cgroup_id: int) -> int:
+        cgroup = self._tracker.resolve(cgroup_id)
+        if cgroup is None or cgroup.container is None or cgroup.container.sandbox:
+            return KEEP if self._host else DROP
+        decision = self._decide(cgroup)
+        if decision is False:
+            return DROP
         if cgroup_id not in self._named:
+            if len(self._named) >= NAMED:
+                self._named.clear()
             self._named.add(cgroup_id)
-            self._news[cgroup_id] = container
-        return True
+            self._news[cgroup_id] = cgroup.container
+        return HOLD if decision is None else KEEP
+
+    def _decide(self, cgroup: Cgroup) -> bool | None:
+        decision = self._decided.get(cgroup.root)
+        if decision is None and cgroup.container is not None:
+            decision = self._selection.decide(cgroup.container, self._tracker.labels(cgroup.container))
+            if decision is not None and not cgroup.ended:
+                self._decided[cgroup.root] = decision
+                self._object.set("chosen", cgroup.root, int(decision))
+        return decision
+
+    def _review(self) -> None:
+        """Decide again on every container when one came, went or got other labels."""
+        if self._generation == self._tracker.generation:
+            return
+        self._generation = self._tracker.generation
+        for root, before in list(self._decided.items()):
+            cgroup = self._tracker.resolve(root)
+            if cgroup is None or cgroup.ended:
+                del self._decided[root]
+                self._object.delete("chosen", root)
+            elif self._selection.needs_labels:
+                del self._decided[root]
+                if self._decide(cgroup) is None:  # labels were known and are not now: what was decided stays
+                    self._decided[root] = before
+
+    def _hold(self, rows: Rows) -> None:
+        if sum(held.rows.nbytes for held in self._held) + rows.nbytes > HELD_BYTES:
+            self._held.insert(0, Held(0.0, rows))  # sent with the next batch: shown rather than left out
+        else:
+            self._held.append(Held(time.monotonic() + HELD_SECONDS, rows))
+
+    def _release_held(self) -> list[Rows]:
+        """The held rows that are chosen by now, or have waited long enough."""
+        released = []
+        held, self._held = self._held, []
+        for item in held:
+            choices = self._choices(item.rows)
+            if choices is None:
+                released.append(item.rows)
+            elif time.monotonic() >= item.until or self.stop.is_set():
+                self.undecided += int((choices == HOLD).sum())
+                released.append(item.rows[choices != DROP])
+            else:
+                released.append(item.rows[choices == KEEP])
+                self._held.append(Held(item.until, item.rows[choices == HOLD]))
+        self._held = [item for item in self._held if len(item.rows)]
+        return [rows for rows in released if len(rows)]
 
     def losses(self) -> list[Loss]:
         """What was lost so far. The kernel only ever counts up."""
-        losses = [Loss("ring full", cgroup, count) for cgroup, count in sorted(self._object.items("losses_by_cgroup"))]
-        for loss in losses:
-            self._choose(loss.cgroup_id)  # so that the client can name the losers
+        counts = sorted(self._object.items("losses_by_cgroup"))
+        # what was lost of others, before the kernel knew that they are not chosen, is no loss of this client
+        losses = [Loss("ring full", cgroup, number) for cgroup, number in counts if self._choose(cgroup) != DROP]
         (total,) = self._object.percpu_totals("losses", 1)
-        unknown = total - sum(loss.count for loss in losses)
+        unknown = total - sum(number for _, number in counts)
         if unknown > 0:
             losses.append(Loss("ring full", 0, unknown))
         if missed := self._object.missed():

@@ -13,9 +13,10 @@ import grpc
 import orjson
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from agent.containers import Containers
 from agent.identity import Container
 from agent.run import Batch, Loss, Run
+from agent.selection import Selection
+from agent.tracker import Cgroup, Tracker
 from gadget import __version__, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Runs at once; each holds two threads, two rings and its programs.
 MAX_RUNS = 32
+FOLLOW_SECONDS = 0.25
 #: How long streams may take to send their last batches and summary when the agent stops.
 GRACE_SECONDS = 5.0
 
@@ -56,23 +58,42 @@ def _containers(known: dict[int, Container]) -> list[pb.Container]:
     ]
 
 
+def _summary(run: Run) -> pb.Summary:
+    losses = _losses(run.losses())  # first: it may name containers
+    return pb.Summary(
+        events=run.events,
+        losses=losses,
+        containers=_containers(run.new_containers()),
+        undecided=run.undecided,
+    )
+
+
+def _selection(wanted: pb.Selection) -> Selection:
+    return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels)
+
+
+def clock_offset() -> int:
+    """Nanoseconds from CLOCK_BOOTTIME to the wall clock, which may be set at any time."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def _batch(batch: Batch) -> pb.Batch:
     return pb.Batch(
         sections=[pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows],
         containers=_containers(batch.containers),
         losses=_losses(batch.losses),
-        # read each time: the wall clock may be set while a run lasts
-        clock_offset_ns=time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        clock_offset_ns=clock_offset(),
     )
 
 
 class AgentService(rpc.AgentServicer):
     """Answers clients of one node."""
 
-    def __init__(self, node: str, containers: Containers) -> None:
-        """Serve as node, naming what containers knows."""
+    def __init__(self, node: str, tracker: Tracker) -> None:
+        """Serve as node, naming what tracker knows."""
         self._node = node
-        self._containers = containers
+        self._tracker = tracker
+        self._stopping = threading.Event()
         self._runs: set[Run] = set()
         self._slots = threading.BoundedSemaphore(MAX_RUNS)
 
@@ -102,7 +123,8 @@ class AgentService(rpc.AgentServicer):
         self, start: pb.Start, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.RunReply]:
         gadget = catalog.find(start.gadget)
-        with Run(gadget, start.parameters, self._containers, host=start.host, ring_size=start.ring_bytes) as run:
+        selection = _selection(start.selection)
+        with Run(gadget, start.parameters, self._tracker, selection, start.ring_bytes) as run:
             self._runs.add(run)
             try:
                 watch = threading.Thread(target=_finish_with, args=(requests, run), name=f"requests-{gadget.name}")
@@ -110,7 +132,7 @@ class AgentService(rpc.AgentServicer):
                 watch.start()
                 log.info("%s: started for %s with %s", gadget.name, context.peer(), dict(start.parameters))
                 schema = orjson.dumps(gadget.schema.to_json()).decode()
-                living = _containers(self._containers.living())
+                living = _containers(self._chosen(selection))
                 yield pb.RunReply(node=self._node, started=pb.Started(schema=schema, containers=living))
                 for batch in run.batches():
                     if not context.is_active():
@@ -119,14 +141,62 @@ class AgentService(rpc.AgentServicer):
                 losses = _losses(run.losses())
                 news = _containers(run.new_containers())
                 yield pb.RunReply(
-                    node=self._node, summary=pb.Summary(events=run.events, losses=losses, containers=news)
+                    node=self._node,
+                    summary=pb.Summary(events=run.events, losses=losses, containers=news, undecided=run.undecided),
                 )
             finally:
                 self._runs.discard(run)
                 log.info("%s: ended after %d events", gadget.name, run.events)
 
+    def _chosen(self, selection: Selection) -> dict[int, Container]:
+        """The running containers that are chosen, or may be, by cgroup."""
+        return {
+            item.id: item.container
+            for item in self._tracker.containers()
+            if not item.ended and item.container and self._wants(selection, item)
+        }
+
+    def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
+        """The containers that are known; with follow, each again when it changes."""
+        try:
+            selection = _selection(request.selection)
+        except GadgetError as error:
+            context.abort(status_of(error), str(error))
+            return
+        sent: dict[int, pb.ContainerState] = {}
+        offset = clock_offset()
+        generation = -1
+        while context.is_active() and not self._stopping.is_set():
+            if generation != self._tracker.generation:
+                generation = self._tracker.generation
+                known = [item for item in self._tracker.containers() if self._wants(selection, item)]
+                states = {item.id: self._state(item, offset) for item in known}
+                news = [state for id_, state in states.items() if sent.get(id_) != state]
+                sent = states
+                if news or not request.follow:
+                    yield pb.ContainersReply(node=self._node, containers=news)
+            if not request.follow:
+                return
+            self._stopping.wait(FOLLOW_SECONDS)
+
+    def _wants(self, selection: Selection, item: Cgroup) -> bool:
+        container = item.container
+        return container is not None and selection.decide(container, self._tracker.labels(container)) is not False
+
+    def _state(self, item: Cgroup, offset: int) -> pb.ContainerState:
+        assert item.container
+        pod = self._tracker.pods.get(item.container.pod_uid) if self._tracker.pods else None
+        return pb.ContainerState(
+            container=_containers({item.id: item.container})[0],
+            started_ns=item.started + offset,
+            ended_ns=item.ended + offset if item.ended else 0,
+            owner=pod.owner if pod else "",
+            restarts=pod.restarts.get(item.container.name, 0) if pod else 0,
+        )
+
     def finish(self) -> None:
-        """End every run in order."""
+        """End every stream in order."""
+        self._stopping.set()
         for run in list(self._runs):
             run.finish()
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gadget.errors import UsageError
-from gadget.schema import Parameter, Schema
+from gadget.schema import Field, Parameter, Schema, record_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
@@ -30,9 +34,19 @@ class Gadget:
 
 
 @cache
+def _catalogue() -> Any:
+    return orjson.loads(CATALOGUE.read_bytes())
+
+
+@cache
+def record(program: str, name: str) -> np.dtype[np.void]:
+    """The numpy type of a program's RECORD struct, as long as its last member."""
+    return record_dtype([Field.from_json(item) for item in _catalogue()["records"][program][name]])
+
+
+@cache
 def load() -> dict[str, Gadget]:
     """Every gadget by name."""
-    data = orjson.loads(CATALOGUE.read_bytes())
     return {
         name: Gadget(
             name,
@@ -42,7 +56,7 @@ def load() -> dict[str, Gadget]:
                 "parameters": [Parameter(**item) for item in entry["parameters"]],
             },
         )
-        for name, entry in data.items()
+        for name, entry in _catalogue()["gadgets"].items()
     }
 
 

@@ -7,6 +7,7 @@ decl tag, its place from the compiler. Travels as JSON in the catalogue and at t
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,11 @@ class Schema:
         return cls(tuple(map(Field.from_json, data["fields"])), data["text_offset"])
 
 
+def record_dtype(fields: Sequence[Field]) -> np.dtype[np.void]:
+    """The numpy type of fields, as long as the last of them."""
+    return _dtype(tuple(fields), max(field.offset + field.size for field in fields))
+
+
 def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
     import numpy as np
 
@@ -85,7 +91,7 @@ def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
     for item in fields:
         if item.parts:
             formats.append(_dtype(item.parts, item.size))
-        elif item.kind == "comm":
+        elif item.kind in ("comm", "chars"):
             formats.append(f"S{item.size}")
         elif item.kind == "bool":
             formats.append("?")
@@ -115,6 +121,8 @@ def kind_of(types: b.Btf, type_id: int) -> str:
         if alias.name.startswith("gadget_"):
             return alias.name.removeprefix("gadget_")
         alias = types.types[types.strip(alias.target, typedefs=False)]
+    if alias.kind == b.ARRAY and types.size(alias.target) == 1:
+        return "chars"
     if alias.kind in (b.ENUM, b.ENUM64):
         return "enum"
     if alias.kind != b.INT:
@@ -159,6 +167,16 @@ def read_schema(types: b.Btf) -> Schema:
     if text is None:
         raise b.BtfError("struct event has no text tail")
     return Schema(tuple(_fields(types, event)), text.offset)
+
+
+def read_records(types: b.Btf) -> dict[str, list[Field]]:
+    """The layouts of an object's RECORD structs by name."""
+    records = {}
+    for name, variable in types.section(".bss").items():
+        if name.startswith("record_"):
+            struct = types.strip(types.types[types.strip(types.types[variable.type_id].target)].target)
+            records[name.removeprefix("record_")] = _fields(types, struct)
+    return records
 
 
 def read_parameters(types: b.Btf, rodata: bytes) -> list[Parameter]:

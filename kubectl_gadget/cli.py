@@ -10,11 +10,14 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
-from kubectl_gadget.gadget_command import GadgetCommand
+from kubectl_gadget.commands import ContainersCommand, GadgetCommand
 
 PROGRAM = "kubectl gadget"
 EPILOG = """Common options: -o json, --fields, --filter, --timeout, --max-events. Each command's --help has the rest.
 Read more: docs/ and README.md."""
+
+
+WRITTEN = {"containers": ContainersCommand()}
 
 
 class Gadgets(click.Group):
@@ -22,13 +25,13 @@ class Gadgets(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        return [*catalog.load(), *super().list_commands(ctx)]
+        return [*catalog.load(), *WRITTEN]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of that name."""
         if name in catalog.load():
             return GadgetCommand(catalog.find(name))
-        return super().get_command(ctx, name)
+        return WRITTEN.get(name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -48,6 +51,7 @@ class Gadgets(click.Group):
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
+        groups["Agents"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)

@@ -1,20 +1,76 @@
-"""kubectl_complete-gadget: kubectl runs it to complete `kubectl gadget …` (kubectl's completion for plugins)."""
+"""Shell completion: of values from running agents and the cluster, and for kubectl, which asks us."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Callable
 
-from click.shell_completion import ShellComplete
-
-from kubectl_gadget.cli import PROGRAM, cli
+import click
+from click.shell_completion import CompletionItem
 
 NO_FILES = ":4"  # ShellCompDirectiveNoFileComp, spf13/cobra completions.go
+SECONDS = 2.0
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def main() -> None:
-    """Print a candidate a line, with its help behind a tab, then the directive."""
+    """Print a candidate a line, with its help behind a tab, then the directive: kubectl_complete-gadget."""
+    from click.shell_completion import ShellComplete
+
+    from kubectl_gadget.cli import PROGRAM, cli
+
     arguments = sys.argv[1:] or [""]
     complete = ShellComplete(cli, {}, PROGRAM, "")
     for item in complete.get_completions(arguments[:-1], arguments[-1]):
         print(f"{item.value}\t{item.help}" if item.help else item.value)
     print(NO_FILES)
+
+
+def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Namespaces that the agents know of, else the cluster's."""
+    return _among({namespace for namespace, _ in _pods(ctx)} or _kubectl("namespaces"), incomplete)
+
+
+def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Pods of the namespaces given so far."""
+    chosen = [name for item in ctx.params.get("namespace") or () for name in item.split(",")]
+    found = {pod for namespace, pod in _pods(ctx) if not chosen or namespace in chosen}
+    return _among(found or _kubectl("pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+
+
+def _among(names: set[str], incomplete: str) -> list[CompletionItem]:
+    """Completions of the last name of a list such as a,!b."""
+    last = incomplete.rpartition(",")[2].lstrip("!")
+    before = incomplete[: len(incomplete) - len(last)]
+    return [CompletionItem(before + name) for name in sorted(names) if name and name.startswith(last)]
+
+
+def _pods(ctx: click.Context) -> set[tuple[str, str]]:
+    """Namespace and pod of every container that running agents know; nothing if none answers at once."""
+    from gadget.errors import GadgetError
+    from kubectl_gadget.local import running_agent
+
+    addresses = list(ctx.params.get("agent") or ()) or [address for address in [running_agent()] if address]
+    if not addresses:
+        return set()
+    from gadget._generated import gadget_pb2 as pb
+    from kubectl_gadget.containers import list_containers
+
+    try:
+        replies = [
+            reply for address in addresses for reply in list_containers(address, pb.ContainersRequest(), SECONDS)
+        ]
+    except GadgetError:
+        return set()
+    return {(item.container.namespace, item.container.pod) for reply in replies for item in reply.containers}
+
+
+def _kubectl(*what: str) -> set[str]:
+    command = ["kubectl", "get", "--output=name", f"--request-timeout={SECONDS:.0f}s", *what]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 1, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return {line.partition("/")[2] for line in done.stdout.splitlines()}

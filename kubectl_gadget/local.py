@@ -39,14 +39,19 @@ def _answers(path: Path) -> bool:
     return True
 
 
+def running_agent() -> str:
+    """The address of the agent that serves this machine; empty if none does."""
+    return f"unix://{AGENT_SOCKET}" if _answers(AGENT_SOCKET) else ""
+
+
 @contextmanager
 def local_agent() -> Iterator[Callable[[], str]]:
     """Gives a function that waits for the address of this machine's agent.
 
     Starts one, and ends it, if none serves at AGENT_SOCKET.
     """
-    if _answers(AGENT_SOCKET):
-        yield lambda: f"unix://{AGENT_SOCKET}"
+    if address := running_agent():
+        yield lambda: address
         return
     if not _may_trace():
         raise Unsupported("--local needs root (CAP_BPF, CAP_PERFMON): run it with sudo")

@@ -11,6 +11,7 @@ from gadget import parameters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import Parameter
+from kubectl_gadget.completion import Complete, complete_namespaces, complete_pods
 from kubectl_gadget.output import FORMATS
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -93,19 +94,23 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
 
 
 def where_options() -> list[click.Parameter]:
-    """Which machines and processes."""
+    """Which machines and containers."""
     heading = "Where"
+
+    def names(*flags: str, what: str, complete: Complete | None = None) -> Option:
+        return Option([*flags], heading=heading, multiple=True, metavar="A,B|!C", help=what, shell_complete=complete)
+
     return [
+        names("-n", "--namespace", what="Namespaces; !name leaves one out.", complete=complete_namespaces),
+        Option(["-A", "--all-namespaces"], heading=heading, is_flag=True, help="All namespaces."),
+        names("-p", "--pod", what="Pods.", complete=complete_pods),
+        names("-c", "--container", what="Containers of a pod, by name."),
+        Option(["-l", "--selector"], heading=heading, default="", metavar="SELECTOR",
+               help="Pods with labels: k=v, k!=v, k in (a,b), k notin (a,b), k, !k."),
         Option(["--local"], heading=heading, is_flag=True, help="Trace this machine; needs root."),
-        Option(
-            ["--agent"],
-            heading=heading,
-            multiple=True,
-            metavar="ADDRESS",
-            help="Talk to the agent at HOST:PORT or unix:///PATH. Repeatable.",
-        ),
-        Option(["--host"], heading=heading, is_flag=True, help="Also processes outside containers."),
-    ]
+        Option(["--agent"], heading=heading, multiple=True, metavar="ADDRESS",
+               help="Talk to the agent at HOST:PORT or unix:///PATH. Repeatable."),
+    ]  # fmt: skip
 
 
 def output_options() -> list[click.Parameter]:

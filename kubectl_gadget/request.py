@@ -8,9 +8,31 @@ from typing import Any
 
 from gadget import filters
 from gadget.catalog import Gadget
+from gadget.errors import UsageError
 from gadget.filters import Filter
 from gadget.schema import IDENTITY, Field
+from gadget.selector import parse_labels
 from kubectl_gadget.output import choose_fields
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which containers, as proto's Selection has it."""
+
+    namespaces: tuple[str, ...]
+    pods: tuple[str, ...]
+    containers: tuple[str, ...]
+    labels: str
+
+
+def make_selection(
+    namespace: tuple[str, ...], all_namespaces: bool, pod: tuple[str, ...], container: tuple[str, ...], selector: str
+) -> Selection:
+    """A selection from option values. UsageError if they contradict each other or the selector is none."""
+    if namespace and all_namespaces:
+        raise UsageError("-n and -A: choose one")
+    parse_labels(selector)
+    return Selection(namespace, pod, container, selector)
 
 
 @dataclass(frozen=True)
@@ -19,7 +41,7 @@ class Request:
 
     gadget: Gadget
     parameters: Mapping[str, str]
-    host: bool
+    selection: Selection
     ring_bytes: int
     form: str
     fields: list[Field]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import click
 import orjson
@@ -17,7 +17,8 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete
 from gadget.rows import Decoder
 from gadget.schema import Schema
-from kubectl_gadget.output import Output
+from kubectl_gadget.output import Output, make_output
+from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Streams
 from kubectl_gadget.text import escape
@@ -29,6 +30,7 @@ class Node:
 
     decoder: Decoder
     losses: list[pb.Loss] = field(default_factory=list)
+    undecided: int = 0
 
     def lost(self) -> int:
         """All its losses."""
@@ -47,16 +49,11 @@ class Session:
         self.shown = 0
 
     def _make_output(self, nodes: int) -> Output:
-        if self._request.form in ("columns", "wide"):
-            from kubectl_gadget.output.columns import Columns, is_narrow
-
-            fields = self._request.fields
-            if nodes == 1 and is_narrow() and not self._request.own_fields:
-                fields = [field for field in fields if field.name != "node"]  # the same in every row
-            return Columns(fields, self._request.gadget.headers)
-        from kubectl_gadget.output.documents import Documents
-
-        return Documents(self._request.fields, self._request.form)
+        request = self._request
+        fields = request.fields
+        if nodes == 1 and is_narrow() and not request.own_fields:
+            fields = [field for field in fields if field.name != "node"]  # the same in every row
+        return make_output(request.form, fields, request.gadget.headers)
 
     def run(self, targets: Mapping[str, str]) -> None:
         """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
@@ -84,7 +81,7 @@ class Session:
         return pb.Start(
             gadget=request.gadget.name,
             parameters=request.parameters,
-            host=request.host,
+            selection=pb.Selection(**asdict(request.selection)),
             ring_bytes=request.ring_bytes,
         )
 
@@ -116,6 +113,7 @@ class Session:
         elif what == "summary":
             self._nodes[target].decoder.learn(reply.summary.containers)
             self._nodes[target].losses = list(reply.summary.losses)
+            self._nodes[target].undecided = reply.summary.undecided
 
     def _start_output(self) -> None:
         if not self._header:
@@ -137,6 +135,9 @@ class Session:
         line = f"{count(self.shown, 'event')} from {covered}, in {duration(seconds)}; "
         line += f"{lost} lost: {self._where()}. Narrow it down, or raise --buffer." if lost else "nothing lost."
         click.echo(line, err=True)
+        if undecided := sum(node.undecided for node in self._nodes.values()):
+            what = count(undecided, "event")
+            click.echo(f"{what} of pods whose labels were not known within 2 s were shown all the same.", err=True)
         for failure in self._failures:
             click.echo(f"incomplete: {failure}", err=True)
         if self._request.strict and (lost or self._failures):

@@ -52,6 +52,8 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return lambda value: name(value) or ""
     if field.kind == "bool":
         return lambda value: "yes" if value else "no"
+    if field.kind == "short_id":
+        return lambda value: value[:12]
     if field.kind in ("comm", "text", "path", "identity"):
         return lambda value: escape(value) or "-"
     return str
@@ -60,7 +62,7 @@ def to_text(field: Field) -> Callable[[Any], str]:
 def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     """The JSON keys that a field becomes, and how each gets its value."""
     if field.kind == "timestamp":
-        return {field.name: rfc3339}
+        return {field.name: lambda value: None if value is None else rfc3339(value)}
     if field.kind in ("errno", "enum"):
         return {field.name: named(field), f"{field.name}_raw": _same}
     if field.kind == "identity":

@@ -2,11 +2,36 @@
 /* Settings that every gadget has, decided in the kernel before an event costs anything. */
 #pragma once
 
+#include "containers.h"
 #include "gadget.h"
 
 PARAM(gadget_pid, pid, 0, "only this process");
 PARAM(gadget_uid, uid, ANY_UID, "only this user, as the host sees it");
 PARAM(gadget_comm, comm, "", "only threads with this name");
+
+PARAM(bool, host, false, "also processes outside containers");
+
+/* Containers this run has decided on: 1 chosen, 0 not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u64);
+} chosen SEC(".maps");
+
+static __always_inline bool cgroup_chosen(__u64 cgroup_id)
+{
+	__u64 *container = bpf_map_lookup_elem(&containers, &cgroup_id);
+	__u64 *decision;
+
+	if (!container)
+		return true;
+	if (*container == CGROUP_OF_HOST)
+		return param_host;
+	decision = bpf_map_lookup_elem(&chosen, container);
+	return !decision || *decision;
+}
 
 static __always_inline bool comm_chosen(const char *comm)
 {
@@ -26,16 +51,19 @@ static __always_inline bool gadget_fill(struct gadget_header *header)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u64 owner = bpf_get_current_uid_gid();
+	__u64 cgroup_id = bpf_get_current_cgroup_id();
 
 	if (param_pid && param_pid != id >> 32)
 		return false;
 	if (param_uid != ANY_UID && param_uid != (__u32)owner)
 		return false;
+	if (!cgroup_chosen(cgroup_id))
+		return false;
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
 	if (!comm_chosen(header->comm))
 		return false;
 	header->timestamp = bpf_ktime_get_boot_ns();
-	header->cgroup_id = bpf_get_current_cgroup_id();
+	header->cgroup_id = cgroup_id;
 	header->pid = id >> 32;
 	header->tid = id;
 	header->uid = owner;

@@ -58,3 +58,14 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
         else:
             names = [*(names if position else []), name]
     return [known[name] for name in names if name in known]
+
+
+def make_output(form: str, fields: list[Field], headers: dict[str, str]) -> Output:
+    """The output of a format, showing fields; columns are titled by headers or the fields' names."""
+    if form in ("columns", "wide"):
+        from kubectl_gadget.output.columns import Columns
+
+        return Columns(fields, headers)
+    from kubectl_gadget.output.documents import Documents
+
+    return Documents(fields, form)

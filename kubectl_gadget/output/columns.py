@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gadget.schema import Field, Row
+from gadget.schema import IDENTITY, Field, Row
 from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import fit, pad, width
 from kubectl_gadget.values import to_text
@@ -37,13 +37,17 @@ class Columns:
         self._texts: list[Callable[[Any], str]] = [to_text(field) for field in fields]
         usual = USUAL_NARROW if is_narrow() else USUAL
         self._widths = [max(width(title), usual.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
+        self._started = False
         self._terminal = sys.stdout.isatty()
 
     def start(self, names: Sequence[Sequence[str]]) -> None:
-        """Print the header, with room for the given (node, namespace, pod, container, id) names."""
+        """Print the header, the first time, with room for the given (node, namespace, pod, container, id) names."""
+        if self._started:
+            return
+        self._started = True
         for at, field in enumerate(self.fields):
-            if field.kind == "identity":
-                index = ("node", "namespace", "pod", "container", "containerId").index(field.name)
+            if field.name in IDENTITY:
+                index = IDENTITY.index(field.name)
                 self._widths[at] = max([self._widths[at], *(width(item[index]) for item in names)])
         self._put([self._headers])
 

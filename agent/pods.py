@@ -1,0 +1,142 @@
+"""The Kubernetes watch of this node's pods: labels, owner, IPs, restarts. Names do not depend on it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+log = logging.getLogger(__name__)
+
+PAGE = 250
+#: A watch that says nothing for this long is begun again; the API server ends it by itself about then too.
+WATCH_SECONDS = 300
+BACKOFF_SECONDS = (0.5, 30.0)
+
+
+class Gone(Exception):
+    """410: the resource version is too old to go on from; list again."""
+
+
+@dataclass(frozen=True)
+class PodInfo:
+    """What only the API server knows of a pod. restarts counts those of each container by name."""
+
+    uid: str
+    labels: dict[str, str]
+    owner: str
+    ips: tuple[str, ...]
+    restarts: dict[str, int]
+
+
+def parse_pod(pod: dict[str, Any]) -> PodInfo:
+    """A pod's JSON as far as we need it."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    owners = [item for item in metadata.get("ownerReferences") or () if item.get("controller")]
+    return PodInfo(
+        uid=(metadata.get("annotations") or {}).get("kubernetes.io/config.mirror") or metadata["uid"],
+        labels=metadata.get("labels") or {},
+        owner=f"{owners[0]['kind']}/{owners[0]['name']}" if owners else "",
+        ips=tuple(item["ip"] for item in status.get("podIPs") or ()),
+        restarts={item["name"]: item.get("restartCount", 0) for item in status.get("containerStatuses") or ()},
+    )
+
+
+class PodWatch:
+    """Keeps the pods of one node, by the UID that their cgroups carry, for as long as the API server answers."""
+
+    def __init__(self, api: Any, node: str, changed: Callable[[], None]) -> None:
+        """Watch through api, a kubernetes.client.CoreV1Api; changed is called after each change."""
+        self._api = api
+        self._node = node
+        self._changed = changed
+        self._pods: dict[str, PodInfo] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pods", daemon=True)
+        self._thread.start()
+
+    def get(self, uid: str) -> PodInfo | None:
+        """What is known of the pod of that UID."""
+        return self._pods.get(uid)
+
+    def close(self) -> None:
+        """Stop watching. The thread ends with its request."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        wait, longest = BACKOFF_SECONDS
+        while not self._stop.is_set():
+            try:
+                for kind, pod in self._changes():
+                    self._apply(kind, pod)
+                    wait = BACKOFF_SECONDS[0]
+            except Gone:
+                log.info("pods: the watch is too old, listing again")
+            except Exception as error:  # whatever the network and the client throw: names do not depend on us
+                log.warning("pods: %s: trying again in %.1f s", str(error).splitlines()[0], wait)
+                self._stop.wait(wait)
+                wait = min(wait * 2, longest)
+
+    def _apply(self, kind: str, pod: Any) -> None:
+        if kind == "LISTED":
+            self._pods = {info.uid: info for info in map(parse_pod, pod)}
+        elif kind == "DELETED":
+            self._pods.pop(parse_pod(pod).uid, None)
+        else:
+            info = parse_pod(pod)
+            self._pods[info.uid] = info
+        self._changed()
+
+    def _changes(self) -> Iterator[tuple[str, Any]]:
+        """All pods, then each change; ends when the watch does and begins again where it ended."""
+        items, version = self._list()
+        yield "LISTED", items
+        while not self._stop.is_set():
+            for event in self._watch(version):
+                pod = event["object"]
+                if event["type"] == "ERROR":
+                    if pod.get("code") == 410:
+                        raise Gone
+                    raise OSError(pod.get("message", "watch error"))
+                version = pod["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], pod
+
+    def _list(self) -> tuple[list[dict[str, Any]], str]:
+        items: list[dict[str, Any]] = []
+        token = None
+        while True:
+            page = self._request(limit=PAGE, _continue=token, resource_version=None if token else "0")
+            data = orjson.loads(page.read())
+            items += data.get("items") or []
+            token = data["metadata"].get("continue")
+            if not token:
+                return items, data["metadata"]["resourceVersion"]
+
+    def _watch(self, version: str) -> Iterator[dict[str, Any]]:
+        response = self._request(
+            watch=True, resource_version=version, timeout_seconds=WATCH_SECONDS, allow_watch_bookmarks=True
+        )
+        rest = b""
+        for chunk in response.stream(1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from map(orjson.loads, lines)
+
+    def _request(self, **options: Any) -> Any:
+        from kubernetes.client import ApiException
+
+        try:
+            return self._api.list_pod_for_all_namespaces(
+                field_selector=f"spec.nodeName={self._node}",
+                _preload_content=False,
+                _request_timeout=(5, WATCH_SECONDS + 10),
+                **{name: value for name, value in options.items() if value is not None},
+            )
+        except ApiException as error:
+            if error.status == 410:
+                raise Gone from None
+            raise

@@ -1,0 +1,192 @@
+"""Every container of this machine, from its first process on: which cgroup is whose.
+
+A small program tells of each cgroup as it is made or removed. What it tells is read here before any event of that
+cgroup is looked at, since the kernel queued it before a process could run there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.bpf_object import BpfObject
+from agent.cgroups import CgroupTree, find_cgroup2
+from agent.identity import Container, identify, parse_path
+from agent.objects import read_object
+from agent.pods import PodWatch
+from agent.ring import Ring
+from gadget import catalog
+
+log = logging.getLogger(__name__)
+
+#: Cgroups that are gone and still have names for events that arrive late, at about 1 KB each.
+GONE_REMEMBERED = 8192
+#: …and for how long at least unless more than that many went within it.
+GONE_SECONDS = 300.0
+POLL_SECONDS = 0.25
+OF_HOST = 0  # CGROUP_OF_HOST in bpf/include/containers.h
+
+
+@dataclass
+class Cgroup:
+    """A cgroup, and the container it belongs to; none for the host's. Times are CLOCK_BOOTTIME, nanoseconds."""
+
+    id: int
+    root: int
+    container: Container | None
+    started: int
+    ended: int = 0
+
+
+class Tracker:
+    """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
+
+    def __init__(self, host_root: Path = Path("/")) -> None:
+        """Look at the cgroup tree of the host whose root is mounted at host_root."""
+        self._host_root = host_root
+        self._tree = CgroupTree(find_cgroup2(host_root))
+        self._cgroups: dict[int, Cgroup] = {}
+        self._gone: OrderedDict[int, Cgroup] = OrderedDict()
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._walked_losses = 0
+        self.pods: PodWatch | None = None
+        #: Grows with every container that comes, goes or changes.
+        self.generation = 0
+        self._object = BpfObject(read_object("tracker"), "tracker")
+        self._change = catalog.record("tracker", "change")
+        try:
+            self._object.load()
+            self._ring = Ring(self._object.map_fd("changes"), self._object.resize("changes", None))
+            self._object.attach()
+            self._walk()
+        except BaseException:
+            self._object.close()
+            raise
+        self._thread = threading.Thread(target=self._follow, name="tracker", daemon=True)
+        self._thread.start()
+
+    @property
+    def map_fd(self) -> int:
+        """The map from cgroup to container."""
+        return self._object.map_fd("containers")
+
+    def resolve(self, cgroup_id: int) -> Cgroup | None:
+        """The cgroup of that id, living or gone; None only if it went before this tracker began."""
+        with self._lock:
+            known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
+            if known:
+                return known
+            self._drain()
+            known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
+            if known:
+                return known
+            path = self._tree.path(cgroup_id)
+            return self._add(cgroup_id, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME)) if path else None
+
+    @property
+    def knows_labels(self) -> bool:
+        """Whether there is an API server to ask."""
+        return self.pods is not None
+
+    def labels(self, container: Container) -> dict[str, str] | None:
+        """The labels of a container's pod; None if they are not known."""
+        info = self.pods.get(container.pod_uid) if self.pods else None
+        return info.labels if info else None
+
+    def changed(self) -> None:
+        """Something about pods has changed."""
+        self.generation += 1
+
+    def containers(self) -> list[Cgroup]:
+        """The containers that run, and those that are gone and remembered; each by its own cgroup."""
+        with self._lock:
+            self._drain()
+            every = [*self._gone.values(), *self._cgroups.values()]
+        return [item for item in every if item.container and item.id == item.root and not item.container.sandbox]
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        self._thread.join()
+        self._ring.close()
+        self._object.close()
+        self._tree.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            with self._lock:
+                self._drain()
+
+    def _walk(self) -> None:
+        """Read the whole tree. What changes meanwhile is in the ring."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for folder, _, _ in os.walk(self._tree.mount):
+            try:
+                cgroup_id = os.stat(folder).st_ino
+            except OSError:
+                continue  # gone since it was listed
+            if cgroup_id not in self._cgroups:
+                self._add(cgroup_id, folder.removeprefix(self._tree.mount) or "/", now)
+
+    def _drain(self) -> None:
+        while (records := self._ring.peek()) is not None:
+            changes = records[:, : self._change.itemsize].copy().view(self._change)[:, 0]
+            self._ring.release()
+            for change in changes:
+                if change["removed"]:
+                    self._remove(int(change["cgroup_id"]), int(change["timestamp"]))
+                else:
+                    path = os.fsdecode(bytes(change["path"]).split(b"\0", 1)[0])
+                    self._add(int(change["cgroup_id"]), path, int(change["timestamp"]))
+        lost = self._object.array_value("changes_lost", 0)
+        if lost != self._walked_losses:
+            log.warning("%d cgroup changes lost: reading the tree again", lost - self._walked_losses)
+            self._walked_losses = lost
+            self._forget_missing()
+            self._walk()
+
+    def _add(self, cgroup_id: int, path: str, started: int) -> Cgroup:
+        place = parse_path(path)
+        container, root = None, OF_HOST
+        if place:
+            above = self._tree_id(place.path)
+            root = cgroup_id if place.path == path or not above else above
+            known = self._cgroups.get(root)
+            container = known.container if known and known.container else identify(place, self._host_root)
+        cgroup = Cgroup(cgroup_id, root, container, started)
+        self._cgroups[cgroup_id] = cgroup
+        self._gone.pop(cgroup_id, None)  # an id that comes again is another cgroup
+        shown = container is not None and not container.sandbox
+        if not self._object.set("containers", cgroup_id, root if shown else OF_HOST):
+            log.warning("more than 65,536 cgroups: events of the rest are decided in user space")
+        self.generation += bool(container)
+        return cgroup
+
+    def _tree_id(self, path: str) -> int:
+        try:
+            return os.stat(self._tree.mount + path).st_ino
+        except OSError:
+            return 0
+
+    def _remove(self, cgroup_id: int, ended: int) -> None:
+        cgroup = self._cgroups.pop(cgroup_id, None)
+        if cgroup is None or cgroup.container is None:
+            return
+        cgroup.ended = ended
+        self._gone[cgroup_id] = cgroup
+        self.generation += 1
+        self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
+        oldest_kept = ended - int(GONE_SECONDS * 1e9)
+        while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
+            self._gone.popitem(last=False)
+
+    def _forget_missing(self) -> None:
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for cgroup_id in [each for each in self._cgroups if self._tree.path(each) is None]:
+            self._remove(cgroup_id, now)

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Follows the cgroup2 tree: tells user space of each cgroup as it comes and goes, and hands a container's
+ * identity down to cgroups made inside it before anything can run there. */
+#include "containers.h"
+
+#define NOT_KNOWN	(~0ULL)
+#define CGROUP_PATH_MAX 1024 /* as the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
+
+struct change {
+	__u64 timestamp; /* CLOCK_BOOTTIME, nanoseconds */
+	__u64 cgroup_id;
+	__u64 container; /* as in the map; NOT_KNOWN if it is not there */
+	bool removed;
+	char path[CGROUP_PATH_MAX];
+};
+RECORD(change);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} changes SEC(".maps");
+
+/* Changes that found the ring full. User space walks the tree again when it grows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} changes_lost SEC(".maps");
+
+static __always_inline int tell(__u64 cgroup_id, __u64 container, const char *path, bool removed)
+{
+	struct change *change = bpf_ringbuf_reserve(&changes, sizeof(*change), 0);
+	__u32 zero = 0;
+	__u64 *lost;
+
+	if (!change) {
+		lost = bpf_map_lookup_elem(&changes_lost, &zero);
+		if (lost)
+			__sync_fetch_and_add(lost, 1);
+		return 0;
+	}
+	change->timestamp = bpf_ktime_get_boot_ns();
+	change->cgroup_id = cgroup_id;
+	change->container = container;
+	change->removed = removed;
+	bpf_probe_read_kernel_str(change->path, sizeof(change->path), path);
+	bpf_ringbuf_submit(change, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
+{
+	__u64 id = cgroup->kn->id, parent, *container;
+
+	if (cgroup->root->hierarchy_id != 0) /* version 1 */
+		return 0;
+	parent = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
+	container = bpf_map_lookup_elem(&containers, &parent);
+	if (!container || *container == CGROUP_OF_HOST)
+		return tell(id, NOT_KNOWN, path, false);
+	bpf_map_update_elem(&containers, &id, container, BPF_ANY);
+	return tell(id, *container, path, false);
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(cgroup_removed, struct cgroup *cgroup, const char *path)
+{
+	__u64 id = cgroup->kn->id;
+
+	if (cgroup->root->hierarchy_id != 0)
+		return 0;
+	bpf_map_delete_elem(&containers, &id);
+	return tell(id, NOT_KNOWN, path, true);
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,76 @@
+"""Kubernetes' label selectors, and name lists with exclusions.
+
+Grammar: k8s.io/apimachinery/pkg/labels, "a=b", "a==b", "a!=b", "a in (b,c)", "a notin (b,c)", "a", "!a", joined by
+commas. As there, != and notin hold for an object without the label too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gadget.errors import UsageError
+
+_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?"
+_VALUE = r"(?:[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?)?"
+_REQUIREMENT = re.compile(
+    rf"\s*(?:(?P<absent>!)\s*)?(?P<key>{_KEY})"
+    rf"(?:\s*(?P<op>==|=|!=)\s*(?P<value>{_VALUE})|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?\s*(?:,|$)"
+)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One condition: the label's value is among values, or it exists if values is None; negated turns it round."""
+
+    key: str
+    values: frozenset[str] | None
+    negated: bool
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels meets it."""
+        if self.values is None:
+            return (self.key in labels) != self.negated
+        return (labels.get(self.key) in self.values) != self.negated
+
+
+def parse_labels(text: str) -> list[Requirement]:
+    """The requirements of a selector, all of which must hold. UsageError if it is not one."""
+    requirements = []
+    at = 0
+    while at < len(text):
+        found = _REQUIREMENT.match(text, at)
+        values: frozenset[str] | None = None
+        if found and found["set"]:
+            values = frozenset(part.strip() for part in found["values"].split(","))
+        elif found and found["op"]:
+            values = frozenset([found["value"]])
+        wrong_value = any(not re.fullmatch(_VALUE, value) for value in values or ())
+        if not found or wrong_value or (found["absent"] and values is not None):
+            raise UsageError(f"-l {text!r}: at {text[at:]!r}: want k=v, k!=v, k in (a,b), k notin (a,b), k or !k")
+        negated = bool(found["absent"]) or found["op"] == "!=" or found["set"] == "notin"
+        requirements.append(Requirement(found["key"], values, negated))
+        at = found.end()
+    if text.rstrip().endswith(","):
+        raise UsageError(f"-l {text!r}: ends with a comma")
+    return requirements
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names that are wanted, any if none is named, and names that are not."""
+
+    wanted: frozenset[str]
+    unwanted: frozenset[str]
+
+    def matches(self, name: str) -> bool:
+        """Whether name is wanted."""
+        return name not in self.unwanted and (not self.wanted or name in self.wanted)
+
+
+def parse_names(items: Sequence[str]) -> Names:
+    """Names from lists such as "a,b" and "!c"."""
+    names = [name.strip() for item in items for name in item.split(",") if name.strip()]
+    unwanted = frozenset(name[1:] for name in names if name.startswith("!"))
+    return Names(frozenset(names) - {f"!{name}" for name in unwanted}, unwanted)

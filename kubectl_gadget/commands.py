@@ -1,0 +1,119 @@
+"""Commands that stream: one for each gadget of the catalogue, and containers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gadget.catalog import Gadget
+from kubectl_gadget.options import Option, gadget_options, output_options, where_options
+from kubectl_gadget.output import make_output
+from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.targets import find_targets
+
+
+class HeadedCommand(click.Command):
+    """A command whose help shows an example first, then options under their headings."""
+
+    title = ""
+    example = ""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Title, example, options."""
+        formatter.write(f"Shows {self.title}.\n\n  {self.example}\n\n")
+        self.format_usage(ctx, formatter)
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record:
+                headings.setdefault(param.heading if isinstance(param, Option) else "Output", []).append(record)
+        for heading, records in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(records, col_max=26)
+
+
+class ContainersCommand(HeadedCommand):
+    """`containers`: what the agents know."""
+
+    title = "the containers that agents know: what to trust the rest by"
+    example = "kubectl gadget containers -n shop -w"
+
+    def __init__(self) -> None:
+        """Make the command."""
+        form, *_ = output_options()
+        watch = Option(["watch", "-w", "--watch"], heading="Output", is_flag=True, help="Go on with each change.")
+        super().__init__(
+            "containers",
+            callback=self._run,
+            params=[*where_options(), watch, form],
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+    def _run(self, local: bool, agent: tuple[str, ...], watch: bool, form: str, **selected: Any) -> None:
+        selection = make_selection(**selected)
+        with find_targets(agent, local) as targets:
+            from gadget._generated import gadget_pb2 as pb
+            from kubectl_gadget import containers
+
+            fields = [f for f in containers.FIELDS if f.name in containers.COLUMNS or form != "columns"]
+            request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**asdict(selection)))
+            containers.show(targets(), request, make_output(form, fields, {"cgroup_id": "CGROUP"}))
+
+
+class GadgetCommand(HeadedCommand):
+    """Runs one gadget."""
+
+    def __init__(self, gadget: Gadget) -> None:
+        """Make the command of gadget."""
+        self.gadget = gadget
+        self.title, self.example = gadget.title, gadget.example
+        super().__init__(
+            gadget.name,
+            callback=self._run,
+            short_help=gadget.title,
+            params=[*gadget_options(gadget), *where_options(), *output_options()],
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And the fields."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Fields"):
+            formatter.write_dl([(field.name, field.doc) for field in self.gadget.schema.shown], col_max=26)
+
+    def _run(
+        self,
+        namespace: tuple[str, ...],
+        all_namespaces: bool,
+        pod: tuple[str, ...],
+        container: tuple[str, ...],
+        selector: str,
+        local: bool,
+        agent: tuple[str, ...],
+        form: str,
+        fields: str,
+        filter_: tuple[str, ...],
+        max_events: int | None,
+        timeout: float,
+        strict: bool,
+        buffer: int,
+        **settings: Any,
+    ) -> None:
+        request = make_request(
+            self.gadget,
+            settings,
+            form,
+            fields,
+            filter_,
+            selection=make_selection(namespace, all_namespaces, pod, container, selector),
+            ring_bytes=buffer,
+            max_events=max_events or 0,
+            timeout=timeout,
+            strict=strict,
+        )
+        with find_targets(agent, local) as targets:
+            from kubectl_gadget.session import Session  # numpy and grpc: 0.2 s in which a local agent starts
+
+            Session(request).run(targets())

@@ -1,0 +1,103 @@
+"""`kubectl gadget containers`: what the agents know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import grpc
+
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.errors import GadgetError
+from gadget.schema import Field, Row
+from kubectl_gadget.output import Output
+from kubectl_gadget.streams import connect, error_of
+
+FIELDS = [
+    Field("node", "identity", 0, 0),
+    Field("namespace", "identity", 0, 0),
+    Field("pod", "identity", 0, 0),
+    Field("container", "identity", 0, 0),
+    Field("id", "short_id", 0, 0),
+    Field("runtime", "identity", 0, 0),
+    Field("cgroup_id", "cgroup_id", 0, 0),
+    Field("state", "identity", 0, 0),
+    Field("started", "timestamp", 0, 0),
+    Field("ended", "timestamp", 0, 0),
+    Field("owner", "identity", 0, 0),
+    Field("restarts", "int", 0, 0),
+]
+COLUMNS = ("node", "namespace", "pod", "container", "id", "runtime", "cgroup_id", "state", "started")
+
+
+def list_containers(
+    target: str, request: pb.ContainersRequest, timeout: float | None = None, address: str = ""
+) -> Iterator[pb.ContainersReply]:
+    """What the agent at address (or named target) knows; endless with follow. GadgetError if it does not answer."""
+    try:
+        with connect(address or target) as channel:
+            yield from rpc.AgentStub(channel).Containers(request, timeout=timeout)
+    except grpc.RpcError as error:
+        raise error_of(target, error) from None
+
+
+def rows(reply: pb.ContainersReply) -> list[Row]:
+    """A reply's containers in the order of FIELDS."""
+    return [
+        (
+            reply.node,
+            item.container.namespace,
+            item.container.pod,
+            item.container.container,
+            item.container.id,
+            item.container.runtime,
+            item.container.cgroup_id,
+            "ended" if item.ended_ns else "running",
+            item.started_ns,
+            item.ended_ns or None,
+            item.owner,
+            item.restarts,
+        )
+        for item in reply.containers
+    ]
+
+
+def show(targets: Mapping[str, str], request: pb.ContainersRequest, output: Output) -> None:
+    """Write what the targets know. GadgetError of the first that fails, once the others have been shown."""
+    queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
+
+    def read(target: str, address: str) -> None:
+        try:
+            for reply in list_containers(target, request, address=address):
+                queue.put(reply)
+            queue.put(None)
+        except GadgetError as error:
+            queue.put(error)
+
+    for item in targets.items():
+        Thread(target=read, args=item, name=f"containers-{item[0]}", daemon=True).start()
+    running, found, failures = len(targets), [], []
+    while running:
+        reply: Any = queue.get()
+        if isinstance(reply, pb.ContainersReply):
+            found += sorted(rows(reply), key=lambda row: row[:4])
+            if request.follow or running == 1:
+                found = _write(output, found)
+            continue
+        running -= 1
+        failures += [reply] if reply else []
+    _write(output, found)
+    if failures:
+        raise failures[0]
+
+
+def _write(output: Output, found: list[Row]) -> list[Row]:
+    output.start([row[:5] for row in found])
+    if found:
+        names = [field.name for field in FIELDS]
+        at = [names.index(field.name) for field in output.fields]
+        output.write([tuple(row[index] for index in at) for row in found])
+    return []
