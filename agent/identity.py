@@ -17,10 +17,16 @@ import orjson
 
 log = logging.getLogger(__name__)
 
-_ID = re.compile(r"(?:.*?(?P<prefix>cri-containerd|crio|docker|libpod)[-:])?(?P<id>[0-9a-f]{64})(?:\.scope)?")
+_ID = re.compile(r"(?:(?P<prefix>.+)[-:])?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,28})(?:\.slice)?(?P<more>:.*)?")
 _MONITOR = re.compile(r".*conmon.*")  # a runtime's helper beside the container, with the container's id in its name
-_RUNTIMES = {"cri-containerd": "containerd", "crio": "cri-o", "docker": "docker", "libpod": "podman"}
+_RUNTIMES = {
+    "cri-containerd": "containerd",
+    "crio": "cri-o",
+    "docker": "docker",
+    "libpod": "podman",
+    "libpod_parent": "podman",
+}
 
 #: Where runtimes keep config.json, below the host's root; {id} is the container's.
 CONFIGS = (
@@ -76,7 +82,7 @@ def parse_path(path: str) -> Place | None:
     In a pod it is the first container below the pod's cgroup: what that one nests is part of it. kind's nodes
     are docker containers around pods, so a pod further down wins over a container further up.
     """
-    pod_uid = prefix_runtime = ""
+    pod_uid = ""
     best: Place | None = None
     parts = path.strip("/").split("/")
     for depth, part in enumerate(parts):
@@ -89,8 +95,8 @@ def parse_path(path: str) -> Place | None:
             continue
         if best is None:
             parent = parts[depth - 1] if depth else ""
-            prefix_runtime = found["prefix"] or {"docker": "docker", "libpod_parent": "libpod"}.get(parent, "")
-            runtime = _RUNTIMES.get(prefix_runtime, "")
+            prefix = (found["prefix"] or parent).rpartition(":")[2]
+            runtime = _RUNTIMES.get(prefix, "")
             best = Place("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid)
         if pod_uid:
             break

@@ -53,7 +53,7 @@ def parse_labels(text: str) -> list[Requirement]:
         requirements.append(Requirement(found["key"], values, negated))
         at = found.end()
     if text.rstrip().endswith(","):
-        raise UsageError(f"-l {text!r}: ends with a comma")
+        raise UsageError(f"-l {text!r}: nothing after the last comma: want k=v, k in (a,b), k or !k")
     return requirements
 
 

@@ -1,0 +1,225 @@
+"""Which container a cgroup path lies in, for the runtimes, drivers and hosts that people have."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.identity import Container, identify, parse_path
+
+A, B = "a1" * 32, "b2" * 32
+UID = "0f4c1b3e-8a57-4b6b-9d0e-3c5d7e9f1a2b"
+_UID = UID.replace("-", "_")
+STATIC = "5a6b7c8d9e0f1a2b3c4d5e6f70819203"
+KUBEPODS = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{_UID}.slice"
+KIND = f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{_UID}.slice"
+USER = "/user.slice/user-1000.slice/user@1000.service"
+
+#: path, id, runtime, pod UID, how many components belong to the container's own path
+PATHS = [
+    (f"/kubepods/besteffort/pod{UID}/{A}", A, "", UID, 4),
+    (f"/kubepods/burstable/pod{UID}/{A}", A, "", UID, 4),
+    (f"/kubepods/pod{UID}/{A}", A, "", UID, 3),
+    (f"/kubepods/pod{STATIC}/{A}", A, "", STATIC, 3),
+    (f"{KUBEPODS}/cri-containerd-{A}.scope", A, "containerd", UID, 4),
+    (f"/kubepods.slice/kubepods-pod{_UID}.slice/cri-containerd-{A}.scope", A, "containerd", UID, 3),
+    (f"/kubepods.slice/kubepods-pod{STATIC}.slice/cri-containerd-{A}.scope", A, "containerd", STATIC, 3),
+    (f"{KUBEPODS}/cri-containerd-{A}.scope/init.scope", A, "containerd", UID, 4),
+    (f"{KUBEPODS}/cri-containerd-{A}.scope/system.slice/nginx.service", A, "containerd", UID, 4),
+    (f"{KUBEPODS}/cri-containerd-{A}.scope/docker/{B}", A, "containerd", UID, 4),
+    (
+        f"/system.slice/containerd.service/kubepods-burstable-pod{_UID}.slice:cri-containerd:{A}",
+        A,
+        "containerd",
+        UID,
+        3,
+    ),
+    (f"{KUBEPODS}/crio-{A}.scope", A, "cri-o", UID, 4),
+    (f"{KUBEPODS}/crio-{A}.scope/container", A, "cri-o", UID, 4),
+    (f"/kubepods/besteffort/pod{UID}/crio-{A}", A, "cri-o", UID, 4),
+    (f"{KUBEPODS}/docker-{A}.scope", A, "docker", UID, 4),
+    (f"/docker/{A}", A, "docker", "", 2),
+    (f"/docker/{A}/docker/{B}", A, "docker", "", 2),
+    (f"/system.slice/docker-{A}.scope", A, "docker", "", 2),
+    (f"/docker.slice/docker-{A}.scope", A, "docker", "", 2),
+    (f"{USER}/user.slice/docker-{A}.scope", A, "docker", "", 5),
+    (f"/machine.slice/libpod-{A}.scope", A, "podman", "", 2),
+    (f"/machine.slice/libpod-{A}.scope/container", A, "podman", "", 2),
+    (f"/machine.slice/machine-libpod_pod_{B}.slice/libpod-{A}.scope", A, "podman", "", 3),
+    (f"/libpod_parent/libpod-{A}", A, "podman", "", 2),
+    (f"{USER}/user.slice/libpod-{A}.scope/container", A, "podman", "", 5),
+    (f"/docker/{B}/kubelet/kubepods/besteffort/pod{UID}/{A}", A, "", UID, 7),
+    (f"/docker/{B}{KIND}/cri-containerd-{A}.scope", A, "containerd", UID, 6),
+    (f"/system.slice/docker-{B}.scope{KIND}/cri-containerd-{A}.scope", A, "containerd", UID, 6),
+    (f"/kubelet/kubepods/pod{UID}/{A}", A, "", UID, 4),
+    (f"{KIND}/cri-containerd-{A}.scope", A, "containerd", UID, 4),
+    (f"/machine.slice/libpod-{B}.scope/container{KIND}/cri-containerd-{A}.scope", A, "containerd", UID, 7),
+    (f"/node2/kubepods/besteffort/pod{UID}/{A}", A, "", UID, 5),
+    (f"/kubepods/pod{UID}/{A}/kubepods/pod{STATIC}/{B}", A, "", UID, 3),
+    (f"/k8s.io/{A}", A, "", "", 2),
+    (f"/default/{A}", A, "", "", 2),
+    (f"/system.slice/nerdctl-{A}.scope", A, "", "", 2),
+]
+HOST = [
+    "/",
+    "/init.scope",
+    "/system.slice/ssh.service",
+    f"{USER}/app.slice/app-vim.scope",
+    "/kubepods",
+    "/kubepods/besteffort",
+    f"/kubepods/besteffort/pod{UID}",
+    KUBEPODS,
+    f"{KUBEPODS}/crio-conmon-{A}.scope",
+    f"/machine.slice/libpod-conmon-{A}.scope",
+    f"/machine.slice/libpod-conmon-{A}.scope/supervisor",
+    "/docker",
+    "/system.slice/docker.service",
+    "/system.slice/containerd.service",
+    f"/docker/{A[:12]}",
+    "/machine.slice/machine-qemu.scope",
+]
+
+
+@pytest.mark.parametrize(("path", "container_id", "runtime", "pod_uid", "depth"), PATHS)
+def test_path(path: str, container_id: str, runtime: str, pod_uid: str, depth: int) -> None:
+    """A process is shown as its own container's, whatever runtime, driver and nesting made its cgroup."""
+    place = parse_path(path)
+    assert place is not None
+    assert (place.id, place.runtime, place.pod_uid) == (container_id, runtime, pod_uid)
+    assert place.path == "/" + "/".join(path.strip("/").split("/")[:depth])
+
+
+@pytest.mark.parametrize("path", HOST)
+def test_host_path(path: str) -> None:
+    """A process of the host, or a runtime's helper, is no container's."""
+    assert parse_path(path) is None
+
+
+def put(root: Path, where: str, content: object) -> None:
+    path = root / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+CONTAINERD = {
+    "io.kubernetes.cri.container-type": "container",
+    "io.kubernetes.cri.container-name": "cart",
+    "io.kubernetes.cri.sandbox-name": "cart-0",
+    "io.kubernetes.cri.sandbox-namespace": "shop",
+}
+CRIO = {
+    "io.kubernetes.cri-o.ContainerType": "container",
+    "io.kubernetes.container.name": "cart",
+    "io.kubernetes.pod.name": "cart-0",
+    "io.kubernetes.pod.namespace": "shop",
+}
+TASKS = "io.containerd.runtime.v2.task"
+STORAGE = "containers/storage/overlay-containers"
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "content", "expected"),
+    [
+        (
+            PATHS[0][0],
+            f"run/containerd/{TASKS}/k8s.io/{A}/config.json",
+            CONTAINERD,
+            ("containerd", "shop", "cart-0", "cart"),
+        ),
+        (
+            PATHS[0][0],
+            f"run/k3s/containerd/{TASKS}/k8s.io/{A}/config.json",
+            CONTAINERD,
+            ("containerd", "shop", "cart-0", "cart"),
+        ),
+        (PATHS[11][0], f"run/{STORAGE}/{A}/userdata/config.json", CRIO, ("cri-o", "shop", "cart-0", "cart")),
+        (PATHS[13][0], f"var/lib/{STORAGE}/{A}/userdata/config.json", CRIO, ("cri-o", "shop", "cart-0", "cart")),
+        (
+            f"/k8s.io/{A}",
+            f"run/containerd/{TASKS}/default/{A}/config.json",
+            {"nerdctl/name": "web"},
+            ("", "", "", "web"),
+        ),
+    ],
+)
+def test_names_from_annotations(tmp_path: Path, path: str, file: str, content: dict, expected: tuple) -> None:
+    """A container has its namespace, pod and name from what its runtime wrote, without asking anyone."""
+    put(tmp_path, file, {"annotations": content})
+    found = identify(parse_path(path), tmp_path)
+    assert (found.runtime, found.namespace, found.pod, found.name) == expected
+
+
+def test_docker_and_podman_names(tmp_path: Path) -> None:
+    """Docker and podman containers have the names that their users gave them."""
+    put(tmp_path, f"var/lib/docker/containers/{A}/config.v2.json", {"Name": "/web"})
+    put(tmp_path, f"var/lib/{STORAGE}/containers.json", [{"id": B, "names": ["db"]}])
+    assert identify(parse_path(f"/docker/{A}"), tmp_path) == Container(A, "docker", name="web")
+    assert identify(parse_path(f"/machine.slice/libpod-{B}.scope"), tmp_path) == Container(B, "podman", name="db")
+
+
+def test_sandbox(tmp_path: Path) -> None:
+    """A pod's pause container is known as such."""
+    put(tmp_path, f"run/containerd/{TASKS}/k8s.io/{A}/config.json",
+        {"annotations": {**CONTAINERD, "io.kubernetes.cri.container-type": "sandbox"}})  # fmt: skip
+    assert identify(parse_path(PATHS[0][0]), tmp_path).sandbox
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"annotations": 3}', '{"annotations": {"io.kubernetes.cri.sandbox-name": 7}}', "\x00\xff"],
+)
+def test_garbage_config(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Garbage in a runtime's file costs the names and no more: the container is shown by its id."""
+    put(tmp_path, f"run/containerd/{TASKS}/k8s.io/{A}/config.json", content)
+    caplog.set_level("INFO")
+    found = identify(parse_path(f"{KUBEPODS}/cri-containerd-{A}.scope"), tmp_path)
+    assert found == Container(A, "containerd", pod_uid=UID)
+    assert A[:12] in caplog.text
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is a folder, a broken link or gone costs the names and no more."""
+    config = tmp_path / f"run/containerd/{TASKS}/k8s.io/{A}/config.json"
+    config.mkdir(parents=True)
+    assert identify(parse_path(PATHS[0][0]), tmp_path).id == A
+    config.rmdir()
+    os.symlink("/does/not/exist", config)
+    assert identify(parse_path(PATHS[0][0]), tmp_path).id == A
+
+
+_PARTS = st.sampled_from(
+    ["kubepods", f"pod{UID}", A, f"crio-{A}.scope", "docker", "..", "", "é\n\x1b", ":", f"x:cri-containerd:{B}"]
+)
+
+
+@given(st.lists(_PARTS | st.text(max_size=8), max_size=8).map("/".join))
+def test_any_path(path: str) -> None:
+    """Whatever a cgroup is called, looking at it stops nothing, and an id found is really in its path."""
+    place = parse_path(path)
+    assert place is None or place.id in path
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["annotations", "Name", *CONTAINERD, *CRIO]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON | st.binary(max_size=60))
+def test_any_config(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
+    """Whatever stands in a config.json, the container is shown with text for names."""
+    root = tmp_path_factory.mktemp("root")
+    path = root / f"run/containerd/{TASKS}/k8s.io/{A}/config.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    found = identify(parse_path(PATHS[0][0]), root)
+    assert all(isinstance(value, str) for value in (found.namespace, found.pod, found.name))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.identity import Container
+from agent.selection import Selection
+from gadget.errors import UsageError
+from gadget.selector import parse_labels, parse_names
+
+CART = {"app": "cart", "tier": "back", "example.com/team": "a"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "matches"),
+    [
+        ("", True),
+        ("app=cart", True),
+        ("app==cart", True),
+        ("app=web", False),
+        ("app!=web", True),
+        ("app!=cart", False),
+        ("other!=x", True),
+        ("app", True),
+        ("!app", False),
+        ("other", False),
+        ("!other", True),
+        ("app in (web, cart)", True),
+        ("app in (web)", False),
+        ("app notin (web,db)", True),
+        ("app notin (cart)", False),
+        ("other notin (x)", True),
+        ("other in (x)", False),
+        ("app=cart,tier=back", True),
+        ("app=cart,tier!=back", False),
+        ("app in (cart,web),!other,tier", True),
+        ("example.com/team=a", True),
+        ("app=", False),
+        ("other=", False),
+    ],
+)
+def test_label_selector(selector: str, matches: bool) -> None:
+    """-l takes Kubernetes' own grammar, and means what it means there."""
+    assert all(item.matches(CART) for item in parse_labels(selector)) is matches
+
+
+@pytest.mark.parametrize(
+    "selector", ["=", "app=cart=x", "app in cart", "app in (a", "!app=x", "a b", "app>1", "a=b,", "app in (a!)"]
+)
+def test_wrong_selector(selector: str) -> None:
+    """A selector that is none is refused, with the grammar."""
+    with pytest.raises(UsageError, match="want k=v"):
+        parse_labels(selector)
+
+
+@given(st.text(alphabet="ab=!,() in\t/.-", max_size=24))
+def test_any_text_is_a_selector_or_refused(text: str) -> None:
+    """Whatever I type after -l, it works or is refused as wrong usage."""
+    with contextlib.suppress(UsageError):
+        [item.matches(CART) for item in parse_labels(text)]
+
+
+@pytest.mark.parametrize(
+    ("items", "chosen"),
+    [
+        ([], "abc"),
+        (["a"], "a"),
+        (["a,b"], "ab"),
+        (["a", "b"], "ab"),
+        (["!a"], "bc"),
+        (["a,b", "!b"], "a"),
+        ([" a , "], "a"),
+    ],
+)
+def test_names(items: list[str], chosen: str) -> None:
+    """-n a,b chooses two, -n '!a' all but one, and options add up."""
+    assert [name for name in "abc" if parse_names(items).matches(name)] == list(chosen)
+
+
+def test_unknown_labels_decide_nothing() -> None:
+    """A pod whose labels are not known is neither chosen nor left out by -l; one of another namespace is left out."""
+    pod = Container("id", namespace="shop", pod="cart-0", name="cart", pod_uid="u")
+    assert Selection(labels="app=cart").decide(pod, None) is None
+    assert Selection(labels="app=cart").decide(pod, CART) is True
+    assert Selection(["web"], labels="app=cart").decide(pod, None) is False
+    assert Selection(["shop"], ["cart-0"], ["!istio-proxy"]).decide(pod, None) is True
