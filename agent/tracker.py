@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 from collections import OrderedDict
@@ -119,9 +120,12 @@ class Tracker:
         self._tree.close()
 
     def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            with self._lock:
-                self._drain()
+        with select.epoll() as poll:
+            poll.register(self._ring.fd, select.EPOLLIN | select.EPOLLET)
+            while not self._stop.is_set():
+                poll.poll(POLL_SECONDS)
+                with self._lock:
+                    self._drain()
 
     def _walk(self) -> None:
         """Read the whole tree. What changes meanwhile is in the ring."""

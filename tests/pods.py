@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")
 CGROUPS = Path("/sys/fs/cgroup")
+#: Where cgroup2 is: beside version 1 on this host, or alone
+UNIFIED = CGROUPS / "unified" if (CGROUPS / "unified").is_dir() else CGROUPS
 BUSYBOX = Path("/bin/busybox")
+
+
+def annotations(namespace: str, pod: str, name: str, kind: str = "container") -> dict[str, str]:
+    """What containerd's CRI writes into a container's config.json."""
+    return {
+        "io.kubernetes.cri.container-type": kind,
+        "io.kubernetes.cri.container-name": name,
+        "io.kubernetes.cri.sandbox-name": pod,
+        "io.kubernetes.cri.sandbox-namespace": namespace,
+    }
+
+
+@cache
+def default_spec() -> str:
+    """What `runc spec` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["runc", "spec", "--bundle", folder], check=True)
+        return (Path(folder) / "config.json").read_text()
 
 
 class Pod:
@@ -31,12 +55,17 @@ class Pod:
             container.delete()
         remove_cgroups(f"kubepods/besteffort/pod{self.uid}")
 
-    def container(
+    def prepare(
         self, name: str, *args: str, files: dict[str, Path] | None = None, kind: str = "container"
     ) -> Container:
-        """Create and start a container that runs args, with files copied to its root by their path there."""
+        """Lay out a container that will run args, with files copied to its root by their path there."""
         container = Container(self, name, list(args), files or {}, kind)
         self.containers.append(container)
+        return container
+
+    def container(self, name: str, *args: str, **options: Any) -> Container:
+        """Lay out a container, and start it."""
+        container = self.prepare(name, *args, **options)
         container.start()
         return container
 
@@ -58,27 +87,24 @@ class Container:
             (root / "bin" / applet).symlink_to("busybox")
         for path, source in files.items():
             shutil.copy(source, root / path.lstrip("/"))
-        subprocess.run(["runc", "spec", "--bundle", str(self.bundle)], check=True)
-        config = json.loads((self.bundle / "config.json").read_text())
+        config = json.loads(default_spec())
         config["process"].update(args=args, terminal=False, rlimits=[])
         config["linux"]["cgroupsPath"] = self.cgroup
         config["linux"].pop("resources", None)
         config["linux"]["namespaces"].append({"type": "cgroup"})
-        config["annotations"] = {
-            "io.kubernetes.cri.container-type": kind,
-            "io.kubernetes.cri.container-name": name,
-            "io.kubernetes.cri.sandbox-name": pod.name,
-            "io.kubernetes.cri.sandbox-namespace": pod.namespace,
-            "io.kubernetes.cri.sandbox-uid": pod.uid,
-        }
+        config["annotations"] = annotations(pod.namespace, pod.name, name, kind)
         (self.bundle / "config.json").write_text(json.dumps(config))
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it in the background."""
+        return ["runc", "run", "--detach", "--bundle", str(self.bundle), self.id]
 
     def start(self) -> None:
         """Run it in the background; its output goes to self.log."""
         self.log = self.pod.folder / f"{self.id[:12]}.log"
         with self.log.open("wb") as log:
-            command = ["runc", "run", "--detach", "--bundle", str(self.bundle), self.id]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+            done = subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
         if done.returncode:
             raise RuntimeError(self.log.read_text())
 
@@ -96,6 +122,36 @@ class Container:
         """End it and remove its files."""
         subprocess.run(["runc", "delete", "--force", self.id], check=False, capture_output=True)
         shutil.rmtree(self.bundle, ignore_errors=True)
+
+
+class BareContainer:
+    """A container without a runtime: its cgroup and config.json alone, for tests that need thousands."""
+
+    def __init__(self, namespace: str, pod: str, name: str = "app") -> None:
+        """Write config.json, then make the cgroup, as a runtime does."""
+        self.id = secrets.token_hex(32)
+        self.pod_path = f"kubepods/besteffort/pod{uuid.uuid4()}"
+        self.bundle = BUNDLES / self.id
+        self.bundle.mkdir(parents=True)
+        (self.bundle / "config.json").write_text(json.dumps({"annotations": annotations(namespace, pod, name)}))
+        self.cgroup = UNIFIED / self.pod_path / self.id
+        self.cgroup.mkdir(parents=True)
+
+    def run(self, *args: str) -> None:
+        """Run a program in it, to its end."""
+        procs = os.open(self.cgroup / "cgroup.procs", os.O_WRONLY)
+        pid = os.fork()
+        if pid == 0:
+            os.write(procs, b"0")
+            os.execv(args[0], args)
+        os.close(procs)
+        os.waitpid(pid, 0)
+
+    def delete(self) -> None:
+        """Remove its cgroups and files."""
+        self.cgroup.rmdir()
+        remove_cgroups(self.pod_path)
+        shutil.rmtree(self.bundle)
 
 
 def remove_cgroups(path: str) -> None:

@@ -45,7 +45,7 @@ static __always_inline int tell(__u64 cgroup_id, __u64 container, const char *pa
 	change->container = container;
 	change->removed = removed;
 	bpf_probe_read_kernel_str(change->path, sizeof(change->path), path);
-	bpf_ringbuf_submit(change, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(change, BPF_RB_FORCE_WAKEUP); /* a runtime may delete config.json soon */
 	return 0;
 }
 

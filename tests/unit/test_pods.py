@@ -19,7 +19,13 @@ from tests.conftest import wait_until
 def pod(name: str, version: int = 1, **labels: str) -> dict[str, Any]:
     owner = {"kind": "ReplicaSet", "name": "cart-6c9f", "controller": True}
     return {
-        "metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "resourceVersion": str(version), "ownerReferences": [owner]},
+        "metadata": {
+            "name": name,
+            "uid": f"uid-{name}",
+            "labels": labels,
+            "resourceVersion": str(version),
+            "ownerReferences": [owner],
+        },
         "status": {"podIPs": [{"ip": "10.244.0.9"}], "containerStatuses": [{"name": "app", "restartCount": 3}]},
     }
 
@@ -106,7 +112,10 @@ def test_lists_in_pages(server: ApiServer) -> None:
 def test_follows_changes(server: ApiServer) -> None:
     """New, changed and deleted pods are known as they happen, across watches that end."""
     server.events["100"] = [{"type": "ADDED", "object": pod("d", 101, app="d")}]
-    server.events["101"] = [{"type": "MODIFIED", "object": pod("d", 102, app="other")}, {"type": "DELETED", "object": pod("a", 103)}]
+    server.events["101"] = [
+        {"type": "MODIFIED", "object": pod("d", 102, app="other")},
+        {"type": "DELETED", "object": pod("a", 103)},
+    ]
     server.events["103"] = [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "110"}}}]
     server.events["110"] = [{"type": "ADDED", "object": pod("e", 111)}]
     pods = watch(server)
@@ -121,7 +130,9 @@ def test_lists_again_after_410(server: ApiServer) -> None:
     gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
     server.events["100"] = [{"type": "ADDED", "object": pod("stale", 101)}, gone]
     pods = watch(server)
-    wait_until(lambda: pods.get("uid-a") and not pods.get("uid-stale") and "100" not in server.events, "the second list")
+    wait_until(
+        lambda: pods.get("uid-a") and not pods.get("uid-stale") and "100" not in server.events, "the second list"
+    )
     wait_until(lambda: sum("watch" in query for query in server.queries) == 2, "the second watch")
     pods.close()
 

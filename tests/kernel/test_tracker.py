@@ -1,0 +1,244 @@
+"""No event of a container is missed, and none has the wrong name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.tracker import GONE_REMEMBERED, Tracker
+from tests.conftest import events, run_cli, wait_until
+from tests.pods import UNIFIED, BareContainer, Pod, remove_cgroups
+
+NAMES = ("node", "namespace", "pod", "container")
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    running = Tracker()
+    yield running
+    running.close()
+
+
+def start_filtered(start_cli, agent, *args: str):
+    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", *args)
+    wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream's start")
+    return cli
+
+
+def test_first_exec_of_short_pods(agent, start_cli, tmp_path: Path) -> None:
+    """Of 200 pods that live for one exec I see each one's first exec, fully named, and none of another namespace."""
+    cli = start_filtered(start_cli, agent, "-n", "short")
+    for number in range(240):
+        namespace = "other" if number % 6 == 0 else "short"
+        with Pod(tmp_path, namespace, f"{namespace}-{number}") as pod:
+            pod.container("app", "/bin/true", str(number))
+    out, err = cli.finish()
+    own = [event for event in events(out) if event["args"][0] == "/bin/true"]
+    assert "nothing lost" in err
+    assert {event["namespace"] for event in events(out)} == {"short"}
+    assert sorted(int(event["args"][1]) for event in own) == [number for number in range(240) if number % 6]
+    assert all(event["pod"] == f"short-{event['args'][1]}" for event in own)
+    assert all(event[name] for event in own for name in NAMES)
+
+
+def test_fifty_pods_at_once(agent, start_cli, tmp_path: Path) -> None:
+    """Of 50 pods that start at once I see each one's first exec, fully named."""
+    cli = start_filtered(start_cli, agent, "-n", "burst")
+    with ExitStack() as stack:
+        pods = [stack.enter_context(Pod(tmp_path, "burst", f"burst-{number}")) for number in range(50)]
+        prepared = [pod.prepare("app", "/bin/true", str(number)) for number, pod in enumerate(pods)]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started = [subprocess.Popen(container.command, **quiet) for container in prepared]
+        assert [process.wait() for process in started] == [0] * 50
+    own = [event for event in events(cli.finish()[0]) if event["args"][0] == "/bin/true"]
+    assert sorted(int(event["args"][1]) for event in own) == list(range(50))
+    assert all(event["pod"] == f"burst-{event['args'][1]}" and event["container"] == "app" for event in own)
+
+
+def test_nested_cgroups_stay_in_the_filter(agent, start_cli, make_pod) -> None:
+    """A container that makes cgroups inside its own, at any depth, stays in the filter; a process moved out leaves."""
+    container = make_pod("nest", "nest-0").container("app", "/bin/sleep", "60")
+    cli = start_filtered(start_cli, agent, "-p", "nest-0")
+    inner = UNIFIED / container.cgroup.lstrip("/") / "system.slice" / "deep" / "deeper"
+    inner.mkdir(parents=True)
+    try:
+        for place, word in ((inner, "nested"), (UNIFIED, "outside")):
+            join = f"echo 0 > {place}/cgroup.procs; /bin/true {word}"
+            subprocess.run(["sh", "-c", join], check=True)
+    finally:
+        for folder in (inner, inner.parent, inner.parent.parent):
+            folder.rmdir()
+    seen = [event for event in events(cli.finish()[0]) if event["args"][0] == "/bin/true"]
+    assert [event["args"][1] for event in seen] == ["nested"]
+    assert (seen[0]["pod"], seen[0]["containerId"]) == ("nest-0", container.id)
+
+
+def test_namespaces_and_daemons_stay_in_the_filter(agent, start_cli, make_pod) -> None:
+    """A container that unshares its mount namespace or forks daemons stays in the filter."""
+    script = "busybox unshare -m /bin/true unshared; (busybox setsid /bin/sh -c '/bin/true daemon' &) ; /bin/sleep 60"
+    cli = start_filtered(start_cli, agent, "-p", "daemon-0")
+    make_pod("nest", "daemon-0").container("app", "/bin/sh", "-c", script)
+    found: list[str] = []
+
+    def both() -> bool:
+        found.append(cli.process.stdout.readline())
+        return {"unshared", "daemon"} <= {word for line in found for word in events(line)[0]["args"][1:]}
+
+    wait_until(both, "both execs")
+    assert {events(line)[0]["pod"] for line in found} == {"daemon-0"}
+
+
+def test_selection(agent, start_cli, make_pod) -> None:
+    """-n, -p and -c choose with lists and !, containers that start later too; pause containers are never shown."""
+    cli = start_filtered(start_cli, agent, "-n", "shop,web", "-c", "!istio-proxy", "-p", "!web-1")
+    for namespace, name in (("shop", "cart-0"), ("web", "web-0"), ("web", "web-1"), ("bank", "bank-0")):
+        pod = make_pod(namespace, name)
+        for container, kind in (("pause", "sandbox"), ("app", "container"), ("istio-proxy", "container")):
+            pod.container(container, "/bin/true", container, kind=kind)
+    seen = {(event["pod"], event["container"]) for event in events(cli.finish()[0])}
+    assert seen == {("cart-0", "app"), ("web-0", "app")}
+
+
+def test_ten_thousand_containers(agent, start_cli) -> None:
+    """After 10,000 short containers the agent has grown by less than 48 MB, has lost nothing, and names the last ones."""
+
+    def resident() -> int:
+        return int(Path(f"/proc/{agent.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    cli = start_filtered(start_cli, agent, "-n", "churn", "-p", "!skipped")
+    before = resident()
+    living: deque[BareContainer] = deque()
+    for number in range(10_000):
+        living.append(BareContainer("churn", f"churn-{number}" if number % 100 == 0 else "skipped"))
+        if number % 100 == 0:
+            living[-1].run("/bin/true", str(number))
+        if len(living) > 50:  # each lives for about 0.1 s, as the shortest of a real runtime do
+            living.popleft().delete()
+    for container in living:
+        container.delete()
+    grown = resident() - before
+    listed = run_cli("containers", "--agent", agent.address, "-n", "churn", "-o", "json").stdout.splitlines()
+    out, err = cli.finish()
+    seen = events(out)
+    assert [int(event["args"][1]) for event in seen] == list(range(0, 10_000, 100))
+    assert all(event["pod"] == f"churn-{event['args'][1]}" for event in seen)
+    assert "nothing lost" in err
+    assert len(listed) <= GONE_REMEMBERED
+    assert events(listed[-1])[0]["state"] == "ended"
+    assert grown < 48 << 20, f"{grown / 1e6:.0f} MB"
+    assert "cgroups: events of the rest" not in agent.log.read_text()
+
+
+def test_late_events_are_named(agent, start_cli) -> None:
+    """An event that is read when its container and all its files are gone still has its names."""
+    cli = start_filtered(start_cli, agent, "-n", "late")
+    container = BareContainer("late", "late-0")
+    listed = ["containers", "--agent", agent.address, "-n", "late", "-o", "json"]
+    wait_until(lambda: run_cli(*listed).stdout, "the container")
+    agent.process.send_signal(signal.SIGSTOP)
+    container.run("/bin/true", "late")
+    container.delete()
+    agent.process.send_signal(signal.SIGCONT)
+    (event,) = events(cli.finish()[0])
+    assert [event[name] for name in NAMES] == ["node-a", "late", "late-0", "app"]
+
+
+def test_changes_lost(agent) -> None:
+    """When more cgroups come at once than the kernel can queue for us, the tree is read again and nothing is missing."""
+    agent.process.send_signal(signal.SIGSTOP)
+    made = [BareContainer("many", f"many-{number}") for number in range(700)]  # two changes each, room for about 1,000
+    agent.process.send_signal(signal.SIGCONT)
+    try:
+        found = run_cli("containers", "--agent", agent.address, "-n", "many", "-o", "json").stdout.splitlines()
+        assert Counter(events(line)[0]["pod"] for line in found) == Counter(f"many-{number}" for number in range(700))
+        assert "reading the tree again" in agent.log.read_text()
+    finally:
+        for container in made:
+            container.delete()
+
+
+def test_cgroup_ids_do_not_come_again(tracker: Tracker) -> None:
+    """An event is never named after another container: ids differ, and one that came again would be the new one's."""
+    first = BareContainer("reuse", "first")
+    old = os.stat(first.cgroup).st_ino
+    assert tracker.resolve(old).container.pod == "first"
+    first.delete()
+    ids = {old}
+    for _ in range(300):
+        each = BareContainer("reuse", "each")
+        ids.add(os.stat(each.cgroup).st_ino)
+        each.delete()
+    assert len(ids) == 301
+    assert tracker.resolve(old).container.pod == "first"
+    second = BareContainer("reuse", "second")
+    path = "/" + str(second.cgroup.relative_to(UNIFIED))
+    tracker._add(old, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME))  # as if the kernel had used the id again
+    second.delete()
+    assert tracker.resolve(old).container.pod == "second"
+
+
+def test_odd_cgroups(agent, start_cli) -> None:
+    """A container without config.json, and cgroups with odd names inside it, are shown with what is known."""
+    container = BareContainer("odd", "odd-0")
+    (container.bundle / "config.json").write_text("{")
+    bare = UNIFIED / "kubepods/besteffort/podffffffff-0000-4000-8000-000000000000" / ("f" * 64)
+    bare.mkdir(parents=True)
+    odd = bare / "a \u2028\x1b[31m'\"\\x"
+    odd.mkdir()
+    cli = start_filtered(start_cli, agent)
+    try:
+        subprocess.run(["sh", "-c", 'echo 0 > "$0/cgroup.procs"; /bin/true odd', str(odd)], check=True)
+        wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream")
+        shown = [event for event in events(cli.finish()[0]) if event["args"] == ["/bin/true", "odd"]]
+        assert [(event["containerId"], event["pod"]) for event in shown] == [("f" * 64, None)]
+        assert "no names found" in agent.log.read_text()
+    finally:
+        odd.rmdir()
+        bare.rmdir()
+        remove_cgroups("kubepods/besteffort/podffffffff-0000-4000-8000-000000000000")
+        container.delete()
+
+
+def test_ready_with_250_containers(start_agent) -> None:
+    """On a node with 250 running containers the agent is ready within a second, and knows them all."""
+    made = [BareContainer("full", f"full-{number}") for number in range(250)]
+    try:
+        began = time.monotonic()
+        tracker = Tracker()
+        took = time.monotonic() - began
+        known = [item for item in tracker.containers() if item.container.namespace == "full" and not item.ended]
+        tracker.close()
+        assert len(known) == 250
+        assert took < 1.0
+    finally:
+        for container in made:
+            container.delete()
+
+
+def test_containers_command(agent, start_cli, make_pod) -> None:
+    """`containers` lists what the agent knows; -w goes on with each container that comes and goes."""
+    pod = make_pod("shop", "cart-0")
+    container = pod.container("app", "/bin/sleep", "60")
+    pod.container("pause", "/bin/sleep", "60", kind="sandbox")
+    listed = run_cli("containers", "--agent", agent.address).stdout.splitlines()
+    assert listed[0].split() == ["NODE", "NAMESPACE", "POD", "CONTAINER", "ID", "RUNTIME", "CGROUP", "STATE", "STARTED"]
+    assert [line.split()[:7] for line in listed[1:]] == [
+        ["node-a", "shop", "cart-0", "app", container.id[:12], "containerd",
+         str(os.stat(UNIFIED / container.cgroup.lstrip("/")).st_ino)]
+    ]  # fmt: skip
+    cli = start_cli("containers", "-w", "-o", "json", "--agent", agent.address)
+    assert events(cli.process.stdout.readline())[0]["state"] == "running"
+    second = pod.container("second", "/bin/sleep", "60")
+    assert events(cli.process.stdout.readline())[0]["container"] == "second"
+    second.delete()
+    changed = events(cli.process.stdout.readline())[0]
+    assert (changed["container"], changed["state"]) == ("second", "ended")
+    assert changed["ended"] > changed["started"]
