@@ -1,0 +1,88 @@
+"""An API server of pods alone: lists in pages, watches, forgets and fails on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+
+def pod(name: str, version: int = 1, **labels: str) -> dict[str, Any]:
+    owner = {"kind": "ReplicaSet", "name": "cart-6c9f", "controller": True}
+    return {
+        "metadata": {
+            "name": name,
+            "uid": f"uid-{name}",
+            "labels": labels,
+            "resourceVersion": str(version),
+            "ownerReferences": [owner],
+        },
+        "status": {"podIPs": [{"ip": "10.244.0.9"}], "containerStatuses": [{"name": "app", "restartCount": 3}]},
+    }
+
+
+class ApiServer(ThreadingHTTPServer):
+    """Pages of two pods; watches that send what events holds for their version; 503 while down."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pods = [pod("a", app="a"), pod("b", app="b"), pod("c", app="c")]
+        self.events: dict[str, list[dict[str, Any]]] = {}
+        self.down = False
+        self.queries: list[dict[str, list[str]]] = []
+        self.finish = threading.Event()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: ApiServer
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlparse(self.path).query)
+        self.server.queries.append(query)
+        if self.server.down:
+            self.send_error(503)
+        elif "watch" in query:
+            self.watch(query["resourceVersion"][0])
+        else:
+            self.list(int(query.get("continue", ["0"])[0]))
+
+    def list(self, start: int) -> None:
+        more = str(start + 2) if start + 2 < len(self.server.pods) else None
+        page = {"metadata": {"resourceVersion": "100", "continue": more}, "items": self.server.pods[start : start + 2]}
+        self.reply()
+        self.wfile.write(json.dumps(page).encode())
+
+    def watch(self, version: str) -> None:
+        self.reply()
+        events = self.server.events.pop(version, None)
+        for event in events or []:
+            self.wfile.write(json.dumps(event).encode() + b"\n")
+            self.wfile.flush()
+        if events is None:
+            self.server.finish.wait(5)
+
+    def reply(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def api_server() -> Iterator[ApiServer]:
+    """A server that runs in a thread."""
+    with ApiServer() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.finish.set()
+        running.shutdown()
+        thread.join()

@@ -1,0 +1,108 @@
+"""-l: labels come from the API server, and names do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver import ApiServer, api_server, pod
+from tests.conftest import Agent, events, run_cli, wait_until
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with api_server() as running:
+        running.pods = []
+        yield running
+
+
+@pytest.fixture
+def agent(server: ApiServer, start_agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    started = start_agent("--kubernetes")
+    wait_until(lambda: any("watch" in query for query in server.queries), "the agent's watch")
+    return started
+
+
+def start(start_cli, agent: Agent, *args: str):
+    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--filter", "args~^/bin/true", *args)
+    wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream")
+    return cli
+
+
+def added(uid: str, version: int, **labels: str) -> dict:
+    item = pod("any", version, **labels)
+    item["metadata"]["uid"] = uid
+    return {"type": "ADDED", "object": item}
+
+
+def test_selected_by_label(server: ApiServer, agent: Agent, start_cli, make_pod) -> None:
+    """-l chooses pods by their labels, also pods that start while I watch and whose labels come after their first exec."""
+    cli = start(start_cli, agent, "-l", "app=cart,tier!=db")
+    pods = {name: make_pod("shop", name) for name in ("cart-0", "cart-1", "web-0")}
+    for name, each in pods.items():
+        each.container("app", "/bin/true", name)
+    events_now = [
+        added(pods["cart-0"].uid, 101, app="cart"),
+        added(pods["cart-1"].uid, 102, app="cart", tier="db"),
+        added(pods["web-0"].uid, 103, app="web"),
+    ]
+    server.events["100"] = events_now
+    server.finish.set()  # ends the idle watch; the next one brings the labels
+    out = cli.process.stdout.readline()
+    rest, err = cli.finish()
+    assert [event["pod"] for event in events(out + rest)] == ["cart-0"]
+    assert "labels were not known" not in err
+
+
+def test_unknown_labels_are_not_left_out(agent: Agent, start_cli, make_pod) -> None:
+    """A pod whose labels do not come within 2 s is shown all the same, and I am told how many events that were."""
+    cli = start(start_cli, agent, "-l", "app=cart")
+    make_pod("shop", "mystery-0").container("app", "/bin/true", "x")
+    shown = events(cli.process.stdout.readline())
+    assert [event["pod"] for event in shown] == ["mystery-0"]
+    _, err = cli.finish()
+    assert "of pods whose labels were not known within 2 s were shown all the same" in err
+
+
+def test_api_server_away(server: ApiServer, agent: Agent, start_cli, make_pod) -> None:
+    """With the API server away everything but the labels of new pods goes on working."""
+    server.down = True
+    server.finish.set()
+    cli = start(start_cli, agent, "-n", "shop")
+    make_pod("shop", "cart-0").container("app", "/bin/true", "x")
+    out = cli.process.stdout.readline()
+    assert [(event["pod"], event["container"]) for event in events(out)] == [("cart-0", "app")]
+    wait_until(lambda: "trying again" in agent.log.read_text(), "a log line about the API server")
+
+
+def test_no_api_server(start_agent) -> None:
+    """An agent without an API server refuses -l in one line, rather than showing nothing."""
+    done = run_cli("execsnoop", "-l", "app=cart", "--agent", start_agent().address)
+    assert done.stderr.startswith("error: -l needs labels, which come from the Kubernetes API server")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_details_of_containers(server: ApiServer, agent: Agent, make_pod) -> None:
+    """`containers -o json` adds owner and restart count once the API server has told them."""
+    each = make_pod("shop", "cart-0")
+    each.container("app", "/bin/sleep", "60")
+    server.events["100"] = [added(each.uid, 101, app="cart")]
+    server.finish.set()
+
+    def row() -> dict:
+        (found,) = events(run_cli("containers", "--agent", agent.address, "-l", "app=cart", "-o", "json").stdout)
+        return found
+
+    wait_until(lambda: row()["owner"] == "ReplicaSet/cart-6c9f", "the owner")
+    assert row()["restarts"] == 3
