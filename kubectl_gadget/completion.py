@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -68,6 +67,8 @@ def _pods(ctx: click.Context) -> set[tuple[str, str]]:
 
 
 def _kubectl(*what: str) -> set[str]:
+    import subprocess
+
     command = ["kubectl", "get", "--output=name", f"--request-timeout={SECONDS:.0f}s", *what]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 1, check=False)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gadget.errors import Unreachable
-from kubectl_gadget.local import local_agent
 
 NO_TARGET = (
     "no agent to talk to: trace this machine with --local, name an agent with --agent ADDRESS, "
@@ -20,6 +19,8 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], di
     if agents:
         yield lambda: {address: address for address in agents}
     elif local:
+        from kubectl_gadget.local import local_agent
+
         with local_agent() as address:
             yield lambda: {"this machine": address()}
     else:

@@ -7,11 +7,17 @@ import statistics
 
 import click
 
-from tests.bench import cli
+from tests.bench import cli, kernel
 
-MEASUREMENTS = {
-    function.__name__: function for function in (cli.help_text, cli.first_event, cli.json_rows, cli.column_rows)
-}
+ALL = (
+    cli.help_text,
+    cli.first_event,
+    cli.json_rows,
+    cli.column_rows,
+    kernel.exec_not_chosen,
+    kernel.syscall_beside_execsnoop,
+)
+MEASUREMENTS = {function.__name__: function for function in ALL}
 
 
 @click.command()

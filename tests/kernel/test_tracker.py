@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.tracker import GONE_REMEMBERED, Tracker
-from tests.conftest import events, run_cli, wait_until
+from tests.conftest import CLI, events, run_cli, wait_until
 from tests.pods import UNIFIED, BareContainer, Pod, remove_cgroups
 
 NAMES = ("node", "namespace", "pod", "container")
@@ -242,3 +242,27 @@ def test_containers_command(agent, start_cli, make_pod) -> None:
     changed = events(cli.process.stdout.readline())[0]
     assert (changed["container"], changed["state"]) == ("second", "ended")
     assert changed["ended"] > changed["started"]
+
+
+def test_completion_of_names(start_agent, make_pod) -> None:
+    """The shell completes namespaces and pods that run here, in lists and behind ! too."""
+    start_agent("--listen", "unix:///run/gadget/agent.sock")
+    for namespace, name in (("shop", "cart-0"), ("web", "web-0")):
+        make_pod(namespace, name).container("app", "/bin/sleep", "60")
+
+    def complete(*args: str) -> list[str]:
+        command = [CLI.with_name("kubectl_complete-gadget"), "execsnoop", *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert complete("-n", "") == ["shop", "web", ":4"]
+    assert complete("-n", "shop,!w") == ["shop,!web", ":4"]
+    assert complete("-n", "web", "-p", "") == ["web-0", ":4"]
+
+
+def test_host_root(start_agent, make_pod) -> None:
+    """An agent in a container finds the host's cgroups and runtimes where --host-root says they are mounted."""
+    make_pod("shop", "cart-0").container("app", "/bin/sleep", "60")
+    agent = start_agent("--host-root", "/proc/1/root")
+    (row,) = events(run_cli("containers", "--agent", agent.address, "-o", "json").stdout)
+    assert (row["namespace"], row["pod"], row["container"]) == ("shop", "cart-0", "app")
