@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from agent.tracker import GONE_REMEMBERED, Tracker
 from tests.conftest import CLI, events, run_cli, wait_until
-from tests.pods import UNIFIED, BareContainer, Pod, remove_cgroups
+from tests.pods import UNIFIED, BareContainer, Pod, annotations, remove_cgroups
 
 NAMES = ("node", "namespace", "pod", "container")
 
@@ -260,9 +261,14 @@ def test_completion_of_names(start_agent, make_pod) -> None:
     assert complete("-n", "web", "-p", "") == ["web-0", ":4"]
 
 
-def test_host_root(start_agent, make_pod) -> None:
+def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:
     """An agent in a container finds the host's cgroups and runtimes where --host-root says they are mounted."""
-    make_pod("shop", "cart-0").container("app", "/bin/sleep", "60")
-    agent = start_agent("--host-root", "/proc/1/root")
+    container = make_pod("shop", "cart-0").container("app", "/bin/sleep", "60")
+    host = tmp_path / "host"
+    bundle = host / container.bundle.relative_to("/")
+    bundle.mkdir(parents=True)
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations("shop", "below-host-root", "app")}))
+    (host / "sys").symlink_to("/sys")
+    agent = start_agent("--host-root", str(host))
     (row,) = events(run_cli("containers", "--agent", agent.address, "-o", "json").stdout)
-    assert (row["namespace"], row["pod"], row["container"]) == ("shop", "cart-0", "app")
+    assert (row["pod"], row["id"]) == ("below-host-root", container.id)
