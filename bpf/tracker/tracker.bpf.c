@@ -3,7 +3,7 @@
  * identity down to cgroups made inside it before anything can run there. */
 #include "containers.h"
 
-#define NOT_KNOWN	(~0ULL)
+#define NOT_KNOWN       (~0ULL)
 #define CGROUP_PATH_MAX 1024 /* as the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
 
 struct change {
