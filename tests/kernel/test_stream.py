@@ -81,16 +81,16 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     run_workload(make_pod(), workload("execs"), 2, 101, 5)
     assert len(traced(failing)) == 10
     assert traced(short) == []
-    wait_until(lambda: bpf_programs() == before, "all programs gone")
+    wait_until(lambda: bpf_programs() <= before, "all programs gone")
 
 
 def test_killed_local(start_cli) -> None:
     """A local session that is killed takes its agent and programs with it."""
     before = bpf_programs()
     cli = start_cli("execsnoop", "--local")
-    wait_until(lambda: len(bpf_programs() - before) == 2, "programs")
+    wait_until(lambda: len(bpf_programs() - before) == 4, "programs")
     cli.finish(signal.SIGKILL)
-    wait_until(lambda: bpf_programs() == before, "all programs gone")
+    wait_until(lambda: bpf_programs() <= before, "all programs gone")
 
 
 def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
