@@ -29,7 +29,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _TERM = re.compile(
     r'\s*(?P<field>\w+)\s*(?P<op>[=!<>~]+)\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^,"]*?))\s*(?:,|$)'
 )
-_TEXTS = ("comm", "text", "args", "path", "identity")
+_TEXTS = ("comm", "text", "args", "path", "full_path", "identity")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ def number(field: Field, text: str) -> int:
     names = {name: int(value) for value, name in field.values.items()}
     if field.kind == "bool":
         names = {"true": 1, "false": 0}
+    elif field.kind == "flags" and "|" in text:
+        return sum({number(field, part) for part in text.split("|")})
     try:
         return names[text] if text in names else int(text, 0)
     except ValueError:

@@ -10,7 +10,7 @@ _BOOLS = {"true": 1, "1": 1, "false": 0, "0": 0}
 
 def encode(parameter: Parameter, text: str) -> bytes:
     """The bytes for a value as text, parameter.size of them. UsageError if it does not fit the parameter."""
-    if parameter.kind in ("comm", "text"):
+    if parameter.kind in ("comm", "string"):
         data = text.encode()
         if len(data) >= parameter.size:
             raise UsageError(

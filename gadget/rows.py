@@ -75,15 +75,21 @@ class Table:
             rows = rows.astype(np.int64) + self._clock
         if kind == "comm":
             return [decode_text(value) for value in rows.tolist()]
+        at = np.arange(len(self.rows)) if mask is None else np.flatnonzero(mask)
+        if kind == "full_path":
+            directories = _paths(self._slices(rows["directory"], at), rows["directory"])
+            return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
         if kind in _SLICES:
-            at = np.arange(len(self.rows)) if mask is None else np.flatnonzero(mask)
-            starts = at * self._size + self._schema.text_offset + rows["offset"]
-            ends = starts + rows["length"]
-            data = self._bytes
-            texts = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-            return _SLICES[kind](texts, rows)
+            return _SLICES[kind](self._slices(rows, at), rows)
         plain: list[Any] = rows.tolist()
         return plain
+
+    def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
+        """The text that each of where's slices names, in the rows of those numbers."""
+        starts = at * self._size + self._schema.text_offset + where["offset"]
+        ends = starts + where["length"]
+        data = self._bytes
+        return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 def _texts(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
@@ -92,6 +98,15 @@ def _texts(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
 
 def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
     return [decode_text(text).removesuffix("\0").split("\0") if text else [] for text in texts]
+
+
+def _full_paths(directories: list[str], paths: list[str]) -> list[Any]:
+    def join(directory: str, path: str) -> str:
+        if path.startswith("/") or not directory:
+            return path
+        return f"{directory.rstrip('/')}/{path.removeprefix('./')}"
+
+    return list(map(join, directories, paths))
 
 
 def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:

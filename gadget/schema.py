@@ -119,7 +119,7 @@ def kind_of(types: b.Btf, type_id: int) -> str:
     alias = types.types[types.strip(type_id, typedefs=False)]
     while alias.kind == b.TYPEDEF:
         if alias.name.startswith("gadget_"):
-            return alias.name.removeprefix("gadget_")
+            return "flags" if alias.name.endswith("_flags") else alias.name.removeprefix("gadget_")
         alias = types.types[types.strip(alias.target, typedefs=False)]
     if alias.kind == b.ARRAY and types.size(alias.target) == 1:
         return "chars"

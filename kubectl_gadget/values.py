@@ -39,6 +39,26 @@ def named(field: Field) -> Callable[[int], str | None]:
     return lambda value: names.get(value) or (str(value) if value or field.kind == "enum" else None)
 
 
+def flag_names(field: Field) -> Callable[[int], str]:
+    """A set of bits as NAME|NAME, with what has no name in hexadecimal."""
+    names = sorted((int(value), name) for value, name in field.values.items() if value != "0")
+    widest_first = sorted(names, key=lambda item: -item[0].bit_count())  # O_SYNC holds O_DSYNC's bit
+    zero = field.values.get("0")
+
+    @lru_cache(1024)
+    def show(value: int) -> str:
+        rest, found = value, set()
+        for bits, name in widest_first:
+            if rest & bits == bits:
+                found.add(name)
+                rest &= ~bits
+        shown = [zero] if zero and not value & 3 else []
+        shown += [name for _, name in names if name in found]
+        return "|".join([*shown, hex(rest)] if rest or not shown else shown)
+
+    return show
+
+
 def to_text(field: Field) -> Callable[[Any], str]:
     """How a field's values look in a column; never with a control character."""
     if field.kind == "timestamp":
@@ -50,11 +70,15 @@ def to_text(field: Field) -> Callable[[Any], str]:
     if field.kind == "enum":
         name = named(field)
         return lambda value: name(value) or ""
+    if field.kind == "flags":
+        return flag_names(field)
+    if field.kind == "mode":
+        return octal
     if field.kind == "bool":
         return lambda value: "yes" if value else "no"
     if field.kind == "short_id":
         return lambda value: value[:12]
-    if field.kind in ("comm", "text", "path", "identity"):
+    if field.kind in ("comm", "text", "path", "full_path", "identity"):
         return lambda value: escape(value) or "-"
     return str
 
@@ -65,9 +89,16 @@ def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
         return {field.name: lambda value: None if value is None else rfc3339(value)}
     if field.kind in ("errno", "enum"):
         return {field.name: named(field), f"{field.name}_raw": _same}
+    if field.kind in ("flags", "mode"):
+        return {field.name: to_text(field), f"{field.name}_raw": _same}
     if field.kind == "identity":
         return {field.name: lambda value: value or None}
     return {field.name: _same}
+
+
+def octal(mode: int) -> str:
+    """Permission bits as people write them."""
+    return f"{mode:04o}"
 
 
 def _same(value: Any) -> Any:

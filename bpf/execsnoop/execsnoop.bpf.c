@@ -106,19 +106,22 @@ static __always_inline void read_argv(struct event *event, __u64 argv, bool comp
 SEC("tp_btf/sys_exit")
 int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
 {
+	struct syscall_args args;
+	struct event *event;
 	__u64 path, argv;
 	__u32 number;
-	struct event *event;
 
 	if (result >= 0 || !param_failed)
 		return 0;
 	number = syscall_number(regs);
 	if (number == SYSCALL_EXECVE || number == SYSCALL_COMPAT_EXECVE) {
-		path = REGISTER_ARG0(regs);
-		argv = REGISTER_ARG1(regs);
+		args = syscall_arguments(regs, number);
+		path = args.a0;
+		argv = args.a1;
 	} else if (number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT) {
-		path = REGISTER_ARG1(regs);
-		argv = REGISTER_ARG2(regs);
+		args = syscall_arguments(regs, number);
+		path = args.a1;
+		argv = args.a2;
 	} else {
 		return 0;
 	}

@@ -20,7 +20,12 @@ typedef __u32 gadget_pid; /* in the host's pid namespace */
 typedef __u32 gadget_uid; /* in the host's user namespace */
 typedef __u32 gadget_gid;
 typedef char gadget_comm[16];
-typedef __s32 gadget_errno; /* positive, 0 for success */
+typedef __s32 gadget_errno;      /* positive, 0 for success */
+typedef __u32 gadget_mode;       /* permission bits, shown in octal */
+typedef char gadget_string[128]; /* a parameter's text */
+
+/* A typedef gadget_…_flags of an enum is a set of bits. A name for 0 stands where the two low bits are 0, as in
+ * the access mode of open(2). */
 
 struct gadget_slice {
 	__u16 offset;
@@ -37,6 +42,12 @@ struct gadget_path_slice {
 };
 typedef struct gadget_path_slice gadget_path;
 
+struct gadget_full_path_slice {
+	gadget_path directory; /* what a relative path is relative to */
+	gadget_path path;
+};
+typedef struct gadget_full_path_slice gadget_full_path;
+
 #define ANY_UID ((__u32)-1)
 
 struct gadget_header {
@@ -50,8 +61,10 @@ struct gadget_header {
 	__u16 text_length; /* bytes used of the tail */
 };
 
-#define TEXT_SHORT 256  /* the tail of a short record: nine of ten execs fit */
-#define TEXT_MAX   8192 /* a power of two, and 13 bits of a length */
+#ifndef TEXT_SHORT
+#define TEXT_SHORT 256 /* the tail of a short record: nine of ten execs fit; a gadget may have its own */
+#endif
+#define TEXT_MAX 8192 /* a power of two, and 13 bits of a length */
 
 /* The verifier wants room for the longest string behind the last offset, never sent. */
 #define TEXT_SLACK PATH_MAX
@@ -123,20 +136,26 @@ static __always_inline __u64 gadget_wakeup(void *ring)
 
 static const char gadget_zeros[TEXT_MAX];
 
-/* Send the event and leave its tail zeroed, so that no event carries the rest of an earlier one. */
+/* Zero the tail, so that no event carries the rest of an earlier one. */
+#define gadget_wipe(event)                                                \
+	do {                                                              \
+		__u32 used = (event)->header.text_length;                 \
+		if (used > TEXT_MAX)                                      \
+			used = TEXT_MAX;                                  \
+		bpf_probe_read_kernel((event)->text, used, gadget_zeros); \
+	} while (0)
+
+/* Send the event and wipe it. */
 #define gadget_submit(event)                                                                                     \
 	do {                                                                                                     \
-		__u32 used = (event)->header.text_length;                                                        \
 		const __u64 fixed = offsetof(typeof(*(event)), text);                                            \
 		long failed;                                                                                     \
-		if (used <= TEXT_SHORT)                                                                          \
+		if ((event)->header.text_length <= TEXT_SHORT)                                                   \
 			failed = bpf_ringbuf_output(&events, event, fixed + TEXT_SHORT, gadget_wakeup(&events)); \
 		else                                                                                             \
 			failed = bpf_ringbuf_output(&events_long, event, fixed + TEXT_MAX,                       \
 						    gadget_wakeup(&events_long));                                \
 		if (failed)                                                                                      \
 			gadget_lost((event)->header.cgroup_id);                                                  \
-		if (used > TEXT_MAX)                                                                             \
-			used = TEXT_MAX;                                                                         \
-		bpf_probe_read_kernel((event)->text, used, gadget_zeros);                                        \
+		gadget_wipe(event);                                                                              \
 	} while (0)

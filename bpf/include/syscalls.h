@@ -9,23 +9,64 @@
 #define TIF_32BIT   22        /* arm64: thread_info.flags */
 #define COMPAT_FLAG (1 << 16) /* added to the number of a 32-bit call */
 
+/* Numbers are ABI: arch/x86/entry/syscalls/, include/uapi/asm-generic/unistd.h, arch/arm64/tools/syscall_32.tbl */
+#define COMPAT(number) (COMPAT_FLAG | (number))
+#define NO_SYSCALL     0xffffffff
 #if defined(__TARGET_ARCH_x86)
+#define SYSCALL_OPEN            2
 #define SYSCALL_EXECVE          59
+#define SYSCALL_CREAT           85
+#define SYSCALL_OPENAT          257
 #define SYSCALL_EXECVEAT        322
-#define SYSCALL_COMPAT_EXECVE   (COMPAT_FLAG | 11)
-#define SYSCALL_COMPAT_EXECVEAT (COMPAT_FLAG | 358)
+#define SYSCALL_COMPAT_OPENAT   COMPAT(295)
+#define SYSCALL_COMPAT_EXECVEAT COMPAT(358)
 #define REGISTER_ARG0(regs)     ((regs)->di)
 #define REGISTER_ARG1(regs)     ((regs)->si)
 #define REGISTER_ARG2(regs)     ((regs)->dx)
+#define REGISTER_ARG3(regs)     ((regs)->r10)
 #elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL_OPEN            NO_SYSCALL
+#define SYSCALL_CREAT           NO_SYSCALL
+#define SYSCALL_OPENAT          56
 #define SYSCALL_EXECVE          221
 #define SYSCALL_EXECVEAT        281
-#define SYSCALL_COMPAT_EXECVE   (COMPAT_FLAG | 11)
-#define SYSCALL_COMPAT_EXECVEAT (COMPAT_FLAG | 387)
+#define SYSCALL_COMPAT_OPENAT   COMPAT(322)
+#define SYSCALL_COMPAT_EXECVEAT COMPAT(387)
 #define REGISTER_ARG0(regs)     ((regs)->orig_x0)
 #define REGISTER_ARG1(regs)     ((regs)->regs[1])
 #define REGISTER_ARG2(regs)     ((regs)->regs[2])
+#define REGISTER_ARG3(regs)     ((regs)->regs[3])
 #endif
+#define SYSCALL_OPENAT2        437
+#define SYSCALL_COMPAT_OPEN    COMPAT(5)
+#define SYSCALL_COMPAT_CREAT   COMPAT(8)
+#define SYSCALL_COMPAT_EXECVE  COMPAT(11)
+#define SYSCALL_COMPAT_OPENAT2 COMPAT(437)
+
+/* The 32-bit calls on x86 pass arguments in bx, cx, dx, si; the kernel keeps them in pt_regs all the same. */
+struct syscall_args {
+	__u64 a0, a1, a2, a3;
+};
+
+static __always_inline struct syscall_args syscall_arguments(struct pt_regs *regs, __u32 number)
+{
+	struct syscall_args args;
+
+#if defined(__TARGET_ARCH_x86)
+	if (number & COMPAT_FLAG) {
+		args.a0 = (__u32)regs->bx;
+		args.a1 = (__u32)regs->cx;
+		args.a2 = (__u32)regs->dx;
+		args.a3 = (__u32)regs->si;
+		return args;
+	}
+#endif
+	args.a0 = REGISTER_ARG0(regs);
+	args.a1 = REGISTER_ARG1(regs);
+	args.a2 = REGISTER_ARG2(regs);
+	args.a3 = REGISTER_ARG3(regs);
+	return args;
+}
 
 static __always_inline __u32 syscall_number(struct pt_regs *regs)
 {

@@ -14,7 +14,7 @@ from kubectl_gadget.values import to_text
 
 GAP = "  "
 #: Cells a column begins with, so that the table does not move when the first longer value comes.
-USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3, "path": 20, "text": 20}
+USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3, "path": 20, "text": 20, "flags": 18}
 USUAL_NARROW = {"pid": 6, "comm": 8, "timestamp": 15, "errno": 3}
 #: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
 LEAST_LAST = 16

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+#define TEXT_SHORT 128 /* nearly all paths: at 100,000 opens a second the size of a record counts */
+#include "filter.h"
+#include "syscalls.h"
+#include "text.h"
+
+#define AT_FDCWD -100
+
+/* open(2), with x86's values; arm64's are brought to these */
+enum open_flag {
+	O_RDONLY = 00,
+	O_WRONLY = 01,
+	O_RDWR = 02,
+	O_CREAT = 0100,
+	O_EXCL = 0200,
+	O_NOCTTY = 0400,
+	O_TRUNC = 01000,
+	O_APPEND = 02000,
+	O_NONBLOCK = 04000,
+	O_DSYNC = 010000,
+	O_ASYNC = 020000,
+	O_DIRECT = 040000,
+	O_LARGEFILE = 0100000,
+	O_DIRECTORY = 0200000,
+	O_NOFOLLOW = 0400000,
+	O_NOATIME = 01000000,
+	O_CLOEXEC = 02000000,
+	O_SYNC = 04010000,
+	O_PATH = 010000000,
+	O_TMPFILE = 020200000,
+};
+typedef enum open_flag gadget_open_flags;
+
+struct event {
+	struct gadget_header header;
+	__s32 fd DOC("the new file descriptor; -1 if the open failed");
+	gadget_errno error DOC("why the open failed; none if it succeeded");
+	gadget_open_flags flags DOC("how it was opened");
+	gadget_mode mode DOC("permissions asked for a new file");
+	gadget_path path DOC("the path as it was passed");
+	gadget_full_path full_path DOC("the path from the root, if --full-path asks for it");
+	char text[TEXT_MAX + TEXT_SLACK];
+};
+
+GADGET_EVENTS(1);
+
+PARAM(bool, failed, false, "only opens that failed");
+PARAM(bool, full_path, false, "also find the directory that a relative path is relative to");
+PARAM(gadget_string, prefix, "", "only paths that begin with this, as they were passed");
+
+struct open {
+	int directory;
+	__u64 path;
+	__u32 flags, mode;
+};
+
+static __always_inline __u32 common_flags(__u64 flags)
+{
+#if defined(__TARGET_ARCH_arm64) /* arch/arm64/include/uapi/asm/fcntl.h swaps these four */
+	__u32 kept = flags & ~(040000 | 0100000 | 0200000 | 0400000);
+
+	return kept | (flags & 040000 ? O_DIRECTORY : 0) | (flags & 0100000 ? O_NOFOLLOW : 0) |
+	       (flags & 0200000 ? O_DIRECT : 0) | (flags & 0400000 ? O_LARGEFILE : 0);
+#else
+	return flags;
+#endif
+}
+
+/* What an open asked for. False if the call was none. */
+static __always_inline bool read_open(struct pt_regs *regs, struct open *open)
+{
+	__u32 number = syscall_number(regs);
+	struct syscall_args args;
+	__u64 how[2] = {};
+
+	switch (number) {
+	case SYSCALL_OPENAT:
+	case SYSCALL_COMPAT_OPENAT:
+		args = syscall_arguments(regs, number);
+		*open = (struct open){args.a0, args.a1, args.a2, args.a3};
+		break;
+	case SYSCALL_OPEN:
+	case SYSCALL_COMPAT_OPEN:
+		args = syscall_arguments(regs, number);
+		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2};
+		break;
+	case SYSCALL_OPENAT2:
+	case SYSCALL_COMPAT_OPENAT2:
+		args = syscall_arguments(regs, number);
+		bpf_probe_read_user(how, sizeof(how), (void *)args.a2); /* struct open_how: flags, mode */
+		*open = (struct open){args.a0, args.a1, how[0], how[1]};
+		break;
+#if defined(__TARGET_ARCH_x86)
+	case SYSCALL_CREAT:
+#endif
+	case SYSCALL_COMPAT_CREAT:
+		args = syscall_arguments(regs, number);
+		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1};
+		break;
+	default:
+		return false;
+	}
+	open->flags = common_flags(open->flags);
+	if (!(open->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
+		open->mode = 0; /* the register holds whatever it held before */
+	return true;
+}
+
+static __always_inline bool has_prefix(const char *text)
+{
+	for (int i = 0; i < sizeof(param_prefix) && param_prefix[i]; i++)
+		if (text[i] != param_prefix[i])
+			return false;
+	return true;
+}
+
+static __always_inline void read_directory(struct event *event, int directory)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file *file = NULL, **files;
+
+	if (directory == AT_FDCWD) {
+		event->full_path.directory =
+			text_path(&event->header, event->text, __builtin_preserve_access_index(&task->fs->pwd));
+		return;
+	}
+	files = BPF_CORE_READ(task, files, fdt, fd);
+	if ((__u32)directory < BPF_CORE_READ(task, files, fdt, max_fds))
+		bpf_core_read(&file, sizeof(file), &files[directory]);
+	if (file)
+		event->full_path.directory =
+			text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(opened, struct pt_regs *regs, long result)
+{
+	struct event *event;
+	struct open open;
+	__u32 zero = 0;
+
+	if (param_failed && result >= 0)
+		return 0;
+	if (!read_open(regs, &open))
+		return 0;
+	event = bpf_map_lookup_elem(&scratch, &zero);
+	if (!event || !gadget_fill(&event->header))
+		return 0;
+	event->fd = result < 0 ? -1 : result;
+	event->error = result < 0 ? -result : 0;
+	event->flags = open.flags;
+	event->mode = open.mode;
+	event->path = text_path_as_given(&event->header, event->text, open.path);
+	if (param_prefix[0] && !has_prefix(event->text)) {
+		gadget_wipe(event);
+		return 0;
+	}
+	event->full_path = (gadget_full_path){.directory.as_given = true, .path.as_given = true};
+	if (param_full_path) {
+		event->full_path.path = event->path;
+		if (event->text[0] != '/')
+			read_directory(event, open.directory);
+	}
+	gadget_submit(event);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
