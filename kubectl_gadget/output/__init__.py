@@ -66,6 +66,6 @@ def make_output(form: str, fields: list[Field], headers: dict[str, str]) -> Outp
         from kubectl_gadget.output.columns import Columns
 
         return Columns(fields, headers)
-    from kubectl_gadget.output.documents import Documents
+    from kubectl_gadget.output.documents import Documents, JsonLines
 
-    return Documents(fields, form)
+    return JsonLines(fields) if form == "json" else Documents(fields, form)

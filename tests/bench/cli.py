@@ -11,9 +11,7 @@ import time
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rows import Decoder
-from kubectl_gadget.output import Output, choose_fields
-from kubectl_gadget.output.columns import Columns
-from kubectl_gadget.output.documents import Documents
+from kubectl_gadget.output import choose_fields, make_output
 from tests.bench import Result
 from tests.conftest import CLI
 from tests.unit.rows import batch
@@ -56,7 +54,7 @@ def first_event() -> Result:
 def _rows(form: str) -> Result:
     gadget = catalog.find("execsnoop")
     fields = choose_fields(gadget, form, "", [])
-    output: Output = Columns(fields, gadget.headers) if form == "columns" else Documents(fields, form)
+    output = make_output(form, fields, gadget.headers)
     few = batch()
     section = few.sections[0]
     times = ROWS // section.count

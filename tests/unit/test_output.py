@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
@@ -14,12 +15,14 @@ import time
 import orjson
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gadget import catalog
 from gadget.rows import Decoder
-from kubectl_gadget.output import choose_fields
-from kubectl_gadget.output.columns import Columns
-from kubectl_gadget.output.documents import Documents
+from gadget.schema import Field
+from kubectl_gadget.output import choose_fields, make_output
+from kubectl_gadget.output.documents import JsonLines
 from tests.unit.rows import NAMES, batch
 
 GADGET = catalog.find("execsnoop")
@@ -33,7 +36,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def show(form: str, fields: str = "") -> None:
     chosen = choose_fields(GADGET, form, fields, [])
-    output = Columns(chosen, GADGET.headers) if form in ("columns", "wide") else Documents(chosen, form)
+    output = make_output(form, chosen, GADGET.headers)
     decoder = Decoder("node-a", GADGET.schema)
     rows = decoder.rows(batch(), [field.name for field in chosen], lambda table: None)
     output.start([("node-a", *names) for names in NAMES.values()])
@@ -129,3 +132,18 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     show("columns", "-node,-pod,-namespace,-args,+uid")
     assert capsys.readouterr().out.splitlines()[0] == "CONTAINER  PID      PPID     COMM          RET  UID"
+
+
+@given(
+    st.lists(st.text(max_size=6) | st.sampled_from(['","', '"', "\\", '\\","', "\n", "\x00"]), min_size=1, max_size=9)
+)
+def test_any_text_in_json(texts: list[str]) -> None:
+    """Whatever stands in a path, a line of JSON is valid and says just that."""
+    output = JsonLines([Field("path", "path", 0, 0), Field("comm", "comm", 0, 0), Field("args", "args", 0, 0)])
+    written = io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(written):
+        output.write([(text, text, [text, ""]) for text in texts])
+    lines = written.buffer.getvalue().splitlines()
+    assert [orjson.loads(line) for line in lines] == [
+        {"path": text, "comm": text, "args": [text, ""]} for text in texts
+    ]
