@@ -102,7 +102,7 @@ def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
 
 def _full_paths(directories: list[str], paths: list[str]) -> list[Any]:
     def join(directory: str, path: str) -> str:
-        if path.startswith("/") or not directory:
+        if path.startswith("/") or not directory or not path:
             return path
         return f"{directory.rstrip('/')}/{path.removeprefix('./')}"
 

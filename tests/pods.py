@@ -89,6 +89,7 @@ class Container:
             shutil.copy(source, root / path.lstrip("/"))
         config = json.loads(default_spec())
         config["process"].update(args=args, terminal=False, rlimits=[])
+        config["root"]["readonly"] = False
         config["linux"]["cgroupsPath"] = self.cgroup
         config["linux"].pop("resources", None)
         config["linux"]["namespaces"].append({"type": "cgroup"})

@@ -1,0 +1,111 @@
+"""opensnoop on this kernel: exact counts, and the same opens as strace sees."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.conftest import CLI, Agent, Cli, events, wait_until
+
+
+def start(start_cli: Callable[..., Cli], agent: Agent, *args: str, **options: object) -> Cli:
+    cli = start_cli("opensnoop", "--agent", agent.address, "-o", "json", *args, **options)
+    wait_until(lambda: "opensnoop: started" in agent.log.read_text(), "the stream's start")
+    return cli
+
+
+def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
+    """Of every kind of open and of failure I see exactly as many as happened, with flags, mode and full path."""
+    cli = start(start_cli, agent, "--full-path", "--comm", "workload")
+    container = make_pod().container("app", "/workload", files={"/workload": workload("opens")})
+    wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    seen = Counter((e["path"], e["full_path"], e["flags"], e["mode"], e["error"]) for e in events(out))
+    created = "O_WRONLY|O_CREAT|O_TRUNC"
+    expected = {
+        ("/tmp/file", "/tmp/file", created, "0600", None): 1,
+        ("/tmp/file", "/tmp/file", "O_RDONLY|O_CLOEXEC", "0000", None): 101,
+        ("/tmp/missing", "/tmp/missing", "O_RDONLY", "0000", "ENOENT"): 13,
+        ("/tmp/file/below", "/tmp/file/below", "O_RDONLY", "0000", "ENOTDIR"): 7,
+        ("/tmp", "/tmp", "O_WRONLY", "0000", "EISDIR"): 5,
+        ("/tmp/file", "/tmp/file", "O_RDWR|O_CREAT|O_EXCL", "0640", "EEXIST"): 3,
+        ("/tmp/link", "/tmp/link", "O_RDONLY|O_NOFOLLOW", "0000", "ELOOP"): 11,
+        ("", "", "O_RDONLY", "0000", "EFAULT"): 2,
+        ("./file", "/tmp/file", "O_RDWR|O_APPEND|O_SYNC", "0000", None): 17,
+        ("/tmp/made", "/tmp/made", created, "0604", None): 19,
+        ("/tmp/file", "/tmp/file", "O_WRONLY|O_NONBLOCK", "0000", None): 23,
+        ("/tmp", "/tmp", "O_RDONLY|O_DIRECTORY", "0000", None): 29,
+        ("/tmp/deep/deeper", "/tmp/deep/deeper", "O_RDONLY|O_PATH", "0000", None): 1,
+        ("leaf", "/tmp/deep/deeper/leaf", "O_RDWR|O_CREAT", "0600", None): 31,
+    }
+    assert {
+        key: number for key, number in seen.items() if key[0].startswith(("/tmp", "./", "leaf")) or not key[0]
+    } == expected
+    assert all((event["fd"] == -1) == (event["error"] is not None) for event in events(out))
+
+
+def test_failed_and_prefix(agent, start_cli, make_pod, workload) -> None:
+    """--failed shows only failures, --prefix only paths that begin so."""
+    cli = start(start_cli, agent, "--failed", "--prefix", "/tmp/m", "--comm", "workload")
+    container = make_pod().container("app", "/workload", files={"/workload": workload("opens")})
+    wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
+    assert Counter(event["path"] for event in events(cli.finish()[0])) == {"/tmp/missing": 13}
+
+
+SCRIPT = "for f in /etc/hostname /etc/nothing /etc; do cat $f; done; cd /etc; ls; cat hostname ./hostname ../etc/fstab; echo x > /tmp/gadget-test-$$; rm /tmp/gadget-test-$$"
+LINE = re.compile(
+    r'^(\d+) +(?:open|openat|openat2|creat)\((?:AT_FDCWD, |\d+, )?"((?:[^"\\]|\\.)*)", (?:\{flags=)?(\w[\w|]*)?.*\) += (-?\d+)'
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[sys.executable, "-c", "import this"], ["apt-get", "--version"], ["sh", "-c", SCRIPT]],
+    ids=["python", "apt-get", "shell"],
+)
+def test_like_strace(agent, start_cli, tmp_path: Path, command: list[str]) -> None:
+    """On the same run of a real program I see just what strace sees: each path with its flags and result."""
+    cli = start(start_cli, agent, "--host")
+    trace = tmp_path / "trace"
+    subprocess.run(["strace", "-f", "-s", "4096", "-e", "trace=open,openat,openat2,creat", "-o", trace, *command],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)  # fmt: skip
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    lines = [line for line in trace.read_text().splitlines() if not re.search(r"\+\+\+|---", line)]
+    wanted = [LINE.match(line) for line in lines]
+    assert all(wanted), [line for line, found in zip(lines, wanted, strict=True) if not found]
+    pids = {int(found[1]) for found in wanted}
+    theirs = Counter((int(found[1]), found[2], int(found[4])) for found in wanted)
+    ours = Counter(
+        (e["tid"], e["path"], e["fd"] if e["error"] is None else -1) for e in events(out) if e["tid"] in pids
+    )
+    # strace itself opens files in the child before it execs the program
+    assert theirs - ours == Counter()
+    assert sum((ours - theirs).values()) <= 2, ours - theirs
+    assert len(theirs) > 10
+
+
+def test_hundred_thousand_a_second(agent, make_pod, workload, tmp_path: Path) -> None:
+    """At 100,000 opens a second for 10 s nothing is lost at default settings while JSON goes to a file."""
+    target = tmp_path / "out.json"
+    with target.open("wb") as file:
+        command = [CLI, "opensnoop", "--agent", agent.address, "-o", "json", "-p", "flood"]
+        cli = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: "opensnoop: started" in agent.log.read_text(), "the stream's start")
+        container = make_pod("shop", "flood").container(
+            "app", "/workload", "100000", "10", "2", files={"/workload": workload("opens")}
+        )
+        wait_until(lambda: "done" in container.log.read_text(), "the workload's end", 60)
+        cli.terminate()
+        err = cli.communicate(timeout=60)[1]
+    assert "; nothing lost." in err, err
+    with target.open("rb") as file:
+        assert sum(orjson.loads(line)["path"] == "/tmp/file" for line in file) == 1_000_001

@@ -1,0 +1,98 @@
+/* opens: each kind of open, and of failure, a prime number of times. opens RATE SECONDS PROCESSES: so many in all. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct open_how {
+	unsigned long long flags, mode, resolve;
+};
+
+static void times(int count, int (*call)(void))
+{
+	while (count--) {
+		int fd = call();
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+static int plain(void) { return openat(AT_FDCWD, "/tmp/file", O_RDONLY | O_CLOEXEC); }
+static int missing(void) { return openat(AT_FDCWD, "/tmp/missing", O_RDONLY); }
+static int no_directory(void) { return openat(AT_FDCWD, "/tmp/file/below", O_RDONLY); }
+static int directory(void) { return openat(AT_FDCWD, "/tmp", O_WRONLY); }
+static int exists(void) { return openat(AT_FDCWD, "/tmp/file", O_CREAT | O_EXCL | O_RDWR, 0640); }
+static int link_itself(void) { return openat(AT_FDCWD, "/tmp/link", O_NOFOLLOW); }
+static int bad_path(void) { return openat(AT_FDCWD, (char *)8, O_RDONLY); }
+static int relative(void) { return openat(AT_FDCWD, "./file", O_RDWR | O_SYNC | O_APPEND); }
+static int creat_it(void) { return syscall(SYS_creat, "/tmp/made", 0604); }
+static int old_open(void) { return syscall(SYS_open, "/tmp/file", O_WRONLY | O_NONBLOCK); }
+static int second(void)
+{
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY};
+	return syscall(SYS_openat2, AT_FDCWD, "/tmp", &how, sizeof(how));
+}
+static int below(void)
+{
+	static int parent;
+	if (!parent)
+		parent = openat(AT_FDCWD, "/tmp/deep/deeper", O_PATH);
+	return openat(parent, "leaf", O_CREAT | O_RDWR, 0600);
+}
+
+static int paced(long rate, long seconds, int processes)
+{
+	for (int i = 0; i < processes; i++) {
+		if (fork())
+			continue;
+		struct timespec began, now;
+		clock_gettime(CLOCK_MONOTONIC, &began);
+		for (long done = 0; done < rate * seconds / processes; done++) {
+			close(open("/tmp/file", O_RDONLY));
+			for (;;) {
+				clock_gettime(CLOCK_MONOTONIC, &now);
+				double passed = now.tv_sec - began.tv_sec + (now.tv_nsec - began.tv_nsec) / 1e9;
+				if (done < passed * rate / processes)
+					break;
+				if (done - passed * rate / processes > rate / 2000)
+					usleep(200);
+			}
+		}
+		_exit(0);
+	}
+	while (wait(NULL) > 0)
+		;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	close(creat("/tmp/file", 0600));
+	if (argc > 3)
+		paced(atol(argv[1]), atol(argv[2]), atoi(argv[3]));
+	else {
+		symlink("/tmp/file", "/tmp/link");
+		chdir("/tmp");
+		system("/bin/busybox mkdir -p /tmp/deep/deeper");
+		times(101, plain);
+		times(13, missing);
+		times(7, no_directory);
+		times(5, directory);
+		times(3, exists);
+		times(11, link_itself);
+		times(2, bad_path);
+		times(17, relative);
+		times(19, creat_it);
+		times(23, old_open);
+		times(29, second);
+		times(31, below);
+	}
+	printf("done\n");
+	fflush(stdout);
+	pause();
+}
