@@ -93,6 +93,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of struct event")
     return {
         "headers": {},
+        "notes": "",
         **about,
         "schema": schema.to_json(),
         "parameters": [asdict(item) for item in read_parameters(types, sections.get_section_by_name(".rodata").data())],

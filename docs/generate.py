@@ -25,6 +25,7 @@ def page(gadget: Gadget) -> str:
         gadget.example,
         "```",
         "",
+        *([gadget.notes, ""] if gadget.notes else []),
         f"Columns: {', '.join(gadget.headers.get(name, name.upper()) for name in shown)}.",
         f"`-o wide` adds {', '.join(gadget.headers.get(name, name.upper()) for name in gadget.wide)}.",
         "",

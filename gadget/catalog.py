@@ -26,6 +26,7 @@ class Gadget:
     title: str
     group: str
     example: str
+    notes: str
     columns: list[str]
     wide: list[str]
     headers: dict[str, str]

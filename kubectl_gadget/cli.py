@@ -10,14 +10,14 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
-from kubectl_gadget.commands import ContainersCommand, GadgetCommand
+from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
 
 PROGRAM = "kubectl gadget"
 EPILOG = """Common options: -o json, --fields, --filter, --timeout, --max-events. Each command's --help has the rest.
 Read more: docs/ and README.md."""
 
 
-WRITTEN = {"containers": ContainersCommand()}
+WRITTEN = {"containers": ContainersCommand(), "replay": ReplayCommand()}
 
 
 class Gadgets(click.Group):
@@ -51,7 +51,7 @@ class Gadgets(click.Group):
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
-        groups["Agents"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
+        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)

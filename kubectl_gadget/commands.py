@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
+from gadget import catalog
 from gadget.catalog import Gadget
-from kubectl_gadget.options import Option, gadget_options, output_options, where_options
+from kubectl_gadget.options import Option, gadget_options, output_options, stream_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.targets import find_targets
@@ -73,7 +75,7 @@ class GadgetCommand(HeadedCommand):
             gadget.name,
             callback=self._run,
             short_help=gadget.title,
-            params=[*gadget_options(gadget), *where_options(), *output_options()],
+            params=[*gadget_options(gadget), *where_options(), *output_options(), *stream_options()],
             context_settings={"help_option_names": ["-h", "--help"]},
         )
 
@@ -98,6 +100,7 @@ class GadgetCommand(HeadedCommand):
         max_events: int | None,
         timeout: float,
         strict: bool,
+        record: Path | None,
         buffer: int,
         **settings: Any,
     ) -> None:
@@ -112,8 +115,53 @@ class GadgetCommand(HeadedCommand):
             max_events=max_events or 0,
             timeout=timeout,
             strict=strict,
+            record=record,
         )
         with find_targets(agent, local) as targets:
-            from kubectl_gadget.session import Session  # numpy and grpc: 0.2 s in which a local agent starts
+            from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
 
-            Session(request).run(targets())
+            stream(request, targets())
+
+
+class ReplayCommand(HeadedCommand):
+    """`replay`: a recording, with any output, fields and filter."""
+
+    title = "a stream again that --record has kept; needs no agent"
+    example = "kubectl gadget replay FILE -o wide --filter 'error!=0'"
+
+    def __init__(self) -> None:
+        """Make the command."""
+        super().__init__(
+            "replay",
+            callback=self._run,
+            params=[click.Argument(["file"], type=click.Path(path_type=Path)), *output_options()],
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+    def _run(
+        self,
+        file: Path,
+        form: str,
+        fields: str,
+        filter_: tuple[str, ...],
+        max_events: int | None,
+        strict: bool,
+    ) -> None:
+        from kubectl_gadget.recording import Recording
+        from kubectl_gadget.session import replay
+
+        recording = Recording(file)
+        request = make_request(
+            catalog.find(recording.header.gadget),
+            {},
+            form,
+            fields,
+            filter_,
+            selection=make_selection((), False, (), (), ""),
+            ring_bytes=0,
+            max_events=max_events or 0,
+            timeout=0.0,
+            strict=strict,
+            record=None,
+        )
+        replay(recording, request)

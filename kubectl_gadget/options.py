@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -142,10 +143,24 @@ def output_options() -> list[click.Parameter]:
             metavar="N",
             help="End after N events.",
         ),
+        Option(["--strict"], heading=heading, is_flag=True, help="Exit with 3 if anything was lost or a node failed."),
+    ]
+
+
+def stream_options() -> list[click.Parameter]:
+    """How long, how much at once, and where to."""
+    heading = "Output"
+    return [
         Option(
             ["--timeout"], heading=heading, type=Duration(), default=0.0, help="End after a time, such as 30s or 5m."
         ),
-        Option(["--strict"], heading=heading, is_flag=True, help="Exit with 3 if anything was lost or a node failed."),
+        Option(
+            ["--record"],
+            heading=heading,
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Also keep all of it in a file, for `kubectl gadget replay FILE`.",
+        ),
         Option(
             ["--buffer"],
             heading=heading,

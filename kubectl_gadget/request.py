@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gadget import filters
@@ -50,6 +51,7 @@ class Request:
     max_events: int
     timeout: float
     strict: bool
+    record: Path | None
 
 
 def make_request(

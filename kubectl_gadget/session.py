@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import click
@@ -17,10 +17,11 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete
 from gadget.rows import Decoder
 from gadget.schema import Schema
-from kubectl_gadget.output import Output, make_output
+from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
+from kubectl_gadget.recording import Recording, record
 from kubectl_gadget.request import Request
-from kubectl_gadget.streams import Ended, Streams
+from kubectl_gadget.streams import Ended, Message, Streams
 from kubectl_gadget.text import escape
 
 
@@ -55,35 +56,26 @@ class Session:
             fields = [field for field in fields if field.name != "node"]  # the same in every row
         return make_output(request.form, fields, request.gadget.headers)
 
-    def run(self, targets: Mapping[str, str]) -> None:
-        """Stream until told to stop. GadgetError if nothing could be traced, Incomplete under --strict."""
+    def run(self, messages: Iterable[Message], nodes: int, stop: Callable[[], None], *, live: bool) -> None:
+        """Show messages until they end; stop is called when enough has been shown. live: they take their time.
+
+        GadgetError if nothing could be traced, Incomplete under --strict.
+        """
         began = time.monotonic()
-        self._output = self._make_output(len(targets))
+        self._output = self._make_output(nodes)
         self._names = [item.name for item in self._output.fields]
-        with ExitStack() as stack:
-            streams = stack.enter_context(Streams(targets, self._start()))
-            stack.enter_context(_stops(streams, self._request.timeout))
-            for target, message in streams:
-                if isinstance(message, Ended):
-                    self._ended(message)
-                elif not self._full():
-                    self._take(target, message)
-                    if self._full():
-                        streams.stop()
-                else:
-                    self._count(target, message)
+        for target, message in messages:
+            if isinstance(message, Ended):
+                self._ended(message)
+            elif not self._full():
+                self._take(target, message)
+                if self._full():
+                    stop()
+            else:
+                self._count(target, message)
         if not self._nodes and self._failures:
             raise self._failures[0]
-        self._conclude(time.monotonic() - began)
-
-    def _start(self) -> pb.Start:
-        request = self._request
-        return pb.Start(
-            gadget=request.gadget.name,
-            parameters=request.parameters,
-            selection=pb.Selection(**asdict(request.selection)),
-            ring_bytes=request.ring_bytes,
-        )
+        self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
 
     def _full(self) -> bool:
         return bool(self._request.max_events) and self.shown >= self._request.max_events
@@ -103,7 +95,11 @@ class Session:
     def _count(self, target: str, reply: pb.RunReply) -> None:
         what = reply.WhichOneof("what")
         if what == "started":
-            decoder = Decoder(reply.node, Schema.from_json(orjson.loads(reply.started.schema)))
+            schema = Schema.from_json(orjson.loads(reply.started.schema))
+            if missing := set(self._names) - set(all_fields(schema)):
+                names = ", ".join(sorted(missing))
+                raise GadgetError(f"{reply.node}: its agent is of another version and does not know {names}")
+            decoder = Decoder(reply.node, schema)
             decoder.learn(reply.started.containers)
             self._nodes[target] = Node(decoder)
         elif what == "batch":
@@ -127,12 +123,12 @@ class Session:
             if self._nodes:
                 click.echo(f"warning: {message.error}", err=True)
 
-    def _conclude(self, seconds: float) -> None:
+    def _conclude(self, when: str) -> None:
         sys.stdout.flush()
         containers = {names[3] for node in self._nodes.values() for names in node.decoder.names.values()}
         covered = f"{count(len(self._nodes), 'node')}, {count(len(containers), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
-        line = f"{count(self.shown, 'event')} from {covered}, in {duration(seconds)}; "
+        line = f"{count(self.shown, 'event')} from {covered}{when}; "
         line += f"{lost} lost: {self._where()}. Narrow it down, or raise --buffer." if lost else "nothing lost."
         click.echo(line, err=True)
         if undecided := sum(node.undecided for node in self._nodes.values()):
@@ -154,6 +150,29 @@ class Session:
             for reason, losers in by_reason.items():
                 places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
         return "; ".join(places)
+
+
+def stream(request: Request, targets: Mapping[str, str]) -> None:
+    """Run what request asks for on the targets, and show it."""
+    start = pb.Start(
+        gadget=request.gadget.name,
+        parameters=request.parameters,
+        selection=pb.Selection(**asdict(request.selection)),
+        ring_bytes=request.ring_bytes,
+    )
+    with Streams(targets, start) as streams, _stops(streams, request.timeout):
+        messages = record(streams, request.record, request.gadget.name) if request.record else streams
+        Session(request).run(messages, len(targets), streams.stop, live=True)
+
+
+def replay(recording: Recording, request: Request) -> None:
+    """Show a recording as request asks."""
+    session = Session(request)
+    session.run(recording, 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+    if not recording.complete:
+        click.echo("incomplete: the recording was cut off: this is what it holds up to there", err=True)
+        if request.strict:
+            raise Incomplete("not complete, and --strict was given")
 
 
 def count(number: int, what: str) -> str:

@@ -31,6 +31,10 @@ class Ended:
     error: GadgetError | None = None
 
 
+#: What a target sent, and its name.
+Message = tuple[str, pb.RunReply | Ended]
+
+
 def error_of(target: str, error: grpc.RpcError) -> GadgetError:
     """The error that a failed call stands for; the reverse of the agent's status_of."""
     code, details = error.code(), error.details() or ""
@@ -53,7 +57,7 @@ class Streams:
 
     def __init__(self, targets: Mapping[str, str], start: pb.Start) -> None:
         """Begin a run of start on each target: an address by the name that messages use."""
-        self._queue: queue.Queue[tuple[str, pb.RunReply | Ended]] = queue.Queue(QUEUE_LENGTH)
+        self._queue: queue.Queue[Message] = queue.Queue(QUEUE_LENGTH)
         self._stop = threading.Event()
         self._targets = targets
         self._start = start
@@ -97,7 +101,7 @@ class Streams:
                 ended = Ended(target, error_of(target, error))
         self._queue.put((target, ended))
 
-    def __iter__(self) -> Iterator[tuple[str, pb.RunReply | Ended]]:
+    def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
         running = set(self._targets)
         while running:

@@ -1,0 +1,123 @@
+"""Streams in files: what the agents sent, word for word, to be shown again later.
+
+Format: RecordingEntry in proto/gadget/v1/gadget.proto, described in docs/recordings.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from google.protobuf.message import DecodeError
+
+from gadget import __version__
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError, UsageError
+from kubectl_gadget.streams import Ended, Message
+
+MAGIC = b"gadget1\n"
+#: An entry holds one gRPC message; agents send batches of about 1 MiB.
+LARGEST_ENTRY = 64 << 20
+
+
+def record(messages: Iterable[Message], path: Path, gadget: str) -> Iterator[Message]:
+    """The same messages, written to path as they pass. A disk that is full ends the recording, not the stream."""
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise GadgetError(f"--record {path}: {error.strerror}") from None
+    with file:
+        failed: OSError | None = None
+        try:
+            file.write(MAGIC)
+            _write(file, pb.RecordingEntry(header=_header(gadget)))
+        except OSError as error:
+            failed = error
+        for target, message in messages:
+            if failed is None:
+                try:
+                    _write(file, _entry(target, message))
+                except OSError as error:
+                    failed = error
+                    click.echo(f"warning: --record {path}: {error.strerror}: the recording ends here", err=True)
+            yield target, message
+        if failed:
+            raise GadgetError(f"--record {path}: {failed.strerror}: the recording is not complete")
+        _write(file, pb.RecordingEntry(end=pb.RecordedEnd()))
+
+
+def _header(gadget: str) -> pb.RecordingHeader:
+    return pb.RecordingHeader(gadget=gadget, version=__version__, began_ns=time.time_ns())
+
+
+def _entry(target: str, message: pb.RunReply | Ended) -> pb.RecordingEntry:
+    if isinstance(message, Ended):
+        error = str(message.error) if message.error else ""
+        return pb.RecordingEntry(end=pb.RecordedEnd(target=target, error=error))
+    return pb.RecordingEntry(reply=pb.RecordedReply(target=target, reply=message))
+
+
+def _write(file: BinaryIO, entry: pb.RecordingEntry) -> None:
+    data = entry.SerializeToString()
+    length, prefix = len(data), bytearray()
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    file.write(bytes([*prefix, length]) + data)
+    file.flush()
+
+
+class Recording:
+    """A recording to read. complete says, once it has been read, whether its end was there."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at path and read its header. GadgetError if it is no recording."""
+        self._path = path
+        self.complete = False
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        entry = self._next() if self._read(len(MAGIC)) == MAGIC else None
+        if entry is None or entry.WhichOneof("what") != "header":
+            raise UsageError(f"{path}: not a recording made by --record, or cut before its first event")
+        self.header = entry.header
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages, up to where the file is cut."""
+        while (entry := self._next()) is not None:
+            if entry.WhichOneof("what") == "reply":
+                yield entry.reply.target, entry.reply.reply
+            elif entry.end.target:
+                error = GadgetError(entry.end.error) if entry.end.error else None
+                yield entry.end.target, Ended(entry.end.target, error)
+            else:
+                self.complete = True
+                return
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise GadgetError(f"{self._path}: {error.strerror}") from None
+
+    def _next(self) -> pb.RecordingEntry | None:
+        """The next entry; None where the file ends or makes no sense."""
+        length = shift = 0
+        while byte := self._read(1):
+            length |= (byte[0] & 0x7F) << shift
+            shift += 7
+            if not byte[0] & 0x80:
+                break
+            if shift > 28:
+                return None
+        if not byte or length > LARGEST_ENTRY:
+            return None
+        data = self._read(length)
+        try:
+            return pb.RecordingEntry.FromString(data) if len(data) == length else None
+        except DecodeError:
+            return None
