@@ -136,6 +136,13 @@ def output_options() -> list[click.Parameter]:
             help="Only events like 'comm==sh,uid!=0'. Operators: == != < <= > >= ~ (regular expression).",
         ),
         Option(
+            ["--count-by"],
+            heading=heading,
+            default="",
+            metavar="A,B",
+            help="Count events by the values of fields: live on a terminal, one table in the end otherwise.",
+        ),
+        Option(
             ["--max-events"],
             heading=heading,
             type=click.IntRange(1),

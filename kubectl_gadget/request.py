@@ -13,7 +13,7 @@ from gadget.errors import UsageError
 from gadget.filters import Filter
 from gadget.schema import IDENTITY, Field
 from gadget.selector import parse_labels
-from kubectl_gadget.output import choose_fields
+from kubectl_gadget.output import choose_fields, known_field
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Request:
     form: str
     fields: list[Field]
     own_fields: bool
+    count_by: list[Field]
     filter: Filter
     max_events: int
     timeout: float
@@ -55,14 +56,20 @@ class Request:
 
 
 def make_request(
-    gadget: Gadget, settings: Mapping[str, Any], form: str, fields: str, conditions: tuple[str, ...], **rest: Any
+    gadget: Gadget,
+    settings: Mapping[str, Any],
+    form: str,
+    fields: str,
+    conditions: tuple[str, ...],
+    count_by: str,
+    **rest: Any,
 ) -> Request:
     """A request from option values. UsageError if fields or conditions do not fit the gadget."""
     values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
     shown = {field.name for field in gadget.schema.shown}
     switches = {parameter.name for parameter in gadget.parameters if parameter.kind == "bool"} & shown
     # a switch named as a field fills that field, so asking for the field turns it on
-    for name in switches.intersection(part.strip().lstrip("+") for part in fields.split(",")):
+    for name in switches.intersection(part.strip().lstrip("+") for part in f"{fields},{count_by}".split(",")):
         values.setdefault(name, True)
     return Request(
         gadget=gadget,
@@ -70,6 +77,7 @@ def make_request(
         form=form,
         fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
         own_fields=bool(fields),
+        count_by=[known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()],
         filter=filters.parse(",".join(conditions), gadget.schema, IDENTITY),
         **rest,
     )

@@ -52,6 +52,11 @@ class Session:
     def _make_output(self, nodes: int) -> Output:
         request = self._request
         fields = request.fields
+        if request.count_by:
+            from kubectl_gadget.output.counts import Counts
+
+            headers = request.gadget.headers
+            return Counts(request.count_by, lambda shown: make_output(request.form, shown, headers), headers)
         if nodes == 1 and is_narrow() and not request.own_fields:
             fields = [field for field in fields if field.name != "node"]  # the same in every row
         return make_output(request.form, fields, request.gadget.headers)
@@ -73,8 +78,11 @@ class Session:
                     stop()
             else:
                 self._count(target, message)
+        remark = self._output.finish()
         if not self._nodes and self._failures:
             raise self._failures[0]
+        if remark:
+            click.echo(remark, err=True)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
 
     def _full(self) -> bool:

@@ -126,12 +126,54 @@ static __always_inline void gadget_lost(__u64 cgroup_id)
 		__sync_fetch_and_add(count, 1);
 }
 
-/* Wake the reader when a quarter of the ring waits; below that its own timer is soon enough, and cheaper. */
-static __always_inline __u64 gadget_wakeup(void *ring)
+/* What a cgroup has put into a ring that is more than half full, since the producer was at start. */
+struct share {
+	__u64 start, bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024); /* cgroups that press at once; a forgotten one gets its share anew */
+	__type(key, __u64);
+	__type(value, struct share);
+} shares SEC(".maps");
+
+/* Whether a cgroup may add bytes to a ring. Anyone may while it is half empty. Beyond that each may have an eighth
+ * of it until it has moved on by half, so that one that floods leaves room for the others. */
+static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes, __u64 waiting, __u64 size)
+{
+	struct share fresh = {}, *share;
+	__u64 produced;
+
+	if (waiting <= size / 2)
+		return true;
+	produced = bpf_ringbuf_query(ring, BPF_RB_PROD_POS);
+	share = bpf_map_lookup_elem(&shares, &cgroup_id);
+	if (!share) {
+		fresh = (struct share){.start = produced, .bytes = bytes};
+		bpf_map_update_elem(&shares, &cgroup_id, &fresh, BPF_ANY);
+		return true;
+	}
+	if (produced - share->start > size / 2) {
+		share->start = produced;
+		share->bytes = 0;
+	}
+	if (share->bytes + bytes > size / 8)
+		return false;
+	__sync_fetch_and_add(&share->bytes, bytes);
+	return true;
+}
+
+/* Send bytes of an event. Wakes the reader when a quarter of the ring waits; below that its own timer is soon
+ * enough, and cheaper. */
+static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, __u64 cgroup_id)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+	__u64 wakeup = waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
-	return waiting > bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) || bpf_ringbuf_output(ring, event, bytes, wakeup))
+		gadget_lost(cgroup_id);
 }
 
 static const char gadget_zeros[TEXT_MAX];
@@ -146,16 +188,13 @@ static const char gadget_zeros[TEXT_MAX];
 	} while (0)
 
 /* Send the event and wipe it. */
-#define gadget_submit(event)                                                                                     \
-	do {                                                                                                     \
-		const __u64 fixed = offsetof(typeof(*(event)), text);                                            \
-		long failed;                                                                                     \
-		if ((event)->header.text_length <= TEXT_SHORT)                                                   \
-			failed = bpf_ringbuf_output(&events, event, fixed + TEXT_SHORT, gadget_wakeup(&events)); \
-		else                                                                                             \
-			failed = bpf_ringbuf_output(&events_long, event, fixed + TEXT_MAX,                       \
-						    gadget_wakeup(&events_long));                                \
-		if (failed)                                                                                      \
-			gadget_lost((event)->header.cgroup_id);                                                  \
-		gadget_wipe(event);                                                                              \
+#define gadget_submit(event)                                                      \
+	do {                                                                      \
+		const __u64 fixed = offsetof(typeof(*(event)), text);             \
+		__u64 id = (event)->header.cgroup_id;                             \
+		if ((event)->header.text_length <= TEXT_SHORT)                    \
+			gadget_output(&events, event, fixed + TEXT_SHORT, id);    \
+		else                                                              \
+			gadget_output(&events_long, event, fixed + TEXT_MAX, id); \
+		gadget_wipe(event);                                               \
 	} while (0)

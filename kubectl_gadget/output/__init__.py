@@ -25,12 +25,25 @@ class Output(Protocol):
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
 
+    def finish(self) -> str:
+        """Write what has been kept back. Returns what has to be said about it, if anything."""
+
 
 def all_fields(schema: Schema) -> dict[str, Field]:
     """Every field of an event by name, in the order of JSON: timestamp, who, what."""
     identity = [Field(name, "identity", 0, 0, doc=IDENTITY_DOCS[name]) for name in IDENTITY]
     first, *rest = schema.shown
     return {field.name: field for field in (first, *identity, *rest)}
+
+
+def known_field(gadget: Gadget, name: str) -> Field:
+    """A field of gadget's events. UsageError naming those that there are."""
+    known = all_fields(gadget.schema)
+    if name not in known:
+        raise UsageError(
+            f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
+        )
+    return known[name]
 
 
 def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
@@ -46,11 +59,7 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
     else:
         names = list(known)
     for position, item in enumerate(part.strip() for part in wanted.split(",") if part.strip()):
-        name = item.lstrip("+-")
-        if name not in known:
-            raise UsageError(
-                f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
-            )
+        name = known_field(gadget, item.lstrip("+-")).name
         if item[0] == "-":
             names = [other for other in names if other != name]
         elif item[0] == "+":

@@ -58,6 +58,10 @@ class Columns:
             self._widths[at] = max(self._widths[at], max(map(width, column)))
         self._put(list(zip(*columns, strict=True)), rows)
 
+    def finish(self) -> str:
+        """Nothing has been kept back."""
+        return ""
+
     def _put(self, lines: Sequence[Sequence[str]], rows: Sequence[Row] | None = None) -> None:
         widths, last = self._fitted()
         failures = [at for at, field in enumerate(self.fields) if field.kind == "errno"] if self._terminal else []

@@ -37,6 +37,10 @@ class Documents:
         keys, encode = self._keys, self._encode
         write_all(b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)]))
 
+    def finish(self) -> str:
+        """Nothing has been kept back."""
+        return ""
+
 
 class JsonLines:
     """Writes one JSON object a line, encoded column by column: a call for each value would cost ten times as much."""
@@ -62,13 +66,17 @@ class JsonLines:
             parts += [repeat(key), encode(columns[at])]
         write_all(b"".join(chain.from_iterable(zip(*parts, repeat(b"}\n")))))
 
+    def finish(self) -> str:
+        """Nothing has been kept back."""
+        return ""
+
 
 def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
     """How a column of one JSON key is encoded."""
     if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool"):
         return _Distinct(convert)
     if field.kind == "timestamp":
-        return lambda column: [b'"%b"' % text.encode() for text in map(convert, column)]
+        return lambda column: [b'"%b"' % text.encode() if text else b"null" for text in map(convert, column)]
     if field.kind in ("path", "full_path", "text"):
         return _strings
     if field.kind == "args":

@@ -60,6 +60,25 @@ def test_cut_recording(recorded: tuple[Path, str], tmp_path: Path) -> None:
         assert done.returncode == 3
 
 
+def test_counts(recorded: tuple[Path, str]) -> None:
+    """--count-by counts events by any fields: one table, or one JSON object each, the most frequent first."""
+    file, shown = recorded
+    rows = events(
+        run_cli("replay", str(file), "--count-by", "comm,error", "--filter", "exe~workload|not", "-o", "json").stdout
+    )
+    counted = {(row["comm"], row["error"]): row["count"] for row in rows}
+    assert counted[("workload", "ENOENT")] == 7
+    assert sum(counted.values()) == len(
+        [event for event in events(shown) if "workload" in event["exe"] or "not" in event["exe"]]
+    )
+    assert [row["count"] for row in rows] == sorted((row["count"] for row in rows), reverse=True)
+    table = run_cli("replay", str(file), "--count-by", "pod,args", "--max-events", "5").stdout.splitlines()
+    assert table[0].split() == ["COUNT", "POD", "ARGS"]
+    assert sum(int(line.split()[0]) for line in table[1:]) == 5
+    wrong = run_cli("replay", str(file), "--count-by", "pids")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize("content", [b"", b"gadget1\n", b"gadget2\nxxxx", os.urandom(300)])
 def test_not_a_recording(tmp_path: Path, content: bytes) -> None:
     """A file that is no recording is refused in one line."""

@@ -59,6 +59,28 @@ def test_losses_are_named(agent, start_cli, make_pod, workload) -> None:
     assert cli.process.returncode == 3
 
 
+def test_flood_costs_the_flooder(agent, start_cli, make_pod, workload) -> None:
+    """A container that floods the ring loses its own events, none of another's, and is named for it."""
+    cli = start_cli(*["execsnoop", "-o", "json", "--buffer", "64K", "--comm", "workload", "--agent"], agent.address)
+    wait_until(lambda: "started" in agent.log.read_text(), "the stream's start")
+    flood, quiet = make_pod("shop", "flood-0"), make_pod("shop", "quiet-0")
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        for pod, name, count in ((flood, "flooder", 907), (quiet, "quiet", 13)):
+            short = pod.container(
+                name, "/workload", "1", str(count), "0", "short", files={"/workload": workload("execs")}
+            )
+            wait_until(lambda short=short: "done" in short.log.read_text(), "the workload's end")
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    out, err = cli.finish()
+    started = [event["container"] for event in events(out) if event["args"][0] == "started"]
+    assert started.count("quiet") == 13
+    seen = len([event for event in events(out) if event["container"] == "flooder"])
+    assert f"; {908 - seen} lost: ring full on node-a (flooder {908 - seen})." in err
+    assert seen > 50
+
+
 def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     """Two of us see each exactly what we filter for; when one is killed the other goes on, and no program stays."""
     before = bpf_programs()

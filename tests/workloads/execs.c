@@ -1,5 +1,6 @@
-/* execs PROCESSES EXECS FAILING [THREAD]: PROCESSES children each start EXECS programs one after another, of which
- * FAILING do not exist. The n-th has arguments of n * 37 % 3000 bytes. With THREAD, a second thread calls exec. */
+/* execs PROCESSES EXECS FAILING [HOW]: PROCESSES children each start EXECS programs one after another, of which
+ * FAILING do not exist. The n-th has arguments of n * 37 % 3000 bytes. HOW may be "thread": a second thread calls
+ * exec; or "short": without that argument. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ static void *call_exec(void *path)
 	_exit(127);
 }
 
-static void start(int number, int fails, int thread)
+static void start(int number, int fails, const char *how)
 {
 	static char filler[3001];
 	pthread_t other;
@@ -25,14 +26,16 @@ static void start(int number, int fails, int thread)
 	filler[number * 37 % 3000] = 0;
 	arguments[0] = "started";
 	arguments[1] = filler;
-	if (!thread)
+	if (strcmp(how, "short") == 0)
+		arguments[1] = NULL;
+	if (strcmp(how, "thread"))
 		call_exec(path);
 	pthread_create(&other, NULL, call_exec, path);
 	for (;;)
 		pause();
 }
 
-static int worker(int execs, int failing, int thread)
+static int worker(int execs, int failing, const char *how)
 {
 	int bad = 0;
 
@@ -40,7 +43,7 @@ static int worker(int execs, int failing, int thread)
 		int fails = i < failing, status;
 		pid_t pid = fork();
 		if (pid == 0)
-			start(i, fails, thread);
+			start(i, fails, how);
 		waitpid(pid, &status, 0);
 		bad += WEXITSTATUS(status) != (fails ? 127 : 0);
 	}
@@ -55,7 +58,7 @@ int main(int argc, char **argv)
 		return 0;
 	for (int i = 0; i < atoi(argv[1]); i++)
 		if (fork() == 0)
-			_exit(worker(atoi(argv[2]), atoi(argv[3]), argc > 4));
+			_exit(worker(atoi(argv[2]), atoi(argv[3]), argc > 4 ? argv[4] : ""));
 	while (wait(&status) > 0)
 		bad |= status;
 	printf("done %d\n", bad);
