@@ -7,6 +7,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(shell sed 's/ *\#.*//' packages.txt)
+# tracing needs root, building does not
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
@@ -18,7 +20,7 @@ help:  ## what there is
 setup: $(BUILT)  ## install what is missing; leaves kubectl-gadget and gadget-agent in .venv/bin
 
 test: $(BUILT) lint  ## lint, then every test on this machine's kernel (needs root)
-	$(BIN)/python -m pytest
+	$(SUDO) $(BIN)/python -m pytest
 
 lint: $(BUILT)  ## formatting, types, layers
 	$(BIN)/ruff check
@@ -36,10 +38,10 @@ docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate
 
 demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
-	@$(BIN)/python -m tests.demo
+	@$(SUDO) $(BIN)/python -m tests.demo
 
 bench: $(BUILT)  ## measure
-	$(BIN)/python -m tests.bench
+	$(SUDO) $(BIN)/python -m tests.bench
 
 clean:  ## remove what was made
 	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

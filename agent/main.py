@@ -104,8 +104,12 @@ def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: 
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
     if listen.startswith("unix://"):
-        with _unix_socket(Path(listen.removeprefix("unix://"))):
+        path = Path(listen.removeprefix("unix://"))
+        with _unix_socket(path):
             _serve(listen, stopped, **rest)
+        if end_with_stdin:
+            with suppress(OSError):
+                path.parent.rmdir()  # made for this agent alone, by a command line that may have been killed
     else:
         if not listen_anywhere:
             _check_loopback(listen)

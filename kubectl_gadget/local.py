@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from gadget.errors import GadgetError, Unsupported
 
@@ -55,16 +56,19 @@ def local_agent() -> Iterator[Callable[[], str]]:
         return
     if not _may_trace():
         raise Unsupported("--local needs root (CAP_BPF, CAP_PERFMON): run it with sudo")
-    with tempfile.TemporaryDirectory(prefix="gadget-") as folder:
+    # the agent removes the folder too, once its socket is gone: it outlives a command line that is killed
+    with (
+        tempfile.TemporaryDirectory(prefix="gadget-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as log,
+    ):
         address = f"unix://{folder}/agent.sock"
-        log = Path(folder) / "log"
         # its end of stdin closes when this process ends, in whatever way, and with it the agent
         agent = subprocess.Popen(
             # -P: nothing is imported from the working directory, which may be anybody's
             [sys.executable, "-P", "-m", "agent", "--listen", address, "--end-with-stdin", "--log-level", "error"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log.open("w"),
+            stderr=log,
             start_new_session=True,  # Ctrl-C is for the command line, which ends the agent in order
         )
         assert agent.stdin
@@ -79,11 +83,12 @@ def local_agent() -> Iterator[Callable[[], str]]:
                 agent.wait()
 
 
-def _ready(agent: subprocess.Popen[bytes], address: str, log: Path) -> str:
+def _ready(agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> str:
     assert agent.stdout
     ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
     if ready and os.read(agent.stdout.fileno(), 4096):
         return address
     agent.kill()
-    said = log.read_text(errors="replace").strip().splitlines()
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip().splitlines()
     raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))

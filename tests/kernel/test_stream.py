@@ -106,13 +106,14 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     wait_until(lambda: bpf_programs() <= before, "all programs gone")
 
 
-def test_killed_local(start_cli) -> None:
-    """A local session that is killed takes its agent and programs with it."""
+def test_killed_local(start_cli, tmp_path: Path) -> None:
+    """A local session that is killed takes its agent, programs and files with it."""
     before = bpf_programs()
-    cli = start_cli("execsnoop", "--local")
+    cli = start_cli("execsnoop", "--local", env={**os.environ, "TMPDIR": str(tmp_path)})
     wait_until(lambda: len(bpf_programs() - before) == 4, "programs")
     cli.finish(signal.SIGKILL)
     wait_until(lambda: bpf_programs() <= before, "all programs gone")
+    wait_until(lambda: not list(tmp_path.iterdir()), "its files gone")
 
 
 def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
