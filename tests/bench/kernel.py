@@ -51,5 +51,5 @@ def exec_not_chosen() -> Result:
 
 
 def syscall_beside_execsnoop() -> Result:
-    """Any system call of the machine, while execsnoop looks for execs that fail (none with --no-failed)."""
+    """Any system call of the machine, while execsnoop looks for execs that fail (with --no-failed it returns at once)."""
     return "ns", [_nanoseconds("exec_failure") for _ in range(3)]
