@@ -102,7 +102,8 @@ class Tracker:
 
     def changed(self) -> None:
         """Something about pods has changed."""
-        self.generation += 1
+        with self._lock:  # the pod watch calls this from its own thread
+            self.generation += 1
 
     def containers(self) -> list[Cgroup]:
         """The containers that run, and those that are gone and remembered; each by its own cgroup."""
@@ -113,6 +114,8 @@ class Tracker:
 
     def close(self) -> None:
         """Stop following."""
+        if self.pods:
+            self.pods.close()
         self._stop.set()
         self._thread.join()
         self._ring.close()
@@ -179,13 +182,13 @@ class Tracker:
             return 0
 
     def _remove(self, cgroup_id: int, ended: int) -> None:
+        self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
         cgroup = self._cgroups.pop(cgroup_id, None)
         if cgroup is None or cgroup.container is None:
             return
         cgroup.ended = ended
         self._gone[cgroup_id] = cgroup
         self.generation += 1
-        self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
         oldest_kept = ended - int(GONE_SECONDS * 1e9)
         while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
             self._gone.popitem(last=False)

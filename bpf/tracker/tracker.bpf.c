@@ -3,13 +3,11 @@
  * identity down to cgroups made inside it before anything can run there. */
 #include "containers.h"
 
-#define NOT_KNOWN       (~0ULL)
 #define CGROUP_PATH_MAX 1024 /* as the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
 
 struct change {
 	__u64 timestamp; /* CLOCK_BOOTTIME, nanoseconds */
 	__u64 cgroup_id;
-	__u64 container; /* as in the map; NOT_KNOWN if it is not there */
 	bool removed;
 	char path[CGROUP_PATH_MAX];
 };
@@ -28,7 +26,7 @@ struct {
 	__type(value, __u64);
 } changes_lost SEC(".maps");
 
-static __always_inline int tell(__u64 cgroup_id, __u64 container, const char *path, bool removed)
+static __always_inline int tell(__u64 cgroup_id, const char *path, bool removed)
 {
 	struct change *change = bpf_ringbuf_reserve(&changes, sizeof(*change), 0);
 	__u32 zero = 0;
@@ -42,7 +40,6 @@ static __always_inline int tell(__u64 cgroup_id, __u64 container, const char *pa
 	}
 	change->timestamp = bpf_ktime_get_boot_ns();
 	change->cgroup_id = cgroup_id;
-	change->container = container;
 	change->removed = removed;
 	bpf_probe_read_kernel_str(change->path, sizeof(change->path), path);
 	bpf_ringbuf_submit(change, BPF_RB_FORCE_WAKEUP); /* a runtime may delete config.json soon */
@@ -58,10 +55,9 @@ int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
 		return 0;
 	parent = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
 	container = bpf_map_lookup_elem(&containers, &parent);
-	if (!container || *container == CGROUP_OF_HOST)
-		return tell(id, NOT_KNOWN, path, false);
-	bpf_map_update_elem(&containers, &id, container, BPF_ANY);
-	return tell(id, *container, path, false);
+	if (container && *container != CGROUP_OF_HOST)
+		bpf_map_update_elem(&containers, &id, container, BPF_ANY);
+	return tell(id, path, false);
 }
 
 SEC("tp_btf/cgroup_rmdir")
@@ -72,7 +68,7 @@ int BPF_PROG(cgroup_removed, struct cgroup *cgroup, const char *path)
 	if (cgroup->root->hierarchy_id != 0)
 		return 0;
 	bpf_map_delete_elem(&containers, &id);
-	return tell(id, NOT_KNOWN, path, true);
+	return tell(id, path, true);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -186,6 +186,19 @@ def test_cgroup_ids_do_not_come_again(tracker: Tracker) -> None:
     assert tracker.resolve(old).container.pod == "second"
 
 
+def test_gone_cgroups_leave_the_map(tracker: Tracker) -> None:
+    """Cgroups that come and go quickly, the host's own too, do not fill the kernel's table."""
+    with tracker._lock:  # nothing is read meanwhile: each is gone when we hear that it was made
+        for number in range(53):
+            folder = UNIFIED / f"short-{number}"
+            folder.mkdir()
+            folder.rmdir()
+            BareContainer("short", f"short-{number}").delete()
+    tracker.containers()
+    living = {os.stat(folder).st_ino for folder, _, _ in os.walk(UNIFIED)}
+    assert {cgroup for cgroup, _ in tracker._object.items("containers")} <= living
+
+
 def test_odd_cgroups(agent, start_cli) -> None:
     """A container without config.json, and cgroups with odd names inside it, are shown with what is known."""
     container = BareContainer("odd", "odd-0")
