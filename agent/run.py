@@ -83,7 +83,7 @@ class Run:
         self._gadget = gadget
         self._tracker = tracker
         self._selection = selection
-        self._host = settings.get("host", "").lower() in ("true", "1")
+        self._host = False
         self._dtype = gadget.schema.dtype(gadget.schema.text_offset)
         self._object = BpfObject(read_object(gadget.name), gadget.name)
         self._rings: list[Ring] = []
@@ -112,7 +112,10 @@ class Run:
         for name, value in settings.items():
             if name not in known:
                 raise UsageError(f"{self._gadget.name} has no parameter {name!r}: it has {', '.join(known)}")
-            self._object.configure(known[name].offset, parameters.encode(known[name], value))
+            encoded = parameters.encode(known[name], value)
+            self._object.configure(known[name].offset, encoded)
+            if name == "host":
+                self._host = any(encoded)
 
     def __enter__(self) -> Run:
         return self

@@ -10,6 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
@@ -105,7 +106,7 @@ def number(field: Field, text: str) -> int:
     if field.kind == "bool":
         names = {"true": 1, "false": 0}
     elif field.kind == "flags" and "|" in text:
-        return sum({number(field, part) for part in text.split("|")})
+        return reduce(operator.or_, (number(field, part) for part in text.split("|")))
     try:
         return names[text] if text in names else int(text, 0)
     except ValueError:

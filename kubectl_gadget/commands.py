@@ -19,8 +19,11 @@ from kubectl_gadget.targets import find_targets
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
 
-    title = ""
-    example = ""
+    def __init__(self, name: str, title: str, example: str, params: list[click.Parameter], run: Any) -> None:
+        """A command that calls run with the values of params."""
+        self.title, self.example = title, example
+        settings = {"help_option_names": ["-h", "--help"]}
+        super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
@@ -39,18 +42,16 @@ class HeadedCommand(click.Command):
 class ContainersCommand(HeadedCommand):
     """`containers`: what the agents know."""
 
-    title = "the containers that agents know: what to trust the rest by"
-    example = "kubectl gadget containers -n shop -w"
-
     def __init__(self) -> None:
         """Make the command."""
         form, *_ = output_options()
         watch = Option(["watch", "-w", "--watch"], heading="Output", is_flag=True, help="Go on with each change.")
         super().__init__(
             "containers",
-            callback=self._run,
-            params=[*where_options(), watch, form],
-            context_settings={"help_option_names": ["-h", "--help"]},
+            "the containers that agents know: what to trust the rest by",
+            "kubectl gadget containers -n shop -w",
+            [*where_options(), watch, form],
+            self._run,
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], watch: bool, form: str, **selected: Any) -> None:
@@ -70,14 +71,8 @@ class GadgetCommand(HeadedCommand):
     def __init__(self, gadget: Gadget) -> None:
         """Make the command of gadget."""
         self.gadget = gadget
-        self.title, self.example = gadget.title, gadget.example
-        super().__init__(
-            gadget.name,
-            callback=self._run,
-            short_help=gadget.title,
-            params=[*gadget_options(gadget), *where_options(), *output_options(), *stream_options()],
-            context_settings={"help_option_names": ["-h", "--help"]},
-        )
+        params = [*gadget_options(gadget), *where_options(), *output_options(), *stream_options()]
+        super().__init__(gadget.name, gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """And the fields."""
@@ -128,16 +123,14 @@ class GadgetCommand(HeadedCommand):
 class ReplayCommand(HeadedCommand):
     """`replay`: a recording, with any output, fields and filter."""
 
-    title = "a stream again that --record has kept; needs no agent"
-    example = "kubectl gadget replay FILE -o wide --filter 'error!=0'"
-
     def __init__(self) -> None:
         """Make the command."""
         super().__init__(
             "replay",
-            callback=self._run,
-            params=[click.Argument(["file"], type=click.Path(path_type=Path)), *output_options()],
-            context_settings={"help_option_names": ["-h", "--help"]},
+            "a stream again that --record has kept; needs no agent",
+            "kubectl gadget replay FILE -o wide --filter 'error!=0'",
+            [click.Argument(["file"], type=click.Path(path_type=Path)), *output_options()],
+            self._run,
         )
 
     def _run(
@@ -161,11 +154,7 @@ class ReplayCommand(HeadedCommand):
             fields,
             filter_,
             count_by,
-            selection=make_selection((), False, (), (), ""),
-            ring_bytes=0,
             max_events=max_events or 0,
-            timeout=0.0,
             strict=strict,
-            record=None,
         )
         replay(recording, request)

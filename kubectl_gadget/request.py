@@ -20,10 +20,10 @@ from kubectl_gadget.output import choose_fields, known_field
 class Selection:
     """Which containers, as proto's Selection has it."""
 
-    namespaces: tuple[str, ...]
-    pods: tuple[str, ...]
-    containers: tuple[str, ...]
-    labels: str
+    namespaces: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    labels: str = ""
 
 
 def make_selection(
@@ -38,21 +38,24 @@ def make_selection(
 
 @dataclass(frozen=True)
 class Request:
-    """One streaming command. timeout in seconds, 0 for none; max_events 0 for no limit."""
+    """One streaming command: what to show, then what only a live stream has.
+
+    max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
+    """
 
     gadget: Gadget
     parameters: Mapping[str, str]
-    selection: Selection
-    ring_bytes: int
     form: str
     fields: list[Field]
     own_fields: bool
     count_by: list[Field]
     filter: Filter
     max_events: int
-    timeout: float
     strict: bool
-    record: Path | None
+    selection: Selection = Selection()
+    ring_bytes: int = 0
+    timeout: float = 0.0
+    record: Path | None = None
 
 
 def make_request(

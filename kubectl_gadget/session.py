@@ -46,7 +46,6 @@ class Session:
         self._request = request
         self._nodes: dict[str, Node] = {}
         self._failures: list[GadgetError] = []
-        self._header = False
         self.shown = 0
 
     def _make_output(self, nodes: int) -> Output:
@@ -120,10 +119,8 @@ class Session:
             self._nodes[target].undecided = reply.summary.undecided
 
     def _start_output(self) -> None:
-        if not self._header:
-            self._header = True
-            decoders = [node.decoder for node in self._nodes.values()]
-            self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
+        decoders = [node.decoder for node in self._nodes.values()]
+        self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
 
     def _ended(self, message: Ended) -> None:
         if message.error:

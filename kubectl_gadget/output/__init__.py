@@ -20,7 +20,7 @@ class Output(Protocol):
     fields: list[Field]
 
     def start(self, names: Sequence[Sequence[str]]) -> None:
-        """Begin, knowing the node and container names that will most likely appear."""
+        """Begin, knowing the node and container names that will most likely appear. Called again, it does nothing."""
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
