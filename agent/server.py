@@ -169,12 +169,13 @@ class AgentService(rpc.AgentServicer):
         while context.is_active() and not self._stopping.is_set():
             if generation != self._tracker.generation:
                 generation = self._tracker.generation
+                addresses = self._tracker.find_addresses()
                 known = [item for item in self._tracker.containers() if self._wants(selection, item)]
                 states = {item.id: self._state(item, offset) for item in known}
                 news = [state for id_, state in states.items() if sent.get(id_) != state]
                 sent = states
                 if news or not request.follow:
-                    yield pb.ContainersReply(node=self._node, containers=news)
+                    yield pb.ContainersReply(node=self._node, containers=news, addresses=addresses)
             if not request.follow:
                 return
             self._stopping.wait(FOLLOW_SECONDS)
@@ -192,6 +193,7 @@ class AgentService(rpc.AgentServicer):
             ended_ns=item.ended + offset if item.ended else 0,
             owner=pod.owner if pod else "",
             restarts=pod.restarts.get(item.container.name, 0) if pod else 0,
+            addresses=item.addresses,
         )
 
     def finish(self) -> None:

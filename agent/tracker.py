@@ -15,6 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import BpfObject
 from agent.cgroups import CgroupTree, find_cgroup2
 from agent.identity import Container, identify, parse_path
@@ -42,6 +43,7 @@ class Cgroup:
     container: Container | None
     started: int
     ended: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 class Tracker:
@@ -50,6 +52,7 @@ class Tracker:
     def __init__(self, host_root: Path = Path("/")) -> None:
         """Look at the cgroup tree of the host whose root is mounted at host_root."""
         self._host_root = host_root
+        self._proc = host_root / "proc"
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._cgroups: dict[int, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
@@ -99,6 +102,17 @@ class Tracker:
         """The labels of a container's pod; None if they are not known."""
         info = self.pods.get(container.pod_uid) if self.pods else None
         return info.labels if info else None
+
+    def find_addresses(self) -> tuple[str, ...]:
+        """This node's own addresses; and those of its containers into their Cgroups, where they are not known yet."""
+        host = self._proc / "1"
+        network = network_of(host)
+        for item in self.containers():
+            path = self._tree.path(item.id) if not item.addresses and not item.ended else None
+            pid = first_pid(Path(self._tree.mount + path)) if path else 0
+            if pid and network_of(self._proc / str(pid)) != network:
+                item.addresses = addresses_of(self._proc / str(pid))
+        return addresses_of(host)
 
     def changed(self) -> None:
         """Something about pods has changed."""

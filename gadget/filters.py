@@ -28,9 +28,9 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
 }
 _TERM = re.compile(
-    r'\s*(?P<field>\w+)\s*(?P<op>[=!<>~]+)\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^,"]*?))\s*(?:,|$)'
+    r'\s*(?P<field>[\w.]+)\s*(?P<op>[=!<>~]+)\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^,"]*?))\s*(?:,|$)'
 )
-_TEXTS = ("comm", "text", "args", "path", "full_path", "identity")
+_TEXTS = ("comm", "text", "args", "path", "full_path", "identity", "endpoint")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Term:
         import numpy as np
 
         if not self.is_text:
-            return np.asarray(self.test(table.rows[self.field]))
+            return np.asarray(self.test(table.numbers(self.field)))
         values, index = table.distinct(self.field)
         return np.fromiter(map(self.test, values), bool, len(values))[index]
 
@@ -69,6 +69,7 @@ class Filter:
 def parse(text: str, schema: Schema, identity: Sequence[str] = ()) -> Filter:
     """A filter from text. UsageError names what is wrong and what there is."""
     known = {name: Field(name, "identity", 0, 0) for name in identity} | {field.name: field for field in schema.shown}
+    known |= schema.parts
     terms = []
     at = 0
     while at < len(text):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gadget.endpoints import NOWHERE, RAW, Endpoint, Name, show_address
 from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
@@ -29,11 +30,21 @@ class Table:
     """The rows of one section: every value by field name, decoded when first asked for."""
 
     def __init__(
-        self, schema: Schema, section: pb.Section, names: dict[int, Sequence[str]], node: str, clock: int
+        self,
+        schema: Schema,
+        section: pb.Section,
+        names: Mapping[int, Sequence[str]],
+        node: str,
+        clock: int,
+        peers: Mapping[bytes, Name] | None = None,
     ) -> None:
-        """Decode section, whose timestamps lack clock nanoseconds, with the names of its node's cgroups."""
+        """Decode section, whose timestamps lack clock nanoseconds, with the names of its node's cgroups.
+
+        peers are the names of addresses.
+        """
         self._schema = schema
         self._names = names
+        self._peers = peers or {}
         self._node = node
         self._clock = clock
         self._size = section.record_size
@@ -60,16 +71,48 @@ class Table:
             comms, index = np.unique(self.rows[name], return_inverse=True)
             return [decode_text(comm) for comm in comms.tolist()], index
         values = self.column(name)
-        if self._kinds[name] == "args":
+        kind = self._kinds.get(name)
+        if kind == "args":
             values = [" ".join(value) for value in values]
+        elif kind == "endpoint":
+            values = ["" if value is None else str(value) for value in values]
         return values, np.arange(len(self.rows))
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """A numeric field, of all rows."""
+        whole, _, part = name.partition(".")
+        return self.rows[whole][part] if part else self.rows[whole]
+
+    def addresses(self, name: str) -> list[bytes]:
+        """The distinct addresses in an endpoint field, of 16 bytes each."""
+        return [bytes(item) for item in np.unique(self._packed(name))]
+
+    def _packed(self, name: str) -> npt.NDArray[np.void]:
+        """An endpoint field's addresses. As void: in a string numpy takes zeros at the end for padding."""
+        return self.rows[name]["address"].astype("S16").view("V16")
+
+    def _endpoints(self, name: str, mask: Mask | None) -> list[Endpoint]:
+        def endpoint(address: bytes, port: int) -> Endpoint:
+            if not port and not any(address):
+                return NOWHERE
+            return Endpoint(show_address(address), port, *self._peers.get(address, RAW))
+
+        packed, ports = self._packed(name), self.rows[name]["port"]
+        if mask is not None:
+            packed, ports = packed[mask], ports[mask]
+        return list(map(endpoint, packed.tolist(), ports.tolist()))
 
     def column(self, name: str, mask: Mask | None = None) -> list[Any]:
         """The values of a field: int, str, bool, or a list of str for arguments. mask chooses rows."""
         if name in IDENTITY:
             values, index = self.distinct(name)
             return [values[at] for at in (index if mask is None else index[mask]).tolist()]
+        whole, _, part = name.partition(".")
+        if part:
+            return [getattr(value, part) for value in self._endpoints(whole, mask)]
         kind = self._kinds[name]
+        if kind == "endpoint":
+            return [None if value is NOWHERE else value for value in self._endpoints(name, mask)]
         rows = self.rows[name] if mask is None else self.rows[name][mask]
         if kind == "timestamp":
             rows = rows.astype(np.int64) + self._clock
@@ -134,6 +177,7 @@ class Decoder:
         self.node = node
         self.schema = schema
         self.names: dict[int, Sequence[str]] = {}
+        self._peers: dict[bytes, Name] = {}
 
     def learn(self, containers: Iterable[pb.Container]) -> None:
         """Remember names that the agent sent."""
@@ -143,9 +187,11 @@ class Decoder:
     def rows(self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]) -> list[Row]:
         """The values of fields for each event that keep chooses, in the order of their time."""
         self.learn(batch.containers)
+        for peer in batch.peers:
+            self._peers[peer.address] = Name(peer.kind, peer.namespace, peer.name)
         found: list[tuple[int, Row]] = []
         for section in batch.sections:
-            table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns)
+            table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns, self._peers)
             mask = keep(table)
             if mask is not None and not mask.any():
                 continue

@@ -27,6 +27,14 @@ IDENTITY_DOCS = {
     "container": "name of the container in its pod",
     "containerId": "the runtime's id of the container",
 }
+_ENDPOINT_PARTS = {
+    "addr": ("identity", "IP address"),
+    "port": ("int", "port"),
+    "kind": ("identity", "pod, svc, node, container or raw: what is at the address"),
+    "namespace": ("identity", "namespace of the pod or service"),
+    "name": ("identity", "name of the pod, service, node or container"),
+}
+DURATION_UNKNOWN = (1 << 64) - 1
 #: One event's values, in the order of the fields that were asked for.
 Row = tuple[Any, ...]
 
@@ -64,6 +72,16 @@ class Schema:
     def shown(self) -> tuple[Field, ...]:
         """The fields that users see, in order."""
         return tuple(item for item in self.fields if item.doc)
+
+    @property
+    def parts(self) -> dict[str, Field]:
+        """What an endpoint consists of, as fields of their own: dst.addr, dst.port, ..."""
+        return {
+            f"{item.name}.{part}": Field(f"{item.name}.{part}", kind, 0, 0, doc=f"{doc} of {item.name}")
+            for item in self.shown
+            if item.kind == "endpoint"
+            for part, (kind, doc) in _ENDPOINT_PARTS.items()
+        }
 
     def dtype(self, record_size: int) -> np.dtype[np.void]:
         """The numpy type of a record of record_size bytes."""
@@ -119,7 +137,8 @@ def kind_of(types: b.Btf, type_id: int) -> str:
     alias = types.types[types.strip(type_id, typedefs=False)]
     while alias.kind == b.TYPEDEF:
         if alias.name.startswith("gadget_"):
-            return "flags" if alias.name.endswith("_flags") else alias.name.removeprefix("gadget_")
+            last = alias.name.rpartition("_")[2]
+            return last if last in ("flags", "words") else alias.name.removeprefix("gadget_")
         alias = types.types[types.strip(alias.target, typedefs=False)]
     if alias.kind == b.ARRAY and types.size(alias.target) == 1:
         return "chars"
@@ -140,6 +159,8 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
             kind = kind_of(types, member.type_id)
             # errno numbers are the same on every machine we trace (asm-generic), but not where the CLI may run
             names = errno.errorcode if kind == "errno" else types.types[target].values
+            if kind == "words":
+                names = {value: name.partition("_")[2].lower().replace("_", " ") for value, name in names.items()}
             fields.append(
                 Field(
                     name=member.name,

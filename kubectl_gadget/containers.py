@@ -29,6 +29,7 @@ FIELDS = [
     Field("ended", "timestamp", 0, 0),
     Field("owner", "identity", 0, 0),
     Field("restarts", "int", 0, 0),
+    Field("addresses", "args", 0, 0),
 ]
 COLUMNS = ("node", "namespace", "pod", "container", "id", "runtime", "cgroup_id", "state", "started")
 
@@ -60,6 +61,7 @@ def rows(reply: pb.ContainersReply) -> list[Row]:
             item.ended_ns or None,
             item.owner,
             item.restarts,
+            list(item.addresses),
         )
         for item in reply.containers
     ]

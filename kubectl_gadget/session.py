@@ -19,6 +19,7 @@ from gadget.rows import Decoder
 from gadget.schema import Schema
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
+from kubectl_gadget.peers import Peers, add_names, ask_agents
 from kubectl_gadget.recording import Recording, record
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Message, Streams
@@ -103,7 +104,7 @@ class Session:
         what = reply.WhichOneof("what")
         if what == "started":
             schema = Schema.from_json(orjson.loads(reply.started.schema))
-            if missing := set(self._names) - set(all_fields(schema)):
+            if missing := set(self._names) - set(all_fields(schema) | schema.parts):
                 names = ", ".join(sorted(missing))
                 raise GadgetError(f"{reply.node}: its agent is of another version and does not know {names}")
             decoder = Decoder(reply.node, schema)
@@ -166,7 +167,9 @@ def stream(request: Request, targets: Mapping[str, str]) -> None:
         ring_bytes=request.ring_bytes,
     )
     with Streams(targets, start) as streams, _stops(streams, request.timeout):
-        messages = record(streams, request.record, request.gadget.name) if request.record else streams
+        messages = add_names(streams, Peers(lambda: ask_agents(targets)))
+        if request.record:
+            messages = record(messages, request.record, request.gadget.name)
         Session(request).run(messages, len(targets), streams.stop, live=True)
 
 

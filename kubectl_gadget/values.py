@@ -7,7 +7,7 @@ from functools import lru_cache
 from time import gmtime, localtime, strftime
 from typing import Any
 
-from gadget.schema import Field
+from gadget.schema import DURATION_UNKNOWN, Field
 from kubectl_gadget.text import escape, quote
 
 
@@ -36,7 +36,7 @@ def clock(nanoseconds: int) -> str:
 def named(field: Field) -> Callable[[int], str | None]:
     """The name of an errno or enum value, in the agent's words; None for errno 0, the number if it has no name."""
     names = {int(value): name for value, name in field.values.items()}
-    return lambda value: names.get(value) or (str(value) if value or field.kind == "enum" else None)
+    return lambda value: names.get(value) or (str(value) if value or field.kind != "errno" else None)
 
 
 def flag_names(field: Field) -> Callable[[int], str]:
@@ -67,9 +67,13 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return lambda value: str(-value)
     if field.kind == "args":
         return lambda value: " ".join(map(quote, value))
-    if field.kind == "enum":
+    if field.kind in ("enum", "words"):
         name = named(field)
         return lambda value: name(value) or ""
+    if field.kind == "duration":
+        return short_duration
+    if field.kind == "endpoint":
+        return lambda value: escape(str(value)) if value else "-"
     if field.kind == "flags":
         return flag_names(field)
     if field.kind == "mode":
@@ -87,13 +91,34 @@ def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     """The JSON keys that a field becomes, and how each gets its value."""
     if field.kind == "timestamp":
         return {field.name: lambda value: None if value is None else rfc3339(value)}
-    if field.kind in ("errno", "enum"):
+    if field.kind in ("errno", "enum", "words"):
         return {field.name: named(field), f"{field.name}_raw": _same}
     if field.kind in ("flags", "mode"):
         return {field.name: to_text(field), f"{field.name}_raw": _same}
     if field.kind == "identity":
         return {field.name: lambda value: value or None}
+    if field.kind == "endpoint":
+        return {
+            field.name: lambda value: {key: _some(part) for key, part in value._asdict().items()} if value else None
+        }
+    if field.kind == "duration":
+        return {field.name: lambda value: None if value == DURATION_UNKNOWN else value}
     return {field.name: _same}
+
+
+def _some(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def short_duration(nanoseconds: int) -> str:
+    """A time in three digits or so, in the unit that suits it."""
+    if nanoseconds == DURATION_UNKNOWN:
+        return "-"
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1000)):
+        if nanoseconds >= size:
+            value = nanoseconds / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return f"{nanoseconds}ns"
 
 
 def octal(mode: int) -> str:

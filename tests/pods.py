@@ -114,6 +114,13 @@ class Container:
         subprocess.run(["runc", "exec", self.id, *args], check=True, stdin=subprocess.DEVNULL)
 
     @property
+    def pid(self) -> int:
+        """Its first process."""
+        return int(
+            json.loads(subprocess.run(["runc", "state", self.id], capture_output=True, check=True).stdout)["pid"]
+        )
+
+    @property
     def running(self) -> bool:
         """Whether its first process lives."""
         state = subprocess.run(["runc", "state", self.id], capture_output=True, text=True, check=False)

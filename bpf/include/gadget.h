@@ -22,10 +22,11 @@ typedef __u32 gadget_gid;
 typedef char gadget_comm[16];
 typedef __s32 gadget_errno;      /* positive, 0 for success */
 typedef __u32 gadget_mode;       /* permission bits, shown in octal */
+typedef __u64 gadget_duration;   /* nanoseconds, or DURATION_UNKNOWN */
 typedef char gadget_string[128]; /* a parameter's text */
 
 /* A typedef gadget_…_flags of an enum is a set of bits. A name for 0 stands where the two low bits are 0, as in
- * the access mode of open(2). */
+ * the access mode of open(2). One of gadget_…_words is shown as words: RESULT_TIMED_OUT as "timed out". */
 
 struct gadget_slice {
 	__u16 offset;
@@ -47,6 +48,15 @@ struct gadget_full_path_slice {
 	gadget_path path;
 };
 typedef struct gadget_full_path_slice gadget_full_path;
+
+/* An IPv4 address is ::ffff:a.b.c.d here. All zero where it is not known. */
+struct gadget_socket_address {
+	__u8 address[16] __attribute__((aligned(4))); /* network order */
+	__u16 port;                                   /* host order */
+};
+typedef struct gadget_socket_address gadget_endpoint;
+
+#define DURATION_UNKNOWN ((__u64)-1)
 
 #define ANY_UID ((__u32)-1)
 

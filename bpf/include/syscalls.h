@@ -14,12 +14,17 @@
 #define NO_SYSCALL     0xffffffff
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_OPEN            2
+#define SYSCALL_CONNECT         42
+#define SYSCALL_ACCEPT          43
 #define SYSCALL_EXECVE          59
 #define SYSCALL_CREAT           85
 #define SYSCALL_OPENAT          257
+#define SYSCALL_ACCEPT4         288
 #define SYSCALL_EXECVEAT        322
 #define SYSCALL_COMPAT_OPENAT   COMPAT(295)
 #define SYSCALL_COMPAT_EXECVEAT COMPAT(358)
+#define SYSCALL_COMPAT_CONNECT  COMPAT(362) /* socketcall(2) is not looked into */
+#define SYSCALL_COMPAT_ACCEPT4  COMPAT(364)
 #define REGISTER_ARG0(regs)     ((regs)->di)
 #define REGISTER_ARG1(regs)     ((regs)->si)
 #define REGISTER_ARG2(regs)     ((regs)->dx)
@@ -28,9 +33,14 @@
 #define SYSCALL_OPEN            NO_SYSCALL
 #define SYSCALL_CREAT           NO_SYSCALL
 #define SYSCALL_OPENAT          56
+#define SYSCALL_ACCEPT          202
+#define SYSCALL_CONNECT         203
 #define SYSCALL_EXECVE          221
+#define SYSCALL_ACCEPT4         242
 #define SYSCALL_EXECVEAT        281
+#define SYSCALL_COMPAT_CONNECT  COMPAT(283)
 #define SYSCALL_COMPAT_OPENAT   COMPAT(322)
+#define SYSCALL_COMPAT_ACCEPT4  COMPAT(366)
 #define SYSCALL_COMPAT_EXECVEAT COMPAT(387)
 #define REGISTER_ARG0(regs)     ((regs)->orig_x0)
 #define REGISTER_ARG1(regs)     ((regs)->regs[1])

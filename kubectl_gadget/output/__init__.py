@@ -37,8 +37,8 @@ def all_fields(schema: Schema) -> dict[str, Field]:
 
 
 def known_field(gadget: Gadget, name: str) -> Field:
-    """A field of gadget's events. UsageError naming those that there are."""
-    known = all_fields(gadget.schema)
+    """A field of gadget's events, or a part of one. UsageError naming those that there are."""
+    known = all_fields(gadget.schema) | gadget.schema.parts
     if name not in known:
         raise UsageError(
             f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
@@ -66,6 +66,7 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
             names = [*[other for other in names if other != name], name]
         else:
             names = [*(names if position else []), name]
+    known |= gadget.schema.parts
     return [known[name] for name in names if name in known]
 
 

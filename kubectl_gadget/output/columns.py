@@ -14,7 +14,18 @@ from kubectl_gadget.values import to_text
 
 GAP = "  "
 #: Cells a column begins with, so that the table does not move when the first longer value comes.
-USUAL = {"pid": 7, "uid": 5, "gid": 5, "comm": 12, "timestamp": 15, "errno": 3, "path": 20, "text": 20, "flags": 18}
+USUAL = {
+    "pid": 7,
+    "uid": 5,
+    "gid": 5,
+    "comm": 12,
+    "timestamp": 15,
+    "errno": 3,
+    "path": 20,
+    "text": 20,
+    "flags": 18,
+    "endpoint": 21,
+}
 USUAL_NARROW = {"pid": 6, "comm": 8, "timestamp": 15, "errno": 3}
 #: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
 LEAST_LAST = 16
@@ -86,7 +97,11 @@ class Columns:
         if not self._terminal:
             return widths, 0
         total = shutil.get_terminal_size().columns
-        names = [at for at, field in enumerate(self.fields[:-1]) if field.kind in ("identity", "comm", "path", "text")]
+        names = [
+            at
+            for at, field in enumerate(self.fields[:-1])
+            if field.kind in ("identity", "comm", "path", "text", "endpoint")
+        ]
         while sum(widths) + len(GAP) * len(widths) + LEAST_LAST > total:
             widest = max(names, key=lambda at: widths[at] - width(self._headers[at]), default=None)
             if widest is None or widths[widest] <= max(LEAST_NAME, width(self._headers[widest])):

@@ -73,7 +73,7 @@ class JsonLines:
 
 def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
     """How a column of one JSON key is encoded."""
-    if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool"):
+    if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool", "words", "endpoint"):
         return _Distinct(convert)
     if field.kind == "timestamp":
         return lambda column: [b'"%b"' % text.encode() if text else b"null" for text in map(convert, column)]

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* TCP sockets: which one a file descriptor is, and the endpoints it connects. */
+#pragma once
+
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+
+#include "gadget.h"
+
+#define AF_INET  2
+#define AF_INET6 10
+
+/* net/tcp_states.h */
+enum tcp_state {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
+	TCP_CLOSE = 7,
+	TCP_LAST_ACK = 9,
+	TCP_CLOSING = 11,
+};
+
+/* Of the process that connected or accepted, and of the kernel's own sockets too, over TCP and not MPTCP: that
+ * has a TCP socket for each path. */
+static __always_inline bool is_tcp(const struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && (family == AF_INET || family == AF_INET6);
+}
+
+/* The TCP socket behind a descriptor of the current process, which a system call has just used as a socket. */
+static __always_inline struct sock *tcp_socket(int fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
+	struct socket *socket;
+	struct sock *sk;
+
+	if ((__u32)fd >= BPF_CORE_READ(task, files, fdt, max_fds))
+		return NULL;
+	bpf_core_read(&file, sizeof(file), &files[fd]);
+	socket = BPF_CORE_READ(file, private_data);
+	if (!file || BPF_CORE_READ(socket, file) != file)
+		return NULL; /* another thread has put another file there */
+	sk = BPF_CORE_READ(socket, sk);
+	return sk && is_tcp(sk) ? sk : NULL;
+}
+
+static __always_inline bool is_ipv4(const gadget_endpoint *endpoint)
+{
+	const __u32 *words = (const void *)endpoint->address;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline void set_ipv4(gadget_endpoint *endpoint, __be32 address)
+{
+	__u32 *words = (void *)endpoint->address;
+
+	words[0] = words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = address;
+}
+
+/* A socket's two ends. The local port stays readable when the socket has given it back. */
+static __always_inline void read_endpoints(const struct sock *sk, gadget_endpoint *src, gadget_endpoint *dst)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
+		set_ipv4(src, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		set_ipv4(dst, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	} else {
+		BPF_CORE_READ_INTO((struct in6_addr *)src->address, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO((struct in6_addr *)dst->address, sk, __sk_common.skc_v6_daddr);
+	}
+	src->port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	dst->port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+#define TEXT_SHORT 0
+#include "filter.h"
+#include "sockets.h"
+#include "syscalls.h"
+
+#define ATTEMPTS 65536 /* at once; one more is counted as lost */
+
+/* asm-generic/errno.h and linux/errno.h */
+#define EINTR         4
+#define EBADF         9
+#define ENOTSOCK      88
+#define EADDRNOTAVAIL 99
+#define ENETDOWN      100
+#define ENETUNREACH   101
+#define ECONNRESET    104
+#define EISCONN       106
+#define ETIMEDOUT     110
+#define ECONNREFUSED  111
+#define EHOSTDOWN     112
+#define EHOSTUNREACH  113
+#define EALREADY      114
+#define EINPROGRESS   115
+#define ERESTARTSYS   512
+
+enum { PROGRAM_STATE, PROGRAM_RETRANSMIT, PROGRAM_RETURN, PROGRAM_DESTROY, PROGRAMS };
+
+enum connect_result {
+	RESULT_OK,
+	RESULT_PENDING,
+	RESULT_REFUSED,
+	RESULT_TIMED_OUT,
+	RESULT_NO_ANSWER,
+	RESULT_INTERRUPTED,
+	RESULT_UNREACHABLE,
+	RESULT_RESET,
+	RESULT_FAILED,
+};
+typedef enum connect_result gadget_result_words;
+
+struct event {
+	struct gadget_header header;
+	gadget_endpoint src DOC("where from");
+	gadget_endpoint dst DOC("where to");
+	__u8 version DOC("IP version: 4 or 6");
+	__u8 retransmits DOC("times that the SYN was sent again");
+	gadget_result_words result DOC("how it ended; pending: no answer to the first SYN yet, another row follows");
+	gadget_errno error DOC("the error that the process got; none if it connected or closed the socket itself");
+	gadget_duration latency DOC("time from the first SYN to the result, in nanoseconds");
+	char text[TEXT_MAX + TEXT_SLACK];
+};
+
+GADGET_EVENTS(PROGRAMS);
+
+PARAM(bool, pending, true, "also a row for an attempt whose first SYN got no answer yet");
+
+struct attempt {
+	struct gadget_header header; /* of the thread that began it */
+	__u64 began;
+	gadget_endpoint dst; /* a call that gives up forgets it before it returns */
+	bool calling;        /* connect(2) has not returned yet */
+	bool interrupted;    /* by a signal */
+	bool done;           /* its last row is out: what connect(2) returns now is no news */
+	__u8 retransmits;
+};
+
+/* By address of the socket. A failed attempt stays until the process has been told or the socket goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ATTEMPTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct attempt);
+} attempts SEC(".maps");
+
+static __always_inline enum connect_result result_of(int error)
+{
+	switch (error) {
+	case 0:
+		return RESULT_NO_ANSWER;
+	case EINTR:
+		return RESULT_INTERRUPTED;
+	case ECONNREFUSED:
+		return RESULT_REFUSED;
+	case ETIMEDOUT:
+		return RESULT_TIMED_OUT;
+	case ECONNRESET:
+		return RESULT_RESET;
+	case EADDRNOTAVAIL:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+		return RESULT_UNREACHABLE;
+	default:
+		return RESULT_FAILED;
+	}
+}
+
+static __always_inline void send(__u32 program, const struct sock *sk, struct attempt *attempt,
+				 enum connect_result result, int error)
+{
+	struct event *event = bpf_map_lookup_elem(&scratch, &program);
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!event)
+		return;
+	event->header = attempt->header;
+	event->header.timestamp = now;
+	event->latency = now - attempt->began;
+	event->retransmits = attempt->retransmits;
+	event->result = result;
+	event->error = error;
+	read_endpoints(sk, &event->src, &event->dst);
+	event->dst = attempt->dst;
+	event->version = is_ipv4(&event->dst) ? 4 : 6;
+	gadget_submit(event);
+}
+
+static __always_inline bool is_connect(__u32 number)
+{
+	return number == SYSCALL_CONNECT || number == SYSCALL_COMPAT_CONNECT;
+}
+
+static __always_inline bool in_connect(void)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	return is_connect(syscall_number(regs));
+}
+
+static __always_inline void begin(const struct sock *sk)
+{
+	struct attempt attempt = {};
+	gadget_endpoint src;
+	__u64 key = (__u64)sk;
+
+	if (!gadget_fill(&attempt.header)) {
+		bpf_map_delete_elem(&attempts, &key);
+		return;
+	}
+	attempt.began = attempt.header.timestamp;
+	attempt.calling = in_connect();
+	read_endpoints(sk, &src, &attempt.dst);
+	if (bpf_map_update_elem(&attempts, &key, &attempt, BPF_ANY))
+		gadget_lost(attempt.header.cgroup_id);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
+{
+	__u64 key = (__u64)sk;
+	struct attempt *attempt;
+	int error;
+
+	if (new == TCP_SYN_SENT) {
+		if (is_tcp(sk))
+			begin(sk);
+		return 0;
+	}
+	if (new != TCP_ESTABLISHED &&new != TCP_CLOSE)
+		return 0;
+	attempt = bpf_map_lookup_elem(&attempts, &key);
+	if (!attempt || attempt->done)
+		return 0;
+	if (new == TCP_ESTABLISHED) {
+		send(PROGRAM_STATE, sk, attempt, RESULT_OK, 0);
+		attempt->done = true;
+		if (!attempt->calling)
+			bpf_map_delete_elem(&attempts, &key);
+		return 0;
+	}
+	error = sk->sk_err;
+	if (!error && attempt->calling && attempt->header.tid == (__u32)bpf_get_current_pid_tgid())
+		return 0; /* connect(2) itself gives up, and will say why */
+	if (!error && attempt->interrupted)
+		error = EINTR;
+	attempt->done = true;
+	send(PROGRAM_STATE, sk, attempt, result_of(error), error);
+	return 0;
+}
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(sent_again, const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+	struct attempt *attempt = bpf_map_lookup_elem(&attempts, &key);
+
+	if (!attempt || sk->__sk_common.skc_state != TCP_SYN_SENT)
+		return 0;
+	if (attempt->retransmits < 255)
+		attempt->retransmits++;
+	if (param_pending && attempt->retransmits == 1)
+		send(PROGRAM_RETRANSMIT, sk, attempt, RESULT_PENDING, 0);
+	return 0;
+}
+
+/* A call that failed before its first SYN: the socket knows nothing of it, the arguments do. */
+static __always_inline void send_refused_call(__u64 address, int error)
+{
+	__u32 program = PROGRAM_RETURN;
+	struct event *event = bpf_map_lookup_elem(&scratch, &program);
+	struct {
+		__u16 family;
+		__be16 port;
+		__be32 ipv4;
+		__u8 ipv6[16];
+	} asked = {};
+
+	if (!event || !gadget_fill(&event->header))
+		return;
+	event->latency = 0;
+	event->retransmits = 0;
+	event->result = result_of(error);
+	event->error = error;
+	event->src = (gadget_endpoint){};
+	event->dst = (gadget_endpoint){};
+	if (bpf_probe_read_user(&asked, sizeof(asked), (void *)address)) /* a sockaddr_in may end where memory does */
+		bpf_probe_read_user(&asked, offsetof(typeof(asked), ipv6), (void *)address);
+	event->dst.port = bpf_ntohs(asked.port);
+	if (asked.family == AF_INET)
+		set_ipv4(&event->dst, asked.ipv4);
+	else if (asked.family == AF_INET6)
+		__builtin_memcpy(event->dst.address, asked.ipv6, sizeof(asked.ipv6));
+	else
+		event->dst.port = 0;
+	event->version = asked.family == AF_INET6 && !is_ipv4(&event->dst) ? 6 : 4;
+	gadget_submit(event);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
+{
+	__u32 number = syscall_number(regs);
+	struct syscall_args args;
+	struct attempt *attempt;
+	struct sock *sk;
+	int error = -result;
+	__u64 key;
+
+	if (!is_connect(number) || result == -EBADF || result == -ENOTSOCK)
+		return 0;
+	args = syscall_arguments(regs, number);
+	sk = tcp_socket(args.a0);
+	if (!sk)
+		return 0;
+	key = (__u64)sk;
+	attempt = bpf_map_lookup_elem(&attempts, &key);
+	if (attempt && attempt->done) {
+		bpf_map_delete_elem(&attempts, &key); /* the process knows it now as well */
+	} else if (attempt && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE) {
+		send(PROGRAM_RETURN, sk, attempt, result_of(error), error);
+		bpf_map_delete_elem(&attempts, &key);
+	} else if (attempt) {
+		attempt->calling = false;
+		attempt->interrupted = error == EINTR || error == ERESTARTSYS;
+	} else if (error > 0 && error < ERESTARTSYS && error != EINTR && error != EISCONN && error != EALREADY &&
+		   error != EINPROGRESS) {
+		send_refused_call(args.a1, error);
+	}
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroyed, struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+	struct attempt *attempt = bpf_map_lookup_elem(&attempts, &key);
+
+	if (!attempt)
+		return 0;
+	if (!attempt->done)
+		send(PROGRAM_DESTROY, sk, attempt, RESULT_NO_ANSWER, 0);
+	bpf_map_delete_elem(&attempts, &key);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

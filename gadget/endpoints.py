@@ -1,0 +1,47 @@
+"""The ends of a connection, with the name of who is there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import NamedTuple
+
+
+class Name(NamedTuple):
+    """Who has an address. kind is pod, svc, node, container (without Kubernetes) or raw: not known."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+RAW = Name("raw", "", "")
+
+
+class Endpoint(NamedTuple):
+    """An address and port, and who is there."""
+
+    addr: str
+    port: int
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        if self.kind == RAW.kind:
+            host = f"[{self.addr}]" if ":" in self.addr else self.addr
+        else:
+            host = "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+        return f"{host}:{self.port}"
+
+
+NOWHERE = Endpoint("", 0, RAW.kind, "", "")
+
+
+@lru_cache(16_384)
+def show_address(packed: bytes) -> str:
+    """An address of 16 bytes as text; ::ffff:a.b.c.d is IPv4, all zeros is none."""
+    if not any(packed):
+        return ""
+    address = IPv6Address(packed)
+    return str(address.ipv4_mapped or address)

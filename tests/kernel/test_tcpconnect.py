@@ -1,0 +1,72 @@
+"""tcpconnect on this kernel: every way an attempt can end, with exact counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Agent, Cli, events, wait_until
+from tests.pods import Container
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def peers(container: Container) -> Iterator[None]:
+    """Give a container's network namespace the peers of tests/tun.py."""
+    command = ["nsenter", f"--net=/proc/{container.pid}/ns/net", sys.executable, "-m", "tests.tun"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_connects(agent: Agent, start_cli: Callable[..., Cli], make_pod: Any, workload: Any, *args: str) -> Any:
+    """The rows of tests/workloads/connects.c, and what the stream said in the end."""
+    container = make_pod().container("app", "/workload", files={"/workload": workload("connects")})
+    with peers(container):
+        cli = start_cli("tcpconnect", "--agent", agent.address, "-o", "json", "-p", "cart-0", *args)
+        wait_until(lambda: "tcpconnect: started" in agent.log.read_text(), "the stream's start")
+        (container.bundle / "rootfs/tmp/go").touch()
+        wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
+        assert container.log.read_text() == "done\n"
+        out, err = cli.finish()
+    assert "nothing lost" in err
+    return events(out)
+
+
+def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
+    """Of every way in which a connection attempt can end I see exactly as many as happened, each once."""
+    rows = run_connects(agent, start_cli, make_pod, workload)
+    seen = Counter((e["dst"]["addr"], e["dst"]["port"], e["result"], e["error"]) for e in rows if e["dst"])
+    assert seen == {
+        ("10.9.0.2", 80, "ok", None): 2 + 5,
+        ("fd09::2", 80, "ok", None): 3,
+        ("10.9.0.3", 80, "refused", "ECONNREFUSED"): 7,
+        ("fd09::3", 80, "refused", "ECONNREFUSED"): 11,
+        ("10.9.0.4", 80, "unreachable", "EHOSTUNREACH"): 13,
+        ("203.0.113.7", 80, "unreachable", "ENETUNREACH"): 17,
+        ("2001:db8::7", 80, "unreachable", "ENETUNREACH"): 19,
+        ("10.9.0.6", 80, "reset", "ECONNRESET"): 23,
+        ("10.9.0.2", 81, "ok", None): 29,
+        ("10.9.0.3", 81, "refused", "ECONNREFUSED"): 31,
+        ("fd09::4", 81, "unreachable", "EHOSTUNREACH"): 37,
+        ("203.0.113.7", 81, "unreachable", "ENETUNREACH"): 41,
+        ("10.9.0.5", 83, "interrupted", "EINTR"): 5,
+        ("10.9.0.2", 85, "ok", None): 1,
+        ("10.9.0.2", 85, "unreachable", "EADDRNOTAVAIL"): 3,
+        ("10.9.0.2", 86, "failed", "EINVAL"): 7,
+        ("10.9.0.5", 82, "no answer", None): 43,
+        ("fd09::5", 82, "pending", None): 11,
+        ("fd09::5", 82, "no answer", None): 11,
+        ("10.9.0.5", 84, "pending", None): 13,
+        ("10.9.0.5", 84, "timed out", "ETIMEDOUT"): 13,
+    }
