@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test lint format demo bench clean docs
+.PHONY: help setup test lint format demo bench clean docs snapshots
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -36,6 +36,9 @@ format: $(BUILT)  ## put code in shape
 
 docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate
+
+snapshots: $(BUILT)  ## pin what each gadget's output looks like now
+	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py
 
 demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
 	@$(SUDO) $(BIN)/python -m tests.demo

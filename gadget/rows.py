@@ -67,11 +67,11 @@ class Table:
                 return [self._node], np.zeros(len(self.rows), np.intp)
             part = IDENTITY.index(name) - 1
             return [self._names.get(int(cgroup), NOBODY)[part] for cgroup in ids], index
-        if self._kinds[name] == "comm":
+        kind = self._kinds.get(name)  # none for a part of a field
+        if kind == "comm":
             comms, index = np.unique(self.rows[name], return_inverse=True)
             return [decode_text(comm) for comm in comms.tolist()], index
         values = self.column(name)
-        kind = self._kinds.get(name)
         if kind == "args":
             values = [" ".join(value) for value in values]
         elif kind == "endpoint":

@@ -118,7 +118,7 @@ def short_duration(nanoseconds: int) -> str:
         if nanoseconds >= size:
             value = nanoseconds / size
             return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
-    return f"{nanoseconds}ns"
+    return f"{nanoseconds}ns" if nanoseconds else "0s"
 
 
 def octal(mode: int) -> str:

@@ -52,7 +52,7 @@ struct event {
 
 GADGET_EVENTS(PROGRAMS);
 
-PARAM(bool, pending, true, "also a row for an attempt whose first SYN got no answer yet");
+PARAM(bool, pending, true, "show an attempt also while its first SYN has no answer");
 
 struct attempt {
 	struct gadget_header header; /* of the thread that began it */

@@ -25,6 +25,8 @@ USUAL = {
     "text": 20,
     "flags": 18,
     "endpoint": 21,
+    "words": 11,
+    "duration": 8,
 }
 USUAL_NARROW = {"pid": 6, "comm": 8, "timestamp": 15, "errno": 3}
 #: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Agent, Cli, events, wait_until
+from tests.conftest import Agent, Cli, events, run_cli, wait_until
 from tests.pods import Container
 
 ROOT = Path(__file__).parents[2]
@@ -70,3 +70,51 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
         ("10.9.0.5", 84, "pending", None): 13,
         ("10.9.0.5", 84, "timed out", "ETIMEDOUT"): 13,
     }
+
+
+def link(first: Container, second: Container) -> None:
+    """Join two containers' networks: 10.77.0.1 and fd77::1 in the first, .2 and ::2 in the second."""
+    for command in (
+        f"ip link add gadget0 netns {first.pid} type veth peer name gadget1 netns {second.pid}",
+        *(
+            f"nsenter --net=/proc/{item.pid}/ns/net ip {what}"
+            for at, item in enumerate((first, second))
+            for what in (
+                f"addr add 10.77.0.{at + 1}/24 dev gadget{at}",
+                f"addr add fd77::{at + 1}/64 dev gadget{at} nodad",
+                f"link set gadget{at} up",
+            )
+        ),
+    ):
+        subprocess.run(command.split(), check=True)
+
+
+def test_names(agent, start_cli, make_pod, tmp_path: Path) -> None:
+    """The other end is shown by its pod's name, without a cluster too, and still so when I replay it without an agent."""
+    web = make_pod("web", "web-0").container("nginx", "/bin/sleep", "60")
+    cart = make_pod().container("app", "/bin/sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; "
+                                "for a in 10.77.0.2 fd77::2; do busybox nc $a 80; done; echo done; sleep 60")  # fmt: skip
+    link(cart, web)
+    kept = tmp_path / "kept"
+    cli = start_cli("tcpconnect", "--agent", agent.address, "-n", "shop", "--no-pending", "--record", str(kept))
+    wait_until(lambda: "tcpconnect: started" in agent.log.read_text(), "the stream's start")
+    (cart.bundle / "rootfs/tmp/go").touch()
+    wait_until(lambda: "done" in cart.log.read_text(), "the workload's end")
+    out, _ = cli.finish()
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [row[7] for row in rows] == ["pod/web/web-0:80"] * 2
+    assert all(row[6].startswith("pod/shop/cart-0:") for row in rows)
+    agent.stop()
+    replayed = run_cli("replay", str(kept), "--filter", "dst.name==web-0,dst.port==80", "--count-by", "dst.name,result")
+    assert replayed.stdout.split() == ["COUNT", "DST.NAME", "RESULT", "2", "web-0", "refused"]
+    parts = run_cli("replay", str(kept), "-o", "json", "--fields", "dst.addr,dst")
+    assert {(row["dst.addr"], row["dst"]["kind"], row["dst"]["namespace"]) for row in events(parts.stdout)} == {
+        ("10.77.0.2", "pod", "web"), ("fd77::2", "pod", "web"),
+    }  # fmt: skip
+
+
+def test_no_pending(agent, start_cli, make_pod, workload) -> None:
+    """--no-pending leaves just one row for each attempt."""
+    rows = run_connects(agent, start_cli, make_pod, workload, "--no-pending")
+    assert not [row for row in rows if row["result"] == "pending"]
+    assert len(rows) == 2 + 5 + 3 + 7 + 11 + 13 + 17 + 19 + 23 + 29 + 31 + 37 + 41 + 5 + 1 + 3 + 7 + 43 + 11 + 13

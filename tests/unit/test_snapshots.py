@@ -1,0 +1,106 @@
+"""What each gadget's events look like, pinned in tests/unit/snapshots: `make snapshots` after a change on purpose."""
+
+from __future__ import annotations
+
+import os
+import time
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
+from gadget.rows import Decoder
+from gadget.schema import DURATION_UNKNOWN
+from kubectl_gadget.output import choose_fields, make_output
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+CLOCK = 1_700_000_000_000_000_000
+WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
+
+#: Events of each gadget. A text member is given as bytes; an endpoint as (address, port).
+EVENTS: dict[str, list[dict[str, Any]]] = {
+    "execsnoop": [
+        {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "args": b"sh\0-c\0a b\0", "exe": b"sh/bin/"},
+        {"pid": 4712, "ppid": 4711, "comm": b"sh", "error": 2, "args": b"psql\0", "exe": b"psql/bin/"},
+    ],
+    "opensnoop": [
+        {"pid": 4711, "comm": b"cart", "fd": 3, "flags": 0o2000000, "path": b"/etc/hosts"},
+        {"pid": 4711, "comm": b"cart", "fd": -1, "error": 13, "flags": 0o101, "mode": 0o640, "path": b"a\x1b[2J"},
+    ],
+    "tcpconnect": [
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "version": 4, "latency": 212_345},
+        {"pid": 9, "comm": b"curl", "src": (CART, 44124), "dst": (IPv6Address("2001:db8::7").packed, 443),
+         "version": 6, "result": 1, "retransmits": 1, "latency": 1_012_345_678},
+        {"pid": 9, "comm": b"curl", "src": (bytes(16), 0), "dst": (WEB, 80), "version": 4, "result": 6, "error": 101},
+    ],
+    "tcptracer": [
+        {"pid": 9, "comm": b"curl", "operation": 0, "src": (CART, 44122), "dst": (WEB, 80), "version": 4},
+        {"pid": 9, "comm": b"curl", "operation": 2, "src": (CART, 44122), "dst": (WEB, 80), "version": 4,
+         "sent": 1234, "received": 98765, "duration": 3_210_000_000},
+        {"pid": 9, "comm": b"old", "operation": 2, "src": (CART, 1), "dst": (WEB, 80), "duration": DURATION_UNKNOWN},
+    ],
+}  # fmt: skip
+
+
+def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
+    """Events as an agent sends them."""
+    schema, tail = gadget.schema, 64
+    kinds = {field.name: field.kind for field in schema.fields}
+    data = bytearray()
+    for number, event in enumerate(events):
+        row = np.zeros(1, schema.dtype(schema.text_offset + tail))[0]
+        row["timestamp"], row["cgroup_id"], row["tid"] = number * 1000, 7, event["pid"]
+        text = b""
+        for name, value in event.items():
+            if kinds[name] == "endpoint":
+                row[name]["address"], row[name]["port"] = value
+            elif kinds[name] in ("path", "args", "text"):
+                row[name]["offset"], row[name]["length"] = len(text), len(value)
+                if kinds[name] == "path":
+                    row[name]["as_given"] = not value.endswith(b"/")
+                text += value
+            else:
+                row[name] = value
+        for name in {"cwd"} & set(kinds):
+            row[name]["as_given"] = True
+        packed = bytearray(row.tobytes())
+        packed[schema.text_offset :] = text.ljust(tail, b"\0")
+        data += packed
+    section = pb.Section(record_size=schema.text_offset + tail, count=len(events), rows=bytes(data))
+    who = pb.Container(cgroup_id=7, namespace="shop", pod="cart-0", container="cart", id="a" * 64)
+    peers = [pb.Peer(address=WEB, kind="svc", namespace="shop", name="web")]
+    return pb.Batch(sections=[section], containers=[who], peers=peers, clock_offset_ns=CLOCK)
+
+
+@pytest.mark.parametrize("form", ["columns", "wide", "json"])
+@pytest.mark.parametrize("name", catalog.load())
+def test_snapshot(name: str, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version does not change what scripts read and people know unless that is meant."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    gadget = catalog.find(name)
+    fields = choose_fields(gadget, form, "", [])
+    output = make_output(form, fields, gadget.headers)
+    rows = Decoder("node-a", gadget.schema).rows(
+        batch(gadget, EVENTS[name]), [field.name for field in fields], lambda table: None
+    )
+    output.start([("node-a", "shop", "cart-0", "cart", "a" * 64)])
+    output.write(rows)
+    shown = capsys.readouterr().out
+    snapshot = SNAPSHOTS / f"{name}.{form}"
+    if os.environ.get("SNAPSHOTS") == "write":
+        SNAPSHOTS.mkdir(exist_ok=True)
+        snapshot.write_text(shown)
+    assert shown == snapshot.read_text()
+
+
+def test_documented() -> None:
+    """Every field of every gadget is explained."""
+    for gadget in catalog.load().values():
+        own = [field for field in gadget.schema.fields if field.name != "text_length"]
+        assert all(len(field.doc) > 5 for field in own), gadget.name
