@@ -6,11 +6,11 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := $(shell sed 's/ *\#.*//' packages.txt)
+PACKAGES := $(shell sed "s/ *\#.*//; s/.*/'&'/" packages.txt)
 # tracing needs root, building does not
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
-SOURCES := hatch_build.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
+SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
 .PHONY: help setup test lint format demo bench clean docs snapshots
 
@@ -50,11 +50,16 @@ clean:  ## remove what was made
 	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.packages: packages.txt
-	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | sed -n 's/ install ok installed//p' | sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort))
+	@missing=
+	for package in $(PACKAGES); do
+		dpkg-query -W -f '$${Status}\n' "$$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $$package"
+	done
 	if [ -n "$$missing" ]; then
-		echo "installing" $$missing
+		echo "installing$$missing"
 		SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
 		$$SUDO apt-get update -qq
+		# a name with a star stands for the newest package of that name
+		missing=$$(for package in $$missing; do apt-cache pkgnames "$${package%%\**}" | grep -x "$${package//\*/[0-9].*}" | sort -V | tail -1; done)
 		$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 	fi
 	mkdir -p $(VENV)

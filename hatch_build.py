@@ -21,6 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
 
+import build_syscalls  # noqa: E402
 from gadget.btf import Btf  # noqa: E402
 from gadget.schema import read_parameters, read_records, read_schema  # noqa: E402
 
@@ -35,10 +36,11 @@ class BuildError(Exception):
     """A tool is missing, or refused its input."""
 
 
-def run(*command: str | Path) -> str:
+def run(*command: str | Path, stdin: str | None = None) -> str:
     """Run a tool, and return what it printed."""
+    words = [str(part) for part in command]
     try:
-        return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(words, check=True, capture_output=True, text=True, input=stdin).stdout
     except FileNotFoundError:
         raise BuildError(
             f"{command[0]} is missing: run `make setup`, or install clang, llvm, bpftool, libbpf-dev"
@@ -136,12 +138,23 @@ def make_protobuf() -> None:
     stub.write_text(stub.read_text().replace("import gadget_pb2 as", "from gadget._generated import gadget_pb2 as"))
 
 
+def make_syscalls() -> None:
+    """Write the table of system calls."""
+    headers = build_syscalls.common_headers()
+    target = GENERATED / "syscalls.json"
+    if headers is None:
+        raise BuildError("the kernel's headers are missing: run `make setup`, or install linux-headers-*-common")
+    if not up_to_date(target, Path(build_syscalls.__file__), headers / "include" / "linux" / "syscalls.h"):
+        target.write_text(json.dumps(build_syscalls.read(headers, run)))
+
+
 def make_all() -> None:
     """Make whatever is out of date."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     (GENERATED / "__init__.py").touch()
     make_protobuf()
     make_gadgets()
+    make_syscalls()
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+
+import pytest
+
+import build_syscalls
+from gadget import syscalls
+from gadget.errors import UsageError
+from gadget.syscalls import MACHINES, Capture, How
+
+
+@pytest.mark.parametrize(("machine", "least"), [("x86_64", 370), ("aarch64", 315)])
+def test_every_call_has_its_name(machine: str, least: int) -> None:
+    """Whatever a container calls, I see its name and arguments, not numbers; on both machines."""
+    table = syscalls.table(machine)
+    assert len(table) >= least
+    assert [number for number in range(424, 463) if number not in table] == []
+    nameless = [call.name for call in table.values() for argument in call.arguments if not argument.name]
+    assert nameless == []
+    assert sum(not call.known for call in table.values()) <= 16  # that kernels have long dropped
+
+
+@pytest.mark.parametrize(
+    ("machine", "number", "name", "arguments"),
+    [
+        ("x86_64", 0, "read", "fd buf count"),
+        ("aarch64", 63, "read", "fd buf count"),
+        ("x86_64", 9, "mmap", "addr len prot flags fd off"),
+        ("x86_64", 45, "recvfrom", "fd buf n flags addr addr_len"),
+        ("x86_64", 56, "clone", "flags stack parent_tid child_tid tls"),
+        ("aarch64", 220, "clone", "flags stack parent_tid tls child_tid"),
+        ("x86_64", 262, "newfstatat", "dfd filename statbuf flag"),
+        ("aarch64", 80, "fstat", "fd statbuf"),
+        ("x86_64", 53, "socketpair", "domain type protocol fds"),
+        ("aarch64", 462, "mseal", "start len flags"),
+        ("x86_64", 9999, "syscall_0x270f", "arg0 arg1 arg2 arg3 arg4 arg5"),
+    ],
+)
+def test_arguments_are_the_kernels(machine: str, number: int, name: str, arguments: str) -> None:
+    """A call's arguments have the names and the order that the kernel gives them on that machine."""
+    call = syscalls.find(machine, number)
+    assert (call.name, " ".join(argument.name for argument in call.arguments)) == (name, arguments)
+    assert syscalls.argument_count(machine, number) == len(call.arguments)
+
+
+def test_numbers_are_those_of_this_machine() -> None:
+    """The table agrees with the headers that programs of this machine are compiled with."""
+    text = subprocess.run(
+        ["clang", "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", "/dev/null"], check=True, capture_output=True
+    ).stdout.decode()
+    numbers = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)$", text, re.MULTILINE)}
+    ours = syscalls.numbers(platform.machine())
+    assert len(numbers) > 250
+    assert {name: ours.get(name) for name in numbers} == numbers
+
+
+def test_flags_differ_by_machine() -> None:
+    """Flags of a node with another processor are read as that processor's kernel means them."""
+    x86, arm = (syscalls.flags(machine, "OPEN") for machine in MACHINES)
+    assert (x86["O_DIRECTORY"], arm["O_DIRECTORY"]) == (0o200000, 0o40000)
+    assert syscalls.flags("aarch64", "SOL")["SOL_SOCKET"] == 1
+    empty = [
+        (machine, name) for machine in MACHINES for name in build_syscalls.SETS if not syscalls.flags(machine, name)
+    ]
+    assert empty == [("aarch64", "ARCH")]
+
+
+def test_errors_have_names_and_meanings() -> None:
+    """Errors have names, also those with which the kernel tells itself to restart a call."""
+    assert syscalls.errors()[2] == ("ENOENT", "No such file or directory")
+    assert syscalls.errors()[11][0] == "EAGAIN"
+    assert syscalls.errors()[512] == ("ERESTARTSYS", "To be restarted if SA_RESTART is set")
+
+
+def test_patterns_choose_calls() -> None:
+    """I choose calls by patterns; a mistyped name is refused with what it may have meant."""
+    assert syscalls.match(["open*,connect"]) == {
+        "open", "openat", "openat2", "open_tree", "open_by_handle_at", "connect"
+    }  # fmt: skip
+    assert syscalls.match_numbers("aarch64", ["open", "openat"]) == {56}
+    assert syscalls.match([""]) == frozenset()
+    with pytest.raises(UsageError, match=r"no system call 'opennat': is it .*openat"):
+        syscalls.match(["read,opennat"])
+    with pytest.raises(UsageError, match="see man 2"):
+        syscalls.match(["#"])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_plan_reads_what_calls_point_to(machine: str) -> None:
+    """Paths, buffers and addresses of well over a hundred calls are recorded, not only pointers to them."""
+    plan, numbers = syscalls.plan(machine), syscalls.numbers(machine)
+    assert len(plan) >= 130
+
+    def of(name: str) -> tuple[Capture, ...]:
+        return plan[numbers[name]]
+
+    assert of("openat") == (Capture(1, How.STRING),)
+    assert of("write") == (Capture(1, How.BYTES_ARG, 2),)
+    assert of("read") == (Capture(1, How.BYTES_RESULT, 2, after_success=True),)
+    assert of("connect") == (Capture(1, How.BYTES_ARG, 2),)
+    assert of("accept4") == (Capture(1, How.BYTES_POINTED, 2, after_success=True),)
+    assert of("execve") == (Capture(0, How.STRING), Capture(1, How.STRINGS))
+    assert of("renameat2") == (Capture(1, How.STRING), Capture(3, How.STRING))
+    assert of("readv") == (Capture(1, How.VECTOR, 2, after_success=True),)
+    assert of("clock_nanosleep")[0] == Capture(2, How.BYTES_FIXED, 16)
+    assert of("epoll_ctl") == (Capture(3, How.BYTES_FIXED, 12 if machine == "x86_64" else 16),)
+    for number, captures in plan.items():
+        arguments = syscalls.find(machine, number).arguments
+        for capture in captures:
+            assert len(captures) <= syscalls.CAPTURES_MAX
+            assert arguments[capture.argument].is_pointer or arguments[capture.argument].name == "arg2"  # prctl
+            if capture.how in (How.BYTES_ARG, How.BYTES_RESULT, How.VECTOR):
+                assert not arguments[capture.size].is_pointer
+            elif capture.how is How.BYTES_POINTED:
+                assert arguments[capture.size].is_pointer
