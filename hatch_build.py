@@ -79,9 +79,13 @@ def read_types(elf: bytes) -> tuple[ELFFile, Btf]:
     return sections, Btf(sections.get_section_by_name(".BTF").data())
 
 
-def describe_records(folder: Path, elf: bytes) -> dict[str, Any]:
-    """The record layouts of an object that is no gadget."""
-    return {name: [asdict(field) for field in fields] for name, fields in read_records(read_types(elf)[1]).items()}
+def describe_program(folder: Path, elf: bytes) -> dict[str, Any]:
+    """The record layouts of an object that is no gadget, and where in its .rodata each setting is, in bytes."""
+    types = read_types(elf)[1]
+    return {
+        "records": {name: [asdict(field) for field in fields] for name, fields in read_records(types).items()},
+        "settings": {name: [item.offset, item.size] for name, item in types.section(".rodata").items()},
+    }
 
 
 def describe(folder: Path, elf: bytes) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def make_gadgets() -> None:
     """Compile every folder of bpf/ that holds a program, and write the catalogue of those with a gadget.toml."""
     bpf = ROOT / "bpf"
     folders = sorted(path.parent for path in bpf.glob("*/*.bpf.c"))
-    gadgets, records = {}, {}
+    gadgets, programs = {}, {}
     for folder in folders:
         described = (folder / "gadget.toml").exists()
         entries = []
@@ -114,14 +118,14 @@ def make_gadgets() -> None:
             target = OBJECTS / machine / f"{folder.name}.bpf.o"
             if not up_to_date(target, folder, bpf / "include"):
                 compile_object(folder / f"{folder.name}.bpf.c", machine, target)
-            entries.append((describe if described else describe_records)(folder, target.read_bytes()))
+            entries.append((describe if described else describe_program)(folder, target.read_bytes()))
         if any(entry != entries[0] for entry in entries):
             raise BuildError(f"{folder.name}: events differ between machines; give members fixed sizes")
-        (gadgets if described else records)[folder.name] = entries[0]
+        (gadgets if described else programs)[folder.name] = entries[0]
     for stale in OBJECTS.glob("*/*.bpf.o"):
         if not (bpf / stale.name.removesuffix(".bpf.o")).is_dir():
             stale.unlink()
-    text = json.dumps({"gadgets": gadgets, "records": records}, indent=1)
+    text = json.dumps({"gadgets": gadgets, "programs": programs}, indent=1)
     target = GENERATED / "catalog.json"
     if not target.exists() or target.read_text() != text:
         target.write_text(text)

@@ -88,6 +88,11 @@ class BpfObject:
             libbpf.check(self._lib.bpf_map__set_max_entries(self._map(map_name), entries), f"size of {map_name}")
         return int(self._lib.bpf_map__max_entries(self._map(map_name)))
 
+    def resize_inner(self, map_name: str, value_size: int) -> None:
+        """Set the value size in bytes of the maps that a map of maps holds, before load."""
+        inner = self._lib.bpf_map__inner_map(self._map(map_name))
+        libbpf.check(self._lib.bpf_map__set_value_size(inner, value_size), f"size of {map_name}")
+
     def load(self) -> None:
         """Create maps and verify programs. GadgetError with the verifier's reason if refused."""
         with _load_lock:
@@ -109,6 +114,16 @@ class BpfObject:
                 what = self._lib.bpf_program__name(program).decode()
                 raise GadgetError(f"{self.name}: could not attach {what}: {os.strerror(code)}")
             self._links.append(link)
+
+    def pin(self, map_name: str, path: Path) -> None:
+        """Keep a map in bpffs at path."""
+        libbpf.check(self._lib.bpf_obj_pin(self.map_fd(map_name), os.fsencode(path)), f"pin {path}")
+
+    def pin_links(self, folder: Path) -> None:
+        """Keep every program attached, by a link in bpffs for each in folder, also when this process ends."""
+        for program, link in zip(self._programs(), self._links, strict=True):
+            path = folder / self._lib.bpf_program__name(program).decode()
+            libbpf.check(self._lib.bpf_link__pin(link, os.fsencode(path)), f"pin {path}")
 
     def detach(self) -> None:
         """Stop every program. Maps stay readable."""

@@ -28,6 +28,12 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_program__attach": (c_void_p, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
+    "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
+    "bpf_obj_get": (c_int, [c_char_p]),
+    "bpf_obj_pin": (c_int, [c_int, c_char_p]),
+    "bpf_map__inner_map": (c_void_p, [c_void_p]),
+    "bpf_map__set_value_size": (c_int, [c_void_p, c_uint32]),
+    "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p]),
     "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_delete_elem": (c_int, [c_int, c_void_p]),
@@ -41,6 +47,30 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 #: int (*)(enum libbpf_print_level, const char *format, va_list). x86_64 and arm64 both pass va_list as a pointer.
 PRINT_FUNCTION = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 PRINT_WARN, PRINT_INFO, PRINT_DEBUG = range(3)
+
+
+BPF_MAP_TYPE_ARRAY = 2
+BPF_F_MMAPABLE = 1 << 10
+
+
+class MapCreateOptions(ctypes.Structure):
+    """The head of struct bpf_map_create_opts (bpf/bpf.h)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+    )
+
+
+class MapInfo(ctypes.Structure):
+    """The head of struct bpf_map_info (linux/bpf.h)."""
+
+    _fields_ = (("type", c_uint32), ("id", c_uint32), ("key_size", c_uint32), ("value_size", c_uint32))
 
 
 class ProgInfo(ctypes.Structure):
@@ -104,6 +134,14 @@ def check(result: int, what: str) -> int:
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result
+
+
+def map_info(fd: int) -> MapInfo:
+    """What the kernel says of a map."""
+    info = MapInfo()
+    size = c_uint32(ctypes.sizeof(info))
+    check(library().bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "map info")
+    return info
 
 
 def program_info(fd: int) -> ProgInfo:

@@ -19,6 +19,9 @@ import orjson
 
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
+from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
+from agent.traceloop.redact import Redactor
+from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
 from gadget import __version__
 from gadget.errors import GadgetError, UsageError
@@ -88,6 +91,21 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               help="What to log to stderr, as JSON.")  # fmt: skip
 @click.option("--kubernetes/--no-kubernetes", default="KUBERNETES_SERVICE_HOST" in os.environ,
               help="Watch this node's pods for their labels. [default: in a pod]")  # fmt: skip
+@click.option(
+    "--traceloop",
+    default="all",
+    show_default=True,
+    metavar="all|off|NAMESPACE,…",
+    help="Whose last system calls to keep. The annotation kubectl-gadget/traceloop: off leaves a pod out.",
+)
+@click.option("--traceloop-memory", type=click.IntRange(1), default=TOTAL_BYTES >> 20, show_default=True,
+              metavar="MIB", help="Memory for all recordings, at most; each takes about 0.5 MiB.")  # fmt: skip
+@click.option("--redact", multiple=True, metavar="REGEX",
+              help="Mask what matches in the text of recorded calls before it leaves this machine.")  # fmt: skip
+@click.option("--bpffs", type=click.Path(path_type=Path), default="/sys/fs/bpf", show_default=True,
+              help="Where recordings stay while no agent runs; mounted if it is not.")  # fmt: skip
+@click.option("--state", type=click.Path(path_type=Path), default="/var/lib/gadget", show_default=True,
+              help="Where recordings of an older agent are saved if this one cannot go on with them.")  # fmt: skip
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @click.version_option(__version__)
 def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: bool, **rest: Any) -> None:
@@ -116,11 +134,33 @@ def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: 
         _serve(listen, stopped, **rest)
 
 
-def _serve(listen: str, stopped: threading.Event, node: str, host_root: Path, kubernetes: bool) -> None:
+def _serve(
+    listen: str,
+    stopped: threading.Event,
+    node: str,
+    host_root: Path,
+    kubernetes: bool,
+    traceloop: str,
+    traceloop_memory: int,
+    redact: tuple[str, ...],
+    bpffs: Path,
+    state: Path,
+) -> None:
+    redactor = Redactor(redact) if redact else None
     tracker = Tracker(host_root)
     if kubernetes:
         tracker.pods = PodWatch(_core_api(), node, tracker.changed)
-    service = AgentService(node, tracker)
+    recorder = None
+    if traceloop != "off":
+        namespaces = set(traceloop.split(",")) - {"all"}
+        settings = Settings(
+            bpffs / "gadget/traceloop",
+            state / "traceloop",
+            lambda container: not namespaces or container.namespace in namespaces,
+            traceloop_memory << 20,
+        )
+        recorder = Recorder(tracker, settings)
+    service = AgentService(node, tracker, TraceloopService(node, recorder, redactor))
     server = serve(listen, service)
     click.echo(f"listening on {listen}")  # a parent process waits for this line
     stopped.wait()
@@ -128,6 +168,8 @@ def _serve(listen: str, stopped: threading.Event, node: str, host_root: Path, ku
     service.finish()
     server.stop(GRACE_SECONDS).wait()
     tracker.close()
+    if recorder:
+        recorder.close()
 
 
 def _core_api() -> Any:

@@ -31,6 +31,7 @@ class PodInfo:
     owner: str
     ips: tuple[str, ...]
     restarts: dict[str, int]
+    annotations: dict[str, str]
 
 
 def parse_pod(pod: dict[str, Any]) -> PodInfo:
@@ -42,6 +43,7 @@ def parse_pod(pod: dict[str, Any]) -> PodInfo:
         labels=metadata.get("labels") or {},
         owner=f"{owners[0]['kind']}/{owners[0]['name']}" if owners else "",
         ips=tuple(item["ip"] for item in status.get("podIPs") or ()),
+        annotations=metadata.get("annotations") or {},
         restarts={item["name"]: item.get("restartCount", 0) for item in status.get("containerStatuses") or ()},
     )
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import orjson
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from agent.clock import clock_offset
 from agent.identity import Container
 from agent.run import Batch, Loss, Run
 from agent.selection import Selection
+from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
 from gadget import __version__, catalog
 from gadget._generated import gadget_pb2 as pb
@@ -72,11 +74,6 @@ def _selection(wanted: pb.Selection) -> Selection:
     return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels)
 
 
-def clock_offset() -> int:
-    """Nanoseconds from CLOCK_BOOTTIME to the wall clock, which may be set at any time."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
 def _batch(batch: Batch) -> pb.Batch:
     return pb.Batch(
         sections=[pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows],
@@ -89,8 +86,9 @@ def _batch(batch: Batch) -> pb.Batch:
 class AgentService(rpc.AgentServicer):
     """Answers clients of one node."""
 
-    def __init__(self, node: str, tracker: Tracker) -> None:
+    def __init__(self, node: str, tracker: Tracker, traceloop: TraceloopService) -> None:
         """Serve as node, naming what tracker knows."""
+        self._traceloop = traceloop
         self._node = node
         self._tracker = tracker
         self._stopping = threading.Event()
@@ -180,6 +178,26 @@ class AgentService(rpc.AgentServicer):
                 return
             self._stopping.wait(FOLLOW_SECONDS)
 
+    def TraceloopList(self, request: pb.TraceloopListRequest, context: grpc.ServicerContext) -> pb.TraceloopListReply:
+        """What the flight recorder keeps."""
+        with _aborts(context):
+            return self._traceloop.list()
+
+    def TraceloopRead(
+        self, request: pb.TraceloopReadRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TraceloopReadReply]:
+        """The calls of one container."""
+        with _aborts(context):
+            yield from self._traceloop.read(request, lambda: context.is_active() and not self._stopping.is_set())
+
+    def TraceloopDelete(
+        self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext
+    ) -> pb.TraceloopDeleteReply:
+        """Forget one container's calls."""
+        with _aborts(context):
+            self._traceloop.delete(request.cgroup_id)
+            return pb.TraceloopDeleteReply()
+
     def _wants(self, selection: Selection, item: Cgroup) -> bool:
         container = item.container
         return container is not None and selection.decide(container, self._tracker.labels(container)) is not False
@@ -201,6 +219,15 @@ class AgentService(rpc.AgentServicer):
         self._stopping.set()
         for run in list(self._runs):
             run.finish()
+
+
+@contextmanager
+def _aborts(context: grpc.ServicerContext) -> Iterator[None]:
+    """Ends the call with the status of a GadgetError."""
+    try:
+        yield
+    except GadgetError as error:
+        context.abort(status_of(error), str(error))
 
 
 def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:

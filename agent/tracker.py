@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,9 @@ class Cgroup:
     addresses: tuple[str, ...] = ()
 
 
+Watcher = Callable[[Cgroup], None]
+
+
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
@@ -56,7 +60,9 @@ class Tracker:
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._cgroups: dict[int, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
-        self._lock = threading.RLock()
+        #: Held while anything here changes; who watches holds it too.
+        self.lock = threading.RLock()
+        self._watchers: list[tuple[Watcher, Watcher, Callable[[], None]]] = []
         self._stop = threading.Event()
         self._walked_losses = 0
         self.pods: PodWatch | None = None
@@ -82,7 +88,7 @@ class Tracker:
 
     def resolve(self, cgroup_id: int) -> Cgroup | None:
         """The cgroup of that id, living or gone; None only if it went before this tracker began."""
-        with self._lock:
+        with self.lock:
             known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
             if known:
                 return known
@@ -103,25 +109,48 @@ class Tracker:
         info = self.pods.get(container.pod_uid) if self.pods else None
         return info.labels if info else None
 
+    def annotations(self, container: Container) -> dict[str, str]:
+        """The annotations of a container's pod, as far as they are known."""
+        info = self.pods.get(container.pod_uid) if self.pods else None
+        return info.annotations if info else {}
+
     def find_addresses(self) -> tuple[str, ...]:
         """This node's own addresses; and those of its containers into their Cgroups, where they are not known yet."""
         host = self._proc / "1"
         network = network_of(host)
         for item in self.containers():
-            path = self._tree.path(item.id) if not item.addresses and not item.ended else None
-            pid = first_pid(Path(self._tree.mount + path)) if path else 0
+            pid = 0 if item.addresses or item.ended else first_pid(self.folder(item))
             if pid and network_of(self._proc / str(pid)) != network:
                 item.addresses = addresses_of(self._proc / str(pid))
         return addresses_of(host)
 
+    def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> None:
+        """Call came for each cgroup of a container from now on, before anything can run there, and gone at its end.
+
+        changed is called when something about pods has changed.
+        """
+        with self.lock:
+            self._watchers.append((came, gone, changed))
+
+    def folder(self, cgroup: Cgroup) -> Path:
+        """The directory of a cgroup that is there; one that does not exist if it is gone."""
+        return Path(self._tree.mount + (self._tree.path(cgroup.id) or "/gone"))
+
+    def family(self, root: int) -> list[int]:
+        """The cgroups of a container that are there, by its own."""
+        with self.lock:
+            return [item.id for item in self._cgroups.values() if item.root == root]
+
     def changed(self) -> None:
         """Something about pods has changed."""
-        with self._lock:  # the pod watch calls this from its own thread
+        with self.lock:  # the pod watch calls this from its own thread
             self.generation += 1
+            for _, _, changed in self._watchers:
+                changed()
 
     def containers(self) -> list[Cgroup]:
         """The containers that run, and those that are gone and remembered; each by its own cgroup."""
-        with self._lock:
+        with self.lock:
             self._drain()
             every = [*self._gone.values(), *self._cgroups.values()]
         return [item for item in every if item.container and item.id == item.root and not item.container.sandbox]
@@ -141,7 +170,7 @@ class Tracker:
             poll.register(self._ring.fd, select.EPOLLIN | select.EPOLLET)
             while not self._stop.is_set():
                 poll.poll(POLL_SECONDS)
-                with self._lock:
+                with self.lock:
                     self._drain()
 
     def _walk(self) -> None:
@@ -187,6 +216,8 @@ class Tracker:
         if not self._object.set("containers", cgroup_id, root if shown else OF_HOST):
             log.warning("more than 65,536 cgroups: events of the rest are decided in user space")
         self.generation += bool(container)
+        for came, _, _ in self._watchers if shown else ():
+            came(cgroup)
         return cgroup
 
     def _tree_id(self, path: str) -> int:
@@ -203,6 +234,8 @@ class Tracker:
         cgroup.ended = ended
         self._gone[cgroup_id] = cgroup
         self.generation += 1
+        for _, gone, _ in self._watchers:
+            gone(cgroup)
         oldest_kept = ended - int(GONE_SECONDS * 1e9)
         while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
             self._gone.popitem(last=False)

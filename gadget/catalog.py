@@ -39,10 +39,21 @@ def _catalogue() -> Any:
     return orjson.loads(CATALOGUE.read_bytes())
 
 
+def record_fields(program: str, name: str) -> Any:
+    """The layout of a program's RECORD struct, as the catalogue has it."""
+    return _catalogue()["programs"][program]["records"][name]
+
+
+def setting(program: str, name: str) -> tuple[int, int]:
+    """Where in a program's .rodata a setting is, and its size, in bytes."""
+    offset, size = _catalogue()["programs"][program]["settings"][name]
+    return offset, size
+
+
 @cache
 def record(program: str, name: str) -> np.dtype[np.void]:
     """The numpy type of a program's RECORD struct, as long as its last member."""
-    return record_dtype([Field.from_json(item) for item in _catalogue()["records"][program][name]])
+    return record_dtype([Field.from_json(item) for item in record_fields(program, name)])
 
 
 @cache

@@ -41,7 +41,10 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Field:
-    """One member of an event. offset and size in bytes; a field without doc is not for users."""
+    """One member of an event. offset and size in bytes; a field without doc is not for users.
+
+    count is how many there are in an array; size is that of all of them.
+    """
 
     name: str
     kind: str
@@ -51,6 +54,7 @@ class Field:
     doc: str = ""
     values: dict[str, str] = field(default_factory=dict)
     parts: tuple[Field, ...] = ()
+    count: int = 1
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
@@ -107,14 +111,17 @@ def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
 
     formats: list[Any] = []
     for item in fields:
+        each = item.size // item.count
         if item.parts:
-            formats.append(_dtype(item.parts, item.size))
+            formats.append(_dtype(item.parts, each))
         elif item.kind in ("comm", "chars"):
             formats.append(f"S{item.size}")
         elif item.kind == "bool":
             formats.append("?")
         else:
-            formats.append(f"<{'i' if item.signed else 'u'}{item.size}")
+            formats.append(f"<{'i' if item.signed else 'u'}{each}")
+        if item.count > 1:
+            formats[-1] = (formats[-1], (item.count,))
     offsets = [item.offset for item in fields]
     return np.dtype({"names": [item.name for item in fields], "formats": formats, "offsets": offsets, "itemsize": size})
 
@@ -140,10 +147,12 @@ def kind_of(types: b.Btf, type_id: int) -> str:
             last = alias.name.rpartition("_")[2]
             return last if last in ("flags", "words") else alias.name.removeprefix("gadget_")
         alias = types.types[types.strip(alias.target, typedefs=False)]
-    if alias.kind == b.ARRAY and types.size(alias.target) == 1:
-        return "chars"
+    if alias.kind == b.ARRAY:
+        return "chars" if types.size(alias.target) == 1 else "array"
     if alias.kind in (b.ENUM, b.ENUM64):
         return "enum"
+    if alias.kind == b.STRUCT:
+        return "struct"
     if alias.kind != b.INT:
         raise b.BtfError(f"type {alias.name!r} has no gadget_ typedef that says what it means")
     return "bool" if alias.name == "_Bool" else "int"
@@ -156,7 +165,10 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
         if types.types[target].name in _FLATTENED:
             fields += _fields(types, target, base + member.offset)
         elif member.name != "text":
-            kind = kind_of(types, member.type_id)
+            kind, count = kind_of(types, member.type_id), 1
+            if kind == "array":
+                count, member_type = types.types[target].count, types.types[target].target
+                kind, target = kind_of(types, member_type), types.strip(member_type)
             # errno numbers are the same on every machine we trace (asm-generic), but not where the CLI may run
             names = errno.errorcode if kind == "errno" else types.types[target].values
             if kind == "words":
@@ -171,6 +183,7 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
                     doc=types.tags.get((struct_id, index), ""),
                     values={str(value): name for value, name in names.items()},
                     parts=tuple(_fields(types, target)) if types.types[target].kind == b.STRUCT else (),
+                    count=count,
                 )
             )
     return fields

@@ -237,3 +237,9 @@ def plan(machine: str) -> dict[int, tuple[Capture, ...]]:
     }
     planned = {number: tuple(each)[:CAPTURES_MAX] for number, each in captures.items()}
     return {number: each for number, each in planned.items() if each}
+
+
+@cache
+def signal_name(number: int) -> str:
+    """A signal's name; they have the same numbers on both machines."""
+    return next((name for name, value in flags("x86_64", "SIGNAL").items() if value == number), f"signal {number}")

@@ -10,14 +10,19 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
-from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
+from kubectl_gadget.commands import ContainersCommand, GadgetCommand, HeadedCommand, ReplayCommand
+from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"
 EPILOG = """Common options: -o json, --fields, --filter, --timeout, --max-events. Each command's --help has the rest.
 Read more: docs/ and README.md."""
 
 
-WRITTEN = {"containers": ContainersCommand(), "replay": ReplayCommand()}
+WRITTEN: dict[str, HeadedCommand | TraceloopCommand] = {
+    "containers": ContainersCommand(),
+    "replay": ReplayCommand(),
+    "traceloop": TraceloopCommand(),
+}
 
 
 class Gadgets(click.Group):

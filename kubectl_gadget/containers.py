@@ -97,9 +97,10 @@ def show(targets: Mapping[str, str], request: pb.ContainersRequest, output: Outp
 
 
 def _write(output: Output, found: list[Row]) -> list[Row]:
-    output.start([row[:5] for row in found])
-    if found:
-        names = [field.name for field in FIELDS]
-        at = [names.index(field.name) for field in output.fields]
-        output.write([tuple(row[index] for index in at) for row in found])
+    names = [field.name for field in FIELDS]
+    at = [names.index(field.name) for field in output.fields]
+    rows = [tuple(row[index] for index in at) for row in found]
+    output.start([], rows)
+    if rows:
+        output.write(rows)
     return []

@@ -65,7 +65,19 @@ def local_agent() -> Iterator[Callable[[], str]]:
         # its end of stdin closes when this process ends, in whatever way, and with it the agent
         agent = subprocess.Popen(
             # -P: nothing is imported from the working directory, which may be anybody's
-            [sys.executable, "-P", "-m", "agent", "--listen", address, "--end-with-stdin", "--log-level", "error"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "agent",
+                "--listen",
+                address,
+                "--end-with-stdin",
+                "--log-level",
+                "error",
+                "--traceloop",
+                "off",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -33,6 +33,14 @@ def clock(nanoseconds: int) -> str:
     return f"{_local_second(seconds)}.{rest // 1000:06d}"
 
 
+def moment(nanoseconds: int | None) -> str:
+    """Nanoseconds since 1970 as local time of day, with the date unless it is today's."""
+    if not nanoseconds:
+        return ""
+    then = localtime(nanoseconds // 1_000_000_000)
+    return strftime("%H:%M:%S" if then[:3] == localtime()[:3] else "%Y-%m-%d %H:%M", then)
+
+
 def named(field: Field) -> Callable[[int], str | None]:
     """The name of an errno or enum value, in the agent's words; None for errno 0, the number if it has no name."""
     names = {int(value): name for value, name in field.values.items()}
@@ -63,6 +71,8 @@ def to_text(field: Field) -> Callable[[Any], str]:
     """How a field's values look in a column; never with a control character."""
     if field.kind == "timestamp":
         return clock
+    if field.kind == "moment":
+        return moment
     if field.kind == "errno":
         return lambda value: str(-value)
     if field.kind == "args":
@@ -89,7 +99,7 @@ def to_text(field: Field) -> Callable[[Any], str]:
 
 def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     """The JSON keys that a field becomes, and how each gets its value."""
-    if field.kind == "timestamp":
+    if field.kind in ("timestamp", "moment"):
         return {field.name: lambda value: None if value is None else rfc3339(value)}
     if field.kind in ("errno", "enum", "words"):
         return {field.name: named(field), f"{field.name}_raw": _same}
@@ -114,6 +124,11 @@ def short_duration(nanoseconds: int) -> str:
     """A time in three digits or so, in the unit that suits it."""
     if nanoseconds == DURATION_UNKNOWN:
         return "-"
+    seconds = nanoseconds // 1_000_000_000
+    if seconds >= 3600:
+        return f"{seconds // 3600}h{seconds // 60 % 60:02d}m"
+    if seconds >= 60:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1000)):
         if nanoseconds >= size:
             value = nanoseconds / size

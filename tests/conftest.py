@@ -130,6 +130,8 @@ class Agent:
         """Start it, and wait until it serves."""
         self.address = f"unix://{folder}/agent.sock"
         self.log = folder / "agent.log"
+        if "--bpffs" not in args:
+            args = (*args, "--traceloop", "off")  # what it pins would outlive the test
         self.process = subprocess.Popen(
             [str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,

@@ -56,10 +56,18 @@ class Pod:
         remove_cgroups(f"kubepods/besteffort/pod{self.uid}")
 
     def prepare(
-        self, name: str, *args: str, files: dict[str, Path] | None = None, kind: str = "container"
+        self,
+        name: str,
+        *args: str,
+        files: dict[str, Path] | None = None,
+        kind: str = "container",
+        memory: int = 0,
     ) -> Container:
-        """Lay out a container that will run args, with files copied to its root by their path there."""
-        container = Container(self, name, list(args), files or {}, kind)
+        """Lay out a container that will run args, with files copied to its root by their path there.
+
+        memory is its limit in bytes, 0 for none.
+        """
+        container = Container(self, name, list(args), files or {}, kind, memory)
         self.containers.append(container)
         return container
 
@@ -73,7 +81,9 @@ class Pod:
 class Container:
     """One container of a pod."""
 
-    def __init__(self, pod: Pod, name: str, args: list[str], files: dict[str, Path], kind: str) -> None:
+    def __init__(
+        self, pod: Pod, name: str, args: list[str], files: dict[str, Path], kind: str, memory: int = 0
+    ) -> None:
         """Lay out its bundle."""
         self.pod, self.name = pod, name
         self.id = secrets.token_hex(32)
@@ -92,6 +102,8 @@ class Container:
         config["root"]["readonly"] = False
         config["linux"]["cgroupsPath"] = self.cgroup
         config["linux"].pop("resources", None)
+        if memory:
+            config["linux"]["resources"] = {"memory": {"limit": memory}}
         config["linux"]["namespaces"].append({"type": "cgroup"})
         config["annotations"] = annotations(pod.namespace, pod.name, name, kind)
         (self.bundle / "config.json").write_text(json.dumps(config))

@@ -70,9 +70,40 @@ struct thread_info {
 	__u32 status; /* x86 only */
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	struct mm_struct *oom_mm;
+};
+
+struct sched_entity {
+	__u64 exec_start, sum_exec_runtime;
+};
+
+struct css_set;
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	struct sched_entity se;
+	int exit_code;
 	int pid, tgid;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	struct css_set *cgroups;
+	struct pid *thread_pid;
 	char comm[16];
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
@@ -131,6 +162,14 @@ struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct kernel_siginfo {
+	int si_code;
 };
 
 struct linux_binprm {

@@ -14,10 +14,16 @@
 #define NO_SYSCALL     0xffffffff
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_OPEN            2
+#define SYSCALL_RT_SIGRETURN    15
 #define SYSCALL_CONNECT         42
 #define SYSCALL_ACCEPT          43
+#define SYSCALL_CLONE           56
+#define SYSCALL_FORK            57
+#define SYSCALL_VFORK           58
 #define SYSCALL_EXECVE          59
+#define SYSCALL_EXIT            60
 #define SYSCALL_CREAT           85
+#define SYSCALL_EXIT_GROUP      231
 #define SYSCALL_OPENAT          257
 #define SYSCALL_ACCEPT4         288
 #define SYSCALL_EXECVEAT        322
@@ -29,12 +35,20 @@
 #define REGISTER_ARG1(regs)     ((regs)->si)
 #define REGISTER_ARG2(regs)     ((regs)->dx)
 #define REGISTER_ARG3(regs)     ((regs)->r10)
+#define REGISTER_ARG4(regs)     ((regs)->r8)
+#define REGISTER_ARG5(regs)     ((regs)->r9)
 #elif defined(__TARGET_ARCH_arm64)
 #define SYSCALL_OPEN            NO_SYSCALL
 #define SYSCALL_CREAT           NO_SYSCALL
+#define SYSCALL_FORK            NO_SYSCALL
+#define SYSCALL_VFORK           NO_SYSCALL
 #define SYSCALL_OPENAT          56
+#define SYSCALL_EXIT            93
+#define SYSCALL_EXIT_GROUP      94
+#define SYSCALL_RT_SIGRETURN    139
 #define SYSCALL_ACCEPT          202
 #define SYSCALL_CONNECT         203
+#define SYSCALL_CLONE           220
 #define SYSCALL_EXECVE          221
 #define SYSCALL_ACCEPT4         242
 #define SYSCALL_EXECVEAT        281
@@ -46,7 +60,10 @@
 #define REGISTER_ARG1(regs)     ((regs)->regs[1])
 #define REGISTER_ARG2(regs)     ((regs)->regs[2])
 #define REGISTER_ARG3(regs)     ((regs)->regs[3])
+#define REGISTER_ARG4(regs)     ((regs)->regs[4])
+#define REGISTER_ARG5(regs)     ((regs)->regs[5])
 #endif
+#define SYSCALL_CLONE3         435
 #define SYSCALL_OPENAT2        437
 #define SYSCALL_COMPAT_OPEN    COMPAT(5)
 #define SYSCALL_COMPAT_CREAT   COMPAT(8)

@@ -19,8 +19,11 @@ class Output(Protocol):
 
     fields: list[Field]
 
-    def start(self, names: Sequence[Sequence[str]]) -> None:
-        """Begin, knowing the node and container names that will most likely appear. Called again, it does nothing."""
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
+        """Begin, knowing the node and container names that will most likely appear, or all rows that will.
+
+        Called again, it does nothing.
+        """
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""

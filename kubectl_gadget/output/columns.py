@@ -53,7 +53,7 @@ class Columns:
         self._started = False
         self._terminal = sys.stdout.isatty()
 
-    def start(self, names: Sequence[Sequence[str]]) -> None:
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Print the header, the first time, with room for the given (node, namespace, pod, container, id) names."""
         if self._started:
             return
@@ -62,14 +62,21 @@ class Columns:
             if field.name in IDENTITY:
                 index = IDENTITY.index(field.name)
                 self._widths[at] = max([self._widths[at], *(width(item[index]) for item in names)])
+        self._widen(rows)
         self._put([self._headers])
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows, cut where the terminal ends."""
+        self._put(self._widen(rows), rows)
+
+    def _widen(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        """The cells of rows, for which columns are made wide enough."""
+        if not rows:
+            return []
         columns = [list(map(text, column)) for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)]
         for at, column in enumerate(columns[:-1]):
             self._widths[at] = max(self._widths[at], max(map(width, column)))
-        self._put(list(zip(*columns, strict=True)), rows)
+        return list(zip(*columns, strict=True))
 
     def finish(self) -> str:
         """Nothing has been kept back."""

@@ -37,7 +37,7 @@ class Counts:
             self._live = Live(auto_refresh=False, transient=True)
             self._live.start()
 
-    def start(self, names: Sequence[Sequence[str]]) -> None:
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Nothing yet."""
 
     def write(self, rows: Sequence[Row]) -> None:

@@ -27,7 +27,7 @@ class Documents:
                 self._values.append((at, value))
         self._encode = {"jsonpretty": _json_pretty, "yaml": _yaml}[form]
 
-    def start(self, names: Sequence[Sequence[str]]) -> None:
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Documents need no header."""
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -55,7 +55,7 @@ class JsonLines:
                 self._columns.append((separator + orjson.dumps(key) + b":", at, _column_encoder(field, value)))
                 separator = b","
 
-    def start(self, names: Sequence[Sequence[str]]) -> None:
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """JSON needs no header."""
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -75,7 +75,7 @@ def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Se
     """How a column of one JSON key is encoded."""
     if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool", "words", "endpoint"):
         return _Distinct(convert)
-    if field.kind == "timestamp":
+    if field.kind in ("timestamp", "moment"):
         return lambda column: [b'"%b"' % text.encode() if text else b"null" for text in map(convert, column)]
     if field.kind in ("path", "full_path", "text"):
         return _strings

@@ -1,0 +1,51 @@
+"""bpffs: where maps and links stay when their process ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from agent import libbpf
+from gadget.errors import Unsupported
+
+_MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC, linux/magic.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _StatFs(ctypes.Structure):
+    _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_long * 31))
+
+
+def is_bpffs(path: Path) -> bool:
+    """Whether path lies in a bpffs."""
+    found = _StatFs()
+    done: int = _libc.statfs(os.fsencode(path), ctypes.byref(found))
+    return done == 0 and bool(found.f_type & 0xFFFFFFFF == _MAGIC)
+
+
+def mount_bpffs(path: Path) -> None:
+    """See to it that a bpffs is mounted at path. Unsupported if it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unsupported(f"no bpffs at {path}: {error.strerror}") from None
+    if is_bpffs(path):
+        return
+    if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700"):
+        raise Unsupported(f"no bpffs at {path}, and it cannot be mounted: {os.strerror(ctypes.get_errno())}")
+
+
+def open_pinned(path: Path) -> int:
+    """The file descriptor of what is pinned at path; OSError if nothing is."""
+    return libbpf.check(libbpf.library().bpf_obj_get(os.fsencode(path)), f"open {path}")
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of pins and all below it. What nothing else holds is gone then."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            remove(path)
+        else:
+            path.unlink()
+    folder.rmdir()

@@ -1,0 +1,1 @@
+"""The flight recorder: keeps the last system calls of every container, also when this agent is not there."""

@@ -1,0 +1,306 @@
+"""Keeps a ring for each container: makes, adopts, evicts. The programs stay attached when this process ends.
+
+In bpffs: FOLDER/LAYOUT/rings (which cgroup has which ring), FOLDER/LAYOUT/programs-OBJECT/ (the links), and
+FOLDER/LAYOUT/ring-CGROUP for each container, living or gone. LAYOUT and OBJECT are hashes: an agent with the same
+program adopts it, one with another program of the same layout replaces it and keeps the rings, and one with another
+layout saves the rings to disk first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import mmap
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from agent import libbpf
+from agent.bpf_object import BpfObject
+from agent.bpffs import mount_bpffs, open_pinned, remove
+from agent.identity import Container
+from agent.objects import read_object
+from agent.traceloop import rings
+from agent.traceloop.rings import About, Ring
+from agent.tracker import Cgroup, Tracker
+from gadget import catalog, syscalls
+
+log = logging.getLogger(__name__)
+
+SLOTS = 4096
+TOTAL_BYTES = 128 << 20
+OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is recorded: folder in bpffs, where rings of another layout are saved, whom, how much in bytes."""
+
+    folder: Path
+    saved: Path
+    wants: Callable[[Container], bool]
+    total_bytes: int = TOTAL_BYTES
+    slots: int = SLOTS
+
+
+class Recorder:
+    """The flight recorder of this machine."""
+
+    def __init__(self, tracker: Tracker, settings: Settings) -> None:
+        """Begin to record, or go on with what an earlier agent began. Unsupported if there is no bpffs."""
+        self._tracker = tracker
+        self._settings = settings
+        self._size = rings.ring_bytes(settings.slots)
+        self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
+        self._known: dict[int, Ring] = {}
+        self._refused: dict[int, Container] = {}
+        root = settings.folder
+        mount_bpffs(_mount_point(root))
+        layout = _digest(orjson.dumps([rings.own_layout(), self._size]))
+        self._folder = root / layout
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for other in root.iterdir():
+            if other != self._folder:
+                self._save_all(other)
+        self._outer = self._attach()
+        for path in self._folder.glob("ring-*"):
+            self._adopt(path)
+        self._load_saved()
+        tracker.watch(self._came, self._gone, self._review)
+        for item in tracker.containers():
+            if not item.ended:
+                self._came(item)
+
+    def close(self) -> None:
+        """Let go. Recording goes on."""
+        os.close(self._outer)
+
+    def rings(self) -> list[Ring]:
+        """Every ring, of living containers and gone ones."""
+        with self._lock:
+            return list(self._known.values())
+
+    def refused(self) -> dict[int, Container]:
+        """Containers that run and have no ring, because the memory for rings is used up."""
+        with self._lock:
+            return dict(self._refused)
+
+    def find(self, cgroup_id: int) -> Ring | None:
+        """The ring of a container, by its cgroup."""
+        return self._known.get(cgroup_id)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that rings take, and may take at most."""
+        return len(self._pinned()) * self._size, self._settings.total_bytes
+
+    def _pinned(self) -> dict[int, Ring]:
+        return {key: ring for key, ring in self._known.items() if not ring.saved}
+
+    def processes(self, ring: Ring) -> list[int]:
+        """The processes of a ring's container."""
+        found = []
+        for cgroup_id in self._tracker.family(ring.about.cgroup_id):
+            cgroup = self._tracker.resolve(cgroup_id)
+            with suppress(OSError):
+                found += (self._tracker.folder(cgroup) / "cgroup.procs").read_text().split() if cgroup else []
+        return list(map(int, found))
+
+    def is_running(self, ring: Ring) -> bool:
+        """Whether the container of a ring has not ended."""
+        return self.is_there(ring) and ring.state()["known"] != rings.END_INIT
+
+    def is_there(self, ring: Ring) -> bool:
+        """Whether the cgroup of a ring's container still is there, so that its ring is in use."""
+        if ring.saved:
+            return False
+        cgroup = self._tracker.resolve(ring.about.cgroup_id)
+        return cgroup is not None and not cgroup.ended
+
+    def delete(self, cgroup_id: int) -> None:
+        """Forget a ring. A container that still runs is recorded no more."""
+        with self._lock:
+            ring = self._known.pop(cgroup_id, None)
+            if ring:
+                self._unlink(ring)
+
+    def _attach(self) -> int:
+        """Make sure that this agent's program runs; the file descriptor of the map of rings."""
+        elf = read_object("traceloop")
+        plans = _plans()
+        links = self._folder / f"programs-{_digest(elf + plans)}"
+        pinned = self._folder / "rings"
+        if links.exists():
+            log.info("traceloop: adopted, it has been recording all the time")
+            return open_pinned(pinned)
+        older = list(self._folder.glob("programs-*"))
+        with BpfObject(elf, "traceloop") as recorder:
+            recorder.configure(catalog.setting("traceloop", "plans")[0], plans)
+            mask = np.uint32(self._settings.slots - 1).tobytes()
+            recorder.configure(catalog.setting("traceloop", "slot_mask")[0], mask)
+            recorder.resize_inner("rings", self._size)
+            if pinned.exists():
+                outer = open_pinned(pinned)
+                recorder.share("rings", outer)
+                os.close(outer)
+            recorder.load()
+            if not pinned.exists():
+                recorder.pin("rings", pinned)
+            for path in older:  # before ours begins: a call is better missing than there twice
+                remove(path)
+            recorder.attach()
+            making = self._folder / "making"
+            if making.exists():
+                remove(making)
+            making.mkdir()
+            recorder.pin_links(making)
+            making.rename(links)
+            return os.dup(recorder.map_fd("rings"))
+
+    def _adopt(self, path: Path) -> None:
+        try:
+            ring = Ring(path)
+        except (OSError, ValueError) as error:
+            log.warning("traceloop: %s: %s: removed", path, error)
+            path.unlink()
+            return
+        self._known[ring.about.cgroup_id] = ring
+        if not self.is_there(ring):
+            self._end(ring, 0)
+
+    def _load_saved(self) -> None:
+        """Those of other layouts, as far as the limit allows; the oldest files beyond it go."""
+        found = sorted(self._settings.saved.glob("*-ring-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for path in found:
+            total += path.stat().st_size
+            try:
+                ring = Ring(path, saved=True)
+            except (OSError, ValueError) as error:
+                log.warning("traceloop: %s: %s: left alone", path, error)
+                continue
+            if total > self._settings.total_bytes:
+                path.unlink()
+            else:
+                self._known[ring.key] = ring
+
+    def _came(self, cgroup: Cgroup) -> None:
+        container = cgroup.container
+        if container is None or container.sandbox:
+            return
+        with self._lock:
+            ring = self._known.get(cgroup.root)
+            if ring is None and cgroup.id == cgroup.root and self._wants(container):
+                ring = self._make(cgroup, container)
+            if ring:
+                self._point(cgroup.id, ring)
+
+    def _wants(self, container: Container) -> bool:
+        return self._settings.wants(container) and self._tracker.annotations(container).get(OPT_OUT) != "off"
+
+    def _review(self) -> None:
+        """Forget the rings of pods that turn out to want none: annotations come after the container."""
+        for key, ring in list(self._known.items()):
+            if self._tracker.annotations(ring.about.container).get(OPT_OUT) == "off":
+                self.delete(key)
+
+    def _make(self, cgroup: Cgroup, container: Container) -> Ring | None:
+        if not self._make_room():
+            self._refused[cgroup.id] = container
+            log.warning("traceloop: no memory for a ring of %s/%s", container.pod, container.name or container.id[:12])
+            return None
+        machine = os.uname().machine
+        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout())
+        path = self._folder / f"ring-{cgroup.id}"
+        fd = rings.create(self._size)
+        try:
+            with mmap.mmap(fd, mmap.PAGESIZE * 2) as page:
+                page.write(about.to_json())
+            libbpf.check(libbpf.library().bpf_obj_pin(fd, os.fsencode(path)), f"pin {path}")
+        finally:
+            os.close(fd)
+        self._known[cgroup.id] = Ring(path)
+        return self._known[cgroup.id]
+
+    def _point(self, cgroup_id: int, ring: Ring) -> None:
+        fd = open_pinned(ring.path)
+        key, value = ctypes.c_uint64(cgroup_id), ctypes.c_uint32(fd)
+        try:
+            update = libbpf.library().bpf_map_update_elem
+            libbpf.check(update(self._outer, ctypes.byref(key), ctypes.byref(value), 0), "traceloop's map of rings")
+        finally:
+            os.close(fd)
+
+    def _gone(self, cgroup: Cgroup) -> None:
+        with self._lock:
+            self._unpoint(cgroup.id)
+            self._refused.pop(cgroup.id, None)
+            ring = self._known.get(cgroup.id)
+            if ring:
+                self._end(ring, cgroup.ended)
+
+    def _end(self, ring: Ring, when: int) -> None:
+        """Note when a container went, if the kernel did not see its first program end."""
+        if not ring.state()["ended"]:
+            ring.set_state(ended=when or ring.span()[1] or ring.about.created)
+
+    def _unpoint(self, cgroup_id: int) -> None:
+        libbpf.library().bpf_map_delete_elem(self._outer, ctypes.byref(ctypes.c_uint64(cgroup_id)))
+
+    def _unlink(self, ring: Ring) -> None:
+        for cgroup_id in () if ring.saved else self._tracker.family(ring.about.cgroup_id):
+            self._unpoint(cgroup_id)
+        ring.path.unlink(missing_ok=True)
+
+    def _make_room(self) -> bool:
+        """Whether one more ring fits; the one that has been dead for longest goes for it."""
+        while (len(self._pinned()) + 1) * self._size > self._settings.total_bytes:
+            dead = [(ring.state()["ended"], id_) for id_, ring in self._pinned().items() if not self.is_there(ring)]
+            if not dead:
+                return False
+            self._unlink(self._known.pop(min(dead)[1]))
+        return True
+
+    def _save_all(self, folder: Path) -> None:
+        """Rings that another layout's program has filled: to disk, and away with the program."""
+        for links in folder.glob("programs-*"):
+            remove(links)
+        self._settings.saved.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in folder.glob("ring-*"):
+            try:
+                Ring(path).save(self._settings.saved / f"{folder.name}-{path.name}")
+                log.info("traceloop: %s saved in %s: it has another layout", path.name, self._settings.saved)
+            except (OSError, ValueError) as error:
+                log.warning("traceloop: %s of another layout is lost: %s", path.name, error)
+        remove(folder)
+
+
+def _mount_point(folder: Path) -> Path:
+    """Where the bpffs that holds folder is, or is to be: the first of its parents that exists."""
+    return next(path for path in (folder.parent, *folder.parents) if path.is_dir())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _plans() -> bytes:
+    """What the program copies of each call's memory, as the array plans in its .rodata."""
+    kind = catalog.record("traceloop", "plan")
+    table = np.zeros(catalog.setting("traceloop", "plans")[1] // kind.itemsize, kind)
+    machine = os.uname().machine
+    for number, plan in syscalls.plan(machine).items():
+        if number < len(table):
+            for at, capture in enumerate(plan):
+                row = table[number]["captures"][at]
+                row["argument"], row["how"] = capture.argument, capture.how
+                row["size"], row["after_success"] = capture.size, capture.after_success
+    for number, call in syscalls.table(machine).items():
+        if number < len(table):
+            table[number]["arguments"] = len(call.arguments)
+    return table.tobytes()

@@ -1,0 +1,211 @@
+"""One container's ring: its notes, its state, its calls. Layout and protocol: bpf/traceloop/traceloop.bpf.c.
+
+A ring describes itself: its notes hold the layout of what the kernel writes, so that any agent can read it, also from a
+file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from agent import libbpf
+from agent.bpffs import open_pinned
+from agent.clock import clock_offset
+from agent.identity import Container
+from gadget import catalog
+from gadget.schema import Field, record_dtype
+
+RECORDS = ("call", "more", "state", "names")
+
+_CONSTANTS = {
+    name: int(value) for field in catalog.record_fields("traceloop", "names") for value, name in field["values"].items()
+}
+END_INIT = _CONSTANTS["END_INIT"]
+ABOUT_BYTES, BUSY, MORE = (_CONSTANTS[name] for name in ("ABOUT_BYTES", "SEQUENCE_BUSY", "SEQUENCE_MORE"))
+STATE_BYTES, SLOT_BYTES = (catalog.record("traceloop", name).itemsize for name in ("state", "call"))
+
+Records = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class About:
+    """A ring's notes. created in CLOCK_BOOTTIME, nanoseconds; layout as in the catalogue, by record.
+
+    clock_offset is that to the wall clock when the ring was saved to a file; 0 in one that is in use.
+    """
+
+    container: Container
+    cgroup_id: int
+    created: int
+    machine: str
+    layout: dict[str, Any]
+    clock_offset: int = 0
+
+    @classmethod
+    def from_json(cls, data: bytes) -> About:
+        """The notes that data holds, up to its first NUL. ValueError if there are none."""
+        try:
+            found = orjson.loads(data.split(b"\0", 1)[0])
+            return cls(**{**found, "container": Container(**found["container"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a ring's notes: {error}") from None
+
+    def to_json(self) -> bytes:
+        """As bytes."""
+        return orjson.dumps(asdict(self))
+
+    def dtype(self, record: str) -> np.dtype[np.void]:
+        """The numpy type of a record in this ring."""
+        return record_dtype([Field.from_json(item) for item in self.layout[record]])
+
+
+@cache
+def own_layout() -> dict[str, Any]:
+    """The layout that this agent's program writes."""
+    return {name: catalog.record_fields("traceloop", name) for name in RECORDS}
+
+
+class Snapshot(NamedTuple):
+    """What a ring held at a moment, in the order of positions; none of it torn.
+
+    unread counts the slots that should hold something and were being written.
+    """
+
+    state: dict[str, int]
+    calls: Records
+    more: Records
+    unread: int
+
+    @property
+    def last_position(self) -> int:
+        """The highest position in it, 0 if it is empty."""
+        return max((int(records["sequence"][-1]) >> 2 for records in self[1:3] if len(records)), default=0)
+
+
+def ring_bytes(slots: int) -> int:
+    """The size of a ring of slots slots."""
+    return ABOUT_BYTES + STATE_BYTES + (slots + 1) * SLOT_BYTES
+
+
+def create(size: int) -> int:
+    """A new empty ring of size bytes; its file descriptor."""
+    options = libbpf.MapCreateOptions(sz=ctypes.sizeof(libbpf.MapCreateOptions), map_flags=libbpf.BPF_F_MMAPABLE)
+    return libbpf.check(
+        libbpf.library().bpf_map_create(libbpf.BPF_MAP_TYPE_ARRAY, b"traceloop", 4, size, 1, ctypes.byref(options)),
+        "ring for traceloop",
+    )
+
+
+#: Added to the cgroup id of a saved ring: ids begin anew when the machine boots.
+SAVED = 1 << 63
+
+
+class Ring:
+    """A ring that is pinned in bpffs, or was saved to a file."""
+
+    def __init__(self, path: Path, *, saved: bool = False) -> None:
+        """The ring at path. ValueError or OSError if there is none."""
+        self.path = path
+        self.saved = saved
+        fd = self._open()
+        self._size = os.fstat(fd).st_size if saved else libbpf.map_info(fd).value_size
+        os.close(fd)
+        if self._size < ABOUT_BYTES + STATE_BYTES + 2 * SLOT_BYTES:
+            raise ValueError("too short for a ring")
+        with closing(self._map()) as data:
+            self.about = About.from_json(data[:ABOUT_BYTES])
+
+    @property
+    def key(self) -> int:
+        """What clients call it by."""
+        return self.about.cgroup_id | (SAVED if self.saved else 0)
+
+    @property
+    def clock_offset(self) -> int:
+        """Nanoseconds from the clock of its times to the wall clock."""
+        return self.about.clock_offset or clock_offset()
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY) if self.saved else open_pinned(self.path)
+
+    def _map(self) -> mmap.mmap:
+        fd = self._open()
+        try:
+            if self.saved:
+                return mmap.mmap(fd, self._size, prot=mmap.PROT_READ)
+            return mmap.mmap(fd, -(-self._size // mmap.PAGESIZE) * mmap.PAGESIZE)
+        finally:
+            os.close(fd)
+
+    def state(self) -> dict[str, int]:
+        """The numbers that the kernel keeps."""
+        with closing(self._map()) as data:
+            return _state(self.about, data[ABOUT_BYTES : ABOUT_BYTES + STATE_BYTES])
+
+    def set_state(self, **values: int) -> None:
+        """Set numbers of the state."""
+        kind = self.about.dtype("state")
+        with closing(self._map()) as data:
+            state = np.frombuffer(data, kind, 1, ABOUT_BYTES)
+            for name, value in values.items():
+                state[name] = value
+            del state
+
+    def span(self) -> tuple[int, int]:
+        """When the oldest and the newest kept calls were, in CLOCK_BOOTTIME, nanoseconds; zeros if there are none."""
+        calls = self.snapshot().calls
+        return (int(calls["time"].min()), int(calls["time"].max())) if len(calls) else (0, 0)
+
+    def snapshot(self, after: int = 0) -> Snapshot:
+        """What the ring holds, from positions above after on. The kernel goes on writing meanwhile."""
+        with closing(self._map()) as data:
+            return read(self.about, data, self._size, after)
+
+    def save(self, target: Path) -> None:
+        """Write the ring to a file."""
+        about = replace(self.about, clock_offset=self.clock_offset).to_json().ljust(ABOUT_BYTES, b"\0")
+        with closing(self._map()) as data:
+            target.write_bytes(about + data[ABOUT_BYTES : self._size])
+
+
+def _state(about: About, data: bytes) -> dict[str, int]:
+    row = np.frombuffer(data, about.dtype("state"), 1)[0]
+    return {name: int(row[name]) for name in row.dtype.names or () if name not in ("rest", "unused")}
+
+
+def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:
+    """A snapshot of a ring's bytes, which others may be writing to."""
+    start = ABOUT_BYTES + STATE_BYTES
+    slots = (size - start) // SLOT_BYTES - 1
+    state = _state(about, bytes(data[ABOUT_BYTES:start]))
+    live = np.frombuffer(data, np.uint64, slots * SLOT_BYTES // 8, start).reshape(slots, -1)[:, 0]
+    before = live.copy()
+    copied = np.frombuffer(bytes(data[start : start + slots * SLOT_BYTES]), np.uint8).reshape(slots, SLOT_BYTES)
+    stable = (live == before) & (before & np.uint64(BUSY) == 0) & (before != 0)
+    del live
+    position = before >> np.uint64(2)
+    wanted = stable & (position > after) & (position + np.uint64(slots) > state["head"])
+    order = np.flatnonzero(wanted)[np.argsort(position[wanted])]
+    further = before[order] & np.uint64(MORE) != 0
+    expected = min(state["head"] - after, slots) if state["head"] > after else 0
+    return Snapshot(
+        state,
+        _records(about, "call", copied[order[~further]]),
+        _records(about, "more", copied[order[further]]),
+        max(0, expected - len(order)),
+    )
+
+
+def _records(about: About, name: str, rows: npt.NDArray[np.uint8]) -> Records:
+    return np.ascontiguousarray(rows).view(about.dtype(name))[:, 0] if len(rows) else np.empty(0, about.dtype(name))

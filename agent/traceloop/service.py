@@ -1,0 +1,133 @@
+"""What the flight recorder answers over gRPC."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+
+from agent.traceloop.recorder import Recorder
+from agent.traceloop.redact import Redactor
+from agent.traceloop.rings import Ring, Snapshot
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported, UsageError
+
+FOLLOW_SECONDS = 0.1
+
+
+class TraceloopService:
+    """Lists, reads and deletes recordings."""
+
+    def __init__(self, node: str, recorder: Recorder | None, redact: Redactor | None = None) -> None:
+        """Answer as node; without a recorder say that it is off."""
+        self._node = node
+        self._recorder = recorder
+        self._redact = redact
+
+    def _on(self) -> Recorder:
+        if self._recorder is None:
+            raise Unsupported(f"traceloop is off on {self._node}: start its agent with --traceloop all")
+        return self._recorder
+
+    def list(self) -> pb.TraceloopListReply:
+        """Every recording, and running containers without one."""
+        recorder = self._on()
+        items = [self._item(ring) for ring in recorder.rings()]
+        for cgroup_id, container in recorder.refused().items():
+            names = pb.Container(cgroup_id=cgroup_id, namespace=container.namespace, pod=container.pod,
+                                 container=container.name, id=container.id, runtime=container.runtime)  # fmt: skip
+            items.append(pb.TraceloopItem(container=names, running=True, refused=True))
+        used, total = recorder.memory()
+        return pb.TraceloopListReply(node=self._node, items=items, used_bytes=used, total_bytes=total)
+
+    def read(self, request: pb.TraceloopReadRequest, active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
+        """The calls of a container, then, to follow, new ones as long as active says so and it runs."""
+        recorder = self._on()
+        ring = recorder.find(request.cgroup_id)
+        if ring is None:
+            raise UsageError(f"{self._node} has no recording of that container any more")
+        after = 0
+        while True:
+            running = recorder.is_there(ring)
+            snapshot = ring.snapshot(after)
+            if len(snapshot.calls) or not after:
+                if self._redact:
+                    self._redact(snapshot)
+                yield self._reply(ring, snapshot, blocked=running and not request.follow)
+            if not request.follow or not running or not active():
+                return
+            after = max(after, snapshot.last_position)
+            time.sleep(FOLLOW_SECONDS)
+
+    def delete(self, cgroup_id: int) -> None:
+        """Forget a recording."""
+        recorder = self._on()
+        if recorder.find(cgroup_id) is None:
+            raise UsageError(f"{self._node} has no recording of that container any more")
+        recorder.delete(cgroup_id)
+
+    def _reply(self, ring: Ring, snapshot: Snapshot, *, blocked: bool) -> pb.TraceloopReadReply:
+        return pb.TraceloopReadReply(
+            node=self._node,
+            item=self._item(ring),
+            layout=orjson.dumps(ring.about.layout).decode(),
+            machine=ring.about.machine,
+            calls=snapshot.calls.tobytes(),
+            more=snapshot.more.tobytes(),
+            unread=snapshot.unread,
+            clock_offset_ns=ring.clock_offset,
+            blocked=find_blocked(self._on().processes(ring)) if blocked else (),
+        )
+
+    def _item(self, ring: Ring) -> pb.TraceloopItem:
+        about, state = ring.about, ring.state()
+        first, last = ring.span()
+        offset = ring.clock_offset
+        running = self._on().is_running(ring)
+        container = about.container
+        return pb.TraceloopItem(
+            container=pb.Container(
+                cgroup_id=ring.key,
+                namespace=container.namespace,
+                pod=container.pod,
+                container=container.name,
+                id=container.id,
+                runtime=container.runtime,
+            ),
+            running=running,
+            started_ns=about.created + offset,
+            ended_ns=state["ended"] + offset if state["ended"] and not running else 0,
+            status=0 if running else state["status"],
+            known=bool(state["known"]) and not running,
+            oom=bool(state["oom"]),
+            calls=state["calls"],
+            dropped=state["dropped"],
+            first_ns=first + offset if first else 0,
+            last_ns=last + offset if last else 0,
+        )
+
+
+def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:
+    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall."""
+    for pid in processes:
+        for task in _tasks(pid):
+            try:
+                fields = (task / "syscall").read_text().split()
+                comm = (task / "comm").read_text().rstrip("\n")
+            except OSError:
+                continue
+            if len(fields) < 7 or fields[0] == "-1":
+                continue  # it runs, or waits for something else than a call
+            yield pb.Blocked(
+                pid=pid, tid=int(task.name), comm=comm, number=int(fields[0]), args=[int(a, 16) for a in fields[1:7]]
+            )
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(f"/proc/{pid}/task")]
+    except OSError:
+        return []

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The flight recorder: the last system calls of each container, in a ring of the container's own.
+ *
+ * A ring is an array of slots of 128 bytes that many CPUs fill and readers map. A writer takes the next position,
+ * claims its slot by making the slot's sequence number odd, and publishes it by making it even. A writer that finds the
+ * slot claimed, because another was held up for a whole lap, drops its record and counts it; so no record is ever
+ * written by two. A reader copies the ring twice and keeps the slots whose sequence number is even and the same in
+ * both. */
+#include "syscalls.h"
+
+#define STATE_BYTES 128
+#define SLOT_BYTES  128
+#define DATA_BYTES  104 /* of text in a further slot */
+#define PARTS       2   /* further slots for one argument at most */
+#define STRINGS     6   /* of an argument list, each in a slot */
+#define TEXT_LIMIT  4096
+#define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
+#define NUMBERS     512 /* of system calls that have a plan */
+#define ARGUMENTS   6
+
+/* What readers have to know too: an enum, so that the build finds it in BTF. */
+enum constant {
+	ABOUT_BYTES = 8192, /* of the ring, for the agent's own notes: agent/traceloop/rings.py */
+	/* the low bits of a sequence number; the rest is the position, counted from 1 */
+	SEQUENCE_BUSY = 1,
+	SEQUENCE_MORE = 2,
+	SHAPE_32BIT = 8, /* the number is one of the 32-bit calls */
+};
+
+enum kind {
+	KIND_CALL,
+	KIND_NO_RETURN,   /* exit, exit_group */
+	KIND_EXEC,        /* it succeeded: path and arguments are those of the new program */
+	KIND_SIGNAL,      /* args: number, si_code, address of the fault or sender */
+	KIND_THREAD_EXIT, /* result: the wait status */
+	KIND_PROCESS_EXIT,
+};
+
+enum end {
+	END_UNKNOWN,
+	END_CHILD, /* a process that was started from outside: the first program, or one of an exec; the last that ended
+		    */
+	END_INIT,  /* the first of the container's process ids: all is over */
+};
+
+struct names {
+	enum constant constant;
+	enum kind kind;
+	enum end end;
+};
+RECORD(names);
+
+struct call {
+	__u64 sequence;
+	__u64 time;   /* CLOCK_BOOTTIME, nanoseconds */
+	__u32 placed; /* when the scheduler last looked at the thread, by the CPU's own clock; units of 1,024 ns */
+	__u32 ran;    /* how long it had run by then, in the same units */
+	__u32 pid, tid;
+	__s64 result;
+	__u32 count; /* of records in this ring, low bits */
+	__u16 number;
+	__u8 shape;  /* kind, SHAPE_32BIT, and in the upper half the number of args; data begins behind the last */
+	__u8 length; /* of the data */
+	char comm[15];
+	__u8 argument; /* that the data belongs to, and in the upper five bits those of the CPU's number */
+	__u64 args[ARGUMENTS];
+	__u64 rest[2];
+};
+RECORD(call);
+_Static_assert(sizeof(struct call) == SLOT_BYTES, "a slot");
+
+/* What did not fit behind the args. */
+struct more {
+	__u64 sequence;
+	__u64 owner; /* the sequence of the call */
+	__u8 argument;
+	__u8 part; /* of its text; of an argument list, which string */
+	__u16 length;
+	__u32 unused;
+	char data[DATA_BYTES];
+};
+RECORD(more);
+_Static_assert(sizeof(struct more) == SLOT_BYTES, "a slot");
+
+/* What the kernel keeps of a container beside its calls. */
+struct state {
+	__u64 head;    /* positions given out */
+	__u64 calls;   /* records begun, the dropped ones too */
+	__u64 dropped; /* found their slot claimed */
+	__u64 ended;   /* when the last process of whose end is told here ended */
+	__u32 known;   /* whose end is told here: enum end */
+	__u32 status;  /* of it, as wait(2) gives it */
+	__u32 oom;     /* a process was killed for want of memory */
+	__u32 unused;
+	__u64 rest[10];
+};
+RECORD(state);
+_Static_assert(sizeof(struct state) == STATE_BYTES, "a ring's state");
+
+/* The default size; user space may set another for slot_mask and the inner map at once. */
+#define SLOTS 4096
+struct ring {
+	char about[ABOUT_BYTES];
+	struct state state;
+	char slots[SLOTS * SLOT_BYTES];
+	char slack[SLOT_BYTES]; /* for the verifier, which sees no slot's end */
+};
+const volatile __u32 slot_mask = SLOTS - 1;
+
+/* By cgroup id: each cgroup of a container has the container's ring. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE);
+			__uint(max_entries, 1);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(struct ring));
+		});
+} rings SEC(".maps");
+
+/* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
+enum how {
+	HOW_NOTHING,
+	HOW_STRING,
+	HOW_BYTES_ARG,
+	HOW_BYTES_RESULT,
+	HOW_BYTES_FIXED,
+	HOW_BYTES_POINTED,
+	HOW_STRINGS,
+	HOW_VECTOR,
+	HOW_MESSAGE,
+};
+
+struct capture {
+	__u8 argument, how, size, after_success;
+};
+
+struct plan {
+	__u8 arguments, unused[3];
+	struct capture captures[CAPTURES];
+};
+RECORD(plan);
+RECORD(capture);
+const volatile struct plan plans[NUMBERS] = {};
+
+static __always_inline struct ring *find_ring(struct task_struct *task)
+{
+	__u64 id = task->cgroups->dfl_cgrp->kn->id;
+	void *inner = bpf_map_lookup_elem(&rings, &id);
+	__u32 zero = 0;
+
+	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+}
+
+static __always_inline void *claim(struct ring *ring, __u64 flags, __u64 *sequence)
+{
+	__u64 position = __sync_fetch_and_add(&ring->state.head, 1);
+	__u64 *slot = (void *)ring->slots + (position & slot_mask) * SLOT_BYTES;
+	__u64 before = *(volatile __u64 *)slot;
+
+	*sequence = (position + 1) << 2 | flags;
+	if (before & SEQUENCE_BUSY || before > *sequence ||
+	    __sync_val_compare_and_swap(slot, before, *sequence | SEQUENCE_BUSY) != before) {
+		__sync_fetch_and_add(&ring->state.dropped, flags ? 0 : 1);
+		return NULL;
+	}
+	return slot;
+}
+
+static __always_inline void publish(void *slot, __u64 sequence)
+{
+#if defined(__TARGET_ARCH_arm64)
+	__sync_lock_test_and_set((__u64 *)slot, sequence); /* all that was written comes before it */
+#else
+	barrier(); /* x86 keeps the order of stores */
+	*(volatile __u64 *)slot = sequence;
+#endif
+}
+
+static __always_inline struct call *begin(struct ring *ring, struct task_struct *task, __u8 kind, __u64 *sequence)
+{
+	__u64 count = __sync_fetch_and_add(&ring->state.calls, 1);
+	struct call *call = claim(ring, 0, sequence);
+
+	if (!call)
+		return NULL;
+	call->time = bpf_ktime_get_boot_ns();
+	call->placed = task->se.exec_start >> 10;
+	call->ran = task->se.sum_exec_runtime >> 10;
+	call->pid = task->tgid;
+	call->tid = task->pid;
+	call->count = count;
+	call->shape = kind;
+	call->length = 0;
+	__builtin_memcpy(call->comm, task->comm, sizeof(task->comm)); /* its last byte is 0 */
+	call->argument = bpf_get_smp_processor_id() << 3;
+	return call;
+}
+
+/* Text to copy: whose, from where, of which argument and how. */
+struct text {
+	__u64 owner, from, left;
+	__u32 argument;
+	bool string, kernel;
+};
+
+static __always_inline long copy(char *to, __u32 size, const struct text *text)
+{
+	if (text->kernel)
+		return bpf_probe_read_kernel_str(to, size, (void *)text->from);
+	if (text->string)
+		return bpf_probe_read_user_str(to, size, (void *)text->from);
+	return bpf_probe_read_user(to, size, (void *)text->from) ? -1 : size;
+}
+
+/* Copy up to size bytes, and move on behind them. Returns how many, without the NUL of a string; nothing is left
+ * once a string has ended or could not be read. */
+static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
+{
+	long length = copy(to, size, text);
+	bool ended = length < size;
+
+	if (text->string)
+		length--;
+	if (length < 0)
+		length = 0;
+	text->from += length;
+	text->left = ended || text->left <= length ? 0 : text->left - length;
+	return length;
+}
+
+static __noinline int copy_more(struct ring *ring, struct text *text, __u32 first)
+{
+	if (!ring || !text)
+		return 0;
+	for (__u32 part = first; part < first + PARTS && text->left; part++) {
+		__u32 size = text->left < DATA_BYTES ? text->left : DATA_BYTES;
+		__u64 sequence;
+		struct more *more = claim(ring, SEQUENCE_MORE, &sequence);
+
+		if (!more)
+			return 0;
+		more->owner = text->owner;
+		more->argument = text->argument;
+		more->part = part;
+		more->length = copy_some(more->data, size & 127, text);
+		publish(more, sequence);
+	}
+	return 0;
+}
+
+/* Copy behind a call's arguments, and into further slots what does not fit. */
+static __always_inline void copy_text(struct ring *ring, struct call *call, struct text *text, __u32 arguments)
+{
+	__u32 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
+
+	if (room > text->left)
+		room = text->left;
+	call->argument |= text->argument;
+	call->length = copy_some((char *)call->args + (arguments & 7) * 8, room & 63, text);
+	if (text->left)
+		copy_more(ring, text, 0);
+}
+
+/* An argument list: each of the first strings in a slot of its own. */
+static __always_inline void copy_strings(struct ring *ring, struct text *text)
+{
+	__u64 list = text->from;
+
+	text->string = true;
+	for (int i = 0; i < STRINGS; i++) {
+		text->from = 0;
+		if (bpf_probe_read_user(&text->from, 8, (void *)(list + i * 8)) || !text->from)
+			return;
+		text->left = DATA_BYTES;
+		copy_more(ring, text, i);
+	}
+}
+
+/* The address of the first buffer of an iovec array that holds something; its length into text. */
+static __always_inline void find_buffer(struct text *text)
+{
+	__u64 vector[4] = {};
+
+	if (bpf_probe_read_user(vector, sizeof(vector), (void *)text->from))
+		bpf_probe_read_user(vector, sizeof(vector) / 2, (void *)text->from);
+	text->from = vector[1] ? vector[0] : vector[2];
+	text->left = vector[1] ? vector[1] : vector[3];
+}
+
+static __always_inline void copy_argument(struct ring *ring, struct call *call, __u64 sequence, __u32 arguments,
+					  __u32 index, const volatile struct capture *plan)
+{
+	struct text text = {.owner = sequence, .argument = plan->argument};
+	__u32 how = plan->how;
+
+	if (how == HOW_NOTHING || (plan->after_success && call->result < 0))
+		return;
+	text.from = call->args[plan->argument & 7];
+	if (how == HOW_BYTES_ARG) {
+		text.left = call->args[plan->size & 7];
+	} else if (how == HOW_BYTES_RESULT) {
+		text.left = call->result < 0 ? 0 : call->result;
+	} else if (how == HOW_BYTES_FIXED) {
+		text.left = plan->size;
+	} else if (how == HOW_BYTES_POINTED) {
+		bpf_probe_read_user(&text.left, 4, (void *)call->args[plan->size & 7]);
+	} else if (how == HOW_VECTOR || how == HOW_MESSAGE) {
+		/* struct msghdr: msg_iov is its third word */
+		if (how == HOW_MESSAGE && bpf_probe_read_user(&text.from, 8, (void *)text.from + 16))
+			return;
+		find_buffer(&text);
+		if (plan->after_success && text.left > call->result)
+			text.left = call->result;
+	} else {
+		text.left = TEXT_LIMIT;
+		text.string = true;
+	}
+	if (!text.from || !text.left)
+		return;
+	if (how == HOW_STRINGS)
+		copy_strings(ring, &text);
+	else if (index == 0)
+		copy_text(ring, call, &text, arguments);
+	else
+		copy_more(ring, &text, 0);
+}
+
+/* A clone as the child sees it, and an exec that succeeded, which sched_process_exec tells more of. */
+static __always_inline bool is_told_elsewhere(__u32 number)
+{
+	switch (number) {
+	case SYSCALL_CLONE:
+	case SYSCALL_CLONE3:
+	case SYSCALL_EXECVE:
+	case SYSCALL_EXECVEAT:
+#if defined(__TARGET_ARCH_x86)
+	case SYSCALL_FORK:
+	case SYSCALL_VFORK:
+#endif
+		return true;
+	}
+	return false;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(call_returned, struct pt_regs *regs, long result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct ring *ring = find_ring(task);
+	const volatile struct plan *plan;
+	struct call *call;
+	__u64 sequence;
+	__u32 number;
+
+	if (!ring)
+		return 0;
+	number = syscall_number(regs);
+	if (result == 0 && is_told_elsewhere(number))
+		return 0;
+	if (number == (__u32)-1)
+		number = SYSCALL_RT_SIGRETURN; /* it restores all registers, and marks this one */
+	call = begin(ring, task, KIND_CALL, &sequence);
+	if (!call)
+		return 0;
+	call->result = result;
+	call->number = number;
+	call->args[0] = REGISTER_ARG0(regs);
+	call->args[1] = REGISTER_ARG1(regs);
+	call->args[2] = REGISTER_ARG2(regs);
+	call->args[3] = REGISTER_ARG3(regs);
+	call->args[4] = REGISTER_ARG4(regs);
+	call->args[5] = REGISTER_ARG5(regs);
+	if (number < NUMBERS) {
+		plan = &plans[number];
+		call->shape |= plan->arguments << 4;
+		if (plan->captures[0].how) {
+			copy_argument(ring, call, sequence, plan->arguments, 0, &plan->captures[0]);
+			copy_argument(ring, call, sequence, plan->arguments, 1, &plan->captures[1]);
+			copy_argument(ring, call, sequence, plan->arguments, 2, &plan->captures[2]);
+		}
+	} else {
+		call->shape |= ARGUMENTS << 4 | (number & COMPAT_FLAG ? SHAPE_32BIT : 0);
+	}
+	publish(call, sequence);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct ring *ring = find_ring(task);
+	struct text text = {.kernel = true, .string = true, .left = TEXT_LIMIT};
+	struct mm_struct *mm = task->mm;
+	struct call *call;
+	__u64 sequence;
+
+	if (!ring)
+		return 0;
+	call = begin(ring, task, KIND_EXEC, &sequence);
+	if (!call)
+		return 0;
+	call->tid = old_pid;
+	call->number = SYSCALL_EXECVE;
+	call->result = 0;
+	text.owner = sequence;
+	text.from = (__u64)bprm->filename;
+	copy_text(ring, call, &text, 0);
+	/* setup_arg_pages and copy_strings have laid all arguments out in one piece */
+	text = (struct text){
+		.owner = sequence, .argument = 1, .from = mm->arg_start, .left = mm->arg_end - mm->arg_start};
+	copy_more(ring, &text, 0);
+	publish(call, sequence);
+	return 0;
+}
+
+SEC("tp_btf/signal_deliver")
+int BPF_PROG(signal_delivered, int number, struct kernel_siginfo *info)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct ring *ring = find_ring(task);
+	struct call *call;
+	__u64 sequence;
+
+	if (!ring)
+		return 0;
+	call = begin(ring, task, KIND_SIGNAL, &sequence);
+	if (!call)
+		return 0;
+	call->shape |= 3 << 4;
+	call->args[0] = number;
+	call->args[1] = BPF_CORE_READ(info, si_code);
+	bpf_probe_read_kernel(&call->args[2], 8, (void *)info + 16); /* ABI: si_addr, or si_pid and si_uid */
+	publish(call, sequence);
+	return 0;
+}
+
+/* Whether a task is the first of its pid namespace, and that is not the host's. */
+static __always_inline bool is_first(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	unsigned int level = BPF_CORE_READ(pid, level);
+	int number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      level * bpf_core_type_size(struct upid));
+	return level > 0 && number == 1;
+}
+
+static __always_inline void thread_exits(struct ring *ring, struct task_struct *task, struct signal_struct *signal,
+					 bool last)
+{
+	int group_code = BPF_CORE_READ(signal, group_exit_code);
+	bool oom = BPF_CORE_READ(signal, oom_mm) != NULL;
+	struct call *call;
+	__u64 sequence;
+
+	call = begin(ring, task, last ? KIND_PROCESS_EXIT : KIND_THREAD_EXIT, &sequence);
+	if (call) {
+		call->result = task->exit_code;
+		call->shape |= 1 << 4;
+		call->args[0] = oom;
+		publish(call, sequence);
+	}
+	if (oom)
+		ring->state.oom = 1;
+	if (!last || find_ring(task->real_parent) || ring->state.known == END_INIT)
+		return;
+	ring->state.status = group_code ? group_code : task->exit_code;
+	ring->state.ended = bpf_ktime_get_boot_ns();
+	ring->state.known = is_first(task) ? END_INIT : END_CHILD;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(thread_exited, struct task_struct *task)
+{
+	struct ring *ring = find_ring(task);
+	struct signal_struct *signal = task->signal;
+	struct pt_regs *regs;
+	struct call *call;
+	__u64 sequence;
+	__u32 number;
+
+	if (!ring)
+		return 0;
+	regs = (void *)bpf_task_pt_regs(task);
+	number = syscall_number(regs);
+	if (number == SYSCALL_EXIT || number == SYSCALL_EXIT_GROUP) {
+		call = begin(ring, task, KIND_NO_RETURN, &sequence);
+		if (call) {
+			call->number = number;
+			call->shape |= 1 << 4;
+			call->args[0] = REGISTER_ARG0(regs);
+			publish(call, sequence);
+		}
+	}
+	thread_exits(ring, task, signal, BPF_CORE_READ(signal, live.counter) == 0);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

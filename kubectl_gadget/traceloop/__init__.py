@@ -1,0 +1,1 @@
+"""`kubectl gadget traceloop`: the last system calls of containers, running and gone."""

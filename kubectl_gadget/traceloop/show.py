@@ -1,0 +1,166 @@
+"""A recording as text or JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import orjson
+
+from gadget import syscalls
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from kubectl_gadget import strace
+from kubectl_gadget.output.stdout import write_all, write_text
+from kubectl_gadget.strace import Call
+from kubectl_gadget.streams import connect, error_of
+from kubectl_gadget.text import escape
+from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
+from kubectl_gadget.traceloop.instances import Instance
+from kubectl_gadget.values import clock, moment, rfc3339
+
+
+@dataclass(frozen=True)
+class View:
+    """What to show of a recording, and how. since in seconds before its end; 0 and empty for no limit."""
+
+    form: str = "columns"
+    tail: int = 0
+    since: float = 0.0
+    names: frozenset[str] = frozenset()
+    failed: bool = False
+    pid: int = 0
+    durations: bool = False
+    follow: bool = False
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether an entry is one that was asked for. Gaps and ends always are."""
+        if isinstance(entry, Gap):
+            return True
+        if self.pid and self.pid not in (entry.pid, entry.tid):
+            return False
+        if not isinstance(entry, Call):
+            return isinstance(entry, End) or not self.failed
+        if self.names and syscalls.find(entry.machine, entry.number).name not in self.names:
+            return False
+        return not self.failed or (entry.result is not None and -4095 <= entry.result < 0)
+
+
+def show(instance: Instance, view: View) -> None:
+    """Write a recording to standard output, and go on with what comes if view says so."""
+    reader = Reader()
+    write = _write_json if view.form == "json" else _Text(view.durations)
+    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, follow=view.follow)
+    try:
+        with connect(instance.address) as channel:
+            for number, reply in enumerate(rpc.AgentStub(channel).TraceloopRead(request)):
+                every = reader.entries(reply)
+                entries = [entry for entry in every if view.wants(entry)]
+                if number == 0:
+                    if view.form != "json":
+                        write_text(header(instance, reply, sum(not isinstance(entry, Gap) for entry in every)) + "\n")
+                    entries = _last(entries, view, reply)
+                write(entries)
+                if view.form != "json":
+                    write_text("".join(f"{line}\n" for line in _blocked(reply, view)))
+    except grpc.RpcError as error:
+        raise error_of(instance.target, error) from None
+
+
+def header(instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> str:
+    """What this is, and how complete."""
+    item = reply.item
+    how = Instance(instance.target, instance.address, reply.node, item)
+    end = f"{how.state}{f' at {moment(item.ended_ns)}' if item.ended_ns and not item.running else ''}"
+    torn = f"{reply.unread + item.dropped:,} torn" if reply.unread + item.dropped else "none torn"
+    who = f"{escape(instance.name)} {instance.container.id[:12]} on {reply.node}"
+    return f"# {who}: {end}, {kept:,} of {item.calls:,} calls kept, {torn}"
+
+
+def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> list[Entry]:
+    if view.since:
+        times = [entry.time_ns for entry in entries if not isinstance(entry, Gap)]
+        end = time.time_ns() if reply.item.running else max(times, default=0)
+        begin = end - int(view.since * 1e9)
+        entries = [entry for entry in entries if isinstance(entry, Gap) or entry.time_ns >= begin]
+    return entries[-view.tail :] if view.tail else entries
+
+
+class _Text:
+    """Writes entries as lines."""
+
+    def __init__(self, durations: bool) -> None:
+        self._durations = durations
+        self._width = 0
+
+    def __call__(self, entries: Sequence[Entry]) -> None:
+        lines = []
+        for entry in entries:
+            if isinstance(entry, Gap):
+                lines.append(f"… {entry.missing:,} calls are missing here …")
+                continue
+            who = f"[{escape(entry.comm)} {entry.tid}]"
+            self._width = max(self._width, len(who))
+            lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
+        write_text("".join(f"{line}\n" for line in lines))
+
+    def _what(self, entry: Call | End | Signal) -> str:
+        if isinstance(entry, Call):
+            waited = entry.duration_ns
+            shown = f" <{waited / 1e9:.6f}>" if self._durations and waited is not None else ""
+            return strace.line(entry) + shown
+        return _end(entry) if isinstance(entry, End) else _signal(entry)
+
+
+def _end(entry: End) -> str:
+    signal = entry.status & 0x7F
+    if not signal:
+        return f"+++ exited with {entry.status >> 8 & 0xFF} +++"
+    oom = ", out of memory" if entry.oom else ""
+    core = " (core dumped)" if entry.status & 0x80 else ""
+    return f"+++ killed by {syscalls.signal_name(signal)}{core}{oom} +++"
+
+
+def _signal(entry: Signal) -> str:
+    name = syscalls.signal_name(entry.number)
+    # sigaction(2): a positive si_code comes from the kernel, and of these signals with an address
+    if entry.code > 0 and name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"):
+        return f"--- {name} {{si_code={entry.code}, si_addr={entry.where:#x}}} ---"
+    if entry.code <= 0:
+        return f"--- {name} {{si_code={entry.code}, si_pid={entry.where & 0xFFFFFFFF}}} ---"
+    return f"--- {name} {{si_code={entry.code}}} ---"
+
+
+def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[str]:
+    """The calls that have not returned, as they would begin."""
+    for item in reply.blocked:
+        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, item.number, tuple(item.args), None, {})
+        if view.wants(call) and not view.failed:
+            name = syscalls.find(reply.machine, item.number).name
+            yield f"{'now':15} [{escape(item.comm)} {item.tid}] {name}({', '.join(strace.arguments(call))} <in it now>"
+
+
+def _write_json(entries: Iterable[Entry]) -> None:
+    write_all(b"".join(orjson.dumps(_json(entry)) + b"\n" for entry in entries))
+
+
+def _json(entry: Entry) -> dict[str, Any]:
+    if isinstance(entry, Gap):
+        return {"event": "gap", "count": entry.missing}
+    if isinstance(entry, Call):
+        return {"event": "call", **strace.to_json(entry)}
+    who = {"time": rfc3339(entry.time_ns), "pid": entry.pid, "tid": entry.tid, "comm": entry.comm}
+    if isinstance(entry, Signal):
+        name = syscalls.signal_name(entry.number)
+        return {"event": "signal", **who, "signal": name, "code": entry.code, "address": entry.where}
+    signal = entry.status & 0x7F
+    return {
+        "event": "process_exit" if entry.last else "thread_exit",
+        **who,
+        "code": None if signal else entry.status >> 8 & 0xFF,
+        "signal": syscalls.signal_name(signal) if signal else None,
+        "oom": entry.oom,
+    }

@@ -1,0 +1,236 @@
+"""traceloop on this kernel: what is left of containers that ended, whatever happened to them and to the agent."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Agent, bpf_programs, events, run_cli, wait_until
+from tests.pods import BareContainer, Container
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A bpffs of our own; with it goes all that was pinned there."""
+    before = bpf_programs()
+    folder = tmp_path / "bpf"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["umount", folder], check=False)
+    wait_until(lambda: not bpf_programs() - before, "the end of all programs")
+
+
+@pytest.fixture
+def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Callable[..., Agent]:
+    """Starts agents that record."""
+    return lambda *args: start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args)
+
+
+def traceloop(agent: Agent, *args: str) -> str:
+    done = run_cli("traceloop", *args, "--agent", agent.address)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def states(agent: Agent) -> dict[str, dict[str, Any]]:
+    return {item["container"]: item for item in events(traceloop(agent, "list", "-o", "json"))}
+
+
+def calls(text: str) -> list[str]:
+    """What follows the time and the thread in each line."""
+    return [re.sub(r"^\S+ \[.*? \d+\] +", "", line) for line in text.splitlines() if not line.startswith("#")]
+
+
+def ended(container: Container) -> None:
+    wait_until(lambda: not container.running, f"the end of {container.name}")
+
+
+def test_threads(record, make_pod, workload) -> None:
+    """Four threads at full speed: each thread's calls are in order, and none is missing without being counted."""
+    agent = record()
+    container = make_pod().container("app", "/workload", "threads", "300000", files={"/workload": workload("ends")})
+    while container.running:  # readers at work do not matter
+        traceloop(agent, "show", "cart-0", "--tail", "1")
+    rows = events(traceloop(agent, "show", "cart-0", "-o", "json"))
+    gaps = sum(row["count"] for row in rows if row["event"] == "gap")
+    numbers: dict[int, list[int]] = {}
+    for row in rows:
+        if row.get("syscall") == "close":
+            assert row["error"] == "EBADF"
+            assert 1_000_000 <= row["args_raw"][0] < 1_300_000
+            numbers.setdefault(row["tid"], []).append(row["args_raw"][0])
+    missing = 0
+    for found in numbers.values():
+        steps = [after - before for before, after in pairwise(found)]
+        assert min(steps, default=1) >= 1
+        missing += sum(steps) - len(steps)
+    assert missing <= gaps
+    assert sum(map(len, numbers.values())) > 3900
+    assert states(agent)["app"]["calls"] > 1_200_000
+
+
+def test_agent_killed(record, make_pod, workload, bpffs) -> None:
+    """When the agent is killed 20 times, recording goes on, the next one adopts it, and no call is lost."""
+    agent = record()
+    names = make_pod("web", "web-0").container("gone", "/bin/true")
+    ended(names)
+    names.delete()
+    container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
+    wait_until(lambda: "app" in states(agent), "the recording")
+    programs = bpf_programs()
+    for _ in range(20):
+        agent.stop(signal.SIGKILL)
+        agent = record()
+    assert len(bpf_programs()) == len(programs)
+    os.kill(container.pid, signal.SIGKILL)
+    ended(container)
+    rows = events(traceloop(agent, "show", "cart-0", "-o", "json"))
+    numbers = [row["args_raw"][0] for row in rows if row.get("syscall") == "close" and row["args_raw"][0] >= 1_000_000]
+    assert not [row for row in rows if row["event"] == "gap"]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert len(numbers) > 1000
+    found = states(agent)
+    assert (found["gone"]["pod"], found["gone"]["state"]) == ("web-0", "exited 0")
+    assert found["app"]["state"] == "SIGKILL (exit 137)"
+
+
+def test_five_hundred(record) -> None:
+    """However many containers come and go, the recordings stay under their limit, and the newest are kept."""
+    agent = record("--traceloop-memory", "16")
+    for number in range(500):
+        container = BareContainer("shop", f"cart-{number}")
+        try:
+            if number >= 480:
+                container.run("/bin/true")
+                wait_until(lambda: container.id[:12] in traceloop(agent, "list"), "its recording")  # noqa: B023
+        finally:
+            container.delete()
+    kept = events(traceloop(agent, "list", "-o", "json"))
+    assert len(kept) == (16 << 20) // 541_000
+    assert {item["pod"] for item in kept} >= {f"cart-{number}" for number in range(480, 500)}
+
+
+def test_no_memory(record) -> None:
+    """When the limit is reached by containers that run, a new one has no recording, and the list says so."""
+    agent = record("--traceloop-memory", "2")
+    containers = [BareContainer("shop", f"cart-{number}") for number in range(4)]
+    try:
+        wait_until(lambda: len(events(traceloop(agent, "list", "-o", "json"))) == 4, "the list")
+        found = [
+            item["state"] for item in sorted(events(traceloop(agent, "list", "-o", "json")), key=lambda i: i["pod"])
+        ]
+        assert found == ["running"] * 3 + ["running, no memory to record it"]
+    finally:
+        for container in containers:
+            container.delete()
+
+
+def test_two_readers(record, make_pod, workload) -> None:
+    """Two who read at once see the same."""
+    agent = record()
+    container = make_pod().container("app", "/workload", "varied", "90", files={"/workload": workload("ends")})
+    ended(container)
+    command = ["traceloop", "show", "cart-0", "--agent", agent.address]
+    both = [
+        subprocess.Popen([str(Path(os.sys.executable).with_name("kubectl-gadget")), *command], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]  # type: ignore[attr-defined]
+    first, second = (process.communicate()[0] for process in both)
+    assert first == second
+    assert first.count(b"\n") > 3000
+
+
+def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None:
+    """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them."""
+    agent = record()
+    container = make_pod().container("app", "/workload", "exit3", files={"/workload": workload("ends")})
+    ended(container)
+    before = traceloop(agent, "show", "cart-0")
+    agent.stop()
+    root = bpffs / "gadget/traceloop"
+    (layout,) = root.iterdir()
+    layout.rename(root / "another")
+    agent = record()
+    assert not (root / "another").exists()
+    assert calls(traceloop(agent, "show", "cart-0")) == calls(before)
+    assert len(list((tmp_path / "state/traceloop").iterdir())) == 1
+    traceloop(agent, "delete", "cart-0")
+    assert not list((tmp_path / "state/traceloop").iterdir())
+
+
+def test_whom(record, make_pod) -> None:
+    """--traceloop with namespaces records those and no others."""
+    agent = record("--traceloop", "web,db")
+    for namespace in ("shop", "web"):
+        ended(make_pod(namespace, f"{namespace}-0").container("app", "/bin/true"))
+    assert [item["namespace"] for item in events(traceloop(agent, "list", "-o", "json"))] == ["web"]
+
+
+def test_redact(record, make_pod) -> None:
+    """What --redact matches never leaves the node, however it is cut up in the recording."""
+    agent = record("--redact", "password=[^ ]+")
+    script = f"echo {'x' * 30} password={'s3cret' * 20} end; cat /password=hunter2"
+    ended(make_pod().container("app", "/bin/sh", "-c", script))
+    shown = traceloop(agent, "show", "cart-0", "-o", "json") + traceloop(agent, "show", "cart-0")
+    assert "s3cret" not in shown
+    assert "hunter2" not in shown
+    assert "**********" in shown
+
+
+def test_choosing(record, make_pod, workload) -> None:
+    """Of a pod's restarts I get the one that crashed; --previous, --instance and an id choose another; delete deletes."""
+    agent, pod = record(), make_pod()
+    made = []
+    for way in ("exit3", "segfault", "true"):
+        command = ["/bin/true"] if way == "true" else ["/workload", way]
+        made.append(pod.container("app", *command, files={"/workload": workload("ends")}))
+        ended(made[-1])
+    assert "killed by SIGSEGV" in traceloop(agent, "show", "cart-0")
+    assert "SIGSEGV" in traceloop(agent, "show", "shop/cart-0", "--previous")
+    assert "exited with 3" in traceloop(agent, "show", "cart-0", "--instance", "3").splitlines()[-1]
+    assert "exited with 0" in traceloop(agent, "show", made[2].id[:8]).splitlines()[-1]
+    assert [line.split()[5:7] for line in traceloop(agent, "list").splitlines()[1:]] == [
+        ["exited", "0"],
+        ["SIGSEGV", "(exit"],
+        ["exited", "3"],
+    ]
+    only = calls(traceloop(agent, "show", "cart-0", "--syscalls", "acc*,write", "--tail", "3"))
+    assert [line.split("(")[0] for line in only] == [
+        "access",
+        "--- SIGSEGV {si_code=1, si_addr=0x10} ---",
+        "+++ killed by SIGSEGV +++",
+    ]
+    failed = calls(traceloop(agent, "show", "cart-0", "--failed"))
+    assert all(" = -1 E" in line or line.startswith("+++") for line in failed)
+    done = run_cli("traceloop", "show", "card-0", "--agent", agent.address)
+    assert (done.returncode, done.stderr) == (2, "error: no recording of 'card-0': there is cart-0\n")
+    assert traceloop(agent, "delete", made[1].id[:12]) == f"deleted shop/cart-0/app {made[1].id[:12]} on node-a\n"
+    assert "exited with 3" in traceloop(agent, "show", "cart-0")
+
+
+def test_follow(record, make_pod, workload, start_cli) -> None:
+    """--follow goes on with new calls until the container ends."""
+    agent = record()
+    container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
+    wait_until(lambda: "app" in states(agent), "the recording")
+    cli = start_cli("traceloop", "show", "cart-0", "--follow", "--tail", "5", "-o", "json", "--agent", agent.address)
+    time.sleep(1.0)
+    os.kill(container.pid, signal.SIGKILL)
+    ended(container)
+    container.delete()
+    out, err = cli.finish(0)
+    assert err == ""
+    rows = events(out)
+    numbers = [row["args_raw"][0] for row in rows if row.get("syscall") == "close"]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) > 100
+    assert (rows[-1]["event"], rows[-1]["signal"]) == ("process_exit", "SIGKILL")
