@@ -7,7 +7,7 @@ import statistics
 
 import click
 
-from tests.bench import cli, kernel
+from tests.bench import cli, kernel, traceloop
 
 ALL = (
     cli.help_text,
@@ -16,6 +16,12 @@ ALL = (
     cli.column_rows,
     kernel.exec_not_chosen,
     kernel.syscall_beside_execsnoop,
+    traceloop.call_beside_empty_program,
+    traceloop.call_not_recorded,
+    traceloop.call_recorded,
+    traceloop.strace_to_recorded,
+    traceloop.tar_recorded,
+    traceloop.tar_straced,
 )
 MEASUREMENTS = {function.__name__: function for function in ALL}
 
@@ -34,7 +40,7 @@ def main(as_json: bool, names: tuple[str, ...]) -> None:
             "min": min(values),
             "max": max(values),
         }
-        line = f"{name:24} {result['median']:10.3f} {unit:10} ({result['min']:.3f} to {result['max']:.3f})"
+        line = f"{name:26} {result['median']:10.3f} {unit:10} ({result['min']:.3f} to {result['max']:.3f})"
         click.echo(json.dumps(result) if as_json else line)
 
 
