@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -137,6 +138,13 @@ class Container:
         """Whether its first process lives."""
         state = subprocess.run(["runc", "state", self.id], capture_output=True, text=True, check=False)
         return state.returncode == 0 and json.loads(state.stdout)["status"] == "running"
+
+    def wait(self, seconds: float = 20.0) -> None:
+        """Wait until nothing of it runs any more; unlike `runc state` it costs little."""
+        events, deadline = UNIFIED / self.cgroup.lstrip("/") / "cgroup.events", time.monotonic() + seconds
+        while events.exists() and "populated 1" in events.read_text():
+            assert time.monotonic() < deadline, f"{self.name} still runs"
+            time.sleep(0.001)
 
     def delete(self) -> None:
         """End it and remove its files."""

@@ -9,6 +9,7 @@ layout saves the rings to disk first.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import logging
 import mmap
@@ -30,6 +31,7 @@ from agent.traceloop import rings
 from agent.traceloop.rings import About, Ring
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
+from gadget.errors import Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Recorder:
         layout = _digest(orjson.dumps([rings.own_layout(), self._size]))
         self._folder = root / layout
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._locked = _lock(self._folder)
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
@@ -80,6 +83,7 @@ class Recorder:
     def close(self) -> None:
         """Let go. Recording goes on."""
         os.close(self._outer)
+        os.close(self._locked)
 
     def rings(self) -> list[Ring]:
         """Every ring, of living containers and gone ones."""
@@ -128,6 +132,7 @@ class Recorder:
             ring = self._known.pop(cgroup_id, None)
             if ring:
                 self._unlink(ring)
+                self._retry()
 
     def _attach(self) -> int:
         """Make sure that this agent's program runs; the file descriptor of the map of rings."""
@@ -209,6 +214,14 @@ class Recorder:
             if self._tracker.annotations(ring.about.container).get(OPT_OUT) == "off":
                 self.delete(key)
 
+    def _retry(self) -> None:
+        """Make the rings that there was no room for, as far as there is now."""
+        waiting, self._refused = self._refused, {}
+        for cgroup_id in waiting:
+            cgroup = self._tracker.resolve(cgroup_id)
+            if cgroup and not cgroup.ended:
+                self._came(cgroup)
+
     def _make(self, cgroup: Cgroup, container: Container) -> Ring | None:
         if not self._make_room():
             self._refused[cgroup.id] = container
@@ -243,6 +256,7 @@ class Recorder:
             ring = self._known.get(cgroup.id)
             if ring:
                 self._end(ring, cgroup.ended)
+                self._retry()
 
     def _end(self, ring: Ring, when: int) -> None:
         """Note when a container went, if the kernel did not see its first program end."""
@@ -278,6 +292,17 @@ class Recorder:
             except (OSError, ValueError) as error:
                 log.warning("traceloop: %s of another layout is lost: %s", path.name, error)
         remove(folder)
+
+
+def _lock(folder: Path) -> int:
+    """Hold folder for this process. Unsupported if another agent does."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise Unsupported(f"another agent records in {folder}: one is enough for a machine") from None
+    return fd
 
 
 def _mount_point(folder: Path) -> Path:

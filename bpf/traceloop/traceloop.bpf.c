@@ -43,10 +43,24 @@ enum end {
 	END_INIT,  /* the first of the container's process ids: all is over */
 };
 
+/* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
+enum how {
+	HOW_NOTHING,
+	HOW_STRING,
+	HOW_BYTES_ARG,
+	HOW_BYTES_RESULT,
+	HOW_BYTES_FIXED,
+	HOW_BYTES_POINTED,
+	HOW_STRINGS,
+	HOW_VECTOR,
+	HOW_MESSAGE,
+};
+
 struct names {
 	enum constant constant;
 	enum kind kind;
 	enum end end;
+	enum how how;
 };
 RECORD(names);
 
@@ -121,19 +135,6 @@ struct {
 			__uint(value_size, sizeof(struct ring));
 		});
 } rings SEC(".maps");
-
-/* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
-enum how {
-	HOW_NOTHING,
-	HOW_STRING,
-	HOW_BYTES_ARG,
-	HOW_BYTES_RESULT,
-	HOW_BYTES_FIXED,
-	HOW_BYTES_POINTED,
-	HOW_STRINGS,
-	HOW_VECTOR,
-	HOW_MESSAGE,
-};
 
 struct capture {
 	__u8 argument, how, size, after_success;

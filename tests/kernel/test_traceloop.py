@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Agent, bpf_programs, events, run_cli, wait_until
+from tests.conftest import AGENT, Agent, bpf_programs, events, run_cli, wait_until
 from tests.pods import BareContainer, Container
 
 
@@ -129,9 +129,22 @@ def test_no_memory(record) -> None:
             item["state"] for item in sorted(events(traceloop(agent, "list", "-o", "json")), key=lambda i: i["pod"])
         ]
         assert found == ["running"] * 3 + ["running, no memory to record it"]
+        containers.pop(0).delete()
+        wait_until(lambda: "no memory" not in traceloop(agent, "list"), "room for the fourth")
     finally:
         for container in containers:
             container.delete()
+
+
+def test_second_agent(record, bpffs) -> None:
+    """A second agent for the same recordings refuses to start, in one line."""
+    record()
+    command = [AGENT, "--listen", "127.0.0.1:0", "--bpffs", bpffs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: another agent records in .*: one is enough for a machine", done.stderr.splitlines()[-1]
+    )
 
 
 def test_two_readers(record, make_pod, workload) -> None:

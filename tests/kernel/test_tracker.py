@@ -40,7 +40,7 @@ def test_first_exec_of_short_pods(agent, start_cli, tmp_path: Path) -> None:
     for number in range(240):
         namespace = "other" if number % 6 == 0 else "short"
         with Pod(tmp_path, namespace, f"{namespace}-{number}") as pod:
-            pod.container("app", "/bin/true", str(number))
+            pod.container("app", "/bin/true", str(number)).wait()
     out, err = cli.finish()
     own = [event for event in events(out) if event["args"][0] == "/bin/true"]
     assert "nothing lost" in err

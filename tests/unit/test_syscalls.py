@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import build_syscalls
-from gadget import syscalls
+from gadget import catalog, syscalls
 from gadget.errors import UsageError
 from gadget.syscalls import MACHINES, Capture, How
 
@@ -116,3 +116,10 @@ def test_plan_reads_what_calls_point_to(machine: str) -> None:
                 assert not arguments[capture.size].is_pointer
             elif capture.how is How.BYTES_POINTED:
                 assert arguments[capture.size].is_pointer
+
+
+def test_ways_of_copying() -> None:
+    """What the program in the kernel copies is what the plan means."""
+    (field,) = [item for item in catalog.record_fields("traceloop", "names") if item["name"] == "how"]
+    theirs = {int(value): name.removeprefix("HOW_") for value, name in field["values"].items() if value != "0"}
+    assert theirs == {how.value: how.name for how in syscalls.How}
