@@ -70,7 +70,8 @@ SETS = {
     "ACCESS": ("unistd.h", r"[RWX]_OK"),
     "ADDRESS_FAMILY": ("internal/socket.h", r"AF_(?!MAX)\w+"),
     "ARCH": ("asm/prctl.h", r"ARCH_\w+"),
-    "AT": ("linux/fcntl.h", r"AT_(SYMLINK_\w+|NO_AUTOMOUNT|EMPTY_PATH|STATX_(FORCE|DONT)_SYNC|RECURSIVE)"),
+    "AT": ("linux/fcntl.h", r"AT_(SYMLINK_\w+|NO_AUTOMOUNT|EMPTY_PATH|RECURSIVE)"),
+    "AT_STATX": ("linux/fcntl.h", r"AT_STATX_(?!SYNC_TYPE)\w+"),
     "AT_ACCESS": ("linux/fcntl.h", r"AT_(SYMLINK_NOFOLLOW|EACCESS|EMPTY_PATH)"),
     "AT_UNLINK": ("linux/fcntl.h", r"AT_REMOVEDIR"),
     "BPF": ("linux/bpf.h", r"BPF_(MAP_(?!TYPE)\w+|PROG_\w+|OBJ_\w+|BTF_\w+|LINK_\w+|RAW_TRACEPOINT_OPEN|TASK_FD_QUERY"
@@ -146,7 +147,7 @@ SETS = {
     "SOL": ("socket.h", r"SOL_\w+"),
     "SO": ("asm(-generic)?/socket.h", r"SO_\w+"),
     "SPLICE": ("internal/splice.h", r"SPLICE_F_(?!ALL)\w+"),
-    "STATX": ("linux/stat.h", r"STATX_(?!ATTR|_|ALL\b|BASIC)\w+"),
+    "STATX": ("linux/stat.h", r"STATX_(?!ATTR|_)\w+"),
     "TCP": ("linux/tcp.h", r"TCP_(NODELAY|MAXSEG|CORK|KEEP\w+|SYNCNT|LINGER2|DEFER_ACCEPT|WINDOW_CLAMP|INFO|QUICKACK"
             r"|CONGESTION|MD5SIG|THIN\w+|USER_TIMEOUT|REPAIR|REPAIR_QUEUE|REPAIR_OPTIONS|REPAIR_WINDOW|QUEUE_SEQ|FASTOPEN\w*|TIMESTAMP|NOTSENT_LOWAT|CC_INFO"
             r"|SAVED?_SYN|ULP|ZEROCOPY_RECEIVE|INQ|TX_DELAY)"),
@@ -155,7 +156,7 @@ SETS = {
     "TIMER_SET": ("linux/time.h", r"TIMER_ABSTIME"),
     "UDP": ("linux/udp.h", r"UDP_(CORK|ENCAP|NO_CHECK6_TX|NO_CHECK6_RX|SEGMENT|GRO)"),
     "UMOUNT": ("libc/mount.h", r"(MNT|UMOUNT)_\w+"),
-    "WAIT": ("linux/wait.h", r"(W[A-Z]+|__W[A-Z]+)"),
+    "WAIT": ("linux/wait.h", r"W(?!UNTRACED)[A-Z]+|__W[A-Z]+"),
     "WAIT_ID": ("linux/wait.h", r"P_\w+"),
     "XATTR": ("linux/xattr.h", r"XATTR_(CREATE|REPLACE)"),
 }  # fmt: skip

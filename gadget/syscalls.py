@@ -178,12 +178,16 @@ _EXCEPTIONS: dict[str, tuple[Capture, ...] | None] = {
     "openat2": (Capture(1, How.STRING), Capture(2, How.BYTES_ARG, 3)),
     "pipe": (Capture(0, How.BYTES_FIXED, 8, _AFTER),),
     "pipe2": (Capture(0, How.BYTES_FIXED, 8, _AFTER),),
+    # of ppoll and select the kernel has written what is left over the timeout by the time of the copy
     "poll": (Capture(0, How.BYTES_FIXED, 32),),
-    "ppoll": (Capture(0, How.BYTES_FIXED, 32), Capture(2, How.BYTES_FIXED, 16)),
+    "ppoll": (Capture(0, How.BYTES_FIXED, 32),),
     "prctl": (Capture(1, How.STRING),),  # PR_SET_NAME; of other options it is no address, and copying fails
     "process_vm_readv": (Capture(1, How.VECTOR, 2, _AFTER),),
     "process_vm_writev": (Capture(1, How.VECTOR, 2),),
+    "pselect6": None,
+    "recvmmsg": None,
     "recvmsg": (Capture(1, How.MESSAGE, 0, _AFTER),),
+    "select": None,
     "sendmsg": (Capture(1, How.MESSAGE),),
     "sendto": (Capture(1, How.BYTES_ARG, 2), Capture(4, How.BYTES_ARG, 5)),
     "setdomainname": (Capture(0, How.BYTES_ARG, 1),),

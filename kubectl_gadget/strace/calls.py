@@ -1,0 +1,40 @@
+"""A system call as it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+#: Errors are results from -4095 to -1.
+ERROR_MAX = 4095
+
+
+class Captured(NamedTuple):
+    """User memory that was copied, and how long it really was: it was cut if that is more than its data."""
+
+    data: bytes
+    size: int
+
+
+class Call(NamedTuple):
+    """One system call. args are the registers as they are; result is None if the call never returned.
+
+    captured is by argument index. For strings the NUL is not in it; of arrays of strings each ends with NUL, and size
+    counts bytes too. time_ns is since 1970.
+    """
+
+    time_ns: int
+    duration_ns: int | None
+    pid: int
+    tid: int
+    comm: str
+    machine: str
+    number: int
+    args: tuple[int, ...]
+    result: int | None
+    captured: Mapping[int, Captured]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it returned an error."""
+        return self.result is not None and -ERROR_MAX <= self.result < 0

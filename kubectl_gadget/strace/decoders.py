@@ -1,0 +1,273 @@
+"""Decoders: how one argument of a call becomes text, and a value for JSON."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from gadget import syscalls
+from gadget.syscalls import Argument, Capture, How
+from kubectl_gadget.strace.calls import Call, Captured
+from kubectl_gadget.strace.scalars import choice_and_flags, enumeration, hexadecimal, octal, pointer, quote, signed
+from kubectl_gadget.strace.structures import Structure, flag_set
+
+
+class Decoder(NamedTuple):
+    """text and value of the argument of a call at an index."""
+
+    text: Callable[[Call, int], str]
+    value: Callable[[Call, int], Any]
+
+
+#: Makes the decoder of an argument on a machine.
+Meaning = Callable[[str, Argument], Decoder]
+
+_WIDTHS = {  # C type: bits, signed
+    "int": (32, True),
+    "long": (64, True),
+    "loff_t": (64, True),
+    "off_t": (64, True),
+    "pid_t": (32, True),
+    "clockid_t": (32, True),
+    "key_t": (32, True),
+    "key_serial_t": (32, True),
+    "timer_t": (32, True),
+    "mqd_t": (32, True),
+    "__s32": (32, True),
+    "size_t": (64, False),
+    "unsigned long": (64, False),
+    "aio_context_t": (64, False),
+    "u64": (64, False),
+}
+
+
+def width(argument: Argument) -> tuple[int, bool]:
+    """Bits and sign of a number: a call uses no more of the register, and the rest may hold anything."""
+    return _WIDTHS.get(argument.kind, (32, False))
+
+
+def reader(argument: Argument) -> Callable[[int], int]:
+    """Takes an argument's number out of its register."""
+    bits, is_signed = width(argument)
+    mask = (1 << bits) - 1
+    return partial(signed, bits=bits) if is_signed else lambda value: value & mask
+
+
+def scalar(argument: Argument, show: Callable[[int], str], keep: bool = False) -> Decoder:
+    """A number that show writes; JSON has the number itself if keep."""
+    read = reader(argument)
+
+    def text(call: Call, index: int) -> str:
+        return show(read(call.args[index]))
+
+    return Decoder(text, (lambda call, index: read(call.args[index])) if keep else text)
+
+
+def number(machine: str, argument: Argument) -> Decoder:
+    """A decimal number."""
+    return scalar(argument, str, keep=True)
+
+
+def signed_number(machine: str, argument: Argument) -> Decoder:
+    """A number that may be -1 though its type is unsigned: files, users."""
+    return number(machine, Argument(argument.name, "int"))
+
+
+def hex_number(machine: str, argument: Argument) -> Decoder:
+    """A number of which the bits matter."""
+    return scalar(argument, hexadecimal, keep=True)
+
+
+def mode(machine: str, argument: Argument) -> Decoder:
+    """Permission bits."""
+    return scalar(Argument(argument.name, "umode_t"), octal)
+
+
+def address(machine: str, argument: Argument) -> Decoder:
+    """A pointer of which nothing more is known."""
+    return Decoder(lambda call, index: pointer(call.args[index]), lambda call, index: call.args[index])
+
+
+def directory(machine: str, argument: Argument) -> Decoder:
+    """A file descriptor of a directory, or the current one."""
+    at_fdcwd = -100
+
+    def text(call: Call, index: int) -> str:
+        value = signed(call.args[index], 32)
+        return "AT_FDCWD" if value == at_fdcwd else str(value)
+
+    def value(call: Call, index: int) -> int | str:
+        value = signed(call.args[index], 32)
+        return "AT_FDCWD" if value == at_fdcwd else value
+
+    return Decoder(text, value)
+
+
+def names(name: str, unknown: Callable[[int], str] | None = None) -> Meaning:
+    """One of a set of names."""
+    return lambda machine, argument: scalar(argument, enumeration(syscalls.flags(machine, name), unknown))
+
+
+def bits(name: str, zero: str = "") -> Meaning:
+    """Flags of a set of names."""
+
+    def meaning(machine: str, argument: Argument) -> Decoder:
+        size = width(argument)[0]
+        return scalar(Argument(argument.name, "u64" if size == 64 else "u32"), flag_set(machine, name, zero))
+
+    return meaning
+
+
+def choice_and_bits(mask: int, choice: str, others: str) -> Meaning:
+    """A value of one set in mask, and flags of another."""
+
+    def meaning(machine: str, argument: Argument) -> Decoder:
+        show = choice_and_flags(mask, syscalls.flags(machine, choice), flag_set(machine, others))
+        return scalar(Argument(argument.name, "u32"), show)
+
+    return meaning
+
+
+def shown(make: Callable[[str], Callable[[int], str]], kind: str = "u32") -> Meaning:
+    """What a function of the machine shows, which takes numbers of that C type."""
+    return lambda machine, argument: scalar(Argument(argument.name, kind), make(machine))
+
+
+#: Makes something of what was copied for an argument.
+Show = Callable[[Call, int, Captured], Any]
+
+
+def captured(show: Show, value: Show | None = None) -> Decoder:
+    """What was copied; the pointer if nothing was, or if it makes no sense. JSON has the same text, or value."""
+
+    def decode(show: Show, otherwise: Callable[[int], Any], call: Call, index: int) -> Any:
+        found = call.captured.get(index)
+        if found is None:
+            return otherwise(call.args[index])
+        try:
+            return show(call, index, found)
+        except (struct.error, ValueError):
+            return otherwise(call.args[index])
+
+    return Decoder(partial(decode, show, pointer), partial(decode, value or show, int))
+
+
+def structure(show: Structure) -> Meaning:
+    """A structure in user memory."""
+    return lambda machine, argument: captured(lambda call, index, found: show(found.data, call.machine))
+
+
+def text_of(data: bytes) -> str:
+    """A string for JSON: bytes that are no UTF-8 are escaped."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _text(call: Call, index: int, found: Captured) -> str:
+    return text_of(found.data)
+
+
+def string(machine: str, argument: Argument) -> Decoder:
+    """A path or a name, in full."""
+    return captured(
+        lambda call, index, found: quote(found.data, found.size > len(found.data)),
+        _text,
+    )
+
+
+def strings(limit: int) -> Meaning:
+    """An array of strings, which end with NUL."""
+
+    def items(found: Captured) -> list[bytes]:
+        return found.data.removesuffix(b"\0").split(b"\0") if found.data else []
+
+    def text(call: Call, index: int, found: Captured) -> str:
+        cut = found.size > len(found.data)
+        shown = [quote(item[:limit], len(item) > limit) for item in items(found)]
+        return f"[{', '.join([*shown, '...'] if cut else shown)}]"
+
+    return lambda machine, argument: captured(text, lambda call, index, found: list(map(text_of, items(found))))
+
+
+def _buffer(found: Captured, limit: int) -> str:
+    data = found.data[:limit]
+    return quote(data, found.size > len(data))
+
+
+def buffer(limit: int, length: int, *, by_result: bool = False) -> Meaning:
+    """Bytes that args[length] limits, and the result if by_result: text or not, written as a string."""
+
+    def meaning(machine: str, argument: Argument) -> Decoder:
+        inner = captured(
+            lambda call, index, found: _buffer(found, limit),
+            _text,
+        )
+
+        def text(call: Call, index: int) -> str:
+            length_now = call.result if by_result else call.args[length]
+            empty = not length_now and call.args[index] and index not in call.captured
+            return '""' if empty else inner.text(call, index)
+
+        return Decoder(text, inner.value)
+
+    return meaning
+
+
+def vector(limit: int, count: int) -> Meaning:
+    """Bytes that were gathered from several buffers: where one ends is known only if there is but one."""
+
+    def text(call: Call, index: int, found: Captured) -> str:
+        one = call.args[count] == 1 and call.result is not None
+        length = f", iov_len={found.size}" if one and "write" in syscalls.find(call.machine, call.number).name else ""
+        return f"[{{iov_base={_buffer(found, limit)}{length}}}]"
+
+    return lambda machine, argument: captured(text, _text)
+
+
+def message(limit: int) -> Meaning:
+    """The bytes of a struct msghdr."""
+    return lambda machine, argument: captured(
+        lambda call, index, found: f"{{msg_iov=[{{iov_base={_buffer(found, limit)}}}]}}",
+        _text,
+    )
+
+
+def after_success(decoder: Decoder) -> Decoder:
+    """What the call wrote, if it did."""
+    plain = address("", Argument("", ""))
+
+    def text(call: Call, index: int) -> str:
+        return (plain if call.result is None or call.failed else decoder).text(call, index)
+
+    def value(call: Call, index: int) -> Any:
+        return (plain if call.result is None or call.failed else decoder).value(call, index)
+
+    return Decoder(text, value)
+
+
+def length_of(pointed: int) -> Meaning:
+    """A pointer to the length of what another argument points to."""
+
+    def text(call: Call, index: int) -> str:
+        found = call.captured.get(pointed)
+        return f"[{found.size}]" if found else pointer(call.args[index])
+
+    def value(call: Call, index: int) -> int:
+        found = call.captured.get(pointed)
+        return found.size if found else call.args[index]
+
+    return lambda machine, argument: Decoder(text, value)
+
+
+def of_capture(capture: Capture, limit: int) -> Meaning | None:
+    """The decoder of what the plan copies, as far as its form says."""
+    return {
+        How.STRING: string,
+        How.BYTES_ARG: buffer(limit, capture.size),
+        How.BYTES_RESULT: buffer(limit, capture.size, by_result=True),
+        How.BYTES_POINTED: buffer(limit, capture.size),
+        How.STRINGS: strings(limit),
+        How.VECTOR: vector(limit, capture.size),
+        How.MESSAGE: message(limit),
+    }.get(capture.how)
