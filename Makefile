@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := $(shell sed "s/ *\#.*//; s/.*/'&'/" packages.txt)
+PACKAGES := $(shell sed "s/ *\#.*//; /^$$/d; s/.*/'&'/" packages.txt)
 # tracing needs root, building does not
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
@@ -59,7 +59,12 @@ $(VENV)/.packages: packages.txt
 		SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
 		$$SUDO apt-get update -qq
 		# a name with a star stands for the newest package of that name
-		missing=$$(for package in $$missing; do apt-cache pkgnames "$${package%%\**}" | grep -x "$${package//\*/[0-9].*}" | sort -V | tail -1; done)
+		missing=$$(for package in $$missing; do
+			case "$$package" in
+			*\**) apt-cache pkgnames "$${package%%\**}" | grep -x "$${package//\*/[0-9].*}" | sort -V | tail -1 ;;
+			*) echo "$$package" ;;
+			esac
+		done)
 		$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 	fi
 	mkdir -p $(VENV)

@@ -318,10 +318,12 @@ def _parameters(text: str) -> Iterator[list[str]]:
         yield [words[-1].lstrip("_") if named else "", (pointer or rest).replace("* *", "**").strip()]
 
 
-def prototypes(common: Path) -> dict[str, list[list[str]]]:
+def prototypes(common: Path, run: Callable[..., str]) -> dict[str, list[list[str]]]:
     """Arguments, as [name, type], of each function of the kernel that is a system call."""
     files = [common / "include" / folder / "syscalls.h" for folder in ("linux", "asm-generic")]
-    kernel = "".join(path.read_text() for path in files)
+    source = "".join(re.sub(r"(?m)^\s*#\s*include\b.*", "", path.read_text()) for path in files)
+    kernel = run("clang", "-E", "-P", "-w", "-x", "c", "-DBITS_PER_LONG=64", "-D__ARCH_WANT_SYS_UTIME",
+                 "-D__user=", "-", stdin=source)  # fmt: skip
     pattern = r"long sys_(\w+)\((.*?)\);"
     found: dict[str, list[list[str]]] = {}
     for name, text in re.findall(pattern, _without_comments(UNNAMED + kernel), re.DOTALL):
@@ -349,7 +351,7 @@ def _numbers(headers: dict[str, Headers]) -> dict[str, dict[str, int]]:
 
 def read(common: Path, run: Callable[..., str]) -> dict[str, Any]:
     """All of it, as plain data: numbers, arguments and sets of names by machine, and the errors."""
-    functions = prototypes(common)
+    functions = prototypes(common, run)
     headers = {machine: Headers(machine, common, run) for machine in TARGETS}
     machines = {}
     for machine, numbers in _numbers(headers).items():

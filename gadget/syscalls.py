@@ -195,6 +195,7 @@ _EXCEPTIONS: dict[str, tuple[Capture, ...] | None] = {
     "setsockopt": (Capture(3, How.BYTES_ARG, 4),),
     "socketpair": (Capture(3, How.BYTES_FIXED, 8, _AFTER),),
     "umount2": (Capture(0, How.STRING),),
+    "utime": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, 16)),
     "utimensat": (Capture(1, How.STRING), Capture(2, How.BYTES_FIXED, 32)),
     "utimes": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, 32)),
     "wait4": (Capture(1, How.BYTES_FIXED, 4, _AFTER),),
