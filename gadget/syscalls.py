@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def table(machine: str) -> dict[int, Syscall]:
     }
 
 
-@cache
+@lru_cache(4096)  # a process may call any number
 def find(machine: str, number: int) -> Syscall:
     """The call of that number; one newer than the headers is named by its number, as strace does."""
     return table(machine).get(number) or Syscall(f"syscall_{number:#x}", number, _REGISTERS, known=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import lru_cache
 
 from gadget import syscalls
 from gadget.syscalls import Argument, Capture, Syscall
@@ -217,7 +217,7 @@ def _listed(call: Syscall, argument: Argument) -> Meaning | None:
     )
 
 
-@cache
+@lru_cache(4096)  # a process may call any number
 def decoders(machine: str, number: int, limit: int) -> tuple[Decoder, ...]:
     """How to show each argument of a call; of buffers no more than limit bytes."""
     call = syscalls.find(machine, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from gadget import syscalls
 from kubectl_gadget.strace.calls import ERROR_MAX, Call
@@ -41,7 +41,7 @@ _RESULTS: dict[str, Callable[[Call, int], str]] = {
 }
 
 
-@cache
+@lru_cache(4096)
 def _result_decoder(machine: str, number: int) -> Callable[[Call, int], str] | None:
     return _RESULTS.get(syscalls.find(machine, number).name)
 
