@@ -170,6 +170,7 @@ _EXCEPTIONS: dict[str, tuple[Capture, ...] | None] = {
     "execve": (Capture(0, How.STRING), Capture(1, How.STRINGS)),
     "execveat": (Capture(1, How.STRING), Capture(2, How.STRINGS)),
     "futimesat": (Capture(1, How.STRING), Capture(2, How.BYTES_FIXED, 32)),
+    "getcwd": (Capture(0, How.STRING, 0, _AFTER),),
     "getrandom": None,
     "getsockopt": (Capture(3, How.BYTES_POINTED, 4, _AFTER),),
     "init_module": (Capture(2, How.STRING),),

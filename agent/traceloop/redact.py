@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agent.traceloop.rings import Snapshot
+from agent.traceloop.rings import NO_DATA, Snapshot
 from gadget.errors import UsageError
 
 #: A piece of a text: so many bytes of a record.
@@ -46,11 +46,13 @@ def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:
     assert calls.dtype.fields and more.dtype.fields
     begin = calls.dtype.fields["args"][1]
     for row, call in zip(calls.view(np.uint8).reshape(len(calls), -1), calls, strict=True):
-        if call["length"]:
+        if call["length"] != NO_DATA:
             start = begin + (int(call["shape"]) >> 4) * 8
             texts[int(call["sequence"]), int(call["argument"]) & 7] = [row[start : start + int(call["length"])]]
     begin = more.dtype.fields["data"][1]
     for row, item in zip(more.view(np.uint8).reshape(len(more), -1), more, strict=True):
+        if item["length"] == NO_DATA:
+            continue
         piece = row[begin : begin + int(item["length"])]
         texts.setdefault((int(item["owner"]), int(item["argument"])), []).append(piece)
     yield from texts.values()

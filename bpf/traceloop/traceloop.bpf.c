@@ -25,6 +25,7 @@ enum constant {
 	SEQUENCE_BUSY = 1,
 	SEQUENCE_MORE = 2,
 	SHAPE_32BIT = 8, /* the number is one of the 32-bit calls */
+	NO_DATA = 255,   /* a length: there is no text, or it could not be read; 0 is an empty one */
 };
 
 enum kind {
@@ -196,7 +197,7 @@ static __always_inline struct call *begin(struct ring *ring, struct task_struct 
 	call->tid = task->pid;
 	call->count = count;
 	call->shape = kind;
-	call->length = 0;
+	call->length = NO_DATA;
 	__builtin_memcpy(call->comm, task->comm, sizeof(task->comm)); /* its last byte is 0 */
 	call->argument = bpf_get_smp_processor_id() << 3;
 	return call;
@@ -218,8 +219,8 @@ static __always_inline long copy(char *to, __u32 size, const struct text *text)
 	return bpf_probe_read_user(to, size, (void *)text->from) ? -1 : size;
 }
 
-/* Copy up to size bytes, and move on behind them. Returns how many, without the NUL of a string; nothing is left
- * once a string has ended or could not be read. */
+/* Copy up to size bytes, and move on behind them. Returns how many, without the NUL of a string, or NO_DATA; nothing
+ * is left once a string has ended or could not be read. */
 static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
 {
 	long length = copy(to, size, text);
@@ -227,8 +228,10 @@ static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
 
 	if (text->string)
 		length--;
-	if (length < 0)
-		length = 0;
+	if (length < 0) {
+		text->left = 0;
+		return NO_DATA;
+	}
 	text->from += length;
 	text->left = ended || text->left <= length ? 0 : text->left - length;
 	return length;
@@ -261,6 +264,8 @@ static __always_inline void copy_text(struct ring *ring, struct call *call, stru
 
 	if (room > text->left)
 		room = text->left;
+	if (room > 63)
+		room = 63; /* of a record without arguments, for the mask below */
 	call->argument |= text->argument;
 	call->length = copy_some((char *)call->args + (arguments & 7) * 8, room & 63, text);
 	if (text->left)
@@ -305,7 +310,9 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 	if (how == HOW_BYTES_ARG) {
 		text.left = call->args[plan->size & 7];
 	} else if (how == HOW_BYTES_RESULT) {
-		text.left = call->result < 0 ? 0 : call->result;
+		text.left = call->args[plan->size & 7];
+		if (call->result < (__s64)text.left) /* recv(2) with MSG_TRUNC tells of more than it copied */
+			text.left = call->result < 0 ? 0 : call->result;
 	} else if (how == HOW_BYTES_FIXED) {
 		text.left = plan->size;
 	} else if (how == HOW_BYTES_POINTED) {

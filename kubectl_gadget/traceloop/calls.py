@@ -72,8 +72,9 @@ class Reader:
         more = np.frombuffer(reply.more, record_dtype(records["more"]))
         names = {field.name: field.values for field in records["names"]}
         kinds = {int(value): name for value, name in names["kind"].items()}
-        bit_32 = next(int(value) for value, name in names["constant"].items() if name == "SHAPE_32BIT")
-        further = _further(more)
+        constants = {name: int(value) for value, name in names["constant"].items()}
+        bit_32, no_data = constants["SHAPE_32BIT"], constants["NO_DATA"]
+        further = _further(more[more["length"] != no_data])
         gaps = self._gaps(calls)
         found: list[Entry] = []
         for at in np.argsort(calls["time"], kind="stable").tolist():
@@ -91,9 +92,9 @@ class Reader:
             else:
                 number = int(row["number"]) | (_32BIT if int(row["shape"]) & bit_32 else 0)
                 result = None if kind == "KIND_NO_RETURN" else int(row["result"])
-                texts = _texts(row, further.pop(int(row["sequence"]), {}))
+                texts = _texts(row, further.pop(int(row["sequence"]), {}), no_data)
                 if kind == "KIND_EXEC":  # the arguments are one text here; those of the call are gone with its memory
-                    texts = {argument: [b"".join(pieces).removesuffix(b"\0")] for argument, pieces in texts.items()}
+                    texts = {argument: [b"".join(pieces)] for argument, pieces in texts.items()}
                     args = (0,) * len(args)
                 captured = _captured(reply.machine, number, args, result, texts, more.dtype["data"].itemsize - 1)
                 found.append(Call(who[0], waited, *who[1:], reply.machine, number, args, result, captured))
@@ -157,10 +158,10 @@ def _text_of(row: np.void, kind: np.dtype[np.void], name: str, skip: int = 0) ->
     return row.tobytes()[start : start + int(row["length"])]
 
 
-def _texts(row: np.void, further: dict[int, list[tuple[int, bytes]]]) -> dict[int, list[bytes]]:
+def _texts(row: np.void, further: dict[int, list[tuple[int, bytes]]], no_data: int) -> dict[int, list[bytes]]:
     """The pieces of a call's text by argument."""
     texts = {argument: [text for _, text in pieces] for argument, pieces in further.items()}
-    if row["length"]:
+    if row["length"] != no_data:
         own = _text_of(row, row.dtype, "args", (int(row["shape"]) >> 4) * 8)
         texts.setdefault(int(row["argument"]) & 7, []).insert(0, own)
     return texts
@@ -175,7 +176,9 @@ def _captured(
     for argument, pieces in texts.items():
         capture = plan.get(argument)
         how = capture.how if capture else None
-        data = (b"\0" if how == syscalls.How.STRINGS else b"").join(pieces)
+        data = b"".join(pieces)
+        if how == syscalls.How.STRINGS and len(pieces) > 1:
+            data = b"".join(piece + b"\0" for piece in pieces)
         size = len(data)
         if capture and how == syscalls.How.BYTES_ARG:
             size = args[capture.size]

@@ -46,7 +46,7 @@ class View:
             return isinstance(entry, End) or not self.failed
         if self.names and syscalls.find(entry.machine, entry.number).name not in self.names:
             return False
-        return not self.failed or (entry.result is not None and -4095 <= entry.result < 0)
+        return not self.failed or entry.failed
 
 
 def show(instance: Instance, view: View) -> None:
@@ -111,7 +111,7 @@ class _Text:
         if isinstance(entry, Call):
             waited = entry.duration_ns
             shown = f" <{waited / 1e9:.6f}>" if self._durations and waited is not None else ""
-            return strace.line(entry) + shown
+            return strace.text(entry) + shown
         return _end(entry) if isinstance(entry, End) else _signal(entry)
 
 
@@ -139,8 +139,7 @@ def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[str]:
     for item in reply.blocked:
         call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, item.number, tuple(item.args), None, {})
         if view.wants(call) and not view.failed:
-            name = syscalls.find(reply.machine, item.number).name
-            yield f"{'now':15} [{escape(item.comm)} {item.tid}] {name}({', '.join(strace.arguments(call))} <in it now>"
+            yield f"{'now':15} [{escape(item.comm)} {item.tid}] {strace.text(call)}"
 
 
 def _write_json(entries: Iterable[Entry]) -> None:
