@@ -19,20 +19,22 @@ from kubectl_gadget.targets import find_targets
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
 
-    def __init__(self, name: str, title: str, example: str, params: list[click.Parameter], run: Any) -> None:
-        """A command that calls run with the values of params."""
-        self.title, self.example = title, example
+    def __init__(
+        self, name: str, title: str, example: str, params: list[click.Parameter], run: Any, verb: str = "Shows"
+    ) -> None:
+        """A command that calls run with the values of params. Help begins with verb and title."""
+        self.title, self.example, self._verb = title, example, verb
         settings = {"help_option_names": ["-h", "--help"]}
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
-        formatter.write(f"Shows {self.title}.\n\n  {self.example}\n\n")
+        formatter.write(f"{self._verb} {self.title}.\n\n  {self.example}\n\n")
         self.format_usage(ctx, formatter)
         headings: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record:
+            if record and not isinstance(param, click.Argument):
                 headings.setdefault(param.heading if isinstance(param, Option) else "Output", []).append(record)
         for heading, records in headings.items():
             with formatter.section(heading):

@@ -63,6 +63,7 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         from kubectl_gadget.traceloop import instances
 
         found, failures = instances.ask(targets())
+        _fail(failures, bool(found))
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
         output = make_output(form, fields, {})
         chosen = instances.among(found, selection)
@@ -70,7 +71,6 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         output.start([], rows)
         if rows:
             output.write(rows)
-    _fail(failures, bool(found))
 
 
 def _row(instance: Any) -> tuple[Any, ...]:
@@ -155,9 +155,9 @@ def _find(targets: dict[str, str], selection: Selection, name: str) -> Any:
 
 
 def _delete_command() -> click.Command:
-    title = "no more of a container's recordings: deletes them. One that runs is recorded no more"
+    title = "a container's recordings; one that runs is recorded no more"
     options = [_argument(), *_where("pod")]
-    return HeadedCommand("delete", title, "kubectl gadget traceloop delete 0c81d2aa37fe", options, _delete)
+    return HeadedCommand("delete", title, "kubectl gadget traceloop delete 0c81d2aa37fe", options, _delete, "Deletes")
 
 
 def _delete(
