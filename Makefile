@@ -6,13 +6,14 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := $(shell sed "s/ *\#.*//; /^$$/d; s/.*/'&'/" packages.txt)
+# quoted, as a name may have a star, which stands for the newest package of that name
+packages = $(shell sed "s/ *\#.*//; /^$$/d; s/.*/'&'/" $(1))
 # tracing needs root, building does not
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test lint format demo bench clean docs snapshots
+.PHONY: help setup test e2e lint format demo bench clean docs snapshots
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -21,6 +22,14 @@ setup: $(BUILT)  ## install what is missing; leaves kubectl-gadget and gadget-ag
 
 test: $(BUILT) lint  ## lint, then every test on this machine's kernel (needs root)
 	$(SUDO) $(BIN)/python -m pytest
+
+ifeq ($(E2E_CLUSTER),existing)
+e2e: $(BUILT)  ## test on a real cluster, of two nodes on this machine (needs root, Go), or with E2E_CLUSTER=existing on KUBECONFIG's
+	$(BIN)/python -m pytest tests/e2e
+else
+e2e: $(BUILT) $(VENV)/.packages-e2e
+	$(SUDO) $(BIN)/python -m tests.e2e.cluster $(BIN)/python -m pytest tests/e2e
+endif
 
 lint: $(BUILT)  ## formatting, types, layers
 	$(BIN)/ruff check
@@ -49,26 +58,32 @@ bench: $(BUILT)  ## measure
 clean:  ## remove what was made
 	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+define install-packages
+@missing=
+for package in $(call packages,$<); do
+	dpkg-query -W -f '$${Status}\n' "$$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $$package"
+done
+if [ -n "$$missing" ]; then
+	echo "installing$$missing"
+	SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
+	$$SUDO apt-get update -qq
+	missing=$$(for package in $$missing; do
+		case "$$package" in
+		*\**) apt-cache pkgnames "$${package%%\**}" | grep -x "$${package//\*/[0-9].*}" | sort -V | tail -1 ;;
+		*) echo "$$package" ;;
+		esac
+	done)
+	$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+fi
+mkdir -p $(VENV)
+touch $@
+endef
+
 $(VENV)/.packages: packages.txt
-	@missing=
-	for package in $(PACKAGES); do
-		dpkg-query -W -f '$${Status}\n' "$$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $$package"
-	done
-	if [ -n "$$missing" ]; then
-		echo "installing$$missing"
-		SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
-		$$SUDO apt-get update -qq
-		# a name with a star stands for the newest package of that name
-		missing=$$(for package in $$missing; do
-			case "$$package" in
-			*\**) apt-cache pkgnames "$${package%%\**}" | grep -x "$${package//\*/[0-9].*}" | sort -V | tail -1 ;;
-			*) echo "$$package" ;;
-			esac
-		done)
-		$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
-	fi
-	mkdir -p $(VENV)
-	touch $@
+	$(install-packages)
+
+$(VENV)/.packages-e2e: tests/e2e/packages.txt
+	$(install-packages)
 
 $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 	@echo "making $(VENV)"

@@ -1,0 +1,120 @@
+"""Runs a command in a cluster of its own: KUBECONFIG and PATH are set, and the current folder is kept.
+
+As a user of it sees it: the command is in the network where the API server listens, as root, and what it changes in
+mounts and interfaces is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.e2e.cluster.binaries import kubernetes_binaries
+from tests.e2e.cluster.control_plane import ControlPlane
+from tests.e2e.cluster.images import make_images
+
+#: Not below /tmp, which may be in memory: it holds the nodes' containers.
+FOLDER = Path("/var/tmp/kubectl-gadget-e2e")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def main() -> int:
+    """Prepare what needs the network, enter namespaces, and clean up after them."""
+    if len(sys.argv) < 2 or os.geteuid():
+        sys.exit("usage, as root: python -m tests.e2e.cluster COMMAND [ARGUMENT...]")
+    binaries, images = kubernetes_binaries(), make_images()
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    lock = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"a cluster runs already, with its files in {FOLDER}")
+    clean()  # what a killed one left
+    os.symlink(images, FOLDER / "images")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(128 + signal.SIGTERM))
+    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # if this process is killed, so is unshare, and with it the first process of the namespaces
+    command = ["setpriv", "--pdeathsig=KILL", *namespaces, sys.executable, "-c", INSIDE, str(binaries), *sys.argv[1:]]
+    cluster = subprocess.Popen(command)
+    try:
+        while True:
+            with suppress(KeyboardInterrupt):  # it went to the command too, which ends in its own time
+                return cluster.wait()
+    finally:
+        cluster.kill()
+        cluster.wait()
+        clean()
+        FOLDER.rmdir()
+
+
+INSIDE = "from tests.e2e.cluster.__main__ import inside; inside()"
+
+
+def inside() -> None:
+    """The first process of the namespaces: adopts and reaps what daemons leave behind, until the command has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    worker = os.fork()
+    if worker == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os._exit(run_in_cluster(Path(sys.argv[1]), sys.argv[2:]))
+    while True:
+        pid, status = os.wait()
+        if pid == worker:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def run_in_cluster(binaries: Path, command: list[str]) -> int:
+    """Bring the cluster up, run the command, and give its exit code."""
+    began = time.monotonic()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+    try:
+        ControlPlane(FOLDER, binaries).start()
+    except RuntimeError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"cluster: up in {time.monotonic() - began:.1f} s", flush=True)
+    settings = {"KUBECONFIG": str(FOLDER / "admin.kubeconfig"), "PATH": f"{binaries}:{os.environ['PATH']}"}
+    process = subprocess.Popen(command, env=os.environ | settings)
+    while True:
+        with suppress(KeyboardInterrupt):
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+
+
+def clean() -> None:
+    """Remove the cgroups and files of a cluster that has ended."""
+    for hierarchy in [CGROUPS, *CGROUPS.iterdir()]:
+        for folder, _, _ in os.walk(hierarchy / "gadget-e2e", topdown=False):
+            _remove_cgroup(folder)
+    for path in FOLDER.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _remove_cgroup(folder: str) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return os.rmdir(folder)
+        except OSError:  # its last processes are still being ended
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

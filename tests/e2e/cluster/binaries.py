@@ -1,0 +1,44 @@
+"""Kubernetes, built from its Go module once for each version of go.mod."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+MODULE = Path(__file__).parent / "kubernetes"
+VERSION_VARIABLES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+
+
+def cache() -> Path:
+    """Where what is made once is kept: outside the tree, and safe to remove."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubectl-gadget"
+
+
+def kubernetes_binaries() -> Path:
+    """The folder with kube-apiserver, kubelet, kubectl and what else go.mod names as a tool. Takes minutes at first."""
+    required = (MODULE / "go.mod").read_bytes()
+    found = re.search(rb"k8s.io/kubernetes (v[\d.]+)", required)
+    assert found, "go.mod requires no k8s.io/kubernetes"
+    version = found[1].decode()
+    digest = hashlib.sha256(required + (MODULE / "go.sum").read_bytes()).hexdigest()[:12]
+    folder = cache() / f"kubernetes-{version}-{digest}"
+    if folder.is_dir():
+        return folder
+    print(f"building Kubernetes {version}, once; this takes minutes", flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    flags = " ".join(["-s", "-w", *(f"-X {name}.gitVersion={version}" for name in VERSION_VARIABLES)])
+    partial = Path(tempfile.mkdtemp(prefix="kubernetes-", dir=folder.parent))
+    try:
+        # its packages are compiled several at a time, the largest takes 2 GB
+        command = ["nice", "go", "build", "-trimpath", "-ldflags", flags, "-o", f"{partial}/", "tool"]
+        subprocess.run(command, cwd=MODULE, check=True)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

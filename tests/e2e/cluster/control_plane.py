@@ -1,0 +1,132 @@
+"""The processes of a cluster, started from inside its namespaces."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+BRIDGE = "192.168.77.1"
+NODES = {"node-a": "192.168.77.11", "node-b": "192.168.77.12"}
+HERE = Path(__file__).parent
+START_SECONDS = 90.0
+
+
+def pod_range(node: str) -> str:
+    """The addresses of a node's pods."""
+    return f"10.244.{list(NODES).index(node)}.0/24"
+
+
+def run(*command: str | Path) -> str:
+    """Run a command, and give what it prints."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+class ControlPlane:
+    """Starts everything, and ends nothing: that is for the namespace's end."""
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        """Run binaries with files in folder."""
+        self._folder, self._binaries = folder, binaries
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        (folder / "logs").mkdir()
+
+    def start(self) -> None:
+        """Bring up the whole cluster. RuntimeError, with the end of a log, if a part of it does not come up."""
+        self._make_network()
+        keys = subprocess.run([HERE / "pki.sh", *NODES], cwd=self._folder, capture_output=True, text=True, check=False)
+        if keys.returncode:
+            raise RuntimeError(keys.stderr)
+        self._start_servers()
+        for node, address in NODES.items():
+            self._start(
+                node, "nsenter", f"--net=/run/netns/{node}", "unshare", "--mount", "--propagation", "private",
+                HERE / "node.sh", node, address, pod_range(node), self._binaries, self._folder,
+            )  # fmt: skip
+        for node in NODES:
+            self._wait(node, lambda node=node: self._is_ready(node), f"{node}-kubelet")
+        self._wait("default service account", lambda: bool(self.kubectl("get", "serviceaccount", "default")))
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints; empty if it fails."""
+        command = [self._binaries / "kubectl", "--kubeconfig", self._folder / "admin.kubeconfig", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    def _make_network(self) -> None:
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", "nodes", "type", "bridge")
+        run("ip", "address", "add", f"{BRIDGE}/24", "dev", "nodes")
+        run("ip", "link", "set", "nodes", "up")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        for node, address in NODES.items():
+            run("ip", "netns", "add", node)
+            run("ip", "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", node)
+            run("ip", "link", "set", node, "master", "nodes", "up")
+            run("ip", "-n", node, "link", "set", "lo", "up")
+            run("ip", "-n", node, "address", "add", f"{address}/24", "dev", "eth0")
+            run("ip", "-n", node, "link", "set", "eth0", "up")
+            run("ip", "-n", node, "route", "add", "default", "via", BRIDGE)
+            run("ip", "route", "add", pod_range(node), "via", address)
+            run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+    def _start(self, name: str, *command: str | Path) -> None:
+        with (self._folder / "logs" / f"{name}.log").open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _start_servers(self) -> None:
+        at, pki = self._binaries, self._folder
+        url = "http://127.0.0.1:{}"
+        self._start(
+            "etcd", "etcd", "--name=e2e", "--data-dir=/run/etcd", f"--initial-cluster=e2e={url.format(2380)}",
+            f"--listen-client-urls={url.format(2379)}", f"--advertise-client-urls={url.format(2379)}",
+            f"--listen-peer-urls={url.format(2380)}", f"--initial-advertise-peer-urls={url.format(2380)}",
+        )  # fmt: skip
+        self.start_api_server()
+        self._wait("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
+        for name in ("kube-controller-manager", "kube-scheduler"):
+            config = f"{pki}/{name}.kubeconfig"
+            self._start(
+                name, at / name, "--bind-address=127.0.0.1", "--leader-elect=false", f"--kubeconfig={config}",
+                f"--authentication-kubeconfig={config}", f"--authorization-kubeconfig={config}",
+                *([f"--root-ca-file={pki}/ca.crt", f"--service-account-private-key-file={pki}/service-accounts.key",
+                   "--use-service-account-credentials"] if name == "kube-controller-manager" else []),
+            )  # fmt: skip
+
+    def start_api_server(self) -> None:
+        """Start kube-apiserver."""
+        pki = self._folder
+        self._start(
+            "kube-apiserver", self._binaries / "kube-apiserver", f"--advertise-address={BRIDGE}", "--secure-port=6443",
+            "--etcd-servers=http://127.0.0.1:2379", "--authorization-mode=Node,RBAC", "--allow-privileged",
+            "--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
+            "--kubelet-preferred-address-types=InternalIP", f"--token-auth-file={pki}/tokens.csv",
+            f"--client-ca-file={pki}/ca.crt", f"--requestheader-client-ca-file={pki}/ca.crt",
+            f"--tls-cert-file={pki}/apiserver.crt",
+            f"--tls-private-key-file={pki}/apiserver.key", f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
+            f"--kubelet-client-key={pki}/apiserver-kubelet.key", "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pki}/service-accounts.pub",
+            f"--service-account-signing-key-file={pki}/service-accounts.key",
+        )  # fmt: skip
+
+    def _is_ready(self, node: str) -> bool:
+        shown = self.kubectl("get", "node", node, "--output=json")
+        conditions = json.loads(shown)["status"].get("conditions", []) if shown else []
+        return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+    def _wait(self, name: str, condition: Callable[[], bool], log: str = "") -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            if name in self._processes and self._processes[name].poll():
+                raise RuntimeError(f"{name} ended\n{self._tail(name)}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name}: not ready after {START_SECONDS:.0f} s\n{self._tail(log or name)}")
+            time.sleep(0.1)
+
+    def _tail(self, log: str) -> str:
+        path = self._folder / "logs" / f"{log}.log"
+        return "\n".join(path.read_text().splitlines()[-20:]) if path.exists() else ""
