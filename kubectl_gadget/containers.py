@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -15,6 +15,7 @@ from gadget.errors import GadgetError
 from gadget.schema import Field, Row
 from kubectl_gadget.output import Output
 from kubectl_gadget.streams import connect, error_of
+from kubectl_gadget.targets import Targets
 
 FIELDS = [
     Field("node", "identity", 0, 0),
@@ -67,13 +68,13 @@ def rows(reply: pb.ContainersReply) -> list[Row]:
     ]
 
 
-def show(targets: Mapping[str, str], request: pb.ContainersRequest, output: Output) -> None:
+def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> None:
     """Write what the targets know. GadgetError of the first that fails, once the others have been shown."""
     queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
 
-    def read(target: str, address: str) -> None:
+    def read(target: str, address: Callable[[], str]) -> None:
         try:
-            for reply in list_containers(target, request, address=address):
+            for reply in list_containers(target, request, address=address()):
                 queue.put(reply)
             queue.put(None)
         except GadgetError as error:

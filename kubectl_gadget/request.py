@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Request:
     ring_bytes: int = 0
     timeout: float = 0.0
     record: Path | None = None
+
+    def within(self, namespaces: tuple[str, ...]) -> Request:
+        """The same in these namespaces; in all if there are none."""
+        return replace(self, selection=replace(self.selection, namespaces=namespaces))
 
 
 def make_request(

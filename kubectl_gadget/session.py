@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -23,6 +23,7 @@ from kubectl_gadget.peers import Peers, add_names, ask_agents
 from kubectl_gadget.recording import Recording, record
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Message, Streams
+from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
 
 
@@ -158,7 +159,7 @@ class Session:
         return "; ".join(places)
 
 
-def stream(request: Request, targets: Mapping[str, str]) -> None:
+def stream(request: Request, targets: Targets) -> None:
     """Run what request asks for on the targets, and show it."""
     start = pb.Start(
         gadget=request.gadget.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -12,6 +12,7 @@ import grpc
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from kubectl_gadget.targets import Targets
 
 #: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
 QUEUE_LENGTH = 64
@@ -55,8 +56,8 @@ def connect(address: str) -> grpc.Channel:
 class Streams:
     """The runs of one command. A context manager that cancels what still runs."""
 
-    def __init__(self, targets: Mapping[str, str], start: pb.Start) -> None:
-        """Begin a run of start on each target: an address by the name that messages use."""
+    def __init__(self, targets: Targets, start: pb.Start) -> None:
+        """Begin a run of start on each target."""
         self._queue: queue.Queue[Message] = queue.Queue(QUEUE_LENGTH)
         self._stop = threading.Event()
         self._targets = targets
@@ -86,7 +87,7 @@ class Streams:
         ended = Ended(target, Unreachable(f"{target}: the agent went away"))
         started = False
         try:
-            with connect(self._targets[target]) as channel:
+            with connect(self._targets[target]()) as channel:
                 call = rpc.AgentStub(channel).Run(self._requests())
                 self._calls.append(call)
                 for reply in call:
@@ -99,6 +100,8 @@ class Streams:
         except grpc.RpcError as error:
             if not (started and error.code() == grpc.StatusCode.UNAVAILABLE):
                 ended = Ended(target, error_of(target, error))
+        except GadgetError as error:
+            ended = Ended(target, error)
         self._queue.put((target, ended))
 
     def __iter__(self) -> Iterator[Message]:

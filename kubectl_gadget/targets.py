@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from gadget.errors import Unreachable
-
-NO_TARGET = (
-    "no agent to talk to: trace this machine with --local, name an agent with --agent ADDRESS, "
-    "or reach a cluster's with kubectl and `kubectl gadget deploy`"
-)
+#: For each agent, by what users call it, a function that waits for its address; it raises GadgetError if there is none.
+Targets = Mapping[str, Callable[[], str]]
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], dict[str, str]]]:
-    """Gives a function that waits for the agents' addresses, by what users call them. Unreachable if none is named."""
+def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Targets]]:
+    """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's."""
     if agents:
-        yield lambda: {address: address for address in agents}
+        yield lambda: {address: partial(str, address) for address in agents}
     elif local:
         from kubectl_gadget.local import local_agent
 
         with local_agent() as address:
-            yield lambda: {"this machine": address()}
+            yield lambda: {"this machine": address}
     else:
-        raise Unreachable(NO_TARGET)
+        from kubectl_gadget.cluster.agents import cluster_agents
+        from kubectl_gadget.cluster.api import ApiServer
+        from kubectl_gadget.cluster.kubeconfig import read_context
+        from kubectl_gadget.cluster.options import chosen_cluster
+
+        cluster = chosen_cluster()
+        with cluster_agents(ApiServer(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
+            yield targets
+
+
+def default_namespace(agents: Sequence[str], local: bool) -> tuple[str, ...]:
+    """The namespace that a command is about if nobody says: of a cluster the context's, as kubectl has it; else all."""
+    if agents or local:
+        return ()
+    from kubectl_gadget.cluster.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_cluster
+
+    return (read_context(chosen_cluster().flags).namespace,)

@@ -43,9 +43,9 @@ def test_wrong_command_line(arguments: list[str], message: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_no_agent_named() -> None:
-    """Without an agent I am told the three ways to get one."""
-    done = run_cli("execsnoop")
+def test_no_agent_named(tmp_path: Path) -> None:
+    """Without an agent and a kubeconfig I am told the three ways to get one."""
+    done = run_cli("execsnoop", env=os.environ | {"KUBECONFIG": str(tmp_path / "none")})
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     for way in ("--local", "--agent ADDRESS", "kubectl gadget deploy"):
         assert way in done.stderr

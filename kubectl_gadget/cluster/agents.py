@@ -1,0 +1,194 @@
+"""The agents of a cluster, by node."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from gadget.errors import GadgetError, Unreachable, UsageError
+from kubectl_gadget.cluster.api import ApiError, ApiServer
+from kubectl_gadget.cluster.portforward import Tunnel
+from kubectl_gadget.targets import Targets
+
+LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
+PORT = 7070
+#: A large cluster's API server is not asked for more at once.
+TUNNELS_AT_ONCE = 16
+DESCRIBE_SECONDS = 5.0
+#: Reasons to wait that no time removes; those that end in BackOff are as good.
+HOPELESS = ("Unschedulable", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "terminated")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AgentPod:
+    """An agent's pod.
+
+    problem says why it does not serve, empty if it does; hopeless is whether waiting for it is in vain.
+    """
+
+    node: str
+    name: str
+    ready: bool
+    problem: str
+    hopeless: bool
+
+
+def list_agents(api: ApiServer, namespace: str) -> list[AgentPod]:
+    """The agents in a namespace, one for each node. GadgetError if they may not be listed."""
+    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+    try:
+        found = api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
+    except ApiError as error:
+        raise not_allowed(error, "list pods", namespace) from None
+    # while an agent is replaced its node has two pods: prefer the one that stays
+    found.sort(key=lambda pod: ("deletionTimestamp" not in pod["metadata"], pod["metadata"]["creationTimestamp"]))
+    by_node = {agent.node: agent for agent in map(read_pod, found)}
+    return sorted(by_node.values(), key=lambda agent: agent.node)
+
+
+def read_pod(pod: dict[str, Any]) -> AgentPod:
+    """What a pod object says of an agent."""
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    ready = any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ())
+    reason, why = ("", "") if ready else _problem(status)
+    problem = f"pod {name} is {reason}{': ' * bool(why)}{why}" if reason else ""
+    return AgentPod(_node(pod), name, ready, problem, reason.endswith("BackOff") or reason in HOPELESS)
+
+
+def _node(pod: dict[str, Any]) -> str:
+    """The node that a DaemonSet's pod runs on, or is meant for."""
+    if node := pod["spec"].get("nodeName"):
+        return str(node)
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    for term in (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ():
+        for item in term.get("matchFields") or ():
+            if item["key"] == "metadata.name":
+                return str(item["values"][0])
+    return f"the node of {pod['metadata']['name']}"
+
+
+def _problem(status: dict[str, Any]) -> tuple[str, str]:
+    """Why a pod that is not ready is not, in one word as Kubernetes has it, and in a few."""
+    for container in status.get("containerStatuses") or ():
+        waiting = container["state"].get("waiting") or {}
+        ended = container["state"].get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        if waiting and waiting.get("reason") != "CrashLoopBackOff":
+            return waiting.get("reason", "waiting"), waiting.get("message", "")
+        if ended:
+            return waiting.get("reason", "terminated"), f"its agent ended with exit code {ended.get('exitCode')}"
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return condition.get("reason", "Pending"), condition.get("message", "")
+    return status.get("phase", "unknown"), "its agent does not serve yet" if status.get("phase") == "Running" else ""
+
+
+def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
+    """An error that names the right that is missing, if that is what it is."""
+    missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
+    if error.code != 403 or not missing:
+        return error
+    place, there = (f" in namespace {namespace}", " there") if namespace else ("", "")
+    return GadgetError(f"you may not {what}{place}: ask for {missing[1]} on {missing[2]}{there}")
+
+
+def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
+    """Version and kernel of each agent that answers, by node."""
+    import grpc
+
+    from gadget._generated import gadget_pb2 as pb
+    from gadget._generated import gadget_pb2_grpc as rpc
+
+    about = {}
+    with cluster_agents(api, namespace, ()) as targets:
+        for node, address in targets().items():
+            with suppress(GadgetError, grpc.RpcError), grpc.insecure_channel(address()) as channel:
+                reply = rpc.AgentStub(channel).Describe(pb.DescribeRequest(), timeout=DESCRIBE_SECONDS)
+                about[node] = f"agent {reply.version}, Linux {reply.kernel}"
+    return about
+
+
+class Background(Generic[T]):
+    """The result of a function that runs in a thread, which does not keep the process from ending."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        """Begin."""
+        self._work = work
+        self._done = threading.Event()
+        self._error: GadgetError | None = None
+        threading.Thread(target=self._run, name=f"background-{work.__name__}", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except GadgetError as error:
+            self._error = error
+        finally:
+            self._done.set()
+
+    def wait(self) -> T:
+        """The result, or the error, once it is there."""
+        self._done.wait()
+        if self._error:
+            raise self._error
+        return self._value
+
+
+@contextmanager
+def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iterator[Callable[[], Targets]]:
+    """Gives a function that waits for the agents by node: for each, a function that waits for its address.
+
+    Both are under way already: the caller has modules to import meanwhile.
+    """
+    tunnels: list[Tunnel] = []
+    slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
+    with tempfile.TemporaryDirectory(prefix="gadget-", ignore_cleanup_errors=True) as folder:
+
+        def opening(agent: AgentPod, number: int) -> Callable[[], str]:
+            def open_tunnel() -> str:
+                # by number: a path of a Unix socket may have 107 bytes, a node's name 253
+                with slots:
+                    tunnel = _open(api, namespace, agent, Path(folder) / str(number))
+                tunnels.append(tunnel)
+                return tunnel.address
+
+            return Background(open_tunnel).wait
+
+        def list_and_open() -> Targets:
+            agents = _choose(list_agents(api, namespace), nodes, namespace)
+            return {agent.node: opening(agent, number) for number, agent in enumerate(agents)}
+
+        try:
+            yield Background(list_and_open).wait
+        finally:
+            for tunnel in tunnels:
+                tunnel.close()
+
+
+def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel:
+    if agent.problem:
+        raise Unreachable(f"{agent.node}: no agent ({agent.problem})")
+    try:
+        return Tunnel(api, namespace, agent.name, PORT, path)
+    except ApiError as error:
+        raise not_allowed(error, "port-forward", namespace) from None
+    except Unreachable as error:
+        raise Unreachable(f"{agent.node}: {error}") from None
+
+
+def _choose(agents: list[AgentPod], nodes: Sequence[str], namespace: str) -> list[AgentPod]:
+    if not agents:
+        raise Unreachable(
+            f"no agents in namespace {namespace}: run `kubectl gadget deploy`, or trace this machine with --local"
+        )
+    wanted = [name for item in nodes for name in item.split(",") if name]
+    known = {agent.node for agent in agents}
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f"no agent on node {', '.join(unknown)}: there is {', '.join(sorted(known))}")
+    return [agent for agent in agents if not wanted or agent.node in wanted]

@@ -1,0 +1,179 @@
+"""A small client of the API server: JSON requests and WebSockets, with the user's own credentials."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import tempfile
+import threading
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import orjson
+
+from gadget.errors import GadgetError, Unreachable
+from kubectl_gadget.cluster.credentials import Credentials, get_credentials, read_pem
+from kubectl_gadget.cluster.kubeconfig import Context
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+CONNECT_SECONDS = 10.0
+
+
+class ApiError(GadgetError):
+    """The API server refused: its HTTP status code, and the reason it gave."""
+
+    def __init__(self, code: int, message: str) -> None:
+        """A refusal."""
+        super().__init__(f"the API server: {message}")
+        self.code, self.message = code, message
+
+
+class _Tls(ssl.SSLContext):
+    """TLS that may expect another name than the one it connects to: tls-server-name of a kubeconfig."""
+
+    name = ""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
+        """Wrap a socket."""
+        if self.name:
+            options["server_hostname"] = self.name
+        return super().wrap_socket(sock, *args, **options)
+
+
+class ApiServer:
+    """One API server as one user sees it. Threads may share it."""
+
+    def __init__(self, context: Context) -> None:
+        """Talk to the server of context. Connects when it is first asked."""
+        self._context = context
+        self._server = context.cluster["server"].rstrip("/")
+        self._timeout = context.flags.request_timeout or None
+        self._lock = threading.Lock()
+        self._credentials: Credentials | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON at a path. ApiError if the server refuses, Unreachable if it does not answer."""
+        return self.request("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+        """Send a request, with body as JSON that is called kind; gives the JSON that comes back."""
+        return orjson.loads(self.fetch(method, path, body, kind))
+
+    def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
+        """Send a request; gives the bytes that come back."""
+        credentials, connection = self._connect()
+        try:
+            connection.putrequest(method, f"{urlsplit(self._server).path}{path}")
+            data = b"" if body is None else orjson.dumps(body)
+            for name, value in (("Content-Type", kind), ("Content-Length", str(len(data))), *credentials.headers):
+                connection.putheader(name, value)  # a name may come more than once: Impersonate-Group
+            connection.endheaders(data)
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+        if response.status >= 300:
+            raise refusal(response.status, answer)
+        return answer
+
+    def open_websocket(self, path: str, protocol: str) -> ClientConnection:
+        """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.sync.client import connect
+        from websockets.typing import Subprotocol
+
+        credentials, tls = self._login()
+        address = urlsplit(self._server)
+        scheme = "wss" if address.scheme == "https" else "ws"
+        try:
+            return connect(
+                f"{scheme}://{address.netloc}{address.path}{path}",
+                ssl=tls if scheme == "wss" else None,
+                subprotocols=[Subprotocol(protocol)],
+                additional_headers=credentials.headers,
+                compression=None,  # what goes through is packed rows: deflate costs more than the network
+                max_size=None,
+                open_timeout=CONNECT_SECONDS,
+                close_timeout=1,
+                proxy=self._proxy() or None,
+            )
+        except InvalidStatus as error:
+            raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
+        except (InvalidHandshake, OSError) as error:
+            raise self._unreachable(error) from None
+
+    def _connect(self) -> tuple[Credentials, HTTPConnection]:
+        credentials, tls = self._login()
+        address = urlsplit(self._server)
+        seconds = self._timeout or CONNECT_SECONDS
+        proxy = self._proxy()
+        at = urlsplit(proxy) if proxy else address
+        host = at.hostname or ""
+        connection = (
+            HTTPSConnection(host, at.port, timeout=seconds, context=tls)
+            if tls
+            else HTTPConnection(host, at.port, timeout=seconds)
+        )
+        if proxy:
+            connection.set_tunnel(address.hostname or "", address.port)
+        return credentials, connection
+
+    def _proxy(self) -> str:
+        address = urlsplit(self._server)
+        if proxy := self._context.cluster.get("proxy-url"):
+            return str(proxy)
+        return "" if proxy_bypass(address.netloc) else getproxies().get(address.scheme, "")
+
+    def _login(self) -> tuple[Credentials, ssl.SSLContext | None]:
+        with self._lock:
+            if self._credentials is None or self._credentials.expired:
+                self._credentials = get_credentials(self._context)
+                https = self._server.startswith("https:")
+                self._tls = make_tls(self._context, self._credentials) if https else None
+            return self._credentials, self._tls
+
+    def _unreachable(self, why: object) -> Unreachable:
+        text = getattr(why, "strerror", None) or str(why) or type(why).__name__
+        return Unreachable(f"the API server at {self._server} does not answer: {text}")
+
+
+def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
+    """TLS as a context's cluster wants it, with the user's certificate."""
+    cluster = context.cluster
+    tls = _Tls(ssl.PROTOCOL_TLS_CLIENT)
+    tls.name = cluster.get("tls-server-name") or ""
+    authority = read_pem(cluster, "certificate-authority")
+    if cluster.get("insecure-skip-tls-verify"):
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    elif authority:
+        tls.load_verify_locations(cadata=authority.decode())
+    else:
+        tls.load_default_certs()
+    if credentials.certificate:
+        with tempfile.NamedTemporaryFile() as file:  # the ssl module reads certificates from files alone
+            file.write(credentials.certificate + b"\n" + credentials.key)
+            file.flush()
+            try:
+                tls.load_cert_chain(file.name)
+            except ssl.SSLError as error:
+                raise GadgetError(f"kubeconfig: the client certificate or key is no good: {error.reason}") from None
+    return tls
+
+
+def refusal(code: int, body: bytes) -> ApiError:
+    """The error that a response stands for; its body is a Status object, or any text."""
+    try:
+        message = orjson.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = body.decode(errors="replace").strip()[:200]
+    if code == 401:
+        message = "it does not know who you are (401): log in again, or look at the kubeconfig's user"
+    return ApiError(code, message or f"HTTP status {code}")

@@ -1,0 +1,68 @@
+"""Options of a cluster: kubectl's own connection flags, and which of its agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from kubectl_gadget.cluster.kubeconfig import Flags
+from kubectl_gadget.options import Duration, Option
+
+NAMESPACE = "gadget"
+_HEADING = "Cluster"
+_META = "kubectl_gadget.cluster"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the options say: how to connect, the agents' namespace, and the nodes that are wanted (all if none)."""
+
+    flags: Flags
+    namespace: str
+    nodes: tuple[str, ...]
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    ctx.meta.setdefault(_META, {})[param.name] = value
+
+
+def _option(*names: str, **settings: Any) -> Option:
+    # commands never see these values: chosen_cluster has them
+    return Option([*names], heading=_HEADING, expose_value=False, callback=_keep, **settings)
+
+
+def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
+    """Which cluster, and which of its nodes. Those that are seldom needed are hidden: kubectl's help has them."""
+
+    def hidden(*names: str, **settings: Any) -> Option:
+        return _option(*names, hidden=True, **{"default": "", **settings})
+
+    return [
+        *([_option("--node", multiple=True, metavar="A,B", help="Nodes. [default: all]")] if nodes else []),
+        _option("--context", default="", metavar="NAME",
+                help="Context of the kubeconfig. kubectl's other connection flags work too."),
+        _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
+        _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
+        hidden("--cluster"),
+        hidden("--user"),
+        hidden("-s", "--server"),
+        hidden("--token"),
+        hidden("--certificate-authority"),
+        hidden("--client-certificate"),
+        hidden("--client-key"),
+        hidden("--tls-server-name"),
+        hidden("--insecure-skip-tls-verify", is_flag=True, default=False),
+        hidden("as_", "--as"),
+        hidden("--as-uid"),
+        hidden("--as-group", multiple=True, default=()),
+        hidden("--request-timeout", type=Duration(), default=0.0),
+    ]  # fmt: skip
+
+
+def chosen_cluster() -> Cluster:
+    """What the options of the running command say."""
+    values = dict(click.get_current_context().meta.get(_META, {}))
+    nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)
+    return Cluster(Flags(**values), namespace, nodes)
