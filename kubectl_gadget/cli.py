@@ -10,6 +10,7 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
+from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, HeadedCommand, ReplayCommand
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
@@ -19,9 +20,8 @@ Read more: docs/ and README.md."""
 
 
 WRITTEN: dict[str, HeadedCommand | TraceloopCommand] = {
-    "containers": ContainersCommand(),
-    "replay": ReplayCommand(),
-    "traceloop": TraceloopCommand(),
+    command.name or "": command
+    for command in (ContainersCommand(), DeployCommand(), ReplayCommand(), TraceloopCommand(), UndeployCommand())
 }
 
 

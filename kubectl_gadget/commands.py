@@ -10,10 +10,11 @@ import click
 
 from gadget import catalog
 from gadget.catalog import Gadget
+from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.options import Option, gadget_options, output_options, stream_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.targets import find_targets
+from kubectl_gadget.targets import default_namespace, find_targets
 
 
 class HeadedCommand(click.Command):
@@ -22,14 +23,14 @@ class HeadedCommand(click.Command):
     def __init__(
         self, name: str, title: str, example: str, params: list[click.Parameter], run: Any, verb: str = "Shows"
     ) -> None:
-        """A command that calls run with the values of params. Help begins with verb and title."""
-        self.title, self.example, self._verb = title, example, verb
+        """A command that calls run with the values of params; what it does is verb and title."""
+        self.title, self.example, self.verb = title, example, verb
         settings = {"help_option_names": ["-h", "--help"]}
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
-        formatter.write(f"{self._verb} {self.title}.\n\n  {self.example}\n\n")
+        formatter.write(f"{self.verb} {self.title}.\n\n  {self.example}\n\n")
         self.format_usage(ctx, formatter)
         headings: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
@@ -52,11 +53,13 @@ class ContainersCommand(HeadedCommand):
             "containers",
             "the containers that agents know: what to trust the rest by",
             "kubectl gadget containers -n shop -w",
-            [*where_options(), watch, form],
+            [*where_options(), *cluster_options(), watch, form],
             self._run,
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], watch: bool, form: str, **selected: Any) -> None:
+        if not (selected["namespace"] or selected["all_namespaces"]):
+            selected["namespace"] = default_namespace(agent, local)
         selection = make_selection(**selected)
         with find_targets(agent, local) as targets:
             from gadget._generated import gadget_pb2 as pb
@@ -73,7 +76,7 @@ class GadgetCommand(HeadedCommand):
     def __init__(self, gadget: Gadget) -> None:
         """Make the command of gadget."""
         self.gadget = gadget
-        params = [*gadget_options(gadget), *where_options(), *output_options(), *stream_options()]
+        params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output_options(), *stream_options()]
         super().__init__(gadget.name, gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -116,6 +119,8 @@ class GadgetCommand(HeadedCommand):
             strict=strict,
             record=record,
         )
+        if not (namespace or all_namespaces):
+            request = request.within(default_namespace(agent, local))
         with find_targets(agent, local) as targets:
             from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
 

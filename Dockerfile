@@ -1,0 +1,29 @@
+# The agent's image: Debian slim, Python, libbpf. For x86_64 and arm64: BPF objects of both are in it.
+ARG BASE=debian:bookworm-slim
+
+FROM $BASE AS build
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends bpftool ca-certificates clang libbpf-dev llvm python3-venv \
+ && python3 -m venv /opt/gadget \
+ && python3 -m venv /opt/build
+WORKDIR /src
+# what the package needs changes less often than the package
+COPY pyproject.toml ./
+RUN python3 -c "import tomllib; about = tomllib.load(open('pyproject.toml', 'rb')); project = about['project']; \
+      agent = project['dependencies'] + project['optional-dependencies']['agent']; \
+      open('/agent.txt', 'w').write('\n'.join(agent)); \
+      open('/build.txt', 'w').write('\n'.join(about['build-system']['requires']))" \
+ && /opt/gadget/bin/pip install -q -r /agent.txt \
+ && /opt/build/bin/pip install -q -r /build.txt
+COPY . .
+RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/gadget/bin/pip install -q --no-deps /wheel/*.whl \
+ && /opt/gadget/bin/pip uninstall -q -y pip setuptools
+
+FROM $BASE
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends libbpf1 python3 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /usr/share/doc /usr/share/man
+COPY --from=build /opt/gadget /opt/gadget
+ENV PATH=/opt/gadget/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENTRYPOINT ["gadget-agent"]

@@ -1,0 +1,86 @@
+"""Commands that change a cluster: deploy and undeploy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gadget import __version__
+from gadget.errors import UsageError
+from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
+from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.options import Duration, Option
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+PULL_POLICIES = ("IfNotPresent", "Always", "Never")
+
+
+class DeployCommand(HeadedCommand):
+    """`deploy`: agents in a cluster."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        image = f"kubectl-gadget:{__version__}"
+        params: list[click.Parameter] = [
+            Option(["--image"], heading="Options", default=image, metavar="IMAGE", help=f"Image. [default: {image}]"),
+            Option(["--image-pull-policy"], heading="Options", type=click.Choice(PULL_POLICIES),
+                   default="IfNotPresent", help="When nodes pull it. [default: IfNotPresent]"),
+            Option(["--image-pull-secret"], heading="Options", default="", metavar="NAME", help="Secret to pull it."),
+            Option(["--node-selector"], heading="Options", default="", metavar="K=V,…", help="Only nodes so labelled."),
+            Option(["--least-privilege"], heading="Options", is_flag=True,
+                   help="Not privileged: only the capabilities that are needed."),
+            Option(["--log-level"], heading="Options", type=click.Choice(LOG_LEVELS), default="info",
+                   help="What agents log. [default: info]"),
+            Option(["--print-only"], heading="Options", is_flag=True, help="Print the manifests, and change nothing."),
+            Option(["--timeout"], heading="Options", type=Duration(), default=120.0,
+                   help="How long to wait for the nodes. [default: 2m]"),
+        ]  # fmt: skip
+        super().__init__(
+            "deploy",
+            "an agent on every node of the cluster",
+            "kubectl gadget deploy --image registry.example/kubectl-gadget:" + __version__,
+            [*params, *cluster_options(nodes=False)],
+            self._run,
+            verb="Starts",
+        )
+
+    def _run(self, print_only: bool, timeout: float, node_selector: str, **settings: Any) -> None:
+        from kubectl_gadget.cluster import deploy, manifests
+
+        cluster = chosen_cluster()
+        labels = dict(_label(part) for part in node_selector.split(",") if part)
+        objects = manifests.render(manifests.Settings(namespace=cluster.namespace, node_selector=labels, **settings))
+        if print_only:
+            click.echo(manifests.to_yaml(objects), nl=False)
+        else:
+            deploy.deploy(cluster, objects, timeout)
+
+
+class UndeployCommand(HeadedCommand):
+    """`undeploy`: no agents in a cluster."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        wait = Option(["--timeout"], heading="Options", type=Duration(), default=60.0,
+                      help="How long to wait until all is gone. [default: 1m]")  # fmt: skip
+        super().__init__(
+            "undeploy",
+            "the agents, and all else that deploy made",
+            "kubectl gadget undeploy",
+            [wait, *cluster_options(nodes=False)],
+            self._run,
+            verb="Removes",
+        )
+
+    def _run(self, timeout: float) -> None:
+        from kubectl_gadget.cluster import deploy
+
+        deploy.undeploy(chosen_cluster(), timeout)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--node-selector {text}: want NAME=VALUE")
+    return name, value

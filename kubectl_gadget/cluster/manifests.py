@@ -1,0 +1,77 @@
+"""What deploy makes, as Kubernetes objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: What says that an object is deploy's, and so undeploy's.
+MANAGED_BY = {"app.kubernetes.io/managed-by": "kubectl-gadget"}
+NAMESPACE = "gadget"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What deploy lets users choose."""
+
+    image: str
+    namespace: str = NAMESPACE
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secret: str = ""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "info"
+    least_privilege: bool = False
+
+
+def _read(name: str) -> str:
+    """A file of manifests/, which an installed package has inside."""
+    inside = Path(__file__).parents[1] / "manifests"
+    return ((inside if inside.is_dir() else Path(__file__).parents[2] / "manifests") / name).read_text()
+
+
+def render(settings: Settings) -> list[dict[str, Any]]:
+    """All objects, in the order to make them."""
+    objects: list[dict[str, Any]] = list(yaml.safe_load_all(_read("agent.yaml")))
+    for item in objects:
+        metadata = item["metadata"]
+        metadata["labels"] = {**metadata.get("labels", {}), **MANAGED_BY}
+        if item["kind"] == "Namespace":
+            metadata["name"] = settings.namespace
+        elif "namespace" in metadata:
+            metadata["namespace"] = settings.namespace
+        elif settings.namespace != NAMESPACE:
+            metadata["name"] += f"-{settings.namespace}"
+        if item["kind"] == "ClusterRoleBinding":
+            item["roleRef"]["name"] = metadata["name"]
+            item["subjects"][0]["namespace"] = settings.namespace
+        if item["kind"] == "DaemonSet":
+            _adapt(item["spec"]["template"]["spec"], settings)
+    return objects
+
+
+def _adapt(pod: dict[str, Any], settings: Settings) -> None:
+    container = pod["containers"][0]
+    container["image"] = settings.image
+    container["imagePullPolicy"] = settings.image_pull_policy
+    container["args"] = [
+        f"--log-level={settings.log_level}" if item.startswith("--log-level=") else item for item in container["args"]
+    ]
+    pod["nodeSelector"] |= settings.node_selector
+    if settings.image_pull_secret:
+        pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
+    if settings.least_privilege:
+        container["securityContext"] = yaml.safe_load(_read("least-privilege.yaml"))
+
+
+def to_yaml(objects: list[dict[str, Any]]) -> str:
+    """Objects as one file, in the order of their keys' making."""
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return yaml.dump_all(objects, Dumper=Plain, sort_keys=False)
