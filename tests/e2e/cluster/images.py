@@ -68,6 +68,9 @@ def _make_base() -> None:
             check=True,
         )
         shutil.copy(f"/{AUTHORITIES}", f"{place}/{AUTHORITIES}")
+        for waste in ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists"):
+            shutil.rmtree(f"{place}/{waste}")
+            Path(place, waste).mkdir()
         container = _buildah("from", "scratch")
         _buildah("copy", "--quiet", container, place, "/")
         _buildah("commit", "--quiet", "--rm", container, BASE)

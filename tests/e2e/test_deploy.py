@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import bpf_programs, wait_until
+from tests.e2e.conftest import IMAGE, Namespace, Stream, gadget, kubectl, nodes, objects, wait_for_nodes
+
+KINDS = "namespaces,daemonsets,serviceaccounts,clusterroles,clusterrolebindings,pods"
+
+
+@pytest.fixture
+def own_place() -> Iterator[str]:
+    """A namespace for agents beside those of other tests."""
+    yield "gadget-of-its-own"
+    gadget("undeploy", "--gadget-namespace=gadget-of-its-own")
+
+
+def made_here(namespace: str) -> list[str]:
+    """What is left of agents in a namespace."""
+    found = objects(KINDS, "--all-namespaces", "--selector=app.kubernetes.io/managed-by=kubectl-gadget")
+    found += objects("pods", f"--namespace={namespace}")
+    return [f"{item['kind']} {item['metadata']['name']}" for item in found if namespace in str(item["metadata"])]
+
+
+@pytest.mark.parametrize("options", [[], ["--least-privilege"]])
+def test_from_deploy_to_undeploy(
+    own_place: str, options: list[str], make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]
+) -> None:
+    """I deploy, see what my pods do, undeploy, and nothing is left: no object, no pod, no program in a kernel."""
+    before = bpf_programs()
+    where = f"--gadget-namespace={own_place}"
+    done = gadget("deploy", "--image", IMAGE, where, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(nodes())} of {len(nodes())} nodes ready" in done.stdout
+    assert all(f"  {node}  ready" in done.stdout for node in nodes())
+    during = bpf_programs() - before
+    assert during
+    shop = make_namespace(f"deployed-{len(options)}")
+    pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate(nodes())}
+    stream = start_stream("execsnoop", f"--namespace={shop.name}", where)
+    wait_for_nodes(stream, pods)
+    _, said = stream.finish()
+    assert "nothing lost" in said
+    removed = gadget("undeploy", where)
+    assert removed.returncode == 0, removed.stderr
+    assert made_here(own_place) == []
+    wait_until(lambda: not during & bpf_programs(), "the programs of the agents to be gone")
+
+
+def test_why_a_node_is_not_ready(own_place: str) -> None:
+    """When agents do not come up I am told why for each node, and deploy does not wait in vain."""
+    done = gadget(
+        "deploy", "--image=localhost/nowhere:1", "--image-pull-policy=Never", f"--gadget-namespace={own_place}"
+    )
+    assert done.returncode == 1
+    for node in nodes():
+        line = next(line for line in done.stdout.splitlines() if line.startswith(f"  {node} "))
+        assert "not ready" in line and "ErrImageNeverPull" in line and "localhost/nowhere:1" in line
+    assert done.stderr.startswith(f"error: 0 of {len(nodes())} nodes ready")
+    stream = gadget("execsnoop", f"--gadget-namespace={own_place}")
+    assert stream.returncode == 1 and "no agent (pod gadget-" in stream.stderr
+
+
+def test_agents_that_end(own_place: str) -> None:
+    """When an agent ends at once I see its own last words."""
+    kubectl("create", "namespace", own_place)
+    try:
+        broken = ["deploy", "--image", IMAGE, "--log-level=debug", f"--gadget-namespace={own_place}"]
+        manifest = gadget(*broken, "--print-only").stdout.replace("--host-root=/host", "--host-root=/nowhere")
+        kubectl("apply", "--filename=-", input=manifest)
+        last = "--output=jsonpath={.items[0].status.containerStatuses[0].lastState.terminated.exitCode}"
+        wait_until(lambda: kubectl("get", "pods", f"--namespace={own_place}", last), "an agent's end", 60)
+        stream = gadget("execsnoop", f"--gadget-namespace={own_place}")
+        assert stream.returncode == 1 and "ended with exit code 1" in stream.stderr
+    finally:
+        gadget("undeploy", f"--gadget-namespace={own_place}")
+        kubectl("delete", "namespace", own_place, "--ignore-not-found")
+
+
+def test_nothing_there() -> None:
+    """Without agents I am told to deploy some, or to trace this machine."""
+    done = gadget("execsnoop", "--gadget-namespace=empty")
+    wanted = "error: no agents in namespace empty: run `kubectl gadget deploy`, or trace this machine with --local\n"
+    assert (done.returncode, done.stderr) == (1, wanted)
+    assert gadget("undeploy", "--gadget-namespace=empty").returncode == 1
+
+
+def test_print_only() -> None:
+    """--print-only gives manifests that the cluster accepts, and changes nothing."""
+    before = objects(KINDS, "--all-namespaces")
+    shown = gadget("deploy", "--image", IMAGE, "--print-only", "--gadget-namespace=printed").stdout
+    kubectl("apply", "--dry-run=client", "--filename=-", input=shown)
+    assert IMAGE in shown and len(objects(KINDS, "--all-namespaces")) == len(before)
