@@ -177,7 +177,10 @@ def _core_api() -> Any:
     from kubernetes import client, config
 
     try:
-        config.load_config()
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config()
+        else:
+            config.load_kube_config()
     except config.ConfigException as error:
         raise GadgetError(f"--kubernetes: {error}") from None
     return client.CoreV1Api()
