@@ -13,6 +13,10 @@ _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC, linux/magic.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class NoBpffs(Unsupported):
+    """There is no bpffs, and none can be mounted."""
+
+
 class _StatFs(ctypes.Structure):
     _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_long * 31))
 
@@ -25,15 +29,15 @@ def is_bpffs(path: Path) -> bool:
 
 
 def mount_bpffs(path: Path) -> None:
-    """See to it that a bpffs is mounted at path. Unsupported if it cannot be."""
+    """See to it that a bpffs is mounted at path. NoBpffs if it cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unsupported(f"no bpffs at {path}: {error.strerror}") from None
+        raise NoBpffs(f"no bpffs at {path}: {error.strerror}") from None
     if is_bpffs(path):
         return
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700"):
-        raise Unsupported(f"no bpffs at {path}, and it cannot be mounted: {os.strerror(ctypes.get_errno())}")
+        raise NoBpffs(f"no bpffs at {path}, and it cannot be mounted: {os.strerror(ctypes.get_errno())}")
 
 
 def open_pinned(path: Path) -> int:

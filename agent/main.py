@@ -17,6 +17,7 @@ from typing import Any
 import click
 import orjson
 
+from agent.bpffs import NoBpffs
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
@@ -150,7 +151,7 @@ def _serve(
     tracker = Tracker(host_root)
     if kubernetes:
         tracker.pods = PodWatch(_core_api(), node, tracker.changed)
-    recorder = None
+    recorder, why_not = None, ""
     if traceloop != "off":
         namespaces = set(traceloop.split(",")) - {"all"}
         settings = Settings(
@@ -159,8 +160,12 @@ def _serve(
             lambda container: not namespaces or container.namespace in namespaces,
             traceloop_memory << 20,
         )
-        recorder = Recorder(tracker, settings)
-    service = AgentService(node, tracker, TraceloopService(node, recorder, redactor))
+        try:
+            recorder = Recorder(tracker, settings)
+        except NoBpffs as error:  # gadgets work all the same
+            why_not = str(error)
+            log.warning("traceloop is off: %s", why_not)
+    service = AgentService(node, tracker, TraceloopService(node, recorder, redactor, why_not))
     server = serve(listen, service)
     click.echo(f"listening on {listen}")  # a parent process waits for this line
     stopped.wait()

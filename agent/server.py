@@ -198,6 +198,12 @@ class AgentService(rpc.AgentServicer):
             self._traceloop.delete(request.cgroup_id)
             return pb.TraceloopDeleteReply()
 
+    def TraceloopEnd(self, request: pb.TraceloopEndRequest, context: grpc.ServicerContext) -> pb.TraceloopEndReply:
+        """Stop recording, and remove what would outlive this agent."""
+        with _aborts(context):
+            self._traceloop.end()
+            return pb.TraceloopEndReply()
+
     def _wants(self, selection: Selection, item: Cgroup) -> bool:
         container = item.container
         return container is not None and selection.decide(container, self._tracker.labels(container)) is not False

@@ -122,9 +122,11 @@ class GadgetCommand(HeadedCommand):
         if not (namespace or all_namespaces):
             request = request.within(default_namespace(agent, local))
         with find_targets(agent, local) as targets:
+            from kubectl_gadget.peers import find_directory
             from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
 
-            stream(request, targets())
+            reached = targets()
+            stream(request, reached, find_directory(reached, cluster=not (agent or local)))
 
 
 class ReplayCommand(HeadedCommand):

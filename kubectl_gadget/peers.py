@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv6Address, ip_address
 
 import orjson
@@ -15,6 +15,7 @@ from gadget.rows import Table
 from gadget.schema import Schema
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Ended, Message
+from kubectl_gadget.targets import Targets
 
 #: How old what we know may be when an address is asked for that is not in it, and when one is.
 UNKNOWN_SECONDS, KNOWN_SECONDS = 2.0, 30.0
@@ -51,12 +52,25 @@ def _pack(text: str) -> bytes:
     return address.packed if address.version == 6 else IPv6Address(f"::ffff:{text}").packed
 
 
-def ask_agents(targets: Mapping[str, str]) -> Directory:
+def find_directory(targets: Targets, *, cluster: bool) -> Callable[[], Directory]:
+    """Where names come from: the cluster as its user may see it, or what the agents themselves know."""
+    if not cluster:
+        return lambda: ask_agents(targets)
+    from kubectl_gadget.cluster.api import ApiServer
+    from kubectl_gadget.cluster.directory import ask_cluster
+    from kubectl_gadget.cluster.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_cluster
+
+    api = ApiServer(read_context(chosen_cluster().flags))
+    return lambda: ask_cluster(api) or ask_agents(targets)
+
+
+def ask_agents(targets: Targets) -> Directory:
     """The containers and nodes that agents know, by address. An agent that does not answer names none."""
     directory: Directory = {}
     for target, address in targets.items():
         try:
-            for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address):
+            for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address()):
                 directory |= {own: Name("node", "", reply.node) for own in reply.addresses}
                 for item in sorted(reply.containers, key=lambda item: -item.ended_ns):  # who runs comes last
                     directory |= {own: _name(item.container) for own in item.addresses}

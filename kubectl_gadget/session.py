@@ -19,7 +19,7 @@ from gadget.rows import Decoder
 from gadget.schema import Schema
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
-from kubectl_gadget.peers import Peers, add_names, ask_agents
+from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, record
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Message, Streams
@@ -159,8 +159,8 @@ class Session:
         return "; ".join(places)
 
 
-def stream(request: Request, targets: Targets) -> None:
-    """Run what request asks for on the targets, and show it."""
+def stream(request: Request, targets: Targets, directory: Callable[[], Directory]) -> None:
+    """Run what request asks for on the targets, and show it; directory names the ends of connections."""
     start = pb.Start(
         gadget=request.gadget.name,
         parameters=request.parameters,
@@ -168,7 +168,7 @@ def stream(request: Request, targets: Targets) -> None:
         ring_bytes=request.ring_bytes,
     )
     with Streams(targets, start) as streams, _stops(streams, request.timeout):
-        messages = add_names(streams, Peers(lambda: ask_agents(targets)))
+        messages = add_names(streams, Peers(directory))
         if request.record:
             messages = record(messages, request.record, request.gadget.name)
         Session(request).run(messages, len(targets), streams.stop, live=True)

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import mmap
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ TOTAL_BYTES = 128 << 20
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
     """What is recorded: folder in bpffs, where rings of another layout are saved, whom, how much in bytes."""
 
@@ -55,7 +56,10 @@ class Recorder:
     """The flight recorder of this machine."""
 
     def __init__(self, tracker: Tracker, settings: Settings) -> None:
-        """Begin to record, or go on with what an earlier agent began. Unsupported if there is no bpffs."""
+        """Begin to record, or go on with what an earlier agent began.
+
+        NoBpffs if there is no bpffs, Unsupported if another agent records.
+        """
         self._tracker = tracker
         self._settings = settings
         self._size = rings.ring_bytes(settings.slots)
@@ -84,6 +88,15 @@ class Recorder:
         """Let go. Recording goes on."""
         os.close(self._outer)
         os.close(self._locked)
+
+    def end(self) -> None:
+        """Stop recording, and leave nothing in bpffs or on disk."""
+        with self._lock:
+            self._settings.wants = lambda container: False
+            self._known.clear()
+            self._refused.clear()
+            remove(self._folder.parent)
+            shutil.rmtree(self._settings.saved, ignore_errors=True)
 
     def rings(self) -> list[Ring]:
         """Every ring, of living containers and gone ones."""

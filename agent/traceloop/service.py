@@ -21,15 +21,16 @@ FOLLOW_SECONDS = 0.1
 class TraceloopService:
     """Lists, reads and deletes recordings."""
 
-    def __init__(self, node: str, recorder: Recorder | None, redact: Redactor | None = None) -> None:
-        """Answer as node; without a recorder say that it is off."""
+    def __init__(self, node: str, recorder: Recorder | None, redact: Redactor | None = None, why_not: str = "") -> None:
+        """Answer as node; without a recorder say why there is none."""
+        self._why_not = why_not or "start its agent with --traceloop all"
         self._node = node
         self._recorder = recorder
         self._redact = redact
 
     def _on(self) -> Recorder:
         if self._recorder is None:
-            raise Unsupported(f"traceloop is off on {self._node}: start its agent with --traceloop all")
+            raise Unsupported(f"traceloop is off on {self._node}: {self._why_not}")
         return self._recorder
 
     def list(self) -> pb.TraceloopListReply:
@@ -68,6 +69,12 @@ class TraceloopService:
         if recorder.find(cgroup_id) is None:
             raise UsageError(f"{self._node} has no recording of that container any more")
         recorder.delete(cgroup_id)
+
+    def end(self) -> None:
+        """Stop recording for good."""
+        if self._recorder:
+            self._recorder.end()
+            self._recorder, self._why_not = None, "it has been removed there"
 
     def _reply(self, ring: Ring, snapshot: Snapshot, *, blocked: bool) -> pb.TraceloopReadReply:
         return pb.TraceloopReadReply(

@@ -13,7 +13,7 @@ import click
 
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.cluster import manifests
-from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents, not_allowed
+from kubectl_gadget.cluster.agents import AgentPod, cluster_agents, describe_agents, list_agents, not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.options import Cluster
@@ -21,6 +21,7 @@ from kubectl_gadget.text import escape
 
 APPLY = "application/apply-patch+yaml"
 POLL_SECONDS = 0.3
+END_SECONDS = 10.0
 LOG_LINES = 3
 _PATHS = {
     "Namespace": "/api/v1/namespaces",
@@ -61,6 +62,7 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
     objects = manifests.render(manifests.Settings("", namespace=cluster.namespace))
+    _end_recorders(api, cluster.namespace)
     removed = []
     deadline = time.monotonic() + seconds
     for item in reversed(objects):
@@ -77,6 +79,27 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
     if not removed:
         raise GadgetError(f"nothing to remove: there are no agents in namespace {cluster.namespace}")
     click.echo(f"removed: {', '.join(map(_name, removed))}")
+
+
+def _end_recorders(api: ApiServer, namespace: str) -> None:
+    """Remove what the agents have pinned on their nodes, as far as they can be reached."""
+    import grpc
+
+    from gadget._generated import gadget_pb2 as pb
+    from gadget._generated import gadget_pb2_grpc as rpc
+
+    with cluster_agents(api, namespace, ()) as targets:
+        try:
+            reached = targets()
+        except GadgetError:
+            return  # there are no agents
+        for node, address in reached.items():
+            try:
+                with grpc.insecure_channel(address()) as channel:
+                    rpc.AgentStub(channel).TraceloopEnd(pb.TraceloopEndRequest(), timeout=END_SECONDS)
+            except (GadgetError, grpc.RpcError) as error:
+                why = error.code().name.lower() if isinstance(error, grpc.RpcError) else error
+                click.echo(f"warning: {node}: /sys/fs/bpf/gadget may stay behind there: {why}", err=True)
 
 
 def _name(item: dict[str, Any]) -> str:

@@ -25,6 +25,8 @@ class Settings:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "info"
     least_privilege: bool = False
+    traceloop: str = "all"
+    redact: tuple[str, ...] = ()
 
 
 def _read(name: str) -> str:
@@ -60,11 +62,15 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
     container["args"] = [
         f"--log-level={settings.log_level}" if item.startswith("--log-level=") else item for item in container["args"]
     ]
+    container["args"] += [f"--traceloop={settings.traceloop}", *(f"--redact={pattern}" for pattern in settings.redact)]
     pod["nodeSelector"] |= settings.node_selector
     if settings.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
     if settings.least_privilege:
         container["securityContext"] = yaml.safe_load(_read("least-privilege.yaml"))
+        for mount in container["volumeMounts"]:
+            if mount.get("mountPropagation") == "Bidirectional":  # for the privileged alone: bpffs must be there
+                mount["mountPropagation"] = "HostToContainer"
 
 
 def to_yaml(objects: list[dict[str, Any]]) -> str:

@@ -8,12 +8,13 @@ import click
 
 from gadget.errors import GadgetError, Unsupported
 from gadget.schema import Field
+from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.commands import HeadedCommand
 from kubectl_gadget.completion import complete_pods
 from kubectl_gadget.options import Duration, Option, output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import Selection, make_selection
-from kubectl_gadget.targets import find_targets
+from kubectl_gadget.targets import Targets, default_namespace, find_targets
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
@@ -27,7 +28,7 @@ MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 
 
 
 def _where(*without: str) -> list[click.Parameter]:
-    return [option for option in where_options() if option.name not in ("selector", *without)]
+    return [option for option in where_options() if option.name not in ("selector", *without)] + cluster_options()
 
 
 def _option(*names: str, **settings: Any) -> Option:
@@ -41,7 +42,7 @@ def _argument() -> click.Argument:
 class TraceloopCommand(click.Group):
     """`traceloop`: what containers did just before now, or before they ended."""
 
-    title = "the last system calls of containers, running and gone: list, show, delete"
+    title = "the last system calls of containers, running and gone"
 
     def __init__(self) -> None:
         """Make the group."""
@@ -58,6 +59,8 @@ def _list_command() -> click.Command:
 
 
 def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> None:
+    if not (selected["namespace"] or selected["all_namespaces"]):
+        selected["namespace"] = default_namespace(agent, local)
     selection = make_selection(selector="", **selected)
     with find_targets(agent, local) as targets:
         from kubectl_gadget.traceloop import instances
@@ -136,6 +139,8 @@ def _show(
     from gadget.syscalls import match
 
     names = match(syscalls) if syscalls else frozenset()
+    if not (namespace or all_namespaces):
+        namespace = default_namespace(agent, local)
     selection = make_selection(namespace, all_namespaces, (), container, "")
     with find_targets(agent, local) as targets:
         from kubectl_gadget.traceloop import instances, show
@@ -146,7 +151,7 @@ def _show(
         )
 
 
-def _find(targets: dict[str, str], selection: Selection, name: str) -> Any:
+def _find(targets: Targets, selection: Selection, name: str) -> Any:
     from kubectl_gadget.traceloop import instances
 
     found, failures = instances.ask(targets)
@@ -168,6 +173,8 @@ def _delete(
     local: bool,
     agent: tuple[str, ...],
 ) -> None:
+    if not (namespace or all_namespaces):
+        namespace = default_namespace(agent, local)
     selection = make_selection(namespace, all_namespaces, (), container, "")
     with find_targets(agent, local) as targets:
         from gadget._generated import gadget_pb2 as pb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from gadget.errors import GadgetError, UsageError
 from gadget.selector import parse_names
 from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
+from kubectl_gadget.targets import Targets
 
 #: An id is told from a name from this many digits on, as with docker.
 ID_DIGITS = 4
@@ -74,16 +75,18 @@ def ended_how(item: pb.TraceloopItem) -> str:
     return f"exited {code}" if item.known else ""
 
 
-def ask(targets: Mapping[str, str]) -> tuple[list[Instance], list[GadgetError]]:
+def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
     """The recordings of all targets, and the errors of those that did not answer."""
 
     def one(target: str) -> list[Instance] | GadgetError:
-        address = targets[target]
         try:
+            address = targets[target]()
             with connect(address) as channel:
                 reply = rpc.AgentStub(channel).TraceloopList(pb.TraceloopListRequest())
         except grpc.RpcError as error:
             return error_of(target, error)
+        except GadgetError as error:
+            return error
         return [Instance(target, address, reply.node, item) for item in reply.items]
 
     with ThreadPoolExecutor(max_workers=16) as pool:
