@@ -188,7 +188,7 @@ def test_cgroup_ids_do_not_come_again(tracker: Tracker) -> None:
 
 def test_gone_cgroups_leave_the_map(tracker: Tracker) -> None:
     """Cgroups that come and go quickly, the host's own too, do not fill the kernel's table."""
-    with tracker._lock:  # nothing is read meanwhile: each is gone when we hear that it was made
+    with tracker.lock:  # nothing is read meanwhile: each is gone when we hear that it was made
         for number in range(53):
             folder = UNIFIED / f"short-{number}"
             folder.mkdir()
