@@ -3,7 +3,9 @@ ARG BASE=debian:bookworm-slim
 
 FROM $BASE AS build
 RUN apt-get update -qq \
- && apt-get install -y -qq --no-install-recommends bpftool ca-certificates clang libbpf-dev llvm python3-venv \
+ && apt-get install -y -qq --no-install-recommends bpftool ca-certificates clang libbpf-dev libc6-dev \
+      linux-libc-dev-amd64-cross linux-libc-dev-arm64-cross llvm python3-venv \
+      "$(apt-cache pkgnames linux-headers- | grep -x 'linux-headers-[0-9].*-common' | sort -V | tail -1)" \
  && python3 -m venv /opt/gadget \
  && python3 -m venv /opt/build
 WORKDIR /src

@@ -212,9 +212,16 @@ class Headers:
 
     def __init__(self, machine: str, common: Path, run: Callable[..., str]) -> None:
         target = TARGETS[machine]
-        source = [f"#include <{name}.h>" for name in (*HEADERS, *(["asm/prctl"] if machine == "x86_64" else []))]
-        for name in INTERNAL:
-            source += [f'# 1 "internal/{name}.h"', self._alone(common / "include" / "linux" / f"{name}.h")]
+        public = [common / "include" / "uapi", Path(f"/usr/{target}/include")]
+        wanted = (*HEADERS, *(["asm/prctl"] if machine == "x86_64" else []))
+        source = [f"#include <{name}.h>" for name in wanted if any((at / f"{name}.h").exists() for at in public)]
+        # an older kernel has a header for itself that a newer one has for all: eventfd.h until 6.6
+        older = {name.partition("/")[2] for name in wanted if f"#include <{name}.h>" not in source}
+        for name in (*INTERNAL, *older):
+            path = common / "include" / "linux" / f"{name}.h"
+            if path.exists():
+                place = "linux" if name in older else "internal"
+                source += [f'# 1 "{place}/{name}.h"', self._alone(path)]
         source += ['# 1 "libc/unistd.h"', self._alone(Path("/usr/include/unistd.h"))]
         source += ['# 1 "libc/mount.h"', self._alone(_libc_socket().with_name("mount.h"))]
         text = run("clang", "-E", "-dD", "-w", "-target", target, "-nostdinc", "-x", "c", "-D__user=", "-D__force=",
