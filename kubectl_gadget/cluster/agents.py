@@ -121,13 +121,13 @@ class Background(Generic[T]):
         """Begin."""
         self._work = work
         self._done = threading.Event()
-        self._error: GadgetError | None = None
+        self._error: BaseException | None = None
         threading.Thread(target=self._run, name=f"background-{work.__name__}", daemon=True).start()
 
     def _run(self) -> None:
         try:
             self._value = self._work()
-        except GadgetError as error:
+        except BaseException as error:  # raised again where it is waited for
             self._error = error
         finally:
             self._done.set()

@@ -93,7 +93,7 @@ class ApiServer:
         address = urlsplit(self._server)
         scheme = "wss" if address.scheme == "https" else "ws"
         try:
-            return connect(
+            way = connect(
                 f"{scheme}://{address.netloc}{address.path}{path}",
                 ssl=tls if scheme == "wss" else None,
                 subprotocols=[Subprotocol(protocol)],
@@ -104,6 +104,7 @@ class ApiServer:
                 close_timeout=1,
                 proxy=self._proxy() or None,
             )
+            return way.__enter__()  # never left: that would wait for the other side's goodbye, and Tunnel cuts
         except InvalidStatus as error:
             raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
         except (InvalidHandshake, OSError) as error:

@@ -57,6 +57,8 @@ class Tunnel:
 
     def _connect(self) -> tuple[ClientConnection, bytes]:
         """A WebSocket on which the agent has spoken, and what it said: a gRPC server speaks first."""
+        from websockets.exceptions import ConnectionClosed
+
         way = self._api.open_websocket(self._where, PROTOCOL)
         self._open.append(way)
         named = set()
@@ -74,7 +76,7 @@ class Tunnel:
         except TimeoutError:
             _cut(way)
             raise Unreachable("nothing answers at the agent's port") from None
-        except (EOFError, OSError):
+        except (ConnectionClosed, OSError):
             raise Unreachable("the connection was closed before the agent answered") from None
 
     def _accept(self) -> None:

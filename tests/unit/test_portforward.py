@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+from gadget.errors import Unreachable
+from kubectl_gadget.cluster.agents import not_allowed
+from kubectl_gadget.cluster.api import ApiError, ApiServer
+from kubectl_gadget.cluster.kubeconfig import Flags, read_context
+from kubectl_gadget.cluster.portforward import PROTOCOL, Tunnel
+
+PORT = (7070).to_bytes(2, "little")
+
+
+@contextmanager
+def api_server(handler: Callable[[ServerConnection], None], **options: object) -> Iterator[ApiServer]:
+    """An API server of port-forwards alone."""
+    server: Server = serve(handler, "127.0.0.1", 0, subprotocols=[PROTOCOL], **options)  # type: ignore[arg-type]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.socket.getsockname()[1]
+    try:
+        yield ApiServer(read_context(Flags(server=f"http://127.0.0.1:{port}", kubeconfig="/dev/null")))
+    finally:
+        server.shutdown()
+
+
+def echo(way: ServerConnection) -> None:
+    """An agent that speaks first, then says what it hears."""
+    assert way.request and way.request.path == "/api/v1/namespaces/gadget/pods/gadget-x/portforward?ports=7070"
+    way.send(b"\0" + PORT)
+    way.send(b"\1" + PORT)
+    way.send(b"\0hello")
+    for message in way:
+        assert isinstance(message, bytes)
+        way.send(message)
+
+
+def test_both_ways(tmp_path: Path) -> None:
+    """What goes into a tunnel reaches the agent's port and comes back, on more than one connection."""
+    with api_server(echo) as api, Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s") as tunnel:
+        assert tunnel.address == f"unix://{tmp_path}/s"
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(tmp_path / "s"))
+                client.settimeout(10)
+                client.sendall(b" and goodbye")
+                said = b""
+                while len(said) < len(b"hello and goodbye"):
+                    said += client.recv(100)
+                assert said == b"hello and goodbye"
+
+
+def test_nothing_at_the_port(tmp_path: Path) -> None:
+    """If nothing listens at the agent's port I am told what the kubelet says."""
+
+    def refuse(way: ServerConnection) -> None:
+        for message in (b"\0" + PORT, b"\1" + PORT, b"\1connection refused"):
+            way.send(message)
+
+    with api_server(refuse) as api, pytest.raises(Unreachable, match="connection refused"):
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
+
+
+def test_cut_off(tmp_path: Path) -> None:
+    """If the way is cut before an agent speaks, that is said."""
+    with api_server(lambda way: None) as api, pytest.raises(Unreachable, match="before the agent answered"):
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
+
+
+def test_refused(tmp_path: Path) -> None:
+    """A refusal names the right that is missing."""
+    why = r"pods \"gadget-x\" is forbidden: User \"alice\" cannot get resource \"pods/portforward\" in API group \"\""
+
+    def forbid(way: ServerConnection, request: Request) -> Response:
+        return way.respond(HTTPStatus.FORBIDDEN, f'{{"message": "{why}"}}')
+
+    with api_server(echo, process_request=forbid) as api, pytest.raises(ApiError) as raised:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
+    said = str(not_allowed(raised.value, "port-forward", "gadget"))
+    assert said == "you may not port-forward in namespace gadget: ask for get on pods/portforward there"
