@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -148,33 +148,31 @@ def _serve(
     state: Path,
 ) -> None:
     redactor = Redactor(redact) if redact else None
-    tracker = Tracker(host_root)
-    if kubernetes:
-        tracker.pods = PodWatch(_core_api(), node, tracker.changed)
-    recorder, why_not = None, ""
-    if traceloop != "off":
-        namespaces = set(traceloop.split(",")) - {"all"}
-        settings = Settings(
-            bpffs / "gadget/traceloop",
-            state / "traceloop",
-            lambda container: not namespaces or container.namespace in namespaces,
-            traceloop_memory << 20,
-        )
-        try:
-            recorder = Recorder(tracker, settings)
-        except NoBpffs as error:  # gadgets work all the same
-            why_not = str(error)
-            log.warning("traceloop is off: %s", why_not)
-    service = AgentService(node, tracker, TraceloopService(node, recorder, redactor, why_not))
-    server = serve(listen, service)
-    click.echo(f"listening on {listen}")  # a parent process waits for this line
-    stopped.wait()
-    log.info("stopping")
-    service.finish()
-    server.stop(GRACE_SECONDS).wait()
-    tracker.close()
-    if recorder:
-        recorder.close()
+    with ExitStack() as stack:
+        tracker = stack.enter_context(closing(Tracker(host_root)))
+        if kubernetes:
+            tracker.pods = PodWatch(_core_api(), node, tracker.changed)
+        recorder, why_not = None, ""
+        if traceloop != "off":
+            namespaces = set(traceloop.split(",")) - {"all"}
+            settings = Settings(
+                bpffs / "gadget/traceloop",
+                state / "traceloop",
+                lambda container: not namespaces or container.namespace in namespaces,
+                traceloop_memory << 20,
+            )
+            try:
+                recorder = stack.enter_context(closing(Recorder(tracker, settings)))
+            except NoBpffs as error:  # gadgets work all the same
+                why_not = str(error)
+                log.warning("traceloop is off: %s", why_not)
+        service = AgentService(node, tracker, TraceloopService(node, recorder, redactor, why_not))
+        server = serve(listen, service)
+        click.echo(f"listening on {listen}")  # a parent process waits for this line
+        stopped.wait()
+        log.info("stopping")
+        service.finish()
+        server.stop(GRACE_SECONDS).wait()
 
 
 def _core_api() -> Any:

@@ -132,6 +132,11 @@ class Tracker:
         with self.lock:
             self._watchers.append((came, gone, changed))
 
+    def unwatch(self) -> None:
+        """Call nobody any more."""
+        with self.lock:
+            self._watchers.clear()
+
     def folder(self, cgroup: Cgroup) -> Path:
         """The directory of a cgroup that is there; one that does not exist if it is gone."""
         return Path(self._tree.mount + (self._tree.path(cgroup.id) or "/gone"))

@@ -86,6 +86,7 @@ class Recorder:
 
     def close(self) -> None:
         """Let go. Recording goes on."""
+        self._tracker.unwatch()
         os.close(self._outer)
         os.close(self._locked)
 

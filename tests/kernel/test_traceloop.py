@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from gadget._generated.gadget_pb2 import TraceloopEndRequest
+from gadget._generated.gadget_pb2_grpc import AgentStub
+from kubectl_gadget.streams import connect
 from tests.conftest import AGENT, Agent, bpf_programs, events, run_cli, wait_until
 from tests.pods import BareContainer, Container
 
@@ -216,6 +219,20 @@ def test_second_agent(record, bpffs) -> None:
     assert re.fullmatch(
         r"error: another agent records in .*: one is enough for a machine", done.stderr.splitlines()[-1]
     )
+
+
+def test_removed(record, make_pod, bpffs) -> None:
+    """When traceloop is removed, as undeploy does, nothing stays behind: no program, no recording, no file."""
+    before = bpf_programs()
+    agent = record()
+    ended(make_pod().container("app", "/bin/true"))
+    with connect(agent.address) as channel:
+        AgentStub(channel).TraceloopEnd(TraceloopEndRequest())
+    assert not list((bpffs / "gadget").iterdir())
+    done = run_cli("traceloop", "list", "--agent", agent.address)
+    assert done.stderr == "error: traceloop is off on node-a: it has been removed there\n"
+    agent.stop()
+    wait_until(lambda: bpf_programs() == before, "the end of the programs")
 
 
 def test_two_readers(record, make_pod, workload) -> None:
