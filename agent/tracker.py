@@ -56,7 +56,8 @@ class Tracker:
     def __init__(self, host_root: Path = Path("/")) -> None:
         """Look at the cgroup tree of the host whose root is mounted at host_root."""
         self._host_root = host_root
-        self._proc = host_root / "proc"
+        mounted = host_root / "proc"
+        self._proc = mounted if (mounted / "1").exists() else Path("/proc")  # a pod with hostPID has the host's
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._cgroups: dict[int, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
@@ -122,7 +123,7 @@ class Tracker:
             pid = 0 if item.addresses or item.ended else first_pid(self.folder(item))
             if pid and network_of(self._proc / str(pid)) != network:
                 item.addresses = addresses_of(self._proc / str(pid))
-        return addresses_of(host)
+        return addresses_of(host) if os.getpid() != 1 else ()  # without hostPID process 1 is this one
 
     def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> None:
         """Call came for each cgroup of a container from now on, before anything can run there, and gone at its end.

