@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +21,19 @@ def server() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def agent(server: ApiServer, start_agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
-    kubeconfig = {
+def kubeconfig(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+
+
+@pytest.fixture
+def agent(kubeconfig: None, server: ApiServer, start_agent) -> Agent:
     started = start_agent("--kubernetes")
     wait_until(lambda: any("watch" in query for query in server.queries), "the agent's watch")
     return started
@@ -106,3 +111,31 @@ def test_details_of_containers(server: ApiServer, agent: Agent, make_pod) -> Non
 
     wait_until(lambda: row()["owner"] == "ReplicaSet/cart-6c9f", "the owner")
     assert row()["restarts"] == 3
+
+
+def test_not_recorded(kubeconfig: None, server: ApiServer, start_agent, make_pod, tmp_path: Path) -> None:
+    """A pod whose annotation says so is not recorded by traceloop, nor are its containers that start later."""
+    bpffs = tmp_path / "bpf"
+    bpffs.mkdir()
+    agent = start_agent("--kubernetes", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+    try:
+        wait_until(lambda: any("watch" in query for query in server.queries), "the agent's watch")
+        pods = {name: make_pod("shop", name) for name in ("quiet-0", "cart-0")}
+        for each in pods.values():
+            each.container("app", "/bin/sleep", "60")
+        recorded = lambda: {  # noqa: E731
+            (row["pod"], row["container"])
+            for row in events(run_cli("traceloop", "list", "--agent", agent.address, "-o", "json").stdout)
+        }
+        wait_until(lambda: len(recorded()) == 2, "both recordings")
+        item = added(pods["quiet-0"].uid, 101)
+        item["object"]["metadata"]["annotations"] = {"kubectl-gadget/traceloop": "off"}
+        server.events["100"] = [item]
+        server.finish.set()
+        wait_until(lambda: recorded() == {("cart-0", "app")}, "the end of the one recording")
+        pods["quiet-0"].container("late", "/bin/true")
+        pods["cart-0"].container("late", "/bin/true")
+        wait_until(lambda: recorded() == {("cart-0", "app"), ("cart-0", "late")}, "the other's next")
+    finally:
+        agent.stop()
+        subprocess.run(["umount", bpffs], check=True)
