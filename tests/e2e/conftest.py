@@ -129,4 +129,8 @@ def wait_for_nodes(stream: Stream, pods: dict[str, tuple[Namespace, str]]) -> No
             namespace.run(pod, "/bin/echo", "are you there")
         return {event["node"] for event in stream.events()} >= set(pods)
 
-    wait_until(all_seen, "an event from each node")
+    try:
+        wait_until(all_seen, "an event from each node")
+    except AssertionError as error:
+        logs = kubectl("logs", "--namespace=gadget", "--selector=app.kubernetes.io/name=kubectl-gadget", "--tail=20")
+        raise AssertionError(f"{error}\n{stream.finish()}\n{gadget('containers', '-A').stdout}\n{logs}") from None
