@@ -13,8 +13,10 @@
 #define COMPAT(number) (COMPAT_FLAG | (number))
 #define NO_SYSCALL     0xffffffff
 #if defined(__TARGET_ARCH_x86)
+#define SYSCALL_WRITE           1
 #define SYSCALL_OPEN            2
 #define SYSCALL_RT_SIGRETURN    15
+#define SYSCALL_WRITEV          20
 #define SYSCALL_CONNECT         42
 #define SYSCALL_ACCEPT          43
 #define SYSCALL_CLONE           56
@@ -43,6 +45,8 @@
 #define SYSCALL_FORK            NO_SYSCALL
 #define SYSCALL_VFORK           NO_SYSCALL
 #define SYSCALL_OPENAT          56
+#define SYSCALL_WRITE           64
+#define SYSCALL_WRITEV          66
 #define SYSCALL_EXIT            93
 #define SYSCALL_EXIT_GROUP      94
 #define SYSCALL_RT_SIGRETURN    139

@@ -14,6 +14,7 @@
 #define PARTS       2   /* further slots for one argument at most */
 #define STRINGS     6   /* of an argument list, each in a slot */
 #define TEXT_LIMIT  4096
+#define MESSAGE_MAX 256 /* a longer buffer is no message but data, and its beginning is enough */
 #define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
 #define NUMBERS     512 /* of system calls that have a plan */
 #define ARGUMENTS   6
@@ -257,11 +258,19 @@ static __noinline int copy_more(struct ring *ring, struct text *text, __u32 firs
 	return 0;
 }
 
+/* Whether a call writes to standard output or standard error, where the last words are. */
+static __always_inline bool is_output(struct call *call)
+{
+	return (call->number == SYSCALL_WRITE || call->number == SYSCALL_WRITEV) && (__u32)call->args[0] <= 2;
+}
+
 /* Copy behind a call's arguments, and into further slots what does not fit. */
 static __always_inline void copy_text(struct ring *ring, struct call *call, struct text *text, __u32 arguments)
 {
 	__u32 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
 
+	if (!text->string && text->left > MESSAGE_MAX && !is_output(call))
+		text->left = room;
 	if (room > text->left)
 		room = text->left;
 	if (room > 63)
