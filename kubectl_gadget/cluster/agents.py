@@ -30,11 +30,13 @@ T = TypeVar("T")
 class AgentPod:
     """An agent's pod.
 
-    problem says why it does not serve, empty if it does; hopeless is whether waiting for it is in vain.
+    problem says why it does not serve, empty if it does; hopeless is whether waiting for it is in vain. One that runs
+    may serve before it is found ready, or in spite of a probe that took too long.
     """
 
     node: str
     name: str
+    running: bool
     ready: bool
     problem: str
     hopeless: bool
@@ -59,7 +61,8 @@ def read_pod(pod: dict[str, Any]) -> AgentPod:
     ready = any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ())
     reason, why = ("", "") if ready else _problem(status)
     problem = f"pod {name} is {reason}{': ' * bool(why)}{why}" if reason else ""
-    return AgentPod(_node(pod), name, ready, problem, reason.endswith("BackOff") or reason in HOPELESS)
+    running = any("running" in container["state"] for container in status.get("containerStatuses") or ())
+    return AgentPod(_node(pod), name, running, ready, problem, reason.endswith("BackOff") or reason in HOPELESS)
 
 
 def _node(pod: dict[str, Any]) -> str:
@@ -172,7 +175,7 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
 
 
 def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel:
-    if agent.problem:
+    if not agent.running:
         raise Unreachable(f"{agent.node}: no agent ({agent.problem})")
     try:
         return Tunnel(api, namespace, agent.name, PORT, path)

@@ -63,6 +63,7 @@ def test_why_there_is_no_agent(given: dict[str, Any], problem: str, hopeless: bo
     assert (agent.node, agent.hopeless) == ("node-c", hopeless)
     assert agent.problem == (f"pod gadget-7xk is {problem}" if problem else "")
     assert agent.ready is not bool(problem)
+    assert agent.running is ("running" in str(given["status"]["containerStatuses"]))
 
 
 def test_settings_reach_the_manifests() -> None:
