@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.cluster.binaries import kubernetes_binaries
+from tests.e2e.cluster.binaries import cache, kubernetes_binaries
 from tests.e2e.cluster.control_plane import ControlPlane
 from tests.e2e.cluster.images import make_images
 
@@ -29,13 +29,20 @@ def main() -> int:
     """Prepare what needs the network, enter namespaces, and clean up after them."""
     if len(sys.argv) < 2 or os.geteuid():
         sys.exit("usage, as root: python -m tests.e2e.cluster COMMAND [ARGUMENT...]")
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for a cluster that runs already", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return run_alone()
+
+
+def run_alone() -> int:
+    """What only one process of this machine may do at a time."""
     binaries, images = kubernetes_binaries(), make_images()
     FOLDER.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(FOLDER, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"a cluster runs already, with its files in {FOLDER}")
     clean()  # what a killed one left
     os.symlink(images, FOLDER / "images")
     for number in (signal.SIGTERM, signal.SIGHUP):
