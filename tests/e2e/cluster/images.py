@@ -40,7 +40,17 @@ def make_images() -> Path:
 def _buildah(*arguments: str | Path) -> str:
     """Run buildah, whose layers are kept between runs, with no daemon."""
     store = cache() / "buildah"
-    command = ["nice", "buildah", f"--root={store}", f"--runroot={store}/run", "--storage-driver=overlay", *arguments]
+    # in a mount namespace of its own: an interrupted build leaves no mounts
+    command = [
+        "nice",
+        "unshare",
+        "--mount",
+        "buildah",
+        f"--root={store}",
+        f"--runroot={store}/run",
+        "--storage-driver=overlay",
+        *arguments,
+    ]
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip()
 
