@@ -137,11 +137,17 @@ class BpfObject:
             self._lib.bpf_object__close(self._object)
             self._object = None
 
+    def programs(self) -> list[tuple[str, libbpf.ProgInfo]]:
+        """Each program's name, and what the kernel says of it."""
+        lib = self._lib
+        return [
+            (lib.bpf_program__name(each).decode(), libbpf.program_info(lib.bpf_program__fd(each)))
+            for each in self._programs()
+        ]
+
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
-        return sum(
-            libbpf.program_info(self._lib.bpf_program__fd(program)).recursion_misses for program in self._programs()
-        )
+        return sum(info.recursion_misses for _, info in self.programs())
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map. It belongs to the object."""

@@ -94,6 +94,9 @@ class Run:
         self.undecided = 0
         self._news: dict[int, Container] = {}
         self.stop = threading.Event()
+        self.started_ns = time.time_ns()
+        #: Events lost, when that was last looked at.
+        self.lost = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.events = 0
         try:
@@ -116,6 +119,16 @@ class Run:
             self._object.configure(known[name].offset, encoded)
             if name == "host":
                 self._host = any(encoded)
+
+    @property
+    def gadget(self) -> str:
+        """What it runs."""
+        return self._gadget.name
+
+    @property
+    def object(self) -> BpfObject:
+        """The loaded object."""
+        return self._object
 
     def __enter__(self) -> Run:
         return self
@@ -271,4 +284,5 @@ class Run:
             losses.append(Loss("ring full", 0, unknown))
         if missed := self._object.missed():
             losses.append(Loss("program busy", 0, missed))
+        self.lost = sum(loss.count for loss in losses)
         return losses

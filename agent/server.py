@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import orjson
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.identity import Container
 from agent.run import Batch, Loss, Run
 from agent.selection import Selection
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
-from gadget import __version__, catalog
+from gadget import CONTRACT, __version__, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unsupported, UsageError
@@ -97,8 +100,33 @@ class AgentService(rpc.AgentServicer):
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""
+        runs = list(self._runs)
+        objects = [self._tracker.object, *(run.object for run in runs)]
         return pb.DescribeReply(
-            node=self._node, version=__version__, kernel=os.uname().release, gadgets=list(catalog.load())
+            node=self._node,
+            version=__version__,
+            contract=CONTRACT,
+            kernel=os.uname().release,
+            gadgets=list(catalog.load()),
+            btf=BTF.exists(),
+            cgroups=self._tracker.cgroups,
+            containers=sum(not item.ended for item in self._tracker.containers()),
+            traceloop=self._traceloop.describe(),
+            memory_bytes=_resident_bytes(),
+            runs=[
+                pb.RunStatus(
+                    gadget=run.gadget,
+                    started_ns=run.started_ns,
+                    events=run.events,
+                    lost=run.lost,
+                )
+                for run in runs
+            ],
+            programs=[
+                pb.ProgramStatus(object=item.name, name=name, run_time_ns=info.run_time_ns, runs=info.run_cnt)
+                for item in objects
+                for name, info in item.programs()
+            ],
         )
 
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
@@ -234,6 +262,11 @@ def _aborts(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except GadgetError as error:
         context.abort(status_of(error), str(error))
+
+
+def _resident_bytes() -> int:
+    """This process's memory, as /proc has it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:

@@ -83,6 +83,16 @@ class Tracker:
         self._thread.start()
 
     @property
+    def object(self) -> BpfObject:
+        """The loaded object."""
+        return self._object
+
+    @property
+    def cgroups(self) -> str:
+        """v2, or hybrid where cgroup2 is beside version 1."""
+        return "hybrid" if self._tree.mount.endswith("/unified") else "v2"
+
+    @property
     def map_fd(self) -> int:
         """The map from cgroup to container."""
         return self._object.map_fd("containers")

@@ -1,3 +1,6 @@
 """What the command line and the agent share. No kernel, no Kubernetes."""
 
 __version__ = "0.1.0"
+
+#: The wire contract: grows when an agent and a command line of different numbers cannot understand each other.
+CONTRACT = 1

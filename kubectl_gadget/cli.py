@@ -10,18 +10,27 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
+from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, HeadedCommand, ReplayCommand
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"
-EPILOG = """Common options: -o json, --fields, --filter, --timeout, --max-events. Each command's --help has the rest.
-Read more: docs/ and README.md."""
+EPILOG = "Read more: COMMAND --help, docs/ and README.md."
 
 
 WRITTEN: dict[str, HeadedCommand | TraceloopCommand] = {
     command.name or "": command
-    for command in (ContainersCommand(), DeployCommand(), ReplayCommand(), TraceloopCommand(), UndeployCommand())
+    for command in (
+        ContainersCommand(),
+        DeployCommand(),
+        ListCommand(),
+        ReplayCommand(),
+        StatusCommand(),
+        TraceloopCommand(),
+        UndeployCommand(),
+        VersionCommand(),
+    )
 }
 
 
@@ -56,7 +65,8 @@ class Gadgets(click.Group):
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
-        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
+        # without list: this help is one
+        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items()) if name != "list"]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)

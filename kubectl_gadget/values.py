@@ -88,6 +88,10 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return flag_names(field)
     if field.kind == "mode":
         return octal
+    if field.kind == "size":
+        return lambda value: f"{value / (1 << 20):.0f}M" if value else "-"
+    if field.kind == "objects":
+        return lambda value: str(len(value))
     if field.kind == "bool":
         return lambda value: "yes" if value else "no"
     if field.kind == "short_id":

@@ -70,6 +70,15 @@ class TraceloopService:
             raise UsageError(f"{self._node} has no recording of that container any more")
         recorder.delete(cgroup_id)
 
+    def describe(self) -> str:
+        """How much is recorded, or why nothing is."""
+        if self._recorder is None:
+            return f"off: {self._why_not}"
+        used, total = self._recorder.memory()
+        refused = len(self._recorder.refused())
+        more = f", no memory for {refused} more" if refused else ""
+        return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}"
+
     def end(self) -> None:
         """Stop recording for good."""
         if self._recorder:

@@ -79,7 +79,7 @@ def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Se
         return lambda column: [b'"%b"' % text.encode() if text else b"null" for text in map(convert, column)]
     if field.kind in ("path", "full_path", "text"):
         return _strings
-    if field.kind == "args":
+    if field.kind in ("args", "objects"):
         return lambda column: list(map(orjson.dumps, column))
     return lambda column: orjson.dumps(list(map(convert, column)))[1:-1].split(b",")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 
@@ -65,3 +66,12 @@ def test_namespace_of_the_context(
     shop.run("cart", "/bin/true")
     events, _ = stream.finish()
     assert {event["namespace"] for event in events} == {"mine"}
+
+
+def test_status_and_version() -> None:
+    """`status` and `version` show each node's agent, and that it records."""
+    rows = [json.loads(line) for line in gadget("status", "-o", "json").stdout.splitlines()]
+    assert [(row["node"], row["state"]) for row in rows] == [(node, "ready") for node in sorted(nodes())]
+    assert all(row["containers"] > 0 and " MiB" in row["traceloop"] for row in rows)
+    shown = gadget("version").stdout.splitlines()
+    assert [line.split()[0] for line in shown] == ["client", *sorted(nodes())]

@@ -1,0 +1,154 @@
+"""The commands list, status and version: what there is, and how it is."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+
+from gadget import CONTRACT, __version__, catalog
+from gadget.errors import GadgetError, Unreachable
+from gadget.schema import Field
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.options import output_options, where_options
+from kubectl_gadget.output import make_output
+from kubectl_gadget.targets import Targets, find_targets
+
+ANSWER_SECONDS = 5.0
+FIELDS = [
+    *(Field(name, "identity", 0, 0) for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
+    Field("containers", "int", 0, 0),
+    Field("runs", "int", 0, 0),
+    Field("events", "int", 0, 0),
+    Field("lost", "int", 0, 0),
+    Field("memory", "size", 0, 0),
+    Field("traceloop", "identity", 0, 0),
+]
+WIDE = [Field("programs", "objects", 0, 0)]
+
+
+def _where() -> list[click.Parameter]:
+    return [option for option in where_options() if option.name in ("local", "agent")] + cluster_options()
+
+
+class ListCommand(HeadedCommand):
+    """`list`: the gadgets."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        form, *_ = output_options()
+        super().__init__("list", "the gadgets there are", "kubectl gadget list", [form], self._run)
+
+    def _run(self, form: str) -> None:
+        fields = [Field(name, "identity", 0, 0) for name in ("name", "group", "title")]
+        rows = [(item.name, item.group, item.title) for item in catalog.load().values()]
+        output = make_output(form, fields, {})
+        output.start([], rows)
+        output.write(rows)
+
+
+class StatusCommand(HeadedCommand):
+    """`status`: each node's agent."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        form, *_ = output_options()
+        super().__init__(
+            "status",
+            "how each node's agent is: ready, what it does, what it lost",
+            "kubectl gadget status",
+            [*_where(), form],
+            self._run,
+        )
+
+    def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
+        with find_targets(agent, local) as targets:
+            found = describe(targets())
+        fields = FIELDS if form == "columns" else [*FIELDS, *WIDE]
+        rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
+        output = make_output(form, fields, {"btf": "BTF"})
+        output.start([], rows)
+        output.write(rows)
+        _fail_without_agents(found)
+
+
+class VersionCommand(HeadedCommand):
+    """`version`: of this command line, and of each node's agent."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        super().__init__(
+            "version",
+            "the version of this command line, and of the agent of each node",
+            "kubectl gadget version",
+            _where(),
+            self._run,
+        )
+
+    def _run(self, local: bool, agent: tuple[str, ...]) -> None:
+        click.echo(f"client  {__version__}")
+        with find_targets(agent, local) as targets:
+            found = describe(targets())
+        for target, reply in sorted(found.items()):
+            if isinstance(reply, GadgetError):
+                click.echo(f"{target}  {reply}")
+                continue
+            click.echo(f"{reply.node}  {reply.version}, Linux {reply.kernel}")
+            if reply.contract != CONTRACT:
+                older = "agent" if reply.contract < CONTRACT else "command line"
+                click.echo(
+                    f"warning: {reply.node}: too far apart to understand each other: update the {older}", err=True
+                )
+        _fail_without_agents(found)
+
+
+def describe(targets: Targets) -> dict[str, Any]:
+    """What each agent says of itself (DescribeReply), or the GadgetError that kept it from answering."""
+    import grpc
+
+    from gadget._generated import gadget_pb2 as pb
+    from gadget._generated import gadget_pb2_grpc as rpc
+    from kubectl_gadget.streams import connect, error_of
+
+    def one(target: str) -> Any:
+        try:
+            with connect(targets[target]()) as channel:
+                return rpc.AgentStub(channel).Describe(pb.DescribeRequest(), timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            return error_of(target, error)
+        except GadgetError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return dict(zip(targets, pool.map(one, targets), strict=True))
+
+
+def _row(target: str, reply: Any) -> tuple[Any, ...]:
+    if isinstance(reply, GadgetError):
+        return (target, str(reply), "", "", "", "", 0, 0, 0, 0, 0, "", [])
+    return (
+        reply.node,
+        "ready",
+        reply.version,
+        reply.kernel,
+        "yes" if reply.btf else "no",
+        reply.cgroups,
+        reply.containers,
+        len(reply.runs),
+        sum(run.events for run in reply.runs),
+        sum(run.lost for run in reply.runs),
+        reply.memory_bytes,
+        reply.traceloop,
+        [
+            {"object": item.object, "name": item.name, "run_time_ns": item.run_time_ns, "runs": item.runs}
+            for item in reply.programs
+        ],
+    )
+
+
+def _fail_without_agents(found: dict[str, Any]) -> None:
+    failed = sum(isinstance(reply, GadgetError) for reply in found.values())
+    if failed:
+        raise Unreachable(f"{failed} of {len(found)} agents did not answer")
