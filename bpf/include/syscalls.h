@@ -99,9 +99,8 @@ static __always_inline struct syscall_args syscall_arguments(struct pt_regs *reg
 	return args;
 }
 
-static __always_inline __u32 syscall_number(struct pt_regs *regs)
+static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task_struct *task)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 #if defined(__TARGET_ARCH_x86)
 	__u32 number = regs->orig_ax;
 	bool compat = task->thread_info.status & TS_COMPAT;
@@ -110,4 +109,9 @@ static __always_inline __u32 syscall_number(struct pt_regs *regs)
 	bool compat = task->thread_info.flags & (1UL << TIF_32BIT);
 #endif
 	return compat ? number | COMPAT_FLAG : number;
+}
+
+static __always_inline __u32 syscall_number(struct pt_regs *regs)
+{
+	return syscall_number_of(regs, bpf_get_current_task_btf());
 }

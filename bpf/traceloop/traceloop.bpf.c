@@ -376,7 +376,7 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 
 	if (!ring)
 		return 0;
-	number = syscall_number(regs);
+	number = syscall_number_of(regs, task);
 	if (result == 0 && is_told_elsewhere(number))
 		return 0;
 	if (number == (__u32)-1)
@@ -506,7 +506,7 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 	if (!ring)
 		return 0;
 	regs = (void *)bpf_task_pt_regs(task);
-	number = syscall_number(regs);
+	number = syscall_number_of(regs, task);
 	if (number == SYSCALL_EXIT || number == SYSCALL_EXIT_GROUP) {
 		call = begin(ring, task, KIND_NO_RETURN, &sequence);
 		if (call) {
