@@ -163,7 +163,7 @@ def _serve(
             )
             try:
                 recorder = stack.enter_context(closing(Recorder(tracker, settings)))
-            except NoBpffs as error:  # gadgets work all the same
+            except (NoBpffs, OSError) as error:  # gadgets work all the same
                 why_not = str(error)
                 log.warning("traceloop is off: %s", why_not)
         service = AgentService(node, tracker, TraceloopService(node, recorder, redactor, why_not))

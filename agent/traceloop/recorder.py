@@ -71,13 +71,14 @@ class Recorder:
         layout = _digest(orjson.dumps([rings.own_layout(), self._size]))
         self._folder = root / layout
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._locked = _lock(self._folder)
+        self._locked = _lock(root)  # an older agent of another layout counts too
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
         self._outer = self._attach()
         for path in self._folder.glob("ring-*"):
             self._adopt(path)
+        self._unpoint_dead()
         self._load_saved()
         tracker.watch(self._came, self._gone, self._review)
         for item in tracker.containers():
@@ -192,6 +193,18 @@ class Recorder:
         if not self.is_there(ring):
             self._end(ring, 0)
 
+    def _unpoint_dead(self) -> None:
+        """Cgroups that went while no agent was there: as long as the map holds a ring, its memory is not free."""
+        library, key, following = libbpf.library(), ctypes.c_uint64(), ctypes.c_uint64()
+        found, previous = [], None
+        while library.bpf_map_get_next_key(self._outer, previous, ctypes.byref(following)) == 0:
+            key.value, previous = following.value, ctypes.byref(key)
+            found.append(key.value)
+        for cgroup_id in found:
+            cgroup = self._tracker.resolve(cgroup_id)
+            if cgroup is None or cgroup.ended:
+                self._unpoint(cgroup_id)
+
     def _load_saved(self) -> None:
         """Those of other layouts, as far as the limit allows; the oldest files beyond it go."""
         found = sorted(self._settings.saved.glob("*-ring-*"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -213,11 +226,15 @@ class Recorder:
         if container is None or container.sandbox:
             return
         with self._lock:
-            ring = self._known.get(cgroup.root)
-            if ring is None and cgroup.id == cgroup.root and self._wants(container):
-                ring = self._make(cgroup, container)
-            if ring:
-                self._point(cgroup.id, ring)
+            try:
+                ring = self._known.get(cgroup.root)
+                if ring is None and cgroup.id == cgroup.root and self._wants(container):
+                    ring = self._make(cgroup, container)
+                if ring:
+                    self._point(cgroup.id, ring)
+            except OSError as error:  # no memory, or somebody has been in bpffs: the tracker goes on
+                log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
+                self._refused[cgroup.id] = container
 
     def _wants(self, container: Container) -> bool:
         return self._settings.wants(container) and self._tracker.annotations(container).get(OPT_OUT) != "off"
@@ -269,7 +286,8 @@ class Recorder:
             self._refused.pop(cgroup.id, None)
             ring = self._known.get(cgroup.id)
             if ring:
-                self._end(ring, cgroup.ended)
+                with suppress(OSError):  # its pin is gone: nothing is left to say of it
+                    self._end(ring, cgroup.ended)
                 self._retry()
 
     def _end(self, ring: Ring, when: int) -> None:

@@ -192,9 +192,14 @@ def test_one_of_two_agents_dies(start_agent, start_cli, make_pod, workload) -> N
     first, second = start_agent(), start_agent("--node", "node-b")
     cli = start_cli("execsnoop", "-o", "json", "--agent", first.address, "--agent", second.address)
     wait_until(lambda: all("started" in each.log.read_text() for each in (first, second)), "both streams")
+    make_pod("shop", "early-0").container("app", "/bin/true")
+    seen = ""
+    while '"node":"node-a"' not in seen:  # until then the command line may not have heard of it
+        seen += cli.process.stdout.readline()
     first.stop(signal.SIGKILL)
     run_workload(make_pod(), workload("execs"), 1, 29, 0)
-    out, err = cli.finish()
+    rest, err = cli.finish()
+    out = seen + rest
     assert len([event for event in events(out) if event["node"] == "node-b" and event["args"][0] == "started"]) == 29
     assert f"warning: {first.address}: the agent went away" in err
     assert f"incomplete: {first.address}: the agent went away" in err

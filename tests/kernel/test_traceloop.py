@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -177,6 +178,29 @@ def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     assert found["app"]["state"] == "SIGKILL (exit 137)"
 
 
+def maps() -> int:
+    """How many rings there are in the kernel."""
+    shown = json.loads(subprocess.run(["bpftool", "-j", "map"], capture_output=True, check=True).stdout)
+    return sum(each.get("name") == "traceloop" for each in shown)
+
+
+def test_ended_meanwhile(record, make_pod, workload) -> None:
+    """A container that ends while no agent is there has its end recorded, and its memory is free when I delete it."""
+    before = maps()
+    agent = record()
+    container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
+    wait_until(lambda: "app" in states(agent), "the recording")
+    agent.stop(signal.SIGKILL)
+    os.kill(container.pid, signal.SIGKILL)
+    ended(container)
+    container.delete()
+    agent = record()
+    assert states(agent)["app"]["state"] == "SIGKILL (exit 137)"
+    assert maps() == before + 1
+    traceloop(agent, "delete", "cart-0")
+    wait_until(lambda: maps() == before, "the end of the ring")
+
+
 def test_five_hundred(record) -> None:
     """However many containers come and go, the recordings stay under their limit, and the newest are kept."""
     agent = record("--traceloop-memory", "16")
@@ -313,6 +337,14 @@ def test_choosing(record, make_pod, workload) -> None:
     ]
     failed = calls(traceloop(agent, "show", "cart-0", "--failed"))
     assert all(" = -1 E" in line or " = ? ERESTART" in line or line.startswith("+++") for line in failed)
+    (tid,) = {
+        row["tid"] for row in events(traceloop(agent, "show", "cart-0", "-o", "json")) if row.get("signal") == "SIGSEGV"
+    }
+    own = events(traceloop(agent, "show", "cart-0", "--pid", str(tid), "-o", "json"))
+    assert {row["pid"] for row in own} == {tid} and len(own) > 10
+    recent = events(traceloop(agent, "show", "cart-0", "--since", "1ms", "-o", "json"))
+    assert 1 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "-o", "json")))
+    assert recent[-1]["event"] == "process_exit"
     done = run_cli("traceloop", "show", "card-0", "--agent", agent.address)
     assert (done.returncode, done.stderr) == (2, "error: no recording of 'card-0': there is cart-0\n")
     assert traceloop(agent, "delete", made[1].id[:12]) == f"deleted shop/cart-0/app {made[1].id[:12]} on node-a\n"
