@@ -106,7 +106,9 @@ def test_details_of_containers(server: ApiServer, agent: Agent, make_pod) -> Non
     server.finish.set()
 
     def row() -> dict:
-        (found,) = events(run_cli("containers", "--agent", agent.address, "-l", "app=cart", "-o", "json").stdout)
+        (found,) = events(
+            run_cli("containers", "--agent", agent.address, "-n", "shop", "-l", "app=cart", "-o", "json").stdout
+        )
         return found
 
     wait_until(lambda: row()["owner"] == "ReplicaSet/cart-6c9f", "the owner")
@@ -117,7 +119,9 @@ def test_not_recorded(kubeconfig: None, server: ApiServer, start_agent, make_pod
     """A pod whose annotation says so is not recorded by traceloop, nor are its containers that start later."""
     bpffs = tmp_path / "bpf"
     bpffs.mkdir()
-    agent = start_agent("--kubernetes", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+    agent = start_agent(
+        "--kubernetes", "--traceloop", "shop", "--bpffs", str(bpffs), "--state", str(tmp_path / "state")
+    )
     try:
         wait_until(lambda: any("watch" in query for query in server.queries), "the agent's watch")
         pods = {name: make_pod("shop", name) for name in ("quiet-0", "cart-0")}

@@ -16,7 +16,7 @@ from tests.kernel.test_execsnoop import run_workload
 def recorded(agent, start_cli, make_pod, workload, tmp_path: Path) -> tuple[Path, str]:
     """A recording of 101 execs of which 7 fail, and the JSON that was shown meanwhile."""
     file = tmp_path / "execs.gadget"
-    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--record", str(file))
+    cli = start_cli("execsnoop", "-n", "shop", "--agent", agent.address, "-o", "json", "--record", str(file))
     wait_until(lambda: "started" in agent.log.read_text(), "the stream's start")
     run_workload(make_pod(), workload("execs"), 1, 101, 7)
     out, err = cli.finish()

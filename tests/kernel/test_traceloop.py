@@ -219,7 +219,7 @@ def test_five_hundred(record) -> None:
 
 def test_no_memory(record) -> None:
     """When the limit is reached by containers that run, a new one has no recording, and the list says so."""
-    agent = record("--traceloop-memory", "2")
+    agent = record("--traceloop", "shop", "--traceloop-memory", "2")
     containers = [BareContainer("shop", f"cart-{number}") for number in range(4)]
     try:
         wait_until(lambda: len(events(traceloop(agent, "list", "-o", "json"))) == 4, "the list")
@@ -277,7 +277,7 @@ def test_two_readers(record, make_pod, workload) -> None:
 
 def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None:
     """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them."""
-    agent = record()
+    agent = record("--traceloop", "shop")
     container = make_pod().container("app", "/workload", "exit3", files={"/workload": workload("ends")})
     ended(container)
     before = traceloop(agent, "show", "cart-0")
@@ -285,7 +285,7 @@ def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None
     root = bpffs / "gadget/traceloop"
     (layout,) = root.iterdir()
     layout.rename(root / "another")
-    agent = record()
+    agent = record("--traceloop", "shop")
     assert not (root / "another").exists()
     assert calls(traceloop(agent, "show", "cart-0")) == calls(before)
     assert len(list((tmp_path / "state/traceloop").iterdir())) == 1
@@ -314,7 +314,7 @@ def test_redact(record, make_pod) -> None:
 
 def test_choosing(record, make_pod, workload) -> None:
     """Of a pod's restarts I get the one that crashed; --previous, --instance and an id choose another; delete deletes."""
-    agent, pod = record(), make_pod()
+    agent, pod = record("--traceloop", "shop"), make_pod()
     made = []
     for way in ("exit3", "segfault", "true"):
         command = ["/bin/true"] if way == "true" else ["/workload", way]

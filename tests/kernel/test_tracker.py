@@ -242,13 +242,13 @@ def test_containers_command(agent, start_cli, make_pod) -> None:
     pod = make_pod("shop", "cart-0")
     container = pod.container("app", "/bin/sleep", "60")
     pod.container("pause", "/bin/sleep", "60", kind="sandbox")
-    listed = run_cli("containers", "--agent", agent.address).stdout.splitlines()
+    listed = run_cli("containers", "-n", "shop", "--agent", agent.address).stdout.splitlines()
     assert listed[0].split() == ["NODE", "NAMESPACE", "POD", "CONTAINER", "ID", "RUNTIME", "CGROUP", "STATE", "STARTED"]
     assert [line.split()[:7] for line in listed[1:]] == [
         ["node-a", "shop", "cart-0", "app", container.id[:12], "containerd",
          str(os.stat(UNIFIED / container.cgroup.lstrip("/")).st_ino)]
     ]  # fmt: skip
-    cli = start_cli("containers", "-w", "-o", "json", "--agent", agent.address)
+    cli = start_cli("containers", "-w", "-n", "shop", "-o", "json", "--agent", agent.address)
     assert events(cli.process.stdout.readline())[0]["state"] == "running"
     second = pod.container("second", "/bin/sleep", "60")
     assert events(cli.process.stdout.readline())[0]["container"] == "second"
@@ -283,5 +283,5 @@ def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:
     (bundle / "config.json").write_text(json.dumps({"annotations": annotations("shop", "below-host-root", "app")}))
     (host / "sys").symlink_to("/sys")
     agent = start_agent("--host-root", str(host))
-    (row,) = events(run_cli("containers", "--agent", agent.address, "-o", "json").stdout)
+    (row,) = events(run_cli("containers", "-n", "shop", "--agent", agent.address, "-o", "json").stdout)
     assert (row["pod"], row["id"]) == ("below-host-root", container.id)
