@@ -28,6 +28,8 @@ from gadget.errors import Unsupported, UsageError
 DRAIN_SECONDS = 0.025
 #: Counting losses costs a few system calls, so not with every batch.
 LOSS_SECONDS = 0.25
+#: A stream says at least this often that it lives.
+BEAT_SECONDS = 1.0
 RINGS = ("events", "events_long")
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
@@ -155,7 +157,7 @@ class Run:
         with select.epoll() as poll:
             for fd in (self._wake, *(ring.fd for ring in self._rings)):
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
-            counted, told = 0.0, self.losses()
+            counted, told, beat = 0.0, self.losses(), time.monotonic()
             while not self.stop.is_set():
                 poll.poll(DRAIN_SECONDS)
                 rows, losses = self._drain(), []
@@ -163,8 +165,9 @@ class Run:
                     counted = time.monotonic()
                     if (now := self.losses()) != told:
                         losses = told = now
-                if rows or losses:
+                if rows or losses or time.monotonic() - beat > BEAT_SECONDS:
                     yield Batch(rows, self.new_containers(), losses)
+                    beat = time.monotonic()
         self._object.detach()
         while self._held or any(ring.waiting for ring in self._rings):
             if rows := self._drain():

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.identity import Container
-from agent.run import Batch, Loss, Run
+from agent.run import BEAT_SECONDS, Batch, Loss, Run
 from agent.selection import Selection
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
@@ -159,7 +159,10 @@ class AgentService(rpc.AgentServicer):
                 log.info("%s: started for %s with %s", gadget.name, context.peer(), dict(start.parameters))
                 schema = orjson.dumps(gadget.schema.to_json()).decode()
                 living = _containers(self._chosen(selection))
-                yield pb.RunReply(node=self._node, started=pb.Started(schema=schema, containers=living))
+                started = pb.Started(
+                    schema=schema, containers=living, contract=CONTRACT, beat_ms=int(BEAT_SECONDS * 1000)
+                )
+                yield pb.RunReply(node=self._node, started=started)
                 for batch in run.batches():
                     if not context.is_active():
                         break

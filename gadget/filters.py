@@ -58,6 +58,11 @@ class Filter:
         """Keep rows for which every term holds."""
         self._terms = terms
 
+    @property
+    def fields(self) -> set[str]:
+        """The names of the fields it looks at."""
+        return {term.field for term in self._terms}
+
     def __call__(self, table: Table) -> Mask | None:
         """The rows that stay; None for all of them."""
         mask: Mask | None = None

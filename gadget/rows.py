@@ -177,6 +177,7 @@ class Decoder:
         self.node = node
         self.schema = schema
         self.names: dict[int, Sequence[str]] = {}
+        self._known = {*IDENTITY, *(field.name for field in schema.shown), *schema.parts}
         self._peers: dict[bytes, Name] = {}
 
     def learn(self, containers: Iterable[pb.Container]) -> None:
@@ -184,8 +185,10 @@ class Decoder:
         for item in containers:
             self.names[item.cgroup_id] = (item.namespace, item.pod, item.container, item.id)
 
-    def rows(self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]) -> list[Row]:
-        """The values of fields for each event that keep chooses, in the order of their time."""
+    def rows(
+        self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]
+    ) -> list[tuple[int, Row]]:
+        """The time of each event that keep chooses, and its values of fields; None for a field that there is not."""
         self.learn(batch.containers)
         for peer in batch.peers:
             self._peers[peer.address] = Name(peer.kind, peer.namespace, peer.name)
@@ -195,8 +198,8 @@ class Decoder:
             mask = keep(table)
             if mask is not None and not mask.any():
                 continue
-            columns = [table.column(name, mask) for name in fields]
             times = table.column("timestamp", mask)
+            columns = [table.column(name, mask) if name in self._known else [None] * len(times) for name in fields]
             found += zip(times, zip(*columns, strict=True), strict=True)
         found.sort(key=lambda item: item[0])
-        return [row for _, row in found]
+        return found

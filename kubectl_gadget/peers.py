@@ -14,7 +14,7 @@ from gadget.errors import GadgetError
 from gadget.rows import Table
 from gadget.schema import Schema
 from kubectl_gadget.containers import list_containers
-from kubectl_gadget.streams import Ended, Message
+from kubectl_gadget.streams import Message
 from kubectl_gadget.targets import Targets
 
 #: How old what we know may be when an address is asked for that is not in it, and when one is.
@@ -90,7 +90,7 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
     told: dict[str, dict[bytes, Name]] = {}
     schemas: dict[str, Schema] = {}
     for target, message in messages:
-        if not isinstance(message, Ended):
+        if isinstance(message, pb.RunReply):
             if message.WhichOneof("what") == "started":
                 schemas[target] = Schema.from_json(orjson.loads(message.started.schema))
                 told[target] = {}

@@ -37,7 +37,7 @@ def record(messages: Iterable[Message], path: Path, gadget: str) -> Iterator[Mes
         except OSError as error:
             failed = error
         for target, message in messages:
-            if failed is None:
+            if failed is None and isinstance(message, pb.RunReply | Ended):
                 try:
                     _write(file, _entry(target, message))
                 except OSError as error:
@@ -56,7 +56,7 @@ def _header(gadget: str) -> pb.RecordingHeader:
 def _entry(target: str, message: pb.RunReply | Ended) -> pb.RecordingEntry:
     if isinstance(message, Ended):
         error = str(message.error) if message.error else ""
-        return pb.RecordingEntry(end=pb.RecordedEnd(target=target, error=error))
+        return pb.RecordingEntry(end=pb.RecordedEnd(target=target, error=error, heard_ns=message.heard_ns))
     return pb.RecordingEntry(reply=pb.RecordedReply(target=target, reply=message))
 
 
@@ -93,8 +93,8 @@ class Recording:
                 yield entry.reply.target, entry.reply.reply
             elif entry.end.target:
                 error = GadgetError(entry.end.error) if entry.end.error else None
-                yield entry.end.target, Ended(entry.end.target, error)
-            else:
+                yield entry.end.target, Ended(entry.end.target, error, entry.end.heard_ns)
+            elif entry.WhichOneof("what") == "end":
                 self.complete = True
                 return
 

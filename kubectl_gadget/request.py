@@ -40,6 +40,7 @@ def make_selection(
 class Request:
     """One streaming command: what to show, then what only a live stream has.
 
+    demanded are the fields that were asked for by name; others are left out where an agent does not know them.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
     """
 
@@ -47,11 +48,11 @@ class Request:
     parameters: Mapping[str, str]
     form: str
     fields: list[Field]
-    own_fields: bool
+    demanded: frozenset[str]
     count_by: list[Field]
     filter: Filter
-    max_events: int
-    strict: bool
+    max_events: int = 0
+    strict: bool = False
     selection: Selection = Selection()
     ring_bytes: int = 0
     timeout: float = 0.0
@@ -72,19 +73,21 @@ def make_request(
     **rest: Any,
 ) -> Request:
     """A request from option values. UsageError if fields or conditions do not fit the gadget."""
+    kept = filters.parse(",".join(conditions), gadget.schema, IDENTITY)
+    named = {part.strip().lstrip("+") for part in f"{fields},{count_by}".split(",")}
     values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
     shown = {field.name for field in gadget.schema.shown}
     switches = {parameter.name for parameter in gadget.parameters if parameter.kind == "bool"} & shown
     # a switch named as a field fills that field, so asking for the field turns it on
-    for name in switches.intersection(part.strip().lstrip("+") for part in f"{fields},{count_by}".split(",")):
+    for name in switches & named:
         values.setdefault(name, True)
     return Request(
         gadget=gadget,
         parameters={name: str(value) for name, value in values.items()},
         form=form,
         fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
-        own_fields=bool(fields),
+        demanded=frozenset(name for name in named | kept.fields if name and name[0] != "-"),
         count_by=[known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()],
-        filter=filters.parse(",".join(conditions), gadget.schema, IDENTITY),
+        filter=kept,
         **rest,
     )

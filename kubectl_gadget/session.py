@@ -6,38 +6,49 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import click
 import orjson
 
+from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Incomplete
+from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.rows import Decoder
 from gadget.schema import Schema
+from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, record
 from kubectl_gadget.request import Request
-from kubectl_gadget.streams import Ended, Message, Streams
+from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
+from kubectl_gadget.values import moment
+
+#: Beats of an agent that may be missed before it counts as silent.
+BEATS_MISSED = 5
 
 
 @dataclass
 class Node:
-    """One agent's side of a session."""
+    """One agent's side of a session. An agent that went away and came again has had several runs."""
 
     decoder: Decoder
     losses: list[pb.Loss] = field(default_factory=list)
+    earlier: list[pb.Loss] = field(default_factory=list)
     undecided: int = 0
+    beat_seconds: float = 0.0
+    heard: float = 0.0
+    silent: bool = False
 
     def lost(self) -> int:
         """All its losses."""
-        return sum(loss.count for loss in self.losses)
+        return sum(loss.count for loss in (*self.earlier, *self.losses))
 
 
 class Session:
@@ -47,88 +58,152 @@ class Session:
         """Prepare to show what request asks for."""
         self._request = request
         self._nodes: dict[str, Node] = {}
-        self._failures: list[GadgetError] = []
+        #: those who do not send now, and what was not seen of those who send again
+        self._away: dict[str, Ended] = {}
+        self._gaps: list[str] = []
+        self._merge = Merge()
+        self._newest = 0
         self.shown = 0
 
-    def _make_output(self, nodes: int) -> Output:
+    def _make_output(self, schema: Schema) -> Output:
         request = self._request
-        fields = request.fields
+        known = {**all_fields(schema), **schema.parts}
+        fields = [field for field in request.fields if field.name in known or field.name in request.demanded]
         if request.count_by:
             from kubectl_gadget.output.counts import Counts
 
             headers = request.gadget.headers
             return Counts(request.count_by, lambda shown: make_output(request.form, shown, headers), headers)
-        if nodes == 1 and is_narrow() and not request.own_fields:
+        if self._expected == 1 and is_narrow() and "node" not in request.demanded:
             fields = [field for field in fields if field.name != "node"]  # the same in every row
         return make_output(request.form, fields, request.gadget.headers)
 
     def run(self, messages: Iterable[Message], nodes: int, stop: Callable[[], None], *, live: bool) -> None:
         """Show messages until they end; stop is called when enough has been shown. live: they take their time.
 
-        GadgetError if nothing could be traced, Incomplete under --strict.
+        nodes is how many are expected. GadgetError if nothing could be traced, Incomplete under --strict.
         """
         began = time.monotonic()
-        self._output = self._make_output(nodes)
-        self._names = [item.name for item in self._output.fields]
+        self._expected, self._live = nodes, live
+        self._output: Output | None = None
         for target, message in messages:
             if isinstance(message, Ended):
                 self._ended(message)
-            elif not self._full():
-                self._take(target, message)
+            elif isinstance(message, Notice):
+                click.echo(f"warning: {message.text}", err=True)
+            elif message is not None:
+                self._count(target, message)
+                if not self._full():
+                    self._take(target, message)
+            elif live:
+                self._look_for_silence()
+            if not self._full():
+                self._show(self._merge.ripe(self._now()))
                 if self._full():
                     stop()
-            else:
-                self._count(target, message)
-        remark = self._output.finish()
-        if not self._nodes and self._failures:
-            raise self._failures[0]
-        if remark:
+        self._show(self._merge.rest())
+        if self._output is None:
+            raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))
+        if remark := self._output.finish():
             click.echo(remark, err=True)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
+
+    def _now(self) -> float:
+        """Seconds by which rows wait for each other: of a recording, those of its own events."""
+        return time.monotonic() if self._live else self._newest / 1e9
 
     def _full(self) -> bool:
         return bool(self._request.max_events) and self.shown >= self._request.max_events
 
     def _take(self, target: str, reply: pb.RunReply) -> None:
-        self._count(target, reply)
-        if reply.WhichOneof("what") == "started":
-            self._start_output()
-        elif reply.WhichOneof("what") == "batch":
-            rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._request.filter)
-            if self._request.max_events:
-                rows = rows[: self._request.max_events - self.shown]
-            if rows:
-                self._output.write(rows)
-                self.shown += len(rows)
+        if reply.WhichOneof("what") != "batch":
+            return
+        assert self._output
+        rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._request.filter)
+        if not rows:
+            return
+        self._newest = max(self._newest, rows[-1][0])
+        if self._expected == 1 and len(self._nodes) == 1:
+            self._show(rows)
+        else:
+            self._merge.add(rows, self._now())
+
+    def _show(self, rows: list[TimedRow]) -> None:
+        if self._request.max_events:
+            rows = rows[: self._request.max_events - self.shown]
+        if rows:
+            assert self._output
+            self._output.write([row for _, row in rows])
+            self.shown += len(rows)
 
     def _count(self, target: str, reply: pb.RunReply) -> None:
         what = reply.WhichOneof("what")
         if what == "started":
-            schema = Schema.from_json(orjson.loads(reply.started.schema))
-            if missing := set(self._names) - set(all_fields(schema) | schema.parts):
-                names = ", ".join(sorted(missing))
-                raise GadgetError(f"{reply.node}: its agent is of another version and does not know {names}")
-            decoder = Decoder(reply.node, schema)
-            decoder.learn(reply.started.containers)
-            self._nodes[target] = Node(decoder)
-        elif what == "batch":
-            self._nodes[target].decoder.learn(reply.batch.containers)
+            self._started(target, reply.node, reply.started)
+            return
+        node = self._nodes[target]
+        node.heard = time.monotonic()
+        if node.silent:
+            node.silent = False
+            click.echo(f"{target}: heard again", err=True)
+        if what == "batch":
+            node.decoder.learn(reply.batch.containers)
             if reply.batch.losses:
-                self._nodes[target].losses = list(reply.batch.losses)
+                node.losses = list(reply.batch.losses)
         elif what == "summary":
-            self._nodes[target].decoder.learn(reply.summary.containers)
-            self._nodes[target].losses = list(reply.summary.losses)
-            self._nodes[target].undecided = reply.summary.undecided
+            node.decoder.learn(reply.summary.containers)
+            node.losses = list(reply.summary.losses)
+            node.undecided += reply.summary.undecided
 
-    def _start_output(self) -> None:
+    def _started(self, target: str, name: str, started: pb.Started) -> None:
+        if started.contract not in (0, CONTRACT):
+            raise Unsupported(f"{name}: agent and command line are too far apart: see `kubectl gadget version`")
+        schema = Schema.from_json(orjson.loads(started.schema))
+        if missing := self._request.demanded - set(all_fields(schema) | schema.parts):
+            names = ", ".join(sorted(missing))
+            raise GadgetError(f"{name}: its agent is of another version and does not know {names}")
+        decoder = Decoder(name, schema)
+        decoder.learn(started.containers)
+        node = Node(decoder, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
+        if before := self._nodes.get(target):
+            node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
+            decoder.names.update({**before.decoder.names, **decoder.names})
+        self._nodes[target] = node
+        if away := self._away.pop(target, None):
+            self._came_again(target, away, started.received_ns)
+        if self._output is None:
+            self._output = self._make_output(schema)
+            self._names = [item.name for item in self._output.fields]
         decoders = [node.decoder for node in self._nodes.values()]
         self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
 
+    def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
+        if not away.heard_ns:
+            gap = f"{target}: seen only from {moment(now_ns)} on"
+        else:
+            missed = duration((now_ns - away.heard_ns) / 1e9)
+            gap = f"{target}: not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({missed})"
+        self._gaps.append(gap)
+        if self._live:
+            click.echo(f"{target}: joined{' again' * bool(away.heard_ns)}; {gap.removeprefix(f'{target}: ')}", err=True)
+
     def _ended(self, message: Ended) -> None:
-        if message.error:
-            self._failures.append(message.error)
-            if self._nodes:
-                click.echo(f"warning: {message.error}", err=True)
+        if not message.error:
+            return
+        first = message.target not in self._away
+        heard_ns = message.heard_ns or (0 if first else self._away[message.target].heard_ns)
+        self._away[message.target] = replace(message, heard_ns=heard_ns)
+        if first and self._nodes and self._live and not message.coming:
+            click.echo(f"warning: {message.error}", err=True)
+
+    def _look_for_silence(self) -> None:
+        """Tell of nodes that have missed their beat: an agent that hangs, or a network that swallows."""
+        now = time.monotonic()
+        for target, node in self._nodes.items():
+            limit = node.beat_seconds * BEATS_MISSED
+            if limit and not node.silent and target not in self._away and now - node.heard > limit:
+                node.silent = True
+                click.echo(f"warning: {target}: nothing heard for {duration(limit)}", err=True)
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
@@ -141,19 +216,23 @@ class Session:
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
             click.echo(f"{what} of pods whose labels were not known within 2 s were shown all the same.", err=True)
-        for failure in self._failures:
-            click.echo(f"incomplete: {failure}", err=True)
-        if self._request.strict and (lost or self._failures):
+        gaps = [*self._gaps, *(str(ended.error) for ended in self._away.values())]
+        for gap in gaps:
+            click.echo(f"incomplete: {gap}", err=True)
+        if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
     def _where(self) -> str:
         places = []
         for node in self._nodes.values():
             by_reason: dict[str, list[str]] = {}
-            for loss in sorted(node.losses, key=lambda loss: -loss.count):
-                names = node.decoder.names.get(loss.cgroup_id)
+            counts: Counter[tuple[str, int]] = Counter()
+            for loss in (*node.earlier, *node.losses):
+                counts[loss.reason, loss.cgroup_id] += loss.count
+            for (reason, cgroup_id), number in counts.most_common():
+                names = node.decoder.names.get(cgroup_id)
                 who = (names[2] or names[3][:12]) if names else "other"
-                by_reason.setdefault(loss.reason, []).append(f"{escape(who)} {loss.count}")
+                by_reason.setdefault(reason, []).append(f"{escape(who)} {number}")
             for reason, losers in by_reason.items():
                 places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
         return "; ".join(places)

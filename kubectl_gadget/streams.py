@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -16,6 +17,12 @@ from kubectl_gadget.targets import Targets
 
 #: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
 QUEUE_LENGTH = 64
+#: A stream that is silent says so this often, for those who wait with what they have.
+QUIET_SECONDS = 0.05
+#: How long after the end of a target it is looked for again, at first and when it stays away.
+LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
+#: How long agents may take to end a run that they were asked to end, without a word.
+END_SECONDS = 5.0
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),
@@ -26,14 +33,27 @@ CHANNEL_OPTIONS = (
 
 @dataclass(frozen=True)
 class Ended:
-    """A target sends no more: error says why unless the run ended in order."""
+    """A target sends no more, unless it starts again: error says why, None if the run ended in order.
+
+    heard_ns is when it was last heard of, in nanoseconds since 1970; 0 if it never was. coming: it is about to start
+    for the first time, later than the others.
+    """
 
     target: str
     error: GadgetError | None = None
+    heard_ns: int = 0
+    coming: bool = False
 
 
-#: What a target sent, and its name.
-Message = tuple[str, pb.RunReply | Ended]
+@dataclass(frozen=True)
+class Notice:
+    """Something to tell the user now, in one line."""
+
+    text: str
+
+
+#: What a target sent, and its name; None if nobody has sent anything for a while.
+Message = tuple[str, pb.RunReply | Ended | Notice | None]
 
 
 def error_of(target: str, error: grpc.RpcError) -> GadgetError:
@@ -43,6 +63,8 @@ def error_of(target: str, error: grpc.RpcError) -> GadgetError:
         return UsageError(details)
     if code == grpc.StatusCode.FAILED_PRECONDITION:
         return Unsupported(details)
+    if code == grpc.StatusCode.UNIMPLEMENTED:
+        return Unsupported(f"{target}: its agent is older and cannot do this: update it with `kubectl gadget deploy`")
     if code == grpc.StatusCode.UNAVAILABLE:
         return Unreachable(f"{target}: no agent answers there")
     return GadgetError(f"{target}: {details or code.name.lower()}")
@@ -54,7 +76,10 @@ def connect(address: str) -> grpc.Channel:
 
 
 class Streams:
-    """The runs of one command. A context manager that cancels what still runs."""
+    """The runs of one command. A context manager that cancels what still runs.
+
+    Where the targets can change, those that went away are joined again, and those that are new as well.
+    """
 
     def __init__(self, targets: Targets, start: pb.Start) -> None:
         """Begin a run of start on each target."""
@@ -62,53 +87,109 @@ class Streams:
         self._stop = threading.Event()
         self._targets = targets
         self._start = start
-        self._calls: list[grpc.Call] = []
+        self._calls: dict[str, grpc.Call] = {}
+        self._running: set[str] = set()
+        self._hopeless: set[str] = set()
+        self._known: set[str] = set()
+        self._joined = False
+        self._changed = threading.Event()
 
     def __enter__(self) -> Streams:
-        for target in self._targets:
-            threading.Thread(target=self._read, args=(target,), name=f"stream-{target}", daemon=True).start()
+        for item in self._targets.items():
+            self._begin(*item)
+        if self._targets.look:
+            threading.Thread(target=self._join_again, args=(self._targets.look,), name="join", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for call in self._calls:
+        for call in list(self._calls.values()):
             call.cancel()
 
     def stop(self) -> None:
         """Ask every agent to end its run; their last events and summaries still come."""
         self._stop.set()
+        self._changed.set()
+
+    def _begin(self, target: str, reach: Callable[[], str]) -> None:
+        self._running.add(target)
+        self._known.add(target)
+        threading.Thread(target=self._read, args=(target, reach), name=f"stream-{target}", daemon=True).start()
+
+    def _join_again(self, look: Callable[[], Targets]) -> None:
+        wait, told = MOST_LOOK_SECONDS, ""
+        while not self._stop.is_set():
+            if self._changed.wait(wait):
+                self._changed.clear()
+                wait = LOOK_SECONDS
+                continue
+            wait = min(wait * 2, MOST_LOOK_SECONDS)
+            if not self._joined:
+                continue
+            try:
+                found, told = look(), ""
+            except GadgetError as error:  # nobody can tell now: whoever is away stays away
+                if told != str(error):
+                    told = str(error)
+                    self._queue.put(("", Notice(f"{error}; trying again")))
+                continue
+            for target, reach in found.items():
+                if target not in self._known:
+                    late = Unreachable(f"{target}: joined the cluster later")
+                    self._queue.put((target, Ended(target, late, coming=True)))
+                if target not in self._running | self._hopeless:
+                    self._begin(target, reach)
 
     def _requests(self) -> Iterator[pb.RunRequest]:
         yield pb.RunRequest(start=self._start)
         self._stop.wait()
         yield pb.RunRequest(stop=pb.Stop())
 
-    def _read(self, target: str) -> None:
-        ended = Ended(target, Unreachable(f"{target}: the agent went away"))
-        started = False
+    def _read(self, target: str, reach: Callable[[], str]) -> None:
+        error: GadgetError | None = Unreachable(f"{target}: the agent went away")
+        heard = 0
         try:
-            with connect(self._targets[target]()) as channel:
-                call = rpc.AgentStub(channel).Run(self._requests())
-                self._calls.append(call)
+            with connect(reach()) as channel:
+                self._calls[target] = call = rpc.AgentStub(channel).Run(self._requests())
                 for reply in call:
-                    started = True
+                    heard = time.time_ns()
+                    if reply.WhichOneof("what") == "started":
+                        reply.started.received_ns = heard
+                        self._joined = True
                     self._queue.put((target, reply))
                     if reply.WhichOneof("what") == "summary":
-                        ended = Ended(
-                            target, None if self._stop.is_set() else Unreachable(f"{target}: the agent stopped")
-                        )
-        except grpc.RpcError as error:
-            if not (started and error.code() == grpc.StatusCode.UNAVAILABLE):
-                ended = Ended(target, error_of(target, error))
-        except GadgetError as error:
-            ended = Ended(target, error)
-        self._queue.put((target, ended))
+                        error = None if self._stop.is_set() else Unreachable(f"{target}: the agent stopped")
+        except grpc.RpcError as failure:
+            if not (heard and failure.code() == grpc.StatusCode.UNAVAILABLE):
+                error = error_of(target, failure)
+        except GadgetError as failure:
+            error = failure
+        self._queue.put((target, Ended(target, error, heard)))
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
-        running = set(self._targets)
-        while running:
-            target, reply = self._queue.get()
-            if isinstance(reply, Ended):
-                running.discard(target)
-            yield target, reply
+        quiet_since = None
+        while self._running or (self._targets.look and self._joined and not self._stop.is_set()):
+            try:
+                target, message = self._queue.get(timeout=QUIET_SECONDS)
+            except queue.Empty:
+                yield "", None
+                if not self._stop.is_set():
+                    continue
+                quiet_since = quiet_since or time.monotonic()
+                if time.monotonic() - quiet_since > END_SECONDS:
+                    yield from self._give_up()
+                    return
+                continue
+            quiet_since = None
+            if isinstance(message, Ended) and not message.coming:
+                self._running.discard(target)
+                if isinstance(message.error, UsageError | Unsupported):
+                    self._hopeless.add(target)
+                elif message.heard_ns:
+                    self._changed.set()
+            yield target, message
+
+    def _give_up(self) -> Iterator[Message]:
+        for target in self._running:
+            yield target, Ended(target, Unreachable(f"{target}: its agent did not answer when it was to end"))

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-#: For each agent, by what users call it, a function that waits for its address; it raises GadgetError if there is none.
-Targets = Mapping[str, Callable[[], str]]
+
+class Targets(dict[str, Callable[[], str]]):
+    """For each agent, by what users call it, a function that waits for its address, or raises GadgetError.
+
+    look gives the targets that there are by now, where they can change: agents restart, nodes come. It raises
+    GadgetError while nobody can tell.
+    """
+
+    look: Callable[[], Targets] | None = None
 
 
 @contextmanager
 def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's."""
     if agents:
-        yield lambda: {address: partial(str, address) for address in agents}
+        yield lambda: Targets({address: partial(str, address) for address in agents})
     elif local:
         from kubectl_gadget.local import local_agent
 
         with local_agent() as address:
-            yield lambda: {"this machine": address}
+            yield lambda: Targets({"this machine": address})
     else:
         from kubectl_gadget.cluster.agents import cluster_agents
         from kubectl_gadget.cluster.api import ApiServer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -125,7 +127,7 @@ class Background(Generic[T]):
         self._work = work
         self._done = threading.Event()
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name=f"background-{work.__name__}", daemon=True).start()
+        threading.Thread(target=self._run, name="background", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -149,28 +151,33 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
 
     Both are under way already: the caller has modules to import meanwhile.
     """
-    tunnels: list[Tunnel] = []
+    tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
+    numbers = itertools.count()
     with tempfile.TemporaryDirectory(prefix="gadget-", ignore_cleanup_errors=True) as folder:
 
-        def opening(agent: AgentPod, number: int) -> Callable[[], str]:
-            def open_tunnel() -> str:
-                # by number: a path of a Unix socket may have 107 bytes, a node's name 253
-                with slots:
-                    tunnel = _open(api, namespace, agent, Path(folder) / str(number))
-                tunnels.append(tunnel)
-                return tunnel.address
+        def open_tunnel(agent: AgentPod) -> str:
+            if before := tunnels.pop(agent.node, None):
+                before.close()
+            # by number: a path of a Unix socket may have 107 bytes, a node's name 253
+            with slots:
+                tunnel = _open(api, namespace, agent, Path(folder) / str(next(numbers)))
+            tunnels[agent.node] = tunnel
+            return tunnel.address
 
-            return Background(open_tunnel).wait
+        def look() -> Targets:
+            agents = _choose(list_agents(api, namespace), nodes, namespace)
+            return Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
 
         def list_and_open() -> Targets:
-            agents = _choose(list_agents(api, namespace), nodes, namespace)
-            return {agent.node: opening(agent, number) for number, agent in enumerate(agents)}
+            targets = Targets({node: Background(opening).wait for node, opening in look().items()})
+            targets.look = look
+            return targets
 
         try:
             yield Background(list_and_open).wait
         finally:
-            for tunnel in tunnels:
+            for tunnel in list(tunnels.values()):
                 tunnel.close()
 
 

@@ -13,6 +13,8 @@ from kubectl_gadget.text import fit, pad, width
 from kubectl_gadget.values import to_text
 
 GAP = "  "
+#: The value of a field that an agent of another version does not have.
+NOTHING = "-"
 #: Cells a column begins with, so that the table does not move when the first longer value comes.
 USUAL = {
     "pid": 7,
@@ -73,7 +75,10 @@ class Columns:
         """The cells of rows, for which columns are made wide enough."""
         if not rows:
             return []
-        columns = [list(map(text, column)) for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)]
+        columns = [
+            [NOTHING if value is None else text(value) for value in column]
+            for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)
+        ]
         for at, column in enumerate(columns[:-1]):
             self._widths[at] = max(self._widths[at], max(map(width, column)))
         return list(zip(*columns, strict=True))

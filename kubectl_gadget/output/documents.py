@@ -33,7 +33,7 @@ class Documents:
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
         columns = list(zip(*rows, strict=True))
-        values = [map(convert, columns[at]) for at, convert in self._values]
+        values = [[_known(convert, value) for value in columns[at]] for at, convert in self._values]
         keys, encode = self._keys, self._encode
         write_all(b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)]))
 
@@ -84,8 +84,15 @@ def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Se
     return lambda column: orjson.dumps(list(map(convert, column)))[1:-1].split(b",")
 
 
+def _known(convert: Callable[[Any], Any], value: Any) -> Any:
+    """A value converted; None, of a field that an agent of another version does not have, stays."""
+    return None if value is None else convert(value)
+
+
 def _strings(column: Sequence[str]) -> list[bytes]:
     """Texts as JSON strings. In JSON a quote inside a string has a backslash before it, so '","' only separates."""
+    if None in column:
+        return list(map(orjson.dumps, column))
     return [b'"%b"' % inner for inner in orjson.dumps(column)[2:-2].split(b'","')]
 
 
@@ -99,7 +106,7 @@ class _Distinct(dict[Any, bytes]):
     def __missing__(self, value: Any) -> bytes:
         if len(self) > 10_000:
             self.clear()
-        encoded = self[value] = orjson.dumps(self._convert(value))
+        encoded = self[value] = orjson.dumps(_known(self._convert, value))
         return encoded
 
     def __call__(self, column: Sequence[Any]) -> list[bytes]:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Namespace, Stream, gadget, kubectl, nodes, wait_for_nodes
+from tests.conftest import wait_until
+from tests.e2e.conftest import Namespace, Stream, gadget, kubectl, nodes, objects, wait_for_nodes
 
 EXECS = 101  # a prime: no other count comes out as a multiple of it
 LOOP = f"i=0; while [ $i -lt {EXECS} ]; do /bin/true; i=$((i+1)); done"
@@ -75,3 +79,85 @@ def test_status_and_version() -> None:
     assert all(row["containers"] > 0 and " MiB" in row["traceloop"] for row in rows)
     shown = gadget("version").stdout.splitlines()
     assert [line.split()[0] for line in shown] == ["client", *sorted(nodes())]
+
+
+def agent_of(node: str) -> str:
+    """The name of a node's agent."""
+    pods = objects("pods", "--namespace=gadget", "--selector=app.kubernetes.io/name=kubectl-gadget")
+    return next(str(pod["metadata"]["name"]) for pod in pods if pod["spec"]["nodeName"] == node)
+
+
+def test_agent_killed(make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]) -> None:
+    """One node's agent is killed: the other's events go on, the agent is joined again, and the gap is stated."""
+    shop = make_namespace("killed")
+    pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate(nodes())}
+    stream = start_stream("execsnoop", "--namespace", "killed")
+    wait_for_nodes(stream, pods)
+    victim, *others = nodes()
+    kubectl("delete", "pod", "--namespace=gadget", "--grace-period=0", "--force", agent_of(victim))
+    for node in others:
+        shop.run(pods[node][1], "sh", "-c", LOOP)
+
+    def back() -> bool:
+        shop.run(pods[victim][1], "/bin/echo", "again")
+        return any(event["args"] == ["/bin/echo", "again"] for event in stream.events())
+
+    wait_until(back, "the victim's events", 60)
+    events, said = stream.finish()
+    counts = Counter(event["node"] for event in events if event["args"] == ["/bin/true"])
+    assert counts == dict.fromkeys(others, EXECS)
+    lines = said.splitlines()
+    assert lines[0] == f"warning: {victim}: the agent went away" or lines[0] == f"warning: {victim}: the agent stopped"
+    assert any(line.startswith(f"{victim}: joined again; not seen from ") for line in lines)
+    assert lines[-1].startswith(f"incomplete: {victim}: not seen from ")
+
+
+@pytest.mark.skipif("E2E_CONTROL" not in os.environ, reason="only of our own cluster may the API server be ended")
+def test_api_server_away(make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]) -> None:
+    """The API server is away for 30 s: I am told, the stream goes on after it, and traceloop missed nothing."""
+    shop = make_namespace("away")
+    pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate(nodes())}
+    loop = ["/bin/sh", "-c", "while :; do cat /proc/uptime > /dev/null; sleep 1; done"]
+    shop.pod("busy", nodes()[0], *loop)
+    stream = start_stream("execsnoop", "--namespace", "away")
+    wait_for_nodes(stream, pods)
+    control = int(os.environ["E2E_CONTROL"])
+    began = time.time()
+    os.kill(control, signal.SIGUSR1)
+    time.sleep(30)
+    os.kill(control, signal.SIGUSR2)
+    wait_until(kubectl_answers, "the API server", 60)
+    back = time.time()
+
+    def all_back() -> bool:
+        for namespace, pod in pods.values():
+            namespace.run(pod, "/bin/echo", "again")
+        seen = {event["node"] for event in stream.events() if event["args"] == ["/bin/echo", "again"]}
+        return seen == set(pods)
+
+    wait_until(all_back, "events of both nodes", 60)
+    _, said = stream.finish()
+    assert said.count("does not answer") == 1 and "; trying again" in said
+    for node in pods:
+        assert f"{node}: joined again; not seen from " in said
+        assert f"incomplete: {node}: not seen from " in said
+    shown = gadget("traceloop", "show", "busy", "--namespace", "away", "--syscalls", "open*", "-o", "json").stdout
+    calls = [json.loads(line) for line in shown.splitlines()]
+    opened = [call["timestamp"] for call in calls if "/proc/uptime" in json.dumps(call)]
+    meanwhile = [text for text in opened if began < seconds(text) < back]
+    assert len(meanwhile) >= (back - began) * 0.7
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 of a time in RFC 3339 with nanoseconds."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(text[:26] + "+00:00").timestamp()
+
+
+def kubectl_answers() -> bool:
+    """Whether the API server is there."""
+    try:
+        return bool(nodes())
+    except AssertionError:
+        return False

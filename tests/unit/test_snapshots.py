@@ -86,11 +86,11 @@ def test_snapshot(name: str, form: str, capsys: pytest.CaptureFixture[str], monk
     gadget = catalog.find(name)
     fields = choose_fields(gadget, form, "", [])
     output = make_output(form, fields, gadget.headers)
-    rows = Decoder("node-a", gadget.schema).rows(
+    timed = Decoder("node-a", gadget.schema).rows(
         batch(gadget, EVENTS[name]), [field.name for field in fields], lambda table: None
     )
     output.start([("node-a", "shop", "cart-0", "cart", "a" * 64)])
-    output.write(rows)
+    output.write([row for _, row in timed])
     shown = capsys.readouterr().out
     snapshot = SNAPSHOTS / f"{name}.{form}"
     if os.environ.get("SNAPSHOTS") == "write":

@@ -85,7 +85,8 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
     began = time.monotonic()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
     try:
-        ControlPlane(FOLDER, binaries).start()
+        control_plane = ControlPlane(FOLDER, binaries)
+        control_plane.start()
     except RuntimeError as error:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
@@ -93,6 +94,9 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
         return 130
     print(f"cluster: up in {time.monotonic() - began:.1f} s", flush=True)
     settings = {"KUBECONFIG": str(FOLDER / "admin.kubeconfig"), "PATH": f"{binaries}:{os.environ['PATH']}"}
+    settings["E2E_CONTROL"] = str(os.getpid())  # who ends the API server on SIGUSR1, and starts it again on SIGUSR2
+    signal.signal(signal.SIGUSR1, lambda *_: control_plane.stop_api_server())
+    signal.signal(signal.SIGUSR2, lambda *_: control_plane.start_api_server())
     process = subprocess.Popen(command, env=os.environ | settings)
     while True:
         with suppress(KeyboardInterrupt):

@@ -97,6 +97,11 @@ class ControlPlane:
                    "--use-service-account-credentials"] if name == "kube-controller-manager" else []),
             )  # fmt: skip
 
+    def stop_api_server(self) -> None:
+        """End kube-apiserver, as a crash would."""
+        self._processes["kube-apiserver"].kill()
+        self._processes["kube-apiserver"].wait()
+
     def start_api_server(self) -> None:
         """Start kube-apiserver."""
         pki = self._folder

@@ -1,0 +1,82 @@
+"""Agents without a kernel, for tests of what the command line makes of many, of old and of dying ones."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import grpc
+import numpy as np
+import orjson
+
+from gadget import CONTRACT, catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.schema import Schema
+
+
+class FakeAgent(rpc.AgentServicer):
+    """Serves on a Unix socket, and sends the execs that the test makes up."""
+
+    def __init__(
+        self, folder: Path, node: str, schema: Schema | None = None, contract: int = CONTRACT, beat_ms: int = 0
+    ) -> None:
+        """Serve as node."""
+        self.node, self._contract, self._beat_ms = node, contract, beat_ms
+        self.schema = schema or catalog.find("execsnoop").schema
+        self.started = Event()
+        self.deaf = False
+        self._batches: queue.Queue[pb.Batch | None] = queue.Queue()
+        self.address = f"unix://{folder}/{node}-{time.monotonic_ns()}.sock"
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        rpc.add_AgentServicer_to_server(self, self._server)
+        self._server.add_insecure_port(self.address)
+        self._server.start()
+
+    def reach(self) -> str:
+        """Where it serves."""
+        return self.address
+
+    def emit(self, *times_ns: int, lost: int = 0) -> None:
+        """Send a batch of execs that happened at those times."""
+        size = self.schema.text_offset + 8
+        rows = np.zeros(len(times_ns), self.schema.dtype(size))
+        rows["timestamp"], rows["cgroup_id"] = times_ns, 7
+        who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
+        section = pb.Section(record_size=size, count=len(rows), rows=rows.tobytes())
+        losses = [pb.Loss(reason="ring full", cgroup_id=7, count=lost)] if lost else []
+        self._batches.put(pb.Batch(sections=[section], containers=[who], losses=losses))
+
+    def beat(self) -> None:
+        """Send an empty batch."""
+        self._batches.put(pb.Batch())
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """A run."""
+        next(requests)
+        context.add_callback(lambda: self._batches.put(None))
+        schema = orjson.dumps(self.schema.to_json()).decode()
+        started = pb.Started(schema=schema, contract=self._contract, beat_ms=self._beat_ms)
+        yield pb.RunReply(node=self.node, started=started)
+        self.started.set()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._stop, requests)
+            losses: list[pb.Loss] = []
+            while (batch := self._batches.get()) is not None:
+                losses = list(batch.losses) or losses
+                yield pb.RunReply(node=self.node, batch=batch)
+        yield pb.RunReply(node=self.node, summary=pb.Summary(losses=losses))
+
+    def _stop(self, requests: Iterator[pb.RunRequest]) -> None:
+        for _ in requests:
+            if not self.deaf:
+                self._batches.put(None)
+                return
+
+    def die(self) -> None:
+        """Go away without a word."""
+        self._server.stop(0).wait()

@@ -1,0 +1,233 @@
+"""What the command line makes of agents that are many, slow, old, or die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gadget import catalog
+from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
+from gadget.schema import Schema
+from kubectl_gadget import session, streams
+from kubectl_gadget.recording import Recording
+from kubectl_gadget.request import make_request
+from kubectl_gadget.targets import Targets
+from tests.conftest import wait_until
+from tests.fakes import FakeAgent
+
+GADGET = catalog.find("execsnoop")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Callable[..., FakeAgent]]:
+    """Makes agents that are gone after the test."""
+    made: list[FakeAgent] = []
+
+    def make(node: str, **settings: object) -> FakeAgent:
+        made.append(FakeAgent(tmp_path, node, **settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.die()
+
+
+def cluster(*agents: FakeAgent) -> Targets:
+    """Targets of which more may be found later: an agent that is added to `there`."""
+    targets = Targets({each.node: each.reach for each in agents})
+    there = dict(targets)
+    targets.look = lambda: Targets(there)
+    targets.there = there  # type: ignore[attr-defined]
+    return targets
+
+
+def run(targets: Targets, do: Callable[[], None], fields: str = "timestamp,node", **settings: object) -> list[dict]:
+    """Stream JSON while do runs, and give the events; ends one second after it."""
+    request = make_request(GADGET, {}, "json", fields, (), "", **settings)
+    stopped: list[session.Streams] = []
+
+    class Stoppable(streams.Streams):
+        def __enter__(self) -> streams.Streams:
+            stopped.append(self)
+            return super().__enter__()
+
+    def script() -> None:
+        wait_until(lambda: stopped, "the streams")
+        do()
+        time.sleep(0.3)
+        stopped[0].stop()
+
+    thread = threading.Thread(target=script)
+    thread.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "Streams", Stoppable)
+        patch.setattr(streams, "LOOK_SECONDS", 0.05)
+        patch.setattr(streams, "MOST_LOOK_SECONDS", 0.2)
+        try:
+            session.stream(request, targets, dict)
+        finally:
+            thread.join()
+
+
+def shown(text: str) -> list[tuple[str, int]]:
+    """Node and time of each event, the time in milliseconds."""
+    rows = map(orjson.loads, text.splitlines())
+    return [(row["node"], int(row["timestamp"][-10:-1]) // 1_000_000) for row in rows]
+
+
+def ms(*times: int) -> list[int]:
+    return [time * 1_000_000 for time in times]
+
+
+def test_merged_in_time_order(fake, capsys) -> None:
+    """Events of several nodes come in the order in which they happened, whoever was faster to send them."""
+    agents = [fake(f"node-{number}") for number in range(3)]
+
+    def do() -> None:
+        for each in agents:
+            assert each.started.wait(5)
+        agents[0].emit(*ms(10, 40, 70))
+        agents[2].emit(*ms(30, 60, 90))
+        time.sleep(0.04)
+        agents[1].emit(*ms(20, 50, 80))
+
+    run(cluster(*agents), do, record=None)
+    out, err = capsys.readouterr()
+    assert [at for _, at in shown(out)] == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert err.startswith("9 events from 3 nodes, 3 containers")
+
+
+def test_agent_comes_again(fake, capsys, tmp_path) -> None:
+    """A node whose agent dies is joined again; what was missed is said at once and at the end; the others go on."""
+    first, other = fake("node-a"), fake("node-b")
+    targets = cluster(first, other)
+    file = tmp_path / "kept.gadget"
+
+    def do() -> None:
+        assert first.started.wait(5) and other.started.wait(5)
+        first.emit(*ms(1), lost=5)
+        time.sleep(0.2)
+        del targets.there["node-a"]
+        first.die()
+        other.emit(*ms(2))
+        time.sleep(0.5)
+        again = fake("node-a")
+        targets.there["node-a"] = again.reach
+        assert again.started.wait(5)
+        again.emit(*ms(3), lost=7)
+
+    run(targets, do, record=file)
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-a", 1), ("node-b", 2), ("node-a", 3)]
+    told = err.splitlines()
+    assert told[0] == "warning: node-a: the agent went away"
+    assert told[1].startswith("node-a: joined again; not seen from ")
+    assert "12 lost: ring full on node-a (app 12)" in told[2]
+    assert told[3].startswith("incomplete: node-a: not seen from ") and told[3].endswith(" s)")
+    session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
+    again_out, again_err = capsys.readouterr()
+    assert again_out == out
+    assert again_err.splitlines()[-1] == told[3]
+
+
+def test_node_comes_later(fake, capsys) -> None:
+    """A node that joins the cluster joins the stream, and from when on is said."""
+    first = fake("node-a")
+    targets = cluster(first)
+
+    def do() -> None:
+        assert first.started.wait(5)
+        late = fake("node-late")
+        targets.there["node-late"] = late.reach
+        assert late.started.wait(5)
+        late.emit(*ms(5))
+
+    run(targets, do)
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-late", 5)]
+    assert "node-late: joined" in err
+    assert "1 event from 2 nodes" in err
+
+
+def test_nobody_at_first(fake) -> None:
+    """When no agent answers at the beginning the command fails at once, with the reason."""
+    gone = fake("node-a")
+    gone.die()
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="node-a: no agent answers there"):
+        run(cluster(gone), lambda: None)
+    assert time.monotonic() - began < 5
+
+
+def test_silence_is_told(fake, capsys) -> None:
+    """A node that hangs is told of while it does, and when it is back."""
+    hangs = fake("node-a", beat_ms=40)
+
+    def do() -> None:
+        assert hangs.started.wait(5)
+        time.sleep(0.6)
+        hangs.emit(*ms(1))
+
+    run(cluster(hangs), do)
+    out, err = capsys.readouterr()
+    assert err.splitlines()[:2] == ["warning: node-a: nothing heard for 0.2 s", "node-a: heard again"]
+    assert len(shown(out)) == 1
+
+
+def test_end_without_answer(fake, capsys, monkeypatch) -> None:
+    """An agent that does not answer when the stream ends does not keep the command; it says that it is incomplete."""
+    monkeypatch.setattr(streams, "END_SECONDS", 0.3)
+    hangs = fake("node-a")
+    hangs.deaf = True
+    with pytest.raises(Incomplete):
+        run(cluster(hangs), lambda: hangs.started.wait(5), strict=True)
+    assert "incomplete: node-a: its agent did not answer when it was to end" in capsys.readouterr().err
+
+
+def without(schema: Schema, name: str) -> Schema:
+    """An older schema, from before a field."""
+    return replace(schema, fields=tuple(field for field in schema.fields if field.name != name))
+
+
+def test_older_agent(fake, capsys) -> None:
+    """With an agent from before a field everything else works; only who asks for the field by name is refused."""
+    older, newer = fake("node-a", schema=without(GADGET.schema, "ppid")), fake("node-b")
+
+    def do() -> None:
+        for each in (older, newer):
+            assert each.started.wait(5)
+            each.emit(*ms(1))
+
+    run(cluster(older, newer), do, fields="")
+    rows = {row["node"]: row for row in map(orjson.loads, capsys.readouterr().out.splitlines())}
+    assert rows["node-b"].get("ppid", 0) == 0
+    assert rows["node-a"].get("ppid") is None and rows["node-a"]["pid"] == 0
+    with pytest.raises(GadgetError, match="node-a: its agent is of another version and does not know ppid"):
+        run(cluster(fake("node-a", schema=without(GADGET.schema, "ppid"))), lambda: None, fields="pid,ppid")
+
+
+def test_newer_agent(fake, capsys) -> None:
+    """With an agent whose events have a field more, I get the events without it."""
+    schema = GADGET.schema
+    field = replace(schema.fields[0], name="invented", kind="kind_of_tomorrow", doc="not known here")
+    newer = fake("node-a", schema=replace(schema, fields=(*schema.fields, field)))
+
+    def do() -> None:
+        assert newer.started.wait(5)
+        newer.emit(*ms(1))
+
+    run(cluster(newer), do, fields="")
+    (row,) = map(orjson.loads, capsys.readouterr().out.splitlines())
+    assert "invented" not in row and row["pid"] == 0
+
+
+def test_other_contract(fake) -> None:
+    """An agent that speaks another contract is refused in one line."""
+    with pytest.raises(Unsupported, match="node-a: agent and command line are too far apart"):
+        run(cluster(fake("node-a", contract=2)), lambda: None)
