@@ -54,7 +54,7 @@ class BpfObject:
             raise Unsupported(f"Linux {os.uname().release} has no BTF ({BTF}): this machine cannot be traced")
         self._lib = libbpf.library()
         self.name = name
-        self._links: list[int] = []
+        self._links: list[tuple[int, int]] = []  # program and link
         with _load_lock:
             self._lib.libbpf_set_print(_print)
             _log_lines.clear()
@@ -105,15 +105,29 @@ class BpfObject:
             raise Unsupported("loading BPF programs needs root (CAP_BPF, CAP_PERFMON)")
         raise GadgetError(f"{self.name}: Linux {os.uname().release} refused the program: {reason}")
 
-    def attach(self) -> None:
-        """Attach every program."""
+    def attach(self, cgroup: Path | None = None) -> None:
+        """Attach every program, those that are for a cgroup to the one given: after the others, if that is allowed."""
+        of_cgroup = [each for each in self._programs() if self._is_of_cgroup(each)]
         for program in self._programs():
-            link = self._lib.bpf_program__attach(program)
-            if not link:
-                code = ctypes.get_errno()
-                what = self._lib.bpf_program__name(program).decode()
-                raise GadgetError(f"{self.name}: could not attach {what}: {os.strerror(code)}")
-            self._links.append(link)
+            if program not in of_cgroup:
+                self._attached(program, self._lib.bpf_program__attach(program))
+        if cgroup and of_cgroup:
+            fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                for program in of_cgroup:
+                    self._attached(program, self._lib.bpf_program__attach_cgroup(program, fd))
+            finally:
+                os.close(fd)
+
+    def _is_of_cgroup(self, program: int) -> bool:
+        return bool(self._lib.bpf_program__section_name(program).startswith(b"cgroup_skb/"))
+
+    def _attached(self, program: int, link: int | None) -> None:
+        if not link:
+            code = ctypes.get_errno()
+            what = self._lib.bpf_program__name(program).decode()
+            raise GadgetError(f"{self.name}: could not attach {what}: {os.strerror(code)}")
+        self._links.append((program, link))
 
     def pin(self, map_name: str, path: Path) -> None:
         """Keep a map in bpffs at path."""
@@ -121,14 +135,14 @@ class BpfObject:
 
     def pin_links(self, folder: Path) -> None:
         """Keep every program attached, by a link in bpffs for each in folder, also when this process ends."""
-        for program, link in zip(self._programs(), self._links, strict=True):
+        for program, link in self._links:
             path = folder / self._lib.bpf_program__name(program).decode()
             libbpf.check(self._lib.bpf_link__pin(link, os.fsencode(path)), f"pin {path}")
 
     def detach(self) -> None:
         """Stop every program. Maps stay readable."""
         while self._links:
-            self._lib.bpf_link__destroy(self._links.pop())
+            self._lib.bpf_link__destroy(self._links.pop()[1])
 
     def close(self) -> None:
         """Detach and free everything."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import hashlib
 import os
 from pathlib import Path
 
@@ -38,6 +40,22 @@ def mount_bpffs(path: Path) -> None:
         return
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700"):
         raise NoBpffs(f"no bpffs at {path}, and it cannot be mounted: {os.strerror(ctypes.get_errno())}")
+
+
+def lock(folder: Path) -> int:
+    """Hold folder for this process, until the file descriptor is closed. Unsupported if another agent does."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise Unsupported(f"another agent records in {folder}: one is enough for a machine") from None
+    return fd
+
+
+def digest(data: bytes) -> str:
+    """A short name for data, so that what was made from other data is not taken for it."""
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def open_pinned(path: Path) -> int:

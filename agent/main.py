@@ -17,7 +17,10 @@ from typing import Any
 import click
 import orjson
 
-from agent.bpffs import NoBpffs
+from agent.bpffs import NoBpffs, mount_bpffs
+from agent.flows.recorder import FlowRecorder
+from agent.flows.service import FlowsService
+from agent.flows.table import ENTRIES
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
@@ -103,6 +106,10 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               metavar="MIB", help="Memory for all recordings, at most; each takes about 0.5 MiB.")  # fmt: skip
 @click.option("--redact", multiple=True, metavar="REGEX",
               help="Mask what matches in the text of recorded calls before it leaves this machine.")  # fmt: skip
+@click.option("--flows/--no-flows", default=True, show_default=True,
+              help="Record who talks to whom, for `advise network-policy`.")  # fmt: skip
+@click.option("--flows-limit", type=click.IntRange(64), default=ENTRIES, show_default=True, metavar="N",
+              help="Flows kept at most, of 200 bytes each.")  # fmt: skip
 @click.option("--bpffs", type=click.Path(path_type=Path), default="/sys/fs/bpf", show_default=True,
               help="Where recordings stay while no agent runs; mounted if it is not.")  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), default="/var/lib/gadget", show_default=True,
@@ -144,29 +151,53 @@ def _serve(
     traceloop: str,
     traceloop_memory: int,
     redact: tuple[str, ...],
+    flows: bool,
+    flows_limit: int,
     bpffs: Path,
     state: Path,
 ) -> None:
     redactor = Redactor(redact) if redact else None
     with ExitStack() as stack:
-        tracker = stack.enter_context(closing(Tracker(host_root)))
+        pins, why_not = bpffs / "gadget", ""
+        if traceloop != "off" or flows:
+            try:
+                mount_bpffs(bpffs)
+                pins.mkdir(exist_ok=True)
+            except (NoBpffs, OSError) as error:  # gadgets work all the same
+                why_not = str(error)
+                log.warning("no recorder: %s", why_not)
+        pinned = pins / "containers" if flows and not why_not else None
+        tracker = stack.enter_context(closing(Tracker(host_root, pinned)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
-        recorder, why_not = None, ""
-        if traceloop != "off":
+        recorder = recorded_flows = None
+        if traceloop != "off" and not why_not:
             namespaces = set(traceloop.split(",")) - {"all"}
             settings = Settings(
-                bpffs / "gadget/traceloop",
+                pins / "traceloop",
                 state / "traceloop",
                 lambda container: not namespaces or container.namespace in namespaces,
                 traceloop_memory << 20,
             )
             try:
                 recorder = stack.enter_context(closing(Recorder(tracker, settings)))
-            except (NoBpffs, OSError) as error:  # gadgets work all the same
+            except OSError as error:
                 why_not = str(error)
                 log.warning("traceloop is off: %s", why_not)
-        service = AgentService(node, tracker, TraceloopService(node, recorder, redactor, why_not))
+        if flows and pinned:
+            try:
+                recorded_flows = stack.enter_context(
+                    closing(FlowRecorder(tracker, pins / "flows", state / "flows", flows_limit))
+                )
+            except OSError as error:
+                why_not = str(error)
+                log.warning("flows are not recorded: %s", why_not)
+        service = AgentService(
+            node,
+            tracker,
+            TraceloopService(node, recorder, redactor, why_not),
+            FlowsService(node, tracker, recorded_flows, why_not),
+        )
         server = serve(listen, service)
         click.echo(f"listening on {listen}")  # a parent process waits for this line
         stopped.wait()

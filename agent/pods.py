@@ -24,7 +24,10 @@ class Gone(Exception):
 
 @dataclass(frozen=True)
 class PodInfo:
-    """What only the API server knows of a pod. restarts counts those of each container by name."""
+    """What only the API server knows of a pod. restarts counts those of each container by name.
+
+    ports are those that have a name: name, protocol, number.
+    """
 
     uid: str
     labels: dict[str, str]
@@ -32,11 +35,13 @@ class PodInfo:
     ips: tuple[str, ...]
     restarts: dict[str, int]
     annotations: dict[str, str]
+    host_network: bool = False
+    ports: tuple[tuple[str, str, int], ...] = ()
 
 
 def parse_pod(pod: dict[str, Any]) -> PodInfo:
     """A pod's JSON as far as we need it."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     owners = [item for item in metadata.get("ownerReferences") or () if item.get("controller")]
     return PodInfo(
         uid=(metadata.get("annotations") or {}).get("kubernetes.io/config.mirror") or metadata["uid"],
@@ -44,6 +49,13 @@ def parse_pod(pod: dict[str, Any]) -> PodInfo:
         owner=f"{owners[0]['kind']}/{owners[0]['name']}" if owners else "",
         ips=tuple(item["ip"] for item in status.get("podIPs") or ()),
         annotations=metadata.get("annotations") or {},
+        host_network=bool(spec.get("hostNetwork")),
+        ports=tuple(
+            (port["name"], port.get("protocol", "TCP"), port["containerPort"])
+            for container in spec.get("containers") or ()
+            for port in container.get("ports") or ()
+            if port.get("name")
+        ),
         restarts={item["name"]: item.get("restartCount", 0) for item in status.get("containerStatuses") or ()},
     )
 

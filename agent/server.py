@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
+from agent.flows.service import FlowsService
 from agent.identity import Container
 from agent.run import BEAT_SECONDS, Batch, Loss, Run
 from agent.selection import Selection
@@ -89,9 +90,10 @@ def _batch(batch: Batch) -> pb.Batch:
 class AgentService(rpc.AgentServicer):
     """Answers clients of one node."""
 
-    def __init__(self, node: str, tracker: Tracker, traceloop: TraceloopService) -> None:
+    def __init__(self, node: str, tracker: Tracker, traceloop: TraceloopService, flows: FlowsService) -> None:
         """Serve as node, naming what tracker knows."""
         self._traceloop = traceloop
+        self._flows = flows
         self._node = node
         self._tracker = tracker
         self._stopping = threading.Event()
@@ -112,6 +114,7 @@ class AgentService(rpc.AgentServicer):
             cgroups=self._tracker.cgroups,
             containers=sum(not item.ended for item in self._tracker.containers()),
             traceloop=self._traceloop.describe(),
+            flows=self._flows.describe(),
             memory_bytes=_resident_bytes(),
             runs=[
                 pb.RunStatus(
@@ -229,11 +232,18 @@ class AgentService(rpc.AgentServicer):
             self._traceloop.delete(request.cgroup_id)
             return pb.TraceloopDeleteReply()
 
-    def TraceloopEnd(self, request: pb.TraceloopEndRequest, context: grpc.ServicerContext) -> pb.TraceloopEndReply:
+    def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
+        """Who talked to whom."""
+        with _aborts(context):
+            yield from self._flows.read()
+
+    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:
         """Stop recording, and remove what would outlive this agent."""
         with _aborts(context):
             self._traceloop.end()
-            return pb.TraceloopEndReply()
+            self._flows.end()
+            self._tracker.unpin()
+            return pb.EndReply()
 
     def _wants(self, selection: Selection, item: Cgroup) -> bool:
         container = item.container

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import BpfObject
+from agent.bpffs import open_pinned
 from agent.cgroups import CgroupTree, find_cgroup2
 from agent.identity import Container, identify, parse_path
 from agent.objects import read_object
@@ -53,9 +54,13 @@ Watcher = Callable[[Cgroup], None]
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
-    def __init__(self, host_root: Path = Path("/")) -> None:
-        """Look at the cgroup tree of the host whose root is mounted at host_root."""
+    def __init__(self, host_root: Path = Path("/"), pinned: Path | None = None) -> None:
+        """Look at the cgroup tree of the host whose root is mounted at host_root.
+
+        The map from cgroup to container is kept at pinned, in bpffs, for programs that outlive this process.
+        """
         self._host_root = host_root
+        self._pinned = pinned
         mounted = host_root / "proc"
         self._proc = mounted if (mounted / "1").exists() else Path("/proc")  # a pod with hostPID has the host's
         self._tree = CgroupTree(find_cgroup2(host_root))
@@ -72,9 +77,20 @@ class Tracker:
         self._object = BpfObject(read_object("tracker"), "tracker")
         self._change = catalog.record("tracker", "change")
         try:
+            adopted = False
+            if pinned and pinned.exists():
+                adopted = True
+                fd = open_pinned(pinned)
+                self._object.share("containers", fd)
+                os.close(fd)
             self._object.load()
+            if pinned and not adopted:
+                self._object.pin("containers", pinned)
             self._ring = Ring(self._object.map_fd("changes"), self._object.resize("changes", None))
             self._object.attach()
+            for cgroup_id, _ in list(self._object.items("containers")) if adopted else ():
+                if self._tree.path(cgroup_id) is None:  # it went while no agent was there
+                    self._object.delete("containers", cgroup_id)
             self._walk()
         except BaseException:
             self._object.close()
@@ -91,6 +107,16 @@ class Tracker:
     def cgroups(self) -> str:
         """v2, or hybrid where cgroup2 is beside version 1."""
         return "hybrid" if self._tree.mount.endswith("/unified") else "v2"
+
+    @property
+    def mount(self) -> Path:
+        """Where cgroup2 is mounted."""
+        return Path(self._tree.mount)
+
+    @property
+    def proc(self) -> Path:
+        """The host's /proc, or ours where that is all we may see."""
+        return self._proc
 
     @property
     def map_fd(self) -> int:
@@ -134,6 +160,11 @@ class Tracker:
             if pid and network_of(self._proc / str(pid)) != network:
                 item.addresses = addresses_of(self._proc / str(pid))
         return addresses_of(host) if os.getpid() != 1 else ()  # without hostPID process 1 is this one
+
+    def unpin(self) -> None:
+        """Let the map from cgroup to container end with this process."""
+        if self._pinned:
+            self._pinned.unlink(missing_ok=True)
 
     def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> None:
         """Call came for each cgroup of a container from now on, before anything can run there, and gone at its end.

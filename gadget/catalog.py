@@ -44,6 +44,12 @@ def record_fields(program: str, name: str) -> Any:
     return _catalogue()["programs"][program]["records"][name]
 
 
+def constants(program: str, enum: str) -> dict[str, int]:
+    """The values of an enum of a program's RECORD(names), by name."""
+    (field,) = (item for item in record_fields(program, "names") if item["name"] == enum)
+    return {name: int(value) for value, name in field["values"].items()}
+
+
 def setting(program: str, name: str) -> tuple[int, int]:
     """Where in a program's .rodata a setting is, and its size, in bytes."""
     offset, size = _catalogue()["programs"][program]["settings"][name]

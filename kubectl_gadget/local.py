@@ -77,6 +77,7 @@ def local_agent() -> Iterator[Callable[[], str]]:
                 "error",
                 "--traceloop",
                 "off",
+                "--no-flows",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

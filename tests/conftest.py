@@ -86,6 +86,17 @@ def make_pod(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
         yield lambda namespace="shop", name="cart-0": stack.enter_context(Pod(tmp_path, namespace, name))
 
 
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A bpffs of our own; with it goes all that was pinned there."""
+    before = bpf_programs()
+    folder = tmp_path / "bpf"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["umount", folder], check=False)
+    wait_until(lambda: not bpf_programs() - before, "the end of all programs")
+
+
 class Cli:
     """A running kubectl-gadget."""
 
@@ -131,7 +142,7 @@ class Agent:
         self.address = f"unix://{folder}/agent.sock"
         self.log = folder / "agent.log"
         if "--bpffs" not in args:
-            args = (*args, "--traceloop", "off")  # what it pins would outlive the test
+            args = (*args, "--traceloop", "off", "--no-flows")  # what it pins would outlive the test
         self.process = subprocess.Popen(
             [str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,

@@ -152,6 +152,23 @@ class Container:
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 
+def link(first: Container, second: Container) -> None:
+    """Join two containers' networks: 10.77.0.1 and fd77::1 in the first, .2 and ::2 in the second."""
+    for command in (
+        f"ip link add gadget0 netns {first.pid} type veth peer name gadget1 netns {second.pid}",
+        *(
+            f"nsenter --net=/proc/{item.pid}/ns/net ip {what}"
+            for at, item in enumerate((first, second))
+            for what in (
+                f"addr add 10.77.0.{at + 1}/24 dev gadget{at}",
+                f"addr add fd77::{at + 1}/64 dev gadget{at} nodad",
+                f"link set gadget{at} up",
+            )
+        ),
+    ):
+        subprocess.run(command.split(), check=True)
+
+
 class BareContainer:
     """A container without a runtime: its cgroup and config.json alone, for tests that need thousands."""
 

@@ -9,8 +9,6 @@ layout saves the rings to disk first.
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import hashlib
 import logging
 import mmap
 import os
@@ -25,14 +23,13 @@ import orjson
 
 from agent import libbpf
 from agent.bpf_object import BpfObject
-from agent.bpffs import mount_bpffs, open_pinned, remove
+from agent.bpffs import digest, lock, open_pinned, remove
 from agent.identity import Container
 from agent.objects import read_object
 from agent.traceloop import rings
 from agent.traceloop.rings import About, Ring
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
-from gadget.errors import Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +55,7 @@ class Recorder:
     def __init__(self, tracker: Tracker, settings: Settings) -> None:
         """Begin to record, or go on with what an earlier agent began.
 
-        NoBpffs if there is no bpffs, Unsupported if another agent records.
+        Unsupported if another agent records.
         """
         self._tracker = tracker
         self._settings = settings
@@ -67,11 +64,10 @@ class Recorder:
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
         root = settings.folder
-        mount_bpffs(_mount_point(root))
-        layout = _digest(orjson.dumps([rings.own_layout(), self._size]))
+        layout = digest(orjson.dumps([rings.own_layout(), self._size]))
         self._folder = root / layout
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._locked = _lock(root)  # an older agent of another layout counts too
+        self._locked = lock(root)  # an older agent of another layout counts too
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
@@ -153,7 +149,7 @@ class Recorder:
         """Make sure that this agent's program runs; the file descriptor of the map of rings."""
         elf = read_object("traceloop")
         plans = _plans()
-        links = self._folder / f"programs-{_digest(elf + plans)}"
+        links = self._folder / f"programs-{digest(elf + plans)}"
         pinned = self._folder / "rings"
         if links.exists():
             log.info("traceloop: adopted, it has been recording all the time")
@@ -324,26 +320,6 @@ class Recorder:
             except (OSError, ValueError) as error:
                 log.warning("traceloop: %s of another layout is lost: %s", path.name, error)
         remove(folder)
-
-
-def _lock(folder: Path) -> int:
-    """Hold folder for this process. Unsupported if another agent does."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise Unsupported(f"another agent records in {folder}: one is enough for a machine") from None
-    return fd
-
-
-def _mount_point(folder: Path) -> Path:
-    """Where the bpffs that holds folder is, or is to be: the first of its parents that exists."""
-    return next(path for path in (folder.parent, *folder.parents) if path.is_dir())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _plans() -> bytes:

@@ -28,10 +28,8 @@ from gadget.schema import Field, record_dtype
 
 RECORDS = ("call", "more", "state", "names")
 
-_CONSTANTS = {
-    name: int(value) for field in catalog.record_fields("traceloop", "names") for value, name in field["values"].items()
-}
-END_INIT, NO_DATA = _CONSTANTS["END_INIT"], _CONSTANTS["NO_DATA"]
+_CONSTANTS = catalog.constants("traceloop", "constant")
+END_INIT, NO_DATA = catalog.constants("traceloop", "end")["END_INIT"], _CONSTANTS["NO_DATA"]
 ABOUT_BYTES, BUSY, MORE = (_CONSTANTS[name] for name in ("ABOUT_BYTES", "SEQUENCE_BUSY", "SEQUENCE_MORE"))
 STATE_BYTES, SLOT_BYTES = (catalog.record("traceloop", name).itemsize for name in ("state", "call"))
 

@@ -124,10 +124,17 @@ struct sock_common {
 	unsigned long skc_flags;
 };
 
+struct cgroup;
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup; /* since 8520e224f547 (Linux 5.15) */
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
 	__u16 sk_protocol;
+	struct sock_cgroup_data sk_cgrp_data;
 };
 
 struct inet_sock {
@@ -150,8 +157,6 @@ struct kernfs_node {
 struct cgroup_root {
 	int hierarchy_id;
 };
-
-struct cgroup;
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;

@@ -96,7 +96,7 @@ def _end_recorders(api: ApiServer, namespace: str) -> None:
         for node, address in reached.items():
             try:
                 with grpc.insecure_channel(address()) as channel:
-                    rpc.AgentStub(channel).TraceloopEnd(pb.TraceloopEndRequest(), timeout=END_SECONDS)
+                    rpc.AgentStub(channel).End(pb.EndRequest(), timeout=END_SECONDS)
             except (GadgetError, grpc.RpcError) as error:
                 why = error.code().name.lower() if isinstance(error, grpc.RpcError) else error
                 click.echo(f"warning: {node}: /sys/fs/bpf/gadget may stay behind there: {why}", err=True)

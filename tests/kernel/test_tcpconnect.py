@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
-from tests.pods import Container
+from tests.pods import Container, link
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,23 +70,6 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
         ("10.9.0.5", 84, "pending", None): 13,
         ("10.9.0.5", 84, "timed out", "ETIMEDOUT"): 13,
     }
-
-
-def link(first: Container, second: Container) -> None:
-    """Join two containers' networks: 10.77.0.1 and fd77::1 in the first, .2 and ::2 in the second."""
-    for command in (
-        f"ip link add gadget0 netns {first.pid} type veth peer name gadget1 netns {second.pid}",
-        *(
-            f"nsenter --net=/proc/{item.pid}/ns/net ip {what}"
-            for at, item in enumerate((first, second))
-            for what in (
-                f"addr add 10.77.0.{at + 1}/24 dev gadget{at}",
-                f"addr add fd77::{at + 1}/64 dev gadget{at} nodad",
-                f"link set gadget{at} up",
-            )
-        ),
-    ):
-        subprocess.run(command.split(), check=True)
 
 
 def test_names(agent, start_cli, make_pod, tmp_path: Path) -> None:

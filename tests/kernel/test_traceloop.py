@@ -8,14 +8,14 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gadget._generated.gadget_pb2 import TraceloopEndRequest
+from gadget._generated.gadget_pb2 import EndRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests.conftest import AGENT, Agent, bpf_programs, events, run_cli, wait_until
@@ -23,20 +23,9 @@ from tests.pods import BareContainer, Container
 
 
 @pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """A bpffs of our own; with it goes all that was pinned there."""
-    before = bpf_programs()
-    folder = tmp_path / "bpf"
-    folder.mkdir()
-    yield folder
-    subprocess.run(["umount", folder], check=False)
-    wait_until(lambda: not bpf_programs() - before, "the end of all programs")
-
-
-@pytest.fixture
 def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Callable[..., Agent]:
     """Starts agents that record."""
-    return lambda *args: start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args)
+    return lambda *args: start_agent("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args)
 
 
 def traceloop(agent: Agent, *args: str) -> str:
@@ -252,7 +241,7 @@ def test_removed(record, make_pod, bpffs) -> None:
     recording = bpf_programs() - before
     ended(make_pod().container("app", "/bin/true"))
     with connect(agent.address) as channel:
-        AgentStub(channel).TraceloopEnd(TraceloopEndRequest())
+        AgentStub(channel).End(EndRequest())
     assert not list((bpffs / "gadget").iterdir())
     done = run_cli("traceloop", "list", "--agent", agent.address)
     assert done.stderr == "error: traceloop is off on node-a: it has been removed there\n"

@@ -79,7 +79,6 @@ class ControlPlane:
             )
 
     def _start_servers(self) -> None:
-        at, pki = self._binaries, self._folder
         url = "http://127.0.0.1:{}"
         self._start(
             "etcd", "etcd", "--name=e2e", "--data-dir=/run/etcd", f"--initial-cluster=e2e={url.format(2380)}",
@@ -87,11 +86,19 @@ class ControlPlane:
             f"--listen-peer-urls={url.format(2380)}", f"--initial-advertise-peer-urls={url.format(2380)}",
         )  # fmt: skip
         self.start_api_server()
+
+    def start_api_server(self) -> None:
+        """Start kube-apiserver and those that work through it, which may not have survived its absence."""
+        pki = self._folder
+        self._run_api_server()
         self._wait("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
         for name in ("kube-controller-manager", "kube-scheduler"):
+            if before := self._processes.get(name):
+                before.kill()
+                before.wait()
             config = f"{pki}/{name}.kubeconfig"
             self._start(
-                name, at / name, "--bind-address=127.0.0.1", "--leader-elect=false", f"--kubeconfig={config}",
+                name, self._binaries / name, "--bind-address=127.0.0.1", "--leader-elect=false", f"--kubeconfig={config}",
                 f"--authentication-kubeconfig={config}", f"--authorization-kubeconfig={config}",
                 *([f"--root-ca-file={pki}/ca.crt", f"--service-account-private-key-file={pki}/service-accounts.key",
                    "--use-service-account-credentials"] if name == "kube-controller-manager" else []),
@@ -102,8 +109,7 @@ class ControlPlane:
         self._processes["kube-apiserver"].kill()
         self._processes["kube-apiserver"].wait()
 
-    def start_api_server(self) -> None:
-        """Start kube-apiserver."""
+    def _run_api_server(self) -> None:
         pki = self._folder
         self._start(
             "kube-apiserver", self._binaries / "kube-apiserver", f"--advertise-address={BRIDGE}", "--secure-port=6443",

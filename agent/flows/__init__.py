@@ -1,0 +1,1 @@
+"""The flow recorder: who talks to whom."""

@@ -1,0 +1,209 @@
+"""Records who talks to whom: the kernel's table, kept from filling up, and the pods that its flows belong to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from agent.addresses import first_pid, network_of
+from agent.flows.pods import Pod, Pods
+from agent.flows.sockets import connections_of
+from agent.flows.table import ENTRIES, Flows, Keys, Table, oldest_of_the_greatest
+from agent.tracker import Cgroup, Tracker
+from gadget import catalog
+
+log = logging.getLogger(__name__)
+
+SAVE_SECONDS = 1.0
+#: How often the table is looked at, and when it is made emptier and down to what.
+CARE_SECONDS = 10.0
+FULL, ROOMY = 0.75, 0.5
+_TCP = 6
+
+
+class FlowRecorder:
+    """The flow recorder of this machine."""
+
+    def __init__(self, tracker: Tracker, folder: Path, state: Path, entries: int = ENTRIES) -> None:
+        """Begin to record, or go on with what an earlier agent began; with pins in folder and a file in state."""
+        self._tracker = tracker
+        self._table = Table(folder, tracker, entries)
+        self._state = state
+        self._pods = Pods(state / "pods.json")
+        self._stop = threading.Event()
+        self._changed = True
+        tracker.watch(self._came, self._gone, self._review)
+        for item in tracker.containers():
+            if not item.ended:
+                self._came(item)
+        self._forget_ended()
+        self._learn()
+        if not self._table.adopted:
+            self._pods.begin()
+            self._find_older()
+        self._pods.save()
+        self._thread = threading.Thread(target=self._care, name="flows", daemon=True)
+        self._thread.start()
+
+    @property
+    def udp_problem(self) -> str:
+        """Why UDP is not recorded; empty if it is."""
+        return self._table.udp_problem
+
+    @property
+    def began_ns(self) -> int:
+        """When the table began, in nanoseconds since 1970."""
+        return self._pods.began
+
+    def losses(self) -> dict[str, int]:
+        """Flows that are not in the table, by why."""
+        return {"table full": self._table.lost(), "removed to make room": self._pods.evicted}
+
+    def close(self) -> None:
+        """Let go. Recording goes on."""
+        self._stop.set()
+        self._thread.join()
+        with self._tracker.lock:
+            self._learn()
+            self._pods.save()
+        self._table.close()
+
+    def end(self) -> None:
+        """Stop recording, and leave nothing in bpffs or on disk."""
+        self._stop.set()
+        self._thread.join()
+        self._table.end()
+        for path in self._state.glob("pods.*"):
+            path.unlink()
+
+    def count(self) -> int:
+        """How many flows there are."""
+        return len(self._table.read()[0])
+
+    def pods(self) -> list[Pod]:
+        """Every pod that is remembered."""
+        with self._tracker.lock:
+            self._learn()
+            return list(self._pods.pods.values())
+
+    def read(self) -> tuple[Keys, Flows, list[str]]:
+        """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more."""
+        keys, flows = self._table.read()
+        uids: dict[int, str | None] = {}
+        with self._tracker.lock:
+            for cgroup_id in np.unique(keys["cgroup_id"]).tolist():
+                uids[cgroup_id] = self._uid(cgroup_id)
+        of_containers = np.array([uids[each] is not None for each in keys["cgroup_id"].tolist()], bool)
+        keys, flows = keys[of_containers], flows[of_containers]
+        return keys, flows, [uids[each] or "" for each in keys["cgroup_id"].tolist()]
+
+    def _uid(self, cgroup_id: int) -> str | None:
+        """Whose a cgroup is: a pod's uid, empty if it went unknown; None for the host's."""
+        if uid := self._pods.owners.get(cgroup_id):
+            return uid
+        cgroup = self._tracker.resolve(cgroup_id)
+        if cgroup is None:
+            return ""
+        if cgroup.container is None or cgroup.container.sandbox:
+            return None
+        return self._pods.owners.get(cgroup.root, "")
+
+    def _came(self, cgroup: Cgroup) -> None:
+        if cgroup.container and not cgroup.container.sandbox:
+            self._pods.came(cgroup.id, cgroup.container)
+            self._changed = True
+
+    def _gone(self, cgroup: Cgroup) -> None:
+        pod = self._pods.pods.get(self._pods.owners.get(cgroup.id, ""))
+        others = [each for each in pod.cgroups if each != cgroup.id] if pod else []
+        self._pods.gone(cgroup.id, any(self._lives(each) for each in others))
+
+    def _lives(self, cgroup_id: int) -> bool:
+        cgroup = self._tracker.resolve(cgroup_id)
+        return cgroup is not None and not cgroup.ended
+
+    def _review(self) -> None:
+        self._changed = True
+
+    def _forget_ended(self) -> None:
+        """Pods that ended while no agent was there."""
+        for pod in self._pods.pods.values():
+            if not pod.last and not any(map(self._lives, pod.cgroups)):
+                for cgroup_id in pod.cgroups:
+                    self._pods.gone(cgroup_id, False)
+
+    def _learn(self) -> None:
+        """Look up labels and addresses of the pods that are there, where something may have changed."""
+        if not self._changed:
+            return
+        self._changed = False
+        known = self._tracker.pods
+        if known is None:
+            self._tracker.find_addresses()
+        for pod in self._pods.pods.values():
+            if pod.last:
+                continue
+            info = known.get(pod.uid) if known else None
+            found = [self._tracker.resolve(each) for each in pod.cgroups] if known is None else []
+            addresses = {address for cgroup in found if cgroup for address in cgroup.addresses}
+            self._pods.learn(pod, info, tuple(sorted(addresses)))
+            self._changed |= not pod.addresses  # a container's network may be made after its cgroup
+
+    def _care(self) -> None:
+        cared = time.monotonic()
+        while not self._stop.wait(SAVE_SECONDS):
+            try:
+                with self._tracker.lock:
+                    self._learn()
+                    self._pods.save()
+                if time.monotonic() - cared > CARE_SECONDS:
+                    cared = time.monotonic()
+                    self.make_room()
+            except OSError as error:
+                log.warning("flows: %s", error)
+
+    def make_room(self) -> None:
+        """Remove the host's flows, which were taken for a container's, and, if there are too many, the oldest."""
+        keys, flows = self._table.read()
+        with self._tracker.lock:
+            host = {each for each in np.unique(keys["cgroup_id"]).tolist() if self._uid(each) is None}
+        of_host = np.isin(keys["cgroup_id"], list(host))
+        self._table.remove(keys[of_host])
+        keys, flows = keys[~of_host], flows[~of_host]
+        if len(keys) > self._table.entries * FULL:
+            chosen = oldest_of_the_greatest(keys, flows, int(self._table.entries * ROOMY))
+            self._table.remove(keys[chosen])
+            self._pods.count_evicted(len(chosen))
+            log.warning("flows: removed the %d oldest: the table was nearly full", len(chosen))
+
+    def _find_older(self) -> None:
+        """Put the connections into the table that there were before it."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        directions = catalog.constants("flows", "direction")
+        for cgroup, process in self._networks():
+            found = sorted(connections_of(process))
+            keys, flows = np.zeros(len(found), self._table.key), np.zeros(len(found), self._table.flow)
+            for at, connection in enumerate(found):
+                keys[at]["cgroup_id"], keys[at]["protocol"] = cgroup.id, _TCP
+                keys[at]["peer"], keys[at]["port"] = connection.peer, connection.port
+                keys[at]["direction"] = directions["DIRECTION_INGRESS" if connection.ingress else "DIRECTION_EGRESS"]
+                flows[at]["first"] = flows[at]["last"] = now
+                flows[at]["count"] = flows[at]["older"] = 1
+                flows[at]["local"] = connection.local
+            self._table.add(keys, flows)
+
+    def _networks(self) -> Iterator[tuple[Cgroup, Path]]:
+        """A container of each network that is not the host's, and a process of it."""
+        seen = {network_of(self._tracker.proc / "1")}
+        for cgroup in self._tracker.containers():
+            pid = 0 if cgroup.ended else first_pid(self._tracker.folder(cgroup))
+            process = self._tracker.proc / str(pid)
+            network = network_of(process) if pid else ""
+            if network and network not in seen:
+                seen.add(network)
+                yield cgroup, process

@@ -1,0 +1,101 @@
+"""What the flow recorder answers over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.clock import clock_offset
+from agent.flows.pods import Pod
+from agent.flows.recorder import FlowRecorder
+from agent.tracker import Tracker
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
+
+#: Flows in one message, at about 100 bytes each.
+CHUNK = 4096
+
+
+class FlowsService:
+    """Tells the flows."""
+
+    def __init__(self, node: str, tracker: Tracker, recorder: FlowRecorder | None, why_not: str = "") -> None:
+        """Answer as node; without a recorder say why there is none."""
+        self._node = node
+        self._tracker = tracker
+        self._recorder = recorder
+        self._why_not = why_not or "start its agent with --flows"
+
+    def _on(self) -> FlowRecorder:
+        if self._recorder is None:
+            raise Unsupported(f"flows are not recorded on {self._node}: {self._why_not}")
+        return self._recorder
+
+    def describe(self) -> str:
+        """How many flows there are, or why none."""
+        if self._recorder is None:
+            return f"off: {self._why_not}"
+        return f"{self._recorder.count()} flows" + ", no UDP" * bool(self._recorder.udp_problem)
+
+    def read(self) -> Iterator[pb.FlowsReply]:
+        """Everything."""
+        recorder = self._on()
+        notes = [f"UDP is not recorded on {self._node}: {recorder.udp_problem}"] if recorder.udp_problem else []
+        yield pb.FlowsReply(
+            node=self._node,
+            head=pb.FlowsHead(
+                began_ns=recorder.began_ns,
+                losses=[pb.Loss(reason=reason, count=count) for reason, count in recorder.losses().items() if count],
+                notes=notes,
+                addresses=self._tracker.find_addresses(),
+            ),
+            pods=map(_pod, recorder.pods()),
+        )
+        ingress = catalog.constants("flows", "direction")["DIRECTION_INGRESS"]
+        offset = clock_offset()
+        keys, flows, uids = recorder.read()
+        names = ("direction", "protocol", "port")
+        columns = [keys[name].tolist() for name in names]
+        columns += [flows[name].tolist() for name in ("count", "failed", "older", "first", "last")]
+        columns += [field.astype("S16").view("V16").tolist() for field in (keys["peer"], flows["local"])]
+        made = [
+            pb.Flow(
+                uid=uid,
+                ingress=direction == ingress,
+                protocol=protocol,
+                port=port,
+                count=count,
+                failed=failed,
+                older=older,
+                first_ns=first + offset,
+                last_ns=last + offset,
+                peer=peer,
+                local=local,
+            )
+            for uid, direction, protocol, port, count, failed, older, first, last, peer, local in zip(
+                uids, *columns, strict=True
+            )
+        ]
+        for at in range(0, len(made), CHUNK):
+            yield pb.FlowsReply(node=self._node, flows=made[at : at + CHUNK])
+
+    def end(self) -> None:
+        """Stop recording, and remove what would outlive this agent."""
+        if self._recorder:
+            self._recorder.end()
+            self._recorder, self._why_not = None, "it has been removed there"
+
+
+def _pod(pod: Pod) -> pb.FlowPod:
+    return pb.FlowPod(
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        first_ns=pod.first,
+        last_ns=pod.last,
+        labels=pod.labels,
+        owner=pod.owner,
+        addresses=pod.addresses,
+        host_network=pod.host_network,
+        ports=[pb.NamedPort(name=name, protocol=protocol, port=port) for name, protocol, port in pod.ports],
+    )

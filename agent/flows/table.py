@@ -1,0 +1,148 @@
+"""The table of flows in the kernel. It stays, with the programs that fill it, when this process ends.
+
+In bpffs: FOLDER/LAYOUT/{flows,lost} and FOLDER/LAYOUT/programs-OBJECT/ (the links). LAYOUT and OBJECT are hashes: an
+agent with the same program adopts it, one with another program of the same layout replaces it and keeps the table, and
+one with another layout begins anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from ctypes import byref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from agent import libbpf
+from agent.bpf_object import BpfObject
+from agent.bpffs import digest, lock, open_pinned, remove
+from agent.objects import read_object
+from agent.tracker import Tracker
+from gadget import catalog
+from gadget.errors import GadgetError
+
+log = logging.getLogger(__name__)
+
+#: Flows kept at most. 180 bytes each in the kernel: 6 MB.
+ENTRIES = 32_768
+_BATCH = 4096
+_ENOENT = 2
+BPF_NOEXIST = 1  # linux/bpf.h
+
+Keys = npt.NDArray[np.void]
+Flows = npt.NDArray[np.void]
+
+
+class Table:
+    """The flows of this machine. adopted: the programs ran already, and have missed nothing."""
+
+    def __init__(self, folder: Path, tracker: Tracker, entries: int = ENTRIES) -> None:
+        """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out."""
+        self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
+        self.entries = entries
+        self.udp_problem = ""
+        layout = digest(
+            orjson.dumps([catalog.record_fields("flows", name) for name in ("flow_key", "flow")] + [entries])
+        )
+        self._folder = folder / layout
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._locked = lock(folder)
+        for other in folder.iterdir():
+            if other != self._folder:
+                log.warning("flows: those of an agent with another layout are given up")
+                remove(other)
+        elf = read_object("flows")
+        links = self._folder / f"programs-{digest(elf)}"
+        self.adopted = links.exists()
+        if not self.adopted:
+            self._attach(elf, links, tracker)
+        elif not (links / "packet_left").exists():
+            self.udp_problem = "an earlier agent could not attach its programs for it"
+        self._flows, self._lost = (open_pinned(self._folder / name) for name in ("flows", "lost"))
+
+    def close(self) -> None:
+        """Let go. Recording goes on."""
+        for fd in (self._flows, self._lost, self._locked):
+            os.close(fd)
+
+    def end(self) -> None:
+        """Stop recording, and leave nothing in bpffs."""
+        remove(self._folder.parent)
+
+    def _attach(self, elf: bytes, links: Path, tracker: Tracker) -> None:
+        pins = {"flows": self._folder / "flows", "flows_lost": self._folder / "lost"}
+        with BpfObject(elf, "flows") as programs:
+            programs.share("containers", tracker.map_fd)
+            programs.resize("flows", self.entries)
+            for name, path in pins.items():
+                if path.exists():
+                    fd = open_pinned(path)
+                    programs.share(name, fd)
+                    os.close(fd)
+            programs.load()
+            for name, path in pins.items():
+                if not path.exists():
+                    programs.pin(name, path)
+            for older in self._folder.glob("programs-*"):
+                remove(older)
+            try:
+                programs.attach(tracker.mount)
+            except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
+                self.udp_problem = str(error)
+                log.warning("flows: UDP is not recorded: %s", error)
+            making = self._folder / "making"
+            if making.exists():
+                remove(making)
+            making.mkdir()
+            programs.pin_links(making)
+            making.rename(links)
+
+    def read(self) -> tuple[Keys, Flows]:
+        """All flows, as two arrays of equal length. Those that come meanwhile may be missing."""
+        keys, flows = np.zeros(self.entries, self.key), np.zeros(self.entries, self.flow)
+        position, following = ctypes.c_uint32(), ctypes.c_uint32()
+        found, lookup = 0, libbpf.library().bpf_map_lookup_batch
+        begin: Any = None
+        while found < self.entries:
+            count = ctypes.c_uint32(min(_BATCH, self.entries - found))
+            at = keys[found:].ctypes.data, flows[found:].ctypes.data
+            done = lookup(self._flows, begin, byref(following), *at, byref(count), None)
+            found += count.value
+            if done == -_ENOENT or found >= self.entries:
+                break
+            libbpf.check(done, "read the flows")
+            position.value, begin = following.value, byref(position)
+        return keys[:found], flows[:found]
+
+    def remove(self, keys: Keys) -> None:
+        """Forget flows."""
+        delete = libbpf.library().bpf_map_delete_elem
+        for at in range(len(keys)):
+            delete(self._flows, keys[at : at + 1].ctypes.data)
+
+    def add(self, keys: Keys, flows: Flows) -> None:
+        """Put flows into the table that are not there yet."""
+        update = libbpf.library().bpf_map_update_elem
+        for at in range(len(keys)):
+            update(self._flows, keys[at : at + 1].ctypes.data, flows[at : at + 1].ctypes.data, BPF_NOEXIST)
+
+    def lost(self) -> int:
+        """Flows so far that found no room."""
+        value, key = ctypes.c_uint64(), ctypes.c_uint32(0)
+        libbpf.check(libbpf.library().bpf_map_lookup_elem(self._lost, byref(key), byref(value)), "lost flows")
+        return value.value
+
+
+def oldest_of_the_greatest(keys: Keys, flows: Flows, keep: int) -> npt.NDArray[np.intp]:
+    """Which flows to remove so that keep stay: of the containers with the most, those not seen for longest."""
+    newest_first = np.lexsort((-flows["last"].astype(np.int64), keys["cgroup_id"]))
+    owners = keys["cgroup_id"][newest_first]
+    starts = np.r_[0, np.flatnonzero(owners[1:] != owners[:-1]) + 1]
+    rank = np.arange(len(owners)) - np.repeat(starts, np.diff(np.r_[starts, len(owners)]))
+    chosen: npt.NDArray[np.intp] = newest_first[np.argsort(-rank, kind="stable")[: max(len(keys) - keep, 0)]]
+    return chosen
