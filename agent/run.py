@@ -30,6 +30,8 @@ DRAIN_SECONDS = 0.025
 LOSS_SECONDS = 0.25
 #: A stream says at least this often that it lives.
 BEAT_SECONDS = 1.0
+#: Over how long events per second are counted.
+RATE_SECONDS = 2.0
 RINGS = ("events", "events_long")
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
@@ -101,6 +103,7 @@ class Run:
         self.lost = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.events = 0
+        self.rate = 0.0
         try:
             self._configure(settings)
             sizes = [self._object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
@@ -158,6 +161,7 @@ class Run:
             for fd in (self._wake, *(ring.fd for ring in self._rings)):
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
             counted, told, beat = 0.0, self.losses(), time.monotonic()
+            measured, before = beat, 0
             while not self.stop.is_set():
                 poll.poll(DRAIN_SECONDS)
                 rows, losses = self._drain(), []
@@ -165,6 +169,9 @@ class Run:
                     counted = time.monotonic()
                     if (now := self.losses()) != told:
                         losses = told = now
+                if (now_at := time.monotonic()) - measured > RATE_SECONDS:
+                    self.rate = (self.events - before) / (now_at - measured)
+                    measured, before = now_at, self.events
                 if rows or losses or time.monotonic() - beat > BEAT_SECONDS:
                     yield Batch(rows, self.new_containers(), losses)
                     beat = time.monotonic()

@@ -122,6 +122,7 @@ class AgentService(rpc.AgentServicer):
                     started_ns=run.started_ns,
                     events=run.events,
                     lost=run.lost,
+                    rate=run.rate,
                 )
                 for run in runs
             ],

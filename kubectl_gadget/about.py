@@ -22,9 +22,11 @@ FIELDS = [
     Field("containers", "int", 0, 0),
     Field("runs", "int", 0, 0),
     Field("events", "int", 0, 0),
+    Field("rate", "rate", 0, 0),
     Field("lost", "int", 0, 0),
     Field("memory", "size", 0, 0),
     Field("traceloop", "identity", 0, 0),
+    Field("flows", "identity", 0, 0),
 ]
 WIDE = [Field("programs", "objects", 0, 0)]
 
@@ -68,7 +70,7 @@ class StatusCommand(HeadedCommand):
             found = describe(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *WIDE]
         rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
-        output = make_output(form, fields, {"btf": "BTF"})
+        output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"})
         output.start([], rows)
         output.write(rows)
         _fail_without_agents(found)
@@ -127,7 +129,7 @@ def describe(targets: Targets) -> dict[str, Any]:
 
 def _row(target: str, reply: Any) -> tuple[Any, ...]:
     if isinstance(reply, GadgetError):
-        return (target, str(reply), "", "", "", "", 0, 0, 0, 0, 0, "", [])
+        return (target, str(reply), "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
     return (
         reply.node,
         "ready",
@@ -138,9 +140,11 @@ def _row(target: str, reply: Any) -> tuple[Any, ...]:
         reply.containers,
         len(reply.runs),
         sum(run.events for run in reply.runs),
+        sum(run.rate for run in reply.runs),
         sum(run.lost for run in reply.runs),
         reply.memory_bytes,
         reply.traceloop,
+        reply.flows,
         [
             {"object": item.object, "name": item.name, "run_time_ns": item.run_time_ns, "runs": item.runs}
             for item in reply.programs

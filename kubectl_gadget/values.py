@@ -88,6 +88,8 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return flag_names(field)
     if field.kind == "mode":
         return octal
+    if field.kind == "rate":
+        return lambda value: f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
     if field.kind == "size":
         return lambda value: f"{value / (1 << 20):.0f}M" if value else "-"
     if field.kind == "objects":

@@ -13,6 +13,7 @@ from kubectl_gadget.commands import HeadedCommand
 from kubectl_gadget.options import Duration, Option
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 
 
@@ -34,6 +35,12 @@ class DeployCommand(HeadedCommand):
                    help="Whose last system calls are recorded. [default: all]"),
             Option(["--redact"], heading="Options", multiple=True, metavar="REGEX",
                    help="What agents mask in the text of recorded calls. Repeatable."),
+            Option(["--traceloop-memory"], heading="Options", type=click.IntRange(1), metavar="MIB",
+                   help="Memory for those recordings on each node. [default: 128]"),
+            Option(["--no-flows"], heading="Options", is_flag=True,
+                   help="Do not record who talks to whom: no `advise network-policy`."),
+            Option(["--toleration"], heading="Options", multiple=True, metavar="KEY[=VALUE][:EFFECT]",
+                   help="Only nodes with these taints, or none. [default: any taint] Repeatable."),
             Option(["--log-level"], heading="Options", type=click.Choice(LOG_LEVELS), default="info",
                    help="What agents log. [default: info]"),
             Option(["--print-only"], heading="Options", is_flag=True, help="Print the manifests, and change nothing."),
@@ -49,12 +56,17 @@ class DeployCommand(HeadedCommand):
             verb="Starts",
         )
 
-    def _run(self, print_only: bool, timeout: float, node_selector: str, **settings: Any) -> None:
+    def _run(
+        self, print_only: bool, timeout: float, node_selector: str, toleration: tuple[str, ...], **settings: Any
+    ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
 
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
-        objects = manifests.render(manifests.Settings(namespace=cluster.namespace, node_selector=labels, **settings))
+        tolerations = tuple(map(_toleration, toleration))
+        objects = manifests.render(
+            manifests.Settings(namespace=cluster.namespace, node_selector=labels, tolerations=tolerations, **settings)
+        )
         if print_only:
             click.echo(manifests.to_yaml(objects), nl=False)
         else:
@@ -81,6 +93,16 @@ class UndeployCommand(HeadedCommand):
         from kubectl_gadget.cluster import deploy
 
         deploy.undeploy(chosen_cluster(), timeout)
+
+
+def _toleration(text: str) -> dict[str, str]:
+    """One of a pod's tolerations, written as kubectl writes a taint."""
+    rest, _, effect = text.partition(":")
+    key, equals, value = rest.partition("=")
+    if not key or effect not in ("", *TAINT_EFFECTS):
+        raise UsageError(f"--toleration {text}: want KEY[=VALUE][:EFFECT], EFFECT one of {', '.join(TAINT_EFFECTS)}")
+    wanted = {"key": key, "operator": "Equal", "value": value} if equals else {"key": key, "operator": "Exists"}
+    return {**wanted, "effect": effect} if effect else wanted
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -26,7 +26,10 @@ class Settings:
     log_level: str = "info"
     least_privilege: bool = False
     traceloop: str = "all"
+    traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
+    no_flows: bool = False
+    tolerations: tuple[Mapping[str, str], ...] = ()
 
 
 def _read(name: str) -> str:
@@ -63,6 +66,12 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         f"--log-level={settings.log_level}" if item.startswith("--log-level=") else item for item in container["args"]
     ]
     container["args"] += [f"--traceloop={settings.traceloop}", *(f"--redact={pattern}" for pattern in settings.redact)]
+    if settings.traceloop_memory:
+        container["args"].append(f"--traceloop-memory={settings.traceloop_memory}")
+    if settings.no_flows:
+        container["args"].append("--no-flows")
+    if settings.tolerations:
+        pod["tolerations"] = [dict(item) for item in settings.tolerations]
     pod["nodeSelector"] |= settings.node_selector
     if settings.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]

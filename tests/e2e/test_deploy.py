@@ -31,8 +31,8 @@ def test_from_deploy_to_undeploy(
     """I deploy, see what my pods do, undeploy, and nothing is left: no object, no pod, no program in a kernel."""
     before = bpf_programs()
     where = f"--gadget-namespace={own_place}"
-    # the recorder is one for a machine, and that of the other tests' agents is there
-    done = gadget("deploy", "--image", IMAGE, where, "--traceloop=off", *options)
+    # the recorders are one for a machine, and those of the other tests' agents are there
+    done = gadget("deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(nodes())} of {len(nodes())} nodes ready" in done.stdout
     assert all(f"  {node}  ready" in done.stdout for node in nodes())

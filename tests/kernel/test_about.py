@@ -29,10 +29,15 @@ def test_status(agent: Agent, start_cli, make_pod) -> None:
     assert (row["runs"], row["lost"]) == (1, 0)
     assert 20 << 20 < row["memory"] < 400 << 20
     assert row["traceloop"] == "off: start its agent with --traceloop all"
+    assert row["flows"] == "off: start its agent with --flows"
     assert {(each["object"], each["name"]) for each in row["programs"]} >= {
         ("tracker", "cgroup_made"),
         ("execsnoop", "exec_success"),
     }
+    busy = make_pod("shop", "busy-0")
+    busy.container("app", "/bin/sh", "-c", "while /bin/true; do /bin/sleep 0.02; done")
+    rate = lambda: events(run_cli("status", "--agent", agent.address, "-o", "json").stdout)[0]["rate"]  # noqa: E731
+    wait_until(lambda: rate() > 5, "events per second")
     cli.finish()
     shown = run_cli("status", "--agent", agent.address, "--agent", "127.0.0.1:1")
     assert "node-a" in shown.stdout and "no agent answers there" in shown.stdout
