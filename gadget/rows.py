@@ -59,6 +59,10 @@ class Table:
     def _cgroups(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
         return np.unique(self.rows["cgroup_id"], return_inverse=True)
 
+    @cached_property
+    def _every(self) -> npt.NDArray[np.intp]:
+        return np.arange(len(self.rows))
+
     def distinct(self, name: str) -> tuple[list[str], npt.NDArray[np.intp]]:
         """The distinct values of a text-like field, and for each row which one it has."""
         if name in IDENTITY:
@@ -76,7 +80,7 @@ class Table:
             values = [" ".join(value) for value in values]
         elif kind == "endpoint":
             values = ["" if value is None else str(value) for value in values]
-        return values, np.arange(len(self.rows))
+        return values, self._every
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A numeric field, of all rows."""
@@ -118,14 +122,14 @@ class Table:
             rows = rows.astype(np.int64) + self._clock
         if kind == "comm":
             return [decode_text(value) for value in rows.tolist()]
-        at = np.arange(len(self.rows)) if mask is None else np.flatnonzero(mask)
+        if kind not in _SLICES and kind != "full_path":
+            plain: list[Any] = rows.tolist()
+            return plain
+        at = self._every if mask is None else np.flatnonzero(mask)
         if kind == "full_path":
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
-        if kind in _SLICES:
-            return _SLICES[kind](self._slices(rows, at), rows)
-        plain: list[Any] = rows.tolist()
-        return plain
+        return _SLICES[kind](self._slices(rows, at), rows)
 
     def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
         """The text that each of where's slices names, in the rows of those numbers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gadget import btf as b
@@ -89,7 +90,16 @@ class Schema:
 
     def dtype(self, record_size: int) -> np.dtype[np.void]:
         """The numpy type of a record of record_size bytes."""
-        return _dtype(self.fields, record_size)
+        made = self._dtypes.get(record_size)
+        if made is None:
+            if len(self._dtypes) >= 256:
+                self._dtypes.clear()  # a record is as long as the longest text of its batch
+            made = self._dtypes[record_size] = _dtype(self.fields, record_size)
+        return made
+
+    @cached_property
+    def _dtypes(self) -> dict[int, np.dtype[np.void]]:
+        return {}
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -10,6 +10,9 @@ from gadget.schema import Row
 #: network. What comes later still is shown late rather than never.
 HOLD_SECONDS = 0.1
 
+#: How often rows are given back: sorting a few at a time costs more than all of them at once.
+STEP_SECONDS = 0.02
+
 TimedRow = tuple[int, Row]
 
 
@@ -21,6 +24,7 @@ class Merge:
         self._rows: list[TimedRow] = []
         #: when rows came, and the latest time of an event among them
         self._came: deque[tuple[float, int]] = deque()
+        self._next = 0.0
 
     def add(self, rows: list[TimedRow], now: float) -> None:
         """Take rows that are in order, at a time in seconds of any clock."""
@@ -29,6 +33,9 @@ class Merge:
 
     def ripe(self, now: float) -> list[TimedRow]:
         """The rows that have waited long enough, and those before them."""
+        if now < self._next:
+            return []
+        self._next = now + STEP_SECONDS
         latest = None
         while self._came and self._came[0][0] <= now - HOLD_SECONDS:
             latest = max(latest or 0, self._came.popleft()[1])

@@ -7,13 +7,16 @@ import statistics
 
 import click
 
-from tests.bench import cli, kernel, traceloop
+from tests.bench import cli, fanout, kernel, traceloop
 
 ALL = (
     cli.help_text,
     cli.first_event,
     cli.json_rows,
     cli.column_rows,
+    fanout.cpu_of_200_agents,
+    fanout.memory_of_200_agents,
+    fanout.late_of_200_agents,
     kernel.exec_not_chosen,
     kernel.syscall_beside_execsnoop,
     traceloop.call_beside_empty_program,
