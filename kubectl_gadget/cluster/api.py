@@ -6,6 +6,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 CONNECT_SECONDS = 10.0
+#: Objects in one answer of the API server.
+PAGE = 500
 
 
 class ApiError(GadgetError):
@@ -59,6 +62,16 @@ class ApiServer:
     def get(self, path: str, **query: str) -> Any:
         """The JSON at a path. ApiError if the server refuses, Unreachable if it does not answer."""
         return self.request("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def list(self, path: str) -> Iterator[dict[str, Any]]:
+        """All objects at a path, page by page. Errors as get."""
+        query = {"limit": str(PAGE)}
+        while True:
+            page = self.get(path, **query)
+            yield from page.get("items") or ()
+            if not (more := page["metadata"].get("continue")):
+                return
+            query["continue"] = more
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
         """Send a request, with body as JSON that is called kind; gives the JSON that comes back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,8 +10,6 @@ from gadget.endpoints import Name
 from gadget.errors import GadgetError
 from kubectl_gadget.cluster.api import ApiServer
 
-#: Objects in one answer of the API server.
-PAGE = 500
 _LISTS = ("nodes", "pods", "services")  # the later wins: an address of a host-network pod is its node's
 
 
@@ -20,19 +18,9 @@ def ask_cluster(api: ApiServer) -> dict[str, Name]:
     directory: dict[str, Name] = {}
     for kind in _LISTS:
         with suppress(GadgetError):
-            for item in _list(api, kind):
+            for item in api.list(f"/api/v1/{kind}"):
                 directory |= _READ[kind](item)
     return directory
-
-
-def _list(api: ApiServer, kind: str) -> Iterator[dict[str, Any]]:
-    query = {"limit": str(PAGE)}
-    while True:
-        page = api.get(f"/api/v1/{kind}", **query)
-        yield from page["items"]
-        if not (more := page["metadata"].get("continue")):
-            return
-        query["continue"] = more
 
 
 def _node(node: dict[str, Any]) -> dict[str, Name]:
