@@ -99,8 +99,8 @@ class Session:
                 self._look_for_silence()
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
-                if self._full():
-                    stop()
+            if self._full():
+                stop()
         self._show(self._merge.rest())
         if self._output is None:
             raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,6 +49,28 @@ def test_from_deploy_to_undeploy(
     assert removed.returncode == 0, removed.stderr
     assert made_here(own_place) == []
     wait_until(lambda: not during & bpf_programs(), "the programs of the agents to be gone")
+
+
+def test_least_privilege_is_enough(deployed: None, own_place: str, make_namespace: Callable[[str], Namespace]) -> None:
+    """With --least-privilege every gadget and every recorder works, as unprivileged as it can be."""
+    where = f"--gadget-namespace={own_place}"
+    shown = gadget("deploy", "--image", IMAGE, "--least-privilege", "--print-only", where).stdout
+    assert "privileged: true" not in shown and "hostPID" not in shown
+    # beside the recorders of the other tests' agents
+    kubectl("create", "namespace", own_place)
+    kubectl("apply", "--filename=-", input=shown.replace("- --log-level=info", "- --bpffs=/sys/fs/bpf/least"))
+    kubectl("rollout", "status", "daemonset/gadget", f"--namespace={own_place}", "--timeout=60s")
+    shop = make_namespace("least")
+    for index, node in enumerate(nodes()):
+        shop.pod(f"cart-{index}", node)
+    for each in json.loads(f"[{','.join(gadget('list', '-o', 'json').stdout.splitlines())}]"):
+        done = gadget(each["name"], where, "--namespace=least", "--timeout=1s", "--strict")
+        assert done.returncode == 0, (each["name"], done.stderr)
+        assert f"from {len(nodes())} nodes" in done.stderr
+    rows = [json.loads(line) for line in gadget("status", where, "-o", "json").stdout.splitlines()]
+    assert all(" MiB" in row["traceloop"] and row["flows"].endswith(" flows") for row in rows), rows
+    shop.run("cart-0", "/bin/true")
+    assert "execve(" in gadget("traceloop", "show", "cart-0", where, "--namespace=least").stdout
 
 
 def test_why_a_node_is_not_ready(own_place: str) -> None:

@@ -231,3 +231,24 @@ def test_other_contract(fake) -> None:
     """An agent that speaks another contract is refused in one line."""
     with pytest.raises(Unsupported, match="node-a: agent and command line are too far apart"):
         run(cluster(fake("node-a", contract=2)), lambda: None)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_enough(fake, capsys, number: int) -> None:
+    """--max-events ends the command by itself, with one node as with many."""
+    agents = [fake(f"node-{at}") for at in range(number)]
+
+    def emit() -> None:
+        for each in agents:
+            assert each.started.wait(5)
+            each.emit(*ms(*range(10)))
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    request = make_request(GADGET, {}, "json", "", (), "", max_events=7, timeout=20.0)
+    began = time.monotonic()
+    session.stream(request, cluster(*agents), dict)
+    thread.join()
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 7 and err.startswith("7 events from ")
+    assert time.monotonic() - began < 10
