@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import wait_until
+from tests.e2e.conftest import IMAGE, Namespace, gadget, kubectl, nodes, objects
+
+pytestmark = pytest.mark.usefixtures("deployed")
+
+WEB = """
+import http.server
+http.server.ThreadingHTTPServer(("", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+NAMES = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 5353))
+while True:
+    question, client = server.recvfrom(512)
+    server.sendto(question, client)
+"""
+ASK = """
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.connect((sys.argv[1], 5353))
+        client.send(b"who?")
+        assert client.recv(512) == b"who?"
+"""
+EXPECTED = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: cart
+  namespace: advice
+spec:
+  podSelector:
+    matchLabels:
+      app: cart
+  policyTypes:
+  - Egress
+  egress:
+  - to:
+    - podSelector:
+        matchLabels:
+          app: names
+    ports:
+    - port: 5353
+      protocol: UDP
+  - to:
+    - podSelector:
+        matchLabels:
+          app: web
+    ports:
+    - port: 8080
+      protocol: TCP
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: names
+  namespace: advice
+spec:
+  podSelector:
+    matchLabels:
+      app: names
+  policyTypes:
+  - Ingress
+  ingress:
+  - from:
+    - podSelector:
+        matchLabels:
+          app: cart
+    ports:
+    - port: 5353
+      protocol: UDP
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: web
+  namespace: advice
+spec:
+  podSelector:
+    matchLabels:
+      app: web
+  policyTypes:
+  - Ingress
+  ingress:
+  - from:
+    - podSelector:
+        matchLabels:
+          app: cart
+    ports:
+    - port: 8080
+      protocol: TCP
+"""
+
+
+def deployment(namespace: str, name: str, node: str, image: str, *command: str) -> dict[str, Any]:
+    labels = {"app": name}
+    container = {"name": "app", "image": image, "command": command}
+    spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+    }
+
+
+def service(namespace: str, name: str, port: int, target: int) -> dict[str, Any]:
+    spec = {"selector": {"app": name}, "ports": [{"port": port, "targetPort": target}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def pod_of(app: str) -> dict[str, Any]:
+    (found,) = objects("pods", "--namespace=advice", f"--selector=app={app}")
+    return found
+
+
+@pytest.fixture
+def shop(make_namespace: Callable[[str], Namespace]) -> Namespace:
+    """A client, a web server behind a service, a server that speaks UDP, on two nodes; the client has talked."""
+    shop = make_namespace("advice")
+    first, second, *_ = [*nodes(), *nodes()]
+    for item in (
+        deployment("advice", "cart", first, IMAGE, "sleep", "3600"),
+        deployment("advice", "web", second, IMAGE, "python3", "-c", WEB),
+        deployment("advice", "names", first, IMAGE, "python3", "-c", NAMES),
+        service("advice", "web", 80, 8080),
+    ):
+        kubectl("apply", "--filename=-", input=json.dumps(item))
+    for name in ("cart", "web", "names"):
+        kubectl("rollout", "status", "--namespace=advice", f"deployment/{name}", "--timeout=60s")
+    cart = pod_of("cart")["metadata"]["name"]
+    address = kubectl("get", "service", "web", "--namespace=advice", "--output=jsonpath={.spec.clusterIP}")
+    fetch = f"import urllib.request; print(urllib.request.urlopen('http://{address}', timeout=5).status)"
+
+    def answers() -> bool:
+        done = ["kubectl", "exec", "--namespace=advice", cart, "--", "python3", "-c", fetch]
+        return subprocess.run(done, capture_output=True, text=True, check=False).stdout == "200\n"
+
+    wait_until(answers, "the service", 30)
+    shop.run(cart, "python3", "-c", ASK, pod_of("names")["status"]["podIP"], "7")
+    return shop
+
+
+def test_advice(shop: Namespace, tmp_path: Path) -> None:
+    """Of a client, a web service and a UDP server over two nodes I get exactly the policies, ready to be applied."""
+    done = gadget("advise", "network-policy", "--namespace", "advice")
+    assert done.returncode == 0, done.stderr
+    plain = "".join(line + "\n" for line in done.stdout.splitlines() if not line.startswith("#"))
+    assert list(yaml.safe_load_all(plain)) == list(yaml.safe_load_all(EXPECTED)), done.stdout + done.stderr
+    applied = kubectl("apply", "--dry-run=server", "--filename=-", input=done.stdout)
+    assert applied.count("created (server dry run)") == 3
+    assert "not covered" not in done.stdout
+    # what has been advised allows what has been seen; a policy that is too narrow does not
+    (tmp_path / "policies.yaml").write_text(done.stdout)
+    check = ["advise", "network-policy", "check", "--namespace", "advice", "--policy"]
+    allowed = gadget(*check, str(tmp_path / "policies.yaml"))
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    (tmp_path / "narrow.yaml").write_text(done.stdout.replace("port: 8080", "port: 8081"))
+    denied = gadget(*check, str(tmp_path / "narrow.yaml"))
+    assert denied.returncode == 1 and "DENIED" in denied.stdout and "8080/TCP" in denied.stdout
+    # the same from a file, on another machine
+    file = tmp_path / "flows.jsonl"
+    kept = gadget("advise", "network-policy", "monitor", "--duration", "1s", "--output", str(file), "-n", "advice")
+    assert kept.returncode == 0, kept.stderr
+    report = gadget("advise", "network-policy", "report", "--input", str(file), "-n", "advice")
+    assert report.returncode == 0, report.stderr
+
+
+def test_duration(shop: Namespace) -> None:
+    """With --duration the advice is about what happens from now on, and nothing before."""
+    cart = pod_of("cart")["metadata"]["name"]
+    command = ["advise", "network-policy", "--namespace", "advice", "--duration", "8s"]
+    with subprocess.Popen(
+        ["kubectl", "exec", "--namespace=advice", cart, "--", "python3", "-c",
+         f"import time; time.sleep(4)\n{ASK}", pod_of("names")["status"]["podIP"], "3"],
+        stdout=subprocess.DEVNULL, env=os.environ,
+    ) as asking:  # fmt: skip
+        done = gadget(*command)
+        assert asking.wait() == 0
+    policies = {policy["metadata"]["name"] for policy in yaml.safe_load_all(done.stdout) if policy}
+    assert policies == {"cart", "names"}, done.stdout + done.stderr
+
+
+def test_nothing_seen() -> None:
+    """A namespace without traffic gives no policy, and says that nothing was seen."""
+    done = gadget("advise", "network-policy", "--namespace", "kube-node-lease")
+    assert done.returncode == 0
+    assert "kind: NetworkPolicy" not in done.stdout
