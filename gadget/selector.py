@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from gadget.errors import UsageError
 
-_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?"
-_VALUE = r"(?:[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?)?"
+LABEL_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?"
+LABEL_VALUE = r"(?:[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?)?"
 _REQUIREMENT = re.compile(
-    rf"\s*(?:(?P<absent>!)\s*)?(?P<key>{_KEY})"
-    rf"(?:\s*(?P<op>==|=|!=)\s*(?P<value>{_VALUE})|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?\s*(?:,|$)"
+    rf"\s*(?:(?P<absent>!)\s*)?(?P<key>{LABEL_KEY})"
+    rf"(?:\s*(?P<op>==|=|!=)\s*(?P<value>{LABEL_VALUE})|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?\s*(?:,|$)"
 )
 
 
@@ -46,7 +46,7 @@ def parse_labels(text: str) -> list[Requirement]:
             values = frozenset(part.strip() for part in found["values"].split(","))
         elif found and found["op"]:
             values = frozenset([found["value"]])
-        wrong_value = any(not re.fullmatch(_VALUE, value) for value in values or ())
+        wrong_value = any(not re.fullmatch(LABEL_VALUE, value) for value in values or ())
         if not found or wrong_value or (found["absent"] and values is not None):
             raise UsageError(f"-l {text!r}: at {text[at:]!r}: want k=v, k!=v, k in (a,b), k notin (a,b), k or !k")
         negated = bool(found["absent"]) or found["op"] == "!=" or found["set"] == "notin"

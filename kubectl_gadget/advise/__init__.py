@@ -1,0 +1,1 @@
+"""Advice from recorded traffic: which NetworkPolicies would allow it, and what given ones would do to it."""
