@@ -31,6 +31,7 @@ ENDS = {
     "own-node": End("192.0.2.11", is_own_node=True),
     "host-pod": End("192.0.2.10", "shop", "proxy", {"app": "web"}, NAMED, host_network=True),
     "nameless": End("10.244.1.9", "shop", "", {"app": "web"}),
+    "unknown": End("", "shop", "", {"app": "web"}),
     "no-address": End("", "shop", "web-9", {"app": "web"}),
 }
 
