@@ -106,7 +106,8 @@ def _block(item: Any, path: str) -> BlockPeer:
         if inner.prefixlen <= network.prefixlen or not first <= _ends(inner)[0] <= last:
             raise _Invalid(where, f"{inner} is not a part of {network}")
         excepted.append(inner)
-    return BlockPeer(first, last, tuple(map(_ends, excepted)), " except ".join([str(network), *map(str, excepted)]))
+    text = f"{network} except {', '.join(map(str, excepted))}" if excepted else str(network)
+    return BlockPeer(first, last, tuple(map(_ends, excepted)), text)
 
 
 def _network(text: Any, path: str) -> IPv4Network | IPv6Network:

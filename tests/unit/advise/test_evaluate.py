@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gadget.errors import UsageError
@@ -214,6 +214,7 @@ _flows = st.tuples(_ends, _ends, _protocols, st.sampled_from([1, 2, 3, 4]))
 _namespaces = st.just({"one": {"app": "a"}, "two": {"app": "b", "tier": "a"}})
 
 
+@settings(deadline=None)
 @given(_flows, _namespaces)
 def test_without_policies_all_is_allowed(
     flow: tuple[End, End, str, int], namespaces: dict[str, dict[str, str]]
@@ -222,6 +223,7 @@ def test_without_policies_all_is_allowed(
     assert Evaluator([], namespaces).allows(*flow)
 
 
+@settings(deadline=None)
 @given(_policies, st.lists(_flows, min_size=1, max_size=4), _namespaces, st.data())
 def test_another_rule_never_denies(
     policies: list[Any], flows: list[Any], namespaces: dict[str, dict[str, str]], data: st.DataObject
@@ -241,6 +243,7 @@ def test_another_rule_never_denies(
     assert all(after.allows(*flow) for flow in flows if before.allows(*flow))
 
 
+@settings(deadline=None)
 @given(_policies, _specs, st.lists(_flows, min_size=1, max_size=4), _namespaces)
 def test_policy_for_others_changes_nothing(
     policies: list[Any], spec: dict[str, Any], flows: list[Any], namespaces: dict[str, dict[str, str]]
@@ -261,6 +264,7 @@ def _reverse(value: Any) -> Any:
     return [_reverse(item) for item in reversed(value)] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(_policies, st.lists(_flows, min_size=1, max_size=4), _namespaces)
 def test_order_means_nothing(policies: list[Any], flows: list[Any], namespaces: dict[str, dict[str, str]]) -> None:
     """Policies, rules, peers and ports mean the same in whatever order I write them, and whatever was asked before."""
@@ -269,6 +273,7 @@ def test_order_means_nothing(policies: list[Any], flows: list[Any], namespaces: 
     assert forward == [after.allows(*flow) for flow in reversed(flows)][::-1]
 
 
+@settings(deadline=None)
 @given(_policies, _policies, st.lists(_flows, min_size=1, max_size=4), _namespaces)
 def test_isolated_pods_lose_nothing_by_more_policies(
     first: list[Any], second: list[Any], flows: list[Any], namespaces: dict[str, dict[str, str]]
@@ -289,6 +294,7 @@ def _one_each(rule: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [{**peer, **port} for peer in peers for port in ports]
 
 
+@settings(deadline=None)
 @given(_policies, st.lists(_flows, min_size=1, max_size=4), _namespaces)
 def test_policies_add_up(policies: list[Any], flows: list[Any], namespaces: dict[str, dict[str, str]]) -> None:
     """One policy means what many do that each have one peer and one port of it."""
@@ -311,6 +317,7 @@ def test_policies_add_up(policies: list[Any], flows: list[Any], namespaces: dict
     assert [together.allows(*flow) for flow in flows] == [apart.allows(*flow) for flow in flows]
 
 
+@settings(deadline=None)
 @given(_policies, st.lists(_flows, min_size=1, max_size=4), _namespaces)
 def test_each_policy_speaks_for_itself(
     policies: list[Any], flows: list[Any], namespaces: dict[str, dict[str, str]]
