@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl_gadget.advise.check import Flow, Result, check, show
+from kubectl_gadget.advise.evaluate import End, Evaluator
+
+NOON = int(time.mktime((2024, 5, 17, 12, 3, 0, 0, 0, -1))) * 10**9  # local time
+SPAN = (6 * 3600 + 2 * 60) * 10**9
+
+POLICIES = """
+cart:
+  podSelector: {matchLabels: {app: cart}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - {from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}
+  egress:
+  - {ports: [{port: 53, protocol: UDP}, {port: 53}]}
+  - {to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
+web:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress]
+  ingress: [{}]
+  egress: [{}]
+"""
+
+
+def evaluator() -> Evaluator:
+    specs: dict[str, Any] = yaml.safe_load(POLICIES)
+    return Evaluator(
+        [{"metadata": {"name": name, "namespace": "shop"}, "spec": spec} for name, spec in specs.items()], {}
+    )
+
+
+def flow(source: str, target: str, port: int, protocol: str = "TCP", count: int = 1, last_ns: int = NOON) -> Flow:
+    ends = [End("203.0.113.7") if name == "world" else End("", "shop", "", {"app": name}) for name in (source, target)]
+    return Flow(*ends, protocol, port, count, last_ns, source, target)
+
+
+FLOWS = [
+    flow("web", "cart", 8080, count=811),
+    flow("world", "web", 443),
+    flow("web", "cart", 9090, count=40, last_ns=NOON - 10**9),
+    flow("web", "cart", 9090),  # another replica's
+    flow("cart", "world", 53, "UDP", 3),
+    flow("cart", "world", 443, count=1),
+    flow("web", "cart", 0, "ICMP", 7),
+]
+
+
+def test_check_screen() -> None:
+    """Check shows what would be denied and why, the rules that nothing needs, and a sum; replicas are one line."""
+    assert show(check(evaluator(), FLOWS), SPAN) == [
+        "DENIED  web → cart 9090/TCP    41 connections, last 2024-05-17 12:03   no ingress rule of cart allows port 9090/TCP",
+        "DENIED  cart → world 443/TCP   1 connection, last 2024-05-17 12:03     no egress rule of cart allows this peer on port 443/TCP",
+        "unused  shop/cart egress rule 2 (to 10.0.0.0/8)   no flow in 6h02m",
+        "unused  shop/web egress rule 1 (to everyone)      no effect: policyTypes has no Egress",
+        "815 of 857 connections allowed, 42 denied, 2 rules unused, 7 ICMP not judged.",
+    ]
+
+
+@pytest.mark.parametrize(("flows", "code"), [(FLOWS[:2], 0), (FLOWS, 1), ([], 0)])
+def test_exit_code(flows: list[Flow], code: int) -> None:
+    """In CI a denied flow fails the job; an unused rule does not."""
+    assert check(evaluator(), flows).exit_code == code
+
+
+def test_order_of_flows_means_nothing() -> None:
+    """The same traffic gives the same lines, in whatever order the nodes tell it."""
+    assert show(check(evaluator(), FLOWS), SPAN) == show(check(evaluator(), reversed(FLOWS)), SPAN)
+
+
+def test_names_are_harmless() -> None:
+    """What a recording calls a workload can't move my cursor."""
+    result = check(evaluator(), [flow("web\x1b[2J", "cart", 9090)])
+    assert "\x1b" not in "\n".join(show(result, SPAN))
+
+
+def test_nothing_to_say() -> None:
+    """With nothing denied and nothing unused, one line says so."""
+    assert show(Result([], [], 1234, check(evaluator(), []).unjudged), SPAN) == [
+        "1,234 of 1,234 connections allowed, 0 denied, 0 rules unused."
+    ]
