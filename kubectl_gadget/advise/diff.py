@@ -1,0 +1,90 @@
+"""`advise network-policy diff`: what advised policies would change in those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from typing import Any, Literal
+
+import orjson
+import yaml
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one policy. text is a unified diff of YAML, empty unless it is created or changed.
+
+    A policy that is there and not advised stays: applying advice deletes nothing.
+    """
+
+    namespace: str
+    name: str
+    state: Literal["created", "changed", "unchanged", "not advised"]
+    text: str
+
+
+def diff(current: Iterable[Mapping[str, Any]], advised: Iterable[Mapping[str, Any]]) -> list[Change]:
+    """What applying advised would do to current, by namespace and name.
+
+    Only what a policy means is compared: not the order of rules, peers and ports, nor defaults that one of the two
+    spells out, nor what the API server adds.
+    """
+    old, new = ({_key(policy): _normalise(policy) for policy in policies} for policies in (current, advised))
+    return [_change(*key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+
+
+def show(changes: Sequence[Change]) -> str:
+    """Changes as text: the diffs, each after a line that says what it is, then the policies that have none."""
+    lines = []
+    for change in sorted(changes, key=lambda change: not change.text):
+        note = ", and stays: no flow needs it" if change.state == "not advised" else ""
+        lines.append(f"{change.state}  {change.namespace}/{change.name}{note}\n{change.text}")
+    return "".join(lines)
+
+
+def _key(policy: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = policy["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
+
+
+def _change(namespace: str, name: str, old: Any, new: Any) -> Change:
+    if new is None:
+        return Change(namespace, name, "not advised", "")
+    if old == new:
+        return Change(namespace, name, "unchanged", "")
+    where = f"{namespace}/{name}"
+    lines = unified_diff(_lines(old), _lines(new), f"{where} (current)" if old else "/dev/null", f"{where} (advised)")
+    return Change(namespace, name, "changed" if old else "created", "".join(lines))
+
+
+def _lines(policy: Any) -> list[str]:
+    return yaml.safe_dump(policy, width=1000).splitlines(keepends=True) if policy else []
+
+
+def _normalise(policy: Mapping[str, Any]) -> dict[str, Any]:
+    metadata, spec = policy["metadata"], _tidy(policy.get("spec") or {})
+    spec.setdefault("podSelector", {})
+    spec.setdefault("policyTypes", ["Egress", "Ingress"] if "egress" in spec else ["Ingress"])
+    for rule in [*spec.get("ingress", ()), *spec.get("egress", ())]:
+        for port in rule.get("ports", ()):
+            port.setdefault("protocol", "TCP")
+    kept = {key: metadata[key] for key in ("namespace", "name", "labels") if metadata.get(key)}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": kept, "spec": _sort(spec)}
+
+
+def _tidy(value: Any) -> Any:
+    """A copy without what means the same as its absence: null, empty lists, an empty matchLabels. {} may mean all."""
+    if isinstance(value, Mapping):
+        tidied = {key: _tidy(item) for key, item in value.items() if item is not None and item != []}
+        return {key: item for key, item in tidied.items() if (key, item) != ("matchLabels", {})}
+    return [_tidy(item) for item in value] if isinstance(value, list) else value
+
+
+def _sort(value: Any) -> Any:
+    """The same with all lists sorted: in a policy none has an order that means anything."""
+    if isinstance(value, Mapping):
+        return {key: _sort(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_sort, value), key=lambda item: orjson.dumps(item, option=orjson.OPT_SORT_KEYS))
+    return value
