@@ -189,7 +189,8 @@ def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel
     except ApiError as error:
         raise not_allowed(error, "port-forward", namespace) from None
     except Unreachable as error:
-        raise Unreachable(f"{agent.node}: {error}") from None
+        why = f"no agent ({agent.problem})" if agent.problem else error  # it may have ended since, and be on its way
+        raise Unreachable(f"{agent.node}: {why}") from None
 
 
 def _choose(agents: list[AgentPod], nodes: Sequence[str], namespace: str) -> list[AgentPod]:
