@@ -204,6 +204,14 @@ static __always_inline struct call *begin(struct ring *ring, struct task_struct 
 	return call;
 }
 
+/* A length that the verifier can follow. clang leaves a mask out where it knows that the value is no larger, and what
+ * it knows Linux 6.1 does not: it forgets a bound of 64 bits when only 32 of them are copied. */
+static __always_inline __u32 masked(__u64 value, __u32 mask)
+{
+	barrier_var(value);
+	return value & mask;
+}
+
 /* Text to copy: whose, from where, of which argument and how. */
 struct text {
 	__u64 owner, from, left;
@@ -243,8 +251,7 @@ static __noinline int copy_more(struct ring *ring, struct text *text, __u32 firs
 	if (!ring || !text)
 		return 0;
 	for (__u32 part = first; part < first + PARTS && text->left; part++) {
-		__u32 size = text->left < DATA_BYTES ? text->left : DATA_BYTES;
-		__u64 sequence;
+		__u64 size = text->left < DATA_BYTES ? text->left : DATA_BYTES, sequence;
 		struct more *more = claim(ring, SEQUENCE_MORE, &sequence);
 
 		if (!more)
@@ -252,7 +259,7 @@ static __noinline int copy_more(struct ring *ring, struct text *text, __u32 firs
 		more->owner = text->owner;
 		more->argument = text->argument;
 		more->part = part;
-		more->length = copy_some(more->data, size & 127, text);
+		more->length = copy_some(more->data, masked(size, 127), text);
 		publish(more, sequence);
 	}
 	return 0;
@@ -267,7 +274,7 @@ static __always_inline bool is_output(struct call *call)
 /* Copy behind a call's arguments, and into further slots what does not fit. */
 static __always_inline void copy_text(struct ring *ring, struct call *call, struct text *text, __u32 arguments)
 {
-	__u32 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
+	__u64 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
 
 	if (!text->string && text->left > MESSAGE_MAX && !is_output(call))
 		text->left = room;
@@ -276,7 +283,7 @@ static __always_inline void copy_text(struct ring *ring, struct call *call, stru
 	if (room > 63)
 		room = 63; /* of a record without arguments, for the mask below */
 	call->argument |= text->argument;
-	call->length = copy_some((char *)call->args + (arguments & 7) * 8, room & 63, text);
+	call->length = copy_some((char *)call->args + (arguments & 7) * 8, masked(room, 63), text);
 	if (text->left)
 		copy_more(ring, text, 0);
 }
