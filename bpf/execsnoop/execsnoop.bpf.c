@@ -28,7 +28,7 @@ PARAM(bool, cwd, false, "also read the working directory");
 static __always_inline struct event *begin(__u32 program)
 {
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
 	if (!event || !gadget_fill(&event->header))
 		return NULL;
@@ -39,11 +39,11 @@ static __always_inline struct event *begin(__u32 program)
 
 static __always_inline void finish(struct event *event)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
 	event->cwd = (gadget_path){.as_given = true};
 	if (param_cwd)
-		event->cwd = text_path(&event->header, event->text, __builtin_preserve_access_index(&task->fs->pwd));
+		event->cwd = text_path(&event->header, event->text, working_directory(task));
 	gadget_submit(event);
 }
 

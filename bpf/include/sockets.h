@@ -6,6 +6,7 @@
 
 #include <bpf/bpf_endian.h>
 
+#include "drift.h"
 #include "gadget.h"
 
 #define AF_INET  2
@@ -34,7 +35,7 @@ static __always_inline bool is_tcp(const struct sock *sk)
 /* The TCP socket behind a descriptor of the current process, which a system call has just used as a socket. */
 static __always_inline struct sock *tcp_socket(int fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
 	struct socket *socket;
 	struct sock *sk;

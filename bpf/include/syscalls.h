@@ -3,7 +3,7 @@
  * kernel has faulted in what it read through them. */
 #pragma once
 
-#include "kernel.h"
+#include "drift.h"
 
 #define TS_COMPAT   0x0002    /* x86: thread_info.status, a 32-bit system call */
 #define TIF_32BIT   22        /* arm64: thread_info.flags */
@@ -103,15 +103,15 @@ static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task
 {
 #if defined(__TARGET_ARCH_x86)
 	__u32 number = regs->orig_ax;
-	bool compat = task->thread_info.status & TS_COMPAT;
+	bool compat = TASK_READ(task, thread_info.status) & TS_COMPAT;
 #else
 	__u32 number = regs->syscallno;
-	bool compat = task->thread_info.flags & (1UL << TIF_32BIT);
+	bool compat = TASK_READ(task, thread_info.flags) & (1UL << TIF_32BIT);
 #endif
 	return compat ? number | COMPAT_FLAG : number;
 }
 
 static __always_inline __u32 syscall_number(struct pt_regs *regs)
 {
-	return syscall_number_of(regs, bpf_get_current_task_btf());
+	return syscall_number_of(regs, current_task());
 }

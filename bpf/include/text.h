@@ -2,6 +2,7 @@
 /* Text for an event's tail: strings, argument lists, paths. Each helper appends at header->text_length. */
 #pragma once
 
+#include "drift.h"
 #include "gadget.h"
 
 /* At most max, in a form that the verifier can follow: clang may not fold the comparison into another. */
@@ -43,6 +44,14 @@ static __always_inline gadget_path text_path_as_given(struct gadget_header *head
 
 	slice.length = length ? length - 1 : 0;
 	return slice;
+}
+
+/* The working directory of what current_task gave, for text_path. */
+static __always_inline struct path *working_directory(struct task_struct *task)
+{
+	struct fs_struct *fs = TASK_READ(task, fs);
+
+	return __builtin_preserve_access_index(&fs->pwd);
 }
 
 /* Append the path of a dentry as its mount namespace sees it. */

@@ -116,12 +116,11 @@ static __always_inline bool has_prefix(const char *text)
 
 static __always_inline void read_directory(struct event *event, int directory)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct file *file = NULL, **files;
 
 	if (directory == AT_FDCWD) {
-		event->full_path.directory =
-			text_path(&event->header, event->text, __builtin_preserve_access_index(&task->fs->pwd));
+		event->full_path.directory = text_path(&event->header, event->text, working_directory(task));
 		return;
 	}
 	files = BPF_CORE_READ(task, files, fdt, fd);

@@ -124,8 +124,11 @@ static __always_inline bool is_connect(__u32 number)
 
 static __always_inline bool in_connect(void)
 {
-	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs *regs;
 
+	if (!has_task_registers())
+		return true; /* or TCP Fast Open or io_uring: of those the way they end may be told as "no answer" */
+	regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	return is_connect(syscall_number(regs));
 }
 
