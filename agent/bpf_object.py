@@ -15,7 +15,8 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
-from gadget.errors import GadgetError, Unsupported
+from agent.features import missing_feature
+from gadget.errors import GadgetError, KernelLacks, Unsupported
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 
@@ -94,16 +95,19 @@ class BpfObject:
         libbpf.check(self._lib.bpf_map__set_value_size(inner, value_size), f"size of {map_name}")
 
     def load(self) -> None:
-        """Create maps and verify programs. GadgetError with the verifier's reason if refused."""
+        """Create maps and verify programs. KernelLacks naming a feature, or GadgetError with the verifier's reason."""
         with _load_lock:
             _log_lines.clear()
             result = self._lib.bpf_object__load(self._object)
             if result == 0:
                 return
-            reason = _useful_tail(_log_lines)
-        if result in (-errno.EPERM, -errno.EACCES) and "END PROG LOAD LOG" not in "".join(_log_lines):
+            log, reason = "".join(_log_lines), _useful_tail(_log_lines)
+        if result in (-errno.EPERM, -errno.EACCES) and "END PROG LOAD LOG" not in log:
             raise Unsupported("loading BPF programs needs root (CAP_BPF, CAP_PERFMON)")
-        raise GadgetError(f"{self.name}: Linux {os.uname().release} refused the program: {reason}")
+        kernel = os.uname().release
+        if feature := missing_feature(log):
+            raise KernelLacks(f"this kernel ({kernel}) lacks {feature}, which {self.name} needs")
+        raise GadgetError(f"{self.name}: Linux {kernel} refused the program: {reason}")
 
     def attach(self, cgroup: Path | None = None) -> None:
         """Attach every program, those that are for a cgroup to the one given: after the others, if that is allowed."""

@@ -28,7 +28,7 @@ from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
 from gadget import __version__
-from gadget.errors import GadgetError, UsageError
+from gadget.errors import GadgetError, KernelLacks, UsageError
 
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
 LEVELS = ("debug", "info", "warning", "error")
@@ -181,7 +181,7 @@ def _serve(
             )
             try:
                 recorder = stack.enter_context(closing(Recorder(tracker, settings)))
-            except OSError as error:
+            except (KernelLacks, OSError) as error:  # gadgets work all the same
                 why_not = str(error)
                 log.warning("traceloop is off: %s", why_not)
         if flows and pinned:
@@ -189,7 +189,7 @@ def _serve(
                 recorded_flows = stack.enter_context(
                     closing(FlowRecorder(tracker, pins / "flows", state / "flows", flows_limit))
                 )
-            except OSError as error:
+            except (KernelLacks, OSError) as error:
                 why_not = str(error)
                 log.warning("flows are not recorded: %s", why_not)
         service = AgentService(

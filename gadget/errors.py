@@ -22,6 +22,10 @@ class Unsupported(GadgetError):
     """This machine lacks what is needed: a kernel feature, a library, a privilege."""
 
 
+class KernelLacks(Unsupported):
+    """The running kernel lacks a feature that a program needs."""
+
+
 class Unreachable(GadgetError):
     """No agent answers, or one went away."""
 

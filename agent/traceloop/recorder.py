@@ -55,7 +55,7 @@ class Recorder:
     def __init__(self, tracker: Tracker, settings: Settings) -> None:
         """Begin to record, or go on with what an earlier agent began.
 
-        Unsupported if another agent records.
+        KernelLacks if it cannot be on this kernel, Unsupported if another agent records.
         """
         self._tracker = tracker
         self._settings = settings

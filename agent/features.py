@@ -1,0 +1,37 @@
+"""What a kernel lacks, from what it and libbpf say when they refuse an object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+#: Numbers of helpers (linux/bpf.h, enum bpf_func_id) that came after 5.10 and that programs here call.
+_HELPERS = {158: "bpf_get_current_task_btf (Linux 5.11)", 175: "bpf_task_pt_regs (Linux 5.15)"}
+
+
+def _helper(found: re.Match[str]) -> str:
+    return f"the BPF helper {_HELPERS.get(int(found[1]), f'number {found[1]}')}"
+
+
+_SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"failed to find kernel BTF type ID of '(\w+)'"), lambda found: f"the hook {found[1]}"),
+    # "struct task_struct___new.no_such_member": what follows ___ is a name of ours
+    (
+        re.compile(r"failed to resolve CO-RE relocation <\w+> \[\d+\] (\w+ \w+?)(?:___\w+)?((?:\.\w+)*) "),
+        lambda found: found[1] + found[2],
+    ),
+    (re.compile(r"(?:invalid|unknown) func \w+#(\d+)"), _helper),
+    # kernel commit 5ca419f2864a, and how kernels before it and after it refuse an operation that they do not know
+    (
+        re.compile(r"BPF_STX uses reserved fields|BPF_ATOMIC uses invalid atomic opcode"),
+        lambda found: "BPF atomics that return a value (Linux 5.12)",
+    ),
+)
+
+
+def missing_feature(log: str) -> str:
+    """The feature for want of which an object was refused; empty if that is not why."""
+    for pattern, name in _SAID:
+        if found := pattern.search(log):
+            return name(found)
+    return ""

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.features import missing_feature
+
+
+@pytest.mark.parametrize(
+    ("log", "feature"),
+    [
+        (
+            "libbpf: prog 'x': failed to find kernel BTF type ID of 'no_such_tracepoint': -3\n"
+            "libbpf: prog 'x': failed to prepare load attributes: -3\n",
+            "the hook no_such_tracepoint",
+        ),
+        (
+            "0: (85) call bpf_get_current_task#35\n1: <invalid CO-RE relocation>\n"
+            "failed to resolve CO-RE relocation <byte_off> [6] struct task_struct___new.a.b (0:0 @ offset 0)\n",
+            "struct task_struct.a.b",
+        ),
+        (
+            "failed to resolve CO-RE relocation <type_size> [6] struct upid (0:0 @ offset 0)\n",
+            "struct upid",
+        ),
+        ("0: (85) call unknown#175\ninvalid func unknown#175\n", "the BPF helper bpf_task_pt_regs (Linux 5.15)"),
+        ("0: (85) call unknown#9999\ninvalid func unknown#9999\n", "the BPF helper number 9999"),
+        ("18: (db) lock *(u64 *)(r1 +0) += r2\nBPF_STX uses reserved fields\n", "BPF atomics that return a value (Linux 5.12)"),
+        ("R2 min value is negative, either use unsigned or 'var &= const'\n", ""),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_what_is_missing(log: str, feature: str) -> None:
+    """A kernel that is too old for a gadget is told by the feature that it lacks; a refusal of another kind is not."""
+    assert missing_feature(log) == feature
