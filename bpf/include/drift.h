@@ -24,3 +24,12 @@ static __always_inline bool has_task_registers(void)
 {
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs);
 }
+
+/* bpf_probe_read_user_str, with the NUL counted also where a string is empty: before "maccess: fix
+ * strncpy_from_user_nofault() empty string handling", between 6.12 and 6.18, that returned 0. size is not 0. */
+static __always_inline long read_user_string(char *to, __u32 size, const void *from)
+{
+	long length = bpf_probe_read_user_str(to, size, from);
+
+	return length ? length : 1;
+}

@@ -25,9 +25,9 @@ static __always_inline __u32 text_user_string(struct gadget_header *header, char
 	__u32 at = header->text_length;
 	long length;
 
-	if (at >= TEXT_MAX)
+	if (at >= TEXT_MAX || !limit)
 		return 0;
-	length = bpf_probe_read_user_str(text + at, at_most(limit, TEXT_SLACK), (void *)from);
+	length = read_user_string(text + at, at_most(limit, TEXT_SLACK), (void *)from);
 	if (length <= 0)
 		return 0;
 	if (length > TEXT_MAX - at)

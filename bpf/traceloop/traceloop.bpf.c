@@ -224,7 +224,7 @@ static __always_inline long copy(char *to, __u32 size, const struct text *text)
 	if (text->kernel)
 		return bpf_probe_read_kernel_str(to, size, (void *)text->from);
 	if (text->string)
-		return bpf_probe_read_user_str(to, size, (void *)text->from);
+		return read_user_string(to, size, (void *)text->from);
 	return bpf_probe_read_user(to, size, (void *)text->from) ? -1 : size;
 }
 
