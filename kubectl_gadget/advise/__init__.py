@@ -1,1 +1,1 @@
-"""Advice from recorded traffic: which NetworkPolicies would allow it, and what given ones would do to it."""
+"""`kubectl gadget advise network-policy`: policies from recorded flows."""

@@ -1,0 +1,291 @@
+"""The flows file: who was seen to talk to whom, and what is needed to understand it later, on any machine.
+
+JSON lines, described in docs/network-policy.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import orjson
+
+from gadget.errors import GadgetError, UsageError
+from kubectl_gadget.advise.networks import normalize
+from kubectl_gadget.advise.objects import KINDS
+
+FORMAT, VERSION = "kubectl-gadget flows", 1
+PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
+#: How our own writer begins a flow: nearly all lines, which the first pass need not parse.
+_FLOW = b'{"flow":'
+_Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True)
+class Header:
+    """When the flows were recorded, in nanoseconds since 1970, and by the agents of which nodes."""
+
+    from_ns: int
+    until_ns: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Flow:
+    """Connections of one pod with one address and port, as the agent of its node saw them.
+
+    port is the server's. count is all attempts, failed those among them that were refused or not answered. first and
+    last in nanoseconds since 1970. older: some began before the agent did. local is the pod's own address, if known.
+    """
+
+    node: str
+    namespace: str
+    pod: str
+    uid: str
+    direction: str
+    protocol: str
+    peer: str
+    port: int
+    count: int
+    first: int
+    last: int
+    failed: int = 0
+    older: bool = False
+    host_network: bool = False
+    local: str = ""
+
+
+@dataclass(frozen=True)
+class NamedPort:
+    """A port of a container that has a name."""
+
+    name: str
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True)
+class RememberedPod:
+    """A pod as an agent remembers it, gone by now or not: who had these addresses from first to last (ns since 1970).
+
+    owner is what controls it, as "ReplicaSet/cart-6c9f", or empty.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    owner: str
+    addresses: tuple[str, ...]
+    first: int
+    last: int
+    node: str = ""
+    host_network: bool = False
+    ports: tuple[NamedPort, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeAddresses:
+    """All addresses that an agent finds on its node; the API server does not know those of bridges and tunnels."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """How many flows a node's recorder could not keep, and why."""
+
+    node: str
+    reason: str
+    count: int
+
+
+@dataclass
+class Context:
+    """All that a flows file holds besides flows."""
+
+    header: Header
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    pods: list[RememberedPod] = field(default_factory=list)
+    nodes: list[NodeAddresses] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
+    """Write a flows file. GadgetError if the disk refuses."""
+    header = context.header
+    first = {"format": FORMAT, "version": VERSION, "from": header.from_ns, "until": header.until_ns}
+    try:
+        with path.open("wb") as file:
+            file.write(orjson.dumps({**first, "nodes": header.nodes}) + b"\n")
+            for kind, values in (
+                ("object", context.objects),
+                ("node", context.nodes),
+                ("pod", context.pods),
+                ("lost", context.lost),
+                ("note", context.notes),
+                ("flow", flows),
+            ):
+                file.writelines(orjson.dumps({kind: value}) + b"\n" for value in values)
+    except OSError as error:
+        raise GadgetError(f"{path}: {error.strerror}") from None
+
+
+class FlowsFile:
+    """A flows file to read: its context at once, its flows as they are asked for.
+
+    It is gone through twice, because a flow can only be understood, and forgotten, when all objects are known.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at path and read its context. UsageError if it is none."""
+        self._path = path
+        self._number = 0
+        try:
+            self._file = _seekable(path)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        self.context = Context(self._header())
+        for line in self._lines():
+            if not line.startswith(_FLOW):
+                self._keep(line)
+
+    def flows(self) -> Iterator[Flow]:
+        """The flows, up to where the file was cut off."""
+        make = _maker(Flow)
+        seen: dict[str, str] = {}
+        for line in self._lines():
+            if line.startswith(_FLOW) or b'"flow"' in line[:16]:
+                body = self._parse(line)
+                if body is None:
+                    return
+                if "flow" in body:
+                    try:
+                        flow = make(body["flow"])
+                        _check(flow, seen)
+                    except (TypeError, ValueError, AttributeError) as error:
+                        raise self._wrong(f"not a flow: {error}") from None
+                    yield flow
+
+    def _header(self) -> Header:
+        line = self._file.readline()
+        self._number = 1
+        try:
+            first = orjson.loads(line)
+            if first["format"] != FORMAT:
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise self._wrong(f'not a flows file: want {{"format":"{FORMAT}",…}} first') from None
+        if first.get("version") != VERSION:
+            raise self._wrong(f"version {first.get('version')} of the format: this program reads version {VERSION}")
+        try:
+            return Header(int(first["from"]), int(first["until"]), tuple(map(str, first["nodes"])))
+        except (ValueError, KeyError, TypeError):
+            raise self._wrong("the header wants from, until and nodes") from None
+
+    def _lines(self) -> Iterator[bytes]:
+        """The lines after the header."""
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            self._number = number
+            if number > 1 and not line.isspace():
+                yield line
+
+    def _parse(self, line: bytes) -> dict[str, Any] | None:
+        """What a line holds; None if it is the last one and cut off."""
+        try:
+            body = orjson.loads(line)
+        except ValueError:
+            if not line.endswith(b"\n"):
+                note = f"{self._path}: cut off in line {self._number}: read up to there"
+                if note not in self.context.notes:
+                    self.context.notes.append(note)
+                return None
+            raise self._wrong("not JSON") from None
+        if not isinstance(body, dict):
+            raise self._wrong("not a JSON object")
+        return body
+
+    def _keep(self, line: bytes) -> None:
+        """Add a line that is no flow to the context. Kinds that a later version may have are passed over."""
+        for kind, value in (self._parse(line) or {}).items():
+            try:
+                if kind == "object":
+                    if value["kind"] in KINDS:
+                        self.context.objects.append(_object(value))
+                elif kind == "pod":
+                    self.context.pods.append(_pod(value))
+                elif kind == "node":
+                    self.context.nodes.append(_maker(NodeAddresses)(value))
+                elif kind == "lost":
+                    self.context.lost.append(_maker(Lost)(value))
+                elif kind == "note":
+                    self.context.notes.append(str(value))
+            except (TypeError, KeyError, ValueError, AttributeError) as error:
+                raise self._wrong(f"not a {kind}: {error}") from None
+
+    def _wrong(self, what: str) -> UsageError:
+        return UsageError(f"{self._path}, line {self._number}: {what}")
+
+
+def _seekable(path: Path) -> IO[bytes]:
+    file = path.open("rb")
+    if file.seekable():
+        return file
+    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+    with file:  # a pipe
+        shutil.copyfileobj(file, copy)
+    return copy
+
+
+def _maker(kind: type[_Kind]) -> Callable[[Any], _Kind]:
+    """Makes a dataclass from JSON; members that a later version may have are passed over."""
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+
+    def make(body: Any) -> _Kind:
+        if body.keys() <= names:
+            return kind(**body)
+        return kind(**{name: value for name, value in body.items() if name in names})
+
+    return make
+
+
+def _object(body: Any) -> dict[str, Any]:
+    named = {key: body["metadata"][key] for key in ("name", "namespace") if key in body["metadata"]}
+    if not named.get("name") or not all(isinstance(value, str) for value in named.values()):
+        raise ValueError("it has no name")
+    return dict(body)
+
+
+def _pod(body: Any) -> RememberedPod:
+    pod = _maker(RememberedPod)(
+        {
+            **body,
+            "labels": dict(body.get("labels") or {}),
+            "addresses": tuple(map(normalize, body["addresses"])),
+            "ports": tuple(_maker(NamedPort)(item) for item in body.get("ports") or ()),
+        }
+    )
+    if type(pod.first) is not int or type(pod.last) is not int:
+        raise ValueError("first and last are nanoseconds since 1970")
+    return pod
+
+
+def _check(flow: Flow, seen: dict[str, str]) -> None:
+    """ValueError unless a flow makes sense; its peer in the one spelling of its address. seen are the known ones."""
+    if flow.protocol not in PROTOCOLS or flow.direction not in ("egress", "ingress"):
+        raise ValueError(f"{flow.direction} {flow.protocol}")
+    for name in ("port", "count", "failed", "first", "last"):
+        if type(getattr(flow, name)) is not int:
+            raise ValueError(f"{name} is no whole number")
+    if not 0 <= flow.port <= 65535:
+        raise ValueError(f"port {flow.port}")
+    if (peer := seen.get(flow.peer)) is None:
+        peer = seen[flow.peer] = normalize(flow.peer)
+    flow.peer = peer
