@@ -1,0 +1,284 @@
+"""Who had which address when: the ends of flows, from objects and from what agents remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kubectl_gadget.advise.flows import Context, Flow, NamedPort
+from kubectl_gadget.advise.networks import Networks, is_nobody, normalize, parse
+from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, read_services
+from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
+
+#: The clocks of nodes, and the moments at which agents look at pods, differ by no more than this.
+GRACE_NS = 30_000_000_000
+#: Where the cluster's DNS cache listens on each node (k8s.io/dns, node-cache).
+NODE_LOCAL_DNS = ("169.254.20.10", "fd00::20:10")
+
+
+@dataclass(eq=False, slots=True)
+class End:
+    """One end of a flow: pods that are alike in all that policies look at, or one address.
+
+    kind is pod, node (with its host-network pods), external, unknown (a pod network's address that nobody is known to
+    have had, or a pod of which only its name is known) or service (a Service's address, where policies see that). name
+    is for people. address is one of those that pods have, or the address. nodes are those that have a node's address.
+    """
+
+    kind: str
+    name: str
+    address: str
+    namespace: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    ports: tuple[NamedPort, ...] = ()
+    host_network: bool = False
+    workload: Workload | None = None
+    nodes: frozenset[str] = frozenset()
+
+
+class Reached(NamedTuple):
+    """An end that a flow may have reached: which port there, and which peer it was.
+
+    node is the peer's, if it is one pod. shared is the Service behind which it is one of several.
+    """
+
+    end: End
+    port: int
+    peer: str
+    node: str = ""
+    shared: ServicePort | None = None
+
+
+class _Holder(NamedTuple):
+    first: int
+    last: int
+    pod: Pod
+    end: End
+
+
+@dataclass(eq=False, slots=True)
+class _Address:
+    """All that is known of an address. end is who has it at times when no pod does; None for nobody."""
+
+    end: End | None
+    holders: list[_Holder] = field(default_factory=list)
+    services: dict[tuple[str, int], ServicePort] = field(default_factory=dict)
+    resolved: dict[tuple[str, int], tuple[Reached, ...]] = field(default_factory=dict)
+
+
+class Cluster:
+    """The ends of flows."""
+
+    def __init__(self, context: Context) -> None:
+        """From objects, and the pods and nodes that agents tell of."""
+        until = context.header.until_ns
+        live = [read_pod(item, until) for item in context.objects if item["kind"] == "Pod"]
+        self.pods = merge_pods(live, context.pods)
+        self._by_uid = {pod.uid: pod for pod in self.pods}
+        self.workloads = Workloads(context.objects, self.pods)
+        self.services = read_services(context.objects, self.pods)
+        self._stated = _by_address(_stated(context, self.pods))
+        virtual = {address for each in self.services for address in (*each.cluster_addresses, *each.outer_addresses)}
+        found = ((address, node.name) for node in context.nodes for address in map(normalize, node.addresses))
+        # kube-proxy in IPVS mode gives the addresses of Services to each node
+        self._nodes = _by_address(pair for pair in found if pair[0] not in virtual) | self._stated
+        self.networks = Networks(
+            (
+                cidr
+                for item in context.objects
+                if item["kind"] == "Node"
+                for cidr in (item.get("spec") or {}).get("podCIDRs") or ()
+            ),
+            (address for pod in self.pods if not pod.host_network for address in pod.addresses),
+            (address for service in self.services for address in service.cluster_addresses),
+            self._nodes,
+        )
+        self._workload_of = {pod.uid: workload for workload in self.workloads.all for pod in workload.pods}
+        self._pod_ends: dict[object, End] = {}
+        self._ends = {pod.uid: self._make_end(pod) for pod in self.pods if not pod.host_network}
+        self._node_ends: dict[str, End] = {}
+        self._unknown_pods: dict[str, End] = {}
+        self._addresses: dict[str, _Address] = {}
+        self._caches_dns = any(pod.labels.get("k8s-app") == "node-local-dns" for pod in self.pods)
+        self._fill()
+
+    def dns_ports(self) -> dict[Workload, set[tuple[str, int]]]:
+        """The ports at which workloads answer for a DNS Service: one that has port 53 both for UDP and for TCP."""
+        found: dict[Workload, set[tuple[str, int]]] = {}
+        for service in self.services:
+            ports = [port for port in service.ports if port.port == DNS_PORT and port.protocol in ("UDP", "TCP")]
+            if len({port.protocol for port in ports}) == 2:
+                for port in ports:
+                    for backend in port.backends:
+                        if workload := self._workload_of.get(backend.uid):
+                            found.setdefault(workload, set()).add((port.protocol, backend.port))
+        return found
+
+    def local(self, flow: Flow) -> tuple[End, ...]:
+        """The end at which a flow was seen: of host-network pods their node's addresses."""
+        pod = self._by_uid.get(flow.uid)
+        if flow.host_network or (pod and pod.host_network):
+            version = ":" in flow.peer
+            own = [normalize(flow.local)] if flow.local else self._addresses_of(flow.node)
+            return tuple(
+                self._node_end(address, flow.node)
+                for address in own
+                if (":" in address) == version and not is_nobody(parse(address))
+            )
+        if pod is None:
+            return (self._unknown_pod(flow),)
+        return (self._ends[pod.uid],)
+
+    def _addresses_of(self, node: str) -> list[str]:
+        known = self._stated if any(node in names for names in self._stated.values()) else self._nodes
+        return sorted(address for address, names in known.items() if node in names)
+
+    def peer(self, flow: Flow) -> tuple[Reached, ...]:
+        """Who is at the other end; nobody if that is the same pod, the same machine, or all machines."""
+        known = self._addresses.get(flow.peer)
+        if known is None:
+            known = self._addresses[flow.peer] = _Address(self._stranger(flow.peer))
+        if flow.direction == "egress" and known.services:
+            key = (flow.protocol, flow.port)
+            if key in known.services:
+                if key not in known.resolved:
+                    known.resolved[key] = self._behind(known.services[key])
+                return known.resolved[key]
+        if known.holders:
+            return self._held(known, flow)
+        return () if known.end is None else (Reached(known.end, flow.port, known.end.name),)
+
+    def _held(self, known: _Address, flow: Flow) -> tuple[Reached, ...]:
+        """The pods that had an address while a flow lasted; else the one that had it shortly before or after."""
+        holders = known.holders
+        held = [each for each in holders if each.first <= flow.last and each.last >= flow.first]
+        if not held:
+            near = min(holders, key=lambda each: max(each.first - flow.last, flow.first - each.last))
+            if max(near.first - flow.last, flow.first - near.last) <= GRACE_NS:
+                held = [near]
+        if not held:
+            return () if known.end is None else (Reached(known.end, flow.port, known.end.name),)
+        found = {
+            each.end: Reached(each.end, flow.port, each.pod.name, each.pod.node)
+            for each in held
+            if each.pod.uid != flow.uid
+        }
+        return tuple(found.values())
+
+    def _behind(self, port: ServicePort) -> tuple[Reached, ...]:
+        """Who answers at a Service's port."""
+        found: dict[tuple[End, int], Reached] = {}
+        for backend in port.backends:
+            end = self._ends.get(backend.uid)
+            if end is None:
+                known = self._addresses.get(backend.address) or _Address(self._stranger(backend.address))
+                newest = max(known.holders, key=lambda each: each.last, default=None)
+                end = newest.end if newest else known.end
+            if end is not None:
+                found[end, backend.port] = Reached(end, backend.port, f"svc/{port.service}")
+        if not found:
+            name = f"svc/{port.service}"
+            return (Reached(End("unknown", f"{name}, which has no endpoints", ""), port.port, name),)
+        reached = tuple(each._replace(shared=port if len(found) > 1 else None) for each in found.values())
+        if port.port == DNS_PORT and self._caches_dns:  # the cache answers at the Service's address, before any NAT
+            reached += tuple(
+                Reached(self._node_end(address, "", f"node-local DNS at {address}"), DNS_PORT, "")
+                for address in self._dns_addresses(port)
+            )
+        return reached
+
+    def _dns_addresses(self, port: ServicePort) -> tuple[str, ...]:
+        return next(each.cluster_addresses for each in self.services if each.name == port.service)
+
+    def _fill(self) -> None:
+        """Note who has which address. A Service's ports count before all else, as its addresses may be on nodes too."""
+        for address, names in self._nodes.items():
+            self._addresses[address] = _Address(self._node_end(address, min(names)))
+        for pod in self.pods:
+            for address in pod.addresses if not pod.host_network else ():
+                if address in self._nodes:
+                    continue
+                known = self._addresses.setdefault(address, _Address(None))
+                known.end = End("unknown", address, address)
+                known.holders.append(_Holder(pod.first, pod.last, pod, self._ends[pod.uid]))
+        for service in self.services:
+            self._fill_service(service)
+
+    def _fill_service(self, service: Service) -> None:
+        for address in (*service.cluster_addresses, *service.outer_addresses):
+            # an outer address may be a node's, and at other ports it is that
+            nobody = _Address(End("unknown", f"{address}, of svc/{service.name} but not a port of it", address))
+            known = self._addresses.setdefault(address, nobody)
+            known.services |= {(port.protocol, port.port): port for port in service.ports}
+        for address in service.proxies:
+            self._addresses.setdefault(address, _Address(End("external", f"load balancer of {service.name}", address)))
+        for port in service.ports:
+            for address in self._nodes if port.node_port else ():
+                self._addresses[address].services.setdefault((port.protocol, port.node_port), port)
+
+    def _make_end(self, pod: Pod) -> End:
+        workload = self._workload_of[pod.uid]
+        key = (workload, frozenset(pod.labels.items()), pod.ports)
+        end = self._pod_ends.get(key)
+        if end is None:
+            address = next(iter(pod.addresses), "")
+            end = self._pod_ends[key] = End(
+                "pod", str(workload), address, pod.namespace, dict(pod.labels), pod.ports, workload=workload
+            )
+        return end
+
+    def _unknown_pod(self, flow: Flow) -> End:
+        """A pod of which only its name is known: of the workload whose pods are called so, if there is one."""
+        name = f"{flow.namespace}/{flow.pod}"
+        end = self._unknown_pods.get(name)
+        if end is None:
+            workload = self.workloads.by_pod_name(flow.namespace, flow.pod)
+            if workload and workload.selector:
+                labels = dict(workload.pods[0].labels if workload.pods else workload.selector.get("matchLabels") or {})
+                end = End("pod", str(workload), flow.local, flow.namespace, labels, workload=workload)
+            else:
+                end = End("unknown", f"{name}, a pod that no one knows any more", flow.local, flow.namespace)
+            self._unknown_pods[name] = end
+        return end
+
+    def _node_end(self, address: str, node: str, name: str = "") -> End:
+        end = self._node_ends.get(address)
+        if end is None:
+            nodes = self._nodes.get(address) or frozenset([node])
+            shown = name or ("node-local DNS" if address in NODE_LOCAL_DNS else f"node {' or '.join(sorted(nodes))}")
+            end = self._node_ends[address] = End("node", shown, address, host_network=True, nodes=nodes)
+        return end
+
+    def _stranger(self, text: str) -> End | None:
+        """Who has an address that no object and no agent tells of."""
+        address = parse(text)
+        if is_nobody(address):
+            return None
+        if text in NODE_LOCAL_DNS:
+            return self._node_end(text, "")
+        if self.networks.is_pod(address):
+            return End("unknown", text, text)
+        if self.networks.is_service(address):
+            return End("unknown", f"{text}, of a Service that is gone", text)
+        return End("external", text, text)
+
+
+def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:
+    """The addresses and names of nodes by their objects and their host-network pods."""
+    for item in context.objects:
+        if item["kind"] == "Node":
+            for each in (item.get("status") or {}).get("addresses") or ():
+                if each["type"] in ("InternalIP", "ExternalIP"):
+                    yield normalize(each["address"]), item["metadata"]["name"]
+    for pod in pods:
+        for address in pod.addresses if pod.host_network and pod.node else ():
+            yield address, pod.node
+
+
+def _by_address(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for address, name in pairs:
+        if not is_nobody(parse(address)):
+            found.setdefault(address, set()).add(name)
+    return {address: frozenset(names) for address, names in found.items()}

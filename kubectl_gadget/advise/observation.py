@@ -1,0 +1,160 @@
+"""What was seen: flows added up between the ends that policies tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kubectl_gadget.advise.cluster import Cluster, End
+from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
+from kubectl_gadget.advise.services import ServicePort
+
+#: Source, target, protocol, the port that the target listens on.
+Key = tuple[End, End, str, int]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """How often and when connections were seen. The two ends see the same ones, each by its own node's agent.
+
+    sent: by the source's agent; shared: by it too, to a Service whose other backends may have got them, by source and
+    Service; received: by the target's agent; refused_*: attempts that failed. first and last in nanoseconds since 1970.
+    """
+
+    sent: int = 0
+    shared: dict[tuple[End, ServicePort], int] | None = None
+    received: int = 0
+    refused_sent: int = 0
+    refused_received: int = 0
+    first: int = 1 << 63
+    last: int = 0
+    older: bool = False
+    sources: set[str] = field(default_factory=set)
+    targets: set[str] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """Connections: what one of the ends saw, whichever saw more."""
+        return max(self.sent_in_all, self.received)
+
+    @property
+    def sent_in_all(self) -> int:
+        """Connections that the source's agent saw."""
+        return self.sent + (sum(self.shared.values()) if self.shared else 0)
+
+    @property
+    def refused(self) -> int:
+        """Attempts that failed."""
+        return max(self.refused_sent, self.refused_received)
+
+    def add(self, other: Evidence) -> None:
+        """Add what was seen elsewhere. Of what a source sent to a Service each backend has all."""
+        self.sent += other.sent
+        if other.shared:
+            self.shared = {**(self.shared or {}), **other.shared}
+        self.received += other.received
+        self.refused_sent += other.refused_sent
+        self.refused_received += other.refused_received
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.older |= other.older
+        self.sources |= other.sources
+        self.targets |= other.targets
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Connections between two ends, as check looks at them. from_own_node: the source is the target's own node."""
+
+    source: End
+    target: End
+    protocol: str
+    port: int
+    evidence: Evidence
+    from_own_node: bool
+
+
+class Observation:
+    """Everything that the advice is made from. Flows are added up as they come; none is kept."""
+
+    def __init__(self, context: Context, flows: Iterable[Flow] = ()) -> None:
+        """From the context of flows, and the flows in any order. UsageError if a flow's address is none."""
+        self.context = context
+        self.cluster = Cluster(context)
+        self.edges: dict[Key, Evidence] = {}
+        #: What came to pods from their own nodes: kubelet's probes, and host-network pods.
+        self.from_own_node: dict[Key, Evidence] = {}
+        self.add(flows)
+
+    def add(self, flows: Iterable[Flow]) -> None:
+        """Add flows."""
+        local, peer, edges = self.cluster.local, self.cluster.peer, self.edges
+        for flow in flows:
+            egress = flow.direction == "egress"
+            for own in local(flow):
+                for end, port, name, node, shared in peer(flow):
+                    if own.kind == "node" and end.kind != "pod":
+                        continue  # no policy is about that
+                    key = (own, end, flow.protocol, port) if egress else (end, own, flow.protocol, port)
+                    found = edges
+                    if node == flow.node if egress and own.kind == "node" else not egress and flow.node in end.nodes:
+                        found = self.from_own_node
+                    evidence = found.get(key)
+                    if evidence is None:
+                        evidence = found[key] = Evidence()
+                    _count(evidence, flow, egress, name if end.kind == "pod" else "", (own, shared) if shared else None)
+
+    def connections(self) -> list[Connection]:
+        """All that was seen, in a fixed order."""
+        pairs = ((self.edges, False), (self.from_own_node, True))
+        found = [Connection(*key, evidence, own) for edges, own in pairs for key, evidence in edges.items()]
+        return sorted(found, key=_order)
+
+    def losses(self) -> Iterator[str]:
+        """What is missing in the recording, a line each."""
+        for lost in self.context.lost:
+            yield f"{lost.count:,} flows lost on {lost.node}: {lost.reason}"
+        yield from self.context.notes
+
+
+def read_flows(path: Path) -> Observation:
+    """The observation in a flows file. UsageError with file and line if it is none."""
+    file = FlowsFile(path)
+    return Observation(file.context, file.flows())
+
+
+def _count(evidence: Evidence, flow: Flow, egress: bool, peer: str, shared: tuple[End, ServicePort] | None) -> None:
+    done = max(flow.count - flow.failed, 0)
+    if egress:
+        if shared:
+            evidence.shared = evidence.shared or {}
+            evidence.shared[shared] = evidence.shared.get(shared, 0) + done
+        else:
+            evidence.sent += done
+        evidence.refused_sent += flow.failed
+    else:
+        evidence.received += done
+        evidence.refused_received += flow.failed
+    if flow.first < evidence.first:
+        evidence.first = flow.first
+    if flow.last > evidence.last:
+        evidence.last = flow.last
+    if flow.older:
+        evidence.older = True
+    if peer:
+        (evidence.targets if egress else evidence.sources).add(peer)
+
+
+def order(end: End) -> tuple[str, str, str, list[tuple[str, str]]]:
+    """What to sort ends by."""
+    return (end.name, end.kind, end.address, sorted(end.labels.items()))
+
+
+def _order(connection: Connection) -> tuple[object, ...]:
+    return (
+        order(connection.source),
+        order(connection.target),
+        connection.protocol,
+        connection.port,
+        connection.from_own_node,
+    )

@@ -1,0 +1,210 @@
+"""Pods, and the workloads they are of: what one policy is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubectl_gadget.advise.flows import NamedPort, RememberedPod
+from kubectl_gadget.advise.labels import Selector, common_selector, owner_selector, stable
+from kubectl_gadget.advise.networks import normalize
+from kubectl_gadget.advise.objects import controller, moment_ns
+
+#: The last moment of a pod that runs.
+FOREVER = 1 << 63
+
+#: Labels that name what a bare pod is, the best first.
+_NAMES = ("app.kubernetes.io/name", "app", "k8s-app", "run", "name", "component")
+_OF_REPLICASET = re.compile(r"-[a-z0-9]{1,10}-[a-z0-9]{5}")
+#: What follows the name of an owner in its pods' names.
+_SUFFIXES = {
+    "Deployment": _OF_REPLICASET,
+    "DaemonSet": re.compile(r"-[a-z0-9]{5}"),
+    "StatefulSet": re.compile(r"-\d+"),
+    "Job": re.compile(r"(-\d+)?-[a-z0-9]{5}"),
+    "CronJob": re.compile(r"-\d+(-\d+)?-[a-z0-9]{5}"),
+}
+
+
+@dataclass(eq=False)
+class Pod:
+    """A pod, running or gone. first and last: when it had its addresses, in nanoseconds since 1970."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    owner: str
+    addresses: tuple[str, ...]
+    first: int
+    last: int
+    node: str
+    host_network: bool
+    ports: tuple[NamedPort, ...]
+
+
+@dataclass(eq=False)
+class Workload:
+    """Pods that are replicas of each other. selector is None where no stable label tells them from others."""
+
+    namespace: str
+    kind: str
+    name: str
+    selector: Selector | None = None
+    pods: list[Pod] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def read_pod(item: Mapping[str, Any], until: int) -> Pod:
+    """A Pod object. A finished one had its addresses until it ended, others have them for ever."""
+    metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    first, last = moment_ns(status.get("startTime")), FOREVER
+    if status.get("phase") in ("Succeeded", "Failed"):
+        ends = [
+            moment_ns((each.get("state") or {}).get("terminated", {}).get("finishedAt"))
+            for each in status.get("containerStatuses") or ()
+        ]
+        last = max(ends, default=0) or min(first, until)
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    ports = {
+        NamedPort(port["name"], port.get("protocol", "TCP"), port["containerPort"])
+        for each in containers
+        for port in each.get("ports") or ()
+        if port.get("name")
+    }
+    return Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata.get("uid") or f"{metadata['namespace']}/{metadata['name']}",
+        labels=metadata.get("labels") or {},
+        owner=controller(item),
+        addresses=tuple(normalize(each["ip"]) for each in status.get("podIPs") or ()),
+        first=first,
+        last=last,
+        node=spec.get("nodeName") or "",
+        host_network=bool(spec.get("hostNetwork")),
+        ports=_sorted_ports(ports),
+    )
+
+
+def _sorted_ports(ports: Iterable[NamedPort]) -> tuple[NamedPort, ...]:
+    return tuple(sorted(ports, key=lambda port: (port.name, port.protocol, port.port)))
+
+
+def merge_pods(live: Iterable[Pod], remembered: Iterable[RememberedPod]) -> list[Pod]:
+    """All pods, each once: what the API server says of it now, and since when agents have known it."""
+    pods = {pod.uid: pod for pod in live}
+    for item in sorted(remembered, key=lambda item: (item.last, item.first, item.namespace, item.name)):
+        pod = pods.get(item.uid)
+        if pod is None:
+            pod = pods[item.uid] = Pod(
+                item.namespace, item.name, item.uid, item.labels, item.owner, (), item.first, item.last, item.node,
+                item.host_network, _sorted_ports(item.ports),
+            )  # fmt: skip
+        pod.labels = pod.labels or item.labels
+        pod.addresses = tuple(sorted({*pod.addresses, *item.addresses}))
+        pod.first, pod.last = min(pod.first or item.first, item.first), max(pod.last, item.last)
+    return sorted(pods.values(), key=lambda pod: (pod.namespace, pod.name, pod.uid))
+
+
+class Workloads:
+    """The workloads of all pods, and those that objects tell of without pods."""
+
+    def __init__(self, objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> None:
+        """Group pods by their owners as far up as those are known."""
+        self._objects = {
+            (item["metadata"].get("namespace", ""), item["kind"], item["metadata"]["name"]): item
+            for item in objects
+            if item["kind"] in ("ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+        }
+        self._found: dict[tuple[str, str, object], Workload] = {}
+        for pod in pods:
+            self.add(pod)
+        for workload in self._found.values():
+            self._finish(workload)
+
+    @property
+    def all(self) -> list[Workload]:
+        """All that have pods, by namespace, name and kind."""
+        return sorted(self._found.values(), key=lambda each: (each.namespace, each.name, each.kind))
+
+    def add(self, pod: Pod) -> None:
+        """Put a pod into its workload."""
+        kind, name = self._owner(pod)
+        # pods without an owner are replicas if they are labelled alike
+        key = name or frozenset(stable(pod.labels).items()) or pod.uid
+        workload = self._found.get((pod.namespace, kind, key))
+        if workload is None:
+            workload = self._found[pod.namespace, kind, key] = Workload(pod.namespace, kind, name)
+        workload.pods.append(pod)
+
+    def by_pod_name(self, namespace: str, pod: str) -> Workload | None:
+        """The workload whose pods are named like that, for a pod of which no more is known than its name."""
+        for (own, kind, name), item in sorted(self._objects.items(), key=lambda each: -len(each[0][2])):
+            rest = pod.removeprefix(name)
+            if own == namespace and kind in _SUFFIXES and rest != pod and _SUFFIXES[kind].fullmatch(rest):
+                kind, name = self._top(namespace, kind, name, controller(item))
+                workload = self._found.get((namespace, kind, name))
+                if workload is None:
+                    workload = self._found[namespace, kind, name] = Workload(namespace, kind, name)
+                    self._finish(workload)
+                return workload
+        return None
+
+    def _owner(self, pod: Pod) -> tuple[str, str]:
+        """Kind and name of what is at the top; no name for a bare pod."""
+        kind, _, name = pod.owner.partition("/")
+        if kind == "Node":  # a static pod, which each node has under a name of its own
+            return "Pod", pod.name.removesuffix(f"-{name}")
+        if not name:
+            return "Pod", ""
+        item = self._objects.get((pod.namespace, kind, name))
+        if item is not None:
+            return self._top(pod.namespace, kind, name, controller(item))
+        if kind == "ReplicaSet":
+            revision = pod.labels.get("pod-template-hash", "")
+            if revision and name.endswith(f"-{revision}"):
+                return "Deployment", name[: -len(revision) - 1]
+        above = {"ReplicaSet": "Deployment", "Job": "CronJob"}.get(kind, "")
+        shorter, _, _ = name.rpartition("-")
+        return (above, shorter) if (pod.namespace, above, shorter) in self._objects else (kind, name)
+
+    def _top(self, namespace: str, kind: str, name: str, owner: str) -> tuple[str, str]:
+        while owner:
+            kind, _, name = owner.partition("/")
+            item = self._objects.get((namespace, kind, name))
+            owner = controller(item) if item else ""
+        return kind, name
+
+    def _finish(self, workload: Workload) -> None:
+        """Find its selector, and the name of bare pods."""
+        workload.pods.sort(key=lambda pod: (pod.name, pod.uid))
+        item = self._objects.get((workload.namespace, workload.kind, workload.name), {})
+        spec = item.get("spec") or {}
+        labels = [pod.labels for pod in workload.pods]
+        if not labels:
+            template = (spec.get("jobTemplate") or {}).get("spec", spec).get("template") or {}
+            labels = [(template.get("metadata") or {}).get("labels") or {}]
+        workload.selector = owner_selector(spec.get("selector")) or common_selector(labels)
+        if not workload.name:
+            workload.name = _bare_name(workload.pods)
+
+
+def _bare_name(pods: list[Pod]) -> str:
+    """A name for pods without an owner, the same for the same pods."""
+    if len({pod.name for pod in pods}) == 1:
+        return pods[0].name
+    for label in _NAMES:
+        if value := pods[0].labels.get(label):
+            return value
+    return _common_start([pod.name for pod in pods]).rstrip("-.0123456789") or pods[0].name
+
+
+def _common_start(names: list[str]) -> str:
+    first, last = min(names), max(names)
+    same = next((at for at, letter in enumerate(first) if letter != last[at : at + 1]), len(first))
+    return first[:same]
