@@ -1,0 +1,170 @@
+"""From what was seen to policies: each workload gets one, which allows what was seen and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+from kubectl_gadget.advise.labels import requirements
+from kubectl_gadget.advise.networks import parse, single
+from kubectl_gadget.advise.observation import Evidence, Observation
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.remarks import Remarks, summarize
+from kubectl_gadget.advise.services import DNS_PORT
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
+from kubectl_gadget.advise.workloads import Workload
+
+#: What the API server takes as an object's name.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def advise(observation: Observation, settings: Settings | None = None) -> Advice:
+    """The policies for what was observed. UsageError if settings make no sense.
+
+    A policy closes a direction if its own pods were seen to use it. What is open then is what either end saw, so that
+    neither end closes what the other one's agent has seen.
+    """
+    return _Advisor(observation, settings or Settings()).advise()
+
+
+class _Draft:
+    """The rules of one workload in the making: by direction, by peer, by port."""
+
+    def __init__(self) -> None:
+        self.peers: dict[str, dict[object, Peer]] = {INGRESS: {}, EGRESS: {}}
+        self.seen: set[str] = set()  # directions in which its own agents saw it
+
+
+class _Advisor:
+    def __init__(self, observation: Observation, settings: Settings) -> None:
+        self._observation = observation
+        self._settings = settings
+        self._choice = Choice(settings)
+        self._networks = observation.cluster.networks
+        self._dns = observation.cluster.dns_ports()
+        self._drafts: dict[Workload, _Draft] = {}
+        self._remarks = Remarks(observation, settings)
+
+    def advise(self) -> Advice:
+        talks = add_up(self._observation, self._settings)
+        for (source, target, protocol, port), evidence in talks.items():
+            if self._choice.has(source):
+                self._look(source, EGRESS, target, Port(port, protocol), evidence)
+            # what makes no rule at either end is told of once
+            silent = protocol == "ICMP" or not (evidence.count or self._settings.failed)
+            if self._choice.has(target) and not (silent and self._choice.has(source)):
+                self._look(target, INGRESS, source, Port(port, protocol), evidence)
+        self._remarks.add_general(self._choice)
+        self._warn_of_overlap()
+        policies = tuple(self._policies())
+        self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, self._names)
+        summary = summarize(self._observation, talks, self._choice)
+        return Advice(policies, self._remarks.warnings, self._remarks.notes, summary)
+
+    def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
+        """Make a rule from what was seen at one end, or say why not."""
+        assert isinstance(workload, Workload)
+        if port.protocol == "ICMP":
+            self._remarks.icmp(workload, direction, other)
+            return
+        if not evidence.count and not self._settings.failed:
+            self._remarks.failed(workload, direction, other, port, evidence)
+            return
+        if workload.selector is None:
+            self._remarks.no_labels(workload)
+            return
+        peer = self._peer(workload, other)
+        if peer is None:
+            self._remarks.not_covered(workload, direction, other, port)
+            return
+        key, made = peer
+        draft = self._drafts.setdefault(workload, _Draft())
+        peer_draft = draft.peers[direction].setdefault(key, made)
+        peer_draft.names |= made.names
+        for each in self._with_dns(port, workload if direction == INGRESS else other):
+            peer_draft.ports.setdefault(each, Evidence())
+        peer_draft.ports[port].add(evidence)
+        refused = self._settings.failed
+        own = evidence.sent_in_all + evidence.refused_sent * refused
+        if direction == INGRESS:
+            own = evidence.received + evidence.refused_received * refused
+        if own:
+            draft.seen.add(direction)
+        if evidence.older:
+            self._remarks.older(workload)
+
+    def _peer(self, workload: Workload, other: Actor) -> tuple[object, Peer] | None:
+        """Who a rule would be about, and what tells them from others; None if a policy cannot say."""
+        if isinstance(other, Workload):
+            if other.selector is None:
+                return None
+            name = other.name if other.namespace == workload.namespace else str(other)
+            return (other.namespace, repr(other.selector)), Peer({name}, other.namespace, other.selector)
+        if other.kind == "node":
+            cidr = single(other.address)
+            return cidr, Peer({other.name}, cidr=cidr, is_node=True)
+        if other.kind == "external":
+            cidr = single(other.address)
+            if bits := self._settings.cidr_group:
+                cidr = self._networks.group(parse(other.address), bits)
+            return cidr, Peer({other.name}, cidr=cidr)
+        return None
+
+    def _with_dns(self, port: Port, target: Actor) -> Iterable[Port]:
+        """A port; of DNS those for UDP and TCP, because long answers come by the other one."""
+        pairs = self._dns.get(target) if isinstance(target, Workload) else None
+        if pairs and (port.protocol, port.port) in pairs:
+            return [Port(number, protocol) for protocol, number in pairs]
+        if not isinstance(target, Workload) and target.kind == "node" and port.port == DNS_PORT:
+            return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
+        return [port]
+
+    def _policies(self) -> Iterator[Policy]:
+        self._names = _policy_names(self._drafts)
+        for workload, draft in sorted(self._drafts.items(), key=lambda item: (item[0].namespace, self._names[item[0]])):
+            types = tuple(each for each in (INGRESS, EGRESS) if self._settings.default_deny or each in draft.seen)
+            if draft.seen and workload.selector is not None:
+                rules = {each: tuple(_rules(draft.peers[each].values(), workload.namespace)) for each in types}
+                yield Policy(workload.namespace, self._names[workload], workload.selector, types, rules)
+
+    def _warn_of_overlap(self) -> None:
+        """Say where a selector finds pods of other workloads."""
+        used = set(self._drafts)
+        by_namespace: dict[str, list[Workload]] = {}
+        for workload in self._observation.cluster.workloads.all:
+            by_namespace.setdefault(workload.namespace, []).append(workload)
+        for workload in used:
+            conditions = requirements(workload.selector or {})
+            for other in by_namespace.get(workload.namespace, ()):
+                labels = {frozenset(pod.labels.items()) for pod in other.pods if not pod.host_network}
+                if other is not workload and any(
+                    all(condition.matches(dict(own)) for condition in conditions) for own in labels
+                ):
+                    self._remarks.overlap(workload, other)
+
+
+def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[Rule]:
+    """One rule for all peers with the same ports."""
+    by_ports: dict[tuple[Port, ...], list[Peer]] = {}
+    for peer in sorted(peers, key=lambda peer: peer.order(namespace)):
+        by_ports.setdefault(tuple(sorted(peer.ports)), []).append(peer)
+    for ports, alike in by_ports.items():
+        yield Rule(tuple(alike), ports)
+
+
+def _policy_names(workloads: Iterable[Workload]) -> dict[Workload, str]:
+    """A name for each workload's policy: the workload's own, with its kind where that is not enough."""
+    every = list(workloads)
+    count = Counter((each.namespace, each.name) for each in every)
+    names = {}
+    for each in every:
+        name = each.name if count[each.namespace, each.name] == 1 else f"{each.name}-{each.kind.lower()}"
+        names[each] = name if _NAME.fullmatch(name) else re.sub(r"[^-a-z0-9.]+", "-", name.lower()).strip("-.")[:200]
+    again = Counter((each.namespace, names[each]) for each in every)
+    for each in every:
+        if again[each.namespace, names[each]] > 1 or not names[each]:
+            what = repr((each.kind, each.name, each.selector))
+            names[each] = f"{names[each] or 'workload'}-{sha256(what.encode()).hexdigest()[:6]}"
+    return names

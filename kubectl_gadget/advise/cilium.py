@@ -1,0 +1,64 @@
+"""The same policy for Cilium: cilium.io/v2 CiliumNetworkPolicy.
+
+docs.cilium.io, "Layer 3 Policies": an endpointSelector matches in the policy's own namespace unless it names another,
+CIDR rules match nothing that Cilium manages, so nodes are entities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubectl_gadget.advise.labels import Selector
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, Rule
+
+#: Cilium's own label of an endpoint's namespace.
+NAMESPACE = "k8s:io.kubernetes.pod.namespace"
+
+
+def to_cilium(policy: Policy) -> dict[str, Any]:
+    """The object, as it is applied."""
+    spec: dict[str, Any] = {"endpointSelector": _selector(policy.selector)}
+    for direction, key in ((INGRESS, "ingress"), (EGRESS, "egress")):
+        if direction in policy.types:
+            # an empty rule closes a direction, as a policyType without rules does
+            spec[key] = [part for rule in policy.rules[direction] for part in _rules(rule, direction, policy)] or [{}]
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": policy.name, "namespace": policy.namespace},
+        "spec": spec,
+    }
+
+
+def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
+    """A rule for each kind of peer: within one rule Cilium takes only one kind."""
+    pods = [peer for peer in rule.peers if peer.selector is not None]
+    nodes = [peer for peer in rule.peers if peer.is_node]
+    networks = [peer for peer in rule.peers if peer.cidr and not peer.is_node]
+    word = "from" if direction == INGRESS else "to"
+    ports = [{"ports": [{"port": str(port.port), "protocol": port.protocol} for port in rule.ports]}]
+    made: list[dict[str, Any]] = []
+    if pods:
+        made.append({f"{word}Endpoints": [_endpoint(peer, policy) for peer in pods], "toPorts": ports})
+    if nodes:
+        made.append({f"{word}Entities": ["host", "remote-node"], "toPorts": ports})
+    if networks:
+        made.append({f"{word}CIDR": [peer.cidr for peer in networks], "toPorts": ports})
+    return made
+
+
+def _endpoint(peer: Peer, policy: Policy) -> Selector:
+    selector = _selector(peer.selector or {})
+    if peer.namespace == policy.namespace:
+        return selector
+    return {**selector, "matchLabels": {NAMESPACE: peer.namespace, **selector.get("matchLabels", {})}}
+
+
+def _selector(selector: Selector) -> Selector:
+    """A selector with its labels marked as Kubernetes' own."""
+    made: Selector = {}
+    if labels := selector.get("matchLabels"):
+        made["matchLabels"] = {f"k8s:{key}": value for key, value in labels.items()}
+    if expressions := selector.get("matchExpressions"):
+        made["matchExpressions"] = [{**item, "key": f"k8s:{item['key']}"} for item in expressions]
+    return made

@@ -1,0 +1,117 @@
+"""A NetworkPolicy as the advice makes it, before it is written in one form or another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any, NamedTuple
+
+from kubectl_gadget.advise.labels import Selector
+from kubectl_gadget.advise.observation import Evidence
+
+#: The label that the API server puts on each namespace, with its name.
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+INGRESS, EGRESS = "Ingress", "Egress"
+
+
+class Port(NamedTuple):
+    """A port that pods listen on."""
+
+    port: int
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.port}/{self.protocol}"
+
+
+@dataclass
+class Peer:
+    """Who a rule is about: pods of a namespace, or a network. names are for people; is_node: a node has the address."""
+
+    names: set[str]
+    namespace: str = ""
+    selector: Selector | None = None
+    cidr: str = ""
+    is_node: bool = False
+    ports: dict[Port, Evidence] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What was seen, at all ports together."""
+        total = Evidence()
+        for each in self.ports.values():
+            total.add(each)
+        return total
+
+    def order(self, namespace: str) -> tuple[object, ...]:
+        """Sorts own pods first, then those of other namespaces, nodes, networks."""
+        if self.selector is not None:
+            return (self.namespace != namespace, self.namespace, sorted(self.names), repr(self.selector))
+        network = ip_network(self.cidr)
+        return (2 if self.is_node else 3, network.version, int(network.network_address), network.prefixlen)
+
+    def to_dict(self, namespace: str) -> dict[str, Any]:
+        """A NetworkPolicyPeer for a policy of namespace."""
+        if self.selector is None:
+            return {"ipBlock": {"cidr": self.cidr}}
+        pods: dict[str, Any] = {"podSelector": self.selector}
+        if self.namespace != namespace:
+            return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: self.namespace}}, **pods}
+        return pods
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Peers, and the ports that all of them use."""
+
+    peers: tuple[Peer, ...]
+    ports: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One workload's policy. types are the directions that it closes, rules what is open of them."""
+
+    namespace: str
+    name: str
+    selector: Selector
+    types: tuple[str, ...]
+    rules: Mapping[str, tuple[Rule, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object, as it is applied."""
+        spec: dict[str, Any] = {"podSelector": self.selector, "policyTypes": list(self.types)}
+        for direction, key, peers in ((INGRESS, "ingress", "from"), (EGRESS, "egress", "to")):
+            if rules := self.rules.get(direction):
+                spec[key] = [
+                    {
+                        peers: [peer.to_dict(self.namespace) for peer in rule.peers],
+                        "ports": [{"port": port.port, "protocol": port.protocol} for port in rule.ports],
+                    }
+                    for rule in rules
+                ]
+        return {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": spec,
+        }
+
+
+class Remark(NamedTuple):
+    """Something to tell beside the policies. namespace and policy are empty where it is about all of them."""
+
+    text: str
+    namespace: str = ""
+    policy: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Policies, and what they do not say: warnings are about what may break or stay open, notes about the rest."""
+
+    policies: tuple[Policy, ...]
+    warnings: tuple[Remark, ...]
+    notes: tuple[Remark, ...]
+    summary: str

@@ -1,0 +1,170 @@
+"""What is told beside the policies: what they could not cover, and what was left out on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.observation import Evidence, Observation
+from kubectl_gadget.advise.policy import INGRESS, Port, Remark
+from kubectl_gadget.advise.services import ServicePort
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
+from kubectl_gadget.advise.workloads import Workload
+from kubectl_gadget.values import short_duration
+
+#: How many of several names are told.
+SHOWN = 3
+
+_NEVER_KNOWN = "a pod that is gone and was never known to an agent"
+_NO_LABELS = "a peer without labels that stay"
+_PLURALS = {
+    _NEVER_KNOWN: "pods that are gone and were never known to an agent",
+    _NO_LABELS: "peers without labels that stay",
+}
+
+
+class Remarks:
+    """Collects what there is to tell, and tells alike things once."""
+
+    def __init__(self, observation: Observation, settings: Settings) -> None:
+        """Nothing yet."""
+        self._observation = observation
+        self._settings = settings
+        self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
+        self._unlabelled: set[Workload] = set()
+        self._overlaps: dict[Workload, set[str]] = {}
+        self._failed: dict[tuple[Workload, str, Port], dict[str, int]] = {}
+        self._icmp: dict[tuple[Workload, str], set[str]] = {}
+        self._older: set[Workload] = set()
+        self._general: list[str] = []
+        self._probes: dict[Workload, set[Port]] = {}
+        self._names: Mapping[Workload, str] = {}
+        self._policies: Collection[tuple[str, str]] = ()
+
+    def not_covered(self, workload: Workload, direction: str, other: Actor, port: Port) -> None:
+        """A rule would need a peer that a policy cannot name."""
+        if isinstance(other, Workload):
+            name, why = shown(other), _NO_LABELS
+        elif other.address and other.name == other.address:
+            name, why = other.address, _NEVER_KNOWN
+        else:
+            name, _, why = other.name.partition(", ")
+        self._uncovered.setdefault((workload, direction, why, port), set()).add(name)
+
+    def no_labels(self, workload: Workload) -> None:
+        """A policy would select all pods."""
+        self._unlabelled.add(workload)
+
+    def overlap(self, workload: Workload, other: Workload) -> None:
+        """A selector finds pods of another workload too."""
+        self._overlaps.setdefault(workload, set()).add(str(other))
+
+    def failed(self, workload: Workload, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
+        """All attempts failed."""
+        by_peer = self._failed.setdefault((workload, direction, port), {})
+        by_peer[shown(other)] = by_peer.get(shown(other), 0) + evidence.refused
+
+    def icmp(self, workload: Workload, direction: str, other: Actor) -> None:
+        """ICMP was seen, of which policies know nothing."""
+        self._icmp.setdefault((workload, direction), set()).add(shown(other))
+
+    def older(self, workload: Workload) -> None:
+        """Some connections were there before the agent."""
+        self._older.add(workload)
+
+    def add_general(self, choice: Choice) -> None:
+        """What is true of the recording, of whole workloads and of nodes."""
+        cluster, header = self._observation.cluster, self._observation.context.header
+        for (_, target, protocol, port), evidence in self._observation.from_own_node.items():
+            if choice.has(target.workload or target) and evidence.last >= self._settings.since and target.workload:
+                self._probes.setdefault(target.workload, set()).add(Port(port, protocol))
+        chosen = [workload for workload in cluster.workloads.all if choice.has(workload)]
+        blind = {pod.node for each in chosen for pod in each.pods if pod.node} - set(header.nodes)
+        for node in sorted(blind):
+            on = {shown(each) for each in chosen if any(pod.node == node for pod in each.pods)}
+            self._general.append(f"no agent recorded on {node}: what only its pods saw is missing ({_some(on)})")
+        self._host = {shown(each) for each in chosen if each.pods and all(pod.host_network for pod in each.pods)}
+
+    def name_policies(self, policies: Collection[tuple[str, str]], names: Mapping[Workload, str]) -> None:
+        """Say which policies there are, so that remarks go with theirs."""
+        self._policies, self._names = policies, names
+
+    @property
+    def warnings(self) -> tuple[Remark, ...]:
+        """What may break or stay open."""
+        found = [Remark(text) for text in (*self._observation.losses(), *self._general)]
+        by_why: dict[tuple[Workload, str, str, Port], set[str]] = self._uncovered
+        for (workload, direction, why, port), names in by_why.items():
+            text = _arrow(shown(workload), _some(names), direction, port)
+            told = why if len(names) == 1 else _PLURALS.get(why, why)
+            found.append(self._about(workload, f"not covered: {text}" + (f", {told}" if told else "")))
+        found += (
+            self._about(workload, f"no policy for {workload}: its pods have no labels that stay")
+            for workload in self._unlabelled
+        )
+        for workload, others in self._overlaps.items():
+            text = f"the selector of {workload} also matches pods of {_some(others)}"
+            found.append(self._about(workload, text))
+        for (workload, direction), names in self._icmp.items():
+            ends = (_some(names), str(workload)) if direction == INGRESS else (str(workload), _some(names))
+            text = f"ICMP: {' → '.join(ends)}: NetworkPolicy cannot allow it, and plugins may drop it"
+            found.append(self._about(workload, text))
+        return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))
+
+    @property
+    def notes(self) -> tuple[Remark, ...]:
+        """What was left out on purpose."""
+        found = []
+        for (workload, direction, port), by_peer in self._failed.items():
+            text = _arrow(shown(workload), _some(by_peer), direction, port)
+            found.append(self._about(workload, f"only failed: {text}, {_count(sum(by_peer.values()), 'attempt')}"))
+        for workload, ports in self._probes.items():
+            text = f"{workload} {', '.join(map(str, sorted(ports)))} was reached from its own node, as kubelet's probes"
+            found.append(self._about(workload, f"{text} do: always allowed, needs no rule"))
+        found += (
+            self._about(workload, f"some connections of {workload} are older than the agent")
+            for workload in self._older
+        )
+        if self._host:
+            found.append(Remark(f"no policy for {_some(self._host, 9)}: NetworkPolicy is not about host-network pods"))
+        return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))
+
+    def _about(self, workload: Workload, text: str) -> Remark:
+        name = self._names.get(workload, "")
+        return Remark(text, workload.namespace, name if (workload.namespace, name) in self._policies else "")
+
+
+def summarize(observation: Observation, talks: Talks, choice: Choice) -> str:
+    """The recording in a line."""
+    header = observation.context.header
+    count = 0
+    actors: set[Workload] = set()
+    shared: dict[tuple[End, ServicePort], int] = {}
+    for (source, target, protocol, _), evidence in talks.items():
+        if (choice.has(source) or choice.has(target)) and protocol != "ICMP":
+            actors |= {actor for actor in (source, target) if isinstance(actor, Workload)}
+            to_services = evidence.sent_in_all - evidence.sent
+            count += max(evidence.sent, evidence.received - to_services)
+            shared.update(evidence.shared or {})
+    count += sum(shared.values())
+    span = short_duration(max(header.until_ns - header.from_ns, 0))
+    return (
+        f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count, 'connection')} "
+        f"between {_count(len(actors), 'workload')}"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _some(names: Collection[str], most: int = SHOWN) -> str:
+    ordered = natural(names)
+    more = len(ordered) - most
+    return ", ".join(ordered[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _arrow(name: str, others: str, direction: str, port: Port) -> str:
+    if direction == INGRESS:
+        return f"{others} → {name}:{port}"
+    return f"{name} → {others}:{port}" if "," not in others else f"{name} → {others} at {port}"
