@@ -1,0 +1,38 @@
+"""Situations, each a folder of golden/ with a page on it: `make snapshots` after a change on purpose, and read them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_gadget.advise.advisor import advise
+from kubectl_gadget.advise.observation import read_flows
+from kubectl_gadget.advise.render import render_yaml
+from kubectl_gadget.advise.talks import Settings
+
+GOLDEN = Path(__file__).parent / "golden"
+SITUATIONS = sorted(path.name for path in GOLDEN.iterdir())
+
+
+def settings_of(folder: Path) -> Settings:
+    given = folder / "settings.json"
+    return Settings(**json.loads(given.read_text())) if given.exists() else Settings()
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_situation(name: str) -> None:
+    """In each situation of golden/ the advice is what its page says."""
+    folder = GOLDEN / name
+    advice = advise(read_flows(folder / "flows.jsonl"), settings_of(folder))
+    notes = "".join(f"# note: {note.text}\n" for note in advice.notes)  # the command tells them on stderr
+    shown = notes + render_yaml(advice)
+    golden = folder / "policies.yaml"
+    if os.environ.get("SNAPSHOTS") == "write":
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+    assert [each for each in yaml.safe_load_all(shown) if each] == [policy.to_dict() for policy in advice.policies]
+    assert (folder / "README.md").read_text().count("\n") > 2
