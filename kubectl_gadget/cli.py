@@ -11,6 +11,7 @@ import click
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
 from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
+from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, HeadedCommand, ReplayCommand
 from kubectl_gadget.traceloop.commands import TraceloopCommand
@@ -19,9 +20,10 @@ PROGRAM = "kubectl gadget"
 EPILOG = "Read more: COMMAND --help, docs/ and README.md."
 
 
-WRITTEN: dict[str, HeadedCommand | TraceloopCommand] = {
+WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
     command.name or "": command
     for command in (
+        AdviseCommand(),
         ContainersCommand(),
         DeployCommand(),
         ListCommand(),
@@ -65,8 +67,10 @@ class Gadgets(click.Group):
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
-        # without list: this help is one
-        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items()) if name != "list"]
+        # without what this help itself and --version tell
+        groups["Others"] = [
+            (name, command.title) for name, command in sorted(WRITTEN.items()) if name not in ("list", "version")
+        ]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)

@@ -13,9 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.pods import Pod
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
+hypothesis.settings.load_profile("any machine")
 
 WORKLOADS = Path(__file__).parent / "workloads"
 CLI = Path(sys.executable).with_name("kubectl-gadget")

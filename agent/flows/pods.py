@@ -98,8 +98,10 @@ class Pods:
         self._dirty = True
 
     def _forget(self) -> None:
+        if len(self.pods) <= MOST:
+            return
         gone = sorted((pod for pod in self.pods.values() if pod.last), key=lambda pod: pod.last)
-        for pod in gone[: max(len(self.pods) - MOST, 0)]:
+        for pod in gone[: len(self.pods) - MOST]:
             del self.pods[pod.uid]
             for cgroup_id in pod.cgroups:
                 self.owners.pop(cgroup_id, None)

@@ -128,35 +128,35 @@ def service(namespace: str, name: str, port: int, target: int) -> dict[str, Any]
     }
 
 
-def pod_of(app: str) -> dict[str, Any]:
-    (found,) = objects("pods", "--namespace=advice", f"--selector=app={app}")
+def pod_of(shop: Namespace, app: str) -> dict[str, Any]:
+    (found,) = objects("pods", f"--namespace={shop.name}", f"--selector=app={app}")
     return found
 
 
-@pytest.fixture
-def shop(make_namespace: Callable[[str], Namespace]) -> Namespace:
+@pytest.fixture(params=["advice"])
+def shop(make_namespace: Callable[[str], Namespace], request: pytest.FixtureRequest) -> Namespace:
     """A client, a web server behind a service, a server that speaks UDP, on two nodes; the client has talked."""
-    shop = make_namespace("advice")
+    shop = make_namespace(request.param)
     first, second, *_ = [*nodes(), *nodes()]
     for item in (
-        deployment("advice", "cart", first, IMAGE, "sleep", "3600"),
-        deployment("advice", "web", second, IMAGE, "python3", "-c", WEB),
-        deployment("advice", "names", first, IMAGE, "python3", "-c", NAMES),
-        service("advice", "web", 80, 8080),
+        deployment(shop.name, "cart", first, IMAGE, "sleep", "3600"),
+        deployment(shop.name, "web", second, IMAGE, "python3", "-c", WEB),
+        deployment(shop.name, "names", first, IMAGE, "python3", "-c", NAMES),
+        service(shop.name, "web", 80, 8080),
     ):
         kubectl("apply", "--filename=-", input=json.dumps(item))
     for name in ("cart", "web", "names"):
-        kubectl("rollout", "status", "--namespace=advice", f"deployment/{name}", "--timeout=60s")
-    cart = pod_of("cart")["metadata"]["name"]
-    address = kubectl("get", "service", "web", "--namespace=advice", "--output=jsonpath={.spec.clusterIP}")
+        kubectl("rollout", "status", f"--namespace={shop.name}", f"deployment/{name}", "--timeout=60s")
+    cart = pod_of(shop, "cart")["metadata"]["name"]
+    address = kubectl("get", "service", "web", f"--namespace={shop.name}", "--output=jsonpath={.spec.clusterIP}")
     fetch = f"import urllib.request; print(urllib.request.urlopen('http://{address}', timeout=5).status)"
 
     def answers() -> bool:
-        done = ["kubectl", "exec", "--namespace=advice", cart, "--", "python3", "-c", fetch]
+        done = ["kubectl", "exec", f"--namespace={shop.name}", cart, "--", "python3", "-c", fetch]
         return subprocess.run(done, capture_output=True, text=True, check=False).stdout == "200\n"
 
     wait_until(answers, "the service", 30)
-    shop.run(cart, "python3", "-c", ASK, pod_of("names")["status"]["podIP"], "7")
+    shop.run(cart, "python3", "-c", ASK, pod_of(shop, "names")["status"]["podIP"], "7")
     return shop
 
 
@@ -179,19 +179,21 @@ def test_advice(shop: Namespace, tmp_path: Path) -> None:
     assert denied.returncode == 1 and "DENIED" in denied.stdout and "8080/TCP" in denied.stdout
     # the same from a file, on another machine
     file = tmp_path / "flows.jsonl"
-    kept = gadget("advise", "network-policy", "monitor", "--duration", "1s", "--output", str(file), "-n", "advice")
+    kept = gadget("advise", "network-policy", "monitor", "--duration", "1s", "--from-start", "--output", str(file))
     assert kept.returncode == 0, kept.stderr
     report = gadget("advise", "network-policy", "report", "--input", str(file), "-n", "advice")
     assert report.returncode == 0, report.stderr
+    assert list(yaml.safe_load_all(report.stdout)) == list(yaml.safe_load_all(EXPECTED))
 
 
+@pytest.mark.parametrize("shop", ["advice-from-now-on"], indirect=True)
 def test_duration(shop: Namespace) -> None:
     """With --duration the advice is about what happens from now on, and nothing before."""
-    cart = pod_of("cart")["metadata"]["name"]
-    command = ["advise", "network-policy", "--namespace", "advice", "--duration", "8s"]
+    cart = pod_of(shop, "cart")["metadata"]["name"]
+    command = ["advise", "network-policy", "--namespace", shop.name, "--duration", "8s"]
     with subprocess.Popen(
-        ["kubectl", "exec", "--namespace=advice", cart, "--", "python3", "-c",
-         f"import time; time.sleep(4)\n{ASK}", pod_of("names")["status"]["podIP"], "3"],
+        ["kubectl", "exec", f"--namespace={shop.name}", cart, "--", "python3", "-c",
+         f"import time; time.sleep(4)\n{ASK}", pod_of(shop, "names")["status"]["podIP"], "3"],
         stdout=subprocess.DEVNULL, env=os.environ,
     ) as asking:  # fmt: skip
         done = gadget(*command)

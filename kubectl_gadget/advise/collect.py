@@ -1,0 +1,181 @@
+"""Flows and what is needed to understand them, from the agents and from the API server, with the user's rights."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+
+import grpc
+
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.errors import GadgetError, Unreachable
+from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, RememberedPod
+from kubectl_gadget.advise.objects import KINDS, trim
+from kubectl_gadget.cluster.agents import not_allowed
+from kubectl_gadget.cluster.api import ApiError, ApiServer
+from kubectl_gadget.streams import connect, error_of
+from kubectl_gadget.targets import Targets
+
+ANSWER_SECONDS = 60.0
+#: Where the API server has each kind.
+_GROUPS = {
+    "": ("Pod", "Service", "Namespace", "Node"),
+    "discovery.k8s.io": ("EndpointSlice",),
+    "apps": ("ReplicaSet", "Deployment", "StatefulSet", "DaemonSet"),
+    "batch": ("Job", "CronJob"),
+}
+PATHS = {
+    kind: f"/{f'apis/{group}' if group else 'api'}/v1/{kind.lower()}s"
+    for group, kinds in _GROUPS.items()
+    for kind in kinds
+}
+#: IANA's numbers. What else there is (ICMP too) has no ports, and no policy is about it.
+_PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
+
+
+@dataclass
+class Heard:
+    """What the agents told at one moment, in nanoseconds since 1970."""
+
+    time_ns: int
+    began_ns: int
+    context: Context
+    flows: list[Flow]
+
+
+def hear(targets: Targets) -> Heard:
+    """Every agent's flows. One that fails becomes a note; GadgetError if all do."""
+    now = time.time_ns()
+    context = Context(Header(now, now, ()))
+    flows: list[Flow] = []
+    failures: list[GadgetError] = []
+    nodes, began = [], now
+    with ThreadPoolExecutor(16) as pool:
+        for target, answer in zip(targets, pool.map(_ask, targets.items()), strict=True):
+            if isinstance(answer, GadgetError):
+                failures.append(answer)
+                context.notes.append(f"without the traffic of {target}: {answer}")
+                continue
+            nodes.append(answer[0].node)
+            began = min(began, answer[0].head.began_ns)
+            flows += _read(answer, context, now)
+    if not nodes:
+        raise failures[0] if failures else Unreachable("no agent answered")
+    context.header = Header(began, now, tuple(sorted(nodes)))
+    return Heard(now, began, context, flows)
+
+
+def _ask(item: tuple[str, Callable[[], str]]) -> list[pb.FlowsReply] | GadgetError:
+    target, reach = item
+    try:
+        with connect(reach()) as channel:
+            return list(rpc.AgentStub(channel).Flows(pb.FlowsRequest(), timeout=ANSWER_SECONDS))
+    except grpc.RpcError as error:
+        return error_of(target, error)
+    except GadgetError as error:
+        return error
+
+
+def _read(replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterator[Flow]:
+    """One agent's flows; the rest of what it told goes into context."""
+    node, head = replies[0].node, replies[0].head
+    context.notes += head.notes
+    context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses]
+    context.nodes.append(NodeAddresses(node, tuple(head.addresses)))
+    pods = {pod.uid: pod for reply in replies for pod in reply.pods}
+    context.pods += [_pod(node, pod, now_ns) for pod in pods.values() if pod.namespace]
+    left_out: Counter[str] = Counter()
+    for reply in replies:
+        for flow in reply.flows:
+            pod = pods.get(flow.uid)
+            if pod is None:
+                left_out["of pods that came and went while no agent was there"] += 1
+            elif not pod.namespace:
+                left_out["of containers that belong to no pod"] += 1
+            else:
+                yield _flow(node, pod, flow)
+    for why, count in left_out.items():
+        context.notes.append(f"{node}: without {count} flows {why}")
+
+
+def _pod(node: str, pod: pb.FlowPod, now_ns: int) -> RememberedPod:
+    return RememberedPod(
+        namespace=pod.namespace,
+        name=pod.name,
+        uid=pod.uid,
+        labels=dict(pod.labels),
+        owner=pod.owner,
+        addresses=tuple(pod.addresses),
+        first=pod.first_ns,
+        last=pod.last_ns or now_ns,
+        node=node,
+        host_network=pod.host_network,
+        ports=tuple(NamedPort(port.name, port.protocol, port.port) for port in pod.ports),
+    )
+
+
+def _flow(node: str, pod: pb.FlowPod, flow: pb.Flow) -> Flow:
+    return Flow(
+        node=node,
+        namespace=pod.namespace,
+        pod=pod.name,
+        uid=pod.uid,
+        direction="ingress" if flow.ingress else "egress",
+        protocol=_PROTOCOLS.get(flow.protocol, "ICMP"),
+        peer=_show(flow.peer),
+        port=flow.port,
+        count=flow.count,
+        first=flow.first_ns,
+        last=flow.last_ns,
+        failed=flow.failed,
+        older=bool(flow.older),
+        host_network=pod.host_network,
+        local=_show(flow.local),
+    )
+
+
+def _show(address: bytes) -> str:
+    parsed = IPv6Address(address)
+    return str(parsed.ipv4_mapped or parsed)
+
+
+def between(before: Heard, after: Heard) -> Heard:
+    """What happened from one moment to the other."""
+
+    def key(flow: Flow) -> tuple[str, str, str, str, str, int]:
+        return flow.node, flow.uid, flow.direction, flow.protocol, flow.peer, flow.port
+
+    had = {key(flow): flow for flow in before.flows}
+    flows = []
+    for flow in after.flows:
+        known = had.get(key(flow))
+        count, failed = (known.count, known.failed) if known else (0, 0)
+        if flow.last >= before.time_ns:  # a talk may go on, and be no new one
+            flows.append(replace(flow, count=max(flow.count - count, 1), failed=flow.failed - failed))
+    header = replace(after.context.header, from_ns=before.time_ns)
+    return replace(after, began_ns=before.time_ns, context=replace(after.context, header=header), flows=flows)
+
+
+def look_up(api: ApiServer, context: Context) -> None:
+    """Add what the API server has to context; what the user may not list becomes a note."""
+    assert set(PATHS) == set(KINDS)
+
+    def one(kind: str) -> list[Mapping[str, object]] | GadgetError:
+        try:
+            return [{**item, "kind": kind} for item in api.list(PATHS[kind])]
+        except ApiError as error:
+            return not_allowed(error, f"list {PATHS[kind].rpartition('/')[2]}", "")
+        except GadgetError as error:
+            return error
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(one, PATHS):
+            if isinstance(found, GadgetError):
+                context.notes.append(f"names may be missing: {found}")
+            else:
+                context.objects += [trimmed for item in found if (trimmed := trim(item))]

@@ -1,0 +1,346 @@
+"""The commands of `advise network-policy`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gadget.errors import UsageError
+from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
+from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.options import Duration, Option, where_options
+from kubectl_gadget.targets import default_namespace, find_targets
+
+if TYPE_CHECKING:
+    from kubectl_gadget.advise.collect import Heard
+    from kubectl_gadget.advise.observation import Observation
+    from kubectl_gadget.advise.policy import Advice
+    from kubectl_gadget.advise.talks import Settings
+
+FILE = click.Path(path_type=Path)
+POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+#: How often the time that is left is shown.
+TICK_SECONDS = 0.5
+
+
+def _option(*names: str, **settings: Any) -> Option:
+    return Option([*names], heading="Options", **settings)
+
+
+def _where() -> list[click.Parameter]:
+    wanted = ("namespace", "all_namespaces", "selector", "agent")
+    return [option for option in where_options() if option.name in wanted] + cluster_options()
+
+
+def _input(*, required: bool = False) -> Option:
+    what = "Flows that `monitor` has kept" + ("." if required else ", instead of asking the agents.")
+    return _option("--input", "input_", type=FILE, metavar="FILE", required=required, help=what)
+
+
+def _watch_options() -> list[click.Parameter]:
+    return [
+        _option("--since", type=Duration(), default=0.0, metavar="1h", help="Only what was seen since then."),
+        _option("--duration", type=Duration(), default=0.0, metavar="60s", help="Only what is seen from now on."),
+    ]
+
+
+def _advice_options() -> list[click.Parameter]:
+    return [
+        _option("--default-deny", is_flag=True, help="Close directions too in which nothing was seen."),
+        _option("--failed", is_flag=True, help="Allow attempts too that failed."),
+        _option("--cidr-group", type=click.IntRange(8, 32), metavar="24",
+                help="Allow whole networks of so many bits around addresses outside the cluster."),
+    ]  # fmt: skip
+
+
+def _output_options() -> list[click.Parameter]:
+    return [
+        Option(["--explain"], heading="Output", is_flag=True, help="Tell for each rule what was seen."),
+        Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["yaml", "json"]), default="yaml",
+               help="Format."),
+        Option(["dialect", "--format"], heading="Output", type=click.Choice(["kubernetes", "cilium"]),
+               default="kubernetes", help="Whose policies."),
+        Option(["--output-dir"], heading="Output", type=FILE, metavar="DIR", help="Write each policy to a file there."),
+    ]  # fmt: skip
+
+
+class AdviseCommand(click.Group):
+    """`advise`: policies from what was seen."""
+
+    title = "NetworkPolicies from the traffic that was seen"
+
+    def __init__(self) -> None:
+        """Make the group."""
+        super().__init__("advise", help=f"Makes {self.title}.", short_help=self.title)
+        self.context_settings = {"help_option_names": ["-h", "--help"]}
+        self.add_command(NetworkPolicyCommand())
+
+
+class NetworkPolicyCommand(HeadedCommand, click.Group):
+    """`advise network-policy`, and the commands below it."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        super().__init__(
+            "network-policy",
+            "NetworkPolicies that allow what pods were seen to do, and nothing else",
+            "kubectl gadget advise network-policy -n shop",
+            [*_watch_options(), *_advice_options(), *_where(), *_output_options()],
+            _advise,
+            verb="Prints",
+        )
+        self.invoke_without_command = True
+        for command in (_monitor_command(), _report_command(), _check_command(), _diff_command()):
+            self.add_command(command)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And what else can be done with the traffic."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
+
+
+def _advise(agent: tuple[str, ...], since: float, duration: float, **options: Any) -> None:
+    if click.get_current_context().invoked_subcommand:
+        return
+    form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
+    settings = _settings(agent, since=since, **options)
+    with _observed(agent, None, duration) as observation:
+        _print_advice(_advice(observation, settings), **form)
+
+
+def _monitor_command() -> click.Command:
+    options = [
+        _option("--output", "output", type=FILE, required=True, metavar="FILE", help="Where to."),
+        _option("--duration", type=Duration(), default=0.0, metavar="60s", help="How long. [default: until Ctrl-C]"),
+        _option("--from-start", is_flag=True, help="Also what agents have seen before."),
+    ]
+    where = [option for option in _where() if option.name not in ("namespace", "all_namespaces", "selector")]
+    title = "the traffic of the whole cluster in a file, for report, check, diff and graph"
+    example = "kubectl gadget advise network-policy monitor --output flows.jsonl --duration 10m"
+    return HeadedCommand("monitor", title, example, [*options, *where], _monitor, verb="Keeps")
+
+
+def _monitor(agent: tuple[str, ...], output: Path, duration: float, from_start: bool) -> None:
+    from kubectl_gadget.advise.flows import write_flows
+
+    with _heard(agent, duration or float("inf"), from_start=from_start) as heard:
+        write_flows(output, heard.context, heard.flows)
+    pods = {(flow.namespace, flow.pod) for flow in heard.flows}
+    click.echo(f"{len(heard.flows):,} flows of {len(pods):,} pods in {output}", err=True)
+    _tell(heard.context.notes)
+
+
+def _report_command() -> click.Command:
+    since = [option for option in _watch_options() if option.name == "since"]
+    where = [option for option in where_options() if option.name in ("namespace", "all_namespaces", "selector")]
+    return HeadedCommand(
+        "report",
+        "the same from what monitor has kept; needs no cluster",
+        "kubectl gadget advise network-policy report --input flows.jsonl -n shop",
+        [_input(required=True), *since, *_advice_options(), *where, *_output_options()],
+        _report,
+        verb="Prints",
+    )
+
+
+def _report(input_: Path, since: float, **options: Any) -> None:
+    form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
+    settings = _settings(("-",), since=since, **options)
+    with _observed((), input_, 0.0) as observation:
+        _print_advice(_advice(observation, settings), **form)
+
+
+def _check_command() -> click.Command:
+    options = [
+        _option("--policy", type=FILE, metavar="FILE|DIR", help="Policies to check."),
+        _option("in_cluster", "--cluster", is_flag=True, help="Check those in the cluster."),
+        _input(),
+        *_watch_options(),
+    ]
+    return HeadedCommand(
+        "check",
+        "what policies would have denied of the traffic that was seen, and which rules nothing used",
+        "kubectl gadget advise network-policy check -n shop --policy policies/",
+        [*options, *_where_but_cluster_name()],
+        _check,
+    )
+
+
+def _where_but_cluster_name() -> list[click.Parameter]:
+    """Where, without kubectl's --cluster, whose name check needs."""
+    return [option for option in _where() if option.name != "cluster"]
+
+
+def _check(
+    agent: tuple[str, ...],
+    policy: Path | None,
+    in_cluster: bool,
+    input_: Path | None,
+    duration: float,
+    **options: Any,
+) -> None:
+    from kubectl_gadget.advise import check
+    from kubectl_gadget.advise.evaluate import Evaluator
+    from kubectl_gadget.advise.judge import flows_of, namespaces_of
+
+    if bool(policy) == in_cluster:
+        raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
+    settings = _settings(("-",) if input_ else agent, **options)
+    policies = _policies(policy, settings)
+    with _observed(agent, input_, duration) as observation:
+        evaluator = Evaluator(policies, namespaces_of(observation))
+        result = check.check(evaluator, flows_of(observation, settings))
+        header = observation.context.header
+        for line in check.show(result, header.until_ns - max(header.from_ns, settings.since)):
+            click.echo(line)
+        _tell(observation.context.notes)
+    sys.exit(result.exit_code)
+
+
+def _diff_command() -> click.Command:
+    policy = _option("--policy", type=FILE, metavar="FILE|DIR", help="Compare with these, not with the cluster's.")
+    return HeadedCommand(
+        "diff",
+        "what the advice would change",
+        "kubectl gadget advise network-policy diff -n shop",
+        [policy, _input(), *_watch_options(), *_advice_options(), *_where()],
+        _diff,
+    )
+
+
+def _diff(agent: tuple[str, ...], policy: Path | None, input_: Path | None, duration: float, **options: Any) -> None:
+    from kubectl_gadget.advise import diff
+
+    settings = _settings(("-",) if input_ else agent, **options)
+    current = _policies(policy, settings)
+    with _observed(agent, input_, duration) as observation:
+        advice = _advice(observation, settings)
+        click.echo(diff.show(diff.diff(current, [each.to_dict() for each in advice.policies])), nl=False)
+
+
+def _settings(
+    agent: tuple[str, ...],
+    namespace: tuple[str, ...],
+    all_namespaces: bool,
+    selector: str,
+    since: float = 0.0,
+    **rest: Any,
+) -> Settings:
+    """What to advise on. agent: whoever is not asked through the cluster has no namespace of its own."""
+    from kubectl_gadget.advise.talks import Settings
+
+    if namespace and all_namespaces:
+        raise UsageError("-n and -A: choose one")
+    if not (namespace or all_namespaces):
+        namespace = default_namespace(agent, local=False)
+    began = time.time_ns() - int(since * 1e9) if since else 0
+    rest = {name: value for name, value in rest.items() if value is not None}
+    return Settings(namespaces=namespace, selector=selector, since=began, **rest)
+
+
+@contextmanager
+def _observed(agent: tuple[str, ...], file: Path | None, seconds: float) -> Iterator[Observation]:
+    """What was seen: in a file, or else by the agents, either all or from now on for so many seconds."""
+    from kubectl_gadget.advise.observation import Observation, read_flows
+
+    if file:
+        yield read_flows(file)
+        return
+    with _heard(agent, seconds, from_start=not seconds) as heard:
+        yield Observation(heard.context, heard.flows)
+
+
+@contextmanager
+def _heard(agent: tuple[str, ...], seconds: float, *, from_start: bool) -> Iterator[Heard]:
+    from kubectl_gadget.advise.collect import between, hear, look_up
+
+    with find_targets(agent, local=False) as find:
+        targets = find()
+        before = None if from_start else hear(targets)
+        if seconds:
+            _wait(seconds)
+        after = hear(targets)
+        heard = between(before, after) if before else after
+        if not agent:
+            from kubectl_gadget.cluster.api import ApiServer
+            from kubectl_gadget.cluster.kubeconfig import read_context
+
+            look_up(ApiServer(read_context(chosen_cluster().flags)), heard.context)
+        yield heard
+
+
+def _wait(seconds: float) -> None:
+    """Wait, showing for how much longer; Ctrl-C ends it, and what has been seen by then counts."""
+    began = time.monotonic()
+    try:
+        while (left := began + seconds - time.monotonic()) > 0:
+            if sys.stderr.isatty():
+                rest = "until Ctrl-C" if left == float("inf") else f"{left:.0f} s more"
+                click.echo(f"\rwatching for {time.monotonic() - began:.0f} s, {rest}  ", err=True, nl=False)
+            time.sleep(min(TICK_SECONDS, left))
+    except KeyboardInterrupt:
+        pass
+    if sys.stderr.isatty():
+        click.echo("\r" + " " * 60 + "\r", err=True, nl=False)
+
+
+def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
+    """The policies of files, or else of the cluster; of the namespaces that are asked for."""
+    from gadget.selector import parse_names
+
+    if path:
+        from kubectl_gadget.advise.policy_files import read_policies
+
+        # one that names no namespace would be applied to the one that is asked for
+        namespace = next((name for name in settings.namespaces if not name.startswith("!")), "default")
+        found = read_policies(path, namespace)
+        for kind, number in sorted(found.skipped.items()):
+            click.echo(f"{path}: {number} of kind {kind} left out", err=True)
+        policies = found.policies
+    else:
+        from kubectl_gadget.cluster.agents import not_allowed
+        from kubectl_gadget.cluster.api import ApiError, ApiServer
+        from kubectl_gadget.cluster.kubeconfig import read_context
+
+        try:
+            policies = list(ApiServer(read_context(chosen_cluster().flags)).list(POLICIES))
+        except ApiError as error:
+            raise not_allowed(error, "list networkpolicies", "") from None
+    names = parse_names(settings.namespaces)
+    return [policy for policy in policies if names.matches(policy["metadata"].get("namespace") or "")]
+
+
+def _advice(observation: Observation, settings: Settings) -> Advice:
+    from kubectl_gadget.advise.advisor import advise
+
+    return advise(observation, settings)
+
+
+def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output_dir: Path | None) -> None:
+    from kubectl_gadget.advise import render
+
+    cilium = dialect == "cilium"
+    if output_dir:
+        for path in render.write_policies(advice, output_dir, explain=explain, cilium=cilium):
+            click.echo(path)
+    elif form == "json":
+        click.echo(render.render_json(advice, cilium=cilium), nl=False)
+    else:
+        click.echo(render.render_cilium(advice) if cilium else render.render_yaml(advice, explain=explain), nl=False)
+    if not advice.policies:
+        click.echo(advice.summary, err=True)
+    _tell([f"warning: {each.text}" for each in advice.warnings] + [each.text for each in advice.notes])
+
+
+def _tell(lines: list[str]) -> None:
+    from kubectl_gadget.text import escape
+
+    for line in lines:
+        click.echo(escape(line), err=True)
