@@ -25,11 +25,13 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
             continue
         ends = (connection.source, connection.target)
         if any(end.workload is not None and choice.has(end.workload) for end in ends):
-            yield _flow(connection)
+            yield _flow(connection, len(settings.namespaces) == 1)
 
 
-def _flow(connection: Connection) -> Flow:
+def _flow(connection: Connection, short: bool) -> Flow:
+    """A connection; with short names of what is in one namespace, where it is clear which."""
     source, target, evidence = connection.source, connection.target, connection.evidence
+    within = source.namespace if short and source.namespace == target.namespace else ""
     return Flow(
         source=_end(source, is_own_node=connection.from_own_node),
         target=_end(target),
@@ -37,13 +39,9 @@ def _flow(connection: Connection) -> Flow:
         port=connection.port,
         count=evidence.count or evidence.refused,
         last_ns=evidence.last,
-        source_name=_name(source),
-        target_name=_name(target),
+        source_name=shown(source.workload or source, within),
+        target_name=shown(target.workload or target, within),
     )
-
-
-def _name(end: cluster.End) -> str:
-    return shown(end.workload or end, end.namespace)
 
 
 def _end(end: cluster.End, *, is_own_node: bool = False) -> evaluate.End:

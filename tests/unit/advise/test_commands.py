@@ -1,0 +1,94 @@
+"""`advise network-policy` from a file, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import run_cli
+
+GOLDEN = Path(__file__).parent / "golden"
+FLOWS = str(GOLDEN / "service-80-to-8080/flows.jsonl")
+NARROW = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: cart, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: cart}}
+  ingress:
+  - ports: [{port: 80}]
+"""
+
+
+def advise(*arguments: str) -> tuple[str, str, int]:
+    done = run_cli("advise", "network-policy", *arguments)
+    return done.stdout, done.stderr, done.returncode
+
+
+def test_report() -> None:
+    """`report` prints from a file what the cluster would have been told; -n and -l choose workloads."""
+    out, err, code = advise("report", "--input", FLOWS, "-A")
+    assert (out, code) == ((GOLDEN / "service-80-to-8080/policies.yaml").read_text(), 0), err
+    names = lambda text: [each["metadata"]["name"] for each in yaml.safe_load_all(text) if each]  # noqa: E731
+    assert names(out) == ["cart", "web"]
+    assert names(advise("report", "--input", FLOWS, "-n", "shop", "-l", "app=web")[0]) == ["web"]
+    assert names(advise("report", "--input", FLOWS, "-n", "elsewhere")[0]) == []
+    assert [
+        each["kind"] for each in json.loads(advise("report", "--input", FLOWS, "-A", "-o", "json")[0])["items"]
+    ] == ["NetworkPolicy"] * 2
+    cilium = advise("report", "--input", FLOWS, "-A", "--format", "cilium")[0]
+    assert {each["kind"] for each in yaml.safe_load_all(cilium)} == {"CiliumNetworkPolicy"}
+
+
+def test_output_dir(tmp_path: Path) -> None:
+    """--output-dir writes one file per policy and names them."""
+    out, _, code = advise("report", "--input", FLOWS, "-A", "--output-dir", str(tmp_path / "new"))
+    assert code == 0
+    assert out.split() == [str(tmp_path / "new" / name) for name in ("shop.cart.yaml", "shop.web.yaml")]
+    assert {yaml.safe_load(Path(path).read_text())["metadata"]["name"] for path in out.split()} == {"cart", "web"}
+
+
+def test_check(tmp_path: Path) -> None:
+    """`check` says what policies would deny of what was seen, and by its exit code; the advice itself denies nothing."""
+    narrow, advice = tmp_path / "narrow.yaml", tmp_path / "advice.yaml"
+    narrow.write_text(NARROW)
+    out, _, code = advise("check", "--input", FLOWS, "-n", "shop", "--policy", str(narrow))
+    assert code == 1
+    first, second, last = out.splitlines()
+    assert first.startswith("DENIED  web → cart 8080/TCP   12 connections, last ")
+    assert first.endswith("no ingress rule of cart allows port 8080/TCP")
+    assert second.startswith("unused  shop/cart ingress rule 1")
+    assert last == "0 of 12 connections allowed, 12 denied, 1 rule unused."
+    advice.write_text(advise("report", "--input", FLOWS, "-A")[0])
+    out, _, code = advise("check", "--input", FLOWS, "-A", "--policy", str(advice))
+    assert (out, code) == ("12 of 12 connections allowed, 0 denied, 0 rules unused.\n", 0)
+
+
+def test_diff(tmp_path: Path) -> None:
+    """`diff` shows what the advice would change of the policies that there are."""
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text(NARROW)
+    out, _, code = advise("diff", "--input", FLOWS, "-A", "--policy", str(narrow))
+    assert code == 0
+    assert "changed  shop/cart" in out and "created  shop/web" in out
+    assert "\n-" in out and "\n+" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "--input", FLOWS, "-A"], "error: say which policies to check: --policy FILE|DIR, or --cluster\n"),
+        (["report", "--input", "/nowhere", "-A"], "error: /nowhere: No such file or directory\n"),
+        (["report", "--input", __file__, "-A"], "error: {file}, line 1: not a flows file"),
+        (["report", "-A"], "error: Missing option '--input'"),
+        (["report", "--input", FLOWS, "-A", "-n", "x"], "error: -n and -A: choose one\n"),
+    ],
+)
+def test_mistakes(arguments: list[str], said: str) -> None:
+    """A mistake is told in one line, with exit code 2."""
+    _, err, code = advise(*arguments)
+    assert err.lower().startswith(said.format(file=__file__).lower())
+    assert (code, err.count("\n")) == (2, 1)
