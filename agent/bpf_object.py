@@ -15,10 +15,12 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
+from agent.bpffs import open_pinned
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, Unsupported
 
 BTF = Path("/sys/kernel/btf/vmlinux")
+PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 
 _load_lock = threading.Lock()  # libbpf's print hook is one per process
 _log_lines: list[str] = []
@@ -138,10 +140,16 @@ class BpfObject:
         libbpf.check(self._lib.bpf_obj_pin(self.map_fd(map_name), os.fsencode(path)), f"pin {path}")
 
     def pin_links(self, folder: Path) -> None:
-        """Keep every program attached, by a link in bpffs for each in folder, also when this process ends."""
+        """Keep every program attached, by a link in bpffs for each in folder, also when this process ends.
+
+        The program is pinned beside its link: only with CAP_SYS_ADMIN could it be found by that.
+        """
         for program, link in self._links:
             path = folder / self._lib.bpf_program__name(program).decode()
             libbpf.check(self._lib.bpf_link__pin(link, os.fsencode(path)), f"pin {path}")
+            beside = path.with_name(path.name + PROGRAM)
+            fd = self._lib.bpf_program__fd(program)
+            libbpf.check(self._lib.bpf_obj_pin(fd, os.fsencode(beside)), f"pin {beside}")
 
     def detach(self) -> None:
         """Stop every program. Maps stay readable."""
@@ -220,6 +228,16 @@ class BpfObject:
         while program:
             yield program
             program = self._lib.bpf_object__next_program(self._object, program)
+
+
+def missed_by(folder: Path) -> int:
+    """As BpfObject.missed, of the programs that are pinned anywhere below folder."""
+    total = 0
+    for path in folder.rglob(f"*{PROGRAM}"):
+        fd = open_pinned(path)
+        total += libbpf.program_info(fd).recursion_misses
+        os.close(fd)
+    return total
 
 
 def ring_bytes(wanted: int) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject
+from agent.bpf_object import BpfObject, missed_by
 from agent.bpffs import digest, lock, open_pinned, remove
 from agent.identity import Container
 from agent.objects import read_object
@@ -113,6 +113,14 @@ class Recorder:
     def memory(self) -> tuple[int, int]:
         """Bytes that rings take, and may take at most."""
         return len(self._pinned()) * self._size, self._settings.total_bytes
+
+    def missed(self) -> int:
+        """Records that are missing in any ring, as the program was busy on that CPU, since it was attached.
+
+        From Linux 7.0 on a program may be preempted (kernel commit a46023d5616e), and until it goes on the kernel skips
+        it for all other threads of that CPU.
+        """
+        return missed_by(self._folder)
 
     def _pinned(self) -> dict[int, Ring]:
         return {key: ring for key, ring in self._known.items() if not ring.saved}

@@ -77,6 +77,8 @@ class TraceloopService:
         used, total = self._recorder.memory()
         refused = len(self._recorder.refused())
         more = f", no memory for {refused} more" if refused else ""
+        if missed := self._recorder.missed():
+            more += f", {missed:,} calls missed by a busy program"
         return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}"
 
     def end(self) -> None:
