@@ -1,9 +1,10 @@
-"""Writes docs/gadgets/NAME.md for every gadget of the catalogue: python -m docs.generate."""
+"""Writes docs/gadgets/NAME.md for every gadget of the catalogue, and tables of kernels: python -m docs.generate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from docs import kernels
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields
@@ -50,10 +51,16 @@ def page(gadget: Gadget) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
-    return {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
+    gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
+    return {**gadgets, kernels.PAGE: kernels.page()}
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write all of them."""
     FOLDER.mkdir(exist_ok=True)
     for path, text in pages().items():
         path.write_text(text)
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,105 @@
+"""The core tests on each of Debian's kernels: python -m tests.vm [LINE…]; or one command there, with --run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from docs import generate
+from tests.conftest import compile_workload
+from tests.e2e.cluster.binaries import cache
+from tests.vm import core, results
+from tests.vm.guest import Done, GuestError, run
+from tests.vm.kernels import LINES, Kernel, NoKernel, find_kernels
+
+ROOT = Path(__file__).parents[2]
+#: Two processors' worth of guests; more of them only wait for each other.
+AT_ONCE = 2
+GUEST_SECONDS = 300.0
+WORKLOADS = ("ends", "execs", "opens", "traffic")
+
+
+def try_kernel(kernel: Kernel, command: str) -> Done | GuestError:
+    try:
+        return run(kernel, command, GUEST_SECONDS)
+    except GuestError as error:
+        return error
+
+
+def in_root(*words: str) -> str:
+    """A shell command that runs words where this process is, with its PATH."""
+    return f"export PATH={shlex.quote(os.environ['PATH'])}\ncd {shlex.quote(str(ROOT))} && {shlex.join(words)}"
+
+
+def indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+@click.command()
+@click.argument("lines", nargs=-1, type=click.Choice(LINES))
+@click.option("--accept", is_flag=True, envvar="ACCEPT", help="Take what is seen as what is expected from now on.")
+@click.option("--run", "command", help="Run this shell command on the kernels instead.")
+def main(lines: tuple[str, ...], accept: bool, command: str) -> None:
+    """Try kernels, all of them unless some are named. Fails if one cannot be had, does not boot or shows something else."""
+    if platform.machine() != "x86_64" or os.geteuid():
+        raise click.ClickException(
+            "guests run this machine's own programs: it has to be x86_64, and this to run as root"
+        )
+    began = time.monotonic()
+    cache().mkdir(parents=True, exist_ok=True)
+    try:
+        kernels = find_kernels(lines or LINES)
+    except NoKernel as error:
+        raise click.ClickException(str(error)) from None
+    if command:
+        sys.exit(max(show(kernel, try_kernel(kernel, in_root("bash", "-c", command))) for kernel in kernels))
+    accepted, seen, failed = results.load(), {}, False
+    cases = {case.__name__ for case in core.CASES}
+    with tempfile.TemporaryDirectory(prefix="workloads-", dir=cache()) as folder:
+        for name in WORKLOADS:
+            compile_workload(name, Path(folder))
+        words = in_root(sys.executable, "-m", "tests.vm.core", folder, *results.objects())
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for kernel, done in zip(kernels, pool.map(lambda kernel: try_kernel(kernel, words), kernels), strict=True):
+                if isinstance(done, GuestError):
+                    failed = True
+                    click.echo(f"{kernel.release:28}        FAILED\n{indented(str(done))}", nl=False)
+                    continue
+                result, problems, notes = results.read(done)
+                before = None if accept else accepted.get(kernel.line, results.Result())
+                problems += results.judge(kernel.line, result, cases, before)
+                seen[kernel.line], failed = result, failed or bool(problems)
+                said = "FAILED" if problems else ", ".join(lacking(result)) or "all works"
+                more = f" ({', '.join(notes)})" if notes else ""
+                click.echo(f"{kernel.release:28} {done.seconds:3.0f} s  {said}{more}")
+                click.echo("".join(map(indented, problems)), nl=False)
+    if accept and not failed:
+        results.save(seen)
+        generate.write()
+    click.echo(f"{len(kernels)} kernels in {time.monotonic() - began:.0f} s")
+    sys.exit(failed)
+
+
+def lacking(result: results.Result) -> list[str]:
+    return [f"{name}: {state}" for name, state in result.gadgets.items() if state != results.WORKS]
+
+
+def show(kernel: Kernel, done: Done | GuestError) -> int:
+    click.echo(f"{kernel.release}:\n{indented(str(done) if isinstance(done, GuestError) else done.output)}", nl=False)
+    return 1 if isinstance(done, GuestError) else done.status
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error.cmd[0]} failed: {error.stderr or error}")
