@@ -71,9 +71,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _last_words(job: Path) -> str:
-    """The ends of what QEMU, the kernel and the command said."""
-    files = [job / name for name in ("errors", "console", "output")]
+def _last_words(job: Path, *names: str) -> str:
+    """The ends of what QEMU, the kernel and the command said, or of other files."""
+    files = [job / name for name in names or ("errors", "console", "output")]
     texts = [path.read_text(errors="replace").splitlines()[-40:] for path in files if path.exists()]
     return "\n".join(line for text in texts for line in text)
 
@@ -106,10 +106,10 @@ def _share(job: Path, stack: ExitStack) -> None:
         words += ["-o", "source=/", "-o", "cache=auto", "-o", "sandbox=chroot", "--thread-pool-size=0"]
     else:
         words += ["--shared-dir=/", "--cache=auto", "--sandbox=chroot", "--inode-file-handles=never"]
-    with (job / "errors").open("wb") as log:
+    with (job / "virtiofsd").open("wb") as log:
         process = subprocess.Popen([*CHILD, server, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     stack.callback(_end, process)
-    _wait_until((job / "files").exists, lambda: f"virtiofsd does not start\n{_last_words(job)}")
+    _wait_until((job / "files").exists, lambda: f"virtiofsd does not start\n{_last_words(job, 'virtiofsd')}")
 
 
 def _wait_until(condition: Callable[[], bool], why: Callable[[], str], seconds: float = 10.0) -> None:

@@ -138,8 +138,9 @@ def _fetch(home: Path) -> None:
         if here:
             shutil.rmtree(home / here)
     if missing:
-        cloud = ", ".join(sorted(name for name in offered if re.fullmatch(r"[\d.]+\S*-cloud-amd64", name)))
-        raise NoKernel(f"Debian has no kernel of {', '.join(missing)} any more (LINES in {__file__}); it has {cloud}")
+        there = {found[1] for name in offered if (found := re.match(r"(\d+\.\d+)\.\S+-cloud-amd64$", name))}
+        lines = ", ".join(sorted(there, key=lambda line: list(map(int, line.split(".")))))
+        raise NoKernel(f"Debian has no kernel {', '.join(missing)} (LINES in tests/vm/kernels.py); it has {lines}")
 
 
 def _unpack(home: Path, release: str, names: set[str], options: list[str]) -> None:
