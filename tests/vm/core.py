@@ -28,7 +28,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from agent.bpf_object import BpfObject
+from agent.bpf_object import BpfObject, missed_by
+from agent.flows.recorder import FlowRecorder
 from agent.objects import read_object
 from agent.run import Batch, Run
 from agent.selection import Selection
@@ -47,6 +48,7 @@ from kubectl_gadget.values import named
 from tests.pods import BareContainer
 
 WORKLOAD = Path("/workload")
+HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
 CASE_SECONDS = 60
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1  # linux/sched.h, linux/sockios.h, linux/if.h
 ATTEMPTS = 10
@@ -299,6 +301,56 @@ def traceloop(core: Core) -> None:
     assert not [path for path in Path("/sys/fs/bpf").rglob("*") if not path.is_dir()]
 
 
+def flows(core: Core) -> None:
+    """I see whom a container talked to and who talked to it, how often and how often in vain, over TCP and UDP."""
+    subprocess.run(["ip", "addr", "add", f"{HERE}/32", "dev", "lo"], check=False)
+
+    def talks() -> None:
+        with ExitStack() as stack:
+            server = stack.enter_context(socket.create_server((HERE, 7001)))
+            for port, count in ((7001, 5), (7002, 3)):
+                for _ in range(count):
+                    with socket.socket() as client:
+                        assert client.connect_ex((HERE, port)) == (0 if port == 7001 else errno.ECONNREFUSED)
+            server = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            server.bind((HERE, 7003))
+            for _ in range(7):
+                with socket.socket(type=socket.SOCK_DGRAM) as client:
+                    client.sendto(b"question", (HERE, 7003))
+                    server.sendto(b"answer", server.recvfrom(100)[1])
+                    client.recv(100)
+
+    pins = Path("/sys/fs/bpf/flows")
+    recorder = FlowRecorder(core.tracker, pins, Path("/run/flows"))
+    try:
+        with container() as app:
+            core.call(app, talks)
+            keys, seen, uids = recorder.read()
+        assert not recorder.udp_problem, recorder.udp_problem
+        assert not any(recorder.losses().values()), recorder.losses()
+        missed = missed_by(pins)
+    finally:
+        recorder.close()
+        recorder.end()
+    if missed:
+        raise Busy
+    directions = catalog.constants("flows", "direction")
+    way = {directions["DIRECTION_EGRESS"]: "to", directions["DIRECTION_INGRESS"]: "from"}
+    columns = [keys[name].tolist() for name in ("direction", "protocol", "port")]
+    found = {
+        (way[direction], protocol, port): (int(flow["count"]), int(flow["failed"]))
+        for (direction, protocol, port), flow in zip(zip(*columns, strict=True), seen, strict=True)
+    }
+    assert found == {
+        ("to", socket.IPPROTO_TCP, 7001): (5, 0),
+        ("from", socket.IPPROTO_TCP, 7001): (5, 0),
+        ("to", socket.IPPROTO_TCP, 7002): (3, 3),
+        ("to", socket.IPPROTO_UDP, 7003): (7, 0),
+        ("from", socket.IPPROTO_UDP, 7003): (7, 0),
+    }, found
+    assert all(uids)
+
+
 def _wait_for_ring(recorder: Recorder, pod: str) -> None:
     """A runtime starts a process long after it made the cgroup; here nothing is between them."""
     while not any(ring.about.container.pod == pod for ring in recorder.rings()):
@@ -311,7 +363,7 @@ def _entries(service: TraceloopService, item: pb.TraceloopItem) -> list[Any]:
     return Reader().entries(reply)
 
 
-CASES = (tracker, execsnoop, opensnoop, tcpconnect, tcptracer, traceloop)
+CASES = (tracker, execsnoop, opensnoop, tcpconnect, tcptracer, traceloop, flows)
 
 
 def say(**values: object) -> None:
