@@ -33,12 +33,12 @@ class Build:
     context: Context = field(default_factory=lambda: Context(Header(BEGAN, UNTIL, ())))
     flows: list[Flow] = field(default_factory=list)
     _uids: count[int] = field(default_factory=lambda: count(1))
-    _nodes: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
     _pods: dict[str, count[int]] = field(default_factory=dict)
 
     def node(self, name: str, *, address: str = "", cidr: str = "", agent: bool = True) -> str:
         """A node; without an agent it is not in the header."""
-        number = self._nodes[name] = len(self._nodes) + 1
+        number = self.nodes[name] = len(self.nodes) + 1
         self._pods[name] = count(2)
         address, cidr = address or f"192.168.0.{number}", cidr or f"10.244.{number}.0/24"
         body = {"spec": {"podCIDRs": [cidr]}, "status": {"addresses": [{"type": "InternalIP", "address": address}]}}
@@ -75,7 +75,7 @@ class Build:
     ) -> Place:
         """A pod that runs, or has ended."""
         if not address:
-            number = self._nodes[node]
+            number = self.nodes[node]
             address = f"192.168.0.{number}" if host_network else f"10.244.{number}.{next(self._pods[node])}"
         spec: dict[str, Any] = {"nodeName": node}
         if host_network:
