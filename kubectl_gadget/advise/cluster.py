@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubectl_gadget.advise.flows import Context, Flow, NamedPort
+from kubectl_gadget.advise.labels import stable
 from kubectl_gadget.advise.networks import Networks, is_nobody, normalize, parse
 from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, read_services
 from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
@@ -38,9 +39,10 @@ class End:
 
 
 class Reached(NamedTuple):
-    """An end that a flow may have reached: which port there, and which peer it was.
+    """An end that a flow may have reached, and which peer it was.
 
-    node is the peer's, if it is one pod. shared is the Service behind which it is one of several.
+    port is the one there, 0 if it is the flow's. node is the peer's, if it is one pod. shared is the Service behind
+    which it is one of several.
     """
 
     end: End
@@ -54,17 +56,20 @@ class _Holder(NamedTuple):
     first: int
     last: int
     pod: Pod
-    end: End
+    reached: tuple[Reached]
 
 
-@dataclass(eq=False, slots=True)
 class _Address:
     """All that is known of an address. end is who has it at times when no pod does; None for nobody."""
 
-    end: End | None
-    holders: list[_Holder] = field(default_factory=list)
-    services: dict[tuple[str, int], ServicePort] = field(default_factory=dict)
-    resolved: dict[tuple[str, int], tuple[Reached, ...]] = field(default_factory=dict)
+    __slots__ = ("end", "holders", "reached", "resolved", "services")
+
+    def __init__(self, end: End | None) -> None:
+        self.end = end
+        self.reached: tuple[Reached, ...] = (Reached(end, 0, ""),) if end else ()
+        self.holders: list[_Holder] = []
+        self.services: dict[tuple[str, int], ServicePort] = {}
+        self.resolved: dict[tuple[str, int], tuple[Reached, ...]] = {}
 
 
 class Cluster:
@@ -96,7 +101,10 @@ class Cluster:
         )
         self._workload_of = {pod.uid: workload for workload in self.workloads.all for pod in workload.pods}
         self._pod_ends: dict[object, End] = {}
-        self._ends = {pod.uid: self._make_end(pod) for pod in self.pods if not pod.host_network}
+        own = [pod for pod in self.pods if not pod.host_network]
+        self._ends = {pod.uid: self._make_end(pod, pod.labels) for pod in own}
+        # a Service's backends are many, and told apart no further than their successors will be
+        self._replicas = {pod.uid: self._make_end(pod, stable(pod.labels)) for pod in own}
         self._node_ends: dict[str, End] = {}
         self._unknown_pods: dict[str, End] = {}
         self._addresses: dict[str, _Address] = {}
@@ -119,16 +127,14 @@ class Cluster:
         """The end at which a flow was seen: of host-network pods their node's addresses."""
         pod = self._by_uid.get(flow.uid)
         if flow.host_network or (pod and pod.host_network):
-            version = ":" in flow.peer
+            version = ":" in str(parse(flow.peer))
             own = [normalize(flow.local)] if flow.local else self._addresses_of(flow.node)
             return tuple(
                 self._node_end(address, flow.node)
                 for address in own
                 if (":" in address) == version and not is_nobody(parse(address))
             )
-        if pod is None:
-            return (self._unknown_pod(flow),)
-        return (self._ends[pod.uid],)
+        return (self._unknown_pod(flow) if pod is None else self._ends[pod.uid],)
 
     def _addresses_of(self, node: str) -> list[str]:
         known = self._stated if any(node in names for names in self._stated.values()) else self._nodes
@@ -138,43 +144,38 @@ class Cluster:
         """Who is at the other end; nobody if that is the same pod, the same machine, or all machines."""
         known = self._addresses.get(flow.peer)
         if known is None:
-            known = self._addresses[flow.peer] = _Address(self._stranger(flow.peer))
-        if flow.direction == "egress" and known.services:
+            known = self._addresses[flow.peer] = self._look_up(flow.peer)
+        if known.services and flow.direction == "egress":
             key = (flow.protocol, flow.port)
+            if reached := known.resolved.get(key):
+                return reached
             if key in known.services:
-                if key not in known.resolved:
-                    known.resolved[key] = self._behind(known.services[key])
-                return known.resolved[key]
-        if known.holders:
-            return self._held(known, flow)
-        return () if known.end is None else (Reached(known.end, flow.port, known.end.name),)
+                reached = known.resolved[key] = self._behind(known.services[key])
+                return reached
+        return self._held(known, flow) if known.holders else known.reached
 
     def _held(self, known: _Address, flow: Flow) -> tuple[Reached, ...]:
         """The pods that had an address while a flow lasted; else the one that had it shortly before or after."""
-        holders = known.holders
-        held = [each for each in holders if each.first <= flow.last and each.last >= flow.first]
+        first, last, holders = flow.first, flow.last, known.holders
+        held = [each for each in holders if each.first <= last and each.last >= first]
         if not held:
-            near = min(holders, key=lambda each: max(each.first - flow.last, flow.first - each.last))
-            if max(near.first - flow.last, flow.first - near.last) <= GRACE_NS:
-                held = [near]
-        if not held:
-            return () if known.end is None else (Reached(known.end, flow.port, known.end.name),)
-        found = {
-            each.end: Reached(each.end, flow.port, each.pod.name, each.pod.node)
-            for each in held
-            if each.pod.uid != flow.uid
-        }
-        return tuple(found.values())
+            near = min(holders, key=lambda each: max(each.first - last, first - each.last))
+            if max(near.first - last, first - near.last) > GRACE_NS:
+                return known.reached
+            held = [near]
+        if len(held) == 1:
+            return () if held[0].pod.uid == flow.uid else held[0].reached
+        return tuple({each.reached[0].end: each.reached[0] for each in held if each.pod.uid != flow.uid}.values())
 
     def _behind(self, port: ServicePort) -> tuple[Reached, ...]:
         """Who answers at a Service's port."""
         found: dict[tuple[End, int], Reached] = {}
         for backend in port.backends:
-            end = self._ends.get(backend.uid)
+            end = self._replicas.get(backend.uid)
             if end is None:
-                known = self._addresses.get(backend.address) or _Address(self._stranger(backend.address))
+                known = self._addresses.get(backend.address) or self._look_up(backend.address)
                 newest = max(known.holders, key=lambda each: each.last, default=None)
-                end = newest.end if newest else known.end
+                end = self._replicas[newest.pod.uid] if newest else known.end
             if end is not None:
                 found[end, backend.port] = Reached(end, backend.port, f"svc/{port.service}")
         if not found:
@@ -199,9 +200,9 @@ class Cluster:
             for address in pod.addresses if not pod.host_network else ():
                 if address in self._nodes:
                     continue
-                known = self._addresses.setdefault(address, _Address(None))
-                known.end = End("unknown", address, address)
-                known.holders.append(_Holder(pod.first, pod.last, pod, self._ends[pod.uid]))
+                known = self._addresses.setdefault(address, _Address(End("unknown", address, address)))
+                reached = Reached(self._ends[pod.uid], 0, pod.name, pod.node)
+                known.holders.append(_Holder(pod.first, pod.last, pod, (reached,)))
         for service in self.services:
             self._fill_service(service)
 
@@ -217,14 +218,14 @@ class Cluster:
             for address in self._nodes if port.node_port else ():
                 self._addresses[address].services.setdefault((port.protocol, port.node_port), port)
 
-    def _make_end(self, pod: Pod) -> End:
+    def _make_end(self, pod: Pod, labels: Mapping[str, str]) -> End:
         workload = self._workload_of[pod.uid]
-        key = (workload, frozenset(pod.labels.items()), pod.ports)
+        key = (workload, frozenset(labels.items()), pod.ports)
         end = self._pod_ends.get(key)
         if end is None:
             address = next(iter(pod.addresses), "")
             end = self._pod_ends[key] = End(
-                "pod", str(workload), address, pod.namespace, dict(pod.labels), pod.ports, workload=workload
+                "pod", str(workload), address, pod.namespace, dict(labels), pod.ports, workload=workload
             )
         return end
 
@@ -249,6 +250,11 @@ class Cluster:
             shown = name or ("node-local DNS" if address in NODE_LOCAL_DNS else f"node {' or '.join(sorted(nodes))}")
             end = self._node_ends[address] = End("node", shown, address, host_network=True, nodes=nodes)
         return end
+
+    def _look_up(self, text: str) -> _Address:
+        """What is known of an address that was not asked for in this spelling before. ValueError if it is none."""
+        plain = normalize(text)
+        return self._addresses.get(plain) or _Address(self._stranger(plain))
 
     def _stranger(self, text: str) -> End | None:
         """Who has an address that no object and no agent tells of."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -19,7 +20,7 @@ from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import KINDS
 
 FORMAT, VERSION = "kubectl-gadget flows", 1
-PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
+PROTOCOLS = frozenset(["TCP", "UDP", "SCTP", "ICMP"])
 #: How our own writer begins a flow: nearly all lines, which the first pass need not parse.
 _FLOW = b'{"flow":'
 _Kind = TypeVar("_Kind")
@@ -34,8 +35,7 @@ class Header:
     nodes: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(NamedTuple):
     """Connections of one pod with one address and port, as the agent of its node saw them.
 
     port is the server's. count is all attempts, failed those among them that were refused or not answered. first and
@@ -50,7 +50,7 @@ class Flow:
     protocol: str
     peer: str
     port: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuple has a method of that name, the format a member
     first: int
     last: int
     failed: int = 0
@@ -130,7 +130,7 @@ def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
                 ("pod", context.pods),
                 ("lost", context.lost),
                 ("note", context.notes),
-                ("flow", flows),
+                ("flow", (flow._asdict() for flow in flows)),
             ):
                 file.writelines(orjson.dumps({kind: value}) + b"\n" for value in values)
     except OSError as error:
@@ -152,26 +152,38 @@ class FlowsFile:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         self.context = Context(self._header())
-        for line in self._lines():
-            if not line.startswith(_FLOW):
+        for number, line in enumerate(self._file, 2):
+            if not line.startswith(_FLOW) and not line.isspace():
+                self._number = number
                 self._keep(line)
 
     def flows(self) -> Iterator[Flow]:
         """The flows, up to where the file was cut off."""
-        make = _maker(Flow)
-        seen: dict[str, str] = {}
-        for line in self._lines():
-            if line.startswith(_FLOW) or b'"flow"' in line[:16]:
+        loads, take, make, known = orjson.loads, itemgetter(*Flow._fields), Flow._make, set[str]()
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            if not line.startswith(_FLOW) and (number == 1 or b'"flow"' not in line[:16]):
+                continue
+            self._number = number
+            try:  # the usual line, which there may be a million of
+                flow = make(take(loads(line)["flow"]))
+            except (KeyError, TypeError, ValueError):
                 body = self._parse(line)
                 if body is None:
                     return
-                if "flow" in body:
-                    try:
-                        flow = make(body["flow"])
-                        _check(flow, seen)
-                    except (TypeError, ValueError, AttributeError) as error:
-                        raise self._wrong(f"not a flow: {error}") from None
-                    yield flow
+                flow = self._partial(body)
+            try:
+                _check(flow, known)
+            except (TypeError, ValueError) as error:
+                raise self._wrong(f"not a flow: {error}") from None
+            yield flow
+
+    def _partial(self, body: dict[str, Any]) -> Flow:
+        """A flow without some of the members that have a default."""
+        try:
+            return _maker(Flow, Flow._fields)(body["flow"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._wrong(f"not a flow: {str(error).removeprefix('Flow.__new__() ')}") from None
 
     def _header(self) -> Header:
         line = self._file.readline()
@@ -188,14 +200,6 @@ class FlowsFile:
             return Header(int(first["from"]), int(first["until"]), tuple(map(str, first["nodes"])))
         except (ValueError, KeyError, TypeError):
             raise self._wrong("the header wants from, until and nodes") from None
-
-    def _lines(self) -> Iterator[bytes]:
-        """The lines after the header."""
-        self._file.seek(0)
-        for number, line in enumerate(self._file, 1):
-            self._number = number
-            if number > 1 and not line.isspace():
-                yield line
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         """What a line holds; None if it is the last one and cut off."""
@@ -244,16 +248,10 @@ def _seekable(path: Path) -> IO[bytes]:
     return copy
 
 
-def _maker(kind: type[_Kind]) -> Callable[[Any], _Kind]:
-    """Makes a dataclass from JSON; members that a later version may have are passed over."""
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-
-    def make(body: Any) -> _Kind:
-        if body.keys() <= names:
-            return kind(**body)
-        return kind(**{name: value for name, value in body.items() if name in names})
-
-    return make
+def _maker(kind: type[_Kind], names: Collection[str] = ()) -> Callable[[Any], _Kind]:
+    """Makes a value from JSON; members that a later version may have are passed over."""
+    known = names or {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    return lambda body: kind(**{name: value for name, value in body.items() if name in known})
 
 
 def _object(body: Any) -> dict[str, Any]:
@@ -277,15 +275,18 @@ def _pod(body: Any) -> RememberedPod:
     return pod
 
 
-def _check(flow: Flow, seen: dict[str, str]) -> None:
-    """ValueError unless a flow makes sense; its peer in the one spelling of its address. seen are the known ones."""
-    if flow.protocol not in PROTOCOLS or flow.direction not in ("egress", "ingress"):
-        raise ValueError(f"{flow.direction} {flow.protocol}")
-    for name in ("port", "count", "failed", "first", "last"):
-        if type(getattr(flow, name)) is not int:
-            raise ValueError(f"{name} is no whole number")
-    if not 0 <= flow.port <= 65535:
-        raise ValueError(f"port {flow.port}")
-    if (peer := seen.get(flow.peer)) is None:
-        peer = seen[flow.peer] = normalize(flow.peer)
-    flow.peer = peer
+def _check(flow: Flow, known: set[str]) -> None:
+    """ValueError unless a flow makes sense. known are the addresses that have been found to do."""
+    node, namespace, pod, uid, direction, protocol, peer, port, count, first, last, failed, _, _, local = flow
+    if protocol not in PROTOCOLS or (direction != "egress" and direction != "ingress"):
+        raise ValueError(f"{direction} {protocol}")
+    if not (type(port) is type(count) is type(failed) is type(first) is type(last) is int and 0 <= port <= 65535):
+        raise ValueError("port, count, failed, first and last want whole numbers")
+    if not (type(node) is type(namespace) is type(pod) is type(uid) is type(local) is str):
+        raise ValueError("node, namespace, pod, uid and local want text")
+    if peer not in known:
+        normalize(peer)
+        known.add(peer)
+    if local and local not in known:
+        normalize(local)
+        known.add(local)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubectl_gadget.advise.cluster import Cluster, End
@@ -30,8 +30,8 @@ class Evidence:
     first: int = 1 << 63
     last: int = 0
     older: bool = False
-    sources: set[str] = field(default_factory=set)
-    targets: set[str] = field(default_factory=set)
+    sources: set[str] | None = None
+    targets: set[str] | None = None
 
     @property
     def count(self) -> int:
@@ -48,6 +48,35 @@ class Evidence:
         """Attempts that failed."""
         return max(self.refused_sent, self.refused_received)
 
+    def see(self, flow: Flow, egress: bool, peer: str, shared: tuple[End, ServicePort] | None) -> None:
+        """Add a flow with peer, a pod's name if it is one, and the Service if others may have got it as well."""
+        failed, first, last = flow.failed, flow.first, flow.last
+        done = flow.count - failed if flow.count > failed else 0
+        if not egress:
+            self.received += done
+            self.refused_received += failed
+        elif shared:
+            self.shared = self.shared or {}
+            self.shared[shared] = self.shared.get(shared, 0) + done
+            self.refused_sent += failed
+        else:
+            self.sent += done
+            self.refused_sent += failed
+        if first < self.first:
+            self.first = first
+        if last > self.last:
+            self.last = last
+        if flow.older:
+            self.older = True
+        if peer:
+            peers = self.targets if egress else self.sources
+            if peers is not None:
+                peers.add(peer)
+            elif egress:
+                self.targets = {peer}
+            else:
+                self.sources = {peer}
+
     def add(self, other: Evidence) -> None:
         """Add what was seen elsewhere. Of what a source sent to a Service each backend has all."""
         self.sent += other.sent
@@ -58,8 +87,10 @@ class Evidence:
         self.refused_received += other.refused_received
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
         self.older |= other.older
-        self.sources |= other.sources
-        self.targets |= other.targets
+        if other.sources:
+            self.sources = (self.sources or set()) | other.sources
+        if other.targets:
+            self.targets = (self.targets or set()) | other.targets
 
 
 @dataclass(frozen=True)
@@ -87,22 +118,32 @@ class Observation:
         self.add(flows)
 
     def add(self, flows: Iterable[Flow]) -> None:
-        """Add flows."""
-        local, peer, edges = self.cluster.local, self.cluster.peer, self.edges
+        """Add flows. ValueError if the address of one is none."""
+        local, peer = self.cluster.local, self.cluster.peer
+        locals_known: dict[str, tuple[End, ...]] = {}
         for flow in flows:
             egress = flow.direction == "egress"
-            for own in local(flow):
+            ends = locals_known.get(flow.uid)
+            if ends is None:
+                ends = local(flow)
+                if len(ends) == 1 and ends[0].workload:
+                    locals_known[flow.uid] = ends  # of a node's, the address may be another the next time
+            for own in ends:
+                is_pod = own.kind != "node"
                 for end, port, name, node, shared in peer(flow):
-                    if own.kind == "node" and end.kind != "pod":
+                    if not is_pod and end.kind != "pod":
                         continue  # no policy is about that
-                    key = (own, end, flow.protocol, port) if egress else (end, own, flow.protocol, port)
-                    found = edges
-                    if node == flow.node if egress and own.kind == "node" else not egress and flow.node in end.nodes:
-                        found = self.from_own_node
+                    if egress:
+                        key = (own, end, flow.protocol, port or flow.port)
+                        within = not is_pod and node == flow.node
+                    else:
+                        key = (end, own, flow.protocol, port or flow.port)
+                        within = flow.node in end.nodes
+                    found = self.from_own_node if within else self.edges
                     evidence = found.get(key)
                     if evidence is None:
                         evidence = found[key] = Evidence()
-                    _count(evidence, flow, egress, name if end.kind == "pod" else "", (own, shared) if shared else None)
+                    evidence.see(flow, egress, name, (own, shared) if shared else None)
 
     def connections(self) -> list[Connection]:
         """All that was seen, in a fixed order."""
@@ -121,28 +162,6 @@ def read_flows(path: Path) -> Observation:
     """The observation in a flows file. UsageError with file and line if it is none."""
     file = FlowsFile(path)
     return Observation(file.context, file.flows())
-
-
-def _count(evidence: Evidence, flow: Flow, egress: bool, peer: str, shared: tuple[End, ServicePort] | None) -> None:
-    done = max(flow.count - flow.failed, 0)
-    if egress:
-        if shared:
-            evidence.shared = evidence.shared or {}
-            evidence.shared[shared] = evidence.shared.get(shared, 0) + done
-        else:
-            evidence.sent += done
-        evidence.refused_sent += flow.failed
-    else:
-        evidence.received += done
-        evidence.refused_received += flow.failed
-    if flow.first < evidence.first:
-        evidence.first = flow.first
-    if flow.last > evidence.last:
-        evidence.last = flow.last
-    if flow.older:
-        evidence.older = True
-    if peer:
-        (evidence.targets if egress else evidence.sources).add(peer)
 
 
 def order(end: End) -> tuple[str, str, str, list[tuple[str, str]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 from hypothesis import HealthCheck, event, given, settings
@@ -132,8 +131,8 @@ def test_same_bytes(world: World, seed: int, cut: bool) -> None:
     for flow in build.flows:
         if cut and flow.count > 1:
             failed = min(flow.failed, 1)
-            flows.append(replace(flow, count=1, failed=failed, last=flow.first))
-            flow = replace(flow, count=flow.count - 1, failed=flow.failed - failed)
+            flows.append(flow._replace(count=1, failed=failed, last=flow.first))
+            flow = flow._replace(count=flow.count - 1, failed=flow.failed - failed)
         flows.append(flow)
     chance.shuffle(flows)
     chance.shuffle(build.context.objects)
