@@ -7,9 +7,11 @@ import statistics
 
 import click
 
-from tests.bench import cli, fanout, kernel, traceloop
+from tests.bench import advise, cli, fanout, kernel, traceloop
 
 ALL = (
+    advise.advise_seconds,
+    advise.advise_memory,
     cli.help_text,
     cli.first_event,
     cli.json_rows,
