@@ -17,7 +17,7 @@ import orjson
 
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.advise.networks import normalize
-from kubectl_gadget.advise.objects import KINDS
+from kubectl_gadget.advise.objects import KINDS, trim
 
 FORMAT, VERSION = "kubectl-gadget flows", 1
 PROTOCOLS = frozenset(["TCP", "UDP", "SCTP", "ICMP"])
@@ -226,13 +226,14 @@ class FlowsFile:
                 elif kind == "pod":
                     self.context.pods.append(_pod(value))
                 elif kind == "node":
-                    self.context.nodes.append(_maker(NodeAddresses)(value))
+                    own = tuple(map(normalize, value["addresses"]))
+                    self.context.nodes.append(NodeAddresses(str(value["name"]), own))
                 elif kind == "lost":
-                    self.context.lost.append(_maker(Lost)(value))
+                    self.context.lost.append(Lost(str(value["node"]), str(value["reason"]), int(value["count"])))
                 elif kind == "note":
                     self.context.notes.append(str(value))
             except (TypeError, KeyError, ValueError, AttributeError) as error:
-                raise self._wrong(f"not a {kind}: {error}") from None
+                raise self._wrong(f"not {'an' if kind == 'object' else 'a'} {kind}: {error}") from None
 
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"{self._path}, line {self._number}: {what}")
@@ -245,6 +246,7 @@ def _seekable(path: Path) -> IO[bytes]:
     copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
     with file:  # a pipe
         shutil.copyfileobj(file, copy)
+    copy.seek(0)
     return copy
 
 
@@ -258,7 +260,7 @@ def _object(body: Any) -> dict[str, Any]:
     named = {key: body["metadata"][key] for key in ("name", "namespace") if key in body["metadata"]}
     if not named.get("name") or not all(isinstance(value, str) for value in named.values()):
         raise ValueError("it has no name")
-    return dict(body)
+    return trim(body) or {}
 
 
 def _pod(body: Any) -> RememberedPod:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gadget.errors import UsageError
 from kubectl_gadget.advise.cluster import Cluster, End
 from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
 from kubectl_gadget.advise.services import ServicePort
@@ -161,7 +162,12 @@ class Observation:
 def read_flows(path: Path) -> Observation:
     """The observation in a flows file. UsageError with file and line if it is none."""
     file = FlowsFile(path)
-    return Observation(file.context, file.flows())
+    try:
+        observation = Observation(file.context)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: an object in it is not as Kubernetes has it: {error!r}") from None
+    observation.add(file.flows())
+    return observation
 
 
 def order(end: End) -> tuple[str, str, str, list[tuple[str, str]]]:
