@@ -49,8 +49,8 @@ format: $(BUILT)  ## put code in shape
 docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate
 
-snapshots: $(BUILT)  ## pin what each gadget's output looks like now
-	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py
+snapshots: $(BUILT)  ## pin what outputs and advice look like now
+	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py tests/unit/advise/test_golden.py
 
 demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
 	@$(SUDO) $(BIN)/python -m tests.demo

@@ -37,6 +37,11 @@ class End:
     workload: Workload | None = None
     nodes: frozenset[str] = frozenset()
 
+    @property
+    def named_ports(self) -> dict[tuple[str, str], int]:
+        """Ports by protocol and name."""
+        return {(port.protocol, port.name): port.port for port in self.ports}
+
 
 class Reached(NamedTuple):
     """An end that a flow may have reached, and which peer it was.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
 import yaml
 
 from kubectl_gadget.text import escape, width
@@ -87,7 +87,7 @@ def _flow(item: Any) -> str:
 
 def _scalar(value: Any) -> str:
     if not isinstance(value, str):
-        return orjson.dumps(value).decode()
+        return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     return yaml.dump(value, default_style='"', width=1 << 30).removesuffix("\n")

@@ -96,14 +96,29 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Connection:
-    """Connections between two ends, as check looks at them. from_own_node: the source is the target's own node."""
+    """Connections between two ends, as check looks at them. own_node: one is a node, the other runs on it.
+
+    source_pod and target_pod name one pod each, never the same one, or are empty for what is no pod. Behind a Service
+    the labels of a target are those that all its replicas have.
+    """
 
     source: End
     target: End
     protocol: str
     port: int
     evidence: Evidence
-    from_own_node: bool
+    own_node: bool
+
+    @property
+    def source_pod(self) -> str:
+        """One of the pods that connected."""
+        return _one_of(self.source, self.evidence.sources, "one")
+
+    @property
+    def target_pod(self) -> str:
+        """One of the pods that were connected to."""
+        others = (self.evidence.targets or set()) - {self.source_pod}
+        return _one_of(self.target, others, "another")
 
 
 class Observation:
@@ -170,6 +185,12 @@ def read_flows(path: Path) -> Observation:
     return observation
 
 
+def _one_of(end: End, names: set[str] | None, which: str) -> str:
+    if end.kind != "pod":
+        return ""
+    return min(names) if names else f"{which} of {end.name}"
+
+
 def order(end: End) -> tuple[str, str, str, list[tuple[str, str]]]:
     """What to sort ends by."""
     return (end.name, end.kind, end.address, sorted(end.labels.items()))
@@ -181,5 +202,5 @@ def _order(connection: Connection) -> tuple[object, ...]:
         order(connection.target),
         connection.protocol,
         connection.port,
-        connection.from_own_node,
+        connection.own_node,
     )

@@ -22,7 +22,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-body {{ font: 14px/1.4 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 16px }}
+body {{ color-scheme: light; font: 14px/1.4 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 16px }}
 h1 {{ font-size: 18px; margin: 0 0 4px }} p {{ margin: 0 0 12px; color: #57606a }}
 figure {{ margin: 0 0 16px; overflow: auto; border: 1px solid #d0d7de; border-radius: 6px }}
 svg text {{ font: 13px system-ui, sans-serif; fill: #1b1f24; pointer-events: none }}
@@ -80,7 +80,7 @@ def to_html(graph: Graph, title: str) -> str:
     tallest = max((len(column) for column in columns), default=0)
     return _PAGE.format(
         title=_text(title),
-        summary=f"{len(graph.spots)} that talk, {len(graph.arrows)} connections between them.",
+        summary=f"{len(graph.spots)} workloads and addresses; {len(graph.arrows)} of all pairs talk.",
         width=MARGIN * 2 + BOX_WIDTH + COLUMN * max(len(columns) - 1, 0),
         height=MARGIN * 2 + ROW * tallest,
         drawing="\n".join(lines),
