@@ -156,7 +156,7 @@ def between(before: Heard, after: Heard) -> Heard:
         known = had.get(key(flow))
         count, failed = (known.count, known.failed) if known else (0, 0)
         if flow.last >= before.time_ns:  # a talk may go on, and be no new one
-            flows.append(replace(flow, count=max(flow.count - count, 1), failed=flow.failed - failed))
+            flows.append(flow._replace(count=max(flow.count - count, 1), failed=flow.failed - failed))
     header = replace(after.context.header, from_ns=before.time_ns)
     return replace(after, began_ns=before.time_ns, context=replace(after.context, header=header), flows=flows)
 

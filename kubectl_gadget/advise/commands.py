@@ -96,7 +96,7 @@ class NetworkPolicyCommand(HeadedCommand, click.Group):
             verb="Prints",
         )
         self.invoke_without_command = True
-        for command in (_monitor_command(), _report_command(), _check_command(), _diff_command()):
+        for command in (_monitor_command(), _report_command(), _check_command(), _diff_command(), _graph_command()):
             self.add_command(command)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -223,6 +223,27 @@ def _diff(agent: tuple[str, ...], policy: Path | None, input_: Path | None, dura
     with _observed(agent, input_, duration) as observation:
         advice = _advice(observation, settings)
         click.echo(diff.show(diff.diff(current, [each.to_dict() for each in advice.policies])), nl=False)
+
+
+def _graph_command() -> click.Command:
+    form = Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["mermaid", "dot", "html"]),
+                  default="mermaid", help="Format; html is one file that needs nothing else.")  # fmt: skip
+    return HeadedCommand(
+        "graph",
+        "who talks to whom, as a picture",
+        "kubectl gadget advise network-policy graph -n shop -o html > shop.html",
+        [_input(), *_watch_options(), *_where(), form],
+        _graph,
+        verb="Draws",
+    )
+
+
+def _graph(agent: tuple[str, ...], input_: Path | None, duration: float, form: str, **options: Any) -> None:
+    from kubectl_gadget.advise.graph import make_graph, render_graph
+
+    settings = _settings(("-",) if input_ else agent, **options)
+    with _observed(agent, input_, duration) as observation:
+        click.echo(render_graph(make_graph(observation, settings), form), nl=False)
 
 
 def _settings(

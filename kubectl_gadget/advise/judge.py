@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
-from kubectl_gadget.advise.observation import Connection, Observation
-from kubectl_gadget.advise.talks import Choice, Settings, shown
+from kubectl_gadget.advise.observation import Connection, Evidence, Observation
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
 
 
 def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
@@ -19,38 +19,55 @@ def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     """The connections that settings ask for; attempts that failed are none."""
     choice = Choice(settings)
-    for connection in observation.connections():
-        evidence = connection.evidence
-        if evidence.last < settings.since or not (evidence.count or settings.failed):
-            continue
-        ends = (connection.source, connection.target)
-        if any(end.workload is not None and choice.has(end.workload) for end in ends):
-            yield _flow(connection, len(settings.namespaces) == 1)
+    groups: dict[tuple[Actor, Actor, str, int, bool], list[Connection]] = {}
+    for each in observation.connections():
+        source, target = (end.workload or end for end in (each.source, each.target))
+        if each.evidence.last >= settings.since and (choice.has(source) or choice.has(target)):
+            groups.setdefault((source, target, each.protocol, each.port, each.own_node), []).append(each)
+    for (source, target, *_), alike in groups.items():
+        within = ""  # the namespace, where it goes without saying
+        if len(settings.namespaces) == 1 and alike[0].source.namespace == alike[0].target.namespace:
+            within = alike[0].source.namespace
+        for connection, count in _counted(alike):
+            yield _flow(connection, count, shown(source, within), shown(target, within))
 
 
-def _flow(connection: Connection, short: bool) -> Flow:
-    """A connection; with short names of what is in one namespace, where it is clear which."""
-    source, target, evidence = connection.source, connection.target, connection.evidence
-    within = source.namespace if short and source.namespace == target.namespace else ""
+def _counted(alike: list[Connection]) -> Iterator[tuple[Connection, int]]:
+    """How often each connection of the same two workloads was seen, and none twice.
+
+    The target's agent knows which pod it was; what the source's knows of a Service's pods is that it was one of them.
+    """
+    total = Evidence()
+    for each in alike:
+        total.add(each.evidence)
+    left = total.count
+    for each in sorted(alike, key=lambda each: -each.evidence.received):
+        count = min(each.evidence.count, left)
+        left -= count
+        if count:
+            yield each, count
+
+
+def _flow(connection: Connection, count: int, source_name: str, target_name: str) -> Flow:
     return Flow(
-        source=_end(source, is_own_node=connection.from_own_node),
-        target=_end(target),
+        source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
+        target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
         protocol=connection.protocol,
         port=connection.port,
-        count=evidence.count or evidence.refused,
-        last_ns=evidence.last,
-        source_name=shown(source.workload or source, within),
-        target_name=shown(target.workload or target, within),
+        count=count,
+        last_ns=connection.evidence.last,
+        source_name=source_name,
+        target_name=target_name,
     )
 
 
-def _end(end: cluster.End, *, is_own_node: bool = False) -> evaluate.End:
+def _end(end: cluster.End, pod: str, *, own_node: bool) -> evaluate.End:
     return evaluate.End(
         address=end.address,
         namespace=end.namespace,
-        pod=end.name if end.kind == "pod" else "",
+        pod=pod,
         labels=end.labels,
         named_ports={(port.protocol, port.name): port.port for port in end.ports},
         host_network=end.host_network or end.kind == "node",
-        is_own_node=is_own_node,
+        is_own_node=own_node and end.kind == "node",
     )

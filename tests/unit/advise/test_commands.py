@@ -92,3 +92,11 @@ def test_mistakes(arguments: list[str], said: str) -> None:
     _, err, code = advise(*arguments)
     assert err.lower().startswith(said.format(file=__file__).lower())
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_graph(tmp_path: Path) -> None:
+    """`graph` draws who talks to whom, in each of its forms."""
+    for form, begin in (("mermaid", "graph"), ("dot", "digraph"), ("html", "<!doctype html>")):
+        out, err, code = advise("graph", "--input", FLOWS, "-A", "-o", form)
+        assert code == 0, err
+        assert "cart" in out and begin in out.lower()[:200]
