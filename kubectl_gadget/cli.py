@@ -101,6 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
         # the reader has seen enough, as with `| head`; nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk behind stdout, above all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it did not take is not tried again
+        fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
     except GadgetError as error:
         fail(str(error), error.exit_code)
 

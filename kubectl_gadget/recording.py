@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,30 +24,57 @@ MAGIC = b"gadget1\n"
 LARGEST_ENTRY = 64 << 20
 
 
-def record(messages: Iterable[Message], path: Path, gadget: str) -> Iterator[Message]:
-    """The same messages, written to path as they pass. A disk that is full ends the recording, not the stream."""
-    try:
-        file = path.open("wb")
-    except OSError as error:
-        raise GadgetError(f"--record {path}: {error.strerror}") from None
-    with file:
-        failed: OSError | None = None
+class Writer:
+    """Writes a recording. A context manager, which raises GadgetError in the end if the recording is not complete.
+
+    A disk that is full ends the recording, not the stream: it is told then, and what comes later is counted.
+    """
+
+    def __init__(self, path: Path, gadget: str) -> None:
+        """Begin a recording of gadget at path. GadgetError if there can be none."""
+        self._path = path
+        self._failed, self._missing = "", 0
         try:
-            file.write(MAGIC)
-            _write(file, pb.RecordingEntry(header=_header(gadget)))
+            self._file = path.open("wb")
+            self._file.write(MAGIC)
         except OSError as error:
-            failed = error
+            raise GadgetError(f"--record {path}: {error.strerror}") from None
+        self._write(pb.RecordingEntry(header=_header(gadget)))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self._close()
+        if self._failed:
+            missing = "1 event is" if self._missing == 1 else f"{self._missing} events are"
+            text = f"--record {self._path}: {self._failed}: the recording is not complete: {missing} not in it"
+            if kind is None:
+                raise GadgetError(text)
+            click.echo(f"warning: {text}", err=True)
+
+    def keep(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """The same messages, written as they pass."""
         for target, message in messages:
-            if failed is None and isinstance(message, pb.RunReply | Ended):
-                try:
-                    _write(file, _entry(target, message))
-                except OSError as error:
-                    failed = error
-                    click.echo(f"warning: --record {path}: {error.strerror}: the recording ends here", err=True)
+            if isinstance(message, pb.RunReply | Ended):
+                self._write(_entry(target, message))
             yield target, message
-        if failed:
-            raise GadgetError(f"--record {path}: {failed.strerror}: the recording is not complete")
-        _write(file, pb.RecordingEntry(end=pb.RecordedEnd()))
+        self._write(pb.RecordingEntry(end=pb.RecordedEnd()))
+
+    def _write(self, entry: pb.RecordingEntry) -> None:
+        if not self._failed:
+            try:
+                _write(self._file, entry)
+            except OSError as error:
+                self._failed = error.strerror or str(error)
+                click.echo(f"warning: --record {self._path}: {self._failed}: the recording ends here", err=True)
+                self._close()
+        if self._failed:
+            self._missing += sum(section.count for section in entry.reply.reply.batch.sections)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # the rest of the entry that did not fit, tried again
+            self._file.close()
 
 
 def _header(gadget: str) -> pb.RecordingHeader:
@@ -75,7 +103,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         """Open the file at path and read its header. GadgetError if it is no recording."""
-        self._path = path
+        self.path = path
         self.complete = False
         try:
             self._file = path.open("rb")
@@ -102,7 +130,7 @@ class Recording:
         try:
             return self._file.read(size)
         except OSError as error:
-            raise GadgetError(f"{self._path}: {error.strerror}") from None
+            raise GadgetError(f"{self.path}: {error.strerror}") from None
 
     def _next(self) -> pb.RecordingEntry | None:
         """The next entry; None where the file ends or makes no sense."""
