@@ -6,6 +6,7 @@ import logging
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -166,16 +167,17 @@ class AgentService(rpc.AgentServicer):
                 started = pb.Started(
                     schema=schema, containers=living, contract=CONTRACT, beat_ms=int(BEAT_SECONDS * 1000)
                 )
-                yield pb.RunReply(node=self._node, started=started)
+                yield pb.RunReply(node=self._node, started=started, sent_ns=time.time_ns())
                 for batch in run.batches():
                     if not context.is_active():
                         break
-                    yield pb.RunReply(node=self._node, batch=_batch(batch))
+                    yield pb.RunReply(node=self._node, batch=_batch(batch), sent_ns=time.time_ns())
                 losses = _losses(run.losses())
                 news = _containers(run.new_containers())
                 yield pb.RunReply(
                     node=self._node,
                     summary=pb.Summary(events=run.events, losses=losses, containers=news, undecided=run.undecided),
+                    sent_ns=time.time_ns(),
                 )
             finally:
                 self._runs.discard(run)

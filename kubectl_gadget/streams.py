@@ -35,7 +35,7 @@ CHANNEL_OPTIONS = (
 class Ended:
     """A target sends no more, unless it starts again: error says why, None if the run ended in order.
 
-    heard_ns is when it was last heard of, in nanoseconds since 1970; 0 if it never was. coming: it is about to start
+    heard_ns is up to when its events came, in nanoseconds since 1970; 0 if none ever did. coming: it is about to start
     for the first time, later than the others.
     """
 
@@ -89,6 +89,7 @@ class Streams:
         self._start = start
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
+        self._heard: dict[str, int] = {}
         self._hopeless: set[str] = set()
         self._known: set[str] = set()
         self._joined = False
@@ -147,12 +148,13 @@ class Streams:
 
     def _read(self, target: str, reach: Callable[[], str]) -> None:
         error: GadgetError | None = Unreachable(f"{target}: the agent went away")
-        heard = 0
+        self._heard[target] = heard = 0
         try:
             with connect(reach()) as channel:
                 self._calls[target] = call = rpc.AgentStub(channel).Run(self._requests())
                 for reply in call:
-                    heard = time.time_ns()
+                    # not when it came here: a client that was stopped finds old messages waiting
+                    self._heard[target] = heard = reply.sent_ns or time.time_ns()
                     if reply.WhichOneof("what") == "started":
                         reply.started.received_ns = heard
                         self._joined = True
@@ -192,4 +194,5 @@ class Streams:
 
     def _give_up(self) -> Iterator[Message]:
         for target in self._running:
-            yield target, Ended(target, Unreachable(f"{target}: its agent did not answer when it was to end"))
+            error = Unreachable(f"{target}: its agent did not answer when it was to end")
+            yield target, Ended(target, error, self._heard.get(target, 0))
