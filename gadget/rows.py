@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from gadget.endpoints import NOWHERE, RAW, Endpoint, Name, show_address
+from gadget.errors import Unsupported
 from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
@@ -171,6 +173,16 @@ _SLICES: dict[str, Callable[[list[bytes], npt.NDArray[Any]], list[Any]]] = {
     "args": _args,
     "path": _paths,
 }
+
+
+def parse_schema(node: str, text: str) -> Schema:
+    """The schema at the beginning of a node's stream. Unsupported if it makes no sense here."""
+    try:
+        schema = Schema.from_json(orjson.loads(text))
+        schema.dtype(schema.text_offset)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        raise Unsupported(f"{node}: its agent's events cannot be read: see `kubectl gadget version`") from None
+    return schema
 
 
 class Decoder:

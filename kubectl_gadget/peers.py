@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv6Address, ip_address
 
-import orjson
-
 from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import RAW, Name
 from gadget.errors import GadgetError
-from gadget.rows import Table
+from gadget.rows import Table, parse_schema
 from gadget.schema import Schema
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Message
@@ -92,7 +90,7 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
     for target, message in messages:
         if isinstance(message, pb.RunReply):
             if message.WhichOneof("what") == "started":
-                schemas[target] = Schema.from_json(orjson.loads(message.started.schema))
+                schemas[target] = parse_schema(target, message.started.schema)
                 told[target] = {}
             elif message.WhichOneof("what") == "batch":
                 _tell(message.batch, schemas[target], told[target], peers)

@@ -8,22 +8,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 import click
-import orjson
 
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
-from gadget.rows import Decoder
+from gadget.rows import Decoder, parse_schema
 from gadget.schema import Schema
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.peers import Directory, Peers, add_names
-from kubectl_gadget.recording import Recording, record
+from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
@@ -158,7 +157,7 @@ class Session:
     def _started(self, target: str, name: str, started: pb.Started) -> None:
         if started.contract not in (0, CONTRACT):
             raise Unsupported(f"{name}: agent and command line are too far apart: see `kubectl gadget version`")
-        schema = Schema.from_json(orjson.loads(started.schema))
+        schema = parse_schema(name, started.schema)
         if missing := self._request.demanded - set(all_fields(schema) | schema.parts):
             names = ", ".join(sorted(missing))
             raise GadgetError(f"{name}: its agent is of another version and does not know {names}")
@@ -181,7 +180,7 @@ class Session:
         if not away.heard_ns:
             gap = f"{target}: seen only from {moment(now_ns)} on"
         else:
-            missed = duration((now_ns - away.heard_ns) / 1e9)
+            missed = duration(max(now_ns - away.heard_ns, 0) / 1e9)  # the node's clock may have been set back
             gap = f"{target}: not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({missed})"
         self._gaps.append(gap)
         if self._live:
@@ -216,7 +215,7 @@ class Session:
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
             click.echo(f"{what} of pods whose labels were not known within 2 s were shown all the same.", err=True)
-        gaps = [*self._gaps, *(str(ended.error) for ended in self._away.values())]
+        gaps = [*self._gaps, *map(_told, self._away.values())]
         for gap in gaps:
             click.echo(f"incomplete: {gap}", err=True)
         if self._request.strict and (lost or gaps):
@@ -246,21 +245,34 @@ def stream(request: Request, targets: Targets, directory: Callable[[], Directory
         selection=pb.Selection(**asdict(request.selection)),
         ring_bytes=request.ring_bytes,
     )
-    with Streams(targets, start) as streams, _stops(streams, request.timeout):
+    with ExitStack() as stack:
+        streams = stack.enter_context(Streams(targets, start))
+        stack.enter_context(_stops(streams, request.timeout))
         messages = add_names(streams, Peers(directory))
         if request.record:
-            messages = record(messages, request.record, request.gadget.name)
+            messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
         Session(request).run(messages, len(targets), streams.stop, live=True)
 
 
 def replay(recording: Recording, request: Request) -> None:
     """Show a recording as request asks."""
     session = Session(request)
-    session.run(recording, 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+    try:
+        session.run(recording, 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+    except (GadgetError, OSError):
+        raise
+    except Exception as error:  # whatever a damaged file leads to, of which there is no list
+        where = f"{recording.path}: damaged after the first {count(session.shown, 'event')} that can be shown"
+        raise GadgetError(where) from error
     if not recording.complete:
         click.echo("incomplete: the recording was cut off: this is what it holds up to there", err=True)
         if request.strict:
             raise Incomplete("not complete, and --strict was given")
+
+
+def _told(ended: Ended) -> str:
+    """Why a target sends no more, and since when."""
+    return f"{ended.error}{f'; not seen from {moment(ended.heard_ns)} on' if ended.heard_ns else ''}"
 
 
 def count(number: int, what: str) -> str:
