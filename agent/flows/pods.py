@@ -44,6 +44,8 @@ class Pods:
         """Go on with what is in file, as far as it can be read."""
         self._file = file
         self._dirty = False
+        #: why the file is not up to date; empty if it is
+        self.problem = ""
         self.pods: dict[str, Pod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since
         self.began, self.evicted = time.time_ns(), 0
@@ -110,7 +112,6 @@ class Pods:
         """Write the file, if something has changed."""
         if not self._dirty:
             return
-        self._dirty = False
         content: dict[str, Any] = {"began": self.began, "evicted": self.evicted}
         content["pods"] = [asdict(pod) for pod in self.pods.values()]
         try:
@@ -118,5 +119,9 @@ class Pods:
             new = self._file.with_suffix(".new")
             new.write_bytes(orjson.dumps(content))
             os.replace(new, self._file)
-        except OSError as error:
-            log.warning("flows: %s: %s", self._file, error)
+            self._dirty, self.problem = False, ""
+        except OSError as error:  # tried again the next time
+            problem = error.strerror or str(error)
+            if problem != self.problem:
+                log.warning("flows: %s: %s", self._file, error)
+            self.problem = problem

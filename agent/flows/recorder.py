@@ -56,6 +56,11 @@ class FlowRecorder:
         return self._table.udp_problem
 
     @property
+    def save_problem(self) -> str:
+        """Why names of pods would be lost with this agent; empty if they are saved."""
+        return self._pods.problem
+
+    @property
     def began_ns(self) -> int:
         """When the table began, in nanoseconds since 1970."""
         return self._pods.began

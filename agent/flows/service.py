@@ -35,7 +35,9 @@ class FlowsService:
         """How many flows there are, or why none."""
         if self._recorder is None:
             return f"off: {self._why_not}"
-        return f"{self._recorder.count()} flows" + ", no UDP" * bool(self._recorder.udp_problem)
+        problem = self._recorder.save_problem
+        unsaved = f", names of pods are not saved: {problem}" if problem else ""
+        return f"{self._recorder.count()} flows{', no UDP' * bool(self._recorder.udp_problem)}{unsaved}"
 
     def read(self) -> Iterator[pb.FlowsReply]:
         """Everything."""

@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Recorder:
         self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
+        self._lost: Counter[str] = Counter()
         root = settings.folder
         layout = digest(orjson.dumps([rings.own_layout(), self._size]))
         self._folder = root / layout
@@ -121,6 +123,11 @@ class Recorder:
         it for all other threads of that CPU.
         """
         return missed_by(self._folder)
+
+    @property
+    def lost(self) -> str:
+        """How many recordings of an earlier agent could not be kept, and why; empty if all were."""
+        return "; ".join(f"{number} of an older agent lost: {why}" for why, number in self._lost.items())
 
     def _pinned(self) -> dict[int, Ring]:
         return {key: ring for key, ring in self._known.items() if not ring.saved}
@@ -191,6 +198,7 @@ class Recorder:
             ring = Ring(path)
         except (OSError, ValueError) as error:
             log.warning("traceloop: %s: %s: removed", path, error)
+            self._lost[_reason(error)] += 1
             path.unlink()
             return
         self._known[ring.about.cgroup_id] = ring
@@ -322,12 +330,19 @@ class Recorder:
             remove(links)
         self._settings.saved.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in folder.glob("ring-*"):
+            target = self._settings.saved / f"{folder.name}-{path.name}"
             try:
-                Ring(path).save(self._settings.saved / f"{folder.name}-{path.name}")
+                Ring(path).save(target)
                 log.info("traceloop: %s saved in %s: it has another layout", path.name, self._settings.saved)
             except (OSError, ValueError) as error:
                 log.warning("traceloop: %s of another layout is lost: %s", path.name, error)
+                self._lost[_reason(error)] += 1
+                target.unlink(missing_ok=True)  # the part that did fit
         remove(folder)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _plans() -> bytes:

@@ -42,7 +42,8 @@ class TraceloopService:
                                  container=container.name, id=container.id, runtime=container.runtime)  # fmt: skip
             items.append(pb.TraceloopItem(container=names, running=True, refused=True))
         used, total = recorder.memory()
-        return pb.TraceloopListReply(node=self._node, items=items, used_bytes=used, total_bytes=total)
+        return pb.TraceloopListReply(node=self._node, items=items, used_bytes=used, total_bytes=total,
+                                      lost=recorder.lost)  # fmt: skip
 
     def read(self, request: pb.TraceloopReadRequest, active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
         """The calls of a container, then, to follow, new ones as long as active says so and it runs."""
@@ -79,7 +80,8 @@ class TraceloopService:
         more = f", no memory for {refused} more" if refused else ""
         if missed := self._recorder.missed():
             more += f", {missed:,} calls missed by a busy program"
-        return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}"
+        lost = f", {self._recorder.lost}" if self._recorder.lost else ""
+        return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}{lost}"
 
     def end(self) -> None:
         """Stop recording for good."""

@@ -76,7 +76,8 @@ def ended_how(item: pb.TraceloopItem) -> str:
 
 
 def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
-    """The recordings of all targets, and the errors of those that did not answer."""
+    """The recordings of all targets, and the errors of those that did not answer or have lost some."""
+    losses: list[GadgetError] = []
 
     def one(target: str) -> list[Instance] | GadgetError:
         try:
@@ -87,12 +88,14 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
             return error_of(target, error)
         except GadgetError as error:
             return error
+        if reply.lost:
+            losses.append(GadgetError(f"{target}: recordings {reply.lost}"))
         return [Instance(target, address, reply.node, item) for item in reply.items]
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         answers = list(pool.map(one, targets))
     found = [instance for answer in answers if isinstance(answer, list) for instance in answer]
-    return found, [answer for answer in answers if isinstance(answer, GadgetError)]
+    return found, [*(answer for answer in answers if isinstance(answer, GadgetError)), *losses]
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
