@@ -33,6 +33,15 @@ END_INIT, NO_DATA = catalog.constants("traceloop", "end")["END_INIT"], _CONSTANT
 ABOUT_BYTES, BUSY, MORE = (_CONSTANTS[name] for name in ("ABOUT_BYTES", "SEQUENCE_BUSY", "SEQUENCE_MORE"))
 STATE_BYTES, SLOT_BYTES = (catalog.record("traceloop", name).itemsize for name in ("state", "call"))
 
+#: Added to the cgroup id of a saved ring: ids begin anew when the machine boots.
+SAVED = 1 << 63
+#: Without these fields a record cannot be read here.
+_NEEDED = {
+    "state": {"head", "calls", "dropped", "ended", "status", "known", "oom"},
+    "call": {"sequence", "time", "length", "argument", "shape", "args"},
+    "more": {"sequence", "owner", "argument", "length", "data"},
+}
+
 Records = npt.NDArray[np.void]
 
 
@@ -55,9 +64,19 @@ class About:
         """The notes that data holds, up to its first NUL. ValueError if there are none."""
         try:
             found = orjson.loads(data.split(b"\0", 1)[0])
-            return cls(**{**found, "container": Container(**found["container"])})
-        except (KeyError, TypeError) as error:
+            about = cls(**{**found, "container": Container(**found["container"])})
+            for record, needed in _NEEDED.items():
+                kind = about.dtype(record)
+                if not needed <= set(kind.names or ()) or kind.itemsize > SLOT_BYTES:
+                    raise ValueError(f"its {record} records are not complete")
+            numbers = (about.cgroup_id, about.created, about.clock_offset)
+            if not all(isinstance(number, int) for number in numbers) or not 0 <= about.cgroup_id < SAVED:
+                raise ValueError("it has no numbers where they belong")
+            if not all(isinstance(text, str) for text in (about.machine, *asdict(about.container).values()) if text):
+                raise ValueError("it has no names where they belong")
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a ring's notes: {error}") from None
+        return about
 
     def to_json(self) -> bytes:
         """As bytes."""
@@ -103,10 +122,6 @@ def create(size: int) -> int:
         libbpf.library().bpf_map_create(libbpf.BPF_MAP_TYPE_ARRAY, b"traceloop", 4, size, 1, ctypes.byref(options)),
         "ring for traceloop",
     )
-
-
-#: Added to the cgroup id of a saved ring: ids begin anew when the machine boots.
-SAVED = 1 << 63
 
 
 class Ring:
