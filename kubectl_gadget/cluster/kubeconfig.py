@@ -16,6 +16,12 @@ _PATHS = {
     "clusters": ("certificate-authority",),
     "users": ("client-certificate", "client-key", "tokenFile"),
 }
+#: What must be text where it is.
+_TEXTS = {
+    "clusters": ("server", "certificate-authority", "certificate-authority-data", "tls-server-name", "proxy-url"),
+    "users": ("client-certificate", "client-key", "tokenFile", "token", "username", "password"),
+    "contexts": ("cluster", "user", "namespace"),
+}
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 NO_CLUSTER = (
     "no cluster to talk to: there is no kubeconfig at {}. Trace this machine with --local, name an agent with "
@@ -86,7 +92,11 @@ def _merge(flags: Flags) -> dict[str, Any]:
     """All files as one: of entries with the same name the first counts."""
     merged: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for path in _files(flags):
-        for key, name, entry in _entries(path, required=bool(flags.kubeconfig)):
+        try:
+            found = list(_entries(path, required=bool(flags.kubeconfig)))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            raise GadgetError(f"kubeconfig {path}: it is YAML, but not a kubeconfig") from None
+        for key, name, entry in found:
             if key == "current-context":
                 merged[key] = merged[key] or name
             else:
@@ -105,10 +115,12 @@ def _entries(path: Path, *, required: bool) -> Iterator[tuple[str, str, Any]]:
         return
     except (OSError, yaml.YAMLError) as error:
         raise GadgetError(f"kubeconfig {path}: {str(error).splitlines()[0]}") from None
-    yield "current-context", data.get("current-context") or "", None
+    yield "current-context", _text(data, "current-context"), None
     for key in ("clusters", "users", "contexts"):
         for item in data.get(key) or []:
             entry = dict(item.get(key.removesuffix("s")) or {})
+            for name in _TEXTS[key]:
+                _text(entry, name)
             for name in _PATHS.get(key, ()):
                 if entry.get(name):
                     entry[name] = str(path.parent / entry[name])
@@ -116,7 +128,15 @@ def _entries(path: Path, *, required: bool) -> Iterator[tuple[str, str, Any]]:
                 command = plugin["command"]
                 beside = os.sep in command  # else it is looked for in PATH
                 entry["exec"] = {**plugin, "command": str(path.parent / command) if beside else command}
-            yield key, item["name"], entry
+            yield key, _text(item, "name"), entry
+
+
+def _text(entry: dict[str, Any], name: str) -> str:
+    """The text of that name; empty if there is none. ValueError if it is something else."""
+    value = entry.get(name) or ""
+    if not isinstance(value, str):
+        raise ValueError(name)
+    return value
 
 
 def _entry(entries: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
