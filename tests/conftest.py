@@ -34,12 +34,12 @@ def why_no_kernel() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests/kernel; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
+    """Mark tests/kernel and tests/faults; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
     reason = why_no_kernel()
     if reason and os.environ.get("GADGET_REQUIRE_KERNEL"):
         raise pytest.UsageError(f"GADGET_REQUIRE_KERNEL is set, and this machine {reason}")
     for item in items:
-        if "kernel" in item.path.parts:
+        if {"kernel", "faults"} & set(item.path.relative_to(Path(__file__).parent).parts):
             item.add_marker("kernel")
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -105,10 +105,9 @@ class Cli:
     """A running kubectl-gadget."""
 
     def __init__(self, *args: str, **options: Any) -> None:
-        """Start it with args."""
-        self.process = subprocess.Popen(
-            [str(CLI), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-        )
+        """Start it with args; options are Popen's."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([str(CLI), *args], text=True, **(pipes | options))
 
     def finish(self, number: int = signal.SIGINT, seconds: float = 60.0) -> tuple[str, str]:
         """Send a signal unless it is 0, and give what it printed on stdout and stderr."""
