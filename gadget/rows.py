@@ -135,6 +135,8 @@ class Table:
 
     def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
         """The text that each of where's slices names, in the rows of those numbers."""
+        if not where["length"].any():
+            return [b""] * len(where)
         starts = at * self._size + self._schema.text_offset + where["offset"]
         ends = starts + where["length"]
         data = self._bytes
@@ -155,7 +157,7 @@ def _full_paths(directories: list[str], paths: list[str]) -> list[Any]:
             return path
         return f"{directory.rstrip('/')}/{path.removeprefix('./')}"
 
-    return list(map(join, directories, paths))
+    return list(map(join, directories, paths)) if any(paths) else paths
 
 
 def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
@@ -164,6 +166,8 @@ def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
             return decode_text(text)
         return ("…" if cut else "") + "/" + "/".join(decode_text(text).split("/")[-2::-1])
 
+    if rows["as_given"].all():
+        return list(map(decode_text, texts))
     flags = zip(texts, rows["as_given"].tolist(), rows["cut"].tolist(), strict=True)
     return [path(*item) for item in flags]
 

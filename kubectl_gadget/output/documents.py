@@ -10,7 +10,7 @@ import orjson
 
 from gadget.schema import Field, Row
 from kubectl_gadget.output.stdout import write_all
-from kubectl_gadget.values import to_json
+from kubectl_gadget.values import rfc3339, to_json
 
 
 class Documents:
@@ -62,9 +62,15 @@ class JsonLines:
         """Write rows at once."""
         columns = list(zip(*rows, strict=True))
         parts: list[Any] = []
+        same = b""  # what all rows have next: most columns of a batch have one value, and cost nothing then
         for key, at, encode in self._columns:
-            parts += [repeat(key), encode(columns[at])]
-        write_all(b"".join(chain.from_iterable(zip(*parts, repeat(b"}\n")))))
+            column = columns[at]
+            if column[0] == column[-1] and column.count(column[0]) == len(column):
+                same += key + encode(column[:1])[0]
+            else:
+                parts += [repeat(same + key), encode(column)]
+                same = b""
+        write_all(b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False))))
 
     def finish(self) -> str:
         """Nothing has been kept back."""
@@ -75,13 +81,27 @@ def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Se
     """How a column of one JSON key is encoded."""
     if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool", "words", "endpoint"):
         return _Distinct(convert)
-    if field.kind in ("timestamp", "moment"):
-        return lambda column: [b'"%b"' % text.encode() if text else b"null" for text in map(convert, column)]
+    if field.kind == "timestamp":
+        return _times
     if field.kind in ("path", "full_path", "text"):
         return _strings
     if field.kind in ("args", "objects"):
         return lambda column: list(map(orjson.dumps, column))
+    if field.kind in ("pid", "uid", "gid", "int"):
+        return lambda column: orjson.dumps(column)[1:-1].split(b",")
     return lambda column: orjson.dumps(list(map(convert, column)))[1:-1].split(b",")
+
+
+def _times(column: Sequence[int | None]) -> list[bytes]:
+    """Times as values.rfc3339 writes them, each second once."""
+    second = _Second()
+    return [b"null" if value is None else b'"%b.%09dZ"' % (second[value // 10**9], value % 10**9) for value in column]
+
+
+class _Second(dict[int, bytes]):
+    def __missing__(self, second: int) -> bytes:
+        text = self[second] = rfc3339(second * 10**9).partition(".")[0].encode()
+        return text
 
 
 def _known(convert: Callable[[Any], Any], value: Any) -> Any:

@@ -23,6 +23,7 @@ from gadget.rows import Decoder
 from gadget.schema import Field
 from kubectl_gadget.output import choose_fields, make_output
 from kubectl_gadget.output.documents import JsonLines
+from kubectl_gadget.values import rfc3339
 from tests.unit.rows import NAMES, batch
 
 GADGET = catalog.find("execsnoop")
@@ -132,6 +133,18 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     show("columns", "-node,-pod,-namespace,-args,+uid")
     assert capsys.readouterr().out.splitlines()[0] == "CONTAINER  PID      PPID     COMM          RET  UID"
+
+
+@given(st.lists(st.tuples(st.none() | st.integers(0, 1 << 62), st.sampled_from([None, 0, 5])), min_size=1, max_size=5))
+def test_json_at_once(rows: list[tuple[int | None, int | None]]) -> None:
+    """A line of JSON says the same whatever stands in the lines around it; a time is never rounded."""
+    fields = [Field("time", "timestamp", 0, 0), Field("fd", "int", 0, 0)]
+    written = io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(written):
+        JsonLines(fields).write(rows)
+    lines = written.buffer.getvalue().splitlines()
+    wanted = [{"time": None if time is None else rfc3339(time), "fd": fd} for time, fd in rows]
+    assert [orjson.loads(line) for line in lines] == wanted
 
 
 @given(
