@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def _escape_character(character: str) -> str:
@@ -32,6 +33,11 @@ def width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
+
+
+def widest(texts: Sequence[str]) -> int:
+    """The most cells that one of texts takes."""
+    return max(map(len if "".join(texts).isascii() else width, texts))
 
 
 def fit(text: str, cells: int, *, middle: bool = False) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gadget.schema import IDENTITY, Field, Row
 from kubectl_gadget.output.stdout import write_text
-from kubectl_gadget.text import fit, pad, width
+from kubectl_gadget.text import fit, pad, widest, width
 from kubectl_gadget.values import to_text
 
 GAP = "  "
@@ -49,7 +49,7 @@ class Columns:
         """Show fields under their names in capitals, or what headers calls them."""
         self.fields = fields
         self._headers = [headers.get(field.name, field.name.upper()) for field in fields]
-        self._texts: list[Callable[[Any], str]] = [to_text(field) for field in fields]
+        self._texts = [_or_nothing(to_text(field)) for field in fields]
         usual = USUAL_NARROW if is_narrow() else USUAL
         self._widths = [max(width(title), usual.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
         self._started = False
@@ -65,45 +65,43 @@ class Columns:
                 index = IDENTITY.index(field.name)
                 self._widths[at] = max([self._widths[at], *(width(item[index]) for item in names)])
         self._widen(rows)
-        self._put([self._headers])
+        self._put([[title] for title in self._headers])
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows, cut where the terminal ends."""
         self._put(self._widen(rows), rows)
 
-    def _widen(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
-        """The cells of rows, for which columns are made wide enough."""
+    def _widen(self, rows: Sequence[Row]) -> list[list[str]]:
+        """The cells of rows, column by column, for which columns are made wide enough."""
         if not rows:
             return []
-        columns = [
-            [NOTHING if value is None else text(value) for value in column]
-            for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)
-        ]
+        columns = [_each(text, column) for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)]
         for at, column in enumerate(columns[:-1]):
-            self._widths[at] = max(self._widths[at], max(map(width, column)))
-        return list(zip(*columns, strict=True))
+            self._widths[at] = max(self._widths[at], widest(column))
+        return columns
 
     def finish(self) -> str:
         """Nothing has been kept back."""
         return ""
 
-    def _put(self, lines: Sequence[Sequence[str]], rows: Sequence[Row] | None = None) -> None:
+    def _put(self, columns: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         widths, last = self._fitted()
-        failures = [at for at, field in enumerate(self.fields) if field.kind == "errno"] if self._terminal else []
-        out = []
-        for number, line in enumerate(lines):
-            cells = []
-            for at, (text, cells_wide) in enumerate(zip(line, widths, strict=False)):
-                text = fit(text, cells_wide, middle=True)
-                cell = (
-                    " " * (cells_wide - len(text)) + text if self.fields[at].kind == "errno" else pad(text, cells_wide)
-                )
-                if rows and at in failures and rows[number][at]:
-                    cell = f"{_RED}{cell}{_PLAIN}"
-                cells.append(cell)
-            cells.append(fit(line[-1], last) if last else line[-1])
-            out.append(GAP.join(cells).rstrip())
-        write_text("\n".join(out) + "\n")
+        shown = [
+            self._align(at, column, cells) for at, (column, cells) in enumerate(zip(columns, widths, strict=False))
+        ]
+        for at in [at for at, field in enumerate(self.fields[:-1]) if field.kind == "errno" and self._terminal]:
+            failed = [bool(row[at]) for row in rows] or [False]
+            shown[at] = [f"{_RED}{cell}{_PLAIN}" if red else cell for cell, red in zip(shown[at], failed, strict=True)]
+        shown.append([fit(text, last) for text in columns[-1]] if last else list(columns[-1]))
+        write_text("\n".join([GAP.join(line).rstrip() for line in zip(*shown, strict=True)]) + "\n")
+
+    def _align(self, at: int, column: Sequence[str], cells: int) -> list[str]:
+        """A column, cut and filled up to so many cells; numbers of errors to the right."""
+        if widest(column) > cells:
+            column = _each(lambda text: fit(text, cells, middle=True), column)
+        if self.fields[at].kind == "errno":
+            return [text.rjust(cells) for text in column]
+        return _each(lambda text: pad(text, cells), column)
 
     def _fitted(self) -> tuple[list[int], int]:
         """Widths of all columns but the last, and what is left for that one; 0 if there is no terminal to fit."""
@@ -122,3 +120,14 @@ class Columns:
                 break
             widths[widest] -= 1
         return widths, max(total - sum(widths) - len(GAP) * len(widths), 4)
+
+
+def _or_nothing(text: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: NOTHING if value is None else text(value)
+
+
+def _each(function: Callable[[Any], str], column: Sequence[Any]) -> list[str]:
+    """The function's value for each of column; of a batch most columns have one value, which is worked out once."""
+    if column[0] == column[-1] and column.count(column[0]) == len(column):
+        return [function(column[0])] * len(column)
+    return list(map(function, column))
