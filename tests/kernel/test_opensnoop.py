@@ -101,11 +101,11 @@ def test_hundred_thousand_a_second(agent, make_pod, workload, tmp_path: Path) ->
         cli = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: "opensnoop: started" in agent.log.read_text(), "the stream's start")
         container = make_pod("shop", "flood").container(
-            "app", "/workload", "100000", "10", "2", files={"/workload": workload("opens")}
+            "app", "/workload", "opens", "100000", "10", "2", "/tmp/file", files={"/workload": workload("paced")}
         )
         wait_until(lambda: "done" in container.log.read_text(), "the workload's end", 60)
         cli.terminate()
         err = cli.communicate(timeout=60)[1]
     assert "; nothing lost." in err, err
     with target.open("rb") as file:
-        assert sum(orjson.loads(line)["path"] == "/tmp/file" for line in file) == 1_000_001
+        assert sum(orjson.loads(line)["path"] == "/tmp/file" for line in file) == 1_000_000

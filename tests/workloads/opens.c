@@ -1,12 +1,10 @@
-/* opens: each kind of open, and of failure, a prime number of times. opens RATE SECONDS PROCESSES: so many in all. */
+/* opens: each kind of open, and of failure, a prime number of times. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 struct open_how {
@@ -45,53 +43,24 @@ static int below(void)
 	return openat(parent, "leaf", O_CREAT | O_RDWR, 0600);
 }
 
-static int paced(long rate, long seconds, int processes)
-{
-	for (int i = 0; i < processes; i++) {
-		if (fork())
-			continue;
-		struct timespec began, now;
-		clock_gettime(CLOCK_MONOTONIC, &began);
-		for (long done = 0; done < rate * seconds / processes; done++) {
-			close(open("/tmp/file", O_RDONLY));
-			for (;;) {
-				clock_gettime(CLOCK_MONOTONIC, &now);
-				double passed = now.tv_sec - began.tv_sec + (now.tv_nsec - began.tv_nsec) / 1e9;
-				if (done < passed * rate / processes)
-					break;
-				if (done - passed * rate / processes > rate / 2000)
-					usleep(200);
-			}
-		}
-		_exit(0);
-	}
-	while (wait(NULL) > 0)
-		;
-	return 0;
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
 	close(creat("/tmp/file", 0600));
-	if (argc > 3)
-		paced(atol(argv[1]), atol(argv[2]), atoi(argv[3]));
-	else {
-		symlink("/tmp/file", "/tmp/link");
-		chdir("/tmp");
-		system("/bin/busybox mkdir -p /tmp/deep/deeper");
-		times(101, plain);
-		times(13, missing);
-		times(7, no_directory);
-		times(5, directory);
-		times(3, exists);
-		times(11, link_itself);
-		times(2, bad_path);
-		times(17, relative);
-		times(19, creat_it);
-		times(23, old_open);
-		times(29, second);
-		times(31, below);
-	}
+	symlink("/tmp/file", "/tmp/link");
+	chdir("/tmp");
+	system("/bin/busybox mkdir -p /tmp/deep/deeper");
+	times(101, plain);
+	times(13, missing);
+	times(7, no_directory);
+	times(5, directory);
+	times(3, exists);
+	times(11, link_itself);
+	times(2, bad_path);
+	times(17, relative);
+	times(19, creat_it);
+	times(23, old_open);
+	times(29, second);
+	times(31, below);
 	printf("done\n");
 	fflush(stdout);
 	pause();
