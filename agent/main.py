@@ -8,11 +8,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -33,6 +33,7 @@ from gadget.errors import GadgetError, KernelLacks, UsageError
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
 LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
+R = TypeVar("R", Recorder, FlowRecorder)
 
 
 class JsonFormatter(logging.Formatter):
@@ -170,7 +171,8 @@ def _serve(
         tracker = stack.enter_context(closing(Tracker(host_root, pinned)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
-        recorder = recorded_flows = None
+        recorder, no_traceloop = None, why_not
+        recorded_flows, no_flows = None, why_not
         if traceloop != "off" and not why_not:
             namespaces = set(traceloop.split(",")) - {"all"}
             settings = Settings(
@@ -179,24 +181,15 @@ def _serve(
                 lambda container: not namespaces or container.namespace in namespaces,
                 traceloop_memory << 20,
             )
-            try:
-                recorder = stack.enter_context(closing(Recorder(tracker, settings)))
-            except (KernelLacks, OSError) as error:  # gadgets work all the same
-                why_not = str(error)
-                log.warning("traceloop is off: %s", why_not)
+            recorder, no_traceloop = _begin("traceloop", stack, lambda: Recorder(tracker, settings))
         if flows and pinned:
-            try:
-                recorded_flows = stack.enter_context(
-                    closing(FlowRecorder(tracker, pins / "flows", state / "flows", flows_limit))
-                )
-            except (KernelLacks, OSError) as error:
-                why_not = str(error)
-                log.warning("flows are not recorded: %s", why_not)
+            place = pins / "flows", state / "flows"
+            recorded_flows, no_flows = _begin("flows", stack, lambda: FlowRecorder(tracker, *place, flows_limit))
         service = AgentService(
             node,
             tracker,
-            TraceloopService(node, recorder, redactor, why_not),
-            FlowsService(node, tracker, recorded_flows, why_not),
+            TraceloopService(node, recorder, redactor, no_traceloop),
+            FlowsService(node, tracker, recorded_flows, no_flows),
         )
         server = serve(listen, service)
         click.echo(f"listening on {listen}")  # a parent process waits for this line
@@ -204,6 +197,15 @@ def _serve(
         log.info("stopping")
         service.finish()
         server.stop(GRACE_SECONDS).wait()
+
+
+def _begin(what: str, stack: ExitStack, make: Callable[[], R]) -> tuple[R | None, str]:
+    """A recorder that ends with stack, or why there is none; gadgets work all the same."""
+    try:
+        return stack.enter_context(closing(make())), ""
+    except (KernelLacks, OSError) as error:
+        log.warning("%s: nothing is recorded: %s", what, error)
+        return None, str(error)
 
 
 def _core_api() -> Any:

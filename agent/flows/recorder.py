@@ -67,7 +67,11 @@ class FlowRecorder:
 
     def losses(self) -> dict[str, int]:
         """Flows that are not in the table, by why."""
-        return {"table full": self._table.lost(), "removed to make room": self._pods.evicted}
+        return {
+            "table full": self._table.lost(),
+            "removed to make room": self._pods.evicted,
+            "program busy": self._table.missed(),
+        }
 
     def close(self) -> None:
         """Let go. Recording goes on."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject
+from agent.bpf_object import BpfObject, missed_by
 from agent.bpffs import digest, lock, open_pinned, remove
 from agent.objects import read_object
 from agent.tracker import Tracker
@@ -130,6 +130,10 @@ class Table:
         update = libbpf.library().bpf_map_update_elem
         for at in range(len(keys)):
             update(self._flows, keys[at : at + 1].ctypes.data, flows[at : at + 1].ctypes.data, BPF_NOEXIST)
+
+    def missed(self) -> int:
+        """Times that a program did not run because it was running on that CPU already."""
+        return missed_by(self._folder)
 
     def lost(self) -> int:
         """Flows so far that found no room."""
