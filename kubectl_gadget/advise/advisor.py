@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
 from kubectl_gadget.advise.labels import requirements
@@ -58,8 +58,9 @@ class _Advisor:
                 self._look(target, INGRESS, source, Port(port, protocol), evidence)
         self._remarks.add_general(self._choice)
         self._warn_of_overlap()
-        policies = tuple(self._policies())
-        self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, self._names)
+        names = _policy_names(self._drafts)
+        policies = tuple(self._policies(names))
+        self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
         summary = summarize(self._observation, talks, self._choice)
         return Advice(policies, self._remarks.warnings, self._remarks.notes, summary)
 
@@ -121,13 +122,12 @@ class _Advisor:
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
         return [port]
 
-    def _policies(self) -> Iterator[Policy]:
-        self._names = _policy_names(self._drafts)
-        for workload, draft in sorted(self._drafts.items(), key=lambda item: (item[0].namespace, self._names[item[0]])):
+    def _policies(self, names: Mapping[Workload, str]) -> Iterator[Policy]:
+        for workload, draft in sorted(self._drafts.items(), key=lambda item: (item[0].namespace, names[item[0]])):
             types = tuple(each for each in (INGRESS, EGRESS) if self._settings.default_deny or each in draft.seen)
             if draft.seen and workload.selector is not None:
                 rules = {each: tuple(_rules(draft.peers[each].values(), workload.namespace)) for each in types}
-                yield Policy(workload.namespace, self._names[workload], workload.selector, types, rules)
+                yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
 
     def _warn_of_overlap(self) -> None:
         """Say where a selector finds pods of other workloads."""

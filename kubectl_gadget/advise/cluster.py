@@ -15,7 +15,7 @@ from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods
 #: The clocks of nodes, and the moments at which agents look at pods, differ by no more than this.
 GRACE_NS = 30_000_000_000
 #: Where the cluster's DNS cache listens on each node (k8s.io/dns, node-cache).
-NODE_LOCAL_DNS = ("169.254.20.10", "fd00::20:10")
+NODE_LOCAL_DNS = "169.254.20.10"
 
 
 @dataclass(eq=False, slots=True)
@@ -252,7 +252,7 @@ class Cluster:
         end = self._node_ends.get(address)
         if end is None:
             nodes = self._nodes.get(address) or frozenset([node])
-            shown = name or ("node-local DNS" if address in NODE_LOCAL_DNS else f"node {' or '.join(sorted(nodes))}")
+            shown = name or ("node-local DNS" if address == NODE_LOCAL_DNS else _node_name(nodes))
             end = self._node_ends[address] = End("node", shown, address, host_network=True, nodes=nodes)
         return end
 
@@ -266,13 +266,18 @@ class Cluster:
         address = parse(text)
         if is_nobody(address):
             return None
-        if text in NODE_LOCAL_DNS:
+        if text == NODE_LOCAL_DNS:
             return self._node_end(text, "")
         if self.networks.is_pod(address):
             return End("unknown", text, text)
         if self.networks.is_service(address):
             return End("unknown", f"{text}, of a Service that is gone", text)
         return End("external", text, text)
+
+
+def _node_name(nodes: frozenset[str]) -> str:
+    """What to call an address of a node; that of a bridge or a DNS cache may be the same on all."""
+    return f"node {min(nodes)}" if len(nodes) == 1 else f"each of {len(nodes)} nodes"
 
 
 def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ class Remarks:
         self._older: set[Workload] = set()
         self._general: list[str] = []
         self._probes: dict[Workload, set[Port]] = {}
+        self._host: set[str] = set()
         self._names: Mapping[Workload, str] = {}
         self._policies: Collection[tuple[str, str]] = ()
 

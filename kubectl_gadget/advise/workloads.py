@@ -116,11 +116,13 @@ class Workloads:
 
     def __init__(self, objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> None:
         """Group pods by their owners as far up as those are known."""
-        self._objects = {
+        found = {
             (item["metadata"].get("namespace", ""), item["kind"], item["metadata"]["name"]): item
             for item in objects
             if item["kind"] in ("ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
         }
+        # the longest name first, as web-canary's pods are named like web's too
+        self._objects = dict(sorted(found.items(), key=lambda each: (-len(each[0][2]), each[0])))
         self._found: dict[tuple[str, str, object], Workload] = {}
         for pod in pods:
             self.add(pod)
@@ -144,7 +146,7 @@ class Workloads:
 
     def by_pod_name(self, namespace: str, pod: str) -> Workload | None:
         """The workload whose pods are named like that, for a pod of which no more is known than its name."""
-        for (own, kind, name), item in sorted(self._objects.items(), key=lambda each: -len(each[0][2])):
+        for (own, kind, name), item in self._objects.items():
             rest = pod.removeprefix(name)
             if own == namespace and kind in _SUFFIXES and rest != pod and _SUFFIXES[kind].fullmatch(rest):
                 kind, name = self._top(namespace, kind, name, controller(item))
