@@ -278,17 +278,20 @@ def _pod(body: Any) -> RememberedPod:
 
 
 def _check(flow: Flow, known: set[str]) -> None:
-    """ValueError unless a flow makes sense. known are the addresses that have been found to do."""
-    node, namespace, pod, uid, direction, protocol, peer, port, count, first, last, failed, _, _, local = flow
+    """ValueError or TypeError unless a flow makes sense. known are the addresses and pods that were found to do."""
+    node, namespace, pod, uid, direction, protocol, peer, port, count, first, last, failed, _, on_host, local = flow
+    if type(node) is not str:
+        raise ValueError("node wants text")
     if protocol not in PROTOCOLS or (direction != "egress" and direction != "ingress"):
         raise ValueError(f"{direction} {protocol}")
     if not (type(port) is type(count) is type(failed) is type(first) is type(last) is int and 0 <= port <= 65535):
         raise ValueError("port, count, failed, first and last want whole numbers")
-    if not (type(node) is type(namespace) is type(pod) is type(uid) is type(local) is str):
-        raise ValueError("node, namespace, pod, uid and local want text")
     if peer not in known:
         normalize(peer)
         known.add(peer)
-    if local and local not in known:
-        normalize(local)
-        known.add(local)
+    if on_host or uid not in known:
+        if not (type(namespace) is type(pod) is type(uid) is type(local) is str):
+            raise ValueError("namespace, pod, uid and local want text")
+        if local:
+            normalize(local)
+        known.add(uid)

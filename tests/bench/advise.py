@@ -70,9 +70,11 @@ def _write(path: Path) -> None:
             line(object={"kind": "Node", "metadata": {"name": node}, **body})
         for workload in range(WORKLOADS):
             space, name = f"space-{workload % 20}", f"app-{workload}"
+            # a quarter are StatefulSets, each pod of which has a label of its own
+            kind = "DaemonSet" if workload % 4 else "StatefulSet"
             selector = {"matchLabels": {"app": name}}
             metadata = {"namespace": space, "name": name}
-            line(object={"kind": "StatefulSet", "metadata": metadata, "spec": {"selector": selector}})
+            line(object={"kind": kind, "metadata": metadata, "spec": {"selector": selector}})
             port = {"port": 80, "targetPort": 8080, "protocol": "TCP"}
             spec = {
                 "clusterIPs": [f"10.96.{workload // 200}.{workload % 200 + 1}"],
@@ -84,8 +86,8 @@ def _write(path: Path) -> None:
                 number = len(pods)
                 node, uid = number % NODES, f"uid-{number}"
                 address = f"10.244.{node}.{number // NODES + 2}"
-                owner = {"kind": "StatefulSet", "name": name, "controller": True}
-                labels = {"app": name, "apps.kubernetes.io/pod-index": str(replica)}
+                owner = {"kind": kind, "name": name, "controller": True}
+                labels = {"app": name} | ({} if workload % 4 else {"apps.kubernetes.io/pod-index": str(replica)})
                 who = {"namespace": space, "name": f"{name}-{replica}", "uid": uid, "labels": labels}
                 status = {"podIPs": [{"ip": address}], "startTime": "2023-11-14T20:00:00Z"}
                 pod = {
@@ -97,12 +99,12 @@ def _write(path: Path) -> None:
                 pods.append((nodes[node], space, who["name"], uid, address, spec["clusterIPs"][0]))
         for count in range(FLOWS):
             own, other = chance.choice(pods), pods[chance.randrange(12) * 199 % len(pods)]
-            kind = count % 8
+            turn = count % 8
             direction, peer, port_number = "egress", other[5], 80
-            if kind == 0:
+            if turn == 0:
                 outside = (int(own[3][4:]) // REPLICAS * 10 + chance.randrange(10)) % OUTSIDE
                 peer, port_number = f"203.0.{outside // 250}.{outside % 250}", 443
-            elif kind < 4:
+            elif turn < 4:
                 direction, peer, port_number = "ingress", other[4], 8080
             node, namespace, name, uid, _, _ = own
             at = began + count * 1000
