@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test test-kernels e2e lint format demo bench clean docs snapshots
+.PHONY: help setup test test-kernels e2e lint format demo bench fuzz soak clean docs snapshots
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -58,8 +58,14 @@ demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs 
 bench: $(BUILT)  ## measure
 	$(SUDO) $(BIN)/python -m tests.bench
 
+fuzz: $(VENV)/.fuzz  ## give parsers damaged input, each for FUZZ_SECONDS (60); TARGETS="btf ring" for some
+	$(BIN)/python -m tests.fuzz $(TARGETS)
+
+soak: $(BUILT)  ## everything on for SOAK_SECONDS (1200), with figures of memory and losses (needs root)
+	$(SUDO) env SOAK_SECONDS=$(or $(SOAK_SECONDS),1200) $(BIN)/python -m pytest -s tests/faults/test_soak.py
+
 clean:  ## remove what was made
-	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 
 define install-packages
 @missing=
@@ -96,6 +102,10 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 	[ -x $(BIN)/python ] || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml","rb"))["build-system"]["requires"])')
+	touch $@
+
+$(VENV)/.fuzz: $(BUILT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev,fuzz]'
 	touch $@
 
 $(BUILT): $(VENV)/.installed $(SOURCES)

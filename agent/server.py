@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import grpc
@@ -33,7 +33,20 @@ log = logging.getLogger(__name__)
 
 #: Runs at once; each holds two threads, two rings and its programs.
 MAX_RUNS = 32
+#: Other streams at once, such as `containers -w`; each holds a thread.
+MAX_READERS = 32
+#: Threads for calls that are answered at once, so that there is an answer when all of the others are taken.
+SPARE_THREADS = 8
+#: A ring is the kernel's memory, and a run has two. The command line's --buffer has the same limit.
+MAX_RING_BYTES = 1 << 30
 FOLLOW_SECONDS = 0.25
+#: A client that does not answer for 20 s is gone, and its runs end. ping_timeout_ms is what is waited for, else 60 s.
+SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+)
 #: How long streams may take to send their last batches and summary when the agent stops.
 GRACE_SECONDS = 5.0
 
@@ -99,7 +112,8 @@ class AgentService(rpc.AgentServicer):
         self._tracker = tracker
         self._stopping = threading.Event()
         self._runs: set[Run] = set()
-        self._slots = threading.BoundedSemaphore(MAX_RUNS)
+        self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
+        self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""
@@ -136,25 +150,37 @@ class AgentService(rpc.AgentServicer):
 
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
         """Run one gadget until the client stops it or goes away."""
-        first = next(requests, None)
-        if first is None or first.WhichOneof("what") != "start":
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a run begins with start")
-            return
-        if not self._slots.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_RUNS} runs on {self._node} already: end one first")
+        with self._slot(self._run_slots, f"{MAX_RUNS} runs", context):  # first: a client may never say what it wants
+            first = next(requests, None)
+            if first is None or first.WhichOneof("what") != "start":
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a run begins with start")
+                return
+            try:
+                yield from self._run(first.start, requests, context)
+            except GadgetError as error:
+                log.warning("%s: %s", first.start.gadget, error)
+                context.abort(status_of(error), str(error))
+
+    @contextmanager
+    def _slot(self, slots: threading.BoundedSemaphore, what: str, context: grpc.ServicerContext) -> Iterator[None]:
+        """One of the places for streams. Ends the call if there is none."""
+        if not slots.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{what} on {self._node} already: end one first")
         try:
-            yield from self._run(first.start, requests, context)
-        except GadgetError as error:
-            log.warning("%s: %s", first.start.gadget, error)
-            context.abort(status_of(error), str(error))
+            yield
         finally:
-            self._slots.release()
+            slots.release()
+
+    def _reader(self, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        return self._slot(self._reader_slots, f"{MAX_READERS} readers", context)
 
     def _run(
         self, start: pb.Start, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.RunReply]:
         gadget = catalog.find(start.gadget)
         selection = _selection(start.selection)
+        if start.ring_bytes > MAX_RING_BYTES:
+            raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
         with Run(gadget, start.parameters, self._tracker, selection, start.ring_bytes) as run:
             self._runs.add(run)
             try:
@@ -193,11 +219,13 @@ class AgentService(rpc.AgentServicer):
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """The containers that are known; with follow, each again when it changes."""
-        try:
-            selection = _selection(request.selection)
-        except GadgetError as error:
-            context.abort(status_of(error), str(error))
-            return
+        with _aborts(context), self._reader(context):
+            yield from self._containers_of(request, context)
+
+    def _containers_of(
+        self, request: pb.ContainersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ContainersReply]:
+        selection = _selection(request.selection)
         sent: dict[int, pb.ContainerState] = {}
         offset = clock_offset()
         generation = -1
@@ -224,7 +252,7 @@ class AgentService(rpc.AgentServicer):
         self, request: pb.TraceloopReadRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TraceloopReadReply]:
         """The calls of one container."""
-        with _aborts(context):
+        with _aborts(context), self._reader(context):
             yield from self._traceloop.read(request, lambda: context.is_active() and not self._stopping.is_set())
 
     def TraceloopDelete(
@@ -237,7 +265,7 @@ class AgentService(rpc.AgentServicer):
 
     def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
         """Who talked to whom."""
-        with _aborts(context):
+        with _aborts(context), self._reader(context):
             yield from self._flows.read()
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:
@@ -299,8 +327,8 @@ def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:
 def serve(address: str, service: AgentService) -> grpc.Server:
     """Start to serve on address, with health. OSError if it cannot be bound."""
     server = grpc.server(
-        ThreadPoolExecutor(MAX_RUNS + 8, thread_name_prefix="rpc"),
-        options=[("grpc.so_reuseport", 0), ("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 10_000)],
+        ThreadPoolExecutor(MAX_RUNS + MAX_READERS + SPARE_THREADS, thread_name_prefix="rpc"),
+        options=SERVER_OPTIONS,
     )
     rpc.add_AgentServicer_to_server(service, server)
     checks = health.HealthServicer()

@@ -7,10 +7,10 @@ decl tag, its place from the compiler. Travels as JSON in the catalogue and at t
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gadget import btf as b
 
@@ -149,6 +149,23 @@ class Parameter:
     default: str
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _or_malformed(read: Callable[P, T]) -> Callable[P, T]:
+    """The same function, but where BTF does not fit together it raises BtfError."""
+
+    @wraps(read)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, StopIteration) as error:
+            raise b.BtfError(f"malformed BTF: {type(error).__name__} {error}") from None
+
+    return checked
+
+
 def kind_of(types: b.Btf, type_id: int) -> str:
     """What a type means to users: its gadget_ typedef's name, else what C makes of it."""
     alias = types.types[types.strip(type_id, typedefs=False)]
@@ -199,6 +216,7 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
     return fields
 
 
+@_or_malformed
 def read_schema(types: b.Btf) -> Schema:
     """The schema of an object: the struct that its scratch map holds. BtfError if there is none."""
     scratch = types.section(".maps").get("scratch")
@@ -213,6 +231,7 @@ def read_schema(types: b.Btf) -> Schema:
     return Schema(tuple(_fields(types, event)), text.offset)
 
 
+@_or_malformed
 def read_records(types: b.Btf) -> dict[str, list[Field]]:
     """The layouts of an object's RECORD structs by name."""
     records = {}
@@ -223,6 +242,7 @@ def read_records(types: b.Btf) -> dict[str, list[Field]]:
     return records
 
 
+@_or_malformed
 def read_parameters(types: b.Btf, rodata: bytes) -> list[Parameter]:
     """The PARAM variables of an object, with their defaults from its .rodata."""
     parameters = []

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -140,14 +140,14 @@ def run_cli(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
 class Agent:
     """A running gadget-agent."""
 
-    def __init__(self, folder: Path, *args: str) -> None:
-        """Start it, and wait until it serves."""
+    def __init__(self, folder: Path, *args: str, under: Sequence[str] = ()) -> None:
+        """Start it, and wait until it serves; under is a command that starts commands."""
         self.address = f"unix://{folder}/agent.sock"
         self.log = folder / "agent.log"
         if "--bpffs" not in args:
             args = (*args, "--traceloop", "off", "--no-flows")  # what it pins would outlive the test
         self.process = subprocess.Popen(
-            [str(AGENT), "--listen", self.address, "--node", "node-a", *args],
+            [*under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,
@@ -166,10 +166,10 @@ def start_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
     """Starts agents that are ended after the test."""
     agents: list[Agent] = []
 
-    def start(*args: str) -> Agent:
+    def start(*args: str, under: Sequence[str] = ()) -> Agent:
         folder = tmp_path / f"agent-{len(agents)}"
         folder.mkdir()
-        agents.append(Agent(folder, *args))
+        agents.append(Agent(folder, *args, under=under))
         return agents[-1]
 
     yield start

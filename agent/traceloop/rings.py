@@ -67,10 +67,15 @@ class About:
             about = cls(**{**found, "container": Container(**found["container"])})
             for record, needed in _NEEDED.items():
                 kind = about.dtype(record)
-                if not needed <= set(kind.names or ()) or kind.itemsize > SLOT_BYTES:
+                numbers = needed - {"args", "data"}
+                if not needed <= set(kind.names or ()) or not all(map(_is_number, map(kind.__getitem__, numbers))):
                     raise ValueError(f"its {record} records are not complete")
-            numbers = (about.cgroup_id, about.created, about.clock_offset)
-            if not all(isinstance(number, int) for number in numbers) or not 0 <= about.cgroup_id < SAVED:
+                if kind.itemsize != SLOT_BYTES:
+                    raise ValueError(f"its {record} records are of another size")
+            if (
+                any(type(each) is not int for each in (about.cgroup_id, about.created, about.clock_offset))
+                or not 0 <= about.cgroup_id < SAVED
+            ):
                 raise ValueError("it has no numbers where they belong")
             if not all(isinstance(text, str) for text in (about.machine, *asdict(about.container).values()) if text):
                 raise ValueError("it has no names where they belong")
@@ -85,6 +90,10 @@ class About:
     def dtype(self, record: str) -> np.dtype[np.void]:
         """The numpy type of a record in this ring."""
         return record_dtype([Field.from_json(item) for item in self.layout[record]])
+
+
+def _is_number(kind: np.dtype[Any]) -> bool:
+    return kind.kind in "iu" and not kind.shape
 
 
 @cache
@@ -194,7 +203,7 @@ class Ring:
 
 def _state(about: About, data: bytes) -> dict[str, int]:
     row = np.frombuffer(data, about.dtype("state"), 1)[0]
-    return {name: int(row[name]) for name in row.dtype.names or () if name not in ("rest", "unused")}
+    return {name: int(row[name]) for name in _NEEDED["state"]}
 
 
 def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:

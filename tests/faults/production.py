@@ -30,9 +30,9 @@ class Producer:
     Its namespace is its own, so that nobody else's events are in the way.
     """
 
-    def __init__(self, binary: Path, pod: str = "cart-0", name: str = "app") -> None:
+    def __init__(self, binary: Path, pod: str = "cart-0", name: str = "app", namespace: str = "") -> None:
         """Make the container, and start binary (produce) in it."""
-        self.namespace = f"faults-{secrets.token_hex(4)}"
+        self.namespace = namespace or f"faults-{secrets.token_hex(4)}"
         self.made = self.commands = 0
         self._place = BareContainer(self.namespace, pod, name)
         procs = self._place.cgroup / "cgroup.procs"
@@ -134,11 +134,11 @@ class Watched(Cli):
         wait_until(lambda: text in self.err, text, seconds)
 
 
-def opens(folder: Path, agent: Agent, producer: Producer, *args: str, **options: Any) -> Watched:
-    """A stream of a producer's opens as JSON, once it has begun."""
+def opens(folder: Path, agent: Agent, producer: Producer, *args: str, via: str = "", **options: Any) -> Watched:
+    """A stream of a producer's opens as JSON, once it has begun; via is another way to the agent."""
     before = agent.log.read_text().count("opensnoop: started")
     command = ["opensnoop", "-o", "json", "--fields", "timestamp,container,path", "-n", producer.namespace]
-    cli = Watched(folder, *command, "--agent", agent.address, *args, **options)
+    cli = Watched(folder, *command, "--agent", via or agent.address, *args, **options)
     wait_until(lambda: agent.log.read_text().count("opensnoop: started") > before, "the stream's start")
     return cli
 
@@ -149,8 +149,8 @@ def ended(cli: Cli, seconds: float = 60.0) -> int:
 
 
 def stop(cli: Watched, number: int, seconds: float = 60.0) -> tuple[str, str]:
-    """Send a signal, and wait for the end; what it printed on stdout and stderr."""
-    if cli.process.poll() is None:
+    """Send a signal unless it is 0, and wait for the end; what it printed on stdout and stderr."""
+    if number and cli.process.poll() is None:
         os.kill(cli.process.pid, number)
     ended(cli, seconds)
     return cli.out, cli.err

@@ -1,0 +1,1 @@
+"""Parsers of what others wrote, given what nobody should have written."""

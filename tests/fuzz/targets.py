@@ -1,0 +1,196 @@
+"""What is fuzzed: for each parser a function of any bytes that raises only where the parser is wrong, and valid input.
+
+tests/unit/test_damaged.py tries each with hypothesis, `make fuzz` with atheris for as long as wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+import hatch_build
+from agent import identity
+from agent.traceloop import rings
+from agent.traceloop.redact import Redactor
+from gadget import catalog, filters, parameters
+from gadget._generated import gadget_pb2 as pb
+from gadget.btf import Btf, BtfError
+from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from gadget.rows import parse_schema
+from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
+from gadget.selector import parse_labels, parse_names
+from kubectl_gadget import recording
+from kubectl_gadget.cluster import kubeconfig
+from kubectl_gadget.request import make_request
+from kubectl_gadget.session import replay
+from kubectl_gadget.streams import Ended
+from tests.pods import annotations
+from tests.unit.rows import batch, table
+
+#: Files are made and removed thousands of times: in memory where there is such a place.
+FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+EXECS = catalog.find("execsnoop")
+CONTAINER_ID = "a" * 64
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser: try_it raises only if it is wrong; seed makes valid input."""
+
+    try_it: Callable[[bytes], None]
+    seed: Callable[[], bytes]
+
+
+@contextlib.contextmanager
+def _file(data: bytes) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(dir=FOLDER) as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
+
+
+def _section() -> bytes:
+    from elftools.elf.elffile import ELFFile
+
+    with (Path(hatch_build.OBJECTS) / "x86_64" / "execsnoop.bpf.o").open("rb") as file:
+        data: bytes = ELFFile(file).get_section_by_name(".BTF").data()
+        return data
+
+
+def btf(data: bytes) -> None:
+    """The BTF of an object."""
+    with contextlib.suppress(BtfError):
+        types = Btf(data)
+        for number in range(len(types.types)):
+            types.size(number)
+        read_records(types)
+        read_parameters(types, b"")
+        read_schema(types)
+
+
+def schema(data: bytes) -> None:
+    """A schema from an agent, as the catalogue has it too."""
+    with contextlib.suppress(Unsupported):
+        parse_schema("node-a", data.decode(errors="replace"))
+
+
+def filter_(data: bytes) -> None:
+    """What follows --filter."""
+    with contextlib.suppress(UsageError):
+        filters.parse(data.decode(errors="replace"), EXECS.schema, IDENTITY)(table())
+
+
+def selector(data: bytes) -> None:
+    """What follows -l and -n."""
+    text = data.decode(errors="replace")
+    parse_names(text.split(","))
+    with contextlib.suppress(UsageError):
+        for requirement in parse_labels(text):
+            requirement.matches({"app": "cart"})
+
+
+def parameter(data: bytes) -> None:
+    """A gadget's setting."""
+    text = data.decode(errors="replace")
+    for each in EXECS.parameters:
+        with contextlib.suppress(UsageError):
+            assert len(parameters.encode(each, text)) == each.size
+
+
+def config(data: bytes) -> None:
+    """A runtime's config.json."""
+    place = identity.parse_path(f"/kubepods/besteffort/pod{'0' * 8}-{'0' * 27}/{CONTAINER_ID}")
+    assert place
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        path = Path(folder) / f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CONTAINER_ID}/config.json"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        found = identity.identify(place, Path(folder))
+    assert all(isinstance(name, str) for name in (found.namespace, found.pod, found.name))
+    pb.Container(namespace=found.namespace, pod=found.pod, container=found.name)
+
+
+def recorded(data: bytes) -> None:
+    """A file by --record."""
+    with _file(data) as path, contextlib.redirect_stderr(io.StringIO()), _no_output():
+        with contextlib.suppress(GadgetError):
+            file = recording.Recording(path)
+            replay(file, make_request(EXECS, {}, "json", "", (), ""))
+        with contextlib.suppress(GadgetError):
+            replay(recording.Recording(path), make_request(EXECS, {}, "columns", "", ("pid>0",), ""))
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def ring(data: bytes) -> None:
+    """A ring of the flight recorder that was saved to disk."""
+    with _file(data) as path, contextlib.suppress(ValueError):
+        found = rings.Ring(path, saved=True)
+        found.state(), found.span()
+        Redactor(("pass",))(found.snapshot())
+
+
+def cluster(data: bytes) -> None:
+    """A kubeconfig."""
+    with _file(data) as path, contextlib.suppress(GadgetError):
+        kubeconfig.read_context.cache_clear()
+        kubeconfig.read_context(kubeconfig.Flags(kubeconfig=str(path)))
+
+
+def _recording() -> bytes:
+    schema = orjson.dumps(EXECS.schema.to_json()).decode()
+    names = [pb.Container(cgroup_id=9, namespace="shop", pod="cart-0", container="app", id="c" * 64)]
+    losses = [pb.Loss(reason="ring full", cgroup_id=9, count=3)]
+    replies = [
+        pb.RunReply(node="node-a", started=pb.Started(schema=schema, containers=names, contract=1)),
+        pb.RunReply(node="node-a", batch=batch()),
+        pb.RunReply(node="node-a", summary=pb.Summary(events=3, losses=losses)),
+    ]
+    with tempfile.NamedTemporaryFile(dir=FOLDER) as file:
+        with recording.Writer(Path(file.name), "execsnoop") as writer:
+            ended = Ended("node-a", Unreachable("node-a: the agent went away"), 1)
+            list(writer.keep([*(("node-a", reply) for reply in replies), ("node-a", ended)]))
+        return Path(file.name).read_bytes()
+
+
+def _ring() -> bytes:
+    container = identity.Container(CONTAINER_ID, "containerd", "shop", "cart-0", "app", pod_uid="0")
+    about = rings.About(container, 7, 1, "x86_64", rings.own_layout(), 1)
+    state = np.zeros(1, catalog.record("traceloop", "state"))
+    state["head"] = state["calls"] = 3
+    call, more = (np.zeros(1, catalog.record("traceloop", name)) for name in ("call", "more"))
+    call["sequence"], call["time"], call["length"], call["shape"] = 1 << 2, 5, 8, 2 << 4
+    more["sequence"], more["owner"], more["length"] = 2 << 2 | rings.MORE, 1 << 2, 24
+    slots = call.tobytes() + more.tobytes() + bytes(rings.SLOT_BYTES * 3)
+    return about.to_json().ljust(rings.ABOUT_BYTES, b"\0") + state.tobytes() + slots
+
+
+KUBECONFIG = b"""current-context: home
+clusters: [{name: home, cluster: {server: "https://home:6443", certificate-authority: ca.crt}}]
+users: [{name: me, user: {token: secret, exec: {command: login, args: [-v]}}}]
+contexts: [{name: home, context: {cluster: home, user: me, namespace: shop}}]
+"""
+
+TARGETS = {
+    "btf": Target(btf, _section),
+    "schema": Target(schema, lambda: orjson.dumps(EXECS.schema.to_json())),
+    "filter": Target(filter_, lambda: b'pid>1,comm==sh,args~"a b"'),
+    "selector": Target(selector, lambda: b"app in (cart, web),tier!=db,!old"),
+    "parameter": Target(parameter, lambda: b"0x10"),
+    "config": Target(config, lambda: orjson.dumps({"annotations": annotations("shop", "cart-0", "app"), "Name": "x"})),
+    "recording": Target(recorded, _recording),
+    "ring": Target(ring, _ring),
+    "kubeconfig": Target(cluster, lambda: KUBECONFIG),
+}

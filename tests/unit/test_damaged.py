@@ -1,0 +1,72 @@
+"""What others wrote may be damaged: each parser takes it or refuses it in its own words."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import TARGETS
+
+#: JSON and the like break in other ways than packed bytes do.
+WORDS = [
+    b"null",
+    b"0",
+    b"-1",
+    b"[]",
+    b"{}",
+    b'""',
+    b"true",
+    b"1e9",
+    b"99999999999999999999",
+    b"\xff",
+    b"\0",
+    b"(",
+    b"!",
+]
+
+
+@cache
+def seed(name: str) -> bytes:
+    return TARGETS[name].seed()
+
+
+@st.composite
+def mutations(draw: st.DrawFn, name: str) -> bytes:
+    """Valid input with some bytes changed, cut out, doubled, or replaced by a word."""
+    data = bytearray(seed(name))
+    for _ in range(draw(st.integers(1, 5))):
+        at = draw(st.integers(0, max(len(data) - 1, 0)))
+        to = at + draw(st.integers(1, 12))
+        how = draw(st.sampled_from(["change", "cut", "double", "word", "end"]))
+        if how == "change" and data:
+            data[at] = draw(st.integers(0, 255))
+        elif how == "cut":
+            del data[at:to]
+        elif how == "double":
+            data[at:at] = data[at:to]
+        elif how == "word":
+            data[at:to] = draw(st.sampled_from(WORDS))
+        else:
+            del data[max(at, len(data) // 2) :]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_undamaged(name: str) -> None:
+    """What the mutations begin with is right."""
+    TARGETS[name].try_it(seed(name))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged(name: str) -> None:
+    """Whatever happened to a file, a schema, a selector: I get an answer or one line, never a traceback or a hang."""
+
+    @settings(max_examples=200, deadline=2000, suppress_health_check=list(HealthCheck))
+    @given(mutations(name) | st.binary(max_size=80))
+    def any_data(data: bytes) -> None:
+        TARGETS[name].try_it(data)
+
+    any_data()
