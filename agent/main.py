@@ -29,6 +29,7 @@ from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
 from gadget import __version__
 from gadget.errors import GadgetError, KernelLacks, UsageError
+from gadget.memory import expect_batches
 
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
 LEVELS = ("debug", "info", "warning", "error")
@@ -125,6 +126,7 @@ def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    expect_batches()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -92,13 +92,15 @@ def _selection(wanted: pb.Selection) -> Selection:
     return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels)
 
 
-def _batch(batch: Batch) -> pb.Batch:
-    return pb.Batch(
-        sections=[pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows],
-        containers=_containers(batch.containers),
-        losses=_losses(batch.losses),
-        clock_offset_ns=clock_offset(),
-    )
+def _reply(node: str, batch: Batch) -> pb.RunReply:
+    """A batch as a message, made in place: a message that is put into another one is copied, with all its rows."""
+    reply = pb.RunReply(node=node, sent_ns=time.time_ns())
+    for rows in batch.rows:
+        reply.batch.sections.add(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes())
+    reply.batch.containers.extend(_containers(batch.containers))
+    reply.batch.losses.extend(_losses(batch.losses))
+    reply.batch.clock_offset_ns = clock_offset()
+    return reply
 
 
 class AgentService(rpc.AgentServicer):
@@ -197,7 +199,7 @@ class AgentService(rpc.AgentServicer):
                 for batch in run.batches():
                     if not context.is_active():
                         break
-                    yield pb.RunReply(node=self._node, batch=_batch(batch), sent_ns=time.time_ns())
+                    yield _reply(self._node, batch)
                 losses = _losses(run.losses())
                 news = _containers(run.new_containers())
                 yield pb.RunReply(

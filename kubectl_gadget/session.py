@@ -16,6 +16,7 @@ import click
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
+from gadget.memory import expect_batches
 from gadget.rows import Decoder, parse_schema
 from gadget.schema import Schema
 from kubectl_gadget.merge import Merge, TimedRow
@@ -82,6 +83,7 @@ class Session:
 
         nodes is how many are expected. GadgetError if nothing could be traced, Incomplete under --strict.
         """
+        expect_batches()
         began = time.monotonic()
         self._expected, self._live = nodes, live
         self._output: Output | None = None

@@ -63,12 +63,13 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
     """
     cart, _ = pair
     with Producer(workload("produce")) as producer:
-        recorded = f"{producer.namespace},churn,shop"
+        churning = f"{producer.namespace}-churn"
+        recorded = f"{producer.namespace},{churning},shop"
         agent = start_agent(
             *("--bpffs", str(bpffs), "--state", str(tmp_path / "state")),
             *("--traceloop", recorded, "--traceloop-memory", "16"),
         )
-        namespaces = {"opensnoop": producer.namespace, "execsnoop": "churn", "tcpconnect": "shop", "tcptracer": "shop"}
+        namespaces = {"opensnoop": producer.namespace, "execsnoop": churning, "tcpconnect": "shop", "tcptracer": "shop"}
         with Path(os.devnull).open("wb") as nowhere:
             streams = {
                 gadget: Watched(
@@ -79,7 +80,7 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
         wait_until(lambda: agent.log.read_text().count(": started for") == len(streams), "the streams")
 
         def churn(number: int) -> None:
-            container = BareContainer("churn", f"churn-{number}")
+            container = BareContainer(churning, f"churn-{number}")
             container.run("/bin/true")
             container.delete()
 

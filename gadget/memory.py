@@ -1,0 +1,27 @@
+"""Memory for batches, which come and go many times a second."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from contextlib import suppress
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+#: More than all copies of a batch of 1 MiB on its way take together, and little beside what Python itself takes.
+KEPT_BYTES = 16 << 20
+LARGEST_BYTES = 4 << 20
+#: Objects made before Python looks for cycles among them; a batch is thousands of tuples, which are in none.
+OBJECTS = 50_000
+
+
+def expect_batches() -> None:
+    """Let malloc keep what is freed instead of returning it to the kernel, and Python seldom look for garbage.
+
+    The next batch would ask for it again, and to be given a page takes ten times as long as to fill it.
+    """
+    gc.freeze()
+    gc.set_threshold(OBJECTS)
+    with suppress(OSError, TypeError, AttributeError):  # glibc's alone; the command line runs elsewhere too
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, LARGEST_BYTES)
