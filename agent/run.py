@@ -218,7 +218,11 @@ class Run:
 
     def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
         """DROP, KEEP or HOLD for each record; None if all are kept."""
-        cgroups, index = np.unique(self._field(records, "cgroup_id"), return_inverse=True)
+        ids = self._field(records, "cgroup_id")
+        if (ids == ids[0]).all():  # a flood is most often of one: no need to sort it
+            choice = self._choose(int(ids[0]))
+            return None if choice == KEEP else np.full(len(ids), choice, np.int8)
+        cgroups, index = np.unique(ids, return_inverse=True)
         choices = np.array([self._choose(int(cgroup_id)) for cgroup_id in cgroups], np.int8)
         return None if (choices == KEEP).all() else choices[index]
 
