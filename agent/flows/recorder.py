@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 SAVE_SECONDS = 1.0
 #: How often the table is looked at, and when it is made emptier and down to what.
 CARE_SECONDS = 10.0
+#: A container's network is made with its cgroup or soon after; who has no address then shares the host's.
+NETWORK_SECONDS = 10.0
 FULL, ROOMY = 0.75, 0.5
 _TCP = 6
 
@@ -161,7 +163,7 @@ class FlowRecorder:
             found = [self._tracker.resolve(each) for each in pod.cgroups] if known is None else []
             addresses = {address for cgroup in found if cgroup for address in cgroup.addresses}
             self._pods.learn(pod, info, tuple(sorted(addresses)))
-            self._changed |= not pod.addresses  # a container's network may be made after its cgroup
+            self._changed |= not pod.addresses and time.time_ns() - pod.first < NETWORK_SECONDS * 1e9
 
     def _care(self) -> None:
         cared = time.monotonic()
