@@ -75,6 +75,11 @@ class Container:
     sandbox: bool = False
     pod_uid: str = ""
 
+    @property
+    def nameless(self) -> bool:
+        """Whether it is a pod's and nobody knows which: it came and went before its config.json was looked at."""
+        return bool(self.pod_uid) and not self.pod
+
 
 def parse_path(path: str) -> Place | None:
     """The container that a cgroup path lies in; None outside containers.

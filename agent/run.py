@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,7 +42,9 @@ HELD_SECONDS = 2.0
 HELD_BYTES = 8 << 20
 #: Cgroups whose names a stream remembers to have sent; after that it sends names again.
 NAMED = 16_384
-DROP, KEEP, HOLD = range(3)
+#: Containers whose missed events are counted apart; those of more are counted together.
+MISSED = 1024
+DROP, KEEP, HOLD, MISS = range(4)
 
 Rows = npt.NDArray[np.uint8]
 
@@ -96,6 +99,8 @@ class Run:
         self._decided: dict[int, bool] = {}
         self._generation = -1
         self._held: list[Held] = []
+        #: events by cgroup that may have been asked for: see Container.nameless
+        self._missed: Counter[int] = Counter()
         self.undecided = 0
         self._news: dict[int, Container] = {}
         self.stop = threading.Event()
@@ -218,27 +223,39 @@ class Run:
         return kept
 
     def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
-        """DROP, KEEP or HOLD for each record; None if all are kept."""
+        """DROP, KEEP or HOLD for each record; None if all are kept. What is a MISS is counted and dropped."""
         ids = self._field(records, "cgroup_id")
         if (ids == ids[0]).all():  # a flood is most often of one: no need to sort it
-            choice = self._choose(int(ids[0]))
+            choice = self._settle(int(ids[0]), len(ids))
             return None if choice == KEEP else np.full(len(ids), choice, np.int8)
-        cgroups, index = np.unique(ids, return_inverse=True)
-        choices = np.array([self._choose(int(cgroup_id)) for cgroup_id in cgroups], np.int8)
+        cgroups, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        each = zip(cgroups.tolist(), counts.tolist(), strict=True)
+        choices = np.array([self._settle(cgroup_id, count) for cgroup_id, count in each], np.int8)
         return None if (choices == KEEP).all() else choices[index]
+
+    def _settle(self, cgroup_id: int, count: int) -> int:
+        """What becomes of so many events of a cgroup."""
+        choice = self._choose(cgroup_id)
+        if choice == MISS:
+            room = cgroup_id in self._missed or len(self._missed) < MISSED
+            self._missed[cgroup_id if room else 0] += count
+            return DROP
+        return choice
 
     def _choose(self, cgroup_id: int) -> int:
         cgroup = self._tracker.resolve(cgroup_id)
         if cgroup is None or cgroup.container is None or cgroup.container.sandbox:
             return KEEP if self._host else DROP
         decision = self._decide(cgroup)
-        if decision is False:
+        if decision is False and not cgroup.container.nameless:
             return DROP
         if cgroup_id not in self._named:
             if len(self._named) >= NAMED:
                 self._named.clear()
             self._named.add(cgroup_id)
             self._news[cgroup_id] = cgroup.container
+        if decision is False:
+            return MISS  # perhaps it is one of those that were asked for
         return HOLD if decision is None else KEEP
 
     def _decide(self, cgroup: Cgroup) -> bool | None:
@@ -247,7 +264,8 @@ class Run:
             decision = self._selection.decide(cgroup.container, self._tracker.labels(cgroup.container))
             if decision is not None and not cgroup.ended:
                 self._decided[cgroup.root] = decision
-                self._object.set("chosen", cgroup.root, int(decision))
+                if decision or not cgroup.container.nameless:  # else its events are counted here
+                    self._object.set("chosen", cgroup.root, int(decision))
         return decision
 
     def _review(self) -> None:
@@ -297,6 +315,7 @@ class Run:
         unknown = total - sum(number for _, number in counts)
         if unknown > 0:
             losses.append(Loss("ring full", 0, unknown))
+        losses += [Loss("container not known", cgroup, number) for cgroup, number in sorted(self._missed.items())]
         if missed := self._object.missed():
             losses.append(Loss("program busy", 0, missed))
         self.lost = sum(loss.count for loss in losses)

@@ -19,9 +19,10 @@ from kubectl_gadget.request import make_request
 from kubectl_gadget.session import Session
 from kubectl_gadget.streams import Streams
 from kubectl_gadget.targets import Targets
-from tests.conftest import Agent, bpf_programs, events, run_cli, wait_until
+from tests.conftest import Agent, events, pinned_programs, run_cli, wait_until
 from tests.faults.production import Producer, books, opens, stop
 from tests.kernel.test_flows import pair, read, talk
+from tests.pods import BareContainer
 
 __all__ = ["pair"]  # a fixture
 KILLS = 20
@@ -40,14 +41,14 @@ def calls_of(agent: Agent, namespace: str) -> int:
 
 
 @pytest.mark.timeout(300)
-def test_killed_under_load(record, workload, pair, capsys) -> None:
+def test_killed_under_load(record, bpffs: Path, workload, pair, capsys) -> None:
     """The agent is killed 20 times under load. The stream is joined again each time, and I am told from when to when
     it saw nothing; nothing is missing outside of that. The recorders miss nothing. No program stays behind.
     """
     cart, _ = pair
     with Producer(workload("produce")) as producer:
         agents = [record("--traceloop", producer.namespace)]
-        programs = len(bpf_programs())
+        programs = pinned_programs(bpffs)
         calls, made = calls_of(agents[0], producer.namespace), producer.made
         targets = Targets({"node-a": lambda: agents[-1].address})
         targets.look = lambda: Targets({"node-a": partial(str, agents[-1].address)})
@@ -93,7 +94,7 @@ def test_killed_under_load(record, workload, pair, capsys) -> None:
         assert calls_of(agents[-1], producer.namespace) - calls >= producer.made - made + 2 * commands
         (flow,) = (each for each in read(agents[-1]) if each.port == 8080)
         assert flow.count == flow.failed == 3 * KILLS
-        assert len(bpf_programs()) == programs
+        assert pinned_programs(bpffs) == programs and len(programs) == 7
 
 
 def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path) -> None:
@@ -122,3 +123,27 @@ def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path) -> None:
     assert f"; {lost} lost: ring full on node-a (app {lost})." in err
     assert lost > 4000
     assert cli.process.returncode == 3
+
+
+def test_gone_before_it_was_known(agent, start_cli, tmp_path: Path) -> None:
+    """While the agent hangs a container comes and goes with all its files, so that nobody can say whose it was. Asked
+    for a namespace I am told that events are missing that may be of it; asked for all, I see them, without names.
+    """
+    every = start_cli("execsnoop", "-o", "json", "--agent", agent.address)
+    some = start_cli("execsnoop", "-o", "json", "-n", "shop", "--strict", "--agent", agent.address)
+    wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 2, "the streams")
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        container = BareContainer("shop", "cart-0")
+        for _ in range(3):
+            container.run("/bin/true", container.id)
+        container.delete()
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    out, _ = every.finish()
+    seen = [event for event in events(out) if event["args"] == ["/bin/true", container.id]]
+    assert [(event["pod"], event["containerId"]) for event in seen] == [(None, container.id)] * 3
+    out, err = some.finish()
+    assert container.id not in out
+    assert f"container not known on node-a ({container.id[:12]} 3)" in err
+    assert some.process.returncode == 3
