@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,13 @@ def bpf_programs() -> set[int]:
     return {program["id"] for program in shown}
 
 
+def pinned_programs(folder: Path) -> set[int]:
+    """Ids of the programs whose links are pinned below folder."""
+    shown = json.loads(subprocess.run(["bpftool", "-j", "-f", "link"], capture_output=True, check=True).stdout)
+    own = (link for link in shown if any(str(folder) in path for path in link.get("pinned", ())))
+    return {link["prog_id"] for link in own}
+
+
 def compile_workload(name: str, folder: Path) -> Path:
     """A static binary of tests/workloads/NAME.c."""
     target = folder / name
@@ -93,12 +101,13 @@ def make_pod(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
 @pytest.fixture
 def bpffs(tmp_path: Path) -> Iterator[Path]:
     """A bpffs of our own; with it goes all that was pinned there."""
-    before = bpf_programs()
     folder = tmp_path / "bpf"
     folder.mkdir()
     yield folder
+    programs = pinned_programs(folder)
+    shutil.rmtree(folder / "gadget", ignore_errors=True)  # somebody's mount namespace may have a copy of the mount
     subprocess.run(["umount", folder], check=False)
-    wait_until(lambda: not bpf_programs() - before, "the end of all programs")
+    wait_until(lambda: not programs & bpf_programs(), "the end of all programs")
 
 
 class Cli:

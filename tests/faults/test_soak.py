@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import events, run_cli, wait_until
 from tests.faults.production import Producer, Watched, ended, lost_in
 from tests.faults.test_leaks import holds
-from tests.kernel.test_flows import pair, talk
+from tests.kernel.test_flows import pair, serve, talk
 from tests.pods import BareContainer
 
 __all__ = ["pair"]  # a fixture
@@ -61,7 +61,8 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
     """With every recorder and every gadget on, containers that come and go, and people who ask, hour after hour: memory
     stays flat, no file or thread is left, and what is seen and what is counted as lost is all that happened.
     """
-    cart, _ = pair
+    cart, web = pair
+    server = serve(web, "tcp", 8080)
     with Producer(workload("produce")) as producer:
         churning = f"{producer.namespace}-churn"
         recorded = f"{producer.namespace},{churning},shop"
@@ -95,9 +96,7 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
         with ExitStack() as stack:
             stack.enter_context(producer.steadily(20, 0.01))
             churned = stack.enter_context(again_and_again(0.2, churn))
-            talked = stack.enter_context(
-                again_and_again(1.0, lambda number: talk(cart, "ask", "tcp", "10.77.0.2", 8000 + number % 500, 3))
-            )
+            talked = stack.enter_context(again_and_again(1.0, lambda _: talk(cart, "ask", "tcp", "10.77.0.2", 8080, 3)))
             asked = stack.enter_context(again_and_again(3.0, ask))
             began = time.monotonic()
             while time.monotonic() - began < SECONDS:
@@ -110,6 +109,8 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
         for cli in streams.values():
             cli.process.send_signal(signal.SIGINT)
             assert ended(cli) == 0, cli.err
+    server.kill()
+    server.wait()
     fifth = len(samples) // 5
     print(
         f"\n{SECONDS} s: {producer.made} opens, {churned[0]} containers, {3 * talked[0]} connections, {asked[0]} questions"
@@ -128,5 +129,6 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path) -> None:
     assert shown(streams["opensnoop"]) + lost_in(streams["opensnoop"].err) == producer.made
     assert shown(streams["execsnoop"]) + lost_in(streams["execsnoop"].err) == churned[0]
     assert shown(streams["tcpconnect"]) + lost_in(streams["tcpconnect"].err) >= 3 * talked[0]
+    assert shown(streams["tcptracer"]) + lost_in(streams["tcptracer"].err) >= 2 * 3 * talked[0]
     assert after.files <= warm.files + 8 and after.threads <= warm.threads + 8
     assert "Traceback" not in agent.log.read_text()
