@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import subprocess
 import threading
 import time
@@ -141,6 +142,22 @@ def opens(folder: Path, agent: Agent, producer: Producer, *args: str, via: str =
     cli = Watched(folder, *command, "--agent", via or agent.address, *args, **options)
     wait_until(lambda: agent.log.read_text().count("opensnoop: started") > before, "the stream's start")
     return cli
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process stands still, with all its threads, while the block runs."""
+
+    def all_stand() -> bool:
+        stats = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return set(stats) == {"T"}
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(all_stand, "a process that stands still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def ended(cli: Cli, seconds: float = 60.0) -> int:

@@ -20,7 +20,7 @@ from kubectl_gadget.session import Session
 from kubectl_gadget.streams import Streams
 from kubectl_gadget.targets import Targets
 from tests.conftest import Agent, events, pinned_programs, run_cli, wait_until
-from tests.faults.production import Producer, books, opens, stop
+from tests.faults.production import Producer, books, opens, stop, stopped
 from tests.kernel.test_flows import pair, read, talk
 from tests.pods import BareContainer
 
@@ -105,14 +105,11 @@ def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path) -> None:
         cli = opens(tmp_path, agent, producer, "--buffer", "64K", "--strict")
         producer.make(101)
         wait_until(lambda: '"/produced/000000100"' in cli.out, "the first events")
-        agent.process.send_signal(signal.SIGSTOP)
-        stopped = time.monotonic()
-        try:
+        with stopped(agent.process.pid):
+            began = time.monotonic()
             producer.make(5003)
             cli.heard(f"warning: {agent.address}: nothing heard for 5.0 s")
-            time.sleep(max(0.0, stopped + 10 - time.monotonic()))
-        finally:
-            agent.process.send_signal(signal.SIGCONT)
+            time.sleep(max(0.0, began + 10 - time.monotonic()))
         cli.heard(f"{agent.address}: heard again")
         producer.make(103)
         out, err = stop(cli, signal.SIGINT)
@@ -132,14 +129,11 @@ def test_gone_before_it_was_known(agent, start_cli, tmp_path: Path) -> None:
     every = start_cli("execsnoop", "-o", "json", "--agent", agent.address)
     some = start_cli("execsnoop", "-o", "json", "-n", "shop", "--strict", "--agent", agent.address)
     wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 2, "the streams")
-    agent.process.send_signal(signal.SIGSTOP)
-    try:
+    with stopped(agent.process.pid):
         container = BareContainer("shop", "cart-0")
         for _ in range(3):
             container.run("/bin/true", container.id)
         container.delete()
-    finally:
-        agent.process.send_signal(signal.SIGCONT)
     out, _ = every.finish()
     seen = [event for event in events(out) if event["args"] == ["/bin/true", container.id]]
     assert [(event["pod"], event["containerId"]) for event in seen] == [(None, container.id)] * 3
