@@ -1,52 +1,67 @@
-"""Runs measurements: python -m tests.bench [--json] [NAME …]."""
+"""Runs measurements: python -m tests.bench [--quick] [--json] [--page] [SECTION …]."""
 
 from __future__ import annotations
 
 import json
-import statistics
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 
-from tests.bench import advise, cli, fanout, kernel, traceloop
+from tests.bench import Lock, Plan, Section
+from tests.bench.machine import describe, enter_tracing
+from tests.bench.page import PAGE, render
+from tests.bench.sections import SECTIONS
 
-ALL = (
-    advise.advise_seconds,
-    advise.advise_memory,
-    cli.help_text,
-    cli.first_event,
-    cli.json_rows,
-    cli.column_rows,
-    fanout.cpu_of_200_agents,
-    fanout.memory_of_200_agents,
-    fanout.late_of_200_agents,
-    kernel.exec_not_chosen,
-    kernel.syscall_beside_execsnoop,
-    traceloop.call_beside_empty_program,
-    traceloop.call_not_recorded,
-    traceloop.call_recorded,
-    traceloop.strace_to_recorded,
-    traceloop.tar_recorded,
-    traceloop.tar_straced,
-)
-MEASUREMENTS = {function.__name__: function for function in ALL}
+NAMES = [section.name for section in SECTIONS]
+
+
+def _measure(sections: list[Section], plan: Plan) -> Iterator[dict[str, Any]]:
+    for section in sections:
+        for measurement in section.measurements:
+            for figure in measurement(plan):
+                yield figure.to_json(section.name)
+
+
+def _line(item: dict[str, Any]) -> str:
+    what = f"{item['table']}: {item['row']}" + (f", {item['column']}" if item["column"] else "")
+    if not item["runs"]:
+        return f"{what}: {item['why']}"
+    return f"{what}: {item['median']:.3f} {item['unit']} ({item['min']:.3f} to {item['max']:.3f})"
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
-def main(as_json: bool, names: tuple[str, ...]) -> None:
-    """Print name, median and spread of each measurement, all of them unless some are named."""
-    for name in names or MEASUREMENTS:
-        unit, values = MEASUREMENTS[name]()
-        result = {
-            "name": name,
-            "unit": unit,
-            "median": statistics.median(values),
-            "min": min(values),
-            "max": max(values),
-        }
-        line = f"{name:26} {result['median']:10.3f} {unit:10} ({result['min']:.3f} to {result['max']:.3f})"
-        click.echo(json.dumps(result) if as_json else line)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the machine, then the figures.")
+@click.option("--page", is_flag=True, help="Write docs/benchmarks.md.")
+@click.option("--quick", is_flag=True, help="One short run of each: to see that it works.")
+@click.option("--keep", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="What --json has printed before: sections that are not measured now are taken from there.")  # fmt: skip
+@click.option("--lock", type=click.Path(dir_okay=False, path_type=Path),
+              help="Measure only while this file is locked (flock): on a machine that runs other tests too.")  # fmt: skip
+@click.argument("names", nargs=-1, metavar="[SECTION]…", type=click.Choice([*NAMES, "none"]))
+def main(as_json: bool, page: bool, quick: bool, keep: Path | None, lock: Path | None, names: tuple[str, ...]) -> None:
+    """Measure beside peers, all sections unless some are named; see docs/benchmarks.md."""
+    enter_tracing()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # nothing is left behind, also if a shell began this in the background
+        signal.signal(number, signal.default_int_handler)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    wanted = [section for section in SECTIONS if section.name in (names or NAMES)]
+    kept = [json.loads(line) for line in keep.read_text().splitlines()] if keep else []
+    machine = (kept[:1] or [{"machine": describe()}])[0]
+    figures = [item for item in kept[1:] if item["table"] not in (names or NAMES)]
+    for item in (machine, *figures) if as_json else ():
+        click.echo(json.dumps(item))
+    for item in _measure(wanted, Plan(quick, Lock(lock) if lock else None)):
+        figures.append(item)
+        click.echo(json.dumps(item) if as_json else _line(item))
+    if page:
+        PAGE.write_text(render(machine["machine"], figures))
 
 
 if __name__ == "__main__":

@@ -6,23 +6,29 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from gadget import catalog
+import orjson
+
+from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rows import Decoder
 from kubectl_gadget.output import choose_fields, make_output
-from tests.bench import Result
+from kubectl_gadget.recording import Writer
+from tests.bench import Plan, Result
 from tests.conftest import CLI
 from tests.unit.rows import batch
 
 ROWS = 3000
+BATCHES = 40
 #: As users have it: compiled modules are kept, which this variable forbids
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def help_text() -> Result:
-    """From Enter to the end of --help."""
+def help_text(plan: Plan) -> Result:
+    """From Enter to the end of `--help`"""
 
     def once() -> float:
         began = time.perf_counter()
@@ -32,13 +38,13 @@ def help_text() -> Result:
     return "ms", [once() for _ in range(9)]
 
 
-def first_event() -> Result:
-    """From Enter to the first event of a busy machine, with an agent that has to be started."""
+def first_event(plan: Plan) -> Result:
+    """From Enter to the first event of a busy machine, with an agent that has to be started: `--local`"""
     loop = subprocess.Popen(["sh", "-c", "while /bin/true; do :; done"])
 
     def once() -> float:
         began = time.perf_counter()
-        command = [CLI, "execsnoop", "--local", "--host", "-o", "json", "--max-events", "1"]
+        command = [str(CLI), "execsnoop", "--local", "--host", "-o", "json", "--max-events", "1"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as shown:
             assert shown.stdout
             shown.stdout.readline()
@@ -49,6 +55,17 @@ def first_event() -> Result:
     finally:
         loop.kill()
         loop.wait()
+
+
+def start_up(plan: Plan) -> Result:
+    """From Enter to the end of `opensnoop --help`, which reads the catalogue"""
+
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run([CLI, "opensnoop", "--help"], stdout=subprocess.DEVNULL, check=True, env=ENVIRONMENT)
+        return (time.perf_counter() - began) * 1000
+
+    return "ms", [once() for _ in range(9)]
 
 
 def _rows(form: str) -> Result:
@@ -74,11 +91,40 @@ def _rows(form: str) -> Result:
     return "µs/row", values
 
 
-def json_rows() -> Result:
-    """CPU to decode and write one execsnoop event as JSON, all fields."""
+def json_rows(plan: Plan) -> Result:
+    """CPU to decode and write one execsnoop event as JSON, all 22 keys"""
     return _rows("json")
 
 
-def column_rows() -> Result:
-    """CPU to decode and write one execsnoop event in columns."""
+def column_rows(plan: Plan) -> Result:
+    """CPU to decode and write one execsnoop event in columns"""
     return _rows("columns")
+
+
+def replay(plan: Plan) -> Result:
+    """`replay -o json` of 120,000 execsnoop events, start-up included"""
+    gadget, few = catalog.find("execsnoop"), batch()
+    (section,) = few.sections
+    times = ROWS // section.count
+    many = pb.Batch(
+        sections=[pb.Section(record_size=section.record_size, count=ROWS, rows=section.rows * times)],
+        containers=few.containers,
+    )
+    started = pb.Started(schema=orjson.dumps(gadget.schema.to_json()).decode(), contract=CONTRACT)
+    replies = [pb.RunReply(node="node-a", started=started), *[pb.RunReply(node="node-a", batch=many)] * BATCHES]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"
+        with Writer(path, "execsnoop") as writer:
+            for _ in writer.keep([("node-a", reply) for reply in replies]):
+                pass
+
+        def once() -> float:
+            began = time.perf_counter()
+            command = [str(CLI), "replay", str(path), "-o", "json"]
+            shown = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=ENVIRONMENT
+            )
+            assert shown.stdout.count(b"\n") == ROWS * BATCHES
+            return ROWS * BATCHES / (time.perf_counter() - began)
+
+        return "/s", [once() for _ in range(plan.rounds)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import Result
+from tests.bench import Plan, Result
 from tests.conftest import CLI, bpf_programs, wait_until
 from tests.pods import Pod
 
@@ -19,7 +19,8 @@ SCRIPT = f"n=0; while [ $n -lt {EXECS} ]; do /bin/true; n=$((n+1)); done; echo d
 
 
 @contextmanager
-def _stats() -> Iterator[None]:
+def statistics() -> Iterator[None]:
+    """The kernel counts what programs cost."""
     before = STATS.read_text()
     STATS.write_text("1")
     try:
@@ -31,8 +32,8 @@ def _stats() -> Iterator[None]:
 def _nanoseconds(name: str) -> float:
     """Per run of one program of an execsnoop that chose another namespace, while a container starts programs."""
     before = bpf_programs()
-    command = [CLI, "execsnoop", "--local", "-n", "elsewhere"]
-    with tempfile.TemporaryDirectory() as folder, _stats(), Pod(Path(folder), "shop", "cart-0") as pod:
+    command = [str(CLI), "execsnoop", "--local", "-n", "elsewhere"]
+    with tempfile.TemporaryDirectory() as folder, statistics(), Pod(Path(folder), "shop", "cart-0") as pod:
         watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert watching.stdout
         watching.stdout.readline()  # the header: everything is attached
@@ -45,11 +46,11 @@ def _nanoseconds(name: str) -> float:
     return float(program["run_time_ns"] / program["run_cnt"])
 
 
-def exec_not_chosen() -> Result:
+def exec_not_chosen(plan: Plan) -> Result:
     """A successful exec in a container that is not chosen."""
-    return "ns", [_nanoseconds("exec_success") for _ in range(3)]
+    return "ns", [_nanoseconds("exec_success") for _ in range(plan.rounds)]
 
 
-def syscall_beside_execsnoop() -> Result:
+def syscall_beside_execsnoop(plan: Plan) -> Result:
     """Any system call of the machine, while execsnoop looks for execs that fail (with --no-failed it returns at once)."""
-    return "ns", [_nanoseconds("exec_failure") for _ in range(3)]
+    return "ns", [_nanoseconds("exec_failure") for _ in range(plan.rounds)]

@@ -1,132 +1,187 @@
-"""What the flight recorder costs, beside strace and a program that does nothing."""
+"""What the flight recorder costs, beside programs that tell of system calls too, and one that does nothing."""
 
 from __future__ import annotations
 
+import os
+import statistics
 import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bpf_object import BpfObject
 from hatch_build import compile_object
-from tests.bench import Result
-from tests.conftest import Agent, compile_workload, wait_until
+from tests.bench import Figure, Goal, Plan
+from tests.bench.agents import recording_agent
+from tests.bench.machine import enter
+from tests.bench.peers import DoesNotWork, why_not
+from tests.conftest import bpf_programs, compile_workload, wait_until
 from tests.pods import BareContainer
 
-ROUNDS = 3
-CALLS, STRACED_CALLS = "200000", "2000"
-TREE = "/usr/include"
-Run = Callable[[], float]
+#: So that a quiet moment is among them; a tracer that slow the program at each call has time for fewer.
+CALLS, FEW_CALLS = "20000", "500"
+REQUESTS, FEW_REQUESTS = 100_000, 8000
+TREE = Path("/usr/include")
+NO_TOOL = "no tool"
+COUNT = "tracepoint:raw_syscalls:sys_exit { @[comm] = count(); }"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to run a program beside a tool: words before its own, a container, whether all takes many times as long."""
+
+    words: tuple[str, ...] = ()
+    inside: BareContainer | None = None
+    slow: bool = False
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Run it."""
+        words = [*self.words, *command]
+        return subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=enter(self.inside)
+        )
 
 
 @contextmanager
-def _recorder() -> Iterator[BareContainer]:
-    """A container that an agent records."""
-    with tempfile.TemporaryDirectory() as folder:
-        bpffs = Path(folder) / "bpf"
-        bpffs.mkdir()
-        agent = Agent(Path(folder), "--bpffs", str(bpffs), "--state", f"{folder}/state")
-        container = BareContainer("shop", "cart-0")
-        try:
-            wait_until(lambda: list(bpffs.glob("gadget/traceloop/*/ring-*")), "the ring")
-            yield container
-        finally:
-            container.delete()
-            agent.stop()
-            subprocess.run(["umount", str(bpffs)], check=True)
+def _nothing() -> Iterator[Way]:
+    yield Way()
 
 
 @contextmanager
-def _empty_program() -> Iterator[None]:
+def _empty_program() -> Iterator[Way]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "empty.bpf.o"
         compile_object(Path(__file__).with_name("empty.bpf.c"), "x86_64", target)
         with BpfObject(target.read_bytes(), "empty") as program:
             program.load()
             program.attach()
-            yield
-
-
-def _run(*command: str, inside: BareContainer | None = None) -> str:
-    def enter() -> None:
-        if inside:
-            (inside.cgroup / "cgroup.procs").write_text("0")
-
-    return subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=enter).stdout
+            yield Way()
 
 
 @contextmanager
-def _loop() -> Iterator[Callable[..., float]]:
-    """Nanoseconds of the cheapest system call, by a program that begins with words, in a container or not."""
-    with tempfile.TemporaryDirectory() as folder:
-        loop = str(compile_workload("loop", Path(folder)))
-        yield lambda *words, inside=None, calls=CALLS: float(_run(*words, loop, calls, inside=inside))
+def _recorder(*, recorded: bool) -> Iterator[Way]:
+    with recording_agent("--no-flows") as (_, bpffs):
+        container = BareContainer("shop", "cart-0")
+        try:
+            wait_until(lambda: list(bpffs.glob("gadget/traceloop/*/ring-*")), "the ring")
+            yield Way(inside=container if recorded else None)
+        finally:
+            container.delete()
 
 
-def _added(with_it: list[float], without: list[float]) -> list[float]:
-    return [value - min(without) for value in with_it]
+@contextmanager
+def _bpftrace() -> Iterator[Way]:
+    before = bpf_programs()
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("wb") as errors:
+        try:
+            counting = subprocess.Popen(["bpftrace", "-e", COUNT], stdout=subprocess.DEVNULL, stderr=errors)
+        except FileNotFoundError:
+            raise DoesNotWork("bpftrace is not installed") from None
+        try:
+            wait_until(lambda: counting.poll() is not None or bpf_programs() - before, "bpftrace")
+            if counting.poll() is not None:
+                raise DoesNotWork(why_not(Path(folder) / "errors"))
+            time.sleep(0.5)  # loaded, it attaches
+            yield Way()
+        finally:
+            counting.terminate()
+            counting.wait()
 
 
-def call_beside_empty_program() -> Result:
-    """Added to a system call by a program that does nothing: what the rest here can at best be."""
-    with _loop() as loop:
-        without = [loop() for _ in range(ROUNDS)]
-        with _empty_program():
-            return "ns", _added([loop() for _ in range(ROUNDS)], without)
+@contextmanager
+def _before(*words: str, slow: bool = False) -> Iterator[Way]:
+    try:
+        subprocess.run([*words, "true"], capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise DoesNotWork(f"{words[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise DoesNotWork(error.stderr.strip().splitlines()[0]) from None
+    yield Way(words, slow=slow)
 
 
-def call_recorded() -> Result:
-    """Added to a system call of a recorded container."""
-    with _loop() as loop:
-        without = [loop() for _ in range(ROUNDS)]
-        with _recorder() as container:
-            return "ns", _added([loop(inside=container) for _ in range(ROUNDS)], without)
+RECORDED = "traceloop, in a recorded container"
+ELSEWHERE = "traceloop, elsewhere on the machine"
+TOOLS: dict[str, Callable[[], AbstractContextManager[Way]]] = {
+    NO_TOOL: _nothing,
+    RECORDED: lambda: _recorder(recorded=True),
+    ELSEWHERE: lambda: _recorder(recorded=False),
+    "a program that does nothing": _empty_program,
+    "bpftrace, counting by comm": _bpftrace,
+    "perf trace": lambda: _before("perf", "trace", "-o", "/dev/null", "--"),
+    "strace -f": lambda: _before("strace", "-f", "-o", "/dev/null", slow=True),
+}
+HERE = "calling any program takes most of it on this machine, as the one that does nothing shows"
+GOALS = {(RECORDED, "a system call"): Goal(100, missed=HERE), (ELSEWHERE, "a system call"): Goal(40, missed=HERE)}
 
 
-def call_not_recorded() -> Result:
-    """Added to a system call outside recorded containers."""
-    with _loop() as loop:
-        without = [loop() for _ in range(ROUNDS)]
-        with _recorder():
-            return "ns", _added([loop() for _ in range(ROUNDS)], without)
+def _system_call(way: Way, folder: Path) -> float:
+    """Nanoseconds of the cheapest one."""
+    return float(way.start(str(folder / "loop"), FEW_CALLS if way.slow else CALLS).communicate()[0])
 
 
-def strace_to_recorded() -> Result:
-    """How many times more strace -f adds to the same loop than recording does."""
-    with _loop() as loop:
-        without = [loop() for _ in range(ROUNDS)]
-        straced = [loop("strace", "-f", "-o", "/dev/null", calls=STRACED_CALLS) for _ in range(ROUNDS)]
-        with _recorder() as container:
-            recorded = [loop(inside=container) for _ in range(ROUNDS)]
-    return "times", [a / b for a, b in zip(_added(straced, without), _added(recorded, without), strict=True)]
+def _cpu(process: subprocess.Popen[str]) -> float:
+    """Seconds of CPU that a process used until it ended, with those it waited for. Unlike time, others do not add to it."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, process.args
+    return used.ru_utime + used.ru_stime
 
 
-def _seconds(*command: str, inside: BareContainer | None = None) -> float:
-    began = time.monotonic()
-    _run(*command, inside=inside)
-    return time.monotonic() - began
+def _tar(way: Way, folder: Path) -> float:
+    """Seconds for a tree of headers."""
+    return _cpu(way.start("tar", "--create", "--file", "/dev/zero", str(TREE)))  # to /dev/null it would read nothing
 
 
-def _slow_down(run: Run, plain: Run) -> list[float]:
-    """Per cent, of runs in turns."""
-    pairs = [(run(), plain()) for _ in range(ROUNDS)]
-    least = min(plain for _, plain in pairs)
-    return [100 * (each / least - 1) for each, _ in pairs]
+def _redis(way: Way, folder: Path) -> float:
+    """Seconds of the server for each request of 20 clients."""
+    socket = folder / "redis.sock"
+    server = way.start(str(folder / "redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", "")
+    try:
+        wait_until(socket.exists, "redis")
+        count = FEW_REQUESTS if way.slow else REQUESTS
+        benchmark = ["redis-benchmark", "-s", str(socket), "-t", "get", "-c", "20", "-n", str(count), "--csv"]
+        subprocess.run(benchmark, capture_output=True, check=True)
+    finally:
+        subprocess.run(["redis-cli", "-s", str(socket), "shutdown", "nosave"], capture_output=True, check=False)
+        used = _cpu(server)
+    return used / count
 
 
-def tar_recorded() -> Result:
-    """How much longer tar of a tree of headers takes when it is recorded."""
-    command = ("tar", "--create", "--file", "/dev/zero", TREE)  # to /dev/null it would read nothing
-    _run(*command)
-    with _recorder() as container:
-        return "%", _slow_down(lambda: _seconds(*command, inside=container), lambda: _seconds(*command))
+WORK = {"a system call": ("ns", _system_call), "tar": ("%", _tar), "redis": ("%", _redis)}
 
 
-def tar_straced() -> Result:
-    """How much longer the same takes under strace -f."""
-    command = ("tar", "--create", "--file", "/dev/zero", TREE)
-    _run(*command)
-    strace = ("strace", "-f", "-o", "/dev/null")
-    return "%", _slow_down(lambda: _seconds(*strace, *command), lambda: _seconds(*command))
+def compare(plan: Plan) -> Iterator[Figure]:
+    """All tools, in turns."""
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    broken: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compile_workload("loop", folder)
+        (folder / "redis-server").symlink_to("/usr/bin/redis-check-rdb")  # which is the server, if it is called so
+        _tar(Way(), folder)  # what is read is in memory now
+        for number in range(plan.rounds):
+            for tool, context in TOOLS.items():
+                if tool in broken:
+                    continue
+                try:
+                    with plan.turn(), context() as way:
+                        for work, (_, measure) in WORK.items():
+                            if not (way.slow and work == "tar" and number):  # which takes a minute
+                                taken[tool, work].append(measure(way, folder))
+                except DoesNotWork as error:
+                    broken[tool] = str(error)
+    for tool in TOOLS:
+        for work, (unit, _) in WORK.items():
+            if not (values := taken[tool, work]):
+                continue
+            base = statistics.median(taken[NO_TOOL, work])
+            if tool == NO_TOOL and unit == "%":
+                continue
+            added = [value - base if unit == "ns" else 100 * (value / base - 1) for value in values]
+            yield Figure(tool, unit, values if tool == NO_TOOL else added, work, GOALS.get((tool, work)))
+    for tool, why in broken.items():
+        yield Figure(tool, "", [], why=why)

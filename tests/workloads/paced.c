@@ -1,6 +1,6 @@
 /* paced KIND RATE SECONDS PROCESSES WHERE: RATE * SECONDS times something, at that pace, by so many processes;
  * RATE 0: 1,000,000 times in all as fast as it can, or for SECONDS at the longest. Then prints how often it was
- * done, in how many seconds, and "done".
+ * done, in how many seconds, in how many of CPU, and "done".
  * KIND: opens      of the file WHERE, and its close
  *       execs      of this program, which ends at once
  *       connects   to a listener of its own at the IPv4 address WHERE, over TCP, reset at once
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -32,6 +33,14 @@ static double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static long cpu_us(int who)
+{
+	struct rusage used;
+
+	getrusage(who, &used);
+	return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
 }
 
 static void fail(const char *what)
@@ -56,7 +65,7 @@ static void exec_once(void)
 	pid_t pid = vfork();
 
 	if (!pid) {
-		execl(self, "paced", NULL);
+		execl(self, self, NULL);
 		_exit(1);
 	}
 	if (waitpid(pid, NULL, 0) < 0)
@@ -174,6 +183,7 @@ int main(int argc, char **argv)
 	struct {
 		long count;
 		double seconds;
+		long cpu_us;
 	} *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const struct kind *kind = kinds;
 	double rate, seconds;
@@ -198,13 +208,14 @@ int main(int argc, char **argv)
 		long done = repeat(kind, rate / processes, seconds, times);
 		double took = now() - began;
 		__sync_fetch_and_add(&shared->count, done);
+		__sync_fetch_and_add(&shared->cpu_us, cpu_us(RUSAGE_SELF) + cpu_us(RUSAGE_CHILDREN));
 		if (took > shared->seconds)
 			shared->seconds = took;
 		_exit(0);
 	}
 	while (wait(&status) > 0)
 		bad |= status;
-	printf("%ld %.6f done\n", shared->count, shared->seconds);
+	printf("%ld %.6f %.6f done\n", shared->count, shared->seconds, shared->cpu_us / 1e6);
 	fflush(stdout);
 	return bad != 0;
 }

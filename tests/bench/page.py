@@ -1,0 +1,90 @@
+"""docs/benchmarks.md, of figures as --json prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.sections import SECTIONS
+
+PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
+INTRODUCTION = """# Benchmarks
+
+Made by `make bench`, which installs the peers and writes this page; edit `tests/bench/` instead. `make bench QUICK=1`
+takes some minutes and shows that all of it works; `python -m tests.bench --json` prints the figures for machines.
+
+Each figure is the median of its runs, with the least and the most in brackets. Read them as ratios: `× n` is how many
+times the figure of the table's first row it is.
+"""
+
+
+def number(value: float) -> str:
+    """Three digits or so."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _spread(item: dict[str, Any]) -> str:
+    return (
+        f" ({number(item['min'])} to {number(item['max'])})" if item["runs"] > 1 and item["min"] != item["max"] else ""
+    )
+
+
+def _goal(item: dict[str, Any]) -> str:
+    if "goal" not in item:
+        return ""
+    by, least = item["median"] / item["goal"] - 1, item["at_least"]
+    words = f"{'at least' if least else 'at most'} {number(item['goal'])}"
+    if (by >= 0) if least else (by <= 0):
+        return f"{words}: met"
+    return f"{words}: **missed** by {abs(by):.0%}. {item['missed']}".strip()
+
+
+def _list(items: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["| | median | spread | runs | goal |", "|---|---|---|---|---|"]
+    for item in items:
+        if item["runs"]:
+            shown = f"{number(item['median'])} {item['unit']} | {_spread(item).strip(' ()')} | {item['runs']} | {_goal(item)}"
+        else:
+            shown = f"– | | | {item['why']}"
+        lines.append(f"| {item['row']} | {shown} |")
+    return lines
+
+
+def _matrix(items: Sequence[dict[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(item["column"] for item in items if item["runs"]))
+    rows = list(dict.fromkeys(item["row"] for item in items))
+    units = {item["column"]: item["unit"] for item in items if item["runs"]}
+    cells = {(item["row"], item["column"]): item for item in items if item["runs"]}
+    reasons = [item for item in items if not item["runs"]]
+    lines = ["| | " + " | ".join(f"{column}, {units[column]}" for column in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for row in rows:
+        texts = []
+        for column in columns:
+            item, first = cells.get((row, column)), cells.get((rows[0], column))
+            text = number(item["median"]) + _spread(item) if item else "–"
+            if item and first and row != rows[0] and first["median"] > 0 and units[column] != "%":
+                text += f" × {number(item['median'] / first['median'])}"
+            texts.append(text)
+        lines.append(f"| {row} | " + " | ".join(texts) + " |")
+    notes = [f"- {item['row']}{', ' + item['column'] if item['column'] else ''}: {item['why']}" for item in reasons]
+    goals = [
+        f"- Goal: {item['row']}, {item['column']} {_goal(item)}" for item in items if item["runs"] and "goal" in item
+    ]
+    runs = sorted({item["runs"] for item in items if item["runs"]})
+    lines += ["", f"Runs: {' or '.join(map(str, runs))}."]
+    return [*lines, *([""] if notes + goals else []), *goals, *notes]
+
+
+def render(machine: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str:
+    """The page."""
+    lines = [INTRODUCTION, "| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine.items())]
+    for section in SECTIONS:
+        items = [item for item in figures if item["table"] == section.name]
+        if items:
+            lines += ["", f"## {section.title}", "", section.about, ""]
+            lines += _matrix(items) if any(item["column"] for item in items) else _list(items)
+    return "\n".join(lines) + "\n"

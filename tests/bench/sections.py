@@ -1,0 +1,80 @@
+"""What is measured, in the order of docs/benchmarks.md, and what it should be."""
+
+from __future__ import annotations
+
+from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, single, traceloop, tunnel
+from tests.bench.streams import compare
+
+OPENS = "kubectl gadget opensnoop, as JSON"
+OPENS_GOALS = {
+    (OPENS, "shown at 100k/s"): Goal(100, at_least=True),
+    (f"{OPENS}: gadget-agent", "CPU per event at 100k/s"): Goal(0.15),
+    (f"{OPENS}: kubectl-gadget", "CPU per event at 100k/s"): Goal(3),
+}
+
+SECTIONS = (
+    Section(
+        "traceloop",
+        "traceloop: what is recorded all the time, beside what is switched on",
+        "Added to the cheapest system call (getppid), in ns; and how much more CPU real work takes, what traces it "
+        "included: tar of a tree of headers, which does little else than system calls, and a redis server with 20 clients. "
+        "strace and perf trace follow one program and write of each call; bpftrace counts on the whole machine.",
+        (traceloop.compare,),
+    ),
+    Section(
+        "opensnoop",
+        "opensnoop",
+        "All write to a file in memory. A tool's CPU is that of all its processes, agent and command line, for each event "
+        "that it shows; the rows below it are its parts. *First event* is the time from its start, of kubectl gadget beside "
+        "an agent that runs, as in a cluster. *Added to each event* is CPU of the traced program, "
+        "*shown of a flood* is of one process that opens files as fast as it can. A rate that the machine "
+        "does not reach is what it can make (last columns of the first row). Only kubectl gadget tells containers, "
+        "flags and modes; perf trace shows paths as addresses.",
+        (compare("opens", OPENS_GOALS),),
+    ),
+    Section(
+        "execsnoop",
+        "execsnoop",
+        "As above. execsnoop.bt tells of attempts, without their result.",
+        (compare("execs", {}),),
+    ),
+    Section(
+        "tcpconnect",
+        "tcpconnect",
+        "As above, over loopback. kubectl gadget tells how each attempt ended and how long it took, the others do not.",
+        (compare("connects", {}),),
+    ),
+    Section(
+        "cli",
+        "The command line",
+        "On one node, unless it says how many.",
+        (
+            single(cli.help_text),
+            single(cli.start_up),
+            single(cli.first_event),
+            single(cli.json_rows),
+            single(cli.column_rows),
+            single(cli.replay),
+            single(tunnel.one_tunnel, Goal(50, at_least=True)),
+            single(fanout.cpu_of_200_agents),
+            single(fanout.memory_of_200_agents),
+            single(fanout.late_of_200_agents),
+            single(advise.advise_seconds),
+            single(advise.advise_memory),
+        ),
+    ),
+    Section("agent", "The agent, with every recorder on", "Memory is what is resident.", (agents.measure,)),
+    Section(
+        "flows",
+        "The recorder of flows",
+        "CPU of two ends in one process, both recorded: a packet is seen where it leaves and where it comes. What programs "
+        "take is as the kernel counts, its own counting of 20 to 50 ns a run included.",
+        (flows.compare,),
+    ),
+    Section(
+        "programs",
+        "Programs with nothing to say",
+        "As the kernel counts (`kernel.bpf_stats_enabled`), its own counting included.",
+        (single(kernel.exec_not_chosen), single(kernel.syscall_beside_execsnoop)),
+    ),
+)

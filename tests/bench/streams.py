@@ -1,0 +1,267 @@
+"""Tools that show events as they happen, at fixed rates, and of as many as can be made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import Figure, Goal, Measurement, Plan
+from tests.bench.machine import cpu_seconds, enter, peak_mib
+from tests.bench.peers import GADGETS, TOOLS, DoesNotWork, Tool, why_not
+from tests.conftest import compile_workload, wait_until
+from tests.pods import BareContainer
+
+#: Memory, so that no disk is measured; hundreds of megabytes are written.
+SHM = "/dev/shm"
+RATES = {"opens": (1000, 16_000, 100_000, 400_000), "execs": (1000, 4000), "connects": (1000, 8000)}
+#: At which CPU is compared.
+CPU_RATES = {"opens": (16_000, 100_000), "execs": (1000, 4000), "connects": (1000, 8000)}
+#: How many times as long the highest rates take: queues swallow a second or so of them.
+LONG = 2
+PROCESSES = 2
+#: An output is complete when it has not grown for so long.
+QUIET_SECONDS = 0.3
+#: Lines that a buffer of 4 KiB may still hold while a tool runs.
+UNWRITTEN = 250
+BISECTIONS = 3
+START_SECONDS = 10
+ALONE = "no tool: the workload as fast as it can"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Events that were made, by threads of this name, in how many seconds, of CPU too."""
+
+    name: str
+    count: int
+    seconds: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.count / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """What an event costs the one that makes it, in µs."""
+        return self.cpu / self.count * 1e6
+
+
+class Workload:
+    """Makes events of one kind in a container; each time under another name, by which their lines are told apart."""
+
+    def __init__(self, kind: str, folder: Path, container: BareContainer) -> None:
+        """Compile it into folder."""
+        self.kind = kind
+        self._folder = folder
+        self._container = container
+        self._program = compile_workload("paced", folder)
+        self._number = 0
+
+    def start(self, name: str, rate: float, seconds: float, processes: int = PROCESSES) -> subprocess.Popen[str]:
+        """Begin, as a program of that name; rate 0 is as fast as it can."""
+        program = self._folder / name
+        if not program.exists():
+            os.link(self._program, program)
+        where = "127.0.0.1" if self.kind == "connects" else str(self._folder / "file")
+        command = [str(program), self.kind, str(rate), str(seconds), str(processes), where]
+        inside = enter(self._container)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=inside, start_new_session=True)
+
+    def make(self, rate: float, seconds: float, processes: int = PROCESSES) -> Made:
+        """Make events."""
+        self._number += 1
+        name = f"made{self._number}x"
+        count, took, cpu, done = self.start(name, rate, seconds, processes).communicate(timeout=120)[0].split()
+        assert done == "done"
+        # the workload is itself a program that was started
+        return Made(name, int(count) + (self.kind == "execs"), float(took), float(cpu))
+
+
+@contextmanager
+def workload(kind: str) -> Iterator[Workload]:
+    """A workload and its container."""
+    with tempfile.TemporaryDirectory(dir=SHM) as folder:
+        container = BareContainer("shop", "cart-0")
+        try:
+            yield Workload(kind, Path(folder), container)
+        finally:
+            container.delete()
+
+
+class Session:
+    """A tool that runs, beside a workload."""
+
+    def __init__(self, tool: Tool, work: Workload, folder: Path, pids: dict[str, int]) -> None:
+        """Wait until it shows events. DoesNotWork if it shows none."""
+        self._tool, self._work, self._pids = tool, work, pids
+        self._output = folder / "output"
+        try:
+            wait_until(self._shows, "its first event", START_SECONDS)
+        except AssertionError:
+            raise DoesNotWork(why_not(folder / "errors")) from None
+
+    def _shows(self) -> bool:
+        """Whether it shows anything yet: many lines at once, as output may wait until it fills a buffer."""
+        self._work.start("canary", 10_000, 0.02).communicate()
+        return self.shown("canary") > 0
+
+    def shown(self, name: str) -> int:
+        """Events by threads of that name in its output so far."""
+        return self._lines(self._tool.line.replace("NAME", name))
+
+    def make(self, rate: float, seconds: float, processes: int = PROCESSES) -> tuple[Made, dict[str, float]]:
+        """Events, and the CPU that each of its processes spent on them, in seconds.
+
+        A peer shows what others do on the machine, too: what it spent is shared out by lines.
+        """
+        self._wait_until_quiet()
+        lines, before = self._lines(), {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        made = self._work.make(rate, seconds, processes)
+        self._wait_until_quiet()
+        spent = {name: cpu_seconds(pid) - before[name] for name, pid in self._pids.items()}
+        share = min(1.0, self._lines(made.name) / max(1, self._lines() - lines))
+        return made, {name: seconds * share for name, seconds in spent.items()}
+
+    def _lines(self, pattern: str = "") -> int:
+        return int(subprocess.run(["grep", "-c", pattern, self._output], capture_output=True, check=False).stdout)
+
+    @property
+    def mib(self) -> float:
+        """The most memory it has had."""
+        return peak_mib(self._pids.values())
+
+    def _wait_until_quiet(self) -> None:
+        size, since = -1, time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS:
+            if self._output.stat().st_size != size:
+                size, since = self._output.stat().st_size, time.monotonic()
+            time.sleep(0.02)
+
+
+class Cells:
+    """The table while it grows: values by row and column, each column in its unit, as they come."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._values: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._units: dict[str, str] = {}
+        self.broken: dict[str, str] = {}
+        self.missing: dict[tuple[str, str], str] = {}
+
+    def add(self, row: str, column: str, unit: str, value: float) -> None:
+        """One more run."""
+        self._units[column] = unit
+        self._values[row, column].append(value)
+
+    def figures(self, goals: Mapping[tuple[str, str], Goal]) -> Iterator[Figure]:
+        """All cells, column by column as they are known, and why rows are empty."""
+        for (row, column), values in self._values.items():
+            yield Figure(row, self._units[column], values, column, goals.get((row, column)))
+        for (row, column), why in self.missing.items():
+            yield Figure(row, "", [], column, why=why)
+        for row, why in self.broken.items():
+            yield Figure(row, "", [], why=why)
+
+
+def _run(tool: Tool, work: Workload, plan: Plan, cells: Cells, alone: Made, *, search: bool) -> None:
+    """All that one start of a tool tells. search: also for the rate at which it begins to lose."""
+    made: dict[int, tuple[Made, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(dir=SHM) as name:
+        output = Path(name) / "output"
+        output.touch()
+        with tool.running(Path(name), output) as running:
+            session = Session(tool, work, Path(name), running.pids)
+            for rate in RATES[work.kind]:
+                made[rate] = session.make(rate, plan.seconds * (LONG if rate >= 100_000 else 1))
+            flood, _ = session.make(0, plan.seconds, 1)
+            cells.add(tool.name, "memory", "MiB", session.mib)
+            if search:
+                cells.add(tool.name, "all shown up to", "/s", _most_without_loss(session, plan, made))
+        for rate, (events, cpu) in made.items():
+            shown, at = session.shown(events.name), f"at {rate / 1000:.0f}k/s"
+            cells.add(tool.name, f"shown {at}", "%", 100 * shown / events.count)
+            if rate in CPU_RATES[work.kind] and shown:
+                cells.add(tool.name, f"CPU per event {at}", "µs", sum(cpu.values()) / shown * 1e6)
+                for name, seconds in cpu.items() if len(cpu) > 1 else ():
+                    cells.add(f"{tool.name}: {name}", f"CPU per event {at}", "µs", seconds / shown * 1e6)
+        cells.add(tool.name, "shown of a flood", "/s", session.shown(flood.name) / flood.seconds)
+        cells.add(tool.name, "added to each event", "µs", flood.cpu_us - alone.cpu_us)
+
+
+def _most_without_loss(session: Session, plan: Plan, made: Mapping[int, tuple[Made, object]]) -> float:
+    """Events a second, by bisection between rates where all are shown and where not."""
+
+    def complete(events: Made) -> bool:
+        return session.shown(events.name) >= events.count - UNWRITTEN
+
+    known = {events.rate: complete(events) for events, _ in made.values()}
+    good = max((rate for rate, all_shown in known.items() if all_shown), default=100.0)
+    bad = min((rate for rate, all_shown in known.items() if not all_shown), default=2 * good)
+    for _ in range(1 if plan.quick else BISECTIONS):
+        events, _ = session.make((good * bad) ** 0.5, plan.seconds * LONG)
+        if not complete(events):
+            bad = events.rate
+        elif events.rate < 0.9 * (good * bad) ** 0.5:
+            return max(good, events.rate)  # more cannot be made
+        else:
+            good = events.rate
+    return good
+
+
+def _begins_with(output: Path, word: bytes) -> bool:
+    """Whether the beginning of a file, which may be large, has a word."""
+    with output.open("rb") as file:
+        return word in file.read(200_000)
+
+
+def _first_event(tool: Tool, work: Workload, cells: Cells) -> None:
+    """From its start to the first event that it shows."""
+    with tempfile.TemporaryDirectory(dir=SHM) as name:
+        output = Path(name) / "output"
+        output.touch()
+        canary = work.start("canary", 500, 60)
+        try:
+            with tool.running(Path(name), output, at_once=True) as running:
+                wait_until(lambda: _begins_with(output, b"canary"), "an event")
+                cells.add(tool.name, "first event", "ms", (time.perf_counter() - running.began) * 1000)
+        except AssertionError as error:
+            cells.missing[tool.name, "first event"] = str(error)
+        finally:
+            os.killpg(canary.pid, signal.SIGKILL)
+            canary.communicate()
+
+
+def compare(kind: str, goals: Mapping[tuple[str, str], Goal]) -> Measurement:
+    """The tools for one kind of event."""
+
+    def measure(plan: Plan) -> Iterator[Figure]:
+        cells = Cells()
+        with workload(kind) as work:
+            for number in range(plan.rounds):
+                with plan.turn():
+                    alone, both = work.make(0, plan.seconds, 1), work.make(0, plan.seconds)
+                cells.add(ALONE, "added to each event", "µs", alone.cpu_us)
+                cells.add(ALONE, "all shown up to", "/s", both.rate)
+                for tool in TOOLS[kind]:
+                    if tool.name in cells.broken:
+                        continue
+                    try:
+                        with plan.turn():
+                            _run(tool, work, plan, cells, alone, search=not number)
+                            _first_event(tool, work, cells)
+                    except DoesNotWork as error:
+                        cells.broken[tool.name] = str(error)
+        yield from cells.figures(goals)
+
+    measure.__name__ = GADGETS[kind]
+    return measure

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from tests.bench import Figure, Goal
+from tests.bench.page import render
+
+FIGURES = [
+    Figure("ours", "µs", [2.0, 1.0, 4.0], "CPU", Goal(1.5, missed="It does more.")),
+    Figure("ours", "%", [100.0], "shown", Goal(100, at_least=True)),
+    Figure("theirs", "µs", [9.0], "CPU"),
+    Figure("absent", "", [], why="needs a kprobe"),
+]
+
+
+def test_page() -> None:
+    """The page says medians, spread and ratios, which goals are missed by how much, and why a peer is not there."""
+    page = render({"kernel": "Linux 6"}, [figure.to_json("opensnoop") for figure in FIGURES])
+    for line in (
+        "| kernel | Linux 6 |",
+        "| ours | 2 (1 to 4) | 100 |",
+        "| theirs | 9 × 4.5 | – |",
+        "| absent | – | – |",
+        "- Goal: ours, CPU at most 1.5: **missed** by 33%. It does more.",
+        "- Goal: ours, shown at least 100: met",
+        "- absent: needs a kprobe",
+    ):
+        assert line in page.splitlines(), page
