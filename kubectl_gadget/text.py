@@ -19,9 +19,12 @@ def escape(text: str) -> str:
     return text if text.isprintable() else "".join(map(_escape_character, text))
 
 
+_NEED_QUOTES = frozenset(" \t\n\"'\\$`")
+
+
 def quote(argument: str) -> str:
     """An argument as a shell user would write it."""
-    if argument and not any(character in " \t\n\"'\\$`" for character in argument):
+    if argument and _NEED_QUOTES.isdisjoint(argument):
         return escape(argument)
     return '"' + escape(argument).replace('"', '\\"') + '"'
 

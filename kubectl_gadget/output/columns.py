@@ -101,6 +101,8 @@ class Columns:
             column = _each(lambda text: fit(text, cells, middle=True), column)
         if self.fields[at].kind == "errno":
             return [text.rjust(cells) for text in column]
+        if "".join(column).isascii():
+            return [text.ljust(cells) for text in column]
         return _each(lambda text: pad(text, cells), column)
 
     def _fitted(self) -> tuple[list[int], int]:
