@@ -90,7 +90,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """How long events are made at each rate."""
-        return 0.5 if self.quick else 1.5
+        return 0.5 if self.quick else 1.0
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tests.bench import Lock, Plan, Section
+from tests.bench import Figure, Lock, Plan, Section
 from tests.bench.machine import describe, enter_tracing
 from tests.bench.page import PAGE, render
 from tests.bench.sections import SECTIONS
 
+FAILED = "the measurement failed"
 NAMES = [section.name for section in SECTIONS]
 
 
 def _measure(sections: list[Section], plan: Plan) -> Iterator[dict[str, Any]]:
     for section in sections:
         for measurement in section.measurements:
-            for figure in measurement(plan):
-                yield figure.to_json(section.name)
+            try:
+                for figure in measurement(plan):
+                    yield figure.to_json(section.name)
+            except Exception as error:  # the others are worth having
+                traceback.print_exc()
+                why = f"{FAILED}: {error}"
+                yield Figure(measurement.__name__, "", [], why=why).to_json(section.name)
 
 
 def _line(item: dict[str, Any]) -> str:
@@ -60,8 +68,11 @@ def main(as_json: bool, page: bool, quick: bool, keep: Path | None, lock: Path |
     for item in _measure(wanted, Plan(quick, Lock(lock) if lock else None)):
         figures.append(item)
         click.echo(json.dumps(item) if as_json else _line(item))
+        sys.stdout.flush()
     if page:
         PAGE.write_text(render(machine["machine"], figures))
+    if any(item["why"].startswith(FAILED) for item in figures):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tests.conftest import Agent, wait_until
 from tests.pods import BareContainer
 
 CONTAINERS = 250
-IDLE_SECONDS = 8.0
+IDLE_SECONDS = 5.0
 MEMORY = Goal(80)
 
 

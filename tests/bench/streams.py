@@ -25,7 +25,7 @@ RATES = {"opens": (1000, 16_000, 100_000, 400_000), "execs": (1000, 4000), "conn
 #: At which CPU is compared.
 CPU_RATES = {"opens": (16_000, 100_000), "execs": (1000, 4000), "connects": (1000, 8000)}
 #: How many times as long the highest rates take: queues swallow a second or so of them.
-LONG = 2
+LONG = 3
 PROCESSES = 2
 #: An output is complete when it has not grown for so long.
 QUIET_SECONDS = 0.3
@@ -109,6 +109,7 @@ class Session:
             wait_until(self._shows, "its first event", START_SECONDS)
         except AssertionError:
             raise DoesNotWork(why_not(folder / "errors")) from None
+        self._wait_until_quiet()
 
     def _shows(self) -> bool:
         """Whether it shows anything yet: many lines at once, as output may wait until it fills a buffer."""
@@ -124,7 +125,6 @@ class Session:
 
         A peer shows what others do on the machine, too: what it spent is shared out by lines.
         """
-        self._wait_until_quiet()
         lines, before = self._lines(), {name: cpu_seconds(pid) for name, pid in self._pids.items()}
         made = self._work.make(rate, seconds, processes)
         self._wait_until_quiet()
@@ -204,9 +204,12 @@ def _most_without_loss(session: Session, plan: Plan, made: Mapping[int, tuple[Ma
     def complete(events: Made) -> bool:
         return session.shown(events.name) >= events.count - UNWRITTEN
 
-    known = {events.rate: complete(events) for events, _ in made.values()}
-    good = max((rate for rate, all_shown in known.items() if all_shown), default=100.0)
-    bad = min((rate for rate, all_shown in known.items() if not all_shown), default=2 * good)
+    most, _ = session.make(0, plan.seconds * LONG)
+    known = {events.rate: complete(events) for events in (most, *(events for events, _ in made.values()))}
+    bad = min((rate for rate, all_shown in known.items() if not all_shown), default=float("inf"))
+    good = max((rate for rate in known if rate < bad), default=100.0)
+    if bad > most.rate:  # more cannot be made
+        return good
     for _ in range(1 if plan.quick else BISECTIONS):
         events, _ = session.make((good * bad) ** 0.5, plan.seconds * LONG)
         if not complete(events):
