@@ -107,12 +107,18 @@ Measurement = Callable[[Plan], Iterable[Figure]]
 
 @dataclass(frozen=True)
 class Section:
-    """A table of docs/benchmarks.md: its name on the command line, its title, what a reader should know."""
+    """A table of docs/benchmarks.md: its name on the command line, its title, what a reader should know.
+
+    reference is the row that the others are put beside; the first one if it is empty. slower says why a peer may take
+    less CPU for an event than that row; empty where CPU is not compared.
+    """
 
     name: str
     title: str
     about: str
     measurements: tuple[Measurement, ...]
+    reference: str = ""
+    slower: str = ""
 
 
 def single(function: Callable[[Plan], Result], goal: Goal | None = None) -> Measurement:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench import Section
 from tests.bench.sections import SECTIONS
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
@@ -15,7 +16,7 @@ Made by `make bench`, which installs the peers and writes this page; edit `tests
 takes some minutes and shows that all of it works; `python -m tests.bench --json` prints the figures for machines.
 
 Each figure is the median of its runs, with the least and the most in brackets. Read them as ratios: `× n` is how many
-times the figure of the table's first row it is.
+times the figure of kubectl gadget's row, or else the table's first row, it is.
 """
 
 
@@ -53,30 +54,45 @@ def _list(items: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _matrix(items: Sequence[dict[str, Any]]) -> list[str]:
-    columns = list(dict.fromkeys(item["column"] for item in items if item["runs"]))
+def _matrix(items: Sequence[dict[str, Any]], reference: str) -> list[str]:
     rows = list(dict.fromkeys(item["row"] for item in items))
-    units = {item["column"]: item["unit"] for item in items if item["runs"]}
-    cells = {(item["row"], item["column"]): item for item in items if item["runs"]}
-    reasons = [item for item in items if not item["runs"]]
-    lines = ["| | " + " | ".join(f"{column}, {units[column]}" for column in columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for row in rows:
-        texts = []
-        for column in columns:
-            item, first = cells.get((row, column)), cells.get((rows[0], column))
-            text = number(item["median"]) + _spread(item) if item else "–"
-            if item and first and row != rows[0] and first["median"] > 0 and units[column] != "%":
-                text += f" × {number(item['median'] / first['median'])}"
-            texts.append(text)
-        lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    notes = [f"- {item['row']}{', ' + item['column'] if item['column'] else ''}: {item['why']}" for item in reasons]
-    goals = [
+    reference = reference or rows[0]
+    measured = sorted((item for item in items if item["runs"]), key=lambda item: item["row"] != reference)
+    units = {item["column"]: item["unit"] for item in measured}  # in the order of the reference's columns
+    cells = {(item["row"], item["column"]): item for item in measured}
+
+    def cell(row: str, column: str) -> str:
+        item, other = cells.get((row, column)), cells.get((reference, column))
+        if item is None:
+            return "–"
+        text = number(item["median"]) + _spread(item)
+        if other and row != reference and other["median"] > 0 and units[column] != "%":
+            text += f" × {number(item['median'] / other['median'])}"
+        return text
+
+    lines = ["| | " + " | ".join(f"{column}, {unit}" for column, unit in units.items()) + " |"]
+    lines.append("|---" * (len(units) + 1) + "|")
+    lines += [f"| {row} | " + " | ".join(cell(row, column) for column in units) + " |" for row in rows]
+    runs = sorted({item["runs"] for item in measured})
+    return [*lines, "", f"Runs: {' or '.join(map(str, runs))}."]
+
+
+def _notes(items: Sequence[dict[str, Any]], section: Section) -> list[str]:
+    """What the goals came to, and why cells are empty."""
+    lines = [
         f"- Goal: {item['row']}, {item['column']} {_goal(item)}" for item in items if item["runs"] and "goal" in item
     ]
-    runs = sorted({item["runs"] for item in items if item["runs"]})
-    lines += ["", f"Runs: {' or '.join(map(str, runs))}."]
-    return [*lines, *([""] if notes + goals else []), *goals, *notes]
+    for mine in [item for item in items if item["row"] == section.reference and item["column"].startswith("CPU per")]:
+        peers = [item for item in items if item["column"] == mine["column"] and "kubectl gadget" not in item["row"]]
+        if section.slower and peers:
+            best = min(peers, key=lambda item: float(item["median"]))
+            goal = {**mine, "goal": best["median"], "at_least": False, "missed": section.slower}
+            lines.append(
+                f"- Goal: {mine['row']}, {mine['column']} no more than the best peer ({best['row']}), {_goal(goal)}"
+            )
+    reasons = [item for item in items if not item["runs"]]
+    lines += [f"- {item['row']}{', ' + item['column'] if item['column'] else ''}: {item['why']}" for item in reasons]
+    return ["", *lines] if lines else []
 
 
 def render(machine: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str:
@@ -86,5 +102,8 @@ def render(machine: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str:
         items = [item for item in figures if item["table"] == section.name]
         if items:
             lines += ["", f"## {section.title}", "", section.about, ""]
-            lines += _matrix(items) if any(item["column"] for item in items) else _list(items)
+            if any(item["column"] for item in items):
+                lines += _matrix(items, section.reference) + _notes(items, section)
+            else:
+                lines += _list(items)
     return "\n".join(lines) + "\n"

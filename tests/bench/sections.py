@@ -6,6 +6,9 @@ from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kerne
 from tests.bench.streams import compare
 
 OPENS = "kubectl gadget opensnoop, as JSON"
+EXECS = "kubectl gadget execsnoop, as JSON"
+CONNECTS = "kubectl gadget tcpconnect, as JSON"
+SLOWER = "It prints a few fields in C; this names the container and writes every field, in Python."
 OPENS_GOALS = {
     (OPENS, "shown at 100k/s"): Goal(100, at_least=True),
     (f"{OPENS}: gadget-agent", "CPU per event at 100k/s"): Goal(0.15),
@@ -20,6 +23,7 @@ SECTIONS = (
         "included: tar of a tree of headers, which does little else than system calls, and a redis server with 20 clients. "
         "strace and perf trace follow one program and write of each call; bpftrace counts on the whole machine.",
         (traceloop.compare,),
+        traceloop.RECORDED,
     ),
     Section(
         "opensnoop",
@@ -31,18 +35,24 @@ SECTIONS = (
         "does not reach is what it can make (last columns of the first row). Only kubectl gadget tells containers, "
         "flags and modes; perf trace shows paths as addresses.",
         (compare("opens", OPENS_GOALS),),
+        OPENS,
+        SLOWER,
     ),
     Section(
         "execsnoop",
         "execsnoop",
         "As above. execsnoop.bt tells of attempts, without their result.",
         (compare("execs", {}),),
+        EXECS,
+        SLOWER,
     ),
     Section(
         "tcpconnect",
         "tcpconnect",
         "As above, over loopback. kubectl gadget tells how each attempt ended and how long it took, the others do not.",
         (compare("connects", {}),),
+        CONNECTS,
+        SLOWER,
     ),
     Section(
         "cli",

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from tests.bench import Figure, Goal
 from tests.bench.page import render
+from tests.bench.sections import OPENS
 
 FIGURES = [
-    Figure("ours", "µs", [2.0, 1.0, 4.0], "CPU", Goal(1.5, missed="It does more.")),
-    Figure("ours", "%", [100.0], "shown", Goal(100, at_least=True)),
-    Figure("theirs", "µs", [9.0], "CPU"),
+    Figure(OPENS, "µs", [2.0, 1.0, 4.0], "CPU per event", Goal(1.5, missed="It does more.")),
+    Figure(OPENS, "%", [100.0], "shown", Goal(100, at_least=True)),
+    Figure("theirs", "µs", [9.0], "CPU per event"),
     Figure("absent", "", [], why="needs a kprobe"),
 ]
 
@@ -16,11 +17,12 @@ def test_page() -> None:
     page = render({"kernel": "Linux 6"}, [figure.to_json("opensnoop") for figure in FIGURES])
     for line in (
         "| kernel | Linux 6 |",
-        "| ours | 2 (1 to 4) | 100 |",
+        "| kubectl gadget opensnoop, as JSON | 2 (1 to 4) | 100 |",
         "| theirs | 9 × 4.5 | – |",
         "| absent | – | – |",
-        "- Goal: ours, CPU at most 1.5: **missed** by 33%. It does more.",
-        "- Goal: ours, shown at least 100: met",
+        "- Goal: kubectl gadget opensnoop, as JSON, CPU per event at most 1.5: **missed** by 33%. It does more.",
+        "- Goal: kubectl gadget opensnoop, as JSON, shown at least 100: met",
+        "- Goal: kubectl gadget opensnoop, as JSON, CPU per event no more than the best peer (theirs), at most 9: met",
         "- absent: needs a kprobe",
     ):
         assert line in page.splitlines(), page
