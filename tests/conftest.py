@@ -17,6 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.leftovers import alone
 from tests.pods import Pod
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
@@ -44,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kernel")
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_at_a_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of the kernel count what is in it: no other run is there, and nothing that a killed one left."""
+    if why_no_kernel() or not any(item.get_closest_marker("kernel") for item in request.session.items):
+        yield
+    else:
+        with alone():
+            yield
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
@@ -156,7 +167,8 @@ class Agent:
         if "--bpffs" not in args:
             args = (*args, "--traceloop", "off", "--no-flows")  # what it pins would outlive the test
         self.process = subprocess.Popen(
-            [*under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
+            # a run that is killed leaves no agent behind
+            ["setpriv", "--pdeathsig=KILL", *under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 #: A unit, and the values of several runs in it.
 Result = tuple[str, list[float]]
-
-#: How long a lock is kept from others, about.
-LOCK_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -53,34 +46,11 @@ class Figure:
         return item | {"why": self.why}
 
 
-class Lock:
-    """A file that others lock as well, by flock."""
-
-    def __init__(self, path: Path) -> None:
-        """Nothing is locked yet."""
-        self._file = path.open("a")
-        self._since = 0.0
-
-    def take(self) -> None:
-        """Have it, from now or from before."""
-        if not self._since:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._since = time.monotonic()
-
-    def give_up(self, seconds: float = 0.0) -> None:
-        """Let others have it, if it has been ours for so long."""
-        if self._since and time.monotonic() - self._since > seconds:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            self._since = 0.0
-            time.sleep(0.1)  # who waits gets it
-
-
 @dataclass(frozen=True)
 class Plan:
     """How thoroughly to measure."""
 
     quick: bool = False
-    lock: Lock | None = None
 
     @property
     def rounds(self) -> int:
@@ -91,15 +61,6 @@ class Plan:
     def seconds(self) -> float:
         """How long events are made at each rate."""
         return 0.5 if self.quick else 1.0
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Measure alone: nothing else that takes the lock loads programs meanwhile. Given up between turns, if due."""
-        if self.lock:
-            self.lock.take()
-        yield
-        if self.lock:
-            self.lock.give_up(LOCK_SECONDS)
 
 
 Measurement = Callable[[Plan], Iterable[Figure]]
@@ -125,8 +86,7 @@ def single(function: Callable[[Plan], Result], goal: Goal | None = None) -> Meas
     """A measurement of one figure, whose row is called what the function's first line of documentation says."""
 
     def measure(plan: Plan) -> Iterator[Figure]:
-        with plan.turn():
-            unit, values = function(plan)
+        unit, values = function(plan)
         row = (function.__doc__ or "").partition("\n")[0].rstrip(".")
         yield Figure(row, unit, values, goal=goal)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from tests.bench import Figure, Lock, Plan, Section
+from tests.bench import Figure, Plan, Section
 from tests.bench.machine import describe, enter_tracing
 from tests.bench.page import PAGE, render
 from tests.bench.sections import SECTIONS
+from tests.leftovers import alone
 
 FAILED = "the measurement failed"
 NAMES = [section.name for section in SECTIONS]
@@ -47,10 +48,8 @@ def _line(item: dict[str, Any]) -> str:
 @click.option("--quick", is_flag=True, help="One short run of each: to see that it works.")
 @click.option("--keep", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="What --json has printed before: sections that are not measured now are taken from there.")  # fmt: skip
-@click.option("--lock", type=click.Path(dir_okay=False, path_type=Path),
-              help="Measure only while this file is locked (flock): on a machine that runs other tests too.")  # fmt: skip
 @click.argument("names", nargs=-1, metavar="[SECTION]…", type=click.Choice([*NAMES, "none"]))
-def main(as_json: bool, page: bool, quick: bool, keep: Path | None, lock: Path | None, names: tuple[str, ...]) -> None:
+def main(as_json: bool, page: bool, quick: bool, keep: Path | None, names: tuple[str, ...]) -> None:
     """Measure beside peers, all sections unless some are named; see docs/benchmarks.md."""
     enter_tracing()
     for number in (
@@ -65,10 +64,11 @@ def main(as_json: bool, page: bool, quick: bool, keep: Path | None, lock: Path |
     figures = [item for item in kept[1:] if item["table"] not in (names or NAMES)]
     for item in (machine, *figures) if as_json else ():
         click.echo(json.dumps(item))
-    for item in _measure(wanted, Plan(quick, Lock(lock) if lock else None)):
-        figures.append(item)
-        click.echo(json.dumps(item) if as_json else _line(item))
-        sys.stdout.flush()
+    with alone():
+        for item in _measure(wanted, Plan(quick)):
+            figures.append(item)
+            click.echo(json.dumps(item) if as_json else _line(item))
+            sys.stdout.flush()
     if page:
         PAGE.write_text(render(machine["machine"], figures))
     if any(item["why"].startswith(FAILED) for item in figures):

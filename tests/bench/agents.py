@@ -87,7 +87,6 @@ def measure(plan: Plan) -> Iterator[Figure]:
     """Memory and CPU."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for _ in range(plan.rounds):
-        with plan.turn():
-            _once(lambda row, unit, value: found[row, unit].append(value))
+        _once(lambda row, unit, value: found[row, unit].append(value))
     for (row, unit), values in found.items():
         yield Figure(row, unit, values, goal=MEMORY if row.startswith("memory") else None)

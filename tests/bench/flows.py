@@ -47,16 +47,15 @@ def compare(plan: Plan) -> Iterator[Figure]:
         container = BareContainer("shop", "cart-0")
         try:
             for _ in range(plan.rounds):
-                with plan.turn():
+                for kind in WORK:
+                    without[kind].append(_work(program, kind, plan.seconds, container)[1])
+                before = bpf_programs()
+                with recording_agent("--traceloop", "off") as (agent, _), statistics():
+                    wait_until_idle(agent.process.pid)
                     for kind in WORK:
-                        without[kind].append(_work(program, kind, plan.seconds, container)[1])
-                    before = bpf_programs()
-                    with recording_agent("--traceloop", "off") as (agent, _), statistics():
-                        wait_until_idle(agent.process.pid)
-                        for kind in WORK:
-                            began = _in_programs(before)
-                            count, _ = _work(program, kind, plan.seconds, container)
-                            programs[kind].append((_in_programs(before) - began) / count)
+                        began = _in_programs(before)
+                        count, _ = _work(program, kind, plan.seconds, container)
+                        programs[kind].append((_in_programs(before) - began) / count)
         finally:
             container.delete()
     for kind, work in WORK.items():

@@ -251,17 +251,15 @@ def compare(kind: str, goals: Mapping[tuple[str, str], Goal]) -> Measurement:
         cells = Cells()
         with workload(kind) as work:
             for number in range(plan.rounds):
-                with plan.turn():
-                    alone, both = work.make(0, plan.seconds, 1), work.make(0, plan.seconds)
+                alone, both = work.make(0, plan.seconds, 1), work.make(0, plan.seconds)
                 cells.add(ALONE, "added to each event", "µs", alone.cpu_us)
                 cells.add(ALONE, "all shown up to", "/s", both.rate)
                 for tool in TOOLS[kind]:
                     if tool.name in cells.broken:
                         continue
                     try:
-                        with plan.turn():
-                            _run(tool, work, plan, cells, alone, search=not number)
-                            _first_event(tool, work, cells)
+                        _run(tool, work, plan, cells, alone, search=not number)
+                        _first_event(tool, work, cells)
                     except DoesNotWork as error:
                         cells.broken[tool.name] = str(error)
         yield from cells.figures(goals)

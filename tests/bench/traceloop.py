@@ -168,7 +168,7 @@ def compare(plan: Plan) -> Iterator[Figure]:
                 if tool in broken:
                     continue
                 try:
-                    with plan.turn(), context() as way:
+                    with context() as way:
                         for work, (_, measure) in WORK.items():
                             if not (way.slow and work == "tar" and number):  # which takes a minute
                                 taken[tool, work].append(measure(way, folder))

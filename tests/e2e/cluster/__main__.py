@@ -6,7 +6,6 @@ mounts and interfaces is gone afterwards.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from tests.e2e.cluster.binaries import cache, kubernetes_binaries
 from tests.e2e.cluster.control_plane import ControlPlane
 from tests.e2e.cluster.images import make_images
+from tests.leftovers import alone
 
 #: Not below /tmp, which may be in memory: it holds the nodes' containers.
 FOLDER = Path("/var/tmp/kubectl-gadget-e2e")
@@ -30,12 +30,7 @@ def main() -> int:
     if len(sys.argv) < 2 or os.geteuid():
         sys.exit("usage, as root: python -m tests.e2e.cluster COMMAND [ARGUMENT...]")
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for a cluster that runs already", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone():
         return run_alone()
 
 

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.leftovers import remove_leftovers
+from tests.pods import UNIFIED, Pod
+
+
+def test_leftovers(tmp_path: Path) -> None:
+    """What a test run that was killed left behind, the next one removes: it is part of no result."""
+    bpffs = tmp_path / "bpf"
+    (bpffs / "gadget").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "bpf", "none", bpffs], check=True)
+    pod = Pod(tmp_path, "shop", "cart-0")
+    try:
+        container = pod.container("app", "/bin/sleep", "1000")
+        cgroup = UNIFIED / container.cgroup.lstrip("/")
+        (cgroup / "inner/most").mkdir(parents=True)
+    finally:
+        remove_leftovers()
+    assert not container.running
+    assert not container.bundle.exists()
+    assert not cgroup.parent.exists()
+    assert not bpffs.is_mount()

@@ -1,0 +1,46 @@
+"""Tests that look at the whole kernel run one at a time, and begin by removing what a killed run left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.pods import BUNDLES, MARK, UNIFIED, remove_cgroups
+
+LOCK = Path("/run/lock/kubectl-gadget-tests")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait for other runs on this machine to end, then be the only one."""
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for other tests on this machine", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_leftovers()
+        yield
+
+
+def remove_leftovers() -> None:
+    """End containers of runs that were killed, and remove their files, cgroups and pins."""
+    for mark in BUNDLES.glob(f"*/{MARK}"):
+        path = Path(mark.read_text())
+        subprocess.run(["runc", "delete", "--force", mark.parent.name], check=False, capture_output=True)
+        for folder, _, _ in os.walk(UNIFIED / path, topdown=False):  # what it made inside its own
+            with suppress(OSError):
+                os.rmdir(folder)
+        for each in (path, path.parent):  # the first is often gone already
+            remove_cgroups(str(each))
+        shutil.rmtree(mark.parent, ignore_errors=True)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "bpf" and "/pytest-of-" in place:
+            shutil.rmtree(f"{place}/gadget", ignore_errors=True)
+            subprocess.run(["umount", place], check=False)
