@@ -11,10 +11,11 @@ from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
-from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import make_output
-from kubectl_gadget.targets import Targets, find_targets
+from kubectl_gadget.targets import Targets
+from kubectl_gadget.where import find_targets
 
 ANSWER_SECONDS = 5.0
 FIELDS = [

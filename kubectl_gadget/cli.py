@@ -13,7 +13,8 @@ from gadget.errors import GadgetError
 from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
 from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
-from kubectl_gadget.commands import ContainersCommand, GadgetCommand, HeadedCommand, ReplayCommand
+from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
+from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"

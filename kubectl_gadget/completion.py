@@ -1,30 +1,15 @@
-"""Shell completion: of values from running agents and the cluster, and for kubectl, which asks us."""
+"""Shell completion of values, from running agents and the cluster."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import click
 from click.shell_completion import CompletionItem
 
-NO_FILES = ":4"  # ShellCompDirectiveNoFileComp, spf13/cobra completions.go
 SECONDS = 2.0
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-
-
-def main() -> None:
-    """Print a candidate a line, with its help behind a tab, then the directive: kubectl_complete-gadget."""
-    from click.shell_completion import ShellComplete
-
-    from kubectl_gadget.cli import PROGRAM, cli
-
-    arguments = sys.argv[1:] or [""]
-    complete = ShellComplete(cli, {}, PROGRAM, "")
-    for item in complete.get_completions(arguments[:-1], arguments[-1]):
-        print(f"{item.value}\t{item.help}" if item.help else item.value)
-    print(NO_FILES)
 
 
 def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -1,10 +1,8 @@
-"""Which agents a command talks to."""
+"""The agents that a command talks to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 
 
 class Targets(dict[str, Callable[[], str]]):
@@ -15,34 +13,3 @@ class Targets(dict[str, Callable[[], str]]):
     """
 
     look: Callable[[], Targets] | None = None
-
-
-@contextmanager
-def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Targets]]:
-    """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's."""
-    if agents:
-        yield lambda: Targets({address: partial(str, address) for address in agents})
-    elif local:
-        from kubectl_gadget.local import local_agent
-
-        with local_agent() as address:
-            yield lambda: Targets({"this machine": address})
-    else:
-        from kubectl_gadget.cluster.agents import cluster_agents
-        from kubectl_gadget.cluster.api import ApiServer
-        from kubectl_gadget.cluster.kubeconfig import read_context
-        from kubectl_gadget.cluster.options import chosen_cluster
-
-        cluster = chosen_cluster()
-        with cluster_agents(ApiServer(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
-            yield targets
-
-
-def default_namespace(agents: Sequence[str], local: bool) -> tuple[str, ...]:
-    """The namespace that a command is about if nobody says: of a cluster the context's, as kubectl has it; else all."""
-    if agents or local:
-        return ()
-    from kubectl_gadget.cluster.kubeconfig import read_context
-    from kubectl_gadget.cluster.options import chosen_cluster
-
-    return (read_context(chosen_cluster().flags).namespace,)

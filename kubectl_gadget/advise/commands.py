@@ -13,9 +13,9 @@ import click
 
 from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
-from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, where_options
-from kubectl_gadget.targets import default_namespace, find_targets
+from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
     from kubectl_gadget.advise.collect import Heard
@@ -239,7 +239,8 @@ def _graph_command() -> click.Command:
 
 
 def _graph(agent: tuple[str, ...], input_: Path | None, duration: float, form: str, **options: Any) -> None:
-    from kubectl_gadget.advise.graph import make_graph, render_graph
+    from kubectl_gadget.advise.draw import render_graph
+    from kubectl_gadget.advise.graph import make_graph
 
     settings = _settings(("-",) if input_ else agent, **options)
     with _observed(agent, input_, duration) as observation:

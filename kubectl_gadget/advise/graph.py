@@ -1,17 +1,13 @@
-"""Who talks to whom, as a drawing: mermaid, dot, or one page of HTML."""
+"""Who talks to whom: what draw.py draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gadget.errors import UsageError
 from kubectl_gadget.advise.observation import Evidence, Observation
-from kubectl_gadget.advise.page import to_html
 from kubectl_gadget.advise.policy import Port
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
 from kubectl_gadget.advise.workloads import Workload
-from kubectl_gadget.text import escape
 
 #: Where what is in no namespace is drawn.
 NODES, OUTSIDE, UNKNOWN = "nodes", "outside the cluster", "not known"
@@ -77,16 +73,6 @@ def make_graph(observation: Observation, settings: Settings | None = None) -> Gr
     return Graph(tuple(sorted({spot for arrow in arrows for spot in (arrow.source, arrow.target)})), tuple(arrows))
 
 
-def render_graph(graph: Graph, form: str, *, title: str = "Who talks to whom") -> str:
-    """A graph as text: mermaid, dot or html. UsageError for another form."""
-    if form == "html":
-        return to_html(graph, title)
-    forms: dict[str, Callable[[Graph], Iterable[str]]] = {"mermaid": _mermaid, "dot": _dot}
-    if form not in forms:
-        raise UsageError(f"-o {form}: want mermaid, dot or html")
-    return "".join(f"{line}\n" for line in forms[form](graph))
-
-
 def _group(actor: Actor) -> str:
     if isinstance(actor, Workload):
         return actor.namespace
@@ -106,43 +92,3 @@ def _port(port: Port) -> str:
 
 def _times(evidence: Evidence) -> int:
     return evidence.count or evidence.refused
-
-
-def _mermaid(graph: Graph) -> Iterable[str]:
-    numbers = {spot: f"n{number}" for number, spot in enumerate(graph.spots)}
-    yield "graph LR"
-    for number, (group, spots) in enumerate(graph.groups.items()):
-        yield f'  subgraph g{number}["{_entities(group)}"]'
-        yield from (f'    {numbers[spot]}["{_entities(spot.name)}"]' for spot in spots)
-        yield "  end"
-    for arrow in graph.arrows:
-        line = "-.->" if arrow.failed else "-->"
-        yield f'  {numbers[arrow.source]} {line}|"{_entities(_label(arrow))}"| {numbers[arrow.target]}'
-
-
-def _entities(text: str) -> str:
-    """Text that mermaid takes for nothing else: its escapes are like HTML's, with # instead of &."""
-    return "".join(each if each.isalnum() or each in " -_./:,()" else f"#{ord(each)};" for each in escape(text))
-
-
-def _dot(graph: Graph) -> Iterable[str]:
-    numbers = {spot: f"n{number}" for number, spot in enumerate(graph.spots)}
-    yield "digraph flows {"
-    yield '  rankdir=LR; node [shape=box, style=rounded, fontname="sans-serif"]; edge [fontname="sans-serif"];'
-    for number, (group, spots) in enumerate(graph.groups.items()):
-        yield f"  subgraph cluster_{number} {{"
-        yield f"    label={_quoted(group)};"
-        yield from (f"    {numbers[spot]} [label={_quoted(spot.name)}];" for spot in spots)
-        yield "  }"
-    for arrow in graph.arrows:
-        style = ", style=dashed" if arrow.failed else ""
-        yield f"  {numbers[arrow.source]} -> {numbers[arrow.target]} [label={_quoted(_label(arrow))}{style}];"
-    yield "}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + escape(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _label(arrow: Arrow) -> str:
-    return ", ".join(arrow.ports) + (" failed" if arrow.failed else "")

@@ -9,7 +9,7 @@ import click
 from gadget import __version__
 from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
-from kubectl_gadget.commands import HeadedCommand
+from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -9,12 +9,13 @@ import click
 from gadget.errors import GadgetError, Unsupported
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
-from kubectl_gadget.commands import HeadedCommand
 from kubectl_gadget.completion import complete_pods
+from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import Selection, make_selection
-from kubectl_gadget.targets import Targets, default_namespace, find_targets
+from kubectl_gadget.targets import Targets
+from kubectl_gadget.where import default_namespace, find_targets
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),

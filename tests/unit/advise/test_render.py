@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.documents import to_yaml
-from kubectl_gadget.advise.graph import make_graph, render_graph
+from kubectl_gadget.advise.draw import render_graph
+from kubectl_gadget.advise.graph import make_graph
 from kubectl_gadget.advise.observation import Observation, read_flows
 from kubectl_gadget.advise.policy import Advice, Policy
 from kubectl_gadget.advise.render import render_cilium, render_json, render_yaml, write_policies
