@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
-from agent.bpffs import open_pinned
+from agent.bpffs import open_pinned, remove
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, Unsupported
 
@@ -140,16 +140,22 @@ class BpfObject:
         libbpf.check(self._lib.bpf_obj_pin(self.map_fd(map_name), os.fsencode(path)), f"pin {path}")
 
     def pin_links(self, folder: Path) -> None:
-        """Keep every program attached, by a link in bpffs for each in folder, also when this process ends.
+        """Keep every program attached, by a link in bpffs for each in a new folder, also when this process ends.
 
-        The program is pinned beside its link: only with CAP_SYS_ADMIN could it be found by that.
+        The program is pinned beside its link: only with CAP_SYS_ADMIN could it be found by that. The folder is there
+        once it holds all of them, however this process ends.
         """
+        making = folder.with_name("making")
+        if making.exists():
+            remove(making)
+        making.mkdir()
         for program, link in self._links:
-            path = folder / self._lib.bpf_program__name(program).decode()
+            path = making / self._lib.bpf_program__name(program).decode()
             libbpf.check(self._lib.bpf_link__pin(link, os.fsencode(path)), f"pin {path}")
             beside = path.with_name(path.name + PROGRAM)
             fd = self._lib.bpf_program__fd(program)
             libbpf.check(self._lib.bpf_obj_pin(fd, os.fsencode(beside)), f"pin {beside}")
+        making.rename(folder)
 
     def detach(self) -> None:
         """Stop every program. Maps stay readable."""

@@ -95,12 +95,7 @@ class Table:
             except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
                 self.udp_problem = str(error)
                 log.warning("flows: UDP is not recorded: %s", error)
-            making = self._folder / "making"
-            if making.exists():
-                remove(making)
-            making.mkdir()
-            programs.pin_links(making)
-            making.rename(links)
+            programs.pin_links(links)
 
     def read(self) -> tuple[Keys, Flows]:
         """All flows, as two arrays of equal length. Those that come meanwhile may be missing."""

@@ -185,12 +185,7 @@ class Recorder:
             for path in older:  # before ours begins: a call is better missing than there twice
                 remove(path)
             recorder.attach()
-            making = self._folder / "making"
-            if making.exists():
-                remove(making)
-            making.mkdir()
-            recorder.pin_links(making)
-            making.rename(links)
+            recorder.pin_links(links)
             return os.dup(recorder.map_fd("rings"))
 
     def _adopt(self, path: Path) -> None:
