@@ -197,8 +197,15 @@ class BareContainer:
         os.waitpid(pid, 0)
 
     def delete(self) -> None:
-        """Remove its cgroups and files."""
-        self.cgroup.rmdir()
+        """Remove its cgroups and files, when the last of its processes has ended."""
+        deadline = time.monotonic() + 5
+        while self.cgroup.exists():
+            try:
+                self.cgroup.rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
         remove_cgroups(self.pod_path)
         shutil.rmtree(self.bundle)
 

@@ -51,10 +51,10 @@ def wait_until_idle(pid: int) -> None:
 
     def idle() -> bool:
         before = cpu_seconds(pid)
-        time.sleep(0.5)
+        time.sleep(2)
         return cpu_seconds(pid) - before < 0.02
 
-    wait_until(idle, "idleness", 30)
+    wait_until(idle, "idleness", 60)
 
 
 def _idle(pid: int) -> float:

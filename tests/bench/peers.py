@@ -39,7 +39,7 @@ class Running:
     @property
     def pids(self) -> dict[str, int]:
         """The processes by name."""
-        return {Path(str(process.args[0])).name: process.pid for process in self.processes}  # type: ignore[index]
+        return {Path(f"/proc/{process.pid}/comm").read_text().strip(): process.pid for process in self.processes}
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ class Session:
         return made, {name: seconds * share for name, seconds in spent.items()}
 
     def _lines(self, pattern: str = "") -> int:
-        return int(subprocess.run(["grep", "-c", pattern, self._output], capture_output=True, check=False).stdout)
+        # not as an argument, which those that show programs would show
+        command = ["grep", "-c", "-f", "-", str(self._output)]
+        return int(subprocess.run(command, input=f"{pattern}\n".encode(), capture_output=True, check=False).stdout)
 
     @property
     def mib(self) -> float:
