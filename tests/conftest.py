@@ -167,8 +167,7 @@ class Agent:
         if "--bpffs" not in args:
             args = (*args, "--traceloop", "off", "--no-flows")  # what it pins would outlive the test
         self.process = subprocess.Popen(
-            # a run that is killed leaves no agent behind
-            ["setpriv", "--pdeathsig=KILL", *under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
+            [*under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from tests.pods import BUNDLES, MARK, UNIFIED, remove_cgroups
 
+#: Part of the path of what belongs to a run.
+RUN = "/pytest-of-"
 LOCK = Path("/run/lock/kubectl-gadget-tests")
 
 
@@ -29,7 +32,12 @@ def alone() -> Iterator[None]:
 
 
 def remove_leftovers() -> None:
-    """End containers of runs that were killed, and remove their files, cgroups and pins."""
+    """End agents and containers of runs that were killed, and remove their files, cgroups and pins."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_text().split("\0")
+            if any(word.endswith("/gadget-agent") for word in command[:2]) and any(RUN in word for word in command):
+                os.kill(int(process.name), signal.SIGKILL)
     for mark in BUNDLES.glob(f"*/{MARK}"):
         path = Path(mark.read_text())
         subprocess.run(["runc", "delete", "--force", mark.parent.name], check=False, capture_output=True)
@@ -41,6 +49,6 @@ def remove_leftovers() -> None:
         shutil.rmtree(mark.parent, ignore_errors=True)
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
-        if kind == "bpf" and "/pytest-of-" in place:
+        if kind == "bpf" and RUN in place:
             shutil.rmtree(f"{place}/gadget", ignore_errors=True)
             subprocess.run(["umount", place], check=False)

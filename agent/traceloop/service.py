@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -36,7 +37,10 @@ class TraceloopService:
     def list(self) -> pb.TraceloopListReply:
         """Every recording, and running containers without one."""
         recorder = self._on()
-        items = [self._item(ring) for ring in recorder.rings()]
+        items = []
+        for ring in recorder.rings():
+            with suppress(FileNotFoundError):  # it has made room for another, or was deleted, since
+                items.append(self._item(ring))
         for cgroup_id, container in recorder.refused().items():
             names = pb.Container(cgroup_id=cgroup_id, namespace=container.namespace, pod=container.pod,
                                  container=container.name, id=container.id, runtime=container.runtime)  # fmt: skip
@@ -47,29 +51,15 @@ class TraceloopService:
 
     def read(self, request: pb.TraceloopReadRequest, active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
         """The calls of a container, then, to follow, new ones as long as active says so and it runs."""
-        recorder = self._on()
-        ring = recorder.find(request.cgroup_id)
-        if ring is None:
-            raise UsageError(f"{self._node} has no recording of that container any more")
-        after = 0
-        while True:
-            running = recorder.is_there(ring)
-            snapshot = ring.snapshot(after)
-            if len(snapshot.calls) or not after:
-                if self._redact:
-                    self._redact(snapshot)
-                yield self._reply(ring, snapshot, blocked=running and not request.follow)
-            if not request.follow or not running or not active():
-                return
-            after = max(after, snapshot.last_position)
-            time.sleep(FOLLOW_SECONDS)
+        try:
+            yield from self._read(self._find(request.cgroup_id), request, active)
+        except FileNotFoundError as error:  # it has made room for another, or was deleted, since
+            raise self._unknown() from error
 
     def delete(self, cgroup_id: int) -> None:
         """Forget a recording."""
-        recorder = self._on()
-        if recorder.find(cgroup_id) is None:
-            raise UsageError(f"{self._node} has no recording of that container any more")
-        recorder.delete(cgroup_id)
+        self._find(cgroup_id)
+        self._on().delete(cgroup_id)
 
     def describe(self) -> str:
         """How much is recorded, or why nothing is."""
@@ -88,6 +78,31 @@ class TraceloopService:
         if self._recorder:
             self._recorder.end()
             self._recorder, self._why_not = None, "it has been removed there"
+
+    def _find(self, cgroup_id: int) -> Ring:
+        ring = self._on().find(cgroup_id)
+        if ring is None:
+            raise self._unknown()
+        return ring
+
+    def _unknown(self) -> UsageError:
+        return UsageError(f"{self._node} has no recording of that container any more")
+
+    def _read(
+        self, ring: Ring, request: pb.TraceloopReadRequest, active: Callable[[], bool]
+    ) -> Iterator[pb.TraceloopReadReply]:
+        recorder, after = self._on(), 0
+        while True:
+            running = recorder.is_there(ring)
+            snapshot = ring.snapshot(after)
+            if len(snapshot.calls) or not after:
+                if self._redact:
+                    self._redact(snapshot)
+                yield self._reply(ring, snapshot, blocked=running and not request.follow)
+            if not request.follow or not running or not active():
+                return
+            after = max(after, snapshot.last_position)
+            time.sleep(FOLLOW_SECONDS)
 
     def _reply(self, ring: Ring, snapshot: Snapshot, *, blocked: bool) -> pb.TraceloopReadReply:
         return pb.TraceloopReadReply(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -7,11 +8,12 @@ from tests.leftovers import remove_leftovers
 from tests.pods import UNIFIED, Pod
 
 
-def test_leftovers(tmp_path: Path) -> None:
+def test_leftovers(start_agent, tmp_path: Path) -> None:
     """What a test run that was killed left behind, the next one removes: it is part of no result."""
     bpffs = tmp_path / "bpf"
     (bpffs / "gadget").mkdir(parents=True)
     subprocess.run(["mount", "-t", "bpf", "none", bpffs], check=True)
+    agent = start_agent()
     pod = Pod(tmp_path, "shop", "cart-0")
     try:
         container = pod.container("app", "/bin/sleep", "1000")
@@ -19,6 +21,7 @@ def test_leftovers(tmp_path: Path) -> None:
         (cgroup / "inner/most").mkdir(parents=True)
     finally:
         remove_leftovers()
+    assert agent.process.wait(20) == -signal.SIGKILL
     assert not container.running
     assert not container.bundle.exists()
     assert not cgroup.parent.exists()

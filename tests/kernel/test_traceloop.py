@@ -13,9 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
-from gadget._generated.gadget_pb2 import EndRequest
+from gadget._generated.gadget_pb2 import EndRequest, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests.conftest import AGENT, Agent, bpf_programs, events, run_cli, wait_until
@@ -262,6 +263,22 @@ def test_two_readers(record, make_pod, workload) -> None:
     first, second = (process.communicate()[0] for process in both)
     assert first == second
     assert first.count(b"\n") > 3000
+
+
+def test_gone_meanwhile(record, make_pod, bpffs) -> None:
+    """A recording that goes just when I list or read is missing from the list, or told in one line."""
+    agent, pod = record(), make_pod()
+    for name in ("app", "sidecar"):
+        ended(pod.container(name, "/bin/true"))
+    with connect(agent.address) as channel:
+        stub = AgentStub(channel)
+        (gone, _) = (item.container for item in stub.TraceloopList(TraceloopListRequest()).items)
+        (pin,) = bpffs.glob(f"gadget/traceloop/*/ring-{gone.cgroup_id}")
+        pin.unlink()
+        assert set(states(agent)) == {"app", "sidecar"} - {gone.container}
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stub.TraceloopRead(TraceloopReadRequest(cgroup_id=gone.cgroup_id)))
+    assert refused.value.details() == "node-a has no recording of that container any more"
 
 
 def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None:
