@@ -180,7 +180,7 @@ def test_too_many(agent: Agent) -> None:
         watching = [stub.Containers(pb.ContainersRequest(follow=True)) for _ in range(MAX_READERS + 3)]
         for calls in (runs, watching):
             wait_until(lambda: sum(call.done() for call in calls) == 3, "all places taken")  # noqa: B023
-            for refused in filter(grpc.Future.done, calls):
+            for refused in (call for call in calls if call.done()):
                 assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
                 assert "end one first" in refused.details()
         stub.Describe(pb.DescribeRequest(), timeout=ANSWER_SECONDS)
