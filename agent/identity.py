@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _ID = re.compile(r"(?:(?P<prefix>.+)[-:])?(?P<id>[0-9a-f]{64})(?:\.scope)?")
 _POD = re.compile(r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,28})(?:\.slice)?(?P<more>:.*)?")
+_ABOVE_PODS = re.compile(r".*kubepods.*|burstable|besteffort")
 _MONITOR = re.compile(r".*conmon.*")  # a runtime's helper beside the container, with the container's id in its name
 _RUNTIMES = {
     "cri-containerd": "containerd",
@@ -55,12 +56,16 @@ ANNOTATIONS = (
 
 @dataclass(frozen=True)
 class Place:
-    """What a cgroup path says. path is the container's own cgroup, which may lie above the one asked for."""
+    """What a cgroup path says. path is the container's own cgroup, which may lie above the one asked for.
+
+    node is the cgroup that the pods of a node are in, for a pod's container.
+    """
 
     path: str
     id: str
     runtime: str
     pod_uid: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,16 @@ def parse_path(path: str) -> Place | None:
     In a pod it is the first container below the pod's cgroup: what that one nests is part of it. kind's nodes
     are docker containers around pods, so a pod further down wins over a container further up.
     """
-    pod_uid = ""
+    pod_uid = node = ""
     best: Place | None = None
     parts = path.strip("/").split("/")
     for depth, part in enumerate(parts):
         if pod := _POD.fullmatch(part):
             pod_uid, best = pod["uid"].replace("_", "-"), None
+            above = parts[:depth]
+            while above and _ABOVE_PODS.fullmatch(above[-1]):
+                above.pop()
+            node = "/" + "/".join(above)
             if not pod["more"]:
                 continue  # else the container's name follows in the same component
         found = _ID.fullmatch(part)
@@ -102,7 +111,7 @@ def parse_path(path: str) -> Place | None:
             parent = parts[depth - 1] if depth else ""
             prefix = (found["prefix"] or parent).rpartition(":")[2]
             runtime = _RUNTIMES.get(prefix, "")
-            best = Place("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid)
+            best = Place("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid, node)
         if pod_uid:
             break
     return best

@@ -91,6 +91,8 @@ def _end_with_stdin(stopped: threading.Event) -> None:
 @click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="unix:///PATH or HOST:PORT.")
 @click.option("--listen-anywhere", is_flag=True, help="Allow an address that other machines can reach.")
 @click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="Name of this node. [default: host's]")
+@click.option("--pod-uid", envvar="POD_UID", default="", metavar="UID",
+              help="The pod that this agent is in: pods in another node's cgroups are left to that one.")  # fmt: skip
 @click.option("--host-root", type=click.Path(path_type=Path), default="/", show_default=True,
               help="Where the host's file system is mounted.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
@@ -149,6 +151,7 @@ def _serve(
     listen: str,
     stopped: threading.Event,
     node: str,
+    pod_uid: str,
     host_root: Path,
     kubernetes: bool,
     traceloop: str,
@@ -170,7 +173,7 @@ def _serve(
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
         pinned = pins / "containers" if flows and not why_not else None
-        tracker = stack.enter_context(closing(Tracker(host_root, pinned)))
+        tracker = stack.enter_context(closing(Tracker(host_root, pinned, pod_uid)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not

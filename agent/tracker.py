@@ -54,16 +54,18 @@ Watcher = Callable[[Cgroup], None]
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
-    def __init__(self, host_root: Path = Path("/"), pinned: Path | None = None) -> None:
+    def __init__(self, host_root: Path = Path("/"), pinned: Path | None = None, pod_uid: str = "") -> None:
         """Look at the cgroup tree of the host whose root is mounted at host_root.
 
         The map from cgroup to container is kept at pinned, in bpffs, for programs that outlive this process.
+        pod_uid is this agent's own pod: where several nodes share a kernel, pods elsewhere than it are others'.
         """
         self._host_root = host_root
         self._pinned = pinned
         mounted = host_root / "proc"
         self._proc = mounted if (mounted / "1").exists() else Path("/proc")  # a pod with hostPID has the host's
         self._tree = CgroupTree(find_cgroup2(host_root))
+        self._node = self._find_node(pod_uid) if pod_uid else ""
         self._cgroups: dict[int, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
         #: Held while anything here changes; who watches holds it too.
@@ -220,6 +222,15 @@ class Tracker:
                 with self.lock:
                     self._drain()
 
+    def _find_node(self, pod_uid: str) -> str:
+        """The cgroup that this node's pods are in, as one of them is; empty if it is not there."""
+        for folder, _, _ in os.walk(self._tree.mount):
+            place = parse_path(folder.removeprefix(self._tree.mount))
+            if place and place.pod_uid == pod_uid:
+                return place.node
+        log.warning("pod %s has no cgroup here: pods of all cgroups are taken for this node's", pod_uid)
+        return ""
+
     def _walk(self) -> None:
         """Read the whole tree. What changes meanwhile is in the ring."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -251,7 +262,7 @@ class Tracker:
     def _add(self, cgroup_id: int, path: str, started: int) -> Cgroup:
         place = parse_path(path)
         container, root = None, OF_HOST
-        if place:
+        if place and (not self._node or place.node in ("", self._node)):
             above = self._tree_id(place.path)
             root = cgroup_id if place.path == path or not above else above
             known = self._cgroups.get(root)

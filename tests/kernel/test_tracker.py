@@ -9,8 +9,9 @@ import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -62,6 +63,21 @@ def test_fifty_pods_at_once(agent, start_cli, tmp_path: Path) -> None:
     own = [event for event in events(cli.finish()[0]) if event["args"][0] == "/bin/true"]
     assert sorted(int(event["args"][1]) for event in own) == list(range(50))
     assert all(event["pod"] == f"burst-{event['args'][1]}" and event["container"] == "app" for event in own)
+
+
+def test_pods_of_another_node(make_pod) -> None:
+    """Where nodes share a kernel, each one's agent counts and shows its own pods, and containers in no pod."""
+    own = make_pod().container("app", "/bin/sleep", "60")
+    other, bare = (f"gadget-test-{os.getpid()}/{path}/{own.id}" for path in (f"kubepods/pod{uuid4()}", "docker"))
+    for path in (other, bare):
+        (UNIFIED / path).mkdir(parents=True)
+    try:
+        with closing(Tracker(pod_uid=own.pod.uid)) as tracker:
+            found = {path: tracker.resolve((UNIFIED / path).stat().st_ino) for path in (own.cgroup[1:], other, bare)}
+    finally:
+        for path in (other, bare):
+            remove_cgroups(path)
+    assert [item.container is not None for item in found.values() if item] == [True, False, True]
 
 
 def test_nested_cgroups_stay_in_the_filter(agent, start_cli, make_pod) -> None:

@@ -85,6 +85,24 @@ HOST = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("path", "node"),
+    [
+        (f"/kubepods/besteffort/pod{UID}/{A}", "/"),
+        (f"/kubepods/pod{UID}/{A}", "/"),
+        (f"{KUBEPODS}/cri-containerd-{A}.scope", "/"),
+        (f"{KIND}/cri-containerd-{A}.scope", "/kubelet.slice"),
+        (f"/docker/{B}{KIND}/cri-containerd-{A}.scope", f"/docker/{B}/kubelet.slice"),
+        (f"/node2/kubepods/burstable/pod{UID}/{A}", "/node2"),
+        (f"/docker/{A}", ""),
+    ],
+)
+def test_node(path: str, node: str) -> None:
+    """Of nodes that share a kernel, each one's pods are told apart from the other's."""
+    place = parse_path(path)
+    assert place and place.node == node
+
+
 @pytest.mark.parametrize(("path", "container_id", "runtime", "pod_uid", "depth"), PATHS)
 def test_path(path: str, container_id: str, runtime: str, pod_uid: str, depth: int) -> None:
     """A process is shown as its own container's, whatever runtime, driver and nesting made its cgroup."""
