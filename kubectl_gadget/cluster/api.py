@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 CONNECT_SECONDS = 10.0
+#: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
+#: in apimachinery's pkg/util/proxy/upgradeaware.go).
+WEBSOCKET_ATTEMPTS = 3
 #: Objects in one answer of the API server.
 PAGE = 500
 
@@ -96,9 +99,9 @@ class ApiServer:
             raise refusal(response.status, answer)
         return answer
 
-    def open_websocket(self, path: str, protocol: str) -> ClientConnection:
+    def open_websocket(self, path: str, protocol: str, attempts: int = WEBSOCKET_ATTEMPTS) -> ClientConnection:
         """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
         from websockets.sync.client import connect
         from websockets.typing import Subprotocol
 
@@ -121,6 +124,8 @@ class ApiServer:
         except InvalidStatus as error:
             raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
         except (InvalidHandshake, OSError) as error:
+            if isinstance(error, InvalidMessage) and attempts > 1:
+                return self.open_websocket(path, protocol, attempts - 1)
             raise self._unreachable(error) from None
 
     def _connect(self) -> tuple[Credentials, HTTPConnection]:

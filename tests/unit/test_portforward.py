@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from gadget.errors import Unreachable
 from kubectl_gadget.cluster.agents import not_allowed
-from kubectl_gadget.cluster.api import ApiError, ApiServer
+from kubectl_gadget.cluster.api import WEBSOCKET_ATTEMPTS, ApiError, ApiServer
 from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster.portforward import PROTOCOL, Tunnel
 
@@ -56,6 +56,22 @@ def test_both_ways(tmp_path: Path) -> None:
                 while len(said) < len(b"hello and goodbye"):
                     said += client.recv(100)
                 assert said == b"hello and goodbye"
+
+
+@pytest.mark.parametrize(("times", "reached"), [(1, True), (99, False)])
+def test_hung_up(tmp_path: Path, times: int, reached: bool) -> None:
+    """If the API server hangs up once, I do not notice; if it goes on so, I am told."""
+    calls = []
+
+    def hang_up(way: ServerConnection, request: Request) -> None:
+        calls.append(request)
+        if len(calls) <= times:
+            way.socket.shutdown(socket.SHUT_RDWR)
+
+    outcome = nullcontext() if reached else pytest.raises(Unreachable, match="does not answer")
+    with api_server(echo, process_request=hang_up) as api, outcome:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s").close()
+    assert len(calls) == (2 if reached else WEBSOCKET_ATTEMPTS)
 
 
 def test_nothing_at_the_port(tmp_path: Path) -> None:
