@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from agent.bpf_object import BpfObject, missed_by
+from agent.bpf_object import BpfObject
 from agent.flows.recorder import FlowRecorder
 from agent.objects import read_object
 from agent.run import Batch, Run
@@ -327,13 +327,13 @@ def flows(core: Core) -> None:
             core.call(app, talks)
             keys, seen, uids = recorder.read()
         assert not recorder.udp_problem, recorder.udp_problem
-        assert not any(recorder.losses().values()), recorder.losses()
-        missed = missed_by(pins)
+        lost = recorder.losses()
     finally:
         recorder.close()
         recorder.end()
-    if missed:
+    if lost.pop("program busy"):
         raise Busy
+    assert not any(lost.values()), lost
     directions = catalog.constants("flows", "direction")
     way = {directions["DIRECTION_EGRESS"]: "to", directions["DIRECTION_INGRESS"]: "from"}
     columns = [keys[name].tolist() for name in ("direction", "protocol", "port")]
