@@ -48,9 +48,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Plan:
-    """How thoroughly to measure."""
+    """How thoroughly to measure, and whether beside ig too."""
 
     quick: bool = False
+    ig: bool = False
 
     @property
     def rounds(self) -> int:

@@ -1,4 +1,4 @@
-"""Runs measurements: python -m tests.bench [--quick] [--json] [--page] [SECTION …]."""
+"""Runs measurements: python -m tests.bench [--quick] [--ig] [--json] [--page] [SECTION …]."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tests.bench import Figure, Plan, Section
+from tests.bench.ig import built
 from tests.bench.machine import describe, enter_tracing
 from tests.bench.page import PAGE, render
+from tests.bench.peers import DoesNotWork
 from tests.bench.sections import SECTIONS
 from tests.leftovers import alone
 
@@ -46,10 +49,11 @@ def _line(item: dict[str, Any]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the machine, then the figures.")
 @click.option("--page", is_flag=True, help="Write docs/benchmarks.md.")
 @click.option("--quick", is_flag=True, help="One short run of each: to see that it works.")
+@click.option("--ig", is_flag=True, help="Beside Inspektor Gadget too, which is built from source at first: needs Go.")
 @click.option("--keep", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="What --json has printed before: sections that are not measured now are taken from there.")  # fmt: skip
 @click.argument("names", nargs=-1, metavar="[SECTION]…", type=click.Choice([*NAMES, "none"]))
-def main(as_json: bool, page: bool, quick: bool, keep: Path | None, names: tuple[str, ...]) -> None:
+def main(as_json: bool, page: bool, quick: bool, ig: bool, keep: Path | None, names: tuple[str, ...]) -> None:
     """Measure beside peers, all sections unless some are named; see docs/benchmarks.md."""
     enter_tracing()
     for number in (
@@ -64,8 +68,11 @@ def main(as_json: bool, page: bool, quick: bool, keep: Path | None, names: tuple
     figures = [item for item in kept[1:] if item["table"] not in (names or NAMES)]
     for item in (machine, *figures) if as_json else ():
         click.echo(json.dumps(item))
+    if ig:
+        with suppress(DoesNotWork):  # which its rows will say; others need not wait while it is built
+            built()
     with alone():
-        for item in _measure(wanted, Plan(quick)):
+        for item in _measure(wanted, Plan(quick, ig)):
             figures.append(item)
             click.echo(json.dumps(item) if as_json else _line(item))
             sys.stdout.flush()

@@ -22,6 +22,8 @@ tracepoint:sock:inet_sock_set_state /args->protocol == 6 && args->newstate == 2/
   printf("%-39s %-6d %-39s %-6d\\n", ntop(args->saddr), args->sport, ntop(args->daddr), args->dport);
 }
 """
+#: Characters of what a tool says of its end.
+WHY = 160
 GADGETS = {"opens": "opensnoop", "execs": "execsnoop", "connects": "tcpconnect"}
 
 
@@ -39,7 +41,7 @@ class Running:
     @property
     def pids(self) -> dict[str, int]:
         """The processes by name."""
-        return {Path(f"/proc/{process.pid}/comm").read_text().strip(): process.pid for process in self.processes}
+        return {Path(str(process.args[0])).name: process.pid for process in self.processes}  # type: ignore[index]
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,12 @@ class Tool:
 def why_not(errors: Path) -> str:
     """What a tool that ended said of it, in a line."""
     lines = [line.strip() for line in errors.read_text(errors="replace").splitlines()]
-    telling = [line for line in lines if ("rror" in line or "ailed" in line) and "RLIMIT" not in line]
-    return (telling or lines or ["it ended at once"])[0][:160]
+    harmless = ("RLIMIT", "level=warning")
+    telling = [
+        line for line in lines if ("rror" in line or "ailed" in line) and not any(word in line for word in harmless)
+    ]
+    why = (telling or lines or ["it ended at once"])[0]
+    return why if len(why) <= WHY else f"…{why[-WHY:]}"  # the reason comes last
 
 
 def ours(gadget: str, form: str) -> Tool:

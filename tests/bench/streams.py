@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import Figure, Goal, Measurement, Plan
+from tests.bench.ig import ig
 from tests.bench.machine import cpu_seconds, enter, peak_mib
 from tests.bench.peers import GADGETS, TOOLS, DoesNotWork, Tool, why_not
 from tests.conftest import compile_workload, wait_until
@@ -256,7 +257,7 @@ def compare(kind: str, goals: Mapping[tuple[str, str], Goal]) -> Measurement:
                 alone, both = work.make(0, plan.seconds, 1), work.make(0, plan.seconds)
                 cells.add(ALONE, "added to each event", "µs", alone.cpu_us)
                 cells.add(ALONE, "all shown up to", "/s", both.rate)
-                for tool in TOOLS[kind]:
+                for tool in (*TOOLS[kind], *([ig(kind)] if plan.ig else [])):
                     if tool.name in cells.broken:
                         continue
                     try:
