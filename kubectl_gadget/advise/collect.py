@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
 import grpc
+import msgspec
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, RememberedPod
+from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, Protocol, RememberedPod
 from kubectl_gadget.advise.objects import KINDS, trim
 from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer
@@ -35,7 +36,7 @@ PATHS = {
     for kind in kinds
 }
 #: IANA's numbers. What else there is (ICMP too) has no ports, and no policy is about it.
-_PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
+_PROTOCOLS: dict[int, Protocol] = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
 @dataclass
@@ -156,7 +157,7 @@ def between(before: Heard, after: Heard) -> Heard:
         known = had.get(key(flow))
         count, failed = (known.count, known.failed) if known else (0, 0)
         if flow.last >= before.time_ns:  # a talk may go on, and be no new one
-            flows.append(flow._replace(count=max(flow.count - count, 1), failed=flow.failed - failed))
+            flows.append(msgspec.structs.replace(flow, count=max(flow.count - count, 1), failed=flow.failed - failed))
     header = replace(after.context.header, from_ns=before.time_ns)
     return replace(after, began_ns=before.time_ns, context=replace(after.context, header=header), flows=flows)
 

@@ -9,6 +9,7 @@ from itertools import product
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.evaluate import End, Evaluator
@@ -131,8 +132,8 @@ def test_same_bytes(world: World, seed: int, cut: bool) -> None:
     for flow in build.flows:
         if cut and flow.count > 1:
             failed = min(flow.failed, 1)
-            flows.append(flow._replace(count=1, failed=failed, last=flow.first))
-            flow = flow._replace(count=flow.count - 1, failed=flow.failed - failed)
+            flows.append(replace(flow, count=1, failed=failed, last=flow.first))
+            flow = replace(flow, count=flow.count - 1, failed=flow.failed - failed)
         flows.append(flow)
     chance.shuffle(flows)
     chance.shuffle(build.context.objects)
