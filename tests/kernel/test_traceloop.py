@@ -36,7 +36,8 @@ def traceloop(agent: Agent, *args: str) -> str:
 
 
 def states(agent: Agent) -> dict[str, dict[str, Any]]:
-    return {item["container"]: item for item in events(traceloop(agent, "list", "-o", "json"))}
+    """What is recorded of the containers of namespace shop, by container."""
+    return {item["container"]: item for item in events(traceloop(agent, "list", "-n", "shop", "-o", "json"))}
 
 
 def calls(text: str) -> list[str]:
@@ -177,14 +178,14 @@ def maps() -> int:
 def test_ended_meanwhile(record, make_pod, workload) -> None:
     """A container that ends while no agent is there has its end recorded, and its memory is free when I delete it."""
     before = maps()
-    agent = record()
+    agent = record("--traceloop", "shop")
     container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: "app" in states(agent), "the recording")
     agent.stop(signal.SIGKILL)
     os.kill(container.pid, signal.SIGKILL)
     ended(container)
     container.delete()
-    agent = record()
+    agent = record("--traceloop", "shop")
     assert states(agent)["app"]["state"] == "SIGKILL (exit 137)"
     assert maps() == before + 1
     traceloop(agent, "delete", "cart-0")
@@ -267,7 +268,7 @@ def test_two_readers(record, make_pod, workload) -> None:
 
 def test_gone_meanwhile(record, make_pod, bpffs) -> None:
     """A recording that goes just when I list or read is missing from the list, or told in one line."""
-    agent, pod = record(), make_pod()
+    agent, pod = record("--traceloop", "shop"), make_pod()
     for name in ("app", "sidecar"):
         ended(pod.container(name, "/bin/true"))
     with connect(agent.address) as channel:
