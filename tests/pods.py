@@ -150,8 +150,15 @@ class Container:
             time.sleep(0.001)
 
     def delete(self) -> None:
-        """End it and remove its files."""
-        subprocess.run(["runc", "delete", "--force", self.id], check=False, capture_output=True)
+        """End it and remove its files. An error if its cgroup stays: the next test would see one container more."""
+        deadline = time.monotonic() + 20
+        while True:
+            done = subprocess.run(["runc", "delete", "--force", self.id], check=False, capture_output=True, text=True)
+            if not (UNIFIED / self.cgroup.lstrip("/")).exists():
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"runc delete {self.name}: {done.stderr}")
+            time.sleep(0.05)
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

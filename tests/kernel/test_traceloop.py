@@ -147,7 +147,7 @@ def test_threads(record, make_pod, workload) -> None:
 def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     """When the agent is killed 20 times, recording goes on, the next one adopts it, and no call is lost."""
     agent = record()
-    names = make_pod("web", "web-0").container("gone", "/bin/true")
+    names = make_pod("shop", "web-0").container("gone", "/bin/true")
     ended(names)
     names.delete()
     container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
