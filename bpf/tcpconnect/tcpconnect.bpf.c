@@ -60,7 +60,7 @@ struct attempt {
 	gadget_endpoint dst; /* a call that gives up forgets it before it returns */
 	bool calling;        /* connect(2) has not returned yet */
 	bool interrupted;    /* by a signal */
-	bool done;           /* its last row is out: what connect(2) returns now is no news */
+	bool done;           /* its last row is out: what connect(2) returns next is no news */
 	__u8 retransmits;
 };
 
@@ -238,6 +238,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	struct syscall_args args;
 	struct attempt *attempt;
 	struct sock *sk;
+	bool closed, told;
 	int error = -result;
 	__u64 key;
 
@@ -248,17 +249,22 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	if (!sk)
 		return 0;
 	key = (__u64)sk;
+	closed = BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE; /* before done: who closes sets that first */
+	told = error != EINPROGRESS && error != EALREADY && error != EINTR && error != ERESTARTSYS;
 	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt && attempt->done) {
-		bpf_map_delete_elem(&attempts, &key); /* the process knows it now as well */
-	} else if (attempt && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE) {
+		attempt->calling = false;
+		/* If it failed before connect(2) said EINPROGRESS, the next call will tell the process: no news then.
+		 */
+		if (told || !closed)
+			bpf_map_delete_elem(&attempts, &key);
+	} else if (attempt && closed) {
 		send(PROGRAM_RETURN, sk, attempt, result_of(error), error);
 		bpf_map_delete_elem(&attempts, &key);
 	} else if (attempt) {
 		attempt->calling = false;
 		attempt->interrupted = error == EINTR || error == ERESTARTSYS;
-	} else if (error > 0 && error < ERESTARTSYS && error != EINTR && error != EISCONN && error != EALREADY &&
-		   error != EINPROGRESS) {
+	} else if (told && error > 0 && error < ERESTARTSYS && error != EISCONN) {
 		send_refused_call(args.a1, error);
 	}
 	return 0;

@@ -60,6 +60,7 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
         ("10.9.0.3", 81, "refused", "ECONNREFUSED"): 31,
         ("fd09::4", 81, "unreachable", "EHOSTUNREACH"): 37,
         ("203.0.113.7", 81, "unreachable", "ENETUNREACH"): 41,
+        ("127.0.0.1", 81, "refused", "ECONNREFUSED"): 47,
         ("10.9.0.5", 83, "interrupted", "EINTR"): 5,
         ("10.9.0.2", 85, "ok", None): 1,
         ("10.9.0.2", 85, "unreachable", "EADDRNOTAVAIL"): 3,
@@ -100,4 +101,4 @@ def test_no_pending(agent, start_cli, make_pod, workload) -> None:
     """--no-pending leaves just one row for each attempt."""
     rows = run_connects(agent, start_cli, make_pod, workload, "--no-pending")
     assert not [row for row in rows if row["result"] == "pending"]
-    assert len(rows) == 2 + 5 + 3 + 7 + 11 + 13 + 17 + 19 + 23 + 29 + 31 + 37 + 41 + 5 + 1 + 3 + 7 + 43 + 11 + 13
+    assert len(rows) == 2 + 5 + 3 + 7 + 11 + 13 + 17 + 19 + 23 + 29 + 31 + 37 + 41 + 47 + 5 + 1 + 3 + 7 + 43 + 11 + 13

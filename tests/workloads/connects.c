@@ -171,6 +171,7 @@ int main(void)
 	polled(31, "10.9.0.3", ECONNREFUSED);
 	polled(37, "fd09::4", EHOSTUNREACH);
 	polled(41, "203.0.113.7", ENETUNREACH);
+	polled(47, "127.0.0.1", ECONNREFUSED); /* the answer is there before connect(2) says EINPROGRESS */
 	interrupted(5, "10.9.0.5");
 	no_address(3, "10.9.0.2");
 	malformed(7);
