@@ -226,8 +226,9 @@ def test_nothing_is_left_by_the_demo() -> None:
         [sys.executable, "-m", "tests.demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_until(lambda: len(bpf_programs() - programs) >= 2, "the demo's programs")
-    assert any("cart-6c9f7d5b8-x2x7l" in line or "web-0" in line for line in demo.stdout)
+    shown = [demo.stdout.readline() for _ in range(4)]
     demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=20)
+    assert any("cart-6c9f7d5b8-x2x7l" in line or "web-0" in line for line in shown), shown
     assert containers() <= known
     wait_until(lambda: bpf_programs() <= programs, "all programs gone")
