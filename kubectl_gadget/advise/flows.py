@@ -181,11 +181,11 @@ class FlowsFile:
                 if flow.local and (flow.host_network or flow.uid not in known):
                     normalize(flow.local)
                     known.add(flow.uid)
-            except msgspec.DecodeError as error:
-                if not isinstance(error, msgspec.ValidationError):
-                    self._cut_off(line)
-                    return
+            except msgspec.ValidationError as error:
                 raise self._wrong(f"not a flow: {error}") from None
+            except msgspec.DecodeError:
+                self._cut_off(line)
+                return
             except (ValueError, RecursionError) as error:
                 raise self._wrong(f"not a flow: {error}") from None
             yield flow
