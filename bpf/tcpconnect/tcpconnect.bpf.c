@@ -238,7 +238,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	struct syscall_args args;
 	struct attempt *attempt;
 	struct sock *sk;
-	bool closed, told;
+	bool closed, interrupted, told;
 	int error = -result;
 	__u64 key;
 
@@ -250,12 +250,12 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 		return 0;
 	key = (__u64)sk;
 	closed = BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE; /* before done: who closes sets that first */
-	told = error != EINPROGRESS && error != EALREADY && error != EINTR && error != ERESTARTSYS;
+	interrupted = error == EINTR || error == ERESTARTSYS;
+	told = !interrupted && error != EINPROGRESS && error != EALREADY;
 	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt && attempt->done) {
 		attempt->calling = false;
-		/* If it failed before connect(2) said EINPROGRESS, the next call will tell the process: no news then.
-		 */
+		/* one that failed before connect(2) said EINPROGRESS is told to the process by its next call */
 		if (told || !closed)
 			bpf_map_delete_elem(&attempts, &key);
 	} else if (attempt && closed) {
@@ -263,7 +263,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 		bpf_map_delete_elem(&attempts, &key);
 	} else if (attempt) {
 		attempt->calling = false;
-		attempt->interrupted = error == EINTR || error == ERESTARTSYS;
+		attempt->interrupted = interrupted;
 	} else if (told && error > 0 && error < ERESTARTSYS && error != EISCONN) {
 		send_refused_call(args.a1, error);
 	}
