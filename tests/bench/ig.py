@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 from tests.bench.peers import DoesNotWork, Running, Tool, peer
-from tests.e2e.cluster.binaries import cache
+from tests.e2e.cluster.binaries import built_once
 
 MODULE = "github.com/inspektor-gadget/inspektor-gadget"
 VERSION = "v0.45.0"
@@ -45,18 +42,7 @@ static inline int compare(const unsigned char *a, const unsigned char *b, int si
 
 def built() -> Path:
     """The folder with ig and its gadgets. Takes minutes at first; DoesNotWork if it cannot be built."""
-    folder = cache() / f"ig-{VERSION}"
-    if folder.is_dir():
-        return folder
-    print(f"building Inspektor Gadget {VERSION}, once; this takes minutes", file=sys.stderr, flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix="ig-", dir=folder.parent))
-    try:
-        _build(partial)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+    return built_once(f"ig-{VERSION}", f"Inspektor Gadget {VERSION}", _build)
 
 
 def _build(folder: Path) -> None:

@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 MODULE = Path(__file__).parent / "kubernetes"
@@ -19,6 +21,23 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubectl-gadget"
 
 
+def built_once(name: str, what: str, build: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache. The first time build fills it, which takes minutes and is told."""
+    folder = cache() / name
+    if folder.is_dir():
+        return folder
+    print(f"building {what}, once; this takes minutes", file=sys.stderr, flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
+    try:
+        build(partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
 def kubernetes_binaries() -> Path:
     """The folder with kube-apiserver, kubelet, kubectl and what else go.mod names as a tool. Takes minutes at first."""
     required = (MODULE / "go.mod").read_bytes()
@@ -26,19 +45,11 @@ def kubernetes_binaries() -> Path:
     assert found, "go.mod requires no k8s.io/kubernetes"
     version = found[1].decode()
     digest = hashlib.sha256(required + (MODULE / "go.sum").read_bytes()).hexdigest()[:12]
-    folder = cache() / f"kubernetes-{version}-{digest}"
-    if folder.is_dir():
-        return folder
-    print(f"building Kubernetes {version}, once; this takes minutes", flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     flags = " ".join(["-s", "-w", *(f"-X {name}.gitVersion={version}" for name in VERSION_VARIABLES)])
-    partial = Path(tempfile.mkdtemp(prefix="kubernetes-", dir=folder.parent))
-    try:
+
+    def build(folder: Path) -> None:
         # its packages are compiled several at a time, the largest takes 2 GB
-        command = ["nice", "go", "build", "-trimpath", "-ldflags", flags, "-o", f"{partial}/", "tool"]
+        command = ["nice", "go", "build", "-trimpath", "-ldflags", flags, "-o", f"{folder}/", "tool"]
         subprocess.run(command, cwd=MODULE, check=True)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+
+    return built_once(f"kubernetes-{version}-{digest}", f"Kubernetes {version}", build)
