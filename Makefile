@@ -42,12 +42,12 @@ lint: $(BUILT)  ## formatting, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache | grep -E 'KEPT|BROKEN|kept'
-	clang-format --dry-run --Werror bpf/include/*.h bpf/*/*.c
+	clang-format --dry-run --Werror bpf/*/*.[ch]
 
 format: $(BUILT)  ## put code in shape
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
-	clang-format -i bpf/include/*.h bpf/*/*.c
+	clang-format -i bpf/*/*.[ch]
 
 docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate

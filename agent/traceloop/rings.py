@@ -1,4 +1,4 @@
-"""One container's ring: its notes, its state, its calls. Layout and protocol: bpf/traceloop/traceloop.bpf.c.
+"""One container's ring: its notes, its state, its calls. Layout and protocol: bpf/traceloop/ring.h.
 
 A ring describes itself: its notes hold the layout of what the kernel writes, so that any agent can read it, also from a
 file.

@@ -1,49 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The flight recorder: the last system calls of each container, in a ring of the container's own.
- *
- * A ring is an array of slots of 128 bytes that many CPUs fill and readers map. A writer takes the next position,
- * claims its slot by making the slot's sequence number odd, and publishes it by making it even. A writer that finds the
- * slot claimed, because another was held up for a whole lap, drops its record and counts it; so no record is ever
- * written by two. A reader copies the ring twice and keeps the slots whose sequence number is even and the same in
- * both. */
-#include "syscalls.h"
+/* The flight recorder: every system call, exec, signal and end of a container's threads goes into its ring, with what
+ * of its arguments lies in memory. */
+#include "ring.h"
 
-#define STATE_BYTES 128
-#define SLOT_BYTES  128
-#define DATA_BYTES  104 /* of text in a further slot */
-#define PARTS       2   /* further slots for one argument at most */
-#define STRINGS     6   /* of an argument list, each in a slot */
+#define PARTS       2 /* further slots for one argument at most */
+#define STRINGS     6 /* of an argument list, each in a slot */
 #define TEXT_LIMIT  4096
 #define MESSAGE_MAX 256 /* a longer buffer is no message but data, and its beginning is enough */
 #define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
 #define NUMBERS     512 /* of system calls that have a plan */
-#define ARGUMENTS   6
-
-/* What readers have to know too: an enum, so that the build finds it in BTF. */
-enum constant {
-	ABOUT_BYTES = 8192, /* of the ring, for the agent's own notes: agent/traceloop/rings.py */
-	/* the low bits of a sequence number; the rest is the position, counted from 1 */
-	SEQUENCE_BUSY = 1,
-	SEQUENCE_MORE = 2,
-	SHAPE_32BIT = 8, /* the number is one of the 32-bit calls */
-	NO_DATA = 255,   /* a length: there is no text, or it could not be read; 0 is an empty one */
-};
-
-enum kind {
-	KIND_CALL,
-	KIND_NO_RETURN,   /* exit, exit_group */
-	KIND_EXEC,        /* it succeeded: path and arguments are those of the new program */
-	KIND_SIGNAL,      /* args: number, si_code, address of the fault or sender */
-	KIND_THREAD_EXIT, /* result: the wait status */
-	KIND_PROCESS_EXIT,
-};
-
-enum end {
-	END_UNKNOWN,
-	END_CHILD, /* a process that was started from outside: the first program, or one of an exec; the last that ended
-		    */
-	END_INIT,  /* the first of the container's process ids: all is over */
-};
 
 /* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
 enum how {
@@ -66,78 +31,6 @@ struct names {
 };
 RECORD(names);
 
-struct call {
-	__u64 sequence;
-	__u64 time;   /* CLOCK_BOOTTIME, nanoseconds */
-	__u32 placed; /* when the scheduler last looked at the thread, by the CPU's own clock; units of 1,024 ns */
-	__u32 ran;    /* how long it had run by then, in the same units */
-	__u32 pid, tid;
-	__s64 result;
-	__u32 count; /* of records in this ring, low bits */
-	__u16 number;
-	__u8 shape;  /* kind, SHAPE_32BIT, and in the upper half the number of args; data begins behind the last */
-	__u8 length; /* of the data */
-	char comm[15];
-	__u8 argument; /* that the data belongs to, and in the upper five bits those of the CPU's number */
-	__u64 args[ARGUMENTS];
-	__u64 rest[2];
-};
-RECORD(call);
-_Static_assert(sizeof(struct call) == SLOT_BYTES, "a slot");
-
-/* What did not fit behind the args. */
-struct more {
-	__u64 sequence;
-	__u64 owner; /* the sequence of the call */
-	__u8 argument;
-	__u8 part; /* of its text; of an argument list, which string */
-	__u16 length;
-	__u32 unused;
-	char data[DATA_BYTES];
-};
-RECORD(more);
-_Static_assert(sizeof(struct more) == SLOT_BYTES, "a slot");
-
-/* What the kernel keeps of a container beside its calls. */
-struct state {
-	__u64 head;    /* positions given out */
-	__u64 calls;   /* records begun, the dropped ones too */
-	__u64 dropped; /* found their slot claimed */
-	__u64 ended;   /* when the last process of whose end is told here ended */
-	__u32 known;   /* whose end is told here: enum end */
-	__u32 status;  /* of it, as wait(2) gives it */
-	__u32 oom;     /* a process was killed for want of memory */
-	__u32 unused;
-	__u64 rest[10];
-};
-RECORD(state);
-_Static_assert(sizeof(struct state) == STATE_BYTES, "a ring's state");
-
-/* The default size; user space may set another for slot_mask and the inner map at once. */
-#define SLOTS 4096
-struct ring {
-	char about[ABOUT_BYTES];
-	struct state state;
-	char slots[SLOTS * SLOT_BYTES];
-	char slack[SLOT_BYTES]; /* for the verifier, which sees no slot's end */
-};
-const volatile __u32 slot_mask = SLOTS - 1;
-
-/* By cgroup id: each cgroup of a container has the container's ring. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
-	__uint(max_entries, 8192);
-	__type(key, __u64);
-	__array(
-		values, struct {
-			__uint(type, BPF_MAP_TYPE_ARRAY);
-			__uint(map_flags, BPF_F_MMAPABLE);
-			__uint(max_entries, 1);
-			__uint(key_size, sizeof(__u32));
-			__uint(value_size, sizeof(struct ring));
-		});
-} rings SEC(".maps");
-
 struct capture {
 	__u8 argument, how, size, after_success;
 };
@@ -149,60 +42,6 @@ struct plan {
 RECORD(plan);
 RECORD(capture);
 const volatile struct plan plans[NUMBERS] = {};
-
-static __always_inline struct ring *find_ring(struct task_struct *task)
-{
-	__u64 id = task->cgroups->dfl_cgrp->kn->id;
-	void *inner = bpf_map_lookup_elem(&rings, &id);
-	__u32 zero = 0;
-
-	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
-}
-
-static __always_inline void *claim(struct ring *ring, __u64 flags, __u64 *sequence)
-{
-	__u64 position = __sync_fetch_and_add(&ring->state.head, 1);
-	__u64 *slot = (void *)ring->slots + (position & slot_mask) * SLOT_BYTES;
-	__u64 before = *(volatile __u64 *)slot;
-
-	*sequence = (position + 1) << 2 | flags;
-	if (before & SEQUENCE_BUSY || before > *sequence ||
-	    __sync_val_compare_and_swap(slot, before, *sequence | SEQUENCE_BUSY) != before) {
-		__sync_fetch_and_add(&ring->state.dropped, flags ? 0 : 1);
-		return NULL;
-	}
-	return slot;
-}
-
-static __always_inline void publish(void *slot, __u64 sequence)
-{
-#if defined(__TARGET_ARCH_arm64)
-	__sync_lock_test_and_set((__u64 *)slot, sequence); /* all that was written comes before it */
-#else
-	barrier(); /* x86 keeps the order of stores */
-	*(volatile __u64 *)slot = sequence;
-#endif
-}
-
-static __always_inline struct call *begin(struct ring *ring, struct task_struct *task, __u8 kind, __u64 *sequence)
-{
-	__u64 count = __sync_fetch_and_add(&ring->state.calls, 1);
-	struct call *call = claim(ring, 0, sequence);
-
-	if (!call)
-		return NULL;
-	call->time = bpf_ktime_get_boot_ns();
-	call->placed = task->se.exec_start >> 10;
-	call->ran = task->se.sum_exec_runtime >> 10;
-	call->pid = task->tgid;
-	call->tid = task->pid;
-	call->count = count;
-	call->shape = kind;
-	call->length = NO_DATA;
-	__builtin_memcpy(call->comm, task->comm, sizeof(task->comm)); /* its last byte is 0 */
-	call->argument = bpf_get_smp_processor_id() << 3;
-	return call;
-}
 
 /* A length that the verifier can follow. clang leaves a mask out where it knows that the value is no larger, and what
  * it knows Linux 6.1 does not: it forgets a bound of 64 bits when only 32 of them are copied. */
