@@ -19,7 +19,7 @@ from kubectl_gadget.cluster.credentials import Credentials, get_credentials, rea
 from kubectl_gadget.cluster.kubeconfig import Context
 
 if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
+    from kubectl_gadget.cluster.websocket import WebSocket
 
 CONNECT_SECONDS = 10.0
 #: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
@@ -99,31 +99,21 @@ class ApiServer:
             raise refusal(response.status, answer)
         return answer
 
-    def open_websocket(self, path: str, protocol: str, attempts: int = WEBSOCKET_ATTEMPTS) -> ClientConnection:
+    def open_websocket(self, path: str, protocol: str, attempts: int = WEBSOCKET_ATTEMPTS) -> WebSocket:
         """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
-        from websockets.sync.client import connect
-        from websockets.typing import Subprotocol
 
-        credentials, tls = self._login()
-        address = urlsplit(self._server)
-        scheme = "wss" if address.scheme == "https" else "ws"
+        from kubectl_gadget.cluster.websocket import WebSocket
+
+        credentials, connection = self._connect()
         try:
-            way = connect(
-                f"{scheme}://{address.netloc}{address.path}{path}",
-                ssl=tls if scheme == "wss" else None,
-                subprotocols=[Subprotocol(protocol)],
-                additional_headers=credentials.headers,
-                compression=None,  # what goes through is packed rows: deflate costs more than the network
-                max_size=None,
-                open_timeout=CONNECT_SECONDS,
-                close_timeout=1,
-                proxy=self._proxy() or None,
-            )
-            return way.__enter__()  # never left: that would wait for the other side's goodbye, and Tunnel cuts
+            connection.connect()
+            return WebSocket(connection.sock, f"ws{self._server[4:]}{path}", protocol, credentials.headers)
         except InvalidStatus as error:
+            connection.close()
             raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
         except (InvalidHandshake, OSError) as error:
+            connection.close()
             if isinstance(error, InvalidMessage) and attempts > 1:
                 return self.open_websocket(path, protocol, attempts - 1)
             raise self._unreachable(error) from None

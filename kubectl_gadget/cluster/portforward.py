@@ -6,6 +6,7 @@ whether they are data or an error; the first of either kind carries the port's n
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from gadget.errors import Unreachable
 from kubectl_gadget.cluster.api import ApiServer
 
 if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
+    from kubectl_gadget.cluster.websocket import WebSocket
 
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = 0, 1
@@ -32,8 +33,8 @@ class Tunnel:
         """Open the way, and listen at path. GadgetError if the server refuses or nothing answers at the port."""
         self._api = api
         self._where = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward?ports={port}"
-        self._open: list[ClientConnection] = []
-        self._first: tuple[ClientConnection, bytes] | None = self._connect()
+        self._open: set[WebSocket] = set()
+        self._first: tuple[WebSocket, bytes] | None = self._connect()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -52,32 +53,18 @@ class Tunnel:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._listener.close()
-        for way in [*self._open]:
+        for way in list(self._open):
             _cut(way)
 
-    def _connect(self) -> tuple[ClientConnection, bytes]:
+    def _connect(self) -> tuple[WebSocket, bytes]:
         """A WebSocket on which the agent has spoken, and what it said: a gRPC server speaks first."""
-        from websockets.exceptions import ConnectionClosed
-
         way = self._api.open_websocket(self._where, PROTOCOL)
-        self._open.append(way)
-        named = set()
-        deadline = time.monotonic() + ANSWER_SECONDS
+        self._open.add(way)
         try:
-            while True:
-                message = _bytes(way.recv(max(0, deadline - time.monotonic())))
-                channel, content = message[0], message[1:]
-                if channel not in named:
-                    named.add(channel)
-                elif channel == ERROR:
-                    raise Unreachable(content.decode(errors="replace").strip())
-                else:
-                    return way, content
-        except TimeoutError:
-            _cut(way)
-            raise Unreachable("nothing answers at the agent's port") from None
-        except (ConnectionClosed, OSError):
-            raise Unreachable("the connection was closed before the agent answered") from None
+            return way, _hear(way)
+        except BaseException:
+            self._end(way)
+            raise
 
     def _accept(self) -> None:
         while True:
@@ -85,41 +72,65 @@ class Tunnel:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            threading.Thread(target=self._serve, args=(client,), name="tunnel-connection", daemon=True).start()
+            first, self._first = self._first, None
+            threading.Thread(target=self._serve, args=(client, first), name="tunnel-connection", daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client:
+    def _serve(self, client: socket.socket, opened: tuple[WebSocket, bytes] | None) -> None:
+        with client, suppress(Exception):  # either side has gone: gRPC sees its connection closed, and tries again
+            way, said = opened or self._connect()
             try:
-                way, said = self._first or self._connect()
-            except Exception:  # gRPC sees its connection closed, and tries again
-                return
-            self._first = None
-            upwards = threading.Thread(target=_send, args=(client, way), name="tunnel-send", daemon=True)
-            upwards.start()
-            with suppress(Exception):  # either side has gone: so does the other
                 client.sendall(said)
-                for message in way:
-                    if message[0] == ERROR:
-                        break
-                    client.sendall(memoryview(_bytes(message))[1:])
-            _cut(way)
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-            upwards.join()
+                _carry(client, way)
+            finally:
+                self._end(way)
+
+    def _end(self, way: WebSocket) -> None:
+        self._open.discard(way)
+        way.socket.close()
 
 
-def _send(client: socket.socket, way: ClientConnection) -> None:
-    with suppress(Exception):
-        while data := client.recv(CHUNK):
-            way.send(bytes([DATA]) + data)
-    _cut(way)
+def _hear(way: WebSocket) -> bytes:
+    """The first that an agent says. Unreachable if it says nothing."""
+    named = set()
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            messages = way.receive(left)
+        except (EOFError, OSError):
+            raise Unreachable("the connection was closed before the agent answered") from None
+        said = b""
+        for message in messages:
+            channel, content = message[0], message[1:]
+            if channel not in named:
+                named.add(channel)
+            elif channel == ERROR:
+                raise Unreachable(content.decode(errors="replace").strip())
+            else:
+                said += content
+        if said:
+            return said
+    raise Unreachable("nothing answers at the agent's port")
 
 
-def _bytes(message: str | bytes) -> bytes:
-    return message if isinstance(message, bytes) else message.encode()
+def _carry(client: socket.socket, way: WebSocket) -> None:
+    """Carry what comes from either side to the other, until one ends."""
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    poll.register(way.socket, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == client.fileno():
+                if not (data := client.recv(CHUNK)):
+                    return
+                way.send(bytes([DATA]) + data)
+                continue
+            for message in way.receive():
+                if message[0] == ERROR:
+                    return
+                client.sendall(memoryview(message)[1:])
 
 
-def _cut(way: ClientConnection) -> None:
-    """Close without a word: what the agent should know it has been told by gRPC."""
+def _cut(way: WebSocket) -> None:
+    """Close without a word, from another thread: what the agent should know it has been told by gRPC."""
     with suppress(OSError):
-        way.socket.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(way.socket, socket.SHUT_RDWR)  # SSLSocket's own takes TLS away from who reads now

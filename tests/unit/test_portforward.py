@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
@@ -16,6 +18,7 @@ from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import WEBSOCKET_ATTEMPTS, ApiError, ApiServer
 from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster.portforward import PROTOCOL, Tunnel
+from tests import tunnels
 
 PORT = (7070).to_bytes(2, "little")
 
@@ -56,6 +59,27 @@ def test_both_ways(tmp_path: Path) -> None:
                 while len(said) < len(b"hello and goodbye"):
                     said += client.recv(100)
                 assert said == b"hello and goodbye"
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """Every tunnel opens, and loses nothing, however many are opened at once: none breaks for what TLS says beside."""
+    said = random.Random(4711).randbytes(300_000)
+
+    def talk(number: int) -> bool:
+        path = tmp_path / str(number)
+        with Tunnel(api, "gadget", "gadget-x", tunnels.PORT, path), socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.settimeout(10)
+            sender = threading.Thread(target=client.sendall, args=(said,))
+            sender.start()
+            heard = b""
+            while len(heard) < len(b"hello") + len(said):
+                heard += client.recv(1 << 16)
+            sender.join()
+            return heard == b"hello" + said
+
+    with tunnels.api_server("echo") as api, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(talk, range(400)))
 
 
 @pytest.mark.parametrize(("times", "reached"), [(1, True), (99, False)])

@@ -1,0 +1,81 @@
+"""An API server of port-forwards alone, over TLS, as a process of its own: in ours it would share our threads' lock."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from kubectl_gadget.cluster.api import ApiServer
+from kubectl_gadget.cluster.kubeconfig import Flags, read_context
+from kubectl_gadget.cluster.portforward import CHUNK, PROTOCOL
+
+PORT = 7070
+#: Session tickets in each handshake; 2 are usual. They come while the first request goes out.
+TICKETS = 20
+
+
+async def greet(way: ServerConnection) -> None:
+    """Say which port it is on both channels, then speak first, as a gRPC server does."""
+    for message in (b"\0" + PORT.to_bytes(2, "little"), b"\1" + PORT.to_bytes(2, "little"), b"\0hello"):
+        await way.send(message)
+
+
+async def echo(way: ServerConnection) -> None:
+    """An agent that says what it hears."""
+    await greet(way)
+    async for message in way:
+        await way.send(message)
+
+
+async def flood(way: ServerConnection) -> None:
+    """An agent that sends as much as it can, in messages of the tunnel's size."""
+    await greet(way)
+    message = b"\0" + bytes(CHUNK)
+    while True:
+        await way.send(message)
+        await asyncio.sleep(0)  # lets the end of the connection be heard: send raises only after that
+
+
+async def _serve(agent: str, folder: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder / "crt", folder / "key")
+    tls.num_tickets = TICKETS
+
+    async def handle(way: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            await {"echo": echo, "flood": flood}[agent](way)
+
+    protocols = [PROTOCOL]
+    async with serve(handle, "127.0.0.1", 0, ssl=tls, subprotocols=protocols, compression=None) as server:  # type: ignore[arg-type]
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+@contextmanager
+def api_server(agent: str) -> Iterator[ApiServer]:
+    """The server, with an agent called echo or flood at every port of every pod."""
+    with tempfile.TemporaryDirectory() as folder:
+        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test -days 2"
+        paths = ["-keyout", f"{folder}/key", "-out", f"{folder}/crt"]
+        subprocess.run(["openssl", *make.split(), *paths], check=True, capture_output=True)
+        command = [sys.executable, "-m", "tests.tunnels", agent, folder]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdin and server.stdout
+            url = f"https://127.0.0.1:{server.stdout.readline().strip()}"
+            try:
+                yield ApiServer(read_context(Flags(server=url, kubeconfig="/dev/null", insecure_skip_tls_verify=True)))
+            finally:
+                server.stdin.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], Path(sys.argv[2])))
