@@ -21,6 +21,8 @@ QUEUE_LENGTH = 64
 QUIET_SECONDS = 0.05
 #: How long after the end of a target it is looked for again, at first and when it stays away.
 LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
+#: A target that starts so long after the first has missed something, and it is told.
+LATE_SECONDS = 2.0
 #: How long agents may take to end a run that they were asked to end, without a word.
 END_SECONDS = 5.0
 CHANNEL_OPTIONS = (
@@ -93,7 +95,7 @@ class Streams:
         self._heard: dict[str, int] = {}
         self._hopeless: set[str] = set()
         self._known: set[str] = set()
-        self._joined = False
+        self._joined = 0.0  # when the first one was, by the monotonic clock
         self._changed = threading.Event()
 
     def __enter__(self) -> Streams:
@@ -158,7 +160,10 @@ class Streams:
                     self._heard[target] = heard = reply.sent_ns or time.time_ns()
                     if reply.WhichOneof("what") == "started":
                         reply.started.received_ns = heard
-                        self._joined = True
+                        self._joined = self._joined or time.monotonic()
+                        if time.monotonic() - self._joined > LATE_SECONDS:
+                            late = Unreachable(f"{target}: its agent answered later")
+                            self._queue.put((target, Ended(target, late, coming=True)))
                     self._queue.put((target, reply))
                     if reply.WhichOneof("what") == "summary":
                         error = None if self._stop.is_set() else Unreachable(f"{target}: the agent stopped")
@@ -167,6 +172,8 @@ class Streams:
                 error = error_of(target, failure)
         except GadgetError as failure:
             error = failure
+        except Exception as failure:  # whatever it is: without an Ended nobody would know that this target is silent
+            error = Unreachable(f"{target}: {type(failure).__name__}: {failure}")
         self._queue.put((target, Ended(target, error, heard)))
 
     def __iter__(self) -> Iterator[Message]:

@@ -155,6 +155,52 @@ def test_node_comes_later(fake, capsys) -> None:
     assert "1 event from 2 nodes" in err
 
 
+def test_answers_late(fake, capsys, tmp_path, monkeypatch) -> None:
+    """Of a node whose agent answers long after the others I am told from when on it was seen, in replays too."""
+    monkeypatch.setattr(streams, "LATE_SECONDS", 0.1)
+    first, slow = fake("node-a"), fake("node-slow")
+    file = tmp_path / "kept.gadget"
+
+    def reach_slowly() -> str:
+        assert first.started.wait(5)
+        time.sleep(0.3)
+        return slow.reach()
+
+    def do() -> None:
+        assert slow.started.wait(5)
+        slow.emit(*ms(5))
+
+    with pytest.raises(Incomplete):
+        run(Targets({"node-a": first.reach, "node-slow": reach_slowly}), do, record=file, strict=True)
+    out, err = capsys.readouterr()
+    told = err.splitlines()
+    assert shown(out) == [("node-slow", 5)]
+    assert told[0].startswith("node-slow: joined; seen only from ")
+    assert told[-1].startswith("incomplete: node-slow: seen only from ")
+    session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
+    assert capsys.readouterr().err.splitlines()[-1] == told[-1]
+
+
+def test_strange_failure(fake, capsys) -> None:
+    """A failure that nobody foresaw, on the way to a node, is told, and the node is joined all the same."""
+    first, other = fake("node-a"), fake("node-b")
+    targets = cluster(first, other)
+
+    def fail() -> str:
+        raise RuntimeError("never seen before")
+
+    targets["node-b"] = fail
+
+    def do() -> None:
+        assert first.started.wait(5) and other.started.wait(5)
+        other.emit(*ms(5))
+
+    run(targets, do)
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-b", 5)]
+    assert "node-b: joined; seen only from " in err
+
+
 def test_nobody_at_first(fake) -> None:
     """When no agent answers at the beginning the command fails at once, with the reason."""
     gone = fake("node-a")
