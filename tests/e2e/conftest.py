@@ -121,12 +121,12 @@ def start_stream(start_cli: Callable[..., Cli]) -> Callable[..., Stream]:
     return lambda *arguments: Stream(start_cli(*arguments, "--output=json"))
 
 
-def wait_for_nodes(stream: Stream, pods: dict[str, tuple[Namespace, str]]) -> None:
-    """Wait until a stream shows what happens on each node, by the namespace and name of a pod there."""
+def wait_for_nodes(stream: Stream, pods: dict[str, tuple[Namespace, str]], command: str = "echo are you there") -> None:
+    """Wait until a stream shows what happens on each node: what command does in the pod there, of a namespace."""
 
     def all_seen() -> bool:
         for namespace, pod in pods.values():
-            namespace.run(pod, "/bin/echo", "are you there")
+            namespace.run(pod, "sh", "-c", command)
         return {event["node"] for event in stream.events()} >= set(pods)
 
     try:
