@@ -18,7 +18,7 @@ BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 DISCARD = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
 HEADER = 8  # BPF_RINGBUF_HDR_SZ
 #: A batch is one gRPC message: large enough to be cheap, small enough to be no burden.
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 2 << 20
 
 _SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}[os.uname().machine]
 _REGISTER_PRIVATE_EXPEDITED, _PRIVATE_EXPEDITED = 1 << 4, 1 << 3

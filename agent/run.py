@@ -25,9 +25,12 @@ from gadget import parameters
 from gadget.catalog import Gadget
 from gadget.errors import Unsupported, UsageError
 
-#: How long an event may wait in a ring that is far from full. A message costs both sides about a millisecond of CPU,
-#: however little is in it: more often is a load, and more seldom is seen by the eye.
-DRAIN_SECONDS = 0.05
+#: How long an event may wait in a ring that is far from full. A message costs each side about a millisecond of CPU,
+#: however little is in it: more often is a load, and more seldom is seen by the eye. Where more events come than an
+#: eye can follow, a third as often is enough.
+DRAIN_SECONDS, BUSY_SECONDS = 0.05, 0.15
+#: Events in one look that are more than that.
+MANY = 20
 #: Counting losses costs a few system calls, so not with every batch.
 LOSS_SECONDS = 0.25
 #: A stream says at least this often that it lives.
@@ -168,9 +171,12 @@ class Run:
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
             counted, told, beat = 0.0, self.losses(), time.monotonic()
             measured, before = beat, 0
+            wait = DRAIN_SECONDS
             while not self.stop.is_set():
-                poll.poll(DRAIN_SECONDS)
+                poll.poll(wait)
+                seen = self.events
                 rows, losses = self._drain(), []
+                wait = BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS
                 if time.monotonic() - counted > LOSS_SECONDS:
                     counted = time.monotonic()
                     if (now := self.losses()) != told:

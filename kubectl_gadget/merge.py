@@ -6,9 +6,9 @@ from collections import deque
 
 from gadget.schema import Row
 
-#: How long a row waits for earlier ones of other nodes: agents look at their rings every 25 ms, and then there is the
-#: network. What comes later still is shown late rather than never.
-HOLD_SECONDS = 0.1
+#: How long a row waits for earlier ones of other nodes: agents look at their rings every 50 to 150 ms, and then there
+#: is the network. What comes later still is shown late rather than never.
+HOLD_SECONDS = 0.2
 
 #: How often rows are given back: sorting a few at a time costs more than all of them at once.
 STEP_SECONDS = 0.02

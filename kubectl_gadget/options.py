@@ -173,6 +173,6 @@ def stream_options() -> list[click.Parameter]:
             heading=heading,
             type=Size(),
             default=0,
-            help="Size of each kernel ring, such as 16M. [default: 4M]",
+            help="Size of each of the two kernel rings, such as 16M. [default: 8M, and 4M for long texts]",
         ),
     ]

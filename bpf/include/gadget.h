@@ -89,7 +89,7 @@ enum gadget_loss {
 #define GADGET_EVENTS(programs)                          \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);      \
-		__uint(max_entries, 4 << 20);            \
+		__uint(max_entries, 8 << 20);            \
 	} events SEC(".maps");                           \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);      \

@@ -163,7 +163,7 @@ def flood(producer: Producer, agent: Agent) -> None:
         nonlocal stuck
         before = shown_by_runs()
         producer.make(1009)
-        time.sleep(0.1)  # rings are looked at every 50 ms
+        time.sleep(0.2)  # rings are looked at every 50 to 150 ms
         stuck = stuck + 1 if any(map(operator.eq, before, shown_by_runs())) else 0
         return stuck == 5
 
