@@ -18,7 +18,7 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"
-EPILOG = "Read more: COMMAND --help, docs/ and README.md."
+EPILOG = "Most take -n NAMESPACE, -p POD, -l LABELS, -o json, --local; see COMMAND -h."
 
 
 WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {

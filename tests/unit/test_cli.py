@@ -65,7 +65,8 @@ def test_help_is_for_people() -> None:
     """Help fits a screen, shows an example first, and describes every option and field."""
     whole = run_cli("--help").stdout
     assert len(whole.splitlines()) < 25
-    assert "execsnoop" in whole
+    for word in ("execsnoop", "-n NAMESPACE", "--local"):
+        assert word in whole
     one = run_cli("execsnoop", "--help").stdout
     assert "kubectl gadget execsnoop -n shop" in one.splitlines()[2]
     for word in ("--no-failed", "--cwd", "--pid", "--local", "--max-events", "args_truncated"):
