@@ -52,6 +52,11 @@ class Ring:
         """Bytes that wait to be read."""
         return int(self._producer[0]) - self._position
 
+    @property
+    def pressed(self) -> bool:
+        """Whether more than a quarter of it waits, on which the kernel wakes its reader (gadget_output in gadget.h)."""
+        return self.waiting > (self._mask + 1) // 4
+
     def peek(self) -> npt.NDArray[np.uint8] | None:
         """The records that wait, up to a batch, as a view of (records, record size) bytes; None if none do.
 

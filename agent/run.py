@@ -171,12 +171,14 @@ class Run:
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
             counted, told, beat = 0.0, self.losses(), time.monotonic()
             measured, before = beat, 0
-            wait = DRAIN_SECONDS
+            due = time.monotonic() + DRAIN_SECONDS
             while not self.stop.is_set():
-                poll.poll(wait)
+                poll.poll(max(0.0, due - time.monotonic()))
+                if time.monotonic() < due and not self.stop.is_set() and not any(ring.pressed for ring in self._rings):
+                    continue  # woken by events that the last look has taken
                 seen = self.events
                 rows, losses = self._drain(), []
-                wait = BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS
+                due = time.monotonic() + (BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS)
                 if time.monotonic() - counted > LOSS_SECONDS:
                     counted = time.monotonic()
                     if (now := self.losses()) != told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Table:
 
     @cached_property
     def _cgroups(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-        return np.unique(self.rows["cgroup_id"], return_inverse=True)
+        return _distinct(self.rows["cgroup_id"])
 
     @cached_property
     def _every(self) -> npt.NDArray[np.intp]:
@@ -75,7 +76,7 @@ class Table:
             return [self._names.get(int(cgroup), NOBODY)[part] for cgroup in ids], index
         kind = self._kinds.get(name)  # none for a part of a field
         if kind == "comm":
-            comms, index = np.unique(self.rows[name], return_inverse=True)
+            comms, index = _distinct(self.rows[name])
             return [decode_text(comm) for comm in comms.tolist()], index
         values = self.column(name)
         if kind == "args":
@@ -112,6 +113,8 @@ class Table:
         """The values of a field: int, str, bool, or a list of str for arguments. mask chooses rows."""
         if name in IDENTITY:
             values, index = self.distinct(name)
+            if len(values) == 1:
+                return values * len(index if mask is None else index[mask])
             return [values[at] for at in (index if mask is None else index[mask]).tolist()]
         whole, _, part = name.partition(".")
         if part:
@@ -123,12 +126,16 @@ class Table:
         if kind == "timestamp":
             rows = rows.astype(np.int64) + self._clock
         if kind == "comm":
+            if len(rows) and (rows == rows[0]).all():
+                return [decode_text(rows[0].tobytes().rstrip(b"\0"))] * len(rows)
             return [decode_text(value) for value in rows.tolist()]
         if kind not in _SLICES and kind != "full_path":
             plain: list[Any] = rows.tolist()
             return plain
         at = self._every if mask is None else np.flatnonzero(mask)
         if kind == "full_path":
+            if rows["path"]["as_given"].all() and not rows["path"]["length"].any():  # it was not asked for
+                return [""] * len(rows)
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
         return _SLICES[kind](self._slices(rows, at), rows)
@@ -141,6 +148,13 @@ class Table:
         ends = starts + where["length"]
         data = self._bytes
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """The distinct values, and for each which one it is. Without sorting where all are the same, as they often are."""
+    if len(values) and (values == values[0]).all():
+        return values[:1], np.zeros(len(values), np.intp)
+    return np.unique(values, return_inverse=True)
 
 
 def _texts(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
@@ -221,5 +235,5 @@ class Decoder:
             times = table.column("timestamp", mask)
             columns = [table.column(name, mask) if name in self._known else [None] * len(times) for name in fields]
             found += zip(times, zip(*columns, strict=True), strict=True)
-        found.sort(key=lambda item: item[0])
+        found.sort(key=itemgetter(0))
         return found

@@ -22,7 +22,7 @@ from gadget import catalog
 from gadget.rows import Decoder
 from gadget.schema import Field
 from kubectl_gadget.output import choose_fields, make_output
-from kubectl_gadget.output.documents import JsonLines
+from kubectl_gadget.output.documents import MANY, JsonLines
 from kubectl_gadget.values import rfc3339
 from tests.unit.rows import NAMES, batch
 
@@ -135,7 +135,10 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[0] == "CONTAINER  PID      PPID     COMM          RET  UID"
 
 
-@given(st.lists(st.tuples(st.none() | st.integers(0, 1 << 62), st.sampled_from([None, 0, 5])), min_size=1, max_size=5))
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 1 << 62), st.sampled_from([None, 0, 5])), min_size=1, max_size=5)
+    | st.lists(st.tuples(st.integers(0, 1 << 62), st.just(5)), min_size=1, max_size=5).map(lambda rows: rows * MANY)
+)
 def test_json_at_once(rows: list[tuple[int | None, int | None]]) -> None:
     """A line of JSON says the same whatever stands in the lines around it; a time is never rounded."""
     fields = [Field("time", "timestamp", 0, 0), Field("fd", "int", 0, 0)]
