@@ -14,6 +14,9 @@ from tests.conftest import Cli, run_cli, wait_until
 IMAGE = os.environ.get("E2E_IMAGE", "localhost/kubectl-gadget:e2e")
 BUSYBOX = os.environ.get("E2E_BUSYBOX", "localhost/busybox:e2e")
 
+#: The cluster of this run alone, whose nodes are this machine; else somebody else's, which is left as it was.
+OWN_CLUSTER = "E2E_CONTROL" in os.environ
+
 
 def kubectl(*arguments: str, **options: Any) -> str:
     """What kubectl prints."""
@@ -71,8 +74,9 @@ def make_namespace() -> Iterator[Callable[[str], Namespace]]:
     made: list[str] = []
 
     def make(name: str) -> Namespace:
-        made.append(name)
-        return Namespace(name)
+        space = Namespace(name)
+        made.append(name)  # only now: one that was there before is not ours to delete
+        return space
 
     yield make
     for name in made:
@@ -82,6 +86,9 @@ def make_namespace() -> Iterator[Callable[[str], Namespace]]:
 @pytest.fixture(scope="session")
 def deployed() -> Iterator[None]:
     """Agents on all nodes."""
+    assert OWN_CLUSTER or not objects("daemonsets", "--namespace=gadget"), (
+        "this cluster has agents: undeploy them first"
+    )
     done = gadget("deploy", "--image", IMAGE)
     assert done.returncode == 0, done.stdout + done.stderr
     yield

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-import select
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,58 +17,23 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests.conftest import Agent, events, run_cli, wait_until
+from tests.cut import Cut
 from tests.faults.production import Producer, books, opens, stop
-
-
-class Cut(threading.Thread):
-    """A way to an agent that can be cut as a network is: nothing passes, and neither side is told."""
-
-    def __init__(self, folder: Path, agent: Agent) -> None:
-        """Lead from address to the agent."""
-        super().__init__(name="cut", daemon=True)
-        self._agent = agent.address.removeprefix("unix://")
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / "way.sock"))
-        self._listener.listen()
-        self.address = f"unix://{folder}/way.sock"
-        self.cut = threading.Event()
-        self._sockets: dict[socket.socket, socket.socket] = {}
-
-    def run(self) -> None:
-        """Pass on what comes until it is cut."""
-        while not self.cut.is_set():
-            ready, _, _ = select.select([self._listener, *self._sockets], [], [], 0.02)
-            for source in ready:
-                if source is self._listener:
-                    near, _ = source.accept()
-                    far = socket.socket(socket.AF_UNIX)
-                    far.connect(self._agent)
-                    self._sockets |= {near: far, far: near}
-                elif data := source.recv(1 << 16):
-                    self._sockets[source].sendall(data)
-                else:
-                    other = self._sockets.pop(source)
-                    self._sockets.pop(other, None)
-                    source.close()
-                    other.close()
-
-    def close(self) -> None:
-        """Hang up."""
-        self.cut.set()
-        self.join()
-        for each in (*self._sockets, self._listener):
-            each.close()
 
 
 @contextmanager
 def way_to(agent: Agent, folder: Path) -> Iterator[Cut]:
     """A Cut that passes, for now."""
-    way = Cut(folder, agent)
-    way.start()
-    try:
+    near, address = socket.socket(socket.AF_UNIX), f"{folder}/way.sock"
+    near.bind(address)
+    with Cut(near, lambda: _connected(agent), f"unix://{address}") as way:
         yield way
-    finally:
-        way.close()
+
+
+def _connected(agent: Agent) -> socket.socket:
+    far = socket.socket(socket.AF_UNIX)
+    far.connect(agent.address.removeprefix("unix://"))
+    return far
 
 
 def runs(agent: Agent) -> int:
