@@ -9,7 +9,7 @@
 
 #include <linux/limits.h>
 
-#include "kernel.h"
+#include "containers.h"
 
 #define DOC(text)                     __attribute__((btf_decl_tag(text)))
 #define PARAM(type, name, value, doc) const volatile type param_##name DOC(doc) = value
@@ -110,7 +110,8 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
-/* Losses by cgroup. When it is full the total above still counts, and the difference is shown as "other". */
+/* Losses by container's cgroup. When it is full the total above still counts, and the difference is shown as "other".
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -119,11 +120,20 @@ struct {
 	__type(value, __u64);
 } losses_by_cgroup SEC(".maps");
 
+/* The cgroup of a cgroup's container; itself outside containers, and as long as nobody knows. */
+static __always_inline __u64 owner_of(__u64 cgroup_id)
+{
+	__u64 *container = bpf_map_lookup_elem(&containers, &cgroup_id);
+
+	return container && *container != CGROUP_OF_HOST ? *container : cgroup_id;
+}
+
 static __always_inline void gadget_lost(__u64 cgroup_id)
 {
 	__u32 reason = LOSS_RING_FULL;
 	__u64 zero = 0, *count;
 
+	cgroup_id = owner_of(cgroup_id);
 	count = bpf_map_lookup_elem(&losses, &reason);
 	if (count)
 		__sync_fetch_and_add(count, 1);
@@ -136,32 +146,39 @@ static __always_inline void gadget_lost(__u64 cgroup_id)
 		__sync_fetch_and_add(count, 1);
 }
 
-/* What a cgroup has put into a ring that is more than half full, since the producer was at start. */
+/* A container's part of a ring, which is known by the size of its records. */
+struct share_key {
+	__u64 container, record;
+};
+
+/* What a container has put into a ring that is more than half full, since the producer was at start. */
 struct share {
 	__u64 start, bytes;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024); /* cgroups that press at once; a forgotten one gets its share anew */
-	__type(key, __u64);
+	__uint(max_entries, 1024); /* that press at once; a forgotten one gets its share anew */
+	__type(key, struct share_key);
 	__type(value, struct share);
 } shares SEC(".maps");
 
-/* Whether a cgroup may add bytes to a ring. Anyone may while it is half empty. Beyond that each may have an eighth
- * of it until it has moved on by half, so that one that floods leaves room for the others. */
+/* Whether a container may add a record of so many bytes to a ring. Anyone may while it is half empty. Beyond that each
+ * may have an eighth of it until it has moved on by half, so that one that floods leaves room for the others. */
 static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes, __u64 waiting, __u64 size)
 {
 	struct share fresh = {}, *share;
+	struct share_key key;
 	__u64 produced;
 
 	if (waiting <= size / 2)
 		return true;
+	key = (struct share_key){owner_of(cgroup_id), bytes};
 	produced = bpf_ringbuf_query(ring, BPF_RB_PROD_POS);
-	share = bpf_map_lookup_elem(&shares, &cgroup_id);
+	share = bpf_map_lookup_elem(&shares, &key);
 	if (!share) {
 		fresh = (struct share){.start = produced, .bytes = bytes};
-		bpf_map_update_elem(&shares, &cgroup_id, &fresh, BPF_ANY);
+		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
 		return true;
 	}
 	if (produced - share->start > size / 2) {

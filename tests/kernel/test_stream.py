@@ -8,15 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
+import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from tests.conftest import bpf_programs, events, run_cli, wait_until
+from tests.faults.production import stopped
 from tests.kernel.test_execsnoop import run_workload, start_json, traced
-from tests.pods import BUNDLES
+from tests.pods import BUNDLES, BareContainer
 
 
 def test_seen_and_lost_is_all(agent, make_pod, workload) -> None:
@@ -80,6 +84,47 @@ def test_flood_costs_the_flooder(agent, start_cli, make_pod, workload) -> None:
     seen = len([event for event in events(out) if event["container"] == "flooder"])
     assert f"; {908 - seen} lost: ring full on node-a (flooder {908 - seen})." in err
     assert seen > 50
+
+
+@pytest.mark.parametrize("cgroups", [0, 8], ids=["one cgroup", "eight cgroups"])
+def test_a_flood_has_one_share(agent, start_cli, workload, cgroups: int) -> None:
+    """A container has its one share of a ring however long its texts are and however many cgroups it makes inside."""
+    with ExitStack() as stack:
+        flood, quiet = BareContainer("shop", "flood-0", "flooder"), BareContainer("shop", "quiet-0", "quiet")
+        stack.callback(flood.delete)
+        stack.callback(quiet.delete)
+        known = ("containers", "--agent", agent.address)
+        wait_until(lambda: {"flooder", "quiet"} <= {*run_cli(*known).stdout.split()}, "two known containers")
+        inside = [flood.cgroup / f"inside-{number}" for number in range(cgroups)]
+        for each in inside:
+            each.mkdir()
+            stack.callback(each.rmdir)
+        cli = start_cli("opensnoop", "-n", "shop", "-o", "json", "--buffer", "1M", "--agent", agent.address)
+        wait_until(lambda: "opensnoop: started" in agent.log.read_text(), "the stream's start")
+        run_in(flood.cgroup, workload("flood"), 8000, "short")  # one ring is further on than the other
+        with stopped(agent.process.pid):
+            for place in inside or [flood.cgroup]:
+                run_in(place, workload("flood"), 24_000 // max(cgroups, 1))
+            run_in(quiet.cgroup, workload("flood"), 13)
+        out, err = cli.finish()
+    seen = Counter((row["container"], len(row["path"])) for row in events(out) if row["path"].startswith("/flood"))
+    assert (seen["quiet", 6], seen["quiet", 200]) == (7, 6)
+    lost = 8000 + 24_000 - seen["flooder", 6] - seen["flooder", 200]
+    assert f"; {lost} lost: ring full on node-a (flooder {lost})." in err
+    assert seen["flooder", 6] > 2000
+    assert seen["flooder", 200] > 50
+
+
+def run_in(cgroup: Path, binary: Path, count: int, *args: str) -> None:
+    """Run a workload in a cgroup."""
+    with (cgroup / "cgroup.procs").open("w") as procs:
+        done = subprocess.run(
+            [binary, str(count), *args],
+            preexec_fn=lambda: os.write(procs.fileno(), b"0"),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    assert done.stdout == b"done\n"
 
 
 def test_two_clients(agent, start_cli, make_pod, workload) -> None:
