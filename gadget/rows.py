@@ -167,9 +167,9 @@ def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
 
 def _full_paths(directories: list[str], paths: list[str]) -> list[Any]:
     def join(directory: str, path: str) -> str:
-        if path.startswith("/") or not directory or not path:
+        if not directory or not path:
             return path
-        return f"{directory.rstrip('/')}/{path.removeprefix('./')}"
+        return f"{directory.rstrip('/')}/{path.removeprefix('./').removeprefix('/')}"
 
     return list(map(join, directories, paths)) if any(paths) else paths
 

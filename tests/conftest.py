@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 
 from tests.leftovers import alone
-from tests.pods import Pod
+from tests.pods import BareContainer, Pod
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
 hypothesis.settings.load_profile("any machine")
@@ -107,6 +107,19 @@ def make_pod(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
     """Makes pods that are gone after the test."""
     with ExitStack() as stack:
         yield lambda namespace="shop", name="cart-0": stack.enter_context(Pod(tmp_path, namespace, name))
+
+
+@pytest.fixture
+def bare() -> Iterator[Callable[..., BareContainer]]:
+    """Makes containers without a runtime, in which processes may do what they may outside; they are gone after the test."""
+    with ExitStack() as stack:
+
+        def make(namespace: str = "shop", pod: str = "cart-0") -> BareContainer:
+            made = BareContainer(namespace, pod)
+            stack.callback(made.delete)
+            return made
+
+        yield make
 
 
 @pytest.fixture

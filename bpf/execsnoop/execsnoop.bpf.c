@@ -128,7 +128,7 @@ int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
 	event = begin(PROGRAM_FAILURE);
 	if (!event)
 		return 0;
-	event->error = -result;
+	event->error = syscall_error(result);
 	read_argv(event, argv, number & COMPAT_FLAG);
 	event->exe = text_path_as_given(&event->header, event->text, path);
 	finish(event);

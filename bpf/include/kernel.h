@@ -57,7 +57,7 @@ struct files_struct {
 };
 
 struct fs_struct {
-	struct path pwd;
+	struct path root, pwd;
 };
 
 struct mm_struct {

@@ -11,7 +11,6 @@
 
 /* Numbers are ABI: arch/x86/entry/syscalls/, include/uapi/asm-generic/unistd.h, arch/arm64/tools/syscall_32.tbl */
 #define COMPAT(number) (COMPAT_FLAG | (number))
-#define NO_SYSCALL     0xffffffff
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_WRITE           1
 #define SYSCALL_OPEN            2
@@ -40,10 +39,6 @@
 #define REGISTER_ARG4(regs)     ((regs)->r8)
 #define REGISTER_ARG5(regs)     ((regs)->r9)
 #elif defined(__TARGET_ARCH_arm64)
-#define SYSCALL_OPEN            NO_SYSCALL
-#define SYSCALL_CREAT           NO_SYSCALL
-#define SYSCALL_FORK            NO_SYSCALL
-#define SYSCALL_VFORK           NO_SYSCALL
 #define SYSCALL_OPENAT          56
 #define SYSCALL_WRITE           64
 #define SYSCALL_WRITEV          66
@@ -57,6 +52,7 @@
 #define SYSCALL_ACCEPT4         242
 #define SYSCALL_EXECVEAT        281
 #define SYSCALL_COMPAT_CONNECT  COMPAT(283)
+#define SYSCALL_COMPAT_ACCEPT   COMPAT(285)
 #define SYSCALL_COMPAT_OPENAT   COMPAT(322)
 #define SYSCALL_COMPAT_ACCEPT4  COMPAT(366)
 #define SYSCALL_COMPAT_EXECVEAT COMPAT(387)
@@ -114,4 +110,18 @@ static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task
 static __always_inline __u32 syscall_number(struct pt_regs *regs)
 {
 	return syscall_number_of(regs, current_task());
+}
+
+/* asm-generic/errno-base.h, linux/errno.h */
+#define EINTR                 4
+#define ERESTARTSYS           512
+#define ERESTART_RESTARTBLOCK 516
+
+/* Why a call failed, 0 if it did not. Here the kernel has not decided yet whether it begins a call again that a signal
+ * interrupted: it may return once more. */
+static __always_inline int syscall_error(long result)
+{
+	if (result >= 0)
+		return 0;
+	return result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK ? EINTR : -result;
 }

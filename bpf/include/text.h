@@ -54,6 +54,14 @@ static __always_inline struct path *working_directory(struct task_struct *task)
 	return __builtin_preserve_access_index(&fs->pwd);
 }
 
+/* As above: what absolute paths are relative to, which chroot(2) moves. */
+static __always_inline struct path *root_directory(struct task_struct *task)
+{
+	struct fs_struct *fs = TASK_READ(task, fs);
+
+	return __builtin_preserve_access_index(&fs->root);
+}
+
 /* Append the path of a dentry as its mount namespace sees it. */
 static __always_inline gadget_path text_path(struct gadget_header *header, char *text, struct path *path)
 {

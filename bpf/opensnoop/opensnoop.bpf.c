@@ -4,7 +4,8 @@
 #include "syscalls.h"
 #include "text.h"
 
-#define AT_FDCWD -100
+#define AT_FDCWD        -100
+#define RESOLVE_IN_ROOT 0x10 /* linux/openat2.h: the directory is the root of the path */
 
 /* open(2), with x86's values; arm64's are brought to these */
 enum open_flag {
@@ -45,13 +46,14 @@ struct event {
 GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only opens that failed");
-PARAM(bool, full_path, false, "also find the directory that a relative path is relative to");
+PARAM(bool, full_path, false, "also find the directory that a path is relative to, and the root that a chroot has");
 PARAM(gadget_string, prefix, "", "only paths that begin with this, as they were passed");
 
 struct open {
 	int directory;
 	__u64 path;
 	__u32 flags, mode;
+	bool in_root;
 };
 
 static __always_inline __u32 common_flags(__u64 flags)
@@ -71,31 +73,33 @@ static __always_inline bool read_open(struct pt_regs *regs, struct open *open)
 {
 	__u32 number = syscall_number(regs);
 	struct syscall_args args;
-	__u64 how[2] = {};
+	__u64 how[3] = {}; /* struct open_how: flags, mode, resolve */
 
 	switch (number) {
 	case SYSCALL_OPENAT:
 	case SYSCALL_COMPAT_OPENAT:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){args.a0, args.a1, args.a2, args.a3};
+		*open = (struct open){args.a0, args.a1, args.a2, args.a3, false};
 		break;
+#if defined(__TARGET_ARCH_x86)
 	case SYSCALL_OPEN:
+#endif
 	case SYSCALL_COMPAT_OPEN:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2};
+		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2, false};
 		break;
 	case SYSCALL_OPENAT2:
 	case SYSCALL_COMPAT_OPENAT2:
 		args = syscall_arguments(regs, number);
-		bpf_probe_read_user(how, sizeof(how), (void *)args.a2); /* struct open_how: flags, mode */
-		*open = (struct open){args.a0, args.a1, how[0], how[1]};
+		bpf_probe_read_user(how, sizeof(how), (void *)args.a2);
+		*open = (struct open){args.a0, args.a1, how[0], how[1], how[2] & RESOLVE_IN_ROOT};
 		break;
 #if defined(__TARGET_ARCH_x86)
 	case SYSCALL_CREAT:
 #endif
 	case SYSCALL_COMPAT_CREAT:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1};
+		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1, false};
 		break;
 	default:
 		return false;
@@ -114,21 +118,30 @@ static __always_inline bool has_prefix(const char *text)
 	return true;
 }
 
-static __always_inline void read_directory(struct event *event, int directory)
+/* What an open's path is relative to. NULL if the process named no open file. */
+static __always_inline struct path *directory_of(const struct open *open, bool absolute)
 {
 	struct task_struct *task = current_task();
 	struct file *file = NULL, **files;
+	int fd = open->directory; /* bpf_core_read would take it for one of the kernel's */
 
-	if (directory == AT_FDCWD) {
-		event->full_path.directory = text_path(&event->header, event->text, working_directory(task));
-		return;
-	}
+	if (absolute && !open->in_root)
+		return root_directory(task);
+	if (fd == AT_FDCWD)
+		return working_directory(task);
 	files = BPF_CORE_READ(task, files, fdt, fd);
-	if ((__u32)directory < BPF_CORE_READ(task, files, fdt, max_fds))
-		bpf_core_read(&file, sizeof(file), &files[directory]);
-	if (file)
-		event->full_path.directory =
-			text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
+	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
+		bpf_core_read(&file, sizeof(file), &files[fd]);
+	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
+}
+
+static __always_inline void read_full_path(struct event *event, const struct open *open)
+{
+	struct path *directory = directory_of(open, event->text[0] == '/');
+
+	event->full_path.path = event->path;
+	if (directory)
+		event->full_path.directory = text_path(&event->header, event->text, directory);
 }
 
 SEC("tp_btf/sys_exit")
@@ -146,7 +159,7 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 	if (!event || !gadget_fill(&event->header))
 		return 0;
 	event->fd = result < 0 ? -1 : result;
-	event->error = result < 0 ? -result : 0;
+	event->error = syscall_error(result);
 	event->flags = open.flags;
 	event->mode = open.mode;
 	event->path = text_path_as_given(&event->header, event->text, open.path);
@@ -155,11 +168,8 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 		return 0;
 	}
 	event->full_path = (gadget_full_path){.directory.as_given = true, .path.as_given = true};
-	if (param_full_path) {
-		event->full_path.path = event->path;
-		if (event->text[0] != '/')
-			read_directory(event, open.directory);
-	}
+	if (param_full_path)
+		read_full_path(event, &open);
 	gadget_submit(event);
 	return 0;
 }

@@ -6,8 +6,7 @@
 
 #define ATTEMPTS 65536 /* at once; one more is counted as lost */
 
-/* asm-generic/errno.h and linux/errno.h */
-#define EINTR         4
+/* asm-generic/errno.h */
 #define EBADF         9
 #define ENOTSOCK      88
 #define EADDRNOTAVAIL 99
@@ -21,7 +20,6 @@
 #define EHOSTUNREACH  113
 #define EALREADY      114
 #define EINPROGRESS   115
-#define ERESTARTSYS   512
 
 enum { PROGRAM_STATE, PROGRAM_RETRANSMIT, PROGRAM_RETURN, PROGRAM_DESTROY, PROGRAMS };
 
@@ -239,7 +237,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	struct attempt *attempt;
 	struct sock *sk;
 	bool closed, interrupted, told;
-	int error = -result;
+	int error = syscall_error(result);
 	__u64 key;
 
 	if (!is_connect(number) || result == -EBADF || result == -ENOTSOCK)
@@ -250,7 +248,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 		return 0;
 	key = (__u64)sk;
 	closed = BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE; /* before done: who closes sets that first */
-	interrupted = error == EINTR || error == ERESTARTSYS;
+	interrupted = error == EINTR;
 	told = !interrupted && error != EINPROGRESS && error != EALREADY;
 	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt && attempt->done) {
@@ -264,7 +262,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	} else if (attempt) {
 		attempt->calling = false;
 		attempt->interrupted = interrupted;
-	} else if (told && error > 0 && error < ERESTARTSYS && error != EISCONN) {
+	} else if (told && error && error != EISCONN) {
 		send_refused_call(args.a1, error);
 	}
 	return 0;

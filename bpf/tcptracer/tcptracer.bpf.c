@@ -128,8 +128,17 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	if (result < 0)
 		return 0;
 	number = syscall_number(regs);
-	if (number != SYSCALL_ACCEPT && number != SYSCALL_ACCEPT4 && number != SYSCALL_COMPAT_ACCEPT4)
+	switch (number) {
+	case SYSCALL_ACCEPT:
+	case SYSCALL_ACCEPT4:
+	case SYSCALL_COMPAT_ACCEPT4:
+#if defined(__TARGET_ARCH_arm64)
+	case SYSCALL_COMPAT_ACCEPT:
+#endif
+		break;
+	default:
 		return 0;
+	}
 	sk = tcp_socket(result);
 	if (sk && remember(sk, &fresh, true))
 		send(PROGRAM_RETURN, sk, &fresh, OPERATION_ACCEPT);

@@ -20,7 +20,7 @@ from gadget._generated import gadget_pb2_grpc as rpc
 from tests.conftest import bpf_programs, events, run_cli, wait_until
 from tests.faults.production import stopped
 from tests.kernel.test_execsnoop import run_workload, start_json, traced
-from tests.pods import BUNDLES, BareContainer
+from tests.pods import BUNDLES, BareContainer, run_in
 
 
 def test_seen_and_lost_is_all(agent, make_pod, workload) -> None:
@@ -101,11 +101,11 @@ def test_a_flood_has_one_share(agent, start_cli, workload, cgroups: int) -> None
             stack.callback(each.rmdir)
         cli = start_cli("opensnoop", "-n", "shop", "-o", "json", "--buffer", "1M", "--agent", agent.address)
         wait_until(lambda: "opensnoop: started" in agent.log.read_text(), "the stream's start")
-        run_in(flood.cgroup, workload("flood"), 8000, "short")  # one ring is further on than the other
+        run_in(flood.cgroup, workload("flood"), "8000", "short")  # one ring is further on than the other
         with stopped(agent.process.pid):
             for place in inside or [flood.cgroup]:
-                run_in(place, workload("flood"), 24_000 // max(cgroups, 1))
-            run_in(quiet.cgroup, workload("flood"), 13)
+                run_in(place, workload("flood"), str(24_000 // max(cgroups, 1)))
+            run_in(quiet.cgroup, workload("flood"), "13")
         out, err = cli.finish()
     seen = Counter((row["container"], len(row["path"])) for row in events(out) if row["path"].startswith("/flood"))
     assert (seen["quiet", 6], seen["quiet", 200]) == (7, 6)
@@ -113,18 +113,6 @@ def test_a_flood_has_one_share(agent, start_cli, workload, cgroups: int) -> None
     assert f"; {lost} lost: ring full on node-a (flooder {lost})." in err
     assert seen["flooder", 6] > 2000
     assert seen["flooder", 200] > 50
-
-
-def run_in(cgroup: Path, binary: Path, count: int, *args: str) -> None:
-    """Run a workload in a cgroup."""
-    with (cgroup / "cgroup.procs").open("w") as procs:
-        done = subprocess.run(
-            [binary, str(count), *args],
-            preexec_fn=lambda: os.write(procs.fileno(), b"0"),
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-    assert done.stdout == b"done\n"
 
 
 def test_two_clients(agent, start_cli, make_pod, workload) -> None:
