@@ -3,6 +3,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,19 @@ def test_numbers_are_those_of_this_machine() -> None:
     ours = syscalls.numbers(platform.machine())
     assert len(numbers) > 250
     assert {name: ours.get(name) for name in numbers} == numbers
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", "x86"), ("aarch64", "arm64")])
+def test_programs_know_calls_by_the_kernels_numbers(machine: str, arch: str) -> None:
+    """A gadget takes a call for what it is on either machine; what a machine lacks has no number there."""
+    include = Path(build_syscalls.__file__).parent / "bpf/include"
+    command = ["clang", "-E", "-dM", f"-D__TARGET_ARCH_{arch}", "-target", "bpf", "-I", str(include),
+               "-I", f"/usr/include/{platform.machine()}-linux-gnu", str(include / "syscalls.h")]  # fmt: skip
+    text = subprocess.run(command, check=True, capture_output=True).stdout.decode()
+    used = {name.lower(): int(number, 0) for name, number in re.findall(r"#define SYSCALL_(\w+) (\w+)$", text, re.M)}
+    numbers = syscalls.numbers(machine)
+    assert {"openat", "connect", "accept4", "execve"} <= {*used}
+    assert {name: numbers.get(name) for name in used} == used
 
 
 def test_flags_differ_by_machine() -> None:

@@ -1,0 +1,74 @@
+"""Programs that make 32-bit system calls, whose numbers and arguments are others."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Agent, Cli, events, wait_until
+from tests.pods import run_in
+
+
+@pytest.fixture
+def compat(workload: Callable[[str], Path]) -> Path:
+    """The workload, where the kernel takes its calls."""
+    if platform.machine() != "x86_64":
+        pytest.skip("its calls are x86's")
+    binary = workload("compat")
+    status = subprocess.run([binary], check=False).returncode
+    if status == -signal.SIGSEGV:
+        pytest.skip("this kernel emulates no 32-bit calls (CONFIG_IA32_EMULATION)")
+    assert status == 0
+    return binary
+
+
+@pytest.fixture
+def rows(agent: Agent, start_cli: Callable[..., Cli], bare: Any, compat: Path, tmp_path: Path) -> Any:
+    """Gives a gadget's rows of a kind of calls."""
+
+    def see(gadget: str, kind: str) -> list[dict[str, Any]]:
+        cli = start_cli(gadget, "--agent", agent.address, "-o", "json", "-p", "compat-0", "--comm", "compat")
+        wait_until(lambda: f"{gadget}: started" in agent.log.read_text(), "the stream's start")
+        run_in(bare("shop", "compat-0").cgroup, "unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh",
+               compat, kind, cwd=tmp_path)  # fmt: skip
+        out, err = cli.finish()
+        assert "nothing lost" in err
+        return events(out)
+
+    return see
+
+
+def test_opens(rows) -> None:
+    """Of a 32-bit program's opens I see each, as those of any other."""
+    seen = Counter((e["path"], e["flags"], e["mode"], e["error"]) for e in rows("opensnoop", "opens"))
+    assert seen == {
+        ("missing", "O_RDONLY|O_CLOEXEC", "0000", "ENOENT"): 37,
+        ("missing", "O_RDWR", "0000", "ENOENT"): 41,
+        ("made", "O_WRONLY|O_CREAT|O_TRUNC", "0604", None): 43,
+        ("made", "O_RDWR|O_CREAT|O_EXCL", "0640", "EEXIST"): 47,
+    }
+
+
+def test_execs(rows) -> None:
+    """Of a 32-bit program's execs that fail I see each, with its arguments."""
+    failed = [e for e in rows("execsnoop", "execs") if e["error"]]
+    seen = Counter((e["exe"], tuple(e["args"]), e["args_truncated"], e["error"]) for e in failed)
+    assert seen == {("/does/not/exist", ("started", "a b"), False, "ENOENT"): 11 + 13}
+
+
+def test_connects(rows) -> None:
+    """Of a 32-bit program's connection attempts I see how each ended."""
+    seen = Counter((e["result"], e["error"]) for e in rows("tcpconnect", "connects"))
+    assert seen == {("refused", "ECONNREFUSED"): 17, ("ok", None): 7}
+
+
+def test_connections(rows) -> None:
+    """Of a 32-bit program's connections I see connect, accept and both closes."""
+    assert Counter(e["operation"] for e in rows("tcptracer", "connects")) == {"connect": 7, "accept": 7, "close": 14}
