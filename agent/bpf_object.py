@@ -214,14 +214,18 @@ class BpfObject:
 
     def items(self, map_name: str) -> Iterator[tuple[int, int]]:
         """Keys and values of a hash map from u64 to u64."""
+        return ((key, value) for key, (value,) in self.tallies(map_name, 1))
+
+    def tallies(self, map_name: str, size: int) -> Iterator[tuple[int, list[int]]]:
+        """Keys and values of a hash map from u64 to so many u64."""
         fd = self.map_fd(map_name)
-        key, following, value = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
+        key, following, values = ctypes.c_uint64(), ctypes.c_uint64(), (ctypes.c_uint64 * size)()
         previous = None
         while self._lib.bpf_map_get_next_key(fd, previous, byref(following)) == 0:
             key.value = following.value
             previous = byref(key)
-            if self._lib.bpf_map_lookup_elem(fd, byref(key), byref(value)) == 0:
-                yield key.value, value.value
+            if self._lib.bpf_map_lookup_elem(fd, byref(key), byref(values)) == 0:
+                yield key.value, list(values)
 
     def _map(self, name: str) -> int:
         found: int | None = self._lib.bpf_object__find_map_by_name(self._object, name.encode())

@@ -38,6 +38,8 @@ BEAT_SECONDS = 1.0
 #: Over how long events per second are counted.
 RATE_SECONDS = 2.0
 RINGS = ("events", "events_long")
+#: What losses that the kernel counts are called: enum gadget_loss, in its order.
+LOSSES = ("ring full", "too many at once")
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
 #: longer is sent and counted: a pod is never left out because we did not know it.
@@ -316,13 +318,16 @@ class Run:
 
     def losses(self) -> list[Loss]:
         """What was lost so far. The kernel only ever counts up."""
-        counts = sorted(self._object.items("losses_by_cgroup"))
+        totals = self._object.percpu_totals("losses", len(LOSSES))
+        counts = sorted(self._object.tallies("losses_by_cgroup", len(LOSSES)))
         # what was lost of others, before the kernel knew that they are not chosen, is no loss of this client
-        losses = [Loss("ring full", cgroup, number) for cgroup, number in counts if self._choose(cgroup) != DROP]
-        (total,) = self._object.percpu_totals("losses", 1)
-        unknown = total - sum(number for _, number in counts)
-        if unknown > 0:
-            losses.append(Loss("ring full", 0, unknown))
+        own = {cgroup for cgroup, _ in counts if self._choose(cgroup) != DROP}
+        losses = []
+        for at, reason in enumerate(LOSSES):
+            losses += [Loss(reason, cgroup, each[at]) for cgroup, each in counts if each[at] and cgroup in own]
+            unknown = totals[at] - sum(each[at] for _, each in counts)
+            if unknown > 0:
+                losses.append(Loss(reason, 0, unknown))
         losses += [Loss("container not known", cgroup, number) for cgroup, number in sorted(self._missed.items())]
         if missed := self._object.missed():
             losses.append(Loss("program busy", 0, missed))

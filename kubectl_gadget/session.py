@@ -212,7 +212,7 @@ class Session:
         covered = f"{count(len(self._nodes), 'node')}, {count(len(containers), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
         line = f"{count(self.shown, 'event')} from {covered}{when}; "
-        line += f"{lost} lost: {self._where()}. Narrow it down, or raise --buffer." if lost else "nothing lost."
+        line += f"{lost} lost: {self._where()}. {self._advice()}" if lost else "nothing lost."
         click.echo(line, err=True)
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
@@ -222,6 +222,10 @@ class Session:
             click.echo(f"incomplete: {gap}", err=True)
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
+
+    def _advice(self) -> str:
+        reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
+        return "Narrow it down, or raise --buffer." if "ring full" in reasons else "Narrow it down."
 
     def _where(self) -> str:
         places = []

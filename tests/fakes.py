@@ -41,14 +41,14 @@ class FakeAgent(rpc.AgentServicer):
         """Where it serves."""
         return self.address
 
-    def emit(self, *times_ns: int, lost: int = 0) -> None:
+    def emit(self, *times_ns: int, lost: int = 0, why: str = "ring full") -> None:
         """Send a batch of execs that happened at those times."""
         size = self.schema.text_offset + 8
         rows = np.zeros(len(times_ns), self.schema.dtype(size))
         rows["timestamp"], rows["cgroup_id"] = times_ns, 7
         who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
         section = pb.Section(record_size=size, count=len(rows), rows=rows.tobytes())
-        losses = [pb.Loss(reason="ring full", cgroup_id=7, count=lost)] if lost else []
+        losses = [pb.Loss(reason=why, cgroup_id=7, count=lost)] if lost else []
         self._batches.put(pb.Batch(sections=[section], containers=[who], losses=losses))
 
     def beat(self) -> None:

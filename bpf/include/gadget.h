@@ -79,9 +79,15 @@ struct gadget_header {
 /* The verifier wants room for the longest string behind the last offset, never sent. */
 #define TEXT_SLACK PATH_MAX
 
+/* Named by LOSSES of agent/run.py. */
 enum gadget_loss {
 	LOSS_RING_FULL,
+	LOSS_TOO_MANY_AT_ONCE, /* a table of what goes on was full */
 	LOSS_TOTALS,
+};
+
+struct gadget_losses {
+	__u64 of[LOSS_TOTALS];
 };
 
 /* GADGET_EVENTS(programs): the rings, the scratch events (one per program, as a program never
@@ -110,14 +116,13 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
-/* Losses by container's cgroup. When it is full the total above still counts, and the difference is shown as "other".
- */
+/* By the cgroup of the container. When it is full the totals above still count; the difference is shown as "other". */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
-	__type(value, __u64);
+	__type(value, struct gadget_losses);
 } losses_by_cgroup SEC(".maps");
 
 /* The cgroup of a cgroup's container; itself outside containers, and as long as nobody knows. */
@@ -128,22 +133,23 @@ static __always_inline __u64 owner_of(__u64 cgroup_id)
 	return container && *container != CGROUP_OF_HOST ? *container : cgroup_id;
 }
 
-static __always_inline void gadget_lost(__u64 cgroup_id)
+static __always_inline void gadget_lost(enum gadget_loss reason, __u64 cgroup_id)
 {
-	__u32 reason = LOSS_RING_FULL;
-	__u64 zero = 0, *count;
+	struct gadget_losses none = {}, *counts;
+	__u32 index = reason;
+	__u64 *total;
 
 	cgroup_id = owner_of(cgroup_id);
-	count = bpf_map_lookup_elem(&losses, &reason);
-	if (count)
-		__sync_fetch_and_add(count, 1);
-	count = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
-	if (!count) {
-		bpf_map_update_elem(&losses_by_cgroup, &cgroup_id, &zero, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
+	total = bpf_map_lookup_elem(&losses, &index);
+	if (total)
+		__sync_fetch_and_add(total, 1);
+	counts = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
+	if (!counts) {
+		bpf_map_update_elem(&losses_by_cgroup, &cgroup_id, &none, BPF_NOEXIST);
+		counts = bpf_map_lookup_elem(&losses_by_cgroup, &cgroup_id);
 	}
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	if (counts)
+		__sync_fetch_and_add(&counts->of[reason], 1);
 }
 
 /* A container's part of a ring, which is known by the size of its records. */
@@ -200,7 +206,7 @@ static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, 
 	__u64 wakeup = waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
 	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) || bpf_ringbuf_output(ring, event, bytes, wakeup))
-		gadget_lost(cgroup_id);
+		gadget_lost(LOSS_RING_FULL, cgroup_id);
 }
 
 static const char gadget_zeros[TEXT_MAX];

@@ -143,6 +143,7 @@ struct inet_sock {
 
 struct tcp_sock {
 	__u64 bytes_sent, bytes_retrans, bytes_received;
+	__u32 segs_out, write_seq, rcv_nxt;
 };
 
 struct socket {

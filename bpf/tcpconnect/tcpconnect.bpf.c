@@ -8,10 +8,12 @@
 
 /* asm-generic/errno.h */
 #define EBADF         9
+#define EPIPE         32
 #define ENOTSOCK      88
 #define EADDRNOTAVAIL 99
 #define ENETDOWN      100
 #define ENETUNREACH   101
+#define ECONNABORTED  103
 #define ECONNRESET    104
 #define EISCONN       106
 #define ETIMEDOUT     110
@@ -44,7 +46,8 @@ struct event {
 	__u8 retransmits DOC("times that the SYN was sent again");
 	gadget_result_words result DOC("how it ended; pending: no answer to the first SYN yet, another row follows");
 	gadget_errno error DOC("the error that the process got; none if it connected or closed the socket itself");
-	gadget_duration latency DOC("time from the first SYN to the result, in nanoseconds");
+	gadget_duration
+		latency DOC("time from the first SYN to the result, in nanoseconds; none if one of them was not seen");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
@@ -71,6 +74,9 @@ struct {
 	__type(value, struct attempt);
 } attempts SEC(".maps");
 
+/* Whether the table has been full. From then on what nobody remembers may be an attempt that is counted as lost. */
+static volatile bool overflowed;
+
 static __always_inline enum connect_result result_of(int error)
 {
 	switch (error) {
@@ -95,8 +101,8 @@ static __always_inline enum connect_result result_of(int error)
 	}
 }
 
-static __always_inline void send(__u32 program, const struct sock *sk, struct attempt *attempt,
-				 enum connect_result result, int error)
+static __always_inline void send_ended(__u32 program, const struct sock *sk, struct attempt *attempt,
+				       enum connect_result result, int error, bool just_now)
 {
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -105,7 +111,7 @@ static __always_inline void send(__u32 program, const struct sock *sk, struct at
 		return;
 	event->header = attempt->header;
 	event->header.timestamp = now;
-	event->latency = now - attempt->began;
+	event->latency = just_now ? now - attempt->began : DURATION_UNKNOWN;
 	event->retransmits = attempt->retransmits;
 	event->result = result;
 	event->error = error;
@@ -113,6 +119,18 @@ static __always_inline void send(__u32 program, const struct sock *sk, struct at
 	event->dst = attempt->dst;
 	event->version = is_ipv4(&event->dst) ? 4 : 6;
 	gadget_submit(event);
+}
+
+static __always_inline void send(__u32 program, const struct sock *sk, struct attempt *attempt,
+				 enum connect_result result, int error)
+{
+	send_ended(program, sk, attempt, result, error, true);
+}
+
+/* Whether the socket has sent a SYN since it was made or last disconnected. */
+static __always_inline bool asked(const struct sock *sk)
+{
+	return BPF_CORE_READ((const struct tcp_sock *)sk, segs_out);
 }
 
 static __always_inline bool is_connect(__u32 number)
@@ -143,8 +161,10 @@ static __always_inline void begin(const struct sock *sk)
 	attempt.began = attempt.header.timestamp;
 	attempt.calling = in_connect();
 	read_endpoints(sk, &src, &attempt.dst);
-	if (bpf_map_update_elem(&attempts, &key, &attempt, BPF_ANY))
-		gadget_lost(attempt.header.cgroup_id);
+	if (bpf_map_update_elem(&attempts, &key, &attempt, BPF_ANY)) {
+		overflowed = true;
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, attempt.header.cgroup_id);
+	}
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -171,9 +191,19 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 			bpf_map_delete_elem(&attempts, &key);
 		return 0;
 	}
+	if (old != TCP_SYN_SENT && old != TCP_SYN_RECV &&
+	    old != TCP_CLOSE) { /* it worked, and this program missed that */
+		send_ended(PROGRAM_STATE, sk, attempt, RESULT_OK, 0, false);
+		bpf_map_delete_elem(&attempts, &key);
+		return 0;
+	}
 	error = sk->sk_err;
 	if (!error && attempt->calling && attempt->header.tid == (__u32)bpf_get_current_pid_tgid())
-		return 0; /* connect(2) itself gives up, and will say why */
+		return 0;           /* connect(2) itself gives up, and will say why */
+	if (!error && !asked(sk)) { /* by TCP Fast Open or io_uring, which keep the reason to themselves */
+		bpf_map_delete_elem(&attempts, &key);
+		return 0;
+	}
 	if (!error && attempt->interrupted)
 		error = EINTR;
 	attempt->done = true;
@@ -196,8 +226,16 @@ int BPF_PROG(sent_again, const struct sock *sk)
 	return 0;
 }
 
-/* A call that failed before its first SYN: the socket knows nothing of it, the arguments do. */
-static __always_inline void send_refused_call(__u64 address, int error)
+/* Errors of a call that never come before its first SYN. */
+static __always_inline bool is_late(int error)
+{
+	return error == ECONNREFUSED || error == ECONNRESET || error == ECONNABORTED || error == EPIPE ||
+	       error == ETIMEDOUT;
+}
+
+/* A call that failed and of which there is no attempt: it failed before its first SYN, or that was before the stream.
+ * The socket knows nothing of it any more, the arguments do. */
+static __always_inline void send_forgotten_call(const struct sock *sk, __u64 address, int error)
 {
 	__u32 program = PROGRAM_RETURN;
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
@@ -207,10 +245,17 @@ static __always_inline void send_refused_call(__u64 address, int error)
 		__be32 ipv4;
 		__u8 ipv6[16];
 	} asked = {};
+	/* tcp_disconnect() leaves these two: once there was a SYN, and an answer to it */
+	bool begun = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
+	bool answered = BPF_CORE_READ((const struct tcp_sock *)sk, rcv_nxt);
 
+	if (answered && is_late(error))
+		return; /* the end of a connection that was made */
+	if (overflowed && (begun || error == EADDRNOTAVAIL))
+		return;
 	if (!event || !gadget_fill(&event->header))
 		return;
-	event->latency = 0;
+	event->latency = begun ? DURATION_UNKNOWN : 0;
 	event->retransmits = 0;
 	event->result = result_of(error);
 	event->error = error;
@@ -236,7 +281,8 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	struct syscall_args args;
 	struct attempt *attempt;
 	struct sock *sk;
-	bool closed, interrupted, told;
+	bool closed, interrupted, told, worked;
+	__u8 state;
 	int error = syscall_error(result);
 	__u64 key;
 
@@ -247,7 +293,9 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	if (!sk)
 		return 0;
 	key = (__u64)sk;
-	closed = BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE; /* before done: who closes sets that first */
+	state = BPF_CORE_READ(sk, __sk_common.skc_state); /* before done: who closes sets that first */
+	closed = state == TCP_CLOSE;
+	worked = (!error && state != TCP_SYN_SENT) || error == EISCONN; /* TCP_FASTOPEN_CONNECT puts the SYN off */
 	interrupted = error == EINTR;
 	told = !interrupted && error != EINPROGRESS && error != EALREADY;
 	attempt = bpf_map_lookup_elem(&attempts, &key);
@@ -256,6 +304,9 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 		/* one that failed before connect(2) said EINPROGRESS is told to the process by its next call */
 		if (told || !closed)
 			bpf_map_delete_elem(&attempts, &key);
+	} else if (attempt && worked) { /* the change to ESTABLISHED was missed */
+		send(PROGRAM_RETURN, sk, attempt, RESULT_OK, 0);
+		bpf_map_delete_elem(&attempts, &key);
 	} else if (attempt && closed) {
 		send(PROGRAM_RETURN, sk, attempt, result_of(error), error);
 		bpf_map_delete_elem(&attempts, &key);
@@ -263,7 +314,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 		attempt->calling = false;
 		attempt->interrupted = interrupted;
 	} else if (told && error && error != EISCONN) {
-		send_refused_call(args.a1, error);
+		send_forgotten_call(sk, args.a1, error);
 	}
 	return 0;
 }
@@ -276,7 +327,7 @@ int BPF_PROG(destroyed, struct sock *sk)
 
 	if (!attempt)
 		return 0;
-	if (!attempt->done)
+	if (!attempt->done && asked(sk))
 		send(PROGRAM_DESTROY, sk, attempt, RESULT_NO_ANSWER, 0);
 	bpf_map_delete_elem(&attempts, &key);
 	return 0;

@@ -78,7 +78,7 @@ static __always_inline bool remember(const struct sock *sk, struct connection *c
 	connection->opened = from_start ? connection->header.timestamp : 0;
 	read_endpoints(sk, &connection->src, &connection->dst);
 	if (bpf_map_update_elem(&connections, &key, connection, BPF_ANY))
-		gadget_lost(connection->header.cgroup_id);
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, connection->header.cgroup_id);
 	return true;
 }
 

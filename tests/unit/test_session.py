@@ -136,6 +136,22 @@ def test_agent_comes_again(fake, capsys, tmp_path) -> None:
     assert again_err.splitlines()[-1] == told[3]
 
 
+@pytest.mark.parametrize(
+    ("why", "advice"),
+    [("ring full", "Narrow it down, or raise --buffer."), ("too many at once", "Narrow it down.")],
+)
+def test_advice_is_for_what_was_lost(fake, capsys, why: str, advice: str) -> None:
+    """I am told to raise --buffer only where a larger ring would have helped."""
+    agent = fake("node-a")
+
+    def do() -> None:
+        assert agent.started.wait(5)
+        agent.emit(*ms(1), lost=5, why=why)
+
+    run(cluster(agent), do)
+    assert f"; 5 lost: {why} on node-a (app 5). {advice}\n" in capsys.readouterr().err
+
+
 def test_node_comes_later(fake, capsys) -> None:
     """A node that joins the cluster joins the stream, and from when on is said."""
     first = fake("node-a")

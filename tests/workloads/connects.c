@@ -13,6 +13,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262 /* linux/in.h */
+#endif
+
 static struct sockaddr_storage to;
 static socklen_t length;
 static int family;
@@ -125,23 +129,49 @@ static void timed_out(int count, const char *address)
 	}
 }
 
-/* From a port that has a connection to the same place already. */
+static int make_from_port(int port, int protocol)
+{
+	struct sockaddr_in6 from = {.sin6_family = family, .sin6_port = htons(port)}; /* sockaddr_in begins alike */
+	int fd = socket(family, SOCK_STREAM, protocol), on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (void *)&from, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(from)))
+		perror("bind");
+	return fd;
+}
+
+static void expect_no_address(const char *what, int result)
+{
+	if (result != -1 || errno != EADDRNOTAVAIL)
+		printf("%s: %m\n", what);
+}
+
+/* From a port that has a connection to the same place already; as often by TCP Fast Open and, if there is any, by MPTCP. */
 static void no_address(int count, const char *address)
 {
-	struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(5555)};
-	int fds[count + 1], on = 1;
+	int fds[count + 1], fast[count], multipath[count];
 
 	aim(address, 85);
-	for (int i = 0; i <= count; i++) {
-		fds[i] = make(0);
-		setsockopt(fds[i], SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-		bind(fds[i], (void *)&from, sizeof(from));
+	for (int i = 0; i <= count; i++)
+		fds[i] = make_from_port(5555, 0);
+	for (int i = 0; i < count; i++) {
+		fast[i] = make_from_port(5555, 0);
+		multipath[i] = access("/proc/sys/net/mptcp", F_OK) ? -1 : make_from_port(5555, IPPROTO_MPTCP);
 	}
-	for (int i = 0; i <= count; i++)
-		if (connect(fds[i], (void *)&to, length) && errno != EADDRNOTAVAIL)
-			printf("no address: %m\n");
-	for (int i = 0; i <= count; i++)
+	if (connect(fds[count], (void *)&to, length))
+		perror("no address");
+	for (int i = 0; i < count; i++) {
+		expect_no_address("connect", connect(fds[i], (void *)&to, length));
+		expect_no_address("TCP Fast Open", sendto(fast[i], "x", 1, MSG_FASTOPEN, (void *)&to, length));
+		if (multipath[i] >= 0)
+			expect_no_address("MPTCP", connect(multipath[i], (void *)&to, length));
+	}
+	for (int i = 0; i < count; i++) {
 		close(fds[i]);
+		close(fast[i]);
+		close(multipath[i]);
+	}
+	close(fds[count]);
 }
 
 static void malformed(int count)
@@ -167,17 +197,23 @@ int main(void)
 	blocking(17, "203.0.113.7", ENETUNREACH);
 	blocking(19, "2001:db8::7", ENETUNREACH);
 	blocking(23, "10.9.0.6", ECONNRESET);
+	blocking(53, "::ffff:10.9.0.3", ECONNREFUSED);
+	blocking(59, "::ffff:203.0.113.7", ENETUNREACH);
 	polled(29, "10.9.0.2", 0);
 	polled(31, "10.9.0.3", ECONNREFUSED);
 	polled(37, "fd09::4", EHOSTUNREACH);
 	polled(41, "203.0.113.7", ENETUNREACH);
 	polled(47, "127.0.0.1", ECONNREFUSED); /* the answer is there before connect(2) says EINPROGRESS */
+	polled(61, "10.9.0.6", ECONNRESET);
 	interrupted(5, "10.9.0.5");
+	interrupted(3, "fd09::5");
 	no_address(3, "10.9.0.2");
+	no_address(2, "fd09::2");
 	malformed(7);
 	given_up(43, "10.9.0.5", 200);
 	given_up(11, "fd09::5", 1500);
 	timed_out(13, "10.9.0.5");
+	timed_out(17, "fd09::5");
 	printf("done\n");
 	fflush(stdout);
 	pause();
