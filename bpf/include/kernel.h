@@ -130,8 +130,11 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup; /* since 8520e224f547 (Linux 5.15) */
 };
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	int sk_err;
 	__u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;

@@ -34,6 +34,7 @@ struct connection {
 	struct gadget_header header; /* of the thread that connected or accepted */
 	__u64 opened;                /* 0: before this program looked */
 	gadget_endpoint src, dst;
+	bool connecting; /* by this end, and its handshake is not over */
 };
 
 struct {
@@ -68,18 +69,36 @@ static __always_inline void send(__u32 program, const struct sock *sk, struct co
 	gadget_submit(event);
 }
 
-/* Remember a connection of the current process. False if nobody wants it. */
-static __always_inline bool remember(const struct sock *sk, struct connection *connection, bool from_start)
+/* Describe a connection of the current process. False if nobody wants it. */
+static __always_inline bool describe(const struct sock *sk, struct connection *connection, bool from_start)
 {
-	__u64 key = (__u64)sk;
-
 	if (!gadget_fill(&connection->header))
 		return false;
 	connection->opened = from_start ? connection->header.timestamp : 0;
 	read_endpoints(sk, &connection->src, &connection->dst);
-	if (bpf_map_update_elem(&connections, &key, connection, BPF_ANY))
-		gadget_lost(LOSS_TOO_MANY_AT_ONCE, connection->header.cgroup_id);
 	return true;
+}
+
+/* False if there are too many. */
+static __always_inline bool remember(const struct sock *sk, struct connection *connection)
+{
+	__u64 key = (__u64)sk;
+
+	return !bpf_map_update_elem(&connections, &key, connection, BPF_ANY);
+}
+
+/* Remember a connection of the current process, one of whose rows is lost otherwise. */
+static __always_inline void follow(const struct sock *sk, struct connection *connection, bool from_start)
+{
+	if (is_tcp(sk) && describe(sk, connection, from_start) && !remember(sk, connection))
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, connection->header.cgroup_id);
+}
+
+/* Whether a connection ends because its own process closes it by reset. Of a peer's reset and of a timeout the socket
+ * has the error by now; one that was never accepted has no process. */
+static __always_inline bool resets(const struct sock *sk, int old)
+{
+	return (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) && !sk->sk_err && sk->sk_socket;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -90,27 +109,30 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 
 	switch (new) {
 	case TCP_SYN_SENT:
-		if (is_tcp(sk))
-			remember(sk, &fresh, true);
+		fresh.connecting = true;
+		follow(sk, &fresh, true);
 		break;
 	case TCP_ESTABLISHED:
 		connection = bpf_map_lookup_elem(&connections, &key);
-		if (!connection)
+		if (!connection || !connection->connecting) /* TCP Fast Open accepts before */
 			break;
+		connection->connecting = false;
 		connection->opened = bpf_ktime_get_boot_ns();
 		read_endpoints(sk, &connection->src, &connection->dst);
 		send(PROGRAM_STATE, sk, connection, OPERATION_CONNECT);
 		break;
 	case TCP_FIN_WAIT1: /* close(2) or shutdown(2) */
 	case TCP_LAST_ACK:
-		if (!bpf_map_lookup_elem(&connections, &key) && is_tcp(sk))
-			remember(sk, &fresh, false);
+		if (!bpf_map_lookup_elem(&connections, &key))
+			follow(sk, &fresh, false);
 		break;
 	case TCP_CLOSE:
 		connection = bpf_map_lookup_elem(&connections, &key);
+		if (!connection && resets(sk, old) && is_tcp(sk) && describe(sk, &fresh, false))
+			connection = &fresh;
 		if (!connection)
 			break;
-		if (old != TCP_SYN_SENT)
+		if (old != TCP_SYN_SENT && (old != TCP_SYN_RECV || !connection->connecting))
 			send(PROGRAM_STATE, sk, connection, OPERATION_CLOSE);
 		bpf_map_delete_elem(&connections, &key);
 		break;
@@ -140,8 +162,10 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 		return 0;
 	}
 	sk = tcp_socket(result);
-	if (sk && remember(sk, &fresh, true))
+	if (sk && describe(sk, &fresh, true)) {
+		remember(sk, &fresh); /* else its close will be like that of an older one */
 		send(PROGRAM_RETURN, sk, &fresh, OPERATION_ACCEPT);
+	}
 	return 0;
 }
 

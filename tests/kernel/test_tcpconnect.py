@@ -38,12 +38,14 @@ def peers(container: Container) -> Iterator[None]:
         process.wait()
 
 
-def run_connects(agent: Agent, start_cli: Callable[..., Cli], make_pod: Any, workload: Any, *args: str) -> Any:
-    """The rows of tests/workloads/connects.c, and its process."""
+def run_connects(
+    agent: Agent, start_cli: Callable[..., Cli], make_pod: Any, workload: Any, *args: str, gadget: str = "tcpconnect"
+) -> Any:
+    """A gadget's rows of tests/workloads/connects.c, and its process."""
     container = make_pod().container("app", "/workload", files={"/workload": workload("connects")})
     with peers(container):
-        cli = start_cli("tcpconnect", "--agent", agent.address, "-o", "json", "-p", "cart-0", *args)
-        wait_until(lambda: "tcpconnect: started" in agent.log.read_text(), "the stream's start")
+        cli = start_cli(gadget, "--agent", agent.address, "-o", "json", "-p", "cart-0", *args)
+        wait_until(lambda: f"{gadget}: started" in agent.log.read_text(), "the stream's start")
         (container.bundle / "rootfs/tmp/go").touch()
         wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
         assert container.log.read_text() == "done\n"

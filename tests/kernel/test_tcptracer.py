@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
-from tests.conftest import events, wait_until
+import pytest
+
+from tests.conftest import Agent, Cli, events, wait_until
+from tests.connections import HELD_SECONDS
+from tests.kernel.test_tcpconnect import run_connects
+from tests.maps import HashMap
+from tests.pods import run_in
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(agent: Agent, start_cli: Callable[..., Cli]) -> Callable[[], Cli]:
+    """Starts a stream of the pod cart-0."""
+
+    def begin() -> Cli:
+        cli = start_cli("tcptracer", "--agent", agent.address, "-o", "json", "-p", "cart-0")
+        wait_until(lambda: "tcptracer: started" in agent.log.read_text(), "the stream's start")
+        return cli
+
+    return begin
+
+
+@pytest.fixture
+def connections(bare: Any) -> Callable[..., None]:
+    """Runs tests/connections.py in that pod, in a network of its own."""
+    cgroup = bare().cgroup
+    return lambda *args: run_in(cgroup, "unshare", "--net", sys.executable, "-m", "tests.connections", *args, cwd=ROOT)
 
 
 def test_exact_bytes(agent, start_cli, make_pod, workload) -> None:
@@ -34,3 +66,62 @@ def test_exact_bytes(agent, start_cli, make_pod, workload) -> None:
         for rows in ends.values()
     )
     assert all(row["duration"] >= 0 for row in rows)
+
+
+def test_duration(start, connections) -> None:
+    """A connection's duration is how long it was open."""
+    cli = start()
+    connections("held")
+    closes = [row for row in events(cli.finish()[0]) if row["operation"] == "close"]
+    assert len(closes) == 6
+    assert all(HELD_SECONDS * 1e9 <= row["duration"] < (HELD_SECONDS + 1) * 1e9 for row in closes)
+
+
+def test_reset(start, connections) -> None:
+    """A connection that one end resets has its two closes like any other."""
+    cli = start()
+    connections("reset")
+    rows = events(cli.finish()[0])
+    assert Counter(row["operation"] for row in rows) == {"connect": 7, "accept": 7, "close": 14}
+    assert all(row["duration"] > 0 for row in rows if row["operation"] == "close")
+
+
+def test_older_than_the_stream(start, connections, tmp_path: Path) -> None:
+    """Of connections from before the stream I see each close by who closes it, also by reset, and no made-up duration."""
+    go = tmp_path / "go"
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(connections, "older", str(go))
+        wait_until(go.with_suffix(".made").exists, "connections")
+        cli = start()
+        go.touch()
+        done.result()
+    rows = events(cli.finish()[0])
+    assert Counter((row["operation"], row["duration"]) for row in rows) == {("close", None): 2 * 3 + 5}
+    assert {row["dst"]["addr"] for row in rows} == {"127.0.0.1"}
+
+
+def test_failed_attempts(agent, start_cli, make_pod, workload) -> None:
+    """An attempt that fails, in whatever way, is no connection: I see neither a connect nor a close of it."""
+    rows, _ = run_connects(agent, start_cli, make_pod, workload, gadget="tcptracer")
+    seen = Counter((row["dst"]["addr"], row["operation"]) for row in rows if row["operation"] != "close")
+    assert seen == {("10.9.0.2", "connect"): 2 + 5 + 29 + 1, ("fd09::2", "connect"): 3 + 1}
+    assert {row["dst"]["addr"] for row in rows} == {"10.9.0.2", "fd09::2"}
+
+
+def test_fast_open(start, connections) -> None:
+    """A connection accepted by TCP Fast Open, before its handshake is over, is no connect of the server."""
+    cli = start()
+    connections("fast")
+    rows = events(cli.finish()[0])
+    assert [(row["operation"], row["received"]) for row in rows] == [("accept", 5), ("close", 5)]
+
+
+def test_too_many_at_once(start, connections) -> None:
+    """Rows of connections beyond those that can be followed at once are counted as lost, each once."""
+    cli = start()
+    with HashMap("connections") as table:
+        table.fill()
+        connections("made")
+    out, err = cli.finish()
+    assert Counter(row["operation"] for row in events(out)) == {"accept": 5}
+    assert "; 15 lost: too many at once on node-a (app 15). Narrow it down.\n" in err

@@ -1,5 +1,5 @@
-/* traffic PORT LISTEN: a server and a client in one process over loopback: 101 connections with known bytes each way,
- * closed by client, server or both by reset in turns; 13 over IPv6. */
+/* traffic: once /tmp/go is there, a server and a client in one process over loopback: 101 connections with known bytes each
+ * way, closed first by the server and by the client in turns; 13 over IPv6. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdio.h>
