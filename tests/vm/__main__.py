@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 #: Two processors' worth of guests; more of them only wait for each other.
 AT_ONCE = 2
 GUEST_SECONDS = 300.0
-WORKLOADS = ("ends", "execs", "opens", "traffic")
+WORKLOADS = ("ends", "execs", "odd_opens", "opens", "traffic")
 
 
 def try_kernel(kernel: Kernel, command: str) -> Done | GuestError:

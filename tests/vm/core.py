@@ -191,8 +191,22 @@ def execsnoop(core: Core) -> None:
 
 def opensnoop(core: Core) -> None:
     """Of every kind of open and of failure I see exactly as many as happened, with the full path."""
-    for leftover in ("file", "link", "made"):
+    for leftover in ("again", "fifo", "file", "link", "made"):
         Path("/tmp", leftover).unlink(missing_ok=True)
+    for leftover in ("deep", "jail"):
+        shutil.rmtree(f"/tmp/{leftover}", ignore_errors=True)
+    with Stream(core.tracker, "opensnoop", full_path="true", comm="workload") as stream, container() as app:
+        core.work(app, "odd_opens")
+        rows = stream.rows()
+    seen = Counter((row["path"], row["full_path"], row["error"]) for row in rows)
+    odd = {
+        ("fifo", "/tmp/fifo", "EINTR"): 3,
+        ("/leaf", "/tmp/deep/leaf", None): 5,
+        ("untouched", "/tmp/untouched", "ENOENT"): 23,
+        ("leaf", "/tmp/gone/leaf", "ENOENT"): 37,
+        ("/inside", "/tmp/jail/inside", "ENOENT"): 41,
+    }
+    assert {key: seen[key] for key in odd} == odd, seen
     with Stream(core.tracker, "opensnoop", full_path="true", comm="workload") as stream, container() as app:
         core.work(app, "opens")
         rows = stream.rows()
