@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,6 +30,9 @@ from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
 from kubectl_gadget.values import moment
+
+if TYPE_CHECKING:
+    from kubectl_gadget.output.counts import Counts
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
@@ -63,6 +67,8 @@ class Session:
         self._gaps: list[str] = []
         self._merge = Merge()
         self._newest = 0
+        self._output: Output | None = None
+        self._counts: Counts | None = None  # the output, if it is a table of counts
         self.shown = 0
 
     def _make_output(self, schema: Schema) -> Output:
@@ -73,7 +79,8 @@ class Session:
             from kubectl_gadget.output.counts import Counts
 
             headers = request.gadget.headers
-            return Counts(request.count_by, lambda shown: make_output(request.form, shown, headers), headers)
+            self._counts = Counts(request.count_by, lambda shown: make_output(request.form, shown, headers), headers)
+            return self._counts
         if self._expected == 1 and is_narrow() and "node" not in request.demanded:
             fields = [field for field in fields if field.name != "node"]  # the same in every row
         return make_output(request.form, fields, request.gadget.headers)
@@ -86,7 +93,18 @@ class Session:
         expect_batches()
         began = time.monotonic()
         self._expected, self._live = nodes, live
-        self._output: Output | None = None
+        try:
+            self._follow(messages, stop)
+        finally:
+            if self._counts:
+                self._counts.close()
+        if self._output is None:
+            raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))
+        if remark := self._output.finish():
+            click.echo(remark, err=True)
+        self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
+
+    def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
         for target, message in messages:
             if isinstance(message, Ended):
                 self._ended(message)
@@ -96,18 +114,15 @@ class Session:
                 self._count(target, message)
                 if not self._full():
                     self._take(target, message)
-            elif live:
+            elif self._live:
                 self._look_for_silence()
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
+            if self._counts:
+                self._counts.refresh()
             if self._full():
                 stop()
         self._show(self._merge.rest())
-        if self._output is None:
-            raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))
-        if remark := self._output.finish():
-            click.echo(remark, err=True)
-        self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
 
     def _now(self) -> float:
         """Seconds by which rows wait for each other: of a recording, those of its own events."""

@@ -28,7 +28,7 @@ class FakeAgent(rpc.AgentServicer):
         """Serve as node."""
         self.node, self._contract, self._beat_ms = node, contract, beat_ms
         self.schema = schema or catalog.find("execsnoop").schema
-        self.started = Event()
+        self.started, self.asked_to_stop = Event(), Event()
         self.deaf = False
         self._batches: queue.Queue[pb.Batch | None] = queue.Queue()
         self.address = f"unix://{folder}/{node}-{time.monotonic_ns()}.sock"
@@ -50,6 +50,10 @@ class FakeAgent(rpc.AgentServicer):
         section = pb.Section(record_size=size, count=len(rows), rows=rows.tobytes())
         losses = [pb.Loss(reason=why, cgroup_id=7, count=lost)] if lost else []
         self._batches.put(pb.Batch(sections=[section], containers=[who], losses=losses))
+
+    def send(self, batch: pb.Batch) -> None:
+        """Send a batch."""
+        self._batches.put(batch)
 
     def beat(self) -> None:
         """Send an empty batch."""
@@ -73,6 +77,7 @@ class FakeAgent(rpc.AgentServicer):
 
     def _stop(self, requests: Iterator[pb.RunRequest]) -> None:
         for _ in requests:
+            self.asked_to_stop.set()
             if not self.deaf:
                 self._batches.put(None)
                 return

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gadget.schema import Field, Row
 from kubectl_gadget.output import Output
 from kubectl_gadget.values import to_text
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 #: Distinct values counted; events with others are counted together, and said so.
 MOST = 100_000
@@ -29,12 +34,14 @@ class Counts:
         self._counts: Counter[Row] = Counter()
         self._lists = [at for at, field in enumerate(fields) if field.kind == "args"]
         self._beyond = 0
-        self._shown = 0.0
+        self._due = 0.0
+        self._changed = False
         self._live = None
         if sys.stdout.isatty():
             from rich.live import Live
 
-            self._live = Live(auto_refresh=False, transient=True)
+            # warnings go above the table, unless standard error is somewhere else
+            self._live = Live(auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
             self._live.start()
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
@@ -52,32 +59,40 @@ class Counts:
                     self._counts[row] += 1
                 else:
                     self._beyond += 1
-        if self._live and time.monotonic() - self._shown > REFRESH_SECONDS:
-            self._shown = time.monotonic()
-            self._refresh()
+        self._changed = True
+
+    def refresh(self) -> None:
+        """Bring the live table up to date, if it is time to."""
+        if self._live and self._changed and time.monotonic() >= self._due:
+            self._changed, self._due = False, time.monotonic() + REFRESH_SECONDS
+            self._draw(self._live)
+
+    def close(self) -> None:
+        """Give the terminal back. Called again, it does nothing."""
+        if self._live:
+            self._live.stop()
 
     def finish(self) -> str:
         """Write the result. Returns what has to be said about it."""
-        if self._live:
-            self._live.stop()
-        self._final.start([])
-        if self._counts:
-            self._final.write([(number, *row) for row, number in self._ranked()])
+        self.close()
+        ranked = sorted(self._counts.items(), key=lambda item: (-item[1], repr(item[0])))
+        rows = [(number, *row) for row, number in ranked]
+        self._final.start([], rows)
+        if rows:
+            self._final.write(rows)
         self._final.finish()
         return f"{self._beyond} more events had other values than the {MOST} that were counted" if self._beyond else ""
 
-    def _ranked(self) -> list[tuple[Row, int]]:
-        return sorted(self._counts.items(), key=lambda item: (-item[1], repr(item[0])))
-
-    def _refresh(self) -> None:
+    def _draw(self, live: Live) -> None:
         from rich.table import Table
+        from rich.text import Text
 
-        assert self._live
         table = Table(box=None, pad_edge=False, header_style="")
         for title in self._titles:
             table.add_column(title, no_wrap=True, justify="right" if title == "COUNT" else "left")
         texts = [to_text(field) for field in self.fields]
-        lines = shutil.get_terminal_size().lines - 2
-        for row, number in self._ranked()[:lines]:
-            table.add_row(str(number), *(text(value) for text, value in zip(texts, row, strict=True)))
-        self._live.update(table, refresh=True)
+        lines = max(shutil.get_terminal_size().lines - 2, 1)
+        for row, number in heapq.nlargest(lines, self._counts.items(), key=lambda item: item[1]):
+            cells = (text(value) for text, value in zip(texts, row, strict=True))
+            table.add_row(str(number), *map(Text, cells))  # as a str it would be read as markup
+        live.update(table, refresh=True)
