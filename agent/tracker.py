@@ -154,13 +154,15 @@ class Tracker:
         return info.annotations if info else {}
 
     def find_addresses(self) -> tuple[str, ...]:
-        """This node's own addresses; and those of its containers into their Cgroups, where they are not known yet."""
+        """This node's own addresses; and into their Cgroups those that its running containers have by now."""
         host = self._proc / "1"
-        network = network_of(host)
+        known: dict[str, tuple[str, ...]] = {"": (), network_of(host): ()}
         for item in self.containers():
-            pid = 0 if item.addresses or item.ended else first_pid(self.folder(item))
-            if pid and network_of(self._proc / str(pid)) != network:
-                item.addresses = addresses_of(self._proc / str(pid))
+            pid = 0 if item.ended else first_pid(self.folder(item))
+            network = network_of(self._proc / str(pid)) if pid else ""
+            if network not in known:  # containers of a pod share one
+                known[network] = addresses_of(self._proc / str(pid))
+            item.addresses = known[network] or item.addresses  # of one that is about to end they stay
         return addresses_of(host) if os.getpid() != 1 else ()  # without hostPID process 1 is this one
 
     def unpin(self) -> None:

@@ -51,6 +51,26 @@ def test_first_exec_of_short_pods(agent, start_cli, tmp_path: Path) -> None:
     assert all(event[name] for event in own for name in NAMES)
 
 
+def test_address_that_comes_later(tracker: Tracker, make_pod) -> None:
+    """An address that a container gets later is known too, as an IPv6 one after the IPv4 one; both till it ends."""
+    cart = make_pod().container("app", "/bin/sleep", "60")
+    net = ["nsenter", f"--net=/proc/{cart.pid}/ns/net", "ip"]
+
+    def known() -> tuple[str, ...]:
+        tracker.find_addresses()
+        (one,) = (item for item in tracker.containers() if item.container and item.container.pod == "cart-0")
+        return one.addresses
+
+    assert known() == ()
+    subprocess.run([*net, "addr", "add", "10.77.0.1/32", "dev", "lo"], check=True)
+    subprocess.run([*net, "link", "set", "lo", "up"], check=True)
+    assert known() == ("10.77.0.1",)
+    subprocess.run([*net, "addr", "add", "fd77::1/128", "dev", "lo"], check=True)
+    assert known() == ("10.77.0.1", "fd77::1")
+    cart.delete()
+    assert known() == ("10.77.0.1", "fd77::1")
+
+
 def test_fifty_pods_at_once(agent, start_cli, tmp_path: Path) -> None:
     """Of 50 pods that start at once I see each one's first exec, fully named."""
     cli = start_filtered(start_cli, agent, "-n", "burst")
