@@ -102,7 +102,8 @@ class GadgetCommand(HeadedCommand):
             from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
 
             reached = targets()
-            stream(request, reached, find_directory(reached, cluster=not (agent or local)))
+            namespaces = request.selection.namespaces
+            stream(request, reached, find_directory(reached, namespaces, cluster=not (agent or local)))
 
 
 class ReplayCommand(HeadedCommand):

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
+from time import monotonic
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import RAW, Name
 from gadget.errors import GadgetError
 from gadget.rows import Table, parse_schema
 from gadget.schema import Schema
+from gadget.selector import parse_names
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Message
 from kubectl_gadget.targets import Targets
 
-#: How old what we know may be when an address is asked for that is not in it, and when one is.
-UNKNOWN_SECONDS, KNOWN_SECONDS = 2.0, 30.0
+#: How old what we know may be when a name in it is asked for.
+KNOWN_SECONDS = 30.0
+#: After how long an address that nobody had is looked for again: at first, and when nobody ever has it, as with most of
+#: the internet. All look-ups together keep such a pause too, which grows up to KNOWN_SECONDS while they find nobody.
+UNKNOWN_SECONDS, MOST_UNKNOWN_SECONDS = 2.0, 300.0
+#: How long the stream waits for names: of the first look-up, so that the first row has its name already, and of others.
+FIRST_WAIT_SECONDS, WAIT_SECONDS = 1.0, 0.2
+#: Addresses of nobody that are remembered.
+MOST_UNKNOWN = 50_000
 ANSWER_SECONDS = 3.0
 
 #: Everyone who has an address, by the address as text.
@@ -24,34 +34,72 @@ Directory = dict[str, Name]
 
 
 class Peers:
-    """Names of addresses, asked for when the first unknown one turns up."""
+    """Names of addresses, asked for in a thread of their own when the first unknown one turns up."""
 
     def __init__(self, look: Callable[[], Directory]) -> None:
         """Names from look, which takes its time."""
         self._look = look
         self._known: dict[bytes, Name] = {}
-        self._looked = -KNOWN_SECONDS
+        #: when those that nobody had may be looked for again, and how long they wait then
+        self._unknown: dict[bytes, tuple[float, float]] = {}
+        self._looked = -MOST_UNKNOWN_SECONDS
+        self._pause = 0.0
+        self._done: threading.Event | None = None
 
     def name(self, address: bytes) -> Name:
-        """Who has an address of 16 bytes."""
+        """Who has an address of 16 bytes, as far as is known by now."""
         parsed = IPv6Address(address)
         plain = parsed.ipv4_mapped or parsed
         if plain.is_loopback or plain.is_unspecified or plain.is_link_local:
             return RAW  # whoever asks
-        age = time.monotonic() - self._looked
-        if age > (KNOWN_SECONDS if address in self._known else UNKNOWN_SECONDS):
-            self._known = {_pack(text): name for text, name in self._look().items()}
-            self._looked = time.monotonic()
+        now = monotonic()
+        if address in self._known:
+            if now - self._looked > KNOWN_SECONDS:
+                self._begin(now)
+        elif self._may_ask(address, now):
+            wait = WAIT_SECONDS if self._done else FIRST_WAIT_SECONDS
+            self._begin(now).wait(wait)
+            found = address in self._known
+            self._pause = UNKNOWN_SECONDS if found else min(max(self._pause * 2, UNKNOWN_SECONDS), KNOWN_SECONDS)
         return self._known.get(address, RAW)
 
+    def _may_ask(self, address: bytes, now: float) -> bool:
+        """Whether it is time to look for an address; then it is not so soon again."""
+        again, wait = self._unknown.get(address, (now, UNKNOWN_SECONDS))
+        if now < max(again, self._looked + self._pause) or (self._done and not self._done.is_set()):
+            return False
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[address] = now + wait, min(wait * 2, MOST_UNKNOWN_SECONDS)
+        return True
 
-def _pack(text: str) -> bytes:
-    address = ip_address(text)
-    return address.packed if address.version == 6 else IPv6Address(f"::ffff:{text}").packed
+    def _begin(self, now: float) -> threading.Event:
+        """Begin a look-up, unless one is under way. The event says that it is done."""
+        if self._done is None or self._done.is_set():
+            self._done, self._looked = threading.Event(), now
+            threading.Thread(target=self._fetch, args=(self._done,), name="names", daemon=True).start()
+        return self._done
+
+    def _fetch(self, done: threading.Event) -> None:
+        with suppress(GadgetError):  # what is known stays so
+            try:
+                self._known = dict(_packed(self._look()))
+            finally:
+                done.set()
 
 
-def find_directory(targets: Targets, *, cluster: bool) -> Callable[[], Directory]:
-    """Where names come from: the cluster as its user may see it, or what the agents themselves know."""
+def _packed(directory: Directory) -> Iterator[tuple[bytes, Name]]:
+    for text, name in directory.items():
+        with suppress(ValueError):  # a host's name for an address
+            address = ip_address(text)
+            yield address.packed if address.version == 6 else IPv6Address(f"::ffff:{text}").packed, name
+
+
+def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool) -> Callable[[], Directory]:
+    """Where names come from: the cluster as its user may see it, and what the agents themselves know.
+
+    namespaces are those that the user asks about, who may see nothing of others.
+    """
     if not cluster:
         return lambda: ask_agents(targets)
     from kubectl_gadget.cluster.api import ApiServer
@@ -60,7 +108,13 @@ def find_directory(targets: Targets, *, cluster: bool) -> Callable[[], Directory
     from kubectl_gadget.cluster.options import chosen_cluster
 
     api = ApiServer(read_context(chosen_cluster().flags))
-    return lambda: ask_cluster(api) or ask_agents(targets)
+    wanted = sorted(parse_names(namespaces).wanted)
+
+    def look() -> Directory:
+        found, complete = ask_cluster(api, wanted)
+        return found if complete else ask_agents(targets) | found
+
+    return look
 
 
 def ask_agents(targets: Targets) -> Directory:

@@ -1,4 +1,4 @@
-"""An API server of pods alone: lists in pages, watches, forgets and fails on demand."""
+"""An API server of pods, nodes and services: lists in pages, watches, forgets, refuses and fails on demand."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class ApiServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pods = [pod("a", app="a"), pod("b", app="b"), pod("c", app="c")]
+        self.nodes: list[dict[str, Any]] = []
+        self.services: list[dict[str, Any]] = []
+        #: paths that may not be listed, those that were asked for, and what is sent instead of JSON
+        self.refused: set[str] = set()
+        self.paths: list[str] = []
+        self.page = b""
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.down = False
         self.queries: list[dict[str, list[str]]] = []
@@ -43,18 +49,28 @@ class Handler(BaseHTTPRequestHandler):
     server: ApiServer
 
     def do_GET(self) -> None:
-        query = parse_qs(urlparse(self.path).query)
+        asked = urlparse(self.path)
+        query = parse_qs(asked.query)
         self.server.queries.append(query)
+        self.server.paths.append(asked.path)
         if self.server.down:
             self.send_error(503)
+        elif asked.path in self.server.refused:
+            self.send_error(403)
+        elif self.server.page:
+            self.reply()
+            self.wfile.write(self.server.page)
         elif "watch" in query:
             self.watch(query["resourceVersion"][0])
         else:
-            self.list(int(query.get("continue", ["0"])[0]))
+            self.list(asked.path, int(query.get("continue", ["0"])[0]))
 
-    def list(self, start: int) -> None:
-        more = str(start + 2) if start + 2 < len(self.server.pods) else None
-        page = {"metadata": {"resourceVersion": "100", "continue": more}, "items": self.server.pods[start : start + 2]}
+    def list(self, path: str, start: int) -> None:
+        *where, kind = path.removeprefix("/api/v1/").split("/")
+        every = {"nodes": self.server.nodes, "services": self.server.services}.get(kind, self.server.pods)
+        items = [item for item in every if not where or item["metadata"].get("namespace") == where[1]]
+        more = str(start + 2) if start + 2 < len(items) else None
+        page = {"metadata": {"resourceVersion": "100", "continue": more}, "items": items[start : start + 2]}
         self.reply()
         self.wfile.write(json.dumps(page).encode())
 

@@ -72,13 +72,20 @@ class ApiServer:
         while True:
             page = self.get(path, **query)
             yield from page.get("items") or ()
-            if not (more := page["metadata"].get("continue")):
+            if not (more := (page.get("metadata") or {}).get("continue")):
                 return
             query["continue"] = more
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        """Send a request, with body as JSON that is called kind; gives the JSON that comes back."""
-        return orjson.loads(self.fetch(method, path, body, kind))
+        """Send a request, with body as JSON that is called kind; gives the object that comes back."""
+        answer = self.fetch(method, path, body, kind)
+        try:
+            found = orjson.loads(answer)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):  # a login page of a proxy, say
+            raise Unreachable(f"what answers at {self._server} is no API server: {method} {path} gave no JSON object")
+        return found
 
     def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         """Send a request; gives the bytes that come back."""

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from gadget.endpoints import Name
 from gadget.errors import GadgetError
-from kubectl_gadget.cluster.api import ApiServer
+from kubectl_gadget.cluster.api import ApiError, ApiServer
 
 _LISTS = ("nodes", "pods", "services")  # the later wins: an address of a host-network pod is its node's
+FORBIDDEN = 403
 
 
-def ask_cluster(api: ApiServer) -> dict[str, Name]:
-    """Nodes, pods and services by address. What the user may not list has no names."""
+def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Name], bool]:
+    """Nodes, pods and services by address, and whether those are all nodes and pods that there are.
+
+    A kind that the user may not list in the whole cluster is listed in namespaces; what may not be listed has no names.
+    """
     directory: dict[str, Name] = {}
+    complete = True
     for kind in _LISTS:
-        with suppress(GadgetError):
-            for item in api.list(f"/api/v1/{kind}"):
-                directory |= _READ[kind](item)
-    return directory
+        try:
+            directory |= _ask(api, f"/api/v1/{kind}")
+        except GadgetError as error:
+            complete &= kind == "services"
+            if isinstance(error, ApiError) and error.code == FORBIDDEN and kind != "nodes":
+                for namespace in namespaces:
+                    with suppress(GadgetError):
+                        directory |= _ask(api, f"/api/v1/namespaces/{quote(namespace, safe='')}/{kind}")
+    return directory, complete
+
+
+def _ask(api: ApiServer, path: str) -> dict[str, Name]:
+    read = _READ[path.rpartition("/")[2]]
+    found: dict[str, Name] = {}
+    for item in api.list(path):
+        with suppress(AttributeError, KeyError, TypeError):  # an object that is not as it has to be
+            found |= read(item)
+    return found
 
 
 def _node(node: dict[str, Any]) -> dict[str, Name]:

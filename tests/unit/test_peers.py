@@ -1,0 +1,217 @@
+"""Names of addresses in a stream: how often they are looked up, and that nobody waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+
+import orjson
+import pytest
+
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.endpoints import RAW, Name
+from gadget.errors import Unreachable
+from kubectl_gadget import peers
+from kubectl_gadget.cluster import kubeconfig, options
+from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
+from kubectl_gadget.targets import Targets
+from tests.apiserver import api_server
+from tests.conftest import wait_until
+from tests.unit.test_directory import CART, ips, item
+from tests.unit.test_snapshots import batch
+
+CONNECTS = catalog.find("tcpconnect")
+
+
+def packed(text: str) -> bytes:
+    return IPv6Address(text if ":" in text else f"::ffff:{text}").packed
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that the test sets, while look-ups take all the time they need."""
+    now = [1000.0]
+    monkeypatch.setattr(peers, "monotonic", lambda: now[0])
+    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 20.0)
+    monkeypatch.setattr(peers, "WAIT_SECONDS", 20.0)
+    return now
+
+
+class Looks:
+    """A directory that counts how often it is asked."""
+
+    def __init__(self, **found: Name) -> None:
+        self.found: Directory = dict(found)
+        self.count = 0
+
+    def __call__(self) -> Directory:
+        self.count += 1
+        return dict(self.found)
+
+
+def test_address_of_the_internet(clock: list[float]) -> None:
+    """An address that nobody in the cluster has is looked for ever more seldom: 5 times in a minute."""
+    look = Looks()
+    names = Peers(look)
+    at = []
+    for second in range(60):
+        clock[0] = 1000.0 + second
+        before = look.count
+        assert names.name(packed("93.184.216.34")) == RAW
+        at += [second] * (look.count - before)
+    assert at == [0, 2, 6, 14, 30]
+
+
+def test_many_addresses_of_the_internet(clock: list[float]) -> None:
+    """A crawler, which connects to ever new addresses, does not have the cluster listed for each: 6 times in a minute."""
+    look = Looks()
+    names = Peers(look)
+    for second in range(61):
+        clock[0] = 1000.0 + second
+        for number in range(7):
+            names.name(packed(f"93.184.{second}.{number}"))
+    assert look.count == 6  # after 0, 2, 6, 14, 30 and 60 s
+
+
+def test_new_pod_among_strangers(clock: list[float]) -> None:
+    """A pod that is new has its name in its first row, also after addresses that nobody has."""
+    look = Looks()
+    names = Peers(look)
+    names.name(packed("93.184.216.34"))
+    clock[0] += 7
+    look.found["10.244.1.7"] = CART
+    assert names.name(packed("10.244.1.7")) == CART
+    assert look.count == 2
+
+
+def test_address_with_a_new_owner(clock: list[float]) -> None:
+    """An address that another pod has by now gets that one's name within 30 s, and meanwhile no row waits."""
+    look = Looks()
+    look.found["10.244.1.7"] = CART
+    names = Peers(look)
+    assert names.name(packed("10.244.1.7")) == CART
+    look.found["10.244.1.7"] = other = Name("pod", "web", "web-0")
+    clock[0] += 29
+    assert names.name(packed("10.244.1.7")) == CART
+    clock[0] += 2
+    wait_until(lambda: names.name(packed("10.244.1.7")) == other, "the other name")
+    assert look.count == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::", "0.0.0.0", "169.254.1.1", "fe80::1"])
+def test_addresses_that_are_everybodys(clock: list[float], address: str) -> None:
+    """Loopback and the like are nobody's in the cluster, and nobody is asked."""
+    look = Looks()
+    assert Peers(look).name(packed(address)) == RAW
+    assert look.count == 0
+
+
+def test_slow_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the API server hangs, the stream goes on after a moment, without names; they come when it answers."""
+    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 0.05)
+    answer = threading.Event()
+
+    def look() -> Directory:
+        assert answer.wait(20)
+        return {"10.244.1.7": CART}
+
+    names = Peers(look)
+    began = time.monotonic()
+    for number in range(1009):
+        assert names.name(packed(f"10.244.{number // 250}.{number % 250}")) == RAW
+    assert time.monotonic() - began < 5
+    answer.set()
+    wait_until(lambda: names.name(packed("10.244.1.7")) == CART, "the name")
+
+
+def test_names_survive_a_failure(clock: list[float]) -> None:
+    """While nobody can be asked the names that were known are still shown."""
+    found: Directory = {"10.244.1.7": CART}
+
+    def look() -> Directory:
+        if not found:
+            raise Unreachable("away")
+        return dict(found)
+
+    names = Peers(look)
+    assert names.name(packed("10.244.1.7")) == CART
+    found.clear()
+    clock[0] += 100
+    assert names.name(packed("93.184.216.34")) == RAW
+    assert names.name(packed("10.244.1.7")) == CART
+
+
+def test_strange_addresses(clock: list[float]) -> None:
+    """A node whose address is a host's name does not take the names of others away; IPv4 is found in IPv6 as well."""
+    names = Peers(Looks(**{"node-a.example.com": CART, "10.244.1.9": CART, "fd00::7": CART}))
+    for address in ("10.244.1.9", "::ffff:10.244.1.9", "fd00::7"):
+        assert names.name(packed(address)) == CART
+
+
+def test_told_with_the_row(clock: list[float]) -> None:
+    """A row's own batch brings the name of its end, and later ones bring it again only if it is another."""
+    look = Looks(**{"10.244.1.9": CART})
+    schema = pb.Started(schema=orjson.dumps(CONNECTS.schema.to_json()).decode())
+    row = [{"pid": 1, "comm": b"app", "dst": (packed("10.244.1.9"), 80)}]
+    messages = [pb.RunReply(started=schema)]
+    for _ in range(3):
+        sent = batch(CONNECTS, row)
+        del sent.peers[:]
+        messages.append(pb.RunReply(batch=sent))
+    named = [message for _, message in add_names([("node-a", each) for each in messages], Peers(look))]
+    told = [[(peer.kind, peer.namespace, peer.name) for peer in each.batch.peers] for each in named[1:]]
+    assert told == [[tuple(CART)], [], []]
+
+
+@pytest.fixture
+def agents(monkeypatch: pytest.MonkeyPatch) -> Targets:
+    """Two agents that know their node and containers, and one that does not answer."""
+
+    def state(pod: str, address: str, ended: int = 0) -> pb.ContainerState:
+        who = pb.Container(namespace="shop" * bool(pod), pod=pod, container="" if pod else "plain", id="a" * 64)
+        return pb.ContainerState(container=who, addresses=[address], ended_ns=ended)
+
+    known = {
+        "node-a": [state("cart-0", "10.244.1.7"), state("", "172.17.0.2")],
+        "node-b": [state("now", "10.244.2.7"), state("before", "10.244.2.7", 5)],
+    }
+
+    def ask(target: str, *_: object) -> Iterator[pb.ContainersReply]:
+        if target not in known:
+            raise Unreachable("gone")
+        yield pb.ContainersReply(node=target, containers=known[target], addresses=[f"192.0.2.{target[-1] == 'b'}"])
+
+    monkeypatch.setattr(peers, "list_containers", ask)
+    return Targets({name: lambda: "" for name in ("node-a", "node-gone", "node-b")})
+
+
+OF_AGENTS = {
+    "10.244.1.7": CART,
+    "172.17.0.2": Name("container", "", "plain"),
+    "10.244.2.7": Name("pod", "shop", "now"),
+}
+
+
+def test_without_a_cluster(agents: Targets) -> None:
+    """Without a cluster names are those that the agents know: nodes, pods, containers; who runs before who is gone."""
+    found = find_directory(agents, (), cluster=False)()
+    assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS
+    assert {name.name for name in found.values() if name.kind == "node"} == {"node-a", "node-b"}
+
+
+def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may list nodes but no pods sees the names of pods that the agents know, and the cluster's names for the rest."""
+    with api_server() as server:
+        flags = kubeconfig.Flags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")
+        monkeypatch.setattr(options, "chosen_cluster", lambda: options.Cluster(flags, "gadget", ()))
+        server.refused = {"/api/v1/pods"}
+        server.pods = [item("web-0", "web", podIPs=ips("10.244.3.7"), phase="Running")]
+        server.nodes = [item("node-c", addresses=[{"type": "InternalIP", "address": "192.0.2.3"}])]
+        found = find_directory(agents, ("web,!other",), cluster=True)()
+    assert found["192.0.2.3"] == Name("node", "", "node-c")
+    assert found["10.244.3.7"] == Name("pod", "web", "web-0")
+    assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS
+    assert "/api/v1/namespaces/web/pods" in server.paths and not any("other" in path for path in server.paths)
