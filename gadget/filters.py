@@ -1,7 +1,8 @@
 """--filter: conditions on any field, evaluated on whole batches.
 
 Grammar: FIELD OP VALUE, several joined by commas, all of which must hold. OP is one of == != < <= > >= and ~
-(a regular expression that is found anywhere). A value with a comma goes in double quotes.
+(a regular expression that is found anywhere, in texts and in names such as those of flags). A value with a comma goes
+in double quotes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
-from gadget.schema import Field, Schema
+from gadget.names import name_of
+from gadget.schema import DURATION_UNKNOWN, Field, Schema
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
@@ -93,17 +95,34 @@ def parse(text: str, schema: Schema, identity: Sequence[str] = ()) -> Filter:
 def _term(field: Field, op: str, value: str) -> Term:
     is_text = field.kind in _TEXTS
     if op == "~":
-        if not is_text:
+        name = name_of(field)
+        if not (is_text or name):
             raise UsageError(f"--filter {field.name}~{value}: {field.name} is a number, ~ is for text")
         try:
             pattern = re.compile(value)
         except re.error as error:
             raise UsageError(f"--filter {field.name}~{value}: {error}") from None
+        if name:
+            return Term(field.name, False, _each(lambda number: bool(pattern.search(name(number)))))
         return Term(field.name, True, lambda text: bool(pattern.search(text)))
     if op not in OPERATORS:
         raise UsageError(f"unknown operator {op!r} in --filter: there is {' '.join(OPERATORS)} ~")
     compare, wanted = OPERATORS[op], value if is_text else number(field, value)
+    if field.kind == "duration" and op in (">", ">="):  # the number that means unknown is the largest
+        return Term(field.name, False, lambda found: compare(found, wanted) & (found != DURATION_UNKNOWN))
     return Term(field.name, is_text, lambda found: compare(found, wanted))
+
+
+def _each(test: Callable[[int], bool]) -> Callable[[Mask], Mask]:
+    """The test for a whole column of numbers, done once for each that is in it."""
+
+    def column(numbers: Mask) -> Mask:
+        import numpy as np
+
+        values, index = np.unique(numbers, return_inverse=True)
+        return np.fromiter(map(test, values.tolist()), bool, len(values))[index]
+
+    return column
 
 
 def number(field: Field, text: str) -> int:

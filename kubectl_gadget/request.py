@@ -79,7 +79,7 @@ def make_request(
     shown = {field.name for field in gadget.schema.shown}
     switches = {parameter.name for parameter in gadget.parameters if parameter.kind == "bool"} & shown
     # a switch named as a field fills that field, so asking for the field turns it on
-    for name in switches & named:
+    for name in switches & (named | kept.fields):
         values.setdefault(name, True)
     return Request(
         gadget=gadget,

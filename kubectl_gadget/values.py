@@ -7,6 +7,7 @@ from functools import lru_cache
 from time import gmtime, localtime, strftime
 from typing import Any
 
+from gadget.names import flag_names, named
 from gadget.schema import DURATION_UNKNOWN, Field
 from kubectl_gadget.text import escape, quote
 
@@ -39,32 +40,6 @@ def moment(nanoseconds: int | None) -> str:
         return ""
     then = localtime(nanoseconds // 1_000_000_000)
     return strftime("%H:%M:%S" if then[:3] == localtime()[:3] else "%Y-%m-%d %H:%M", then)
-
-
-def named(field: Field) -> Callable[[int], str | None]:
-    """The name of an errno or enum value, in the agent's words; None for errno 0, the number if it has no name."""
-    names = {int(value): name for value, name in field.values.items()}
-    return lambda value: names.get(value) or (str(value) if value or field.kind != "errno" else None)
-
-
-def flag_names(field: Field) -> Callable[[int], str]:
-    """A set of bits as NAME|NAME, with what has no name in hexadecimal."""
-    names = sorted((int(value), name) for value, name in field.values.items() if value != "0")
-    widest_first = sorted(names, key=lambda item: -item[0].bit_count())  # O_SYNC holds O_DSYNC's bit
-    zero = field.values.get("0")
-
-    @lru_cache(1024)
-    def show(value: int) -> str:
-        rest, found = value, set()
-        for bits, name in widest_first:
-            if rest & bits == bits:
-                found.add(name)
-                rest &= ~bits
-        shown = [zero] if zero and not value & 3 else []
-        shown += [name for _, name in names if name in found]
-        return "|".join([*shown, hex(rest)] if rest or not shown else shown)
-
-    return show
 
 
 def to_text(field: Field) -> Callable[[Any], str]:

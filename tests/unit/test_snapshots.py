@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 CLOCK = 1_700_000_000_000_000_000
 WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
 
-#: Events of each gadget. A text member is given as bytes; an endpoint as (address, port).
+#: Events of each gadget. A text member is given as bytes; an endpoint as (address, port); a full path as its directory.
 EVENTS: dict[str, list[dict[str, Any]]] = {
     "execsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "args": b"sh\0-c\0a b\0", "exe": b"sh/bin/"},
@@ -31,6 +31,8 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
     "opensnoop": [
         {"pid": 4711, "comm": b"cart", "fd": 3, "flags": 0o2000000, "path": b"/etc/hosts"},
         {"pid": 4711, "comm": b"cart", "fd": -1, "error": 13, "flags": 0o101, "mode": 0o640, "path": b"a\x1b[2J"},
+        {"pid": 4711, "comm": b"cart", "fd": 4, "flags": 0o2000000, "path": b"./data/x",
+         "full_path": b"cart/lib/var/"},
     ],
     "tcpconnect": [
         {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "version": 4, "latency": 212_345},
@@ -56,6 +58,10 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
         row = np.zeros(1, schema.dtype(schema.text_offset + tail))[0]
         row["timestamp"], row["cgroup_id"], row["tid"] = number * 1000, 7, event["pid"]
         text = b""
+        for name in {"cwd"} & set(kinds):
+            row[name]["as_given"] = True
+        for name in {"full_path"} & set(kinds):
+            row[name]["directory"]["as_given"] = row[name]["path"]["as_given"] = True
         for name, value in event.items():
             if kinds[name] == "endpoint":
                 row[name]["address"], row[name]["port"] = value
@@ -64,10 +70,12 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
                 if kinds[name] == "path":
                     row[name]["as_given"] = not value.endswith(b"/")
                 text += value
+            elif kinds[name] == "full_path":
+                row[name]["path"] = row["path"]
+                row[name]["directory"] = (len(text), len(value), False, False)
+                text += value
             else:
                 row[name] = value
-        for name in {"cwd"} & set(kinds):
-            row[name]["as_given"] = True
         packed = bytearray(row.tobytes())
         packed[schema.text_offset :] = text.ljust(tail, b"\0")
         data += packed

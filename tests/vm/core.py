@@ -39,12 +39,12 @@ from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import KernelLacks
+from gadget.names import named
 from gadget.rows import Decoder
 from kubectl_gadget import strace
 from kubectl_gadget.output import all_fields
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from kubectl_gadget.values import named
 from tests.pods import BareContainer
 
 WORKLOAD = Path("/workload")
