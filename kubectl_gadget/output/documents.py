@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -52,6 +54,7 @@ class JsonLines:
         """Write fields."""
         self.fields = fields
         self._columns: list[tuple[bytes, int, Callable[[Sequence[Any]], list[bytes]]]] = []
+        self._terminal = sys.stdout.isatty()
         separator = b"{"
         for at, field in enumerate(fields):
             for key, value in to_json(field).items():
@@ -73,7 +76,8 @@ class JsonLines:
             else:
                 parts += [repeat(same + key), encode(column)]
                 same = b""
-        write_all(b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False))))
+        lines = b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False)))
+        write_all(_visible(lines) if self._terminal else lines)
 
     def finish(self) -> str:
         """Nothing has been kept back."""
@@ -153,10 +157,21 @@ class _Distinct(dict[Any, bytes]):
 
 
 def _json_pretty(item: dict[str, Any]) -> bytes:
-    return orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2)
+    return _visible(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2))
+
+
+def _visible(data: bytes) -> bytes:
+    """JSON in which what a terminal obeys is escaped; orjson escapes control characters of ASCII alone."""
+    text = data.decode()
+    if text.replace("\n", "").isprintable():
+        return data
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text).encode()
 
 
 def _yaml(item: dict[str, Any]) -> bytes:
     import yaml
 
-    return b"---\n" + yaml.safe_dump(item, sort_keys=False, allow_unicode=True).encode()
+    text = yaml.safe_dump(item, sort_keys=False, allow_unicode=True)
+    if not text.replace("\n", "").isprintable():  # a terminal obeys some of it, and YAML takes U+0085 for a line's end
+        text = yaml.safe_dump(item, sort_keys=False)
+    return b"---\n" + text.encode()

@@ -7,10 +7,12 @@ import fcntl
 import io
 import os
 import pty
+import re
 import struct
 import sys
 import termios
 import time
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -44,14 +46,14 @@ def show(form: str, fields: str = "") -> None:
     output.write(rows)
 
 
-def on_terminal(columns: int, *args: str) -> str:
+def on_terminal(columns: int, *args: str, what: Callable[..., None] = show) -> str:
     """What show prints on a terminal of that many columns."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.pop("COLUMNS", None)
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", write_through=True)
-        show(*args)
+        what(*args)
         os._exit(0)
     data = b""
     try:
@@ -112,6 +114,28 @@ def test_json(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
         "/bin/sh",
     )
     assert (last["args"], last["error"], last["error_raw"], last["pod"]) == ([], "ENOENT", 2, None)
+
+
+#: Texts of which a terminal obeys a part: CSI as one character, DEL, direction marks, a line's end, a language tag.
+CRAFTED = ["a\x9b31mred", "b\x7f", "c\u202edrawkcab", "d\x85e", "f\u2028g", "h\U000e0041", "Grüße 世界", "i\x1b[2J"]
+
+
+def show_crafted(form: str) -> None:
+    fields = [Field("path", "path", 0, 0), Field("comm", "comm", 0, 0), Field("args", "args", 0, 0)]
+    make_output(form, fields, {}).write([(text, text, [text]) for text in CRAFTED])
+
+
+@pytest.mark.parametrize("form", ["json", "jsonpretty", "yaml"])
+def test_documents_on_terminal(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and YAML on a terminal hold no character that it obeys, and say the same as in a file."""
+    read = yaml.safe_load_all if form == "yaml" else lambda text: map(orjson.loads, re.split(r"\n(?=\{)", text))
+    shown = on_terminal(100, form, what=show_crafted)
+    assert shown.replace("\n", "").isprintable()
+    assert [item["path"] for item in read(shown)] == CRAFTED
+    assert [(item["comm"], *item["args"]) for item in read(shown)] == [(text, text) for text in CRAFTED]
+    assert "Grüße 世界" in shown
+    show_crafted(form)
+    assert [item["path"] for item in read(capsys.readouterr().out)] == CRAFTED
 
 
 def test_yaml_and_pretty(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
