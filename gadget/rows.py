@@ -198,6 +198,9 @@ def parse_schema(node: str, text: str) -> Schema:
     try:
         schema = Schema.from_json(orjson.loads(text))
         schema.dtype(schema.text_offset)
+        for field in schema.fields:
+            if not all(int(value) >= 0 and isinstance(word, str) for value, word in field.values.items()):
+                raise ValueError(field.name)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         raise Unsupported(f"{node}: its agent's events cannot be read: see `kubectl gadget version`") from None
     return schema

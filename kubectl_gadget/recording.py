@@ -5,6 +5,7 @@ Format: RecordingEntry in proto/gadget/v1/gadget.proto, described in docs/record
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.streams import Ended, Message
 
+#: What a recording begins with; the digit is its version.
 MAGIC = b"gadget1\n"
 #: An entry holds one gRPC message; agents send batches of about 1 MiB.
 LARGEST_ENTRY = 64 << 20
@@ -109,7 +111,10 @@ class Recording:
             self._file = path.open("rb")
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
-        entry = self._next() if self._read(len(MAGIC)) == MAGIC else None
+        magic = self._read(len(MAGIC))
+        if re.fullmatch(rb"gadget[2-9]\n", magic):
+            raise UsageError(f"{path}: made by a newer version of kubectl gadget: update this one")
+        entry = self._next() if magic == MAGIC else None
         if entry is None or entry.WhichOneof("what") != "header":
             raise UsageError(f"{path}: not a recording made by --record, or cut before its first event")
         self.header = entry.header

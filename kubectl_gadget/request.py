@@ -10,7 +10,6 @@ from typing import Any
 from gadget import filters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.filters import Filter
 from gadget.schema import IDENTITY, Field
 from gadget.selector import parse_labels
 from kubectl_gadget.output import choose_fields, known_field
@@ -41,6 +40,7 @@ class Request:
     """One streaming command: what to show, then what only a live stream has.
 
     demanded are the fields that were asked for by name; others are left out where an agent does not know them.
+    conditions are those of --filter, which are read anew in the words of each agent.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
     """
 
@@ -50,7 +50,7 @@ class Request:
     fields: list[Field]
     demanded: frozenset[str]
     count_by: list[Field]
-    filter: Filter
+    conditions: str
     max_events: int = 0
     strict: bool = False
     selection: Selection = Selection()
@@ -88,6 +88,6 @@ def make_request(
         fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
         demanded=frozenset(name for name in named | kept.fields if name and name[0] != "-"),
         count_by=[known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()],
-        filter=kept,
+        conditions=",".join(conditions),
         **rest,
     )

@@ -7,19 +7,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from gadget import CONTRACT
+from gadget import CONTRACT, filters
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
+from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported, UsageError
+from gadget.filters import Filter
 from gadget.memory import expect_batches
 from gadget.rows import Decoder, parse_schema
-from gadget.schema import Schema
+from gadget.schema import IDENTITY, Field, Schema
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
@@ -43,6 +44,7 @@ class Node:
     """One agent's side of a session. An agent that went away and came again has had several runs."""
 
     decoder: Decoder
+    filter: Filter
     losses: list[pb.Loss] = field(default_factory=list)
     earlier: list[pb.Loss] = field(default_factory=list)
     undecided: int = 0
@@ -75,11 +77,12 @@ class Session:
         request = self._request
         known = {**all_fields(schema), **schema.parts}
         fields = [field for field in request.fields if field.name in known or field.name in request.demanded]
+        fields, count_by = _in_words_of(known, fields), _in_words_of(known, request.count_by)
         if request.count_by:
             from kubectl_gadget.output.counts import Counts
 
             headers = request.gadget.headers
-            self._counts = Counts(request.count_by, lambda shown: make_output(request.form, shown, headers), headers)
+            self._counts = Counts(count_by, lambda shown: make_output(request.form, shown, headers), headers)
             return self._counts
         if self._expected == 1 and is_narrow() and "node" not in request.demanded:
             fields = [field for field in fields if field.name != "node"]  # the same in every row
@@ -101,7 +104,7 @@ class Session:
         if self._output is None:
             raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))
         if remark := self._output.finish():
-            click.echo(remark, err=True)
+            _tell(remark)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
 
     def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
@@ -109,7 +112,7 @@ class Session:
             if isinstance(message, Ended):
                 self._ended(message)
             elif isinstance(message, Notice):
-                click.echo(f"warning: {message.text}", err=True)
+                _tell(f"warning: {message.text}")
             elif message is not None:
                 self._count(target, message)
                 if not self._full():
@@ -135,7 +138,8 @@ class Session:
         if reply.WhichOneof("what") != "batch":
             return
         assert self._output
-        rows = self._nodes[target].decoder.rows(reply.batch, self._names, self._request.filter)
+        node = self._nodes[target]
+        rows = node.decoder.rows(reply.batch, self._names, node.filter)
         if not rows:
             return
         self._newest = max(self._newest, rows[-1][0])
@@ -161,7 +165,7 @@ class Session:
         node.heard = time.monotonic()
         if node.silent:
             node.silent = False
-            click.echo(f"{target}: heard again", err=True)
+            _tell(f"{target}: heard again")
         if what == "batch":
             node.decoder.learn(reply.batch.containers)
             if reply.batch.losses:
@@ -178,9 +182,13 @@ class Session:
         if missing := self._request.demanded - set(all_fields(schema) | schema.parts):
             names = ", ".join(sorted(missing))
             raise GadgetError(f"{name}: its agent is of another version and does not know {names}")
+        try:
+            kept = filters.parse(self._request.conditions, schema, IDENTITY)
+        except UsageError as error:  # no word of its agent's
+            raise GadgetError(f"{name}: its agent is of another version: {error}") from None
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
-        node = Node(decoder, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
+        node = Node(decoder, kept, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
         if before := self._nodes.get(target):
             node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
             decoder.names.update({**before.decoder.names, **decoder.names})
@@ -190,8 +198,20 @@ class Session:
         if self._output is None:
             self._output = self._make_output(schema)
             self._names = [item.name for item in self._output.fields]
+        else:
+            self._tell_other_words(name, schema)
         decoders = [node.decoder for node in self._nodes.values()]
         self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
+
+    def _tell_other_words(self, name: str, schema: Schema) -> None:
+        """What a node's agent calls otherwise than the first node's, whose words are shown for all."""
+        assert self._output
+        own = {item.name: item.values for item in schema.shown}
+        for item in self._output.fields:
+            for number, word in own.get(item.name, {}).items():
+                if item.values.get(number, word) != word:
+                    what = f"what it calls {word} in {item.name} is shown as {item.values[number]}"
+                    _tell(f"warning: {name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
         if not away.heard_ns:
@@ -201,7 +221,7 @@ class Session:
             gap = f"{target}: not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({missed})"
         self._gaps.append(gap)
         if self._live:
-            click.echo(f"{target}: joined{' again' * bool(away.heard_ns)}; {gap.removeprefix(f'{target}: ')}", err=True)
+            _tell(f"{target}: joined{' again' * bool(away.heard_ns)}; {gap.removeprefix(f'{target}: ')}")
 
     def _ended(self, message: Ended) -> None:
         if not message.error:
@@ -210,7 +230,7 @@ class Session:
         heard_ns = message.heard_ns or (0 if first else self._away[message.target].heard_ns)
         self._away[message.target] = replace(message, heard_ns=heard_ns)
         if first and self._nodes and self._live and not message.coming:
-            click.echo(f"warning: {message.error}", err=True)
+            _tell(f"warning: {message.error}")
 
     def _look_for_silence(self) -> None:
         """Tell of nodes that have missed their beat: an agent that hangs, or a network that swallows."""
@@ -219,7 +239,7 @@ class Session:
             limit = node.beat_seconds * BEATS_MISSED
             if limit and not node.silent and target not in self._away and now - node.heard > limit:
                 node.silent = True
-                click.echo(f"warning: {target}: nothing heard for {duration(limit)}", err=True)
+                _tell(f"warning: {target}: nothing heard for {duration(limit)}")
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
@@ -228,13 +248,13 @@ class Session:
         lost = sum(node.lost() for node in self._nodes.values())
         line = f"{count(self.shown, 'event')} from {covered}{when}; "
         line += f"{lost} lost: {self._where()}. {self._advice()}" if lost else "nothing lost."
-        click.echo(line, err=True)
+        _tell(line)
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
-            click.echo(f"{what} of pods whose labels were not known within 2 s were shown all the same.", err=True)
+            _tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
         gaps = [*self._gaps, *map(_told, self._away.values())]
         for gap in gaps:
-            click.echo(f"incomplete: {gap}", err=True)
+            _tell(f"incomplete: {gap}")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
@@ -252,10 +272,15 @@ class Session:
             for (reason, cgroup_id), number in counts.most_common():
                 names = node.decoder.names.get(cgroup_id)
                 who = (names[2] or names[3][:12]) if names else "other"
-                by_reason.setdefault(reason, []).append(f"{escape(who)} {number}")
+                by_reason.setdefault(reason, []).append(f"{who} {number}")
             for reason, losers in by_reason.items():
                 places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
         return "; ".join(places)
+
+
+def _in_words_of(known: Mapping[str, Field], fields: Iterable[Field]) -> list[Field]:
+    """The fields, with what an agent calls their values; what it has no word for is called as in the catalogue."""
+    return [replace(item, values={**item.values, **known[item.name].values}) for item in fields if item.name in known]
 
 
 def stream(request: Request, targets: Targets, directory: Callable[[], Directory]) -> None:
@@ -280,15 +305,24 @@ def replay(recording: Recording, request: Request) -> None:
     session = Session(request)
     try:
         session.run(recording, 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+    except Unreachable:
+        if recording.complete:
+            raise
+        raise GadgetError(f"{recording.path}: cut before its first event") from None
     except (GadgetError, OSError):
         raise
     except Exception as error:  # whatever a damaged file leads to, of which there is no list
         where = f"{recording.path}: damaged after the first {count(session.shown, 'event')} that can be shown"
         raise GadgetError(where) from error
     if not recording.complete:
-        click.echo("incomplete: the recording was cut off: this is what it holds up to there", err=True)
+        _tell("incomplete: the recording was cut off: this is what it holds up to there")
         if request.strict:
             raise Incomplete("not complete, and --strict was given")
+
+
+def _tell(text: str) -> None:
+    """Say something on stderr, of which nodes and recordings have written a part."""
+    click.echo(escape(text), err=True)
 
 
 def _told(ended: Ended) -> str:

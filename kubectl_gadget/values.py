@@ -54,13 +54,14 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return lambda value: " ".join(map(quote, value))
     if field.kind in ("enum", "words"):
         name = named(field)
-        return lambda value: name(value) or ""
+        return lambda value: escape(name(value) or "")
     if field.kind == "duration":
         return short_duration
     if field.kind == "endpoint":
         return lambda value: escape(str(value)) if value else "-"
     if field.kind == "flags":
-        return flag_names(field)
+        names = flag_names(field)
+        return lambda value: escape(names(value))
     if field.kind == "mode":
         return octal
     if field.kind == "rate":
@@ -85,7 +86,8 @@ def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     if field.kind in ("errno", "enum", "words"):
         return {field.name: named(field), f"{field.name}_raw": _same}
     if field.kind in ("flags", "mode"):
-        return {field.name: to_text(field), f"{field.name}_raw": _same}
+        text = flag_names(field) if field.kind == "flags" else octal
+        return {field.name: text, f"{field.name}_raw": _same}
     if field.kind == "identity":
         return {field.name: lambda value: value or None}
     if field.kind == "endpoint":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.recording import Recording
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.kernel.test_execsnoop import run_workload
 
@@ -52,12 +54,16 @@ def test_cut_recording(recorded: tuple[Path, str], tmp_path: Path) -> None:
     file, shown = recorded
     data = file.read_bytes()
     cut = tmp_path / "cut.gadget"
-    for share in (0.99, 0.7, 0.3):
-        cut.write_bytes(data[: int(len(data) * share)])
+    for size in (len(data) - 1, len(data) * 7 // 10, len(data) * 3 // 10):
+        cut.write_bytes(data[:size])
+        batches = [reply.batch for _, reply in Recording(cut) if isinstance(reply, pb.RunReply)]
+        number = sum(section.count for batch in batches for section in batch.sections)
         done = run_cli("replay", str(cut), "-o", "json", "--strict")
-        assert shown.startswith(done.stdout)
+        assert done.stdout.splitlines() == shown.splitlines()[:number]
         assert "the recording was cut off" in done.stderr
         assert done.returncode == 3
+        if size == len(data) - 1:
+            assert done.stdout == shown
 
 
 def test_counts(recorded: tuple[Path, str]) -> None:
@@ -79,14 +85,22 @@ def test_counts(recorded: tuple[Path, str]) -> None:
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"gadget1\n", b"gadget2\nxxxx", os.urandom(300)])
-def test_not_a_recording(tmp_path: Path, content: bytes) -> None:
-    """A file that is no recording is refused in one line."""
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not a recording"),
+        (b"gadget1\n", "not a recording"),
+        (b"gadget2\nxxxx", "made by a newer version"),
+        (os.urandom(300), "not a recording"),
+    ],
+)
+def test_not_a_recording(tmp_path: Path, content: bytes, why: str) -> None:
+    """A file that is no recording, or of a later version, is refused in one line."""
     file = tmp_path / "file"
     file.write_bytes(content)
     done = run_cli("replay", str(file))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "not a recording" in done.stderr
+    assert why in done.stderr
 
 
 def test_full_disk(agent, start_cli, make_pod, workload) -> None:

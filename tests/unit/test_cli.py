@@ -30,6 +30,7 @@ from tests.conftest import CLI, run_cli
         (["execsnoop", "--pid", "x"], "--pid 'x': not a pid"),
         (["execsnoop", "--timeout", "soon"], "'soon' is no duration"),
         (["execsnoop", "--buffer", "lots"], "'lots' is no size"),
+        (["replay", "no\x1b[31msuch"], r"no\x1b[31msuch: no such file"),
         (["execsnoop", "-o", "xml"], "'xml' is not one of"),
     ],
 )

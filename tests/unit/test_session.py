@@ -128,12 +128,14 @@ def test_agent_comes_again(fake, capsys, tmp_path) -> None:
     told = err.splitlines()
     assert told[0] == "warning: node-a: the agent went away"
     assert told[1].startswith("node-a: joined again; not seen from ")
-    assert "12 lost: ring full on node-a (app 12)" in told[2]
+    covered, _, complete = told[2].partition(", in ")
+    lost = "12 lost: ring full on node-a (app 12). Narrow it down, or raise --buffer."
+    assert (covered, complete.partition("; ")[2]) == ("3 events from 2 nodes, 2 containers", lost)
     assert told[3].startswith("incomplete: node-a: not seen from ") and told[3].endswith(" s)")
     session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
     again_out, again_err = capsys.readouterr()
     assert again_out == out
-    assert again_err.splitlines()[-1] == told[3]
+    assert again_err.splitlines() == [f"{covered}, as recorded; {lost}", told[3]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Recordings: by whose words they are read, what is in them up to a cut, and what a crafted one cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError, UsageError
+from gadget.schema import Schema
+from kubectl_gadget.recording import Recording, Writer
+from kubectl_gadget.request import make_request
+from kubectl_gadget.session import replay
+from kubectl_gadget.streams import Ended, Message
+from tests.unit.test_snapshots import EVENTS, batch
+
+CONNECTS, EXECS = catalog.find("tcpconnect"), catalog.find("execsnoop")
+
+
+def started(schema: Schema, node: str = "node-a") -> pb.RunReply:
+    return pb.RunReply(node=node, started=pb.Started(schema=orjson.dumps(schema.to_json()).decode(), contract=1))
+
+
+def sent(node: str = "node-a", schema: Schema = CONNECTS.schema) -> list[Message]:
+    """A node's stream of three attempts to connect."""
+    events = pb.RunReply(node=node, batch=batch(CONNECTS, EVENTS["tcpconnect"]))
+    end = pb.RunReply(node=node, summary=pb.Summary())
+    return [(node, each) for each in (started(schema, node), events, end)]
+
+
+def record(file: Path, messages: Iterable[Message], gadget: str = "tcpconnect") -> Path:
+    with Writer(file, gadget) as writer:
+        assert list(writer.keep(messages))
+    return file
+
+
+def show(file: Path, fields: str, *conditions: str, form: str = "json", count_by: str = "", **rest: Any) -> None:
+    recording = Recording(file)
+    request = make_request(catalog.find(recording.header.gadget), {}, form, fields, conditions, count_by, **rest)
+    replay(recording, request)
+
+
+def shown(text: str) -> list[tuple[Any, ...]]:
+    return [tuple(orjson.loads(line).values()) for line in text.splitlines()]
+
+
+def with_words(schema: Schema, **words: dict[str, str]) -> Schema:
+    """The schema of another version, which numbers the words of some fields in its own way."""
+    fields = [replace(field, values={**field.values, **words.get(field.name, {})}) for field in schema.fields]
+    return replace(schema, fields=tuple(fields))
+
+
+OTHER = with_words(CONNECTS.schema, result={"1": "refused", "2": "pending"})
+
+
+def test_words_of_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording of another version is shown, filtered and counted in its own words, not in those of today."""
+    file = record(tmp_path / "file", sent(schema=OTHER))
+    show(file, "result")
+    assert shown(capsys.readouterr().out) == [("ok", 0), ("refused", 1), ("unreachable", 6)]
+    show(file, "result", form="columns")
+    assert capsys.readouterr().out.split() == ["RESULT", "ok", "refused", "unreachable"]
+    for condition in ("result==refused", "result~^ref"):
+        show(file, "result", condition)
+        assert shown(capsys.readouterr().out) == [("refused", 1)]
+    show(file, "result", "result==pending")
+    assert capsys.readouterr().out == ""
+    show(file, "", count_by="result", form="columns")
+    assert "refused" in capsys.readouterr().out
+
+
+def test_words_that_differ_between_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of nodes that call a result differently I am told, and a filter means on each node what it says there."""
+    file = record(tmp_path / "file", [*sent("node-a"), *sent("node-b", OTHER)])
+    show(file, "node,result", "result==refused")
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-b", "pending", 1)]
+    assert err.splitlines()[0] == (
+        "warning: node-b: its agent is of another version: what it calls refused in result is shown as pending"
+    )
+
+
+def test_word_that_the_recording_lacks(tmp_path: Path) -> None:
+    """A filter for a word that did not exist yet is refused in one line."""
+    values = {number: word for number, word in CONNECTS.schema["result"].values.items() if word != "reset"}
+    fields = [replace(field, values=values) if field.name == "result" else field for field in CONNECTS.schema.fields]
+    file = record(tmp_path / "file", sent(schema=replace(CONNECTS.schema, fields=tuple(fields))))
+    with pytest.raises(GadgetError, match=r"^node-a: its agent is of another version: .*'reset' is no value of result"):
+        show(file, "result", "result==reset")
+
+
+@pytest.mark.parametrize("values", [{"one": "refused"}, {"1": 7}, {"1": None}, ["refused"]])
+def test_schema_with_strange_words(tmp_path: Path, values: Any) -> None:
+    """A schema whose words make no sense is refused in one line."""
+    schema = CONNECTS.schema.to_json()
+    next(field for field in schema["fields"] if field["name"] == "result")["values"] = values
+    reply = pb.RunReply(node="node-a", started=pb.Started(schema=orjson.dumps(schema).decode()))
+    with pytest.raises(GadgetError, match=r"^node-a: its agent's events cannot be read"):
+        show(record(tmp_path / "file", [("node-a", reply)]), "result")
+
+
+def test_crafted_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No text in a recording reaches my terminal as a command: names of nodes, reasons of losses, errors, words."""
+    title = "\x1b]0;owned\x07"
+    node = f"node{title}"
+    other = with_words(CONNECTS.schema, result={"0": f"ok{title}", "6": f"un{title}"}, error={"101": f"E{title}"})
+    losses = [pb.Loss(reason=f"ring{title}", cgroup_id=7, count=11)]
+    messages: list[Message] = [
+        *sent(node, other)[:2],
+        (node, pb.RunReply(node=node, summary=pb.Summary(losses=losses))),
+        (node, Ended(node, GadgetError(f"gone{title}"), 1_700_000_000_000_000_000)),
+        (f"late{title}", Ended(f"late{title}", GadgetError(f"late{title}"), coming=True)),
+        (f"late{title}", started(CONNECTS.schema, f"late{title}")),
+    ]
+    file = record(tmp_path / "file", messages)
+    for form in ("columns", "wide", "json", "jsonpretty", "yaml"):
+        show(file, "node,result,error", form=form)
+        out, err = capsys.readouterr()
+        for text in (out, err):
+            assert "\x1b" not in text and "\x07" not in text
+        assert len(err.splitlines()) == 6
+        assert r"11 lost: ring\x1b]0;owned\x07 on node\x1b]0;owned\x07 (cart 11)" in err
+        assert r"gone\x1b]0;owned\x07; not seen from" in err
+
+
+def test_newer_version(tmp_path: Path) -> None:
+    """A recording that a newer version made is told from a file that is none, and what to do about it."""
+    file = record(tmp_path / "file", sent())
+    file.write_bytes(b"gadget2\n" + file.read_bytes()[8:])
+    with pytest.raises(UsageError, match=r"file: made by a newer version of kubectl gadget: update this one$"):
+        Recording(file)
+    file.write_bytes(b"gadgets are")
+    with pytest.raises(UsageError, match="file: not a recording"):
+        Recording(file)
+
+
+def test_cut_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording that was cut at any byte shows the events of each whole entry before the cut, and says so."""
+    whole = tmp_path / "whole"
+    events = batch(EXECS, EVENTS["execsnoop"])
+    one = batch(EXECS, EVENTS["execsnoop"][:1])
+    ends = []  # where each entry ends, and how many events there are by then
+    with Writer(whole, "execsnoop") as writer:
+        messages = writer.keep(
+            ("node-a", each)
+            for each in (
+                started(EXECS.schema),
+                pb.RunReply(batch=events),
+                pb.RunReply(batch=one),
+                pb.RunReply(batch=events),
+            )
+        )
+        for number in (0, 2, 3, 5):
+            next(messages)
+            ends.append((whole.stat().st_size, number))
+        assert not list(messages)
+    data, cut = whole.read_bytes(), tmp_path / "cut"
+    pids = [4711, 4712, 4711, 4711, 4712]
+    for size in range(len(data)):
+        cut.write_bytes(data[:size])
+        if size < ends[0][0]:
+            with pytest.raises(GadgetError, match=r"cut before its first event$"):
+                show(cut, "pid")
+            continue
+        show(cut, "pid")
+        out, err = capsys.readouterr()
+        number = max((number for end, number in ends if end <= size), default=0)
+        assert (size, shown(out)) == (size, [(pid,) for pid in sorted(pids[:number])])  # in the order of time
+        assert err.splitlines()[-1] == "incomplete: the recording was cut off: this is what it holds up to there"
