@@ -40,8 +40,10 @@ NOWHERE = Endpoint("", 0, RAW.kind, "", "")
 
 @lru_cache(16_384)
 def show_address(packed: bytes) -> str:
-    """An address of 16 bytes as text; ::ffff:a.b.c.d is IPv4, all zeros is none."""
-    if not any(packed):
-        return ""
+    """An address of 16 bytes as text; ::ffff:a.b.c.d is IPv4."""
     address = IPv6Address(packed)
     return str(address.ipv4_mapped or address)
+
+
+#: What stands for any address; without a port they mean that the end is not known.
+UNSPECIFIED = frozenset({bytes(16), IPv6Address("::ffff:0.0.0.0").packed})

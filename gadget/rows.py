@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gadget.endpoints import NOWHERE, RAW, Endpoint, Name, show_address
+from gadget.endpoints import NOWHERE, RAW, UNSPECIFIED, Endpoint, Name, show_address
 from gadget.errors import Unsupported
 from gadget.schema import IDENTITY, Row, Schema
 
@@ -100,7 +100,7 @@ class Table:
 
     def _endpoints(self, name: str, mask: Mask | None) -> list[Endpoint]:
         def endpoint(address: bytes, port: int) -> Endpoint:
-            if not port and not any(address):
+            if not port and address in UNSPECIFIED:
                 return NOWHERE
             return Endpoint(show_address(address), port, *self._peers.get(address, RAW))
 
