@@ -13,6 +13,9 @@ HOLD_SECONDS = 0.2
 #: How often rows are given back: sorting a few at a time costs more than all of them at once.
 STEP_SECONDS = 0.02
 
+#: Rows that are held at most, whatever the time: in a recording one event from years ahead makes all others wait.
+MOST_HELD = 100_000
+
 TimedRow = tuple[int, Row]
 
 
@@ -22,23 +25,25 @@ class Merge:
     def __init__(self) -> None:
         """Nothing is held yet."""
         self._rows: list[TimedRow] = []
-        #: when rows came, and the latest time of an event among them
-        self._came: deque[tuple[float, int]] = deque()
+        #: when rows came, the latest time of an event among them, and how many there were
+        self._came: deque[tuple[float, int, int]] = deque()
         self._next = 0.0
 
     def add(self, rows: list[TimedRow], now: float) -> None:
         """Take rows that are in order, at a time in seconds of any clock."""
         self._rows += rows
-        self._came.append((now, rows[-1][0]))
+        self._came.append((now, rows[-1][0], len(rows)))
 
     def ripe(self, now: float) -> list[TimedRow]:
         """The rows that have waited long enough, and those before them."""
-        if now < self._next:
+        beyond = len(self._rows) - MOST_HELD
+        if now < self._next and beyond <= 0:
             return []
         self._next = now + STEP_SECONDS
         latest = None
-        while self._came and self._came[0][0] <= now - HOLD_SECONDS:
-            latest = max(latest or 0, self._came.popleft()[1])
+        while self._came and (self._came[0][0] <= now - HOLD_SECONDS or beyond > 0):
+            _, last, number = self._came.popleft()
+            latest, beyond = max(latest or 0, last), beyond - number
         if latest is None:
             return []
         self._rows.sort(key=_time)  # runs that are in order already: a merge, for timsort
@@ -46,6 +51,8 @@ class Merge:
         if self._came:
             end = next((at for at, row in enumerate(self._rows) if row[0] > latest), end)
         given, self._rows = self._rows[:end], self._rows[end:]
+        if not self._rows:
+            self._came.clear()
         return given
 
     def rest(self) -> list[TimedRow]:

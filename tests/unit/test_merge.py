@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget import merge, session
+from kubectl_gadget.merge import Merge, TimedRow
+from kubectl_gadget.streams import Message
+from tests.unit.test_recording import record, show, shown, started
+from tests.unit.test_snapshots import batch
+
+EXECS = catalog.find("execsnoop")
+
+
+def rows(*times: int) -> list[TimedRow]:
+    return [(time, (time,)) for time in times]
+
+
+def test_waits_for_others() -> None:
+    """Rows of several nodes come in the order of their time, if they come within a fifth of a second."""
+    merging = Merge()
+    merging.add(rows(10, 40), 1.0)
+    merging.add(rows(20, 30), 1.05)
+    assert merging.ripe(1.18) == []
+    assert merging.ripe(1.21) == rows(10, 20, 30, 40)
+    merging.add(rows(50), 1.22)
+    assert merging.rest() == rows(50)
+
+
+def test_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows come at the same moment, only so many are held, and none is lost."""
+    monkeypatch.setattr(merge, "MOST_HELD", 101)
+    merging, given = Merge(), []
+    for number in range(59):
+        merging.add(rows(*range(number * 7, number * 7 + 7)), 1.0)
+        given += merging.ripe(1.0)
+        assert number * 7 + 7 - len(given) <= 101
+    assert [*given, *merging.rest()] == rows(*range(59 * 7))
+
+
+def test_time_that_is_far_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """One event whose time is years ahead does not keep those after it in memory to the end of a replay."""
+    monkeypatch.setattr(merge, "MOST_HELD", 23)
+    held: list[int] = []
+
+    class Watched(Merge):
+        def add(self, rows: list[TimedRow], now: float) -> None:
+            super().add(rows, now)
+            held.append(len(self._rows))
+
+    monkeypatch.setattr(session, "Merge", Watched)
+    messages: list[Message] = [("node-a", started(EXECS.schema))]
+    for number in range(53):
+        sent = batch(EXECS, [{"pid": number, "comm": b"app"}])
+        sent.clock_offset_ns += 10**18 if number == 3 else number * 10**9
+        messages.append(("node-a", pb.RunReply(batch=sent)))
+    show(record(tmp_path / "file", messages, "execsnoop"), "pid")
+    pids = [pid for (pid,) in shown(capsys.readouterr().out)]
+    assert max(held) <= 24
+    assert sorted(pids) == list(range(53))
+    assert [pid for pid in pids if pid != 3] == [pid for pid in range(53) if pid != 3]
