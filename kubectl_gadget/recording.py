@@ -5,10 +5,11 @@ Format: RecordingEntry in proto/gadget/v1/gadget.proto, described in docs/record
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,28 +30,32 @@ LARGEST_ENTRY = 64 << 20
 class Writer:
     """Writes a recording. A context manager, which raises GadgetError in the end if the recording is not complete.
 
-    A disk that is full ends the recording, not the stream: it is told then, and what comes later is counted.
+    A file that is there already is replaced when the first agent answers. A disk that is full ends the recording, not
+    the stream: it is told then, and what comes later is counted.
     """
 
     def __init__(self, path: Path, gadget: str) -> None:
-        """Begin a recording of gadget at path. GadgetError if there can be none."""
+        """Prepare a recording of gadget at path. GadgetError if there can be none."""
         self._path = path
         self._failed, self._missing = "", 0
+        self._early: list[pb.RecordingEntry] | None = [pb.RecordingEntry(header=_header(gadget))]
+        self._made = not path.exists()
         try:
-            self._file = path.open("wb")
-            self._file.write(MAGIC)
+            self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
         except OSError as error:
             raise GadgetError(f"--record {path}: {error.strerror}") from None
-        self._write(pb.RecordingEntry(header=_header(gadget)))
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         self._close()
+        if self._early is not None and self._made:
+            self._path.unlink(missing_ok=True)
         if self._failed:
             missing = "1 event is" if self._missing == 1 else f"{self._missing} events are"
-            text = f"--record {self._path}: {self._failed}: the recording is not complete: {missing} not in it"
+            what = f"is not complete: {missing} not in it" if self._missing else "may not be complete"
+            text = f"--record {self._path}: {self._failed}: the recording {what}"
             if kind is None:
                 raise GadgetError(text)
             click.echo(f"warning: {text}", err=True)
@@ -64,9 +69,18 @@ class Writer:
         self._write(pb.RecordingEntry(end=pb.RecordedEnd()))
 
     def _write(self, entry: pb.RecordingEntry) -> None:
+        entries = [entry]
+        if self._early is not None:
+            entries = [*self._early, entry]
+            self._early = None if entry.WhichOneof("what") == "reply" else entries
+            if self._early:
+                return
         if not self._failed:
             try:
-                _write(self._file, entry)
+                if len(entries) > 1:
+                    self._begin()
+                for each in entries:
+                    _write(self._file, each)
             except OSError as error:
                 self._failed = error.strerror or str(error)
                 click.echo(f"warning: --record {self._path}: {self._failed}: the recording ends here", err=True)
@@ -74,9 +88,16 @@ class Writer:
         if self._failed:
             self._missing += sum(section.count for section in entry.reply.reply.batch.sections)
 
+    def _begin(self) -> None:
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            self._file.truncate()
+        self._file.write(MAGIC)
+
     def _close(self) -> None:
-        with suppress(OSError):  # the rest of the entry that did not fit, tried again
+        try:
             self._file.close()
+        except OSError as error:  # or the rest of the entry that did not fit, tried again
+            self._failed = self._failed or error.strerror or str(error)
 
 
 def _header(gadget: str) -> pb.RecordingHeader:

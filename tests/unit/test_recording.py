@@ -173,3 +173,50 @@ def test_cut_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         number = max((number for end, number in ends if end <= size), default=0)
         assert (size, shown(out)) == (size, [(pid,) for pid in sorted(pids[:number])])  # in the order of time
         assert err.splitlines()[-1] == "incomplete: the recording was cut off: this is what it holds up to there"
+
+
+def failed(node: str) -> Message:
+    return node, Ended(node, GadgetError(f"{node}: no agent answers there"))
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    """When no agent answers, --record leaves the recording that I had, and makes none where there was none."""
+    old, new = record(tmp_path / "old", sent()), tmp_path / "new"
+    before = old.read_bytes()
+    for file in (old, new):
+        record(file, [failed("node-a"), ("", None)])
+    assert old.read_bytes() == before
+    assert not new.exists()
+    with pytest.raises(GadgetError, match=r"--record .*/missing/file: No such file or directory"):
+        Writer(tmp_path / "missing/file", "tcpconnect")
+
+
+def test_failure_before_the_first_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording also says of the nodes that failed before another answered; nothing of an older one is left in it."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 100_003)
+    record(file, [failed("node-b"), *sent()])
+    show(file, "pid")
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.splitlines()[1:] == ["incomplete: node-b: no agent answers there"]
+
+
+def test_failure_at_the_end(tmp_path: Path) -> None:
+    """When the disk fails as the recording is closed I am told that it may not be complete."""
+    writer = Writer(tmp_path / "file", "tcpconnect")
+
+    class Failing:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def close(self) -> None:
+            self.file.close()
+            raise OSError(5, "Input/output error")
+
+    writer._file = Failing(writer._file)
+    with pytest.raises(GadgetError, match=r"file: Input/output error: the recording may not be complete$"), writer:
+        assert len(list(writer.keep(sent()))) == 3
