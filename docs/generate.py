@@ -7,7 +7,7 @@ from pathlib import Path
 from docs import kernels
 from gadget import catalog
 from gadget.catalog import Gadget
-from kubectl_gadget.output import all_fields
+from kubectl_gadget.output import all_fields, explain
 from kubectl_gadget.values import to_json
 
 FOLDER = Path(__file__).parent / "gadgets"
@@ -45,7 +45,7 @@ def page(gadget: Gadget) -> str:
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():
         keys = ", ".join(f"`{key}`" for key in to_json(field))
-        lines.append(f"| {field.name} | {field.kind} | {keys} | {field.doc} |")
+        lines.append(f"| {field.name} | {field.kind} | {keys} | {explain(field, gadget.schema)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from gadget.catalog import Gadget
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Option, gadget_options, output_options, stream_options, where_options
-from kubectl_gadget.output import make_output
+from kubectl_gadget.output import all_fields, explain, make_output
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
@@ -59,7 +59,9 @@ class GadgetCommand(HeadedCommand):
         """And the fields."""
         super().format_help(ctx, formatter)
         with formatter.section("Fields"):
-            formatter.write_dl([(field.name, field.doc) for field in self.gadget.schema.shown], col_max=26)
+            schema = self.gadget.schema
+            rows = [(field.name, explain(field, schema)) for field in all_fields(schema).values()]
+            formatter.write_dl(rows, col_max=26)
 
     def _run(
         self,

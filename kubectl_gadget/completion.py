@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from gadget.schema import Field
 
 SECONDS = 2.0
 
@@ -22,6 +29,49 @@ def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -
     chosen = [name for item in ctx.params.get("namespace") or () for name in item.split(",")]
     found = {pod for namespace, pod in _pods(ctx) if not chosen or namespace in chosen}
     return _among(found or _kubectl("pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+
+
+def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Fields of the command's events, in a list such as a,+b,-c."""
+    last = incomplete.rpartition(",")[2].lstrip("+-")
+    return [_item(incomplete, last, field.name, field.doc) for field in _fields(ctx) if field.name.startswith(last)]
+
+
+def complete_filter(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The field of a filter's last condition, or the words for its value."""
+    found = re.fullmatch(r"\s*([\w.]*)(?:(?:[=!]=|~)(.*))?", incomplete.rpartition(",")[2])
+    if not found:
+        return []
+    name, value = found.groups()
+    if value is None:
+        return [_item(incomplete, name, field.name, field.doc) for field in _fields(ctx) if field.name.startswith(name)]
+    words = [
+        word
+        for field in _fields(ctx)
+        if field.name == name
+        for word in (["true", "false"] if field.kind == "bool" else field.values.values())
+    ]
+    return [_item(incomplete, value, word) for word in words if word.startswith(value)]
+
+
+def _item(incomplete: str, last: str, whole: str, doc: str = "") -> CompletionItem:
+    return CompletionItem(incomplete[: len(incomplete) - len(last)] + whole, help=doc or None)
+
+
+def _fields(ctx: click.Context) -> list[Field]:
+    """What the events of a gadget's command consist of, or those of the recording to replay."""
+    from gadget.errors import GadgetError
+    from kubectl_gadget.output import all_fields
+
+    gadget = getattr(ctx.command, "gadget", None)
+    # what is left over: click takes arguments last, and not at all after an option whose value is still to come
+    if gadget is None and (file := ctx.params.get("file") or next(iter(ctx.args), None)):
+        from gadget import catalog
+        from kubectl_gadget.recording import Recording
+
+        with suppress(GadgetError):
+            gadget = catalog.find(Recording(Path(file)).header.gadget)
+    return [*all_fields(gadget.schema).values(), *gadget.schema.parts.values()] if gadget else []
 
 
 def _among(names: set[str], incomplete: str) -> list[CompletionItem]:

@@ -12,7 +12,7 @@ from gadget import parameters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import Parameter
-from kubectl_gadget.completion import Complete, complete_namespaces, complete_pods
+from kubectl_gadget.completion import Complete, complete_fields, complete_filter, complete_namespaces, complete_pods
 from kubectl_gadget.output import FORMATS
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -126,6 +126,7 @@ def output_options() -> list[click.Parameter]:
             heading=heading,
             default="",
             metavar="A,B|+A,-B",
+            shell_complete=complete_fields,
             help="Fields to show, or to add and leave out.",
         ),
         Option(
@@ -133,6 +134,7 @@ def output_options() -> list[click.Parameter]:
             heading=heading,
             multiple=True,
             metavar="EXPR",
+            shell_complete=complete_filter,
             help="Only events like 'comm==sh,uid!=0'. Operators: == != < <= > >= ~ (regular expression).",
         ),
         Option(
@@ -140,6 +142,7 @@ def output_options() -> list[click.Parameter]:
             heading=heading,
             default="",
             metavar="A,B",
+            shell_complete=complete_fields,
             help="Count events by the values of fields: live on a terminal, one table in the end otherwise.",
         ),
         Option(

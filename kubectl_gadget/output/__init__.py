@@ -39,6 +39,14 @@ def all_fields(schema: Schema) -> dict[str, Field]:
     return {field.name: field for field in (first, *identity, *rest)}
 
 
+def explain(field: Field, schema: Schema) -> str:
+    """What a field means, with what a filter may call it: its parts, the words for its values."""
+    parts = [name for name in schema.parts if name.startswith(f"{field.name}.")]
+    words = list(field.values.values()) if field.kind in ("enum", "words", "flags") else []
+    lists = (("parts", parts), ("one of" if field.kind != "flags" else "of", words))
+    return field.doc + "".join(f" ({what}: {', '.join(names)})" for what, names in lists if names)
+
+
 def known_field(gadget: Gadget, name: str) -> Field:
     """A field of gadget's events, or a part of one. UsageError naming those that there are."""
     known = all_fields(gadget.schema) | gadget.schema.parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -72,6 +73,24 @@ def test_help_is_for_people() -> None:
     assert "kubectl gadget execsnoop -n shop" in one.splitlines()[2]
     for word in ("--no-failed", "--cwd", "--pid", "--local", "--max-events", "args_truncated"):
         assert word in one
+
+
+@pytest.mark.parametrize(
+    ("gadget", "words"),
+    [
+        ("tcpconnect", ["namespace", "dst.addr", "dst.port", "dst.kind", "dst.namespace", "dst.name", "no answer"]),
+        ("tcptracer", ["src.name", "connect, accept, close"]),
+        ("opensnoop", ["O_CREAT", "O_DIRECTORY"]),
+    ],
+)
+def test_what_a_filter_takes(gadget: str, words: list[str]) -> None:
+    """Whatever a filter takes by name, parts of fields and words of values, is in the help and on the gadget's page."""
+    told = run_cli(gadget, "--help").stdout
+    fields = re.sub(r"\s+", " ", told[told.index("\nFields:") :])
+    page = (Path(__file__).parents[2] / f"docs/gadgets/{gadget}.md").read_text()
+    for word in words:
+        assert word in fields
+        assert word in page[page.index("## Fields") :]
 
 
 def test_through_kubectl(tmp_path: Path) -> None:
