@@ -15,6 +15,7 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import escape
 from kubectl_gadget.where import find_targets
 
 ANSWER_SECONDS = 5.0
@@ -96,14 +97,13 @@ class VersionCommand(HeadedCommand):
             found = describe(targets())
         for target, reply in sorted(found.items()):
             if isinstance(reply, GadgetError):
-                click.echo(f"{target}  {reply}")
+                click.echo(escape(f"{target}  {reply}"))
                 continue
-            click.echo(f"{reply.node}  {reply.version}, Linux {reply.kernel}")
+            click.echo(escape(f"{reply.node}  {reply.version}, Linux {reply.kernel}"))
             if reply.contract != CONTRACT:
                 older = "agent" if reply.contract < CONTRACT else "command line"
-                click.echo(
-                    f"warning: {reply.node}: too far apart to understand each other: update the {older}", err=True
-                )
+                text = f"warning: {reply.node}: too far apart to understand each other: update the {older}"
+                click.echo(escape(text), err=True)
         _fail_without_agents(found)
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from gadget import CONTRACT
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unreachable
+from kubectl_gadget import about
 from tests.conftest import CLI, run_cli
 
 
@@ -135,3 +139,18 @@ def test_runs_without_agent_side(tmp_path: Path) -> None:
         [sys.executable, "-P", "-c", "import kubectl_gadget; print(kubectl_gadget.__file__)"], **options
     )
     assert said.stdout.startswith(str(site))
+
+
+def test_versions_of_crafted_agents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an agent says of itself reaches my terminal as text, not as a command."""
+    title = "\x1b]0;owned\x07"
+    replies = {
+        "a": pb.DescribeReply(node=f"a{title}", version=title, kernel=title, contract=CONTRACT + 1),
+        "b": Unreachable(f"b: {title}"),
+    }
+    monkeypatch.setattr(about, "describe", lambda targets: replies)
+    with pytest.raises(Unreachable):
+        about.VersionCommand()._run(False, ("127.0.0.1:1",))
+    for text in capsys.readouterr():
+        assert text.count(r"\x1b]0;owned\x07") >= 1
+        assert "\x1b" not in text
