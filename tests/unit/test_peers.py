@@ -6,7 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
 
+import grpc
 import orjson
 import pytest
 
@@ -20,8 +23,9 @@ from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
 from kubectl_gadget.targets import Targets
 from tests.apiserver import api_server
 from tests.conftest import wait_until
+from tests.fakes import FakeAgent
 from tests.unit.test_directory import CART, ips, item
-from tests.unit.test_snapshots import batch
+from tests.unit.test_snapshots import EVENTS, batch
 
 CONNECTS = catalog.find("tcpconnect")
 
@@ -53,16 +57,16 @@ class Looks:
 
 
 def test_address_of_the_internet(clock: list[float]) -> None:
-    """An address that nobody in the cluster has is looked for ever more seldom: 5 times in a minute."""
+    """An address that nobody in the cluster has is looked for ever more seldom: 5 times in a minute, 11 in 20."""
     look = Looks()
     names = Peers(look)
     at = []
-    for second in range(60):
+    for second in range(20 * 60):
         clock[0] = 1000.0 + second
         before = look.count
         assert names.name(packed("93.184.216.34")) == RAW
         at += [second] * (look.count - before)
-    assert at == [0, 2, 6, 14, 30]
+    assert at == [0, 2, 6, 14, 30, 62, 126, 254, 510, 810, 1110]
 
 
 def test_many_addresses_of_the_internet(clock: list[float]) -> None:
@@ -215,3 +219,29 @@ def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["10.244.3.7"] == Name("pod", "web", "web-0")
     assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS
     assert "/api/v1/namespaces/web/pods" in server.paths and not any("other" in path for path in server.paths)
+
+
+def test_ctrl_c_while_names_are_looked_up(tmp_path: Path, start_cli) -> None:
+    """Rows come and Ctrl-C ends the command, with all that it has to say, though who is asked for names hangs."""
+    asked, finish = threading.Event(), threading.Event()
+
+    class Hangs(FakeAgent):
+        def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[Any]:
+            asked.set()
+            finish.wait(60)
+            yield pb.ContainersReply()
+
+    agent = Hangs(tmp_path, "node-a", schema=CONNECTS.schema)
+    cli = start_cli("tcpconnect", "--agent", agent.address, "-o", "json", "--fields", "dst.addr")
+    assert agent.started.wait(20)
+    for _ in range(5):
+        agent.send(batch(CONNECTS, EVENTS["tcpconnect"]))
+    for _ in range(15):
+        assert cli.process.stdout.readline().startswith('{"dst.addr":"')
+    assert asked.is_set()
+    began = time.monotonic()
+    _, err = cli.finish(seconds=20)
+    assert time.monotonic() - began < 10
+    assert (cli.process.returncode, err.startswith("15 events from 1 node")) == (0, True)
+    finish.set()
+    agent.die()

@@ -196,6 +196,7 @@ def test_failure_before_the_first_answer(tmp_path: Path, capsys: pytest.CaptureF
     file = tmp_path / "file"
     file.write_bytes(b"x" * 100_003)
     record(file, [failed("node-b"), *sent()])
+    assert b"x" * 100 not in file.read_bytes()
     show(file, "pid")
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
