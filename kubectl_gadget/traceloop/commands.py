@@ -181,9 +181,10 @@ def _delete(
         from gadget._generated import gadget_pb2 as pb
         from gadget._generated import gadget_pb2_grpc as rpc
         from kubectl_gadget.streams import connect
+        from kubectl_gadget.traceloop.instances import one_owner
 
-        for instance in _find(targets(), selection, name):
+        for instance in one_owner(_find(targets(), selection, name), name):
             with connect(instance.address) as channel:
                 request = pb.TraceloopDeleteRequest(cgroup_id=instance.container.cgroup_id)
                 rpc.AgentStub(channel).TraceloopDelete(request)
-            click.echo(f"deleted {instance.name} {instance.container.id[:12]} on {instance.node}")
+            click.echo(f"deleted {instance.title}")

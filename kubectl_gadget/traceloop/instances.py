@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from gadget.selector import parse_names
 from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import escape
 
 #: An id is told from a name from this many digits on, as with docker.
 ID_DIGITS = 4
@@ -39,9 +40,20 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """namespace/pod/container, as far as they are known."""
+        """namespace/pod/container, as far as they are known; fit for a terminal."""
         parts = (self.container.namespace, self.container.pod, self.container.container)
-        return "/".join(part for part in parts if part) or self.container.id[:12]
+        return escape("/".join(part for part in parts if part) or self.container.id[:12])
+
+    @property
+    def title(self) -> str:
+        """Its name, id and node."""
+        return f"{self.name} {escape(f'{self.container.id[:12]} on {self.node}')}"
+
+    @property
+    def owner(self) -> tuple[str, ...]:
+        """What one deletion by name is about: a pod, or one machine's container without one."""
+        container = self.container
+        return (container.namespace, container.pod) if container.pod else (self.node, container.container)
 
     @property
     def crashed(self) -> bool:
@@ -114,36 +126,62 @@ def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]
 
 
 def named(instances: Sequence[Instance], name: str) -> list[Instance]:
-    """The instances of a pod, a container without one, or with an id that begins so. UsageError if there are none."""
+    """The instances of a pod, a container without one, or of the one container whose id begins so.
+
+    UsageError if there are none, or if several ids begin so.
+    """
     tests: list[Callable[[Instance], bool]] = [
         lambda instance: name in (instance.container.pod, f"{instance.container.namespace}/{instance.container.pod}"),
         lambda instance: not instance.container.pod and instance.container.container == name,
-        lambda instance: len(name) >= ID_DIGITS and instance.container.id.startswith(name),
     ]
     for test in tests:
         if found := [instance for instance in instances if test(instance)]:
             return found
+    if len(name) >= ID_DIGITS:
+        found = [instance for instance in instances if instance.container.id.startswith(name)]
+        if len({instance.container.id for instance in found}) > 1:
+            raise UsageError(f"{name!r} begins several ids: {_listed(each.title for each in found)}")
+        if found:
+            return found
     import difflib
 
-    pods = sorted({instance.container.pod or instance.name for instance in instances})
+    pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
     near = difflib.get_close_matches(name, pods, 3) or pods
-    hint = f"there is {', '.join(near[:LISTED])}{', …' * (len(near) > LISTED)}" if near else "nothing is recorded there"
+    hint = f"there is {_listed(near)}" if near else "nothing is recorded there"
     raise UsageError(f"no recording of {name!r}: {hint}")
+
+
+def _listed(texts: Iterable[str]) -> str:
+    every = list(dict.fromkeys(texts))
+    return ", ".join([*every[:LISTED], *["…"] * (len(every) > LISTED)])
 
 
 def choose(found: Sequence[Instance], name: str, number: int, previous: bool) -> Instance:
     """One of the instances that name stands for: the number-th newest, or the newest that ended badly, or the newest.
 
-    UsageError if they belong to different pods or containers and nothing says which is meant.
+    UsageError if they belong to different pods or containers and nothing says which is meant; that only one of them
+    ended badly does.
     """
     kinds = sorted({instance.name for instance in found})
     crashed = [instance for instance in found if instance.crashed]
-    if len(kinds) > 1 and not (crashed and len({instance.name for instance in crashed}) == 1 and not number):
-        raise UsageError(f"{name!r} is {len(kinds)} containers: {', '.join(kinds)}: choose with -n, -c or by id")
+    if len(kinds) > 1:
+        bad = {instance.name for instance in crashed}
+        if number or len(bad) != 1:
+            raise UsageError(f"{name!r} is {len(kinds)} containers: {_listed(kinds)}: choose with -n, -c or by id")
+        found = [instance for instance in found if instance.name in bad]
     if number or previous:
         ordered = sorted(found, key=lambda instance: -instance.newest)
         number = number or 2
         if number > len(ordered):
-            raise UsageError(f"{kinds[0]} has {len(ordered)} recordings: --instance 1 is the newest")
+            raise UsageError(f"{ordered[0].name} has {len(ordered)} recordings: --instance 1 is the newest")
         return ordered[number - 1]
     return max(crashed or found, key=lambda instance: instance.newest)
+
+
+def one_owner(found: Sequence[Instance], name: str) -> Sequence[Instance]:
+    """What name stands for, if it is one pod or one container without a pod; else UsageError."""
+    if len({instance.owner for instance in found}) > 1:
+        raise UsageError(
+            f"{name!r} is {_listed(instance.title for instance in found)}: choose with -n, as namespace/pod, or by id"
+        )
+    return found

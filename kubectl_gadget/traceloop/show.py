@@ -76,8 +76,7 @@ def header(instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> str:
     how = Instance(instance.target, instance.address, reply.node, item)
     end = f"{how.state}{f' at {moment(item.ended_ns)}' if item.ended_ns and not item.running else ''}"
     torn = f"{reply.unread + item.dropped:,} torn" if reply.unread + item.dropped else "none torn"
-    who = f"{escape(instance.name)} {instance.container.id[:12]} on {reply.node}"
-    return f"# {who}: {end}, {kept:,} of {item.calls:,} calls kept, {torn}"
+    return f"# {how.title}: {end}, {kept:,} of {item.calls:,} calls kept, {torn}"
 
 
 def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> list[Entry]:
