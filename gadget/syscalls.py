@@ -24,6 +24,8 @@ TABLE = Path(__file__).parent / "_generated" / "syscalls.json"
 MACHINES = ("x86_64", "aarch64")
 CAPTURES_MAX = 3
 ARGUMENTS_MAX = 6
+#: Added to the number of a 32-bit call, whose name no table here has.
+COMPAT = 1 << 32
 
 
 class How(IntEnum):
@@ -97,7 +99,10 @@ def table(machine: str) -> dict[int, Syscall]:
 @lru_cache(4096)  # a process may call any number
 def find(machine: str, number: int) -> Syscall:
     """The call of that number; one newer than the headers is named by its number, as strace does."""
-    return table(machine).get(number) or Syscall(f"syscall_{number:#x}", number, _REGISTERS, known=False)
+    bits = "_32bit" if number & COMPAT else ""
+    return table(machine).get(number) or Syscall(
+        f"syscall{bits}_{number & ~COMPAT:#x}", number & ~COMPAT, _REGISTERS, known=False
+    )
 
 
 @cache

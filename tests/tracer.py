@@ -93,10 +93,11 @@ def _strings(memory: int, address: int) -> Captured | None:
 
 
 def _vector(memory: int, address: int, count: int, limit: int) -> Captured | None:
-    data = b""
-    for base, size in struct.iter_unpack("<QQ", _read(memory, address, 16 * count) or b""):
-        data += _read(memory, base, size) or b""
-    return Captured(data[:limit], min(len(data), limit))
+    buffers = list(struct.iter_unpack("<QQ", _read(memory, address, 16 * count) or b""))
+    skipped = int(count > 1 and not buffers[0][1])
+    base, size = buffers[skipped]
+    data = _read(memory, base, min(size, limit))
+    return None if data is None else Captured(data, size, count, skipped)
 
 
 def _copy(memory: int, capture: Capture, args: Sequence[int], result: int) -> Captured | None:

@@ -100,6 +100,7 @@ struct task_struct {
 	struct sched_entity se;
 	int exit_code;
 	int pid, tgid;
+	unsigned long nvcsw;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
@@ -182,12 +183,12 @@ struct kernel_siginfo {
 };
 
 struct linux_binprm {
-	const char *filename;
+	const char *filename, *fdpath;
 };
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {

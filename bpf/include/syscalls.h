@@ -11,6 +11,8 @@
 
 /* Numbers are ABI: arch/x86/entry/syscalls/, include/uapi/asm-generic/unistd.h, arch/arm64/tools/syscall_32.tbl */
 #define COMPAT(number) (COMPAT_FLAG | (number))
+/* Any number of more than 16 bits: no kernel has such a call, but programs may ask for one, COMPAT_FLAG in it. */
+#define UNKNOWN_SYSCALL 0xffff
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_WRITE           1
 #define SYSCALL_OPEN            2
@@ -32,6 +34,7 @@
 #define SYSCALL_COMPAT_EXECVEAT COMPAT(358)
 #define SYSCALL_COMPAT_CONNECT  COMPAT(362) /* socketcall(2) is not looked into */
 #define SYSCALL_COMPAT_ACCEPT4  COMPAT(364)
+#define SYSCALL_COMPAT_EXITALL  COMPAT(252)
 #define REGISTER_ARG0(regs)     ((regs)->di)
 #define REGISTER_ARG1(regs)     ((regs)->si)
 #define REGISTER_ARG2(regs)     ((regs)->dx)
@@ -51,6 +54,7 @@
 #define SYSCALL_EXECVE          221
 #define SYSCALL_ACCEPT4         242
 #define SYSCALL_EXECVEAT        281
+#define SYSCALL_COMPAT_EXITALL  COMPAT(248)
 #define SYSCALL_COMPAT_CONNECT  COMPAT(283)
 #define SYSCALL_COMPAT_ACCEPT   COMPAT(285)
 #define SYSCALL_COMPAT_OPENAT   COMPAT(322)
@@ -65,14 +69,15 @@
 #endif
 #define SYSCALL_CLONE3         435
 #define SYSCALL_OPENAT2        437
+#define SYSCALL_COMPAT_EXIT    COMPAT(1)
 #define SYSCALL_COMPAT_OPEN    COMPAT(5)
 #define SYSCALL_COMPAT_CREAT   COMPAT(8)
 #define SYSCALL_COMPAT_EXECVE  COMPAT(11)
 #define SYSCALL_COMPAT_OPENAT2 COMPAT(437)
 
-/* The 32-bit calls on x86 pass arguments in bx, cx, dx, si; the kernel keeps them in pt_regs all the same. */
+/* The 32-bit calls on x86 pass arguments in bx, cx, dx, si, di, bp; the kernel keeps them in pt_regs all the same. */
 struct syscall_args {
-	__u64 a0, a1, a2, a3;
+	__u64 a0, a1, a2, a3, a4, a5;
 };
 
 static __always_inline struct syscall_args syscall_arguments(struct pt_regs *regs, __u32 number)
@@ -85,6 +90,8 @@ static __always_inline struct syscall_args syscall_arguments(struct pt_regs *reg
 		args.a1 = (__u32)regs->cx;
 		args.a2 = (__u32)regs->dx;
 		args.a3 = (__u32)regs->si;
+		args.a4 = (__u32)regs->di;
+		args.a5 = (__u32)regs->bp;
 		return args;
 	}
 #endif
@@ -92,18 +99,30 @@ static __always_inline struct syscall_args syscall_arguments(struct pt_regs *reg
 	args.a1 = REGISTER_ARG1(regs);
 	args.a2 = REGISTER_ARG2(regs);
 	args.a3 = REGISTER_ARG3(regs);
+	args.a4 = REGISTER_ARG4(regs);
+	args.a5 = REGISTER_ARG5(regs);
 	return args;
+}
+
+static __always_inline __u32 syscall_number_as_given(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return regs->orig_ax;
+#else
+	return regs->syscallno;
+#endif
 }
 
 static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task_struct *task)
 {
+	__u32 number = syscall_number_as_given(regs);
 #if defined(__TARGET_ARCH_x86)
-	__u32 number = regs->orig_ax;
 	bool compat = TASK_READ(task, thread_info.status) & TS_COMPAT;
 #else
-	__u32 number = regs->syscallno;
 	bool compat = TASK_READ(task, thread_info.flags) & (1UL << TIF_32BIT);
 #endif
+	if (number != NO_SYSCALL && number > UNKNOWN_SYSCALL)
+		number = UNKNOWN_SYSCALL;
 	return compat ? number | COMPAT_FLAG : number;
 }
 

@@ -14,6 +14,7 @@
 #define SLOT_BYTES  128
 #define DATA_BYTES  104 /* of text in a further slot */
 #define ARGUMENTS   6
+#define PLACED_MASK ((1 << PLACED_BITS) - 1)
 
 /* What readers have to know too: an enum, so that the build finds it in BTF. */
 enum constant {
@@ -21,8 +22,10 @@ enum constant {
 	/* the low bits of a sequence number; the rest is the position, counted from 1 */
 	SEQUENCE_BUSY = 1,
 	SEQUENCE_MORE = 2,
-	SHAPE_32BIT = 8, /* the number is one of the 32-bit calls */
-	NO_DATA = 255,   /* a length: there is no text, or it could not be read; 0 is an empty one */
+	SHAPE_32BIT = 8,                  /* the number is one of the 32-bit calls */
+	NO_DATA = 255,                    /* a length: there is no text, or it could not be read; 0 is an empty one */
+	NUMBER_UNKNOWN = UNKNOWN_SYSCALL, /* a number of more than 16 bits: it is in size */
+	PLACED_BITS = 24,                 /* of call.placed */
 };
 
 enum kind {
@@ -43,9 +46,11 @@ enum end {
 
 struct call {
 	__u64 sequence;
-	__u64 time;   /* CLOCK_BOOTTIME, nanoseconds */
-	__u32 placed; /* when the scheduler last looked at the thread, by the CPU's own clock; units of 1,024 ns */
-	__u32 ran;    /* how long it had run by then, in the same units */
+	__u64 time; /* CLOCK_BOOTTIME, nanoseconds */
+	/* when the scheduler last looked at the thread, by the CPU's own clock, in units of 1,024 ns; above PLACED_BITS
+	 * how often the thread has waited, low bits */
+	__u32 placed;
+	__u32 ran; /* how long it had run by then, in the same units */
 	__u32 pid, tid;
 	__s64 result;
 	__u32 count; /* of records in this ring, low bits */
@@ -55,7 +60,10 @@ struct call {
 	char comm[15];
 	__u8 argument; /* that the data belongs to, and in the upper five bits those of the CPU's number */
 	__u64 args[ARGUMENTS];
-	__u64 rest[2];
+	__u64 rest;
+	/* of HOW_BYTES_POINTED, HOW_VECTOR and HOW_MESSAGE alone; of other calls text may be here */
+	__u32 size;             /* how long the buffer really was that the data begins */
+	__u16 buffers, skipped; /* how many there were, and empty ones before it */
 };
 RECORD(call);
 _Static_assert(sizeof(struct call) == SLOT_BYTES, "a slot");
@@ -65,9 +73,9 @@ struct more {
 	__u64 sequence;
 	__u64 owner; /* the sequence of the call */
 	__u8 argument;
-	__u8 part; /* of its text; of an argument list, which string */
+	__u8 part; /* of its text; of an argument list which string, and in the upper half how many there are */
 	__u16 length;
-	__u32 unused;
+	__u32 left; /* bytes that follow these; of a string 1 or more if any do */
 	char data[DATA_BYTES];
 };
 RECORD(more);
@@ -155,7 +163,7 @@ static __always_inline struct call *begin(struct ring *ring, struct task_struct 
 	if (!call)
 		return NULL;
 	call->time = bpf_ktime_get_boot_ns();
-	call->placed = task->se.exec_start >> 10;
+	call->placed = (task->se.exec_start >> 10 & PLACED_MASK) | (__u32)task->nvcsw << PLACED_BITS;
 	call->ran = task->se.sum_exec_runtime >> 10;
 	call->pid = task->tgid;
 	call->tid = task->pid;

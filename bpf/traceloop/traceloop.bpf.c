@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The flight recorder: every system call, exec, signal and end of a container's threads goes into its ring, with what
  * of its arguments lies in memory. */
+#include <asm/errno.h>
+
 #include "ring.h"
 
 #define PARTS       2 /* further slots for one argument at most */
-#define STRINGS     6 /* of an argument list, each in a slot */
+#define STRINGS     6 /* of an argument list, each in a slot; the rest of it is only counted, up to 15 */
 #define TEXT_LIMIT  4096
 #define MESSAGE_MAX 256 /* a longer buffer is no message but data, and its beginning is enough */
 #define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
@@ -51,11 +53,12 @@ static __always_inline __u32 masked(__u64 value, __u32 mask)
 	return value & mask;
 }
 
-/* Text to copy: whose, from where, of which argument and how. */
+/* Text to copy: whose, from where, of which argument and how. counted: size, buffers, skipped are those of the call. */
 struct text {
-	__u64 owner, from, left;
+	__u64 owner, from, left, size;
 	__u32 argument;
-	bool string, kernel;
+	__u16 buffers, skipped;
+	bool string, kernel, counted;
 };
 
 static __always_inline long copy(char *to, __u32 size, const struct text *text)
@@ -85,23 +88,46 @@ static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
 	return length;
 }
 
-static __noinline int copy_more(struct ring *ring, struct text *text, __u32 first)
+/* Whether a string whose copy filled its room ends just there. */
+static __always_inline bool ends_here(const struct text *text)
 {
+	char next = 0;
+
+	if (text->kernel)
+		bpf_probe_read_kernel(&next, 1, (void *)text->from);
+	else
+		bpf_probe_read_user(&next, 1, (void *)text->from);
+	return !next;
+}
+
+/* One further slot. Returns whether there is something left for another. */
+static __noinline int copy_piece(struct ring *ring, struct text *text, __u32 part)
+{
+	__u64 size, sequence;
+	struct more *more;
+
 	if (!ring || !text)
 		return 0;
-	for (__u32 part = first; part < first + PARTS && text->left; part++) {
-		__u64 size = text->left < DATA_BYTES ? text->left : DATA_BYTES, sequence;
-		struct more *more = claim(ring, SEQUENCE_MORE, &sequence);
+	size = text->left < DATA_BYTES ? text->left : DATA_BYTES;
+	more = claim(ring, SEQUENCE_MORE, &sequence);
+	if (!more)
+		return 0;
+	more->owner = text->owner;
+	more->argument = text->argument;
+	more->part = part;
+	more->length = copy_some(more->data, masked(size, 127), text);
+	if (text->string && text->left && ends_here(text))
+		text->left = 0;
+	more->left = text->left;
+	publish(more, sequence);
+	return text->left != 0;
+}
 
-		if (!more)
-			return 0;
-		more->owner = text->owner;
-		more->argument = text->argument;
-		more->part = part;
-		more->length = copy_some(more->data, masked(size, 127), text);
-		publish(more, sequence);
-	}
-	return 0;
+static __always_inline void copy_more(struct ring *ring, struct text *text)
+{
+	for (__u32 part = 0; part < PARTS; part++)
+		if (!copy_piece(ring, text, part))
+			return;
 }
 
 /* Whether a call writes to standard output or standard error, where the last words are. */
@@ -115,6 +141,12 @@ static __always_inline void copy_text(struct ring *ring, struct call *call, stru
 {
 	__u64 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
 
+	if (text->counted) {
+		call->size = text->size > 0xffffffff ? 0xffffffff : text->size;
+		call->buffers = text->buffers;
+		call->skipped = text->skipped;
+		room -= SLOT_BYTES - offsetof(struct call, size);
+	}
 	if (!text->string && text->left > MESSAGE_MAX && !is_output(call))
 		text->left = room;
 	if (room > text->left)
@@ -124,33 +156,44 @@ static __always_inline void copy_text(struct ring *ring, struct call *call, stru
 	call->argument |= text->argument;
 	call->length = copy_some((char *)call->args + (arguments & 7) * 8, masked(room, 63), text);
 	if (text->left)
-		copy_more(ring, text, 0);
+		copy_more(ring, text);
 }
 
-/* An argument list: each of the first strings in a slot of its own. */
-static __always_inline void copy_strings(struct ring *ring, struct text *text)
+/* An argument list: each of the first strings in a slot of its own. An empty one has a slot without data. */
+static __noinline int copy_strings(struct ring *ring, struct text *text)
 {
-	__u64 list = text->from;
+	__u64 list, item;
+	__u32 count;
 
-	text->string = true;
-	for (int i = 0; i < STRINGS; i++) {
-		text->from = 0;
-		if (bpf_probe_read_user(&text->from, 8, (void *)(list + i * 8)) || !text->from)
-			return;
-		text->left = DATA_BYTES;
-		copy_more(ring, text, i);
+	if (!ring || !text)
+		return 0;
+	list = text->from;
+	for (count = 0; count < 15; count++) {
+		if (bpf_probe_read_user(&item, sizeof(item), (void *)(list + count * 8)))
+			return 0;
+		if (!item)
+			break;
 	}
+	for (__u32 i = 0; i < STRINGS && (i < count || !i); i++) {
+		text->from = 0;
+		bpf_probe_read_user(&text->from, sizeof(text->from), (void *)(list + i * 8));
+		text->left = TEXT_LIMIT;
+		copy_piece(ring, text, count << 4 | i);
+	}
+	return 0;
 }
 
-/* The address of the first buffer of an iovec array that holds something; its length into text. */
-static __always_inline void find_buffer(struct text *text)
+/* The first of count buffers of an iovec array that holds something, of the first two. */
+static __always_inline void find_buffer(struct text *text, __u64 count)
 {
 	__u64 vector[4] = {};
 
-	if (bpf_probe_read_user(vector, sizeof(vector), (void *)text->from))
+	if (count < 2 || bpf_probe_read_user(vector, sizeof(vector), (void *)text->from))
 		bpf_probe_read_user(vector, sizeof(vector) / 2, (void *)text->from);
-	text->from = vector[1] ? vector[0] : vector[2];
-	text->left = vector[1] ? vector[1] : vector[3];
+	text->skipped = !vector[1] && count > 1;
+	text->from = text->skipped ? vector[2] : vector[0];
+	text->left = text->skipped ? vector[3] : vector[1];
+	text->buffers = count > 0xffff ? 0xffff : count;
 }
 
 static __always_inline void copy_argument(struct ring *ring, struct call *call, __u64 sequence, __u32 arguments,
@@ -172,14 +215,21 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 		text.left = plan->size;
 	} else if (how == HOW_BYTES_POINTED) {
 		bpf_probe_read_user(&text.left, 4, (void *)call->args[plan->size & 7]);
+		text.counted = true;
+		text.size = text.left;
 	} else if (how == HOW_VECTOR || how == HOW_MESSAGE) {
-		/* struct msghdr: msg_iov is its third word */
-		if (how == HOW_MESSAGE && bpf_probe_read_user(&text.from, 8, (void *)text.from + 16))
+		__u64 vector[2] = {text.from, call->args[plan->size & 7]};
+
+		/* struct msghdr: msg_iov and msg_iovlen are its third and fourth word */
+		if (how == HOW_MESSAGE && bpf_probe_read_user(vector, sizeof(vector), (void *)text.from + 16))
 			return;
-		find_buffer(&text);
+		text.from = vector[0];
+		find_buffer(&text, vector[1]);
+		text.counted = true;
+		text.size = text.left;
 		if (plan->after_success && text.left > call->result)
 			text.left = call->result;
-	} else {
+	} else { /* HOW_STRING, HOW_STRINGS */
 		text.left = TEXT_LIMIT;
 		text.string = true;
 	}
@@ -190,7 +240,7 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 	else if (index == 0)
 		copy_text(ring, call, &text, arguments);
 	else
-		copy_more(ring, &text, 0);
+		copy_more(ring, &text);
 }
 
 /* A clone as the child sees it, and an exec that succeeded, which sched_process_exec tells more of. */
@@ -201,6 +251,8 @@ static __always_inline bool is_told_elsewhere(__u32 number)
 	case SYSCALL_CLONE3:
 	case SYSCALL_EXECVE:
 	case SYSCALL_EXECVEAT:
+	case SYSCALL_COMPAT_EXECVE:
+	case SYSCALL_COMPAT_EXECVEAT:
 #if defined(__TARGET_ARCH_x86)
 	case SYSCALL_FORK:
 	case SYSCALL_VFORK:
@@ -208,6 +260,18 @@ static __always_inline bool is_told_elsewhere(__u32 number)
 		return true;
 	}
 	return false;
+}
+
+static __always_inline void store_arguments(struct call *call, struct pt_regs *regs, __u32 number)
+{
+	struct syscall_args args = syscall_arguments(regs, number);
+
+	call->args[0] = args.a0;
+	call->args[1] = args.a1;
+	call->args[2] = args.a2;
+	call->args[3] = args.a3;
+	call->args[4] = args.a4;
+	call->args[5] = args.a5;
 }
 
 SEC("tp_btf/sys_exit")
@@ -225,19 +289,15 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	number = syscall_number_of(regs, task);
 	if (result == 0 && is_told_elsewhere(number))
 		return 0;
-	if (number == (__u32)-1)
-		number = SYSCALL_RT_SIGRETURN; /* it restores all registers, and marks this one */
+	if (number ==
+	    NO_SYSCALL) /* rt_sigreturn restores all registers, and marks this one; a program may call -1, too */
+		number = result == -ENOSYS ? UNKNOWN_SYSCALL : SYSCALL_RT_SIGRETURN;
 	call = begin(ring, task, KIND_CALL, &sequence);
 	if (!call)
 		return 0;
 	call->result = result;
 	call->number = number;
-	call->args[0] = REGISTER_ARG0(regs);
-	call->args[1] = REGISTER_ARG1(regs);
-	call->args[2] = REGISTER_ARG2(regs);
-	call->args[3] = REGISTER_ARG3(regs);
-	call->args[4] = REGISTER_ARG4(regs);
-	call->args[5] = REGISTER_ARG5(regs);
+	store_arguments(call, regs, number);
 	if (number < NUMBERS) {
 		plan = &plans[number];
 		call->shape |= plan->arguments << 4;
@@ -248,6 +308,7 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 		}
 	} else {
 		call->shape |= ARGUMENTS << 4 | (number & COMPAT_FLAG ? SHAPE_32BIT : 0);
+		call->size = syscall_number_as_given(regs);
 	}
 	publish(call, sequence);
 	return 0;
@@ -268,7 +329,8 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	if (!call)
 		return 0;
 	call->tid = old_pid;
-	call->number = SYSCALL_EXECVE;
+	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path" */
+	call->number = bprm->fdpath ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
 	call->result = 0;
 	text.owner = sequence;
 	text.from = (__u64)bprm->filename;
@@ -276,7 +338,7 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	/* setup_arg_pages and copy_strings have laid all arguments out in one piece */
 	text = (struct text){
 		.owner = sequence, .argument = 1, .from = mm->arg_start, .left = mm->arg_end - mm->arg_start};
-	copy_more(ring, &text, 0);
+	copy_more(ring, &text);
 	publish(call, sequence);
 	return 0;
 }
@@ -353,12 +415,13 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 		return 0;
 	regs = (void *)bpf_task_pt_regs(task);
 	number = syscall_number_of(regs, task);
-	if (number == SYSCALL_EXIT || number == SYSCALL_EXIT_GROUP) {
+	if (number == SYSCALL_EXIT || number == SYSCALL_EXIT_GROUP || number == SYSCALL_COMPAT_EXIT ||
+	    number == SYSCALL_COMPAT_EXITALL) {
 		call = begin(ring, task, KIND_NO_RETURN, &sequence);
 		if (call) {
 			call->number = number;
-			call->shape |= 1 << 4;
-			call->args[0] = REGISTER_ARG0(regs);
+			call->shape |= 1 << 4 | (number & COMPAT_FLAG ? SHAPE_32BIT : 0);
+			call->args[0] = syscall_arguments(regs, number).a0;
 			publish(call, sequence);
 		}
 	}

@@ -6,6 +6,7 @@ from typing import Any
 
 from gadget import syscalls
 from kubectl_gadget.strace.calls import Call, Captured
+from kubectl_gadget.strace.decoders import used
 from kubectl_gadget.strace.meanings import decoders
 from kubectl_gadget.strace.results import result
 from kubectl_gadget.strace.visible import visible
@@ -62,7 +63,10 @@ def line(call: Call, limit: int = LIMIT, *, duration: bool = False) -> str:
 
 
 def to_json(call: Call) -> dict[str, Any]:
-    """The call as an object. args are decoded as far as they can be, args_raw are the registers."""
+    """The call as an object. args are decoded as far as they can be, args_raw are the registers.
+
+    cut names those args of which there was more than was kept.
+    """
     described = syscalls.find(call.machine, call.number)
     shown = decoders(call.machine, call.number, 1 << 30)
     taken = visible(described.name, len(shown), call)
@@ -73,12 +77,20 @@ def to_json(call: Call) -> dict[str, Any]:
         "tid": call.tid,
         "comm": call.comm,
         "syscall": described.name,
-        "number": call.number,
+        "number": described.number,
         "args": {described.arguments[index].name: shown[index].value(call, index) for index in taken},
         "args_raw": list(call.args[: len(shown)]),
+        "cut": [described.arguments[index].name for index in taken if _is_cut(call, index)],
         "result": call.result,
         "error": _error_name(call),
     }
+
+
+def _is_cut(call: Call, index: int) -> bool:
+    """Whether an argument has more text than was kept."""
+    found = call.captured.get(index)
+    plan = {capture.argument: capture for capture in syscalls.plan(call.machine).get(call.number, ())}
+    return found is not None and (bool(found.cut) or used(call, plan.get(index), found) > len(found.data))
 
 
 def _error_name(call: Call) -> str | None:

@@ -10,10 +10,17 @@ ERROR_MAX = 4095
 
 
 class Captured(NamedTuple):
-    """User memory that was copied, and how long it really was: it was cut if that is more than its data."""
+    """User memory that was copied, and how long it really was: it was cut if that is more than its data.
+
+    Of several buffers it is the first that is not empty: skipped are before it. Of an array of strings cut says which
+    of them go on.
+    """
 
     data: bytes
     size: int
+    buffers: int = 1
+    skipped: int = 0
+    cut: frozenset[int] = frozenset()
 
 
 class Call(NamedTuple):

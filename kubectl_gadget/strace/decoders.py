@@ -184,7 +184,7 @@ def strings(limit: int) -> Meaning:
 
     def text(call: Call, index: int, found: Captured) -> str:
         cut = found.size > len(found.data)
-        shown = [quote(item[:limit], len(item) > limit) for item in items(found)]
+        shown = [quote(item[:limit], len(item) > limit or at in found.cut) for at, item in enumerate(items(found))]
         return f"[{', '.join([*shown, '...'] if cut else shown)}]"
 
     return lambda machine, argument: captured(text, lambda call, index, found: list(map(text_of, items(found))))
@@ -214,23 +214,33 @@ def buffer(limit: int, length: int, *, by_result: bool = False) -> Meaning:
     return meaning
 
 
-def vector(limit: int, count: int) -> Meaning:
-    """Bytes that were gathered from several buffers: where one ends is known only if there is but one."""
+def used(call: Call, capture: Capture | None, found: Captured) -> int:
+    """How many bytes of what was copied the call filled or took."""
+    reads = capture and capture.after_success and capture.how in (How.VECTOR, How.MESSAGE)
+    return min(found.size, call.result or 0) if reads else found.size
+
+
+def vector(limit: int, capture: Capture) -> Meaning:
+    """The first of several buffers that holds something."""
+    return lambda machine, argument: captured(
+        lambda call, index, found: _buffers(found, limit, used(call, capture, found)), _text
+    )
+
+
+def _buffers(found: Captured, limit: int, length: int) -> str:
+    shown = ['{iov_base="", iov_len=0}'] * found.skipped
+    shown.append(f"{{iov_base={_buffer(found._replace(size=length), limit)}, iov_len={found.size}}}")
+    return f"[{', '.join([*shown, '...'] if found.buffers > len(shown) else shown)}]"
+
+
+def message(limit: int, capture: Capture) -> Meaning:
+    """The buffers of a struct msghdr."""
 
     def text(call: Call, index: int, found: Captured) -> str:
-        one = call.args[count] == 1 and call.result is not None
-        length = f", iov_len={found.size}" if one and "write" in syscalls.find(call.machine, call.number).name else ""
-        return f"[{{iov_base={_buffer(found, limit)}{length}}}]"
+        buffers = _buffers(found, limit, used(call, capture, found))
+        return f"{{msg_iov={buffers}, msg_iovlen={found.buffers}}}"
 
     return lambda machine, argument: captured(text, _text)
-
-
-def message(limit: int) -> Meaning:
-    """The bytes of a struct msghdr."""
-    return lambda machine, argument: captured(
-        lambda call, index, found: f"{{msg_iov=[{{iov_base={_buffer(found, limit)}}}]}}",
-        _text,
-    )
 
 
 def after_success(decoder: Decoder) -> Decoder:
@@ -268,6 +278,6 @@ def of_capture(capture: Capture, limit: int) -> Meaning | None:
         How.BYTES_RESULT: buffer(limit, capture.size, by_result=True),
         How.BYTES_POINTED: buffer(limit, capture.size),
         How.STRINGS: strings(limit),
-        How.VECTOR: vector(limit, capture.size),
-        How.MESSAGE: message(limit),
+        How.VECTOR: vector(limit, capture),
+        How.MESSAGE: message(limit, capture),
     }.get(capture.how)

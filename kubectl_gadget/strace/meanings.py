@@ -25,6 +25,7 @@ from kubectl_gadget.strace.decoders import (
     of_capture,
     shown,
     signed_number,
+    strings,
     structure,
 )
 from kubectl_gadget.strace.dependent import (
@@ -90,6 +91,7 @@ MEANINGS: dict[str, Meaning] = {
     "epoll_ctl.op": names("EPOLL_CTL"),
     "epoll_*wait*.events": epoll_events,
     "eventfd2.flags": bits("EVENTFD"),
+    "execve.envp execveat.envp": strings(0),
     "faccessat2.flags": bits("AT_ACCESS"),
     "fallocate.mode": bits("FALLOC"),
     "fcntl.arg": fcntl_argument,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from collections import Counter
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,11 @@ import orjson
 
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError
 from gadget.rows import decode_text
 from gadget.schema import Field, record_dtype
 from kubectl_gadget.strace import Call, Captured
+from kubectl_gadget.traceloop.texts import Piece, beside, captured, further, joined
 
 
 class End(NamedTuple):
@@ -50,10 +54,28 @@ Entry = Call | End | Signal | Gap
 
 #: Beyond this a thread's wait is told by the clock alone, nanoseconds: the counts wrap after an hour.
 _LONG = 1_000_000_000
-#: Added to the number of a 32-bit call, whose name no table here has.
-_32BIT = 1 << 16
-#: Further text by the sequence of its call and by argument: the pieces in order.
-Further = dict[int, dict[int, list[tuple[int, bytes]]]]
+#: Threads whose last record is remembered; more than a machine has at a time, and their ends may be missing.
+_THREADS = 1 << 16
+_DESCRIPTOR = re.compile(rb"/dev/fd/(\d{1,9})(?:/(.*))?", re.DOTALL)
+
+
+class _Names(NamedTuple):
+    """What a ring's notes tell of its records. Constants that an older program did not have are 0."""
+
+    kinds: dict[int, str]
+    constants: Counter[str]
+
+
+_Value = TypeVar("_Value")
+
+
+class _Moment(NamedTuple):
+    """What the scheduler said of a thread at a record."""
+
+    time: int
+    placed: int
+    ran: int
+    cpu: int
 
 
 class Reader:
@@ -61,44 +83,65 @@ class Reader:
 
     def __init__(self) -> None:
         """Nothing has been read."""
-        self._before: dict[int, np.void] = {}
+        self._before: dict[int, _Moment] = {}
+        self._ended: dict[int, None] = {}
         self._next = -1
 
     def entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
-        """What a reply adds. A gap stands before the first entry behind it."""
+        """What a reply adds. A gap stands before the first entry behind it. GadgetError if it makes no sense."""
+        if reply.machine not in syscalls.MACHINES:
+            raise GadgetError(f"this recording is of an unknown machine, {reply.machine!r}")
+        try:
+            return self._entries(reply)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise GadgetError(f"this recording is damaged: {type(error).__name__} {error}") from error
+
+    def _entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
         layout = orjson.loads(reply.layout)
         records = {name: [Field.from_json(item) for item in fields] for name, fields in layout.items()}
         calls = np.frombuffer(reply.calls, record_dtype(records["call"]))
         more = np.frombuffer(reply.more, record_dtype(records["more"]))
-        names = {field.name: field.values for field in records["names"]}
-        kinds = {int(value): name for value, name in names["kind"].items()}
-        constants = {name: int(value) for value, name in names["constant"].items()}
-        bit_32, no_data = constants["SHAPE_32BIT"], constants["NO_DATA"]
-        further = _further(more[more["length"] != no_data])
+        values = {field.name: field.values for field in records["names"]}
+        constants = Counter({name: int(value) for value, name in values["constant"].items()})
+        names = _Names({int(value): name for value, name in values["kind"].items()}, constants)
+        texts = further(more, constants["NO_DATA"])
         gaps = self._gaps(calls)
         found: list[Entry] = []
-        for at in np.argsort(calls["time"], kind="stable").tolist():
+        for at in _order(calls):
             row = calls[at]
             if gap := gaps.get(at):
                 found.append(Gap(gap))
-            kind = kinds[int(row["shape"]) & 7]
-            who = (int(row["time"]) + reply.clock_offset_ns, int(row["pid"]), int(row["tid"]), decode_text(row["comm"]))
-            waited = self._wait(row)
-            args = tuple(row["args"].tolist())
-            if kind == "KIND_SIGNAL":
-                found.append(Signal(*who, args[0], _signed(args[1]), args[2]))
-            elif kind in ("KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"):
-                found.append(End(*who, int(row["result"]), kind == "KIND_PROCESS_EXIT", bool(args[0])))
-            else:
-                number = int(row["number"]) | (_32BIT if int(row["shape"]) & bit_32 else 0)
-                result = None if kind == "KIND_NO_RETURN" else int(row["result"])
-                texts = _texts(row, further.pop(int(row["sequence"]), {}), no_data)
-                if kind == "KIND_EXEC":  # the arguments are one text here; those of the call are gone with its memory
-                    texts = {argument: [b"".join(pieces)] for argument, pieces in texts.items()}
-                    args = (0,) * len(args)
-                captured = _captured(reply.machine, number, args, result, texts, more.dtype["data"].itemsize - 1)
-                found.append(Call(who[0], waited, *who[1:], reply.machine, number, args, result, captured))
+            found.append(self._entry(reply, names, row, texts.pop(int(row["sequence"]), {})))
         return found
+
+    def _entry(
+        self, reply: pb.TraceloopReadReply, names: _Names, row: np.void, pieces: dict[int, list[Piece]]
+    ) -> Entry:
+        kind = names.kinds.get(int(row["shape"]) & 7)
+        who = (int(row["time"]) + reply.clock_offset_ns, int(row["pid"]), int(row["tid"]), decode_text(row["comm"]))
+        waited = self._wait(row, names.constants["PLACED_BITS"])
+        args = tuple(row["args"].tolist())
+        if kind == "KIND_SIGNAL":
+            return Signal(*who, args[0], _signed(args[1]), args[2])
+        if kind in ("KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"):
+            self._before.pop(who[2], None)
+            last = kind == "KIND_PROCESS_EXIT" and who[1] not in self._ended
+            if last:
+                _remember(self._ended, who[1], None)
+            return End(*who, int(row["result"]), last, bool(args[0]))
+        self._ended.pop(who[1], None)  # another process with its number
+        for argument, own in beside(row, names.constants["NO_DATA"]).items():
+            pieces[argument] = own + pieces.get(argument, [])
+        if kind == "KIND_EXEC":
+            return _exec(reply.machine, who, waited, int(row["number"]), pieces)
+        if kind not in ("KIND_CALL", "KIND_NO_RETURN"):
+            return Gap(1)
+        number = _number(row, names.constants)
+        result = None if kind == "KIND_NO_RETURN" else int(row["result"])
+        plan = {capture.argument: capture for capture in syscalls.plan(reply.machine).get(number, ())}
+        texts = {argument: captured(row, plan.get(argument), args, result, each) for argument, each in pieces.items()}
+        there = {argument: text for argument, text in texts.items() if text is not None}
+        return Call(who[0], waited, *who[1:], reply.machine, number, args, result, there)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
         """How many records are missing before a record, by its index. They are counted as they begin."""
@@ -111,80 +154,80 @@ class Reader:
                 self._next = count + 1 & 0xFFFFFFFF
         return gaps
 
-    def _wait(self, row: np.void) -> int | None:
+    def _wait(self, row: np.void, placed_bits: int) -> int | None:
         """Nanoseconds that a thread was not running since its last record; None for its first.
 
         The scheduler counts what it ran, up to when it last looked. On one CPU the difference of both says exactly
         what is between; each CPU has its own clock, so for a thread that moved it is the time that passed less what
-        it ran, to a tick.
+        it ran, to a tick. A thread that has not given up its CPU did not wait: then others were given it.
         """
-        tid = int(row["tid"])
+        tid, placed_bits = int(row["tid"]), placed_bits or 32
+        numbers = (int(row[name]) for name in ("time", "placed", "ran", "argument"))
+        now = _Moment(*numbers)._replace(cpu=int(row["argument"]) >> 3)
         before = self._before.get(tid)
-        self._before[tid] = row
+        _remember(self._before, tid, now)
         if before is None:
             return None
-        passed = int(row["time"] - before["time"])
-        ran = _difference(row, before, "ran")
-        if passed < _LONG and int(row["argument"]) >> 3 == int(before["argument"]) >> 3:
-            return max(0, _difference(row, before, "placed") - ran)
+        if placed_bits < 32 and now.placed >> placed_bits == before.placed >> placed_bits:
+            return 0
+        passed, ran = now.time - before.time, _difference(now.ran, before.ran, 32)
+        if passed < _LONG and now.cpu == before.cpu:
+            return max(0, _difference(now.placed, before.placed, placed_bits) - ran)
         return max(0, passed - ran)
 
 
-def _difference(row: np.void, before: np.void, name: str) -> int:
-    """Nanoseconds between two counts in units of 1,024 that wrap at 32 bits."""
-    return (int(row[name]) - int(before[name]) & 0xFFFFFFFF) << 10
+def _remember(found: dict[int, _Value], key: int, value: _Value) -> None:
+    """Keep a value as the newest; the oldest goes where there are too many."""
+    found.pop(key, None)
+    found[key] = value
+    if len(found) > _THREADS:
+        del found[next(iter(found))]
+
+
+def _order(calls: npt.NDArray[np.void]) -> list[int]:
+    """The order of time, and within a thread that of its calls: the clock of one CPU may be a little behind."""
+    shown: dict[int, int] = {}
+    times = calls["time"].tolist()
+    threads = calls["tid"].tolist()
+    by_sequence: list[int] = np.argsort(calls["sequence"], kind="stable").tolist()
+    for at in by_sequence:
+        times[at] = shown[threads[at]] = max(times[at], shown.get(threads[at], 0))
+    return sorted(by_sequence, key=times.__getitem__)
+
+
+def _number(row: np.void, constants: Counter[str]) -> int:
+    number = int(row["number"])
+    if constants["NUMBER_UNKNOWN"] and number == constants["NUMBER_UNKNOWN"]:
+        number = int(row["size"])
+    return number | (syscalls.COMPAT if int(row["shape"]) & constants["SHAPE_32BIT"] else 0)
+
+
+def _exec(
+    machine: str, who: tuple[int, int, int, str], waited: int | None, number: int, pieces: dict[int, list[Piece]]
+) -> Call:
+    """An exec that succeeded: its arguments are one text, and the call's own are gone with the memory they were in."""
+    path, path_left = joined(pieces.get(0, []), -1)
+    listed, left = joined(pieces.get(1, []), 0)
+    count = listed.removesuffix(b"\0").count(b"\0")
+    cut = frozenset({count} if left and not listed.endswith(b"\0") else ())
+    argv, environment = Captured(listed, len(listed) + left, cut=cut), Captured(b"", 1)
+    descriptor = _DESCRIPTOR.fullmatch(path)
+    numbers = syscalls.numbers(machine)
+    if number != numbers["execveat"] or not descriptor:
+        texts = {0: Captured(path, len(path) + path_left), 1: argv, 2: environment}
+        return Call(who[0], waited, *who[1:], machine, numbers["execve"], (0,) * 6, 0, texts)
+    rest = descriptor[2] or b""
+    empty = 0 if rest else syscalls.flags(machine, "AT")["AT_EMPTY_PATH"]
+    texts = {1: Captured(rest, len(rest) + path_left), 2: argv, 3: environment}
+    args = (int(descriptor[1]), 0, 0, 0, empty, 0)
+    return Call(who[0], waited, *who[1:], machine, number, args, 0, texts)
+
+
+def _difference(now: int, before: int, bits: int) -> int:
+    """Nanoseconds between two counts in units of 1,024 that wrap at so many bits."""
+    return (now - before & (1 << bits) - 1) << 10
 
 
 def _signed(value: int) -> int:
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
-
-
-def _further(more: npt.NDArray[np.void]) -> Further:
-    found: Further = {}
-    for row in more:
-        pieces = found.setdefault(int(row["owner"]), {}).setdefault(int(row["argument"]), [])
-        pieces.append((int(row["part"]), _text_of(row, more.dtype, "data")))
-    for arguments in found.values():
-        for pieces in arguments.values():
-            pieces.sort()
-    return found
-
-
-def _text_of(row: np.void, kind: np.dtype[np.void], name: str, skip: int = 0) -> bytes:
-    """The text of row["length"] bytes that begins skip bytes into a field. numpy takes NULs at its end for padding."""
-    assert kind.fields
-    start = kind.fields[name][1] + skip
-    return row.tobytes()[start : start + int(row["length"])]
-
-
-def _texts(row: np.void, further: dict[int, list[tuple[int, bytes]]], no_data: int) -> dict[int, list[bytes]]:
-    """The pieces of a call's text by argument."""
-    texts = {argument: [text for _, text in pieces] for argument, pieces in further.items()}
-    if row["length"] != no_data:
-        own = _text_of(row, row.dtype, "args", (int(row["shape"]) >> 4) * 8)
-        texts.setdefault(int(row["argument"]) & 7, []).insert(0, own)
-    return texts
-
-
-def _captured(
-    machine: str, number: int, args: tuple[int, ...], result: int | None, texts: dict[int, list[bytes]], full: int
-) -> dict[int, Captured]:
-    """The text of each argument, with the length that it really had. A further piece of full bytes fills its slot."""
-    plan = {capture.argument: capture for capture in syscalls.plan(machine).get(number, ())}
-    captured = {}
-    for argument, pieces in texts.items():
-        capture = plan.get(argument)
-        how = capture.how if capture else None
-        data = b"".join(pieces)
-        if how == syscalls.How.STRINGS and len(pieces) > 1:
-            data = b"".join(piece + b"\0" for piece in pieces)
-        size = len(data)
-        if capture and how == syscalls.How.BYTES_ARG:
-            size = args[capture.size]
-        elif how == syscalls.How.BYTES_RESULT:
-            size = result or 0
-        elif how == syscalls.How.STRING and len(pieces) > 1 and len(pieces[-1]) == full:
-            size += 1  # at least: it was cut
-        captured[argument] = Captured(data, max(size, len(data)))
-    return captured

@@ -114,7 +114,7 @@ def _show_command() -> click.Command:
         _option("--syscalls", multiple=True, metavar="A,B*", help="Only these system calls; * stands for anything."),
         _option("--failed", is_flag=True, help="Only calls that failed."),
         _option("--pid", type=int, default=0, help="Only this process or thread."),
-        _option("-T", "--durations", is_flag=True, help="Add how long the thread waited in each call, in seconds."),
+        _option("-T", "--durations", is_flag=True, help="Add how long each call waited without running, in seconds."),
         _option("-f", "--follow", is_flag=True, help="Go on with the calls that come."),
         Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]), default="columns",
                help="Format."),

@@ -180,6 +180,7 @@ def test_json_has_values_and_registers() -> None:
         "number": 257,
         "args": {"dfd": "AT_FDCWD", "filename": "/é\n", "flags": "O_WRONLY|O_CREAT", "mode": "0644"},
         "args_raw": [BIG - 100, 0x7F00, 0o101, 0o644],
+        "cut": [],
         "result": -13,
         "error": "EACCES",
     }

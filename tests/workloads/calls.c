@@ -97,6 +97,28 @@ static void files(void)
 	close(-1);
 }
 
+/* Sockets with names: bytes of an address count its two of family and the NUL. */
+static void named(void)
+{
+	struct sockaddr_un here = {.sun_family = AF_UNIX, .sun_path = "here"}, from;
+	struct sockaddr_un there = {.sun_family = AF_UNIX, .sun_path = "there"};
+	int server = socket(AF_UNIX, SOCK_DGRAM, 0), fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	bind(server, (struct sockaddr *)&here, 7);
+	bind(fd, (struct sockaddr *)&there, 8);
+	sendto(fd, "hello", 5, 0, (struct sockaddr *)&here, 7);
+	recvfrom(server, buffer, 100, 0, (struct sockaddr *)&from, &(socklen_t){8});
+	unlink("here");
+	unlink("there");
+	server = socket(AF_UNIX, SOCK_STREAM, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	bind(server, (struct sockaddr *)&here, 7);
+	bind(fd, (struct sockaddr *)&there, 8);
+	listen(server, 1);
+	connect(fd, (struct sockaddr *)&here, 7);
+	accept(server, (struct sockaddr *)&from, &(socklen_t){8});
+}
+
 static void sockets(void)
 {
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -133,7 +155,9 @@ static void sockets(void)
 	recvfrom(pair[1], buffer, 100, MSG_PEEK, NULL, NULL);
 	writev(pair[0], parts, 1);
 	writev(-1, parts, 1);
+	readv(pair[1], &(struct iovec){buffer, 5}, 1);
 	close(pair[0]);
+	named();
 }
 
 static void waiting(void)
@@ -221,8 +245,64 @@ static void processes(void)
 	execveat(-1, "missing", (char *[]){NULL}, NULL, AT_EMPTY_PATH);
 }
 
-int main(void)
+/* What is too long to be kept, and what only looks like something else. */
+static void hard(void)
 {
+	char *eight[] = {"1", "2", "3", "4", "5", "6", "7", "8", NULL}, path[600];
+	struct iovec one = {buffer, 3000}, two[] = {{"one", 3}, {"two", 3}}, empty[] = {{"", 0}, {"two", 3}};
+	struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1};
+	struct tcp_info info;
+	int pair[2], fd;
+
+	memset(buffer, 'b', sizeof(buffer));
+	memset(path, 'p', sizeof(path));
+	for (int length = 102; length <= 150; length = length < 104 ? length + 1 : length + 46) {
+		buffer[length] = 0;
+		execve("missing", (char *[]){"a", buffer, "c", NULL}, NULL);
+		buffer[length] = 'b';
+	}
+	execve("missing", eight, NULL);
+	execve("missing", eight + 2, NULL);
+	for (int length = 260; length <= 262; length++) { /* 55 bytes beside the argument, 103 in each of two more slots */
+		path[length] = 0;
+		chdir(path);
+		path[length] = 'p';
+	}
+	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+	writev(pair[0], &one, 1);
+	writev(pair[0], two, 2);
+	writev(pair[0], empty, 2);
+	sendmsg(pair[0], &message, 0);
+	message.msg_iov = two;
+	message.msg_iovlen = 2;
+	sendmsg(pair[0], &message, 0);
+	readv(pair[1], &(struct iovec){buffer, 2000}, 1);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	getsockopt(fd, SOL_TCP, TCP_INFO, &info, &(socklen_t){104});
+	syscall(0x20001, 1, "fake", 4);
+	syscall(0x10001, 1, "fake", 4);
+	syscall(0x40000001, -1, "fake", 4);
+	syscall(-1, 1);
+#ifdef __x86_64__
+	asm volatile("int $0x80" ::"a"(4), "b"(-1), "c"(77), "d"(78), "S"(79), "D"(80) : "memory");
+	if (fork() == 0)
+		asm volatile("int $0x80" ::"a"(252), "b"(7));
+	wait(NULL);
+#endif
+	fd = open("/proc/self/exe", O_RDONLY);
+	buffer[300] = 0;
+	if (fork() == 0)
+		syscall(SYS_execveat, fd, "", (char *[]){"calls", "end", buffer, NULL}, NULL, AT_EMPTY_PATH);
+	wait(NULL);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1) {
+		if (!strcmp(argv[1], "hard"))
+			hard();
+		return 0;
+	}
 	files();
 	sockets();
 	waiting();
