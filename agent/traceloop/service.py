@@ -148,17 +148,26 @@ class TraceloopService:
 def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:
     """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall."""
     for pid in processes:
+        compat = _is_32bit(pid)
         for task in _tasks(pid):
             try:
                 fields = (task / "syscall").read_text().split()
                 comm = (task / "comm").read_text().rstrip("\n")
             except OSError:
                 continue
-            if len(fields) < 7 or fields[0] == "-1":
+            if len(fields) < 7 or fields[0].startswith("-"):
                 continue  # it runs, or waits for something else than a call
-            yield pb.Blocked(
-                pid=pid, tid=int(task.name), comm=comm, number=int(fields[0]), args=[int(a, 16) for a in fields[1:7]]
-            )
+            number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]
+            yield pb.Blocked(pid=pid, tid=int(task.name), comm=comm, number=number, args=args, compat=compat)
+
+
+def _is_32bit(pid: int) -> bool:
+    """Whether a process runs a 32-bit program, whose calls have other numbers. elf(5): EI_CLASS, ELFCLASS32."""
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as program:
+            return program.read(5) == b"\x7fELF\1"
+    except OSError:
+        return False
 
 
 def _tasks(pid: int) -> list[Path]:

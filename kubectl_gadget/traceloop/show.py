@@ -52,7 +52,7 @@ class View:
 def show(instance: Instance, view: View) -> None:
     """Write a recording to standard output, and go on with what comes if view says so."""
     reader = Reader()
-    write = _write_json if view.form == "json" else _Text(view.durations)
+    output = make_output(view)
     request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, follow=view.follow)
     try:
         with connect(instance.address) as channel:
@@ -60,23 +60,59 @@ def show(instance: Instance, view: View) -> None:
                 every = reader.entries(reply)
                 entries = [entry for entry in every if view.wants(entry)]
                 if number == 0:
-                    if view.form != "json":
-                        write_text(header(instance, reply, sum(not isinstance(entry, Gap) for entry in every)) + "\n")
+                    output.head(Head.of(instance, reply, sum(not isinstance(entry, Gap) for entry in every)))
                     entries = _last(entries, view, reply)
-                write(entries)
-                if view.form != "json":
-                    write_text("".join(f"{line}\n" for line in _blocked(reply, view)))
+                output.entries(entries)
+                output.blocked(_blocked(reply, view))
     except grpc.RpcError as error:
         raise error_of(instance.target, error) from None
 
 
-def header(instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> str:
-    """What this is, and how complete."""
-    item = reply.item
-    how = Instance(instance.target, instance.address, reply.node, item)
-    end = f"{how.state}{f' at {moment(item.ended_ns)}' if item.ended_ns and not item.running else ''}"
-    torn = f"{reply.unread + item.dropped:,} torn" if reply.unread + item.dropped else "none torn"
-    return f"# {how.title}: {end}, {kept:,} of {item.calls:,} calls kept, {torn}"
+def make_output(view: View) -> _Text | _Json:
+    """What writes entries to standard output in the form that a view has."""
+    return _Json() if view.form == "json" else _Text(view.durations)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a recording is of, and how complete: kept of calls are here, torn were being written or never were."""
+
+    instance: Instance
+    kept: int
+    torn: int
+
+    @classmethod
+    def of(cls, instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> Head:
+        """That of a reply; kept of its calls can be shown."""
+        now = Instance(instance.target, instance.address, reply.node, reply.item)
+        return cls(now, kept, reply.unread + reply.item.dropped)
+
+    @property
+    def ended_ns(self) -> int:
+        """When it ended; 0 if it runs or nobody knows."""
+        return 0 if self.instance.item.running else self.instance.item.ended_ns
+
+    def __str__(self) -> str:
+        instance = self.instance
+        end = f"{instance.state}{f' at {moment(self.ended_ns)}' if self.ended_ns else ''}"
+        torn = f"{self.torn:,} torn" if self.torn else "none torn"
+        return f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept, {torn}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object."""
+        instance, container = self.instance, self.instance.container
+        return {
+            "node": instance.node,
+            "namespace": container.namespace,
+            "pod": container.pod,
+            "container": container.container,
+            "containerId": container.id,
+            "state": instance.state,
+            "ended": rfc3339(self.ended_ns) if self.ended_ns else None,
+            "kept": self.kept,
+            "calls": instance.item.calls,
+            "torn": self.torn,
+        }
 
 
 def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> list[Entry]:
@@ -89,13 +125,16 @@ def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> lis
 
 
 class _Text:
-    """Writes entries as lines."""
+    """Writes lines."""
 
     def __init__(self, durations: bool) -> None:
         self._durations = durations
         self._width = 0
 
-    def __call__(self, entries: Sequence[Entry]) -> None:
+    def head(self, head: Head) -> None:
+        write_text(f"{head}\n")
+
+    def entries(self, entries: Sequence[Entry]) -> None:
         lines = []
         for entry in entries:
             if isinstance(entry, Gap):
@@ -105,6 +144,11 @@ class _Text:
             self._width = max(self._width, len(who))
             lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
         write_text("".join(f"{line}\n" for line in lines))
+
+    def blocked(self, calls: Iterable[Call]) -> None:
+        """As they would begin."""
+        lines = [f"{'now':15} [{escape(call.comm)} {call.tid}] {strace.text(call)}\n" for call in calls]
+        write_text("".join(lines))
 
     def _what(self, entry: Call | End | Signal) -> str:
         if isinstance(entry, Call):
@@ -133,19 +177,37 @@ def _signal(entry: Signal) -> str:
     return f"--- {name} {{si_code={entry.code}}} ---"
 
 
-def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[str]:
-    """The calls that have not returned, as they would begin."""
+def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[Call]:
+    """The calls that have not returned."""
     for item in reply.blocked:
-        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, item.number, tuple(item.args), None, {})
+        number = item.number | (syscalls.COMPAT if item.compat else 0)
+        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, tuple(item.args), None, {})
         if view.wants(call) and not view.failed:
-            yield f"{'now':15} [{escape(item.comm)} {item.tid}] {strace.text(call)}"
+            yield call
 
 
-def _write_json(entries: Iterable[Entry]) -> None:
-    write_all(b"".join(orjson.dumps(_json(entry)) + b"\n" for entry in entries))
+class _Json:
+    """Writes an object a line."""
+
+    def head(self, head: Head) -> None:
+        self._write([{"event": "head", **head.to_json()}])
+
+    def entries(self, entries: Iterable[Entry]) -> None:
+        self._write(map(to_json, entries))
+
+    def blocked(self, calls: Iterable[Call]) -> None:
+        """Those keys of a call that one has which has not returned."""
+        not_yet = ("time", "duration_ns", "cut", "result", "error")
+        for call in calls:
+            known = {key: value for key, value in strace.to_json(call).items() if key not in not_yet}
+            self._write([{"event": "blocked", **known}])
+
+    def _write(self, items: Iterable[dict[str, Any]]) -> None:
+        write_all(b"".join(orjson.dumps(item) + b"\n" for item in items))
 
 
-def _json(entry: Entry) -> dict[str, Any]:
+def to_json(entry: Entry) -> dict[str, Any]:
+    """An entry as an object."""
     if isinstance(entry, Gap):
         return {"event": "gap", "count": entry.missing}
     if isinstance(entry, Call):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from google.protobuf.message import DecodeError
 
 import hatch_build
 from agent import identity
@@ -32,8 +33,12 @@ from kubectl_gadget.cluster import kubeconfig
 from kubectl_gadget.request import make_request
 from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended
+from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.show import View, make_output
 from tests.pods import annotations
 from tests.unit.rows import batch, table
+from tests.unit.traceloop import replies
+from tests.unit.traceloop.replies import further, record
 
 #: Files are made and removed thousands of times: in memory where there is such a place.
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
@@ -142,6 +147,18 @@ def ring(data: bytes) -> None:
         Redactor(("pass",))(found.snapshot())
 
 
+def reply(data: bytes) -> None:
+    """What an agent answers about a recording: one that was saved may be damaged in any way."""
+    try:
+        given = pb.TraceloopReadReply.FromString(data)
+    except DecodeError:
+        return
+    for view in (View(form="json"), View(durations=True, since=1.0)):
+        output = make_output(view)
+        with contextlib.suppress(GadgetError), _no_output():
+            output.entries(Reader().entries(given))
+
+
 def cluster(data: bytes) -> None:
     """A kubeconfig."""
     with _file(data) as path, contextlib.suppress(GadgetError):
@@ -177,6 +194,15 @@ def _ring() -> bytes:
     return about.to_json().ljust(rings.ABOUT_BYTES, b"\0") + state.tobytes() + slots
 
 
+def _reply() -> bytes:
+    calls = [record(1, name="access", text=b"/" + b"p" * 46), record(4, name="execve", text=b"x", result=-2),
+             record(7, "KIND_EXEC", "execve", b"/bin/sh"), record(9, "KIND_SIGNAL", args=[11, 1, 16]),
+             record(10, name="writev", text=b"xy", args=[1, 2, 2], size=3000, buffers=2),
+             record(12, "KIND_PROCESS_EXIT", result=11)]  # fmt: skip
+    more = (further(1, 0, 0, b"q"), further(4, 1, 1 << 4, b"arg"), further(7, 1, 0, b"sh\0-c\0"))
+    return replies.reply(*calls, more=more).SerializeToString()
+
+
 KUBECONFIG = b"""current-context: home
 clusters: [{name: home, cluster: {server: "https://home:6443", certificate-authority: ca.crt}}]
 users: [{name: me, user: {token: secret, exec: {command: login, args: [-v]}}}]
@@ -192,5 +218,6 @@ TARGETS = {
     "config": Target(config, lambda: orjson.dumps({"annotations": annotations("shop", "cart-0", "app"), "Name": "x"})),
     "recording": Target(recorded, _recording),
     "ring": Target(ring, _ring),
+    "reply": Target(reply, _reply),
     "kubeconfig": Target(cluster, lambda: KUBECONFIG),
 }

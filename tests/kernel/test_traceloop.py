@@ -64,6 +64,10 @@ def test_endings(record, make_pod, workload) -> None:
             wait_until(lambda: "read" in Path(f"/proc/{container.pid}/wchan").read_text() or  # noqa: B023
                        Path(f"/proc/{container.pid}/syscall").read_text().startswith("0 "), "the blocking read")  # noqa: B023  # fmt: skip
             time.sleep(0.3)
+            now = traceloop(agent, "show", "cart-0", "-c", way).splitlines()[-1]
+            assert re.fullmatch(rf"now +\[workload {container.pid}\] read\(3, <unfinished \.\.\.>\) = \?", now)
+            blocked = events(traceloop(agent, "show", "cart-0", "-c", way, "-o", "json"))[-1]
+            assert (blocked["event"], blocked["tid"], blocked["args"]["fd"]) == ("blocked", container.pid, 3)
             os.kill(container.pid, signal.SIGKILL)
         ended(container)
         container.delete()
@@ -349,10 +353,11 @@ def test_choosing(record, make_pod, workload) -> None:
     (tid,) = {
         row["tid"] for row in events(traceloop(agent, "show", "cart-0", "-o", "json")) if row.get("signal") == "SIGSEGV"
     }
-    own = events(traceloop(agent, "show", "cart-0", "--pid", str(tid), "-o", "json"))
+    head, *own = events(traceloop(agent, "show", "cart-0", "--pid", str(tid), "-o", "json"))
+    assert (head["event"], head["state"], head["containerId"]) == ("head", "SIGSEGV (exit 139)", made[1].id)
     assert {row["pid"] for row in own} == {tid} and len(own) > 10
     recent = events(traceloop(agent, "show", "cart-0", "--since", "1ms", "-o", "json"))
-    assert 1 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "-o", "json")))
+    assert 2 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "-o", "json")))
     assert recent[-1]["event"] == "process_exit"
     done = run_cli("traceloop", "show", "card-0", "--agent", agent.address)
     assert (done.returncode, done.stderr) == (2, "error: no recording of 'card-0': there is cart-0\n")

@@ -5,6 +5,11 @@ import subprocess
 from pathlib import Path
 
 from docs.generate import pages
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.traceloop.calls import Reader
+from kubectl_gadget.traceloop.instances import Instance
+from kubectl_gadget.traceloop.show import Head, to_json
+from tests.unit.traceloop.replies import record, reply
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,3 +32,15 @@ def test_no_hand_kept_mirrors() -> None:
     phrase = "keep in " + "sync"
     found = subprocess.run(["git", "grep", "-il", phrase], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout == ""
+
+
+def test_json_keys_are_documented() -> None:
+    """Every key and event of the JSON of `traceloop show` is on its page."""
+    page = (ROOT / "docs/traceloop.md").read_text()
+    given = [record(1), record(3, "KIND_SIGNAL", args=[11, 1, 16]), record(4, "KIND_PROCESS_EXIT")]
+    entries = Reader().entries(reply(*given))
+    objects = [to_json(entry) for entry in entries]
+    head = Head(Instance("", "", "node-a", pb.TraceloopItem()), 1, 0).to_json()
+    assert {each["event"] for each in objects} == {"call", "gap", "signal", "process_exit"}
+    for key in {key for each in [*objects, head] for key in each} | {each["event"] for each in objects} | {"blocked"}:
+        assert re.search(rf"`{key}`", page), key

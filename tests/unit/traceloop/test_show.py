@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.traceloop.service import find_blocked
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.traceloop.show import View, show
+from tests.conftest import events, run_cli, wait_until
+from tests.unit.traceloop.fake import FakeRecorder, item
+from tests.unit.traceloop.replies import record, reply
+
+ENDED = 1_700_000_000_000_000_000
+RUNNING = item("cart-0", "app", "c" * 64, calls=47, dropped=2, running=True)
+GONE = item("cart-0", "app", "c" * 64, calls=47, status=11, known=True, ended_ns=ENDED)
+BLOCKED = pb.Blocked(pid=7, tid=8, comm="ca\x1brt", number=0, args=[3, 0x7F00, 1, 0, 0, 0])
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def shown(folder: Path, capfd: pytest.CaptureFixture[str], *replies: pb.TraceloopReadReply, view: View) -> str:
+    with FakeRecorder(folder, [RUNNING], list(replies)) as agent:
+        show(agent.instance(), view)
+    return capfd.readouterr().out
+
+
+def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As text: a head that says how complete it is, a line for a gap with its count, what each thread is in now."""
+    given = reply(
+        record(1), record(1240), item=RUNNING, node="node-a", unread=3, blocked=[BLOCKED], clock_offset_ns=ENDED
+    )
+    assert shown(tmp_path, capfd, given, view=View()).splitlines() == [
+        "# shop/cart-0/app cccccccccccc on node-a: running, 2 of 47 calls kept, 5 torn",
+        "22:13:20.000001 [cart 7] getpid() = 0",
+        "… 1,238 calls are missing here …",
+        "22:13:20.001240 [cart 7] getpid() = 0",
+        "now             [ca\\x1brt 8] read(3, <unfinished ...>) = ?",
+    ]
+
+
+def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As JSON the head and the calls that have not returned are there too, each as an object of its own event."""
+    given = reply(record(1), record(3), item=GONE, node="node-a", unread=3, blocked=[BLOCKED], clock_offset_ns=ENDED)
+    head, call, gap, after, blocked = events(shown(tmp_path, capfd, given, view=View(form="json")))
+    assert head == {
+        "event": "head",
+        "node": "node-a",
+        "namespace": "shop",
+        "pod": "cart-0",
+        "container": "app",
+        "containerId": "c" * 64,
+        "state": "SIGSEGV (exit 139)",
+        "ended": "2023-11-14T22:13:20.000000000Z",
+        "kept": 2,
+        "calls": 47,
+        "torn": 3,
+    }
+    assert (call["event"], gap, after["event"]) == ("call", {"event": "gap", "count": 1}, "call")
+    assert blocked == {
+        "event": "blocked",
+        "pid": 7,
+        "tid": 8,
+        "comm": "ca\x1brt",
+        "syscall": "read",
+        "number": 0,
+        "args": {"fd": 3, "buf": 0x7F00, "count": 1},
+        "args_raw": [3, 0x7F00, 1],
+    }
+
+
+def test_following_shows_one_head(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--follow shows a gap between two replies as one, and says only once what it is."""
+    replies = [reply(record(at), item=RUNNING, node="node-a") for at in (5, 6, 9)]
+    out = shown(tmp_path, capfd, *replies, view=View(form="json", follow=True))
+    assert [row["event"] for row in events(out)] == ["head", "call", "call", "gap", "call"]
+
+
+def test_what_is_chosen_of_blocked_calls(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--syscalls and --pid choose among the calls that have not returned, and none of those has failed."""
+    given = reply(record(1), item=RUNNING, node="node-a", blocked=[BLOCKED])
+    for view, count in ((View(names=frozenset({"read"})), 1), (View(names=frozenset({"write"})), 0), (View(pid=8), 1),
+                        (View(pid=9), 0), (View(failed=True), 0)):  # fmt: skip
+        assert shown(tmp_path, capfd, given, view=view).count("now ") == count
+
+
+def test_a_program_that_waits_to_read() -> None:
+    """Of a program that waits for input I see the read that it is in, with its arguments."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as cat:
+        (blocked,) = wait_until(lambda: [each for each in find_blocked([cat.pid]) if each.number == 0], "the read")
+        assert (blocked.pid, blocked.tid, blocked.comm, blocked.args[0], blocked.compat) == (
+            cat.pid,
+            cat.pid,
+            "cat",
+            0,
+            False,
+        )
+        assert cat.stdin
+        cat.stdin.close()
+
+
+PAUSE = """
+.globl _start
+_start: mov $29, %eax
+        int $0x80
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit programs of x86")
+def test_a_32_bit_program_that_waits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A 32-bit program's call has its number, not the name of the 64-bit call of that number."""
+    source, program = tmp_path / "pause.s", tmp_path / "pause"
+    source.write_text(PAUSE)
+    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-o", program, source], check=True)
+    with subprocess.Popen([program]) as pausing:
+        blocked = wait_until(lambda: [each for each in find_blocked([pausing.pid]) if each.number == 29], "the pause")
+        pausing.kill()
+    out = shown(tmp_path, capfd, reply(record(1), item=RUNNING, node="node-a", blocked=blocked), view=View())
+    assert "] syscall_32bit_0x1d(" in out.splitlines()[-1]
+
+
+def test_a_damaged_recording_is_one_line_on_the_command_line(tmp_path: Path) -> None:
+    """`show` of a damaged recording ends with one line and exit code 1."""
+    with FakeRecorder(tmp_path, [RUNNING], [reply(record(1), item=RUNNING, layout="{}")]) as agent:
+        done = run_cli("traceloop", "show", "cart-0", "--agent", agent.address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: this recording is damaged: KeyError 'call'\n"
+
+
+def test_delete_refuses_what_stands_for_several(tmp_path: Path) -> None:
+    """`delete` of a name or beginning of an id that stands for several deletes nothing and lists them."""
+    found = [item("cart-0", "app", f"aaaa{at}", namespace=name, cgroup=at) for at, name in enumerate(("shop", "web"))]
+    with FakeRecorder(tmp_path, found) as agent:
+        for name, said in (
+            ("cart-0", "'cart-0' is shop/cart-0/app aaaa0"),
+            ("aaaa", "'aaaa' begins several ids: shop/"),
+        ):
+            done = run_cli("traceloop", "delete", name, "--agent", agent.address)
+            assert (done.returncode, done.stdout, agent.deleted) == (2, "", [])
+            assert said in done.stderr and "web/cart-0/app aaaa1 on node-a" in done.stderr
+        done = run_cli("traceloop", "delete", "aaaa1", "--agent", agent.address)
+        assert (done.stdout, agent.deleted) == ("deleted web/cart-0/app aaaa1 on node-a\n", ["aaaa1"])
