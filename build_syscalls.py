@@ -1,7 +1,8 @@
 """Reads system calls from the kernel's public headers: numbers, prototypes, names of flags and of errors.
 
-Needs the prototypes of linux-headers-*-common, both machines' headers of linux-libc-dev-*-cross, and libc's names
-for what the kernel's prototypes of sockets leave unnamed. hatch_build.py writes what read() returns as JSON.
+Needs the prototypes of linux-headers-*-common, both machines' headers of linux-libc-dev-*-cross, libc's names
+for what the kernel's prototypes of sockets leave unnamed, and for calls newer than those headers the tables of
+system-calls, which are generated from each kernel as it comes out. hatch_build.py writes what read() returns as JSON.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from system_calls import syscalls
+
 #: machine (as uname says) to clang's target, which is also where Debian has its headers
 TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
+#: as system-calls names them
+NEWER = {"x86_64": "x86_64", "aarch64": "arm64"}
 LIBC_SOCKET = Path("/usr/include/x86_64-linux-gnu/sys/socket.h"), Path("/usr/include/aarch64-linux-gnu/sys/socket.h")
 #: uapi headers whose names are wanted
 HEADERS = [
@@ -344,7 +349,10 @@ def prototypes(common: Path, run: Callable[..., str]) -> dict[str, list[list[str
 
 
 def _numbers(headers: dict[str, Headers]) -> dict[str, dict[str, int]]:
-    """The calls of each machine. From 424 on numbers are the same on all, and one header may be older than another."""
+    """The calls of each machine. From 424 on numbers are the same on all, and one header may be older than another.
+
+    Of calls that no header has the names are known.
+    """
     all_numbers = {
         machine: {
             name.removeprefix("__NR_"): number
@@ -353,7 +361,13 @@ def _numbers(headers: dict[str, Headers]) -> dict[str, dict[str, int]]:
         for machine, found in headers.items()
     }
     common = {name: number for each in all_numbers.values() for name, number in each.items() if number >= 424}
-    return {machine: {**numbers, **common} for machine, numbers in all_numbers.items()}
+    found = {}
+    for machine, numbers in all_numbers.items():
+        known = {**numbers, **common}
+        table = syscalls().load_arch_table(NEWER[machine])
+        taken = set(known.values())
+        found[machine] = {**known, **{name: number for name, number in table.items() if number not in taken}}
+    return found
 
 
 def read(common: Path, run: Callable[..., str]) -> dict[str, Any]:
