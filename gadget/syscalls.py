@@ -250,7 +250,13 @@ def plan(machine: str) -> dict[int, tuple[Capture, ...]]:
     return {number: each for number, each in planned.items() if each}
 
 
+_SIGRTMIN, _SIGRTMAX = 32, 64
+
+
 @cache
 def signal_name(number: int) -> str:
-    """A signal's name; they have the same numbers on both machines."""
-    return next((name for name, value in flags("x86_64", "SIGNAL").items() if value == number), f"signal {number}")
+    """A signal's name as strace has it; they have the same numbers on both machines."""
+    named = next((name for name, value in flags("x86_64", "SIGNAL").items() if value == number), "")
+    if _SIGRTMIN <= number <= _SIGRTMAX:
+        named = "SIGRTMIN" if number == _SIGRTMIN else f"SIGRT_{number - _SIGRTMIN}"
+    return named or f"signal {number}"

@@ -97,6 +97,8 @@ def fcntl_argument(machine: str, argument: Argument) -> Decoder:
     shows: dict[int, Callable[[int], str]] = {
         commands["F_SETFD"]: flag_set(machine, "FD"),
         commands["F_SETFL"]: open_flags(machine),
+        commands["F_SETLEASE"]: enumeration(syscalls.flags(machine, "F_LOCK")),
+        commands["F_ADD_SEALS"]: flag_set(machine, "F_SEAL"),
         commands["F_SETSIG"]: signal_name(machine),
     }
     for name in ("F_GETLK", "F_SETLK", "F_SETLKW", "F_OFD_GETLK", "F_OFD_SETLK", "F_OFD_SETLKW"):
@@ -114,7 +116,9 @@ def fcntl_argument(machine: str, argument: Argument) -> Decoder:
 def prctl_argument(machine: str, argument: Argument) -> Decoder:
     """The first argument of an option of prctl."""
     options = syscalls.flags(machine, "PRCTL")
-    signals = signal_name(machine)
+    signals, capability = signal_name(machine), enumeration(syscalls.flags(machine, "CAPABILITY"))
+    ambient = enumeration(syscalls.flags(machine, "CAP_AMBIENT"))
+    capabilities = (options["PR_CAPBSET_READ"], options["PR_CAPBSET_DROP"])
     decimal = {options[name] for name in ("PR_SET_DUMPABLE", "PR_SET_KEEPCAPS", "PR_SET_CHILD_SUBREAPER",
                "PR_SET_NO_NEW_PRIVS", "PR_SET_TIMERSLACK", "PR_SET_THP_DISABLE")}  # fmt: skip
 
@@ -125,6 +129,8 @@ def prctl_argument(machine: str, argument: Argument) -> Decoder:
             return quote(found.data, found.size > len(found.data))
         if option == options["PR_SET_PDEATHSIG"]:
             return signals(value)
+        if option in capabilities or option == options["PR_CAP_AMBIENT"]:
+            return (capability if option in capabilities else ambient)(value)
         return str(value) if option in decimal else hexadecimal(value)
 
     def value(call: Call, index: int) -> Any:
@@ -132,6 +138,15 @@ def prctl_argument(machine: str, argument: Argument) -> Decoder:
         return text_of(call.captured[index].data) if named else call.args[index]
 
     return Decoder(show, value)
+
+
+def prctl_second_argument(machine: str, argument: Argument) -> Decoder:
+    """The second argument of an option of prctl."""
+    ambient = syscalls.flags(machine, "PRCTL")["PR_CAP_AMBIENT"]
+    capability = enumeration(syscalls.flags(machine, "CAPABILITY"))
+    return same(lambda call, index: (capability if _int(call, 0) == ambient else hexadecimal)(call.args[index]))(
+        machine, argument
+    )
 
 
 def futex_operation(machine: str, argument: Argument) -> Decoder:

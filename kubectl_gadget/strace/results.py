@@ -22,6 +22,8 @@ def _fcntl_result(call: Call, value: int) -> str:
         return f"{hexadecimal(value)} (flags {open_flags(call.machine)(value)})"
     if command == commands["F_GETFD"]:
         return f"{value:#x} (flags {flag_set(call.machine, 'FD')(value)})" if value else "0"
+    if command == commands["F_GET_SEALS"]:
+        return f"{value:#x} (seals {flag_set(call.machine, 'F_SEAL')(value)})" if value else "0"
     return str(value)
 
 

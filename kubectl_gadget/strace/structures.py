@@ -18,7 +18,6 @@ from kubectl_gadget.strace.scalars import choice_and_flags, enumeration, flags, 
 Structure = Callable[[bytes, str], str]
 _RLIM_INFINITY = (1 << 64) - 1
 _SIGNALS = 64
-_SIGRTMIN = 32
 EPOLL_EVENT_SIZES = {"x86_64": 12, "aarch64": 16}
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
@@ -100,13 +99,7 @@ def rlimit(infinity: str) -> Structure:
 @cache
 def signal_name(machine: str) -> Callable[[int], str]:
     """The name of a signal by its number."""
-
-    def realtime(number: int) -> str:
-        if number == _SIGRTMIN:
-            return "SIGRTMIN"
-        return f"SIGRT_{number - _SIGRTMIN}" if _SIGRTMIN < number <= _SIGNALS else str(number)
-
-    return enumeration(syscalls.flags(machine, "SIGNAL"), realtime)
+    return lambda number: syscalls.signal_name(number).removeprefix("signal ")
 
 
 def sigset(data: bytes, machine: str) -> str:
@@ -146,6 +139,31 @@ def flag_set(machine: str, name: str, zero: str = "") -> Callable[[int], str]:
 def open_flags(machine: str) -> Callable[[int], str]:
     """Shows what open takes: an access mode and flags."""
     return choice_and_flags(3, syscalls.flags(machine, "OPEN_ACCESS"), flag_set(machine, "OPEN"))
+
+
+def _huge_page_size(name: str, others: Callable[[int], str], always: bool) -> Callable[[int], str]:
+    """Shows flags of which the upper six bits are the logarithm of a page size; others of 0 only if always."""
+    shift, mask = 26, 0x3F  # include/uapi/asm-generic/hugetlb_encode.h
+
+    def show(value: int) -> str:
+        size, rest = value >> shift & mask, value & ~(mask << shift)
+        shown = [others(rest)] if always or rest or not size else []
+        return "|".join([*shown, f"{size}<<{name}"] if size else shown)
+
+    return show
+
+
+@cache
+def mmap_flags(machine: str) -> Callable[[int], str]:
+    """Shows the flags of mmap."""
+    others = choice_and_flags(0xF, syscalls.flags(machine, "MAP_TYPE"), flag_set(machine, "MAP"))
+    return _huge_page_size("MAP_HUGE_SHIFT", others, True)
+
+
+@cache
+def memfd_flags(machine: str) -> Callable[[int], str]:
+    """Shows the flags of memfd_create."""
+    return _huge_page_size("MFD_HUGE_SHIFT", flag_set(machine, "MEMFD"), False)
 
 
 def open_how(data: bytes, machine: str) -> str:

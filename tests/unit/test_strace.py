@@ -101,7 +101,7 @@ INET6 = struct.pack("<H", 10) + struct.pack(">HI", 53, 0) + bytes(15) + b"\1" + 
             "clone(child_stack=0x7f00, flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM"
             "|CLONE_SETTLS|CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID, parent_tid=0x7f10, tls=0x7f20, child_tidptr=0x7f30) = 9",
         ),
-        (call("mmap", 0, 1, 0, 0x40000002, -1, 0, result=-12), "mmap(NULL, 1, PROT_NONE, MAP_PRIVATE|0x40000000, -1, 0) = -1 ENOMEM (Cannot allocate memory)"),
+        (call("mmap", 0, 1, 0, 0x40000002, -1, 0, result=-12), "mmap(NULL, 1, PROT_NONE, MAP_PRIVATE|16<<MAP_HUGE_SHIFT, -1, 0) = -1 ENOMEM (Cannot allocate memory)"),
         (call("sched_yield", result=-4095), "sched_yield() = -1 ERRNO_4095 (Unknown error 4095)"),
         (call("ioctl", 1, 0x5413, 0x7F00), "ioctl(1, TIOCGWINSZ, 0x7f00) = 0"),
         (call("kill", 1, 11), "kill(1, SIGSEGV) = 0"),

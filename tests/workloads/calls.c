@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/openat2.h>
 #include <netinet/tcp.h>
@@ -91,7 +92,12 @@ static void files(void)
 	ioctl(fd, TCGETS, buffer);
 	ioctl(fd, FIOCLEX);
 	ioctl(fd, _IOC(_IOC_READ, 0xab, 0xcd, 7), buffer);
-	memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	fd = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	memfd_create("huge", MFD_HUGETLB | 21 << 26);
+	memfd_create("huge", 0x800 | 21 << 26);
+	fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_WRITE);
+	fcntl(fd, F_GET_SEALS);
+	fcntl(fd, F_SETLEASE, F_UNLCK);
 	mount("none", "missing", "tmpfs", MS_NOSUID | MS_RDONLY, NULL);
 	umount2("missing", MNT_DETACH);
 	close(-1);
@@ -219,8 +225,13 @@ static void processes(void)
 	prctl(PR_SET_NAME, "calls\33");
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN);
+	prctl(PR_CAPBSET_READ, 77);
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_RAW, 0, 0);
 	prctl(12345, 1, 2, 3, 4);
 	memory = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | 21 << 26, -1, 0);
+	mmap(NULL, 1, PROT_NONE, 21 << 26, -1, 0);
 	mprotect(memory, 4096, PROT_READ | PROT_WRITE);
 	madvise(memory, 4096, MADV_DONTNEED);
 	msync(memory, 4096, MS_SYNC);

@@ -147,3 +147,13 @@ def test_delete_refuses_what_stands_for_several(tmp_path: Path) -> None:
             assert said in done.stderr and "web/cart-0/app aaaa1 on node-a" in done.stderr
         done = run_cli("traceloop", "delete", "aaaa1", "--agent", agent.address)
         assert (done.stdout, agent.deleted) == ("deleted web/cart-0/app aaaa1 on node-a\n", ["aaaa1"])
+
+
+def test_realtime_signals(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Realtime signals have the names that strace gives them."""
+    given = reply(record(1, "KIND_SIGNAL", args=[34, 0, 1]), record(2, "KIND_PROCESS_EXIT", result=64),
+                  record(3, "KIND_SIGNAL", args=[32, 0, 1]), item=RUNNING)  # fmt: skip
+    lines = [line.partition("] ")[2] for line in shown(tmp_path, capfd, given, view=View()).splitlines()[1:]]
+    assert lines == [
+        "--- SIGRT_2 {si_code=0, si_pid=1} ---", "+++ killed by SIGRT_32 +++", "--- SIGRTMIN {si_code=0, si_pid=1} ---"
+    ]  # fmt: skip
