@@ -1,10 +1,10 @@
-"""Writes docs/gadgets/NAME.md for every gadget of the catalogue, and tables of kernels: python -m docs.generate."""
+"""Writes docs/gadgets/NAME.md for every gadget of the catalogue, and tables of other pages: python -m docs.generate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from docs import kernels
+from docs import kernels, traceloop
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain
@@ -52,7 +52,7 @@ def page(gadget: Gadget) -> str:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
-    return {**gadgets, kernels.PAGE: kernels.page()}
+    return {**gadgets, **{each.PAGE: each.page() for each in (kernels, traceloop)}}
 
 
 def write() -> None:

@@ -21,14 +21,14 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Namespaces that the agents know of, else the cluster's."""
-    return _among({namespace for namespace, _ in _pods(ctx)} or _kubectl("namespaces"), incomplete)
+    return among({namespace for namespace, *_ in _containers(ctx)} or _kubectl("namespaces"), incomplete)
 
 
 def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Pods of the namespaces given so far."""
-    chosen = [name for item in ctx.params.get("namespace") or () for name in item.split(",")]
-    found = {pod for namespace, pod in _pods(ctx) if not chosen or namespace in chosen}
-    return _among(found or _kubectl("pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+    chosen = given(ctx, "namespace")
+    found = {pod for namespace, pod, _ in _containers(ctx) if not chosen or namespace in chosen}
+    return among(found or _kubectl("pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
 
 
 def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -74,19 +74,41 @@ def _fields(ctx: click.Context) -> list[Field]:
     return [*all_fields(gadget.schema).values(), *gadget.schema.parts.values()] if gadget else []
 
 
-def _among(names: set[str], incomplete: str) -> list[CompletionItem]:
+def complete_containers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Containers of the namespaces and pods given so far."""
+    namespaces, pods = given(ctx, "namespace"), given(ctx, "pod")
+    found = {
+        container
+        for namespace, pod, container in _containers(ctx)
+        if (not namespaces or namespace in namespaces) and (not pods or pod in pods)
+    }
+    return among(found, incomplete)
+
+
+def given(ctx: click.Context, option: str) -> list[str]:
+    """The names that an option has been given so far."""
+    return [name for item in ctx.params.get(option) or () for name in item.split(",")]
+
+
+def among(names: set[str], incomplete: str) -> list[CompletionItem]:
     """Completions of the last name of a list such as a,!b."""
     last = incomplete.rpartition(",")[2].lstrip("!")
     before = incomplete[: len(incomplete) - len(last)]
     return [CompletionItem(before + name) for name in sorted(names) if name and name.startswith(last)]
 
 
-def _pods(ctx: click.Context) -> set[tuple[str, str]]:
-    """Namespace and pod of every container that running agents know; nothing if none answers at once."""
-    from gadget.errors import GadgetError
+def addresses_of(ctx: click.Context) -> list[str]:
+    """Agents that can be asked at once: those of --agent, or this machine's."""
     from kubectl_gadget.local import running_agent
 
-    addresses = list(ctx.params.get("agent") or ()) or [address for address in [running_agent()] if address]
+    return list(ctx.params.get("agent") or ()) or [address for address in [running_agent()] if address]
+
+
+def _containers(ctx: click.Context) -> set[tuple[str, str, str]]:
+    """Namespace, pod and name of every container that running agents know; nothing if none answers at once."""
+    from gadget.errors import GadgetError
+
+    addresses = addresses_of(ctx)
     if not addresses:
         return set()
     from gadget._generated import gadget_pb2 as pb
@@ -98,7 +120,8 @@ def _pods(ctx: click.Context) -> set[tuple[str, str]]:
         ]
     except GadgetError:
         return set()
-    return {(item.container.namespace, item.container.pod) for reply in replies for item in reply.containers}
+    found = [item.container for reply in replies for item in reply.containers]
+    return {(each.namespace, each.pod, each.container) for each in found}
 
 
 def _kubectl(*what: str) -> set[str]:

@@ -12,7 +12,14 @@ from gadget import parameters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import Parameter
-from kubectl_gadget.completion import Complete, complete_fields, complete_filter, complete_namespaces, complete_pods
+from kubectl_gadget.completion import (
+    Complete,
+    complete_containers,
+    complete_fields,
+    complete_filter,
+    complete_namespaces,
+    complete_pods,
+)
 from kubectl_gadget.output import FORMATS
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -94,8 +101,8 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
     return options
 
 
-def where_options() -> list[click.Parameter]:
-    """Which machines and containers."""
+def where_options(containers: Complete = complete_containers) -> list[click.Parameter]:
+    """Which machines and containers; containers completes the names of these."""
     heading = "Where"
 
     def names(*flags: str, what: str, complete: Complete | None = None) -> Option:
@@ -105,7 +112,7 @@ def where_options() -> list[click.Parameter]:
         names("-n", "--namespace", what="Namespaces; !name leaves one out.", complete=complete_namespaces),
         Option(["-A", "--all-namespaces"], heading=heading, is_flag=True, help="All namespaces."),
         names("-p", "--pod", what="Pods.", complete=complete_pods),
-        names("-c", "--container", what="Containers of a pod, by name."),
+        names("-c", "--container", what="Containers of a pod, by name.", complete=containers),
         Option(["-l", "--selector"], heading=heading, default="", metavar="SELECTOR",
                help="Pods with labels: k=v, k!=v, k in (a,b), k notin (a,b), k, !k."),
         Option(["--local"], heading=heading, is_flag=True, help="Trace this machine; needs root."),

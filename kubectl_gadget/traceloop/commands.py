@@ -9,12 +9,12 @@ import click
 from gadget.errors import GadgetError, Unsupported
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
-from kubectl_gadget.completion import complete_pods
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
 from kubectl_gadget.where import default_namespace, find_targets
 
 FIELDS = [
@@ -29,7 +29,8 @@ MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 
 
 
 def _where(*without: str) -> list[click.Parameter]:
-    return [option for option in where_options() if option.name not in ("selector", *without)] + cluster_options()
+    options = where_options(complete_recorded_containers)
+    return [option for option in options if option.name not in ("selector", *without)] + cluster_options()
 
 
 def _option(*names: str, **settings: Any) -> Option:
@@ -37,7 +38,7 @@ def _option(*names: str, **settings: Any) -> Option:
 
 
 def _argument() -> click.Argument:
-    return click.Argument(["name"], metavar="POD|ID", shell_complete=complete_pods)
+    return click.Argument(["name"], metavar="POD|ID", shell_complete=complete_recordings)
 
 
 class TraceloopCommand(click.Group):
@@ -111,9 +112,10 @@ def _show_command() -> click.Command:
         _option("--previous", is_flag=True, help="The one before the newest."),
         _option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines."),
         _option("--since", type=Duration(), default=0.0, help="Only the last while before its end, such as 5s."),
-        _option("--syscalls", multiple=True, metavar="A,B*", help="Only these system calls; * stands for anything."),
+        _option("--syscalls", multiple=True, metavar="A,B*", help="Only these system calls; * stands for anything.",
+                shell_complete=complete_syscalls),
         _option("--failed", is_flag=True, help="Only calls that failed."),
-        _option("--pid", type=int, default=0, help="Only this process or thread."),
+        _option("--pid", type=int, default=0, metavar="PID", help="Only this process or thread."),
         _option("-T", "--durations", is_flag=True, help="Add how long each call waited without running, in seconds."),
         _option("-f", "--follow", is_flag=True, help="Go on with the calls that come."),
         Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]), default="columns",
