@@ -11,7 +11,7 @@
 
 /* Numbers are ABI: arch/x86/entry/syscalls/, include/uapi/asm-generic/unistd.h, arch/arm64/tools/syscall_32.tbl */
 #define COMPAT(number) (COMPAT_FLAG | (number))
-#define NO_SYSCALL      0xffffffff /* in the registers of no call, or of one that has restored them */
+#define NO_SYSCALL     0xffffffff /* in the registers of no call, or of one that has restored them */
 /* Any number of more than 16 bits: no kernel has such a call, but programs may ask for one, COMPAT_FLAG in it. */
 #define UNKNOWN_SYSCALL 0xffff
 #if defined(__TARGET_ARCH_x86)

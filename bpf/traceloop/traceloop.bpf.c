@@ -6,7 +6,7 @@
 #include "ring.h"
 
 #define PARTS       2 /* further slots for one argument at most */
-#define STRINGS     6 /* of an argument list, each in a slot; the rest of it is only counted, up to 15 */
+#define STRINGS     6 /* of an argument list, each in a slot */
 #define TEXT_LIMIT  4096
 #define MESSAGE_MAX 256 /* a longer buffer is no message but data, and its beginning is enough */
 #define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
@@ -168,15 +168,17 @@ static __noinline int copy_strings(struct ring *ring, struct text *text)
 	if (!ring || !text)
 		return 0;
 	list = text->from;
-	for (count = 0; count < 15; count++) {
+	for (count = 0; count <= STRINGS; count++) {
 		if (bpf_probe_read_user(&item, sizeof(item), (void *)(list + count * 8)))
 			return 0;
 		if (!item)
 			break;
 	}
-	for (__u32 i = 0; i < STRINGS && (i < count || !i); i++) {
+	for (__u32 i = 0; i < STRINGS; i++) { /* not up to count: the verifier would try each */
 		text->from = 0;
 		bpf_probe_read_user(&text->from, sizeof(text->from), (void *)(list + i * 8));
+		if (i && !text->from)
+			break;
 		text->left = TEXT_LIMIT;
 		copy_piece(ring, text, count << 4 | i);
 	}
