@@ -66,6 +66,8 @@ class Session:
         self._nodes: dict[str, Node] = {}
         #: those who do not send now, and what was not seen of those who send again
         self._away: dict[str, Ended] = {}
+        #: those of them of which the user has been told
+        self._told: set[str] = set()
         self._gaps: list[str] = []
         self._merge = Merge()
         self._newest = 0
@@ -102,7 +104,7 @@ class Session:
             if self._counts:
                 self._counts.close()
         if self._output is None:
-            raise next((ended.error for ended in self._away.values() if ended.error), Unreachable("no agent answered"))
+            raise self._nobody()
         if remark := self._output.finish():
             _tell(remark)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
@@ -126,6 +128,14 @@ class Session:
             if self._full():
                 stop()
         self._show(self._merge.rest())
+
+    def _nobody(self) -> GadgetError:
+        """Why nobody could be traced, once all reasons but that one have been told."""
+        errors = {str(ended.error): ended.error for ended in self._away.values() if ended.error}  # each reason once
+        first, *others = errors.values() or [Unreachable("no agent answered")]
+        for error in others:
+            _tell(f"warning: {error}")
+        return first
 
     def _now(self) -> float:
         """Seconds by which rows wait for each other: of a recording, those of its own events."""
@@ -193,6 +203,7 @@ class Session:
             node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
             decoder.names.update({**before.decoder.names, **decoder.names})
         self._nodes[target] = node
+        self._told.discard(target)
         if away := self._away.pop(target, None):
             self._came_again(target, away, started.received_ns)
         if self._output is None:
@@ -202,6 +213,8 @@ class Session:
             self._tell_other_words(name, schema)
         decoders = [node.decoder for node in self._nodes.values()]
         self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
+        for each in self._away:
+            self._tell_away(each)
 
     def _tell_other_words(self, name: str, schema: Schema) -> None:
         """What a node's agent calls otherwise than the first node's, whose words are shown for all."""
@@ -226,11 +239,18 @@ class Session:
     def _ended(self, message: Ended) -> None:
         if not message.error:
             return
-        first = message.target not in self._away
-        heard_ns = message.heard_ns or (0 if first else self._away[message.target].heard_ns)
+        before = self._away.get(message.target)
+        heard_ns = message.heard_ns or (before.heard_ns if before else 0)
         self._away[message.target] = replace(message, heard_ns=heard_ns)
-        if first and self._nodes and self._live and not message.coming:
-            _tell(f"warning: {message.error}")
+        if self._nodes:  # else it may be all that there is to say, as an error
+            self._tell_away(message.target)
+
+    def _tell_away(self, target: str) -> None:
+        """Say now why a target is away, once until it is there again."""
+        ended = self._away[target]
+        if self._live and not ended.coming and target not in self._told:
+            self._told.add(target)
+            _tell(f"warning: {ended.error}")
 
     def _look_for_silence(self) -> None:
         """Tell of nodes that have missed their beat: an agent that hangs, or a network that swallows."""

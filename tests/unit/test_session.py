@@ -15,6 +15,7 @@ from gadget import catalog
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
 from kubectl_gadget import session, streams
+from kubectl_gadget.merge import HOLD_SECONDS, Merge
 from kubectl_gadget.recording import Recording
 from kubectl_gadget.request import make_request
 from kubectl_gadget.targets import Targets
@@ -86,21 +87,96 @@ def ms(*times: int) -> list[int]:
 
 
 def test_merged_in_time_order(fake, capsys) -> None:
-    """Events of several nodes come in the order in which they happened, whoever was faster to send them."""
+    """Events of several nodes come in one stream, each with its node, and nobody's are missing."""
     agents = [fake(f"node-{number}") for number in range(3)]
 
     def do() -> None:
         for each in agents:
             assert each.started.wait(5)
-        agents[0].emit(*ms(10, 40, 70))
-        agents[2].emit(*ms(30, 60, 90))
-        time.sleep(0.04)
-        agents[1].emit(*ms(20, 50, 80))
+        for number, each in enumerate(agents):
+            each.emit(*ms(*range(10 + 10 * number, 100, 30)))
 
     run(cluster(*agents), do, record=None)
     out, err = capsys.readouterr()
-    assert [at for _, at in shown(out)] == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert sorted(at for _, at in shown(out)) == [10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert err.startswith("9 events from 3 nodes, 3 containers")
+
+
+def test_merge_waits_for_others() -> None:
+    """Events of several nodes come in the order in which they happened, whoever was faster to send them."""
+    merge = Merge()
+    merge.add([(10, ()), (40, ()), (70, ())], now=1.0)
+    assert merge.ripe(1.0 + HOLD_SECONDS * 0.9) == []
+    merge.add([(20, ()), (50, ()), (80, ())], now=1.0 + HOLD_SECONDS * 0.9)
+    ripe = merge.ripe(1.0 + HOLD_SECONDS * 1.3)
+    assert [at for at, _ in ripe] == [10, 20, 40, 50, 70]
+    merge.add([(60, ()), (90, ())], now=1.0 + HOLD_SECONDS * 1.3)
+    assert [at for at, _ in merge.ripe(1.0 + HOLD_SECONDS * 2)] == [60, 80]
+    assert [at for at, _ in merge.rest()] == [90]
+    assert merge.rest() == []
+
+
+def test_absent_from_the_start(fake, capsys) -> None:
+    """Of a node that has no agent when I begin I am told at once, and at the end; the others go on."""
+    first = fake("node-a")
+    refused, seen = threading.Event(), []
+
+    def no_agent() -> str:
+        refused.set()
+        raise Unreachable("node-c: no agent (pod gadget-7xk is Pending)")
+
+    def do() -> None:
+        assert refused.wait(5) and first.started.wait(5)
+        wait_until(lambda: seen.append(capsys.readouterr().err) or "node-c" in "".join(seen), "the warning")
+        first.emit(*ms(5))
+
+    def reach() -> str:  # the failure of the other comes first
+        assert refused.wait(5)
+        return first.reach()
+
+    with pytest.raises(Incomplete):
+        run(Targets({"node-a": reach, "node-c": no_agent}), do, strict=True)
+    why = "node-c: no agent (pod gadget-7xk is Pending)"
+    assert "".join(seen) == f"warning: {why}\n"
+    assert capsys.readouterr().err.splitlines()[-1] == f"incomplete: {why}"
+
+
+def test_late_and_broken(fake, capsys) -> None:
+    """A node that joins later and whose agent does not come up is told of while the stream runs, once."""
+    first = fake("node-a")
+    targets = cluster(first)
+    tried: list[None] = []
+
+    def broken() -> str:
+        tried.append(None)
+        raise Unreachable("node-late: no agent (pod gadget-9qz is ErrImagePull)")
+
+    def do() -> None:
+        assert first.started.wait(5)
+        targets.there["node-late"] = broken
+        wait_until(lambda: len(tried) > 2, "several tries")
+
+    run(targets, do)
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "warning: node-late: no agent (pod gadget-9qz is ErrImagePull)"
+    assert err[1].startswith("0 events from 1 node")
+    assert err[2:] == ["incomplete: node-late: no agent (pod gadget-9qz is ErrImagePull)"]
+
+
+def test_nobody_for_several_reasons(capsys) -> None:
+    """When no node can be traced I am told the reason of each, and one reason once."""
+
+    def fails(why: str) -> Callable[[], str]:
+        def reach() -> str:
+            raise Unreachable(why)
+
+        return reach
+
+    whys = ["node-a: no agent (Pending)", "refused", "refused"]
+    with pytest.raises(Unreachable) as raised:
+        run(Targets({f"node-{index}": fails(why) for index, why in enumerate(whys)}), lambda: None)
+    told = capsys.readouterr().err.splitlines()
+    assert sorted([*told, f"warning: {raised.value}"]) == ["warning: node-a: no agent (Pending)", "warning: refused"]
 
 
 def test_agent_comes_again(fake, capsys, tmp_path) -> None:
