@@ -8,6 +8,7 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from ctypes import byref, c_size_t, c_void_p
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ from gadget.errors import GadgetError, KernelLacks, Unsupported
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
+
+#: A program's name, and what the kernel says of it.
+Program = tuple[str, libbpf.ProgInfo]
 
 _load_lock = threading.Lock()  # libbpf's print hook is one per process
 _log_lines: list[str] = []
@@ -58,6 +62,7 @@ class BpfObject:
         self._lib = libbpf.library()
         self.name = name
         self._links: list[tuple[int, int]] = []  # program and link
+        self._closing = threading.Lock()  # status looks at the programs of runs that end meanwhile
         with _load_lock:
             self._lib.libbpf_set_print(_print)
             _log_lines.clear()
@@ -165,17 +170,19 @@ class BpfObject:
     def close(self) -> None:
         """Detach and free everything."""
         self.detach()
-        if self._object:
-            self._lib.bpf_object__close(self._object)
-            self._object = None
+        with self._closing:
+            if self._object:
+                self._lib.bpf_object__close(self._object)
+                self._object = None
 
-    def programs(self) -> list[tuple[str, libbpf.ProgInfo]]:
-        """Each program's name, and what the kernel says of it."""
+    def programs(self) -> list[Program]:
+        """Each program's name, and what the kernel says of it; none once it is closed. Callable from any thread."""
         lib = self._lib
-        return [
-            (lib.bpf_program__name(each).decode(), libbpf.program_info(lib.bpf_program__fd(each)))
-            for each in self._programs()
-        ]
+        with self._closing:
+            return [
+                (lib.bpf_program__name(each).decode(), libbpf.program_info(lib.bpf_program__fd(each)))
+                for each in (self._programs() if self._object else ())
+            ]
 
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
@@ -240,14 +247,20 @@ class BpfObject:
             program = self._lib.bpf_object__next_program(self._object, program)
 
 
+def programs_in(folder: Path) -> list[Program]:
+    """As BpfObject.programs, of those that are pinned anywhere below folder."""
+    found = []
+    with suppress(FileNotFoundError):  # they are being removed
+        for path in sorted(folder.rglob(f"*{PROGRAM}")):
+            fd = open_pinned(path)
+            found.append((path.name.removesuffix(PROGRAM), libbpf.program_info(fd)))
+            os.close(fd)
+    return found
+
+
 def missed_by(folder: Path) -> int:
     """As BpfObject.missed, of the programs that are pinned anywhere below folder."""
-    total = 0
-    for path in folder.rglob(f"*{PROGRAM}"):
-        fd = open_pinned(path)
-        total += libbpf.program_info(fd).recursion_misses
-        os.close(fd)
-    return total
+    return sum(info.recursion_misses for _, info in programs_in(folder))
 
 
 def ring_bytes(wanted: int) -> int:

@@ -112,6 +112,7 @@ class Run:
         self.started_ns = time.time_ns()
         #: Events lost, when that was last looked at.
         self.lost = 0
+        self._closing = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.events = 0
         self.rate = 0.0
@@ -155,16 +156,20 @@ class Run:
         self.close()
 
     def finish(self) -> None:
-        """End the batches, after what is in the rings; callable from any thread."""
+        """End the batches, after what is in the rings; callable from any thread, and after close."""
         self.stop.set()
-        os.eventfd_write(self._wake, 1)
+        with self._closing:  # the number may be another file's by now
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Detach and free everything."""
         for ring in self._rings:
             ring.close()
         self._object.close()
-        os.close(self._wake)
+        with self._closing:
+            os.close(self._wake)
+            self._wake = -1
 
     def batches(self) -> Iterator[Batch]:
         """Batches as events come, until finish; then the programs are detached and the rings emptied."""

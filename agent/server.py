@@ -7,14 +7,14 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import grpc
 import orjson
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
@@ -121,6 +121,9 @@ class AgentService(rpc.AgentServicer):
         """Who this agent is."""
         runs = list(self._runs)
         objects = [self._tracker.object, *(run.object for run in runs)]
+        programs = [(item.name, program) for item in objects for program in item.programs()]
+        programs += [("traceloop", program) for program in self._traceloop.programs()]
+        programs += [("flows", program) for program in self._flows.programs()]
         return pb.DescribeReply(
             node=self._node,
             version=__version__,
@@ -144,9 +147,8 @@ class AgentService(rpc.AgentServicer):
                 for run in runs
             ],
             programs=[
-                pb.ProgramStatus(object=item.name, name=name, run_time_ns=info.run_time_ns, runs=info.run_cnt)
-                for item in objects
-                for name, info in item.programs()
+                pb.ProgramStatus(object=of, name=name, run_time_ns=info.run_time_ns, runs=info.run_cnt)
+                for of, (name, info) in programs
             ],
         )
 
@@ -200,13 +202,7 @@ class AgentService(rpc.AgentServicer):
                     if not context.is_active():
                         break
                     yield _reply(self._node, batch)
-                losses = _losses(run.losses())
-                news = _containers(run.new_containers())
-                yield pb.RunReply(
-                    node=self._node,
-                    summary=pb.Summary(events=run.events, losses=losses, containers=news, undecided=run.undecided),
-                    sent_ns=time.time_ns(),
-                )
+                yield pb.RunReply(node=self._node, summary=_summary(run), sent_ns=time.time_ns())
             finally:
                 self._runs.discard(run)
                 log.info("%s: ended after %d events", gadget.name, run.events)
@@ -294,6 +290,10 @@ class AgentService(rpc.AgentServicer):
             addresses=item.addresses,
         )
 
+    def follows(self) -> bool:
+        """Whether this agent still learns of containers."""
+        return self._tracker.follows
+
     def finish(self) -> None:
         """End every stream in order."""
         self._stopping.set()
@@ -326,6 +326,21 @@ def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:
     run.finish()
 
 
+class Health(health_pb2_grpc.HealthServicer):
+    """The answer to probes: an agent that does not learn of new containers any more is to be started anew."""
+
+    def __init__(self, well: Callable[[], bool]) -> None:
+        """Serve as long as well says so."""
+        self._well = well
+
+    def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        """How it is now."""
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if self._well() else status.NOT_SERVING)
+
+
 def serve(address: str, service: AgentService) -> grpc.Server:
     """Start to serve on address, with health. OSError if it cannot be bound."""
     server = grpc.server(
@@ -333,8 +348,7 @@ def serve(address: str, service: AgentService) -> grpc.Server:
         options=SERVER_OPTIONS,
     )
     rpc.add_AgentServicer_to_server(service, server)
-    checks = health.HealthServicer()
-    checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    checks = Health(service.follows)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     try:
         server.add_insecure_port(address)

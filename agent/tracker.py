@@ -106,6 +106,11 @@ class Tracker:
         return self._object
 
     @property
+    def follows(self) -> bool:
+        """Whether it still learns of changes: it would be a fault if not."""
+        return self._thread.is_alive()
+
+    @property
     def cgroups(self) -> str:
         """v2, or hybrid where cgroup2 is beside version 1."""
         return "hybrid" if self._tree.mount.endswith("/unified") else "v2"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.addresses import first_pid, network_of
+from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
 from agent.flows.sockets import connections_of
 from agent.flows.table import ENTRIES, Flows, Keys, Table, oldest_of_the_greatest
@@ -74,6 +75,10 @@ class FlowRecorder:
             "removed to make room": self._pods.evicted,
             "program busy": self._table.missed(),
         }
+
+    def programs(self) -> list[Program]:
+        """What the kernel says of the programs that record."""
+        return self._table.programs()
 
     def close(self) -> None:
         """Let go. Recording goes on."""

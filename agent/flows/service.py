@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from agent.bpf_object import Program
 from agent.clock import clock_offset
 from agent.flows.pods import Pod
 from agent.flows.recorder import FlowRecorder
@@ -80,6 +81,10 @@ class FlowsService:
         ]
         for at in range(0, len(made), CHUNK):
             yield pb.FlowsReply(node=self._node, flows=made[at : at + CHUNK])
+
+    def programs(self) -> Sequence[Program]:
+        """What the kernel says of the programs that record."""
+        return self._recorder.programs() if self._recorder else ()
 
     def end(self) -> None:
         """Stop recording, and remove what would outlive this agent."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, missed_by
+from agent.bpf_object import BpfObject, Program, missed_by, programs_in
 from agent.bpffs import digest, lock, open_pinned, remove
 from agent.objects import read_object
 from agent.tracker import Tracker
@@ -129,6 +129,10 @@ class Table:
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already."""
         return missed_by(self._folder)
+
+    def programs(self) -> list[Program]:
+        """What the kernel says of the programs that record."""
+        return programs_in(self._folder)
 
     def lost(self) -> int:
         """Flows so far that found no room."""

@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, missed_by
+from agent.bpf_object import BpfObject, Program, missed_by, programs_in
 from agent.bpffs import digest, lock, open_pinned, remove
 from agent.identity import Container
 from agent.objects import read_object
@@ -123,6 +123,10 @@ class Recorder:
         it for all other threads of that CPU.
         """
         return missed_by(self._folder)
+
+    def programs(self) -> list[Program]:
+        """What the kernel says of the programs that record."""
+        return programs_in(self._folder)
 
     @property
     def lost(self) -> str:

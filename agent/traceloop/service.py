@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import orjson
 
+from agent.bpf_object import Program
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot
@@ -72,6 +73,10 @@ class TraceloopService:
             more += f", {missed:,} calls missed by a busy program"
         lost = f", {self._recorder.lost}" if self._recorder.lost else ""
         return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}{lost}"
+
+    def programs(self) -> Sequence[Program]:
+        """What the kernel says of the programs that record."""
+        return self._recorder.programs() if self._recorder else ()
 
     def end(self) -> None:
         """Stop recording for good."""

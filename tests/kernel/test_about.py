@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
 import pytest
 from click.testing import CliRunner
 
 from gadget import __version__, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget._generated import gadget_pb2_grpc as rpc
 from kubectl_gadget import about
 from kubectl_gadget.cli import cli
 from tests.conftest import Agent, events, run_cli, wait_until
@@ -42,6 +48,51 @@ def test_status(agent: Agent, start_cli, make_pod) -> None:
     shown = run_cli("status", "--agent", agent.address, "--agent", "127.0.0.1:1")
     assert "node-a" in shown.stdout and "no agent answers there" in shown.stdout
     assert (shown.returncode, shown.stderr) == (1, "error: 1 of 2 agents did not answer\n")
+
+
+def test_status_of_recorders(start_agent, bpffs) -> None:
+    """`status` shows the programs of the recorders too, with what they have cost if the kernel measures that."""
+    agent = start_agent("--bpffs", str(bpffs), "--state", str(bpffs.parent / "state"))
+    measured = Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = measured.read_text()
+    measured.write_text("1")
+    try:
+        run_cli("list")  # it opens files
+        (row,) = events(run_cli("status", "--agent", agent.address, "-o", "json").stdout)
+    finally:
+        measured.write_text(before)
+    programs = {(each["object"], each["name"]): each for each in row["programs"]}
+    assert {each for each, _ in programs} == {"tracker", "traceloop", "flows"}
+    busy = programs["traceloop", "call_returned"]
+    assert busy["runs"] > 100 and busy["run_time_ns"] > busy["runs"]
+
+
+def test_status_while_runs_come_and_go(agent) -> None:
+    """I may ask for the status as often as I like while streams begin and end: the agent answers and lives."""
+    over = threading.Event()
+    asked = []
+
+    def ask() -> None:
+        with grpc.insecure_channel(agent.address) as channel:
+            while not over.is_set():
+                asked.append(rpc.AgentStub(channel).Describe(pb.DescribeRequest(), timeout=20).node)
+
+    def run(_: int) -> None:
+        with grpc.insecure_channel(agent.address) as channel:
+            call = rpc.AgentStub(channel).Run(iter([pb.RunRequest(start=pb.Start(gadget="execsnoop"))]))
+            assert [reply.WhichOneof("what") for reply in call][-1] == "summary"
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        try:
+            list(pool.map(run, range(101)))
+        finally:
+            over.set()
+        for each in asking:
+            each.result()
+    assert len(asked) > 101 and set(asked) == {"node-a"}
+    assert agent.process.poll() is None
+    assert "Traceback" not in agent.log.read_text()
 
 
 def test_version(agent: Agent) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from grpc_health.v1 import health_pb2
 
+from agent.server import Health
 from agent.tracker import GONE_REMEMBERED, Tracker
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.pods import UNIFIED, BareContainer, Pod, annotations, remove_cgroups
@@ -33,6 +35,21 @@ def start_filtered(start_cli, agent, *args: str):
     cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", *args)
     wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream's start")
     return cli
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_health_of_the_tracker(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that does not learn of new containers any more is not healthy, so Kubernetes starts it anew."""
+    request = health_pb2.HealthCheckRequest()
+    states = health_pb2.HealthCheckResponse
+    health = Health(lambda: tracker.follows)
+    assert health.Check(request, None).status == states.SERVING
+
+    def fail() -> None:
+        raise SystemExit  # which threads end by without a word
+
+    monkeypatch.setattr(tracker, "_drain", fail)
+    wait_until(lambda: health.Check(request, None).status == states.NOT_SERVING, "the end of its thread")
 
 
 def test_first_exec_of_short_pods(agent, start_cli, tmp_path: Path) -> None:
