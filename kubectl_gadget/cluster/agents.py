@@ -24,8 +24,12 @@ PORT = 7070
 TUNNELS_AT_ONCE = 16
 DESCRIBE_SECONDS = 5.0
 #: Reasons to wait that no time removes; those that end in BackOff are as good.
-HOPELESS = ("Unschedulable", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "terminated")
+HOPELESS = ("Unschedulable", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 T = TypeVar("T")
+
+
+class NoAgents(Unreachable):
+    """There are no agents in the cluster."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel
 
 def _choose(agents: list[AgentPod], nodes: Sequence[str], namespace: str) -> list[AgentPod]:
     if not agents:
-        raise Unreachable(
+        raise NoAgents(
             f"no agents in namespace {namespace}: run `kubectl gadget deploy`, or trace this machine with --local"
         )
     wanted = [name for item in nodes for name in item.split(",") if name]

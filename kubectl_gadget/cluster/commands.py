@@ -90,9 +90,9 @@ class UndeployCommand(HeadedCommand):
         )
 
     def _run(self, timeout: float) -> None:
-        from kubectl_gadget.cluster import deploy
+        from kubectl_gadget.cluster.undeploy import undeploy
 
-        deploy.undeploy(chosen_cluster(), timeout)
+        undeploy(chosen_cluster(), timeout)
 
 
 def _toleration(text: str) -> dict[str, str]:

@@ -1,0 +1,35 @@
+"""Lines on a terminal that take the place of those before."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from kubectl_gadget.text import escape, fit
+
+
+class Progress:
+    """What is shown on standard error while something is waited for; nothing if that is no terminal."""
+
+    def __init__(self) -> None:
+        """Nothing is shown yet."""
+        self._live = sys.stderr.isatty()
+        self._shown: list[str] = []
+
+    def show(self, lines: list[str]) -> None:
+        """Show lines instead of those shown, as many as fit."""
+        columns, rows = shutil.get_terminal_size()
+        if len(lines) > rows - 2:
+            lines = [*lines[: rows - 3], f"  … {len(lines) - rows + 3} more"]
+        lines = [fit(escape(line), columns - 1) for line in lines]
+        if not self._live or lines == self._shown:
+            return
+        up = f"\x1b[{len(self._shown)}A" if self._shown else ""
+        click.echo(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines), err=True, nl=False)
+        self._shown = lines
+
+    def clear(self) -> None:
+        """Show nothing any more."""
+        self.show([])

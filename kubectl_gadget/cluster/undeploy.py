@@ -1,0 +1,101 @@
+"""Removes the agents of a cluster, and what they leave on nodes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from gadget.errors import GadgetError
+from kubectl_gadget.cluster import manifests
+from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
+from kubectl_gadget.cluster.api import ApiServer
+from kubectl_gadget.cluster.kubeconfig import read_context
+from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
+from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.text import escape
+
+POLL_SECONDS = 0.3
+END_SECONDS = 10.0
+#: What Kubernetes itself puts into every namespace.
+_EVERYWHERE = {("configmaps", "kube-root-ca.crt"), ("serviceaccounts", "default")}
+#: Kinds that only tell of others.
+_TELLING = ("events", "endpoints", "endpointslices", "leases")
+
+
+def undeploy(cluster: Cluster, seconds: float) -> None:
+    """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
+    api = ApiServer(read_context(cluster.flags))
+    objects = manifests.render(manifests.Settings("", namespace=cluster.namespace))
+    _end_recorders(api, cluster.namespace)
+    removed, kept = [], False
+    deadline = time.monotonic() + seconds
+    for item in reversed(objects):
+        found = find(api, item)
+        if not found or not is_ours(found):
+            continue
+        if item["kind"] == "Namespace" and (why := _others(api, cluster.namespace)):
+            click.echo(f"{name_of(item)} stays: {why}", err=True)
+            kept = True
+            continue
+        with explained(item, "delete"):
+            api.request("DELETE", path_of(item), {"propagationPolicy": "Foreground"})
+        removed.append(item)
+        while find(api, item):  # agents end before they lose their rights
+            if time.monotonic() > deadline:
+                raise GadgetError(f"{name_of(item)} is still there after {seconds:.0f} s: it may yet go")
+            time.sleep(POLL_SECONDS)
+    if removed:
+        click.echo(f"removed: {', '.join(map(name_of, removed))}")
+    elif not kept:
+        raise GadgetError(f"nothing to remove: there are no agents in namespace {cluster.namespace}")
+
+
+def _others(api: ApiServer, namespace: str) -> str:
+    """What is in a namespace that neither deploy nor Kubernetes put there, in words; empty if nothing is."""
+    try:
+        for base in ("/api/v1", *_groups(api)):
+            for kind in api.get(base)["resources"]:
+                if not kind["namespaced"] or not {"list", "delete"} <= set(kind["verbs"]) or kind["name"] in _TELLING:
+                    continue
+                for item in api.list(f"{base}/namespaces/{namespace}/{kind['name']}"):
+                    metadata = item["metadata"]
+                    of_another = bool(metadata.get("ownerReferences"))  # it goes with that one, which counts itself
+                    if not of_another and (kind["name"], metadata["name"]) not in _EVERYWHERE:
+                        return f"{kind['kind']} {escape(metadata['name'])} is in it"
+    except GadgetError as error:
+        return f"what is in it cannot be seen: {error}"
+    return ""
+
+
+def _groups(api: ApiServer) -> list[str]:
+    groups: list[dict[str, Any]] = api.get("/apis")["groups"]
+    return [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
+
+
+def _end_recorders(api: ApiServer, namespace: str) -> None:
+    """Remove what the agents have pinned on their nodes, as far as they can be reached."""
+    import grpc
+
+    from gadget._generated import gadget_pb2 as pb
+    from gadget._generated import gadget_pb2_grpc as rpc
+
+    with cluster_agents(api, namespace, ()) as targets:
+        try:
+            reached = targets()
+        except NoAgents:
+            return
+        except GadgetError as error:
+            _warn("every node", error)
+            return
+        for node, address in reached.items():
+            try:
+                with grpc.insecure_channel(address()) as channel:
+                    rpc.AgentStub(channel).End(pb.EndRequest(), timeout=END_SECONDS)
+            except (GadgetError, grpc.RpcError) as error:
+                _warn(node, error.code().name.lower() if isinstance(error, grpc.RpcError) else error)
+
+
+def _warn(where: str, why: object) -> None:
+    click.echo(f"warning: /sys/fs/bpf/gadget may stay behind on {where}: {why}", err=True)

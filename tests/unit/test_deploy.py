@@ -1,0 +1,232 @@
+"""deploy and undeploy, on an API server that says what the test wants."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from gadget.errors import GadgetError, Unreachable
+from kubectl_gadget.cluster import manifests
+from kubectl_gadget.cluster.deploy import deploy
+from kubectl_gadget.cluster.kubeconfig import Flags
+from kubectl_gadget.cluster.options import Cluster as Chosen
+from kubectl_gadget.cluster.undeploy import undeploy
+from tests.cluster_api import DAEMON_SET, EVENTS, NAMESPACE, PODS, Cluster, agent_pod, failed_create, serve_cluster
+from tests.conftest import CLI
+
+OBJECTS = manifests.render(manifests.Settings("agent:1"))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with serve_cluster() as running:
+        yield running
+
+
+def chosen(cluster: Cluster) -> Chosen:
+    return Chosen(Flags(server=cluster.url, kubeconfig="/dev/null"), "gadget", ())
+
+
+def have(cluster: Cluster, *pods: dict) -> None:
+    """Let the nodes have these agents, and no more."""
+    cluster.wanted, cluster.lists[PODS] = len(pods), list(pods)
+
+
+def test_what_deploy_did(cluster: Cluster, capsys) -> None:
+    """I am told whether deploy made the agents, changed them, or found them as I want them."""
+    have(cluster, agent_pod("node-a", ready=True))
+    changed = manifests.render(manifests.Settings("agent:2"))
+    told = []
+    for objects in (OBJECTS, OBJECTS, changed):
+        deploy(chosen(cluster), objects, 5)
+        told.append(capsys.readouterr().out.splitlines()[0])
+    assert told == [f"gadget  DaemonSet {what} in namespace gadget" for what in ("created", "unchanged", "updated")]
+
+
+def test_several_nodes(cluster: Cluster, capsys) -> None:
+    """Of each node I am told how its agent is: why it waits in vain, and the last words of one that ends."""
+    crashed = agent_pod("node-b", reason="CrashLoopBackOff", message="back-off 10s")
+    unschedulable = agent_pod("node-c", reason="x")
+    unschedulable["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no cpu"}],
+    }
+    pull = agent_pod("node-d", reason="ImagePullBackOff", message="Back-off\npulling \x1b[31m")
+    have(cluster, agent_pod("node-a", ready=True), crashed, unschedulable, pull)
+    cluster.logs["gadget-node-b"] = 'one\nerror: "no BTF"\n\x1b]0;title\n'
+    with pytest.raises(Unreachable, match="1 of 4 nodes ready in "):
+        deploy(chosen(cluster), OBJECTS, 20)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  node-a  ready",
+        "  node-b  not ready  pod gadget-node-b is CrashLoopBackOff: its agent ended with exit code 1",
+        "            one",
+        '            error: "no BTF"',
+        "            \\x1b]0;title",
+        "  node-c  not ready  pod gadget-node-c is Unschedulable: no cpu",
+        "  node-d  not ready  pod gadget-node-d is ImagePullBackOff: Back-off\\npulling \\x1b[31m",
+    ]
+
+
+def test_first_exit_is_not_the_end(cluster: Cluster, capsys) -> None:
+    """An agent that ends once, and is started anew at once, is waited for."""
+    looks = iter([agent_pod("node-a", terminated={"exitCode": 1})] * 3)
+    have(cluster, agent_pod("node-a", ready=True))
+
+    def looked() -> None:
+        have(cluster, next(looks, agent_pod("node-a", ready=True)))
+
+    cluster.looked = looked
+    deploy(chosen(cluster), OBJECTS, 20)
+    assert "1 of 1 node ready" in capsys.readouterr().out
+
+
+def test_refused_by_policy(cluster: Cluster, monkeypatch) -> None:
+    """If the cluster makes no pods I am told why by the newest event, and deploy does not wait in vain."""
+    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.5)
+    cluster.wanted = 2
+
+    def looked() -> None:
+        cluster.lists[EVENTS] = [
+            failed_create("violates PodSecurity", at="2026-01-01T00:00:09Z", name="b"),
+            failed_create("exceeded quota", at="2026-01-01T00:00:08Z", name="a"),
+            failed_create("of another", of="uid-other", at="2026-01-01T00:00:10Z", name="c"),
+        ][::-1]
+
+    cluster.looked = looked
+    with pytest.raises(GadgetError, match="the cluster makes no pods: violates PodSecurity"):
+        deploy(chosen(cluster), OBJECTS, 20)
+
+
+def test_old_refusals_do_not_count(cluster: Cluster, capsys, monkeypatch) -> None:
+    """What the cluster refused an hour ago, or another DaemonSet, does not make deploy fail."""
+    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.0)
+    have(cluster, agent_pod("node-a", ready=True))
+    deploy(chosen(cluster), OBJECTS, 5)
+    cluster.lists[EVENTS] = [failed_create("exceeded quota"), failed_create("of another", of="uid-other", name="f")]
+    looks = iter([[]] * 4)
+    cluster.looked = lambda: cluster.lists.update({PODS: next(looks, [agent_pod("node-a", ready=True)])})
+    deploy(chosen(cluster), OBJECTS, 5)
+    assert "1 of 1 node ready" in capsys.readouterr().out
+
+
+def test_refused_as_before(cluster: Cluster) -> None:
+    """If nothing came of it in time, and all that there is to say is old, I am told that."""
+    cluster.wanted = 1
+    cluster.objects[DAEMON_SET] = {"metadata": {"generation": 1, "uid": "uid-daemonset", "namespace": "gadget"}}
+    cluster.lists[EVENTS] = [failed_create("exceeded quota")]
+    with pytest.raises(GadgetError, match="the cluster makes no pods: exceeded quota"):
+        deploy(chosen(cluster), OBJECTS, 0.5)
+
+
+def test_some_are_refused(cluster: Cluster, capsys) -> None:
+    """If the cluster makes only some of the pods I see those, and why there are no more."""
+    have(cluster, agent_pod("node-a", ready=True))
+    cluster.wanted = 3
+    cluster.lists[EVENTS] = [failed_create("exceeded quota")]
+    with pytest.raises(Unreachable, match=r"1 of 3 nodes ready in .*: the cluster makes no more pods: exceeded quota"):
+        deploy(chosen(cluster), OBJECTS, 0.5)
+    assert "  node-a  ready" in capsys.readouterr().out
+
+
+def test_no_node_fits(cluster: Cluster) -> None:
+    """If no node is meant to have an agent I am told what that comes from."""
+    with pytest.raises(Unreachable, match=r"0 of 0 nodes ready .*: no node .* --node-selector and --toleration"):
+        deploy(chosen(cluster), OBJECTS, 20)
+
+
+def test_progress_on_a_terminal(cluster: Cluster) -> None:
+    """While deploy waits I see on a terminal a line for each node that is not ready, and none of them in the end."""
+    waits = agent_pod("node-b", reason="ContainerCreating")
+    stages = iter(
+        [[agent_pod("node-a", reason="ContainerCreating"), waits]] * 2 + [[agent_pod("node-a", ready=True), waits]] * 2
+    )
+    cluster.wanted = 2
+    done = [agent_pod(node, ready=True) for node in ("node-a", "node-b")]
+    cluster.looked = lambda: cluster.lists.update({PODS: next(stages, done)})
+    terminal, end = pty.openpty()
+    command = [str(CLI), "deploy", "--image=agent:1", f"--server={cluster.url}", "--kubeconfig=/dev/null"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True) as process:
+        os.close(end)
+        seen = b""
+        while select.select([terminal], [], [], 30)[0]:
+            try:
+                seen += os.read(terminal, 1 << 16)
+            except OSError:
+                break
+        out, _ = process.communicate()
+    os.close(terminal)
+    assert process.returncode == 0, (out, seen)
+    screens = re.split(r"\x1b\[\d*A\r\x1b\[J|\r\x1b\[J", seen.decode().replace("\x1b[K", "").replace("\r\n", "\n"))
+    both = [
+        "0 of 2 nodes ready",
+        *(f"  {node}  pod gadget-{node} is ContainerCreating" for node in ("node-a", "node-b")),
+    ]
+    screens = [screen.splitlines() for screen in screens]
+    assert both in screens
+    assert ["1 of 2 nodes ready", both[2]] in screens
+    assert screens[-1] == []
+    assert "2 of 2 nodes ready in " in out
+
+
+def deployed(cluster: Cluster) -> None:
+    have(cluster, agent_pod("node-a", ready=True))
+    deploy(chosen(cluster), OBJECTS, 5)
+    cluster.lists[PODS] = []
+    # what every namespace has
+    cluster.lists[f"{NAMESPACE}/configmaps"] = [{"metadata": {"name": "kube-root-ca.crt"}}]
+    cluster.lists[f"{NAMESPACE}/serviceaccounts"] = [{"metadata": {"name": "default"}}]
+    cluster.lists[EVENTS] = [{"metadata": {"name": "some"}}]
+
+
+def test_undeploy_removes_everything(cluster: Cluster, capsys) -> None:
+    """Undeploy removes all that deploy made, the namespace too."""
+    deployed(cluster)
+    undeploy(chosen(cluster), 5)
+    assert cluster.objects == {}
+    assert "Namespace gadget" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(f"{NAMESPACE}/configmaps", "Configmaps"), ("/apis/example.org/v1/namespaces/gadget/widgets", "Widgets")],
+)
+def test_undeploy_leaves_what_is_not_ours(cluster: Cluster, capsys, path: str, kind: str) -> None:
+    """A namespace in which somebody has put something stays with it, and I am told."""
+    deployed(cluster)
+    cluster.lists.setdefault(path, []).append({"metadata": {"name": "precious"}})
+    undeploy(chosen(cluster), 5)
+    assert list(cluster.objects) == [NAMESPACE]
+    out, err = capsys.readouterr()
+    assert "Namespace" not in out
+    assert err == f"Namespace gadget stays: {kind} precious is in it\n"
+
+
+def test_undeploy_cannot_look(cluster: Cluster, capsys) -> None:
+    """If I may not see whether the namespace has others' things it stays, and I am told why."""
+    deployed(cluster)
+    cluster.refused["GET", f"{NAMESPACE}/configmaps"] = (403, "configmaps is forbidden")
+    undeploy(chosen(cluster), 5)
+    assert list(cluster.objects) == [NAMESPACE]
+    assert "Namespace gadget stays: what is in it cannot be seen: " in capsys.readouterr().err
+
+
+def test_undeploy_without_looking_at_pods(cluster: Cluster, capsys) -> None:
+    """If the agents cannot be listed I am told that what they pinned may stay on the nodes."""
+    deployed(cluster)
+    cluster.refused["GET", PODS] = (403, 'User "alice" cannot list resource "pods" in API group ""')
+    undeploy(chosen(cluster), 5)
+    err = capsys.readouterr().err
+    wanted = "you may not list pods in namespace gadget: ask for list on pods there"
+    assert f"warning: /sys/fs/bpf/gadget may stay behind on every node: {wanted}\n" in err
+
+
+def test_undeploy_nothing(cluster: Cluster) -> None:
+    """Where there are no agents undeploy says so, and fails."""
+    with pytest.raises(GadgetError, match="nothing to remove: there are no agents in namespace gadget"):
+        undeploy(chosen(cluster), 5)
