@@ -21,12 +21,12 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Ta
             yield lambda: Targets({"this machine": address})
     else:
         from kubectl_gadget.cluster.agents import cluster_agents
-        from kubectl_gadget.cluster.api import ApiServer
+        from kubectl_gadget.cluster.api import api_server
         from kubectl_gadget.cluster.kubeconfig import read_context
         from kubectl_gadget.cluster.options import chosen_cluster
 
         cluster = chosen_cluster()
-        with cluster_agents(ApiServer(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
+        with cluster_agents(api_server(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
             yield targets
 
 

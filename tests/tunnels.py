@@ -61,20 +61,26 @@ async def _serve(agent: str, folder: Path) -> None:
 
 
 @contextmanager
-def api_server(agent: str) -> Iterator[ApiServer]:
-    """The server, with an agent called echo or flood at every port of every pod."""
+def server(agent: str) -> Iterator[tuple[str, Path]]:
+    """The server's URL and the folder of its certificate, with an agent called echo or flood at every port."""
     with tempfile.TemporaryDirectory() as folder:
         make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test -days 2"
         paths = ["-keyout", f"{folder}/key", "-out", f"{folder}/crt"]
         subprocess.run(["openssl", *make.split(), *paths], check=True, capture_output=True)
         command = [sys.executable, "-m", "tests.tunnels", agent, folder]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdin and server.stdout
-            url = f"https://127.0.0.1:{server.stdout.readline().strip()}"
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin and process.stdout
             try:
-                yield ApiServer(read_context(Flags(server=url, kubeconfig="/dev/null", insecure_skip_tls_verify=True)))
+                yield f"https://127.0.0.1:{process.stdout.readline().strip()}", Path(folder)
             finally:
-                server.stdin.close()
+                process.stdin.close()
+
+
+@contextmanager
+def api_server(agent: str) -> Iterator[ApiServer]:
+    """A way to the server that does not ask for its name."""
+    with server(agent) as (url, _):
+        yield ApiServer(read_context(Flags(server=url, kubeconfig="/dev/null", insecure_skip_tls_verify=True)))
 
 
 if __name__ == "__main__":

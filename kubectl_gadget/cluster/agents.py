@@ -103,6 +103,9 @@ def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
     missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
     if error.code != 403 or not missing:
         return error
+    if missing[1] == "impersonate":
+        who = error.message.partition(": ")[0]
+        return GadgetError(f"you may not act as another (--as): {who}: ask for impersonate on {missing[2]}")
     place, there = (f" in namespace {namespace}", " there") if namespace else ("", "")
     return GadgetError(f"you may not {what}{place}: ask for {missing[1]} on {missing[2]}{there}")
 

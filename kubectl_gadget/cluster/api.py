@@ -6,17 +6,19 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.cluster.credentials import Credentials, get_credentials, read_pem
 from kubectl_gadget.cluster.kubeconfig import Context
+from kubectl_gadget.cluster.proxy import find_proxy, proxy_headers
 
 if TYPE_CHECKING:
     from kubectl_gadget.cluster.websocket import WebSocket
@@ -25,6 +27,8 @@ CONNECT_SECONDS = 10.0
 #: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
 #: in apimachinery's pkg/util/proxy/upgradeaware.go).
 WEBSOCKET_ATTEMPTS = 3
+#: How long a user who is refused is not asked to log in once more.
+LOGIN_SECONDS = 60.0
 #: Objects in one answer of the API server.
 PAGE = 500
 
@@ -60,6 +64,7 @@ class ApiServer:
         self._timeout = context.flags.request_timeout or None
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
+        self._renewed = 0.0  # when they were the last time that they had been refused, by the monotonic clock
         self._tls: ssl.SSLContext | None = None
 
     def get(self, path: str, **query: str) -> Any:
@@ -89,6 +94,14 @@ class ApiServer:
 
     def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         """Send a request; gives the bytes that come back."""
+        credentials, status, answer = self._send(method, path, body, kind)
+        if status == 401 and self._renew(credentials):
+            _, status, answer = self._send(method, path, body, kind)
+        if status >= 300:
+            raise refusal(status, answer)
+        return answer
+
+    def _send(self, method: str, path: str, body: Any, kind: str) -> tuple[Credentials, int, bytes]:
         credentials, connection = self._connect()
         try:
             connection.putrequest(method, f"{urlsplit(self._server).path}{path}")
@@ -97,14 +110,11 @@ class ApiServer:
                 connection.putheader(name, value)  # a name may come more than once: Impersonate-Group
             connection.endheaders(data)
             response = connection.getresponse()
-            answer = response.read()
-        except (OSError, HTTPException) as error:
+            return credentials, response.status, response.read()
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a name that no host can have
             raise self._unreachable(error) from None
         finally:
             connection.close()
-        if response.status >= 300:
-            raise refusal(response.status, answer)
-        return answer
 
     def open_websocket(self, path: str, protocol: str, attempts: int = WEBSOCKET_ATTEMPTS) -> WebSocket:
         """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
@@ -118,8 +128,10 @@ class ApiServer:
             return WebSocket(connection.sock, f"ws{self._server[4:]}{path}", protocol, credentials.headers)
         except InvalidStatus as error:
             connection.close()
+            if error.response.status_code == 401 and attempts > 1 and self._renew(credentials):
+                return self.open_websocket(path, protocol, attempts - 1)
             raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
-        except (InvalidHandshake, OSError) as error:
+        except (InvalidHandshake, OSError, ValueError) as error:
             connection.close()
             if isinstance(error, InvalidMessage) and attempts > 1:
                 return self.open_websocket(path, protocol, attempts - 1)
@@ -129,8 +141,8 @@ class ApiServer:
         credentials, tls = self._login()
         address = urlsplit(self._server)
         seconds = self._timeout or CONNECT_SECONDS
-        proxy = self._proxy()
-        at = urlsplit(proxy) if proxy else address
+        proxy = find_proxy(self._server, self._context.cluster.get("proxy-url") or "")
+        at = proxy or address
         host = at.hostname or ""
         connection = (
             HTTPSConnection(host, at.port, timeout=seconds, context=tls)
@@ -138,14 +150,19 @@ class ApiServer:
             else HTTPConnection(host, at.port, timeout=seconds)
         )
         if proxy:
-            connection.set_tunnel(address.hostname or "", address.port)
+            port = address.port or (443 if tls else 80)  # else it would be the proxy's
+            connection.set_tunnel(address.hostname or "", port, proxy_headers(proxy))
         return credentials, connection
 
-    def _proxy(self) -> str:
-        address = urlsplit(self._server)
-        if proxy := self._context.cluster.get("proxy-url"):
-            return str(proxy)
-        return "" if proxy_bypass(address.netloc) else getproxies().get(address.scheme, "")
+    def _renew(self, refused: Credentials) -> bool:
+        """Whether there may be others than those that the server refused, perhaps before their time."""
+        with self._lock:
+            if self._credentials is refused:
+                recently = self._renewed and time.monotonic() - self._renewed < LOGIN_SECONDS
+                if recently or not refused.renewable:
+                    return False
+                self._renewed, self._credentials = time.monotonic(), None
+            return True
 
     def _login(self) -> tuple[Credentials, ssl.SSLContext | None]:
         with self._lock:
@@ -160,6 +177,12 @@ class ApiServer:
         return Unreachable(f"the API server at {self._server} does not answer: {text}")
 
 
+@cache
+def api_server(context: Context) -> ApiServer:
+    """The API server of a context: one for all parts of a command, so that the user logs in once."""
+    return ApiServer(context)
+
+
 def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
     """TLS as a context's cluster wants it, with the user's certificate."""
     cluster = context.cluster
@@ -170,7 +193,10 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     elif authority:
-        tls.load_verify_locations(cadata=authority.decode())
+        try:
+            tls.load_verify_locations(cadata=authority.decode())
+        except (ssl.SSLError, ValueError) as error:
+            raise GadgetError(f"kubeconfig: the certificate authority is no good: {_reason(error)}") from None
     else:
         tls.load_default_certs()
     if credentials.certificate:
@@ -179,9 +205,13 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
             file.flush()
             try:
                 tls.load_cert_chain(file.name)
-            except ssl.SSLError as error:
-                raise GadgetError(f"kubeconfig: the client certificate or key is no good: {error.reason}") from None
+            except (ssl.SSLError, ValueError) as error:
+                raise GadgetError(f"kubeconfig: the client certificate or key is no good: {_reason(error)}") from None
     return tls
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "reason", None) or str(error)
 
 
 def refusal(code: int, body: bytes) -> ApiError:

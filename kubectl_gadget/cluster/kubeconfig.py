@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gadget.errors import GadgetError, Unreachable, UsageError
 
@@ -19,7 +20,10 @@ _PATHS = {
 #: What must be text where it is.
 _TEXTS = {
     "clusters": ("server", "certificate-authority", "certificate-authority-data", "tls-server-name", "proxy-url"),
-    "users": ("client-certificate", "client-key", "tokenFile", "token", "username", "password"),
+    "users": (
+        *("client-certificate", "client-certificate-data", "client-key", "client-key-data"),
+        *("tokenFile", "token", "username", "password", "as", "as-uid"),
+    ),
     "contexts": ("cluster", "user", "namespace"),
 }
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -78,6 +82,7 @@ def read_context(flags: Flags) -> Context:
     _apply(flags, cluster, user)
     if not cluster.get("server"):
         raise Unreachable(NO_CLUSTER.format(" or ".join(map(str, _files(flags)))))
+    cluster["server"] = _server_url(cluster, user)
     return Context(name, namespace, cluster, user, flags)
 
 
@@ -124,11 +129,32 @@ def _entries(path: Path, *, required: bool) -> Iterator[tuple[str, str, Any]]:
             for name in _PATHS.get(key, ()):
                 if entry.get(name):
                     entry[name] = str(path.parent / entry[name])
+            _texts(entry.get("as-groups"))
+            for name, values in (entry.get("as-user-extra") or {}).items():
+                _texts([name, *values])
             if plugin := entry.get("exec"):
-                command = plugin["command"]
-                beside = os.sep in command  # else it is looked for in PATH
-                entry["exec"] = {**plugin, "command": str(path.parent / command) if beside else command}
+                entry["exec"] = _plugin(plugin, path.parent)
             yield key, _text(item, "name"), entry
+
+
+def _plugin(plugin: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A log-in plugin of a kubeconfig in folder."""
+    command = _text(plugin, "command")
+    beside = os.sep in command  # else it is looked for in PATH
+    _texts(plugin.get("args"))
+    for item in plugin.get("env") or ():
+        _texts([item["name"], item["value"]])
+    for name in ("apiVersion", "installHint", "interactiveMode"):
+        _text(plugin, name)
+    return {**plugin, "command": str(folder / command) if beside else command}
+
+
+def _texts(values: Any) -> None:
+    """ValueError unless it is nothing, or a list of texts that a command or a variable can have."""
+    if not isinstance(values or [], list) or not all(
+        isinstance(each, str) and "\0" not in each for each in values or ()
+    ):
+        raise ValueError("texts")
 
 
 def _text(entry: dict[str, Any], name: str) -> str:
@@ -155,6 +181,23 @@ def _own_service_account() -> tuple[dict[str, Any], dict[str, Any]]:
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     cluster = {"server": server, "certificate-authority": str(_SERVICE_ACCOUNT / "ca.crt")}
     return cluster, {"tokenFile": str(_SERVICE_ACCOUNT / "token")}
+
+
+def _server_url(cluster: dict[str, Any], user: dict[str, Any]) -> str:
+    """The address of an API server; without a scheme as kubectl completes it (client-go's DefaultServerURL)."""
+    server: str = cluster["server"]
+    if "://" not in server:
+        names = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
+        tls = any(map(cluster.get, names)) or any(map(user.get, ("client-certificate", "client-certificate-data")))
+        server = f"{'https' if tls else 'http'}://{server}"
+    try:
+        address = urlsplit(server)
+        valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not server.isprintable() or " " in server:
+        raise UsageError(f"{cluster['server']!r} is no address of an API server: want https://HOST:PORT")
+    return server.rstrip("/")
 
 
 def _apply(flags: Flags, cluster: dict[str, Any], user: dict[str, Any]) -> None:

@@ -29,7 +29,9 @@ from gadget.rows import parse_schema
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
-from kubectl_gadget.cluster import kubeconfig
+from kubectl_gadget.cluster import credentials, kubeconfig
+from kubectl_gadget.cluster.api import make_tls
+from kubectl_gadget.cluster.proxy import find_proxy
 from kubectl_gadget.request import make_request
 from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended
@@ -160,10 +162,25 @@ def reply(data: bytes) -> None:
 
 
 def cluster(data: bytes) -> None:
-    """A kubeconfig."""
+    """A kubeconfig, up to the first byte that would be sent."""
     with _file(data) as path, contextlib.suppress(GadgetError):
         kubeconfig.read_context.cache_clear()
-        kubeconfig.read_context(kubeconfig.Flags(kubeconfig=str(path)))
+        context = kubeconfig.read_context(kubeconfig.Flags(kubeconfig=str(path)))
+        if plugin := context.user.pop("exec", None):  # not run, as any command may be there by now
+            command, environment = credentials.plugin_call(plugin, context, interactive=False)
+            assert all(isinstance(text, str) for text in (*command, *environment, *environment.values()))
+        found = credentials.get_credentials(context)
+        assert all(isinstance(text, str) for header in found.headers for text in header)
+        find_proxy(context.cluster["server"], context.cluster.get("proxy-url") or "")
+        make_tls(context, found)
+
+
+def login(data: bytes) -> None:
+    """What a log-in plugin prints."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        status = credentials.read_status(data)
+        assert status["expires"] is None or status["expires"].tzinfo
+        assert isinstance(status.get("token", ""), str)
 
 
 def _recording() -> bytes:
@@ -204,8 +221,9 @@ def _reply() -> bytes:
 
 
 KUBECONFIG = b"""current-context: home
-clusters: [{name: home, cluster: {server: "https://home:6443", certificate-authority: ca.crt}}]
-users: [{name: me, user: {token: secret, exec: {command: login, args: [-v]}}}]
+clusters: [{name: home, cluster: {server: "https://home:6443", tls-server-name: x, proxy-url: "http://me:p@proxy:1"}}]
+users: [{name: me, user: {token: secret, as: a, as-groups: [b], as-user-extra: {c: [d]}, exec: {apiVersion: v1,
+ command: login, args: [-v], env: [{name: A, value: b}], provideClusterInfo: true}}}]
 contexts: [{name: home, context: {cluster: home, user: me, namespace: shop}}]
 """
 
@@ -220,4 +238,5 @@ TARGETS = {
     "ring": Target(ring, _ring),
     "reply": Target(reply, _reply),
     "kubeconfig": Target(cluster, lambda: KUBECONFIG),
+    "login": Target(login, lambda: b'{"status": {"token": "a", "expirationTimestamp": "2026-01-01T00:00:00Z"}}'),
 }
