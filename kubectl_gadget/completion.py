@@ -15,20 +15,35 @@ if TYPE_CHECKING:
     from gadget.schema import Field
 
 SECONDS = 2.0
+#: Where a click context keeps the options of the cluster.
+CLUSTER = "kubectl_gadget.cluster"
+#: Those of them that are not kubectl's.
+_OWN = ("node", "gadget_namespace")
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Namespaces that the agents know of, else the cluster's."""
-    return among({namespace for namespace, *_ in _containers(ctx)} or _kubectl("namespaces"), incomplete)
+    return among({namespace for namespace, *_ in _containers(ctx)} or _get(ctx, "namespaces"), incomplete)
 
 
 def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Pods of the namespaces given so far."""
     chosen = given(ctx, "namespace")
     found = {pod for namespace, pod, _ in _containers(ctx) if not chosen or namespace in chosen}
-    return among(found or _kubectl("pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+    return among(found or _get(ctx, "pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+
+
+def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The cluster's nodes."""
+    return among(_get(ctx, "nodes"), incomplete)
+
+
+def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The contexts of the kubeconfig."""
+    names = _kubectl("config", "get-contexts", "--output=name", *_flags(ctx, ("kubeconfig",)))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -124,12 +139,30 @@ def _containers(ctx: click.Context) -> set[tuple[str, str, str]]:
     return {(each.namespace, each.pod, each.container) for each in found}
 
 
-def _kubectl(*what: str) -> set[str]:
+def _get(ctx: click.Context, *what: str) -> set[str]:
+    """Names of the cluster's objects."""
+    found = _kubectl("get", "--output=name", f"--request-timeout={SECONDS:.0f}s", *_flags(ctx), *what)
+    return {name.partition("/")[2] for name in found}
+
+
+def _flags(ctx: click.Context, only: tuple[str, ...] = ()) -> list[str]:
+    """Kubectl's flags as they were given so far."""
+    flags = []
+    for name, value in ctx.meta.get(CLUSTER, {}).items():
+        if value and name not in _OWN and name != "request_timeout" and (not only or name in only):
+            flag = f"--{name.strip('_').replace('_', '-')}"
+            values = value if isinstance(value, tuple) else ["true" if value is True else value]
+            flags += [f"{flag}={item}" for item in values]
+    return flags
+
+
+def _kubectl(*arguments: str) -> list[str]:
+    """The lines that kubectl prints; none if it fails."""
     import subprocess
 
-    command = ["kubectl", "get", "--output=name", f"--request-timeout={SECONDS:.0f}s", *what]
+    command = ["kubectl", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 1, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return {line.partition("/")[2] for line in done.stdout.splitlines()}
+        return []
+    return done.stdout.splitlines()

@@ -8,6 +8,8 @@ import click
 
 from kubectl_gadget.options import Option
 
+_TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
+
 
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
@@ -19,6 +21,24 @@ class HeadedCommand(click.Command):
         self.title, self.example, self.verb = title, example, verb
         settings = {"help_option_names": ["-h", "--help"]}
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with switches also as kubectl's are written: --switch=true, --switch=false."""
+        switches = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and param.is_flag and not param.secondary_opts
+            for name in param.opts
+        }
+        end = args.index("--") if "--" in args else len(args)
+        kept = []
+        for arg in args[:end]:
+            name, equals, value = arg.partition("=")
+            if equals and name in switches and value.lower() in _TRUE | _FALSE:
+                kept += [name] if value.lower() in _TRUE else []
+            else:
+                kept.append(arg)
+        return super().parse_args(ctx, kept + args[end:])
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""

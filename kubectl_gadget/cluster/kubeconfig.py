@@ -43,6 +43,8 @@ class Flags:
     user: str = ""
     server: str = ""
     token: str = ""
+    username: str = ""
+    password: str = ""
     certificate_authority: str = ""
     client_certificate: str = ""
     client_key: str = ""
@@ -51,6 +53,7 @@ class Flags:
     as_: str = ""
     as_uid: str = ""
     as_group: tuple[str, ...] = ()
+    as_user_extra: tuple[str, ...] = ()
     request_timeout: float = 0.0
 
 
@@ -213,9 +216,20 @@ def _apply(flags: Flags, cluster: dict[str, Any], user: dict[str, Any]) -> None:
     if flags.token:
         user.clear()
         user["token"] = flags.token
+    if flags.username:
+        user.clear()
+        user["username"] = flags.username
+    if flags.password:
+        user["password"] = flags.password
     for name, path in (("client-certificate", flags.client_certificate), ("client-key", flags.client_key)):
         if path:
             user[name] = path
             user.pop(f"{name}-data", None)
-    identity = {"as": flags.as_, "as-uid": flags.as_uid, "as-groups": list(flags.as_group)}
+    extra: dict[str, list[str]] = {}
+    for item in flags.as_user_extra:
+        name, equals, value = item.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--as-user-extra {item}: want KEY=VALUE")
+        extra.setdefault(name, []).append(value)
+    identity = {"as": flags.as_, "as-uid": flags.as_uid, "as-groups": list(flags.as_group), "as-user-extra": extra}
     user |= {name: value for name, value in identity.items() if value}

@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from kubectl_gadget.cluster.kubeconfig import Flags
+from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
 from kubectl_gadget.options import Duration, Option
 
 NAMESPACE = "gadget"
 _HEADING = "Cluster"
-_META = "kubectl_gadget.cluster"
+#: Flags of `kubectl options` that say nothing to us. People have them in scripts and aliases all the same.
+_IGNORED = ("cache-dir", "kuberc", "log-flush-frequency", "profile", "profile-output", "vmodule")
+_IGNORED_SWITCHES = ("disable-compression", "match-server-version", "warnings-as-errors")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Cluster:
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    ctx.meta.setdefault(_META, {})[param.name] = value
+    ctx.meta.setdefault(CLUSTER, {})[param.name] = value
 
 
 def _option(*names: str, **settings: Any) -> Option:
@@ -39,9 +42,13 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
     def hidden(*names: str, **settings: Any) -> Option:
         return _option(*names, hidden=True, **{"default": "", **settings})
 
+    def ignored(*names: str, **settings: Any) -> Option:
+        return Option([*names], heading=_HEADING, hidden=True, expose_value=False, **settings)
+
     return [
-        *([_option("--node", multiple=True, metavar="A,B", help="Nodes. [default: all]")] if nodes else []),
-        _option("--context", default="", metavar="NAME",
+        *([_option("--node", multiple=True, metavar="A,B", help="Nodes. [default: all]",
+                   shell_complete=complete_nodes)] if nodes else []),
+        _option("--context", default="", metavar="NAME", shell_complete=complete_contexts,
                 help="Context of the kubeconfig. kubectl's other connection flags work too."),
         _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
         _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
@@ -49,6 +56,8 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
         hidden("--user"),
         hidden("-s", "--server"),
         hidden("--token"),
+        hidden("--username"),
+        hidden("--password"),
         hidden("--certificate-authority"),
         hidden("--client-certificate"),
         hidden("--client-key"),
@@ -57,12 +66,16 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
         hidden("as_", "--as"),
         hidden("--as-uid"),
         hidden("--as-group", multiple=True, default=()),
+        hidden("--as-user-extra", multiple=True, default=()),
         hidden("--request-timeout", type=Duration(), default=0.0),
+        ignored("-v", "--v"),
+        *(ignored(f"--{name}") for name in _IGNORED),
+        *(ignored(f"--{name}", is_flag=True) for name in _IGNORED_SWITCHES),
     ]  # fmt: skip
 
 
 def chosen_cluster() -> Cluster:
     """What the options of the running command say."""
-    values = dict(click.get_current_context().meta.get(_META, {}))
+    values = dict(click.get_current_context().meta.get(CLUSTER, {}))
     nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)
     return Cluster(Flags(**values), namespace, nodes)

@@ -10,12 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from kubectl_gadget import about
+from kubectl_gadget.cli import cli
+from kubectl_gadget.cluster.credentials import get_credentials
+from kubectl_gadget.cluster.kubeconfig import read_context
+from kubectl_gadget.cluster.options import chosen_cluster
 from tests.conftest import CLI, run_cli
 
 
@@ -111,6 +116,131 @@ def test_through_kubectl(tmp_path: Path) -> None:
     assert "--no-failed\t" in done.stdout
     done = subprocess.run([kubectl, "__complete", "gadget", "exec"], env=environment, capture_output=True, text=True)
     assert "execsnoop\t" in done.stdout
+
+
+#: What `kubectl options` lists, of kubectl 1.34, and --as-user-extra, which came later; each with a value.
+KUBECTL_OPTIONS = [
+    "--as=a",
+    "--as-group=a",
+    "--as-uid=1",
+    "--as-user-extra=a=b",
+    "--cache-dir=/x",
+    "--certificate-authority=/x",
+    "--client-certificate=/x",
+    "--client-key=/x",
+    "--cluster=a",
+    "--context=a",
+    "--disable-compression=false",
+    "--insecure-skip-tls-verify=false",
+    "--kubeconfig=/x",
+    "--kuberc=/x",
+    "--log-flush-frequency=5s",
+    "--match-server-version=false",
+    "-n=a",
+    "--namespace=a",
+    "--password=a",
+    "--profile=none",
+    "--profile-output=/x",
+    "--request-timeout=0",
+    "-s=a",
+    "--server=a",
+    "--tls-server-name=a",
+    "--token=a",
+    "--user=a",
+    "--username=a",
+    "-v=0",
+    "--v=0",
+    "--vmodule=a",
+    "--warnings-as-errors=false",
+]
+KUBECTL = shutil.which("kubectl") or next(
+    (str(path) for path in sorted(Path.home().glob(".cache/kubectl-gadget/kubernetes-*/kubectl"))), ""
+)
+
+
+def kubectl_options() -> list[str]:
+    """Those that the kubectl of this machine has, if it has one."""
+    if not KUBECTL:
+        return []
+    shown = subprocess.run([KUBECTL, "options"], capture_output=True, text=True, check=True).stdout
+    lines = [line.strip().rstrip(":") for line in shown.splitlines() if line.startswith("    -")]
+    found = []
+    for line in lines:
+        *short, long = line.split(", ")
+        name, _, value = long.partition("=")
+        value = {"": "a", "[]": "a"}.get(value.strip("'"), value.strip("'"))
+        found += [f"{each}={value}" for each in (*short, name)]
+    return found
+
+
+def test_options_of_kubectl() -> None:
+    """Every option that kubectl says any command takes is taken, as a plugin is expected to."""
+    command = cli.get_command(click.Context(cli), "containers")
+    found = kubectl_options()
+    assert not KUBECTL or len(found) > 25
+    for option in (*KUBECTL_OPTIONS, *found):
+        command.make_context("containers", [option])
+
+
+@pytest.mark.parametrize(
+    ("given", "skips"),
+    [
+        ("--insecure-skip-tls-verify", True),
+        ("--insecure-skip-tls-verify=true", True),
+        ("--insecure-skip-tls-verify=1", True),
+        ("--insecure-skip-tls-verify=false", False),
+    ],
+)
+def test_switches_with_a_value(given: str, skips: bool) -> None:
+    """A switch may be written as kubectl's are, with =true or =false; any other value is refused."""
+    command = cli.get_command(click.Context(cli), "containers")
+    with command.make_context("containers", [given]):
+        assert chosen_cluster().flags.insecure_skip_tls_verify is skips
+    with command.make_context("containers", ["--all-namespaces=true"]) as context:
+        assert context.params["all_namespaces"] is True
+    assert "does not take a value" in run_cli("containers", "--insecure-skip-tls-verify=perhaps").stderr
+
+
+def test_log_in_by_flags() -> None:
+    """--username and --password log in, whatever the kubeconfig says; --as-user-extra goes with --as."""
+    command = cli.get_command(click.Context(cli), "containers")
+    given = ["--server=https://h", "--kubeconfig=/dev/null", "--username=me", "--password=p:s"]
+    with command.make_context("containers", [*given, "--as=a", "--as-user-extra=b=c=d"]):
+        headers = get_credentials(read_context(chosen_cluster().flags)).headers
+    assert headers[0] == ("Authorization", "Basic bWU6cDpz")
+    assert headers[1:] == (("Impersonate-User", "a"), ("Impersonate-Extra-b", "c=d"))
+    assert run_cli("containers", *given, "--as-user-extra=b").stderr == "error: --as-user-extra b: want KEY=VALUE\n"
+
+
+def test_completion_of_a_cluster(tmp_path: Path) -> None:
+    """Nodes, contexts and namespaces are completed from the cluster that the options so far choose."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"""#!/bin/sh
+echo "$@" >>{tmp_path}/asked
+case "$*" in
+*get-contexts*) printf 'home\naway\nabroad\n' ;;
+*nodes*) printf 'node/node-a\nnode/node-b\nnode/other\n' ;;
+*namespaces*) printf 'namespace/shop\n' ;;
+esac
+""")
+    kubectl.chmod(0o755)
+
+    def complete(*words: str) -> list[str]:
+        command = [CLI.with_name("kubectl_complete-gadget"), *words]
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[:-1]
+
+    assert complete("status", "--kubeconfig=/k", "--context", "a") == ["away", "abroad"]
+    assert complete("status", "--context=away", "--insecure-skip-tls-verify", "--node", "other,node") == [
+        "other,node-a",
+        "other,node-b",
+    ]
+    assert complete("containers", "--kubeconfig", "/k", "--as-group=g", "-n", "") == ["shop"]
+    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+    assert "--kubeconfig=/k" in asked[0]
+    assert {"--context=away", "--insecure-skip-tls-verify=true"} <= set(asked[1])
+    assert {"--kubeconfig=/k", "--as-group=g"} <= set(asked[2])
 
 
 def test_runs_without_agent_side(tmp_path: Path) -> None:
