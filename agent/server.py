@@ -217,7 +217,7 @@ class AgentService(rpc.AgentServicer):
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """The containers that are known; with follow, each again when it changes."""
-        with _aborts(context), self._reader(context):
+        with _answers(self._node, context), self._reader(context):
             yield from self._containers_of(request, context)
 
     def _containers_of(
@@ -243,32 +243,32 @@ class AgentService(rpc.AgentServicer):
 
     def TraceloopList(self, request: pb.TraceloopListRequest, context: grpc.ServicerContext) -> pb.TraceloopListReply:
         """What the flight recorder keeps."""
-        with _aborts(context):
+        with _answers(self._node, context):
             return self._traceloop.list()
 
     def TraceloopRead(
         self, request: pb.TraceloopReadRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TraceloopReadReply]:
         """The calls of one container."""
-        with _aborts(context), self._reader(context):
+        with _answers(self._node, context), self._reader(context):
             yield from self._traceloop.read(request, lambda: context.is_active() and not self._stopping.is_set())
 
     def TraceloopDelete(
         self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext
     ) -> pb.TraceloopDeleteReply:
         """Forget one container's calls."""
-        with _aborts(context):
+        with _answers(self._node, context):
             self._traceloop.delete(request.cgroup_id)
             return pb.TraceloopDeleteReply()
 
     def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
         """Who talked to whom."""
-        with _aborts(context), self._reader(context):
+        with _answers(self._node, context), self._reader(context):
             yield from self._flows.read()
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:
         """Stop recording, and remove what would outlive this agent."""
-        with _aborts(context):
+        with _answers(self._node, context):
             self._traceloop.end()
             self._flows.end()
             self._tracker.unpin()
@@ -302,8 +302,9 @@ class AgentService(rpc.AgentServicer):
 
 
 @contextmanager
-def _aborts(context: grpc.ServicerContext) -> Iterator[None]:
-    """Ends the call with the status of a GadgetError."""
+def _answers(node: str, context: grpc.ServicerContext) -> Iterator[None]:
+    """Says first who answers, and by which contract; ends the call with the status of a GadgetError."""
+    context.send_initial_metadata((("gadget-contract", str(CONTRACT)), ("gadget-node-bin", node.encode())))
     try:
         yield
     except GadgetError as error:

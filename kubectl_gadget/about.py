@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -10,7 +13,7 @@ import click
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field
-from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import make_output
@@ -79,32 +82,82 @@ class StatusCommand(HeadedCommand):
 
 
 class VersionCommand(HeadedCommand):
-    """`version`: of this command line, and of each node's agent."""
+    """`version`: of this command line, the cluster, and each node's agent."""
 
     def __init__(self) -> None:
         """Make the command."""
+        form, *_ = output_options()
         super().__init__(
             "version",
-            "the version of this command line, and of the agent of each node",
+            "the version of this command line, of the cluster, and of each node's agent",
             "kubectl gadget version",
-            _where(),
+            [*_where(), form],
             self._run,
         )
 
-    def _run(self, local: bool, agent: tuple[str, ...]) -> None:
-        click.echo(f"client  {__version__}")
+    def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
+        from kubectl_gadget.contract import understands
+
+        show = _show_lines if form in ("columns", "wide") else partial(_show_records, form)
+        parts = [Part("client", version=__version__)]
+        if not (agent or local):
+            parts.append(_server())
+        show(parts)
         with find_targets(agent, local) as targets:
-            found = describe(targets())
-        for target, reply in sorted(found.items()):
-            if isinstance(reply, GadgetError):
-                click.echo(escape(f"{target}  {reply}"))
-                continue
-            click.echo(escape(f"{reply.node}  {reply.version}, Linux {reply.kernel}"))
-            if reply.contract != CONTRACT:
-                older = "agent" if reply.contract < CONTRACT else "command line"
-                text = f"warning: {reply.node}: too far apart to understand each other: update the {older}"
-                click.echo(escape(text), err=True)
+            found = dict(sorted(describe(targets()).items()))
+        show([_agent(target, reply) for target, reply in found.items()])
+        for reply in found.values():
+            if not isinstance(reply, GadgetError) and not understands(reply.contract):
+                click.echo(escape(f"warning: {reply.node}: {_too_far(reply.contract)}"), err=True)
         _fail_without_agents(found)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What has a version: client, server or agent."""
+
+    part: str
+    node: str = ""
+    version: str = ""
+    kernel: str = ""
+    problem: str = ""
+
+
+def _server() -> Part:
+    """The cluster's API server. Unreachable if it does not answer."""
+    from kubectl_gadget.cluster.api import api_server
+    from kubectl_gadget.cluster.kubeconfig import read_context
+
+    try:
+        return Part("server", version=api_server(read_context(chosen_cluster().flags)).get("/version")["gitVersion"])
+    except Unreachable:
+        raise
+    except (GadgetError, KeyError) as error:  # it may refuse, and let us to the agents all the same
+        return Part("server", problem=str(error))
+
+
+def _agent(target: str, reply: Any) -> Part:
+    if isinstance(reply, GadgetError):
+        return Part("agent", target, problem=str(reply))
+    return Part("agent", reply.node, reply.version, reply.kernel)
+
+
+def _show_lines(parts: Sequence[Part]) -> None:
+    for part in parts:
+        kernel = f", Linux {part.kernel}" if part.kernel else ""
+        click.echo(escape(f"{part.node or part.part}  {part.problem or part.version}{kernel}"))
+
+
+def _show_records(form: str, parts: Sequence[Part]) -> None:
+    output = make_output(form, [Field(name, "identity", 0, 0) for name in Part.__dataclass_fields__], {})
+    rows = [astuple(part) for part in parts]
+    output.start([], rows)
+    output.write(rows)
+
+
+def _too_far(contract: int) -> str:
+    older = "agent" if contract < CONTRACT else "command line"
+    return f"too far apart to understand each other: update the {older}"
 
 
 def describe(targets: Targets) -> dict[str, Any]:
@@ -123,17 +176,21 @@ def describe(targets: Targets) -> dict[str, Any]:
             return error_of(target, error)
         except GadgetError as error:
             return error
+        except Exception as error:  # whatever it is: the others are to be shown
+            return Unreachable(f"{target}: {type(error).__name__}: {error}")
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         return dict(zip(targets, pool.map(one, targets), strict=True))
 
 
 def _row(target: str, reply: Any) -> tuple[Any, ...]:
+    from kubectl_gadget.contract import understands
+
     if isinstance(reply, GadgetError):
         return (target, str(reply), "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
     return (
         reply.node,
-        "ready",
+        "ready" if understands(reply.contract) else _too_far(reply.contract),
         reply.version,
         reply.kernel,
         "yes" if reply.btf else "no",

@@ -7,11 +7,12 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
+import click
 import grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field, Row
 from kubectl_gadget.output import Output
 from kubectl_gadget.streams import connect, error_of
@@ -69,7 +70,10 @@ def rows(reply: pb.ContainersReply) -> list[Row]:
 
 
 def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> None:
-    """Write what the targets know. GadgetError of the first that fails, once the others have been shown."""
+    """Write what the targets know. GadgetError of the last that fails, once the others have been shown.
+
+    Of the others that fail the user is told: when it happens if the rest goes on.
+    """
     queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
 
     def read(target: str, address: Callable[[], str]) -> None:
@@ -79,6 +83,8 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
             queue.put(None)
         except GadgetError as error:
             queue.put(error)
+        except Exception as error:  # whatever it is: without a word the command would never end
+            queue.put(Unreachable(f"{target}: {type(error).__name__}: {error}"))
 
     for item in targets.items():
         Thread(target=read, args=item, name=f"containers-{item[0]}", daemon=True).start()
@@ -91,10 +97,15 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
                 found = _write(output, found)
             continue
         running -= 1
+        if reply and running and request.follow:
+            click.echo(f"warning: {reply}", err=True)
         failures += [reply] if reply else []
     _write(output, found)
     if failures:
-        raise failures[0]
+        *others, last = failures
+        for other in others if not request.follow else ():
+            click.echo(f"warning: {other}", err=True)
+        raise last
 
 
 def _write(output: Output, found: list[Row]) -> list[Row]:

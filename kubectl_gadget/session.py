@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gadget import CONTRACT, filters
+from gadget import filters
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported, UsageError
+from gadget.errors import GadgetError, Incomplete, Unreachable, UsageError
 from gadget.filters import Filter
 from gadget.memory import expect_batches
 from gadget.rows import Decoder, parse_schema
 from gadget.schema import IDENTITY, Field, Schema
+from kubectl_gadget import contract
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
@@ -186,8 +187,7 @@ class Session:
             node.undecided += reply.summary.undecided
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
-        if started.contract not in (0, CONTRACT):
-            raise Unsupported(f"{name}: agent and command line are too far apart: see `kubectl gadget version`")
+        contract.check(name, started.contract)
         schema = parse_schema(name, started.schema)
         if missing := self._request.demanded - set(all_fields(schema) | schema.parts):
             names = ", ".join(sorted(missing))

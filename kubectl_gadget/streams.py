@@ -13,6 +13,7 @@ import grpc
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from kubectl_gadget.contract import Checked
 from kubectl_gadget.targets import Targets
 
 #: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
@@ -74,8 +75,8 @@ def error_of(target: str, error: grpc.RpcError) -> GadgetError:
 
 
 def connect(address: str) -> grpc.Channel:
-    """A channel to an agent at HOST:PORT or unix:///PATH."""
-    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    """A channel to an agent at HOST:PORT or unix:///PATH. Unsupported from calls that it would not understand."""
+    return grpc.intercept_channel(grpc.insecure_channel(address, options=CHANNEL_OPTIONS), Checked())
 
 
 class Streams:

@@ -85,3 +85,37 @@ class FakeAgent(rpc.AgentServicer):
     def die(self) -> None:
         """Go away without a word."""
         self._server.stop(0).wait()
+
+
+class WholeAgent(FakeAgent):
+    """One that answers everything, not runs alone."""
+
+    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
+        """Who this is."""
+        return pb.DescribeReply(node=self.node, version="0.0.0", contract=self._contract)
+
+    def _say_contract(self, context: grpc.ServicerContext) -> None:
+        if self._contract:
+            context.send_initial_metadata(
+                (("gadget-contract", str(self._contract)), ("gadget-node-bin", self.node.encode()))
+            )
+
+    def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
+        """One container, with follow for as long as somebody listens and this agent lives."""
+        self._say_contract(context)
+        who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
+        yield pb.ContainersReply(node=self.node, containers=[pb.ContainerState(container=who)])
+        if request.follow:
+            over = Event()
+            context.add_callback(over.set)
+            over.wait()
+
+    def TraceloopList(self, request: pb.TraceloopListRequest, context: grpc.ServicerContext) -> pb.TraceloopListReply:
+        """Nothing is recorded."""
+        self._say_contract(context)
+        return pb.TraceloopListReply(node=self.node)
+
+    def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
+        """Nobody talked."""
+        self._say_contract(context)
+        yield pb.FlowsReply(node=self.node, head=pb.FlowsHead(began_ns=1))

@@ -103,10 +103,11 @@ def test_version(agent: Agent) -> None:
     assert shown.stderr == ""
 
 
-@pytest.mark.parametrize(("contract", "what"), [(0, "agent"), (9, "command line")])
+@pytest.mark.parametrize(("contract", "what"), [(6, "agent"), (9, "command line")])
 def test_too_far_apart(contract: int, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`version` warns if an agent and I cannot understand each other, and says which is to be updated."""
     reply = pb.DescribeReply(node="node-b", version="7.0", kernel="6.1", contract=contract)
     monkeypatch.setattr(about, "describe", lambda targets: {"node-b": reply})
+    monkeypatch.setattr(about, "CONTRACT", 7)
     shown = CliRunner().invoke(cli, ["version", "--agent", "x"])
     assert f"warning: node-b: too far apart to understand each other: update the {what}" in shown.output
