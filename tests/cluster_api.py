@@ -56,6 +56,7 @@ class Cluster(ThreadingHTTPServer):
         self.objects: dict[str, Object] = {}
         self.lists: dict[str, list[Object]] = {PODS: [], EVENTS: []}
         self.logs: dict[str, str] = {}
+        self.queries: list[tuple[str, dict[str, str]]] = []
         self.wanted = 0
         #: of a method and path: status code and message
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
@@ -77,6 +78,7 @@ class Cluster(ThreadingHTTPServer):
             verbs = ["list", "delete", "get"]
             return {"resources": [{"name": each, "kind": each.title(), "namespaced": True, "verbs": verbs}
                                   for each in RESOURCES[path]]}  # fmt: skip
+        self.queries.append((path, query))
         if path == PODS:
             self.looked()
         if path in self.lists or path.rpartition("/")[2] in sum(RESOURCES.values(), ()):

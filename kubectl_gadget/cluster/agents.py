@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from gadget.errors import GadgetError, Unreachable, UsageError
 from kubectl_gadget.cluster.api import ApiError, ApiServer
+from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.cluster.portforward import Tunnel
 from kubectl_gadget.targets import Targets
 
@@ -48,11 +48,16 @@ class AgentPod:
     hopeless: bool
 
 
-def list_agents(api: ApiServer, namespace: str) -> list[AgentPod]:
-    """The agents in a namespace, one for each node. GadgetError if they may not be listed."""
-    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+def list_agents(api: ApiServer, namespace: str, *, cached: bool = False) -> list[AgentPod]:
+    """The agents in a namespace, one for each node. GadgetError if they may not be listed.
+
+    cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds.
+    """
+    query = {"labelSelector": ",".join(f"{name}={value}" for name, value in LABELS.items())}
+    if cached:
+        query["resourceVersion"] = "0"
     try:
-        found = api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
+        found = api.get(f"/api/v1/namespaces/{namespace}/pods", **query).get("items") or []
     except ApiError as error:
         raise not_allowed(error, "list pods", namespace) from None
     # while an agent is replaced its node has two pods: prefer the one that stays
@@ -161,23 +166,23 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
     numbers = itertools.count()
-    with tempfile.TemporaryDirectory(prefix="gadget-", ignore_cleanup_errors=True) as folder:
+    with own_folder() as folder:
 
         def open_tunnel(agent: AgentPod) -> str:
             if before := tunnels.pop(agent.node, None):
                 before.close()
             # by number: a path of a Unix socket may have 107 bytes, a node's name 253
             with slots:
-                tunnel = _open(api, namespace, agent, Path(folder) / str(next(numbers)))
+                tunnel = _open(api, namespace, agent, folder / str(next(numbers)))
             tunnels[agent.node] = tunnel
             return tunnel.address
 
-        def look() -> Targets:
-            agents = _choose(list_agents(api, namespace), nodes, namespace)
+        def look(*, cached: bool = True) -> Targets:
+            agents = _choose(list_agents(api, namespace, cached=cached), nodes, namespace)
             return Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
 
         def list_and_open() -> Targets:
-            targets = Targets({node: Background(opening).wait for node, opening in look().items()})
+            targets = Targets({node: Background(opening).wait for node, opening in look(cached=False).items()})
             targets.look = look
             return targets
 
