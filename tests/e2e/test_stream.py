@@ -79,7 +79,7 @@ def test_status_and_version() -> None:
     assert [(row["node"], row["state"]) for row in rows] == [(node, "ready") for node in sorted(nodes())]
     assert all(row["containers"] > 0 and " MiB" in row["traceloop"] for row in rows)
     shown = gadget("version").stdout.splitlines()
-    assert [line.split()[0] for line in shown] == ["client", *sorted(nodes())]
+    assert [line.split()[0] for line in shown] == ["client", "server", *sorted(nodes())]
 
 
 def agent_of(node: str) -> str:

@@ -6,16 +6,20 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gadget import CONTRACT, __version__
+from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from kubectl_gadget import about
+from kubectl_gadget.recording import Recording
 from kubectl_gadget.targets import Targets
 from tests.cluster_api import serve_cluster
 from tests.conftest import Cli, run_cli, wait_until
 from tests.fakes import WholeAgent
 
+RECORDED = Path(__file__).parent / "recorded/execsnoop-0.1.0.gadget"
 COMMANDS = {
     "containers": ["containers"],
     "traceloop list": ["traceloop", "list"],
@@ -54,6 +58,33 @@ def test_near_enough(fake: Callable[..., WholeAgent], command: str, contract: in
     """An agent of the same contract, and one from before agents told, is understood by every command."""
     done = run_cli(*COMMANDS[command], "--agent", fake("node-b", contract=contract).address)
     assert "too far apart" not in done.stderr and "Traceback" not in done.stderr
+
+
+class Recorded(WholeAgent):
+    """Says what an agent of 0.1.0 said, byte for byte."""
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """The same run again."""
+        yield from (message for _, message in Recording(RECORDED) if isinstance(message, pb.RunReply))
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_bytes_of_an_older_agent(tmp_path: Path, live: bool) -> None:
+    """What an agent of 0.1.0 sends is understood, also when this command line is a later one; and so is a recording."""
+    agent = Recorded(tmp_path, "node-a")
+    source = ["execsnoop", "--agent", agent.address, "--timeout=10s"] if live else ["replay", str(RECORDED)]
+    try:
+        done = run_cli(*source, "-o", "json", "--fields", "node,namespace,pod,container,pid,comm,args")
+    finally:
+        agent.die()
+    rows = [tuple(json.loads(line).values()) for line in done.stdout.splitlines()]
+    assert rows == [
+        ("node-a", "shop", "cart-0", "cart", 1, "sh", ["sh", "-c", "true"]),
+        ("node-a", "web", "web-0", "nginx", 2, "ls", ["ls", "\x1b[31mred", "a b"]),
+        ("node-a", "shop", "cart-0", "app", 3, "nope", []),
+    ]
+    assert "3 events from 1 node, 3 containers" in done.stderr
+    assert "3 lost: ring full on node-a (app 3)" in done.stderr
 
 
 def test_status_and_version(fake: Callable[..., WholeAgent]) -> None:
@@ -101,7 +132,6 @@ def test_failure_that_nobody_foresaw(fake: Callable[..., WholeAgent]) -> None:
 
 def test_containers_of_a_node_that_fails(fake: Callable[..., WholeAgent], capsys: pytest.CaptureFixture[str]) -> None:
     """Containers ends, shows the others and says what went wrong, whatever it is and however many fail."""
-    from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget import containers
     from kubectl_gadget.output import make_output
 
