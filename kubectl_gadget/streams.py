@@ -13,7 +13,7 @@ import grpc
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
-from kubectl_gadget.contract import Checked
+from kubectl_gadget import contract
 from kubectl_gadget.targets import Targets
 
 #: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
@@ -76,7 +76,7 @@ def error_of(target: str, error: grpc.RpcError) -> GadgetError:
 
 def connect(address: str) -> grpc.Channel:
     """A channel to an agent at HOST:PORT or unix:///PATH. Unsupported from calls that it would not understand."""
-    return grpc.intercept_channel(grpc.insecure_channel(address, options=CHANNEL_OPTIONS), Checked())
+    return grpc.intercept_channel(grpc.insecure_channel(address, options=CHANNEL_OPTIONS), contract.Checked())
 
 
 class Streams:
@@ -160,6 +160,7 @@ class Streams:
                     # not when it came here: a client that was stopped finds old messages waiting
                     self._heard[target] = heard = reply.sent_ns or time.time_ns()
                     if reply.WhichOneof("what") == "started":
+                        contract.check(reply.node, reply.started.contract)
                         reply.started.received_ns = heard
                         self._joined = self._joined or time.monotonic()
                         if time.monotonic() - self._joined > LATE_SECONDS:

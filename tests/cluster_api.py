@@ -15,7 +15,7 @@ DAEMON_SET = "/apis/apps/v1/namespaces/gadget/daemonsets/gadget"
 NAMESPACE = "/api/v1/namespaces/gadget"
 PODS, EVENTS = f"{NAMESPACE}/pods", f"{NAMESPACE}/events"
 RESOURCES = {
-    "/api/v1": ("pods", "configmaps", "serviceaccounts", "events"),
+    "/api/v1": ("pods", "configmaps", "secrets", "serviceaccounts", "events"),
     "/apis/apps/v1": ("daemonsets", "deployments"),
     "/apis/example.org/v1": ("widgets",),
 }

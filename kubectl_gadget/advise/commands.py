@@ -291,10 +291,10 @@ def _heard(agent: tuple[str, ...], seconds: float, *, from_start: bool) -> Itera
         after = hear(targets)
         heard = between(before, after) if before else after
         if not agent:
-            from kubectl_gadget.cluster.api import ApiServer
+            from kubectl_gadget.cluster.api import api_server
             from kubectl_gadget.cluster.kubeconfig import read_context
 
-            look_up(ApiServer(read_context(chosen_cluster().flags)), heard.context)
+            look_up(api_server(read_context(chosen_cluster().flags)), heard.context)
         yield heard
 
 
@@ -328,11 +328,11 @@ def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
         policies = found.policies
     else:
         from kubectl_gadget.cluster.agents import not_allowed
-        from kubectl_gadget.cluster.api import ApiError, ApiServer
+        from kubectl_gadget.cluster.api import ApiError, api_server
         from kubectl_gadget.cluster.kubeconfig import read_context
 
         try:
-            policies = list(ApiServer(read_context(chosen_cluster().flags)).list(POLICIES))
+            policies = list(api_server(read_context(chosen_cluster().flags)).list(POLICIES))
         except ApiError as error:
             raise not_allowed(error, "list networkpolicies", "") from None
     names = parse_names(settings.namespaces)

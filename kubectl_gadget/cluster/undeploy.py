@@ -20,6 +20,8 @@ POLL_SECONDS = 0.3
 END_SECONDS = 10.0
 #: What Kubernetes itself puts into every namespace.
 _EVERYWHERE = {("configmaps", "kube-root-ca.crt"), ("serviceaccounts", "default")}
+#: …and before 1.24 one of these for each service account.
+_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
 #: Kinds that only tell of others.
 _TELLING = ("events", "endpoints", "endpointslices", "leases")
 
@@ -61,8 +63,9 @@ def _others(api: ApiServer, namespace: str) -> str:
                     continue
                 for item in api.list(f"{base}/namespaces/{namespace}/{kind['name']}"):
                     metadata = item["metadata"]
-                    of_another = bool(metadata.get("ownerReferences"))  # it goes with that one, which counts itself
-                    if not of_another and (kind["name"], metadata["name"]) not in _EVERYWHERE:
+                    of_another = metadata.get("ownerReferences")  # it goes with that one, which counts itself
+                    of_account = item.get("type") == _ACCOUNT_TOKEN
+                    if not (of_another or of_account or (kind["name"], metadata["name"]) in _EVERYWHERE):
                         return f"{kind['kind']} {escape(metadata['name'])} is in it"
     except GadgetError as error:
         return f"what is in it cannot be seen: {error}"

@@ -181,6 +181,7 @@ def deployed(cluster: Cluster) -> None:
     # what every namespace has
     cluster.lists[f"{NAMESPACE}/configmaps"] = [{"metadata": {"name": "kube-root-ca.crt"}}]
     cluster.lists[f"{NAMESPACE}/serviceaccounts"] = [{"metadata": {"name": "default"}}]
+    cluster.lists[f"{NAMESPACE}/secrets"] = [{"metadata": {"name": "x"}, "type": "kubernetes.io/service-account-token"}]
     cluster.lists[EVENTS] = [{"metadata": {"name": "some"}}]
 
 

@@ -373,6 +373,25 @@ def test_other_contract(fake) -> None:
         run(cluster(fake("node-a", contract=2)), lambda: None)
 
 
+def test_one_other_contract(fake, capsys) -> None:
+    """While agents are updated, one that speaks another contract is told of, and the others are streamed."""
+    other, first = fake("node-b", contract=2), fake("node-a")
+
+    said: list[str] = []
+
+    def do() -> None:
+        wait_until(lambda: said.append(capsys.readouterr().err) or "node-b" in "".join(said), "the warning")
+        assert first.started.wait(5)
+        first.emit(*ms(5))
+
+    run(cluster(first, other), do)
+    out, err = capsys.readouterr()
+    err = "".join([*said, err])
+    assert shown(out) == [("node-a", 5)]
+    assert err.splitlines()[0].startswith("warning: node-b: agent and command line are too far apart")
+    assert err.splitlines()[-1].startswith("incomplete: node-b: agent and command line are too far apart")
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_enough(fake, capsys, number: int) -> None:
     """--max-events ends the command by itself, with one node as with many."""
