@@ -99,10 +99,9 @@ class VersionCommand(HeadedCommand):
         from kubectl_gadget.contract import understands
 
         show = _show_lines if form in ("columns", "wide") else partial(_show_records, form)
-        parts = [Part("client", version=__version__)]
+        show([Part("client", version=__version__)])
         if not (agent or local):
-            parts.append(_server())
-        show(parts)
+            show([_server()])
         with find_targets(agent, local) as targets:
             found = dict(sorted(describe(targets()).items()))
         show([_agent(target, reply) for target, reply in found.items()])

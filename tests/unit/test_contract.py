@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +116,13 @@ def test_version_of_the_cluster() -> None:
         assert (server["part"], server["version"]) == ("server", "v1.34.4")
         cluster.refused["GET", "/version"] = (403, "forbidden")
         assert run_cli("version", *where).stdout.splitlines()[1] == "server  the API server: forbidden"
+
+
+def test_version_without_a_cluster(tmp_path: Path) -> None:
+    """Without a cluster version shows my own, and says that there is none."""
+    done = run_cli("version", env=os.environ | {"KUBECONFIG": str(tmp_path / "none")})
+    assert done.stdout == f"client  {__version__}\n"
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "no cluster to talk to" in done.stderr
 
 
 def test_failure_that_nobody_foresaw(fake: Callable[..., WholeAgent]) -> None:
