@@ -235,7 +235,8 @@ class BpfObject:
                 yield key.value, list(values)
 
     def _map(self, name: str) -> int:
-        found: int | None = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+        object_ = self._object  # none once it is closed
+        found: int | None = object_ and self._lib.bpf_object__find_map_by_name(object_, name.encode())
         if not found:
             raise GadgetError(f"{self.name}: no map {name}")
         return found

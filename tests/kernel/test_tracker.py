@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from agent.server import Health
 from agent.tracker import GONE_REMEMBERED, Tracker
+from gadget.errors import GadgetError
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.pods import UNIFIED, BareContainer, Pod, annotations, remove_cgroups
 
@@ -35,6 +36,16 @@ def start_filtered(start_cli, agent, *args: str):
     cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", *args)
     wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream's start")
     return cli
+
+
+def test_closed() -> None:
+    """An agent that ends does not crash over what is asked of it too late."""
+    closed = Tracker()
+    assert [name for name, _ in closed.object.programs()] == ["cgroup_made", "cgroup_removed"]
+    closed.close()
+    assert closed.object.programs() == []
+    with pytest.raises(GadgetError, match="no map containers"):
+        _ = closed.map_fd
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
