@@ -17,6 +17,7 @@ from gadget.schema import Field, Row
 from kubectl_gadget.output import Output
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import escape
 
 FIELDS = [
     Field("node", "identity", 0, 0),
@@ -88,7 +89,8 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
 
     for item in targets.items():
         Thread(target=read, args=item, name=f"containers-{item[0]}", daemon=True).start()
-    running, found, failures = len(targets), [], []
+    running, found = len(targets), []
+    failures: dict[str, GadgetError] = {}  # each reason once: what one node refuses, all do
     while running:
         reply: Any = queue.get()
         if isinstance(reply, pb.ContainersReply):
@@ -97,14 +99,15 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
                 found = _write(output, found)
             continue
         running -= 1
-        if reply and running and request.follow:
-            click.echo(f"warning: {reply}", err=True)
-        failures += [reply] if reply else []
+        if reply:
+            if running and request.follow and str(reply) not in failures:
+                click.echo(escape(f"warning: {reply}"), err=True)
+            failures[str(reply)] = reply
     _write(output, found)
     if failures:
-        *others, last = failures
+        *others, last = failures.values()
         for other in others if not request.follow else ():
-            click.echo(f"warning: {other}", err=True)
+            click.echo(escape(f"warning: {other}"), err=True)
         raise last
 
 

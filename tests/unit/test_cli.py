@@ -280,7 +280,7 @@ def test_versions_of_crafted_agents(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     }
     monkeypatch.setattr(about, "describe", lambda targets: replies)
     with pytest.raises(Unreachable):
-        about.VersionCommand()._run(False, ("127.0.0.1:1",))
+        about.VersionCommand()._run(False, ("127.0.0.1:1",), "columns")
     for text in capsys.readouterr():
         assert text.count(r"\x1b]0;owned\x07") >= 1
         assert "\x1b" not in text

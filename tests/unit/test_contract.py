@@ -146,14 +146,19 @@ def test_containers_of_a_node_that_fails(fake: Callable[..., WholeAgent], capsys
     def fail() -> str:
         raise RuntimeError("never seen before")
 
-    targets = Targets({"node-a": fake("node-a").reach, "node-b": fail, "node-c": fail})
+    def refuse() -> str:
+        raise Unreachable("you may not port-forward")
+
+    failing = {"node-b": fail, "node-c": fail, "node-d": refuse, "node-e": refuse}
+    targets = Targets({"node-a": fake("node-a").reach, **failing})
     fields = [field for field in containers.FIELDS if field.name in ("node", "pod")]
     with pytest.raises(Unreachable) as raised:
         containers.show(targets, pb.ContainersRequest(), make_output("json", fields, {}))
     out, err = capsys.readouterr()
     assert json.loads(out) == {"node": "node-a", "pod": "on-node-a"}
     assert sorted([*err.splitlines(), f"warning: {raised.value}"]) == [
-        f"warning: node-{each}: RuntimeError: never seen before" for each in "bc"
+        *(f"warning: node-{each}: RuntimeError: never seen before" for each in "bc"),
+        "warning: you may not port-forward",
     ]
 
 
