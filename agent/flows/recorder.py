@@ -46,8 +46,9 @@ class FlowRecorder:
                 self._came(item)
         self._forget_ended()
         self._learn()
-        if not self._table.adopted:
+        if self._table.is_new:
             self._pods.begin()
+        if not self._table.adopted:
             self._find_older()
         self._pods.save()
         self._thread = threading.Thread(target=self._care, name="flows", daemon=True)

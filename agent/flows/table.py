@@ -39,7 +39,10 @@ Flows = npt.NDArray[np.void]
 
 
 class Table:
-    """The flows of this machine. adopted: the programs ran already, and have missed nothing."""
+    """The flows of this machine.
+
+    is_new: it was made now, and holds nothing. adopted: the programs ran already, and have missed nothing.
+    """
 
     def __init__(self, folder: Path, tracker: Tracker, entries: int = ENTRIES) -> None:
         """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out."""
@@ -56,6 +59,7 @@ class Table:
             if other != self._folder:
                 log.warning("flows: those of an agent with another layout are given up")
                 remove(other)
+        self.is_new = not (self._folder / "flows").exists()
         elf = read_object("flows")
         links = self._folder / f"programs-{digest(elf)}"
         self.adopted = links.exists()

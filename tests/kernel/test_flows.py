@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from agent.bpffs import mount_bpffs
+from agent.flows.recorder import FlowRecorder
+from agent.objects import read_object
+from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
@@ -19,6 +24,7 @@ from tests.conftest import Agent, bpf_programs, wait_until
 from tests.pods import Container, link
 
 TCP, UDP = 6, 17
+OBJECT = read_object("flows")
 
 
 class Seen(NamedTuple):
@@ -39,6 +45,23 @@ def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Ca
     return lambda *args: start_agent(
         "--traceloop", "off", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args
     )
+
+
+@pytest.fixture
+def recorder(bpffs: Path, tmp_path: Path) -> Iterator[Callable[..., FlowRecorder]]:
+    """Makes recorders in this process, each of which goes on with what the one before began and ends it."""
+    mount_bpffs(bpffs)
+    folder = bpffs / "gadget"
+    folder.mkdir()
+    with ExitStack() as stack:
+
+        def make(entries: int = 4096, **options: Any) -> FlowRecorder:
+            stack.pop_all().close()
+            tracker = stack.enter_context(closing(Tracker(pinned=folder / "containers")))
+            made = FlowRecorder(tracker, folder / "flows", tmp_path / "state", entries, **options)
+            return stack.enter_context(closing(made))
+
+        yield make
 
 
 def ask(agent: Agent) -> list[pb.FlowsReply]:
@@ -187,3 +210,19 @@ def test_removed(record, pair, tmp_path: Path) -> None:
     assert not list((tmp_path / "state/flows").iterdir())
     agent.stop()
     wait_until(lambda: not programs & bpf_programs(), "the end of the programs")
+
+
+def test_upgrade(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent with newer programs goes on with the flows of the one before, and what that one removed stays told."""
+    cart, _ = pair
+    first = recorder(64)
+    cart.exec("/bin/sh", "-c", "p=9000; while [ $p -lt 9053 ]; do /talks tell tcp 10.77.0.2 $p 1; p=$((p+1)); done")
+    first.make_room()
+    kept, removed, began = first.count(), first.losses()["removed to make room"], first.began_ns
+    assert removed >= 53 - 32
+    monkeypatch.setattr("agent.flows.table.read_object", lambda name: OBJECT + b"another build")
+    second = recorder(64)
+    assert (second.count(), second.losses()["removed to make room"]) == (kept, removed)
+    assert second.began_ns == began
+    talk(cart, "tell", "tcp", "10.77.0.2", 9999, 1)
+    assert second.count() == kept + 1
