@@ -26,7 +26,8 @@ class Gone(Exception):
 class PodInfo:
     """What only the API server knows of a pod. restarts counts those of each container by name.
 
-    ports are those that have a name: name, protocol, number.
+    ports are those that have a name: name, protocol, number. object_uid is that of the object: a static pod's cgroups
+    carry another.
     """
 
     uid: str
@@ -37,11 +38,13 @@ class PodInfo:
     annotations: dict[str, str]
     host_network: bool = False
     ports: tuple[tuple[str, str, int], ...] = ()
+    object_uid: str = ""
 
 
 def parse_pod(pod: dict[str, Any]) -> PodInfo:
     """A pod's JSON as far as we need it."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    sidecars = [item for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"]
     owners = [item for item in metadata.get("ownerReferences") or () if item.get("controller")]
     return PodInfo(
         uid=(metadata.get("annotations") or {}).get("kubernetes.io/config.mirror") or metadata["uid"],
@@ -52,11 +55,12 @@ def parse_pod(pod: dict[str, Any]) -> PodInfo:
         host_network=bool(spec.get("hostNetwork")),
         ports=tuple(
             (port["name"], port.get("protocol", "TCP"), port["containerPort"])
-            for container in spec.get("containers") or ()
+            for container in (*(spec.get("containers") or ()), *sidecars)
             for port in container.get("ports") or ()
             if port.get("name")
         ),
         restarts={item["name"]: item.get("restartCount", 0) for item in status.get("containerStatuses") or ()},
+        object_uid=metadata["uid"],
     )
 
 
@@ -99,7 +103,10 @@ class PodWatch:
         if kind == "LISTED":
             self._pods = {info.uid: info for info in map(parse_pod, pod)}
         elif kind == "DELETED":
-            self._pods.pop(parse_pod(pod).uid, None)
+            info = parse_pod(pod)
+            self._pods[info.uid] = info  # it says at last what a short pod never had the time for
+            self._changed()
+            self._pods.pop(info.uid, None)
         else:
             info = parse_pod(pod)
             self._pods[info.uid] = info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,18 @@ log = logging.getLogger(__name__)
 
 #: Pods remembered, the living ones first; about 500 bytes each.
 MOST = 8192
+#: Addresses remembered that a pod had before.
+MOST_FORMER = 16
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
 class Pod:
-    """A pod of this node. first and last are nanoseconds since 1970; last 0 while it is there."""
+    """A pod of this node. first and last are nanoseconds since 1970; last 0 while it is there.
+
+    addresses are what it has now, or had at last, since the given time; former those before, with from and to.
+    told: they are what the API server says. object_uid is that of a static pod's object there.
+    """
 
     uid: str
     namespace: str
@@ -35,13 +42,31 @@ class Pod:
     host_network: bool = False
     ports: list[tuple[str, str, int]] = field(default_factory=list)
     cgroups: list[int] = field(default_factory=list)  # of its containers
+    since: int = 0
+    former: list[tuple[str, int, int]] = field(default_factory=list)
+    told: bool = False
+    object_uid: str = ""
+
+    def give(self, addresses: list[str], told: bool) -> None:
+        """These are its addresses from now on. What was only guessed at until now was never true."""
+        if not set(self.addresses) <= set(addresses) and (self.told or not told):
+            self.part()
+        self.addresses, self.told = addresses, told
+        self.since = self.since or self.first
+
+    def part(self) -> None:
+        """Its addresses are its own no more: from now on, or since its end."""
+        now = time.time_ns()
+        self.former += [(address, self.since or self.first, self.last or now) for address in self.addresses]
+        del self.former[:-MOST_FORMER]
+        self.addresses, self.since, self.told = [], now, False
 
 
 class Pods:
     """Remembers pods, in a file too."""
 
-    def __init__(self, file: Path) -> None:
-        """Go on with what is in file, as far as it can be read."""
+    def __init__(self, file: Path, boot: str = "") -> None:
+        """Go on with what is in file, as far as it can be read. boot is an id of the machine's present run."""
         self._file = file
         self._dirty = False
         #: why the file is not up to date; empty if it is
@@ -49,32 +74,47 @@ class Pods:
         self.pods: dict[str, Pod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since
         self.began, self.evicted = time.time_ns(), 0
+        #: connections that it found, of which it could not tell who had connected
+        self.unclear = 0
+        self._boot = boot or _BOOT.read_text().strip()
         try:
             saved = orjson.loads(file.read_bytes())
-            self.began, self.evicted = saved["began"], saved["evicted"]
+            self.began, self.evicted, self.unclear = saved["began"], saved["evicted"], saved.get("unclear", 0)
             self.pods = {item["uid"]: Pod(**item) for item in saved["pods"]}
+            if saved.get("boot", self._boot) != self._boot:
+                self._reboot()
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("flows: %s: %s: names of pods that are gone are lost", file, error)
         self.owners = {cgroup: pod.uid for pod in self.pods.values() for cgroup in pod.cgroups}
 
+    def _reboot(self) -> None:
+        """The machine ended since, and with it every pod; ids of cgroups begin anew."""
+        ended = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for pod in self.pods.values():
+            pod.last, pod.cgroups = pod.last or max(ended, pod.first), []
+        self._dirty = True
+
     def begin(self) -> None:
         """The table of flows is new."""
-        self.began, self.evicted, self._dirty = time.time_ns(), 0, True
+        self.began, self.evicted, self.unclear, self._dirty = time.time_ns(), 0, 0, True
 
-    def came(self, cgroup_id: int, container: Container) -> None:
-        """A container began, or was there already."""
+    def came(self, cgroup_id: int, container: Container) -> Pod:
+        """A container began, or was there already. Gives its pod."""
         uid = container.pod_uid or container.id
         pod = self.pods.get(uid)
         if pod is None:
             pod = self.pods[uid] = Pod(uid, container.namespace, container.pod, time.time_ns())
+        elif not pod.cgroups:  # the same pod after a reboot, with another network
+            pod.part()
         if cgroup_id not in pod.cgroups:
             pod.cgroups.append(cgroup_id)
         pod.last = 0
         self.owners[cgroup_id] = uid
         self._dirty = True
         self._forget()
+        return pod
 
     def gone(self, cgroup_id: int, still_there: bool) -> None:
         """A container ended; still_there says whether another of its pod has not."""
@@ -85,19 +125,25 @@ class Pods:
 
     def learn(self, pod: Pod, info: PodInfo | None, addresses: tuple[str, ...]) -> None:
         """Take over what the API server knows, or the addresses that were found without it."""
-        before = (pod.labels, pod.owner, pod.addresses, pod.host_network, pod.ports)
+        before = replace(pod)
         if info:
             pod.labels, pod.owner, pod.host_network = info.labels, info.owner, info.host_network
-            pod.ports = list(info.ports)
-            pod.addresses = list(info.ips) or pod.addresses
-        elif addresses:
-            pod.addresses = list(addresses)
-        self._dirty |= before != (pod.labels, pod.owner, pod.addresses, pod.host_network, pod.ports)
+            pod.ports, pod.object_uid = list(info.ports), info.object_uid
+        if info and info.ips:
+            pod.give(list(info.ips), told=True)
+        elif addresses and not pod.told:
+            pod.give(list(addresses), told=False)
+        self._dirty |= before != pod
 
     def count_evicted(self, number: int) -> None:
         """Flows have been removed."""
         self.evicted += number
         self._dirty = True
+
+    def count_unclear(self, number: int) -> None:
+        """Connections were found that nobody knows the direction of."""
+        self.unclear += number
+        self._dirty |= bool(number)
 
     def _forget(self) -> None:
         if len(self.pods) <= MOST:
@@ -112,7 +158,12 @@ class Pods:
         """Write the file, if something has changed."""
         if not self._dirty:
             return
-        content: dict[str, Any] = {"began": self.began, "evicted": self.evicted}
+        content: dict[str, Any] = {
+            "began": self.began,
+            "evicted": self.evicted,
+            "unclear": self.unclear,
+            "boot": self._boot,
+        }
         content["pods"] = [asdict(pod) for pod in self.pods.values()]
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

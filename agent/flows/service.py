@@ -44,6 +44,8 @@ class FlowsService:
         """Everything."""
         recorder = self._on()
         notes = [f"UDP is not recorded on {self._node}: {recorder.udp_problem}"] if recorder.udp_problem else []
+        pods = recorder.pods()
+        objects = {pod.uid: pod.object_uid for pod in pods if pod.object_uid}
         yield pb.FlowsReply(
             node=self._node,
             head=pb.FlowsHead(
@@ -52,7 +54,7 @@ class FlowsService:
                 notes=notes,
                 addresses=self._tracker.find_addresses(),
             ),
-            pods=map(_pod, recorder.pods()),
+            pods=map(_pod, pods),
         )
         ingress = catalog.constants("flows", "direction")["DIRECTION_INGRESS"]
         offset = clock_offset()
@@ -63,7 +65,7 @@ class FlowsService:
         columns += [field.astype("S16").view("V16").tolist() for field in (keys["peer"], flows["local"])]
         made = [
             pb.Flow(
-                uid=uid,
+                uid=objects.get(uid, uid),
                 ingress=direction == ingress,
                 protocol=protocol,
                 port=port,
@@ -95,7 +97,7 @@ class FlowsService:
 
 def _pod(pod: Pod) -> pb.FlowPod:
     return pb.FlowPod(
-        uid=pod.uid,
+        uid=pod.object_uid or pod.uid,
         namespace=pod.namespace,
         name=pod.name,
         first_ns=pod.first,
@@ -105,4 +107,6 @@ def _pod(pod: Pod) -> pb.FlowPod:
         addresses=pod.addresses,
         host_network=pod.host_network,
         ports=[pb.NamedPort(name=name, protocol=protocol, port=port) for name, protocol, port in pod.ports],
+        since_ns=pod.since,
+        former=[pb.FormerAddress(address=address, first_ns=first, last_ns=last) for address, first, last in pod.former],
     )

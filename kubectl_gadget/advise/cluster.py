@@ -207,7 +207,7 @@ class Cluster:
                     continue
                 known = self._addresses.setdefault(address, _Address(End("unknown", address, address)))
                 reached = Reached(self._ends[pod.uid], 0, pod.name, pod.node)
-                known.holders.append(_Holder(pod.first, pod.last, pod, (reached,)))
+                known.holders += [_Holder(first, last, pod, (reached,)) for first, last in pod.had(address)]
         for service in self.services:
             self._fill_service(service)
 

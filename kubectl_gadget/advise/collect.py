@@ -89,17 +89,23 @@ def _read(replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterat
     context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses]
     context.nodes.append(NodeAddresses(node, tuple(head.addresses)))
     pods = {pod.uid: pod for reply in replies for pod in reply.pods}
-    context.pods += [_pod(node, pod, now_ns) for pod in pods.values() if pod.namespace]
+    for pod in pods.values():
+        if pod.namespace:
+            known = _pod(node, pod, now_ns)
+            context.pods.append(replace(known, first=pod.since_ns or known.first))
+            context.pods += [
+                replace(known, addresses=(each.address,), first=each.first_ns, last=each.last_ns) for each in pod.former
+            ]
     left_out: Counter[str] = Counter()
     for reply in replies:
         for flow in reply.flows:
-            pod = pods.get(flow.uid)
-            if pod is None:
+            owner = pods.get(flow.uid)
+            if owner is None:
                 left_out["of pods that came and went while no agent was there"] += 1
-            elif not pod.namespace:
+            elif not owner.namespace:
                 left_out["of containers that belong to no pod"] += 1
             else:
-                yield _flow(node, pod, flow)
+                yield _flow(node, owner, flow)
     for why, count in left_out.items():
         context.notes.append(f"{node}: without {count} flows {why}")
 

@@ -30,7 +30,10 @@ _SUFFIXES = {
 
 @dataclass(eq=False)
 class Pod:
-    """A pod, running or gone. first and last: when it had its addresses, in nanoseconds since 1970."""
+    """A pod, running or gone. first and last: when it had its addresses, in nanoseconds since 1970.
+
+    times: when it had each of them, if they changed.
+    """
 
     namespace: str
     name: str
@@ -43,6 +46,11 @@ class Pod:
     node: str
     host_network: bool
     ports: tuple[NamedPort, ...]
+    times: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def had(self, address: str) -> list[tuple[int, int]]:
+        """When it had an address: from, to."""
+        return self.times.get(address) or [(self.first, self.last)]
 
 
 @dataclass(eq=False)
@@ -98,6 +106,8 @@ def _sorted_ports(ports: Iterable[NamedPort]) -> tuple[NamedPort, ...]:
 def merge_pods(live: Iterable[Pod], remembered: Iterable[RememberedPod]) -> list[Pod]:
     """All pods, each once: what the API server says of it now, and since when agents have known it."""
     pods = {pod.uid: pod for pod in live}
+    remembered = list(remembered)
+    changed = _changed(remembered)
     for item in sorted(remembered, key=lambda item: (item.last, item.first, item.namespace, item.name)):
         pod = pods.get(item.uid)
         if pod is None:
@@ -108,7 +118,26 @@ def merge_pods(live: Iterable[Pod], remembered: Iterable[RememberedPod]) -> list
         pod.labels = pod.labels or item.labels
         pod.addresses = tuple(sorted({*pod.addresses, *item.addresses}))
         pod.first, pod.last = min(pod.first or item.first, item.first), max(pod.last, item.last)
+    for uid, items in changed.items():
+        _set_times(pods[uid], items)
     return sorted(pods.values(), key=lambda pod: (pod.namespace, pod.name, pod.uid))
+
+
+def _changed(remembered: Iterable[RememberedPod]) -> dict[str, list[RememberedPod]]:
+    """Of pods whose addresses changed: what they had one after the other."""
+    by_uid: dict[str, list[RememberedPod]] = {}
+    for item in remembered:
+        by_uid.setdefault(item.uid, []).append(item)
+    return {uid: items for uid, items in by_uid.items() if len({item.addresses for item in items}) > 1}
+
+
+def _set_times(pod: Pod, items: list[RememberedPod]) -> None:
+    """The pod was there before an agent knew it, and is still there: with the first addresses, and with the last."""
+    first, last = min(item.first for item in items), max(item.last for item in items)
+    for item in items:
+        span = pod.first if item.first == first else item.first, pod.last if item.last == last else item.last
+        for address in item.addresses:
+            pod.times.setdefault(address, []).append(span)
 
 
 class Workloads:

@@ -99,3 +99,55 @@ def test_broken_file(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFi
     file.write_bytes(content)
     assert Pods(file).pods == {}
     assert "names of pods that are gone are lost" in caplog.text
+
+
+def info(*ips: str, **more: str) -> PodInfo:
+    return PodInfo("u-1", {"app": "cart"}, "ReplicaSet/cart-6c9f", ips, {}, {}, **more)
+
+
+def test_address_changes(tmp_path: Path) -> None:
+    """A pod that gets another address had the first one until then: what is known of the past stays true."""
+    pods = Pods(tmp_path / "pods.json")
+    pod = pods.came(7, container("u-1"))
+    pods.learn(pod, info("10.244.0.1", "fd77::1"), ())
+    assert (pod.since, pod.former) == (pod.first, [])
+    pods.learn(pod, info("10.244.0.2", "fd77::1"), ())
+    assert pod.addresses == ["10.244.0.2", "fd77::1"]
+    assert pod.former == [("10.244.0.1", pod.first, pod.since), ("fd77::1", pod.first, pod.since)]
+    assert pod.since > pod.first
+    pods.learn(pod, info(), ())
+    assert pod.addresses == ["10.244.0.2", "fd77::1"]
+    pods.save()
+    (again,) = Pods(tmp_path / "pods.json").pods.values()
+    assert [tuple(item) for item in again.former] == pod.former
+
+
+def test_guessed_addresses(tmp_path: Path) -> None:
+    """Addresses that a pod's network has count until the API server tells which of them are the pod's."""
+    pods = Pods(tmp_path / "pods.json")
+    pod = pods.came(7, container("u-1"))
+    pods.learn(pod, info(), ("10.244.0.1", "172.17.0.1"))
+    assert pod.addresses == ["10.244.0.1", "172.17.0.1"]
+    pods.learn(pod, info("10.244.0.1"), ("10.244.0.1", "172.17.0.1"))
+    pods.learn(pod, None, ("10.244.0.1", "172.17.0.1"))
+    assert (pod.addresses, pod.former) == (["10.244.0.1"], [])
+
+
+def test_reboot(tmp_path: Path) -> None:
+    """After the machine's end its pods have ended, and who comes with a cgroup or an address of theirs is another."""
+    file = tmp_path / "pods.json"
+    pods = Pods(file, boot="first")
+    for cgroup, uid, ip in ((7, "u-1", "10.244.0.1"), (8, "u-2", "10.244.0.2")):
+        pods.learn(pods.came(cgroup, container(uid)), info(ip), ())
+    pods.save()
+    assert all(not pod.last for pod in Pods(file, boot="first").pods.values())
+    again = Pods(file, boot="second")
+    assert again.owners == {}
+    assert all(pod.last >= pod.first for pod in again.pods.values())
+    pod = again.came(7, container("u-2"))
+    again.learn(pod, info("10.244.0.1"), ())
+    assert again.owners == {7: "u-2"}
+    assert (pod.last, pod.addresses) == (0, ["10.244.0.1"])
+    ((address, first, last),) = pod.former
+    assert (address, first) == ("10.244.0.2", pod.first)
+    assert first <= last <= pod.since

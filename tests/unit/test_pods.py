@@ -84,3 +84,17 @@ def test_static_pod() -> None:
     item = pod("static")
     item["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "5a6b"}
     assert parse_pod(item).uid == "5a6b"
+    assert parse_pod(item).object_uid == "uid-static"
+
+
+def test_sidecar() -> None:
+    """The named ports of a sidecar are the pod's, though it stands among the init containers; of those that end none."""
+    item = pod("a")
+    item["spec"] = {
+        "containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}],
+        "initContainers": [
+            {"restartPolicy": "Always", "ports": [{"name": "metrics", "containerPort": 9090}]},
+            {"ports": [{"name": "once", "containerPort": 7000}]},
+        ],
+    }
+    assert parse_pod(item).ports == (("http", "TCP", 80), ("metrics", "TCP", 9090))

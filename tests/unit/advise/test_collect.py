@@ -21,12 +21,14 @@ class Recorder(FakeAgent):
     """An agent that has seen these flows."""
 
     flows: tuple[pb.Flow, ...] = ()
+    pods: tuple[pb.FlowPod, ...] = ()
 
     def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
         """Head and pods, then flows."""
         pods = [
             pb.FlowPod(uid="u-1", namespace="shop", name="cart-0", labels={"app": "cart"}, addresses=["10.244.0.1"]),
             pb.FlowPod(uid="docker", name=""),
+            *self.pods,
         ]
         head = pb.FlowsHead(began_ns=5, losses=[pb.Loss(reason="table full", count=3)], addresses=["192.168.0.1"])
         yield pb.FlowsReply(node=self.node, head=head, pods=pods)
@@ -69,6 +71,22 @@ def test_what_is_missing_is_said(recorder, tmp_path: Path) -> None:
         "node-a: without 1 flows of containers that belong to no pod",
         "without the traffic of node-b: node-b: its agent is older and cannot do this: "
         "update it with `kubectl gadget deploy`",
+    ]
+
+
+def test_former_addresses(recorder) -> None:
+    """An address that a pod had before is its own only in its time."""
+    agent = recorder("node-a")
+    agent.pods = (
+        pb.FlowPod(
+            uid="u-2", namespace="shop", name="cart-1", first_ns=3, since_ns=11, last_ns=17, addresses=["10.244.0.2"],
+            former=[pb.FormerAddress(address="10.244.0.1", first_ns=3, last_ns=7)],
+        ),
+    )  # fmt: skip
+    pods = [pod for pod in hear(Targets({"node-a": agent.reach})).context.pods if pod.uid == "u-2"]
+    assert [(pod.addresses, pod.first, pod.last) for pod in pods] == [
+        (("10.244.0.2",), 11, 17),
+        (("10.244.0.1",), 3, 7),
     ]
 
 

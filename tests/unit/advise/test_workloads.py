@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_gadget.advise.advisor import advise
+from kubectl_gadget.advise.flows import RememberedPod
 from kubectl_gadget.advise.labels import common_selector, owner_selector, requirements
 from kubectl_gadget.advise.networks import Networks, normalize, parse
 from kubectl_gadget.advise.observation import Observation
@@ -104,6 +105,26 @@ def test_finished_pods_hold_no_address() -> None:
     build.node("node-a")
     build.pod("shop", "job", "node-a", {}, started="2023-11-14T22:00:00Z", ended="2023-11-14T22:10:00Z")
     assert read_pod(build.context.objects[-1], UNTIL).last == BEGAN - 200 * SECOND
+
+
+def test_swapped_addresses() -> None:
+    """After a reboot pods are the same and have each other's addresses: traffic before it is of who had them then."""
+    build = Build()
+    build.node("node-a")
+    web = build.pod("shop", "web", "node-a", {"app": "web"})
+    one, two = ("10.244.1.10", "10.244.1.11")
+    for name, before, after in (("left", one, two), ("right", two, one)):
+        place = build.pod("shop", name, "node-a", {"app": name}, address=after)
+        for address, first, last in ((before, 0, 900), (after, 1000, 3600)):
+            times = BEGAN + first * SECOND, BEGAN + last * SECOND
+            labels = {"app": name}
+            build.context.pods.append(
+                RememberedPod("shop", name, place.uid, labels, "", (address,), *times, "node-a")
+            )  # fmt: skip
+    build.ingress(web, one, 80, first=60, last=120)
+    build.ingress(web, one, 90, first=2000, last=2100)
+    found = {(each.source_pod, each.port) for each in observe(build).connections()}
+    assert found == {("left", 80), ("right", 90)}
 
 
 @pytest.mark.parametrize(
