@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.addresses import first_pid, network_of
 from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
-from agent.flows.sockets import connections_of
+from agent.flows.sockets import connections_of, established_in
 from agent.flows.table import ENTRIES, Flows, Keys, Table, oldest_of_the_greatest
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog
@@ -21,25 +22,40 @@ from gadget import catalog
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 1.0
-#: How often the table is looked at, and when it is made emptier and down to what.
+#: How often it is asked how many flows came, and for what nobody knows yet of new pods.
+LOOK_SECONDS = 0.25
+#: How often the host's flows are removed, and when the table is made emptier and down to what.
 CARE_SECONDS = 10.0
 #: A container's network is made with its cgroup or soon after; who has no address then shares the host's.
 NETWORK_SECONDS = 10.0
 FULL, ROOMY = 0.75, 0.5
+#: So long after a pod's end the API server may still tell something of it.
+LEARN_SECONDS = 60.0
 _TCP = 6
 
 
 class FlowRecorder:
     """The flow recorder of this machine."""
 
-    def __init__(self, tracker: Tracker, folder: Path, state: Path, entries: int = ENTRIES) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        folder: Path,
+        state: Path,
+        entries: int = ENTRIES,
+        settings: Mapping[str, int] | None = None,
+    ) -> None:
         """Begin to record, or go on with what an earlier agent began; with pins in folder and a file in state."""
         self._tracker = tracker
-        self._table = Table(folder, tracker, entries)
+        self._table = Table(folder, tracker, entries, settings)
+        #: of the table, when it was last read: flows put into it, lost, and in it
+        self._made, self._lost, self._kept = 0, self._table.lost(), entries
         self._state = state
         self._pods = Pods(state / "pods.json")
         self._stop = threading.Event()
         self._changed = True
+        #: pods of which the API server has not told the addresses yet
+        self._new: dict[str, Pod] = {}
         tracker.watch(self._came, self._gone, self._review)
         for item in tracker.containers():
             if not item.ended:
@@ -75,6 +91,7 @@ class FlowRecorder:
             "table full": self._table.lost(),
             "removed to make room": self._pods.evicted,
             "program busy": self._table.missed(),
+            "from before the agent, and nobody knows who connected": self._pods.unclear,
         }
 
     def programs(self) -> list[Program]:
@@ -109,7 +126,10 @@ class FlowRecorder:
             return list(self._pods.pods.values())
 
     def read(self) -> tuple[Keys, Flows, list[str]]:
-        """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more."""
+        """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more.
+
+        What is connected is seen now, however long ago it connected.
+        """
         keys, flows = self._table.read()
         uids: dict[int, str | None] = {}
         with self._tracker.lock:
@@ -117,7 +137,27 @@ class FlowRecorder:
                 uids[cgroup_id] = self._uid(cgroup_id)
         of_containers = np.array([uids[each] is not None for each in keys["cgroup_id"].tolist()], bool)
         keys, flows = keys[of_containers], flows[of_containers]
+        flows["last"] = self._last_seen(keys, flows)
         return keys, flows, [uids[each] or "" for each in keys["cgroup_id"].tolist()]
+
+    def _last_seen(self, keys: Keys, flows: Flows) -> npt.NDArray[np.uint64]:
+        """When each flow was last seen: now if it has a connection."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        ingress = catalog.constants("flows", "direction")["DIRECTION_INGRESS"]
+        connected = set()
+        for cgroup, process in self._networks():
+            owner = self._pods.owners.get(cgroup.id)
+            for each in established_in(process):
+                connected.add((owner, each.peer, each.local_port, True))
+                connected.add((owner, each.peer, each.peer_port, False))
+        last = flows["last"].copy()
+        rows = np.flatnonzero(keys["protocol"] == _TCP) if connected else ()
+        for at in rows:
+            key = keys[at]
+            owner = self._pods.owners.get(int(key["cgroup_id"]))
+            if (owner, bytes(key["peer"]), int(key["port"]), int(key["direction"]) == ingress) in connected:
+                last[at] = max(now, last[at])
+        return last
 
     def _uid(self, cgroup_id: int) -> str | None:
         """Whose a cgroup is: a pod's uid, empty if it went unknown; None for the host's."""
@@ -132,8 +172,11 @@ class FlowRecorder:
 
     def _came(self, cgroup: Cgroup) -> None:
         if cgroup.container and not cgroup.container.sandbox:
-            self._pods.came(cgroup.id, cgroup.container)
+            pod = self._pods.came(cgroup.id, cgroup.container)
             self._changed = True
+            if self._tracker.pods and not pod.told:
+                self._new[pod.uid] = pod
+                self._learn_new()
 
     def _gone(self, cgroup: Cgroup) -> None:
         pod = self._pods.pods.get(self._pods.owners.get(cgroup.id, ""))
@@ -146,6 +189,15 @@ class FlowRecorder:
 
     def _review(self) -> None:
         self._changed = True
+        self._learn_new()
+
+    def _learn_new(self) -> None:
+        """Take what the API server tells of new pods, which it may forget the next moment."""
+        for pod in list(self._new.values()):
+            if self._tracker.pods and (info := self._tracker.pods.get(pod.uid)):
+                self._pods.learn(pod, info, ())
+            if pod.told or _is_past(pod):
+                del self._new[pod.uid]
 
     def _forget_ended(self) -> None:
         """Pods that ended while no agent was there."""
@@ -160,41 +212,51 @@ class FlowRecorder:
             return
         self._changed = False
         known = self._tracker.pods
-        if known is None:
+        pods = [pod for pod in self._pods.pods.values() if not _is_past(pod)]
+        if not all(pod.addresses for pod in pods):
             self._tracker.find_addresses()
-        for pod in self._pods.pods.values():
-            if pod.last:
-                continue
-            info = known.get(pod.uid) if known else None
-            found = [self._tracker.resolve(each) for each in pod.cgroups] if known is None else []
+        for pod in pods:
+            found = [] if pod.told else [self._tracker.resolve(each) for each in pod.cgroups]
             addresses = {address for cgroup in found if cgroup for address in cgroup.addresses}
-            self._pods.learn(pod, info, tuple(sorted(addresses)))
+            self._pods.learn(pod, known.get(pod.uid) if known else None, tuple(sorted(addresses)))
             self._changed |= not pod.addresses and time.time_ns() - pod.first < NETWORK_SECONDS * 1e9
 
     def _care(self) -> None:
-        cared = time.monotonic()
-        while not self._stop.wait(SAVE_SECONDS):
+        saved = cared = time.monotonic()
+        while not self._stop.wait(LOOK_SECONDS):
+            now = time.monotonic()
             try:
-                with self._tracker.lock:
-                    self._learn()
-                    self._pods.save()
-                if time.monotonic() - cared > CARE_SECONDS:
-                    cared = time.monotonic()
+                if self._changed or now - saved > SAVE_SECONDS:
+                    saved = now
+                    with self._tracker.lock:
+                        self._learn()
+                        self._pods.save()
+                if self._is_filling() or now - cared > CARE_SECONDS:
+                    cared = now
                     self.make_room()
             except OSError as error:
                 log.warning("flows: %s", error)
 
+    def _is_filling(self) -> bool:
+        """Whether the table may be nearly full."""
+        came = self._table.made() - self._made
+        return self._kept + came > self._table.entries * FULL or self._table.lost() > self._lost
+
     def make_room(self) -> None:
         """Remove the host's flows, which were taken for a container's, and, if there are too many, the oldest."""
+        self._made, self._lost = self._table.made(), self._table.lost()
         keys, flows = self._table.read()
         with self._tracker.lock:
             host = {each for each in np.unique(keys["cgroup_id"]).tolist() if self._uid(each) is None}
         of_host = np.isin(keys["cgroup_id"], list(host))
         self._table.remove(keys[of_host])
         keys, flows = keys[~of_host], flows[~of_host]
+        self._kept = len(keys)
         if len(keys) > self._table.entries * FULL:
+            flows["last"] = self._last_seen(keys, flows)
             chosen = oldest_of_the_greatest(keys, flows, int(self._table.entries * ROOMY))
             self._table.remove(keys[chosen])
+            self._kept -= len(chosen)
             self._pods.count_evicted(len(chosen))
             log.warning("flows: removed the %d oldest: the table was nearly full", len(chosen))
 
@@ -203,7 +265,9 @@ class FlowRecorder:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         directions = catalog.constants("flows", "direction")
         for cgroup, process in self._networks():
-            found = sorted(connections_of(process))
+            every = connections_of(process)
+            found = sorted(each for each in every if each.ingress is not None)
+            self._pods.count_unclear(len(every) - len(found))
             keys, flows = np.zeros(len(found), self._table.key), np.zeros(len(found), self._table.flow)
             for at, connection in enumerate(found):
                 keys[at]["cgroup_id"], keys[at]["protocol"] = cgroup.id, _TCP
@@ -224,3 +288,8 @@ class FlowRecorder:
             if network and network not in seen:
                 seen.add(network)
                 yield cgroup, process
+
+
+def _is_past(pod: Pod) -> bool:
+    """Whether nothing more can be learnt of a pod."""
+    return bool(pod.last) and time.time_ns() - pod.last > LEARN_SECONDS * 1e9

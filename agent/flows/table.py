@@ -1,8 +1,8 @@
 """The table of flows in the kernel. It stays, with the programs that fill it, when this process ends.
 
-In bpffs: FOLDER/LAYOUT/{flows,lost} and FOLDER/LAYOUT/programs-OBJECT/ (the links). LAYOUT and OBJECT are hashes: an
-agent with the same program adopts it, one with another program of the same layout replaces it and keeps the table, and
-one with another layout begins anew.
+In bpffs: FOLDER/LAYOUT/{flows,lost,made} and FOLDER/LAYOUT/programs-OBJECT/ (the links). LAYOUT and OBJECT are hashes:
+an agent with the same program adopts it, one with another program of the same layout replaces it and keeps the table,
+and one with another layout begins anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import sys
+import time
+from collections.abc import Mapping
 from ctypes import byref
 from pathlib import Path
 from typing import Any
@@ -44,8 +47,13 @@ class Table:
     is_new: it was made now, and holds nothing. adopted: the programs ran already, and have missed nothing.
     """
 
-    def __init__(self, folder: Path, tracker: Tracker, entries: int = ENTRIES) -> None:
-        """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out."""
+    def __init__(
+        self, folder: Path, tracker: Tracker, entries: int = ENTRIES, settings: Mapping[str, int] | None = None
+    ) -> None:
+        """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out.
+
+        settings are those of the program, where they are not its own.
+        """
         self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
         self.entries = entries
         self.udp_problem = ""
@@ -64,25 +72,29 @@ class Table:
         links = self._folder / f"programs-{digest(elf)}"
         self.adopted = links.exists()
         if not self.adopted:
-            self._attach(elf, links, tracker)
+            self._attach(elf, links, tracker, settings or {})
         elif not (links / "packet_left").exists():
             self.udp_problem = "an earlier agent could not attach its programs for it"
-        self._flows, self._lost = (open_pinned(self._folder / name) for name in ("flows", "lost"))
+        self._flows, self._lost, self._made = (open_pinned(self._folder / name) for name in ("flows", "lost", "made"))
 
     def close(self) -> None:
         """Let go. Recording goes on."""
-        for fd in (self._flows, self._lost, self._locked):
+        for fd in (self._flows, self._lost, self._made, self._locked):
             os.close(fd)
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs."""
         remove(self._folder.parent)
 
-    def _attach(self, elf: bytes, links: Path, tracker: Tracker) -> None:
-        pins = {"flows": self._folder / "flows", "flows_lost": self._folder / "lost"}
+    def _attach(self, elf: bytes, links: Path, tracker: Tracker, settings: Mapping[str, int]) -> None:
+        pins = {name: self._folder / name.removeprefix("flows_") for name in ("flows", "flows_lost", "flows_made")}
         with BpfObject(elf, "flows") as programs:
             programs.share("containers", tracker.map_fd)
             programs.resize("flows", self.entries)
+            began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            for name, value in {"began": began, **settings}.items():
+                offset, size = catalog.setting("flows", name)
+                programs.configure(offset, value.to_bytes(size, sys.byteorder))
             for name, path in pins.items():
                 if path.exists():
                     fd = open_pinned(path)
@@ -140,8 +152,15 @@ class Table:
 
     def lost(self) -> int:
         """Flows so far that found no room."""
+        return self._number(self._lost)
+
+    def made(self) -> int:
+        """Flows so far that the programs put into the table."""
+        return self._number(self._made)
+
+    def _number(self, fd: int) -> int:
         value, key = ctypes.c_uint64(), ctypes.c_uint32(0)
-        libbpf.check(libbpf.library().bpf_map_lookup_elem(self._lost, byref(key), byref(value)), "lost flows")
+        libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, byref(key), byref(value)), "count of flows")
         return value.value
 
 

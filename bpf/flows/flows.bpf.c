@@ -10,11 +10,19 @@
 #define ETH_P_IPV6        0x86DD
 #define IPPROTO_ICMPV6    58
 #define ICMPV6_ECHO_REPLY 129 /* higher ones are of neighbour discovery and multicast: RFC 4861, RFC 2710 */
-/* As connection tracking forgets UDP that nobody answers (nf_conntrack_udp_timeout): after that, whoever speaks first
- * begins anew, also in the eyes of a NetworkPolicy. */
-#define TALK_NS (30 * 1000000000ULL)
+#define SCTP_INIT         1   /* RFC 9260 */
+#define EPHEMERAL         32768
 /* How exact "last seen" is of a talk that goes on, and how seldom it is written. */
 #define NOTE_NS 1000000000ULL
+
+/* As connection tracking forgets UDP that nobody answers (nf_conntrack_udp_timeout), and what somebody has answered
+ * (nf_conntrack_udp_timeout_stream): after that, whoever speaks first begins anew, also in the eyes of a NetworkPolicy.
+ */
+const volatile __u64 unanswered_ns = 30 * 1000000000ULL;
+const volatile __u64 answered_ns = 120 * 1000000000ULL;
+/* When these programs began (CLOCK_BOOTTIME). For a while the first packet of a talk may be an answer to an earlier
+ * one. */
+const volatile __u64 began = 0;
 
 enum direction {
 	DIRECTION_EGRESS,
@@ -60,6 +68,14 @@ struct {
 	__type(value, __u64);
 } flows_lost SEC(".maps");
 
+/* Flows put into the table, ever: how the agent sees that it fills up without reading it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} flows_made SEC(".maps");
+
 /* A socket and whom it talks to: so that only the first packet, and one a second, costs more than a look. */
 struct talk_key {
 	__u64 cookie;
@@ -71,7 +87,9 @@ struct talk_key {
 
 struct talk {
 	__u64 last;
-	__u64 direction;
+	__u32 direction;
+	__u16 answered;
+	__u16 lost; /* its flow found no room, and has been counted as that */
 };
 
 struct {
@@ -101,29 +119,50 @@ static __always_inline bool container_of_cgroup(__u64 cgroup_id, __u64 *containe
 	return !known || *known != CGROUP_OF_HOST;
 }
 
-static __always_inline void note(struct flow_key *key, const __u8 *local, bool failed)
+/* Adds a connection or a talk to its flow. False if that finds no room. */
+static __always_inline bool note(struct flow_key *key, const __u8 *local, bool failed)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key), new = {};
 	__u32 zero = 0;
-	__u64 *lost;
+	__u64 *made;
+	int done;
 
 	if (!flow) {
 		new.first = new.last = bpf_ktime_get_boot_ns();
 		__builtin_memcpy(new.local, local, sizeof(new.local));
-		if (bpf_map_update_elem(&flows, key, &new, BPF_NOEXIST) == -7 /* E2BIG */) {
-			lost = bpf_map_lookup_elem(&flows_lost, &zero);
-			if (lost)
-				__sync_fetch_and_add(lost, 1);
-			return;
-		}
+		done = bpf_map_update_elem(&flows, key, &new, BPF_NOEXIST);
+		if (done == -7 /* E2BIG */)
+			return false;
+		made = bpf_map_lookup_elem(&flows_made, &zero);
+		if (made && !done)
+			__sync_fetch_and_add(made, 1);
 		flow = bpf_map_lookup_elem(&flows, key);
 		if (!flow)
-			return;
+			return true;
 	}
 	flow->last = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&flow->count, 1);
 	if (failed)
 		__sync_fetch_and_add(&flow->failed, 1);
+	return true;
+}
+
+static __always_inline void count_lost(void)
+{
+	__u32 zero = 0;
+	__u64 *lost = bpf_map_lookup_elem(&flows_lost, &zero);
+
+	if (lost)
+		__sync_fetch_and_add(lost, 1);
+}
+
+static __always_inline bool touch(struct flow_key *key, __u64 now)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
+
+	if (flow)
+		flow->last = now;
+	return flow;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -131,11 +170,12 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 {
 	gadget_endpoint local = {}, peer = {};
 	struct flow_key key = {.protocol = IPPROTO_TCP};
+	bool ends = before == TCP_ESTABLISHED;
 	__u64 cgroup_id;
 
-	if (after != TCP_ESTABLISHED && !(before == TCP_SYN_SENT && after == TCP_CLOSE))
+	if (!ends && after != TCP_ESTABLISHED && !(before == TCP_SYN_SENT && after == TCP_CLOSE))
 		return 0;
-	if (before != TCP_SYN_SENT && before != TCP_SYN_RECV)
+	if (!ends && before != TCP_SYN_SENT && before != TCP_SYN_RECV)
 		return 0;
 	if (!is_tcp(sk))
 		return 0;
@@ -147,9 +187,16 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 	if (is_loopback(peer.address))
 		return 0;
 	__builtin_memcpy(key.peer, peer.address, sizeof(key.peer));
-	key.direction = before == TCP_SYN_SENT ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+	key.direction = before == TCP_SYN_RECV ? DIRECTION_INGRESS : DIRECTION_EGRESS;
 	key.port = key.direction == DIRECTION_EGRESS ? peer.port : local.port;
-	note(&key, local.address, after == TCP_CLOSE);
+	if (!ends) {
+		if (!note(&key, local.address, after == TCP_CLOSE))
+			count_lost();
+	} else if (!touch(&key, bpf_ktime_get_boot_ns())) { /* nobody knows any more who began it */
+		key.direction = DIRECTION_INGRESS;
+		key.port = local.port;
+		touch(&key, bpf_ktime_get_boot_ns());
+	}
 	return 0;
 }
 
@@ -157,9 +204,20 @@ struct packet {
 	__u8 source[16], target[16];
 	__u16 source_port, target_port; /* network order */
 	__u8 protocol;
+	bool begins; /* it says that it is the first of a talk, as SCTP's does */
 };
 
-/* The ends of a packet that begins at its IP header. False for TCP, at the least cost, and for what is no IP. */
+/* Whether a packet that begins at its IP header is TCP's: all that is done with most of them. */
+static __always_inline bool is_tcp_packet(struct __sk_buff *skb)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (data + 20 > end)
+		return false;
+	return data[skb->protocol == bpf_htons(ETH_P_IP) ? 9 : 6] == IPPROTO_TCP;
+}
+
+/* The ends of another. False for what is no IP. */
 static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet)
 {
 	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -167,7 +225,7 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 	__u8 type;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (data + 20 > end || data[9] == IPPROTO_TCP)
+		if (data + 20 > end)
 			return false;
 		packet->protocol = data[9];
 		header = (data[0] & 15) * 4;
@@ -175,7 +233,7 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 		__builtin_memcpy(packet->source + 12, data + 12, 4);
 		__builtin_memcpy(packet->target + 12, data + 16, 4);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (data + 40 > end || data[6] == IPPROTO_TCP)
+		if (data + 40 > end)
 			return false;
 		packet->protocol = data[6]; /* what is behind extension headers counts as that extension */
 		header = 40;
@@ -189,6 +247,8 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 		/* both ports at once; a message of no payload may lie outside the linear part */
 		if (bpf_skb_load_bytes(skb, header, &packet->source_port, 4))
 			return false;
+		if (packet->protocol == IPPROTO_SCTP)
+			packet->begins = !bpf_skb_load_bytes(skb, header + 12, &type, 1) && type == SCTP_INIT;
 	} else if (packet->protocol == IPPROTO_ICMPV6) {
 		/* neighbours and routers, asked for by the kernel itself: no policy is about them */
 		if (bpf_skb_load_bytes(skb, header, &type, 1) || type > ICMPV6_ECHO_REPLY)
@@ -201,7 +261,40 @@ static __always_inline bool is_recent(struct flow_key *key, __u64 now)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key);
 
-	return flow && now - flow->last < TALK_NS;
+	return flow && now - flow->last < answered_ns;
+}
+
+/* How much a port looks like one that a client was given: those of the system, others, those of the kernel's choice. */
+static __always_inline int rank(__u16 port)
+{
+	return port < 1024 ? 0 : port < EPHEMERAL ? 1 : 2;
+}
+
+static __always_inline bool is_over(const struct talk *talk, const struct packet *packet, __u64 now)
+{
+	__u64 silent = now - talk->last;
+
+	if (packet->protocol == IPPROTO_SCTP) /* its heartbeats come every 30 s and a little more: RFC 9260, 8.3 */
+		return packet->begins && silent >= unanswered_ns;
+	return silent >= (talk->answered ? answered_ns : unanswered_ns);
+}
+
+/* Whether the first packet that was seen of a talk is no first one. first and other are the flows that it is of if its
+ * sender is the client, and if its receiver is. */
+static __always_inline bool is_answer(const struct packet *packet, struct flow_key *first, struct flow_key *other,
+				      __u64 now)
+{
+	int sender = rank(bpf_ntohs(packet->source_port)), receiver = rank(bpf_ntohs(packet->target_port));
+
+	if (packet->begins)
+		return false;
+	if (!packet->source_port && !packet->target_port) /* every socket for ICMP hears what others have asked for */
+		return is_recent(other, now);
+	if (packet->protocol == IPPROTO_SCTP && sender == receiver)
+		return !bpf_map_lookup_elem(&flows, first) && bpf_map_lookup_elem(&flows, other);
+	if (sender >= receiver)
+		return false;
+	return packet->protocol == IPPROTO_SCTP || now - began < answered_ns || is_recent(other, now);
 }
 
 static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
@@ -210,9 +303,9 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 	struct talk_key talking = {};
 	struct talk *known, talk = {};
 	struct flow_key key = {}, other;
-	struct flow *flow;
 	const __u8 *local;
 	__u16 own_port, peer_port;
+	bool answers;
 
 	if (!read_packet(skb, &packet))
 		return 1;
@@ -227,34 +320,44 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 	talking.protocol = packet.protocol;
 	talk.last = bpf_ktime_get_boot_ns();
 	known = bpf_map_lookup_elem(&talks, &talking);
-	if (known && talk.last - known->last < NOTE_NS)
+	answers = known && known->direction == (out ? DIRECTION_INGRESS : DIRECTION_EGRESS);
+	if (known && talk.last - known->last < NOTE_NS && (known->answered || !answers))
 		return 1;
 	if (is_loopback(talking.peer) || !container_of_cgroup(bpf_skb_cgroup_id(skb), &key.cgroup_id))
 		return 1;
 	__builtin_memcpy(key.peer, talking.peer, 16);
 	key.protocol = packet.protocol;
-	if (known && talk.last - known->last < TALK_NS) {
-		talk.direction = known->direction;
-		known->last = talk.last;
-		key.direction = talk.direction;
-		key.port = talk.direction == DIRECTION_EGRESS ? peer_port : own_port;
-		flow = bpf_map_lookup_elem(&flows, &key);
-		if (flow)
-			flow->last = talk.last;
-		return 1;
-	}
-	/* an answer to what has been forgotten, or a talk that begins */
+	key.direction = out ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+	key.port = out ? peer_port : own_port;
 	other = key;
 	other.direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
 	other.port = out ? own_port : peer_port;
-	key.direction = out ? DIRECTION_EGRESS : DIRECTION_INGRESS;
-	key.port = out ? peer_port : own_port;
-	if (!known && is_recent(&other, talk.last)) {
-		talk.direction = other.direction;
-	} else {
-		talk.direction = key.direction;
-		note(&key, local, false);
+	if (known && !is_over(known, &packet, talk.last)) {
+		known->answered |= answers;
+		known->last = talk.last;
+		if (answers)
+			key = other;
+		if (touch(&key, talk.last))
+			return 1;
+		/* it was removed to make room, or never found any */
+		if (note(&key, local, false)) {
+			known->lost = 0;
+		} else if (!known->lost) {
+			known->lost = 1;
+			count_lost();
+		}
+		return 1;
 	}
+	if (!known && is_answer(&packet, &key, &other, talk.last)) {
+		key = other;
+		talk.answered = 1;
+	}
+	talk.direction = key.direction;
+	if (!(talk.answered || (packet.protocol == IPPROTO_SCTP && !packet.begins)) || !touch(&key, talk.last))
+		if (!note(&key, local, false)) {
+			talk.lost = 1;
+			count_lost();
+		}
 	bpf_map_update_elem(&talks, &talking, &talk, BPF_ANY);
 	return 1;
 }
@@ -262,13 +365,13 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 SEC("cgroup_skb/egress")
 int packet_left(struct __sk_buff *skb)
 {
-	return packet_passed(skb, true);
+	return is_tcp_packet(skb) ? 1 : packet_passed(skb, true);
 }
 
 SEC("cgroup_skb/ingress")
 int packet_came(struct __sk_buff *skb)
 {
-	return packet_passed(skb, false);
+	return is_tcp_packet(skb) ? 1 : packet_passed(skb, false);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.flows.pods import MOST, Pods
-from agent.flows.sockets import Connection, connections_of
+from agent.flows.sockets import Connection, connections_of, established_in
 from agent.flows.table import oldest_of_the_greatest
 from agent.identity import Container
 from agent.pods import PodInfo
@@ -42,6 +42,29 @@ def test_connections_from_proc(tmp_path: Path) -> None:
         Connection(address("10.244.0.1"), address("10.244.0.7"), 80, False),
         Connection(address("10.244.0.1"), address("10.244.0.10"), 8080, True),
         Connection(six[0], six[1], 443, False),
+    }
+
+
+def test_direction_of_older_connections(tmp_path: Path) -> None:
+    """A server that listens no more is told by its client's port; where neither port tells, nothing is made up."""
+    net = tmp_path / "net"
+    net.mkdir()
+    lines = (
+        "0: 0100F40A:1388 0900F40A:D431 01",  # 5000, from a port of the kernel's choice
+        "1: 0100F40A:D432 0900F40A:D433 01",  # both are
+        "2: 0100F40A:02BC 0900F40A:0801 01",  # 700 and 2049: neither is
+    )
+    (net / "tcp").write_text(HEAD + "".join(f"   {line} 00000000:00000000\n" for line in lines))
+    own, peer = address("10.244.0.1"), address("10.244.0.9")
+    assert connections_of(tmp_path) == {
+        Connection(own, peer, 5000, True),
+        Connection(own, peer, 0xD433, False),
+        Connection(own, peer, 0, None),
+    }
+    assert {(each.local_port, each.peer_port) for each in established_in(tmp_path)} == {
+        (5000, 0xD431),
+        (0xD432, 0xD433),
+        (700, 2049),
     }
 
 

@@ -316,8 +316,11 @@ def traceloop(core: Core) -> None:
 
 
 def flows(core: Core) -> None:
-    """I see whom a container talked to and who talked to it, how often and how often in vain, over TCP and UDP."""
+    """I see whom a container talked to and who talked to it, how often and how often in vain, over TCP, UDP and SCTP."""
     subprocess.run(["ip", "addr", "add", f"{HERE}/32", "dev", "lo"], check=False)
+    # heartbeats that come more seldom than a silence lasts that ends a talk
+    for name, milliseconds in {"rto_min": 100, "rto_initial": 100, "rto_max": 100, "hb_interval": 1500}.items():
+        Path(f"/proc/sys/net/sctp/{name}").write_text(str(milliseconds))
 
     def talks() -> None:
         with ExitStack() as stack:
@@ -333,9 +336,19 @@ def flows(core: Core) -> None:
                     client.sendto(b"question", (HERE, 7003))
                     server.sendto(b"answer", server.recvfrom(100)[1])
                     client.recv(100)
+            server = stack.enter_context(socket.socket(proto=socket.IPPROTO_SCTP))
+            server.bind((HERE, 7004))
+            server.listen()
+            for _ in range(3):
+                client = stack.enter_context(socket.socket(proto=socket.IPPROTO_SCTP))
+                client.connect((HERE, 7004))
+                accepted = stack.enter_context(server.accept()[0])
+                client.send(b"question")
+                accepted.send(accepted.recv(100))
+            time.sleep(4)
 
     pins = Path("/sys/fs/bpf/flows")
-    recorder = FlowRecorder(core.tracker, pins, Path("/run/flows"))
+    recorder = FlowRecorder(core.tracker, pins, Path("/run/flows"), settings={"unanswered_ns": 10**9})
     try:
         with container() as app:
             core.call(app, talks)
@@ -361,6 +374,8 @@ def flows(core: Core) -> None:
         ("to", socket.IPPROTO_TCP, 7002): (3, 3),
         ("to", socket.IPPROTO_UDP, 7003): (7, 0),
         ("from", socket.IPPROTO_UDP, 7003): (7, 0),
+        ("to", socket.IPPROTO_SCTP, 7004): (3, 0),
+        ("from", socket.IPPROTO_SCTP, 7004): (3, 0),
     }, found
     assert all(uids)
 

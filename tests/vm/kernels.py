@@ -20,8 +20,8 @@ SUITES = ("bullseye", "bookworm", "trixie-backports")
 SECURITY_SUITES = ("bullseye-security", "bookworm-security")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LOOK_SECONDS = 7 * 24 * 3600.0
-#: What a guest needs to reach its files. The rest of its drivers is built in.
-MODULES = ("virtio_pci", "virtiofs", "overlay")
+#: What a guest needs to reach its files, and a protocol that is tested. The rest of its drivers is built in.
+MODULES = ("virtio_pci", "virtiofs", "overlay", "sctp")
 
 
 class NoKernel(Exception):
