@@ -348,7 +348,9 @@ def flows(core: Core) -> None:
             time.sleep(4)
 
     pins = Path("/sys/fs/bpf/flows")
-    recorder = FlowRecorder(core.tracker, pins, Path("/run/flows"), settings={"unanswered_ns": 10**9})
+    recorder = FlowRecorder(
+        core.tracker, pins, Path("/run/flows"), settings=dict.fromkeys(("unanswered_ns", "answered_ns"), 10**9)
+    )
     try:
         with container() as app:
             core.call(app, talks)
