@@ -226,10 +226,10 @@ class FlowRecorder:
         while not self._stop.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
-                if self._changed or now - saved > SAVE_SECONDS:
-                    saved = now
-                    with self._tracker.lock:
-                        self._learn()
+                with self._tracker.lock:
+                    self._learn()
+                    if now - saved > SAVE_SECONDS:
+                        saved = now
                         self._pods.save()
                 if self._is_filling() or now - cared > CARE_SECONDS:
                     cared = now
