@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.addresses import first_pid, network_of
+from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
 from agent.flows.sockets import connections_of, established_in
@@ -54,6 +54,8 @@ class FlowRecorder:
         self._pods = Pods(state / "pods.json")
         self._stop = threading.Event()
         self._changed = True
+        #: whether a pod has no address yet
+        self._waiting = False
         #: pods of which the API server has not told the addresses yet
         self._new: dict[str, Pod] = {}
         tracker.watch(self._came, self._gone, self._review)
@@ -122,6 +124,7 @@ class FlowRecorder:
     def pods(self) -> list[Pod]:
         """Every pod that is remembered."""
         with self._tracker.lock:
+            self._changed |= self._tracker.pods is None  # nobody tells of addresses that came later
             self._learn()
             return list(self._pods.pods.values())
 
@@ -207,19 +210,29 @@ class FlowRecorder:
                     self._pods.gone(cgroup_id, False)
 
     def _learn(self) -> None:
-        """Look up labels and addresses of the pods that are there, where something may have changed."""
-        if not self._changed:
+        """Look up labels and addresses of pods, where something may have changed or is missing still."""
+        if not self._changed and not self._waiting:
             return
-        self._changed = False
+        self._waiting = False
         known = self._tracker.pods
-        pods = [pod for pod in self._pods.pods.values() if not _is_past(pod)]
-        if not all(pod.addresses for pod in pods):
-            self._tracker.find_addresses()
-        for pod in pods:
-            found = [] if pod.told else [self._tracker.resolve(each) for each in pod.cgroups]
-            addresses = {address for cgroup in found if cgroup for address in cgroup.addresses}
-            self._pods.learn(pod, known.get(pod.uid) if known else None, tuple(sorted(addresses)))
-            self._changed |= not pod.addresses and time.time_ns() - pod.first < NETWORK_SECONDS * 1e9
+        now = time.time_ns()
+        for pod in self._pods.pods.values():
+            waits = not pod.addresses and not pod.last and now - pod.first < NETWORK_SECONDS * 1e9
+            if waits or (self._changed and not _is_past(pod)):
+                addresses = () if pod.told else self._addresses(pod)
+                self._pods.learn(pod, known.get(pod.uid) if known else None, addresses)
+                self._waiting |= waits
+        self._changed = False
+
+    def _addresses(self, pod: Pod) -> tuple[str, ...]:
+        """Those of the network that a pod's containers have for themselves."""
+        network = network_of(self._tracker.proc / "1")
+        for cgroup in map(self._tracker.resolve, pod.cgroups):
+            pid = first_pid(self._tracker.folder(cgroup)) if cgroup and not cgroup.ended else 0
+            process = self._tracker.proc / str(pid)
+            if pid and network_of(process) != network:
+                return addresses_of(process)
+        return ()
 
     def _care(self) -> None:
         saved = cared = time.monotonic()
