@@ -26,8 +26,8 @@ _libc = ctypes.CDLL(None)
 _libc.syscall(_SYS_MEMBARRIER, _REGISTER_PRIVATE_EXPEDITED, 0)
 
 
-def _fence() -> None:
-    """Order the reads of headers before the reads of records, and those before the new position (arm64 may not)."""
+def fence() -> None:
+    """Let no read or write pass here: of headers and records, of records and the new position (arm64 may else)."""
     _libc.syscall(_SYS_MEMBARRIER, _PRIVATE_EXPEDITED, 0)
 
 
@@ -65,7 +65,7 @@ class Ring:
         waiting = self.waiting
         if not waiting:
             return None
-        _fence()
+        fence()
         start = self._position & self._mask
         length = int(self._data[start : start + 4].view(np.uint32)[0])
         if length & BUSY:
@@ -77,13 +77,13 @@ class Ring:
         busy = lengths & BUSY != 0
         if busy.any():
             count = int(busy.argmax())
-        _fence()
+        fence()
         self._pending = count * stride
         return np.ndarray((count, size), np.uint8, self._data, start + HEADER, (stride, 1))
 
     def release(self) -> None:
         """Give the records of the last peek back to the kernel."""
-        _fence()
+        fence()
         self._position += self._pending
         self._pending = 0
         self._consumer[0] = self._position

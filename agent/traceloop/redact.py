@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agent.traceloop.rings import NO_DATA, Snapshot
+from agent.traceloop.rings import NO_DATA, Records, Snapshot
 from gadget.errors import UsageError
 
 #: A piece of a text: so many bytes of a record.
@@ -26,33 +26,51 @@ class Redactor:
             raise UsageError(f"--redact: {error}") from None
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Mask in place. A match may reach over all pieces of an argument's text."""
+        """Mask in place. A match may reach over all pieces of an argument's text, and all strings of a list."""
         for pieces in _texts(snapshot):
             text = b"".join(piece.tobytes() for piece in pieces)
-            masked = text
+            hidden = self._hidden(text)
+            at = 0
+            for piece in pieces:
+                piece[hidden[at : at + len(piece)]] = ord("*")
+                at += len(piece)
+
+    def _hidden(self, text: bytes) -> npt.NDArray[np.bool_]:
+        """Which bytes to mask. Those between arguments are NULs: they match as spaces too, and stay."""
+        matched = bytearray(len(text))
+        for form in {text, text.replace(b"\0", b" ")}:
             for pattern in self._patterns:
-                masked = pattern.sub(lambda match: b"*" * len(match[0]), masked)
-            if masked != text:
-                at = 0
-                for piece in pieces:
-                    piece[:] = np.frombuffer(masked, np.uint8, len(piece), at)
-                    at += len(piece)
+                for match in pattern.finditer(form):
+                    matched[match.start() : match.end()] = b"\1" * len(match[0])
+        hidden = np.frombuffer(matched, np.bool_)
+        hidden[np.frombuffer(text, np.uint8) == 0] = False
+        return hidden
 
 
 def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:
     """The pieces of each argument's text."""
     calls, more = snapshot.calls, snapshot.more
     texts: dict[tuple[int, int], list[Piece]] = {}
+    ended = set()  # the last slot of a string is not full
     assert calls.dtype.fields and more.dtype.fields
     begin = calls.dtype.fields["args"][1]
-    for row, call in zip(calls.view(np.uint8).reshape(len(calls), -1), calls, strict=True):
+    for row, call in zip(_bytes(calls), calls, strict=True):
         if call["length"] != NO_DATA:
             start = begin + (int(call["shape"]) >> 4) * 8
             texts[int(call["sequence"]), int(call["argument"]) & 7] = [row[start : start + int(call["length"])]]
     begin = more.dtype.fields["data"][1]
-    for row, item in zip(more.view(np.uint8).reshape(len(more), -1), more, strict=True):
+    for row, item in zip(_bytes(more), more, strict=True):
         if item["length"] == NO_DATA:
             continue
-        piece = row[begin : begin + int(item["length"])]
-        texts.setdefault((int(item["owner"]), int(item["argument"])), []).append(piece)
+        key = int(item["owner"]), int(item["argument"])
+        if key in ended:
+            texts[key].append(np.zeros(1, np.uint8))  # the next string of a list
+        texts.setdefault(key, []).append(row[begin : begin + int(item["length"])])
+        if item["length"] < len(row) - begin - 1:
+            ended.add(key)
     yield from texts.values()
+
+
+def _bytes(records: Records) -> Piece:
+    """A row of bytes for each record."""
+    return records.view(np.uint8).reshape(-1, records.dtype.itemsize)

@@ -23,6 +23,7 @@ from agent import libbpf
 from agent.bpffs import open_pinned
 from agent.clock import clock_offset
 from agent.identity import Container
+from agent.ring import fence
 from gadget import catalog
 from gadget.schema import Field, record_dtype
 
@@ -43,6 +44,7 @@ _NEEDED = {
 }
 
 Records = npt.NDArray[np.void]
+Positions = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,24 @@ def own_layout() -> dict[str, Any]:
 class Snapshot(NamedTuple):
     """What a ring held at a moment, in the order of positions; none of it torn.
 
-    unread counts the slots that should hold something and were being written.
+    unread counts the slots that should hold something and were being written. pending are the positions, in order, that
+    were given out and may be published yet.
     """
 
     state: dict[str, int]
     calls: Records
     more: Records
     unread: int
+    pending: Positions = np.empty(0, np.uint64)
 
-    @property
-    def last_position(self) -> int:
-        """The highest position in it, 0 if it is empty."""
-        return max((int(records["sequence"][-1]) >> 2 for records in self[1:3] if len(records)), default=0)
+    def until(self, position: int) -> Snapshot:
+        """The calls up to a position, each with all of its further slots. Those of other calls say nothing."""
+        calls = self.calls[self.calls["sequence"] >> np.uint64(2) <= position]
+        return self._replace(calls=calls, more=self.more[np.isin(self.more["owner"], calls["sequence"])])
+
+    def whole(self) -> Snapshot:
+        """Every call, with its further slots."""
+        return self.until(SAVED)
 
 
 def ring_bytes(slots: int) -> int:
@@ -213,9 +221,12 @@ def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:
     state = _state(about, bytes(data[ABOUT_BYTES:start]))
     live = np.frombuffer(data, np.uint64, slots * SLOT_BYTES // 8, start).reshape(slots, -1)[:, 0]
     before = live.copy()
+    fence()
     copied = np.frombuffer(bytes(data[start : start + slots * SLOT_BYTES]), np.uint8).reshape(slots, SLOT_BYTES)
-    stable = (live == before) & (before & np.uint64(BUSY) == 0) & (before != 0)
+    fence()
+    behind = live.copy()
     del live
+    stable = (behind == before) & (before & np.uint64(BUSY) == 0) & (before != 0)
     position = before >> np.uint64(2)
     wanted = stable & (position > after) & (position + np.uint64(slots) > state["head"])
     order = np.flatnonzero(wanted)[np.argsort(position[wanted])]
@@ -226,7 +237,18 @@ def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:
         _records(about, "call", copied[order[~further]]),
         _records(about, "more", copied[order[further]]),
         max(0, expected - len(order)),
+        _pending(state["head"], after, behind, stable),
     )
+
+
+def _pending(head: int, after: int, sequences: npt.NDArray[np.uint64], stable: npt.NDArray[np.bool_]) -> Positions:
+    """Positions of the last lap up to head whose slots are not published, and not taken by a later one either."""
+    given = np.uint64(head) - np.arange(len(sequences), dtype=np.uint64)[::-1]
+    given = given[(given > after) & (given <= head)]  # where less than a lap has been given out it wraps
+    slots = (given - np.uint64(1)) % np.uint64(len(sequences))
+    holds = sequences[slots] >> np.uint64(2)
+    pending: Positions = given[(holds < given) | (holds == given) & ~stable[slots]]
+    return pending
 
 
 def _records(about: About, name: str, rows: npt.NDArray[np.uint8]) -> Records:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import orjson
@@ -18,6 +20,8 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 
 FOLLOW_SECONDS = 0.1
+#: How many of them a record that is being written may take.
+FOLLOW_POLLS = 5
 
 
 class TraceloopService:
@@ -97,16 +101,25 @@ class TraceloopService:
         self, ring: Ring, request: pb.TraceloopReadRequest, active: Callable[[], bool]
     ) -> Iterator[pb.TraceloopReadReply]:
         recorder, after = self._on(), 0
-        while True:
+        heads = deque([0], FOLLOW_POLLS)
+        for poll in count():
             running = recorder.is_there(ring)
             snapshot = ring.snapshot(after)
-            if len(snapshot.calls) or not after:
+            if request.follow and running:
+                # up to the first that is being written, which will be read next time. One that still is some polls
+                # later has no record: it found its slot claimed
+                awaited = snapshot.pending[snapshot.pending > heads[0]]
+                heads.append(snapshot.state["head"])
+                after = max(after, int(awaited[0]) - 1 if len(awaited) else heads[-1])
+                snapshot = snapshot.until(after)
+            else:
+                snapshot = snapshot.whole()
+            if len(snapshot.calls) or not poll:
                 if self._redact:
                     self._redact(snapshot)
                 yield self._reply(ring, snapshot, blocked=running and not request.follow)
             if not request.follow or not running or not active():
                 return
-            after = max(after, snapshot.last_position)
             time.sleep(FOLLOW_SECONDS)
 
     def _reply(self, ring: Ring, snapshot: Snapshot, *, blocked: bool) -> pb.TraceloopReadReply:

@@ -143,10 +143,13 @@ def _no_output() -> Iterator[None]:
 
 def ring(data: bytes) -> None:
     """A ring of the flight recorder that was saved to disk."""
-    with _file(data) as path, contextlib.suppress(ValueError):
-        found = rings.Ring(path, saved=True)
+    with _file(data) as path:
+        try:
+            found = rings.Ring(path, saved=True)
+        except ValueError:
+            return
         found.state(), found.span()
-        Redactor(("pass",))(found.snapshot())
+        Redactor(("pass",))(found.snapshot().whole())
 
 
 def reply(data: bytes) -> None:

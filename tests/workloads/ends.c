@@ -69,6 +69,24 @@ static void varied(int rounds)
 
 static int per_thread;
 
+/* Each call tells which one of its thread it is, and of which thread, also in a text that takes further slots; in bursts, so
+ * that a reader has its turn. */
+static void *count_paths(void *unused)
+{
+	char path[200];
+	struct timespec nap = {.tv_nsec = 1000000};
+
+	memset(path, 'p', sizeof(path) - 1);
+	path[sizeof(path) - 1] = 0;
+	for (int i = 0; i < per_thread; i++) {
+		path[snprintf(path, sizeof(path), "/%d/%d", 1000000 + i, gettid())] = '/';
+		unlinkat(1000000 + i, path, 0);
+		if (i % 16 == 0)
+			nanosleep(&nap, NULL);
+	}
+	return NULL;
+}
+
 /* Each call tells which one of its thread it is. */
 static void *count(void *unused)
 {
@@ -85,11 +103,12 @@ int main(int argc, char **argv)
 		varied(atoi(argv[2]));
 		return 0;
 	}
-	if (!strcmp(way, "threads")) {
+	if (!strcmp(way, "threads") || !strcmp(way, "paths")) {
+		void *(*work)(void *) = !strcmp(way, "paths") ? count_paths : count;
 		pthread_t threads[4];
 		per_thread = atoi(argv[2]);
 		for (int i = 0; i < 4; i++)
-			pthread_create(&threads[i], NULL, count, NULL);
+			pthread_create(&threads[i], NULL, work, NULL);
 		for (int i = 0; i < 4; i++)
 			pthread_join(threads[i], NULL);
 		return 0;
