@@ -74,3 +74,14 @@ def parse_names(items: Sequence[str]) -> Names:
     names = [name.strip() for item in items for name in item.split(",") if name.strip()]
     unwanted = frozenset(name[1:] for name in names if name.startswith("!"))
     return Names(frozenset(names) - {f"!{name}" for name in unwanted}, unwanted)
+
+
+def parse_recorded(text: str) -> frozenset[str] | None:
+    """The namespaces of --traceloop, none of them for all of the machine; None for off. UsageError if it is neither."""
+    names = frozenset(part.strip() for part in text.split(","))
+    if names in ({"all"}, {"off"}):
+        return frozenset() if "all" in names else None
+    for name in sorted(names):
+        if name in ("all", "off") or not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+            raise UsageError(f"--traceloop {text!r}: {name!r} is no namespace: want all, off, or names with commas")
+    return names

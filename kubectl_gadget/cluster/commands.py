@@ -8,6 +8,7 @@ import click
 
 from gadget import __version__
 from gadget.errors import UsageError
+from gadget.selector import parse_recorded
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option
@@ -61,6 +62,7 @@ class DeployCommand(HeadedCommand):
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
 
+        parse_recorded(settings["traceloop"])  # agents that refuse it would be waited for in vain
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
         tolerations = tuple(map(_toleration, toleration))

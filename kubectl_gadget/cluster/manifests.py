@@ -12,6 +12,8 @@ import yaml
 #: What says that an object is deploy's, and so undeploy's.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "kubectl-gadget"}
 NAMESPACE = "gadget"
+#: What the agent takes for recordings unless it is told else, which the limit in agent.yaml has in it.
+TRACELOOP_MIB = 128
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
     container["args"] += [f"--traceloop={settings.traceloop}", *(f"--redact={pattern}" for pattern in settings.redact)]
     if settings.traceloop_memory:
         container["args"].append(f"--traceloop-memory={settings.traceloop_memory}")
+        limits = container["resources"]["limits"]  # the kernel counts what an agent's recordings take as its own
+        more = max(0, settings.traceloop_memory - TRACELOOP_MIB)
+        limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
     if settings.tolerations:

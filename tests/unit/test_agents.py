@@ -94,3 +94,12 @@ def test_the_safe_defaults() -> None:
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
     assert objects["ClusterRole"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
     assert "&" not in to_yaml(list(objects.values()))
+
+
+@pytest.mark.parametrize(("mebibytes", "limit"), [(None, "512Mi"), (128, "512Mi"), (64, "512Mi"), (1024, "1408Mi")])
+def test_memory_for_recordings(mebibytes: int | None, limit: str) -> None:
+    """`deploy --traceloop-memory` raises the limit of agents, which recordings are counted in, by what it gives them."""
+    objects = {item["kind"]: item for item in render(Settings("x", traceloop_memory=mebibytes))}
+    (agent,) = objects["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    assert agent["resources"]["limits"]["memory"] == limit
+    assert (f"--traceloop-memory={mebibytes}" in agent["args"]) is bool(mebibytes)

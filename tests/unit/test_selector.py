@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.identity import Container
 from agent.selection import Selection
 from gadget.errors import UsageError
-from gadget.selector import parse_labels, parse_names
+from gadget.selector import parse_labels, parse_names, parse_recorded
 
 CART = {"app": "cart", "tier": "back", "example.com/team": "a"}
 
@@ -78,6 +78,25 @@ def test_any_text_is_a_selector_or_refused(text: str) -> None:
 def test_names(items: list[str], chosen: str) -> None:
     """-n a,b chooses two, -n '!a' all but one, and options add up."""
     assert [name for name in "abc" if parse_names(items).matches(name)] == list(chosen)
+
+
+@pytest.mark.parametrize(
+    ("text", "namespaces"),
+    [("all", []), (" off ", None), ("shop", ["shop"]), ("shop, web-2 ,shop", ["shop", "web-2"])],
+)
+def test_recorded(text: str, namespaces: list[str] | None) -> None:
+    """--traceloop takes all, off, or namespaces, also with spaces between them."""
+    found = parse_recorded(text)
+    assert found == (None if namespaces is None else frozenset(namespaces))
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "OFF", "All", "shop,", "shop web", "all,shop", "off,shop", "-x", "shop*", "!a"]
+)
+def test_recorded_means_what_it_says(text: str) -> None:
+    """A --traceloop that is none of those is refused: it would record nobody, or everybody."""
+    with pytest.raises(UsageError, match=r"--traceloop .* is no namespace: want all, off, or names with commas"):
+        parse_recorded(text)
 
 
 def test_unknown_labels_decide_nothing() -> None:
