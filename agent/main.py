@@ -23,13 +23,14 @@ from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
-from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
+from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings, stop
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
 from gadget import __version__
 from gadget.errors import GadgetError, KernelLacks, UsageError
 from gadget.memory import expect_batches
+from gadget.selector import parse_recorded
 
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
 LEVELS = ("debug", "info", "warning", "error")
@@ -103,6 +104,7 @@ def _end_with_stdin(stopped: threading.Event) -> None:
     "--traceloop",
     default="all",
     show_default=True,
+    callback=lambda context, parameter, value: parse_recorded(value),
     metavar="all|off|NAMESPACE,…",
     help="Whose last system calls to keep. The annotation kubectl-gadget/traceloop: off leaves a pod out.",
 )
@@ -129,6 +131,7 @@ def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: 
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     expect_batches()
+    rest["for_one_command"] = end_with_stdin
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -154,18 +157,19 @@ def _serve(
     pod_uid: str,
     host_root: Path,
     kubernetes: bool,
-    traceloop: str,
+    traceloop: frozenset[str] | None,
     traceloop_memory: int,
     redact: tuple[str, ...],
     flows: bool,
     flows_limit: int,
     bpffs: Path,
     state: Path,
+    for_one_command: bool,
 ) -> None:
     redactor = Redactor(redact) if redact else None
     with ExitStack() as stack:
         pins, why_not = bpffs / "gadget", ""
-        if traceloop != "off" or flows:
+        if traceloop is not None or flows:
             try:
                 mount_bpffs(bpffs)
                 pins.mkdir(exist_ok=True)
@@ -178,12 +182,14 @@ def _serve(
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not
         recorded_flows, no_flows = None, why_not
-        if traceloop != "off" and not why_not:
-            namespaces = set(traceloop.split(",")) - {"all"}
+        if traceloop is None:
+            if not for_one_command:
+                _stop_traceloop(pins / "traceloop")
+        elif not why_not:
             settings = Settings(
                 pins / "traceloop",
                 state / "traceloop",
-                lambda container: not namespaces or container.namespace in namespaces,
+                lambda container: not traceloop or container.namespace in traceloop,
                 traceloop_memory << 20,
             )
             recorder, no_traceloop = _begin("traceloop", stack, lambda: Recorder(tracker, settings))
@@ -202,6 +208,14 @@ def _serve(
         log.info("stopping")
         service.finish()
         server.stop(GRACE_SECONDS).wait()
+
+
+def _stop_traceloop(folder: Path) -> None:
+    """See to it that nothing an earlier agent began goes on, unless that one runs."""
+    try:
+        stop(folder)
+    except (GadgetError, OSError) as error:
+        log.warning("traceloop is off here: %s", error)
 
 
 def _begin(what: str, stack: ExitStack, make: Callable[[], R]) -> tuple[R | None, str]:

@@ -178,7 +178,8 @@ class Agent:
         self.address = f"unix://{folder}/agent.sock"
         self.log = folder / "agent.log"
         if "--bpffs" not in args:
-            args = (*args, "--traceloop", "off", "--no-flows")  # what it pins would outlive the test
+            # what it pins would outlive the test, and what is pinned there is not the test's to end
+            args = (*args, "--traceloop", "off", "--no-flows", "--bpffs", str(folder / "none"))
         self.process = subprocess.Popen(
             [*under, str(AGENT), "--listen", self.address, "--node", "node-a", *args],
             stdout=subprocess.PIPE,

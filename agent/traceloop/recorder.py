@@ -8,7 +8,6 @@ layout saves the rings to disk first.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import mmap
 import os
@@ -28,6 +27,7 @@ from agent.bpffs import digest, lock, open_pinned, remove
 from agent.identity import Container
 from agent.objects import read_object
 from agent.traceloop import rings
+from agent.traceloop.pointers import Pointers
 from agent.traceloop.rings import About, Ring
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
@@ -61,6 +61,7 @@ class Recorder:
         self._tracker = tracker
         self._settings = settings
         self._size = rings.ring_bytes(settings.slots)
+        self._memory = rings.memory_bytes(self._size)
         self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
@@ -73,20 +74,21 @@ class Recorder:
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
-        self._outer = self._attach()
-        for path in self._folder.glob("ring-*"):
-            self._adopt(path)
-        self._unpoint_dead()
-        self._load_saved()
-        tracker.watch(self._came, self._gone, self._review)
-        for item in tracker.containers():
-            if not item.ended:
-                self._came(item)
+        self._pointers = self._attach()
+        with self._lock:
+            for path in self._folder.glob("ring-*"):
+                self._adopt(path)
+            self._forget_unwanted()
+            self._load_saved()
+            tracker.watch(self._came, self._gone, self._review)
+            for item in tracker.containers():
+                if not item.ended:
+                    self._came(item)
 
     def close(self) -> None:
         """Let go. Recording goes on."""
         self._tracker.unwatch()
-        os.close(self._outer)
+        self._pointers.close()
         os.close(self._locked)
 
     def end(self) -> None:
@@ -114,7 +116,8 @@ class Recorder:
 
     def memory(self) -> tuple[int, int]:
         """Bytes that rings take, and may take at most."""
-        return len(self._pinned()) * self._size, self._settings.total_bytes
+        with self._lock:
+            return len(self._pinned()) * self._memory, self._settings.total_bytes
 
     def missed(self) -> int:
         """Records that are missing in any ring, as the program was busy on that CPU, since it was attached.
@@ -164,33 +167,40 @@ class Recorder:
                 self._unlink(ring)
                 self._retry()
 
-    def _attach(self) -> int:
-        """Make sure that this agent's program runs; the file descriptor of the map of rings."""
+    def _attach(self) -> Pointers:
+        """Make sure that this agent's program runs, and looks where it is told."""
         elf = read_object("traceloop")
         plans = _plans()
         links = self._folder / f"programs-{digest(elf + plans)}"
-        pinned = self._folder / "rings"
-        if links.exists():
+        pinned = {name: self._folder / name for name in ("rings", "recorded")}
+        if links.exists() and all(path.exists() for path in pinned.values()):
             log.info("traceloop: adopted, it has been recording all the time")
-            return open_pinned(pinned)
+            shared = [open_pinned(path) for path in pinned.values()]
+            try:
+                return Pointers(*shared)
+            finally:
+                for fd in shared:
+                    os.close(fd)
         older = list(self._folder.glob("programs-*"))
         with BpfObject(elf, "traceloop") as recorder:
             recorder.configure(catalog.setting("traceloop", "plans")[0], plans)
             mask = np.uint32(self._settings.slots - 1).tobytes()
             recorder.configure(catalog.setting("traceloop", "slot_mask")[0], mask)
             recorder.resize_inner("rings", self._size)
-            if pinned.exists():
-                outer = open_pinned(pinned)
-                recorder.share("rings", outer)
-                os.close(outer)
+            there = [name for name, path in pinned.items() if path.exists()]  # not all, if an older agent made them
+            for name in there:
+                fd = open_pinned(pinned[name])
+                recorder.share(name, fd)
+                os.close(fd)
             recorder.load()
-            if not pinned.exists():
-                recorder.pin("rings", pinned)
+            pointers = Pointers(*map(recorder.map_fd, pinned))
+            for name in pinned.keys() - there:
+                recorder.pin(name, pinned[name])
             for path in older:  # before ours begins: a call is better missing than there twice
                 remove(path)
             recorder.attach()
             recorder.pin_links(links)
-            return os.dup(recorder.map_fd("rings"))
+            return pointers
 
     def _adopt(self, path: Path) -> None:
         try:
@@ -204,17 +214,16 @@ class Recorder:
         if not self.is_there(ring):
             self._end(ring, 0)
 
-    def _unpoint_dead(self) -> None:
-        """Cgroups that went while no agent was there: as long as the map holds a ring, its memory is not free."""
-        library, key, following = libbpf.library(), ctypes.c_uint64(), ctypes.c_uint64()
-        found, previous = [], None
-        while library.bpf_map_get_next_key(self._outer, previous, ctypes.byref(following)) == 0:
-            key.value, previous = following.value, ctypes.byref(key)
-            found.append(key.value)
-        for cgroup_id in found:
+    def _forget_unwanted(self) -> None:
+        """What an earlier agent left to record, and is to be recorded no more: it is gone, or others are wanted now."""
+        for key, ring in self._pinned().items():
+            if self.is_running(ring) and not self._wants(ring.about.container):
+                self._unlink(self._known.pop(key))
+        for cgroup_id in self._pointers.ids():
             cgroup = self._tracker.resolve(cgroup_id)
-            if cgroup is None or cgroup.ended:
-                self._unpoint(cgroup_id)
+            known = self._known.get(cgroup.root) if cgroup and not cgroup.ended else None
+            if known is None or not self._wants(known.about.container):
+                self._pointers.remove(cgroup_id)
 
     def _load_saved(self) -> None:
         """Those of other layouts, as far as the limit allows; the oldest files beyond it go."""
@@ -234,16 +243,19 @@ class Recorder:
 
     def _came(self, cgroup: Cgroup) -> None:
         container = cgroup.container
-        if container is None or container.sandbox:
+        if container is None or container.sandbox or not self._wants(container):
             return
         with self._lock:
             try:
                 ring = self._known.get(cgroup.root)
-                if ring is None and cgroup.id == cgroup.root and self._wants(container):
+                if ring is None and cgroup.id == cgroup.root:
                     ring = self._make(cgroup, container)
-                if ring:
-                    self._point(cgroup.id, ring)
-            except OSError as error:  # no memory, or somebody has been in bpffs: the tracker goes on
+                if ring is None:
+                    return
+                # with its first cgroup come those that were made in it while it had no ring, or no agent was there
+                for cgroup_id in self._tracker.family(cgroup.id) if cgroup.id == cgroup.root else [cgroup.id]:
+                    self._pointers.set(cgroup_id, ring)
+            except (OSError, ValueError) as error:  # no memory, or somebody has been in bpffs: the tracker goes on
                 log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
                 self._refused[cgroup.id] = container
 
@@ -282,18 +294,9 @@ class Recorder:
         self._known[cgroup.id] = Ring(path)
         return self._known[cgroup.id]
 
-    def _point(self, cgroup_id: int, ring: Ring) -> None:
-        fd = open_pinned(ring.path)
-        key, value = ctypes.c_uint64(cgroup_id), ctypes.c_uint32(fd)
-        try:
-            update = libbpf.library().bpf_map_update_elem
-            libbpf.check(update(self._outer, ctypes.byref(key), ctypes.byref(value), 0), "traceloop's map of rings")
-        finally:
-            os.close(fd)
-
     def _gone(self, cgroup: Cgroup) -> None:
         with self._lock:
-            self._unpoint(cgroup.id)
+            self._pointers.remove(cgroup.id)
             self._refused.pop(cgroup.id, None)
             ring = self._known.get(cgroup.id)
             if ring:
@@ -306,17 +309,14 @@ class Recorder:
         if not ring.state()["ended"]:
             ring.set_state(ended=when or ring.span()[1] or ring.about.created)
 
-    def _unpoint(self, cgroup_id: int) -> None:
-        libbpf.library().bpf_map_delete_elem(self._outer, ctypes.byref(ctypes.c_uint64(cgroup_id)))
-
     def _unlink(self, ring: Ring) -> None:
         for cgroup_id in () if ring.saved else self._tracker.family(ring.about.cgroup_id):
-            self._unpoint(cgroup_id)
+            self._pointers.remove(cgroup_id)
         ring.path.unlink(missing_ok=True)
 
     def _make_room(self) -> bool:
         """Whether one more ring fits; the one that has been dead for longest goes for it."""
-        while (len(self._pinned()) + 1) * self._size > self._settings.total_bytes:
+        while (len(self._pinned()) + 1) * self._memory > self._settings.total_bytes:
             dead = [(ring.state()["ended"], id_) for id_, ring in self._pinned().items() if not self.is_there(ring)]
             if not dead:
                 return False
@@ -338,6 +338,15 @@ class Recorder:
                 self._lost[_reason(error)] += 1
                 target.unlink(missing_ok=True)  # the part that did fit
         remove(folder)
+
+
+def stop(folder: Path) -> None:
+    """End what an earlier agent has been recording into folder of bpffs, and its recordings. Unsupported if it runs."""
+    if folder.exists():
+        locked = lock(folder)
+        remove(folder)
+        os.close(locked)
+        log.info("traceloop: off: what was recorded is gone")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -132,6 +132,11 @@ def ring_bytes(slots: int) -> int:
     return ABOUT_BYTES + STATE_BYTES + (slots + 1) * SLOT_BYTES
 
 
+def memory_bytes(size: int) -> int:
+    """What a ring of size bytes takes: whole pages, and one for what the kernel has to say of it (array_map_alloc)."""
+    return (-(-size // mmap.PAGESIZE) + 1) * mmap.PAGESIZE
+
+
 def create(size: int) -> int:
     """A new empty ring of size bytes; its file descriptor."""
     options = libbpf.MapCreateOptions(sz=ctypes.sizeof(libbpf.MapCreateOptions), map_flags=libbpf.BPF_F_MMAPABLE)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -19,33 +16,9 @@ import pytest
 from gadget._generated.gadget_pb2 import EndRequest, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
-from tests.conftest import AGENT, Agent, bpf_programs, events, run_cli, wait_until
-from tests.pods import BareContainer, Container
-
-
-@pytest.fixture
-def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Callable[..., Agent]:
-    """Starts agents that record."""
-    return lambda *args: start_agent("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args)
-
-
-def traceloop(agent: Agent, *args: str) -> str:
-    done = run_cli("traceloop", *args, "--agent", agent.address)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def states(agent: Agent) -> dict[str, dict[str, Any]]:
-    return {item["container"]: item for item in events(traceloop(agent, "list", "-o", "json"))}
-
-
-def calls(text: str) -> list[str]:
-    """What follows the time and the thread in each line."""
-    return [re.sub(r"^\S+ \[.*? \d+\] +", "", line) for line in text.splitlines() if not line.startswith("#")]
-
-
-def ended(container: Container) -> None:
-    wait_until(lambda: not container.running, f"the end of {container.name}")
+from tests.conftest import AGENT, bpf_programs, events, run_cli, wait_until
+from tests.kernel.recordings import calls, ended, states, traceloop
+from tests.pods import BareContainer
 
 
 def test_endings(record, make_pod, workload) -> None:
@@ -147,54 +120,6 @@ def test_threads(record, make_pod, workload) -> None:
     assert states(agent)["app"]["calls"] > 1_200_000
 
 
-def test_agent_killed(record, make_pod, workload, bpffs) -> None:
-    """When the agent is killed 20 times, recording goes on, the next one adopts it, and no call is lost."""
-    agent = record()
-    names = make_pod("web", "web-0").container("gone", "/bin/true")
-    ended(names)
-    names.delete()
-    container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
-    wait_until(lambda: "app" in states(agent), "the recording")
-    programs = bpf_programs()
-    for _ in range(20):
-        agent.stop(signal.SIGKILL)
-        agent = record()
-    assert len(bpf_programs()) == len(programs)
-    os.kill(container.pid, signal.SIGKILL)
-    ended(container)
-    rows = events(traceloop(agent, "show", "cart-0", "-o", "json"))
-    numbers = [row["args_raw"][0] for row in rows if row.get("syscall") == "close" and row["args_raw"][0] >= 1_000_000]
-    assert not [row for row in rows if row["event"] == "gap"]
-    assert numbers == list(range(numbers[0], numbers[-1] + 1))
-    assert len(numbers) > 1000
-    found = states(agent)
-    assert (found["gone"]["pod"], found["gone"]["state"]) == ("web-0", "exited 0")
-    assert found["app"]["state"] == "SIGKILL (exit 137)"
-
-
-def maps() -> int:
-    """How many rings there are in the kernel."""
-    shown = json.loads(subprocess.run(["bpftool", "-j", "map"], capture_output=True, check=True).stdout)
-    return sum(each.get("name") == "traceloop" for each in shown)
-
-
-def test_ended_meanwhile(record, make_pod, workload) -> None:
-    """A container that ends while no agent is there has its end recorded, and its memory is free when I delete it."""
-    before = maps()
-    agent = record("--traceloop", "shop")
-    container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
-    wait_until(lambda: "app" in states(agent), "the recording")
-    agent.stop(signal.SIGKILL)
-    os.kill(container.pid, signal.SIGKILL)
-    ended(container)
-    container.delete()
-    agent = record("--traceloop", "shop")
-    assert states(agent)["app"]["state"] == "SIGKILL (exit 137)"
-    assert maps() == before + 1
-    traceloop(agent, "delete", "cart-0")
-    wait_until(lambda: maps() == before, "the end of the ring")
-
-
 def test_five_hundred(record) -> None:
     """However many containers come and go, the recordings stay under their limit, and the newest are kept."""
     agent = record("--traceloop-memory", "16")
@@ -286,24 +211,6 @@ def test_gone_meanwhile(record, make_pod, bpffs) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             list(stub.TraceloopRead(TraceloopReadRequest(cgroup_id=gone.cgroup_id)))
     assert refused.value.details() == "node-a has no recording of that container any more"
-
-
-def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None:
-    """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them."""
-    agent = record("--traceloop", "shop")
-    container = make_pod().container("app", "/workload", "exit3", files={"/workload": workload("ends")})
-    ended(container)
-    before = traceloop(agent, "show", "cart-0")
-    agent.stop()
-    root = bpffs / "gadget/traceloop"
-    (layout,) = root.iterdir()
-    layout.rename(root / "another")
-    agent = record("--traceloop", "shop")
-    assert not (root / "another").exists()
-    assert calls(traceloop(agent, "show", "cart-0")) == calls(before)
-    assert len(list((tmp_path / "state/traceloop").iterdir())) == 1
-    traceloop(agent, "delete", "cart-0")
-    assert not list((tmp_path / "state/traceloop").iterdir())
 
 
 def test_whom(record, make_pod) -> None:
