@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,16 @@ def _empty_program() -> Iterator[Way]:
 
 
 @contextmanager
-def _recorder(*, recorded: bool) -> Iterator[Way]:
-    with recording_agent("--no-flows") as (_, bpffs):
+def _recorder(*, recorded: bool, readers: int = 0) -> Iterator[Way]:
+    with recording_agent("--no-flows") as (agent, bpffs), ExitStack() as stack:
         container = BareContainer("shop", "cart-0")
-        try:
-            wait_until(lambda: list(bpffs.glob("gadget/traceloop/*/ring-*")), "the ring")
-            yield Way(inside=container if recorded else None)
-        finally:
-            container.delete()
+        stack.callback(container.delete)
+        (ring,) = wait_until(lambda: list(bpffs.glob("gadget/traceloop/*/ring-*")), "the ring")
+        for _ in range(readers):
+            reader = subprocess.Popen([sys.executable, "-c", READER, agent.address, ring.name.removeprefix("ring-")])
+            stack.callback(reader.wait)
+            stack.callback(reader.kill)
+        yield Way(inside=container if recorded else None)
 
 
 @contextmanager
@@ -103,19 +106,40 @@ def _before(*words: str, slow: bool = False) -> Iterator[Way]:
     yield Way(words, slow=slow)
 
 
+#: A client that reads a recording without a pause.
+READER = """
+import sys
+from gadget._generated.gadget_pb2 import TraceloopReadRequest
+from gadget._generated.gadget_pb2_grpc import AgentStub
+from kubectl_gadget.streams import connect
+with connect(sys.argv[1]) as channel:
+    while True:
+        list(AgentStub(channel).TraceloopRead(TraceloopReadRequest(cgroup_id=int(sys.argv[2]))))
+"""
 RECORDED = "traceloop, in a recorded container"
+READ = "the same, while two clients read the recording"
 ELSEWHERE = "traceloop, elsewhere on the machine"
+EMPTY = "a program that does nothing"
+STRACE = "strace -f"
 TOOLS: dict[str, Callable[[], AbstractContextManager[Way]]] = {
     NO_TOOL: _nothing,
     RECORDED: lambda: _recorder(recorded=True),
+    READ: lambda: _recorder(recorded=True, readers=2),
     ELSEWHERE: lambda: _recorder(recorded=False),
-    "a program that does nothing": _empty_program,
+    EMPTY: _empty_program,
     "bpftrace, counting by comm": _bpftrace,
     "perf trace": lambda: _before("perf", "trace", "-o", "/dev/null", "--"),
-    "strace -f": lambda: _before("strace", "-f", "-o", "/dev/null", slow=True),
+    STRACE: lambda: _before("strace", "-f", "-o", "/dev/null", slow=True),
 }
 HERE = "calling any program takes most of it on this machine, as the one that does nothing shows"
-GOALS = {(RECORDED, "a system call"): Goal(100, missed=HERE), (ELSEWHERE, "a system call"): Goal(40, missed=HERE)}
+CALL, OWN = "a system call", "of these its own, without what any program takes"
+GOALS = {
+    (RECORDED, CALL): Goal(100, missed=HERE),
+    (ELSEWHERE, CALL): Goal(40, missed=HERE),
+    (RECORDED, OWN): Goal(100),
+    (READ, OWN): Goal(100),
+    (ELSEWHERE, OWN): Goal(40),
+}
 
 
 def _system_call(way: Way, folder: Path) -> float:
@@ -151,7 +175,7 @@ def _redis(way: Way, folder: Path) -> float:
     return used / count
 
 
-WORK = {"a system call": ("ns", _system_call), "tar": ("%", _tar), "redis": ("%", _redis)}
+WORK = {CALL: ("ns", _system_call), "tar": ("%", _tar), "redis": ("%", _redis)}
 
 
 def compare(plan: Plan) -> Iterator[Figure]:
@@ -170,6 +194,8 @@ def compare(plan: Plan) -> Iterator[Figure]:
                 try:
                     with context() as way:
                         for work, (_, measure) in WORK.items():
+                            if tool == READ and work != CALL:
+                                continue  # readers would use the CPUs that are measured
                             if not (way.slow and work == "tar" and number):  # which takes a minute
                                 taken[tool, work].append(measure(way, folder))
                 except DoesNotWork as error:
@@ -183,5 +209,11 @@ def compare(plan: Plan) -> Iterator[Figure]:
                 continue
             added = [value - base if unit == "ns" else 100 * (value / base - 1) for value in values]
             yield Figure(tool, unit, values if tool == NO_TOOL else added, work, GOALS.get((tool, work)))
+    calls = {tool: statistics.median(values) for (tool, work), values in taken.items() if work == CALL}
+    for tool in (RECORDED, READ, ELSEWHERE):
+        yield Figure(tool, "ns", [value - calls[EMPTY] for value in taken[tool, CALL]], OWN, GOALS[tool, OWN])
+    if STRACE in calls:
+        ratio = (calls[STRACE] - calls[NO_TOOL]) / (calls[RECORDED] - calls[NO_TOOL])
+        yield Figure(RECORDED, "times as much", [ratio], f"{STRACE} adds", Goal(50, at_least=True))
     for tool, why in broken.items():
         yield Figure(tool, "", [], why=why)
