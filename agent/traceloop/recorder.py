@@ -12,6 +12,8 @@ import logging
 import mmap
 import os
 import shutil
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 SLOTS = 4096
 TOTAL_BYTES = 128 << 20
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+#: How long what crashed stays whoever needs room: somebody may be about to look.
+KEPT_SECONDS = 60.0
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
 
 
@@ -65,6 +70,7 @@ class Recorder:
         self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
+        self._later: threading.Timer | None = None
         self._lost: Counter[str] = Counter()
         root = settings.folder
         layout = digest(orjson.dumps([rings.own_layout(), self._size]))
@@ -79,6 +85,7 @@ class Recorder:
             for path in self._folder.glob("ring-*"):
                 self._adopt(path)
             self._forget_unwanted()
+            self._shrink()
             self._load_saved()
             tracker.watch(self._came, self._gone, self._review)
             for item in tracker.containers():
@@ -88,6 +95,10 @@ class Recorder:
     def close(self) -> None:
         """Let go. Recording goes on."""
         self._tracker.unwatch()
+        with self._lock:
+            if self._later:
+                self._later.cancel()
+                self._later = None
         self._pointers.close()
         os.close(self._locked)
 
@@ -282,12 +293,14 @@ class Recorder:
             log.warning("traceloop: no memory for a ring of %s/%s", container.pod, container.name or container.id[:12])
             return None
         machine = os.uname().machine
-        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout())
+        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout()).to_json()
+        if len(about) > rings.ABOUT_BYTES:
+            raise ValueError("its names are too long")
         path = self._folder / f"ring-{cgroup.id}"
         fd = rings.create(self._size)
         try:
             with mmap.mmap(fd, mmap.PAGESIZE * 2) as page:
-                page.write(about.to_json())
+                page.write(about)
             libbpf.check(libbpf.library().bpf_obj_pin(fd, os.fsencode(path)), f"pin {path}")
         finally:
             os.close(fd)
@@ -316,28 +329,72 @@ class Recorder:
 
     def _make_room(self) -> bool:
         """Whether one more ring fits; the one that has been dead for longest goes for it."""
-        while (len(self._pinned()) + 1) * self._memory > self._settings.total_bytes:
-            dead = [(ring.state()["ended"], id_) for id_, ring in self._pinned().items() if not self.is_there(ring)]
-            if not dead:
+        while self._fit < 1:
+            dead = [(ring.state(), key) for key, ring in self._pinned().items() if not self.is_there(ring)]
+            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            kept = {key: state["ended"] + int(KEPT_SECONDS * 1e9) - now for state, key in dead if _crashed(state)}
+            free = [(state["ended"], key) for state, key in dead if kept.get(key, 0) <= 0]
+            if not free:
+                if kept:
+                    self._retry_in(min(kept.values()) / 1e9)
                 return False
-            self._unlink(self._known.pop(min(dead)[1]))
+            self._unlink(self._known.pop(min(free)[1]))
         return True
+
+    @property
+    def _fit(self) -> int:
+        """How many more rings there is room for."""
+        return self._settings.total_bytes // self._memory - len(self._pinned())
+
+    def _shrink(self) -> None:
+        """Keep the limit, if an earlier agent had a higher one: the longest dead go, then those that began last."""
+
+        def worth(key: int) -> tuple[bool, int]:
+            ring = self._known[key]
+            running = self.is_running(ring)
+            return running, -ring.about.created if running else ring.state()["ended"]
+
+        for key in sorted(self._pinned(), key=worth)[: max(0, -self._fit)]:
+            self._unlink(self._known.pop(key))
+
+    def _retry_in(self, seconds: float) -> None:
+        """Try again when something that crashed need not be kept any more."""
+        if self._later:
+            return
+
+        def retry() -> None:
+            with self._lock:
+                if self._later:  # not closed meanwhile
+                    self._later = None
+                    self._retry()
+
+        self._later = threading.Timer(seconds, retry)
+        self._later.name, self._later.daemon = "traceloop", True
+        self._later.start()
 
     def _save_all(self, folder: Path) -> None:
         """Rings that another layout's program has filled: to disk, and away with the program."""
         for links in folder.glob("programs-*"):
             remove(links)
         self._settings.saved.mkdir(parents=True, exist_ok=True, mode=0o700)
+        boot = BOOT.read_text()[:8]  # cgroup ids begin anew with each
         for path in folder.glob("ring-*"):
-            target = self._settings.saved / f"{folder.name}-{path.name}"
+            target = self._settings.saved / f"{folder.name}-{path.name}-{boot}"
             try:
-                Ring(path).save(target)
+                ring = Ring(path)
+                if self.is_running(ring):  # of an exec in it, if any: it is not how the container ended
+                    ring.set_state(known=0, status=0, ended=0)
+                ring.save(target)
                 log.info("traceloop: %s saved in %s: it has another layout", path.name, self._settings.saved)
             except (OSError, ValueError) as error:
                 log.warning("traceloop: %s of another layout is lost: %s", path.name, error)
                 self._lost[_reason(error)] += 1
                 target.unlink(missing_ok=True)  # the part that did fit
         remove(folder)
+
+
+def _crashed(state: dict[str, int]) -> bool:
+    return bool(state["status"] or state["oom"])
 
 
 def stop(folder: Path) -> None:

@@ -11,7 +11,7 @@ import mmap
 import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
-from agent.bpffs import open_pinned
+from agent.bpffs import digest, open_pinned
 from agent.clock import clock_offset
 from agent.identity import Container
 from agent.ring import fence
@@ -34,7 +34,7 @@ END_INIT, NO_DATA = catalog.constants("traceloop", "end")["END_INIT"], _CONSTANT
 ABOUT_BYTES, BUSY, MORE = (_CONSTANTS[name] for name in ("ABOUT_BYTES", "SEQUENCE_BUSY", "SEQUENCE_MORE"))
 STATE_BYTES, SLOT_BYTES = (catalog.record("traceloop", name).itemsize for name in ("state", "call"))
 
-#: Added to the cgroup id of a saved ring: ids begin anew when the machine boots.
+#: In the key of a saved ring, and above every cgroup id.
 SAVED = 1 << 63
 #: Without these fields a record cannot be read here.
 _NEEDED = {
@@ -72,8 +72,11 @@ class About:
                 numbers = needed - {"args", "data"}
                 if not needed <= set(kind.names or ()) or not all(map(_is_number, map(kind.__getitem__, numbers))):
                     raise ValueError(f"its {record} records are not complete")
-                if kind.itemsize != SLOT_BYTES:
-                    raise ValueError(f"its {record} records are of another size")
+            first = [dict(about.dtype(record).fields or {})["sequence"] for record in ("call", "more")]
+            if any((each[0], each[1]) != (np.dtype(np.uint64), 0) for each in first):
+                raise ValueError("its records do not begin with their sequence")
+            if about.slot_bytes % 8 or about.slot_bytes != about.dtype("more").itemsize:
+                raise ValueError("its records are of different sizes")
             if (
                 any(type(each) is not int for each in (about.cgroup_id, about.created, about.clock_offset))
                 or not 0 <= about.cgroup_id < SAVED
@@ -88,6 +91,16 @@ class About:
     def to_json(self) -> bytes:
         """As bytes."""
         return orjson.dumps(asdict(self))
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """The size of what the kernel keeps beside the calls."""
+        return self.dtype("state").itemsize
+
+    @cached_property
+    def slot_bytes(self) -> int:
+        """The size of a record of a call or of more of its text."""
+        return self.dtype("call").itemsize
 
     def dtype(self, record: str) -> np.dtype[np.void]:
         """The numpy type of a record in this ring."""
@@ -156,15 +169,15 @@ class Ring:
         fd = self._open()
         self._size = os.fstat(fd).st_size if saved else libbpf.map_info(fd).value_size
         os.close(fd)
-        if self._size < ABOUT_BYTES + STATE_BYTES + 2 * SLOT_BYTES:
-            raise ValueError("too short for a ring")
         with closing(self._map()) as data:
             self.about = About.from_json(data[:ABOUT_BYTES])
+        if self._size < ABOUT_BYTES + self.about.state_bytes + 2 * self.about.slot_bytes:
+            raise ValueError("too short for a ring")
 
     @property
     def key(self) -> int:
-        """What clients call it by."""
-        return self.about.cgroup_id | (SAVED if self.saved else 0)
+        """What clients call it by. Of saved ones several may have the same cgroup id, of different boots."""
+        return SAVED | int(digest(os.fsencode(self.path.name)), 16) if self.saved else self.about.cgroup_id
 
     @property
     def clock_offset(self) -> int:
@@ -186,7 +199,7 @@ class Ring:
     def state(self) -> dict[str, int]:
         """The numbers that the kernel keeps."""
         with closing(self._map()) as data:
-            return _state(self.about, data[ABOUT_BYTES : ABOUT_BYTES + STATE_BYTES])
+            return _state(self.about, data[ABOUT_BYTES : ABOUT_BYTES + self.about.state_bytes])
 
     def set_state(self, **values: int) -> None:
         """Set numbers of the state."""
@@ -221,13 +234,13 @@ def _state(about: About, data: bytes) -> dict[str, int]:
 
 def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:
     """A snapshot of a ring's bytes, which others may be writing to."""
-    start = ABOUT_BYTES + STATE_BYTES
-    slots = (size - start) // SLOT_BYTES - 1
+    start, slot = ABOUT_BYTES + about.state_bytes, about.slot_bytes
+    slots = (size - start) // slot - 1
     state = _state(about, bytes(data[ABOUT_BYTES:start]))
-    live = np.frombuffer(data, np.uint64, slots * SLOT_BYTES // 8, start).reshape(slots, -1)[:, 0]
+    live = np.frombuffer(data, np.uint64, slots * slot // 8, start).reshape(slots, -1)[:, 0]
     before = live.copy()
     fence()
-    copied = np.frombuffer(bytes(data[start : start + slots * SLOT_BYTES]), np.uint8).reshape(slots, SLOT_BYTES)
+    copied = np.frombuffer(bytes(data[start : start + slots * slot]), np.uint8).reshape(slots, slot)
     fence()
     behind = live.copy()
     del live

@@ -90,6 +90,8 @@ class TraceloopService:
 
     def _find(self, cgroup_id: int) -> Ring:
         ring = self._on().find(cgroup_id)
+        if ring is None and cgroup_id in self._on().refused():
+            raise UsageError(f"{self._node} does not record that container: there is no memory for it")
         if ring is None:
             raise self._unknown()
         return ring

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from copy import copy
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from agent.bpffs import mount_bpffs, open_pinned
+from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.rings import Ring
@@ -24,8 +26,10 @@ from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
 from gadget import catalog, syscalls
 from gadget._generated import gadget_pb2 as pb
+from gadget.errors import UsageError
 from tests.bench.machine import enter
 from tests.conftest import wait_until
+from tests.fuzz.targets import TARGETS
 from tests.pods import BUSYBOX, BareContainer
 
 CALL, MORE = (catalog.record("traceloop", name) for name in ("call", "more"))
@@ -139,6 +143,10 @@ def test_follow(slots: int, each: int, recording, container, workload, monkeypat
     for tid in {tid for tid, *_ in found}:
         numbers = [number for other, number, _ in found if other == tid]
         assert numbers == sorted(numbers)
+
+
+def ring_memory(slots: int) -> int:
+    return rings.memory_bytes(rings.ring_bytes(slots))
 
 
 def names(recorder: Recorder, ring: Ring) -> set[str]:
@@ -256,3 +264,108 @@ def test_older_agent(recording, container, bpffs: Path) -> None:
         assert ring_of(recorder, app).state()["calls"] == before > 0
         run(app, "/bin/true")
         assert ring_of(recorder, app).state()["calls"] == 2 * before
+
+
+def test_torn(recording, container, workload) -> None:
+    """What I read from a ring that is overwritten many times meanwhile is never a mixture of two calls; what could not be
+    read is counted.
+    """
+    with recording(slots=16) as recorder:
+        app = container()
+        ring = ring_of(recorder, app)
+        work = start(app, workload("ends"), "paths", 20011)
+        seen = unread = 0
+        while work.poll() is None:
+            found = ring.snapshot()
+            unread += found.unread
+            own = [(row, text) for row in found.calls for *_, text in texts(np.array([row]), found.more[:0])]
+            for row, text in own:
+                expected = path_of(int(row["tid"]), int(row["args"][0]))
+                assert text and expected.startswith(text), (row, text)
+            mine = found.more[np.isin(found.more["owner"], [row["sequence"] for row, _ in own])]
+            begin = MORE.fields["data"][1]
+            assert not set(b"".join(row.tobytes()[begin : begin + int(row["length"])] for row in mine)) - set(b"p")
+            seen += len(own)
+        state = ring.state()
+    assert seen > 1009
+    assert unread + state["dropped"] > 0
+    assert state["calls"] > 4 * 20011
+
+
+def test_crash_is_kept(recording, container, workload, monkeypatch) -> None:
+    """When there is no room, what crashed a moment ago is not overwritten by what starts now: that has to wait a while."""
+    monkeypatch.setattr("agent.traceloop.recorder.KEPT_SECONDS", 2.0)
+    with recording(slots=64, total_bytes=ring_memory(64)) as recorder:
+        app = container()
+        crashed = ring_of(recorder, app)
+        start(app, workload("ends"), "exit3").wait()
+        began = time.monotonic()
+        app.cgroup.rmdir()
+        late = container("shop", "late-0")
+        wait_until(lambda: recorder.refused(), "the refusal")
+        assert recorder.rings() == [crashed]
+        found = ring_of(recorder, late)
+        assert time.monotonic() - began > 1.9
+        assert (recorder.rings(), recorder.refused()) == ([found], {})
+
+
+def test_ended_well_is_not_kept(recording, container) -> None:
+    """What ended well makes room at once."""
+    with recording(slots=64, total_bytes=ring_memory(64)) as recorder:
+        app = container()
+        ring_of(recorder, app)
+        run(app, "/bin/true")
+        app.cgroup.rmdir()
+        late = ring_of(recorder, container("shop", "late-0"))
+        assert recorder.rings() == [late]
+
+
+def test_lower_limit(recording, container, workload) -> None:
+    """An agent that is started with less memory for recordings keeps to it: what ended goes first, then the youngest."""
+    apps = []
+    with recording(slots=64) as recorder:
+        for number in range(4):
+            apps.append(container("shop", f"cart-{number}"))
+            ring_of(recorder, apps[-1])
+        start(apps[0], workload("ends"), "exit3").wait()
+        apps[0].cgroup.rmdir()
+        wait_until(lambda: not recorder.is_there(recorder.rings()[0]), "the end")
+    with recording(slots=64, total_bytes=2 * ring_memory(64) + 1) as recorder:
+        assert {ring.about.container.pod for ring in recorder.rings()} == {"cart-1", "cart-2"}
+        assert [each.pod for each in recorder.refused().values()] == ["cart-3"]
+        assert recorder.memory() == (2 * ring_memory(64), 2 * ring_memory(64) + 1)
+        with pytest.raises(UsageError, match="node-a does not record that container: there is no memory for it"):
+            list(TraceloopService("node-a", recorder).read(
+                pb.TraceloopReadRequest(cgroup_id=next(iter(recorder.refused()))), lambda: True
+            ))  # fmt: skip
+
+
+def test_memory_is_what_the_kernel_counts(recording, container) -> None:
+    """The memory that `status` tells of is what the kernel takes for the recordings."""
+    with recording(slots=64) as recorder:
+        fd = open_pinned(ring_of(recorder, container()).path)
+        info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+        os.close(fd)
+        (taken,) = (int(line.split()[1]) for line in info.splitlines() if line.startswith("memlock:"))
+        assert abs(recorder.memory()[0] - taken) <= mmap.PAGESIZE
+        assert recorder.memory()[0] >= taken
+
+
+def test_long_names(recording, container) -> None:
+    """A container whose names do not fit is not recorded, and the next one is."""
+    with recording(slots=64) as recorder:
+        container("shop", "x" * 9000)
+        ring_of(recorder, container())
+        assert [each.pod[:2] for each in recorder.refused().values()] == ["xx"]
+
+
+def test_two_boots(recording, tmp_path: Path) -> None:
+    """Saved recordings of two boots are both there, although their containers had the same number."""
+    (tmp_path / "saved").mkdir()
+    for boot in ("one", "two"):
+        (tmp_path / f"saved/layout-ring-7-{boot}").write_bytes(TARGETS["ring"].seed())
+    with recording(slots=64) as recorder:
+        assert [ring.about.cgroup_id for ring in recorder.rings()] == [7, 7]
+        for ring in recorder.rings():
+            found = recorder.find(ring.key)
+            assert found and found.path == ring.path
