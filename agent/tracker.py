@@ -192,6 +192,11 @@ class Tracker:
         """The directory of a cgroup that is there; one that does not exist if it is gone."""
         return Path(self._tree.mount + (self._tree.path(cgroup.id) or "/gone"))
 
+    def is_there(self, cgroup_id: int) -> bool:
+        """Whether a cgroup is there, by what has been read. Unlike resolve this reads nothing, so watchers may ask."""
+        with self.lock:
+            return cgroup_id in self._cgroups
+
     def family(self, root: int) -> list[int]:
         """The cgroups of a container that are there, by its own."""
         with self.lock:

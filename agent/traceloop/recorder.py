@@ -165,10 +165,7 @@ class Recorder:
 
     def is_there(self, ring: Ring) -> bool:
         """Whether the cgroup of a ring's container still is there, so that its ring is in use."""
-        if ring.saved:
-            return False
-        cgroup = self._tracker.resolve(ring.about.cgroup_id)
-        return cgroup is not None and not cgroup.ended
+        return not ring.saved and self._tracker.is_there(ring.about.cgroup_id)
 
     def delete(self, cgroup_id: int) -> None:
         """Forget a ring. A container that still runs is recorded no more."""

@@ -123,7 +123,7 @@ def test_follow(slots: int, each: int, recording, container, workload, monkeypat
         end.start()
         replies = list(service.read(pb.TraceloopReadRequest(cgroup_id=ring.key, follow=True), lambda: True))
         end.join()
-        total, dropped = ring.state()["calls"], ring.state()["dropped"]
+        total, dropped, busy = ring.state()["calls"], ring.state()["dropped"], recorder.missed()
     assert len(replies) > 5
     found, counts = [], []
     for reply in replies:
@@ -135,10 +135,11 @@ def test_follow(slots: int, each: int, recording, container, workload, monkeypat
     missing = total - len(counts)
     expected = 4 * each
     assert len({(tid, number) for tid, number, _ in found}) == len(found)
-    assert expected - len(found) <= missing
+    assert expected - len(found) <= missing + busy
     assert {number for _, number, _ in found} <= set(range(1_000_000, 1_000_000 + each))
     if slots == 1 << 16:
-        assert (missing, dropped, len(found)) == (0, 0, expected)
+        assert (missing, dropped) == (0, 0)
+        assert len(found) == expected or busy  # Linux 7.0 on
         assert [path for *_, path in found] == [path_of(tid, number) for tid, number, _ in found]
     for tid in {tid for tid, *_ in found}:
         numbers = [number for other, number, _ in found if other == tid]
@@ -369,3 +370,30 @@ def test_two_boots(recording, tmp_path: Path) -> None:
         for ring in recorder.rings():
             found = recorder.find(ring.key)
             assert found and found.path == ring.path
+
+
+def test_room_is_made_in_order(recording, container, bpffs: Path, tmp_path: Path, monkeypatch) -> None:
+    """A container that comes as an earlier agent's recordings make room for it is known to have gone when it has: what is
+    told of cgroups meanwhile is not read before its turn.
+    """
+    with recording(slots=64) as recorder:
+        app = container()
+        ring_of(recorder, app)
+        app.cgroup.rmdir()
+    wants = lambda container: container.namespace == "shop"  # noqa: E731
+    settings = Settings(bpffs / "gadget/traceloop", tmp_path / "saved", wants, ring_memory(64), 64)
+    with closing(Tracker()) as later, closing(Recorder(later, settings)) as recorder:
+        depth = []
+        drain = later._drain
+
+        def drain_once() -> None:
+            depth.append(len(depth) and "within another")
+            drain()
+            depth.clear()
+
+        monkeypatch.setattr(later, "_drain", drain_once)
+        seen = []
+        monkeypatch.setattr(recorder, "_unlink", lambda ring: seen.append(list(depth)))
+        container("shop", "late-0")
+        wait_until(lambda: seen, "the end of the older one")
+        assert seen == [[0]]
