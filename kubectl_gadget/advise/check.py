@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from kubectl_gadget.advise.compile import PROTOCOLS
@@ -17,7 +17,8 @@ from kubectl_gadget.values import moment, short_duration
 class Flow:
     """Connections that were seen between two ends, to a port of target: how many, and when the last (ns since 1970).
 
-    The names are those of workloads, or addresses: the replicas of one workload are reported as one.
+    The names are those of workloads, or addresses: the replicas of one workload are reported as one. Of flows that are
+    not asked for only the rules that they use matter.
     """
 
     source: End
@@ -28,6 +29,7 @@ class Flow:
     last_ns: int
     source_name: str
     target_name: str
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ class Result:
         return 1 if self.denied else 0
 
 
-def check(evaluator: Evaluator, flows: Iterable[Flow]) -> Result:
-    """What becomes of flows; what is denied most comes first."""
+def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[str, str]] | None = None) -> Result:
+    """What becomes of flows; what is denied most comes first.
+
+    about: namespace and name of the policies whose unused rules are told, None for all.
+    """
     counts: Counter[tuple[str, str, str, int, str]] = Counter()
     last: dict[tuple[str, str, str, int, str], int] = {}
     used: set[Rule] = set()
@@ -67,10 +72,12 @@ def check(evaluator: Evaluator, flows: Iterable[Flow]) -> Result:
     allowed = 0
     for flow in flows:
         if flow.protocol not in PROTOCOLS:
-            unjudged[flow.protocol] += flow.count
+            unjudged[flow.protocol] += flow.count if flow.asked else 0
             continue
         verdict = evaluator.decide(flow.source, flow.target, flow.protocol, flow.port)
         used.update(verdict.rules)
+        if not flow.asked:
+            continue
         if verdict.allowed:
             allowed += flow.count
             continue
@@ -79,7 +86,8 @@ def check(evaluator: Evaluator, flows: Iterable[Flow]) -> Result:
         last[key] = max(last.get(key, 0), flow.last_ns)
     denied = [Denied(*key, count, last[key]) for key, count in counts.items()]
     denied.sort(key=lambda item: (-item.count, item.source, item.target, item.protocol, item.port, item.reason))
-    return Result(denied, evaluator.unused(used), allowed, unjudged)
+    unused = [rule for rule in evaluator.unused(used) if about is None or (rule.namespace, rule.policy) in about]
+    return Result(denied, unused, allowed, +unjudged)
 
 
 def show(result: Result, span_ns: int) -> list[str]:

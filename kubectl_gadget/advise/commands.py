@@ -188,7 +188,7 @@ def _check(
 ) -> None:
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
-    from kubectl_gadget.advise.judge import flows_of, namespaces_of
+    from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about
 
     if bool(policy) == in_cluster:
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
@@ -196,7 +196,8 @@ def _check(
     policies = _policies(policy, settings)
     with _observed(agent, input_, duration) as observation:
         evaluator = Evaluator(policies, namespaces_of(observation))
-        result = check.check(evaluator, flows_of(observation, settings))
+        about = {*policies_about(evaluator.policies, observation, settings)}
+        result = check.check(evaluator, flows_of(observation, settings), about)
         header = observation.context.header
         for line in check.show(result, header.until_ns - max(header.from_ns, settings.since)):
             click.echo(line)
@@ -217,12 +218,16 @@ def _diff_command() -> click.Command:
 
 def _diff(agent: tuple[str, ...], policy: Path | None, input_: Path | None, duration: float, **options: Any) -> None:
     from kubectl_gadget.advise import diff
+    from kubectl_gadget.advise.compile import compile_policy
+    from kubectl_gadget.advise.judge import policies_about
 
     settings = _settings(("-",) if input_ else agent, **options)
     current = _policies(policy, settings)
     with _observed(agent, input_, duration) as observation:
-        advice = _advice(observation, settings)
-        click.echo(diff.show(diff.diff(current, [each.to_dict() for each in advice.policies])), nl=False)
+        advised = [each.to_dict() for each in _advice(observation, settings).policies]
+        # what was not looked at is neither advised nor superfluous
+        asked = {*policies_about(map(compile_policy, current), observation, settings), *map(diff.key, advised)}
+        click.echo(diff.show(diff.diff([each for each in current if diff.key(each) in asked], advised)), nl=False)
 
 
 def _graph_command() -> click.Command:
@@ -314,9 +319,7 @@ def _wait(seconds: float) -> None:
 
 
 def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
-    """The policies of files, or else of the cluster; of the namespaces that are asked for."""
-    from gadget.selector import parse_names
-
+    """All policies of files, or else of the cluster: those of one namespace can deny what another's pods do."""
     if path:
         from kubectl_gadget.advise.policy_files import read_policies
 
@@ -325,18 +328,15 @@ def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
         found = read_policies(path, namespace)
         for kind, number in sorted(found.skipped.items()):
             click.echo(f"{path}: {number} of kind {kind} left out", err=True)
-        policies = found.policies
-    else:
-        from kubectl_gadget.cluster.agents import not_allowed
-        from kubectl_gadget.cluster.api import ApiError, api_server
-        from kubectl_gadget.cluster.kubeconfig import read_context
+        return found.policies
+    from kubectl_gadget.cluster.agents import not_allowed
+    from kubectl_gadget.cluster.api import ApiError, api_server
+    from kubectl_gadget.cluster.kubeconfig import read_context
 
-        try:
-            policies = list(api_server(read_context(chosen_cluster().flags)).list(POLICIES))
-        except ApiError as error:
-            raise not_allowed(error, "list networkpolicies", "") from None
-    names = parse_names(settings.namespaces)
-    return [policy for policy in policies if names.matches(policy["metadata"].get("namespace") or "")]
+    try:
+        return list(api_server(read_context(chosen_cluster().flags)).list(POLICIES))
+    except ApiError as error:
+        raise not_allowed(error, "list networkpolicies", "") from None
 
 
 def _advice(observation: Observation, settings: Settings) -> Advice:

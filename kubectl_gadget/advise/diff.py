@@ -30,7 +30,7 @@ def diff(current: Iterable[Mapping[str, Any]], advised: Iterable[Mapping[str, An
     Only what a policy means is compared: not the order of rules, peers and ports, nor defaults that one of the two
     spells out, nor what the API server adds.
     """
-    old, new = ({_key(policy): _normalise(policy) for policy in policies} for policies in (current, advised))
+    old, new = ({key(policy): _normalise(policy) for policy in policies} for policies in (current, advised))
     return [_change(*key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
 
 
@@ -43,7 +43,8 @@ def show(changes: Sequence[Change]) -> str:
     return "".join(lines)
 
 
-def _key(policy: Mapping[str, Any]) -> tuple[str, str]:
+def key(policy: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace and name of a policy."""
     metadata = policy["metadata"]
     return metadata.get("namespace") or "", metadata["name"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
+from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
 
@@ -16,20 +18,36 @@ def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
     return {item["name"]: item.get("labels") or {} for item in found}
 
 
+def policies_about(
+    policies: Iterable[Policy], observation: Observation, settings: Settings
+) -> Iterator[tuple[str, str]]:
+    """Namespace and name of the policies that settings ask about: with a selector those that are for its pods."""
+    choice, names = Choice(settings), parse_names(settings.namespaces)
+    labels: dict[str, list[Mapping[str, str]]] = {}
+    for workload in observation.cluster.workloads.all if settings.selector else ():
+        if choice.has(workload):
+            labels.setdefault(workload.namespace, []).extend(pod.labels for pod in workload.pods)
+    for policy in policies:
+        asked = not settings.selector or any(map(policy.pods.matches, labels.get(policy.namespace, ())))
+        if asked and names.matches(policy.namespace):
+            yield policy.namespace, policy.name
+
+
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
-    """The connections that settings ask for; attempts that failed are none."""
+    """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = Choice(settings)
     groups: dict[tuple[Actor, Actor, str, int, bool], list[Connection]] = {}
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
-        if each.evidence.last >= settings.since and (choice.has(source) or choice.has(target)):
+        if each.evidence.last >= settings.since:
             groups.setdefault((source, target, each.protocol, each.port, each.own_node), []).append(each)
     for (source, target, *_), alike in groups.items():
         within = ""  # the namespace, where it goes without saying
         if len(settings.namespaces) == 1 and alike[0].source.namespace == alike[0].target.namespace:
             within = alike[0].source.namespace
         for connection, count in _counted(alike):
-            yield _flow(connection, count, shown(source, within), shown(target, within))
+            asked = choice.has(source) or choice.has(target)
+            yield _flow(connection, count, shown(source, within), shown(target, within), asked)
 
 
 def _counted(alike: list[Connection]) -> Iterator[tuple[Connection, int]]:
@@ -48,7 +66,7 @@ def _counted(alike: list[Connection]) -> Iterator[tuple[Connection, int]]:
             yield each, count
 
 
-def _flow(connection: Connection, count: int, source_name: str, target_name: str) -> Flow:
+def _flow(connection: Connection, count: int, source_name: str, target_name: str, asked: bool) -> Flow:
     return Flow(
         source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
         target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
@@ -58,6 +76,7 @@ def _flow(connection: Connection, count: int, source_name: str, target_name: str
         last_ns=connection.evidence.last,
         source_name=source_name,
         target_name=target_name,
+        asked=asked,
     )
 
 

@@ -100,3 +100,40 @@ def test_graph(tmp_path: Path) -> None:
         out, err, code = advise("graph", "--input", FLOWS, "-A", "-o", form)
         assert code == 0, err
         assert "cart" in out and begin in out.lower()[:200]
+
+
+ACROSS = str(GOLDEN / "cross-namespace/flows.jsonl")
+CLOSED_ELSEWHERE = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: identity}
+spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{ports: [{port: 1}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: open, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{}]}
+"""
+
+
+def test_check_knows_all_policies(tmp_path: Path) -> None:
+    """`check -n` tells what another namespace's policy denies to mine, and is silent about that one's unused rules."""
+    closed = tmp_path / "closed.yaml"
+    closed.write_text(CLOSED_ELSEWHERE)
+    out, err, code = advise("check", "--input", ACROSS, "-n", "shop", "--policy", str(closed))
+    assert code == 1, out + err
+    denied, last = out.splitlines()
+    assert denied.startswith("DENIED  shop/web → identity/auth 8080/TCP   1 connection, last ")
+    assert denied.endswith("no ingress rule of closed allows port 8080/TCP")
+    assert last == "1 of 2 connections allowed, 1 denied, 0 rules unused."
+
+
+def test_only_what_was_looked_at_is_superfluous(tmp_path: Path) -> None:
+    """With -l no rule and no policy of other workloads is told as unused or as not advised."""
+    advice = tmp_path / "advice.yaml"
+    advice.write_text(advise("report", "--input", ACROSS, "-A")[0])
+    where = ["--input", ACROSS, "-n", "shop", "-l", "app=web", "--policy", str(advice)]
+    out, _, code = advise("check", *where)
+    assert (out, code) == ("2 of 2 connections allowed, 0 denied, 0 rules unused.\n", 0)
+    assert advise("diff", *where)[0] == "unchanged  shop/web\n"
+    assert advise("diff", *where[:4], "--policy", str(advice))[0] == "unchanged  shop/cart\nunchanged  shop/web\n"
