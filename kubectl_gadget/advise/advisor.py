@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 
-from kubectl_gadget.advise.labels import requirements
 from kubectl_gadget.advise.networks import parse, single
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
-from kubectl_gadget.advise.workloads import Workload
+from kubectl_gadget.advise.workloads import Workload, find_overlaps
 
 #: What the API server takes as an object's name.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -23,8 +23,9 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 def advise(observation: Observation, settings: Settings | None = None) -> Advice:
     """The policies for what was observed. UsageError if settings make no sense.
 
-    A policy closes a direction if its own pods were seen to use it. What is open then is what either end saw, so that
-    neither end closes what the other one's agent has seen.
+    A policy closes a direction if its own pods were seen to use it, or if another policy, whose selector finds them
+    too, closes it. What is open then is what either end saw, so that neither end closes what the other one's agent has
+    seen.
     """
     return _Advisor(observation, settings or Settings()).advise()
 
@@ -34,7 +35,7 @@ class _Draft:
 
     def __init__(self) -> None:
         self.peers: dict[str, dict[object, Peer]] = {INGRESS: {}, EGRESS: {}}
-        self.seen: set[str] = set()  # directions in which its own agents saw it
+        self.closed: set[str] = set()  # directions, at first those in which its own agents saw it
 
 
 class _Advisor:
@@ -45,6 +46,9 @@ class _Advisor:
         self._networks = observation.cluster.networks
         self._dns = observation.cluster.dns_ports()
         self._drafts: dict[Workload, _Draft] = {}
+        #: Of workloads that no selector is for.
+        self._loose: dict[Workload, _Draft] = {}
+        self._peers: set[Workload] = set()
         self._remarks = Remarks(observation, settings)
 
     def advise(self) -> Advice:
@@ -57,7 +61,9 @@ class _Advisor:
             if self._choice.has(target) and not (silent and self._choice.has(source)):
                 self._look(target, INGRESS, source, Port(port, protocol), evidence)
         self._remarks.add_general(self._choice)
-        self._warn_of_overlap()
+        overlaps = find_overlaps(self._observation.cluster.workloads.all, {*self._drafts, *self._peers})
+        self._remarks.add_overlaps(overlaps, self._drafts, self._choice)
+        self._close(overlaps)
         names = _policy_names(self._drafts)
         policies = tuple(self._policies(names))
         self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
@@ -75,13 +81,14 @@ class _Advisor:
             return
         if workload.selector is None:
             self._remarks.no_labels(workload)
-            return
         peer = self._peer(workload, other)
+        if peer is None and workload.selector is None:
+            return
         if peer is None:
             self._remarks.not_covered(workload, direction, other, port)
             return
         key, made = peer
-        draft = self._drafts.setdefault(workload, _Draft())
+        draft = (self._loose if workload.selector is None else self._drafts).setdefault(workload, _Draft())
         peer_draft = draft.peers[direction].setdefault(key, made)
         peer_draft.names |= made.names
         for each in self._with_dns(port, workload if direction == INGRESS else other):
@@ -92,7 +99,7 @@ class _Advisor:
         if direction == INGRESS:
             own = evidence.received + evidence.refused_received * refused
         if own:
-            draft.seen.add(direction)
+            draft.closed.add(direction)
         if evidence.older:
             self._remarks.older(workload)
 
@@ -101,6 +108,7 @@ class _Advisor:
         if isinstance(other, Workload):
             if other.selector is None:
                 return None
+            self._peers.add(other)
             name = other.name if other.namespace == workload.namespace else str(other)
             return (other.namespace, repr(other.selector)), Peer({name}, other.namespace, other.selector)
         if other.kind == "node":
@@ -122,27 +130,44 @@ class _Advisor:
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
         return [port]
 
+    def _close(self, overlaps: Mapping[Workload, list[Workload]]) -> None:
+        """Close for each workload what policies close that are also about its pods, as then only its own rules open it.
+
+        A workload that gets no policy lends its rules to those.
+        """
+        for draft in self._drafts.values():
+            if draft.closed and self._settings.default_deny:
+                draft.closed |= {INGRESS, EGRESS}
+        pending = list(self._drafts)
+        while pending:
+            workload = pending.pop()
+            draft = self._drafts[workload]
+            for other in overlaps.get(workload, ()):
+                if found := self._drafts.get(other):
+                    more = {each for each in draft.closed - found.closed if found.peers[each]}
+                    if more:
+                        found.closed |= more
+                        pending.append(other)
+        for workload, others in overlaps.items():
+            lent = [self._loose[other] for other in others if other in self._loose]
+            for direction in self._drafts[workload].closed if lent and workload in self._drafts else ():
+                for each in lent:
+                    _lend(each.peers[direction], self._drafts[workload].peers[direction])
+
     def _policies(self, names: Mapping[Workload, str]) -> Iterator[Policy]:
         for workload, draft in sorted(self._drafts.items(), key=lambda item: (item[0].namespace, names[item[0]])):
-            types = tuple(each for each in (INGRESS, EGRESS) if self._settings.default_deny or each in draft.seen)
-            if draft.seen and workload.selector is not None:
+            types = tuple(each for each in (INGRESS, EGRESS) if each in draft.closed)
+            if types and workload.selector is not None:
                 rules = {each: tuple(_rules(draft.peers[each].values(), workload.namespace)) for each in types}
                 yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
 
-    def _warn_of_overlap(self) -> None:
-        """Say where a selector finds pods of other workloads."""
-        used = set(self._drafts)
-        by_namespace: dict[str, list[Workload]] = {}
-        for workload in self._observation.cluster.workloads.all:
-            by_namespace.setdefault(workload.namespace, []).append(workload)
-        for workload in used:
-            conditions = requirements(workload.selector or {})
-            for other in by_namespace.get(workload.namespace, ()):
-                labels = {frozenset(pod.labels.items()) for pod in other.pods if not pod.host_network}
-                if other is not workload and any(
-                    all(condition.matches(dict(own)) for condition in conditions) for own in labels
-                ):
-                    self._remarks.overlap(workload, other)
+
+def _lend(own: Mapping[object, Peer], others: dict[object, Peer]) -> None:
+    for key, peer in own.items():
+        found = others.setdefault(key, replace(peer, names=set(), ports={}))
+        found.names |= peer.names
+        for port, evidence in peer.ports.items():
+            found.ports.setdefault(port, Evidence()).add(evidence)
 
 
 def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[Rule]:

@@ -33,6 +33,7 @@ class Remarks:
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
+        self._denied: dict[Workload, set[str]] = {}
         self._failed: dict[tuple[Workload, str, Port], dict[str, int]] = {}
         self._icmp: dict[tuple[Workload, str], set[str]] = {}
         self._older: set[Workload] = set()
@@ -56,9 +57,15 @@ class Remarks:
         """A policy would select all pods."""
         self._unlabelled.add(workload)
 
-    def overlap(self, workload: Workload, other: Workload) -> None:
-        """A selector finds pods of another workload too."""
-        self._overlaps.setdefault(workload, set()).add(str(other))
+    def add_overlaps(
+        self, overlaps: Mapping[Workload, Collection[Workload]], closing: Collection[Workload], choice: Choice
+    ) -> None:
+        """Selectors find pods of other workloads too, which closing ones close without opening what they need."""
+        for workload, others in overlaps.items():
+            self._overlaps[workload] = {str(other) for other in others}
+            denied = {str(other) for other in others if workload in closing and not choice.has(other)}
+            if denied:
+                self._denied[workload] = denied
 
     def failed(self, workload: Workload, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """All attempts failed."""
@@ -105,6 +112,9 @@ class Remarks:
         )
         for workload, others in self._overlaps.items():
             text = f"the selector of {workload} also matches pods of {_some(others)}"
+            found.append(self._about(workload, text))
+        for workload, others in self._denied.items():
+            text = f"the policy of {workload} denies what pods of {_some(others)} do: advise on those too, without -l"
             found.append(self._about(workload, text))
         for (workload, direction), names in self._icmp.items():
             ends = (_some(names), str(workload)) if direction == INGRESS else (str(workload), _some(names))

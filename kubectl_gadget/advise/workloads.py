@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubectl_gadget.advise.flows import NamedPort, RememberedPod
-from kubectl_gadget.advise.labels import Selector, common_selector, owner_selector, stable
+from kubectl_gadget.advise.labels import Selector, common_selector, owner_selector, requirements, stable
 from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import controller, moment_ns
 
@@ -223,6 +223,27 @@ class Workloads:
         workload.selector = owner_selector(spec.get("selector")) or common_selector(labels)
         if not workload.name:
             workload.name = _bare_name(workload.pods)
+
+
+def find_overlaps(workloads: Iterable[Workload], selecting: Iterable[Workload]) -> dict[Workload, list[Workload]]:
+    """Of workloads the others whose pods their selectors find too."""
+    by_label: dict[tuple[str, str, str], dict[Workload, list[Mapping[str, str]]]] = {}
+    for workload in workloads:
+        for labels in {frozenset(pod.labels.items()) for pod in workload.pods if not pod.host_network}:
+            own = dict(labels)
+            for key, value in [*own.items(), ("", "")]:
+                by_label.setdefault((workload.namespace, key, value), {}).setdefault(workload, []).append(own)
+    found: dict[Workload, list[Workload]] = {}
+    for workload in selecting:
+        conditions = requirements(workload.selector or {})
+        # those with a label that one of the conditions wants, if one does
+        narrow = next((each for each in conditions if each.values and not each.negated), None)
+        keys = [(narrow.key, value) for value in sorted(narrow.values or ())] if narrow else [("", "")]
+        candidates = [by_label.get((workload.namespace, *key), {}) for key in keys]
+        for other, several in (item for each in candidates for item in each.items()):
+            if other is not workload and any(all(each.matches(own) for each in conditions) for own in several):
+                found.setdefault(workload, []).append(other)
+    return found
 
 
 def _bare_name(pods: list[Pod]) -> str:
