@@ -67,7 +67,7 @@ class _Advisor:
         names = _policy_names(self._drafts)
         policies = tuple(self._policies(names))
         self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
-        summary = summarize(self._observation, talks, self._choice)
+        summary = summarize(self._observation, talks, self._choice, self._settings.since)
         return Advice(policies, self._remarks.warnings, self._remarks.notes, summary)
 
     def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:

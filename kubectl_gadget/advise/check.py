@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubectl_gadget.advise.compile import PROTOCOLS
@@ -90,8 +90,12 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
     return Result(denied, unused, allowed, +unjudged)
 
 
-def show(result: Result, span_ns: int) -> list[str]:
-    """The lines of a result, from traffic of span_ns; the last one sums it up."""
+def show(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None) -> list[str]:
+    """The lines of a result; the last one sums it up.
+
+    It is from traffic of span_ns; by spans there was less to see of the pods of some policies, by namespace and name.
+    """
+    spans = spans or {}
     lines = _align(
         [
             [
@@ -102,12 +106,13 @@ def show(result: Result, span_ns: int) -> list[str]:
             for item in result.denied
         ]
     )
-    span = f"no flow in {short_duration(span_ns)}"
     lines += _align(
         [
             [
                 f"unused  {rule.namespace}/{rule}",
-                span if rule.effective else f"no effect: policyTypes has no {rule.direction.title()}",
+                f"no flow in {short_duration(spans.get((rule.namespace, rule.policy), span_ns))}"
+                if rule.effective
+                else f"no effect: policyTypes has no {rule.direction.title()}",
             ]
             for rule in result.unused
         ]

@@ -17,6 +17,7 @@ from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, Protocol, RememberedPod
 from kubectl_gadget.advise.objects import KINDS, trim
+from kubectl_gadget.advise.talks import still_open
 from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.streams import connect, error_of
@@ -87,7 +88,7 @@ def _read(replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterat
     node, head = replies[0].node, replies[0].head
     context.notes += head.notes
     context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses]
-    context.nodes.append(NodeAddresses(node, tuple(head.addresses)))
+    context.nodes.append(NodeAddresses(node, tuple(head.addresses), head.began_ns))
     pods = {pod.uid: pod for reply in replies for pod in reply.pods}
     for pod in pods.values():
         if pod.namespace:
@@ -159,13 +160,24 @@ def between(before: Heard, after: Heard) -> Heard:
 
     had = {key(flow): flow for flow in before.flows}
     flows = []
+    older = 0
     for flow in after.flows:
+        if flow.last < before.time_ns:
+            older += flow.protocol == "TCP" and flow.count > flow.failed
+            continue
         known = had.get(key(flow))
-        count, failed = (known.count, known.failed) if known else (0, 0)
-        if flow.last >= before.time_ns:  # a talk may go on, and be no new one
-            flows.append(msgspec.structs.replace(flow, count=max(flow.count - count, 1), failed=flow.failed - failed))
-    header = replace(after.context.header, from_ns=before.time_ns)
-    return replace(after, began_ns=before.time_ns, context=replace(after.context, header=header), flows=flows)
+        # an entry that was evicted meanwhile began to count anew
+        counted = known is not None and flow.count >= known.count and flow.failed >= known.failed
+        count, failed = (known.count, known.failed) if known and counted else (0, 0)
+        new = {
+            "count": max(flow.count - count, 1),
+            "failed": flow.failed - failed,
+        }  # a talk may go on, and be no new one
+        flows.append(msgspec.structs.replace(flow, first=max(flow.first, before.time_ns), **new))
+    context = replace(after.context, header=replace(after.context.header, from_ns=before.time_ns))
+    if older:
+        context.notes = [*context.notes, still_open(older, "--duration")]
+    return replace(after, began_ns=before.time_ns, context=context, flows=flows)
 
 
 def look_up(api: ApiServer, context: Context) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,9 @@ def _advise(agent: tuple[str, ...], since: float, duration: float, **options: An
     if click.get_current_context().invoked_subcommand:
         return
     form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
-    settings = _settings(agent, since=since, **options)
+    settings = _settings(agent, **options)
     with _observed(agent, None, duration) as observation:
-        _print_advice(_advice(observation, settings), **form)
+        _print_advice(_advice(observation, _since(settings, observation, since)), **form)
 
 
 def _monitor_command() -> click.Command:
@@ -152,9 +153,9 @@ def _report_command() -> click.Command:
 
 def _report(input_: Path, since: float, **options: Any) -> None:
     form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
-    settings = _settings(("-",), since=since, **options)
+    settings = _settings(("-",), **options)
     with _observed((), input_, 0.0) as observation:
-        _print_advice(_advice(observation, settings), **form)
+        _print_advice(_advice(observation, _since(settings, observation, since)), **form)
 
 
 def _check_command() -> click.Command:
@@ -183,25 +184,28 @@ def _check(
     policy: Path | None,
     in_cluster: bool,
     input_: Path | None,
+    since: float,
     duration: float,
     **options: Any,
 ) -> None:
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
-    from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about
+    from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
+    from kubectl_gadget.advise.talks import left_out
 
     if bool(policy) == in_cluster:
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
     settings = _settings(("-",) if input_ else agent, **options)
     policies = _policies(policy, settings)
     with _observed(agent, input_, duration) as observation:
+        settings = _since(settings, observation, since)
         evaluator = Evaluator(policies, namespaces_of(observation))
         about = {*policies_about(evaluator.policies, observation, settings)}
         result = check.check(evaluator, flows_of(observation, settings), about)
-        header = observation.context.header
-        for line in check.show(result, header.until_ns - max(header.from_ns, settings.since)):
+        span = observation.span_ns(settings.since)
+        for line in check.show(result, span, spans(evaluator.policies, observation, settings)):
             click.echo(line)
-        _tell(observation.context.notes)
+        _tell([*observation.context.notes, *left_out(observation, settings)])
     sys.exit(result.exit_code)
 
 
@@ -216,7 +220,9 @@ def _diff_command() -> click.Command:
     )
 
 
-def _diff(agent: tuple[str, ...], policy: Path | None, input_: Path | None, duration: float, **options: Any) -> None:
+def _diff(
+    agent: tuple[str, ...], policy: Path | None, input_: Path | None, since: float, duration: float, **options: Any
+) -> None:
     from kubectl_gadget.advise import diff
     from kubectl_gadget.advise.compile import compile_policy
     from kubectl_gadget.advise.judge import policies_about
@@ -224,6 +230,7 @@ def _diff(agent: tuple[str, ...], policy: Path | None, input_: Path | None, dura
     settings = _settings(("-",) if input_ else agent, **options)
     current = _policies(policy, settings)
     with _observed(agent, input_, duration) as observation:
+        settings = _since(settings, observation, since)
         advised = [each.to_dict() for each in _advice(observation, settings).policies]
         # what was not looked at is neither advised nor superfluous
         asked = {*policies_about(map(compile_policy, current), observation, settings), *map(diff.key, advised)}
@@ -243,12 +250,15 @@ def _graph_command() -> click.Command:
     )
 
 
-def _graph(agent: tuple[str, ...], input_: Path | None, duration: float, form: str, **options: Any) -> None:
+def _graph(
+    agent: tuple[str, ...], input_: Path | None, since: float, duration: float, form: str, **options: Any
+) -> None:
     from kubectl_gadget.advise.draw import render_graph
     from kubectl_gadget.advise.graph import make_graph
 
     settings = _settings(("-",) if input_ else agent, **options)
     with _observed(agent, input_, duration) as observation:
+        settings = _since(settings, observation, since)
         click.echo(render_graph(make_graph(observation, settings), form), nl=False)
 
 
@@ -257,7 +267,6 @@ def _settings(
     namespace: tuple[str, ...],
     all_namespaces: bool,
     selector: str,
-    since: float = 0.0,
     **rest: Any,
 ) -> Settings:
     """What to advise on. agent: whoever is not asked through the cluster has no namespace of its own."""
@@ -267,9 +276,15 @@ def _settings(
         raise UsageError("-n and -A: choose one")
     if not (namespace or all_namespaces):
         namespace = default_namespace(agent, local=False)
-    began = time.time_ns() - int(since * 1e9) if since else 0
     rest = {name: value for name, value in rest.items() if value is not None}
-    return Settings(namespaces=namespace, selector=selector, since=began, **rest)
+    return Settings(namespaces=namespace, selector=selector, **rest)
+
+
+def _since(settings: Settings, observation: Observation, seconds: float) -> Settings:
+    """The settings with --since, which counts from the end of the recording."""
+    if not seconds:
+        return settings
+    return replace(settings, since=observation.context.header.until_ns - int(seconds * 1e9))
 
 
 @contextmanager
@@ -277,6 +292,8 @@ def _observed(agent: tuple[str, ...], file: Path | None, seconds: float) -> Iter
     """What was seen: in a file, or else by the agents, either all or from now on for so many seconds."""
     from kubectl_gadget.advise.observation import Observation, read_flows
 
+    if file and seconds:
+        raise UsageError("--duration watches from now on, and --input is of another time: choose one")
     if file:
         yield read_flows(file)
         return

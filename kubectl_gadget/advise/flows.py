@@ -96,10 +96,14 @@ class RememberedPod:
 
 @dataclass(frozen=True)
 class NodeAddresses:
-    """All addresses that an agent finds on its node; the API server does not know those of bridges and tunnels."""
+    """All addresses that an agent finds on its node; the API server does not know those of bridges and tunnels.
+
+    began: since when it has recorded there (ns since 1970), 0 if that is not known.
+    """
 
     name: str
     addresses: tuple[str, ...]
+    began: int = 0
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,8 @@ class FlowsFile:
                     self.context.pods.append(_pod(value))
                 elif kind == "node":
                     own = tuple(map(normalize, value["addresses"]))
-                    self.context.nodes.append(NodeAddresses(str(value["name"]), own))
+                    began = int(value.get("began", 0))
+                    self.context.nodes.append(NodeAddresses(str(value["name"]), own, began))
                 elif kind == "lost":
                     self.context.lost.append(Lost(str(value["node"]), str(value["reason"]), int(value["count"])))
                 elif kind == "note":

@@ -33,6 +33,21 @@ def policies_about(
             yield policy.namespace, policy.name
 
 
+def spans(policies: Iterable[Policy], observation: Observation, settings: Settings) -> dict[tuple[str, str], int]:
+    """For how long there was something to see of all pods of each policy, in ns: their youngest agent says."""
+    began = {node.name: node.began for node in observation.context.nodes}
+    pods: dict[str, dict[tuple[str, frozenset[tuple[str, str]]], Mapping[str, str]]] = {}
+    for pod in observation.cluster.pods:
+        pods.setdefault(pod.namespace, {})[pod.node, frozenset(pod.labels.items())] = pod.labels
+    found = {}
+    for policy in policies:
+        of = [
+            began.get(node, 0) for (node, _), own in pods.get(policy.namespace, {}).items() if policy.pods.matches(own)
+        ]
+        found[policy.namespace, policy.name] = observation.span_ns(max(settings.since, *of, 0))
+    return found
+
+
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = Choice(settings)

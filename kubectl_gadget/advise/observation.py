@@ -167,6 +167,11 @@ class Observation:
         found = [Connection(*key, evidence, own) for edges, own in pairs for key, evidence in edges.items()]
         return sorted(found, key=_order)
 
+    def span_ns(self, since: int = 0) -> int:
+        """How long was recorded, of the time since a moment."""
+        header = self.context.header
+        return max(header.until_ns - max(header.from_ns, since), 0)
+
     def losses(self) -> Iterator[str]:
         """What is missing in the recording, a line each."""
         for lost in self.context.lost:

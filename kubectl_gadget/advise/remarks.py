@@ -8,10 +8,12 @@ from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import INGRESS, Port, Remark
 from kubectl_gadget.advise.services import ServicePort
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, left_out, natural, shown
 from kubectl_gadget.advise.workloads import Workload
 from kubectl_gadget.values import short_duration
 
+#: An agent that began this much later than the first is told of; those of one rollout are not.
+LATE_NS = 120 * 1_000_000_000
 #: How many of several names are told.
 SHOWN = 3
 
@@ -91,6 +93,13 @@ class Remarks:
         for node in sorted(blind):
             on = {shown(each) for each in chosen if any(pod.node == node for pod in each.pods)}
             self._general.append(f"no agent recorded on {node}: what only its pods saw is missing ({_some(on)})")
+        began = {node.name: node.began for node in self._observation.context.nodes}
+        start = max(header.from_ns, self._settings.since)
+        for node in sorted({pod.node for each in chosen for pod in each.pods}):
+            if began.get(node, 0) > start + LATE_NS:
+                span = short_duration(max(header.until_ns - began[node], 0))
+                self._general.append(f"{node} was recorded for {span} only: what its pods did before is missing")
+        self._general += left_out(self._observation, self._settings)
         self._host = {shown(each) for each in chosen if each.pods and all(pod.host_network for pod in each.pods)}
 
     def name_policies(self, policies: Collection[tuple[str, str]], names: Mapping[Workload, str]) -> None:
@@ -145,7 +154,7 @@ class Remarks:
         return Remark(text, workload.namespace, name if (workload.namespace, name) in self._policies else "")
 
 
-def summarize(observation: Observation, talks: Talks, choice: Choice) -> str:
+def summarize(observation: Observation, talks: Talks, choice: Choice, since: int = 0) -> str:
     """The recording in a line."""
     header = observation.context.header
     count = 0
@@ -158,7 +167,7 @@ def summarize(observation: Observation, talks: Talks, choice: Choice) -> str:
             count += max(evidence.sent, evidence.received - to_services)
             shared.update(evidence.shared or {})
     count += sum(shared.values())
-    span = short_duration(max(header.until_ns - header.from_ns, 0))
+    span = short_duration(observation.span_ns(since))
     return (
         f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count, 'connection')} "
         f"between {_count(len(actors), 'workload')}"

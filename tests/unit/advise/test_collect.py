@@ -131,3 +131,25 @@ def test_rights(recorder) -> None:
     assert (pod["kind"], pod["metadata"]) == ("Pod", {"name": "cart-0", "namespace": "shop"})
     assert len(context.notes) == len(PATHS) - 1
     assert "names may be missing: you may not list services: ask for list on services" in context.notes
+
+
+def test_between_evictions(recorder) -> None:
+    """A flow whose entry was evicted while I watched is counted anew, and begins no earlier than I did."""
+    agent = recorder("node-a")
+    agent.flows = (flow(count=50, failed=9),)
+    targets = Targets({"node-a": agent.reach})
+    before = hear(targets)
+    agent.flows = (flow(count=2, last=before.time_ns + 7),)
+    (seen,) = between(before, hear(targets)).flows
+    assert (seen.count, seen.failed, seen.first, seen.last) == (2, 0, before.time_ns, before.time_ns + 7)
+
+
+def test_still_open(recorder) -> None:
+    """With --duration I am told how many TCP connections there were before that may be in use, and have no rule."""
+    agent = recorder("node-a")
+    agent.flows = (flow(count=5), flow(count=3, failed=3, ingress=True))
+    targets = Targets({"node-a": agent.reach})
+    notes = between(hear(targets), hear(targets)).context.notes
+    assert notes[-1] == (
+        "without 1 TCP flow whose connections all began before --duration: what is still open of them has no rule"
+    )

@@ -85,6 +85,19 @@ def test_diff(tmp_path: Path) -> None:
         (["report", "--input", __file__, "-A"], "error: {file}, line 1: not a flows file"),
         (["report", "-A"], "error: Missing option '--input'"),
         (["report", "--input", FLOWS, "-A", "-n", "x"], "error: -n and -A: choose one\n"),
+        (
+            [
+                "diff",
+                "--input",
+                FLOWS,
+                "-A",
+                "--policy",
+                FLOWS.replace("flows.jsonl", "policies.yaml"),
+                "--duration",
+                "5s",
+            ],
+            "error: --duration watches from now on, and --input is of another time: choose one\n",
+        ),
     ],
 )
 def test_mistakes(arguments: list[str], said: str) -> None:
@@ -137,3 +150,21 @@ def test_only_what_was_looked_at_is_superfluous(tmp_path: Path) -> None:
     assert (out, code) == ("2 of 2 connections allowed, 0 denied, 0 rules unused.\n", 0)
     assert advise("diff", *where)[0] == "unchanged  shop/web\n"
     assert advise("diff", *where[:4], "--policy", str(advice))[0] == "unchanged  shop/cart\nunchanged  shop/web\n"
+
+
+def test_since_counts_from_the_end_of_the_recording(tmp_path: Path) -> None:
+    """--since of an old file is the last part of it, as the first line says; what may be still open is told."""
+    all_of_it = advise("report", "--input", FLOWS, "-A")[0]
+    assert advise("report", "--input", FLOWS, "-A", "--since", "1h")[0] == all_of_it
+    assert advise("report", "--input", FLOWS, "-A", "--since", "58m")[0] == all_of_it.replace(
+        "from 1h00m", "from 58m00s"
+    )
+    out, err, _ = advise("report", "--input", FLOWS, "-A", "--since", "57m")
+    note = "without 2 TCP flows whose connections all began before --since: what is still open of them has no rule\n"
+    assert out == f"# from 57m00s of traffic on 2 nodes: 0 connections between 0 workloads\n# {note}"
+    assert err.endswith(f"warning: {note}")
+    advice = tmp_path / "advice.yaml"
+    advice.write_text(all_of_it)
+    out, err, code = advise("check", "--input", FLOWS, "-A", "--policy", str(advice), "--since", "30m")
+    assert (out.count("no flow in 30m00s"), out.count("unused  "), code) == (2, 2, 0)
+    assert note in err
