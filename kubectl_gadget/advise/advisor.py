@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from kubectl_gadget.advise.networks import parse, single
+from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.networks import is_private, parse, single
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
 from kubectl_gadget.advise.remarks import Remarks, summarize
@@ -16,6 +17,8 @@ from kubectl_gadget.advise.services import DNS_PORT
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
 from kubectl_gadget.advise.workloads import Workload, find_overlaps
 
+SHARED = "in a network that pods share with nodes: if a pod had it that is gone, its rule lets in whoever gets it next"
+MAYBE_SERVICE = "not all Services are known: if it is the address of one, its rule does nothing"
 #: What the API server takes as an object's name.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -87,6 +90,8 @@ class _Advisor:
         if peer is None:
             self._remarks.not_covered(workload, direction, other, port)
             return
+        if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
+            self._doubt(workload, direction, other, port)
         key, made = peer
         draft = (self._loose if workload.selector is None else self._drafts).setdefault(workload, _Draft())
         peer_draft = draft.peers[direction].setdefault(key, made)
@@ -120,6 +125,14 @@ class _Advisor:
                 cidr = self._networks.group(parse(other.address), bits)
             return cidr, Peer({other.name}, cidr=cidr)
         return None
+
+    def _doubt(self, workload: Workload, direction: str, other: End, port: Port) -> None:
+        """Say of an address taken for one outside the cluster what else it may be."""
+        address = parse(other.address)
+        if self._networks.is_shared(address):
+            self._remarks.doubtful(workload, direction, other, port, SHARED)
+        elif direction == EGRESS and not self._observation.cluster.knows_services and is_private(address):
+            self._remarks.doubtful(workload, direction, other, port, MAYBE_SERVICE)
 
     def _with_dns(self, port: Port, target: Actor) -> Iterable[Port]:
         """A port; of DNS those for UDP and TCP, because long answers come by the other one."""

@@ -88,6 +88,8 @@ class Cluster:
         self._by_uid = {pod.uid: pod for pod in self.pods}
         self.workloads = Workloads(context.objects, self.pods)
         self.services = read_services(context.objects, self.pods)
+        #: Each cluster has this Service, so that who knows none cannot tell its Services' addresses from others.
+        self.knows_services = any(service.name == "default/kubernetes" for service in self.services)
         self._stated = _by_address(_stated(context, self.pods))
         virtual = {address for each in self.services for address in (*each.cluster_addresses, *each.outer_addresses)}
         found = ((address, node.name) for node in context.nodes for address in map(normalize, node.addresses))

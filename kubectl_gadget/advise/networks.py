@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -14,7 +15,14 @@ _NODE_BITS = {4: 24, 6: 64}
 #: How much larger the network of all nodes' pods is; kube-controller-manager's usual /24 of a /16 and /64 of a /56.
 _CLUSTER_BITS = 8
 #: The largest network for Services that we infer from those that exist: kubeadm's 10.96.0.0/12, the API server's /108.
-_SERVICE_BITS = {4: 12, 6: 108}
+#: For pods, where the cluster does not say, the same: OpenShift's is 10.128.0.0/14.
+_SPAN_BITS = {4: 12, 6: 108}
+_POD_SPAN_BITS = {4: 12, 6: 56}
+#: Services are spread over all of their network, few as they may be: k3s and many others give it a /16.
+_SERVICE_BITS = {4: 16, 6: 112}
+_TOTAL_BITS = {4: 32, 6: 128}
+#: Networks in which a cluster's own may be: RFC 1918, RFC 6598, RFC 4193.
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")))
 
 
 @lru_cache(65_536)
@@ -45,6 +53,34 @@ def single(address: str) -> str:
     return f"{address}/{128 if ':' in address else 32}"
 
 
+class Ranges:
+    """Networks as ranges of numbers, to look up very many addresses in."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        """From networks that may overlap."""
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        every = list(networks)
+        for version in (4, 6):
+            for network in collapse_addresses([each for each in every if each.version == version]):  # type: ignore[type-var]
+                self._starts[version].append(int(network.network_address))
+                self._ends[version].append(int(network.broadcast_address))
+
+    def overlaps(self, version: int, first: int, last: int) -> bool:
+        """Whether any address from first to last is in one of them."""
+        at = bisect_right(self._starts[version], last) - 1
+        return at >= 0 and self._ends[version][at] >= first
+
+    def holds_of(self, network: Network) -> bool:
+        """Whether any address of a network is in one of them."""
+        return self.overlaps(network.version, int(network.network_address), int(network.broadcast_address))
+
+    def has(self, address: Address) -> bool:
+        """Whether an address is in one of them."""
+        number = int(address)
+        return self.overlaps(address.version, number, number)
+
+
 class Networks:
     """The networks of pods and of Services, as far as they can be told from what is in them."""
 
@@ -52,72 +88,83 @@ class Networks:
         self, cidrs: Iterable[str], pods: Iterable[str], services: Iterable[str], nodes: Iterable[str]
     ) -> None:
         """From the nodes' pod CIDRs and the addresses of pods, Services and nodes."""
-        own = {parse(text) for text in nodes}
-        virtual = {parse(text) for text in services}
+        own, virtual = {parse(text) for text in nodes}, {parse(text) for text in services}
+        theirs = {parse(text) for text in pods}
+        not_pods, not_services = _singles(own | virtual), _singles(own | theirs)
         stated = [ip_network(text, strict=False) for text in cidrs]
-        ranges = [_neighbours(network, own | virtual) for network in stated]
-        for network in {_around(parse(text)) for text in pods}:
-            # where pods and nodes share a network, others may be in it too
-            if not any(_has(network, address) for address in own) and not any(_inside(network, all) for all in ranges):
-                ranges.append(network)
-        self._pods = tuple(ranges)
-        self._services = tuple(_span(virtual, own))
-        self._taken = own | virtual | {parse(text) for text in pods}
+        ranges = [_neighbours(network, not_pods, _CLUSTER_BITS) for network in stated]
+        around = {_around(address) for address in theirs}
+        # where pods and nodes share a network, others may be in it too
+        of_nodes = _singles(own)
+        shared = {network for network in around if of_nodes.holds_of(network)}
+        if not stated:
+            ranges += [_neighbours(network, not_pods, _CLUSTER_BITS) for network in around - shared]
+            ranges += _span(theirs, not_pods, _POD_SPAN_BITS)
+        known = Ranges(ranges)
+        ranges += [network for network in around - shared if not known.has(network.network_address)]
+        of_services = [
+            _neighbours(network, not_services, max(network.prefixlen - _SERVICE_BITS[network.version], 0))
+            for network in _span(virtual, of_nodes, _SPAN_BITS)
+        ]
+        self._pods, self._services, self._shared = Ranges(ranges), Ranges(of_services), Ranges(shared)
+        taken = (ip_network(address) for address in own | virtual | theirs)
+        self._ours = Ranges([*ranges, *of_services, *taken])
 
     def is_pod(self, address: Address) -> bool:
         """Whether an address is in the network of pods."""
-        return any(_has(network, address) for network in self._pods)
+        return self._pods.has(address)
 
     def is_service(self, address: Address) -> bool:
         """Whether an address is in the network of Services."""
-        return any(_has(network, address) for network in self._services)
+        return self._services.has(address)
+
+    def is_shared(self, address: Address) -> bool:
+        """Whether an address is in a network that pods share with nodes, and may have been a pod's."""
+        return self._shared.has(address)
 
     def group(self, address: Address, bits: int) -> str:
         """The CIDR of bits around an IPv4 address (of 64 around IPv6), or of it alone where that has others of ours."""
-        network = ip_network((address, bits if address.version == 4 else max(bits, 64)), strict=False)
-        ours = any(_overlap(network, other) for other in (*self._pods, *self._services))
-        if ours or any(_has(network, taken) for taken in self._taken):
-            return single(str(address))
-        return str(network)
+        network = _network(address, bits if address.version == 4 else max(bits, 64))
+        return single(str(address)) if self._ours.holds_of(network) else str(network)
+
+
+def is_private(address: Address) -> bool:
+    """Whether an address is one that clusters and companies give to their own."""
+    return any(_has(network, address) for network in _PRIVATE)
 
 
 def _has(network: Network, address: Address) -> bool:
     return address.version == network.version and address in network
 
 
-def _inside(network: Network, other: Network) -> bool:
-    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
-
-
-def _overlap(network: Network, other: Network) -> bool:
-    return network.version == other.version and network.overlaps(other)
-
-
 def _around(address: Address) -> Network:
-    return ip_network((address, _NODE_BITS[address.version]), strict=False)
+    return _network(address, _NODE_BITS[address.version])
 
 
-def _neighbours(network: Network, others: set[Address]) -> Network:
-    """The network of all nodes' pods around that of one, up to where nodes or Services are."""
-    for bits in range(max(network.prefixlen - _CLUSTER_BITS, 0), network.prefixlen):
+def _singles(addresses: Iterable[Address]) -> Ranges:
+    return Ranges(ip_network(address) for address in addresses)
+
+
+def _network(address: Address, bits: int) -> Network:
+    return ip_network((address, bits), strict=False)
+
+
+def _neighbours(network: Network, others: Ranges, more: int) -> Network:
+    """The network larger by up to more bits around one of pods or Services, up to where others are."""
+    for bits in range(max(network.prefixlen - more, 0), network.prefixlen):
         wider: Network = network.supernet(new_prefix=bits)
-        if not any(_has(wider, address) for address in others):
+        if not others.holds_of(wider):
             return wider
     return network
 
 
-def _span(addresses: set[Address], others: set[Address]) -> Iterable[Network]:
+def _span(addresses: set[Address], others: Ranges, least: Mapping[int, int]) -> Iterable[Network]:
     """The smallest network of each IP version that holds all addresses, if it is not too large to be for them alone."""
-    for version, least in _SERVICE_BITS.items():
-        numbers = [int(address) for address in addresses if address.version == version]
-        if not numbers:
+    for version, total in _TOTAL_BITS.items():
+        own = [address for address in addresses if address.version == version]
+        if not own:
             continue
-        total = 32 if version == 4 else 128
-        bits = total - (min(numbers) ^ max(numbers)).bit_length()
-        network = ip_network((parse(_first(addresses, version)), bits), strict=False)
-        if bits >= least and not any(_has(network, address) for address in others):
+        first, last = min(own, key=int), max(own, key=int)
+        network = _network(first, total - (int(first) ^ int(last)).bit_length())
+        if network.prefixlen >= least[version] and not others.holds_of(network):
             yield network
-
-
-def _first(addresses: set[Address], version: int) -> str:
-    return str(min((address for address in addresses if address.version == version), key=int))

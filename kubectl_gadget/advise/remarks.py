@@ -33,6 +33,7 @@ class Remarks:
         self._observation = observation
         self._settings = settings
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
+        self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
@@ -54,6 +55,10 @@ class Remarks:
         else:
             name, _, why = other.name.partition(", ")
         self._uncovered.setdefault((workload, direction, why, port), set()).add(name)
+
+    def doubtful(self, workload: Workload, direction: str, other: End, port: Port, why: str) -> None:
+        """What a rule takes for an address outside may be another's."""
+        self._doubtful.setdefault((workload, direction, why, port), set()).add(other.name)
 
     def no_labels(self, workload: Workload) -> None:
         """A policy would select all pods."""
@@ -115,6 +120,9 @@ class Remarks:
             text = _arrow(shown(workload), _some(names), direction, port)
             told = why if len(names) == 1 else _PLURALS.get(why, why)
             found.append(self._about(workload, f"not covered: {text}" + (f", {told}" if told else "")))
+        for (workload, direction, why, port), names in self._doubtful.items():
+            text = f"{_arrow(shown(workload), _some(names), direction, port)}: {why}"
+            found.append(self._about(workload, text))
         found += (
             self._about(workload, f"no policy for {workload}: its pods have no labels that stay")
             for workload in self._unlabelled
