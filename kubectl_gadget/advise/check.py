@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubectl_gadget.advise.compile import PROTOCOLS
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.matching import Rule
 from kubectl_gadget.text import escape, pad, width
-from kubectl_gadget.values import moment, short_duration
+from kubectl_gadget.values import moment, rfc3339, short_duration
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Flow:
     """Connections that were seen between two ends, to a port of target: how many, and when the last (ns since 1970).
 
     The names are those of workloads, or addresses: the replicas of one workload are reported as one. Of flows that are
-    not asked for only the rules that they use matter.
+    not asked for only the rules that they use matter. Of those with the same either, a number, only one was there, and
+    it is not known which.
     """
 
     source: End
@@ -30,11 +31,12 @@ class Flow:
     source_name: str
     target_name: str
     asked: bool = True
+    either: int = 0
 
 
 @dataclass(frozen=True)
-class Denied:
-    """Connections that would have been denied for one reason."""
+class Judged:
+    """Connections of which one thing becomes, for one reason. maybe: they may have been others."""
 
     source: str
     target: str
@@ -43,16 +45,22 @@ class Denied:
     reason: str
     count: int
     last_ns: int
+    maybe: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of all flows. allowed counts connections, unjudged those of protocols that policies know not."""
+    """What becomes of all flows: those denied, and those allowed.
 
-    denied: list[Denied]
+    The numbers are of connections; unjudged are those of protocols that policies know not.
+    """
+
+    denied: list[Judged]
     unused: list[Rule]
     allowed: int
     unjudged: Counter[str]
+    denied_number: int = 0
+    passed: list[Judged] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -60,16 +68,20 @@ class Result:
         return 1 if self.denied else 0
 
 
+#: Source, target, protocol, port, reason, and whether it may have been another.
+_Key = tuple[str, str, str, int, str, bool]
+
+
 def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[str, str]] | None = None) -> Result:
     """What becomes of flows; what is denied most comes first.
 
     about: namespace and name of the policies whose unused rules are told, None for all.
     """
-    counts: Counter[tuple[str, str, str, int, str]] = Counter()
-    last: dict[tuple[str, str, str, int, str], int] = {}
+    made: dict[bool, dict[_Key, Judged]] = {True: {}, False: {}}
+    either: dict[int, tuple[int, bool]] = {}
     used: set[Rule] = set()
     unjudged: Counter[str] = Counter()
-    allowed = 0
+    numbers = Counter[bool]()
     for flow in flows:
         if flow.protocol not in PROTOCOLS:
             unjudged[flow.protocol] += flow.count if flow.asked else 0
@@ -78,34 +90,36 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
         used.update(verdict.rules)
         if not flow.asked:
             continue
-        if verdict.allowed:
-            allowed += flow.count
-            continue
-        key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason)
-        counts[key] += flow.count
-        last[key] = max(last.get(key, 0), flow.last_ns)
-    denied = [Denied(*key, count, last[key]) for key, count in counts.items()]
-    denied.sort(key=lambda item: (-item.count, item.source, item.target, item.protocol, item.port, item.reason))
+        if flow.either:  # whoever may be denied is
+            _, others_too = either.get(flow.either, (0, True))
+            either[flow.either] = (flow.count, others_too and verdict.allowed)
+        else:
+            numbers[verdict.allowed] += flow.count
+        key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason, flow.either > 0)
+        known = made[verdict.allowed].get(key)
+        count, last = (known.count, known.last_ns) if known else (0, 0)
+        made[verdict.allowed][key] = Judged(*key[:5], count + flow.count, max(last, flow.last_ns), key[5])
+    for count, allowed in either.values():
+        numbers[allowed] += count
     unused = [rule for rule in evaluator.unused(used) if about is None or (rule.namespace, rule.policy) in about]
-    return Result(denied, unused, allowed, +unjudged)
+    denied, passed = (sorted(made[allowed].values(), key=_order) for allowed in (False, True))
+    return Result(denied, unused, numbers[True], +unjudged, numbers[False], passed)
 
 
-def show(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None) -> list[str]:
-    """The lines of a result; the last one sums it up.
+def _order(item: Judged) -> tuple[object, ...]:
+    return -item.count, item.source, item.target, item.protocol, item.port, item.reason, item.maybe
+
+
+def show(
+    result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None, *, everything: bool = False
+) -> list[str]:
+    """The lines of a result, also of what is allowed if everything is wanted; the last one sums it up.
 
     It is from traffic of span_ns; by spans there was less to see of the pods of some policies, by namespace and name.
     """
     spans = spans or {}
-    lines = _align(
-        [
-            [
-                f"DENIED  {escape(item.source)} → {escape(item.target)} {item.port}/{item.protocol}",
-                f"{_count(item.count, 'connection')}, last {moment(item.last_ns)}",
-                item.reason,
-            ]
-            for item in result.denied
-        ]
-    )
+    passed = result.passed if everything else []
+    lines = _align([*(_line("DENIED", item) for item in result.denied), *(_line("allowed", item) for item in passed)])
     lines += _align(
         [
             [
@@ -117,11 +131,57 @@ def show(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | No
             for rule in result.unused
         ]
     )
-    denied = sum(item.count for item in result.denied)
+    denied = result.denied_number
     total = f"{result.allowed:,} of {_count(result.allowed + denied, 'connection')} allowed"
     parts = [total, f"{denied:,} denied", f"{_count(len(result.unused), 'rule')} unused"]
     parts += [f"{count:,} {escape(name)} not judged" for name, count in sorted(result.unjudged.items())]
     return [*lines, ", ".join(parts) + "."]
+
+
+def _line(verdict: str, item: Judged) -> list[str]:
+    at_most = "up to " if item.maybe else ""  # of a Service's backends, it was one
+    return [
+        f"{verdict:<7} {escape(item.source)} → {escape(item.target)} {item.port}/{item.protocol}",
+        f"{at_most}{_count(item.count, 'connection')}, last {moment(item.last_ns)}",
+        item.reason,
+    ]
+
+
+def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None) -> dict[str, object]:
+    """A result for programs: every flow and what becomes of it, the rules that none used, and the numbers."""
+    spans = spans or {}
+    judged = [("denied", item) for item in result.denied] + [("allowed", item) for item in result.passed]
+    return {
+        "flows": [
+            {
+                "verdict": verdict,
+                "source": item.source,
+                "target": item.target,
+                "protocol": item.protocol,
+                "port": item.port,
+                "connections": item.count,
+                "maybe": item.maybe,
+                "last": rfc3339(item.last_ns),
+                "reason": item.reason,
+            }
+            for verdict, item in judged
+        ],
+        "unused": [
+            {
+                "namespace": rule.namespace,
+                "policy": rule.policy,
+                "direction": rule.direction,
+                "rule": rule.index + 1,
+                "allows": rule.text,
+                "effective": rule.effective,
+                "seconds": spans.get((rule.namespace, rule.policy), span_ns) // 1_000_000_000,
+            }
+            for rule in result.unused
+        ],
+        "allowed": result.allowed,
+        "denied": result.denied_number,
+        "not judged": dict(sorted(result.unjudged.items())),
+    }
 
 
 def _count(number: int, noun: str) -> str:

@@ -80,8 +80,8 @@ class _Address:
 class Cluster:
     """The ends of flows."""
 
-    def __init__(self, context: Context) -> None:
-        """From objects, and the pods and nodes that agents tell of."""
+    def __init__(self, context: Context, *, by_address: bool = False) -> None:
+        """From objects, and the pods and nodes that agents tell of. by_address: no two addresses are one end."""
         until = context.header.until_ns
         live = [read_pod(item, until) for item in context.objects if item["kind"] == "Pod"]
         self.pods = merge_pods(live, context.pods)
@@ -107,11 +107,8 @@ class Cluster:
             self._nodes,
         )
         self._workload_of = {pod.uid: workload for workload in self.workloads.all for pod in workload.pods}
+        self.by_address = by_address
         self._pod_ends: dict[object, End] = {}
-        own = [pod for pod in self.pods if not pod.host_network]
-        self._ends = {pod.uid: self._make_end(pod, pod.labels) for pod in own}
-        # a Service's backends are many, and told apart no further than their successors will be
-        self._replicas = {pod.uid: self._make_end(pod, stable(pod.labels)) for pod in own}
         self._node_ends: dict[str, End] = {}
         self._unknown_pods: dict[str, End] = {}
         self._addresses: dict[str, _Address] = {}
@@ -141,7 +138,11 @@ class Cluster:
                 for address in own
                 if (":" in address) == version and not is_nobody(parse(address))
             )
-        return (self._unknown_pod(flow) if pod is None else self._ends[pod.uid],)
+        if pod is None:
+            return (self._unknown_pod(flow),)
+        version = ":" in flow.peer
+        fitting = (each for each in pod.addresses if (":" in each) == version)
+        return (self._pod_end(pod, normalize(flow.local) if flow.local else next(fitting, "")),)
 
     def _addresses_of(self, node: str) -> list[str]:
         known = self._stated if any(node in names for names in self._stated.values()) else self._nodes
@@ -178,11 +179,13 @@ class Cluster:
         """Who answers at a Service's port."""
         found: dict[tuple[End, int], Reached] = {}
         for backend in port.backends:
-            end = self._replicas.get(backend.uid)
-            if end is None:
+            pod, end = self._by_uid.get(backend.uid), None
+            if pod is None or pod.host_network:
                 known = self._addresses.get(backend.address) or self._look_up(backend.address)
                 newest = max(known.holders, key=lambda each: each.last, default=None)
-                end = self._replicas[newest.pod.uid] if newest else known.end
+                pod, end = newest.pod if newest else None, known.end
+            if pod:
+                end = self._pod_end(pod, backend.address, replica=True)
             if end is not None:
                 found[end, backend.port] = Reached(end, backend.port, f"svc/{port.service}")
         if not found:
@@ -208,7 +211,7 @@ class Cluster:
                 if address in self._nodes:
                     continue
                 known = self._addresses.setdefault(address, _Address(End("unknown", address, address)))
-                reached = Reached(self._ends[pod.uid], 0, pod.name, pod.node)
+                reached = Reached(self._pod_end(pod, address), 0, pod.name, pod.node)
                 known.holders += [_Holder(first, last, pod, (reached,)) for first, last in pod.had(address)]
         for service in self.services:
             self._fill_service(service)
@@ -225,12 +228,24 @@ class Cluster:
             for address in self._nodes if port.node_port else ():
                 self._addresses[address].services.setdefault((port.protocol, port.node_port), port)
 
-    def _make_end(self, pod: Pod, labels: Mapping[str, str]) -> End:
+    def _pod_end(self, pod: Pod, address: str, *, replica: bool = False) -> End:
+        """The end that a pod is at one of its addresses.
+
+        replica: behind a Service, where backends are many, and told apart no further than their successors will be.
+        """
+        known = (pod.uid, replica, address if self.by_address else "")
+        end = self._pod_ends.get(known)
+        if end is None:
+            end = self._pod_ends[known] = self._make_end(pod, stable(pod.labels) if replica else pod.labels, address)
+        return end
+
+    def _make_end(self, pod: Pod, labels: Mapping[str, str], address: str) -> End:
         workload = self._workload_of[pod.uid]
-        key = (workload, frozenset(labels.items()), pod.ports)
+        key = (workload, frozenset(labels.items()), pod.ports, address if self.by_address else "")
         end = self._pod_ends.get(key)
         if end is None:
-            address = next(iter(pod.addresses), "")
+            if not self.by_address:
+                address = next(iter(pod.addresses), "")
             end = self._pod_ends[key] = End(
                 "pod", str(workload), address, pod.namespace, dict(labels), pod.ports, workload=workload
             )

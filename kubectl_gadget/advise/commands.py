@@ -165,11 +165,16 @@ def _check_command() -> click.Command:
         _input(),
         *_watch_options(),
     ]
+    form = [
+        Option(["everything", "--all"], heading="Output", is_flag=True, help="Show what is allowed too, and why."),
+        Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["text", "json"]), default="text",
+               help="Format; JSON has everything."),
+    ]  # fmt: skip
     return HeadedCommand(
         "check",
         "what policies would have denied of the traffic that was seen, and which rules nothing used",
         "kubectl gadget advise network-policy check -n shop --policy policies/",
-        [*options, *_where_but_cluster_name()],
+        [*options, *_where_but_cluster_name(), *form],
         _check,
     )
 
@@ -186,8 +191,12 @@ def _check(
     input_: Path | None,
     since: float,
     duration: float,
+    everything: bool,
+    form: str,
     **options: Any,
 ) -> None:
+    import orjson
+
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
     from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
@@ -197,13 +206,16 @@ def _check(
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
     settings = _settings(("-",) if input_ else agent, **options)
     policies = _policies(policy, settings)
-    with _observed(agent, input_, duration) as observation:
+    by_address = Evaluator(policies, {}).looks_at_addresses
+    with _observed(agent, input_, duration, by_address=by_address) as observation:
         settings = _since(settings, observation, since)
         evaluator = Evaluator(policies, namespaces_of(observation))
         about = {*policies_about(evaluator.policies, observation, settings)}
         result = check.check(evaluator, flows_of(observation, settings), about)
-        span = observation.span_ns(settings.since)
-        for line in check.show(result, span, spans(evaluator.policies, observation, settings)):
+        span = (observation.span_ns(settings.since), spans(evaluator.policies, observation, settings))
+        if form == "json":
+            click.echo(orjson.dumps(check.to_json(result, *span), option=orjson.OPT_INDENT_2))
+        for line in check.show(result, *span, everything=everything) if form == "text" else ():
             click.echo(line)
         _tell([*observation.context.notes, *left_out(observation, settings)])
     sys.exit(result.exit_code)
@@ -288,17 +300,19 @@ def _since(settings: Settings, observation: Observation, seconds: float) -> Sett
 
 
 @contextmanager
-def _observed(agent: tuple[str, ...], file: Path | None, seconds: float) -> Iterator[Observation]:
+def _observed(
+    agent: tuple[str, ...], file: Path | None, seconds: float, *, by_address: bool = False
+) -> Iterator[Observation]:
     """What was seen: in a file, or else by the agents, either all or from now on for so many seconds."""
     from kubectl_gadget.advise.observation import Observation, read_flows
 
     if file and seconds:
         raise UsageError("--duration watches from now on, and --input is of another time: choose one")
     if file:
-        yield read_flows(file)
+        yield read_flows(file, by_address=by_address)
         return
     with _heard(agent, seconds, from_start=not seconds) as heard:
-        yield Observation(heard.context, heard.flows)
+        yield Observation(heard.context, heard.flows, by_address=by_address)
 
 
 @contextmanager

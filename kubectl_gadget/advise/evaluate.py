@@ -21,7 +21,16 @@ from typing import Any
 
 from gadget.errors import UsageError
 from kubectl_gadget.advise.compile import PROTOCOLS, compile_policy
-from kubectl_gadget.advise.matching import DIRECTIONS, NAMESPACE_NAME, Direction, Pod, Policy, Rule, parse_address
+from kubectl_gadget.advise.matching import (
+    DIRECTIONS,
+    NAMESPACE_NAME,
+    BlockPeer,
+    Direction,
+    Pod,
+    Policy,
+    Rule,
+    parse_address,
+)
 from kubectl_gadget.advise.union import OPEN, Side, Union
 
 
@@ -88,6 +97,12 @@ class Evaluator:
     def policies(self) -> list[Policy]:
         """All policies, by namespace and name."""
         return [policy for name in self._policies for policy in self._policies[name]]
+
+    @property
+    def looks_at_addresses(self) -> bool:
+        """Whether an ipBlock may tell one pod from its replicas."""
+        rules = (rule for policy in self.policies for rules in policy.rules.values() for rule in rules)
+        return any(isinstance(peer, BlockPeer) for rule in rules for peer in rule.peers)
 
     def allows(self, source: End, target: End, protocol: str, port: int) -> bool:
         """Whether a flow to a port of target is allowed. Otherwise as decide."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
 from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
+from kubectl_gadget.advise.services import ServicePort
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
 
 
@@ -48,51 +50,90 @@ def spans(policies: Iterable[Policy], observation: Observation, settings: Settin
     return found
 
 
+@dataclass(eq=False)
+class _Pair:
+    """All connections of one workload or address with another, to one port."""
+
+    source: Actor
+    target: Actor
+    connections: list[Connection] = field(default_factory=list)
+    total: Evidence = field(default_factory=Evidence)
+
+    @property
+    def certain(self) -> int:
+        """How many are known to have been between these two, and not another backend of a Service."""
+        return max(self.total.sent, self.total.received)
+
+    @property
+    def services(self) -> set[tuple[Actor, ServicePort]]:
+        """The Services by which it was reached, among others."""
+        return {(self.source, service) for _, service in self.total.shared or ()}
+
+
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = Choice(settings)
-    groups: dict[tuple[Actor, Actor, str, int, bool], list[Connection]] = {}
+    pairs: dict[tuple[Actor, Actor, str, int, bool], _Pair] = {}
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
         if each.evidence.last >= settings.since:
-            groups.setdefault((source, target, each.protocol, each.port, each.own_node), []).append(each)
-    for (source, target, *_), alike in groups.items():
-        within = ""  # the namespace, where it goes without saying
-        if len(settings.namespaces) == 1 and alike[0].source.namespace == alike[0].target.namespace:
-            within = alike[0].source.namespace
-        for connection, count in _counted(alike):
-            asked = choice.has(source) or choice.has(target)
-            yield _flow(connection, count, shown(source, within), shown(target, within), asked)
+            key = (source, target, each.protocol, each.port, each.own_node)
+            pair = pairs.setdefault(key, _Pair(source, target))
+            pair.connections.append(each)
+            pair.total.add(each.evidence)
+    for number, together in enumerate(_together(pairs.values()), 1):
+        for pair, connection, count, either in _counted(together):
+            within = ""  # the namespace, where it goes without saying
+            if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
+                within = connection.source.namespace
+            yield Flow(
+                source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
+                target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
+                protocol=connection.protocol,
+                port=connection.port,
+                count=count,
+                last_ns=connection.evidence.last,
+                source_name=shown(pair.source, within),
+                target_name=shown(pair.target, within),
+                asked=choice.has(pair.source) or choice.has(pair.target),
+                either=number if either else 0,
+            )
 
 
-def _counted(alike: list[Connection]) -> Iterator[tuple[Connection, int]]:
-    """How often each connection of the same two workloads was seen, and none twice.
+def _together(pairs: Iterable[_Pair]) -> list[list[_Pair]]:
+    """Pairs to which the same connections may have gone are together."""
+    groups: dict[int, list[_Pair]] = {}
+    of_service: dict[tuple[Actor, ServicePort], list[_Pair]] = {}
+    for pair in pairs:
+        group = [pair]
+        for service in pair.services:
+            other = of_service.setdefault(service, group)
+            if other is not group:
+                groups.pop(id(other), None)
+                group += other
+                of_service |= {each: group for member in other for each in member.services}
+        groups[id(group)] = group
+    return list(groups.values())
+
+
+def _counted(together: list[_Pair]) -> Iterator[tuple[_Pair, Connection, int, bool]]:
+    """How often each connection was seen, and none twice; and whether it may as well have been another of them.
 
     The target's agent knows which pod it was; what the source's knows of a Service's pods is that it was one of them.
     """
-    total = Evidence()
-    for each in alike:
-        total.add(each.evidence)
-    left = total.count
-    for each in sorted(alike, key=lambda each: -each.evidence.received):
-        count = min(each.evidence.count, left)
-        left -= count
-        if count:
-            yield each, count
-
-
-def _flow(connection: Connection, count: int, source_name: str, target_name: str, asked: bool) -> Flow:
-    return Flow(
-        source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
-        target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
-        protocol=connection.protocol,
-        port=connection.port,
-        count=count,
-        last_ns=connection.evidence.last,
-        source_name=source_name,
-        target_name=target_name,
-        asked=asked,
-    )
+    shared: dict[tuple[cluster.End, ServicePort], int] = {}
+    for pair in together:
+        shared |= pair.total.shared or {}
+        left = pair.certain
+        for each in sorted(pair.connections, key=lambda each: -each.evidence.received):
+            count = min(max(each.evidence.sent, each.evidence.received), left)
+            left -= count
+            if count:
+                yield pair, each, count, False
+    rest = sum(shared.values()) + sum(pair.total.sent - pair.certain for pair in together)
+    if rest > 0:
+        others = [(pair, each) for pair in together for each in pair.connections if each.evidence.shared]
+        yield from ((pair, each, rest, len(others) > 1) for pair, each in others)
 
 
 def _end(end: cluster.End, pod: str, *, own_node: bool) -> evaluate.End:

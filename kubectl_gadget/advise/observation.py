@@ -124,10 +124,13 @@ class Connection:
 class Observation:
     """Everything that the advice is made from. Flows are added up as they come; none is kept."""
 
-    def __init__(self, context: Context, flows: Iterable[Flow] = ()) -> None:
-        """From the context of flows, and the flows in any order. UsageError if a flow's address is none."""
+    def __init__(self, context: Context, flows: Iterable[Flow] = (), *, by_address: bool = False) -> None:
+        """From the context of flows, and the flows in any order. UsageError if a flow's address is none.
+
+        by_address: replicas are told apart, and the addresses of a pod too, as an ipBlock may do.
+        """
         self.context = context
-        self.cluster = Cluster(context)
+        self.cluster = Cluster(context, by_address=by_address)
         self.edges: dict[Key, Evidence] = {}
         #: What came to pods from their own nodes: kubelet's probes, and host-network pods.
         self.from_own_node: dict[Key, Evidence] = {}
@@ -136,14 +139,16 @@ class Observation:
     def add(self, flows: Iterable[Flow]) -> None:
         """Add flows. ValueError if the address of one is none."""
         local, peer = self.cluster.local, self.cluster.peer
-        locals_known: dict[str, tuple[End, ...]] = {}
+        locals_known: dict[object, tuple[End, ...]] = {}
+        by_address = self.cluster.by_address
         for flow in flows:
             egress = flow.direction == "egress"
-            ends = locals_known.get(flow.uid)
+            who = (flow.uid, flow.local, ":" in flow.peer) if by_address else flow.uid
+            ends = locals_known.get(who)
             if ends is None:
                 ends = local(flow)
                 if len(ends) == 1 and ends[0].workload:
-                    locals_known[flow.uid] = ends  # of a node's, the address may be another the next time
+                    locals_known[who] = ends  # of a node's, the address may be another the next time
             for own in ends:
                 is_pod = own.kind != "node"
                 for end, port, name, node, shared in peer(flow):
@@ -179,11 +184,11 @@ class Observation:
         yield from self.context.notes
 
 
-def read_flows(path: Path) -> Observation:
-    """The observation in a flows file. UsageError with file and line if it is none."""
+def read_flows(path: Path, *, by_address: bool = False) -> Observation:
+    """The observation in a flows file, by_address as there. UsageError with file and line if it is none."""
     file = FlowsFile(path)
     try:
-        observation = Observation(file.context)
+        observation = Observation(file.context, by_address=by_address)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: an object in it is not as Kubernetes has it: {error!r}") from None
     observation.add(file.flows())

@@ -168,3 +168,14 @@ def test_since_counts_from_the_end_of_the_recording(tmp_path: Path) -> None:
     out, err, code = advise("check", "--input", FLOWS, "-A", "--policy", str(advice), "--since", "30m")
     assert (out.count("no flow in 30m00s"), out.count("unused  "), code) == (2, 2, 0)
     assert note in err
+
+
+def test_check_everything(tmp_path: Path) -> None:
+    """`check --all` shows allowed flows with their rules, `-o json` all of it for programs, with the same exit code."""
+    advice, narrow = tmp_path / "advice.yaml", tmp_path / "narrow.yaml"
+    advice.write_text(advise("report", "--input", FLOWS, "-A")[0])
+    out, _, code = advise("check", "--input", FLOWS, "-A", "--policy", str(advice), "--all")
+    assert (out.splitlines()[0].split("   ")[0], code) == ("allowed shop/web → shop/cart 8080/TCP", 0)
+    narrow.write_text(NARROW)
+    out, _, code = advise("check", "--input", FLOWS, "-A", "--policy", str(narrow), "-o", "json")
+    assert ([each["verdict"] for each in json.loads(out)["flows"]], code) == (["denied"], 1)
