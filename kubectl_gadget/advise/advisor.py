@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
+from ipaddress import ip_network
 
 from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.crowd import MANY, Crowd
 from kubectl_gadget.advise.networks import is_private, parse, single
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
@@ -84,21 +86,20 @@ class _Advisor:
             return
         if workload.selector is None:
             self._remarks.no_labels(workload)
-        peer = self._peer(workload, other)
-        if peer is None and workload.selector is None:
+        crowd = other.crowd if isinstance(other, End) else None
+        peer = None if crowd else self._peer(workload, other)
+        if not (crowd or peer):
+            if workload.selector is not None:
+                self._remarks.not_covered(workload, direction, other, port)
             return
-        if peer is None:
-            self._remarks.not_covered(workload, direction, other, port)
-            return
-        if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
-            self._doubt(workload, direction, other, port)
-        key, made = peer
         draft = (self._loose if workload.selector is None else self._drafts).setdefault(workload, _Draft())
-        peer_draft = draft.peers[direction].setdefault(key, made)
-        peer_draft.names |= made.names
-        for each in self._with_dns(port, workload if direction == INGRESS else other):
-            peer_draft.ports.setdefault(each, Evidence())
-        peer_draft.ports[port].add(evidence)
+        if crowd:
+            self._add_crowd(workload, direction, crowd, port, draft.peers[direction])
+        if peer:
+            ports = self._with_dns(port, workload if direction == INGRESS else other)
+            _add_peer(draft.peers[direction], *peer, port, evidence, ports)
+            if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
+                self._doubt(workload, direction, other, port)
         refused = self._settings.failed
         own = evidence.sent_in_all + evidence.refused_sent * refused
         if direction == INGRESS:
@@ -107,6 +108,24 @@ class _Advisor:
             draft.closed.add(direction)
         if evidence.older:
             self._remarks.older(workload)
+
+    def _add_crowd(
+        self, workload: Workload, direction: str, crowd: Crowd, port: Port, peers: dict[object, Peer]
+    ) -> None:
+        """Allow very many addresses, as networks that hold them all."""
+        members = [each for each in crowd.members(self._settings.since) if each.done or self._settings.failed]
+        total = 32 if crowd.version == 4 else 128
+        asked = (self._settings.cidr_group if total == 32 else 64) if self._settings.cidr_group else total
+        cidr_of, bits = self._networks.blocks(crowd.version, [each.number for each in members], asked, MANY)
+        found: dict[str, tuple[Evidence, list[int]]] = {}
+        for member in members:
+            evidence, numbers = found.setdefault(cidr_of(member.number), (Evidence(), [0]))
+            evidence.add_member(member, crowd.egress)
+            numbers[0] += 1
+        for cidr, (evidence, (number,)) in found.items():
+            _add_peer(peers, cidr, Peer(set(), cidr=cidr, unnamed=number), port, evidence, [port])
+        if bits < asked and workload.selector is not None:
+            self._remarks.widened(workload, direction, port, len(members), len(found), bits)
 
     def _peer(self, workload: Workload, other: Actor) -> tuple[object, Peer] | None:
         """Who a rule would be about, and what tells them from others; None if a policy cannot say."""
@@ -171,14 +190,58 @@ class _Advisor:
         for workload, draft in sorted(self._drafts.items(), key=lambda item: (item[0].namespace, names[item[0]])):
             types = tuple(each for each in (INGRESS, EGRESS) if each in draft.closed)
             if types and workload.selector is not None:
-                rules = {each: tuple(_rules(draft.peers[each].values(), workload.namespace)) for each in types}
+                rules = {
+                    each: tuple(_rules(self._fewer(workload, each, draft.peers[each].values()), workload.namespace))
+                    for each in types
+                }
                 yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
+
+    def _fewer(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
+        """The same peers, with larger networks where those outside the cluster are very many."""
+        outside: dict[tuple[tuple[Port, ...], int], list[Peer]] = {}
+        for peer in peers:
+            if peer.cidr and not peer.is_node:
+                outside.setdefault((tuple(sorted(peer.ports)), 6 if ":" in peer.cidr else 4), []).append(peer)
+            else:
+                yield peer
+        for (ports, version), alike in outside.items():
+            if len(alike) <= MANY:
+                yield from alike
+                continue
+            networks = [ip_network(peer.cidr) for peer in alike]
+            longest = max(network.prefixlen for network in networks)
+            numbers = [int(network.network_address) for network in networks]
+            cidr_of, bits = self._networks.blocks(version, numbers, longest, MANY)
+            made: dict[str, Peer] = {}
+            seen = 0
+            for peer, network, number in zip(alike, networks, numbers, strict=True):
+                cidr = peer.cidr if network.prefixlen <= bits else cidr_of(number)
+                wider = made.setdefault(cidr, Peer(set(), cidr=cidr))
+                wider.unnamed += peer.unnamed or len(peer.names)
+                seen += peer.unnamed or len(peer.names)
+                for port, evidence in peer.ports.items():
+                    wider.ports.setdefault(port, Evidence()).add(evidence)
+            if len(made) < len(alike):
+                for port in ports:
+                    self._remarks.widened(workload, direction, port, seen, len(made), bits)
+            yield from made.values()
+
+
+def _add_peer(
+    peers: dict[object, Peer], key: object, made: Peer, port: Port, evidence: Evidence, ports: Iterable[Port]
+) -> None:
+    """Add what was seen of a peer at one of the ports that are opened for it."""
+    peer = peers.setdefault(key, made)
+    peer.merge(made)
+    for each in ports:
+        peer.ports.setdefault(each, Evidence())
+    peer.ports[port].add(evidence)
 
 
 def _lend(own: Mapping[object, Peer], others: dict[object, Peer]) -> None:
     for key, peer in own.items():
         found = others.setdefault(key, replace(peer, names=set(), ports={}))
-        found.names |= peer.names
+        found.merge(peer)
         for port, evidence in peer.ports.items():
             found.ports.setdefault(port, Evidence()).add(evidence)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.flows import Context, Flow, NamedPort
 from kubectl_gadget.advise.labels import stable
 from kubectl_gadget.advise.networks import Networks, is_nobody, normalize, parse
@@ -25,6 +26,7 @@ class End:
     kind is pod, node (with its host-network pods), external, unknown (a pod network's address that nobody is known to
     have had, or a pod of which only its name is known) or service (a Service's address, where policies see that). name
     is for people. address is one of those that pods have, or the address. nodes are those that have a node's address.
+    crowd: all its addresses, of an external end that stands for very many.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class End:
     host_network: bool = False
     workload: Workload | None = None
     nodes: frozenset[str] = frozenset()
+    crowd: Crowd | None = None
 
     @property
     def named_ports(self) -> dict[tuple[str, str], int]:
@@ -111,8 +114,9 @@ class Cluster:
         self._pod_ends: dict[object, End] = {}
         self._node_ends: dict[str, End] = {}
         self._unknown_pods: dict[str, End] = {}
-        self._addresses: dict[str, _Address] = {}
+        self.addresses: dict[str, _Address] = {}
         self._caches_dns = any(pod.labels.get("k8s-app") == "node-local-dns" for pod in self.pods)
+        self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
 
     def dns_ports(self) -> dict[Workload, set[tuple[str, int]]]:
@@ -144,15 +148,53 @@ class Cluster:
         fitting = (each for each in pod.addresses if (":" in each) == version)
         return (self._pod_end(pod, normalize(flow.local) if flow.local else next(fitting, "")),)
 
+    def is_hardly_known(self, flow: Flow) -> bool:
+        """Whether a flow may be all that tells an address of its pod."""
+        pod = self._by_uid.get(flow.uid)
+        return pod is None or not (pod.addresses or pod.host_network)
+
+    def learn(self, flow: Flow, ends: tuple[End, ...]) -> None:
+        """Keep what a flow tells of its own pod's address, for when all flows have been seen."""
+        if flow.local and ends and not flow.host_network:
+            known = self._learned.get((flow.uid, flow.local))
+            first, last = (
+                (min(known.first, flow.first), max(known.last, flow.last)) if known else (flow.first, flow.last)
+            )
+            pod = self._by_uid.get(flow.uid) or Pod(
+                flow.namespace, flow.pod, flow.uid, {}, "", (), flow.first, flow.last, flow.node, False, ()
+            )
+            first, last = min(first, pod.first), max(last, pod.last)
+            reached = Reached(ends[0], 0, pod.name, pod.node)
+            self._learned[flow.uid, flow.local] = _Holder(first, last, pod, (reached,))
+
+    def apply_learned(self) -> None:
+        """Let what flows tell of their own pods' addresses count."""
+        for (_, address), holder in sorted(self._learned.items()):
+            plain = normalize(address)
+            known = self.addresses.get(plain)
+            if known is None:
+                known = self.addresses[plain] = _Address(End("unknown", plain, plain))
+            if plain not in self._nodes:
+                known.holders.append(holder)
+        self._learned.clear()
+
+    def outsider(self, address: str, first: int, last: int) -> End:
+        """Who has an address outside the cluster; a pod, if one turned out to have it at the time."""
+        known = self.addresses.get(address)
+        if known is None:
+            known = self.addresses[address] = _Address(End("external", address, address))
+        held = (each.reached[0].end for each in known.holders if each.first <= last and each.last >= first)
+        return next(held, known.end or End("external", address, address))
+
     def _addresses_of(self, node: str) -> list[str]:
         known = self._stated if any(node in names for names in self._stated.values()) else self._nodes
         return sorted(address for address, names in known.items() if node in names)
 
     def peer(self, flow: Flow) -> tuple[Reached, ...]:
         """Who is at the other end; nobody if that is the same pod, the same machine, or all machines."""
-        known = self._addresses.get(flow.peer)
+        known = self.addresses.get(flow.peer)
         if known is None:
-            known = self._addresses[flow.peer] = self._look_up(flow.peer)
+            known = self.addresses[flow.peer] = self._look_up(flow.peer)
         if known.services and flow.direction == "egress":
             key = (flow.protocol, flow.port)
             if reached := known.resolved.get(key):
@@ -181,7 +223,7 @@ class Cluster:
         for backend in port.backends:
             pod, end = self._by_uid.get(backend.uid), None
             if pod is None or pod.host_network:
-                known = self._addresses.get(backend.address) or self._look_up(backend.address)
+                known = self.addresses.get(backend.address) or self._look_up(backend.address)
                 newest = max(known.holders, key=lambda each: each.last, default=None)
                 pod, end = newest.pod if newest else None, known.end
             if pod:
@@ -205,12 +247,12 @@ class Cluster:
     def _fill(self) -> None:
         """Note who has which address. A Service's ports count before all else, as its addresses may be on nodes too."""
         for address, names in self._nodes.items():
-            self._addresses[address] = _Address(self._node_end(address, min(names)))
+            self.addresses[address] = _Address(self._node_end(address, min(names)))
         for pod in self.pods:
             for address in pod.addresses if not pod.host_network else ():
                 if address in self._nodes:
                     continue
-                known = self._addresses.setdefault(address, _Address(End("unknown", address, address)))
+                known = self.addresses.setdefault(address, _Address(End("unknown", address, address)))
                 reached = Reached(self._pod_end(pod, address), 0, pod.name, pod.node)
                 known.holders += [_Holder(first, last, pod, (reached,)) for first, last in pod.had(address)]
         for service in self.services:
@@ -220,13 +262,13 @@ class Cluster:
         for address in (*service.cluster_addresses, *service.outer_addresses):
             # an outer address may be a node's, and at other ports it is that
             nobody = _Address(End("unknown", f"{address}, of svc/{service.name} but not a port of it", address))
-            known = self._addresses.setdefault(address, nobody)
+            known = self.addresses.setdefault(address, nobody)
             known.services |= {(port.protocol, port.port): port for port in service.ports}
         for address in service.proxies:
-            self._addresses.setdefault(address, _Address(End("external", f"load balancer of {service.name}", address)))
+            self.addresses.setdefault(address, _Address(End("external", f"load balancer of {service.name}", address)))
         for port in service.ports:
             for address in self._nodes if port.node_port else ():
-                self._addresses[address].services.setdefault((port.protocol, port.node_port), port)
+                self.addresses[address].services.setdefault((port.protocol, port.node_port), port)
 
     def _pod_end(self, pod: Pod, address: str, *, replica: bool = False) -> End:
         """The end that a pod is at one of its addresses.
@@ -276,7 +318,7 @@ class Cluster:
     def _look_up(self, text: str) -> _Address:
         """What is known of an address that was not asked for in this spelling before. ValueError if it is none."""
         plain = normalize(text)
-        return self._addresses.get(plain) or _Address(self._stranger(plain))
+        return self.addresses.get(plain) or _Address(self._stranger(plain))
 
     def _stranger(self, text: str) -> End | None:
         """Who has an address that no object and no agent tells of."""

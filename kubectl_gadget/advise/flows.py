@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from gadget.errors import GadgetError, UsageError
-from kubectl_gadget.advise.networks import normalize
+from kubectl_gadget.advise.networks import is_plain, normalize
 from kubectl_gadget.advise.objects import KINDS, trim
 
 FORMAT, VERSION = "kubectl-gadget flows", 1
@@ -179,9 +179,8 @@ class FlowsFile:
                 flow = decode(line).flow
                 if flow is None:
                     continue
-                if flow.peer not in known:
+                if not is_plain(flow.peer):
                     normalize(flow.peer)
-                    known.add(flow.peer)
                 if flow.local and (flow.host_network or flow.uid not in known):
                     normalize(flow.local)
                     known.add(flow.uid)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
+from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
 from kubectl_gadget.advise.services import ServicePort
@@ -86,7 +87,7 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
             within = ""  # the namespace, where it goes without saying
             if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
                 within = connection.source.namespace
-            yield Flow(
+            flow = Flow(
                 source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
                 target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
                 protocol=connection.protocol,
@@ -98,6 +99,19 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
                 asked=choice.has(pair.source) or choice.has(pair.target),
                 either=number if either else 0,
             )
+            if crowd := connection.source.crowd or connection.target.crowd:
+                yield from _each_of(crowd, flow, settings.since)
+            else:
+                yield flow
+
+
+def _each_of(crowd: Crowd, flow: Flow, since: int) -> Iterator[Flow]:
+    """A flow for each of very many addresses outside."""
+    for member in crowd.members(since):
+        if member.done:
+            end = evaluate.End(crowd.spell(member.number))
+            source, target = (flow.source, end) if crowd.egress else (end, flow.target)
+            yield replace(flow, source=source, target=target, count=member.done, last_ns=member.last)
 
 
 def _together(pairs: Iterable[_Pair]) -> list[list[_Pair]]:

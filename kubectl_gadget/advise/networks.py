@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_pton
+
+from kubectl_gadget.advise.blocks import Block, blocks_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -21,6 +24,10 @@ _POD_SPAN_BITS = {4: 12, 6: 56}
 #: Services are spread over all of their network, few as they may be: k3s and many others give it a /16.
 _SERVICE_BITS = {4: 16, 6: 112}
 _TOTAL_BITS = {4: 32, 6: 128}
+#: Addresses that are nobody's or many's, a neighbour's, or IPv4 in IPv6.
+_SPECIAL = tuple(
+    map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8"))
+)
 #: Networks in which a cluster's own may be: RFC 1918, RFC 6598, RFC 4193.
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")))
 
@@ -32,6 +39,15 @@ def parse(text: str) -> Address:
     if address.version == 6:
         return address.ipv4_mapped or (IPv6Address(int(address)) if address.scope_id else address)
     return address
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is an address for certain, told many times as fast as by the others here."""
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def normalize(text: str) -> str:
@@ -71,6 +87,12 @@ class Ranges:
         at = bisect_right(self._starts[version], last) - 1
         return at >= 0 and self._ends[version][at] >= first
 
+    def clear_bits(self, version: int, number: int) -> int:
+        """The shortest prefix around an address outside all of them that holds nothing of any."""
+        at = bisect_right(self._starts[version], number)
+        others = [*self._ends[version][max(at - 1, 0) : at], *self._starts[version][at : at + 1]]
+        return max((_TOTAL_BITS[version] + 1 - (number ^ other).bit_length() for other in others), default=0)
+
     def holds_of(self, network: Network) -> bool:
         """Whether any address of a network is in one of them."""
         return self.overlaps(network.version, int(network.network_address), int(network.broadcast_address))
@@ -109,6 +131,7 @@ class Networks:
         self._pods, self._services, self._shared = Ranges(ranges), Ranges(of_services), Ranges(shared)
         taken = (ip_network(address) for address in own | virtual | theirs)
         self._ours = Ranges([*ranges, *of_services, *taken])
+        self._strange = Ranges([*ranges, *of_services, *shared, *_PRIVATE, *_SPECIAL])
 
     def is_pod(self, address: Address) -> bool:
         """Whether an address is in the network of pods."""
@@ -121,6 +144,39 @@ class Networks:
     def is_shared(self, address: Address) -> bool:
         """Whether an address is in a network that pods share with nodes, and may have been a pod's."""
         return self._shared.has(address)
+
+    def outside(self, text: str) -> int | None:
+        """The number of an address that is outside the cluster for certain; else None."""
+        version = 6 if ":" in text else 4
+        try:
+            number = int.from_bytes(inet_pton(AF_INET6 if version == 6 else AF_INET, text))
+        except (OSError, ValueError):
+            return None
+        return None if self._strange.overlaps(version, number, number) else number
+
+    def blocks(self, version: int, numbers: Sequence[int], bits: int, most: int) -> tuple[Callable[[int], str], int]:
+        """In which CIDR each of the numbers is, in all of them about most or fewer; and of how many bits these are.
+
+        They are of bits, as group has them, or of fewer if that were too many; never with anything of ours in them.
+        """
+        total = _TOTAL_BITS[version]
+
+        def clear(start: int, bits: int) -> bool:
+            return bits == total or not self._ours.overlaps(version, start, start + (1 << total - bits) - 1)
+
+        block, chosen = blocks_of(numbers, total, bits, most, clear, partial(self._ours.clear_bits, version))
+        make = IPv4Address if version == 4 else IPv6Address
+
+        spelt: dict[Block, str] = {}
+
+        def cidr(number: int) -> str:
+            found = block(number)
+            text = spelt.get(found)
+            if text is None:
+                text = spelt[found] = f"{make(found[0])}/{found[1]}"
+            return text
+
+        return cidr, chosen
 
     def group(self, address: Address, bits: int) -> str:
         """The CIDR of bits around an IPv4 address (of 64 around IPv6), or of it alone where that has others of ours."""

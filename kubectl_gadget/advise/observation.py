@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gadget.errors import UsageError
-from kubectl_gadget.advise.cluster import Cluster, End
+from kubectl_gadget.advise.cluster import Cluster, End, Reached
+from kubectl_gadget.advise.crowd import MANY, Crowd, Member
 from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
 from kubectl_gadget.advise.services import ServicePort
 
@@ -78,6 +79,17 @@ class Evidence:
             else:
                 self.sources = {peer}
 
+    def add_member(self, member: Member, egress: bool) -> None:
+        """Add what was seen of one of many addresses outside."""
+        if egress:
+            self.sent += member.done
+            self.refused_sent += member.failed
+        else:
+            self.received += member.done
+            self.refused_received += member.failed
+        self.first, self.last = min(self.first, member.first), max(self.last, member.last)
+        self.older = self.older or member.older
+
     def add(self, other: Evidence) -> None:
         """Add what was seen elsewhere. Of what a source sent to a Service each backend has all."""
         self.sent += other.sent
@@ -132,39 +144,86 @@ class Observation:
         self.context = context
         self.cluster = Cluster(context, by_address=by_address)
         self.edges: dict[Key, Evidence] = {}
+        self._crowds: dict[tuple[End, bool, str, int, int], End] = {}
         #: What came to pods from their own nodes: kubelet's probes, and host-network pods.
         self.from_own_node: dict[Key, Evidence] = {}
         self.add(flows)
 
     def add(self, flows: Iterable[Flow]) -> None:
         """Add flows. ValueError if the address of one is none."""
-        local, peer = self.cluster.local, self.cluster.peer
+        cluster = self.cluster
+        local, peer, addresses, outside = cluster.local, cluster.peer, cluster.addresses, cluster.networks.outside
         locals_known: dict[object, tuple[End, ...]] = {}
-        by_address = self.cluster.by_address
+        by_address = cluster.by_address
+        pending: list[tuple[Flow, tuple[End, ...]]] = []
         for flow in flows:
-            egress = flow.direction == "egress"
             who = (flow.uid, flow.local, ":" in flow.peer) if by_address else flow.uid
             ends = locals_known.get(who)
             if ends is None:
                 ends = local(flow)
-                if len(ends) == 1 and ends[0].workload:
+                if cluster.is_hardly_known(flow):
+                    cluster.learn(flow, ends)
+                elif len(ends) == 1 and ends[0].workload:
                     locals_known[who] = ends  # of a node's, the address may be another the next time
-            for own in ends:
-                is_pod = own.kind != "node"
-                for end, port, name, node, shared in peer(flow):
-                    if not is_pod and end.kind != "pod":
-                        continue  # no policy is about that
-                    if egress:
-                        key = (own, end, flow.protocol, port or flow.port)
-                        within = not is_pod and node == flow.node
-                    else:
-                        key = (end, own, flow.protocol, port or flow.port)
-                        within = flow.node in end.nodes
-                    found = self.from_own_node if within else self.edges
-                    evidence = found.get(key)
-                    if evidence is None:
-                        evidence = found[key] = Evidence()
-                    evidence.see(flow, egress, name, (own, shared) if shared else None)
+            if flow.peer not in addresses and (number := outside(flow.peer)) is not None:
+                self._join_crowd(number, flow, ends)
+                continue
+            reached = peer(flow)
+            if len(reached) == 1 and reached[0].end.kind == "unknown":
+                pending.append((flow, ends))  # its own flows may yet tell who had that address
+            else:
+                self._see(flow, ends, reached)
+        cluster.apply_learned()
+        for flow, ends in pending:
+            self._see(flow, ends, peer(flow))
+        self._settle()
+
+    def _see(self, flow: Flow, ends: tuple[End, ...], reached: tuple[Reached, ...]) -> None:
+        egress = flow.direction == "egress"
+        for own in ends:
+            is_pod = own.kind != "node"
+            for end, port, name, node, shared in reached:
+                if not is_pod and end.kind != "pod":
+                    continue  # no policy is about that
+                if egress:
+                    key = (own, end, flow.protocol, port or flow.port)
+                    within = not is_pod and node == flow.node
+                else:
+                    key = (end, own, flow.protocol, port or flow.port)
+                    within = flow.node in end.nodes
+                found = self.from_own_node if within else self.edges
+                evidence = found.get(key)
+                if evidence is None:
+                    evidence = found[key] = Evidence()
+                evidence.see(flow, egress, name, (own, shared) if shared else None)
+
+    def _join_crowd(self, number: int, flow: Flow, ends: tuple[End, ...]) -> None:
+        """Note what was seen of an address outside; of nodes with such no policy is about it."""
+        for own in ends:
+            if own.kind != "node":
+                version = 6 if ":" in flow.peer else 4
+                key = (own, flow.direction == "egress", flow.protocol, flow.port, version)
+                end = self._crowds.get(key)
+                if end is None:
+                    end = self._crowds[key] = End("external", "", "", crowd=Crowd(version, key[1]))
+                if end.crowd is not None:
+                    end.crowd.add(number, flow)
+
+    def _settle(self) -> None:
+        """Make an end of each address outside, or one of all where they are very many."""
+        for key, end in list(self._crowds.items()):
+            own, egress, protocol, port, _ = key
+            crowd = end.crowd
+            if crowd is None or len(crowd) > MANY:
+                end.name = f"{len(crowd or ()):,} addresses"
+                edge = (own, end, protocol, port) if egress else (end, own, protocol, port)
+                self.edges[edge] = of_crowd(end)
+                continue
+            del self._crowds[key]
+            for member in crowd.members():
+                single = self.cluster.outsider(crowd.spell(member.number), member.first, member.last)
+                edge = (own, single, protocol, port) if egress else (single, own, protocol, port)
+                self.edges.setdefault(edge, Evidence()).add_member(member, egress)
 
     def connections(self) -> list[Connection]:
         """All that was seen, in a fixed order."""
@@ -182,6 +241,15 @@ class Observation:
         for lost in self.context.lost:
             yield f"{lost.count:,} flows lost on {lost.node}: {lost.reason}"
         yield from self.context.notes
+
+
+def of_crowd(end: End, since: int = 0) -> Evidence:
+    """What was seen of all of very many addresses since a moment."""
+    total = Evidence()
+    if end.crowd:
+        for member in end.crowd.members(since):
+            total.add_member(member, end.crowd.egress)
+    return total
 
 
 def read_flows(path: Path, *, by_address: bool = False) -> Observation:

@@ -27,13 +27,17 @@ class Port(NamedTuple):
 
 @dataclass
 class Peer:
-    """Who a rule is about: pods of a namespace, or a network. names are for people; is_node: a node has the address."""
+    """Who a rule is about: pods of a namespace, or a network. names are for people; is_node: a node has the address.
+
+    unnamed: how many addresses of a network were seen, where they are too many to name.
+    """
 
     names: set[str]
     namespace: str = ""
     selector: Selector | None = None
     cidr: str = ""
     is_node: bool = False
+    unnamed: int = 0
     ports: dict[Port, Evidence] = field(default_factory=dict)
 
     @property
@@ -43,6 +47,12 @@ class Peer:
         for each in self.ports.values():
             total.add(each)
         return total
+
+    def merge(self, other: Peer) -> None:
+        """Take in what is told of another one for the same pods or network, but its ports."""
+        self.names |= other.names
+        self.is_node = self.is_node or other.is_node
+        self.unnamed = max(self.unnamed, other.unnamed)
 
     def order(self, namespace: str) -> tuple[object, ...]:
         """Sorts own pods first, then those of other namespaces, nodes, networks."""

@@ -34,6 +34,7 @@ class Remarks:
         self._settings = settings
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
+        self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
@@ -59,6 +60,12 @@ class Remarks:
     def doubtful(self, workload: Workload, direction: str, other: End, port: Port, why: str) -> None:
         """What a rule takes for an address outside may be another's."""
         self._doubtful.setdefault((workload, direction, why, port), set()).add(other.name)
+
+    def widened(self, workload: Workload, direction: str, port: Port, seen: int, networks: int, bits: int) -> None:
+        """So many addresses were seen outside that they are allowed as networks of no fewer bits."""
+        what = _arrow(shown(workload), f"{seen:,} addresses", direction, port, many=True)
+        text = f"{what}: allowed as {networks:,} networks, the largest a /{bits}, with all others in them"
+        self._widened[workload, direction, port] = f"{text}: see --cidr-group"
 
     def no_labels(self, workload: Workload) -> None:
         """A policy would select all pods."""
@@ -120,6 +127,7 @@ class Remarks:
             text = _arrow(shown(workload), _some(names), direction, port)
             told = why if len(names) == 1 else _PLURALS.get(why, why)
             found.append(self._about(workload, f"not covered: {text}" + (f", {told}" if told else "")))
+        found += (self._about(workload, text) for (workload, _, _), text in self._widened.items())
         for (workload, direction, why, port), names in self._doubtful.items():
             text = f"{_arrow(shown(workload), _some(names), direction, port)}: {why}"
             found.append(self._about(workload, text))
@@ -192,7 +200,7 @@ def _some(names: Collection[str], most: int = SHOWN) -> str:
     return ", ".join(ordered[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _arrow(name: str, others: str, direction: str, port: Port) -> str:
+def _arrow(name: str, others: str, direction: str, port: Port, *, many: bool = False) -> str:
     if direction == INGRESS:
         return f"{others} → {name}:{port}"
-    return f"{name} → {others}:{port}" if "," not in others else f"{name} → {others} at {port}"
+    return f"{name} → {others}:{port}" if "," not in others and not many else f"{name} → {others} at {port}"

@@ -110,7 +110,10 @@ def _counted(evidence: Evidence) -> str:
 
 def _head(peer: Peer) -> str:
     """Who a peer is, unless its address says all."""
-    return "" if peer.cidr and {single(name) for name in peer.names} == {peer.cidr} else f"{_some(peer.names)}: "
+    if peer.cidr and {single(name) for name in peer.names} == {peer.cidr}:
+        return ""
+    unnamed = [f"{peer.unnamed:,} address{'es' * (peer.unnamed != 1)}"] if peer.unnamed else []
+    return f"{', '.join([*([_some(peer.names)] if peer.names else []), *unnamed])}: "
 
 
 def _some(names: set[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.advise.cluster import End
-from kubectl_gadget.advise.observation import Evidence, Observation
+from kubectl_gadget.advise.observation import Evidence, Observation, of_crowd
 from kubectl_gadget.advise.workloads import Workload
 
 
@@ -40,6 +40,9 @@ def add_up(observation: Observation, settings: Settings) -> Talks:
     for (source, target, protocol, port), evidence in observation.edges.items():
         if evidence.last < settings.since:
             continue
+        many = source if source.crowd else target
+        if many.crowd and settings.since:
+            evidence = of_crowd(many, settings.since)
         key = (source.workload or source, target.workload or target, protocol, port)
         total = talks.get(key)
         if total is None:

@@ -32,7 +32,8 @@ _SUFFIXES = {
 class Pod:
     """A pod, running or gone. first and last: when it had its addresses, in nanoseconds since 1970.
 
-    times: when it had each of them, if they changed.
+    times: when it had each of them, if they changed. only_named: no more is known of it than its name, as when it came
+    and went while the agent had no API server.
     """
 
     namespace: str
@@ -46,6 +47,7 @@ class Pod:
     node: str
     host_network: bool
     ports: tuple[NamedPort, ...]
+    only_named: bool = False
     times: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     def had(self, address: str) -> list[tuple[int, int]]:
@@ -113,9 +115,10 @@ def merge_pods(live: Iterable[Pod], remembered: Iterable[RememberedPod]) -> list
         if pod is None:
             pod = pods[item.uid] = Pod(
                 item.namespace, item.name, item.uid, item.labels, item.owner, (), item.first, item.last, item.node,
-                item.host_network, _sorted_ports(item.ports),
+                item.host_network, _sorted_ports(item.ports), only_named=True,
             )  # fmt: skip
-        pod.labels = pod.labels or item.labels
+        pod.labels, pod.owner = pod.labels or item.labels, pod.owner or item.owner
+        pod.only_named = pod.only_named and not (pod.labels or pod.owner)
         pod.addresses = tuple(sorted({*pod.addresses, *item.addresses}))
         pod.first, pod.last = min(pod.first or item.first, item.first), max(pod.last, item.last)
     for uid, items in changed.items():
@@ -165,7 +168,7 @@ class Workloads:
 
     def add(self, pod: Pod) -> None:
         """Put a pod into its workload."""
-        kind, name = self._owner(pod)
+        kind, name = (self._named(pod.namespace, pod.name) if pod.only_named else None) or self._owner(pod)
         # pods without an owner are replicas if they are labelled alike
         key = name or frozenset(stable(pod.labels).items()) or pod.uid
         workload = self._found.get((pod.namespace, kind, key))
@@ -175,15 +178,21 @@ class Workloads:
 
     def by_pod_name(self, namespace: str, pod: str) -> Workload | None:
         """The workload whose pods are named like that, for a pod of which no more is known than its name."""
+        owner = self._named(namespace, pod)
+        if owner is None:
+            return None
+        workload = self._found.get((namespace, *owner))
+        if workload is None:
+            workload = self._found[namespace, *owner] = Workload(namespace, *owner)
+            self._finish(workload)
+        return workload
+
+    def _named(self, namespace: str, pod: str) -> tuple[str, str] | None:
+        """Kind and name of the workload whose pods are named like that."""
         for (own, kind, name), item in self._objects.items():
             rest = pod.removeprefix(name)
             if own == namespace and kind in _SUFFIXES and rest != pod and _SUFFIXES[kind].fullmatch(rest):
-                kind, name = self._top(namespace, kind, name, controller(item))
-                workload = self._found.get((namespace, kind, name))
-                if workload is None:
-                    workload = self._found[namespace, kind, name] = Workload(namespace, kind, name)
-                    self._finish(workload)
-                return workload
+                return self._top(namespace, kind, name, controller(item))
         return None
 
     def _owner(self, pod: Pod) -> tuple[str, str]:
@@ -216,10 +225,15 @@ class Workloads:
         workload.pods.sort(key=lambda pod: (pod.name, pod.uid))
         item = self._objects.get((workload.namespace, workload.kind, workload.name), {})
         spec = item.get("spec") or {}
-        labels = [pod.labels for pod in workload.pods]
+        labels = [pod.labels for pod in workload.pods if not pod.only_named]
         if not labels:
             template = (spec.get("jobTemplate") or {}).get("spec", spec).get("template") or {}
-            labels = [(template.get("metadata") or {}).get("labels") or {}]
+            labels = [
+                (template.get("metadata") or {}).get("labels") or (spec.get("selector") or {}).get("matchLabels") or {}
+            ]
+            labels = labels if any(labels) or not workload.pods else [pod.labels for pod in workload.pods]
+        for pod in workload.pods:
+            pod.labels = stable(labels[0]) if pod.only_named and workload.name else pod.labels
         workload.selector = owner_selector(spec.get("selector")) or common_selector(labels)
         if not workload.name:
             workload.name = _bare_name(workload.pods)

@@ -1,61 +1,102 @@
-"""The advice from a million recorded flows: time and memory of a process that does nothing else."""
+"""The advice from a million recorded flows, no two alike: time and memory of a process that does nothing else."""
 
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from tests.bench import Plan, Result
 
 FLOWS = 1_000_000
 WORKLOADS, REPLICAS, NODES = 300, 8, 60
-OUTSIDE = 3_000
+#: With how many other workloads each one talks, at how many ports, and with how many addresses outside.
+OTHERS, PORTS, OUTSIDE = 12, 2, 10
 
 _CHILD = """
 import resource, sys, time
-began = time.process_time()
+began = time.monotonic()
 from pathlib import Path
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.observation import read_flows
 from kubectl_gadget.advise.render import render_yaml
 text = render_yaml(advise(read_flows(Path(sys.argv[1]))))
 assert text.count("kind: NetworkPolicy") == int(sys.argv[2]), text[:1000]
-print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+assert text.count("ipBlock") <= int(sys.argv[3]), text.count("ipBlock")
+print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
 def advise_seconds(plan: Plan) -> Result:
-    """`advise network-policy`: CPU from a million flows between 2,400 pods and 3,000 addresses outside to YAML."""
-    return "s", [seconds for seconds, _ in _measure()]
+    """`advise network-policy`: from a million flows of 2,400 pods, with each other and a few addresses outside, to YAML."""
+    return "s", [seconds for seconds, _ in _measure(_within, WORKLOADS, WORKLOADS * OUTSIDE)]
 
 
 def advise_memory(plan: Plan) -> Result:
     """`advise network-policy`: the most memory of the same."""
-    return "MiB", [memory for _, memory in _measure()]
+    return "MiB", [memory for _, memory in _measure(_within, WORKLOADS, WORKLOADS * OUTSIDE)]
+
+
+def advise_clients_seconds(plan: Plan) -> Result:
+    """`advise network-policy`: from a million clients on the internet, each seen once by one server, to YAML."""
+    return "s", [seconds for seconds, _ in _measure(_clients, 1, 500)]
+
+
+def advise_clients_memory(plan: Plan) -> Result:
+    """`advise network-policy`: the most memory of the same."""
+    return "MiB", [memory for _, memory in _measure(_clients, 1, 500)]
+
+
+#: Node, namespace, name, UID, address of a pod, and the address of its workload's Service.
+_Pod = tuple[str, str, str, str, str, str]
+#: Pod, direction, peer, port.
+_Seen = tuple[_Pod, str, str, int]
 
 
 @cache
-def _measure() -> list[tuple[float, float]]:
+def _measure(seen: Callable[[list[_Pod]], Iterator[_Seen]], policies: int, blocks: int) -> list[tuple[float, float]]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flows.jsonl"
-        _write(path)
+        _write(path, seen)
         for _ in range(3):
-            command = [sys.executable, "-c", _CHILD, str(path), str(WORKLOADS)]
+            command = [sys.executable, "-c", _CHILD, str(path), str(policies), str(blocks)]
             seconds, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             found.append((float(seconds), float(memory)))
     return found
 
 
-def _write(path: Path) -> None:
-    """A recording as a cluster makes it in which each workload talks to a dozen others and ten addresses outside."""
-    chance = random.Random(7)
-    pods = []
+def _within(pods: list[_Pod]) -> Iterator[_Seen]:
+    """What a cluster sees in which each workload talks to a dozen others and ten addresses outside."""
+    for number, replica, pod in ((number, number % REPLICAS, pod) for number, pod in enumerate(pods)):
+        own = number - replica
+        for at in range(OUTSIDE):
+            yield pod, "egress", f"203.0.{own // REPLICAS % 250}.{at}", 443
+        for other in range(1, OTHERS + 1):
+            server, client = ((own + way * other * REPLICAS) % len(pods) for way in (1, -1))
+            for port in range(PORTS):
+                yield pod, "egress", pods[server][5], 80
+                for each in range(REPLICAS):
+                    yield pod, "egress", pods[server + each][4], 8080 + port
+                    yield pod, "ingress", pods[client + each][4], 8080 + port
+
+
+def _clients(pods: list[_Pod]) -> Iterator[_Seen]:
+    """What a server on the internet sees."""
+    for number in range(4 * FLOWS):
+        spread = number * 2_654_435_761 % 2**32  # no two alike, and all over the internet
+        if 11 << 24 <= spread < 100 << 24:
+            yield pods[0], "ingress", ".".join(str(spread >> shift & 255) for shift in (24, 16, 8, 0)), 443
+
+
+def _write(path: Path, seen: Callable[[list[_Pod]], Iterator[_Seen]]) -> None:
+    """A recording of what is seen."""
+    pods: list[_Pod] = []
     with path.open("w") as file:
 
         def line(**body: object) -> None:
@@ -97,17 +138,11 @@ def _write(path: Path) -> None:
                 }
                 line(object={"kind": "Pod", **pod})
                 pods.append((nodes[node], space, who["name"], uid, address, spec["clusterIPs"][0]))
-        for count in range(FLOWS):
-            own, other = chance.choice(pods), pods[chance.randrange(12) * 199 % len(pods)]
-            turn = count % 8
-            direction, peer, port_number = "egress", other[5], 80
-            if turn == 0:
-                outside = (int(own[3][4:]) // REPLICAS * 10 + chance.randrange(10)) % OUTSIDE
-                peer, port_number = f"203.0.{outside // 250}.{outside % 250}", 443
-            elif turn < 4:
-                direction, peer, port_number = "ingress", other[4], 8080
-            node, namespace, name, uid, _, _ = own
+        for count, (own, direction, peer, port_number) in enumerate(islice(seen(pods), FLOWS)):
+            node, namespace, name, uid, address, _ = own
             at = began + count * 1000
             body = {"node": node, "namespace": namespace, "pod": name, "uid": uid, "direction": direction}
             body |= {"protocol": "TCP", "peer": peer, "port": port_number, "count": count % 97 + 1, "failed": 0}
-            line(flow={**body, "first": at, "last": at + 10**9, "older": False, "host_network": False, "local": own[4]})
+            line(
+                flow={**body, "first": at, "last": at + 10**9, "older": False, "host_network": False, "local": address}
+            )

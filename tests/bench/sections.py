@@ -71,6 +71,8 @@ SECTIONS = (
             single(fanout.late_of_200_agents),
             single(advise.advise_seconds, Goal(10)),
             single(advise.advise_memory, Goal(500)),
+            single(advise.advise_clients_seconds, Goal(10)),
+            single(advise.advise_clients_memory, Goal(500)),
         ),
     ),
     Section("agent", "The agent, with every recorder on", "Memory is what is resident.", (agents.measure,)),

@@ -1,0 +1,69 @@
+"""Addresses outside the cluster where they are very many: a server on the internet has a million clients in a day."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from kubectl_gadget.advise.flows import Flow
+
+#: Up to so many addresses with which a pod has the same to do, each is looked at for itself. A rule with more networks
+#: than this is none that anybody can read, and with twenty thousand no API server takes the policy.
+MANY = 500
+
+
+class Member(NamedTuple):
+    """One address, as a number, and what was seen of it, as flows have it; done: connections that came about."""
+
+    number: int
+    done: int
+    failed: int
+    first: int
+    last: int
+    older: bool
+
+
+class Crowd:
+    """Addresses of one IP version with which a pod has the same to do, in a tenth of what ends would take."""
+
+    __slots__ = ("_done", "_failed", "_first", "_index", "_last", "_older", "egress", "version")
+
+    def __init__(self, version: int, egress: bool) -> None:
+        """Nobody yet. egress: the pod connects to them."""
+        self.version, self.egress = version, egress
+        self._older: set[int] = set()
+        self._index: dict[int, int] = {}
+        self._done, self._failed, self._first, self._last = (array("q") for _ in range(4))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def add(self, number: int, flow: Flow) -> None:
+        """Add what was seen of one address."""
+        failed = flow.failed
+        done = flow.count - failed if flow.count > failed else 0
+        at = self._index.setdefault(number, len(self._done))
+        if at == len(self._done):
+            self._done.append(done)
+            self._failed.append(failed)
+            self._first.append(flow.first)
+            self._last.append(flow.last)
+        else:
+            self._done[at] += done
+            self._failed[at] += failed
+            self._first[at] = min(self._first[at], flow.first)
+            self._last[at] = max(self._last[at], flow.last)
+        if flow.older:
+            self._older.add(number)
+
+    def members(self, since: int = 0) -> Iterator[Member]:
+        """All that were seen since a moment."""
+        columns = zip(self._index, self._done, self._failed, self._first, self._last, strict=True)
+        older = self._older
+        return (Member(*each, each[0] in older) for each in columns if each[4] >= since)
+
+    def spell(self, number: int) -> str:
+        """A number as an address."""
+        return str(IPv4Address(number) if self.version == 4 else IPv6Address(number))
