@@ -11,6 +11,7 @@ from ipaddress import ip_network
 
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.crowd import MANY, Crowd
+from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.networks import is_private, parse, single
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
@@ -62,14 +63,15 @@ class _Advisor:
             if self._choice.has(source):
                 self._look(source, EGRESS, target, Port(port, protocol), evidence)
             # what makes no rule at either end is told of once
-            silent = protocol == "ICMP" or not (evidence.count or self._settings.failed)
+            silent = protocol in PORTLESS or not (evidence.count or self._settings.failed)
             if self._choice.has(target) and not (silent and self._choice.has(source)):
                 self._look(target, INGRESS, source, Port(port, protocol), evidence)
         self._remarks.add_general(self._choice)
         overlaps = find_overlaps(self._observation.cluster.workloads.all, {*self._drafts, *self._peers})
         self._remarks.add_overlaps(overlaps, self._drafts, self._choice)
         self._close(overlaps)
-        names = _policy_names(self._drafts)
+        # all have a say, so that a policy's name is the same whoever is asked for
+        names = _policy_names({**dict.fromkeys(self._observation.cluster.workloads.all), **dict.fromkeys(self._drafts)})
         policies = tuple(self._policies(names))
         self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
         summary = summarize(self._observation, talks, self._choice, self._settings.since)
@@ -78,14 +80,17 @@ class _Advisor:
     def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """Make a rule from what was seen at one end, or say why not."""
         assert isinstance(workload, Workload)
-        if port.protocol == "ICMP":
-            self._remarks.icmp(workload, direction, other)
+        if port.protocol in PORTLESS:
+            self._remarks.portless(workload, direction, other, port.protocol)
             return
         if not evidence.count and not self._settings.failed:
             self._remarks.failed(workload, direction, other, port, evidence)
             return
         if workload.selector is None:
             self._remarks.no_labels(workload)
+        if not port.port:
+            self._remarks.no_port(workload, direction, other, port)
+            return
         crowd = other.crowd if isinstance(other, End) else None
         peer = None if crowd else self._peer(workload, other)
         if not (crowd or peer):
@@ -158,7 +163,11 @@ class _Advisor:
         pairs = self._dns.get(target) if isinstance(target, Workload) else None
         if pairs and (port.protocol, port.port) in pairs:
             return [Port(number, protocol) for protocol, number in pairs]
-        if not isinstance(target, Workload) and target.kind == "node" and port.port == DNS_PORT:
+        # at a cloud's link-local address too, but not at any other outside
+        near = isinstance(target, End) and (
+            target.kind == "node" or (target.kind == "external" and parse(target.address).is_link_local)
+        )
+        if near and port.port == DNS_PORT:
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
         return [port]
 
@@ -262,7 +271,9 @@ def _policy_names(workloads: Iterable[Workload]) -> dict[Workload, str]:
     names = {}
     for each in every:
         name = each.name if count[each.namespace, each.name] == 1 else f"{each.name}-{each.kind.lower()}"
-        names[each] = name if _NAME.fullmatch(name) else re.sub(r"[^-a-z0-9.]+", "-", name.lower()).strip("-.")[:200]
+        names[each] = (
+            name if _NAME.fullmatch(name) else re.sub(r"[^-a-z0-9.]+", "-", name.lower()).strip("-.")[:200].rstrip("-.")
+        )
     again = Counter((each.namespace, names[each]) for each in every)
     for each in every:
         if again[each.namespace, names[each]] > 1 or not names[each]:

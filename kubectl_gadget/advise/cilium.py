@@ -11,6 +11,8 @@ from typing import Any
 from kubectl_gadget.advise.labels import Selector
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Peer, Policy, Rule
 
+#: Cilium refuses an entry of toPorts with more (MaxItems of PortRule.Ports in its CRD).
+MOST_PORTS = 40
 #: Cilium's own label of an endpoint's namespace.
 NAMESPACE = "k8s:io.kubernetes.pod.namespace"
 
@@ -36,7 +38,8 @@ def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
     nodes = [peer for peer in rule.peers if peer.is_node]
     networks = [peer for peer in rule.peers if peer.cidr and not peer.is_node]
     word = "from" if direction == INGRESS else "to"
-    ports = [{"ports": [{"port": str(port.port), "protocol": port.protocol} for port in rule.ports]}]
+    numbers = [{"port": str(port.port), "protocol": port.protocol} for port in rule.ports]
+    ports = [{"ports": numbers[at : at + MOST_PORTS]} for at in range(0, len(numbers), MOST_PORTS)]
     made: list[dict[str, Any]] = []
     if pods:
         made.append({f"{word}Endpoints": [_endpoint(peer, policy) for peer in pods], "toPorts": ports})

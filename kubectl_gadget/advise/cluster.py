@@ -9,14 +9,14 @@ from typing import NamedTuple
 from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.flows import Context, Flow, NamedPort
 from kubectl_gadget.advise.labels import stable
-from kubectl_gadget.advise.networks import Networks, is_nobody, normalize, parse
+from kubectl_gadget.advise.networks import Networks, is_nobody, is_node_local, normalize, parse
 from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, read_services
 from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
 
 #: The clocks of nodes, and the moments at which agents look at pods, differ by no more than this.
 GRACE_NS = 30_000_000_000
-#: Where the cluster's DNS cache listens on each node (k8s.io/dns, node-cache).
-NODE_LOCAL_DNS = "169.254.20.10"
+#: The label k8s-app of the cluster's DNS cache: in k8s.io/dns, and with kubespray.
+_DNS_CACHES = ("node-local-dns", "nodelocaldns")
 
 
 @dataclass(eq=False, slots=True)
@@ -113,9 +113,10 @@ class Cluster:
         self.by_address = by_address
         self._pod_ends: dict[object, End] = {}
         self._node_ends: dict[str, End] = {}
+        self._node_names: dict[str, str] = {}  # but those made of the nodes' own
         self._unknown_pods: dict[str, End] = {}
         self.addresses: dict[str, _Address] = {}
-        self._caches_dns = any(pod.labels.get("k8s-app") == "node-local-dns" for pod in self.pods)
+        self._caches_dns = any(pod.labels.get("k8s-app") in _DNS_CACHES for pod in self.pods)
         self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
 
@@ -200,7 +201,7 @@ class Cluster:
             if reached := known.resolved.get(key):
                 return reached
             if key in known.services:
-                reached = known.resolved[key] = self._behind(known.services[key])
+                reached = known.resolved[key] = self._behind(known.services[key], ":" in normalize(flow.peer))
                 return reached
         return self._held(known, flow) if known.holders else known.reached
 
@@ -217,10 +218,11 @@ class Cluster:
             return () if held[0].pod.uid == flow.uid else held[0].reached
         return tuple({each.reached[0].end: each.reached[0] for each in held if each.pod.uid != flow.uid}.values())
 
-    def _behind(self, port: ServicePort) -> tuple[Reached, ...]:
-        """Who answers at a Service's port."""
+    def _behind(self, port: ServicePort, is_ipv6: bool) -> tuple[Reached, ...]:
+        """Who answers at a Service's port: of those with addresses of both IP versions, at the flow's own."""
         found: dict[tuple[End, int], Reached] = {}
-        for backend in port.backends:
+        fitting = [backend for backend in port.backends if (":" in backend.address) == is_ipv6]
+        for backend in fitting or port.backends:
             pod, end = self._by_uid.get(backend.uid), None
             if pod is None or pod.host_network:
                 known = self.addresses.get(backend.address) or self._look_up(backend.address)
@@ -308,11 +310,19 @@ class Cluster:
         return end
 
     def _node_end(self, address: str, node: str, name: str = "") -> End:
+        """The end that is at an address of a node, as host-network pods are. All nodes with it are in its name."""
         end = self._node_ends.get(address)
         if end is None:
-            nodes = self._nodes.get(address) or frozenset([node])
-            shown = name or ("node-local DNS" if address == NODE_LOCAL_DNS else _node_name(nodes))
-            end = self._node_ends[address] = End("node", shown, address, host_network=True, nodes=nodes)
+            end = self._node_ends[address] = End("node", "", address, host_network=True)
+            end.nodes = self._nodes.get(address) or frozenset()
+            name = name or ("node-local DNS" if is_node_local(parse(address)) else "")
+        if node and address not in self._nodes:
+            end.nodes |= {node}
+        if name:
+            end.name = name
+            self._node_names[address] = name
+        elif address not in self._node_names:
+            end.name = _node_name(end.nodes)
         return end
 
     def _look_up(self, text: str) -> _Address:
@@ -325,7 +335,7 @@ class Cluster:
         address = parse(text)
         if is_nobody(address):
             return None
-        if text == NODE_LOCAL_DNS:
+        if is_node_local(address):
             return self._node_end(text, "")
         if self.networks.is_pod(address):
             return End("unknown", text, text)
@@ -336,7 +346,7 @@ class Cluster:
 
 def _node_name(nodes: frozenset[str]) -> str:
     """What to call an address of a node; that of a bridge or a DNS cache may be the same on all."""
-    return f"node {min(nodes)}" if len(nodes) == 1 else f"each of {len(nodes)} nodes"
+    return f"node {min(nodes, default='')}" if len(nodes) <= 1 else f"each of {len(nodes)} nodes"
 
 
 def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:

@@ -36,8 +36,8 @@ PATHS = {
     for group, kinds in _GROUPS.items()
     for kind in kinds
 }
-#: IANA's numbers. What else there is (ICMP too) has no ports, and no policy is about it.
-_PROTOCOLS: dict[int, Protocol] = {6: "TCP", 17: "UDP", 132: "SCTP"}
+#: IANA's numbers. What else there is, such as GRE, has no ports that a policy could be about.
+_PROTOCOLS: dict[int, Protocol] = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMP", 132: "SCTP"}
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _flow(node: str, pod: pb.FlowPod, flow: pb.Flow) -> Flow:
         pod=pod.name,
         uid=pod.uid,
         direction="ingress" if flow.ingress else "egress",
-        protocol=_PROTOCOLS.get(flow.protocol, "ICMP"),
+        protocol=_PROTOCOLS.get(flow.protocol, "OTHER"),
         peer=_show(flow.peer),
         port=flow.port,
         count=flow.count,

@@ -381,7 +381,7 @@ def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output
 
     cilium = dialect == "cilium"
     if output_dir:
-        for path in render.write_policies(advice, output_dir, explain=explain, cilium=cilium):
+        for path in render.write_policies(advice, output_dir, explain=explain, cilium=cilium, form=form):
             click.echo(path)
     elif form == "json":
         click.echo(render.render_json(advice, cilium=cilium), nl=False)

@@ -22,7 +22,9 @@ from kubectl_gadget.advise.objects import KINDS, trim
 FORMAT, VERSION = "kubectl-gadget flows", 1
 #: How our own writer begins a flow: nearly all lines, which the first pass need not parse.
 _FLOW = b'{"flow":'
-Protocol = Literal["TCP", "UDP", "SCTP", "ICMP"]
+Protocol = Literal["TCP", "UDP", "SCTP", "ICMP", "OTHER"]
+#: Protocols that have no ports, and no policy can be about them; OTHER is any that is not named here.
+PORTLESS = ("ICMP", "OTHER")
 _Kind = TypeVar("_Kind")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import Port
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
@@ -87,7 +88,7 @@ def _spot(actor: Actor, many_outside: bool) -> Spot:
 
 
 def _port(port: Port) -> str:
-    return str(port) if port.protocol != "ICMP" else "ICMP"
+    return port.protocol if port.protocol in PORTLESS else str(port)
 
 
 def _times(evidence: Evidence) -> int:

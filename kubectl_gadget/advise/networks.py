@@ -64,6 +64,14 @@ def is_nobody(address: Address) -> bool:
     return int(address) == 0xFFFFFFFF
 
 
+def is_node_local(address: Address) -> bool:
+    """Whether a node answers there itself, as its DNS cache does at 169.254.20.10, or with kubespray at 169.254.25.10.
+
+    At 169.254.169.0/24 a cloud does.
+    """
+    return address.version == 4 and address.is_link_local and (int(address) >> 8) & 0xFF != 169
+
+
 def single(address: str) -> str:
     """The CIDR that holds one address."""
     return f"{address}/{128 if ':' in address else 32}"

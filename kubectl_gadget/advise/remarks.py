@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import INGRESS, Port, Remark
 from kubectl_gadget.advise.services import ServicePort
@@ -19,6 +20,7 @@ SHOWN = 3
 
 _NEVER_KNOWN = "a pod that is gone and was never known to an agent"
 _NO_LABELS = "a peer without labels that stay"
+_WORDS = {"ICMP": "ICMP", "OTHER": "another protocol than TCP, UDP, SCTP and ICMP"}
 _PLURALS = {
     _NEVER_KNOWN: "pods that are gone and were never known to an agent",
     _NO_LABELS: "peers without labels that stay",
@@ -39,7 +41,7 @@ class Remarks:
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
         self._failed: dict[tuple[Workload, str, Port], dict[str, int]] = {}
-        self._icmp: dict[tuple[Workload, str], set[str]] = {}
+        self._portless: dict[tuple[Workload, str, str], set[str]] = {}
         self._older: set[Workload] = set()
         self._general: list[str] = []
         self._probes: dict[Workload, set[Port]] = {}
@@ -86,9 +88,15 @@ class Remarks:
         by_peer = self._failed.setdefault((workload, direction, port), {})
         by_peer[shown(other)] = by_peer.get(shown(other), 0) + evidence.refused
 
-    def icmp(self, workload: Workload, direction: str, other: Actor) -> None:
-        """ICMP was seen, of which policies know nothing."""
-        self._icmp.setdefault((workload, direction), set()).add(shown(other))
+    def portless(self, workload: Workload, direction: str, other: Actor, protocol: str) -> None:
+        """A protocol was seen of which policies know nothing."""
+        self._portless.setdefault((workload, direction, protocol), set()).add(shown(other))
+
+    def no_port(self, workload: Workload, direction: str, other: Actor, port: Port) -> None:
+        """Port 0, which no policy can name."""
+        self._uncovered.setdefault((workload, direction, "a port that no policy can name", port), set()).add(
+            shown(other)
+        )
 
     def older(self, workload: Workload) -> None:
         """Some connections were there before the agent."""
@@ -141,9 +149,9 @@ class Remarks:
         for workload, others in self._denied.items():
             text = f"the policy of {workload} denies what pods of {_some(others)} do: advise on those too, without -l"
             found.append(self._about(workload, text))
-        for (workload, direction), names in self._icmp.items():
+        for (workload, direction, protocol), names in self._portless.items():
             ends = (_some(names), str(workload)) if direction == INGRESS else (str(workload), _some(names))
-            text = f"ICMP: {' → '.join(ends)}: NetworkPolicy cannot allow it, and plugins may drop it"
+            text = f"{_WORDS[protocol]}: {' → '.join(ends)}: NetworkPolicy cannot allow it, and plugins may drop it"
             found.append(self._about(workload, text))
         return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))
 
@@ -177,7 +185,7 @@ def summarize(observation: Observation, talks: Talks, choice: Choice, since: int
     actors: set[Workload] = set()
     shared: dict[tuple[End, ServicePort], int] = {}
     for (source, target, protocol, _), evidence in talks.items():
-        if (choice.has(source) or choice.has(target)) and protocol != "ICMP":
+        if (choice.has(source) or choice.has(target)) and protocol not in PORTLESS:
             actors |= {actor for actor in (source, target) if isinstance(actor, Workload)}
             to_services = evidence.sent_in_all - evidence.sent
             count += max(evidence.sent, evidence.received - to_services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from time import gmtime, strftime
 
@@ -39,16 +40,23 @@ def render_json(advice: Advice, *, cilium: bool = False) -> str:
     return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
-def write_policies(advice: Advice, folder: Path, *, explain: bool = False, cilium: bool = False) -> list[Path]:
+def write_policies(
+    advice: Advice, folder: Path, *, explain: bool = False, cilium: bool = False, form: str = "yaml"
+) -> list[Path]:
     """Write each policy to a file of its own, and give their paths. GadgetError if the disk refuses."""
-    paths = []
+    paths: list[Path] = []
     for policy in advice.policies:
         about = [each for each in advice.warnings if (each.namespace, each.policy) == (policy.namespace, policy.name)]
-        body = to_yaml(to_cilium(policy), {}) if cilium else to_yaml(policy.to_dict(), _comments(policy, explain))
-        path = folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.yaml"
+        body = to_cilium(policy) if cilium else policy.to_dict()
+        if form == "json":
+            text = orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
+        else:
+            comments = {} if cilium else _comments(policy, explain)
+            text = "".join(f"{comment(each.text)}\n" for each in about) + to_yaml(body, comments)
+        path = folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.{form}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{comment(each.text)}\n" for each in about) + body)
+            path.write_text(text)
         except OSError as error:
             raise GadgetError(f"--output-dir {path}: {error.strerror}") from None
         paths.append(path)
@@ -56,8 +64,9 @@ def write_policies(advice: Advice, folder: Path, *, explain: bool = False, ciliu
 
 
 def _file_name(name: str) -> str:
-    """A name that stays in its folder; the API server takes no other, but a flows file may have any."""
-    return re.sub(r"[^-a-z0-9.]|^\.", "_", name.lower())[:100]
+    """A name that stays in its folder and is no other's, whatever a flows file has for names."""
+    plain = re.sub(r"[^-a-z0-9.]|^\.", "_", name)[:100]
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _stream(advice: Advice, show: Callable[[Policy], str]) -> str:

@@ -90,6 +90,18 @@ def test_former_addresses(recorder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("number", "name"), [(1, "ICMP"), (58, "ICMP"), (2, "OTHER"), (47, "OTHER"), (136, "OTHER"), (132, "SCTP")]
+)
+def test_protocols(recorder, number: int, name: str) -> None:
+    """What is neither TCP, UDP, SCTP nor ICMP is called none of them."""
+    agent = recorder("node-a")
+    seen = flow()
+    seen.protocol = number
+    agent.flows = (seen,)
+    assert [each.protocol for each in hear(Targets({"node-a": agent.reach})).flows] == [name]
+
+
 def test_nobody(recorder) -> None:
     """If no agent answers, there is no advice but an error."""
     gone = recorder("node-a")

@@ -51,6 +51,12 @@ def test_output_dir(tmp_path: Path) -> None:
     assert {yaml.safe_load(Path(path).read_text())["metadata"]["name"] for path in out.split()} == {"cart", "web"}
 
 
+def test_output_dir_json(tmp_path: Path) -> None:
+    """--output-dir with -o json writes JSON."""
+    out = advise("report", "--input", FLOWS, "-A", "-o", "json", "--output-dir", str(tmp_path))[0]
+    assert [json.loads(Path(path).read_text())["metadata"]["name"] for path in out.split()] == ["cart", "web"]
+
+
 def test_check(tmp_path: Path) -> None:
     """`check` says what policies would deny of what was seen, and by its exit code; the advice itself denies nothing."""
     narrow, advice = tmp_path / "narrow.yaml", tmp_path / "advice.yaml"
