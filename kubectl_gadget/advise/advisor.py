@@ -167,7 +167,7 @@ class _Advisor:
         near = isinstance(target, End) and (
             target.kind == "node" or (target.kind == "external" and parse(target.address).is_link_local)
         )
-        if near and port.port == DNS_PORT:
+        if near and port.port == DNS_PORT and port.protocol != "SCTP":
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
         return [port]
 

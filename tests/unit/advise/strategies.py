@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-from tests.unit.advise.build import Build, Place
+from tests.unit.advise.build import BEGAN, SECOND, Build, Place
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
-PORTS = (80, 443, 5432, 8080, 9090)
-OUTSIDE = {4: ("203.0.113.7", "203.0.113.200", "198.51.100.1"), 6: ("2001:db8:ffff::7", "2001:db8:fffe::1")}
+PORTS = (53, 80, 443, 8080, 9090)
+#: Addresses outside; two of each IP version are in one group of --cidr-group 24.
+OUTSIDE = {4: ("203.0.113.7", "203.0.113.200", "198.51.100.1"), 6: ("2001:db8:ffff::7", "2001:db8:ffff::8", "2001:db8:fffe::1")}  # fmt: skip
+#: What Services without selector lead to.
+LEGACY = {4: "192.0.2.9", 6: "2001:db8:eeee::9"}
 #: What workloads are of; bare pods have no owner.
-KINDS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob", "")
+KINDS = ("Deployment", "Deployment", "StatefulSet", "DaemonSet", "CronJob", "")
+#: Few, so that they are found in more than one namespace, and selectors find other workloads' pods.
+APPS, TIERS = ("a", "b", "c"), ("front", "back")
+#: No flow of the first half is seen after that.
+HALF = BEGAN + 1800 * SECOND
+KINDS_OF_SERVICE = ("slices", "slices", "selected", "headless", "legacy", "balancer", "node port", "dns")
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
-    """A workload that was made. Gone pods had their addresses in the first half of the recording only."""
+    """A workload that was made. Gone pods had their addresses in the first half of the recording only.
+
+    wants: the labels by which policies select it, empty if they cannot.
+    """
 
     namespace: str
     name: str
     labels: dict[str, str]
+    wants: dict[str, frozenset[str]]
+    http: int
     pods: list[Place] = field(default_factory=list)
     gone: list[Place] = field(default_factory=list)
     host_network: bool = False
 
     @property
-    def key(self) -> str:
-        """What tells it from others."""
-        return f"{self.namespace}/{self.name}"
+    def named(self) -> bool:
+        """Whether policies can be about it."""
+        return bool(self.wants) and not self.host_network
+
+    def finds(self, other: Group) -> bool:
+        """Whether its selector finds the pods of another, or its own."""
+        return (
+            self.named
+            and self.namespace == other.namespace
+            and not other.host_network
+            and all(other.labels.get(key) in values for key, values in self.wants.items())
+        )
+
+
+#: Whom policies tell apart: a workload, or an address.
+Who = Group | str
 
 
 @dataclass(frozen=True)
@@ -46,11 +72,20 @@ class Truth:
     port: int
     seen_by_source: bool
     seen_by_target: bool
+    failed: bool
+    last: int
 
     @property
     def seen(self) -> bool:
         """Whether any agent saw it."""
         return self.seen_by_source or self.seen_by_target
+
+    @property
+    def nameable(self) -> bool:
+        """Whether a policy can be about both ends."""
+        return all(
+            group is None or group.host_network or group.wants for group in (self.source_group, self.target_group)
+        )
 
 
 @dataclass
@@ -59,36 +94,52 @@ class World:
 
     build: Build
     groups: list[Group]
-    truths: list[Truth]
-    #: workload, peer workload or address, protocol, port: what may be open, as a client saw a Service that leads there
-    open: set[tuple[str, str, str, int]]
+    both: dict[str, tuple[str, ...]]  # all addresses of pods, by UID
+    truths: list[Truth] = field(default_factory=list)
+    #: who may connect to whom, and whether it has only been tried: as a client saw a Service, to all behind it
+    open: list[tuple[Who, Who, str, int, bool]] = field(default_factory=list)
+    #: where a workload answers for DNS: by UDP and TCP
+    dns: list[tuple[Group, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Port:
+    protocol: str
+    port: int
+    node_port: int
+    targets: tuple[tuple[Group, int], ...]  # who answers, at which port
+    legacy: int = 0  # the port of an address outside
 
 
 @dataclass(frozen=True)
 class _Service:
-    namespace: str
-    address: str
-    ports: tuple[tuple[str, int, int, int], ...]  # protocol, port, target port, node port
-    groups: tuple[int, ...]
+    addresses: dict[int, str]
+    ports: tuple[_Port, ...]
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     """A cluster of up to three nodes, some without agents, and connections of its pods."""
-    version = draw(st.sampled_from([4, 6]))
+    stack: Literal[4, 6, 46] = draw(st.sampled_from([4, 6, 46]))
+    versions = {4: [4], 6: [6], 46: [4, 6]}[stack]
     build = Build()
     count = draw(st.integers(1, 3))
-    blind = draw(st.sets(st.integers(0, count - 1), max_size=count - 1))
-    nodes = []
+    blind = draw(st.sets(st.integers(1, 2), max_size=2))  # the first always has an agent
     for number in range(count):
-        address, cidr = ("", "") if version == 4 else (f"fd00:1::{number + 1}", f"fd00:10:244:{number + 1:x}::/64")
-        nodes.append(build.node(f"node-{number}", address=address, cidr=cidr, agent=number not in blind))
-    seeing = {node for number, node in enumerate(nodes) if number not in blind}
-    groups = [_group(draw, build, nodes, number, version) for number in range(draw(st.integers(2, 6)))]
-    services = [_service(draw, build, groups, number, version) for number in range(draw(st.integers(0, 2)))]
-    world = World(build, groups, [], set())
-    for _ in range(draw(st.integers(1, 12))):
-        _connect(draw, world, [service for service in services if service], seeing, version)
+        address, cidr = ("", "") if 4 in versions else (f"fd00:1::{number + 1}", f"fd00:10:244:{number + 1:x}::/64")
+        build.node(f"node-{number}", address=address, cidr=cidr, agent=number not in blind)
+        if stack == 46:
+            node = build.context.objects[-1]
+            node["spec"]["podCIDRs"].append(f"fd00:10:244:{number + 1:x}::/64")
+            node["status"]["addresses"].append({"type": "InternalIP", "address": f"fd00:1::{number + 1}"})
+    world = World(build, [], {})
+    for number in range(draw(st.integers(2, 6))):
+        world.groups.append(_group(draw, world, count, number, versions))
+    services = [_service(draw, world, number, versions) for number in range(draw(st.integers(0, 3)))]
+    seeing = {f"node-{number}" for number in range(count) if number not in blind}
+    _surely(draw, world, seeing, versions[0])
+    for _ in range(draw(st.integers(5, 30))):
+        _connect(draw, world, [service for service in services if service and service.ports], seeing, versions)
     return world
 
 
@@ -101,152 +152,288 @@ def _node_address(version: int, node: str) -> str:
     return f"192.168.0.{number}" if version == 4 else f"fd00:1::{number}"
 
 
-def _group(draw: st.DrawFn, build: Build, nodes: list[str], number: int, version: int) -> Group:
-    namespace, kind = draw(st.sampled_from(["shop", "web"])), draw(st.sampled_from(KINDS))
-    labels = {"app": f"app-{number}", **draw(st.sampled_from([{}, {"tier": "back"}]))}
-    group = Group(namespace, f"w{number}", labels, host_network=draw(st.integers(0, 5)) == 0)
-    selector: dict[str, Any] = {"matchLabels": {"app": f"app-{number}"}}
-    if draw(st.booleans()):
-        selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": [f"app-{number}", "none"]}]}
-    owner = ""
+def _owner(draw: st.DrawFn, build: Build, namespace: str, name: str, labels: dict[str, str]) -> tuple[str, str, dict[str, frozenset[str]]]:  # fmt: skip
+    """Kind and owner of pods, and the labels that a policy asks for."""
+    kind = draw(st.sampled_from(KINDS))
+    if not labels:
+        kind = draw(st.sampled_from(["CronJob", ""]))
+    every = {key: frozenset([value]) for key, value in labels.items()}
+    if kind == "CronJob":
+        build.owner("CronJob", namespace, name, {})
+        return kind, build.owner("Job", namespace, f"{name}-28333334", {}, f"CronJob/{name}"), every
+    if not kind:
+        return kind, "", every
+    asked = {key: labels[key] for key in draw(st.sampled_from([["app"], sorted(labels)]))}
     if kind == "Deployment":
-        owner = build.deployment(namespace, group.name, {"app": f"app-{number}"})
-    elif kind == "CronJob":
-        build.owner("CronJob", namespace, group.name, {})
-        owner = build.owner("Job", namespace, f"{group.name}-28333334", {}, f"CronJob/{group.name}")
-    elif kind:
-        owner = build.owner(kind, namespace, group.name, selector)
+        return kind, build.deployment(namespace, name, asked), {key: frozenset([value]) for key, value in asked.items()}
+    if draw(st.booleans()):
+        return kind, build.owner(kind, namespace, name, {"matchLabels": asked}), {
+            key: frozenset([value]) for key, value in asked.items()
+        }  # fmt: skip
+    values = [labels["app"], "none"]
+    selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": values}]}
+    return kind, build.owner(kind, namespace, name, selector), {"app": frozenset(values)}
+
+
+def _group(draw: st.DrawFn, world: World, nodes: int, number: int, versions: list[int]) -> Group:
+    build, namespace, name = world.build, draw(st.sampled_from(["shop", "web"])), f"w{number}"
+    labels: dict[str, str] = {}
+    if number < 2 or draw(st.integers(0, 9)):  # one in ten has none
+        labels = {"app": draw(st.sampled_from(APPS))}
+        labels |= {"tier": draw(st.sampled_from(TIERS))} if draw(st.booleans()) else {}
+    kind, owner, wants = _owner(draw, build, namespace, name, labels)
+    group = Group(namespace, name, labels, wants, draw(st.sampled_from([8080, 9090])))
+    group.host_network = number > 1 and draw(st.integers(0, 5)) == 0
     passing = {
         "Deployment": {"pod-template-hash": "6c9f7d5b8"},
-        "CronJob": {"batch.kubernetes.io/job-name": f"{group.name}-28333334"},
+        "CronJob": {"batch.kubernetes.io/job-name": f"{name}-28333334"},
     }
+    ports = [{"name": "http", "containerPort": group.http}]
     for replica in range(draw(st.integers(1, 3))):
         own = {**labels, **passing.get(kind, {})}
         if kind == "StatefulSet":
-            own["statefulset.kubernetes.io/pod-name"] = f"{group.name}-{replica}"
-        node = draw(st.integers(0, len(nodes) - 1))
-        address = _address(version, node + 1, 10 + 10 * number + replica)
+            own["statefulset.kubernetes.io/pod-name"] = f"{name}-{replica}"
+        node = draw(st.integers(0, nodes - 1)) if replica else 0
+        addresses = [_address(each, node + 1, 10 + 10 * number + replica) for each in versions]
         if group.host_network:
-            address = _node_address(version, nodes[node])
+            addresses = [_node_address(each, f"node-{node}") for each in versions]
         place = build.pod(
-            namespace, f"{group.name}-{replica}", nodes[node], own, owner, address=address,
-            host_network=group.host_network, started="2023-11-14T22:45:00Z" if replica else "2023-11-14T20:00:00Z",
+            namespace, f"{name}-{replica}", f"node-{node}", own, owner, address=addresses[0],
+            host_network=group.host_network, ports=ports,
+            started="2023-11-14T22:45:00Z" if replica else "2023-11-14T20:00:00Z",
         )  # fmt: skip
+        build.context.objects[-1]["status"]["podIPs"] = [{"ip": each} for each in addresses]
+        world.both[place.uid] = tuple(addresses)
         group.pods.append(place)
     if not group.host_network and draw(st.booleans()):
-        node = draw(st.integers(0, len(nodes) - 1))
-        # an address that the second replica of some workload has later
-        address = _address(version, node + 1, 10 + 10 * draw(st.integers(0, 5)) + draw(st.integers(1, 2)))
-        used = {pod.addresses for pod in build.context.pods}
-        if (address,) not in used:
+        node = draw(st.integers(0, nodes - 1))
+        address = _address(versions[0], node + 1, 100 + number)
+        # or one that the second replica of some workload has later
+        later = [pod for each in [*world.groups, group] for pod in each.pods[1:] if not each.host_network]
+        if later and draw(st.booleans()):
+            pod = draw(st.sampled_from(later))
+            node, address = int(pod.node[-1]), pod.address
+        if (address,) not in {pod.addresses for pod in build.context.pods}:
             own = {**labels, **passing.get(kind, {})}
-            group.gone.append(build.gone(namespace, f"{group.name}-gone", nodes[node], own, owner, address, 0, 1700))
+            place = build.gone(namespace, f"{name}-gone", f"node-{node}", own, owner, address, 0, 1700)
+            world.both[place.uid] = (address,)
+            group.gone.append(place)
     return group
 
 
-def _service(draw: st.DrawFn, build: Build, groups: list[Group], number: int, version: int) -> _Service | None:
-    namespace = draw(st.sampled_from(["shop", "web"]))
-    own = [index for index, group in enumerate(groups) if group.namespace == namespace]
-    chosen = sorted(draw(st.sets(st.sampled_from(own), min_size=1, max_size=2))) if own else []
-    if not chosen:
+def _service(draw: st.DrawFn, world: World, number: int, versions: list[int]) -> _Service | None:
+    """A Service, of one of the kinds there are. None for one that is reached at its pods' addresses."""
+    kind, namespace = draw(st.sampled_from(KINDS_OF_SERVICE)), draw(st.sampled_from(["shop", "web"]))
+    own = [group for group in world.groups if group.namespace == namespace]
+    if not own and kind != "legacy":
         return None
-    address = f"10.96.0.{number + 10}" if version == 4 else f"fd00:10:96::{number + 10:x}"
-    ports = draw(
+    selector: dict[str, str] = {}
+    groups = (
+        [own[at] for at in sorted(draw(st.sets(st.integers(0, len(own) - 1), min_size=1, max_size=2)))] if own else []
+    )
+    if kind == "legacy":
+        groups = []
+    elif kind == "selected":
+        selector = {"app": draw(st.sampled_from(APPS))}
+        groups = [group for group in own if group.labels.get("app") == selector["app"]]
+    elif kind == "dns":
+        groups = [group for group in groups if not group.host_network]
+    named = kind in ("slices", "selected") and draw(st.booleans())
+    wanted = draw(
         st.lists(st.tuples(st.sampled_from(PROTOCOLS), st.integers(1, 99), st.sampled_from(PORTS)), min_size=1, max_size=2,
                  unique_by=lambda port: port[:2])
     )  # fmt: skip
-    node_port = draw(st.booleans())
-    numbered = tuple(
-        (protocol, port, target, 30000 + 10 * number + index if node_port else 0)
-        for index, (protocol, port, target) in enumerate(ports)
-    )
-    body = [
-        {"name": f"p{index}", "protocol": protocol, "port": port, **({"nodePort": at} if at else {})}
-        for index, (protocol, port, _, at) in enumerate(numbered)
-    ]
-    pods = [pod for index in chosen for pod in groups[index].pods]
-    build.service(namespace, f"svc-{number}", address, body, pods, [port[2] for port in numbered])
-    return _Service(namespace, address, numbered, tuple(chosen))
+    if named:  # the containers' named port is for TCP
+        wanted = [("TCP", 80, 0)]
+    elif kind == "dns":
+        wanted = [("UDP", 53, 53), ("TCP", 53, 53)]
+    ports = tuple(
+        _Port(
+            protocol, port, 30000 + 10 * number + at if kind == "node port" else 0,
+            tuple((group, group.http if named else target) for group in groups), target if kind == "legacy" else 0,
+        )
+        for at, (protocol, port, target) in enumerate(wanted)
+    )  # fmt: skip
+    addresses = {each: f"10.96.0.{number + 10}" if each == 4 else f"fd00:10:96::{number + 10:x}" for each in versions}
+    body: dict[str, Any] = {
+        "clusterIPs": ["None"] if kind == "headless" else [addresses[each] for each in versions],
+        "ports": [
+            {"name": f"p{at}", "protocol": each.protocol, "port": each.port, "targetPort": "http" if named else wanted[at][2],
+             **({"nodePort": each.node_port} if each.node_port else {})}
+            for at, each in enumerate(ports)
+        ],
+    }  # fmt: skip
+    status: dict[str, Any] = {}
+    if kind == "balancer":
+        addresses = {
+            each: f"198.18.0.{number + 1}" if each == 4 else f"2001:db8:dddd::{number + 1:x}" for each in versions
+        }
+        status = {"loadBalancer": {"ingress": [{"ip": each} for each in addresses.values()]}}
+    if selector:
+        body["selector"] = selector
+    world.build._add("Service", namespace, f"svc-{number}", spec=body, status=status)
+    if kind != "selected":
+        for version in versions:
+            _slices(world, namespace, f"svc-{number}", ports, groups, version)
+    if kind == "dns":
+        world.dns += [(group, 53) for group in groups]
+    return None if kind == "headless" else _Service(addresses, ports if groups or kind == "legacy" else ())
 
 
-def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: set[str], version: int) -> None:
+def _slices(
+    world: World, namespace: str, name: str, ports: tuple[_Port, ...], groups: list[Group], version: int
+) -> None:
+    """EndpointSlices of one IP version: one for each workload, as their named ports may differ."""
+    for at, group in enumerate(groups or [None]):
+        endpoints: list[dict[str, Any]] = [{"addresses": [LEGACY[version]]}]
+        if group:
+            endpoints = [
+                {"addresses": [each], "targetRef": {"kind": "Pod", "name": pod.name, "uid": pod.uid}}
+                for pod in group.pods
+                for each in world.both[pod.uid]
+                if (":" in each) == (version == 6)
+            ]
+        numbers = [
+            {"name": f"p{index}", "protocol": port.protocol, "port": dict(port.targets).get(group, port.legacy)}
+            for index, port in enumerate(ports)
+        ]
+        labels = {"kubernetes.io/service-name": name}
+        world.build._add(
+            "EndpointSlice", namespace, f"{name}-{version}-{at}", labels, endpoints=endpoints, ports=numbers
+        )
+
+
+def _surely(draw: st.DrawFn, world: World, seeing: set[str], version: int) -> None:
+    """One connection of two pods that both ends see, so that no world is empty; the first pods run on a node with agent."""
+    source, target = world.groups[0].pods[0], world.groups[1].pods[0]
+    more = {"first": 2000, "last": 2000 + draw(st.integers(0, 800)), "count": 3}
+    protocol, port = draw(st.sampled_from(PROTOCOLS)), draw(st.sampled_from(PORTS))
+    world.build.egress(source, _of_version(world, target, version), port, protocol, **more)
+    _arrive(world, world.groups[0], source, world.groups[1], target, protocol, port, seeing, more, version)
+
+
+def _of_version(world: World, place: Place, version: int) -> str:
+    return next((each for each in world.both[place.uid] if (":" in each) == (version == 6)), place.address)
+
+
+def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: set[str], versions: list[int]) -> None:
     """One connection, as often as it was made, and what agents see of it."""
-    build, groups = world.build, world.groups
-    early = draw(st.booleans())
+    build, early, version = world.build, draw(st.booleans()), draw(st.sampled_from(versions))
     first = draw(st.integers(10, 800)) + (0 if early else 2000)
     more = {"first": first, "last": first + draw(st.integers(0, 800)), "count": draw(st.integers(1, 50))}
-    source_group = draw(st.sampled_from(groups))
+    source_group = draw(st.sampled_from(world.groups))
     source = draw(st.sampled_from(_there(source_group, early)))
-    how = draw(st.sampled_from(["pod", "pod", "service", "outside", "inside"]))
+    if (":" in source.address) != (version == 6) and source in source_group.gone:
+        version = 6 if ":" in source.address else 4
+    how = draw(st.sampled_from(["pod", "pod", "service", "service", "outside", "inside"]))
     protocol, port = draw(st.sampled_from(PROTOCOLS)), draw(st.sampled_from(PORTS))
-    failed = draw(st.integers(0, 5)) == 0  # then nothing came about, and nothing may be open for it
+    failed = draw(st.integers(0, 5)) == 0  # then nothing came about, and nothing may be open for it but with --failed
     if failed:
         more["failed"] = more["count"]
+    local = {"local": _of_version(world, source, version)}
     agent = source.node in seeing
-    seen = agent and not failed
-    if how == "outside":
+    if how in ("outside", "inside"):
         address = draw(st.sampled_from(OUTSIDE[version]))
+        see = build.egress if how == "outside" else build.ingress
         if agent:
-            build.egress(source, address, port, protocol, **more)
-        world.truths.append(Truth(source, source_group, None, None, address, protocol, port, seen, False))
-    elif how == "inside":
-        address = draw(st.sampled_from(OUTSIDE[version]))
-        if agent:
-            build.ingress(source, address, port, protocol, **more)
-        world.truths.append(Truth(None, None, source, source_group, address, protocol, port, False, seen))
-    elif how == "service" and services:
+            see(source, address, port, protocol, **more, **local)
+        outside = (source, source_group, None, None) if how == "outside" else (None, None, source, source_group)
+        _true(world, outside, address, protocol, port, (agent and how == "outside", agent and how == "inside"), more)
+        return
+    if how == "service" and services:
         service = draw(st.sampled_from(services))
-        protocol, service_port, port, node_port = draw(st.sampled_from(service.ports))
-        # what is not there at the time is not behind the Service, but the file tells of the end of the recording
-        target_group = groups[draw(st.sampled_from(service.groups))]
-        target = draw(st.sampled_from([pod for pod in target_group.pods if not early or pod.name.endswith("-0")]))
-        address = service.address
-        if node_port and draw(st.booleans()):
-            address, service_port = _node_address(version, draw(st.sampled_from(sorted(build.nodes)))), node_port
+        chosen = draw(st.sampled_from(service.ports))
+        address, at = service.addresses[version], chosen.port
+        if chosen.node_port and draw(st.booleans()):
+            address, at = _node_address(version, draw(st.sampled_from(sorted(build.nodes)))), chosen.node_port
         if agent:
-            build.egress(source, address, service_port, protocol, **more)
-            for index in service.groups if seen else ():
-                _open(world, source_group, source, groups[index], groups[index].pods, protocol, port)
-        _arrive(world, source_group, source, target_group, target, protocol, port, seen, seeing, more)
+            build.egress(source, address, at, chosen.protocol, **more, **local)
+            for group, target_port in chosen.targets:
+                _open(
+                    world,
+                    source_group,
+                    source,
+                    group,
+                    group.pods,
+                    chosen.protocol,
+                    target_port,
+                    "failed" in more,
+                    version,
+                )
+        if chosen.legacy:
+            ends = (source, source_group, None, None)
+            _true(world, ends, LEGACY[version], chosen.protocol, chosen.legacy, (agent, False), more)
+            return
+        # what is not there at the time is not behind the Service, but the file tells of the end of the recording
+        target_group, port = draw(st.sampled_from(chosen.targets))
+        target = draw(st.sampled_from([pod for pod in target_group.pods if not early or pod.name.endswith("-0")]))
+        protocol = chosen.protocol
     else:
-        target_group = draw(st.sampled_from(groups))
+        target_group = draw(st.sampled_from(world.groups))
         target = draw(st.sampled_from(_there(target_group, early)))
+        if (":" in target.address) != (version == 6) and target in target_group.gone:
+            return
         if target.address == source.address:
             return  # a pod with itself, or a node
         if agent:
-            build.egress(source, target.address, port, protocol, **more)
-        _arrive(world, source_group, source, target_group, target, protocol, port, seen, seeing, more)
+            build.egress(source, _of_version(world, target, version), port, protocol, **more, **local)
+    _arrive(world, source_group, source, target_group, target, protocol, port, seeing, more, version)
 
 
 def _arrive(
     world: World, source_group: Group, source: Place, target_group: Group, target: Place, protocol: str, port: int,
-    sent: bool, seeing: set[str], more: dict[str, int],
+    seeing: set[str], more: dict[str, int], version: int,
 ) -> None:  # fmt: skip
     """What the target's agent sees, and the truth."""
-    received = target.node in seeing and target.address != source.address
+    sent, received = source.node in seeing, target.node in seeing and target.address != source.address
     if received:
-        world.build.ingress(target, source.address, port, protocol, **more)
-    received = received and "failed" not in more
+        world.build.ingress(
+            target,
+            _of_version(world, source, version),
+            port,
+            protocol,
+            **more,
+            local=_of_version(world, target, version),
+        )
     if sent or received:
-        _open(world, source_group, source, target_group, [target], protocol, port)
-    world.truths.append(
-        Truth(source, source_group, target, target_group, target.address, protocol, port, sent, received)
+        _open(world, source_group, source, target_group, [target], protocol, port, "failed" in more, version)
+    ends = (source, source_group, target, target_group)
+    _true(world, ends, _of_version(world, target, version), protocol, port, (sent, received), more)
+
+
+def _true(
+    world: World, ends: tuple[Place | None, Group | None, Place | None, Group | None], address: str, protocol: str,
+    port: int, seen: tuple[bool, bool], more: dict[str, int],
+) -> None:  # fmt: skip
+    failed = "failed" in more
+    truth = Truth(*ends, address, protocol, port, *seen, failed, BEGAN + more["last"] * SECOND)
+    world.truths.append(truth)
+    if truth.seen and not (truth.source_group and truth.target_group):
+        start, stop = truth.source_group or address, truth.target_group or address
+        world.open += [
+            (start, stop, each, port, failed) for each in _protocols(world, truth.target_group, protocol, port)
+        ]
+
+
+def _protocols(world: World, target: Group | None, protocol: str, port: int) -> list[str]:
+    """What a connection opens: DNS by one of TCP and UDP is DNS by the other."""
+    answers = target and any(
+        (group.namespace, group.wants, at) == (target.namespace, target.wants, port) for group, at in world.dns
     )
+    at_node = target and target.host_network and port == 53
+    return ["TCP", "UDP"] if protocol in ("TCP", "UDP") and (answers or at_node) else [protocol]
 
 
 def _open(
-    world: World,
-    source_group: Group,
-    source: Place,
-    target_group: Group,
-    targets: list[Place],
-    protocol: str,
-    port: int,
-) -> None:
+    world: World, source_group: Group, source: Place, target_group: Group, targets: list[Place], protocol: str, port: int,
+    failed: bool, version: int,
+) -> None:  # fmt: skip
     """Note what may be open after this was seen: host-network pods are their node's address."""
-    start = source.address if source_group.host_network else source_group.key
+    start: Who = _of_version(world, source, version) if source_group.host_network else source_group
+    protocols = _protocols(world, target_group, protocol, port)
     for target in targets:
-        world.open.add((start, target.address if target_group.host_network else target_group.key, protocol, port))
+        stop: Who = _of_version(world, target, version) if target_group.host_network else target_group
+        world.open += [(start, stop, each, port, failed) for each in protocols]
 
 
 def _there(group: Group, early: bool) -> list[Place]:

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from kubectl_gadget.advise.advisor import advise
+from kubectl_gadget.advise.check import check
+from kubectl_gadget.advise.evaluate import Evaluator
+from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.observation import read_flows
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
@@ -36,3 +39,17 @@ def test_situation(name: str) -> None:
     assert shown == golden.read_text()
     assert [each for each in yaml.safe_load_all(shown) if each] == [policy.to_dict() for policy in advice.policies]
     assert (folder / "README.md").read_text().count("\n") > 2
+
+
+@pytest.mark.parametrize("name", [name for name in SITUATIONS if name != "hostile-names"])  # whose labels are none
+def test_what_it_denies_is_warned_about(name: str) -> None:
+    """In each situation the advice denies nothing that was seen but what a warning names, and no rule of it is unused."""
+    folder = GOLDEN / name
+    observation, settings = read_flows(folder / "flows.jsonl", by_address=True), settings_of(folder)
+    advice = advise(observation, settings)
+    evaluator = Evaluator([policy.to_dict() for policy in advice.policies], namespaces_of(observation))
+    result = check(evaluator, flows_of(observation, settings))
+    warned = {each.text.partition(", ")[0] for each in advice.warnings}
+    denied = {f"not covered: {each.source} → {each.target}:{each.port}/{each.protocol}" for each in result.denied}
+    assert denied <= warned
+    assert result.unused == [] or settings.failed  # what failed is judged by none

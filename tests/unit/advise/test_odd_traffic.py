@@ -159,3 +159,10 @@ def test_name_of_a_policy_is_the_same_whoever_asks() -> None:
     names = [policy.name for policy in advice_of(build).policies]
     assert names == ["cart-daemonset", "cart-statefulset"]
     assert [policy.name for policy in advice_of(build, selector="app=a").policies] == ["cart-statefulset"]
+
+
+def test_sctp_at_port_53_is_no_dns() -> None:
+    """SCTP to port 53 of a node is allowed as what it is."""
+    build, pod = web()
+    build.egress(pod, "192.168.0.1", 53, "SCTP")
+    assert rules(advice_of(build)) == [(["192.168.0.1/32"], ["53/SCTP"])]

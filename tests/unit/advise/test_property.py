@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from itertools import product
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -19,10 +20,21 @@ from kubectl_gadget.advise.policy import Advice
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
 from tests.unit.advise.build import Build, Place
-from tests.unit.advise.strategies import OUTSIDE, PORTS, PROTOCOLS, Group, Truth, World, worlds
+from tests.unit.advise.strategies import HALF, LEGACY, OUTSIDE, PORTS, PROTOCOLS, Group, Truth, Who, World, worlds
 
 MANY = settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None,
+    max_examples=100,
+    phases=[each for each in Phase if each is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+#: What --failed, --cidr-group, --since and --default-deny may be.
+ASKED = st.builds(
+    Settings,
+    default_deny=st.booleans(),
+    failed=st.booleans(),
+    cidr_group=st.sampled_from([0, 24]),
+    since=st.sampled_from([0, HALF]),
 )
 
 
@@ -38,88 +50,129 @@ def end(group: Group | None, place: Place | None, address: str, other: Place | N
     """An end as the specification looks at it."""
     own_node = place is not None and other is not None and place.host_network and place.node == other.node
     if group is None or place is None or group.host_network:
-        return End(address=place.address if place else address, host_network=bool(place), is_own_node=own_node)
-    return End(address=place.address, namespace=group.namespace, pod=place.name, labels=group.labels)
+        return End(address=address, host_network=bool(place), is_own_node=own_node)
+    return End(address=address, namespace=group.namespace, pod=place.name, labels=group.labels)
 
 
 def ends(truth: Truth) -> tuple[End, End]:
+    is_ipv6 = ":" in truth.address
+    own = truth.source.address if truth.source else truth.address
+    if truth.source and truth.source.host_network and (":" in own) != is_ipv6:
+        own = f"fd00:1::{int(truth.source.node[-1]) + 1}"
     return (
-        end(truth.source_group, truth.source, truth.address, truth.target),
+        end(truth.source_group, truth.source, own if truth.source else truth.address, truth.target),
         end(truth.target_group, truth.target, truth.address, truth.source),
     )
 
 
 @MANY
-@given(world=worlds(), default_deny=st.booleans())
-def test_observed_flows_are_allowed(world: World, default_deny: bool) -> None:
+@given(world=worlds(), asked=ASKED)
+def test_observed_flows_are_allowed(world: World, asked: Settings) -> None:
     """Whatever an agent has seen goes on to work under the advised policies, also where other agents were missing."""
-    advice = advise(observe(world.build), Settings(default_deny=default_deny))
+    advice = advise(observe(world.build), asked)
     evaluator = evaluator_of(advice)
+    judged = 0
     for truth in world.truths:
-        if truth.seen:
+        if truth.seen and truth.nameable and truth.last >= asked.since and (asked.failed or not truth.failed):
             verdict = evaluator.decide(*ends(truth), truth.protocol, truth.port)
             event(f"isolated: {verdict.egress.isolated}, {verdict.ingress.isolated}")
+            judged += verdict.egress.isolated or verdict.ingress.isolated
             assert verdict.allowed, f"{truth}: {verdict.reason}\n{render_yaml(advice)}"
+    event(f"policies: {min(len(advice.policies), 3)}, judged: {judged > 0}")
 
 
 @MANY
 @given(world=worlds())
 def test_directions(world: World) -> None:
-    """A policy closes a direction that its own pods were seen to use, and no other."""
+    """A policy closes a direction that its own pods were seen to use, or that another policy closes to them."""
     advice = advise(observe(world.build))
-    key_of = {group.labels["app"]: group.key for group in world.groups}
-    closed = {
-        (key_of[app], each)
-        for policy in advice.policies
-        for app in re.findall(r"app-\d", str(policy.selector))
-        for each in policy.types
-    }
-    used = set()
+    closed = {(policy.namespace, str(policy.selector), each) for policy in advice.policies for each in policy.types}
+    used: set[tuple[Group, str]] = set()
+    perhaps: set[tuple[Group, str]] = set()
     for truth in world.truths:
-        if truth.seen_by_source and truth.source_group and not truth.source_group.host_network:
-            used.add((truth.source_group.key, "Egress"))
-        if truth.seen_by_target and truth.target_group and not truth.target_group.host_network:
-            source, target = truth.source, truth.target
-            if not (source and target and source.host_network and source.node == target.node):
-                used.add((truth.target_group.key, "Ingress"))
-    assert closed == used
+        source, target = truth.source, truth.target
+        if truth.failed:
+            continue
+        # behind a Service there may be others than the target, whom a policy can be about
+        found = used if truth.nameable else perhaps
+        if truth.seen_by_source and truth.source_group and truth.source_group.named:
+            found.add((truth.source_group, "Egress"))
+        from_own_node = source and target and source.host_network and source.node == target.node
+        if truth.seen_by_target and truth.target_group and truth.target_group.named and not from_own_node:
+            found.add((truth.target_group, "Ingress"))
+    shown = {(namespace, words_of(selector), each) for namespace, selector, each in closed}
+    missing = {(group.namespace, words(group), each) for group, each in used} - shown
+    assert not missing, render_yaml(advice)
+    grown = used | perhaps
+    while (
+        more := {(other, each) for group, each in grown for other in world.groups if other.named and group.finds(other)}
+        - grown
+    ):
+        grown |= more
+    superfluous = shown - {(group.namespace, words(group), each) for group, each in grown}
+    assert not superfluous, render_yaml(advice)
 
 
-def strangers(world: World) -> Iterator[tuple[str, str, Group | None, Place | None, Group | None, Place | None, str]]:
-    """All pairs of pods, and pods with addresses: what the pair is called in world.open, and its ends."""
+def words(group: Group) -> str:
+    """The labels that a workload's selector asks for, however it is written."""
+    return " ".join(sorted(f"{key}={value}" for key, values in group.wants.items() for value in values))
+
+
+def words_of(selector: str) -> str:
+    plain = re.findall(r"'(app|tier)': '(\w+)'", selector)
+    for values in re.findall(r"'key': 'app', 'operator': 'In', 'values': \[(.*?)\]", selector):
+        plain += [("app", value) for value in re.findall(r"\w+", values)]
+    return " ".join(sorted(f"{key}={value}" for key, value in plain))
+
+
+def strangers(world: World) -> Iterator[tuple[Who, Who, End, End]]:
+    """All pairs of pods, and pods with addresses: whom policies tell apart, and the ends."""
     places = [(group, place) for group in world.groups for place in group.pods]
     for (group, place), (other_group, other) in product(places, places):
         if place.address != other.address and not (group.host_network and other_group.host_network):
-            names = [
-                each.address if own.host_network else own.key for own, each in ((group, place), (other_group, other))
-            ]
-            yield names[0], names[1], group, place, other_group, other, ""
-    for (group, place), address in product(places, (*OUTSIDE[4], *OUTSIDE[6])):
+            start, stop = (
+                own.address if each.host_network else each for each, own in ((group, place), (other_group, other))
+            )
+            yield start, stop, end(group, place, place.address, other), end(other_group, other, other.address, place)
+    for (group, place), address in product(places, (*OUTSIDE[4], *OUTSIDE[6], *LEGACY.values())):
         if not group.host_network:
-            yield group.key, address, group, place, None, None, address
-            yield address, group.key, None, None, group, place, address
+            yield group, address, end(group, place, place.address, None), End(address)
+            yield address, group, End(address), end(group, place, place.address, None)
+
+
+def is_same(seen: Who, other: Who, group: int) -> bool:
+    """Whether a rule for what was seen is about another one too."""
+    if isinstance(seen, str) or isinstance(other, str):
+        if not (isinstance(seen, str) and isinstance(other, str)):
+            return False
+        bits = (64 if ":" in seen else group) if group and not seen.startswith(("192.168.", "fd00:")) else 128
+        bits = min(bits, 128 if ":" in seen else 32)
+        return (":" in seen) == (":" in other) and ip_address(other) in ip_network((seen, bits), strict=False)
+    return seen.finds(other)
 
 
 @MANY
-@given(world=worlds(), default_deny=st.booleans())
-def test_nothing_else_is_allowed(world: World, default_deny: bool) -> None:
+@given(world=worlds(), asked=ASKED)
+def test_nothing_else_is_allowed(world: World, asked: Settings) -> None:
     """A port, protocol or peer that was never observed is closed, where either end is closed at all."""
-    advice = advise(observe(world.build), Settings(default_deny=default_deny))
+    advice = advise(observe(world.build), asked)
     evaluator = evaluator_of(advice)
-    known = set(world.open)
-    for truth in world.truths:
-        if truth.seen and truth.target_group is None and truth.source_group:
-            known.add((truth.source_group.key, truth.address, truth.protocol, truth.port))
-        if truth.seen and truth.source_group is None and truth.target_group:
-            known.add((truth.address, truth.target_group.key, truth.protocol, truth.port))
-    for start, stop, group, place, other_group, other, address in strangers(world):
-        source, target = end(group, place, address, other), end(other_group, other, address, place)
+    seen = {each[:4] for each in world.open if asked.failed >= each[4]}
+    starting: dict[Who, set[tuple[Who, Who, str, int]]] = {}
+    stopping: dict[Who, set[tuple[Who, Who, str, int]]] = {}
+    for start, stop, source, target in strangers(world):
+        if source.is_own_node or target.is_own_node:
+            continue
+        if start not in starting:
+            starting[start] = {each for each in seen if is_same(each[0], start, asked.cidr_group)}
+        if stop not in stopping:
+            stopping[stop] = {each for each in seen if is_same(each[1], stop, asked.cidr_group)}
+        known = {each[2:] for each in starting[start] & stopping[stop]}
         for protocol, port in product(PROTOCOLS, PORTS):
-            verdict = evaluator.decide(source, target, protocol, port)
-            if source.is_own_node or target.is_own_node or (start, stop, protocol, port) in known:
-                continue
-            isolated = verdict.egress.isolated or verdict.ingress.isolated
-            assert verdict.allowed != isolated, f"{start} → {stop} {port}/{protocol}\n{render_yaml(advice)}"
+            if (protocol, port) not in known:
+                verdict = evaluator.decide(source, target, protocol, port)
+                isolated = verdict.egress.isolated or verdict.ingress.isolated
+                assert verdict.allowed != isolated, f"{start} → {stop} {port}/{protocol}\n{render_yaml(advice)}"
 
 
 @MANY
