@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kubectl_gadget.advise.crowd import Crowd
@@ -235,7 +235,9 @@ class Cluster:
         if not found:
             name = f"svc/{port.service}"
             return (Reached(End("unknown", f"{name}, which has no endpoints", ""), port.port, name),)
-        reached = tuple(each._replace(shared=port if len(found) > 1 else None) for each in found.values())
+        # by the other IP version they may be others, so that this is one of its own
+        shared = replace(port) if len(found) > 1 else None
+        reached = tuple(each._replace(shared=shared) for each in found.values())
         if port.port == DNS_PORT and self._caches_dns:  # the cache answers at the Service's address, before any NAT
             reached += tuple(
                 Reached(self._node_end(address, "", f"node-local DNS at {address}"), DNS_PORT, "")

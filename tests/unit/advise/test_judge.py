@@ -108,3 +108,22 @@ def test_everything() -> None:
         }
     ]  # fmt: skip
     assert (body["allowed"], body["denied"], body["not judged"]) == (12, 0, {})
+
+
+def test_service_by_both_ip_versions() -> None:
+    """Connections to a Service by IPv4 and by IPv6 are counted as what they are, in whatever order they come."""
+    build = Build()
+    build.node("node-a")
+    web = build.pod("shop", "web", "node-a", {"app": "web"})
+    cart = build.pod("shop", "cart", "node-a", {"app": "cart"})
+    build.service("shop", "mixed", "10.96.0.10", [{"port": 80}], [cart], [8080])
+    build.context.objects[-2]["spec"]["clusterIPs"].append("fd00:96::a")
+    build.context.objects[-1]["endpoints"] += [
+        {"addresses": [address]} for address in ("203.0.113.9", "2001:db8::9", "2001:db8::a")
+    ]
+    build.egress(web, "10.96.0.10", 80, count=5)
+    build.egress(web, "fd00:96::a", 80, count=2)
+    for _ in range(2):
+        assert ": 7 connections" in advise(Observation(build.context, build.flows)).summary
+        build.flows.reverse()
+        build.context.objects.reverse()
