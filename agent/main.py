@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from agent.bpffs import NoBpffs, mount_bpffs
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
+from agent.identity import Container
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings, stop
@@ -199,7 +201,7 @@ def _serve(
         service = AgentService(
             node,
             tracker,
-            TraceloopService(node, recorder, redactor, no_traceloop),
+            TraceloopService(node, recorder, redactor, no_traceloop, partial(_labels, tracker, recorded_flows)),
             FlowsService(node, tracker, recorded_flows, no_flows),
         )
         server = serve(listen, service)
@@ -208,6 +210,12 @@ def _serve(
         log.info("stopping")
         service.finish()
         server.stop(GRACE_SECONDS).wait()
+
+
+def _labels(tracker: Tracker, flows: FlowRecorder | None, container: Container) -> Mapping[str, str] | None:
+    """The labels of a container's pod, also of one that is gone if flows are recorded; None if they are not known."""
+    found = tracker.labels(container)
+    return flows.labels(container.pod_uid) if found is None and flows else found
 
 
 def _stop_traceloop(folder: Path) -> None:

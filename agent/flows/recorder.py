@@ -128,6 +128,12 @@ class FlowRecorder:
             self._learn()
             return list(self._pods.pods.values())
 
+    def labels(self, pod_uid: str) -> dict[str, str] | None:
+        """The labels of a pod, which may be gone; None if they are not known."""
+        with self._tracker.lock:
+            pod = self._pods.pods.get(pod_uid)
+            return (pod and pod.labels) or None
+
     def read(self) -> tuple[Keys, Flows, list[str]]:
         """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more.
 

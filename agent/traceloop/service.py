@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from agent.bpf_object import Program
+from agent.identity import Container
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot
@@ -27,8 +28,16 @@ FOLLOW_POLLS = 5
 class TraceloopService:
     """Lists, reads and deletes recordings."""
 
-    def __init__(self, node: str, recorder: Recorder | None, redact: Redactor | None = None, why_not: str = "") -> None:
-        """Answer as node; without a recorder say why there is none."""
+    def __init__(
+        self,
+        node: str,
+        recorder: Recorder | None,
+        redact: Redactor | None = None,
+        why_not: str = "",
+        labels: Callable[[Container], Mapping[str, str] | None] = lambda container: None,
+    ) -> None:
+        """Answer as node; without a recorder say why there is none. labels tells those of a container's pod."""
+        self._labels = labels
         self._why_not = why_not or "start its agent with --traceloop all"
         self._node = node
         self._recorder = recorder
@@ -49,7 +58,8 @@ class TraceloopService:
         for cgroup_id, container in recorder.refused().items():
             names = pb.Container(cgroup_id=cgroup_id, namespace=container.namespace, pod=container.pod,
                                  container=container.name, id=container.id, runtime=container.runtime)  # fmt: skip
-            items.append(pb.TraceloopItem(container=names, running=True, refused=True))
+            labels = self._labels_of(container)
+            items.append(pb.TraceloopItem(container=names, running=True, refused=True, labels=labels))
         used, total = recorder.memory()
         return pb.TraceloopListReply(node=self._node, items=items, used_bytes=used, total_bytes=total,
                                       lost=recorder.lost)  # fmt: skip
@@ -162,7 +172,12 @@ class TraceloopService:
             dropped=state["dropped"],
             first_ns=first + offset if first else 0,
             last_ns=last + offset if last else 0,
+            labels=self._labels_of(container),
         )
+
+    def _labels_of(self, container: Container) -> pb.Labels | None:
+        labels = self._labels(container)
+        return None if labels is None else pb.Labels(labels=labels)
 
 
 def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:

@@ -30,7 +30,7 @@ MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 
 
 def _where(*without: str) -> list[click.Parameter]:
     options = where_options(complete_recorded_containers)
-    return [option for option in options if option.name not in ("selector", *without)] + cluster_options()
+    return [option for option in options if option.name not in without] + cluster_options()
 
 
 def _option(*names: str, **settings: Any) -> Option:
@@ -63,7 +63,7 @@ def _list_command() -> click.Command:
 def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> None:
     if not (selected["namespace"] or selected["all_namespaces"]):
         selected["namespace"] = default_namespace(agent, local)
-    selection = make_selection(selector="", **selected)
+    selection = make_selection(**selected)
     with find_targets(agent, local) as targets:
         from kubectl_gadget.traceloop import instances
 
@@ -72,6 +72,8 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
         output = make_output(form, fields, {})
         chosen = instances.among(found, selection)
+        if selection.labels and (unknown := sum(item.labels is None for item in chosen)):
+            click.echo(f"{unknown} of pods whose labels are not known are listed all the same.", err=True)
         rows = [_row(item)[: len(fields)] for item in chosen]
         output.start([], rows)
         if rows:
@@ -123,7 +125,7 @@ def _show_command() -> click.Command:
     ]  # fmt: skip
     title = "the last system calls of a container: of the newest that ended badly, else of the newest"
     example = "kubectl gadget traceloop show cart-6c9f7d5b8-x2x7l --tail 20"
-    return HeadedCommand("show", title, example, [*options, *_where("pod")], _show)
+    return HeadedCommand("show", title, example, [*options, *_where("pod", "selector")], _show)
 
 
 def _show(
@@ -164,7 +166,7 @@ def _find(targets: Targets, selection: Selection, name: str) -> Any:
 
 def _delete_command() -> click.Command:
     title = "a container's recordings; one that runs is recorded no more"
-    options = [_argument(), *_where("pod")]
+    options = [_argument(), *_where("pod", "selector")]
     return HeadedCommand("delete", title, "kubectl gadget traceloop delete 0c81d2aa37fe", options, _delete, "Deletes")
 
 

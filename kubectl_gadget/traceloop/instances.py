@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, UsageError
-from gadget.selector import parse_names
+from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
@@ -71,6 +71,13 @@ class Instance:
         return ended_how(item) or "ended"
 
     @property
+    def labels(self) -> Mapping[str, str] | None:
+        """Those of its pod, none outside pods; None if nobody knows them."""
+        if not self.container.pod:
+            return {}
+        return self.item.labels.labels if self.item.HasField("labels") else None
+
+    @property
     def newest(self) -> int:
         """What to sort by: when it began."""
         return self.item.started_ns
@@ -111,13 +118,16 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
-    """Those that -n, -p and -c choose, by name and then by age."""
+    """Those that -n, -p, -c and -l choose, by name and then by age. Whose labels nobody knows is not left out by -l."""
+    labels = parse_labels(selection.labels)
     wanted = [parse_names(names) for names in (selection.namespaces, selection.pods, selection.containers)]
 
     def chosen(instance: Instance) -> bool:
         container = instance.container
         names = (container.namespace, container.pod, container.container)
-        return all(names_wanted.matches(name) for names_wanted, name in zip(wanted, names, strict=True))
+        if not all(names_wanted.matches(name) for names_wanted, name in zip(wanted, names, strict=True)):
+            return False
+        return not labels or instance.labels is None or all(item.matches(instance.labels) for item in labels)
 
     def order(instance: Instance) -> tuple[Any, ...]:
         return (instance.name, -instance.newest)

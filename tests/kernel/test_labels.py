@@ -115,6 +115,35 @@ def test_details_of_containers(server: ApiServer, agent: Agent, make_pod) -> Non
     assert row()["restarts"] == 3
 
 
+def test_recordings_by_label(kubeconfig: None, server: ApiServer, start_agent, make_pod, tmp_path: Path) -> None:
+    """`traceloop list -l` shows the recordings of my pods, gone or not, and those of whose labels nobody knows."""
+    bpffs = tmp_path / "bpf"
+    bpffs.mkdir()
+    agent = start_agent("--kubernetes", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+    try:
+        pods = {name: make_pod("shop", name) for name in ("cart-0", "cart-1", "web-0", "late-0")}
+        for each in pods.values():
+            each.container("app", "/bin/sleep", "60")
+        known = [(pods[name].uid, name.partition("-")[0]) for name in ("cart-0", "cart-1", "web-0")]
+        server.events["100"] = [added(uid, 101 + at, app=app) for at, (uid, app) in enumerate(known)]
+        server.finish.set()
+
+        def listed() -> tuple[set[str], str]:
+            done = run_cli("traceloop", "list", "--agent", agent.address, "-n", "shop", "-l", "app=cart", "-o", "json")
+            return {row["pod"] for row in events(done.stdout)}, done.stderr
+
+        unknown = "1 of pods whose labels are not known are listed all the same.\n"
+        wait_until(lambda: listed() == ({"cart-0", "cart-1", "late-0"}, unknown), "labels")
+        pods["cart-1"].__exit__(None, None, None)
+        agent.stop()
+        server.pods = [added(uid, 101, app=app)["object"] for uid, app in known if uid != pods["cart-1"].uid]
+        agent = start_agent("--kubernetes", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+        wait_until(lambda: listed() == ({"cart-0", "cart-1", "late-0"}, unknown), "labels, of gone pods too")
+    finally:
+        agent.stop()
+        subprocess.run(["umount", bpffs], check=True)
+
+
 def test_not_recorded(kubeconfig: None, server: ApiServer, start_agent, make_pod, tmp_path: Path) -> None:
     """A pod whose annotation says so is not recorded by traceloop, nor are its containers that start later."""
     bpffs = tmp_path / "bpf"
