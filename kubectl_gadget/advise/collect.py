@@ -17,7 +17,6 @@ from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, Protocol, RememberedPod
 from kubectl_gadget.advise.objects import KINDS, trim
-from kubectl_gadget.advise.talks import still_open
 from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.streams import connect, error_of
@@ -160,23 +159,17 @@ def between(before: Heard, after: Heard) -> Heard:
 
     had = {key(flow): flow for flow in before.flows}
     flows = []
-    older = 0
     for flow in after.flows:
         if flow.last < before.time_ns:
-            older += flow.protocol == "TCP" and flow.count > flow.failed
             continue
         known = had.get(key(flow))
         # an entry that was evicted meanwhile began to count anew
         counted = known is not None and flow.count >= known.count and flow.failed >= known.failed
         count, failed = (known.count, known.failed) if known and counted else (0, 0)
-        new = {
-            "count": max(flow.count - count, 1),
-            "failed": flow.failed - failed,
-        }  # a talk may go on, and be no new one
+        # a talk may go on, and be no new one
+        new = {"count": max(flow.count - count, 1), "failed": flow.failed - failed}
         flows.append(msgspec.structs.replace(flow, first=max(flow.first, before.time_ns), **new))
     context = replace(after.context, header=replace(after.context.header, from_ns=before.time_ns))
-    if older:
-        context.notes = [*context.notes, still_open(older, "--duration")]
     return replace(after, began_ns=before.time_ns, context=context, flows=flows)
 
 

@@ -200,7 +200,6 @@ def _check(
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
     from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
-    from kubectl_gadget.advise.talks import left_out
 
     if bool(policy) == in_cluster:
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
@@ -217,7 +216,7 @@ def _check(
             click.echo(orjson.dumps(check.to_json(result, *span), option=orjson.OPT_INDENT_2))
         for line in check.show(result, *span, everything=everything) if form == "text" else ():
             click.echo(line)
-        _tell([*observation.context.notes, *left_out(observation, settings)])
+        _tell(observation.context.notes)
     sys.exit(result.exit_code)
 
 

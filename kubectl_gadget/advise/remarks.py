@@ -9,7 +9,7 @@ from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import INGRESS, Port, Remark
 from kubectl_gadget.advise.services import ServicePort
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, left_out, natural, shown
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
 from kubectl_gadget.advise.workloads import Workload
 from kubectl_gadget.values import short_duration
 
@@ -119,7 +119,6 @@ class Remarks:
             if began.get(node, 0) > start + LATE_NS:
                 span = short_duration(max(header.until_ns - began[node], 0))
                 self._general.append(f"{node} was recorded for {span} only: what its pods did before is missing")
-        self._general += left_out(self._observation, self._settings)
         self._host = {shown(each) for each in chosen if each.pods and all(pod.host_network for pod in each.pods)}
 
     def name_policies(self, policies: Collection[tuple[str, str]], names: Mapping[Workload, str]) -> None:

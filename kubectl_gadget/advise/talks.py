@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gadget.selector import parse_labels, parse_names
@@ -49,25 +49,6 @@ def add_up(observation: Observation, settings: Settings) -> Talks:
             total = talks[key] = Evidence()
         total.add(evidence)
     return talks
-
-
-def left_out(observation: Observation, settings: Settings) -> Iterator[str]:
-    """What to tell of connections that --since leaves out: their time is when they began, and some may be in use."""
-    choice = Choice(settings)
-    count = sum(
-        evidence.last < settings.since and evidence.count > 0
-        for (source, target, protocol, _), evidence in observation.edges.items()
-        if protocol == "TCP"
-        if choice.has(source.workload or source) or choice.has(target.workload or target)
-    )
-    if count:
-        yield still_open(count, "--since")
-
-
-def still_open(count: int, option: str) -> str:
-    """A line about TCP flows whose connections all began before a time, and which are left out."""
-    what = "flow whose connections" if count == 1 else "flows whose connections"
-    return f"without {count:,} TCP {what} all began before {option}: what is still open of them has no rule"
 
 
 class Choice:

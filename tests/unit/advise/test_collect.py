@@ -154,14 +154,3 @@ def test_between_evictions(recorder) -> None:
     agent.flows = (flow(count=2, last=before.time_ns + 7),)
     (seen,) = between(before, hear(targets)).flows
     assert (seen.count, seen.failed, seen.first, seen.last) == (2, 0, before.time_ns, before.time_ns + 7)
-
-
-def test_still_open(recorder) -> None:
-    """With --duration I am told how many TCP connections there were before that may be in use, and have no rule."""
-    agent = recorder("node-a")
-    agent.flows = (flow(count=5), flow(count=3, failed=3, ingress=True))
-    targets = Targets({"node-a": agent.reach})
-    notes = between(hear(targets), hear(targets)).context.notes
-    assert notes[-1] == (
-        "without 1 TCP flow whose connections all began before --duration: what is still open of them has no rule"
-    )
