@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
@@ -173,14 +174,27 @@ def between(before: Heard, after: Heard) -> Heard:
     return replace(after, began_ns=before.time_ns, context=context, flows=flows)
 
 
-def look_up(api: ApiServer, context: Context) -> None:
-    """Add what the API server has to context; what the user may not list becomes a note."""
+def look_up(api: ApiServer, context: Context, namespaces: Sequence[str] = ()) -> None:
+    """Add what the API server has to context; of what the user may not list of all namespaces, that of some.
+
+    What is missing becomes a note.
+    """
     assert set(PATHS) == set(KINDS)
+    named = [name for name in namespaces if not name.startswith("!")]
+
+    def in_namespaces(kind: str) -> list[Mapping[str, object]]:
+        group, _, plural = PATHS[kind].rpartition("/")
+        found = [item for name in named for item in api.list(f"{group}/namespaces/{name}/{plural}")]
+        context.notes.append(f"{plural} of {', '.join(named)} only: you may not list those of all namespaces")
+        return [{**item, "kind": kind} for item in found]
 
     def one(kind: str) -> list[Mapping[str, object]] | GadgetError:
         try:
             return [{**item, "kind": kind} for item in api.list(PATHS[kind])]
         except ApiError as error:
+            if error.code == 403 and named and kind not in ("Node", "Namespace"):
+                with suppress(ApiError):
+                    return in_namespaces(kind)
             return not_allowed(error, f"list {PATHS[kind].rpartition('/')[2]}", "")
         except GadgetError as error:
             return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +112,7 @@ def _advise(agent: tuple[str, ...], since: float, duration: float, **options: An
         return
     form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
     settings = _settings(agent, **options)
-    with _observed(agent, None, duration) as observation:
+    with _observed(agent, None, duration, namespaces=settings.namespaces) as observation:
         _print_advice(_advice(observation, _since(settings, observation, since)), **form)
 
 
@@ -206,7 +206,8 @@ def _check(
     settings = _settings(("-",) if input_ else agent, **options)
     policies = _policies(policy, settings)
     by_address = Evaluator(policies, {}).looks_at_addresses
-    with _observed(agent, input_, duration, by_address=by_address) as observation:
+    names = settings.namespaces
+    with _observed(agent, input_, duration, namespaces=names, by_address=by_address) as observation:
         settings = _since(settings, observation, since)
         evaluator = Evaluator(policies, namespaces_of(observation))
         about = {*policies_about(evaluator.policies, observation, settings)}
@@ -240,7 +241,7 @@ def _diff(
 
     settings = _settings(("-",) if input_ else agent, **options)
     current = _policies(policy, settings)
-    with _observed(agent, input_, duration) as observation:
+    with _observed(agent, input_, duration, namespaces=settings.namespaces) as observation:
         settings = _since(settings, observation, since)
         advised = [each.to_dict() for each in _advice(observation, settings).policies]
         # what was not looked at is neither advised nor superfluous
@@ -268,7 +269,7 @@ def _graph(
     from kubectl_gadget.advise.graph import make_graph
 
     settings = _settings(("-",) if input_ else agent, **options)
-    with _observed(agent, input_, duration) as observation:
+    with _observed(agent, input_, duration, namespaces=settings.namespaces) as observation:
         settings = _since(settings, observation, since)
         click.echo(render_graph(make_graph(observation, settings), form), nl=False)
 
@@ -300,7 +301,12 @@ def _since(settings: Settings, observation: Observation, seconds: float) -> Sett
 
 @contextmanager
 def _observed(
-    agent: tuple[str, ...], file: Path | None, seconds: float, *, by_address: bool = False
+    agent: tuple[str, ...],
+    file: Path | None,
+    seconds: float,
+    *,
+    namespaces: Sequence[str] = (),
+    by_address: bool = False,
 ) -> Iterator[Observation]:
     """What was seen: in a file, or else by the agents, either all or from now on for so many seconds."""
     from kubectl_gadget.advise.observation import Observation, read_flows
@@ -310,12 +316,14 @@ def _observed(
     if file:
         yield read_flows(file, by_address=by_address)
         return
-    with _heard(agent, seconds, from_start=not seconds) as heard:
+    with _heard(agent, seconds, from_start=not seconds, namespaces=namespaces) as heard:
         yield Observation(heard.context, heard.flows, by_address=by_address)
 
 
 @contextmanager
-def _heard(agent: tuple[str, ...], seconds: float, *, from_start: bool) -> Iterator[Heard]:
+def _heard(
+    agent: tuple[str, ...], seconds: float, *, from_start: bool, namespaces: Sequence[str] = ()
+) -> Iterator[Heard]:
     from kubectl_gadget.advise.collect import between, hear, look_up
 
     with find_targets(agent, local=False) as find:
@@ -329,7 +337,7 @@ def _heard(agent: tuple[str, ...], seconds: float, *, from_start: bool) -> Itera
             from kubectl_gadget.cluster.api import api_server
             from kubectl_gadget.cluster.kubeconfig import read_context
 
-            look_up(api_server(read_context(chosen_cluster().flags)), heard.context)
+            look_up(api_server(read_context(chosen_cluster().flags)), heard.context, namespaces)
         yield heard
 
 

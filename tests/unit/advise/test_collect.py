@@ -154,3 +154,19 @@ def test_between_evictions(recorder) -> None:
     agent.flows = (flow(count=2, last=before.time_ns + 7),)
     (seen,) = between(before, hear(targets)).flows
     assert (seen.count, seen.failed, seen.first, seen.last) == (2, 0, before.time_ns, before.time_ns + 7)
+
+
+def test_rights_in_one_namespace() -> None:
+    """If I may list a namespace's objects alone, advice on it has their names, and says whose it has."""
+
+    class Mine(Api):
+        def list(self, path: str) -> list[dict[str, Any]]:
+            if path == "/api/v1/namespaces/shop/services":
+                return [{"metadata": {"name": "cart", "namespace": "shop"}}]
+            return super().list(path)
+
+    context = Context(Header(0, 1, ()))
+    look_up(Mine(), context, ["shop", "!kube-system"])  # type: ignore[arg-type]
+    assert sorted(item["kind"] for item in context.objects) == ["Pod", "Service"]
+    assert "services of shop only: you may not list those of all namespaces" in context.notes
+    assert not [note for note in context.notes if "list services:" in note]
