@@ -32,21 +32,27 @@ def to_cilium(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
-    """A rule for each kind of peer: within one rule Cilium takes only one kind."""
+def parts(rule: Rule, direction: str) -> list[tuple[str, list[Peer]]]:
+    """The rules that one becomes, by the key of their peers: within one rule Cilium takes only one kind."""
+    word = "from" if direction == INGRESS else "to"
     pods = [peer for peer in rule.peers if peer.selector is not None]
     nodes = [peer for peer in rule.peers if peer.is_node]
     networks = [peer for peer in rule.peers if peer.cidr and not peer.is_node]
-    word = "from" if direction == INGRESS else "to"
+    kinds = ((f"{word}Endpoints", pods), (f"{word}Entities", nodes), (f"{word}CIDR", networks))
+    return [(key, peers) for key, peers in kinds if peers]
+
+
+def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
     numbers = [{"port": str(port.port), "protocol": port.protocol} for port in rule.ports]
     ports = [{"ports": numbers[at : at + MOST_PORTS]} for at in range(0, len(numbers), MOST_PORTS)]
     made: list[dict[str, Any]] = []
-    if pods:
-        made.append({f"{word}Endpoints": [_endpoint(peer, policy) for peer in pods], "toPorts": ports})
-    if nodes:
-        made.append({f"{word}Entities": ["host", "remote-node"], "toPorts": ports})
-    if networks:
-        made.append({f"{word}CIDR": [peer.cidr for peer in networks], "toPorts": ports})
+    for key, peers in parts(rule, direction):
+        if key.endswith("Endpoints"):
+            made.append({key: [_endpoint(peer, policy) for peer in peers], "toPorts": ports})
+        elif key.endswith("Entities"):
+            made.append({key: ["host", "remote-node"], "toPorts": ports})
+        else:
+            made.append({key: [peer.cidr for peer in peers], "toPorts": ports})
     return made
 
 

@@ -393,7 +393,10 @@ def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output
     elif form == "json":
         click.echo(render.render_json(advice, cilium=cilium), nl=False)
     else:
-        click.echo(render.render_cilium(advice) if cilium else render.render_yaml(advice, explain=explain), nl=False)
+        click.echo(
+            render.render_cilium(advice, explain=explain) if cilium else render.render_yaml(advice, explain=explain),
+            nl=False,
+        )
     if not advice.policies:
         click.echo(advice.summary, err=True)
     _tell([f"warning: {each.text}" for each in advice.warnings] + [each.text for each in advice.notes])

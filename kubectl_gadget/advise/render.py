@@ -12,7 +12,7 @@ import orjson
 
 from gadget.errors import GadgetError
 from kubectl_gadget.advise import documents
-from kubectl_gadget.advise.cilium import to_cilium
+from kubectl_gadget.advise.cilium import parts, to_cilium
 from kubectl_gadget.advise.documents import Comments, comment, to_yaml
 from kubectl_gadget.advise.networks import single
 from kubectl_gadget.advise.observation import Evidence
@@ -28,9 +28,9 @@ def render_yaml(advice: Advice, *, explain: bool = False) -> str:
     return _stream(advice, lambda policy: to_yaml(policy.to_dict(), _comments(policy, explain)))
 
 
-def render_cilium(advice: Advice) -> str:
-    """All policies as CiliumNetworkPolicies, in one YAML stream."""
-    return _stream(advice, lambda policy: to_yaml(to_cilium(policy), {}))
+def render_cilium(advice: Advice, *, explain: bool = False) -> str:
+    """All policies as CiliumNetworkPolicies, in one YAML stream; explain tells what was seen."""
+    return _stream(advice, lambda policy: to_yaml(to_cilium(policy), _cilium_comments(policy) if explain else {}))
 
 
 def render_json(advice: Advice, *, cilium: bool = False) -> str:
@@ -51,7 +51,9 @@ def write_policies(
         if form == "json":
             text = orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
         else:
-            comments = {} if cilium else _comments(policy, explain)
+            comments = _comments(policy, explain)
+            if cilium:
+                comments = _cilium_comments(policy) if explain else {}
             text = "".join(f"{comment(each.text)}\n" for each in about) + to_yaml(body, comments)
         path = folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.{form}"
         try:
@@ -85,6 +87,20 @@ def _comments(policy: Policy, explain: bool) -> Comments:
             for place, peer in enumerate(rule.peers):
                 path: documents.Path = ("spec", key, number, peers, place)
                 comments[path] = _explained(peer, direction) if explain else [_short(peer)]
+    return comments
+
+
+def _cilium_comments(policy: Policy) -> Comments:
+    comments: dict[documents.Path, list[str]] = {}
+    for direction, key in ((INGRESS, "ingress"), (EGRESS, "egress")):
+        every = [part for rule in policy.rules.get(direction, ()) for part in parts(rule, direction)]
+        for number, (kind, peers) in enumerate(every):
+            for place, peer in enumerate(peers):
+                # entities and networks are lists of words, in one line
+                own = (place,) if kind.endswith("Endpoints") else ()
+                path: documents.Path = ("spec", key, number, kind, *own)
+                named = [] if own or not peer.cidr else [peer.cidr]
+                comments.setdefault(path, []).extend([*named, *_explained(peer, direction)])
     return comments
 
 

@@ -42,6 +42,7 @@ def test_every_form_says_the_same(name: str) -> None:
     assert documents(render_yaml(advice, explain=True)) == plain
     assert orjson.loads(render_json(advice)) == {"apiVersion": "v1", "kind": "List", "items": plain}
     assert [each["metadata"] for each in documents(render_cilium(advice))] == [each["metadata"] for each in plain]
+    assert documents(render_cilium(advice, explain=True)) == documents(render_cilium(advice))
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=20)
@@ -71,6 +72,15 @@ def test_explain() -> None:
     assert "# by port: 5300/TCP 7, 5300/UDP 41" in text
     assert "# from web-6c9f7d5b8-aaaaa" in text
     assert "# seen at the other end only" in render_yaml(advise(situation("one-replica-unseen")), explain=True)
+
+
+def test_cilium_explained() -> None:
+    """--explain tells of Cilium's policies what it tells of the others: of pods, nodes and networks."""
+    text = render_cilium(advise(situation("tcp-and-udp-on-one-port")), explain=True)
+    assert "# web: 48 connections, first 2023-11-14 22:14:20Z, last 2023-11-14 22:15:20Z" in text
+    assert "# by port: 5300/TCP 7, 5300/UDP 41" in text
+    outside = render_cilium(advise(situation("external")), explain=True)
+    assert "# 203.0.113.7/32" in outside
 
 
 def test_cilium() -> None:
