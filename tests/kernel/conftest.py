@@ -13,4 +13,5 @@ from tests.conftest import Agent
 @pytest.fixture
 def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Callable[..., Agent]:
     """Starts agents that record."""
-    return lambda *args: start_agent("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"), *args)
+    usual = ("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+    return lambda *args, **options: start_agent(*usual, *args, **options)

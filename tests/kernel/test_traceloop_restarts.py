@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-from tests.conftest import bpf_programs, events, pinned_programs, wait_until
+import pytest
+
+from tests.conftest import Agent, bpf_programs, events, pinned_programs, wait_until
 from tests.kernel.recordings import calls, ended, maps, states, traceloop
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_agent_killed(record, make_pod, workload, bpffs) -> None:
@@ -35,6 +43,15 @@ def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     assert found["app"]["state"] == "SIGKILL (exit 137)"
 
 
+def shown(agent: Agent, pod: str) -> list[dict[str, Any]]:
+    return [row for row in events(traceloop(agent, "show", pod, "-o", "json")) if row["event"] != "head"]
+
+
+def numbers(rows: list[dict[str, Any]]) -> list[int]:
+    """Those of the calls that tell theirs."""
+    return [row["args_raw"][0] for row in rows if row.get("syscall") == "close" and row["args_raw"][0] >= 1_000_000]
+
+
 def test_ended_meanwhile(record, make_pod, workload) -> None:
     """A container that ends while no agent is there has its end recorded, and its memory is free when I delete it."""
     before = maps()
@@ -52,22 +69,68 @@ def test_ended_meanwhile(record, make_pod, workload) -> None:
     wait_until(lambda: maps() == before, "the end of the ring")
 
 
-def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload) -> None:
-    """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them."""
-    agent = record("--traceloop", "shop")
-    container = make_pod().container("app", "/workload", "exit3", files={"/workload": workload("ends")})
-    ended(container)
-    before = traceloop(agent, "show", "cart-0")
+#: What is changed in the layout of another version, by file.
+CHANGES = {
+    "#define STATE_BYTES 128": "#define STATE_BYTES 256",
+    "#define SLOT_BYTES  128": "#define SLOT_BYTES  192",
+    "\t__u64 rest[10];": "\t__u64 rest[26];",
+    "\t__u64 rest;\n": "\t__u64 rest[9];\n",
+    "\tchar data[DATA_BYTES];": "\tchar data[DATA_BYTES];\n\tchar rest[64];",
+    "\t__s64 result;\n": "",
+    "\t__u64 time; /*": "\t__s64 result;\n\t__u64 time; /*",
+}
+
+
+@pytest.fixture(scope="session")
+def another_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of the project whose recorder has another layout, built."""
+    tree = tmp_path_factory.mktemp("another")
+    for name in ("agent", "bpf", "gadget", "kubectl_gadget", "manifests", "hatch_build.py", "build_syscalls.py",
+                 "pyproject.toml", "README.md"):  # fmt: skip
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, tree / name)
+    header = tree / "bpf/traceloop/ring.h"
+    text = header.read_text()
+    for old, new in CHANGES.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    header.write_text(text)
+    subprocess.run([sys.executable, "hatch_build.py"], cwd=tree, check=True)
+    return tree
+
+
+def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload, another_version: Path) -> None:
+    """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them; those
+    of a container that runs go on in a recording of their own.
+    """
+    rings = maps()
+    under = ("env", f"PYTHONPATH={another_version}")
+    agent = record("--traceloop", "shop", under=under)
+    gone = make_pod("shop", "gone-0").container("app", "/workload", "exit3", files={"/workload": workload("ends")})
+    ended(gone)
+    gone.delete()
+    running = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
+    wait_until(lambda: numbers(shown(agent, "cart-0"))[100:], "some calls")
+    before = traceloop(agent, "show", "gone-0")
     agent.stop()
-    root = bpffs / "gadget/traceloop"
-    (layout,) = root.iterdir()
-    layout.rename(root / "another")
+    (theirs,) = (bpffs / "gadget/traceloop").iterdir()
     agent = record("--traceloop", "shop")
-    assert not (root / "another").exists()
-    assert calls(traceloop(agent, "show", "cart-0")) == calls(before)
+    assert not theirs.exists()
+    assert calls(traceloop(agent, "show", "gone-0")) == calls(before)
+    assert "exited with 3" in before
+    listed = events(traceloop(agent, "list", "-o", "json"))
+    assert sorted((each["pod"], each["state"]) for each in listed) == [
+        ("cart-0", "ended"), ("cart-0", "running"), ("gone-0", "exited 3"),
+    ]  # fmt: skip
+    wait_until(lambda: numbers(shown(agent, "cart-0")), "calls in the new one")
+    old = numbers(events(traceloop(agent, "show", "cart-0", "--previous", "-o", "json")))
+    assert old == list(range(old[0], old[-1] + 1)) and len(old) > 100
+    assert old[-1] < numbers(events(traceloop(agent, "show", "cart-0", "--instance", "1", "-o", "json")))[0]
+    assert maps() == rings + 1
+    assert len(list((tmp_path / "state/traceloop").iterdir())) == 2
+    traceloop(agent, "delete", "gone-0")
     assert len(list((tmp_path / "state/traceloop").iterdir())) == 1
-    traceloop(agent, "delete", "cart-0")
-    assert not list((tmp_path / "state/traceloop").iterdir())
+    assert running.running
 
 
 def test_off(record, make_pod, bpffs, tmp_path: Path, start_agent, workload) -> None:
