@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from agent import libbpf
@@ -53,6 +54,17 @@ def lock(folder: Path) -> int:
     return fd
 
 
+def end(folder: Path) -> bool:
+    """End what an earlier agent has been recording into folder, and forget it. Unsupported if that agent runs."""
+    if not folder.exists():
+        return False
+    locked = lock(folder)
+    remove(folder)
+    remove_if_empty(folder.parent)
+    os.close(locked)
+    return True
+
+
 def digest(data: bytes) -> str:
     """A short name for data, so that what was made from other data is not taken for it."""
     return hashlib.sha256(data).hexdigest()[:12]
@@ -71,3 +83,9 @@ def remove(folder: Path) -> None:
         else:
             path.unlink()
     folder.rmdir()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder, unless somebody else's pins are there."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from agent.bpffs import NoBpffs, mount_bpffs
+from agent.bpffs import NoBpffs, end, mount_bpffs
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
 from agent.identity import Container
 from agent.pods import PodWatch
 from agent.server import GRACE_SECONDS, AgentService, serve
-from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings, stop
+from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
@@ -184,10 +184,12 @@ def _serve(
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not
         recorded_flows, no_flows = None, why_not
-        if traceloop is None:
-            if not for_one_command:
-                _stop_traceloop(pins / "traceloop")
-        elif not why_not:
+        if not for_one_command:
+            if traceloop is None:
+                _end_earlier("traceloop", pins / "traceloop")
+            if not flows and _end_earlier("flows", pins / "flows"):
+                (pins / "containers").unlink(missing_ok=True)
+        if traceloop is not None and not why_not:
             settings = Settings(
                 pins / "traceloop",
                 state / "traceloop",
@@ -218,12 +220,16 @@ def _labels(tracker: Tracker, flows: FlowRecorder | None, container: Container) 
     return flows.labels(container.pod_uid) if found is None and flows else found
 
 
-def _stop_traceloop(folder: Path) -> None:
-    """See to it that nothing an earlier agent began goes on, unless that one runs."""
+def _end_earlier(what: str, folder: Path) -> bool:
+    """See to it that nothing an earlier agent began goes on, unless that one runs. Whether there was something."""
     try:
-        stop(folder)
+        ended = end(folder)
     except (GadgetError, OSError) as error:
-        log.warning("traceloop is off here: %s", error)
+        log.warning("%s is off here: %s", what, error)
+        return False
+    if ended:
+        log.info("%s: off: what was recorded is gone", what)
+    return ended
 
 
 def _begin(what: str, stack: ExitStack, make: Callable[[], R]) -> tuple[R | None, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import BpfObject
-from agent.bpffs import open_pinned
+from agent.bpffs import open_pinned, remove_if_empty
 from agent.cgroups import CgroupTree, find_cgroup2
 from agent.identity import Container, identify, parse_path
 from agent.objects import read_object
@@ -174,6 +174,7 @@ class Tracker:
         """Let the map from cgroup to container end with this process."""
         if self._pinned:
             self._pinned.unlink(missing_ok=True)
+            remove_if_empty(self._pinned.parent)
 
     def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> None:
         """Call came for each cgroup of a container from now on, before anything can run there, and gone at its end.

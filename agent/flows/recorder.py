@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -114,8 +115,7 @@ class FlowRecorder:
         self._stop.set()
         self._thread.join()
         self._table.end()
-        for path in self._state.glob("pods.*"):
-            path.unlink()
+        shutil.rmtree(self._state, ignore_errors=True)
 
     def count(self) -> int:
         """How many flows there are."""

@@ -25,7 +25,7 @@ import orjson
 
 from agent import libbpf
 from agent.bpf_object import BpfObject, Program, missed_by, programs_in
-from agent.bpffs import digest, lock, open_pinned, remove
+from agent.bpffs import digest, lock, open_pinned, remove, remove_if_empty
 from agent.identity import Container
 from agent.objects import read_object
 from agent.traceloop import rings
@@ -109,6 +109,7 @@ class Recorder:
             self._known.clear()
             self._refused.clear()
             remove(self._folder.parent)
+            remove_if_empty(self._folder.parent.parent)
             shutil.rmtree(self._settings.saved, ignore_errors=True)
 
     def rings(self) -> list[Ring]:
@@ -392,15 +393,6 @@ class Recorder:
 
 def _crashed(state: dict[str, int]) -> bool:
     return bool(state["status"] or state["oom"])
-
-
-def stop(folder: Path) -> None:
-    """End what an earlier agent has been recording into folder of bpffs, and its recordings. Unsupported if it runs."""
-    if folder.exists():
-        locked = lock(folder)
-        remove(folder)
-        os.close(locked)
-        log.info("traceloop: off: what was recorded is gone")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import bpf_programs, wait_until
-from tests.e2e.conftest import IMAGE, OWN_CLUSTER, Namespace, Stream, gadget, kubectl, nodes, objects, wait_for_nodes
+from tests.e2e.conftest import (
+    BUSYBOX,
+    IMAGE,
+    OWN_CLUSTER,
+    Namespace,
+    Stream,
+    gadget,
+    kubectl,
+    nodes,
+    objects,
+    wait_for_nodes,
+)
 
 KINDS = "namespaces,daemonsets,serviceaccounts,clusterroles,clusterrolebindings,pods"
 
@@ -28,6 +39,58 @@ def made_here(namespace: str) -> list[str]:
 def programs() -> set[int]:
     """Ids of the BPF programs of the nodes, as far as they can be told: of our own cluster, whose kernel is ours."""
     return bpf_programs() if OWN_CLUSTER else set()
+
+
+LOOK = {
+    "name": "look", "image": BUSYBOX, "command": ["/bin/sleep", "3600"],
+    "volumeMounts": [{"name": name, "mountPath": path} for name, path in (("pins", "/pins"), ("state", "/state"))],
+}  # fmt: skip
+HOST = [
+    {"name": "pins", "hostPath": {"path": "/sys/fs/bpf"}},
+    {"name": "state", "hostPath": {"path": "/var/lib/gadget"}},
+]
+
+
+def left_on(node: str) -> str:
+    """The files that the recorders keep on a node, by a pod that looks."""
+    spec = {"nodeName": node, "containers": [LOOK], "volumes": HOST, "restartPolicy": "Never"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "look", "namespace": "kube-system"}, "spec": spec}
+    kubectl("apply", "--filename=-", input=json.dumps(pod))
+    try:
+        kubectl("wait", "--for=condition=Ready", "--namespace=kube-system", "pod/look", "--timeout=60s")
+        found = [
+            "find",
+            "/pins",
+            "/state",
+            "-mindepth",
+            "1",
+            "-name",
+            "least",
+            "-prune",
+            "-o",
+            "-mindepth",
+            "1",
+            "-print",
+        ]
+        return kubectl("exec", "--namespace=kube-system", "look", "--", "busybox", *found)
+    finally:
+        kubectl("delete", "pod", "look", "--namespace=kube-system", "--grace-period=0", "--force")
+
+
+def test_nothing_is_left_on_nodes(deployed: None, make_namespace: Callable[[str], Namespace]) -> None:
+    """Undeploy ends the recorders too: no pin and no file of theirs is left on any node."""
+    shop = make_namespace("recorded")
+    for index, node in enumerate(nodes()):
+        shop.pod(f"cart-{index}", node)
+    assert all("ring-" in left_on(node) for node in nodes())
+    during = programs()
+    removed = gadget("undeploy")
+    try:
+        assert (removed.returncode, removed.stderr) == (0, "")
+        assert {node: left_on(node) for node in nodes()} == dict.fromkeys(nodes(), "")
+        assert not OWN_CLUSTER or programs() < during
+    finally:
+        assert gadget("deploy", "--image", IMAGE).returncode == 0
 
 
 @pytest.mark.parametrize("options", [[], ["--least-privilege"]])

@@ -29,7 +29,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests import apiserver
-from tests.conftest import Agent, bpf_programs, wait_until
+from tests.conftest import Agent, bpf_programs, pinned_programs, wait_until
 from tests.pods import UNIFIED, Container, link
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
@@ -273,10 +273,20 @@ def test_removed(record, pair, tmp_path: Path) -> None:
     programs = bpf_programs() - before
     with connect(agent.address) as channel:
         AgentStub(channel).End(pb.EndRequest())
-    assert not list((tmp_path / "bpf/gadget").iterdir())
-    assert not list((tmp_path / "state/flows").iterdir())
+    assert not (tmp_path / "bpf/gadget").exists()
+    assert not (tmp_path / "state/flows").exists()
     agent.stop()
     wait_until(lambda: not programs & bpf_programs(), "the end of the programs")
+
+
+def test_off(record, start_agent, bpffs: Path) -> None:
+    """After a restart with --no-flows nobody's connections are recorded any more, and nothing is pinned."""
+    record().stop()
+    recording = pinned_programs(bpffs)
+    assert len(recording) == 3
+    start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows").stop()
+    assert not (bpffs / "gadget").exists()
+    wait_until(lambda: not recording & bpf_programs(), "the end of the programs")
 
 
 def test_upgrade(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_off(record, make_pod, bpffs, tmp_path: Path, start_agent, workload) -> 
     assert len(recording) == 4
     assert maps() == rings + 1
     off = start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows")
-    assert not list((bpffs / "gadget").iterdir())
+    assert not (bpffs / "gadget").exists()
     wait_until(lambda: not recording & bpf_programs(), "the end of the programs")
     wait_until(lambda: maps() == rings, "the end of the ring")
     off.stop()
