@@ -58,6 +58,16 @@ class Node:
         return sum(loss.count for loss in (*self.earlier, *self.losses))
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A time in which a target was not watched, and how it is told; when is said where its seconds are not known."""
+
+    target: str
+    told: str
+    seconds: float = 0.0
+    when: str = ""
+
+
 class Session:
     """Shows the events of one request, and keeps the books."""
 
@@ -69,7 +79,7 @@ class Session:
         self._away: dict[str, Ended] = {}
         #: those of them of which the user has been told
         self._told: set[str] = set()
-        self._gaps: list[str] = []
+        self._gaps: list[Gap] = []
         self._merge = Merge()
         self._newest = 0
         self._output: Output | None = None
@@ -227,14 +237,15 @@ class Session:
                     _tell(f"warning: {name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
-        if not away.heard_ns:
-            gap = f"{target}: seen only from {moment(now_ns)} on"
+        seconds, again = 0.0, bool(away.heard_ns)
+        if again:
+            seconds = max(now_ns - away.heard_ns, 0) / 1e9  # the node's clock may have been set back
+            told = f"not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({duration(seconds)})"
         else:
-            missed = duration(max(now_ns - away.heard_ns, 0) / 1e9)  # the node's clock may have been set back
-            gap = f"{target}: not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({missed})"
-        self._gaps.append(gap)
+            told = f"seen only from {moment(now_ns)} on"
+        self._gaps.append(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
         if self._live:
-            _tell(f"{target}: joined{' again' * bool(away.heard_ns)}; {gap.removeprefix(f'{target}: ')}")
+            _tell(f"{target}: joined{' again' * again}; {told}")
 
     def _ended(self, message: Ended) -> None:
         if not message.error:
@@ -266,15 +277,18 @@ class Session:
         containers = {names[3] for node in self._nodes.values() for names in node.decoder.names.values()}
         covered = f"{count(len(self._nodes), 'node')}, {count(len(containers), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
-        line = f"{count(self.shown, 'event')} from {covered}{when}; "
-        line += f"{lost} lost: {self._where()}. {self._advice()}" if lost else "nothing lost."
-        _tell(line)
+        gaps = [*self._gaps, *map(_open_gap, self._away.values())]
+        if lost:
+            kept = f"{lost} lost: {self._where()}. {self._advice()}"
+            kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
+        else:
+            kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
+        _tell(f"{count(self.shown, 'event')} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
             _tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
-        gaps = [*self._gaps, *map(_told, self._away.values())]
         for gap in gaps:
-            _tell(f"incomplete: {gap}")
+            _tell(f"incomplete: {gap.told}")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
@@ -345,9 +359,22 @@ def _tell(text: str) -> None:
     click.echo(escape(text), err=True)
 
 
-def _told(ended: Ended) -> str:
-    """Why a target sends no more, and since when."""
-    return f"{ended.error}{f'; not seen from {moment(ended.heard_ns)} on' if ended.heard_ns else ''}"
+def _open_gap(ended: Ended) -> Gap:
+    """Of a target that sends no more: why, and since when."""
+    if not ended.heard_ns:
+        return Gap(ended.target, str(ended.error), when="at all")
+    return Gap(ended.target, f"{ended.error}; not seen from {moment(ended.heard_ns)} on", when="in the end")
+
+
+def _unwatched(gaps: list[Gap]) -> str:
+    """Who was not watched, how often and how long, in a few words."""
+    told = []
+    for target in dict.fromkeys(gap.target for gap in gaps):
+        mine = [gap for gap in gaps if gap.target == target]
+        closed = [gap.seconds for gap in mine if not gap.when]
+        words = [f"{count(len(closed), 'time')}, {duration(sum(closed))}"] if closed else []
+        told.append(f"{target} {' and '.join([*words, *(gap.when for gap in mine if gap.when)])}")
+    return "; ".join(told[:5]) + f"; and {len(told) - 5} more" * (len(told) > 5)
 
 
 def count(number: int, what: str) -> str:

@@ -110,6 +110,7 @@ def test_agent_killed(make_namespace: Callable[[str], Namespace], start_stream: 
     lines = said.splitlines()
     assert lines[0] == f"warning: {victim}: the agent went away" or lines[0] == f"warning: {victim}: the agent stopped"
     assert any(line.startswith(f"{victim}: joined again; not seen from ") for line in lines)
+    assert f"; nothing lost of what was watched; not watched: {victim} 1 time, " in lines[-2]
     assert lines[-1].startswith(f"incomplete: {victim}: not seen from ")
 
 

@@ -98,8 +98,9 @@ def seen_in(out: str | bytes) -> list[int]:
 
 
 def lost_in(err: str) -> int:
-    """How many events the last line of a stream says were lost."""
-    found = re.search(r"^\d+ events? from .*; (?:(\d+) lost: |nothing lost\.$)", err, re.MULTILINE)
+    """How many events the last line of a stream says were lost, of what was watched."""
+    nothing = r"nothing lost(?:\.| of what was watched; not watched: .*\.)$"
+    found = re.search(rf"^\d+ events? from .*; (?:(\d+) lost: |{nothing})", err, re.MULTILINE)
     assert found, err
     return int(found[1] or 0)
 

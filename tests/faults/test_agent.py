@@ -88,6 +88,7 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys) -> None:
         assert err.count("warning: node-a: the agent went away\n") == KILLS
         assert len(gaps) == KILLS
         assert len(jumps) <= KILLS and lost == 0
+        assert f"; nothing lost of what was watched; not watched: node-a {KILLS} times, " in err
         assert (seen[0], seen[-1]) == (made, producer.made - 1)
         commands = producer.commands - 1
         producer.make(0)

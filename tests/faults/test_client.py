@@ -68,6 +68,7 @@ def test_hangs_or_is_cut_off(agent, workload, tmp_path: Path) -> None:
             seen, lost = books(out, err)
             assert f"warning: {name}: the agent went away\n" in err
             assert re.search(rf"^incomplete: {re.escape(name)}: the agent went away; not seen from \S+ on$", err, re.M)
+            assert f"; nothing lost of what was watched; not watched: {name} in the end.\n" in err
             assert "Traceback" not in err
             assert seen[:101] == list(range(101)) and lost == 0
             assert cli.process.returncode == 3

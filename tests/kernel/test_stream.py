@@ -236,6 +236,7 @@ def test_one_of_two_agents_dies(start_agent, start_cli, make_pod, workload) -> N
     out = seen + rest
     assert len([event for event in events(out) if event["node"] == "node-b" and event["args"][0] == "started"]) == 29
     assert f"warning: {first.address}: the agent went away" in err
+    assert f"; nothing lost of what was watched; not watched: {first.address} in the end.\n" in err
     assert f"incomplete: {first.address}: the agent went away" in err
     assert cli.process.returncode == 0
 

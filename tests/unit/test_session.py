@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -205,13 +206,15 @@ def test_agent_comes_again(fake, capsys, tmp_path) -> None:
     assert told[0] == "warning: node-a: the agent went away"
     assert told[1].startswith("node-a: joined again; not seen from ")
     covered, _, complete = told[2].partition(", in ")
-    lost = "12 lost: ring full on node-a (app 12). Narrow it down, or raise --buffer."
-    assert (covered, complete.partition("; ")[2]) == ("3 events from 2 nodes, 2 containers", lost)
+    rest = complete.partition("; ")[2]
+    lost = "12 lost: ring full on node-a (app 12). Narrow it down, or raise --buffer. Not watched: node-a 1 time, "
+    assert covered == "3 events from 2 nodes, 2 containers"
+    assert re.fullmatch(rf"{re.escape(lost)}\d\.\d s\.", rest)
     assert told[3].startswith("incomplete: node-a: not seen from ") and told[3].endswith(" s)")
     session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
     again_out, again_err = capsys.readouterr()
     assert again_out == out
-    assert again_err.splitlines() == [f"{covered}, as recorded; {lost}", told[3]]
+    assert again_err.splitlines() == [f"{covered}, as recorded; {rest}", told[3]]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +273,7 @@ def test_answers_late(fake, capsys, tmp_path, monkeypatch) -> None:
     told = err.splitlines()
     assert shown(out) == [("node-slow", 5)]
     assert told[0].startswith("node-slow: joined; seen only from ")
+    assert told[1].endswith("; nothing lost of what was watched; not watched: node-slow at first.")
     assert told[-1].startswith("incomplete: node-slow: seen only from ")
     session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
     assert capsys.readouterr().err.splitlines()[-1] == told[-1]
@@ -293,6 +297,36 @@ def test_strange_failure(fake, capsys) -> None:
     out, err = capsys.readouterr()
     assert shown(out) == [("node-b", 5)]
     assert "node-b: joined; seen only from " in err
+
+
+def test_away_again_and_again(fake, capsys) -> None:
+    """The last line never says that nothing was lost where I was not looking: it says of which nodes, and how long."""
+    agents = [fake("node-a"), fake("node-b")]
+    targets = cluster(*agents)
+
+    def never() -> str:
+        raise Unreachable("node-c: no agent (pod gadget-7xk is Pending: Insufficient cpu)")
+
+    targets["node-c"] = never
+
+    def do() -> None:
+        assert all(each.started.wait(5) for each in agents)
+        for number in range(2):
+            agents[-1].die()
+            agents.append(fake("node-b"))
+            targets.there["node-b"] = agents[-1].reach
+            assert agents[-1].started.wait(5)
+            agents[-1].emit(*ms(number))
+            time.sleep(0.2)
+        del targets.there["node-b"]
+        agents[-1].die()
+
+    run(targets, do)
+    out, err = capsys.readouterr()
+    assert len(shown(out)) == 2
+    (last,) = (line for line in err.splitlines() if "events from" in line)
+    told = r"; nothing lost of what was watched; not watched: node-b 2 times, \d\.\d s and in the end; node-c at all\.$"
+    assert re.search(told, last), err
 
 
 def test_nobody_at_first(fake) -> None:
@@ -327,7 +361,9 @@ def test_end_without_answer(fake, capsys, monkeypatch) -> None:
     hangs.deaf = True
     with pytest.raises(Incomplete):
         run(cluster(hangs), lambda: hangs.started.wait(5), strict=True)
-    assert "incomplete: node-a: its agent did not answer when it was to end" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "; nothing lost of what was watched; not watched: node-a in the end.\n" in err
+    assert "incomplete: node-a: its agent did not answer when it was to end" in err
 
 
 def without(schema: Schema, name: str) -> Schema:
