@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gadget.errors import UsageError
+from gadget.errors import Unsupported, UsageError
 from gadget.schema import Field, Parameter, Schema, record_dtype
 
 if TYPE_CHECKING:
@@ -65,17 +65,25 @@ def record(program: str, name: str) -> np.dtype[np.void]:
 @cache
 def load() -> dict[str, Gadget]:
     """Every gadget by name."""
-    return {
-        name: Gadget(
-            name,
-            **{
-                **entry,
-                "schema": Schema.from_json(entry["schema"]),
-                "parameters": [Parameter(**item) for item in entry["parameters"]],
-            },
-        )
-        for name, entry in _catalogue()["gadgets"].items()
-    }
+    return parse(CATALOGUE.read_bytes())
+
+
+def parse(data: bytes) -> dict[str, Gadget]:
+    """Every gadget of a catalogue. Unsupported if it is damaged."""
+    try:
+        return {
+            name: Gadget(
+                name,
+                **{
+                    **entry,
+                    "schema": Schema.from_json(entry["schema"]),
+                    "parameters": [Parameter(**item) for item in entry["parameters"]],
+                },
+            )
+            for name, entry in orjson.loads(data)["gadgets"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Unsupported(f"{CATALOGUE} is damaged: install kubectl-gadget and its agent again") from None
 
 
 def find(name: str) -> Gadget:

@@ -62,6 +62,28 @@ class Pod:
         self.addresses, self.since, self.told = [], now, False
 
 
+def _number(value: Any, most: int = (1 << 63) - 1) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"not a number up to {most}: {value!r}")
+    return value
+
+
+def _read(item: dict[str, Any]) -> Pod:
+    """A pod as it was saved. ValueError and the like if it makes no sense."""
+    pod = Pod(**item)
+    pod.ports = [(name, protocol, _number(port, 0xFFFF)) for name, protocol, port in pod.ports]
+    pod.former = [(address, _number(first), _number(last)) for address, first, last in pod.former]
+    texts = [pod.uid, pod.object_uid, pod.namespace, pod.name, pod.owner]
+    texts += [*pod.addresses, *(former[0] for former in pod.former), *pod.labels, *pod.labels.values()]
+    texts += [text for name, protocol, _ in pod.ports for text in (name, protocol)]
+    switches = (pod.host_network, pod.told)
+    if not all(isinstance(text, str) for text in texts) or not all(type(each) is bool for each in switches):
+        raise ValueError(f"not a pod: {item}")
+    for number in (pod.first, pod.last, pod.since, *pod.cgroups):
+        _number(number)
+    return pod
+
+
 class Pods:
     """Remembers pods, in a file too."""
 
@@ -79,13 +101,15 @@ class Pods:
         self._boot = boot or _BOOT.read_text().strip()
         try:
             saved = orjson.loads(file.read_bytes())
-            self.began, self.evicted, self.unclear = saved["began"], saved["evicted"], saved.get("unclear", 0)
-            self.pods = {item["uid"]: Pod(**item) for item in saved["pods"]}
+            pods = map(_read, saved["pods"])
+            self.began, self.evicted = _number(saved["began"]), _number(saved["evicted"])
+            self.unclear = _number(saved.get("unclear", 0))
+            self.pods = {pod.uid: pod for pod in pods}
             if saved.get("boot", self._boot) != self._boot:
                 self._reboot()
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("flows: %s: %s: names of pods that are gone are lost", file, error)
         self.owners = {cgroup: pod.uid for pod in self.pods.values() for cgroup in pod.cgroups}
 

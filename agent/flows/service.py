@@ -54,7 +54,7 @@ class FlowsService:
                 notes=notes,
                 addresses=self._tracker.find_addresses(),
             ),
-            pods=map(_pod, pods),
+            pods=map(flow_pod, pods),
         )
         ingress = catalog.constants("flows", "direction")["DIRECTION_INGRESS"]
         offset = clock_offset()
@@ -95,7 +95,8 @@ class FlowsService:
             self._recorder, self._why_not = None, "it has been removed there"
 
 
-def _pod(pod: Pod) -> pb.FlowPod:
+def flow_pod(pod: Pod) -> pb.FlowPod:
+    """A pod as a message."""
     return pb.FlowPod(
         uid=pod.object_uid or pod.uid,
         namespace=pod.namespace,

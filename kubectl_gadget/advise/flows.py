@@ -26,6 +26,9 @@ Protocol = Literal["TCP", "UDP", "SCTP", "ICMP", "OTHER"]
 #: Protocols that have no ports, and no policy can be about them; OTHER is any that is not named here.
 PORTLESS = ("ICMP", "OTHER")
 _Kind = TypeVar("_Kind")
+#: Since 1970, and no later than others can count.
+MOST_NS = (1 << 63) - 1
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MOST_NS)]
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):  # gc: it refers to nothing t
     peer: str
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     count: int
-    first: int
-    last: int
+    first: Nanoseconds
+    last: Nanoseconds
     failed: int = 0
     older: bool = False
     host_network: bool = False
@@ -207,7 +210,10 @@ class FlowsFile:
         if first.get("version") != VERSION:
             raise self._wrong(f"version {first.get('version')} of the format: this program reads version {VERSION}")
         try:
-            return Header(int(first["from"]), int(first["until"]), tuple(map(str, first["nodes"])))
+            times = int(first["from"]), int(first["until"])
+            if not all(0 <= each <= MOST_NS for each in times):
+                raise ValueError
+            return Header(*times, tuple(map(str, first["nodes"])))
         except (ValueError, KeyError, TypeError):
             raise self._wrong("the header wants from, until and nodes") from None
 
@@ -287,6 +293,6 @@ def _pod(body: Any) -> RememberedPod:
             "ports": tuple(_maker(NamedPort)(item) for item in body.get("ports") or ()),
         }
     )
-    if type(pod.first) is not int or type(pod.last) is not int:
+    if not all(type(each) is int and 0 <= each <= MOST_NS for each in (pod.first, pod.last)):
         raise ValueError("first and last are nanoseconds since 1970")
     return pod

@@ -37,15 +37,14 @@ from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.show import View, make_output
+from tests.fuzz import requests, state
+from tests.fuzz.files import CONTAINER_ID, FOLDER, file_of
 from tests.pods import annotations
 from tests.unit.rows import batch, table
 from tests.unit.traceloop import replies
 from tests.unit.traceloop.replies import further, record
 
-#: Files are made and removed thousands of times: in memory where there is such a place.
-FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 EXECS = catalog.find("execsnoop")
-CONTAINER_ID = "a" * 64
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,6 @@ class Target:
 
     try_it: Callable[[bytes], None]
     seed: Callable[[], bytes]
-
-
-@contextlib.contextmanager
-def _file(data: bytes) -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(dir=FOLDER) as file:
-        file.write(data)
-        file.flush()
-        yield Path(file.name)
 
 
 def _section() -> bytes:
@@ -127,7 +118,7 @@ def config(data: bytes) -> None:
 
 def recorded(data: bytes) -> None:
     """A file by --record."""
-    with _file(data) as path, contextlib.redirect_stderr(io.StringIO()), _no_output():
+    with file_of(data) as path, contextlib.redirect_stderr(io.StringIO()), _no_output():
         with contextlib.suppress(GadgetError):
             file = recording.Recording(path)
             replay(file, make_request(EXECS, {}, "json", "", (), ""))
@@ -143,7 +134,7 @@ def _no_output() -> Iterator[None]:
 
 def ring(data: bytes) -> None:
     """A ring of the flight recorder that was saved to disk."""
-    with _file(data) as path:
+    with file_of(data) as path:
         try:
             found = rings.Ring(path, saved=True)
         except ValueError:
@@ -166,7 +157,7 @@ def reply(data: bytes) -> None:
 
 def cluster(data: bytes) -> None:
     """A kubeconfig, up to the first byte that would be sent."""
-    with _file(data) as path, contextlib.suppress(GadgetError):
+    with file_of(data) as path, contextlib.suppress(GadgetError):
         kubeconfig.read_context.cache_clear()
         context = kubeconfig.read_context(kubeconfig.Flags(kubeconfig=str(path)))
         if plugin := context.user.pop("exec", None):  # not run, as any command may be there by now
@@ -242,4 +233,10 @@ TARGETS = {
     "reply": Target(reply, _reply),
     "kubeconfig": Target(cluster, lambda: KUBECONFIG),
     "login": Target(login, lambda: b'{"status": {"token": "a", "expirationTimestamp": "2026-01-01T00:00:00Z"}}'),
+    "docker": Target(state.docker, lambda: orjson.dumps({"ID": CONTAINER_ID, "Name": "/cart"})),
+    "podman": Target(state.podman, lambda: orjson.dumps([{"id": CONTAINER_ID, "names": ["cart"]}])),
+    "pods": Target(state.pods, state.some_pods),
+    "flows": Target(state.flows, state.some_flows),
+    "catalogue": Target(state.catalogue, state.some_catalogue),
+    "request": Target(requests.request, requests.some_request),
 }

@@ -60,6 +60,29 @@ def test_undamaged(name: str) -> None:
     TARGETS[name].try_it(seed(name))
 
 
+def found(name: str, valid: bytes, damaged: bytes) -> tuple[str, bytes]:
+    """What fuzzing failed on once."""
+    assert valid in seed(name)
+    return name, seed(name).replace(valid, damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        found("pods", b'"cgroups":[9]', b'"cgroups":9'),
+        found("pods", b'"addresses":["10.0.0.1"]', b'"addresses":null'),
+        found("pods", b'"labels":{"app":"cart"}', b'"labels":{"app":7}'),
+        found("pods", b'"last":0', b'"last":"10.0.0.1"'),
+        found("flows", b'"last":1700000120000000000', b'"last":17000001200000000001700000'),
+        found("flows", b'"until":1700003600000000000', b'"until":170000360000000000017000'),
+        found("catalogue", b'"schema":{', b'"scheme":{'),
+    ],
+)
+def test_found(name: str, data: bytes) -> None:
+    """What a fuzzer has failed on once is refused in the parser's own words since then."""
+    TARGETS[name].try_it(data)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged(name: str) -> None:
     """Whatever happened to a file, a schema, a selector: I get an answer or one line, never a traceback or a hang."""
