@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting for other tests on this machine", flush=True)
+            print("waiting for other tests on this machine", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         remove_leftovers()
         yield

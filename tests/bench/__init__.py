@@ -9,6 +9,8 @@ from typing import Any
 
 #: A unit, and the values of several runs in it.
 Result = tuple[str, list[float]]
+#: Rows that begin so are the work itself. What tools add to it is no multiple of it.
+NO_TOOL = "no tool"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """One cell of a table: values of several runs, or why there are none. column is empty where there is but one."""
+    """One cell of a table: values of several runs, or why there are none. column is empty where there is but one.
+
+    made is the rate at which events were really made, if it is not the one that the column says.
+    """
 
     row: str
     unit: str
@@ -34,6 +39,7 @@ class Figure:
     column: str = ""
     goal: Goal | None = None
     why: str = ""
+    made: float = 0.0
 
     def to_json(self, table: str) -> dict[str, Any]:
         """As --json prints it."""
@@ -41,6 +47,8 @@ class Figure:
         item |= {"runs": len(self.values)}
         if self.values:
             item |= {"median": statistics.median(self.values), "min": min(self.values), "max": max(self.values)}
+        if self.made:
+            item |= {"made": self.made}
         if self.goal:
             item |= {"goal": self.goal.value, "at_least": self.goal.at_least, "missed": self.goal.missed}
         return item | {"why": self.why}
@@ -60,7 +68,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long events are made at each rate."""
+        """How long events are made at the least."""
         return 0.5 if self.quick else 1.0
 
 

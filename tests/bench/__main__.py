@@ -47,7 +47,7 @@ def _line(item: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the machine, then the figures.")
-@click.option("--page", is_flag=True, help="Write docs/benchmarks.md.")
+@click.option("--page", is_flag=True, help="Write docs/benchmarks.md, and what --json prints beside it.")
 @click.option("--quick", is_flag=True, help="One short run of each: to see that it works.")
 @click.option("--ig", is_flag=True, help="Beside Inspektor Gadget too, which is built from source at first: needs Go.")
 @click.option("--keep", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -78,6 +78,7 @@ def main(as_json: bool, page: bool, quick: bool, ig: bool, keep: Path | None, na
             sys.stdout.flush()
     if page:
         PAGE.write_text(render(machine["machine"], figures))
+        PAGE.with_suffix(".jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in (machine, *figures)))
     if any(item["why"].startswith(FAILED) for item in figures):
         sys.exit(1)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import Figure, Goal, Plan
-from tests.bench.machine import cpu_seconds, resident_mib
+from tests.bench.machine import cpu_seconds, peak_mib, resident_mib
 from tests.conftest import Agent, wait_until
 from tests.pods import BareContainer
 
@@ -71,6 +71,7 @@ def _once(add: Callable[[str, str, float], None]) -> None:
         def look(when: str) -> None:
             add(f"CPU, {when}", "% of a core", _idle(agent.process.pid))
             add(f"memory, {when}", "MiB", resident_mib(agent.process.pid))
+            add(f"memory at most, {when}", "MiB", peak_mib([agent.process.pid]))
             add(f"its maps in the kernel, {when}", "MiB", _mib_beside(maps))
 
         look("no containers")

@@ -10,10 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.memory import expect_batches
 from gadget.rows import Decoder
 from kubectl_gadget.output import choose_fields, make_output
 from kubectl_gadget.recording import Writer
@@ -23,6 +25,8 @@ from tests.unit.rows import batch
 
 ROWS = 3000
 BATCHES = 40
+#: Between events: 10,000 a second, of which a batch has those of 300 ms.
+APART_NS = 100_000
 #: As users have it: compiled modules are kept, which this variable forbids
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -68,17 +72,23 @@ def start_up(plan: Plan) -> Result:
     return "ms", [once() for _ in range(9)]
 
 
+def _batch(number: int) -> pb.Batch:
+    """The number-th of a stream whose time goes on."""
+    few = batch()
+    (section,) = few.sections
+    schema = catalog.find("execsnoop").schema
+    rows = np.frombuffer(section.rows * (ROWS // section.count), schema.dtype(section.record_size)).copy()
+    rows["timestamp"] = (number * ROWS + np.arange(ROWS)) * APART_NS
+    many = pb.Section(record_size=section.record_size, count=ROWS, rows=rows.tobytes())
+    return pb.Batch(sections=[many], containers=few.containers, clock_offset_ns=few.clock_offset_ns)
+
+
 def _rows(form: str) -> Result:
+    expect_batches()  # as the command does
     gadget = catalog.find("execsnoop")
     fields = choose_fields(gadget, form, "", [])
     output = make_output(form, fields, gadget.headers)
-    few = batch()
-    section = few.sections[0]
-    times = ROWS // section.count
-    many = pb.Batch(
-        sections=[pb.Section(record_size=section.record_size, count=ROWS, rows=section.rows * times)],
-        containers=few.containers,
-    )
+    many = _batch(0)
     decoder = Decoder("node-a", gadget.schema)
     names = [field.name for field in fields]
     standard, values = sys.stdout, []
@@ -103,15 +113,10 @@ def column_rows(plan: Plan) -> Result:
 
 def replay(plan: Plan) -> Result:
     """`replay -o json` of 120,000 execsnoop events, start-up included"""
-    gadget, few = catalog.find("execsnoop"), batch()
-    (section,) = few.sections
-    times = ROWS // section.count
-    many = pb.Batch(
-        sections=[pb.Section(record_size=section.record_size, count=ROWS, rows=section.rows * times)],
-        containers=few.containers,
-    )
+    gadget = catalog.find("execsnoop")
     started = pb.Started(schema=orjson.dumps(gadget.schema.to_json()).decode(), contract=CONTRACT)
-    replies = [pb.RunReply(node="node-a", started=started), *[pb.RunReply(node="node-a", batch=many)] * BATCHES]
+    batches = [pb.RunReply(node="node-a", batch=_batch(number)) for number in range(BATCHES)]
+    replies = [pb.RunReply(node="node-a", started=started), *batches]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording"
         with Writer(path, "execsnoop") as writer:

@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from tests.pods import BareContainer
 PACKAGES = Path(__file__).with_name("packages.txt")
 TRACEFS = Path("/sys/kernel/tracing")
 DEBUGFS = Path("/sys/kernel/debug")
+#: The kernel's posix-timers.h: the clock of a process is its number, complemented, and this.
+CPUCLOCK_SCHED = 2
 
 
 def enter_tracing() -> None:
@@ -63,12 +65,8 @@ def enter(container: BareContainer | None) -> Callable[[], None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and its threads have used, to the nanosecond; of threads that ended nothing."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # it has just ended
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """What a process and its threads, those that have ended too, have used, to the nanosecond."""
+    return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
 
 
 def peak_mib(pids: Iterable[int]) -> float:

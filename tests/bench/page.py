@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import Section
+from tests.bench import NO_TOOL, Section
 from tests.bench.sections import SECTIONS
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench`, which installs the peers and writes this page; edit `tests/bench/` instead. `make bench QUICK=1`
-takes some minutes and shows that all of it works; `python -m tests.bench --json` prints the figures for machines.
+takes some minutes and shows that all of it works. It writes the same figures for programs to `docs/benchmarks.jsonl`, one
+JSON object a line, the machine first, as `python -m tests.bench --json` prints them.
 
 Each figure is the median of its runs, with the least and the most in brackets. Read them as ratios: `× n` is how many
-times the figure of kubectl gadget's row, or else the table's first row, it is.
+times the figure of kubectl gadget's row, or else the table's first row, it is. *Of … made* is the rate at which events
+were really made beside a tool, where that is less than the column says.
 """
 
 
@@ -33,11 +35,16 @@ def _spread(item: dict[str, Any]) -> str:
     )
 
 
+def _made(item: dict[str, Any]) -> str:
+    """The rate at which events were made, if it is not the one that its column says."""
+    return f" of {number(item['made'])}/s made" if "made" in item else ""
+
+
 def _goal(item: dict[str, Any]) -> str:
     if "goal" not in item:
         return ""
     by, least = item["median"] / item["goal"] - 1, item["at_least"]
-    words = f"{'at least' if least else 'at most'} {number(item['goal'])}"
+    words = f"{'at least' if least else 'at most'} {number(item['goal'])}{_made(item)}"
     if (by >= 0) if least else (by <= 0):
         return f"{words}: met"
     return f"{words}: **missed** by {abs(by):.0%}. {item['missed']}".strip()
@@ -66,15 +73,24 @@ def _matrix(items: Sequence[dict[str, Any]], reference: str) -> list[str]:
         if item is None:
             return "–"
         text = number(item["median"]) + _spread(item)
-        if other and row != reference and other["median"] > 0 and units[column] != "%":
+        comparable = row != reference and not row.startswith(NO_TOOL) and units[column] != "%"
+        if other and comparable and other["median"] > 0:
             text += f" × {number(item['median'] / other['median'])}"
-        return text
+        return text + _made(item)
 
-    lines = ["| | " + " | ".join(f"{column}, {unit}" for column, unit in units.items()) + " |"]
-    lines.append("|---" * (len(units) + 1) + "|")
-    lines += [f"| {row} | " + " | ".join(cell(row, column) for column in units) + " |" for row in rows]
-    runs = sorted({item["runs"] for item in measured})
-    return [*lines, "", f"Runs: {' or '.join(map(str, runs))}."]
+    def runs(row: str) -> str:
+        columns: dict[int, list[str]] = {}
+        for column in units:
+            if item := cells.get((row, column)):
+                columns.setdefault(item["runs"], []).append(column)
+        usual = max(columns, key=lambda number: len(columns[number]), default=0)
+        others = [f"{', '.join(named)}: {number}" for number, named in columns.items() if number != usual]
+        return f"{usual or '–'}" + (f" ({'; '.join(others)})" if others else "")
+
+    lines = ["| | " + " | ".join(f"{column}, {unit}" for column, unit in units.items()) + " | runs |"]
+    lines.append("|---" * (len(units) + 2) + "|")
+    lines += [f"| {row} | " + " | ".join(cell(row, column) for column in units) + f" | {runs(row)} |" for row in rows]
+    return lines
 
 
 def _notes(items: Sequence[dict[str, Any]], section: Section) -> list[str]:

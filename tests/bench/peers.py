@@ -24,6 +24,8 @@ tracepoint:sock:inet_sock_set_state /args->protocol == 6 && args->newstate == 2/
 """
 #: Characters of what a tool says of its end.
 WHY = 160
+#: Lines that a buffer of 4 KiB may hold.
+UNWRITTEN = 250
 GADGETS = {"opens": "opensnoop", "execs": "execsnoop", "connects": "tcpconnect"}
 
 
@@ -46,11 +48,17 @@ class Running:
 
 @dataclass(frozen=True)
 class Tool:
-    """How to start a tool for a kind of event. line is what grep counts, a line for each event by threads called NAME."""
+    """How to start a tool for a kind of event.
+
+    line is what grep counts, a line for each event by threads called NAME; led_to are the lines that events lead to,
+    if they are more. unwritten: lines that its buffer may hold while it runs, and which are then missing.
+    """
 
     name: str
     start: Callable[[Path, Path, bool], Running]
     line: str = "NAME"
+    led_to: str = "NAME"
+    unwritten: int = 0
 
     @contextmanager
     def running(self, folder: Path, output: Path, *, at_once: bool = False) -> Iterator[Running]:
@@ -93,7 +101,7 @@ def ours(gadget: str, form: str) -> Tool:
     return Tool(f"kubectl gadget {gadget}, " + ("as JSON" if form == "json" else "in columns"), start)
 
 
-def peer(name: str, *command: str, line: str = "NAME") -> Tool:
+def peer(name: str, *command: str, line: str = "NAME", led_to: str = "NAME", unwritten: int = UNWRITTEN) -> Tool:
     """A program that writes lines; OUTPUT among its words is the file for them, if that is not standard output."""
 
     def start(folder: Path, output: Path, at_once: bool) -> Running:
@@ -106,7 +114,7 @@ def peer(name: str, *command: str, line: str = "NAME") -> Tool:
             began = time.perf_counter()
             return Running([subprocess.Popen(words, stdout=out, stderr=errors)], began)
 
-    return Tool(name, start, line)
+    return Tool(name, start, line, led_to, unwritten)
 
 
 SBIN = "/usr/sbin"
@@ -140,7 +148,10 @@ TOOLS: Mapping[str, tuple[Tool, ...]] = {
         peer("tcpconnect (libbpf-tools)", f"{SBIN}/tcpconnect"),
         peer("tcpconnect.bt (bpftrace)", "bpftrace", f"{SBIN}/tcpconnect.bt"),
         peer(
-            "tcpstates (libbpf-tools), which tells every state", f"{SBIN}/tcpstates", line="NAME .*CLOSE *-> SYN_SENT"
+            "tcpstates (libbpf-tools), which tells every state",
+            f"{SBIN}/tcpstates",
+            line="NAME .*CLOSE *-> SYN_SENT",
+            led_to="127.0.0.1",  # also what the kernel does later, of no thread's
         ),
         peer("bpftrace on inet_sock_set_state", "bpftrace", "-e", CONNECTS),
         perf("connect"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import Figure, Goal, Measurement, Plan
+from tests.bench import NO_TOOL, Figure, Goal, Measurement, Plan
 from tests.bench.ig import ig
 from tests.bench.machine import cpu_seconds, enter, peak_mib
 from tests.bench.peers import GADGETS, TOOLS, DoesNotWork, Tool, why_not
@@ -25,16 +26,18 @@ SHM = "/dev/shm"
 RATES = {"opens": (1000, 16_000, 100_000, 400_000), "execs": (1000, 4000), "connects": (1000, 8000)}
 #: At which CPU is compared.
 CPU_RATES = {"opens": (16_000, 100_000), "execs": (1000, 4000), "connects": (1000, 8000)}
-#: How many times as long the highest rates take: queues swallow a second or so of them.
-LONG = 3
+#: How many times as long the highest rates take: queues swallow a second or so of them. And the lowest, so that what a
+#: tool takes when nothing happens is little beside it.
+HIGH, LONG = 100_000, 3
+LOW, SLOW = 10_000, 5
+#: Less than this share of the rate that was asked for is another rate.
+REACHED = 0.97
 PROCESSES = 2
 #: An output is complete when it has not grown for so long.
 QUIET_SECONDS = 0.3
-#: Lines that a buffer of 4 KiB may still hold while a tool runs.
-UNWRITTEN = 250
 BISECTIONS = 3
 START_SECONDS = 10
-ALONE = "no tool: the workload as fast as it can"
+ALONE = f"{NO_TOOL}: the workload as fast as it can"
 
 
 @dataclass(frozen=True)
@@ -121,16 +124,25 @@ class Session:
         """Events by threads of that name in its output so far."""
         return self._lines(self._tool.line.replace("NAME", name))
 
+    def complete(self, events: Made) -> bool:
+        """Whether it has shown them all, but for what its buffer may hold."""
+        return self.shown(events.name) >= events.count - self._tool.unwritten
+
+    def _led_to(self, name: str) -> int:
+        """Lines that events by threads of that name led to."""
+        return self._lines(self._tool.led_to.replace("NAME", name))
+
     def make(self, rate: float, seconds: float, processes: int = PROCESSES) -> tuple[Made, dict[str, float]]:
         """Events, and the CPU that each of its processes spent on them, in seconds.
 
         A peer shows what others do on the machine, too: what it spent is shared out by lines.
         """
-        lines, before = self._lines(), {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        lines, earlier = self._lines(), self._led_to("no thread")
+        before = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
         made = self._work.make(rate, seconds, processes)
         self._wait_until_quiet()
         spent = {name: cpu_seconds(pid) - before[name] for name, pid in self._pids.items()}
-        share = min(1.0, self._lines(made.name) / max(1, self._lines() - lines))
+        share = min(1.0, (self._led_to(made.name) - earlier) / max(1, self._lines() - lines))
         return made, {name: seconds * share for name, seconds in spent.items()}
 
     def _lines(self, pattern: str = "") -> int:
@@ -139,9 +151,9 @@ class Session:
         return int(subprocess.run(command, input=f"{pattern}\n".encode(), capture_output=True, check=False).stdout)
 
     @property
-    def mib(self) -> float:
-        """The most memory it has had."""
-        return peak_mib(self._pids.values())
+    def mib(self) -> dict[str, float]:
+        """The most memory that each of its processes has had."""
+        return {name: peak_mib([pid]) for name, pid in self._pids.items()}
 
     def _wait_until_quiet(self) -> None:
         size, since = -1, time.monotonic()
@@ -158,6 +170,8 @@ class Cells:
         """Nothing is known yet."""
         self._values: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._units: dict[str, str] = {}
+        self._made: dict[tuple[str, str], list[Made]] = defaultdict(list)
+        self._asked: dict[str, float] = {}
         self.broken: dict[str, str] = {}
         self.missing: dict[tuple[str, str], str] = {}
 
@@ -166,10 +180,30 @@ class Cells:
         self._units[column] = unit
         self._values[row, column].append(value)
 
+    def add_parts(self, row: str, column: str, unit: str, parts: Mapping[str, float]) -> list[str]:
+        """One more run of a sum, and of its parts if it has some; gives their rows."""
+        rows = {row: sum(parts.values())} | {f"{row}: {name}": value for name, value in parts.items() if len(parts) > 1}
+        for name, value in rows.items():
+            self.add(name, column, unit, value)
+        return list(rows)
+
+    def add_at(self, rate: float, events: Made, row: str, what: str, unit: str, parts: Mapping[str, float]) -> None:
+        """The same at a rate that was asked for, and what was really made."""
+        column = f"{what} at {rate / 1000:.0f}k/s"
+        self._asked[column] = rate
+        for name in self.add_parts(row, column, unit, parts):
+            self._made[name, column].append(events)
+
+    def _really(self, row: str, column: str) -> float:
+        """The rate that was made, if it is not the one that was asked for."""
+        rate = statistics.median(events.rate for events in self._made[row, column]) if column in self._asked else 0.0
+        return rate if rate < REACHED * self._asked.get(column, 0) else 0.0
+
     def figures(self, goals: Mapping[tuple[str, str], Goal]) -> Iterator[Figure]:
         """All cells, column by column as they are known, and why rows are empty."""
         for (row, column), values in self._values.items():
-            yield Figure(row, self._units[column], values, column, goals.get((row, column)))
+            goal, made = goals.get((row, column)), self._really(row, column)
+            yield Figure(row, self._units[column], values, column, goal, made=made)
         for (row, column), why in self.missing.items():
             yield Figure(row, "", [], column, why=why)
         for row, why in self.broken.items():
@@ -185,37 +219,33 @@ def _run(tool: Tool, work: Workload, plan: Plan, cells: Cells, alone: Made, *, s
         with tool.running(Path(name), output) as running:
             session = Session(tool, work, Path(name), running.pids)
             for rate in RATES[work.kind]:
-                made[rate] = session.make(rate, plan.seconds * (LONG if rate >= 100_000 else 1))
+                times = LONG if rate >= HIGH else SLOW if rate < LOW else 1
+                made[rate] = session.make(rate, plan.seconds * times)
             flood, _ = session.make(0, plan.seconds, 1)
-            cells.add(tool.name, "memory", "MiB", session.mib)
+            cells.add_parts(tool.name, "memory", "MiB", session.mib)
             if search:
                 cells.add(tool.name, "all shown up to", "/s", _most_without_loss(session, plan, made))
         for rate, (events, cpu) in made.items():
-            shown, at = session.shown(events.name), f"at {rate / 1000:.0f}k/s"
-            cells.add(tool.name, f"shown {at}", "%", 100 * shown / events.count)
+            shown = session.shown(events.name)
+            cells.add_at(rate, events, tool.name, "shown", "%", {"": 100 * shown / events.count})
             if rate in CPU_RATES[work.kind] and shown:
-                cells.add(tool.name, f"CPU per event {at}", "µs", sum(cpu.values()) / shown * 1e6)
-                for name, seconds in cpu.items() if len(cpu) > 1 else ():
-                    cells.add(f"{tool.name}: {name}", f"CPU per event {at}", "µs", seconds / shown * 1e6)
+                spent = {name: seconds / shown * 1e6 for name, seconds in cpu.items()}
+                cells.add_at(rate, events, tool.name, "CPU per event", "µs", spent)
         cells.add(tool.name, "shown of a flood", "/s", session.shown(flood.name) / flood.seconds)
         cells.add(tool.name, "added to each event", "µs", flood.cpu_us - alone.cpu_us)
 
 
 def _most_without_loss(session: Session, plan: Plan, made: Mapping[int, tuple[Made, object]]) -> float:
     """Events a second, by bisection between rates where all are shown and where not."""
-
-    def complete(events: Made) -> bool:
-        return session.shown(events.name) >= events.count - UNWRITTEN
-
     most, _ = session.make(0, plan.seconds * LONG)
-    known = {events.rate: complete(events) for events in (most, *(events for events, _ in made.values()))}
+    known = {events.rate: session.complete(events) for events in (most, *(events for events, _ in made.values()))}
     bad = min((rate for rate, all_shown in known.items() if not all_shown), default=float("inf"))
     good = max((rate for rate in known if rate < bad), default=100.0)
     if bad > most.rate:  # more cannot be made
         return good
     for _ in range(1 if plan.quick else BISECTIONS):
         events, _ = session.make((good * bad) ** 0.5, plan.seconds * LONG)
-        if not complete(events):
+        if not session.complete(events):
             bad = events.rate
         elif events.rate < 0.9 * (good * bad) ** 0.5:
             return max(good, events.rate)  # more cannot be made

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.bpf_object import BpfObject
 from hatch_build import compile_object
-from tests.bench import Figure, Goal, Plan
+from tests.bench import NO_TOOL, Figure, Goal, Plan
 from tests.bench.agents import recording_agent
 from tests.bench.machine import enter
 from tests.bench.peers import DoesNotWork, why_not
@@ -27,7 +27,6 @@ from tests.pods import BareContainer
 CALLS, FEW_CALLS = "20000", "500"
 REQUESTS, FEW_REQUESTS = 100_000, 8000
 TREE = Path("/usr/include")
-NO_TOOL = "no tool"
 COUNT = "tracepoint:raw_syscalls:sys_exit { @[comm] = count(); }"
 
 

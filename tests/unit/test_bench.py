@@ -7,19 +7,24 @@ from tests.bench.sections import OPENS
 FIGURES = [
     Figure(OPENS, "µs", [2.0, 1.0, 4.0], "CPU per event", Goal(1.5, missed="It does more.")),
     Figure(OPENS, "%", [100.0], "shown", Goal(100, at_least=True)),
-    Figure("theirs", "µs", [9.0], "CPU per event"),
+    Figure("theirs", "µs", [9.0], "CPU per event", made=71_234.0),
+    Figure("no tool", "µs", [9.0], "CPU per event"),
     Figure("absent", "", [], why="needs a kprobe"),
 ]
 
 
 def test_page() -> None:
-    """The page says medians, spread and ratios, which goals are missed by how much, and why a peer is not there."""
+    """The page says medians, spread, ratios and runs, which goals are missed by how much, at which rate events were really
+    made, and why a peer is not there. What a tool adds is put beside what others add, not beside the work itself.
+    """
     page = render({"kernel": "Linux 6"}, [figure.to_json("opensnoop") for figure in FIGURES])
     for line in (
         "| kernel | Linux 6 |",
-        "| kubectl gadget opensnoop, as JSON | 2 (1 to 4) | 100 |",
-        "| theirs | 9 × 4.5 | – |",
-        "| absent | – | – |",
+        "| | CPU per event, µs | shown, % | runs |",
+        "| kubectl gadget opensnoop, as JSON | 2 (1 to 4) | 100 | 3 (shown: 1) |",
+        "| theirs | 9 × 4.5 of 71,234/s made | – | 1 |",
+        "| no tool | 9 | – | 1 |",
+        "| absent | – | – | – |",
         "- Goal: kubectl gadget opensnoop, as JSON, CPU per event at most 1.5: **missed** by 33%. It does more.",
         "- Goal: kubectl gadget opensnoop, as JSON, shown at least 100: met",
         "- Goal: kubectl gadget opensnoop, as JSON, CPU per event no more than the best peer (theirs), at most 9: met",

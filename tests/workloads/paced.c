@@ -1,7 +1,7 @@
 /* paced KIND RATE SECONDS PROCESSES WHERE: RATE * SECONDS times something, at that pace, by so many processes;
  * RATE 0: 1,000,000 times in all as fast as it can, or for SECONDS at the longest. Then prints how often it was
  * done, in how many seconds, in how many of CPU, and "done".
- * KIND: opens      of the file WHERE, and its close
+ * KIND: opens      of 1,009 files in turn, and their close: their names are WHERE and a number of up to 98 digits
  *       execs      of this program, which ends at once
  *       connects   to a listener of its own at the IPv4 address WHERE, over TCP, reset at once
  *       packets    one byte over a TCP connection with itself at WHERE, which is a packet
@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 #define AS_MANY_AS_POSSIBLE 1000000
+#define FILES 1009 /* a prime, and more than anyone remembers of the paths before */
+#define WIDEST 97
 
 static const char *self, *where;
 static struct sockaddr_in there = {.sin_family = AF_INET};
@@ -51,9 +53,19 @@ static void fail(const char *what)
 
 static void nothing(void) {}
 
+static char *files[FILES];
+
+static void name_files(void)
+{
+	for (int i = 0; i < FILES; i++)
+		if (asprintf(&files[i], "%s-%0*d", where, 1 + i % WIDEST, i) < 0)
+			fail("asprintf");
+}
+
 static void open_once(void)
 {
-	int fd = open(where, O_RDONLY | O_CREAT, 0600);
+	static int next;
+	int fd = open(files[next++ % FILES], O_RDONLY | O_CREAT, 0600);
 
 	if (fd < 0)
 		fail("open");
@@ -156,7 +168,7 @@ static const struct kind {
 	const char *name;
 	void (*prepare)(void), (*once)(void);
 } kinds[] = {
-	{"opens", nothing, open_once},
+	{"opens", name_files, open_once},
 	{"execs", nothing, exec_once},
 	{"connects", listen_here, connect_once},
 	{"packets", connect_itself, send_once},
