@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.vm import results
-from tests.vm.guest import Done
-from tests.vm.kernels import _newest
+from tests.vm import __main__ as vm
+from tests.vm import core, results
+from tests.vm.guest import Done, GuestError
+from tests.vm.kernels import Kernel, NoKernel, _newest
 from tests.vm.results import WORKS, Result
 
 
@@ -15,6 +20,62 @@ def guest(*said: dict[str, object], status: int = 0, more: str = "") -> Done:
 
 
 DONE = {"done": True}
+
+
+@pytest.fixture
+def trying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs tests.vm with what it finds and what a guest then does replaced; gives its exit code and what it says."""
+
+    def go(find: Callable[..., Any], boot: Callable[..., Any], *args: str) -> tuple[int, str]:
+        for name, value in {
+            "find_kernels": find,
+            "run": boot,
+            "compile_workload": print,
+            "cache": lambda: tmp_path,
+        }.items():
+            monkeypatch.setattr(vm, name, value)
+        monkeypatch.setattr(vm.os, "geteuid", lambda: 0)
+        monkeypatch.setattr(vm.platform, "machine", lambda: "x86_64")
+        done = CliRunner().invoke(vm.main, args)
+        return done.exit_code, done.output
+
+    return go
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("args", [(), ("6.1", "--run", "true")], ids=["core tests", "a command"])
+def test_no_kernel_fails(trying, args: tuple[str, ...]) -> None:
+    """A kernel that cannot be had is a failed run and told, not a kernel less."""
+    code, said = trying(raises(NoKernel("Debian has no kernel 6.1")), print, *args)
+    assert (code, said.splitlines()[-1]) == (1, "Error: Debian has no kernel 6.1")
+
+
+@pytest.mark.parametrize("args", [(), ("6.1", "6.12", "--run", "true")], ids=["core tests", "a command"])
+def test_no_boot_fails(trying, tmp_path: Path, args: tuple[str, ...]) -> None:
+    """A kernel that does not boot is a failed run, also if a command works on others; what its console said is told."""
+    lines = ("6.1", "6.12") if args else ("6.1",)  # without guest 6.12's core tests would fail for another reason
+    kernels = [Kernel(line, tmp_path / f"{line}.1-cloud-amd64") for line in lines]
+
+    def boot(kernel: Kernel, *_: object) -> Done:
+        if kernel.line == "6.1":
+            raise GuestError("it said nothing for 60 s: Kernel panic")
+        return Done("", 0, 1.0)
+
+    code, said = trying(lambda lines: kernels, boot, *args)
+    assert code == 1
+    assert "Kernel panic" in said and "6.1.1-cloud-amd64" in said
+
+
+def test_attempts() -> None:
+    """Before Linux 7.0 a program that is busy again and again is a failure after three attempts, not hidden by ten."""
+    releases = ("5.10.0-40-cloud-amd64", "6.18.9+deb14-cloud-amd64", "7.3.1+deb14-cloud-amd64", "10.1.0-1-cloud-amd64")
+    assert [core.attempts_on(release) for release in releases] == [3, 3, 10, 10]
 
 
 def test_newest_of_a_line() -> None:
