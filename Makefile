@@ -58,8 +58,8 @@ snapshots: $(BUILT)  ## pin what outputs and advice look like now
 demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
 	@$(SUDO) $(BIN)/python -m tests.demo
 
-bench: $(BUILT) $(VENV)/.packages-bench  ## measure beside peers and write docs/benchmarks.md (half an hour, needs root); QUICK=1 only tries it, IG=1 adds Inspektor Gadget (needs Go)
-	$(SUDO) $(BIN)/python -m tests.bench $(if $(QUICK),--quick,--page) $(if $(IG),--ig)
+bench: $(BUILT) $(VENV)/.packages-bench  ## measure beside peers and write docs/benchmarks.md (half an hour, needs root); QUICK=1 only tries it, SECTIONS="cli agent" measures these again, IG=1 adds Inspektor Gadget (needs Go)
+	$(SUDO) $(BIN)/python -m tests.bench $(if $(QUICK),--quick,--page $(if $(SECTIONS),--keep docs/benchmarks.jsonl)) $(if $(IG),--ig) $(SECTIONS)
 
 fuzz: $(VENV)/.fuzz  ## give parsers damaged input, each for FUZZ_SECONDS (60); TARGETS="btf ring" for some
 	$(BIN)/python -m tests.fuzz $(TARGETS)
