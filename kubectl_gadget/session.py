@@ -25,6 +25,7 @@ from kubectl_gadget import contract
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
+from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import Request
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
+#: Forms in which an event is a line.
+ONE_LINE = ("columns", "wide", "json")
 
 
 @dataclass
@@ -174,8 +177,17 @@ class Session:
             rows = rows[: self._request.max_events - self.shown]
         if rows:
             assert self._output
-            self._output.write([row for _, row in rows])
+            try:
+                self._output.write([row for _, row in rows])
+            except CutShort as error:
+                raise OSError(error.errno, f"{error.strerror}: {self._written(error.taken)} written") from None
             self.shown += len(rows)
+
+    def _written(self, taken: bytes) -> str:
+        """How many events standard output has, of which taken was the last that it took."""
+        if self._request.form in ONE_LINE:
+            return count(self.shown + taken.count(b"\n"), "event")
+        return f"at least {count(self.shown, 'event')}"
 
     def _count(self, target: str, reply: pb.RunReply) -> None:
         what = reply.WhichOneof("what")

@@ -34,7 +34,7 @@ def fill(folder: Path) -> Path:
             return file
 
 
-def test_record_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path: Path) -> None:
+def test_record_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path: Path, figure) -> None:
     """The disk fills in the middle of a recording: I am told at once, the stream loses nothing, the last line says how
     many events are not in the recording, the exit code is 1, and what is in it can be replayed.
     """
@@ -54,6 +54,7 @@ def test_record_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path
     replayed = run_cli("replay", str(file), "-o", "json")
     kept = seen_in(replayed.stdout)
     assert kept == list(range(len(kept))) and kept
+    figure("events of a recording", f"{len(kept)} in it, {producer.made - len(kept)} told as not in it")
     missing = producer.made - len(kept)
     assert told[-1] == (
         f"error: --record {file}: No space left on device: the recording is not complete: {missing} events are not in it"
@@ -62,14 +63,21 @@ def test_record_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path
     assert "incomplete: the recording was cut off" in replayed.stderr
 
 
-def test_output_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path: Path) -> None:
-    """The disk behind my `> file` fills: the command ends with one line that says so, and its programs are gone."""
-    with Producer(workload("produce")) as producer, (small_disk / "out").open("wb") as target:
+def test_output_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path: Path, figure) -> None:
+    """The disk behind my `> file` fills: the command ends with one line that says so and how many events are in the file,
+    and its programs are gone.
+    """
+    file = small_disk / "out"
+    with Producer(workload("produce")) as producer, file.open("wb") as target:
         cli = opens(tmp_path, agent, producer, stdout=target)
         while cli.process.poll() is None and producer.made < 100_000:
             producer.make(101)
         assert ended(cli) == 1
-        assert cli.err == "error: no space left on device\n"
+        whole, _, part = file.read_bytes().rpartition(b"\n")
+        kept = seen_in(whole)
+        assert kept == list(range(len(kept))) and len(kept) > 1000 and part
+        assert cli.err == f"error: no space left on device: {len(kept)} events written\n"
+        figure("events of a full disk", f"{len(kept)} in the file, of {producer.made} that happened by then")
         wait_until(lambda: "opensnoop: ended" in agent.log.read_text(), "the end of the run")
 
 

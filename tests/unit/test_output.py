@@ -8,11 +8,15 @@ import io
 import os
 import pty
 import re
+import resource
 import struct
+import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import orjson
 import pytest
@@ -20,12 +24,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadget import catalog
+from gadget import CONTRACT, catalog
+from gadget._generated import gadget_pb2 as pb
 from gadget.rows import Decoder
 from gadget.schema import Field
 from kubectl_gadget.output import choose_fields, make_output
 from kubectl_gadget.output.documents import MANY, JsonLines
+from kubectl_gadget.recording import Writer
 from kubectl_gadget.values import rfc3339
+from tests.conftest import CLI
 from tests.unit.rows import NAMES, batch
 
 GADGET = catalog.find("execsnoop")
@@ -187,3 +194,22 @@ def test_any_text_in_json(texts: list[str]) -> None:
     assert [orjson.loads(line) for line in lines] == [
         {"path": text, "comm": text, "args": [text, ""]} for text in texts
     ]
+
+
+@pytest.mark.parametrize(("form", "headers"), [("json", 0), ("columns", 1)])
+def test_disk_fills(tmp_path: Path, form: str, headers: int) -> None:
+    """Where a disk fills in the middle of a batch the one line of the error says how many events the file has."""
+    recording, shown = tmp_path / "execs.gadget", tmp_path / "shown"
+    schema = orjson.dumps(catalog.find("execsnoop").schema.to_json()).decode()
+    replies = [pb.RunReply(node="node-a", started=pb.Started(schema=schema, contract=CONTRACT))]
+    replies += [pb.RunReply(node="node-a", batch=batch())] * 101
+    with Writer(recording, "execsnoop") as writer:
+        list(writer.keep([("node-a", reply) for reply in replies]))
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10_007, 10_007))
+    with shown.open("wb") as file:
+        command = [CLI, "replay", recording, "-o", form]
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, preexec_fn=limit, check=False)
+    assert shown.stat().st_size == 10_007
+    written = shown.read_bytes().count(b"\n") - headers
+    assert 10 < written < 303
+    assert (done.returncode, done.stderr) == (1, f"error: file too large: {written} events written\n")
