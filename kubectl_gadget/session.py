@@ -71,6 +71,13 @@ class Gap:
     when: str = ""
 
 
+CUT_OFF = Gap(
+    "what came after the recording",
+    "the recording was cut off: this is what it holds up to there",
+    when="was cut off",
+)
+
+
 class Session:
     """Shows the events of one request, and keeps the books."""
 
@@ -154,6 +161,10 @@ class Session:
     def _now(self) -> float:
         """Seconds by which rows wait for each other: of a recording, those of its own events."""
         return time.monotonic() if self._live else self._newest / 1e9
+
+    def miss(self, gap: Gap) -> None:
+        """Note a time in which something was not watched."""
+        self._gaps.append(gap)
 
     def _full(self) -> bool:
         return bool(self._request.max_events) and self.shown >= self._request.max_events
@@ -255,7 +266,7 @@ class Session:
             told = f"not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({duration(seconds)})"
         else:
             told = f"seen only from {moment(now_ns)} on"
-        self._gaps.append(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
+        self.miss(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
         if self._live:
             _tell(f"{target}: joined{' again' * again}; {told}")
 
@@ -349,8 +360,14 @@ def stream(request: Request, targets: Targets, directory: Callable[[], Directory
 def replay(recording: Recording, request: Request) -> None:
     """Show a recording as request asks."""
     session = Session(request)
+
+    def messages() -> Iterator[Message]:
+        yield from recording
+        if not recording.complete:
+            session.miss(CUT_OFF)
+
     try:
-        session.run(recording, 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+        session.run(messages(), 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
     except Unreachable:
         if recording.complete:
             raise
@@ -360,10 +377,6 @@ def replay(recording: Recording, request: Request) -> None:
     except Exception as error:  # whatever a damaged file leads to, of which there is no list
         where = f"{recording.path}: damaged after the first {count(session.shown, 'event')} that can be shown"
         raise GadgetError(where) from error
-    if not recording.complete:
-        _tell("incomplete: the recording was cut off: this is what it holds up to there")
-        if request.strict:
-            raise Incomplete("not complete, and --strict was given")
 
 
 def _tell(text: str) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gadget import catalog
+from gadget import CONTRACT, catalog
+from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
 from kubectl_gadget import session, streams
 from kubectl_gadget.merge import HOLD_SECONDS, Merge
-from kubectl_gadget.recording import Recording
+from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import make_request
 from kubectl_gadget.targets import Targets
 from tests.conftest import wait_until
 from tests.fakes import FakeAgent
+from tests.unit.rows import batch
 
 GADGET = catalog.find("execsnoop")
 
@@ -277,6 +279,26 @@ def test_answers_late(fake, capsys, tmp_path, monkeypatch) -> None:
     assert told[-1].startswith("incomplete: node-slow: seen only from ")
     session.replay(Recording(file), make_request(GADGET, {}, "json", "timestamp,node", (), ""))
     assert capsys.readouterr().err.splitlines()[-1] == told[-1]
+
+
+def test_cut_recording(capsys, tmp_path) -> None:
+    """Of a recording that was cut off the last line does not say that nothing was lost, as nobody knows what followed."""
+    file = tmp_path / "cut.gadget"
+    writer = Writer(file, "execsnoop")
+    schema = orjson.dumps(GADGET.schema.to_json()).decode()
+    started = pb.RunReply(node="node-a", started=pb.Started(schema=schema, contract=CONTRACT))
+    list(writer.keep([("node-a", started), ("node-a", pb.RunReply(batch=batch()))]))
+    file.write_bytes(file.read_bytes()[:-1])  # of the end
+    request = make_request(GADGET, {}, "json", "timestamp", (), "", strict=True)
+    with pytest.raises(Incomplete):
+        session.replay(Recording(file), request)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    counted, incomplete = err.splitlines()
+    assert counted.endswith(
+        ", as recorded; nothing lost of what was watched; not watched: what came after the recording was cut off."
+    )
+    assert incomplete == "incomplete: the recording was cut off: this is what it holds up to there"
 
 
 def test_strange_failure(fake, capsys) -> None:
