@@ -55,6 +55,10 @@ class Producer:
         self.made += number
         self.commands += 1
 
+    def waits(self) -> bool:
+        """Whether it waits for its next command: its last system call but that has ended."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
     @contextmanager
     def steadily(self, number: int = 20, every_seconds: float = 0.01) -> Iterator[None]:
         """Open so many files again and again while the block runs."""

@@ -7,9 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from kubectl_gadget.session import Session
 from kubectl_gadget.streams import Streams
 from kubectl_gadget.targets import Targets
 from tests.conftest import Agent, events, pinned_programs, run_cli, wait_until
-from tests.faults.production import Producer, books, opens, stop, stopped
+from tests.faults.production import PATH, Producer, books, opens, stop, stopped
 from tests.kernel.test_flows import pair, read, talk
 from tests.pods import BareContainer
 
@@ -40,8 +42,24 @@ def calls_of(agent: Agent, namespace: str) -> int:
     return int(row["calls"])
 
 
+def second_of(moment: str) -> float:
+    """Seconds since midnight."""
+    hours, minutes, seconds = map(int, moment.split(":"))
+    return hours * 3600.0 + minutes * 60 + seconds
+
+
+def jumps_of(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """From when to when events are missing between rows, in seconds since midnight."""
+    numbers = [int(row["path"].removeprefix(PATH)) for row in rows]
+    moments = [datetime.fromisoformat(row["timestamp"]).astimezone() for row in rows]
+    midnight = moments[0].replace(hour=0, minute=0, second=0, microsecond=0)
+    seconds = [(moment - midnight).total_seconds() for moment in moments]
+    steps = zip(pairwise(numbers), pairwise(seconds), strict=True)
+    return [times for (before, after), times in steps if after != before + 1]
+
+
 @pytest.mark.timeout(300)
-def test_killed_under_load(record, bpffs: Path, workload, pair, capsys) -> None:
+def test_killed_under_load(record, bpffs: Path, workload, pair, capsys, figure) -> None:
     """The agent is killed 20 times under load. The stream is joined again each time, and I am told from when to when
     it saw nothing; nothing is missing outside of that. The recorders miss nothing. No program stays behind.
     """
@@ -49,7 +67,8 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys) -> None:
     with Producer(workload("produce")) as producer:
         agents = [record("--traceloop", producer.namespace)]
         programs = pinned_programs(bpffs)
-        calls, made = calls_of(agents[0], producer.namespace), producer.made
+        wait_until(producer.waits, "the end of its last system call")
+        calls, made, commands = calls_of(agents[0], producer.namespace), producer.made, producer.commands
         targets = Targets({"node-a": lambda: agents[-1].address})
         targets.look = lambda: Targets({"node-a": partial(str, agents[-1].address)})
         request = make_request(catalog.find("opensnoop"), {}, "json", "timestamp,path", (), "")
@@ -80,25 +99,36 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys) -> None:
             thread.join()
         out, err = capsys.readouterr()
         seen, lost = books(out, err)
-        jumps = [(before, after) for before, after in pairwise(seen) if after != before + 1]
-        gaps = re.findall(r"incomplete: node-a: not seen from \S+ to \S+ \((\d+\.\d) s\)", err)
-        with capsys.disabled():
-            missed = sum(after - before - 1 for before, after in jumps)
-            print(f"\nkilled {KILLS} times: {len(seen)} events seen, {missed} missed in {sum(map(float, gaps)):.1f} s")
+        jumps = jumps_of(events(out))
+        gaps = [
+            (second_of(begins), second_of(ends), float(seconds))
+            for begins, ends, seconds in re.findall(
+                r"incomplete: node-a: not seen from (\S+) to (\S+) \((\d+\.\d) s\)", err
+            )
+        ]
+        missed, away = producer.made - made - len(seen), sum(seconds for _, _, seconds in gaps)
+        figure(f"killed {KILLS} times", f"{len(seen)} events seen, {missed} not seen in {away:.1f} s, which were told")
         assert err.count("warning: node-a: the agent went away\n") == KILLS
         assert len(gaps) == KILLS
         assert len(jumps) <= KILLS and lost == 0
+        left = iter(gaps)
+        for begins, ends in jumps:  # each in one gap, which are told by whole seconds, and in their order
+            told = (
+                start - 1 < begins and ends < end + 2 and ends - begins < seconds + 1 for start, end, seconds in left
+            )
+            assert any(told), (begins, ends, gaps)
         assert f"; nothing lost of what was watched; not watched: node-a {KILLS} times, " in err
         assert (seen[0], seen[-1]) == (made, producer.made - 1)
-        commands = producer.commands - 1
-        producer.make(0)
-        assert calls_of(agents[-1], producer.namespace) - calls >= producer.made - made + 2 * commands
+        wait_until(producer.waits, "the end of its last system call")
+        recorded = calls_of(agents[-1], producer.namespace) - calls
+        assert recorded == producer.made - made + 2 * (producer.commands - commands)
+        figure("traceloop", f"{recorded} system calls, all that there were")
         (flow,) = (each for each in read(agents[-1]) if each.port == 8080)
         assert flow.count == flow.failed == 3 * KILLS
         assert pinned_programs(bpffs) == programs and len(programs) == 7
 
 
-def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path) -> None:
+def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path, figure) -> None:
     """The agent hangs for 10 s: I am told that nothing is heard, and when it is again. Its ring has kept what fits; the
     rest is counted, so that seen and lost are all that happened.
     """
@@ -115,7 +145,7 @@ def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path) -> None:
         producer.make(103)
         out, err = stop(cli, signal.SIGINT)
     seen, lost = books(out, err)
-    print(f"{len(seen)} seen, {lost} lost")
+    figure("events", f"{len(seen)} seen, {lost} lost")
     assert len(seen) + lost == producer.made == 101 + 5003 + 103
     assert set(seen) >= {*range(101), *range(101 + 5003, producer.made)}
     assert f"; {lost} lost: ring full on node-a (app {lost})." in err

@@ -42,7 +42,7 @@ def runs(agent: Agent) -> int:
 
 
 @pytest.mark.timeout(180)
-def test_hangs_or_is_cut_off(agent, workload, tmp_path: Path) -> None:
+def test_hangs_or_is_cut_off(agent, workload, tmp_path: Path, figure) -> None:
     """A client that hangs, and one whose network is gone: the agent ends their runs within 30 s, others see all. When
     they are back, each is told from when on it has not seen what happened; up to then it has seen or counted all.
     """
@@ -74,10 +74,10 @@ def test_hangs_or_is_cut_off(agent, workload, tmp_path: Path) -> None:
             assert cli.process.returncode == 3
         out, err = stop(well, signal.SIGINT)
         assert books(out, err) == (list(range(204)), 0)
-    print(f"runs ended after {ended_after:.0f} s")
+    figure("runs of both ended after", f"{ended_after:.0f} s")
 
 
-def test_stopped_for_a_while(agent, workload, tmp_path: Path) -> None:
+def test_stopped_for_a_while(agent, workload, tmp_path: Path, figure) -> None:
     """A client that hangs for some seconds and goes on: what did not wait for it is counted, and the books are right."""
     with Producer(workload("produce")) as producer:
         cli = opens(tmp_path, agent, producer, "--buffer", "64K")
@@ -92,12 +92,12 @@ def test_stopped_for_a_while(agent, workload, tmp_path: Path) -> None:
         producer.make(103)
         out, err = stop(cli, signal.SIGINT)
     seen, lost = books(out, err)
-    print(f"{len(seen)} seen, {lost} lost")
+    figure("events", f"{len(seen)} seen, {lost} lost")
     assert len(seen) + lost == producer.made
     assert lost > 0
 
 
-def test_killed_while_the_agent_waits_for_it(agent, workload, tmp_path: Path) -> None:
+def test_killed_while_the_agent_waits_for_it(agent, workload, tmp_path: Path, figure) -> None:
     """A client is killed that had long stopped reading: its run ends at once, and the agent's other streams go on."""
     with Producer(workload("produce")) as producer:
         other = opens(tmp_path, agent, producer)
@@ -111,6 +111,7 @@ def test_killed_while_the_agent_waits_for_it(agent, workload, tmp_path: Path) ->
         out, err = stop(other, signal.SIGINT)
         seen, lost = books(out, err)
         assert len(seen) + lost == producer.made and seen[-1] == producer.made - 1
+        figure("events of the other stream", f"{len(seen)} seen, {lost} lost")
 
 
 def flood(producer: Producer, agent: Agent) -> None:

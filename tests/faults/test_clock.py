@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import time
@@ -13,9 +15,11 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from tests.conftest import WORKLOADS, wait_until
+from tests.conftest import WORKLOADS, events, run_cli, wait_until
 from tests.faults.production import PATH, Producer, Watched, books, opens, stop
+from tests.kernel.test_flows import ask, pair, read, talk
 
+__all__ = ["pair"]  # a fixture
 HOUR = 3600
 
 
@@ -81,3 +85,43 @@ def test_own_clock_is_set(agent, workload, clock: Clock, tmp_path: Path, monkeyp
     assert books(out, err) == (list(range(41)), 0)
     assert all(abs(moment - time.time()) < HOUR / 4 for moment in moments(out))
     assert err.count("\n") == 1, err
+
+
+def test_node_clock_is_set_and_recorders(
+    bpffs: Path, start_agent, pair, workload, clock: Clock, tmp_path: Path
+) -> None:
+    """A node's clock is set back an hour, then forward two: the recorders miss nothing and forget nothing, calls stay in
+    their order and as far apart as they were, and all times that I am shown are those of the clock as it is then.
+    """
+    cart, _ = pair
+    agent = start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), under=clock.under)
+
+    def recorded(namespace: str) -> tuple[list[int], list[float]]:
+        command = ["traceloop", "show", "cart-0", "-n", namespace, "--syscalls", "open*", "-o", "json"]
+        rows = events(run_cli(*command, "--agent", agent.address).stdout)
+        paths = [re.search(rf"{PATH}(\d+)", json.dumps(row)) for row in rows]
+        found = [(int(path[1]), row) for path, row in zip(paths, rows, strict=True) if path]
+        times = [datetime.fromisoformat(row["time"]).timestamp() for _, row in found]
+        return [number for number, _ in found], times
+
+    with Producer(workload("produce")) as producer:
+        shown = {}
+        for number, seconds in ((11, 0), (13, -HOUR), (17, HOUR)):
+            clock.set(seconds)
+            producer.make(number)
+            talk(cart, "ask", "tcp", "10.77.0.2", 8080, number)
+            wait_until(producer.waits, "the end of its last system call")
+            numbers, times = recorded(producer.namespace)
+            assert numbers == list(range(producer.made))
+            assert times == sorted(times)
+            now = time.time() + seconds
+            assert all(now - HOUR / 4 < moment <= now + 1 for moment in times)
+            shown[seconds] = times
+            (flow,) = (each for each in read(agent) if each.port == 8080)
+            assert flow.count == flow.failed == producer.made
+            replies = ask(agent)
+            (exact,) = (each for reply in replies for each in reply.flows if each.port == 8080)
+            assert now - HOUR / 4 < exact.first_ns / 1e9 <= exact.last_ns / 1e9 <= now + 1
+        for seconds, times in shown.items():
+            moved = [after - before for before, after in zip(times, shown[HOUR], strict=False)]
+            assert all(abs(each - (HOUR - seconds)) < 0.1 for each in moved)

@@ -13,7 +13,7 @@ from tests.conftest import wait_until
 from tests.faults.production import PATH, Producer, opens, stop
 
 
-def test_flood(agent, workload, tmp_path: Path) -> None:
+def test_flood(agent, workload, tmp_path: Path, figure) -> None:
     """Two containers flood a small ring while a third goes on quietly: I see all of the quiet one, and for each flooder
     what I see and what is counted as its own is exactly what it did.
     """
@@ -33,7 +33,7 @@ def test_flood(agent, workload, tmp_path: Path) -> None:
     seen = Counter(row["container"] for row in map(orjson.loads, out.splitlines()) if row["path"].startswith(PATH))
     (where,) = re.findall(r"lost: ring full on node-a \((.*)\)\.", err)
     lost = {name: int(number) for name, number in (item.split() for item in where.split(", "))}
-    print(f"seen {dict(seen)}, lost {lost}")
+    figure("events", f"seen {dict(seen)}, lost {lost}")
     assert seen["quiet"] == quiet.made == 91
     assert "quiet" not in lost
     assert seen["first"] + lost["first"] == first.made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests.conftest import Agent, wait_until
+from tests.faults.conftest import Figure
 
 RUNS = 500
 #: Threads that gRPC starts and ends as it likes.
@@ -49,6 +51,23 @@ def kernel_objects(pid: int) -> set[tuple[str, int]]:
         except OSError:
             continue  # closed since it was listed
     return found
+
+
+def maps() -> dict[int, int]:
+    """The kernel's memory of each map that there is, by id."""
+    shown = json.loads(subprocess.run(["bpftool", "-j", "map"], capture_output=True, check=True).stdout)
+    return {item["id"]: item.get("bytes_memlock", 0) for item in shown}
+
+
+def own_memory(pid: int) -> int:
+    """A process's memory without what it has mapped of its maps, which the kernel has once, however often that is."""
+    total, mapped = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            mapped = line.endswith("anon_inode:bpf-map")
+        elif line.startswith("Rss:") and not mapped:
+            total += int(line.split()[1]) * 1024
+    return total
 
 
 def is_there(kind: str, number: int) -> bool:
@@ -85,7 +104,7 @@ def run(stub: AgentStub, gadget: str, how: str) -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-def test_five_hundred_runs(agent: Agent) -> None:
+def test_five_hundred_runs(agent: Agent, figure: Figure) -> None:
     """After 500 runs that ended in order, were cut off, or were refused, the agent holds no file, thread, program or map
     more than before, and hardly any memory.
     """
@@ -108,8 +127,8 @@ def test_five_hundred_runs(agent: Agent) -> None:
     wait_until(lambda: not any(is_there(*each) for each in passed), "the end of all programs and maps")
     after = holds(pid)
     grown = (after.memory - warm.memory) / 1e6
-    print(f"{RUNS} runs: {after.files} files (before: {warm.files} with a connection), {after.threads} threads"
-          f" ({warm.threads}), {grown:+.1f} MB, {len(passed)} programs and maps looked up: all gone")  # fmt: skip
+    figure(f"after {RUNS} runs, and before", f"{after.files} files, {warm.files} with a connection; {after.threads} threads, "
+           f"{warm.threads}; {grown:+.1f} MB; {len(passed)} programs and maps looked up, all gone")  # fmt: skip
     assert len(passed) > 100
     assert after.threads <= warm.threads + SPARE_THREADS
     assert grown < 8

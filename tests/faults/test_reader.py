@@ -17,7 +17,7 @@ from tests.faults.test_client import flood, runs
 
 
 @pytest.mark.timeout(180)
-def test_slow_reader(agent, workload, tmp_path: Path) -> None:
+def test_slow_reader(agent, workload, tmp_path: Path, figure) -> None:
     """I read the output a little at a time, and for 25 s not at all: the stream stays, events wait in the kernel's
     ring as long as there is room, and what I see and what is counted as lost is all that happened.
     """
@@ -54,7 +54,7 @@ def test_slow_reader(agent, workload, tmp_path: Path) -> None:
         assert ended(cli) == 0
         reader.join()
         seen, lost = books(b"".join(pieces), cli.err)
-    print(f"{len(seen)} seen, {lost} lost")
+    figure("events", f"{len(seen)} seen, {lost} lost")
     assert len(seen) + lost == producer.made
     assert lost > 0
     assert "went away" not in cli.err
