@@ -31,8 +31,8 @@ SECTIONS = (
     Section(
         "traceloop",
         "traceloop: what is recorded all the time, beside what is switched on",
-        "Added to the cheapest system call (getppid), in ns; and how much more CPU real work takes, what traces it "
-        "included: tar of a tree of headers, which does little else than system calls, and a redis server with 20 clients. "
+        "Added to the cheapest system call (getppid), in ns; and how much more CPU real work takes than without a "
+        "tool in the same round, what traces it included: tar of a tree of headers, which does little else than system calls, and a redis server with 20 clients. "
         "strace and perf trace follow one program and write of each call; bpftrace counts on the whole machine.",
         (traceloop.compare,),
         traceloop.RECORDED,
