@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from agent.bpffs import NoBpffs, end, mount_bpffs
+from agent.bpffs import NoBpffs, end, mount_bpffs, remove_if_empty
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
@@ -189,6 +189,7 @@ def _serve(
                 _end_earlier("traceloop", pins / "traceloop")
             if not flows and _end_earlier("flows", pins / "flows"):
                 (pins / "containers").unlink(missing_ok=True)
+                remove_if_empty(pins)
         if traceloop is not None and not why_not:
             settings = Settings(
                 pins / "traceloop",

@@ -259,7 +259,9 @@ class Run:
 
     def _choose(self, cgroup_id: int) -> int:
         cgroup = self._tracker.resolve(cgroup_id)
-        if cgroup is None or cgroup.container is None or cgroup.container.sandbox:
+        if cgroup is None:  # perhaps of a container that came and went while more changed than could be followed
+            return KEEP if self._host else MISS
+        if cgroup.container is None or cgroup.container.sandbox:
             return KEEP if self._host else DROP
         decision = self._decide(cgroup)
         if decision is False and not cgroup.container.nameless:

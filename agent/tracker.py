@@ -68,6 +68,8 @@ class Tracker:
         self._node = self._find_node(pod_uid) if pod_uid else ""
         self._cgroups: dict[int, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
+        #: of the host, so that their late events are not taken for those of containers that nobody knows
+        self._gone_of_host: OrderedDict[int, None] = OrderedDict()
         #: Held while anything here changes; who watches holds it too.
         self.lock = threading.RLock()
         self._watchers: list[tuple[Watcher, Watcher, Callable[[], None]]] = []
@@ -131,17 +133,22 @@ class Tracker:
         return self._object.map_fd("containers")
 
     def resolve(self, cgroup_id: int) -> Cgroup | None:
-        """The cgroup of that id, living or gone; None only if it went before this tracker began."""
+        """The cgroup of that id, living or gone.
+
+        None if it went before this tracker began, or when more changes came at once than the queue holds.
+        """
         with self.lock:
-            known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
-            if known:
+            if known := self._find(cgroup_id):
                 return known
             self._drain()
-            known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
-            if known:
+            if known := self._find(cgroup_id):
                 return known
             path = self._tree.path(cgroup_id)
             return self._add(cgroup_id, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME)) if path else None
+
+    def _find(self, cgroup_id: int) -> Cgroup | None:
+        known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
+        return Cgroup(cgroup_id, OF_HOST, None, 0) if known is None and cgroup_id in self._gone_of_host else known
 
     @property
     def knows_labels(self) -> bool:
@@ -300,7 +307,12 @@ class Tracker:
     def _remove(self, cgroup_id: int, ended: int) -> None:
         self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
         cgroup = self._cgroups.pop(cgroup_id, None)
-        if cgroup is None or cgroup.container is None:
+        if cgroup is None:
+            return
+        if cgroup.container is None:
+            self._gone_of_host[cgroup_id] = None
+            if len(self._gone_of_host) > GONE_REMEMBERED:
+                self._gone_of_host.popitem(last=False)
             return
         cgroup.ended = ended
         self._gone[cgroup_id] = cgroup

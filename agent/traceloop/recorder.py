@@ -70,6 +70,8 @@ class Recorder:
         self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
+        #: the last state of those whose container is gone: hundreds may have to be looked at for each new one
+        self._dead: dict[int, dict[str, int]] = {}
         self._later: threading.Timer | None = None
         self._lost: Counter[str] = Counter()
         root = settings.folder
@@ -280,10 +282,13 @@ class Recorder:
     def _retry(self) -> None:
         """Make the rings that there was no room for, as far as there is now."""
         waiting, self._refused = self._refused, {}
-        for cgroup_id in waiting:
+        while waiting and self._make_room():
+            cgroup_id = next(iter(waiting))
+            del waiting[cgroup_id]
             cgroup = self._tracker.resolve(cgroup_id)
             if cgroup and not cgroup.ended:
                 self._came(cgroup)
+        self._refused |= waiting
 
     def _make(self, cgroup: Cgroup, container: Container) -> Ring | None:
         if not self._make_room():
@@ -317,8 +322,11 @@ class Recorder:
 
     def _end(self, ring: Ring, when: int) -> None:
         """Note when a container went, if the kernel did not see its first program end."""
-        if not ring.state()["ended"]:
-            ring.set_state(ended=when or ring.span()[1] or ring.about.created)
+        state = ring.state()
+        if not state["ended"]:
+            state["ended"] = when or ring.span()[1] or ring.about.created
+            ring.set_state(ended=state["ended"])
+        self._dead[ring.key] = state
 
     def _unlink(self, ring: Ring) -> None:
         for cgroup_id in () if ring.saved else self._tracker.family(ring.about.cgroup_id):
@@ -328,10 +336,11 @@ class Recorder:
     def _make_room(self) -> bool:
         """Whether one more ring fits; the one that has been dead for longest goes for it."""
         while self._fit < 1:
-            dead = [(ring.state(), key) for key, ring in self._pinned().items() if not self.is_there(ring)]
+            self._dead = {key: state for key, state in self._dead.items() if key in self._known}
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            kept = {key: state["ended"] + int(KEPT_SECONDS * 1e9) - now for state, key in dead if _crashed(state)}
-            free = [(state["ended"], key) for state, key in dead if kept.get(key, 0) <= 0]
+            crashed = {key: state for key, state in self._dead.items() if _crashed(state)}
+            kept = {key: state["ended"] + int(KEPT_SECONDS * 1e9) - now for key, state in crashed.items()}
+            free = [(state["ended"], key) for key, state in self._dead.items() if kept.get(key, 0) <= 0]
             if not free:
                 if kept:
                     self._retry_in(min(kept.values()) / 1e9)

@@ -349,3 +349,26 @@ def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:
     agent = start_agent("--host-root", str(host))
     (row,) = events(run_cli("containers", "-n", "shop", "--agent", agent.address, "-o", "json").stdout)
     assert (row["pod"], row["id"]) == ("below-host-root", container.id)
+
+
+def test_more_than_can_be_followed(agent, start_cli) -> None:
+    """Programs of containers that came and went while more changed than could be followed are counted as lost."""
+    cli = start_cli("execsnoop", "-n", "shop", "--agent", agent.address, "-o", "json")
+    wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream")
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(1009):  # more than the kernel's queue of changes holds, with the removals
+            BareContainer("other", "noise").delete()
+        late = BareContainer("shop", "late")
+        for _ in range(13):
+            late.run("/bin/true")
+        late.delete()
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    known = BareContainer("shop", "known")
+    known.run("/bin/true")
+    wait_until(lambda: "cgroup changes lost" in agent.log.read_text(), "the loss of changes")
+    out, err = cli.finish()
+    known.delete()
+    assert [event["pod"] for event in events(out)] == ["known"]
+    assert "13 lost: container not known on node-a (other 13)" in err
