@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -98,7 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.UsageError as error:
         fail(f"{error.format_message()}{_see(error)}", 2)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(130)  # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
     except BrokenPipeError:
         # the reader has seen enough, as with `| head`; nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

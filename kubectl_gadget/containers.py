@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from queue import Queue
+from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
@@ -18,6 +18,9 @@ from kubectl_gadget.output import Output
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
+
+#: A Ctrl-C that the kernel hands to another thread is heard by this one when it wakes.
+WAKE_SECONDS = 1.0
 
 FIELDS = [
     Field("node", "identity", 0, 0),
@@ -92,7 +95,10 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
     running, found = len(targets), []
     failures: dict[str, GadgetError] = {}  # each reason once: what one node refuses, all do
     while running:
-        reply: Any = queue.get()
+        try:
+            reply: Any = queue.get(timeout=WAKE_SECONDS)
+        except Empty:
+            continue
         if isinstance(reply, pb.ContainersReply):
             found += sorted(rows(reply), key=lambda row: row[:4])
             if request.follow or running == 1:

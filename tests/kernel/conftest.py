@@ -1,13 +1,19 @@
-"""Fixtures: agents that record."""
+"""Fixtures: agents that record, and whom they may see talk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.bpffs import mount_bpffs
+from agent.flows.recorder import FlowRecorder
+from agent.tracker import Tracker
 from tests.conftest import Agent
+from tests.pods import Container, link
 
 
 @pytest.fixture
@@ -15,3 +21,31 @@ def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Ca
     """Starts agents that record."""
     usual = ("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
     return lambda *args, **options: start_agent(*usual, *args, **options)
+
+
+@pytest.fixture
+def recorder(bpffs: Path, tmp_path: Path) -> Iterator[Callable[..., FlowRecorder]]:
+    """Makes recorders in this process, each of which goes on with what the one before began and ends it."""
+    mount_bpffs(bpffs)
+    folder = bpffs / "gadget"
+    folder.mkdir()
+    with ExitStack() as stack:
+
+        def make(entries: int = 4096, pods: Any = None, **settings: int) -> FlowRecorder:
+            stack.pop_all().close()
+            tracker = stack.enter_context(closing(Tracker(pinned=folder / "containers")))
+            tracker.pods = pods and pods(tracker.changed)
+            made = FlowRecorder(tracker, folder / "flows", tmp_path / "state", entries, settings)
+            return stack.enter_context(closing(made))
+
+        yield make
+
+
+@pytest.fixture
+def pair(make_pod, workload) -> tuple[Container, Container]:
+    """A client and a server whose networks are joined: 10.77.0.1 and .2, fd77::1 and ::2."""
+    files = {"/talks": workload("talks")}
+    cart = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600", files=files)
+    web = make_pod("web", "web-0").container("nginx", "/bin/sleep", "600", files=files)
+    link(cart, web)
+    return cart, web

@@ -181,11 +181,11 @@ def test_nested(recording, container, tmp_path: Path) -> None:
     for path in program.values():
         shutil.copy(BUSYBOX, path)
     try:
-        with recording(slots=64) as recorder:
+        with recording(slots=256) as recorder:
             run(before, str(program["before"]))
             assert names(recorder, ring_of(recorder, app)) == {str(program["before"])}
         nested.append(inside(app, "meanwhile"))
-        with recording(slots=64, total_bytes=recorder.memory()[0]) as recorder:
+        with recording(slots=256, total_bytes=recorder.memory()[0]) as recorder:
             run(nested[1], str(program["meanwhile"]))
             assert names(recorder, ring_of(recorder, app)) == {str(program["before"]), str(program["meanwhile"])}
             late = container("shop", "late-0")
