@@ -54,6 +54,7 @@ class FlowRecorder:
         self._state = state
         self._pods = Pods(state / "pods.json")
         self._stop = threading.Event()
+        self._ended = False
         self._changed = True
         #: whether a pod has no address yet
         self._waiting = False
@@ -106,14 +107,16 @@ class FlowRecorder:
         self._stop.set()
         self._thread.join()
         with self._tracker.lock:
-            self._learn()
-            self._pods.save()
+            if not self._ended:
+                self._learn()
+                self._pods.save()
         self._table.close()
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs or on disk."""
         self._stop.set()
         self._thread.join()
+        self._ended = True
         self._table.end()
         shutil.rmtree(self._state, ignore_errors=True)
 

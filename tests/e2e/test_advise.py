@@ -161,16 +161,16 @@ def shop(make_namespace: Callable[[str], Namespace], request: pytest.FixtureRequ
     return shop
 
 
-def plain(shown: str) -> str:
-    """Policies without what is said beside them."""
-    return "".join(f"{line}\n" for line in shown.splitlines() if not line.startswith("#"))
+def policies(shown: str) -> list[dict[str, Any]]:
+    """What stands in YAML, in its order."""
+    return list(yaml.safe_load_all(shown))
 
 
 def test_advice(shop: Namespace, tmp_path: Path) -> None:
     """Of a client, a web service and a UDP server over two nodes I get exactly the policies, ready to be applied."""
     done = gadget("advise", "network-policy", "--namespace", "advice")
     assert done.returncode == 0, done.stderr
-    assert plain(done.stdout) == EXPECTED, done.stdout + done.stderr
+    assert policies(done.stdout) == policies(EXPECTED), done.stdout + done.stderr
     applied = kubectl("apply", "--dry-run=server", "--filename=-", input=done.stdout)
     assert applied.count("created (server dry run)") == 3
     assert "not covered" not in done.stdout
@@ -188,7 +188,7 @@ def test_advice(shop: Namespace, tmp_path: Path) -> None:
     assert kept.returncode == 0, kept.stderr
     report = gadget("advise", "network-policy", "report", "--input", str(file), "-n", "advice")
     assert report.returncode == 0, report.stderr
-    assert plain(report.stdout) == EXPECTED
+    assert policies(report.stdout) == policies(EXPECTED)
 
 
 @pytest.mark.parametrize("shop", ["advice-applied"], indirect=True)
@@ -205,13 +205,12 @@ def test_advice_applied(shop: Namespace, tmp_path: Path) -> None:
     kubectl("apply", f"--filename={tmp_path}")
     check = gadget(*advise, "check", where, "--cluster")
     assert (check.returncode, check.stderr) == (0, ""), check.stdout
-    assert "DENIED" not in check.stdout and "unused" not in check.stdout
+    assert check.stdout.endswith(" 0 denied, 0 rules unused.\n")
     same = gadget(*advise, "diff", where)
     assert same.returncode == 0, same.stdout
-    print(same.stdout)
     (tmp_path / f"{shop.name}.web.yaml").unlink()
     web = gadget(*advise, where, "-l", "app=web")
-    assert [policy["metadata"]["name"] for policy in yaml.safe_load_all(plain(web.stdout))] == ["web"], web.stderr
+    assert [policy["metadata"]["name"] for policy in policies(web.stdout)] == ["web"], web.stderr
 
 
 @pytest.mark.parametrize("shop", ["advice-from-now-on"], indirect=True)
@@ -226,8 +225,9 @@ def test_duration(shop: Namespace) -> None:
     ) as asking:  # fmt: skip
         done = gadget(*command)
         assert asking.wait() == 0
-    policies = {policy["metadata"]["name"] for policy in yaml.safe_load_all(done.stdout) if policy}
-    assert policies == {"cart", "names"}, done.stdout + done.stderr
+    assert {policy["metadata"]["name"] for policy in policies(done.stdout)} == {"cart", "names"}, (
+        done.stdout + done.stderr
+    )
 
 
 def test_nothing_seen() -> None:

@@ -134,8 +134,8 @@ def test_removed(record, pair, tmp_path: Path) -> None:
     with connect(agent.address) as channel:
         AgentStub(channel).End(pb.EndRequest())
     assert not (tmp_path / "bpf/gadget").exists()
-    assert not (tmp_path / "state/flows").exists()
     agent.stop()
+    assert not (tmp_path / "state/flows").exists()
     wait_until(lambda: not programs & bpf_programs(), "the end of the programs")
 
 
