@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,20 +20,6 @@ from tests.unit.test_snapshots import batch
 
 GADGET = catalog.find("execsnoop")
 HIDE = "\x1b[?25l"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Callable[..., FakeAgent]]:
-    """Makes agents that are gone after the test."""
-    made: list[FakeAgent] = []
-
-    def make(node: str, **settings: object) -> FakeAgent:
-        made.append(FakeAgent(tmp_path, node, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.die()
 
 
 def count_by(field: str, *agents: FakeAgent, **options: object) -> Terminal:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import orjson
 import pytest
@@ -26,20 +25,6 @@ from tests.fakes import FakeAgent
 from tests.unit.rows import batch
 
 GADGET = catalog.find("execsnoop")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Callable[..., FakeAgent]]:
-    """Makes agents that are gone after the test."""
-    made: list[FakeAgent] = []
-
-    def make(node: str, **settings: object) -> FakeAgent:
-        made.append(FakeAgent(tmp_path, node, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.die()
 
 
 def cluster(*agents: FakeAgent) -> Targets:
