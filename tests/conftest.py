@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 
 from tests.leftovers import alone
-from tests.pods import BareContainer, Pod
+from tests.pods import BareContainer, Container, Pod, link
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
 hypothesis.settings.load_profile("any machine")
@@ -107,6 +107,16 @@ def make_pod(tmp_path: Path) -> Iterator[Callable[..., Pod]]:
     """Makes pods that are gone after the test."""
     with ExitStack() as stack:
         yield lambda namespace="shop", name="cart-0": stack.enter_context(Pod(tmp_path, namespace, name))
+
+
+@pytest.fixture
+def pair(make_pod, workload) -> tuple[Container, Container]:
+    """A client and a server whose networks are joined: 10.77.0.1 and .2, fd77::1 and ::2."""
+    files = {"/talks": workload("talks")}
+    cart = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600", files=files)
+    web = make_pod("web", "web-0").container("nginx", "/bin/sleep", "600", files=files)
+    link(cart, web)
+    return cart, web
 
 
 @pytest.fixture

@@ -23,10 +23,9 @@ from kubectl_gadget.streams import Streams
 from kubectl_gadget.targets import Targets
 from tests.conftest import Agent, events, pinned_programs, run_cli, wait_until
 from tests.faults.production import PATH, Producer, books, opens, stop, stopped
-from tests.kernel.test_flows import pair, read, talk
+from tests.kernel.flows import read, talk
 from tests.pods import BareContainer
 
-__all__ = ["pair"]  # a fixture
 KILLS = 20
 
 

@@ -17,9 +17,8 @@ import pytest
 
 from tests.conftest import WORKLOADS, events, run_cli, wait_until
 from tests.faults.production import PATH, Producer, Watched, books, opens, stop
-from tests.kernel.test_flows import ask, pair, read, talk
+from tests.kernel.flows import ask, read, talk
 
-__all__ = ["pair"]  # a fixture
 HOUR = 3600
 
 

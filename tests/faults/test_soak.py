@@ -17,10 +17,9 @@ import pytest
 from tests.conftest import events, run_cli, wait_until
 from tests.faults.production import Producer, Watched, ended, lost_in
 from tests.faults.test_leaks import holds, maps, own_memory
-from tests.kernel.test_flows import pair, serve, talk
+from tests.kernel.flows import serve, talk
 from tests.pods import BareContainer
 
-__all__ = ["pair"]  # a fixture
 SECONDS = int(os.environ.get("SOAK_SECONDS", "120"))
 #: What a process may grow by, by the slope of its memory after the first fifth, and by the medians of the second fifth
 #: and the last: an agent remembers the containers and pods of a while, at about 1 KB each.

@@ -11,9 +11,7 @@ import pytest
 from tests.conftest import AGENT, bpf_programs, events, run_cli, wait_until
 from tests.faults.production import Producer
 from tests.faults.test_agent import calls_of
-from tests.kernel.test_flows import pair, read, talk
-
-__all__ = ["pair"]  # a fixture
+from tests.kernel.flows import read, talk
 
 
 @pytest.mark.parametrize("options", [[], ["--traceloop", "off"], ["--no-flows"]], ids=["all", "flows", "traceloop"])

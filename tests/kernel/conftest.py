@@ -13,7 +13,6 @@ from agent.bpffs import mount_bpffs
 from agent.flows.recorder import FlowRecorder
 from agent.tracker import Tracker
 from tests.conftest import Agent
-from tests.pods import Container, link
 
 
 @pytest.fixture
@@ -39,13 +38,3 @@ def recorder(bpffs: Path, tmp_path: Path) -> Iterator[Callable[..., FlowRecorder
             return stack.enter_context(closing(made))
 
         yield make
-
-
-@pytest.fixture
-def pair(make_pod, workload) -> tuple[Container, Container]:
-    """A client and a server whose networks are joined: 10.77.0.1 and .2, fd77::1 and ::2."""
-    files = {"/talks": workload("talks")}
-    cart = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600", files=files)
-    web = make_pod("web", "web-0").container("nginx", "/bin/sleep", "600", files=files)
-    link(cart, web)
-    return cart, web
