@@ -145,6 +145,7 @@ class TraceloopService:
             unread=snapshot.unread,
             clock_offset_ns=ring.clock_offset,
             blocked=find_blocked(self._on().processes(ring)) if blocked else (),
+            sent_ns=time.time_ns(),
         )
 
     def _item(self, ring: Ring) -> pb.TraceloopItem:

@@ -118,7 +118,8 @@ class Head:
 def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> list[Entry]:
     if view.since:
         times = [entry.time_ns for entry in entries if not isinstance(entry, Gap)]
-        end = time.time_ns() if reply.item.running else max(times, default=0)
+        now = reply.sent_ns or time.time_ns()
+        end = now if reply.item.running else max(times, default=0)
         begin = end - int(view.since * 1e9)
         entries = [entry for entry in entries if isinstance(entry, Gap) or entry.time_ns >= begin]
     return entries[-view.tail :] if view.tail else entries

@@ -76,6 +76,14 @@ def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture
     }
 
 
+def test_since_by_the_clock_of_the_node(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--since of a container that runs is right whatever the clock of my own machine says."""
+    sent = {"clock_offset_ns": ENDED, "sent_ns": ENDED + 2_000_000}
+    given = reply(record(1), record(1240), item=RUNNING, node="node-a", **sent)
+    out = shown(tmp_path, capfd, given, view=View(since=0.001))
+    assert [line[:15] for line in out.splitlines() if "getpid" in line] == ["22:13:20.001240"]
+
+
 def test_following_shows_one_head(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """--follow shows a gap between two replies as one, and says only once what it is."""
     replies = [reply(record(at), item=RUNNING, node="node-a") for at in (5, 6, 9)]
