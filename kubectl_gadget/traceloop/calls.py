@@ -144,14 +144,22 @@ class Reader:
         return Call(who[0], waited, *who[1:], reply.machine, number, args, result, there)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
-        """How many records are missing before a record, by its index. They are counted as they begin."""
+        """How many records are missing before a record, by its index.
+
+        Each has taken a number and then its place; two CPUs may have taken them in different order.
+        """
+        if not len(calls):
+            return {}
+        counts = calls["count"]
+        first = counts[calls["sequence"].argmin()] if self._next < 0 else np.uint32(self._next)
+        ahead = (counts - first).view(np.int32)  # it begins anew after 32 bits
         gaps = {}
-        for at in np.argsort(calls["sequence"]).tolist():
-            count = int(calls["count"][at])
-            if self._next >= 0 and 0 < (count - self._next & 0xFFFFFFFF) < 1 << 31:
-                gaps[at] = count - self._next & 0xFFFFFFFF
-            if self._next < 0 or (count - self._next & 0xFFFFFFFF) < 1 << 31:
-                self._next = count + 1 & 0xFFFFFFFF
+        for at in np.argsort(ahead).tolist():
+            missing = int(counts[at]) - self._next & 0xFFFFFFFF
+            if self._next >= 0 and 0 < missing < 1 << 31:
+                gaps[at] = missing
+            if self._next < 0 or missing < 1 << 31:
+                self._next = int(counts[at]) + 1 & 0xFFFFFFFF
         return gaps
 
     def _wait(self, row: np.void, placed_bits: int) -> int | None:
