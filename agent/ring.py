@@ -1,8 +1,9 @@
 """Drains a BPF ring buffer of equal records as numpy views, without a callback per record.
 
-Layout: kernel/bpf/ringbuf.c. Page 0 holds the consumer position, page 1 the producer position, then the data,
-mapped twice in a row so that records that wrap are contiguous. Each record has a header of 8 bytes: its length
-with a busy bit, and a page offset.
+Layout: kernel/bpf/ringbuf.c. Page 0 holds the consumer position, page 1 the producer position, then the data, which
+the kernel offers twice in a row so that records that wrap are contiguous. We map them once, as a process is charged
+for each page that it maps, and copy a batch that wraps. Each record has a header of 8 bytes: its length with a busy
+bit, and a page offset.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Ring:
         self._mask = size - 1
         page = mmap.PAGESIZE
         self._consumer_page = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._data_pages = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._data_pages = mmap.mmap(map_fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_page, np.uint64, 1)
         self._producer = np.frombuffer(self._data_pages, np.uint64, 1)
-        self._data = np.frombuffer(self._data_pages, np.uint8, 2 * size, offset=page)
+        self._data = np.frombuffer(self._data_pages, np.uint8, size, offset=page)
+        self._headers = self._data.view(np.uint32)
         self._position = int(self._consumer[0])
         self._pending = 0
 
@@ -67,19 +69,21 @@ class Ring:
             return None
         fence()
         start = self._position & self._mask
-        length = int(self._data[start : start + 4].view(np.uint32)[0])
+        length = int(self._headers[start // 4])
         if length & BUSY:
             return None
         size = length & ~DISCARD
         stride = (HEADER + size + 7) & ~7
         count = min(waiting, max(BATCH_BYTES, stride)) // stride
-        lengths = np.ndarray((count,), np.uint32, self._data, start, (stride,))
-        busy = lengths & BUSY != 0
+        busy = self._headers[(start + np.arange(0, count * stride, stride) & self._mask) // 4] & BUSY != 0
         if busy.any():
             count = int(busy.argmax())
         fence()
         self._pending = count * stride
-        return np.ndarray((count, size), np.uint8, self._data, start + HEADER, (stride, 1))
+        data, past = self._data, start + self._pending - len(self._data)
+        if past > 0:
+            data, start = np.concatenate((data[start:], data[:past])), 0
+        return np.ndarray((count, size), np.uint8, data, start + HEADER, (stride, 1))
 
     def release(self) -> None:
         """Give the records of the last peek back to the kernel."""
@@ -90,6 +94,6 @@ class Ring:
 
     def close(self) -> None:
         """Unmap."""
-        del self._consumer, self._producer, self._data
+        del self._consumer, self._producer, self._data, self._headers
         self._consumer_page.close()
         self._data_pages.close()

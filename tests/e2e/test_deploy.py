@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from tests.conftest import bpf_programs, wait_until
 from tests.e2e.conftest import (
@@ -161,6 +162,64 @@ def test_agents_that_end(own_place: str) -> None:
     finally:
         gadget("undeploy", f"--gadget-namespace={own_place}")
         kubectl("delete", "namespace", own_place, "--ignore-not-found")
+
+
+@pytest.fixture
+def strangers_place(own_place: str) -> Iterator[str]:
+    """A namespace for agents that somebody else has made, and that undeploy leaves there."""
+    kubectl("create", "namespace", own_place)
+    yield own_place
+    gadget("undeploy", f"--gadget-namespace={own_place}")
+    kubectl("delete", "namespace", own_place, "--ignore-not-found")
+
+
+def test_security_policy(strangers_place: str) -> None:
+    """Where a policy of the cluster forbids such pods I am told in its words, at once."""
+    kubectl("label", "namespace", strangers_place, "pod-security.kubernetes.io/enforce=baseline")
+    done = gadget("deploy", "--image", IMAGE, f"--gadget-namespace={strangers_place}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the cluster makes no pods: ") and done.stderr.count("\n") == 1
+    assert 'violates PodSecurity "baseline' in done.stderr and "privileged" in done.stderr
+
+
+def test_no_btf(strangers_place: str) -> None:
+    """Where the nodes' kernels have no BTF, deploy says so for each node."""
+    deploy = ["deploy", "--image", IMAGE, f"--gadget-namespace={strangers_place}", "--traceloop=off", "--no-flows"]
+    daemon_set = list(yaml.safe_load_all(gadget(*deploy, "--print-only").stdout))[-1]
+    pod = daemon_set["spec"]["template"]["spec"]
+    hidden = {"name": "hidden", "emptyDir": {}}  # in the place of /sys/kernel/btf; deploy leaves what others added
+    pod["volumes"].append(hidden)
+    pod["containers"][0]["volumeMounts"].append({"name": "hidden", "mountPath": "/sys/kernel/btf"})
+    kubectl("apply", "--server-side", "--filename=-", input=json.dumps(daemon_set))
+    done = gadget(*deploy)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: 0 of {len(nodes())} nodes ready")
+    assert done.stdout.count("has no BTF (/sys/kernel/btf/vmlinux): this machine cannot be traced") == len(nodes())
+
+
+@pytest.mark.skipif(not OWN_CLUSTER, reason="labels of other clusters' nodes are left alone")
+def test_node_joins(
+    own_place: str, make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]
+) -> None:
+    """A node that joins while I watch is watched from then on, and I am told since when."""
+    first, second = nodes()[:2]
+    where, label = f"--gadget-namespace={own_place}", own_place
+    deploy = ["deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", f"--node-selector={label}=yes"]
+    kubectl("label", "node", first, f"{label}=yes")
+    try:
+        done = gadget(*deploy)
+        assert done.returncode == 0 and "1 of 1 node ready" in done.stdout, done.stdout + done.stderr
+        shop = make_namespace("joined")
+        pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate((first, second))}
+        stream = start_stream("execsnoop", "--namespace=joined", where)
+        wait_for_nodes(stream, {first: pods[first]})
+        kubectl("label", "node", second, f"{label}=yes")
+        wait_for_nodes(stream, pods)
+        events, said = stream.finish()
+    finally:
+        kubectl("label", "node", first, second, f"{label}-")
+    assert {event["node"] for event in events} == {first, second}
+    assert f"{second}: joined; seen only from " in said
+    assert "nothing lost of what was watched" in said and "from 2 nodes" in said
 
 
 def test_nothing_there() -> None:
