@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
+#: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
+AT_ONCE = 2000
 #: Forms in which an event is a line.
 ONE_LINE = ("columns", "wide", "json")
 
@@ -186,13 +188,14 @@ class Session:
     def _show(self, rows: list[TimedRow]) -> None:
         if self._request.max_events:
             rows = rows[: self._request.max_events - self.shown]
-        if rows:
+        for at in range(0, len(rows), AT_ONCE):
             assert self._output
+            part = rows[at : at + AT_ONCE]
             try:
-                self._output.write([row for _, row in rows])
+                self._output.write([row for _, row in part])
             except CutShort as error:
                 raise OSError(error.errno, f"{error.strerror}: {self._written(error.taken)} written") from None
-            self.shown += len(rows)
+            self.shown += len(part)
 
     def _written(self, taken: bytes) -> str:
         """How many events standard output has, of which taken was the last that it took."""
