@@ -63,11 +63,20 @@ class Loss:
     count: int
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Rows of one size, one after the other."""
+
+    record_size: int
+    count: int
+    rows: bytes
+
+
 @dataclass
 class Batch:
-    """What one look at the rings gave: rows of (events, bytes) per ring, and news about containers and losses."""
+    """What one look at the rings gave: rows, and news about containers and losses."""
 
-    rows: list[Rows]
+    sections: list[Packed]
     containers: dict[int, Container]
     losses: list[Loss] = field(default_factory=list)
 
@@ -184,7 +193,7 @@ class Run:
                 if time.monotonic() < due and not self.stop.is_set() and not any(ring.pressed for ring in self._rings):
                     continue  # woken by events that the last look has taken
                 seen = self.events
-                rows, losses = self._drain(), []
+                sections, losses = self._drain(), []
                 due = time.monotonic() + (BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS)
                 if time.monotonic() - counted > LOSS_SECONDS:
                     counted = time.monotonic()
@@ -193,31 +202,31 @@ class Run:
                 if (now_at := time.monotonic()) - measured > RATE_SECONDS:
                     self.rate = (self.events - before) / (now_at - measured)
                     measured, before = now_at, self.events
-                if rows or losses or time.monotonic() - beat > BEAT_SECONDS:
-                    yield Batch(rows, self.new_containers(), losses)
+                if sections or losses or time.monotonic() - beat > BEAT_SECONDS:
+                    yield Batch(sections, self.new_containers(), losses)
                     beat = time.monotonic()
         self._object.detach()
         while self._held or any(ring.waiting for ring in self._rings):
-            if rows := self._drain():
-                yield Batch(rows, self.new_containers())
+            if sections := self._drain():
+                yield Batch(sections, self.new_containers())
 
     def new_containers(self) -> dict[int, Container]:
         """The containers that came up since this was last asked, by cgroup id."""
         news, self._news = self._news, {}
         return news
 
-    def _drain(self) -> list[Rows]:
+    def _drain(self) -> list[Packed]:
         self._review()
-        drained = self._release_held()
+        drained = list(map(_pack, self._release_held()))
         for ring in self._rings:
             records = ring.peek()
             if records is None:
                 continue
             rows = self._keep(records)
-            ring.release()
             if len(rows):
-                drained.append(rows)
-        self.events += sum(map(len, drained))
+                drained.append(_pack(rows))
+            ring.release()
+        self.events += sum(section.count for section in drained)
         return drained
 
     def _field(self, records: Rows, name: str) -> npt.NDArray[np.integer[Any]]:
@@ -226,12 +235,12 @@ class Run:
         return column
 
     def _keep(self, records: Rows) -> Rows:
-        """A copy of the chosen records, as short as their text allows; holds back those not decided yet."""
+        """The chosen records, as short as their text allows; holds back those not decided yet."""
         length = self._gadget.schema.text_offset + int(self._field(records, "text_length").max())
         trimmed = records[:, :length]
         chosen = self._choices(records)
         if chosen is None:
-            return trimmed.copy()
+            return trimmed
         if (chosen == HOLD).any():
             self._hold(trimmed[chosen == HOLD])
         kept: Rows = trimmed[chosen == KEEP]
@@ -340,3 +349,9 @@ class Run:
             losses.append(Loss("program busy", 0, missed))
         self.lost = sum(loss.count for loss in losses)
         return losses
+
+
+def _pack(rows: Rows) -> Packed:
+    """A copy of rows, wherever they are. Each is one item for numpy, which would else go byte by byte."""
+    size = rows.shape[1]
+    return Packed(size, len(rows), rows.view(f"V{size}").tobytes())

@@ -95,8 +95,8 @@ def _selection(wanted: pb.Selection) -> Selection:
 def _reply(node: str, batch: Batch) -> pb.RunReply:
     """A batch as a message, made in place: a message that is put into another one is copied, with all its rows."""
     reply = pb.RunReply(node=node, sent_ns=time.time_ns())
-    for rows in batch.rows:
-        reply.batch.sections.add(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes())
+    while batch.sections:  # and freed when it has been: gRPC will make two more
+        reply.batch.sections.add(**vars(batch.sections.pop(0)))
     reply.batch.containers.extend(_containers(batch.containers))
     reply.batch.losses.extend(_losses(batch.losses))
     reply.batch.clock_offset_ns = clock_offset()

@@ -96,9 +96,7 @@ class Stream:
         show = {name: named(field) for name, field in fields.items() if field.kind in ("errno", "enum", "words")}
         found = []
         for batch in self._batches:
-            sections = [
-                pb.Section(record_size=rows.shape[1], count=len(rows), rows=rows.tobytes()) for rows in batch.rows
-            ]
+            sections = [pb.Section(**vars(section)) for section in batch.sections]
             containers = [
                 pb.Container(cgroup_id=key, namespace=item.namespace, pod=item.pod, container=item.name, id=item.id)
                 for key, item in batch.containers.items()
