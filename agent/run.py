@@ -31,6 +31,8 @@ from gadget.errors import Unsupported, UsageError
 DRAIN_SECONDS, BUSY_SECONDS = 0.05, 0.15
 #: Events in one look that are more than that.
 MANY = 20
+#: How long to sleep where there was nothing: the next event wakes the reader, but for one that was sent as it looked.
+IDLE_SECONDS = 0.25
 #: Counting losses costs a few system calls, so not with every batch.
 LOSS_SECONDS = 0.25
 #: A stream says at least this often that it lives.
@@ -187,14 +189,16 @@ class Run:
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
             counted, told, beat = 0.0, self.losses(), time.monotonic()
             measured, before = beat, 0
-            due = time.monotonic() + DRAIN_SECONDS
+            due, idle = time.monotonic() + DRAIN_SECONDS, False
             while not self.stop.is_set():
                 poll.poll(max(0.0, due - time.monotonic()))
-                if time.monotonic() < due and not self.stop.is_set() and not any(ring.pressed for ring in self._rings):
-                    continue  # woken by events that the last look has taken
-                seen = self.events
+                pressed = idle or any(ring.pressed for ring in self._rings)
+                if time.monotonic() < due and not self.stop.is_set() and not pressed:
+                    continue  # it will be soon enough
+                seen, idle = self.events, not self._waiting()
                 sections, losses = self._drain(), []
-                due = time.monotonic() + (BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS)
+                wait = IDLE_SECONDS if idle else BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS
+                due = time.monotonic() + wait
                 if time.monotonic() - counted > LOSS_SECONDS:
                     counted = time.monotonic()
                     if (now := self.losses()) != told:
@@ -206,9 +210,12 @@ class Run:
                     yield Batch(sections, self.new_containers(), losses)
                     beat = time.monotonic()
         self._object.detach()
-        while self._held or any(ring.waiting for ring in self._rings):
+        while self._waiting():
             if sections := self._drain():
                 yield Batch(sections, self.new_containers())
+
+    def _waiting(self) -> bool:
+        return bool(self._held) or any(ring.waiting for ring in self._rings)
 
     def new_containers(self) -> dict[int, Container]:
         """The containers that came up since this was last asked, by cgroup id."""

@@ -18,8 +18,8 @@ from kubectl_gadget.targets import Targets
 
 #: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
 QUEUE_LENGTH = 64
-#: A stream that is silent says so this often, for those who wait with what they have.
-QUIET_SECONDS = 0.05
+#: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
+QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
 #: How long after the end of a target it is looked for again, at first and when it stays away.
 LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
 #: A target that starts so long after the first has missed something, and it is told.
@@ -180,11 +180,12 @@ class Streams:
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
-        quiet_since = None
+        quiet_since, wait = None, QUIET_SECONDS
         while self._running or (self._targets.look and self._joined and not self._stop.is_set()):
             try:
-                target, message = self._queue.get(timeout=QUIET_SECONDS)
+                target, message = self._queue.get(timeout=wait)
             except queue.Empty:
+                wait = min(2 * wait, MOST_QUIET_SECONDS)
                 yield "", None
                 if not self._stop.is_set():
                     continue
@@ -193,7 +194,7 @@ class Streams:
                     yield from self._give_up()
                     return
                 continue
-            quiet_since = None
+            quiet_since, wait = None, QUIET_SECONDS
             if isinstance(message, Ended) and not message.coming:
                 self._running.discard(target)
                 if isinstance(message.error, UsageError | Unsupported):

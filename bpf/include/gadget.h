@@ -197,13 +197,13 @@ static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes
 	return true;
 }
 
-/* Send bytes of an event. Wakes the reader when a quarter of the ring waits; below that its own timer is soon
- * enough, and cheaper. */
+/* Send bytes of an event. Wakes the reader for the first one since it has read all, so that it may sleep, and when a
+ * quarter of the ring waits; between these its own timer is soon enough, and cheaper. */
 static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, __u64 cgroup_id)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
 	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
-	__u64 wakeup = waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 wakeup = !waiting || waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
 	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) || bpf_ringbuf_output(ring, event, bytes, wakeup))
 		gadget_lost(LOSS_RING_FULL, cgroup_id);
