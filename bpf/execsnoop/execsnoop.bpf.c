@@ -33,6 +33,7 @@ static __always_inline struct event *begin(__u32 program)
 	if (!event || !gadget_fill(&event->header))
 		return NULL;
 	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	__builtin_memset(event->pcomm, 0, sizeof(event->pcomm)); /* an event before may have left a longer one */
 	BPF_CORE_READ_STR_INTO(&event->pcomm, task, real_parent, comm);
 	return event;
 }

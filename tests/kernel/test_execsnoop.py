@@ -96,3 +96,19 @@ def test_kernel_filters(agent, start_cli, make_pod, workload) -> None:
     assert {event["comm"] for event in events(out)} == {"workload"}
     assert len([event for event in events(out) if event["args"][0] == "started"]) == 17
     assert by_uid.finish()[0] == by_pid.finish()[0] == ""
+
+
+def test_parents_names(agent, start_cli, make_pod, tmp_path) -> None:
+    """A parent's name has nothing of a longer one that an event before it showed."""
+    cli = start_json(start_cli, agent)
+    names = ("a-long-name", "short")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/busybox sh\n/bin/busybox true\n/bin/busybox true\n")
+    script.chmod(0o755)
+    files = {f"/{name}": script for name in names}
+    on_one_cpu = "for name in a-long-name short; do busybox taskset 1 /$name; done; echo done"
+    container = make_pod().container("app", "/bin/busybox", "sh", "-c", on_one_cpu, files=files)
+    wait_until(lambda: "done" in container.log.read_text(), "the end")
+    out, _ = cli.finish()
+    seen = [event["pcomm"] for event in events(out) if event["args"] == ["/bin/busybox", "true"]]
+    assert seen == [name for name in names for _ in range(2)]
