@@ -81,11 +81,11 @@ def pinned_programs(folder: Path) -> set[int]:
     return {link["prog_id"] for link in own}
 
 
-def compile_workload(name: str, folder: Path) -> Path:
+def compile_workload(name: str, folder: Path, compiler: str = "gcc") -> Path:
     """A static binary of tests/workloads/NAME.c."""
     target = folder / name
     source = WORKLOADS / f"{name}.c"
-    subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", str(target), str(source)], check=True)
+    subprocess.run([compiler, "-O1", "-static", "-pthread", "-o", str(target), str(source)], check=True)
     return target
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 
 from tests.vm import __main__ as vm
 from tests.vm import core, results
+from tests.vm.archive import NotHad
 from tests.vm.guest import Done, GuestError
-from tests.vm.kernels import Kernel, NoKernel, _newest
+from tests.vm.kernels import LINES, Kernel, _newest
 from tests.vm.results import WORKS, Result
 
 
@@ -52,7 +54,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize("args", [(), ("6.1", "--run", "true")], ids=["core tests", "a command"])
 def test_no_kernel_fails(trying, args: tuple[str, ...]) -> None:
     """A kernel that cannot be had is a failed run and told, not a kernel less."""
-    code, said = trying(raises(NoKernel("Debian has no kernel 6.1")), print, *args)
+    code, said = trying(raises(NotHad("Debian has no kernel 6.1")), print, *args)
     assert (code, said.splitlines()[-1]) == (1, "Error: Debian has no kernel 6.1")
 
 
@@ -85,6 +87,25 @@ def test_newest_of_a_line() -> None:
     assert _newest("6.1", there) == "6.1.0-56-cloud-amd64"
     assert _newest("6.12", there) == "6.12.117+deb12-cloud-amd64"
     assert _newest("6.18", there) is None
+    assert _newest("6.12-arm64", there) is None
+    there.append("6.12.110+deb12-cloud-arm64")
+    assert _newest("6.12-arm64", there) == "6.12.110+deb12-cloud-arm64"
+    assert _newest("6.12", there) == "6.12.117+deb12-cloud-amd64"
+
+
+def test_a_command_of_each_machine(tmp_path: Path) -> None:
+    """arm64's guests run Debian's Python, find its compiled packages first, and none of this machine's programs."""
+    folders = [tmp_path / f"6.12.117+deb12-cloud-{arch}" for arch in ("amd64", "arm64")]
+    here, there = (vm.core_tests(Kernel("6.12", folder), Path("/w")).split() for folder in folders)
+    assert sys.executable in here and "/w/amd64" in here
+    assert sys.executable not in there and "/usr/bin/python3.11" in there and "/w/arm64" in there
+    assert any(word.startswith("PYTHONPATH=/opt/numpy-") for word in there)
+    assert "PATH=/run/bin:/usr/bin" in there
+
+
+def test_order_of_lines() -> None:
+    """Older kernels are above newer ones, those of another machine below."""
+    assert sorted(LINES, key=results.place) == ["5.10", "6.1", "6.12", "6.18", "7.3", "6.12-arm64"]
 
 
 @pytest.mark.parametrize(

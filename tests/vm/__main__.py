@@ -17,14 +17,16 @@ import click
 from docs import generate
 from tests.conftest import compile_workload
 from tests.e2e.cluster.binaries import cache
-from tests.vm import core, results
+from tests.vm import core, results, userland
+from tests.vm.archive import NotHad
 from tests.vm.guest import Done, GuestError, run
-from tests.vm.kernels import LINES, Kernel, NoKernel, find_kernels
+from tests.vm.kernels import LINES, Kernel, find_kernels
 
 ROOT = Path(__file__).parents[2]
 #: Two processors' worth of guests; more of them only wait for each other.
 AT_ONCE = 2
 GUEST_SECONDS = 300.0
+COMPILERS = {"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}
 WORKLOADS = ("ends", "execs", "odd_opens", "opens", "traffic")
 
 
@@ -35,9 +37,16 @@ def try_kernel(kernel: Kernel, command: str) -> Done | GuestError:
         return error
 
 
-def in_root(*words: str) -> str:
+def in_root(kernel: Kernel, *words: str) -> str:
     """A shell command that runs words where this process is, with its PATH."""
-    return f"export PATH={shlex.quote(os.environ['PATH'])}\ncd {shlex.quote(str(ROOT))} && {shlex.join(words)}"
+    path = os.environ["PATH"] if kernel.arch == "amd64" else "/run/bin:/usr/bin"
+    return f"export PATH={shlex.quote(path)}\ncd {shlex.quote(str(ROOT))} && {shlex.join(words)}"
+
+
+def core_tests(kernel: Kernel, workloads: Path) -> str:
+    """A shell command that runs the core tests."""
+    python = [sys.executable] if kernel.arch == "amd64" else userland.python()
+    return in_root(kernel, *python, "-m", "tests.vm.core", str(workloads / kernel.arch), *results.objects())
 
 
 def indented(text: str) -> str:
@@ -58,18 +67,23 @@ def main(lines: tuple[str, ...], accept: bool, command: str) -> None:
     cache().mkdir(parents=True, exist_ok=True)
     try:
         kernels = find_kernels(lines or LINES)
-    except NoKernel as error:
+        if any(kernel.arch != "amd64" for kernel in kernels):
+            userland.find_userland()
+    except NotHad as error:
         raise click.ClickException(str(error)) from None
     if command:
-        sys.exit(max(show(kernel, try_kernel(kernel, in_root("bash", "-c", command))) for kernel in kernels))
+        words = ("bash", "-c", command)
+        sys.exit(max(show(kernel, try_kernel(kernel, in_root(kernel, *words))) for kernel in kernels))
     accepted, seen, failed = results.load(), {}, False
     cases = {case.__name__ for case in core.CASES}
     with tempfile.TemporaryDirectory(prefix="workloads-", dir=cache()) as folder:
-        for name in WORKLOADS:
-            compile_workload(name, Path(folder))
-        words = in_root(sys.executable, "-m", "tests.vm.core", folder, *results.objects())
+        for arch in sorted({kernel.arch for kernel in kernels}):
+            Path(folder, arch).mkdir()
+            for name in WORKLOADS:
+                compile_workload(name, Path(folder, arch), COMPILERS[arch])
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for kernel, done in zip(kernels, pool.map(lambda kernel: try_kernel(kernel, words), kernels), strict=True):
+            tried = pool.map(lambda kernel: try_kernel(kernel, core_tests(kernel, Path(folder))), kernels)
+            for kernel, done in zip(kernels, tried, strict=True):
                 if isinstance(done, GuestError):
                     failed = True
                     click.echo(f"{kernel.release:28}        FAILED\n{indented(str(done))}", nl=False)

@@ -1,7 +1,7 @@
 """A guest: a kernel in QEMU, on this machine's files, that runs one command as root and ends.
 
-The files are those below /, read-only; what the guest writes is in its memory and gone with it. Everything is
-emulated: KVM would be faster, and is not there in many machines that are guests themselves. Computing takes about 16
+The files are those below /, read-only; what the guest writes is in its memory and gone with it. One of another machine
+has that machine's programs above them. Everything is emulated: KVM would be faster, and is not there in many machines that are guests themselves. Computing takes about 16
 times as long as outside, starting a program 60 times.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.e2e.cluster.binaries import cache
 from tests.vm.kernels import Kernel
+from tests.vm.userland import find_userland
 
 HERE = Path(__file__).parent
 BUSYBOX = Path("/bin/busybox")
@@ -25,8 +26,14 @@ BUSYBOX = Path("/bin/busybox")
 VIRTIOFSD = (Path("/usr/lib/qemu/virtiofsd"), Path("/usr/libexec/virtiofsd"))
 MEMORY = "1G"  # of which a guest takes a third
 CPUS = 2
-#: Starting a program takes half as long as with what QEMU would choose.
-CPU_MODEL = "Nehalem"
+#: A machine.
+QEMU = {
+    # starting a program takes half as long as with the processor that QEMU would choose
+    "amd64": ["qemu-system-x86_64", "-machine", "q35", "-cpu", "Nehalem"],
+    "arm64": ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a57"],
+}
+#: Where the kernel's messages, the command's output and its status go.
+CONSOLES = {"amd64": ("ttyS0", "ttyS1", "ttyS2"), "arm64": ("ttyAMA0", "ttyS0", "ttyS1")}
 #: A child ends with this process, however that ends.
 CHILD = ("setpriv", "--pdeathsig=KILL", "nice", "-n", "10")
 
@@ -52,7 +59,9 @@ def run(kernel: Kernel, command: str, seconds: float) -> Done:
         job = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guest-", dir=cache())))
         (job / "command").write_text(command)
         (job / "initramfs").write_bytes(_initramfs(kernel, job))
-        _share(job, stack)
+        _share(job, stack, "root", Path("/"))
+        if kernel.arch != "amd64":
+            _share(job, stack, "over", find_userland())
         with (job / "errors").open("wb") as errors:
             guest = subprocess.Popen(_qemu(kernel, job), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         stack.callback(_end, guest)
@@ -81,9 +90,9 @@ def _last_words(job: Path, *names: str) -> str:
 def _initramfs(kernel: Kernel, job: Path) -> bytes:
     """busybox, init.sh, and the modules in the order in which they are loaded."""
     root = job / "root"
-    for folder in ("bin", "dev", "proc", "sys", "modules", "lower", "layer", "root"):
+    for folder in ("bin", "dev", "proc", "sys", "modules", "lower", "over", "layer", "root"):
         (root / folder).mkdir(parents=True)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
+    shutil.copy(BUSYBOX if kernel.arch == "amd64" else find_userland() / "usr/bin/busybox", root / "bin/busybox")
     shutil.copy(HERE / "init.sh", root / "init")
     (root / "init").chmod(0o755)
     shutil.copy(HERE / "run.sh", root / "run.sh")
@@ -96,20 +105,20 @@ def _initramfs(kernel: Kernel, job: Path) -> bytes:
     return done.stdout
 
 
-def _share(job: Path, stack: ExitStack) -> None:
-    """Serve this machine's files to the guest."""
+def _share(job: Path, stack: ExitStack, name: str, folder: Path) -> None:
+    """Serve a folder of this machine to the guest."""
     server = next((path for path in VIRTIOFSD if path.exists()), None)
     if server is None:
         raise GuestError("no virtiofsd: Debian 12 has it in qemu-system-common, later ones in virtiofsd")
-    words = [f"--socket-path={job}/files"]
+    words = [f"--socket-path={job}/{name}"]
     if server.parent.name == "qemu":
-        words += ["-o", "source=/", "-o", "cache=auto", "-o", "sandbox=chroot", "--thread-pool-size=0"]
+        words += ["-o", f"source={folder}", "-o", "cache=auto", "-o", "sandbox=chroot", "--thread-pool-size=0"]
     else:
-        words += ["--shared-dir=/", "--cache=auto", "--sandbox=chroot", "--inode-file-handles=never"]
-    with (job / "virtiofsd").open("wb") as log:
+        words += [f"--shared-dir={folder}", "--cache=auto", "--sandbox=chroot", "--inode-file-handles=never"]
+    with (job / f"virtiofsd-{name}").open("wb") as log:
         process = subprocess.Popen([*CHILD, server, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     stack.callback(_end, process)
-    _wait_until((job / "files").exists, lambda: f"virtiofsd does not start\n{_last_words(job, 'virtiofsd')}")
+    _wait_until((job / name).exists, lambda: f"virtiofsd does not start\n{_last_words(job, f'virtiofsd-{name}')}")
 
 
 def _wait_until(condition: Callable[[], bool], why: Callable[[], str], seconds: float = 10.0) -> None:
@@ -121,15 +130,25 @@ def _wait_until(condition: Callable[[], bool], why: Callable[[], str], seconds: 
 
 
 def _qemu(kernel: Kernel, job: Path) -> list[str]:
-    words = ["console=ttyS0", "panic=-1", "oops=panic", "loglevel=4", "mitigations=off", "nokaslr"]
-    words += ["random.trust_cpu=on", f"job={job}"]
+    console, output, status = CONSOLES[kernel.arch]
+    words = [f"console={console}", "panic=-1", "oops=panic", "loglevel=4", "mitigations=off", "nokaslr"]
+    words += ["random.trust_cpu=on", f"job={job}", f"output={output}", f"status={status}"]
     words.append("no_timer_check")  # while this machine is busy the guest's clock looks broken, and it would panic
+    shared = ["root"] if kernel.arch == "amd64" else ["root", "over"]
+    words.append(f"shared={','.join(shared)}")
+    files = [f"socket,id={name},path={job}/{name}" for name in shared]
+    files += [f"file,id={name},path={job}/{name}" for name in ("console", "output", "status")]
+    devices = [f"vhost-user-fs-pci,chardev={name},tag={name}" for name in shared]
+    serial = ["-serial", "chardev:console"]
+    if kernel.arch == "amd64":
+        serial += ["-serial", "chardev:output", "-serial", "chardev:status"]
+    else:  # has but one
+        devices.append("pci-serial-2x,chardev1=output,chardev2=status")
     return [
-        *CHILD, "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU_MODEL,
+        *CHILD, *QEMU[kernel.arch], "-accel", "tcg,thread=multi",
         "-smp", str(CPUS), "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on", "-numa", "node,memdev=memory",
-        "-chardev", f"socket,id=files,path={job}/files", "-device", "vhost-user-fs-pci,chardev=files,tag=root",
-        "-device", "virtio-rng-pci",
-        "-serial", f"file:{job}/console", "-serial", f"file:{job}/output", "-serial", f"file:{job}/status",
+        *(word for file in files for word in ("-chardev", file)),
+        *(word for device in [*devices, "virtio-rng-pci"] for word in ("-device", device)), *serial,
         "-kernel", str(kernel.image), "-initrd", f"{job}/initramfs", "-append", " ".join(words),
     ]  # fmt: skip

@@ -6,26 +6,18 @@ import fcntl
 import lzma
 import re
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.cluster.binaries import cache
+from tests.vm.archive import NotHad, apt_options, call
 
-#: What the tests promise to run on. Of the oldest a gadget may say which feature it lacks.
-LINES = ("5.10", "6.1", "6.12", "6.18", "7.3")
-SUITES = ("bullseye", "bookworm", "trixie-backports")
-SECURITY_SUITES = ("bullseye-security", "bookworm-security")
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+#: What the tests promise to run on, amd64's if not said otherwise. Of the oldest a gadget may say which feature it lacks.
+LINES = ("5.10", "6.1", "6.12", "6.18", "7.3", "6.12-arm64")
 LOOK_SECONDS = 7 * 24 * 3600.0
 #: What a guest needs to reach its files, and a protocol that is tested. The rest of its drivers is built in.
 MODULES = ("virtio_pci", "virtiofs", "overlay", "sctp")
-
-
-class NoKernel(Exception):
-    """A kernel that is wanted cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,11 @@ class Kernel:
     def release(self) -> str:
         """As uname says it."""
         return self.folder.name
+
+    @property
+    def arch(self) -> str:
+        """As Debian says it."""
+        return self.release.rpartition("-")[2]
 
     @property
     def modules(self) -> Path:
@@ -67,7 +64,7 @@ class Kernel:
             if found:
                 paths |= dict.fromkeys([*reversed(depends[found].split()), found])
             elif name not in built_in:
-                raise NoKernel(f"{self.release} has no module {name}")
+                raise NotHad(f"{self.release} has no module {name}")
         return [(f"{_module_name(path)}.ko", _decompressed(self.modules / path)) for path in paths]
 
 
@@ -79,12 +76,12 @@ def _decompressed(path: Path) -> bytes:
     if path.suffix == ".ko":
         return path.read_bytes()
     if path.suffix != ".xz":
-        raise NoKernel(f"{path}: cannot be read here")
+        raise NotHad(f"{path}: cannot be read here")
     return lzma.decompress(path.read_bytes())
 
 
 def find_kernels(lines: tuple[str, ...] = LINES) -> list[Kernel]:
-    """The newest kernel of each line. NoKernel, naming those that there are instead, if one is missing."""
+    """The newest kernel of each line. NotHad, naming those that there are instead, if one is missing."""
     home = cache() / "kernels"
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
@@ -100,7 +97,7 @@ def _find(home: Path, lines: tuple[str, ...]) -> list[Kernel]:
         try:
             _fetch(home)
             looked.touch()
-        except NoKernel as error:
+        except NotHad as error:
             if not complete:
                 raise
             print(f"using the kernels that are here: {error}", flush=True)
@@ -109,22 +106,23 @@ def _find(home: Path, lines: tuple[str, ...]) -> list[Kernel]:
 
 
 def _unpacked(home: Path) -> list[str]:
-    return [path.name for path in home.glob("*-cloud-amd64")]
+    return [path.name for path in home.glob("*-cloud-*")]
 
 
 def _newest(line: str, releases: list[str]) -> str | None:
     """The newest release of a line, such as 6.1.0-56-cloud-amd64 or 6.12.117+deb12-cloud-amd64 among others."""
-    pattern = re.compile(re.escape(line) + r"\.\d[\d.]*(-\d+)?(\+deb\d+)?-cloud-amd64")
+    version, _, arch = line.partition("-")
+    pattern = re.compile(rf"{re.escape(version)}\.\d[\d.]*(-\d+)?(\+deb\d+)?-cloud-{arch or 'amd64'}")
     own = [release for release in releases if pattern.fullmatch(release)]
     return max(own, key=lambda release: [int(number) for number in re.findall(r"\d+", release)], default=None)
 
 
 def _fetch(home: Path) -> None:
-    """Unpack the newest kernel of every line; older ones of a line go. NoKernel if the archive lacks a line."""
-    options = _apt_options(home)
+    """Unpack the newest kernel of every line; older ones of a line go. NotHad if the archive lacks a line."""
+    options = apt_options(home)
     print("looking for kernels in Debian's archive", flush=True)
-    _run("apt-get", "-qq", *options, "update")
-    names = _run("apt-cache", *options, "pkgnames", "linux-").split()
+    call("apt-get", "-qq", *options, "update")
+    names = call("apt-cache", *options, "pkgnames", "linux-").split()
     offered = [name.removeprefix("linux-image-") for name in names if name.startswith("linux-image-")]
     missing = []
     for line in LINES:
@@ -138,9 +136,9 @@ def _fetch(home: Path) -> None:
         if here:
             shutil.rmtree(home / here)
     if missing:
-        there = {found[1] for name in offered if (found := re.match(r"(\d+\.\d+)\.\S+-cloud-amd64$", name))}
+        there = {found[1] for name in offered if (found := re.match(r"(\d+\.\d+)\.\S+-cloud-\w+$", name))}
         lines = ", ".join(sorted(there, key=lambda line: list(map(int, line.split(".")))))
-        raise NoKernel(f"Debian has no kernel {', '.join(missing)} (LINES in tests/vm/kernels.py); it has {lines}")
+        raise NotHad(f"Debian has no kernel {', '.join(missing)} (LINES in tests/vm/kernels.py); it has {lines}")
 
 
 def _unpack(home: Path, release: str, names: set[str], options: list[str]) -> None:
@@ -150,55 +148,16 @@ def _unpack(home: Path, release: str, names: set[str], options: list[str]) -> No
     making = home / "making"
     shutil.rmtree(making, ignore_errors=True)
     (making / "packages").mkdir(parents=True)
-    _run("apt-get", "-qq", *options, "download", *packages, folder=making / "packages")
+    arch = release.rpartition("-")[2]
+    words = [f"{package}:{arch}" for package in packages]
+    call("apt-get", "-qq", *options, "download", *words, folder=making / "packages")
     for package in (making / "packages").iterdir():
-        _run("dpkg-deb", "-x", package, making / "root")
+        call("dpkg-deb", "-x", package, making / "root")
     root = making / "root"
     if (root / "usr/lib/modules").exists():  # depmod looks for lib only
         (root / "lib").mkdir(exist_ok=True)
         if not (root / "lib/modules").exists():
             (root / "lib/modules").symlink_to("../usr/lib/modules")
-    _run("depmod", "-b", root, release)  # Debian does that when a package is installed
+    call("depmod", "-b", root, release)  # Debian does that when a package is installed
     root.rename(home / release)
     shutil.rmtree(making)
-
-
-def _apt_options(home: Path) -> list[str]:
-    """A package list of our own: from another release nothing of this machine can get upgraded by it."""
-    apt = home / "apt"
-    for folder in ("state/lists/partial", "cache/archives/partial"):
-        (apt / folder).mkdir(parents=True, exist_ok=True)
-    mirrors = {end: uri for end in ("debian", "debian-security") for uri in _mirrors() if uri.endswith(f"/{end}")}
-    if len(mirrors) < 2:
-        raise NoKernel("this machine's package sources name no mirror of debian and debian-security")
-    suites = [(mirrors["debian"], suite) for suite in SUITES]
-    suites += [(mirrors["debian-security"], suite) for suite in SECURITY_SUITES]
-    text = "".join(f"deb [signed-by={KEYRING} arch=amd64] {mirror} {suite} main\n" for mirror, suite in suites)
-    (apt / "sources.list").write_text(text)
-    settings = {
-        "Dir::Etc::sourcelist": apt / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferencesparts": "/dev/null",
-        "Dir::State::lists": apt / "state/lists",
-        "Dir::Cache": apt / "cache",
-        "APT::Sandbox::User": "root",
-        "Acquire::Retries": 3,
-        "Acquire::Languages": "none",
-    }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-
-
-def _mirrors() -> Iterator[str]:
-    """Where this machine's own packages come from."""
-    folder = Path("/etc/apt")
-    for path in [*folder.glob("sources.list"), *folder.glob("sources.list.d/*")]:
-        for line in path.read_text().splitlines():
-            if not line.startswith("#"):
-                yield from (word.rstrip("/") for word in line.split() if "://" in word)
-
-
-def _run(*command: str | Path, folder: Path | None = None) -> str:
-    done = subprocess.run(["nice", *map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoKernel(f"{command[0]}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout

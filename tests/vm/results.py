@@ -86,6 +86,12 @@ def judge(line: str, result: Result, cases: set[str], accepted: Result | None) -
     return problems
 
 
+def place(line: str) -> tuple[str, list[int]]:
+    """Where a line stands among others: below older ones, and those of other machines below all."""
+    version, _, arch = line.partition("-")
+    return arch, [int(part) for part in version.split(".")]
+
+
 def load() -> dict[str, Result]:
     """What was accepted, by line."""
     if not ACCEPTED.exists():
@@ -96,6 +102,6 @@ def load() -> dict[str, Result]:
 def save(results: dict[str, Result]) -> None:
     """Accept results of some lines."""
     merged = load() | results
-    ordered = sorted(merged.items(), key=lambda item: [int(part) for part in item[0].split(".")])
+    ordered = sorted(merged.items(), key=lambda item: place(item[0]))
     text = json.dumps({line: asdict(result) for line, result in ordered}, indent=1, sort_keys=False)
     ACCEPTED.write_text(text + "\n")

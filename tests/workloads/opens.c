@@ -28,8 +28,13 @@ static int exists(void) { return openat(AT_FDCWD, "/tmp/file", O_CREAT | O_EXCL 
 static int link_itself(void) { return openat(AT_FDCWD, "/tmp/link", O_NOFOLLOW); }
 static int bad_path(void) { return openat(AT_FDCWD, (char *)8, O_RDONLY); }
 static int relative(void) { return openat(AT_FDCWD, "./file", O_RDWR | O_SYNC | O_APPEND); }
+#ifdef SYS_open
 static int creat_it(void) { return syscall(SYS_creat, "/tmp/made", 0604); }
 static int old_open(void) { return syscall(SYS_open, "/tmp/file", O_WRONLY | O_NONBLOCK); }
+#else /* arm64 has only the newer calls */
+static int creat_it(void) { return creat("/tmp/made", 0604); }
+static int old_open(void) { return open("/tmp/file", O_WRONLY | O_NONBLOCK); }
+#endif
 static int second(void)
 {
 	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY};
