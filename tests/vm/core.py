@@ -318,7 +318,7 @@ def traceloop(core: Core) -> None:
 
 def flows(core: Core) -> None:
     """I see whom a container talked to and who talked to it, how often and how often in vain, over TCP, UDP and SCTP."""
-    subprocess.run(["ip", "addr", "add", f"{HERE}/32", "dev", "lo"], check=False)
+    subprocess.run(["ip", "addr", "replace", f"{HERE}/32", "dev", "lo"], check=False)
     # heartbeats that come more seldom than a silence lasts that ends a talk
     for name, milliseconds in {"rto_min": 100, "rto_initial": 100, "rto_max": 100, "hb_interval": 1500}.items():
         Path(f"/proc/sys/net/sctp/{name}").write_text(str(milliseconds))

@@ -1,8 +1,8 @@
 """A guest: a kernel in QEMU, on this machine's files, that runs one command as root and ends.
 
 The files are those below /, read-only; what the guest writes is in its memory and gone with it. One of another machine
-has that machine's programs above them. Everything is emulated: KVM would be faster, and is not there in many machines that are guests themselves. Computing takes about 16
-times as long as outside, starting a program 60 times.
+has that machine's programs above them. Everything is emulated: KVM would be faster, and is not there in many machines
+that are guests themselves. Computing takes about 16 times as long as outside, starting a program 60 times.
 """
 
 from __future__ import annotations
