@@ -26,6 +26,12 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         re.compile(r"BPF_STX uses reserved fields|BPF_ATOMIC uses invalid atomic opcode"),
         lambda found: "BPF atomics that return a value (Linux 5.12)",
     ),
+    # ENOTSUPP of bpf_prog_select_runtime: verified, not compiled, and no interpreter (CONFIG_BPF_JIT_ALWAYS_ON), as by
+    # arm64's compiler, which knows no atomics that return a value before kernel commit 1902472b4fa9
+    (
+        re.compile(r"failed to load: -(?:524|ENOTSUPP)\b"),
+        lambda found: "a compiler for all of these BPF instructions (on arm64 Linux 5.18)",
+    ),
 )
 
 

@@ -25,6 +25,12 @@ from agent.features import missing_feature
         ("0: (85) call unknown#175\ninvalid func unknown#175\n", "the BPF helper bpf_task_pt_regs (Linux 5.15)"),
         ("0: (85) call unknown#9999\ninvalid func unknown#9999\n", "the BPF helper number 9999"),
         ("18: (db) lock *(u64 *)(r1 +0) += r2\nBPF_STX uses reserved fields\n", "BPF atomics that return a value (Linux 5.12)"),
+        (
+            "processed 30024 insns (limit 1000000) max_states_per_insn 4 total_states 9 peak_states 9 mark_read 9\n"
+            "-- END PROG LOAD LOG --\n"
+            "libbpf: prog 'call_returned': failed to load: -524\n",
+            "a compiler for all of these BPF instructions (on arm64 Linux 5.18)",
+        ),
         ("R2 min value is negative, either use unsigned or 'var &= const'\n", ""),
         ("", ""),
     ],
