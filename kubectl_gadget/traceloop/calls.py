@@ -151,15 +151,16 @@ class Reader:
         if not len(calls):
             return {}
         counts = calls["count"]
-        first = counts[calls["sequence"].argmin()] if self._next < 0 else np.uint32(self._next)
-        ahead = (counts - first).view(np.int32)  # it begins anew after 32 bits
-        gaps = {}
+        if self._next < 0:
+            self._next = int(counts[calls["sequence"].argmin()])
+        ahead = (counts - np.uint32(self._next)).view(np.int32)  # it begins anew after 32 bits
+        gaps, expected = {}, 0
         for at in np.argsort(ahead).tolist():
-            missing = int(counts[at]) - self._next & 0xFFFFFFFF
-            if self._next >= 0 and 0 < missing < 1 << 31:
-                gaps[at] = missing
-            if self._next < 0 or missing < 1 << 31:
-                self._next = int(counts[at]) + 1 & 0xFFFFFFFF
+            number = int(ahead[at])
+            if number > expected:
+                gaps[at] = number - expected
+            expected = max(expected, number + 1)
+        self._next = self._next + expected & 0xFFFFFFFF
         return gaps
 
     def _wait(self, row: np.void, placed_bits: int) -> int | None:

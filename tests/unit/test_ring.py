@@ -23,7 +23,7 @@ class Kernel:
     def __init__(self) -> None:
         self.fd = os.memfd_create("ring")
         os.ftruncate(self.fd, 2 * mmap.PAGESIZE + SIZE)
-        self.consumer, self.position, self.written = 0, 0, 0
+        self.position = self.written = 0
 
     def _put(self, at: int, data: bytes) -> None:
         at %= SIZE
