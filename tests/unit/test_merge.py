@@ -8,7 +8,7 @@ import pytest
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget import merge, session
-from kubectl_gadget.merge import Merge, TimedRow
+from kubectl_gadget.merge import HOLD_SECONDS, Merge, TimedRow
 from kubectl_gadget.streams import Message
 from tests.unit.test_recording import record, show, shown, started
 from tests.unit.test_snapshots import batch
@@ -29,6 +29,20 @@ def test_waits_for_others() -> None:
     assert merging.ripe(1.21) == rows(10, 20, 30, 40)
     merging.add(rows(50), 1.22)
     assert merging.rest() == rows(50)
+
+
+def test_in_order_whoever_was_faster() -> None:
+    """Events of several nodes come in the order in which they happened, whoever was faster to send them."""
+    merging = Merge()
+    merging.add([(10, ()), (40, ()), (70, ())], now=1.0)
+    assert merging.ripe(1.0 + HOLD_SECONDS * 0.9) == []
+    merging.add([(20, ()), (50, ()), (80, ())], now=1.0 + HOLD_SECONDS * 0.9)
+    ripe = merging.ripe(1.0 + HOLD_SECONDS * 1.3)
+    assert [at for at, _ in ripe] == [10, 20, 40, 50, 70]
+    merging.add([(60, ()), (90, ())], now=1.0 + HOLD_SECONDS * 1.3)
+    assert [at for at, _ in merging.ripe(1.0 + HOLD_SECONDS * 2)] == [60, 80]
+    assert [at for at, _ in merging.rest()] == [90]
+    assert merging.rest() == []
 
 
 def test_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

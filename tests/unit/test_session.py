@@ -16,7 +16,6 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
 from kubectl_gadget import session, streams
-from kubectl_gadget.merge import HOLD_SECONDS, Merge
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import make_request
 from kubectl_gadget.targets import Targets
@@ -88,20 +87,6 @@ def test_merged_in_time_order(fake, capsys) -> None:
     out, err = capsys.readouterr()
     assert sorted(at for _, at in shown(out)) == [10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert err.startswith("9 events from 3 nodes, 3 containers")
-
-
-def test_merge_waits_for_others() -> None:
-    """Events of several nodes come in the order in which they happened, whoever was faster to send them."""
-    merge = Merge()
-    merge.add([(10, ()), (40, ()), (70, ())], now=1.0)
-    assert merge.ripe(1.0 + HOLD_SECONDS * 0.9) == []
-    merge.add([(20, ()), (50, ()), (80, ())], now=1.0 + HOLD_SECONDS * 0.9)
-    ripe = merge.ripe(1.0 + HOLD_SECONDS * 1.3)
-    assert [at for at, _ in ripe] == [10, 20, 40, 50, 70]
-    merge.add([(60, ()), (90, ())], now=1.0 + HOLD_SECONDS * 1.3)
-    assert [at for at, _ in merge.ripe(1.0 + HOLD_SECONDS * 2)] == [60, 80]
-    assert [at for at, _ in merge.rest()] == [90]
-    assert merge.rest() == []
 
 
 def test_absent_from_the_start(fake, capsys) -> None:
