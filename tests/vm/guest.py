@@ -59,9 +59,8 @@ def run(kernel: Kernel, command: str, seconds: float) -> Done:
         job = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guest-", dir=cache())))
         (job / "command").write_text(command)
         (job / "initramfs").write_bytes(_initramfs(kernel, job))
-        _share(job, stack, "root", Path("/"))
-        if kernel.arch != "amd64":
-            _share(job, stack, "over", find_userland())
+        for name, folder in _shared(kernel).items():
+            _share(job, stack, name, folder)
         with (job / "errors").open("wb") as errors:
             guest = subprocess.Popen(_qemu(kernel, job), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         stack.callback(_end, guest)
@@ -105,6 +104,11 @@ def _initramfs(kernel: Kernel, job: Path) -> bytes:
     return done.stdout
 
 
+def _shared(kernel: Kernel) -> dict[str, Path]:
+    """The folders of this machine that a guest has, by their names there."""
+    return {"root": Path("/")} | ({} if kernel.arch == "amd64" else {"over": find_userland()})
+
+
 def _share(job: Path, stack: ExitStack, name: str, folder: Path) -> None:
     """Serve a folder of this machine to the guest."""
     server = next((path for path in VIRTIOFSD if path.exists()), None)
@@ -134,7 +138,7 @@ def _qemu(kernel: Kernel, job: Path) -> list[str]:
     words = [f"console={console}", "panic=-1", "oops=panic", "loglevel=4", "mitigations=off", "nokaslr"]
     words += ["random.trust_cpu=on", f"job={job}", f"output={output}", f"status={status}"]
     words.append("no_timer_check")  # while this machine is busy the guest's clock looks broken, and it would panic
-    shared = ["root"] if kernel.arch == "amd64" else ["root", "over"]
+    shared = _shared(kernel)
     words.append(f"shared={','.join(shared)}")
     files = [f"socket,id={name},path={job}/{name}" for name in shared]
     files += [f"file,id={name},path={job}/{name}" for name in ("console", "output", "status")]
