@@ -20,14 +20,24 @@ from tests.e2e.conftest import (
     wait_for_nodes,
 )
 
+OWN_PLACE = "gadget-of-its-own"
 KINDS = "namespaces,daemonsets,serviceaccounts,clusterroles,clusterrolebindings,pods"
 
 
 @pytest.fixture
 def own_place() -> Iterator[str]:
     """A namespace for agents beside those of other tests."""
-    yield "gadget-of-its-own"
-    gadget("undeploy", "--gadget-namespace=gadget-of-its-own")
+    yield OWN_PLACE
+    gadget("undeploy", f"--gadget-namespace={OWN_PLACE}")
+
+
+@pytest.fixture
+def strangers_place() -> Iterator[str]:
+    """A namespace for agents that somebody else has made, and that undeploy leaves there."""
+    kubectl("create", "namespace", OWN_PLACE)
+    yield OWN_PLACE
+    gadget("undeploy", f"--gadget-namespace={OWN_PLACE}")
+    kubectl("delete", "namespace", OWN_PLACE, "--ignore-not-found")
 
 
 def made_here(namespace: str) -> list[str]:
@@ -148,29 +158,15 @@ def test_why_a_node_is_not_ready(own_place: str) -> None:
     assert stream.returncode == 1 and "no agent (pod gadget-" in stream.stderr
 
 
-def test_agents_that_end(own_place: str) -> None:
+def test_agents_that_end(strangers_place: str) -> None:
     """When an agent ends at once I see its own last words."""
-    kubectl("create", "namespace", own_place)
-    try:
-        broken = ["deploy", "--image", IMAGE, "--log-level=debug", f"--gadget-namespace={own_place}"]
-        manifest = gadget(*broken, "--print-only").stdout.replace("--host-root=/host", "--host-root=/nowhere")
-        kubectl("apply", "--filename=-", input=manifest)
-        last = "--output=jsonpath={.items[0].status.containerStatuses[0].lastState.terminated.exitCode}"
-        wait_until(lambda: kubectl("get", "pods", f"--namespace={own_place}", last), "an agent's end", 60)
-        stream = gadget("execsnoop", f"--gadget-namespace={own_place}")
-        assert stream.returncode == 1 and "ended with exit code 1" in stream.stderr
-    finally:
-        gadget("undeploy", f"--gadget-namespace={own_place}")
-        kubectl("delete", "namespace", own_place, "--ignore-not-found")
-
-
-@pytest.fixture
-def strangers_place(own_place: str) -> Iterator[str]:
-    """A namespace for agents that somebody else has made, and that undeploy leaves there."""
-    kubectl("create", "namespace", own_place)
-    yield own_place
-    gadget("undeploy", f"--gadget-namespace={own_place}")
-    kubectl("delete", "namespace", own_place, "--ignore-not-found")
+    where = f"--gadget-namespace={strangers_place}"
+    manifest = gadget("deploy", "--image", IMAGE, "--log-level=debug", where, "--print-only").stdout
+    kubectl("apply", "--filename=-", input=manifest.replace("--host-root=/host", "--host-root=/nowhere"))
+    last = "--output=jsonpath={.items[0].status.containerStatuses[0].lastState.terminated.exitCode}"
+    wait_until(lambda: kubectl("get", "pods", f"--namespace={strangers_place}", last), "an agent's end", 60)
+    stream = gadget("execsnoop", where)
+    assert stream.returncode == 1 and "ended with exit code 1" in stream.stderr
 
 
 def test_security_policy(strangers_place: str) -> None:
