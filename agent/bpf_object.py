@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import mmap
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from ctypes import byref, c_size_t, c_void_p
 from pathlib import Path
@@ -16,9 +17,11 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
-from agent.bpffs import open_pinned, remove
+from agent.bpffs import open_pinned, remove, unpin
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, Unsupported
+
+log = logging.getLogger(__name__)
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
@@ -85,6 +88,46 @@ class BpfObject:
         if not address or offset + len(value) > size.value:
             raise GadgetError(f"{self.name}: no setting at {offset}")
         ctypes.memmove(address + offset, value, len(value))
+
+    def fits(self, map_name: str, fd: int) -> bool:
+        """Whether what is behind fd is a map as this object's own would be."""
+        try:
+            found = libbpf.map_info(fd)
+        except OSError:  # no map
+            return False
+        own = self._map(map_name)
+        return (found.type, found.key_size, found.value_size, found.max_entries) == (
+            self._lib.bpf_map__type(own),
+            self._lib.bpf_map__key_size(own),
+            self._lib.bpf_map__value_size(own),
+            self._lib.bpf_map__max_entries(own),
+        )
+
+    def share_pinned(self, pins: Mapping[str, Path]) -> dict[str, int]:
+        """Use pinned maps instead of own ones, as far as they are there and as they should be, and unpin what is not.
+
+        Gives the file descriptors of those that are used, which belong to the object. Before load.
+        """
+        shared = {}
+        for name, path in pins.items():
+            try:
+                fd = open_pinned(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("%s: %s: made anew", path, error)
+                unpin(path)
+                continue
+            try:
+                if self.fits(name, fd):
+                    self.share(name, fd)
+                    shared[name] = self.map_fd(name)
+                else:
+                    log.warning("%s is not the map %s: made anew", path, name)
+                    unpin(path)
+            finally:
+                os.close(fd)
+        return shared
 
     def share(self, map_name: str, fd: int) -> None:
         """Use the map behind fd, which another object made, instead of one of its own; before load."""
@@ -184,6 +227,10 @@ class BpfObject:
                 for each in (self._programs() if self._object else ())
             ]
 
+    def program_names(self) -> list[str]:
+        """The names of its programs."""
+        return [self._lib.bpf_program__name(each).decode() for each in self._programs()]
+
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
         return sum(info.recursion_misses for _, info in self.programs())
@@ -246,6 +293,30 @@ class BpfObject:
         while program:
             yield program
             program = self._lib.bpf_object__next_program(self._object, program)
+
+
+def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int]) -> str:
+    """Why the programs of an object do not all run by what is pinned in folder, with these maps; empty if they do."""
+    used = {libbpf.map_info(fd).id for fd in maps}
+    for name in wanted.program_names():
+        try:
+            link, program = open_pinned(folder / name), open_pinned(folder / f"{name}{PROGRAM}")
+        except OSError as error:
+            return str(error)
+        try:
+            info = libbpf.program_info(program)
+            if libbpf.link_info(link).prog_id != info.id:
+                return f"{folder / name} is not the link of its program"
+            if info.name != name[:15].encode():
+                return f"{folder / name} is of another program"
+            if not used <= libbpf.program_maps(program):
+                return f"{folder / name} uses other maps"
+        except OSError as error:
+            return f"{folder / name}: {error}"
+        finally:
+            os.close(link)
+            os.close(program)
+    return ""
 
 
 def programs_in(folder: Path) -> list[Program]:

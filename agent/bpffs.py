@@ -85,6 +85,14 @@ def remove(folder: Path) -> None:
     folder.rmdir()
 
 
+def unpin(path: Path) -> None:
+    """Remove what is pinned at path, whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        remove(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder, unless somebody else's pins are there."""
     with suppress(OSError):

@@ -7,13 +7,23 @@ be asked for the path of an id without a walk: open_by_handle_at(2), readlink of
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from gadget.errors import Unsupported
 
 _FILEID_KERNFS = 0xFE  # linux/exportfs.h
 _libc = ctypes.CDLL(None, use_errno=True)
+
+#: How deep containers lie at most: CONTAINER_DEPTH in bpf/include/cgroups.h.
+DEPTH = 16
+#: From a cgroup whose path is too long so many levels are gone up at once, and so often. A path of 4,096 bytes has at
+#: least 16 components: what is left is longer than the path of any container's own cgroup.
+_CLIMB, _CLIMBS = 8, 512
 
 
 class _FileHandle(ctypes.Structure):
@@ -41,16 +51,67 @@ class CgroupTree:
         self._fd = os.open(self.mount, os.O_RDONLY | os.O_DIRECTORY)
 
     def path(self, cgroup_id: int) -> str | None:
-        """The path of a living cgroup below the mount, beginning with a slash; None if it is gone."""
+        """The path of a living cgroup below the mount, beginning with a slash; None if it is gone.
+
+        A container can make cgroups whose path is longer than any call takes: of these it is the path of an ancestor,
+        or None if they lie too deep for that too.
+        """
         handle = _FileHandle(8, _FILEID_KERNFS, cgroup_id)
         fd = _libc.open_by_handle_at(self._fd, ctypes.byref(handle), os.O_RDONLY | os.O_DIRECTORY)
         if fd < 0:
             return None
         try:
-            return os.readlink(f"/proc/self/fd/{fd}").removeprefix(self.mount) or "/"
+            for _ in range(_CLIMBS):
+                try:
+                    return os.readlink(f"/proc/self/fd/{fd}").removeprefix(self.mount) or "/"
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        return None
+                above = os.open("/".join([".."] * _CLIMB), os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = above
+            return None
+        except OSError:  # it went meanwhile
+            return None
         finally:
             os.close(fd)
+
+    def id(self, path: str) -> int:
+        """The id of the cgroup at a path below the mount; 0 if there is none."""
+        try:
+            return os.stat(self.mount + path).st_ino
+        except OSError:
+            return 0
+
+    def walk(self, enough: Callable[[str], bool], most: int = 65_536) -> Iterator[str]:
+        """The paths of cgroups, each before those inside it, as deep as containers lie and so many of them at most.
+
+        What enough says of a path, when it has been given out, keeps from looking inside it.
+        """
+        waiting = [""]
+        while waiting and most > 0:
+            path = waiting.pop()
+            yield path or "/"
+            most -= 1
+            if path.count("/") >= DEPTH or enough(path):
+                continue
+            with suppress(OSError), os.scandir(self.mount + path) as entries:
+                waiting += [f"{path}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
 
     def close(self) -> None:
         """Close the tree."""
         os.close(self._fd)
+
+
+def processes_in(folder: Path, most: int = 4096) -> list[int]:
+    """The processes in a cgroup and those inside it, so many of both at most, as a container may make any number."""
+    found: list[int] = []
+    folders = [str(folder)]
+    for at in range(most):
+        if at == len(folders) or len(found) >= most:
+            break
+        with suppress(OSError), open(f"{folders[at]}/cgroup.procs", "rb") as procs:
+            found += map(int, procs.read(most * 8).split()[:most])
+        with suppress(OSError), os.scandir(folders[at]) as entries:
+            folders += [entry.path for entry in islice(entries, most) if entry.is_dir(follow_symlinks=False)]
+    return found[:most]

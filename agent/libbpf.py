@@ -23,6 +23,9 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__fd": (c_int, [c_void_p]),
     "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
     "bpf_map__max_entries": (c_uint32, [c_void_p]),
+    "bpf_map__type": (c_int, [c_void_p]),
+    "bpf_map__key_size": (c_uint32, [c_void_p]),
+    "bpf_map__value_size": (c_uint32, [c_void_p]),
     "bpf_map__initial_value": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
@@ -73,7 +76,14 @@ class MapCreateOptions(ctypes.Structure):
 class MapInfo(ctypes.Structure):
     """The head of struct bpf_map_info (linux/bpf.h)."""
 
-    _fields_ = (("type", c_uint32), ("id", c_uint32), ("key_size", c_uint32), ("value_size", c_uint32))
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+    )
 
 
 class ProgInfo(ctypes.Structure):
@@ -153,3 +163,26 @@ def program_info(fd: int) -> ProgInfo:
     size = c_uint32(ctypes.sizeof(info))
     check(library().bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "program info")
     return info
+
+
+class LinkInfo(ctypes.Structure):
+    """The head of struct bpf_link_info (linux/bpf.h), and room for its rest."""
+
+    _fields_ = (("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32), ("rest", c_uint32 * 29))
+
+
+def link_info(fd: int) -> LinkInfo:
+    """What the kernel says of a link. OSError if it is none."""
+    info = LinkInfo()
+    size = c_uint32(ctypes.sizeof(info))
+    check(library().bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "link info")
+    return info
+
+
+def program_maps(fd: int) -> set[int]:
+    """The ids of the maps that a program uses."""
+    ids = (c_uint32 * 64)()
+    info = ProgInfo(nr_map_ids=len(ids), map_ids=ctypes.addressof(ids))
+    size = c_uint32(ctypes.sizeof(info))
+    check(library().bpf_obj_get_info_by_fd(fd, byref(info), byref(size)), "program info")
+    return set(ids[: info.nr_map_ids])

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from agent.bpffs import NoBpffs, end, mount_bpffs, remove_if_empty
+from agent.bpffs import NoBpffs, end, mount_bpffs
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
@@ -28,7 +28,7 @@ from agent.server import GRACE_SECONDS, AgentService, serve
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
-from agent.tracker import Tracker
+from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
 from gadget.errors import GadgetError, KernelLacks, UsageError
 from gadget.memory import expect_batches
@@ -178,8 +178,8 @@ def _serve(
             except (NoBpffs, OSError) as error:  # gadgets work all the same
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
-        pinned = pins / "containers" if flows and not why_not else None
-        tracker = stack.enter_context(closing(Tracker(host_root, pinned, pod_uid)))
+        recorded = flows and not why_not
+        tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not
@@ -188,8 +188,7 @@ def _serve(
             if traceloop is None:
                 _end_earlier("traceloop", pins / "traceloop")
             if not flows and _end_earlier("flows", pins / "flows"):
-                (pins / "containers").unlink(missing_ok=True)
-                remove_if_empty(pins)
+                unpin_containers(pins)
         if traceloop is not None and not why_not:
             settings = Settings(
                 pins / "traceloop",
@@ -198,7 +197,7 @@ def _serve(
                 traceloop_memory << 20,
             )
             recorder, no_traceloop = _begin("traceloop", stack, lambda: Recorder(tracker, settings))
-        if flows and pinned:
+        if recorded:
             place = pins / "flows", state / "flows"
             recorded_flows, no_flows = _begin("flows", stack, lambda: FlowRecorder(tracker, *place, flows_limit))
         service = AgentService(
@@ -206,6 +205,7 @@ def _serve(
             tracker,
             TraceloopService(node, recorder, redactor, no_traceloop, partial(_labels, tracker, recorded_flows)),
             FlowsService(node, tracker, recorded_flows, no_flows),
+            [each.worker for each in (tracker, tracker.pods, recorder, recorded_flows) if each],
         )
         server = serve(listen, service)
         click.echo(f"listening on {listen}")  # a parent process waits for this line

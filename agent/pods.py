@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from agent.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,8 @@ class PodWatch:
         self._node = node
         self._changed = changed
         self._pods: dict[str, PodInfo] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pods", daemon=True)
-        self._thread.start()
+        self.worker = Worker("pods", self._run, stalls_after=WATCH_SECONDS * 2)
+        self.worker.start()
 
     def get(self, uid: str) -> PodInfo | None:
         """What is known of the pod of that UID."""
@@ -83,20 +83,21 @@ class PodWatch:
 
     def close(self) -> None:
         """Stop watching. The thread ends with its request."""
-        self._stop.set()
+        self.worker.stop(0)
 
-    def _run(self) -> None:
+    def _run(self, worker: Worker) -> None:
         wait, longest = BACKOFF_SECONDS
-        while not self._stop.is_set():
+        while not worker.stopping:
             try:
                 for kind, pod in self._changes():
+                    worker.beat()
                     self._apply(kind, pod)
                     wait = BACKOFF_SECONDS[0]
             except Gone:
                 log.info("pods: the watch is too old, listing again")
             except Exception as error:  # whatever the network and the client throw: names do not depend on us
                 log.warning("pods: %s: trying again in %.1f s", str(error).splitlines()[0], wait)
-                self._stop.wait(wait)
+                worker.wait(wait)
                 wait = min(wait * 2, longest)
 
     def _apply(self, kind: str, pod: Any) -> None:
@@ -116,7 +117,7 @@ class PodWatch:
         """All pods, then each change; ends when the watch does and begins again where it ended."""
         items, version = self._list()
         yield "LISTED", items
-        while not self._stop.is_set():
+        while not self.worker.stopping:
             for event in self._watch(version):
                 pod = event["object"]
                 if event["type"] == "ERROR":

@@ -292,13 +292,13 @@ class Run:
         return HOLD if decision is None else KEEP
 
     def _decide(self, cgroup: Cgroup) -> bool | None:
-        decision = self._decided.get(cgroup.root)
+        decision = self._decided.get(cgroup.id)
         if decision is None and cgroup.container is not None:
             decision = self._selection.decide(cgroup.container, self._tracker.labels(cgroup.container))
             if decision is not None and not cgroup.ended:
-                self._decided[cgroup.root] = decision
+                self._decided[cgroup.id] = decision
                 if decision or not cgroup.container.nameless:  # else its events are counted here
-                    self._object.set("chosen", cgroup.root, int(decision))
+                    self._object.set("chosen", cgroup.id, int(decision))
         return decision
 
     def _review(self) -> None:

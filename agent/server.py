@@ -7,7 +7,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from agent.flows.service import FlowsService
 from agent.identity import Container
 from agent.run import BEAT_SECONDS, Batch, Loss, Run
 from agent.selection import Selection
+from agent.threads import Worker
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
 from gadget import CONTRACT, __version__, catalog
@@ -106,8 +107,16 @@ def _reply(node: str, batch: Batch) -> pb.RunReply:
 class AgentService(rpc.AgentServicer):
     """Answers clients of one node."""
 
-    def __init__(self, node: str, tracker: Tracker, traceloop: TraceloopService, flows: FlowsService) -> None:
-        """Serve as node, naming what tracker knows."""
+    def __init__(
+        self,
+        node: str,
+        tracker: Tracker,
+        traceloop: TraceloopService,
+        flows: FlowsService,
+        workers: Sequence[Worker] = (),
+    ) -> None:
+        """Serve as node, naming what tracker knows, well as long as all workers are."""
+        self._workers = workers
         self._traceloop = traceloop
         self._flows = flows
         self._node = node
@@ -135,6 +144,7 @@ class AgentService(rpc.AgentServicer):
             containers=sum(not item.ended for item in self._tracker.containers()),
             traceloop=self._traceloop.describe(),
             flows=self._flows.describe(),
+            problems=self.problems(),
             memory_bytes=_resident_bytes(),
             runs=[
                 pb.RunStatus(
@@ -290,9 +300,9 @@ class AgentService(rpc.AgentServicer):
             addresses=item.addresses,
         )
 
-    def follows(self) -> bool:
-        """Whether this agent still learns of containers."""
-        return self._tracker.follows
+    def problems(self) -> list[str]:
+        """What is wrong with this agent's threads; nothing as a rule."""
+        return [worker.problem for worker in self._workers if worker.problem]
 
     def finish(self) -> None:
         """End every stream in order."""
@@ -328,18 +338,18 @@ def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The answer to probes: an agent that does not learn of new containers any more is to be started anew."""
+    """The answer to probes: an agent of which a thread has died or hangs is to be started anew."""
 
-    def __init__(self, well: Callable[[], bool]) -> None:
-        """Serve as long as well says so."""
-        self._well = well
+    def __init__(self, problems: Callable[[], Sequence[str]]) -> None:
+        """Serve as long as there are no problems."""
+        self._problems = problems
 
     def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """How it is now."""
         status = health_pb2.HealthCheckResponse
-        return status(status=status.SERVING if self._well() else status.NOT_SERVING)
+        return status(status=status.NOT_SERVING if self._problems() else status.SERVING)
 
 
 def serve(address: str, service: AgentService) -> grpc.Server:
@@ -349,7 +359,7 @@ def serve(address: str, service: AgentService) -> grpc.Server:
         options=SERVER_OPTIONS,
     )
     rpc.add_AgentServicer_to_server(service, server)
-    checks = Health(service.follows)
+    checks = Health(service.problems)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     try:
         server.add_insecure_port(address)

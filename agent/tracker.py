@@ -1,7 +1,11 @@
 """Every container of this machine, from its first process on: which cgroup is whose.
 
-A small program tells of each cgroup as it is made or removed. What it tells is read here before any event of that
-cgroup is looked at, since the kernel queued it before a process could run there.
+A small program tells of each cgroup as it is made or removed, but for those inside a container that is known: of these
+there may be any number, and the kernel finds their container by walking up the tree. What it tells is read here before
+any event of that cgroup is looked at, since the kernel queued it before a process could run there.
+
+Two locks: who holds `_reading` reads changes, and the runtimes' files with them; `lock` guards the tables, and is held
+for look-ups and assignments alone.
 """
 
 from __future__ import annotations
@@ -12,38 +16,48 @@ import select
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import BpfObject
-from agent.bpffs import open_pinned, remove_if_empty
+from agent.bpffs import digest, remove_if_empty, unpin
 from agent.cgroups import CgroupTree, find_cgroup2
-from agent.identity import Container, identify, parse_path
+from agent.identity import Container, Place, identify, parse_path
 from agent.objects import read_object
 from agent.pods import PodWatch
 from agent.ring import Ring
+from agent.threads import Worker
 from gadget import catalog
 
 log = logging.getLogger(__name__)
 
-#: Cgroups that are gone and still have names for events that arrive late, at about 1 KB each.
+#: Containers that are gone and still have names for events that arrive late, at about 1 KB each.
 GONE_REMEMBERED = 8192
 #: …and for how long at least unless more than that many went within it.
 GONE_SECONDS = 300.0
+#: Cgroups inside containers that were told before their container was known.
+INSIDE_REMEMBERED = 8192
 POLL_SECONDS = 0.25
-OF_HOST = 0  # CGROUP_OF_HOST in bpf/include/containers.h
+#: Cgroups of the host that are known, as many as the kernel's map has room for.
+HOST_REMEMBERED = 65_536
+#: How long somebody waits for another to have read the changes.
+READ_SECONDS = 1.0
+#: How often the tree is read again at most, where more changes come than the queue holds.
+WALK_SECONDS = 1.0
+OF_HOST, OF_OTHERS = 0, 1  # CGROUP_OF_HOST and CGROUP_OF_OTHERS in bpf/include/containers.h
 
 
 @dataclass
 class Cgroup:
-    """A cgroup, and the container it belongs to; none for the host's. Times are CLOCK_BOOTTIME, nanoseconds."""
+    """A container's own cgroup; of the host's only the id is known. Times are CLOCK_BOOTTIME, nanoseconds."""
 
     id: int
-    root: int
     container: Container | None
     started: int
+    path: str = ""
     ended: int = 0
     addresses: tuple[str, ...] = ()
 
@@ -54,63 +68,69 @@ Watcher = Callable[[Cgroup], None]
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
-    def __init__(self, host_root: Path = Path("/"), pinned: Path | None = None, pod_uid: str = "") -> None:
+    def __init__(self, host_root: Path = Path("/"), pins: Path | None = None, pod_uid: str = "") -> None:
         """Look at the cgroup tree of the host whose root is mounted at host_root.
 
-        The map from cgroup to container is kept at pinned, in bpffs, for programs that outlive this process.
+        The map of containers is kept in pins, a folder of bpffs, for programs that outlive this process.
         pod_uid is this agent's own pod: where several nodes share a kernel, pods elsewhere than it are others'.
         """
         self._host_root = host_root
-        self._pinned = pinned
+        elf = read_object("tracker")
+        #: Of programs that use the map of containers: those of another layout must not use this one.
+        self.layout = digest(elf)
+        self._pinned = pins / f"containers-{self.layout}" if pins else None
         mounted = host_root / "proc"
         self._proc = mounted if (mounted / "1").exists() else Path("/proc")  # a pod with hostPID has the host's
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._node = self._find_node(pod_uid) if pod_uid else ""
-        self._cgroups: dict[int, Cgroup] = {}
+        #: containers that are there, and those of others with them, by id and by path
+        self._containers: dict[int, Cgroup] = {}
+        self._paths: dict[str, Cgroup] = {}
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
-        #: of the host, so that their late events are not taken for those of containers that nobody knows
+        self._inside: OrderedDict[int, int] = OrderedDict()
+        #: of the host; those that are gone too, so that their late events are not taken for those of unknown containers
+        self._host: set[int] = set()
         self._gone_of_host: OrderedDict[int, None] = OrderedDict()
-        #: Held while anything here changes; who watches holds it too.
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
+        self._reading = threading.Lock()
         self._watchers: list[tuple[Watcher, Watcher, Callable[[], None]]] = []
-        self._stop = threading.Event()
-        self._walked_losses = 0
+        self._walked, self._walked_losses = 0.0, 0
         self.pods: PodWatch | None = None
         #: Grows with every container that comes, goes or changes.
         self.generation = 0
-        self._object = BpfObject(read_object("tracker"), "tracker")
+        self._object = BpfObject(elf, "tracker")
         self._change = catalog.record("tracker", "change")
         try:
-            adopted = False
-            if pinned and pinned.exists():
-                adopted = True
-                fd = open_pinned(pinned)
-                self._object.share("containers", fd)
-                os.close(fd)
+            adopted = self._adopt()
             self._object.load()
-            if pinned and not adopted:
-                self._object.pin("containers", pinned)
+            if self._pinned and not adopted:
+                self._object.pin("containers", self._pinned)
             self._ring = Ring(self._object.map_fd("changes"), self._object.resize("changes", None))
             self._object.attach()
+            with self._reading:
+                self._walk()
             for cgroup_id, _ in list(self._object.items("containers")) if adopted else ():
-                if self._tree.path(cgroup_id) is None:  # it went while no agent was there
+                if self._find(cgroup_id) is None:  # it went while no agent was there
                     self._object.delete("containers", cgroup_id)
-            self._walk()
         except BaseException:
             self._object.close()
             raise
-        self._thread = threading.Thread(target=self._follow, name="tracker", daemon=True)
-        self._thread.start()
+        self.worker = Worker("tracker", self._follow)
+        self.worker.start()
+
+    def _adopt(self) -> bool:
+        """Use the map that an earlier agent pinned, if it is as it should be; whether it is."""
+        if self._pinned is None:
+            return False
+        for other in _pinned_containers(self._pinned.parent):
+            if other != self._pinned:  # of another layout
+                unpin(other)
+        return bool(self._object.share_pinned({"containers": self._pinned}))
 
     @property
     def object(self) -> BpfObject:
         """The loaded object."""
         return self._object
-
-    @property
-    def follows(self) -> bool:
-        """Whether it still learns of changes: it would be a fault if not."""
-        return self._thread.is_alive()
 
     @property
     def cgroups(self) -> str:
@@ -129,26 +149,34 @@ class Tracker:
 
     @property
     def map_fd(self) -> int:
-        """The map from cgroup to container."""
+        """The map of containers."""
         return self._object.map_fd("containers")
 
     def resolve(self, cgroup_id: int) -> Cgroup | None:
-        """The cgroup of that id, living or gone.
+        """The container that the cgroup of that id is or is inside of, living or gone; without container if the host's.
 
         None if it went before this tracker began, or when more changes came at once than the queue holds.
         """
-        with self.lock:
-            if known := self._find(cgroup_id):
-                return known
-            self._drain()
-            if known := self._find(cgroup_id):
-                return known
-            path = self._tree.path(cgroup_id)
-            return self._add(cgroup_id, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME)) if path else None
+        if known := self._find(cgroup_id):
+            return known
+        self.catch_up()
+        if known := self._find(cgroup_id):
+            return known
+        path = self._tree.path(cgroup_id)
+        if path is None:
+            return None
+        with self._read() as may:
+            if may:
+                self._add(cgroup_id, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        return self._find(cgroup_id)
 
     def _find(self, cgroup_id: int) -> Cgroup | None:
-        known = self._cgroups.get(cgroup_id) or self._gone.get(cgroup_id)
-        return Cgroup(cgroup_id, OF_HOST, None, 0) if known is None and cgroup_id in self._gone_of_host else known
+        with self.lock:
+            cgroup_id = self._inside.get(cgroup_id, cgroup_id)
+            if known := self._containers.get(cgroup_id) or self._gone.get(cgroup_id):
+                return known
+            of_host = cgroup_id in self._host or cgroup_id in self._gone_of_host
+        return Cgroup(cgroup_id, None, 0) if of_host else None
 
     @property
     def knows_labels(self) -> bool:
@@ -178,22 +206,23 @@ class Tracker:
         return addresses_of(host) if os.getpid() != 1 else ()  # without hostPID process 1 is this one
 
     def unpin(self) -> None:
-        """Let the map from cgroup to container end with this process."""
+        """Let the map of containers end with this process."""
         if self._pinned:
-            self._pinned.unlink(missing_ok=True)
-            remove_if_empty(self._pinned.parent)
+            unpin_containers(self._pinned.parent)
 
-    def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> None:
-        """Call came for each cgroup of a container from now on, before anything can run there, and gone at its end.
+    def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> list[Cgroup]:
+        """Call came for each container from now on, and gone at its end; gives those that there are.
 
-        changed is called when something about pods has changed.
+        changed is called when something about pods has changed. All are called in the middle of other work: they only
+        note what there is to do.
         """
-        with self.lock:
+        with self._reading:
             self._watchers.append((came, gone, changed))
+            return [item for item in self._containers.values() if _is_shown(item)]
 
     def unwatch(self) -> None:
         """Call nobody any more."""
-        with self.lock:
+        with self._reading:
             self._watchers.clear()
 
     def folder(self, cgroup: Cgroup) -> Path:
@@ -201,129 +230,205 @@ class Tracker:
         return Path(self._tree.mount + (self._tree.path(cgroup.id) or "/gone"))
 
     def is_there(self, cgroup_id: int) -> bool:
-        """Whether a cgroup is there, by what has been read. Unlike resolve this reads nothing, so watchers may ask."""
+        """Whether a container is there, by what has been read."""
         with self.lock:
-            return cgroup_id in self._cgroups
-
-    def family(self, root: int) -> list[int]:
-        """The cgroups of a container that are there, by its own."""
-        with self.lock:
-            return [item.id for item in self._cgroups.values() if item.root == root]
+            return cgroup_id in self._containers
 
     def changed(self) -> None:
         """Something about pods has changed."""
-        with self.lock:  # the pod watch calls this from its own thread
-            self.generation += 1
-            for _, _, changed in self._watchers:
-                changed()
+        self.generation += 1
+        for _, _, changed in list(self._watchers):
+            changed()
 
     def containers(self) -> list[Cgroup]:
-        """The containers that run, and those that are gone and remembered; each by its own cgroup."""
+        """The containers that run, and those that are gone and remembered."""
+        self.catch_up()
         with self.lock:
-            self._drain()
-            every = [*self._gone.values(), *self._cgroups.values()]
-        return [item for item in every if item.container and item.id == item.root and not item.container.sandbox]
+            every = [*self._gone.values(), *self._containers.values()]
+        return list(filter(_is_shown, every))
 
     def close(self) -> None:
         """Stop following."""
         if self.pods:
             self.pods.close()
-        self._stop.set()
-        self._thread.join()
+        self.worker.stop()
         self._ring.close()
         self._object.close()
         self._tree.close()
 
-    def _follow(self) -> None:
+    def catch_up(self) -> None:
+        """Read the changes that there are by now, or wait until another has."""
+        if self._ring.waiting or self._is_behind():
+            with self._read() as may:
+                if may:
+                    self._drain()
+                    self._walk_again()
+
+    @contextmanager
+    def _read(self) -> Iterator[bool]:
+        """Be the one who reads, if that can be had soon."""
+        may = self._reading.acquire(timeout=READ_SECONDS)
+        try:
+            yield may
+        finally:
+            if may:
+                self._reading.release()
+
+    def _follow(self, worker: Worker) -> None:
         with select.epoll() as poll:
             poll.register(self._ring.fd, select.EPOLLIN | select.EPOLLET)
-            while not self._stop.is_set():
-                poll.poll(POLL_SECONDS)
-                with self.lock:
-                    self._drain()
+            more = False
+            while not worker.stopping:
+                poll.poll(0 if more else POLL_SECONDS)  # the edge of what came meanwhile has passed
+                worker.beat()
+                with self._reading:
+                    more = self._drain()
+                    self._walk_again()
 
     def _find_node(self, pod_uid: str) -> str:
         """The cgroup that this node's pods are in, as one of them is; empty if it is not there."""
-        for folder, _, _ in os.walk(self._tree.mount):
-            place = parse_path(folder.removeprefix(self._tree.mount))
+
+        def in_pod(path: str) -> bool:
+            place = parse_path(path)
+            return bool(place and place.pod_uid)
+
+        for path in self._tree.walk(in_pod):
+            place = parse_path(path)
             if place and place.pod_uid == pod_uid:
                 return place.node
         log.warning("pod %s has no cgroup here: pods of all cgroups are taken for this node's", pod_uid)
         return ""
 
     def _walk(self) -> None:
-        """Read the whole tree. What changes meanwhile is in the ring."""
+        """Read the tree, but for what is inside containers. What changes meanwhile is in the ring."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for folder, _, _ in os.walk(self._tree.mount):
-            try:
-                cgroup_id = os.stat(folder).st_ino
-            except OSError:
-                continue  # gone since it was listed
-            if cgroup_id not in self._cgroups:
-                self._add(cgroup_id, folder.removeprefix(self._tree.mount) or "/", now)
+        for path in self._tree.walk(lambda path: path in self._paths):
+            cgroup_id = self._tree.id(path)
+            if cgroup_id and cgroup_id not in self._containers and cgroup_id not in self._host:
+                self._add(cgroup_id, path, now)
 
-    def _drain(self) -> None:
-        while (records := self._ring.peek()) is not None:
-            changes = records[:, : self._change.itemsize].copy().view(self._change)[:, 0]
-            self._ring.release()
-            for change in changes:
-                if change["removed"]:
-                    self._remove(int(change["cgroup_id"]), int(change["timestamp"]))
-                else:
-                    path = os.fsdecode(bytes(change["path"]).split(b"\0", 1)[0])
-                    self._add(int(change["cgroup_id"]), path, int(change["timestamp"]))
-        lost = self._object.array_value("changes_lost", 0)
-        if lost != self._walked_losses:
-            log.warning("%d cgroup changes lost: reading the tree again", lost - self._walked_losses)
-            self._walked_losses = lost
-            self._forget_missing()
-            self._walk()
+    def _changes_lost(self) -> int:
+        return self._object.array_value("changes_lost", 0)
 
-    def _add(self, cgroup_id: int, path: str, started: int) -> Cgroup:
+    def _is_behind(self) -> bool:
+        return self._changes_lost() != self._walked_losses
+
+    def _walk_again(self) -> None:
+        """Read the tree again if changes were lost, but not all the time."""
+        if not self._is_behind() or time.monotonic() - self._walked < WALK_SECONDS:
+            return
+        lost = self._changes_lost()
+        log.warning("%d cgroup changes lost: reading the tree again", lost - self._walked_losses)
+        self._walked, self._walked_losses = time.monotonic(), lost
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for cgroup_id in [each for each in (*self._containers, *self._host) if self._tree.path(each) is None]:
+            self._remove(cgroup_id, now)
+        self._walk()
+
+    def _drain(self) -> bool:
+        """Take over what waits, which is what the queue holds at most; whether there was something."""
+        records = self._ring.peek()
+        if records is None:
+            return False
+        changes = records[:, : self._change.itemsize].copy().view(self._change)[:, 0]
+        self._ring.release()
+        for change in changes:
+            if change["removed"]:
+                self._remove(int(change["cgroup_id"]), int(change["timestamp"]))
+            else:
+                path = os.fsdecode(bytes(change["path"]).split(b"\0", 1)[0])
+                self._add(int(change["cgroup_id"]), path, int(change["timestamp"]))
+        return True
+
+    def _add(self, cgroup_id: int, path: str, started: int) -> None:
+        """Take a cgroup over, told or found. The caller is the one who reads."""
         place = parse_path(path)
-        container, root = None, OF_HOST
-        if place and (not self._node or place.node in ("", self._node)):
-            above = self._tree_id(place.path)
-            root = cgroup_id if place.path == path or not above else above
-            known = self._cgroups.get(root)
-            container = known.container if known and known.container else identify(place, self._host_root)
-        cgroup = Cgroup(cgroup_id, root, container, started)
-        self._cgroups[cgroup_id] = cgroup
-        self._gone.pop(cgroup_id, None)  # an id that comes again is another cgroup
-        shown = container is not None and not container.sandbox
-        if not self._object.set("containers", cgroup_id, root if shown else OF_HOST):
-            log.warning("more than 65,536 cgroups: events of the rest are decided in user space")
-        self.generation += bool(container)
+        if place and self._holds_node(place.path):
+            place = None
+        around = self._around(path) if place else None
+        if around is None and place and place.path != path and (above := self._tree.id(place.path)):
+            self._add(above, place.path, started)  # it came first: what was told of it is lost, or still to come
+            around = self._around(path)
+        if around:
+            with self.lock:
+                self._inside[cgroup_id] = around.id
+                if len(self._inside) > INSIDE_REMEMBERED:
+                    self._inside.popitem(last=False)
+            return
+        if place:
+            self._add_container(cgroup_id, path, place, started)
+            return
+        with self.lock:
+            if len(self._host) < HOST_REMEMBERED:
+                self._host.add(cgroup_id)
+        self._tell_kernel(cgroup_id, OF_HOST)
+
+    def _holds_node(self, path: str) -> bool:
+        """Whether a cgroup is that of a node that is a container itself, whose pods are looked at here."""
+        return f"{self._node}/".startswith(f"{path}/")
+
+    def _around(self, path: str) -> Cgroup | None:
+        """The known container that a path lies inside of."""
+        at = path.find("/", 1)
+        while at > 0:
+            if known := self._paths.get(path[:at]):
+                return known
+            at = path.find("/", at + 1)
+        return None
+
+    def _add_container(self, cgroup_id: int, path: str, place: Place, started: int) -> None:
+        ours = not self._node or place.node in ("", self._node)
+        cgroup = Cgroup(cgroup_id, identify(place, self._host_root) if ours else None, started, path)
+        shown = _is_shown(cgroup)
+        with self.lock:
+            if before := self._paths.get(path):
+                self._containers.pop(before.id, None)
+            self._containers[cgroup_id] = self._paths[path] = cgroup
+            self._gone.pop(cgroup_id, None)  # an id that comes again is another cgroup
+        self._tell_kernel(cgroup_id, cgroup_id if shown else OF_OTHERS)
+        self.generation += 1
         for came, _, _ in self._watchers if shown else ():
             came(cgroup)
-        return cgroup
 
-    def _tree_id(self, path: str) -> int:
-        try:
-            return os.stat(self._tree.mount + path).st_ino
-        except OSError:
-            return 0
+    def _tell_kernel(self, cgroup_id: int, container: int) -> None:
+        if not self._object.set("containers", cgroup_id, container):
+            log.warning("more than 65,536 cgroups: events of the rest are decided in user space")
 
     def _remove(self, cgroup_id: int, ended: int) -> None:
         self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
-        cgroup = self._cgroups.pop(cgroup_id, None)
-        if cgroup is None:
-            return
-        if cgroup.container is None:
-            self._gone_of_host[cgroup_id] = None
-            if len(self._gone_of_host) > GONE_REMEMBERED:
-                self._gone_of_host.popitem(last=False)
-            return
-        cgroup.ended = ended
-        self._gone[cgroup_id] = cgroup
+        with self.lock:
+            self._inside.pop(cgroup_id, None)
+            cgroup = self._containers.pop(cgroup_id, None)
+            if cgroup_id in self._host:
+                self._host.remove(cgroup_id)
+                self._gone_of_host[cgroup_id] = None
+                if len(self._gone_of_host) > GONE_REMEMBERED:
+                    self._gone_of_host.popitem(last=False)
+            if cgroup is None:
+                return
+            cgroup.ended = ended
+            if self._paths.get(cgroup.path) is cgroup:
+                del self._paths[cgroup.path]
+            self._gone[cgroup_id] = cgroup
+            oldest_kept = ended - int(GONE_SECONDS * 1e9)
+            while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
+                self._gone.popitem(last=False)
         self.generation += 1
-        for _, gone, _ in self._watchers:
+        for _, gone, _ in self._watchers if _is_shown(cgroup) else ():
             gone(cgroup)
-        oldest_kept = ended - int(GONE_SECONDS * 1e9)
-        while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
-            self._gone.popitem(last=False)
 
-    def _forget_missing(self) -> None:
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for cgroup_id in [each for each in self._cgroups if self._tree.path(each) is None]:
-            self._remove(cgroup_id, now)
+
+def _pinned_containers(pins: Path) -> Iterator[Path]:
+    return pins.glob("containers*")
+
+
+def unpin_containers(pins: Path) -> None:
+    """Remove the maps of containers that agents have left in a folder of bpffs."""
+    for path in _pinned_containers(pins):
+        unpin(path)
+    remove_if_empty(pins)
+
+
+def _is_shown(cgroup: Cgroup) -> bool:
+    """Whether it is a container for users, and of this node."""
+    return cgroup.container is not None and not cgroup.container.sandbox

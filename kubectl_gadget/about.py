@@ -182,14 +182,20 @@ def describe(targets: Targets) -> dict[str, Any]:
         return dict(zip(targets, pool.map(one, targets), strict=True))
 
 
-def _row(target: str, reply: Any) -> tuple[Any, ...]:
+def _state(reply: Any) -> str:
     from kubectl_gadget.contract import understands
 
+    if not understands(reply.contract):
+        return _too_far(reply.contract)
+    return "; ".join(reply.problems) or "ready"
+
+
+def _row(target: str, reply: Any) -> tuple[Any, ...]:
     if isinstance(reply, GadgetError):
         return (target, str(reply), "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
     return (
         reply.node,
-        "ready" if understands(reply.contract) else _too_far(reply.contract),
+        _state(reply),
         reply.version,
         reply.kernel,
         "yes" if reply.btf else "no",

@@ -47,14 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_at_a_time(request: pytest.FixtureRequest) -> Iterator[None]:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Tests of the kernel count what is in it: no other run is there, and nothing that a killed one left."""
-    if why_no_kernel() or not any(item.get_closest_marker("kernel") for item in request.session.items):
-        yield
-    else:
-        with alone():
-            yield
+    if not why_no_kernel() and any(item.get_closest_marker("kernel") for item in session.items):
+        stack = ExitStack()
+        stack.enter_context(alone())
+        session.config.add_cleanup(stack.close)
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

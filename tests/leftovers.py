@@ -1,4 +1,4 @@
-"""Tests that look at the whole kernel run one at a time, and begin by removing what a killed run left behind."""
+"""Tests of the kernel run one at a time, and begin by removing what a run that was killed left behind."""
 
 from __future__ import annotations
 
@@ -32,15 +32,40 @@ def alone() -> Iterator[None]:
         yield
 
 
+def runs(pid: int) -> bool:
+    """Whether a test run of that process goes on."""
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return any(b"pytest" in word or word.startswith(b"tests.") for word in words)
+    return False
+
+
+def _parent(process: Path) -> str:
+    """proc_pid_stat(5): the name, in parentheses, may hold anything."""
+    return (process / "stat").read_text().rpartition(")")[2].split()[1]
+
+
+def _owner_of(place: Path) -> int:
+    """Whose temporary folder it lies in: pytest writes its process id there; 0 if nobody's."""
+    for folder in place.parents:
+        with suppress(OSError, ValueError):
+            return int((folder / ".lock").read_text())
+    return 0
+
+
 def remove_leftovers() -> None:
     """End agents and containers of runs that were killed, and remove their files, cgroups and pins."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (process / "cmdline").read_text().split("\0")
-            if any(word.endswith("/gadget-agent") for word in command[:2]) and any(RUN in word for word in command):
+            is_agent = any(word.endswith("/gadget-agent") for word in command[:2])
+            if is_agent and any(RUN in word for word in command) and not runs(int(_parent(process))):
                 os.kill(int(process.name), signal.SIGKILL)
     for mark in BUNDLES.glob(f"*/{MARK}"):
-        path = Path(mark.read_text())
+        owner, _, place = mark.read_text().partition(" ")
+        if runs(int(owner)):
+            continue
+        path = Path(place)
         subprocess.run(["runc", "delete", "--force", mark.parent.name], check=False, capture_output=True)
         for folder, _, _ in os.walk(UNIFIED / path, topdown=False):  # what it made inside its own
             with suppress(OSError):
@@ -50,6 +75,6 @@ def remove_leftovers() -> None:
         shutil.rmtree(mark.parent, ignore_errors=True)
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
-        if kind == "bpf" and RUN in place:
+        if kind == "bpf" and RUN in place and not runs(_owner_of(Path(place))):
             shutil.rmtree(f"{place}/gadget", ignore_errors=True)
             subprocess.run(["umount", place], check=False)

@@ -19,8 +19,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 #: Where cgroup2 is: beside version 1 on this host, or alone
 UNIFIED = CGROUPS / "unified" if (CGROUPS / "unified").is_dir() else CGROUPS
 BUSYBOX = Path("/bin/busybox")
-#: The file in a bundle that tells that a test made it, and where its cgroup is
-MARK = "made-by-a-test"
+#: The file in a bundle that tells which process's test made it, and where its cgroup is
+MARK = "made-by-test"
 
 
 def annotations(namespace: str, pod: str, name: str, kind: str = "container") -> dict[str, str]:
@@ -109,7 +109,7 @@ class Container:
             config["linux"]["resources"] = {"memory": {"limit": memory}}
         config["linux"]["namespaces"].append({"type": "cgroup"})
         config["annotations"] = annotations(pod.namespace, pod.name, name, kind)
-        (self.bundle / MARK).write_text(self.cgroup.lstrip("/"))
+        (self.bundle / MARK).write_text(f"{os.getpid()} {self.cgroup.lstrip('/')}")
         (self.bundle / "config.json").write_text(json.dumps(config))
 
     @property
@@ -188,7 +188,7 @@ class BareContainer:
         self.pod_path = f"kubepods/besteffort/pod{uuid.uuid4()}"
         self.bundle = BUNDLES / self.id
         self.bundle.mkdir(parents=True)
-        (self.bundle / MARK).write_text(f"{self.pod_path}/{self.id}")
+        (self.bundle / MARK).write_text(f"{os.getpid()} {self.pod_path}/{self.id}")
         (self.bundle / "config.json").write_text(json.dumps({"annotations": annotations(namespace, pod, name)}))
         self.cgroup = UNIFIED / self.pod_path / self.id
         self.cgroup.mkdir(parents=True)

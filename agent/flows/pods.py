@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ class Pods:
             pod.last = time.time_ns()
             self._dirty = True
 
+    def forget_cgroups(self, needed: Callable[[int], bool]) -> None:
+        """Forget those of containers that are gone and that nothing is told of any more."""
+        for cgroup_id in [each for each in self.owners if not needed(each)]:
+            pod = self.pods.get(self.owners.pop(cgroup_id))
+            if pod and cgroup_id in pod.cgroups and (len(pod.cgroups) > 1 or pod.last):
+                pod.cgroups.remove(cgroup_id)
+                self._dirty = True
+
     def learn(self, pod: Pod, info: PodInfo | None, addresses: tuple[str, ...]) -> None:
         """Take over what the API server knows, or the addresses that were found without it."""
         before = replace(pod)
@@ -188,7 +197,7 @@ class Pods:
             "unclear": self.unclear,
             "boot": self._boot,
         }
-        content["pods"] = [asdict(pod) for pod in self.pods.values()]
+        content["pods"] = list(self.pods.values())
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             new = self._file.with_suffix(".new")

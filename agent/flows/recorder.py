@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
 from agent.flows.sockets import connections_of, established_in
 from agent.flows.table import ENTRIES, Flows, Keys, Table, oldest_of_the_greatest
+from agent.threads import Worker
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog
 
@@ -53,17 +55,17 @@ class FlowRecorder:
         self._made, self._lost, self._kept = 0, self._table.lost(), entries
         self._state = state
         self._pods = Pods(state / "pods.json")
-        self._stop = threading.Event()
         self._ended = False
+        #: Of the pods and what is noted of them here: held for look-ups and assignments alone, as who tells of
+        #: containers waits for it. Who holds it asks the tracker for nothing that would have to be read.
+        self._lock = threading.Lock()
         self._changed = True
         #: whether a pod has no address yet
         self._waiting = False
         #: pods of which the API server has not told the addresses yet
         self._new: dict[str, Pod] = {}
-        tracker.watch(self._came, self._gone, self._review)
-        for item in tracker.containers():
-            if not item.ended:
-                self._came(item)
+        for item in tracker.watch(self._came, self._gone, self._review):
+            self._came(item)
         self._forget_ended()
         self._learn()
         if self._table.is_new:
@@ -71,8 +73,8 @@ class FlowRecorder:
         if not self._table.adopted:
             self._find_older()
         self._pods.save()
-        self._thread = threading.Thread(target=self._care, name="flows", daemon=True)
-        self._thread.start()
+        self.worker = Worker("flows", self._care)
+        self.worker.start()
 
     @property
     def udp_problem(self) -> str:
@@ -104,18 +106,15 @@ class FlowRecorder:
 
     def close(self) -> None:
         """Let go. Recording goes on."""
-        self._stop.set()
-        self._thread.join()
-        with self._tracker.lock:
-            if not self._ended:
-                self._learn()
-                self._pods.save()
+        self.worker.stop()
+        if not self._ended:
+            self._learn()
+            self._pods.save()
         self._table.close()
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs or on disk."""
-        self._stop.set()
-        self._thread.join()
+        self.worker.stop()
         self._ended = True
         self._table.end()
         shutil.rmtree(self._state, ignore_errors=True)
@@ -126,16 +125,15 @@ class FlowRecorder:
 
     def pods(self) -> list[Pod]:
         """Every pod that is remembered."""
-        with self._tracker.lock:
-            self._changed |= self._tracker.pods is None  # nobody tells of addresses that came later
-            self._learn()
-            return list(self._pods.pods.values())
+        self._changed |= self._tracker.pods is None  # nobody tells of addresses that came later
+        self._learn()
+        with self._lock:
+            return [replace(pod) for pod in self._pods.pods.values()]
 
     def labels(self, pod_uid: str) -> dict[str, str] | None:
         """The labels of a pod, which may be gone; None if they are not known."""
-        with self._tracker.lock:
-            pod = self._pods.pods.get(pod_uid)
-            return (pod and pod.labels) or None
+        pod = self._pods.pods.get(pod_uid)
+        return (pod and pod.labels) or None
 
     def read(self) -> tuple[Keys, Flows, list[str]]:
         """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more.
@@ -143,10 +141,7 @@ class FlowRecorder:
         What is connected is seen now, however long ago it connected.
         """
         keys, flows = self._table.read()
-        uids: dict[int, str | None] = {}
-        with self._tracker.lock:
-            for cgroup_id in np.unique(keys["cgroup_id"]).tolist():
-                uids[cgroup_id] = self._uid(cgroup_id)
+        uids = {cgroup_id: self._uid(cgroup_id) for cgroup_id in np.unique(keys["cgroup_id"]).tolist()}
         of_containers = np.array([uids[each] is not None for each in keys["cgroup_id"].tolist()], bool)
         keys, flows = keys[of_containers], flows[of_containers]
         flows["last"] = self._last_seen(keys, flows)
@@ -180,24 +175,22 @@ class FlowRecorder:
             return ""
         if cgroup.container is None or cgroup.container.sandbox:
             return None
-        return self._pods.owners.get(cgroup.root, "")
+        return self._pods.owners.get(cgroup.id, "")
 
     def _came(self, cgroup: Cgroup) -> None:
-        if cgroup.container and not cgroup.container.sandbox:
-            pod = self._pods.came(cgroup.id, cgroup.container)
-            self._changed = True
-            if self._tracker.pods and not pod.told:
-                self._new[pod.uid] = pod
-                self._learn_new()
+        if cgroup.container:
+            with self._lock:
+                pod = self._pods.came(cgroup.id, cgroup.container)
+                self._changed = True
+                if self._tracker.pods and not pod.told:
+                    self._new[pod.uid] = pod
+            self._learn_new()
 
     def _gone(self, cgroup: Cgroup) -> None:
-        pod = self._pods.pods.get(self._pods.owners.get(cgroup.id, ""))
-        others = [each for each in pod.cgroups if each != cgroup.id] if pod else []
-        self._pods.gone(cgroup.id, any(self._lives(each) for each in others))
-
-    def _lives(self, cgroup_id: int) -> bool:
-        cgroup = self._tracker.resolve(cgroup_id)
-        return cgroup is not None and not cgroup.ended
+        with self._lock:
+            pod = self._pods.pods.get(self._pods.owners.get(cgroup.id, ""))
+            others = [each for each in pod.cgroups if each != cgroup.id] if pod else []
+            self._pods.gone(cgroup.id, any(map(self._tracker.is_there, others)))
 
     def _review(self) -> None:
         self._changed = True
@@ -205,54 +198,59 @@ class FlowRecorder:
 
     def _learn_new(self) -> None:
         """Take what the API server tells of new pods, which it may forget the next moment."""
-        for pod in list(self._new.values()):
-            if self._tracker.pods and (info := self._tracker.pods.get(pod.uid)):
-                self._pods.learn(pod, info, ())
-            if pod.told or _is_past(pod):
-                del self._new[pod.uid]
+        with self._lock:
+            for pod in list(self._new.values()):
+                if self._tracker.pods and (info := self._tracker.pods.get(pod.uid)):
+                    self._pods.learn(pod, info, ())
+                if pod.told or _is_past(pod):
+                    del self._new[pod.uid]
 
     def _forget_ended(self) -> None:
         """Pods that ended while no agent was there."""
-        for pod in self._pods.pods.values():
-            if not pod.last and not any(map(self._lives, pod.cgroups)):
-                for cgroup_id in pod.cgroups:
-                    self._pods.gone(cgroup_id, False)
+        with self._lock:
+            for pod in self._pods.pods.values():
+                if not pod.last and not any(map(self._tracker.is_there, pod.cgroups)):
+                    for cgroup_id in pod.cgroups:
+                        self._pods.gone(cgroup_id, False)
 
     def _learn(self) -> None:
         """Look up labels and addresses of pods, where something may have changed or is missing still."""
         if not self._changed and not self._waiting:
             return
+        changed, self._changed = self._changed, False
         self._waiting = False
         known = self._tracker.pods
         now = time.time_ns()
-        for pod in self._pods.pods.values():
+        with self._lock:
+            pods = list(self._pods.pods.values())
+        for pod in pods:
             waits = not pod.addresses and not pod.last and now - pod.first < NETWORK_SECONDS * 1e9
-            if waits or (self._changed and not _is_past(pod)):
+            if waits or (changed and not _is_past(pod)):
                 addresses = () if pod.told else self._addresses(pod)
-                self._pods.learn(pod, known.get(pod.uid) if known else None, addresses)
+                with self._lock:
+                    self._pods.learn(pod, known.get(pod.uid) if known else None, addresses)
                 self._waiting |= waits
-        self._changed = False
 
     def _addresses(self, pod: Pod) -> tuple[str, ...]:
         """Those of the network that a pod's containers have for themselves."""
         network = network_of(self._tracker.proc / "1")
-        for cgroup in map(self._tracker.resolve, pod.cgroups):
+        for cgroup in map(self._tracker.resolve, filter(self._tracker.is_there, list(pod.cgroups))):
             pid = first_pid(self._tracker.folder(cgroup)) if cgroup and not cgroup.ended else 0
             process = self._tracker.proc / str(pid)
             if pid and network_of(process) != network:
                 return addresses_of(process)
         return ()
 
-    def _care(self) -> None:
+    def _care(self, worker: Worker) -> None:
         saved = cared = time.monotonic()
-        while not self._stop.wait(LOOK_SECONDS):
+        while not worker.stopping:
+            worker.wait(LOOK_SECONDS)
             now = time.monotonic()
             try:
-                with self._tracker.lock:
-                    self._learn()
-                    if now - saved > SAVE_SECONDS:
-                        saved = now
-                        self._pods.save()
+                self._learn()
+                if now - saved > SAVE_SECONDS:
+                    saved = now
+                    self._pods.save()
                 if self._is_filling() or now - cared > CARE_SECONDS:
                     cared = now
                     self.make_room()
@@ -268,8 +266,10 @@ class FlowRecorder:
         """Remove the host's flows, which were taken for a container's, and, if there are too many, the oldest."""
         self._made, self._lost = self._table.made(), self._table.lost()
         keys, flows = self._table.read()
-        with self._tracker.lock:
-            host = {each for each in np.unique(keys["cgroup_id"]).tolist() if self._uid(each) is None}
+        every = set(np.unique(keys["cgroup_id"]).tolist())
+        host = {each for each in every if self._uid(each) is None}
+        with self._lock:
+            self._pods.forget_cgroups(lambda each: each in every or self._tracker.is_there(each))
         of_host = np.isin(keys["cgroup_id"], list(host))
         self._table.remove(keys[of_host])
         keys, flows = keys[~of_host], flows[~of_host]

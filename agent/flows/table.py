@@ -22,7 +22,7 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, Program, missed_by, programs_in
+from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
 from agent.bpffs import digest, lock, open_pinned, remove
 from agent.objects import read_object
 from agent.tracker import Tracker
@@ -67,14 +67,11 @@ class Table:
             if other != self._folder:
                 log.warning("flows: those of an agent with another layout are given up")
                 remove(other)
-        self.is_new = not (self._folder / "flows").exists()
+        self.is_new = False
         elf = read_object("flows")
-        links = self._folder / f"programs-{digest(elf)}"
-        self.adopted = links.exists()
-        if not self.adopted:
-            self._attach(elf, links, tracker, settings or {})
-        elif not (links / "packet_left").exists():
-            self.udp_problem = "an earlier agent could not attach its programs for it"
+        links = self._folder / f"programs-{digest(elf + tracker.layout.encode())}"
+        with BpfObject(elf, "flows") as programs:
+            self.adopted = self._adopt_or_attach(programs, links, tracker, settings or {})
         self._flows, self._lost, self._made = (open_pinned(self._folder / name) for name in ("flows", "lost", "made"))
 
     def close(self) -> None:
@@ -86,32 +83,34 @@ class Table:
         """Stop recording, and leave nothing in bpffs."""
         remove(self._folder.parent)
 
-    def _attach(self, elf: bytes, links: Path, tracker: Tracker, settings: Mapping[str, int]) -> None:
+    def _adopt_or_attach(self, programs: BpfObject, links: Path, tracker: Tracker, settings: Mapping[str, int]) -> bool:
+        """See to it that the programs run; whether they did all the time."""
         pins = {name: self._folder / name.removeprefix("flows_") for name in ("flows", "flows_lost", "flows_made")}
-        with BpfObject(elf, "flows") as programs:
-            programs.share("containers", tracker.map_fd)
-            programs.resize("flows", self.entries)
-            began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            for name, value in {"began": began, **settings}.items():
-                offset, size = catalog.setting("flows", name)
-                programs.configure(offset, value.to_bytes(size, sys.byteorder))
-            for name, path in pins.items():
-                if path.exists():
-                    fd = open_pinned(path)
-                    programs.share(name, fd)
-                    os.close(fd)
-            programs.load()
-            for name, path in pins.items():
-                if not path.exists():
-                    programs.pin(name, path)
-            for older in self._folder.glob("programs-*"):
-                remove(older)
-            try:
-                programs.attach(tracker.mount)
-            except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
-                self.udp_problem = str(error)
-                log.warning("flows: UDP is not recorded: %s", error)
-            programs.pin_links(links)
+        programs.share("containers", tracker.map_fd)
+        programs.resize("flows", self.entries)
+        found = programs.share_pinned(pins)
+        if links.exists():
+            why_not = why_not_attached(programs, links, [*found.values(), tracker.map_fd])
+            if not why_not and found.keys() == pins.keys():
+                return True
+            log.warning("flows: begins anew, as %s", why_not or "a map is missing")
+        self.is_new = "flows" not in found
+        began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for name, value in {"began": began, **settings}.items():
+            offset, size = catalog.setting("flows", name)
+            programs.configure(offset, value.to_bytes(size, sys.byteorder))
+        programs.load()
+        for name in pins.keys() - found.keys():
+            programs.pin(name, pins[name])
+        for older in self._folder.glob("programs-*"):
+            remove(older)
+        try:
+            programs.attach(tracker.mount)
+        except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
+            self.udp_problem = str(error)
+            log.warning("flows: UDP is not recorded: %s", error)
+        programs.pin_links(links)
+        return False
 
     def read(self) -> tuple[Keys, Flows]:
         """All flows, as two arrays of equal length. Those that come meanwhile may be missing."""

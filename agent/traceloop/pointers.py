@@ -1,11 +1,13 @@
-"""Which cgroup has which ring, as the program looks it up: bpf/traceloop/ring.h."""
+"""Which container has which ring, as the program looks it up: bpf/traceloop/ring.h."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,12 +15,17 @@ from agent import libbpf
 from agent.bpffs import open_pinned
 from agent.traceloop.rings import Ring
 
+#: The kernel lets each change of a map of maps wait until no program uses what was there before (synchronize_rcu, 12 to
+#: 25 ms): so many wait side by side. The change itself is seen at once.
+WAITING = 8
+
 
 class Pointers:
-    """The map from cgroup to ring, and in front of it the counts of cgroups by the low bits of their ids.
+    """The map from container to ring, and in front of it the counts of containers by the low bits of their ids.
 
     A count that is 0 hides what the map holds. So it goes up before the map has a ring, and down after; and whoever
-    takes over both, from an agent that was killed in between, makes the counts anew.
+    takes over both, from an agent that was killed in between, makes the counts anew. Changes are made in threads, each
+    container's in their order.
     """
 
     def __init__(self, rings: int, recorded: int) -> None:
@@ -27,42 +34,59 @@ class Pointers:
         size = libbpf.map_info(recorded).value_size
         self._page = mmap.mmap(recorded, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._counts = np.frombuffer(self._page, np.uint16, size // 2)
-        self._ids = set(self._read())
-        found = np.fromiter(map(self._bucket, self._ids), np.int64, len(self._ids))
+        self._lock = threading.Lock()
+        #: the last change of each container that has a ring, or is about to
+        self._changes: dict[int, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(WAITING, "traceloop-ring")
+        there = list(self._read())
+        found = np.fromiter(map(self._bucket, there), np.int64, len(there))
         self._counts[:] = np.bincount(found, minlength=len(self._counts))
+        for cgroup_id in there:
+            self._changes[cgroup_id] = Future()
+            self._changes[cgroup_id].set_result(None)
 
     def close(self) -> None:
-        """Let go of the maps."""
+        """Let go of the maps, when all changes have been made."""
+        self._pool.shutdown()
         del self._counts
         self._page.close()
         os.close(self._rings)
 
     def ids(self) -> list[int]:
-        """The cgroups that have a ring."""
-        return list(self._ids)
+        """The containers that have a ring."""
+        return list(self._changes)
 
-    def set(self, cgroup_id: int, ring: Ring) -> None:
-        """Record a cgroup in a ring from now on. OSError if there is no room in the map."""
-        fd = open_pinned(ring.path)
-        key, value = ctypes.c_uint64(cgroup_id), ctypes.c_uint32(fd)
-        new = cgroup_id not in self._ids
-        self._counts[self._bucket(cgroup_id)] += new
-        try:
-            update = libbpf.library().bpf_map_update_elem
-            libbpf.check(update(self._rings, ctypes.byref(key), ctypes.byref(value), 0), "traceloop's map of rings")
-        except OSError:
-            self._counts[self._bucket(cgroup_id)] -= new
-            raise
-        finally:
-            os.close(fd)
-        self._ids.add(cgroup_id)
+    def set(self, cgroup_id: int, ring: Ring, failed: Callable[[], None]) -> None:
+        """Record a container in a ring, in a moment. OSError if there is none.
+
+        failed is called if there is no room in the map.
+        """
+        if cgroup_id not in self._changes:
+            self._changes[cgroup_id] = self._pool.submit(self._put, cgroup_id, open_pinned(ring.path), failed)
 
     def remove(self, cgroup_id: int) -> None:
-        """Record a cgroup no more. As long as the map holds a ring its memory is not free."""
-        if cgroup_id in self._ids:
-            libbpf.library().bpf_map_delete_elem(self._rings, ctypes.byref(ctypes.c_uint64(cgroup_id)))
-            self._ids.remove(cgroup_id)
-            self._counts[self._bucket(cgroup_id)] -= 1
+        """Record a container no more, in a moment. As long as the map holds a ring its memory is not free."""
+        if before := self._changes.pop(cgroup_id, None):
+            self._pool.submit(self._take, cgroup_id, before)
+
+    def _put(self, cgroup_id: int, fd: int, failed: Callable[[], None]) -> None:
+        key, value = ctypes.c_uint64(cgroup_id), ctypes.c_uint32(fd)
+        self._count(cgroup_id, 1)
+        update = libbpf.library().bpf_map_update_elem
+        done = update(self._rings, ctypes.byref(key), ctypes.byref(value), 0)
+        os.close(fd)
+        if done:
+            failed()
+
+    def _take(self, cgroup_id: int, before: Future[None]) -> None:
+        before.result()  # it was handed in earlier, so that a thread has it or is done with it
+        libbpf.library().bpf_map_delete_elem(self._rings, ctypes.byref(ctypes.c_uint64(cgroup_id)))
+        self._count(cgroup_id, -1)
+
+    def _count(self, cgroup_id: int, more: int) -> None:
+        at = self._bucket(cgroup_id)
+        with self._lock:
+            self._counts[at] = int(self._counts[at]) + more
 
     def _bucket(self, cgroup_id: int) -> int:
         return cgroup_id & (len(self._counts) - 1)

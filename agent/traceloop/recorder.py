@@ -1,9 +1,12 @@
 """Keeps a ring for each container: makes, adopts, evicts. The programs stay attached when this process ends.
 
-In bpffs: FOLDER/LAYOUT/rings (which cgroup has which ring), FOLDER/LAYOUT/programs-OBJECT/ (the links), and
+In bpffs: FOLDER/LAYOUT/rings (which container has which ring), FOLDER/LAYOUT/programs-OBJECT/ (the links), and
 FOLDER/LAYOUT/ring-CGROUP for each container, living or gone. LAYOUT and OBJECT are hashes: an agent with the same
 program adopts it, one with another program of the same layout replaces it and keeps the rings, and one with another
 layout saves the rings to disk first.
+
+One thread does all of it, as who tells of containers must not wait: a ring takes a millisecond to make, and the kernel
+some 20 more to say that the program sees it.
 """
 
 from __future__ import annotations
@@ -16,23 +19,30 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, Program, missed_by, programs_in
-from agent.bpffs import digest, lock, open_pinned, remove, remove_if_empty
+from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
+from agent.bpffs import digest, lock, remove, remove_if_empty
+from agent.cgroups import processes_in
 from agent.identity import Container
 from agent.objects import read_object
+from agent.processes import first_of
+from agent.threads import Worker
 from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.rings import About, Ring
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
+from gadget.errors import GadgetError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +51,8 @@ TOTAL_BYTES = 128 << 20
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: How long what crashed stays whoever needs room: somebody may be about to look.
 KEPT_SECONDS = 60.0
+#: How often the thread shows that it lives, and how long somebody waits for it.
+IDLE_SECONDS, ANSWER_SECONDS = 1.0, 5.0
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
 
 
@@ -67,13 +79,17 @@ class Recorder:
         self._settings = settings
         self._size = rings.ring_bytes(settings.slots)
         self._memory = rings.memory_bytes(self._size)
-        self._lock = tracker.lock  # not one of its own: the tracker calls us, and we call the tracker
+        #: Of the tables below, which the worker alone changes.
+        self._lock = threading.Lock()
+        self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
         #: the last state of those whose container is gone: hundreds may have to be looked at for each new one
         self._dead: dict[int, dict[str, int]] = {}
-        self._later: threading.Timer | None = None
+        self._retry_at = 0.0
         self._lost: Counter[str] = Counter()
+        self._gap = ""
+        self._review_due = False
         root = settings.folder
         layout = digest(orjson.dumps([rings.own_layout(), self._size]))
         self._folder = root / layout
@@ -83,36 +99,80 @@ class Recorder:
             if other != self._folder:
                 self._save_all(other)
         self._pointers = self._attach()
-        with self._lock:
-            for path in self._folder.glob("ring-*"):
-                self._adopt(path)
-            self._forget_unwanted()
-            self._shrink()
-            self._load_saved()
-            tracker.watch(self._came, self._gone, self._review)
-            for item in tracker.containers():
-                if not item.ended:
-                    self._came(item)
+        for path in self._folder.glob("ring-*"):
+            self._adopt(path)
+        self._forget_unwanted()
+        self._shrink()
+        self._load_saved()
+        self.worker = Worker("traceloop", self._work)
+        for item in tracker.watch(self._came, self._gone, self._changed):
+            self._came(item)
+        self.worker.start()
 
     def close(self) -> None:
         """Let go. Recording goes on."""
         self._tracker.unwatch()
-        with self._lock:
-            if self._later:
-                self._later.cancel()
-                self._later = None
+        self.worker.stop()
         self._pointers.close()
         os.close(self._locked)
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs or on disk."""
+        self._ask(self._end_all)
+
+    def _end_all(self) -> None:
+        self._settings.wants = lambda container: False
         with self._lock:
-            self._settings.wants = lambda container: False
             self._known.clear()
             self._refused.clear()
-            remove(self._folder.parent)
-            remove_if_empty(self._folder.parent.parent)
-            shutil.rmtree(self._settings.saved, ignore_errors=True)
+        remove(self._folder.parent)
+        remove_if_empty(self._folder.parent.parent)
+        shutil.rmtree(self._settings.saved, ignore_errors=True)
+
+    def _came(self, cgroup: Cgroup) -> None:
+        self._later(partial(self._begin, cgroup))
+
+    def _gone(self, cgroup: Cgroup) -> None:
+        self._later(partial(self._finish, cgroup))
+
+    def _changed(self) -> None:
+        if not self._review_due:
+            self._review_due = True
+            self._later(self._review)
+
+    def _later(self, task: Callable[[], None]) -> None:
+        """Let the worker do something. The queue is bounded by containers: of each two things, and what clients ask."""
+        self._todo.put(task)
+        self.worker.wake()
+
+    def _ask(self, task: Callable[[], None]) -> None:
+        """As _later, and wait until it is done. GadgetError if that takes too long."""
+        done: Future[None] = Future()
+
+        def answer() -> None:
+            try:
+                task()
+            except Exception as error:  # it is the asker's
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._later(answer)
+        try:
+            done.result(ANSWER_SECONDS)
+        except TimeoutError:
+            raise GadgetError(f"traceloop is busy: {self.worker.problem or 'try again'}") from None
+
+    def _work(self, worker: Worker) -> None:
+        while not worker.stopping:
+            worker.wait(IDLE_SECONDS)
+            with suppress(Empty):
+                while not worker.stopping:
+                    self._todo.get_nowait()()
+                    worker.beat()
+            if self._retry_at and time.monotonic() >= self._retry_at:
+                self._retry_at = 0.0
+                self._retry()
 
     def rings(self) -> list[Ring]:
         """Every ring, of living containers and gone ones."""
@@ -130,8 +190,7 @@ class Recorder:
 
     def memory(self) -> tuple[int, int]:
         """Bytes that rings take, and may take at most."""
-        with self._lock:
-            return len(self._pinned()) * self._memory, self._settings.total_bytes
+        return len(self._pinned()) * self._memory, self._settings.total_bytes
 
     def missed(self) -> int:
         """Records that are missing in any ring, as the program was busy on that CPU, since it was attached.
@@ -147,20 +206,18 @@ class Recorder:
 
     @property
     def lost(self) -> str:
-        """How many recordings of an earlier agent could not be kept, and why; empty if all were."""
-        return "; ".join(f"{number} of an older agent lost: {why}" for why, number in self._lost.items())
+        """How many recordings of an earlier agent could not be kept, and why, and what it missed; empty if nothing."""
+        return "; ".join([f"{number} of an older agent lost: {why}" for why, number in self._lost.items()]
+                         + [self._gap] * bool(self._gap))  # fmt: skip
 
     def _pinned(self) -> dict[int, Ring]:
-        return {key: ring for key, ring in self._known.items() if not ring.saved}
+        with self._lock:
+            return {key: ring for key, ring in self._known.items() if not ring.saved}
 
     def processes(self, ring: Ring) -> list[int]:
         """The processes of a ring's container."""
-        found = []
-        for cgroup_id in self._tracker.family(ring.about.cgroup_id):
-            cgroup = self._tracker.resolve(cgroup_id)
-            with suppress(OSError):
-                found += (self._tracker.folder(cgroup) / "cgroup.procs").read_text().split() if cgroup else []
-        return list(map(int, found))
+        cgroup = self._tracker.resolve(ring.about.cgroup_id)
+        return processes_in(self._tracker.folder(cgroup)) if cgroup else []
 
     def is_running(self, ring: Ring) -> bool:
         """Whether the container of a ring has not ended."""
@@ -172,11 +229,12 @@ class Recorder:
 
     def delete(self, cgroup_id: int) -> None:
         """Forget a ring. A container that still runs is recorded no more."""
-        with self._lock:
-            ring = self._known.pop(cgroup_id, None)
-            if ring:
-                self._unlink(ring)
-                self._retry()
+        self._ask(partial(self._delete, cgroup_id))
+
+    def _delete(self, cgroup_id: int) -> None:
+        if cgroup_id in self._known:
+            self._unlink(cgroup_id)
+            self._retry()
 
     def _attach(self) -> Pointers:
         """Make sure that this agent's program runs, and looks where it is told."""
@@ -184,30 +242,24 @@ class Recorder:
         plans = _plans()
         links = self._folder / f"programs-{digest(elf + plans)}"
         pinned = {name: self._folder / name for name in ("rings", "recorded")}
-        if links.exists() and all(path.exists() for path in pinned.values()):
-            log.info("traceloop: adopted, it has been recording all the time")
-            shared = [open_pinned(path) for path in pinned.values()]
-            try:
-                return Pointers(*shared)
-            finally:
-                for fd in shared:
-                    os.close(fd)
-        older = list(self._folder.glob("programs-*"))
         with BpfObject(elf, "traceloop") as recorder:
             recorder.configure(catalog.setting("traceloop", "plans")[0], plans)
             mask = np.uint32(self._settings.slots - 1).tobytes()
             recorder.configure(catalog.setting("traceloop", "slot_mask")[0], mask)
             recorder.resize_inner("rings", self._size)
-            there = [name for name, path in pinned.items() if path.exists()]  # not all, if an older agent made them
-            for name in there:
-                fd = open_pinned(pinned[name])
-                recorder.share(name, fd)
-                os.close(fd)
+            found = recorder.share_pinned(pinned)
+            why_not = why_not_attached(recorder, links, found.values()) if links.exists() else ""
+            if links.exists() and not why_not and found.keys() == pinned.keys():
+                log.info("traceloop: adopted, it has been recording all the time")
+                return Pointers(*found.values())
+            if links.exists():
+                self._gap = f"nothing was recorded until this agent came: {why_not or 'a map was missing'}"
+                log.warning("traceloop: %s", self._gap)
             recorder.load()
             pointers = Pointers(*map(recorder.map_fd, pinned))
-            for name in pinned.keys() - there:
+            for name in pinned.keys() - found.keys():
                 recorder.pin(name, pinned[name])
-            for path in older:  # before ours begins: a call is better missing than there twice
+            for path in self._folder.glob("programs-*"):  # before ours begins: better missing than there twice
                 remove(path)
             recorder.attach()
             recorder.pin_links(links)
@@ -219,21 +271,23 @@ class Recorder:
         except (OSError, ValueError) as error:
             log.warning("traceloop: %s: %s: removed", path, error)
             self._lost[_reason(error)] += 1
-            path.unlink()
+            if path.is_dir():
+                remove(path)
+            else:
+                path.unlink()
             return
         self._known[ring.about.cgroup_id] = ring
         if not self.is_there(ring):
-            self._end(ring, 0)
+            self._note_end(ring, 0)
 
     def _forget_unwanted(self) -> None:
         """What an earlier agent left to record, and is to be recorded no more: it is gone, or others are wanted now."""
         for key, ring in self._pinned().items():
             if self.is_running(ring) and not self._wants(ring.about.container):
-                self._unlink(self._known.pop(key))
+                self._unlink(key)
         for cgroup_id in self._pointers.ids():
-            cgroup = self._tracker.resolve(cgroup_id)
-            known = self._known.get(cgroup.root) if cgroup and not cgroup.ended else None
-            if known is None or not self._wants(known.about.container):
+            known = self._known.get(cgroup_id)
+            if known is None or not self.is_there(known):
                 self._pointers.remove(cgroup_id)
 
     def _load_saved(self) -> None:
@@ -252,51 +306,63 @@ class Recorder:
             else:
                 self._known[ring.key] = ring
 
-    def _came(self, cgroup: Cgroup) -> None:
+    def _begin(self, cgroup: Cgroup) -> None:
+        """Record a container, if it is wanted, from now on."""
         container = cgroup.container
-        if container is None or container.sandbox or not self._wants(container):
+        if container is None or not self._wants(container) or not self._tracker.is_there(cgroup.id):
             return
+        try:
+            ring = self._known.get(cgroup.id) or self._make(cgroup, container)
+            if ring is None:
+                return
+            self._pointers.set(cgroup.id, ring, partial(self._later, partial(self._refuse, cgroup, ring)))
+            first = first_of(processes_in(self._tracker.folder(cgroup)), self._tracker.proc)
+            if first and not ring.state()["first"]:
+                ring.set_state(first=first)
+        except (OSError, ValueError) as error:  # no memory, or somebody has been in bpffs
+            log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
+            self._put_refused({cgroup.id: container})
+
+    def _refuse(self, cgroup: Cgroup, ring: Ring) -> None:
+        """It could not be told to the program."""
+        log.warning("traceloop: the map of rings has no room for %s", ring.about.container.id[:12])
+        self._unlink(cgroup.id)
+        if self._tracker.is_there(cgroup.id):
+            self._put_refused({cgroup.id: ring.about.container})
+
+    def _put_refused(self, more: dict[int, Container]) -> None:
         with self._lock:
-            try:
-                ring = self._known.get(cgroup.root)
-                if ring is None and cgroup.id == cgroup.root:
-                    ring = self._make(cgroup, container)
-                if ring is None:
-                    return
-                # with its first cgroup come those that were made in it while it had no ring, or no agent was there
-                for cgroup_id in self._tracker.family(cgroup.id) if cgroup.id == cgroup.root else [cgroup.id]:
-                    self._pointers.set(cgroup_id, ring)
-            except (OSError, ValueError) as error:  # no memory, or somebody has been in bpffs: the tracker goes on
-                log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
-                self._refused[cgroup.id] = container
+            self._refused |= more
 
     def _wants(self, container: Container) -> bool:
         return self._settings.wants(container) and self._tracker.annotations(container).get(OPT_OUT) != "off"
 
     def _review(self) -> None:
         """Forget the rings of pods that turn out to want none: annotations come after the container."""
+        self._review_due = False
         for key, ring in list(self._known.items()):
             if self._tracker.annotations(ring.about.container).get(OPT_OUT) == "off":
-                self.delete(key)
+                self._delete(key)
 
     def _retry(self) -> None:
         """Make the rings that there was no room for, as far as there is now."""
-        waiting, self._refused = self._refused, {}
-        while waiting and self._make_room():
-            cgroup_id = next(iter(waiting))
-            del waiting[cgroup_id]
+        for cgroup_id in list(self._refused):
+            if not self._make_room():
+                return
+            with self._lock:
+                del self._refused[cgroup_id]
             cgroup = self._tracker.resolve(cgroup_id)
-            if cgroup and not cgroup.ended:
-                self._came(cgroup)
-        self._refused |= waiting
+            if cgroup:
+                self._begin(cgroup)
 
     def _make(self, cgroup: Cgroup, container: Container) -> Ring | None:
         if not self._make_room():
-            self._refused[cgroup.id] = container
+            self._put_refused({cgroup.id: container})
             log.warning("traceloop: no memory for a ring of %s/%s", container.pod, container.name or container.id[:12])
             return None
         machine = os.uname().machine
-        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout()).to_json()
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout(), recorded=now).to_json()
         if len(about) > rings.ABOUT_BYTES:
             raise ValueError("its names are too long")
         path = self._folder / f"ring-{cgroup.id}"
@@ -307,20 +373,22 @@ class Recorder:
             libbpf.check(libbpf.library().bpf_obj_pin(fd, os.fsencode(path)), f"pin {path}")
         finally:
             os.close(fd)
-        self._known[cgroup.id] = Ring(path)
-        return self._known[cgroup.id]
-
-    def _gone(self, cgroup: Cgroup) -> None:
+        ring = Ring(path)
         with self._lock:
-            self._pointers.remove(cgroup.id)
-            self._refused.pop(cgroup.id, None)
-            ring = self._known.get(cgroup.id)
-            if ring:
-                with suppress(OSError):  # its pin is gone: nothing is left to say of it
-                    self._end(ring, cgroup.ended)
-                self._retry()
+            self._known[cgroup.id] = ring
+        return ring
 
-    def _end(self, ring: Ring, when: int) -> None:
+    def _finish(self, cgroup: Cgroup) -> None:
+        """A container has gone."""
+        self._pointers.remove(cgroup.id)
+        with self._lock:
+            self._refused.pop(cgroup.id, None)
+        if ring := self._known.get(cgroup.id):
+            with suppress(OSError):  # its pin is gone: nothing is left to say of it
+                self._note_end(ring, cgroup.ended)
+            self._retry()
+
+    def _note_end(self, ring: Ring, when: int) -> None:
         """Note when a container went, if the kernel did not see its first program end."""
         state = ring.state()
         if not state["ended"]:
@@ -328,10 +396,14 @@ class Recorder:
             ring.set_state(ended=state["ended"])
         self._dead[ring.key] = state
 
-    def _unlink(self, ring: Ring) -> None:
-        for cgroup_id in () if ring.saved else self._tracker.family(ring.about.cgroup_id):
-            self._pointers.remove(cgroup_id)
-        ring.path.unlink(missing_ok=True)
+    def _unlink(self, key: int) -> None:
+        """Forget a ring."""
+        with self._lock:
+            ring = self._known.pop(key, None)
+        if ring:
+            if not ring.saved:
+                self._pointers.remove(ring.about.cgroup_id)
+            ring.path.unlink(missing_ok=True)
 
     def _make_room(self) -> bool:
         """Whether one more ring fits; the one that has been dead for longest goes for it."""
@@ -342,10 +414,10 @@ class Recorder:
             kept = {key: state["ended"] + int(KEPT_SECONDS * 1e9) - now for key, state in crashed.items()}
             free = [(state["ended"], key) for key, state in self._dead.items() if kept.get(key, 0) <= 0]
             if not free:
-                if kept:
-                    self._retry_in(min(kept.values()) / 1e9)
+                if kept:  # try again when something that crashed need not be kept any more
+                    self._retry_at = self._retry_at or time.monotonic() + min(kept.values()) / 1e9
                 return False
-            self._unlink(self._known.pop(min(free)[1]))
+            self._unlink(min(free)[1])
         return True
 
     @property
@@ -362,22 +434,7 @@ class Recorder:
             return running, -ring.about.created if running else ring.state()["ended"]
 
         for key in sorted(self._pinned(), key=worth)[: max(0, -self._fit)]:
-            self._unlink(self._known.pop(key))
-
-    def _retry_in(self, seconds: float) -> None:
-        """Try again when something that crashed need not be kept any more."""
-        if self._later:
-            return
-
-        def retry() -> None:
-            with self._lock:
-                if self._later:  # not closed meanwhile
-                    self._later = None
-                    self._retry()
-
-        self._later = threading.Timer(seconds, retry)
-        self._later.name, self._later.daemon = "traceloop", True
-        self._later.start()
+            self._unlink(key)
 
     def _save_all(self, folder: Path) -> None:
         """Rings that another layout's program has filled: to disk, and away with the program."""

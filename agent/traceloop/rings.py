@@ -51,7 +51,8 @@ Positions = npt.NDArray[np.uint64]
 class About:
     """A ring's notes. created in CLOCK_BOOTTIME, nanoseconds; layout as in the catalogue, by record.
 
-    clock_offset is that to the wall clock when the ring was saved to a file; 0 in one that is in use.
+    clock_offset is that to the wall clock when the ring was saved to a file; 0 in one that is in use. recorded is since
+    when the program has written to it; 0 in those of an older agent.
     """
 
     container: Container
@@ -60,6 +61,7 @@ class About:
     machine: str
     layout: dict[str, Any]
     clock_offset: int = 0
+    recorded: int = 0
 
     @classmethod
     def from_json(cls, data: bytes) -> About:
@@ -77,16 +79,18 @@ class About:
                 raise ValueError("its records do not begin with their sequence")
             if about.slot_bytes % 8 or about.slot_bytes != about.dtype("more").itemsize:
                 raise ValueError("its records are of different sizes")
-            if (
-                any(type(each) is not int for each in (about.cgroup_id, about.created, about.clock_offset))
-                or not 0 <= about.cgroup_id < SAVED
-            ):
+            if any(type(each) is not int for each in about.numbers) or not 0 <= about.cgroup_id < SAVED:
                 raise ValueError("it has no numbers where they belong")
             if not all(isinstance(text, str) for text in (about.machine, *asdict(about.container).values()) if text):
                 raise ValueError("it has no names where they belong")
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a ring's notes: {error}") from None
         return about
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Those in it."""
+        return self.cgroup_id, self.created, self.clock_offset, self.recorded
 
     def to_json(self) -> bytes:
         """As bytes."""
@@ -229,7 +233,8 @@ class Ring:
 
 def _state(about: About, data: bytes) -> dict[str, int]:
     row = np.frombuffer(data, about.dtype("state"), 1)[0]
-    return {name: int(row[name]) for name in _NEEDED["state"]}
+    assert row.dtype.names
+    return {name: int(row[name]) if name in row.dtype.names else 0 for name in (*_NEEDED["state"], "first")}
 
 
 def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:

@@ -173,6 +173,7 @@ class TraceloopService:
             dropped=state["dropped"],
             first_ns=first + offset if first else 0,
             last_ns=last + offset if last else 0,
+            recorded_ns=about.recorded + offset if about.recorded else 0,
             labels=self._labels_of(container),
         )
 

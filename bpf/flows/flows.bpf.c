@@ -110,13 +110,30 @@ static __always_inline bool is_loopback(const __u8 *address)
 	return !words[2] && words[3] == bpf_htonl(1);
 }
 
-/* Whose a socket's cgroup is. False for the host's. */
-static __always_inline bool container_of_cgroup(__u64 cgroup_id, __u64 *container)
+/* As find_container, of the cgroup of a packet's socket. */
+static __always_inline enum whereabouts find_container_of(struct __sk_buff *skb, __u64 *id)
 {
-	__u64 *known = bpf_map_lookup_elem(&containers, &cgroup_id);
+	__u64 above, *container;
 
-	*container = known ? *known : cgroup_id;
-	return !known || *known != CGROUP_OF_HOST;
+	*id = bpf_skb_cgroup_id(skb);
+	container = bpf_map_lookup_elem(&containers, id);
+	if (container) {
+		if (*container <= CGROUP_OF_OTHERS)
+			return OUTSIDE;
+		*id = *container;
+		return INSIDE;
+	}
+	for (int level = 1; level <= CONTAINER_DEPTH; level++) {
+		above = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (!above)
+			break;
+		container = bpf_map_lookup_elem(&containers, &above);
+		if (container && *container != CGROUP_OF_HOST) {
+			*id = *container;
+			return *container == CGROUP_OF_OTHERS ? OUTSIDE : INSIDE;
+		}
+	}
+	return NOT_KNOWN;
 }
 
 /* Adds a connection or a talk to its flow. False if that finds no room. */
@@ -171,7 +188,7 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 	gadget_endpoint local = {}, peer = {};
 	struct flow_key key = {.protocol = IPPROTO_TCP};
 	bool ends = before == TCP_ESTABLISHED;
-	__u64 cgroup_id;
+	struct cgroup *cgroup;
 
 	if (!ends && after != TCP_ESTABLISHED && !(before == TCP_SYN_SENT && after == TCP_CLOSE))
 		return 0;
@@ -180,8 +197,9 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 	if (!is_tcp(sk))
 		return 0;
 	/* the socket's, which is who made it: this runs in whatever process the packet interrupted */
-	cgroup_id = BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
-	if (!container_of_cgroup(cgroup_id, &key.cgroup_id))
+	cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	key.cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+	if (find_container(cgroup, &key.cgroup_id) == OUTSIDE)
 		return 0;
 	read_endpoints(sk, &local, &peer);
 	if (is_loopback(peer.address))
@@ -323,7 +341,7 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 	answers = known && known->direction == (out ? DIRECTION_INGRESS : DIRECTION_EGRESS);
 	if (known && talk.last - known->last < NOTE_NS && (known->answered || !answers))
 		return 1;
-	if (is_loopback(talking.peer) || !container_of_cgroup(bpf_skb_cgroup_id(skb), &key.cgroup_id))
+	if (is_loopback(talking.peer) || find_container_of(skb, &key.cgroup_id) == OUTSIDE)
 		return 1;
 	__builtin_memcpy(key.peer, talking.peer, 16);
 	key.protocol = packet.protocol;

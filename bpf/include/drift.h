@@ -19,6 +19,14 @@ static __always_inline struct task_struct *current_task(void)
 /* A member of what current_task gave: by a plain load where that can be. */
 #define TASK_READ(task, member) (task_has_type() ? (task)->member : BPF_CORE_READ(task, member))
 
+/* The current task's cgroup in cgroup2. */
+static __always_inline struct cgroup *current_cgroup(void)
+{
+	struct task_struct *task = current_task();
+
+	return task_has_type() ? task->cgroups->dfl_cgrp : BPF_CORE_READ(task, cgroups, dfl_cgrp);
+}
+
 /* Kernel commit dd6e10fbd9fb (5.15) added bpf_task_pt_regs. */
 static __always_inline bool has_task_registers(void)
 {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "containers.h"
+#include "drift.h"
 #include "gadget.h"
 
 PARAM(gadget_pid, pid, 0, "only this process");
@@ -20,17 +21,21 @@ struct {
 	__type(value, __u64);
 } chosen SEC(".maps");
 
-static __always_inline bool cgroup_chosen(__u64 cgroup_id)
+/* Whether the current thread's cgroup is chosen, or may be. Gives the id of its container's cgroup, else of its own. */
+static __always_inline bool cgroup_chosen(__u64 *cgroup_id)
 {
-	__u64 *container = bpf_map_lookup_elem(&containers, &cgroup_id);
 	__u64 *decision;
 
-	if (!container)
-		return true;
-	if (*container == CGROUP_OF_HOST)
+	*cgroup_id = bpf_get_current_cgroup_id();
+	switch (find_container(current_cgroup(), cgroup_id)) {
+	case OUTSIDE:
 		return param_host;
-	decision = bpf_map_lookup_elem(&chosen, container);
-	return !decision || *decision;
+	case INSIDE:
+		decision = bpf_map_lookup_elem(&chosen, cgroup_id);
+		return !decision || *decision;
+	default:
+		return true;
+	}
 }
 
 static __always_inline bool comm_chosen(const char *comm)
@@ -51,13 +56,13 @@ static __always_inline bool gadget_fill(struct gadget_header *header)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u64 owner = bpf_get_current_uid_gid();
-	__u64 cgroup_id = bpf_get_current_cgroup_id();
+	__u64 cgroup_id;
 
 	if (param_pid && param_pid != id >> 32)
 		return false;
 	if (param_uid != ANY_UID && param_uid != (__u32)owner)
 		return false;
-	if (!cgroup_chosen(cgroup_id))
+	if (!cgroup_chosen(&cgroup_id))
 		return false;
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
 	if (!comm_chosen(header->comm))

@@ -9,7 +9,7 @@
 
 #include <linux/limits.h>
 
-#include "containers.h"
+#include "kernel.h"
 
 #define DOC(text)                     __attribute__((btf_decl_tag(text)))
 #define PARAM(type, name, value, doc) const volatile type param_##name DOC(doc) = value
@@ -62,7 +62,7 @@ typedef struct gadget_socket_address gadget_endpoint;
 
 struct gadget_header {
 	gadget_timestamp timestamp DOC("when it happened");
-	gadget_cgroup_id cgroup_id DOC("id of the process's cgroup");
+	gadget_cgroup_id cgroup_id DOC("id of the container's cgroup; outside containers of the process's own");
 	gadget_pid pid DOC("process id, as the host sees it");
 	gadget_pid tid DOC("thread id, as the host sees it");
 	gadget_uid uid DOC("user id, as the host sees it");
@@ -125,21 +125,12 @@ struct {
 	__type(value, struct gadget_losses);
 } losses_by_cgroup SEC(".maps");
 
-/* The cgroup of a cgroup's container; itself outside containers, and as long as nobody knows. */
-static __always_inline __u64 owner_of(__u64 cgroup_id)
-{
-	__u64 *container = bpf_map_lookup_elem(&containers, &cgroup_id);
-
-	return container && *container != CGROUP_OF_HOST ? *container : cgroup_id;
-}
-
 static __always_inline void gadget_lost(enum gadget_loss reason, __u64 cgroup_id)
 {
 	struct gadget_losses none = {}, *counts;
 	__u32 index = reason;
 	__u64 *total;
 
-	cgroup_id = owner_of(cgroup_id);
 	total = bpf_map_lookup_elem(&losses, &index);
 	if (total)
 		__sync_fetch_and_add(total, 1);
@@ -179,7 +170,7 @@ static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes
 
 	if (waiting <= size / 2)
 		return true;
-	key = (struct share_key){owner_of(cgroup_id), bytes};
+	key = (struct share_key){cgroup_id, bytes};
 	produced = bpf_ringbuf_query(ring, BPF_RB_PROD_POS);
 	share = bpf_map_lookup_elem(&shares, &key);
 	if (!share) {

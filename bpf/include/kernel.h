@@ -85,15 +85,7 @@ struct sched_entity {
 };
 
 struct css_set;
-
-struct upid {
-	int nr;
-};
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-};
+struct nsproxy;
 
 struct task_struct {
 	struct thread_info thread_info;
@@ -104,12 +96,12 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
-	struct pid *thread_pid;
 	char comm[16];
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 };
 
 struct in6_addr {
@@ -170,12 +162,24 @@ struct cgroup_subsys_state {
 
 struct cgroup {
 	struct cgroup_subsys_state self;
+	int level;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+	struct cgroup *ancestors[];
+};
+
+struct cgroup___before_6_1 {
+	__u64 ancestor_ids[1];
 };
 
 struct css_set {
 	struct cgroup *dfl_cgrp;
+};
+
+struct mnt_namespace;
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
 };
 
 struct kernel_siginfo {

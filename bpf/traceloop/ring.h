@@ -8,6 +8,7 @@
  * both. */
 #pragma once
 
+#include "cgroups.h"
 #include "syscalls.h"
 
 #define STATE_BYTES 128
@@ -41,7 +42,7 @@ enum end {
 	END_UNKNOWN,
 	END_CHILD, /* a process that was started from outside: the first program, or one of an exec; the last that ended
 		    */
-	END_INIT,  /* the first of the container's process ids: all is over */
+	END_INIT,  /* the container's own program: all is over */
 };
 
 struct call {
@@ -90,7 +91,7 @@ struct state {
 	__u32 known;   /* whose end is told here: enum end */
 	__u32 status;  /* of it, as wait(2) gives it */
 	__u32 oom;     /* a process was killed for want of memory */
-	__u32 unused;
+	__u32 first;   /* the process of the container's own program; 0 if it is not known */
 	__u64 rest[10];
 };
 RECORD(state);
@@ -106,7 +107,7 @@ struct ring {
 };
 const volatile __u32 slot_mask = SLOTS - 1;
 
-/* By cgroup id: each cgroup of a container has the container's ring. */
+/* By the id of the container's own cgroup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
 	__uint(max_entries, 8192);
@@ -121,8 +122,8 @@ struct {
 		});
 } rings SEC(".maps");
 
-/* How many cgroups with a ring have ids that end in these bits. Most of a machine has none, and is done with that: the
- * look-up of an array's only element takes no call, one in a hash takes several. */
+/* How many containers with a ring have ids that end in these bits. Most of a machine has none, and is done with that:
+ * the look-up of an array's only element takes no call, one in a hash takes several. */
 #define BUCKETS 65536
 struct recorded {
 	__u16 count[BUCKETS];
@@ -135,17 +136,58 @@ struct {
 	__type(value, struct recorded);
 } recorded SEC(".maps");
 
-static __always_inline struct ring *find_ring(struct task_struct *task)
+static __always_inline struct ring *ring_of(const struct recorded *few, __u64 id)
 {
-	__u64 id = task->cgroups->dfl_cgrp->kn->id;
 	__u32 zero = 0;
-	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 	void *inner;
 
-	if (!few || !few->count[id & (BUCKETS - 1)])
+	if (!few->count[id & (BUCKETS - 1)])
 		return NULL;
 	inner = bpf_map_lookup_elem(&rings, &id);
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+}
+
+/* As find_ring, for a cgroup that lies deeper than any container's own. */
+static __noinline struct ring *find_ring_above(struct cgroup *cgroup)
+{
+	__u32 zero = 0;
+	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
+	struct ring *ring;
+
+	if (!few)
+		return NULL;
+	for (int level = CONTAINER_DEPTH; level > 0; level--) {
+		ring = ring_of(few, ancestor_id(cgroup, level));
+		if (ring)
+			return ring;
+	}
+	return NULL;
+}
+
+/* The ring of the container that a task is in. A container may make as many cgroups inside its own as it likes, so the
+ * tree is walked up: by plain loads, as all of the machine's tasks are asked for theirs. */
+static __always_inline struct ring *find_ring(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	__u32 zero = 0;
+	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
+	struct cgroup_subsys_state *above;
+	struct ring *ring;
+
+	if (!few)
+		return NULL;
+	if (cgroup->level > CONTAINER_DEPTH)
+		return find_ring_above(cgroup);
+	for (int steps = 0; steps < CONTAINER_DEPTH; steps++) {
+		ring = ring_of(few, cgroup->kn->id);
+		if (ring)
+			return ring;
+		above = cgroup->self.parent;
+		if (!above)
+			break;
+		cgroup = above->cgroup;
+	}
+	return NULL;
 }
 
 static __always_inline void *claim(struct ring *ring, __u64 flags, __u64 *sequence)

@@ -316,6 +316,17 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	return 0;
 }
 
+/* Notes who runs the container's own program: whoever from outside first executes one in a mount namespace of its own.
+ * Before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a container may have the
+ * host's pid namespace or share a pod's, and make further ones in it. */
+static __always_inline void note_first(struct ring *ring, struct task_struct *task)
+{
+	struct task_struct *parent = task->real_parent;
+
+	if (!ring->state.first && !find_ring(parent) && task->nsproxy->mnt_ns != parent->nsproxy->mnt_ns)
+		ring->state.first = task->tgid;
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
@@ -327,6 +338,7 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 
 	if (!ring)
 		return 0;
+	note_first(ring, task);
 	call = begin(ring, task, KIND_EXEC, &sequence);
 	if (!call)
 		return 0;
@@ -366,19 +378,6 @@ int BPF_PROG(signal_delivered, int number, struct kernel_siginfo *info)
 	return 0;
 }
 
-/* Whether a task is the first of its pid namespace, and that is not the host's. */
-static __always_inline bool is_first(struct task_struct *task)
-{
-	struct pid *pid = task->thread_pid;
-	unsigned int level = BPF_CORE_READ(pid, level);
-	int number = 0;
-
-	bpf_probe_read_kernel(&number, sizeof(number),
-			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-				      level * bpf_core_type_size(struct upid));
-	return level > 0 && number == 1;
-}
-
 static __always_inline void thread_exits(struct ring *ring, struct task_struct *task, struct signal_struct *signal,
 					 bool last)
 {
@@ -396,11 +395,13 @@ static __always_inline void thread_exits(struct ring *ring, struct task_struct *
 	}
 	if (oom)
 		ring->state.oom = 1;
-	if (!last || find_ring(task->real_parent) || ring->state.known == END_INIT)
+	if (!last || ring->state.known == END_INIT)
+		return;
+	if (ring->state.first ? ring->state.first != task->tgid : find_ring(task->real_parent) != NULL)
 		return;
 	ring->state.status = group_code ? group_code : task->exit_code;
 	ring->state.ended = bpf_ktime_get_boot_ns();
-	ring->state.known = is_first(task) ? END_INIT : END_CHILD;
+	ring->state.known = ring->state.first ? END_INIT : END_CHILD;
 }
 
 SEC("tp_btf/sched_process_exit")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Follows the cgroup2 tree: tells user space of each cgroup as it comes and goes, and hands a container's
- * identity down to cgroups made inside it before anything can run there. */
+/* Follows the cgroup2 tree: tells user space of each cgroup as it comes and goes, but for those inside a container that
+ * is known, which are the container's own affair. */
 #include "containers.h"
 
 #define CGROUP_PATH_MAX 1024 /* as the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
@@ -49,15 +49,10 @@ static __always_inline int tell(__u64 cgroup_id, const char *path, bool removed)
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
 {
-	__u64 id = cgroup->kn->id, parent, *container;
-
-	if (cgroup->root->hierarchy_id != 0) /* version 1 */
+	if (cgroup->root->hierarchy_id != 0 ||
+	    container_above(cgroup) != CGROUP_OF_HOST) /* of version 1 it is 1 or more */
 		return 0;
-	parent = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
-	container = bpf_map_lookup_elem(&containers, &parent);
-	if (container && *container != CGROUP_OF_HOST)
-		bpf_map_update_elem(&containers, &id, container, BPF_ANY);
-	return tell(id, path, false);
+	return tell(cgroup->kn->id, path, false);
 }
 
 SEC("tp_btf/cgroup_rmdir")
@@ -67,7 +62,8 @@ int BPF_PROG(cgroup_removed, struct cgroup *cgroup, const char *path)
 
 	if (cgroup->root->hierarchy_id != 0)
 		return 0;
-	bpf_map_delete_elem(&containers, &id);
+	if (bpf_map_delete_elem(&containers, &id) && container_above(cgroup) != CGROUP_OF_HOST)
+		return 0;
 	return tell(id, path, true);
 }
 

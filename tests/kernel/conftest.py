@@ -32,7 +32,7 @@ def recorder(bpffs: Path, tmp_path: Path) -> Iterator[Callable[..., FlowRecorder
 
         def make(entries: int = 4096, pods: Any = None, **settings: int) -> FlowRecorder:
             stack.pop_all().close()
-            tracker = stack.enter_context(closing(Tracker(pinned=folder / "containers")))
+            tracker = stack.enter_context(closing(Tracker(pins=folder)))
             tracker.pods = pods and pods(tracker.changed)
             made = FlowRecorder(tracker, folder / "flows", tmp_path / "state", entries, settings)
             return stack.enter_context(closing(made))

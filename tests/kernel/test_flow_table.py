@@ -94,8 +94,7 @@ def test_lost_once(recorder, pair) -> None:
     cart, web = pair
     without_ipv6(cart, web)
     made = recorder(64)
-    made._stop.set()  # nobody makes room
-    made._thread.join()
+    made.worker.stop()  # nobody makes room
     client, server = datagrams(cart, "10.77.0.1"), datagrams(web, "10.77.0.2", 5353)
     attempt(cart, range(9000, 9064))
     for _ in range(3):

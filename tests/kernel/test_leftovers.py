@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests import leftovers
 from tests.leftovers import remove_leftovers
 from tests.pods import UNIFIED, Pod
 
 
-def test_leftovers(start_agent, tmp_path: Path) -> None:
+def test_of_others(start_agent, make_pod) -> None:
+    """What belongs to a test run that goes on, another one leaves alone."""
+    agent = start_agent()
+    container = make_pod().container("app", "/bin/sleep", "1000")
+    remove_leftovers()
+    assert agent.process.poll() is None
+    assert container.running
+
+
+def test_leftovers(start_agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test run that was killed left behind, the next one removes: it is part of no result."""
+    here = os.getpid()
+    runs = leftovers.runs
+    monkeypatch.setattr(leftovers, "runs", lambda pid: pid != here and runs(pid))
     bpffs = tmp_path / "bpf"
     (bpffs / "gadget").mkdir(parents=True)
     subprocess.run(["mount", "-t", "bpf", "none", bpffs], check=True)

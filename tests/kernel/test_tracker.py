@@ -53,7 +53,7 @@ def test_health_of_the_tracker(tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     """An agent that does not learn of new containers any more is not healthy, so Kubernetes starts it anew."""
     request = health_pb2.HealthCheckRequest()
     states = health_pb2.HealthCheckResponse
-    health = Health(lambda: tracker.follows)
+    health = Health(lambda: [tracker.worker.problem] if tracker.worker.problem else [])
     assert health.Check(request, None).status == states.SERVING
 
     def fail() -> None:
@@ -252,7 +252,7 @@ def test_cgroup_ids_do_not_come_again(tracker: Tracker) -> None:
 
 def test_gone_cgroups_leave_the_map(tracker: Tracker) -> None:
     """Cgroups that come and go quickly, the host's own too, do not fill the kernel's table."""
-    with tracker.lock:  # nothing is read meanwhile: each is gone when we hear that it was made
+    with tracker._reading:  # nothing is read meanwhile: each is gone when we hear that it was made
         for number in range(53):
             folder = UNIFIED / f"short-{number}"
             folder.mkdir()
@@ -325,7 +325,7 @@ def test_containers_command(agent, start_cli, make_pod) -> None:
 def test_completion_of_names(start_agent, make_pod) -> None:
     """The shell completes namespaces and pods that run here, in lists and behind ! too."""
     start_agent("--listen", "unix:///run/gadget/agent.sock")
-    for namespace, name in (("shop", "cart-0"), ("web", "web-0")):
+    for namespace, name in (("word-shop", "cart-0"), ("word-web", "web-0")):
         make_pod(namespace, name).container("app", "/bin/sleep", "60")
 
     def complete(*args: str) -> list[str]:
@@ -333,9 +333,9 @@ def test_completion_of_names(start_agent, make_pod) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
 
-    assert complete("-n", "") == ["shop", "web", ":4"]
-    assert complete("-n", "shop,!w") == ["shop,!web", ":4"]
-    assert complete("-n", "web", "-p", "") == ["web-0", ":4"]
+    assert complete("-n", "word-") == ["word-shop", "word-web", ":4"]
+    assert complete("-n", "word-shop,!word-w") == ["word-shop,!word-web", ":4"]
+    assert complete("-n", "word-web", "-p", "") == ["web-0", ":4"]
 
 
 def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:

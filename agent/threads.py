@@ -1,0 +1,81 @@
+"""Threads that an agent cannot do without: each tells when it has died, and when it does not get on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+#: A thread that has not got on for so long is as good as dead.
+STALL_SECONDS = 10.0
+#: How long the end of a thread is waited for, which may be in a call that takes its time.
+JOIN_SECONDS = 5.0
+
+
+class Worker:
+    """One thread, at work until it is stopped."""
+
+    def __init__(self, name: str, work: Callable[[Worker], None], stalls_after: float = STALL_SECONDS) -> None:
+        """Call work, which goes on until stopping says so, and beats or waits every stalls_after seconds or sooner."""
+        self.name = name
+        self._work = work
+        self._stalls_after = stalls_after
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._died = ""
+        self._beaten = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._beaten = time.monotonic()
+        self._thread.start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is to end."""
+        return self._stop.is_set()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it; empty if nothing is."""
+        if self._stop.is_set() or self._thread.ident is None:
+            return ""
+        if self._died or not self._thread.is_alive():
+            return f"thread {self.name} died: {self._died or 'nobody knows why'}"
+        silent = time.monotonic() - self._beaten
+        return f"thread {self.name} has not got on for {silent:.0f} s" if silent > self._stalls_after else ""
+
+    def beat(self) -> None:
+        """It gets on."""
+        self._beaten = time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until somebody calls wake or stop, or seconds are over."""
+        self.beat()
+        self._wake.wait(seconds)
+        self._wake.clear()
+        self.beat()
+
+    def wake(self) -> None:
+        """There is something to do. Callable from any thread."""
+        self._wake.set()
+
+    def stop(self, seconds: float = JOIN_SECONDS) -> None:
+        """End it, and wait for that so long. Callable from any thread but its own, again and before its start too."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._work(self)
+            self._died = "it has ended"
+        except BaseException as error:  # SystemExit too, which threads end by without a word
+            self._died = f"{type(error).__name__}: {error}".removesuffix(": ")
+            if not self._stop.is_set():
+                log.exception("thread %s died", self.name)

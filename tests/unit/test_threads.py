@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import pytest
+
+from agent.threads import Worker
+from tests.conftest import wait_until
+
+
+def steady(worker: Worker) -> None:
+    while not worker.stopping:
+        worker.wait(0.01)
+
+
+def test_well() -> None:
+    """A thread that works, one that was stopped and one that was never started are no problem."""
+    worker = Worker("steady", steady)
+    assert worker.problem == ""
+    worker.start()
+    assert worker.problem == ""
+    worker.stop()
+    worker.stop()
+    assert worker.problem == ""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, MemoryError])
+def test_killed(kind: type[BaseException]) -> None:
+    """A thread that an exception has ended, of whatever kind and wherever it was, is told by name."""
+    worker = Worker("steady", steady)
+    worker.start()
+    (ident,) = (thread.ident for thread in threading.enumerate() if thread.name == "steady")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+    wait_until(lambda: worker.problem, "the end of the thread")
+    assert worker.problem == f"thread steady died: {kind.__name__}"
+    worker.stop()
+
+
+def test_ended() -> None:
+    """A thread that ends too early has died, too."""
+    worker = Worker("short", lambda worker: None)
+    worker.start()
+    wait_until(lambda: worker.problem, "its end")
+    assert worker.problem == "thread short died: it has ended"
+
+
+def test_stalled() -> None:
+    """A thread that hangs is told, and no more once it goes on."""
+    go_on = threading.Event()
+
+    def work(worker: Worker) -> None:
+        go_on.wait()
+        steady(worker)
+
+    worker = Worker("slow", work, stalls_after=0.05)
+    worker.start()
+    wait_until(lambda: "thread slow has not got on for" in worker.problem, "the stall")
+    go_on.set()
+    wait_until(lambda: not worker.problem, "its going on")
+    worker.stop()
+
+
+def test_woken() -> None:
+    """A thread that waits goes on at once when there is something to do, or when it is to stop."""
+    seen = threading.Event()
+
+    def work(worker: Worker) -> None:
+        while not worker.stopping:
+            worker.wait(600)
+            seen.set()
+
+    worker = Worker("woken", work)
+    worker.start()
+    worker.wake()
+    assert seen.wait(20)
+    worker.stop()
+    assert not any(thread.name == "woken" for thread in threading.enumerate())
