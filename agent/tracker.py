@@ -61,6 +61,11 @@ class Cgroup:
     ended: int = 0
     addresses: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> bool:
+        """Whether it is a container for users, and of this node."""
+        return self.container is not None and not self.container.sandbox
+
 
 Watcher = Callable[[Cgroup], None]
 
@@ -218,7 +223,7 @@ class Tracker:
         """
         with self._reading:
             self._watchers.append((came, gone, changed))
-            return [item for item in self._containers.values() if _is_shown(item)]
+            return [item for item in self._containers.values() if item.shown]
 
     def unwatch(self) -> None:
         """Call nobody any more."""
@@ -245,7 +250,7 @@ class Tracker:
         self.catch_up()
         with self.lock:
             every = [*self._gone.values(), *self._containers.values()]
-        return list(filter(_is_shown, every))
+        return [item for item in every if item.shown]
 
     def close(self) -> None:
         """Stop following."""
@@ -379,7 +384,7 @@ class Tracker:
     def _add_container(self, cgroup_id: int, path: str, place: Place, started: int) -> None:
         ours = not self._node or place.node in ("", self._node)
         cgroup = Cgroup(cgroup_id, identify(place, self._host_root) if ours else None, started, path)
-        shown = _is_shown(cgroup)
+        shown = cgroup.shown
         with self.lock:
             if before := self._paths.get(path):
                 self._containers.pop(before.id, None)
@@ -414,7 +419,7 @@ class Tracker:
             while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
                 self._gone.popitem(last=False)
         self.generation += 1
-        for _, gone, _ in self._watchers if _is_shown(cgroup) else ():
+        for _, gone, _ in self._watchers if cgroup.shown else ():
             gone(cgroup)
 
 
@@ -427,8 +432,3 @@ def unpin_containers(pins: Path) -> None:
     for path in _pinned_containers(pins):
         unpin(path)
     remove_if_empty(pins)
-
-
-def _is_shown(cgroup: Cgroup) -> bool:
-    """Whether it is a container for users, and of this node."""
-    return cgroup.container is not None and not cgroup.container.sandbox

@@ -8,12 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from agent import libbpf
 from agent.bpffs import open_pinned
 from agent.traceloop.rings import Ring
+from gadget import catalog
 
 #: The kernel lets each change of a map of maps wait until no program uses what was there before (synchronize_rcu, 12 to
 #: 25 ms): so many wait side by side. The change itself is seen at once.
@@ -31,9 +33,11 @@ class Pointers:
     def __init__(self, rings: int, recorded: int) -> None:
         """Take over both maps, by file descriptors that stay the caller's."""
         self._rings = os.dup(rings)
-        size = libbpf.map_info(recorded).value_size
-        self._page = mmap.mmap(recorded, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
-        self._counts = np.frombuffer(self._page, np.uint16, size // 2)
+        kind = catalog.record("traceloop", "recorded")
+        self._page = mmap.mmap(recorded, -(-kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE)
+        #: the program's struct recorded
+        self.table = np.frombuffer(self._page, kind, 1)
+        self._counts = self.table["count"][0]
         self._lock = threading.Lock()
         #: the last change of each container that has a ring, or is about to
         self._changes: dict[int, Future[None]] = {}
@@ -47,14 +51,26 @@ class Pointers:
 
     def close(self) -> None:
         """Let go of the maps, when all changes have been made."""
-        self._pool.shutdown()
-        del self._counts
+        self.finish()
+        del self._counts, self.table
         self._page.close()
         os.close(self._rings)
 
     def ids(self) -> list[int]:
         """The containers that have a ring."""
         return list(self._changes)
+
+    def later(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Let one of the threads do something else that waits for the kernel."""
+        return self._pool.submit(task, *args)
+
+    def change(self, cgroup_id: int) -> Future[None] | None:
+        """The last change of a container's ring; none if it has none."""
+        return self._changes.get(cgroup_id)
+
+    def finish(self) -> None:
+        """Wait until all changes have been made. None can be made after."""
+        self._pool.shutdown()
 
     def set(self, cgroup_id: int, ring: Ring, failed: Callable[[], None]) -> None:
         """Record a container in a ring, in a moment. OSError if there is none.

@@ -31,15 +31,16 @@ import orjson
 
 from agent import libbpf
 from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
-from agent.bpffs import digest, lock, remove, remove_if_empty
+from agent.bpffs import digest, lock, open_pinned, remove, remove_if_empty
 from agent.cgroups import processes_in
 from agent.identity import Container
 from agent.objects import read_object
-from agent.processes import first_of
+from agent.processes import SETTLED_SECONDS, first_of
 from agent.threads import Worker
 from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.rings import About, Ring
+from agent.traceloop.spares import Spares
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
 from gadget.errors import GadgetError
@@ -53,6 +54,10 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 KEPT_SECONDS = 60.0
 #: How often the thread shows that it lives, and how long somebody waits for it.
 IDLE_SECONDS, ANSWER_SECONDS = 1.0, 5.0
+#: How soon it is decided whether what has a spare ring keeps it, and how long it may be unknown whose it is.
+FRESH_SECONDS, STRANGE_SECONDS = 0.1, 2.0
+#: For each ring that stands ready there is room for so many.
+ROOM_FOR_SPARES = 8
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
 
 
@@ -89,6 +94,10 @@ class Recorder:
         self._retry_at = 0.0
         self._lost: Counter[str] = Counter()
         self._gap = ""
+        #: containers that were not recorded from their beginning, and when to look who runs their programs
+        self._late: dict[int, float] = {}
+        #: cgroups with a spare ring of which nothing is known (yet), and since when
+        self._strangers: dict[int, float] = {}
         self._review_due = False
         root = settings.folder
         layout = digest(orjson.dumps([rings.own_layout(), self._size]))
@@ -98,7 +107,9 @@ class Recorder:
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
-        self._pointers = self._attach()
+        # rings that stand ready take room of others, of which there must be enough
+        number = min(rings.SPARES, settings.total_bytes // self._memory // ROOM_FOR_SPARES)
+        self._pointers, self._spares = self._attach(number)
         for path in self._folder.glob("ring-*"):
             self._adopt(path)
         self._forget_unwanted()
@@ -113,6 +124,8 @@ class Recorder:
         """Let go. Recording goes on."""
         self._tracker.unwatch()
         self.worker.stop()
+        self._pointers.finish()
+        self._spares.close()
         self._pointers.close()
         os.close(self._locked)
 
@@ -165,11 +178,13 @@ class Recorder:
 
     def _work(self, worker: Worker) -> None:
         while not worker.stopping:
-            worker.wait(IDLE_SECONDS)
+            worker.wait(FRESH_SECONDS if self._spares.waiting() else IDLE_SECONDS)
             with suppress(Empty):
                 while not worker.stopping:
                     self._todo.get_nowait()()
                     worker.beat()
+            self._look_at_fresh()
+            self._look_at_late()
             if self._retry_at and time.monotonic() >= self._retry_at:
                 self._retry_at = 0.0
                 self._retry()
@@ -190,7 +205,7 @@ class Recorder:
 
     def memory(self) -> tuple[int, int]:
         """Bytes that rings take, and may take at most."""
-        return len(self._pinned()) * self._memory, self._settings.total_bytes
+        return (len(self._pinned()) + self._spares.number) * self._memory, self._settings.total_bytes
 
     def missed(self) -> int:
         """Records that are missing in any ring, as the program was busy on that CPU, since it was attached.
@@ -236,34 +251,43 @@ class Recorder:
             self._unlink(cgroup_id)
             self._retry()
 
-    def _attach(self) -> Pointers:
+    def _attach(self, spares: int) -> tuple[Pointers, Spares]:
         """Make sure that this agent's program runs, and looks where it is told."""
         elf = read_object("traceloop")
         plans = _plans()
-        links = self._folder / f"programs-{digest(elf + plans)}"
-        pinned = {name: self._folder / name for name in ("rings", "recorded")}
+        links = self._folder / f"programs-{digest(elf + plans + self._tracker.layout.encode())}"
+        pinned = {name: self._folder / name for name in ("rings", "recorded", "spares")}
         with BpfObject(elf, "traceloop") as recorder:
             recorder.configure(catalog.setting("traceloop", "plans")[0], plans)
             mask = np.uint32(self._settings.slots - 1).tobytes()
             recorder.configure(catalog.setting("traceloop", "slot_mask")[0], mask)
+            recorder.share("containers", self._tracker.map_fd)
             recorder.resize_inner("rings", self._size)
+            recorder.resize_inner("spares", self._size)
+
+            def take_over() -> tuple[Pointers, Spares]:
+                pointers = Pointers(recorder.map_fd("rings"), recorder.map_fd("recorded"))
+                ready = recorder.map_fd("spares"), pointers.table, self._folder, self._size, spares
+                return pointers, Spares(*ready, pointers.later)
+
             found = recorder.share_pinned(pinned)
-            why_not = why_not_attached(recorder, links, found.values()) if links.exists() else ""
+            used = [found[name] for name in ("rings", "recorded") if name in found]
+            why_not = why_not_attached(recorder, links, used) if links.exists() else ""
             if links.exists() and not why_not and found.keys() == pinned.keys():
                 log.info("traceloop: adopted, it has been recording all the time")
-                return Pointers(*found.values())
+                return take_over()
             if links.exists():
                 self._gap = f"nothing was recorded until this agent came: {why_not or 'a map was missing'}"
                 log.warning("traceloop: %s", self._gap)
             recorder.load()
-            pointers = Pointers(*map(recorder.map_fd, pinned))
+            taken = take_over()
             for name in pinned.keys() - found.keys():
                 recorder.pin(name, pinned[name])
             for path in self._folder.glob("programs-*"):  # before ours begins: better missing than there twice
                 remove(path)
             recorder.attach()
             recorder.pin_links(links)
-            return pointers
+            return taken
 
     def _adopt(self, path: Path) -> None:
         try:
@@ -308,20 +332,45 @@ class Recorder:
 
     def _begin(self, cgroup: Cgroup) -> None:
         """Record a container, if it is wanted, from now on."""
-        container = cgroup.container
-        if container is None or not self._wants(container) or not self._tracker.is_there(cgroup.id):
+        container, fresh = cgroup.container, self._spares.has(cgroup.id)
+        if container is None or not self._wants(container):
+            if fresh:
+                self._spares.replace(cgroup.id)
+            return
+        there = self._tracker.is_there(cgroup.id)
+        if not there and not fresh:
             return
         try:
             ring = self._known.get(cgroup.id) or self._make(cgroup, container)
+            if ring and there:
+                self._pointers.set(cgroup.id, ring, partial(self._later, partial(self._refuse, cgroup, ring)))
+            if fresh:
+                self._spares.replace(cgroup.id, self._pointers.change(cgroup.id))
             if ring is None:
                 return
-            self._pointers.set(cgroup.id, ring, partial(self._later, partial(self._refuse, cgroup, ring)))
-            first = first_of(processes_in(self._tracker.folder(cgroup)), self._tracker.proc)
-            if first and not ring.state()["first"]:
-                ring.set_state(first=first)
+            if cgroup.ended:
+                self._note_end(ring, cgroup.ended)
+            if there and not fresh:
+                self._late[cgroup.id] = time.monotonic() + SETTLED_SECONDS
+                self._find_first(ring)
         except (OSError, ValueError) as error:  # no memory, or somebody has been in bpffs
             log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
             self._put_refused({cgroup.id: container})
+
+    def _find_first(self, ring: Ring) -> None:
+        """Note which process runs the program of a container that began before it was recorded."""
+        if ring.state()["first"]:
+            return
+        if first := first_of(self.processes(ring), self._tracker.proc):
+            ring.set_state(first=first)
+
+    def _look_at_late(self) -> None:
+        """Look again where a runtime may have been at work still."""
+        for cgroup_id in [key for key, due in self._late.items() if time.monotonic() > due]:
+            del self._late[cgroup_id]
+            with suppress(OSError, ValueError):
+                if ring := self._known.get(cgroup_id):
+                    self._find_first(ring)
 
     def _refuse(self, cgroup: Cgroup, ring: Ring) -> None:
         """It could not be told to the program."""
@@ -361,22 +410,40 @@ class Recorder:
             log.warning("traceloop: no memory for a ring of %s/%s", container.pod, container.name or container.id[:12])
             return None
         machine = os.uname().machine
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout(), recorded=now).to_json()
+        fresh = self._spares.has(cgroup.id)
+        since = cgroup.started if fresh else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        about = About(container, cgroup.id, cgroup.started, machine, rings.own_layout(), recorded=since).to_json()
         if len(about) > rings.ABOUT_BYTES:
             raise ValueError("its names are too long")
         path = self._folder / f"ring-{cgroup.id}"
-        fd = rings.create(self._size)
+        if fresh:
+            self._spares.take(cgroup.id, path)
+            fd = open_pinned(path)
+        else:
+            fd = rings.create(self._size)
         try:
             with mmap.mmap(fd, mmap.PAGESIZE * 2) as page:
                 page.write(about)
-            libbpf.check(libbpf.library().bpf_obj_pin(fd, os.fsencode(path)), f"pin {path}")
+            if not fresh:
+                libbpf.check(libbpf.library().bpf_obj_pin(fd, os.fsencode(path)), f"pin {path}")
         finally:
             os.close(fd)
         ring = Ring(path)
         with self._lock:
             self._known[cgroup.id] = ring
         return ring
+
+    def _look_at_fresh(self) -> None:
+        """Decide on cgroups that the program has given a spare ring."""
+        fresh = self._spares.waiting()
+        now = time.monotonic()
+        for cgroup_id in fresh:
+            cgroup = self._tracker.resolve(cgroup_id)
+            if cgroup and cgroup.shown:
+                self._begin(cgroup)
+            elif cgroup or now - self._strangers.setdefault(cgroup_id, now) > STRANGE_SECONDS:
+                self._spares.replace(cgroup_id)
+        self._strangers = {key: since for key, since in self._strangers.items() if key in fresh}
 
     def _finish(self, cgroup: Cgroup) -> None:
         """A container has gone."""
@@ -423,7 +490,7 @@ class Recorder:
     @property
     def _fit(self) -> int:
         """How many more rings there is room for."""
-        return self._settings.total_bytes // self._memory - len(self._pinned())
+        return self._settings.total_bytes // self._memory - len(self._pinned()) - self._spares.number
 
     def _shrink(self) -> None:
         """Keep the limit, if an earlier agent had a higher one: the longest dead go, then those that began last."""

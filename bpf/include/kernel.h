@@ -148,6 +148,7 @@ struct socket {
 };
 
 struct kernfs_node {
+	const char *name;
 	__u64 id;
 };
 

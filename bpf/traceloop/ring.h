@@ -8,7 +8,7 @@
  * both. */
 #pragma once
 
-#include "cgroups.h"
+#include "containers.h"
 #include "syscalls.h"
 
 #define STATE_BYTES 128
@@ -27,6 +27,7 @@ enum constant {
 	NO_DATA = 255,                    /* a length: there is no text, or it could not be read; 0 is an empty one */
 	NUMBER_UNKNOWN = UNKNOWN_SYSCALL, /* a number of more than 16 bits: it is in size */
 	PLACED_BITS = 24,                 /* of call.placed */
+	SPARES = 16,                      /* containers that may come at the same moment and be recorded at once */
 };
 
 enum kind {
@@ -107,27 +108,41 @@ struct ring {
 };
 const volatile __u32 slot_mask = SLOTS - 1;
 
+struct ring_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct ring));
+};
+
 /* By the id of the container's own cgroup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
 	__uint(max_entries, 8192);
 	__type(key, __u64);
-	__array(
-		values, struct {
-			__uint(type, BPF_MAP_TYPE_ARRAY);
-			__uint(map_flags, BPF_F_MMAPABLE);
-			__uint(max_entries, 1);
-			__uint(key_size, sizeof(__u32));
-			__uint(value_size, sizeof(struct ring));
-		});
+	__array(values, struct ring_map);
 } rings SEC(".maps");
 
-/* How many containers with a ring have ids that end in these bits. Most of a machine has none, and is done with that:
- * the look-up of an array's only element takes no call, one in a hash takes several. */
+/* Rings for containers that have just come, so that each is recorded before user space has heard of it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SPARES);
+	__type(key, __u32);
+	__array(values, struct ring_map);
+} spares SEC(".maps");
+
 #define BUCKETS 65536
 struct recorded {
+	/* How many containers with a ring have ids that end in these bits. Most of a machine has none, and is done with
+	 * that: the look-up of an array's only element takes no call, one in a hash takes several. */
 	__u16 count[BUCKETS];
+	/* Which cgroup has which spare ring until user space has given it that or another one; 0 if it is free. The
+	 * program alone makes it not 0, user space alone makes it 0. */
+	__u64 fresh[SPARES];
+	__u64 any_fresh; /* whether one is not 0, perhaps */
 };
+RECORD(recorded);
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -135,6 +150,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct recorded);
 } recorded SEC(".maps");
+
+static __noinline struct ring *fresh_ring(__u64 id)
+{
+	__u32 zero = 0;
+	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
+	void *inner;
+
+	if (!few)
+		return NULL;
+	for (__u32 at = 0; at < SPARES; at++) {
+		if (few->fresh[at] != id)
+			continue;
+		inner = bpf_map_lookup_elem(&spares, &at);
+		return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+	}
+	return NULL;
+}
 
 static __always_inline struct ring *ring_of(const struct recorded *few, __u64 id)
 {
@@ -172,6 +204,7 @@ static __always_inline struct ring *find_ring(struct task_struct *task)
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 	struct cgroup_subsys_state *above;
+	__u64 id = cgroup->kn->id;
 	struct ring *ring;
 
 	if (!few)
@@ -187,7 +220,7 @@ static __always_inline struct ring *find_ring(struct task_struct *task)
 			break;
 		cgroup = above->cgroup;
 	}
-	return NULL;
+	return few->any_fresh ? fresh_ring(id) : NULL;
 }
 
 static __always_inline void *claim(struct ring *ring, __u64 flags, __u64 *sequence)

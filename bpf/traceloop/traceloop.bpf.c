@@ -432,4 +432,29 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 	return 0;
 }
 
+#define CONTAINER_ID 64 /* hexadecimal digits in the name of a container's cgroup, and of few others */
+
+/* Gives a cgroup that is a container's, by its name, a spare ring. User space will soon say whose it is, or empty it.
+ */
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(cgroup_made, struct cgroup *cgroup)
+{
+	char name[CONTAINER_ID + 1];
+	__u32 zero = 0;
+	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
+
+	if (!few || cgroup->root->hierarchy_id != 0) /* of version 1 it is 1 or more */
+		return 0;
+	if (bpf_probe_read_kernel_str(name, sizeof(name), cgroup->kn->name) < (long)sizeof(name))
+		return 0;
+	if (container_above(cgroup) != CGROUP_OF_HOST)
+		return 0;
+	for (__u32 at = 0; at < SPARES; at++)
+		if (!few->fresh[at] && !__sync_val_compare_and_swap(&few->fresh[at], 0, cgroup->kn->id)) {
+			few->any_fresh = 1;
+			break;
+		}
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";
