@@ -185,7 +185,7 @@ def test_nested(recording, container, tmp_path: Path) -> None:
             run(before, str(program["before"]))
             assert names(recorder, ring_of(recorder, app)) == {str(program["before"])}
         nested.append(inside(app, "meanwhile"))
-        with recording(slots=256, total_bytes=recorder.memory()[0]) as recorder:
+        with recording(slots=256, total_bytes=ring_memory(256)) as recorder:
             run(nested[1], str(program["meanwhile"]))
             assert names(recorder, ring_of(recorder, app)) == {str(program["before"]), str(program["meanwhile"])}
             late = container("shop", "late-0")
@@ -348,8 +348,8 @@ def test_memory_is_what_the_kernel_counts(recording, container) -> None:
         info = Path(f"/proc/self/fdinfo/{fd}").read_text()
         os.close(fd)
         (taken,) = (int(line.split()[1]) for line in info.splitlines() if line.startswith("memlock:"))
-        assert abs(recorder.memory()[0] - taken) <= mmap.PAGESIZE
-        assert recorder.memory()[0] >= taken
+        every = 1 + rings.SPARES  # with those that stand ready
+        assert every * taken <= recorder.memory()[0] <= every * (taken + mmap.PAGESIZE)
 
 
 def test_long_names(recording, container) -> None:

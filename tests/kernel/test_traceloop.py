@@ -132,7 +132,8 @@ def test_five_hundred(record) -> None:
         finally:
             container.delete()
     kept = events(traceloop(agent, "list", "-o", "json"))
-    assert len(kept) == (16 << 20) // 541_000
+    room = (16 << 20) // 541_000
+    assert len(kept) == room - room // 8  # of which some stand ready
     assert {item["pod"] for item in kept} >= {f"cart-{number}" for number in range(480, 500)}
 
 
