@@ -60,13 +60,18 @@ async def _serve(agent: str, folder: Path) -> None:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+def make_certificate(folder: Path, name: str = "test", prefix: str = "") -> None:
+    """A certificate that nobody else vouches for, and its key: folder/crt and folder/key, each name after prefix."""
+    make = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -days 2"
+    paths = ["-keyout", f"{folder}/{prefix}key", "-out", f"{folder}/{prefix}crt"]
+    subprocess.run(["openssl", *make.split(), *paths], check=True, capture_output=True)
+
+
 @contextmanager
 def server(agent: str) -> Iterator[tuple[str, Path]]:
     """The server's URL and the folder of its certificate, with an agent called echo or flood at every port."""
     with tempfile.TemporaryDirectory() as folder:
-        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test -days 2"
-        paths = ["-keyout", f"{folder}/key", "-out", f"{folder}/crt"]
-        subprocess.run(["openssl", *make.split(), *paths], check=True, capture_output=True)
+        make_certificate(Path(folder))
         command = [sys.executable, "-m", "tests.tunnels", agent, folder]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin and process.stdout

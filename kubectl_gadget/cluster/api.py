@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import orjson
 
@@ -29,8 +30,13 @@ CONNECT_SECONDS = 10.0
 WEBSOCKET_ATTEMPTS = 3
 #: How long a user who is refused is not asked to log in once more.
 LOGIN_SECONDS = 60.0
+#: How often, and how long in all, one request waits for a server that says Retry-After. kubectl asks as often and
+#: waits as long as it is told to.
+RETRIES, RETRY_SECONDS = 10, 60.0
 #: Objects in one answer of the API server.
 PAGE = 500
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+_TITLE = re.compile(rb"<title>([^<]*)</title>", re.IGNORECASE)
 
 
 class ApiError(GadgetError):
@@ -94,14 +100,15 @@ class ApiServer:
 
     def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         """Send a request; gives the bytes that come back."""
-        credentials, status, answer = self._send(method, path, body, kind)
-        if status == 401 and self._renew(credentials):
-            _, status, answer = self._send(method, path, body, kind)
+        patience = _Patience()
+        credentials, status, headers, answer = self._send(method, path, body, kind)
+        while (status == 401 and self._renew(credentials)) or patience.waits(status, headers.get("Retry-After")):
+            credentials, status, headers, answer = self._send(method, path, body, kind)
         if status >= 300:
-            raise refusal(status, answer)
+            raise refusal(status, answer, headers.get("Location"))
         return answer
 
-    def _send(self, method: str, path: str, body: Any, kind: str) -> tuple[Credentials, int, bytes]:
+    def _send(self, method: str, path: str, body: Any, kind: str) -> tuple[Credentials, int, HTTPMessage, bytes]:
         credentials, connection = self._connect()
         try:
             connection.putrequest(method, f"{urlsplit(self._server).path}{path}")
@@ -110,14 +117,35 @@ class ApiServer:
                 connection.putheader(name, value)  # a name may come more than once: Impersonate-Group
             connection.endheaders(data)
             response = connection.getresponse()
-            return credentials, response.status, response.read()
+            return credentials, response.status, response.headers, response.read()
         except (OSError, HTTPException, ValueError) as error:  # ValueError: a name that no host can have
             raise self._unreachable(error) from None
         finally:
             connection.close()
 
-    def open_websocket(self, path: str, protocol: str, attempts: int = WEBSOCKET_ATTEMPTS) -> WebSocket:
+    def open_websocket(self, path: str, protocol: str) -> WebSocket:
         """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
+        patience, attempts = _Patience(), WEBSOCKET_ATTEMPTS
+        while True:
+            attempts -= 1
+            credentials, opened = self._upgrade(path, protocol, again=attempts > 0)
+            if not isinstance(opened, tuple):
+                if opened:
+                    return opened
+                continue  # it hung up
+            status, headers, body = opened
+            if not (status == 401 and attempts and self._renew(credentials)):
+                if patience.waits(status, headers.get("Retry-After")):
+                    attempts += 1
+                elif status < 300:
+                    raise self._no_websockets(f"it answered with HTTP status {status}")
+                else:
+                    raise refusal(status, body, headers.get("Location"))
+
+    def _upgrade(
+        self, path: str, protocol: str, *, again: bool
+    ) -> tuple[Credentials, WebSocket | tuple[int, Mapping[str, str], bytes] | None]:
+        """Ask for a WebSocket: gives it, or the answer that came instead; none if it hung up and is asked again."""
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
         from kubectl_gadget.cluster.websocket import WebSocket
@@ -125,34 +153,52 @@ class ApiServer:
         credentials, connection = self._connect()
         try:
             connection.connect()
-            return WebSocket(connection.sock, f"ws{self._server[4:]}{path}", protocol, credentials.headers)
+            return credentials, WebSocket(connection.sock, f"ws{self._server[4:]}{path}", protocol, credentials.headers)
         except InvalidStatus as error:
             connection.close()
-            if error.response.status_code == 401 and attempts > 1 and self._renew(credentials):
-                return self.open_websocket(path, protocol, attempts - 1)
-            raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
-        except (InvalidHandshake, OSError, ValueError) as error:
+            answer = error.response
+            return credentials, (answer.status_code, answer.headers, bytes(answer.body or b""))
+        except InvalidHandshake as error:
             connection.close()
-            if isinstance(error, InvalidMessage) and attempts > 1:
-                return self.open_websocket(path, protocol, attempts - 1)
+            if not (isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError)):
+                raise self._no_websockets(str(error.__cause__ or error)) from None
+            if again:
+                return credentials, None
             raise self._unreachable(error) from None
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise self._unreachable(error) from None
+
+    def _no_websockets(self, why: str) -> Unreachable:
+        return Unreachable(
+            f"what answers at {self._server}{self._way()} does not speak WebSockets, by which agents are "
+            f"reached ({why}): it may be a proxy that does not let them through"
+        )
 
     def _connect(self) -> tuple[Credentials, HTTPConnection]:
         credentials, tls = self._login()
         address = urlsplit(self._server)
         seconds = self._timeout or CONNECT_SECONDS
-        proxy = find_proxy(self._server, self._context.cluster.get("proxy-url") or "")
+        proxy = self._proxy()
         at = proxy or address
-        host = at.hostname or ""
+        host, at_port = at.hostname or "", at.port or (80 if proxy else None)
         connection = (
-            HTTPSConnection(host, at.port, timeout=seconds, context=tls)
+            HTTPSConnection(host, at_port, timeout=seconds, context=tls)
             if tls
-            else HTTPConnection(host, at.port, timeout=seconds)
+            else HTTPConnection(host, at_port, timeout=seconds)
         )
         if proxy:
             port = address.port or (443 if tls else 80)  # else it would be the proxy's
             connection.set_tunnel(address.hostname or "", port, proxy_headers(proxy))
         return credentials, connection
+
+    def _proxy(self) -> SplitResult | None:
+        return find_proxy(self._server, self._context.cluster.get("proxy-url") or "")
+
+    def _way(self) -> str:
+        """By which proxy, if there is one: words behind the server's name."""
+        proxy = self._proxy()
+        return f" (by the proxy {proxy.hostname}:{proxy.port or 80})" if proxy else ""
 
     def _renew(self, refused: Credentials) -> bool:
         """Whether there may be others than those that the server refused, perhaps before their time."""
@@ -174,7 +220,7 @@ class ApiServer:
 
     def _unreachable(self, why: object) -> Unreachable:
         text = getattr(why, "strerror", None) or str(why) or type(why).__name__
-        return Unreachable(f"the API server at {self._server} does not answer: {text}")
+        return Unreachable(f"the API server at {self._server}{self._way()} does not answer: {text}")
 
 
 @cache
@@ -193,10 +239,7 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     elif authority:
-        try:
-            tls.load_verify_locations(cadata=authority.decode())
-        except (ssl.SSLError, ValueError) as error:
-            raise GadgetError(f"kubeconfig: the certificate authority is no good: {_reason(error)}") from None
+        _trust(tls, authority)
     else:
         tls.load_default_certs()
     if credentials.certificate:
@@ -204,22 +247,58 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
             file.write(credentials.certificate + b"\n" + credentials.key)
             file.flush()
             try:
-                tls.load_cert_chain(file.name)
+                tls.load_cert_chain(file.name, password=b"")  # else OpenSSL asks for one on the terminal
             except (ssl.SSLError, ValueError) as error:
                 raise GadgetError(f"kubeconfig: the client certificate or key is no good: {_reason(error)}") from None
     return tls
+
+
+def _trust(tls: ssl.SSLContext, bundle: bytes) -> None:
+    """Trust a bundle of certificates, which may have comments in any encoding. One good one is enough, as for Go."""
+    why, good = "there is no certificate in it", False
+    for block in _CERTIFICATE.findall(bundle):
+        try:
+            tls.load_verify_locations(cadata=block.decode())
+            good = True
+        except (ssl.SSLError, ValueError) as error:
+            why = _reason(error)
+    if not good:
+        raise GadgetError(f"kubeconfig: the certificate authority is no good: {why}")
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or str(error)
 
 
-def refusal(code: int, body: bytes) -> ApiError:
-    """The error that a response stands for; its body is a Status object, or any text."""
+def refusal(code: int, body: bytes, location: str | None = None) -> ApiError:
+    """The error that a response stands for; its body is a Status object, or any text, as of a proxy."""
     try:
-        message = orjson.loads(body)["message"]
+        message = str(orjson.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        message = body.decode(errors="replace").strip()[:200]
+        title = _TITLE.search(body)
+        text = title[1] if title else b"" if body.lstrip()[:1] in (b"<", b"{", b"") else body
+        message = f"HTTP status {code} {' '.join(text[:200].decode(errors='replace').split())}".rstrip()
+        if location:
+            message += f": it points to {location}, perhaps a proxy's page to log in"
     if code == 401:
         message = "it does not know who you are (401): log in again, or look at the kubeconfig's user"
     return ApiError(code, message or f"HTTP status {code}")
+
+
+class _Patience:
+    """How long a server that asks to be asked later is waited for, by one request."""
+
+    def __init__(self) -> None:
+        self._left, self._seconds = RETRIES, RETRY_SECONDS
+
+    def waits(self, status: int, after: str | None) -> bool:
+        """Whether it asked for that, and the time that it named has passed: client-go's rest/with_retry.go."""
+        if not (status == 429 or status >= 500) or not after or not after.isdecimal():
+            return False
+        seconds = int(after)
+        if not self._left or seconds > self._seconds:
+            return False
+        self._left -= 1
+        self._seconds -= seconds
+        time.sleep(seconds)
+        return True

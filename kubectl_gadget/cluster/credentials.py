@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +16,14 @@ from urllib.parse import quote
 
 import orjson
 
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.cluster.kubeconfig import Context
 
 #: How long a token file counts, as with client-go: a kubelet renews those of pods long before they expire.
 FILE_SECONDS = 60.0
+#: What a plugin is told of a cluster, beside its authority, and the extension of a cluster that is meant for plugins.
+CLUSTER_INFO = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
+PLUGIN_SETTINGS = "client.authentication.k8s.io/exec"
 _SENDABLE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 
 
@@ -49,42 +52,77 @@ def now() -> datetime:
 
 
 def get_credentials(context: Context) -> Credentials:
-    """The credentials of a context's user; runs its plugin if it has one. GadgetError if they cannot be had."""
+    """The credentials of a context's user; runs its plugin if it needs one. GadgetError if they cannot be had.
+
+    What counts of several is what counts for kubectl: in client-go getUserIdentificationPartialConfig and
+    validateAuthInfo in tools/clientcmd, HTTPWrappersForConfig in transport, UpdateTransportConfig of the exec plugin.
+    """
     user = context.user
-    status: dict[str, Any] = {}
-    expires = None
-    if "auth-provider" in user:
-        raise GadgetError("this kubeconfig logs in by auth-provider, which kubectl has dropped: use an exec plugin")
-    if plugin := user.get("exec"):
-        status = _run_plugin(plugin, context)
-        expires = status["expires"]
+    identity = _impersonation(user)
+    if not context.cluster["server"].startswith("https:"):
+        return Credentials(identity)  # secrets do not go over plain HTTP: IsConfigTransportTLS in client-go
+    certificate, key = read_pem(user, "client-certificate"), read_pem(user, "client-key")
+    if certificate and not key:
+        raise GadgetError("kubeconfig: the user has a client certificate, but no client-key")
+    token, expires = _token(user)
+    by_token, by_password, by_certificate = bool(token), bool(user.get("username")), bool(certificate)
+    if by_token and by_password:
+        raise GadgetError("kubeconfig: the user has a token and a username: want one of them")
+    renewable = bool(user.get("tokenFile"))
+    if not (by_token or by_password):
+        if "auth-provider" in user:
+            raise GadgetError("this kubeconfig logs in by auth-provider, which kubectl has dropped: use an exec plugin")
+        if not by_certificate and (plugin := user.get("exec")):
+            status = _run_plugin(plugin, context)
+            token, expires, renewable = status.get("token", ""), status["expires"], True
+            certificate = status.get("clientCertificateData", "").encode()
+            key = status.get("clientKeyData", "").encode()
     headers = []
-    token = status.get("token") or user.get("token")
-    if not token and user.get("tokenFile"):
-        token = _read(user["tokenFile"]).decode(errors="replace").strip()
-        expires = now() + timedelta(seconds=FILE_SECONDS)
     if token:
         headers.append(("Authorization", f"Bearer {token}"))
-    elif user.get("username"):
+    elif by_password:
         pair = f"{user['username']}:{user.get('password', '')}".encode()
         headers.append(("Authorization", f"Basic {base64.b64encode(pair).decode()}"))
-    if user.get("as"):
-        headers.append(("Impersonate-User", user["as"]))
+    _check(headers)
+    return Credentials((*headers, *identity), certificate, key if certificate else b"", expires, renewable)
+
+
+def _token(user: Mapping[str, Any]) -> tuple[str, datetime | None]:
+    """A user's own token, and when to ask for it again. That of a file counts, as long as it can be read."""
+    token: str = user.get("token") or ""
+    if not (path := user.get("tokenFile")):
+        return token, None
+    try:
+        found = _read(path).decode(errors="replace").strip()
+        if not found and not token:
+            raise GadgetError(f"kubeconfig: {path}: there is no token in it")
+    except GadgetError:
+        if not token:
+            raise
+        found = ""
+    return found or token, now() + timedelta(seconds=FILE_SECONDS)
+
+
+def _impersonation(user: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The headers of a user who acts as another."""
+    headers = []
     if user.get("as-uid"):
         headers.append(("Impersonate-Uid", user["as-uid"]))
     headers += [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
     for name, values in (user.get("as-user-extra") or {}).items():
         headers += [(f"Impersonate-Extra-{quote(name.lower(), safe='')}", value) for value in values]
+    if user.get("as"):
+        headers.insert(0, ("Impersonate-User", user["as"]))
+    elif headers:
+        raise UsageError("--as-uid, --as-group and --as-user-extra (as-… in a kubeconfig) need --as: as whom to act")
+    _check(headers)
+    return tuple(headers)
+
+
+def _check(headers: Iterable[tuple[str, str]]) -> None:
     for name, value in headers:
         if not _SENDABLE.fullmatch(value):
             raise GadgetError(f"kubeconfig: {name}: it has characters that no header may have")
-    return Credentials(
-        tuple(headers),
-        status.get("clientCertificateData", "").encode() or read_pem(user, "client-certificate"),
-        status.get("clientKeyData", "").encode() or read_pem(user, "client-key"),
-        expires,
-        renewable="exec" in user or "tokenFile" in user,
-    )
 
 
 def read_pem(entry: Mapping[str, Any], name: str) -> bytes:
@@ -108,7 +146,10 @@ def plugin_call(plugin: dict[str, Any], context: Context, *, interactive: bool) 
     """The command of a plugin, and what it needs in its environment."""
     spec: dict[str, Any] = {"interactive": interactive}
     if plugin.get("provideClusterInfo"):
-        spec["cluster"] = {name: value for name, value in context.cluster.items() if name != "certificate-authority"}
+        spec["cluster"] = {name: context.cluster[name] for name in CLUSTER_INFO if name in context.cluster}
+        for extension in context.cluster.get("extensions") or ():
+            if extension["name"] == PLUGIN_SETTINGS:
+                spec["cluster"]["config"] = extension["extension"]
         if pem := read_pem(context.cluster, "certificate-authority"):
             spec["cluster"]["certificate-authority-data"] = base64.b64encode(pem).decode()
     if not plugin["command"] or not plugin.get("apiVersion"):
@@ -123,6 +164,8 @@ def _run_plugin(plugin: dict[str, Any], context: Context) -> dict[str, Any]:
     """The status of the ExecCredential that a plugin prints, as read_status has it; it may ask on the terminal."""
     # there may be no standard input at all
     interactive = plugin.get("interactiveMode") != "Never" and sys.stdin is not None and sys.stdin.isatty()
+    if plugin.get("interactiveMode") == "Always" and not interactive:
+        raise GadgetError(f"log-in plugin {plugin.get('command')} asks on a terminal, and standard input is none")
     command, environment = plugin_call(plugin, context, interactive=interactive)
     try:
         done = subprocess.run(

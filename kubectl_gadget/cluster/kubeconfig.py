@@ -27,10 +27,12 @@ _TEXTS = {
     "contexts": ("cluster", "user", "namespace"),
 }
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-NO_CLUSTER = (
-    "no cluster to talk to: there is no kubeconfig at {}. Trace this machine with --local, name an agent with "
-    "--agent ADDRESS, or set KUBECONFIG and run `kubectl gadget deploy`"
+_INSTEAD = (
+    "Trace this machine with --local, name an agent with --agent ADDRESS, or set KUBECONFIG and run "
+    "`kubectl gadget deploy`"
 )
+NO_CLUSTER = "no cluster to talk to: there is no kubeconfig at {}. " + _INSTEAD
+NO_CONTEXTS = "no cluster to talk to: the kubeconfig at {} has no contexts. " + _INSTEAD
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,28 @@ def read_context(flags: Flags) -> Context:
     namespace = context.get("namespace") or "default"
     if not cluster and not flags.server and (_SERVICE_ACCOUNT / "token").exists():
         cluster, user = _own_service_account()
-        namespace = (_SERVICE_ACCOUNT / "namespace").read_text()
+        namespace = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
     _apply(flags, cluster, user)
     if not cluster.get("server"):
-        raise Unreachable(NO_CLUSTER.format(" or ".join(map(str, _files(flags)))))
+        raise _no_server(flags, merged, name, context)
     cluster["server"] = _server_url(cluster, user)
     return Context(name, namespace, cluster, user, flags)
+
+
+def _no_server(flags: Flags, merged: dict[str, Any], name: str, context: dict[str, Any]) -> GadgetError:
+    """Why there is no API server to talk to."""
+    files = " or ".join(map(str, _files(flags)))
+    if cluster := flags.cluster or context.get("cluster"):
+        return UsageError(f"cluster {cluster!r} of the kubeconfig has no server")
+    if name:
+        return UsageError(f"context {name!r} of the kubeconfig names no cluster")
+    if merged["contexts"]:
+        return UsageError(
+            f"the kubeconfig ({files}) has no current-context: choose one of {_names(merged['contexts'])} "
+            "with --context, or for good by `kubectl config use-context NAME`"
+        )
+    there = any(path.exists() for path in _files(flags))
+    return Unreachable((NO_CONTEXTS if there else NO_CLUSTER).format(files))
 
 
 def _files(flags: Flags) -> list[Path]:
@@ -100,11 +118,7 @@ def _merge(flags: Flags) -> dict[str, Any]:
     """All files as one: of entries with the same name the first counts."""
     merged: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for path in _files(flags):
-        try:
-            found = list(_entries(path, required=bool(flags.kubeconfig)))
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            raise GadgetError(f"kubeconfig {path}: it is YAML, but not a kubeconfig") from None
-        for key, name, entry in found:
+        for key, name, entry in list(_entries(path, required=bool(flags.kubeconfig))):
             if key == "current-context":
                 merged[key] = merged[key] or name
             else:
@@ -113,31 +127,61 @@ def _merge(flags: Flags) -> dict[str, Any]:
 
 
 def _entries(path: Path, *, required: bool) -> Iterator[tuple[str, str, Any]]:
-    import yaml  # 40 ms that --local and --agent do without
-
+    """What a file has, by section and name. GadgetError that says where if it is no kubeconfig."""
     try:
-        data = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+        text = path.read_bytes()
     except FileNotFoundError:
         if required:
             raise UsageError(f"--kubeconfig {path}: no such file") from None
         return
-    except (OSError, yaml.YAMLError) as error:
-        raise GadgetError(f"kubeconfig {path}: {str(error).splitlines()[0]}") from None
-    yield "current-context", _text(data, "current-context"), None
-    for key in ("clusters", "users", "contexts"):
-        for item in data.get(key) or []:
-            entry = dict(item.get(key.removesuffix("s")) or {})
-            for name in _TEXTS[key]:
-                _text(entry, name)
-            for name in _PATHS.get(key, ()):
-                if entry.get(name):
-                    entry[name] = str(path.parent / entry[name])
-            _texts(entry.get("as-groups"))
-            for name, values in (entry.get("as-user-extra") or {}).items():
-                _texts([name, *values])
-            if plugin := entry.get("exec"):
-                entry["exec"] = _plugin(plugin, path.parent)
-            yield key, _text(item, "name"), entry
+    except OSError as error:
+        raise GadgetError(f"kubeconfig {path}: {error.strerror}") from None
+    place = ""
+    try:
+        data = _yaml(path, text)
+        yield "current-context", _text(data, "current-context"), None
+        for key in _TEXTS:
+            place = f" ({key})"
+            for number, item in enumerate(data.get(key) or (), 1):
+                place = f" (number {number} of its {key})"
+                name = _text(item, "name")
+                yield key, name, _entry_of(key, item, path.parent)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        why = f": {error}" if isinstance(error, _NotText) else ""
+        raise GadgetError(f"kubeconfig {path}: it is YAML, but not a kubeconfig{place}{why}") from None
+
+
+def _yaml(path: Path, text: bytes) -> Any:
+    import yaml  # 40 ms that --local and --agent do without
+
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        last = text.count(b"\n")  # a parser that misses something at the end may name the line behind it
+        line = f", line {min(mark.line, last) + 1}" if mark else ""
+        raise GadgetError(f"kubeconfig {path}{line}: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        number = text[: error.position].count(b"\n") + 1
+        raise GadgetError(f"kubeconfig {path}, line {number}: a character that YAML may not have") from None
+
+
+def _entry_of(key: str, item: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An entry of a kubeconfig in folder, checked, with paths that hold from anywhere."""
+    entry = dict(item.get(key.removesuffix("s")) or {})
+    for name in _TEXTS[key]:
+        _text(entry, name)
+    for name in _PATHS.get(key, ()):
+        if entry.get(name):
+            entry[name] = str(folder / entry[name])
+    _texts(entry.get("as-groups"))
+    for name, values in (entry.get("as-user-extra") or {}).items():
+        _texts([name, *values])
+    for extension in entry.get("extensions") or ():
+        _texts([extension["name"]])
+    if plugin := entry.get("exec"):
+        entry["exec"] = _plugin(plugin, folder)
+    return entry
 
 
 def _plugin(plugin: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -152,6 +196,10 @@ def _plugin(plugin: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**plugin, "command": str(folder / command) if beside else command}
 
 
+class _NotText(ValueError):
+    """Something in the place of a text, which YAML makes of what is not quoted."""
+
+
 def _texts(values: Any) -> None:
     """ValueError unless it is nothing, or a list of texts that a command or a variable can have."""
     if not isinstance(values or [], list) or not all(
@@ -164,7 +212,7 @@ def _text(entry: dict[str, Any], name: str) -> str:
     """The text of that name; empty if there is none. ValueError if it is something else."""
     value = entry.get(name) or ""
     if not isinstance(value, str):
-        raise ValueError(name)
+        raise _NotText(f"{name} is no text: quote it")
     return value
 
 
@@ -204,23 +252,18 @@ def _server_url(cluster: dict[str, Any], user: dict[str, Any]) -> str:
 
 
 def _apply(flags: Flags, cluster: dict[str, Any], user: dict[str, Any]) -> None:
+    """Put flags into an entry, as getAuthInfo and getCluster do in client-go's tools/clientcmd/client_config.go."""
     if flags.server:
         cluster["server"] = flags.server
     if flags.certificate_authority:
         cluster["certificate-authority"] = flags.certificate_authority
         cluster.pop("certificate-authority-data", None)
+        cluster.pop("insecure-skip-tls-verify", None)
     if flags.insecure_skip_tls_verify:
         cluster["insecure-skip-tls-verify"] = True
-    if flags.tls_server_name:
+    if flags.server or flags.tls_server_name:  # the kubeconfig's name is that of its own server
         cluster["tls-server-name"] = flags.tls_server_name
-    if flags.token:
-        user.clear()
-        user["token"] = flags.token
-    if flags.username:
-        user.clear()
-        user["username"] = flags.username
-    if flags.password:
-        user["password"] = flags.password
+    user |= {name: value for name in ("token", "username", "password") if (value := getattr(flags, name))}
     for name, path in (("client-certificate", flags.client_certificate), ("client-key", flags.client_key)):
         if path:
             user[name] = path

@@ -100,7 +100,7 @@ def _hear(way: WebSocket) -> bytes:
             raise Unreachable("the connection was closed before the agent answered") from None
         said = b""
         for message in messages:
-            channel, content = message[0], message[1:]
+            channel, content = int.from_bytes(message[:1]), message[1:]
             if channel not in named:
                 named.add(channel)
             elif channel == ERROR:
@@ -125,7 +125,7 @@ def _carry(client: socket.socket, way: WebSocket) -> None:
                 way.send(bytes([DATA]) + data)
                 continue
             for message in way.receive():
-                if message[0] == ERROR:
+                if message[:1] == bytes([ERROR]):
                     return
                 client.sendall(memoryview(message)[1:])
 

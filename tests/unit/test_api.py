@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from gadget.errors import GadgetError, Unreachable, UsageError
-from kubectl_gadget.cluster import credentials
+from kubectl_gadget.cluster import api, credentials
 from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer, api_server
 from kubectl_gadget.cluster.kubeconfig import Flags, read_context
@@ -35,7 +38,16 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.seen = body, []  # type: tuple[bytes, list[tuple[str, str, dict[str, str]]]]
         self.tokens: set[str] = set()
+        self.answers: list[tuple[int, dict[str, str]]] = []  # what is said first, before the usual
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def use_tls(self, folder: Path) -> None:
+        """Be one that credentials are sent to."""
+        tunnels.make_certificate(folder)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(folder / "crt", folder / "key")
+        self.socket = tls.wrap_socket(self.socket, server_side=True)
+        self.url = self.url.replace("http", "https")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,7 +56,11 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.server.seen.append((self.command, self.path, dict(self.headers)))
         token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
-        self.send_response(401 if self.server.tokens and token not in self.server.tokens else 200)
+        usual = 401 if self.server.tokens and token not in self.server.tokens else 200
+        status, headers = self.server.answers.pop(0) if self.server.answers else (usual, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "CONNECT":
             self.wfile.write(self.server.body)
@@ -56,8 +72,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(body: bytes = b"{}") -> Iterator[Server]:
+def serve(body: bytes = b"{}", tls: Path | None = None) -> Iterator[Server]:
     with Server(body) as running:
+        if tls:
+            running.use_tls(tls)
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -162,7 +180,7 @@ def test_server_that_is_no_address(server: str) -> None:
 def test_token_that_cannot_be_sent(token: str) -> None:
     """A token that no header may have is refused in one line."""
     with pytest.raises(GadgetError, match="Authorization"):
-        to("http://127.0.0.1:1", token=token).get("/version")
+        to("https://127.0.0.1:1", token=token).get("/version")
 
 
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"", b"[]", b"null", b"7"])
@@ -170,6 +188,73 @@ def test_not_an_api_server(body: bytes) -> None:
     """Something that answers, and is no API server, is named in one line."""
     with serve(body) as server, pytest.raises(GadgetError, match="is no API server"):
         to(server.url).get("/version")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the command line has paused, without the time that it takes."""
+    taken: list[float] = []
+    monkeypatch.setattr(api, "time", SimpleNamespace(sleep=taken.append, monotonic=time.monotonic))
+    return taken
+
+
+def test_server_that_is_busy(pauses: list[float]) -> None:
+    """A server that says 429, or 503, and when to ask again is asked again then, as kubectl does."""
+    with serve() as server:
+        server.answers = [(429, {"Retry-After": "1"}), (503, {"Retry-After": "2"})]
+        assert to(server.url).get("/version") == {}
+        assert (len(server.seen), pauses) == (3, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "waited"),
+    [
+        ((429, {"Retry-After": "1"}), [1] * api.RETRIES),
+        ((429, {"Retry-After": "25"}), [25, 25]),
+        ((429, {"Retry-After": "3600"}), []),
+        ((429, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}), []),
+        ((429, {}), []),
+        ((403, {"Retry-After": "1"}), []),
+    ],
+)
+def test_server_that_stays_busy(pauses: list[float], answer: tuple[int, dict[str, str]], waited: list[float]) -> None:
+    """A server that is busy for good is not waited for without an end: ten times, and a minute in all."""
+    with serve(b'{"message": "too many requests"}') as server:
+        server.answers = [answer] * 20
+        with pytest.raises(ApiError, match="too many requests"):
+            to(server.url).get("/version")
+    assert pauses == waited
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "said"),
+    [
+        (502, {}, b"<html>\n<title>502 Bad\nGateway</title>", "HTTP status 502 502 Bad Gateway"),
+        (503, {}, b"upstream connect error\nor reset", "HTTP status 503 upstream connect error or reset"),
+        (404, {}, b"{}", "HTTP status 404"),
+        (302, {"Location": "https://sso.example"}, b"", "HTTP status 302: it points to https://sso.example, perhaps"),
+    ],
+)
+def test_answer_of_something_else(status: int, headers: dict[str, str], body: bytes, said: str) -> None:
+    """What is between me and the API server, and answers in its place, is told in one line."""
+    with serve(body) as server:
+        server.answers = [(status, headers)]
+        with pytest.raises(ApiError) as raised:
+            to(server.url).get("/version")
+    assert str(raised.value).startswith(f"the API server: {said}") and "\n" not in str(raised.value)
+
+
+def test_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a proxy refuses the way I am told which one; without a port it is asked at port 80."""
+    with serve() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        proxy.answers = [(407, {})]
+        with pytest.raises(Unreachable, match=rf"by the proxy {proxy.url[7:]}\).* 407"):
+            to("http://far.example").get("/version")
+    for server in ("http://far.example", "https://far.example"):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.9")
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.9")
+        assert to(server)._connect()[1].port == 80
 
 
 def plugin(folder: Path, *lines: str, **entry: Any) -> dict[str, Any]:
@@ -194,7 +279,8 @@ def credential(token: str, **status: str) -> str:
 
 
 def config_with(folder: Path, server: str, user: dict[str, Any]) -> Flags:
-    config = {"clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "me", "user": user}],
+    cluster = {"server": server, "insecure-skip-tls-verify": True}
+    config = {"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "me", "user": user}],
               "contexts": [{"name": "c", "context": {"cluster": "c", "user": "me"}}], "current-context": "c"}  # fmt: skip
     (folder / "config").write_text(yaml.safe_dump(config))
     return Flags(str(folder / "config"))
@@ -202,19 +288,19 @@ def config_with(folder: Path, server: str, user: dict[str, Any]) -> Flags:
 
 def test_refused_token_is_renewed(tmp_path: Path) -> None:
     """When the server does not take my plugin's token any more the plugin is asked again, once for all threads."""
-    with serve() as server:
+    with serve(tls=tmp_path) as server:
         server.tokens = {"old"}
         flags = config_with(tmp_path, server.url, plugin(tmp_path, credential("old"), credential("new")))
-        api = api_server(read_context(flags))
-        api.get("/version")
+        served = api_server(read_context(flags))
+        served.get("/version")
         server.tokens = {"new"}
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(api.get, ["/version"] * 23))
+            list(pool.map(served.get, ["/version"] * 23))
         assert (tmp_path / "runs").read_text() == "xx"
         server.tokens = {"another"}
         for _ in range(2):
             with pytest.raises(ApiError, match="log in again"):
-                api.get("/version")
+                served.get("/version")
         assert (tmp_path / "runs").read_text() == "xx", "it has just been asked"
 
 
@@ -227,13 +313,13 @@ def test_one_login_for_a_command(tmp_path: Path) -> None:
 def test_token_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token file, as pods have it, is read again each minute: kubelets renew them."""
     (tmp_path / "token").write_text("first\n")
-    with serve() as server:
-        api = ApiServer(read_context(config_with(tmp_path, server.url, {"tokenFile": "token"})))
-        api.get("/a")
+    with serve(tls=tmp_path) as server:
+        served = ApiServer(read_context(config_with(tmp_path, server.url, {"tokenFile": "token"})))
+        served.get("/a")
         (tmp_path / "token").write_text("second\n")
-        api.get("/b")
+        served.get("/b")
         monkeypatch.setattr(credentials, "now", lambda: moment(61))
-        api.get("/c")
+        served.get("/c")
     assert [headers["Authorization"] for _, _, headers in server.seen] == [
         f"Bearer {t}" for t in ("first", "first", "second")
     ]

@@ -105,11 +105,45 @@ def test_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(tmp_path / "none") in str(raised.value)
 
 
-def test_not_yaml(tmp_path: Path) -> None:
-    """A broken kubeconfig is named."""
-    (tmp_path / "config").write_text("a: [")
-    with pytest.raises(GadgetError, match="config"):
-        read_context(Flags(str(tmp_path / "config")))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"clusters:\n- name: home\n\tcluster: {}\n", ", line 3: "),
+        (b"a: [", ", line 1: "),
+        (b"a: b\nc: d: e\n", ", line 2: mapping values are not allowed"),
+        (b"a: b\nc: \xff\n", ", line 2: a character that YAML may not have"),
+        (b"users:\n- name: me\n  user: {token: 123}\n", ": it is YAML, but not a kubeconfig (number 1 of its users): token is no text: quote it"),
+        (b"clusters:\n- name: a\n- 7\n", ": it is YAML, but not a kubeconfig (number 2 of its clusters)"),
+        (b"contexts: 7\n", ": it is YAML, but not a kubeconfig (contexts)"),
+        (b"just text\n", ": it is YAML, but not a kubeconfig"),
+    ],
+)  # fmt: skip
+def test_no_kubeconfig(tmp_path: Path, text: bytes, said: str) -> None:
+    """A kubeconfig that is none is named, with the line or the entry that is wrong."""
+    path = tmp_path / "config"
+    path.write_bytes(text)
+    with pytest.raises(GadgetError) as raised:
+        read_context(Flags(str(path)))
+    assert str(raised.value).startswith(f"kubeconfig {path}{said}")  # the words are of one of two parsers
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "said"),
+    [
+        ({"current-context": ""}, {}, "has no current-context: choose one of away, home with --context"),
+        ({"current-context": "gone"}, {}, "no context 'gone' in the kubeconfig: it has away, home"),
+        ({"contexts": [{"name": "home", "context": {"user": "me"}}]}, {}, "context 'home' of the kubeconfig names no cluster"),
+        ({"clusters": [{"name": "home", "cluster": {"proxy-url": "x"}}]}, {}, "cluster 'home' of the kubeconfig has no server"),
+        ({"clusters": []}, {}, "no cluster 'home' in the kubeconfig: it has none"),
+        ({"contexts": [], "current-context": ""}, {}, "has no contexts"),
+    ],
+)  # fmt: skip
+def test_no_server(tmp_path: Path, changes: dict[str, Any], flags: dict[str, str], said: str) -> None:
+    """When a kubeconfig leads to no server I am told what it lacks, and not that it is not there."""
+    path = write(tmp_path / "config", **changes)
+    with pytest.raises(GadgetError) as raised:
+        read_context(Flags(str(path), **flags))
+    assert said in str(raised.value) and "there is no kubeconfig" not in str(raised.value)
 
 
 def plugin_user(script: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,3 +127,84 @@ def test_refused(tmp_path: Path) -> None:
         Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
     said = str(not_allowed(raised.value, "port-forward", "gadget"))
     assert said == "you may not port-forward in namespace gadget: ask for get on pods/portforward there"
+
+
+@contextmanager
+def answers(raw: bytes) -> Iterator[ApiServer]:
+    """Something that gives every request the same bytes, and hangs up."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(raw)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield ApiServer(
+                read_context(Flags(server=f"http://127.0.0.1:{running.server_address[1]}", kubeconfig="/dev/null"))
+            )
+        finally:
+            running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "it answered with HTTP status 200"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "it answered with HTTP status 200"),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "unsupported protocol; expected HTTP/1.1: HTTP/1.0 200 OK"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "invalid Upgrade header: h2c"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "invalid HTTP status line: SSH-2.0-OpenSSH_9.2"),
+    ],
+)  # fmt: skip
+def test_no_websockets(tmp_path: Path, raw: bytes, why: str) -> None:
+    """What answers and speaks no WebSockets is named as that, and what it may be."""
+    with answers(raw) as api, pytest.raises(Unreachable) as raised:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
+    said = str(raised.value)
+    assert f"does not speak WebSockets, by which agents are reached ({why}" in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"HTTP/1.1 302 Found\r\nLocation: https://sso/\r\nContent-Length: 0\r\n\r\n", "HTTP status 302: it points to https://sso/"),
+        (b"HTTP/1.1 502 Bad\r\nContent-Length: 22\r\n\r\n<title>no\nway</title>\n", "HTTP status 502 no way"),
+    ],
+)  # fmt: skip
+def test_refused_by_something_else(tmp_path: Path, raw: bytes, said: str) -> None:
+    """A refusal of something on the way is told in one line."""
+    with answers(raw) as api, pytest.raises(ApiError) as raised:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s")
+    assert str(raised.value).startswith(f"the API server: {said}")
+
+
+def test_busy(tmp_path: Path) -> None:
+    """A port-forward that the API server puts off is asked for again, when it said."""
+    calls = []
+
+    def busy(way: ServerConnection, request: Request) -> Response | None:
+        calls.append(request)
+        if len(calls) > 5:
+            return None
+        answer = way.respond(HTTPStatus.TOO_MANY_REQUESTS, "busy")
+        answer.headers["Retry-After"] = "0"
+        return answer
+
+    with api_server(echo, process_request=busy) as api:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s").close()
+    assert len(calls) == 6
+
+
+def test_empty_messages(tmp_path: Path) -> None:
+    """An empty message is no word of an agent, and breaks nothing."""
+
+    def silent(way: ServerConnection) -> None:
+        for message in (b"", b"\0" + PORT, b"\1" + PORT, b"", b"\0hello"):
+            way.send(message)
+        way.recv()
+
+    with api_server(silent) as api:
+        Tunnel(api, "gadget", "gadget-x", 7070, tmp_path / "s").close()
