@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 
 from tests.leftovers import alone
+from tests.loaded import bpf_programs, pinned_programs
 from tests.pods import BareContainer, Container, Pod, link
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
@@ -64,19 +65,6 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds} s")
         time.sleep(0.01)
-
-
-def bpf_programs() -> set[int]:
-    """Ids of all loaded BPF programs."""
-    shown = json.loads(subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True).stdout)
-    return {program["id"] for program in shown}
-
-
-def pinned_programs(folder: Path) -> set[int]:
-    """Ids of the programs whose links are pinned below folder."""
-    shown = json.loads(subprocess.run(["bpftool", "-j", "-f", "link"], capture_output=True, check=True).stdout)
-    own = (link for link in shown if any(str(folder) in path for path in link.get("pinned", ())))
-    return {link["prog_id"] for link in own}
 
 
 def compile_workload(name: str, folder: Path, compiler: str = "gcc") -> Path:

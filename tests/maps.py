@@ -1,25 +1,22 @@
-"""The maps of loaded programs, to bring about what a machine only does under load."""
+"""The maps of an agent's programs, to bring about what a machine only does under load."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import subprocess
 from collections.abc import Iterator
 from types import TracebackType
 
 from agent import libbpf
+from tests.loaded import maps_of
 
 
 class HashMap:
-    """The one hash map of that name. A context manager."""
+    """The one hash map of that name that a process holds. A context manager."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pid: int) -> None:
         """Find and open it."""
-        command = ["bpftool", "-j", "map", "show", "name", name]
-        found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        assert isinstance(found, dict), f"more than one map {name}: {found}"
+        (found,) = (each for each in maps_of(pid) if each["name"] == name)
         self._lib = libbpf.library()
         self._fd: int = libbpf.check(ctypes.CDLL("libbpf.so.1").bpf_map_get_fd_by_id(found["id"]), name)
         self._key, self._value = found["bytes_key"], found["bytes_value"]

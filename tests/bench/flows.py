@@ -13,7 +13,8 @@ from tests.bench import Figure, Plan
 from tests.bench.agents import recording_agent, wait_until_idle
 from tests.bench.kernel import statistics
 from tests.bench.machine import enter
-from tests.conftest import bpf_programs, compile_workload
+from tests.conftest import compile_workload
+from tests.loaded import bpf_programs
 from tests.pods import BareContainer
 
 #: An address that is not loopback's, which would not be recorded, in a network of its own.

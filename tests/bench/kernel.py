@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import Plan, Result
-from tests.conftest import CLI, bpf_programs, wait_until
+from tests.conftest import CLI, wait_until
+from tests.loaded import bpf_programs
 from tests.pods import Pod
 
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")

@@ -19,7 +19,8 @@ from tests.bench import NO_TOOL, Figure, Goal, Plan
 from tests.bench.agents import recording_agent
 from tests.bench.machine import enter
 from tests.bench.peers import DoesNotWork, why_not
-from tests.conftest import bpf_programs, compile_workload, wait_until
+from tests.conftest import compile_workload, wait_until
+from tests.loaded import bpf_programs
 from tests.pods import BareContainer
 
 #: So that a quiet moment is among them; a tracer that slow the program at each call has time for fewer.

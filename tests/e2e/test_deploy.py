@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from tests.conftest import bpf_programs, wait_until
+from tests.conftest import wait_until
 from tests.e2e.conftest import (
     BUSYBOX,
     IMAGE,
@@ -19,6 +19,7 @@ from tests.e2e.conftest import (
     objects,
     wait_for_nodes,
 )
+from tests.loaded import bpf_programs
 
 OWN_PLACE = "gadget-of-its-own"
 KINDS = "namespaces,daemonsets,serviceaccounts,clusterroles,clusterrolebindings,pods"

@@ -21,9 +21,10 @@ from kubectl_gadget.request import make_request
 from kubectl_gadget.session import Session
 from kubectl_gadget.streams import Streams
 from kubectl_gadget.targets import Targets
-from tests.conftest import Agent, events, pinned_programs, run_cli, wait_until
+from tests.conftest import Agent, events, run_cli, wait_until
 from tests.faults.production import PATH, Producer, books, opens, stop, stopped
 from tests.kernel.flows import read, talk
+from tests.loaded import pinned_programs
 from tests.pods import BareContainer
 
 KILLS = 20

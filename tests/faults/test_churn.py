@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import events, run_cli, wait_until
 from tests.faults.production import Watched, ended, lost_in
-from tests.faults.test_leaks import holds, maps
+from tests.faults.test_leaks import holds
+from tests.loaded import maps_of
 from tests.pods import BareContainer
 
 CONTAINERS, WARM, STEP = (
@@ -27,10 +28,9 @@ def test_churn(bpffs: Path, start_agent, tmp_path: Path, figure) -> None:
     """With every recorder on and a stream, 2,000 containers come and go: of every hundredth, which runs a program, nothing
     is lost. From the 1,000th on the agent's memory grows by less than 8 MB, and that of its maps not at all.
     """
-    others = maps()
 
     def in_maps() -> int:
-        return sum(size for number, size in maps().items() if number not in others)
+        return sum(each.get("bytes_memlock", 0) for each in maps_of(agent.process.pid, bpffs))
 
     agent = start_agent(
         *("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), "--traceloop-memory", str(RECORDINGS_MIB))

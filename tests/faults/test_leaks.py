@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,6 +18,7 @@ from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
 from tests.conftest import Agent, wait_until
 from tests.faults.conftest import Figure
+from tests.loaded import is_there, kernel_objects
 
 RUNS = 500
 #: Threads that gRPC starts and ends as it likes.
@@ -40,25 +39,6 @@ def holds(pid: int) -> Holds:
     return Holds(len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())), resident)
 
 
-def kernel_objects(pid: int) -> set[tuple[str, int]]:
-    """The BPF programs and maps that a process holds: kind and id."""
-    found = set()
-    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-        try:
-            found |= {
-                (kind, int(number)) for kind, number in re.findall(r"^(prog|map)_id:\s+(\d+)", info.read_text(), re.M)
-            }
-        except OSError:
-            continue  # closed since it was listed
-    return found
-
-
-def maps() -> dict[int, int]:
-    """The kernel's memory of each map that there is, by id."""
-    shown = json.loads(subprocess.run(["bpftool", "-j", "map"], capture_output=True, check=True).stdout)
-    return {item["id"]: item.get("bytes_memlock", 0) for item in shown}
-
-
 def own_memory(pid: int) -> int:
     """A process's memory without what it has mapped of its maps, which the kernel has once, however often that is."""
     total, mapped = 0, False
@@ -68,13 +48,6 @@ def own_memory(pid: int) -> int:
         elif line.startswith("Rss:") and not mapped:
             total += int(line.split()[1]) * 1024
     return total
-
-
-def is_there(kind: str, number: int) -> bool:
-    """Whether a program or map is in the kernel, whoever holds it."""
-    return (
-        subprocess.run(["bpftool", kind, "show", "id", str(number)], capture_output=True, check=False).returncode == 0
-    )
 
 
 def run(stub: AgentStub, gadget: str, how: str) -> Iterator[None]:

@@ -16,8 +16,9 @@ import pytest
 
 from tests.conftest import events, run_cli, wait_until
 from tests.faults.production import Producer, Watched, ended, lost_in
-from tests.faults.test_leaks import holds, maps, own_memory
+from tests.faults.test_leaks import holds, own_memory
 from tests.kernel.flows import serve, talk
+from tests.loaded import maps_of
 from tests.pods import BareContainer
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "120"))
@@ -67,10 +68,9 @@ def test_soak(bpffs: Path, start_agent, pair, workload, tmp_path: Path, figure) 
     """
     cart, web = pair
     server = serve(web, "tcp", 8080)
-    others = maps()
 
     def in_maps() -> int:
-        return sum(size for number, size in maps().items() if number not in others)
+        return sum(each.get("bytes_memlock", 0) for each in maps_of(agent.process.pid, bpffs))
 
     with Producer(workload("produce")) as producer:
         churning = f"{producer.namespace}-churn"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import AGENT, bpf_programs, events, run_cli, wait_until
+from tests.conftest import AGENT, events, run_cli, wait_until
 from tests.faults.production import Producer
 from tests.faults.test_agent import calls_of
 from tests.kernel.flows import read, talk
+from tests.loaded import bpf_programs, pinned_programs, programs_of
 
 
 @pytest.mark.parametrize("options", [[], ["--traceloop", "off"], ["--no-flows"]], ids=["all", "flows", "traceloop"])
@@ -22,14 +23,18 @@ def test_second_agent(bpffs: Path, start_agent, pair, workload, tmp_path: Path, 
     cart, _ = pair
     first = start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
     talk(cart, "ask", "tcp", "10.77.0.2", 8080, 3)
-    programs = bpf_programs()
+
+    def programs() -> set[int]:
+        return (programs_of(first.process.pid) | pinned_programs(bpffs)) & bpf_programs()
+
+    before = programs()
     command = [AGENT, "--listen", f"unix://{tmp_path}/second.sock", "--bpffs", bpffs, "--state", tmp_path / "second"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert re.fullmatch(
         r"error: another agent records in .*: one is enough for a machine", done.stderr.splitlines()[-1]
     )
-    wait_until(lambda: bpf_programs() == programs, "the second one's programs to be gone, and the first one's there")
+    wait_until(lambda: programs() == before, "the second one's programs to be gone, and the first one's there")
     talk(cart, "ask", "tcp", "10.77.0.2", 8080, 5)
     (flow,) = (each for each in read(first) if each.port == 8080)
     assert flow.count == flow.failed == 3 + 5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from typing import Any
 
 from tests.conftest import Agent, events, run_cli, wait_until
@@ -28,9 +26,3 @@ def calls(text: str) -> list[str]:
 
 def ended(container: Container) -> None:
     wait_until(lambda: not container.running, f"the end of {container.name}")
-
-
-def maps() -> int:
-    """How many rings there are in the kernel."""
-    shown = json.loads(subprocess.run(["bpftool", "-j", "map"], capture_output=True, check=True).stdout)
-    return sum(each.get("name") == "traceloop" for each in shown)

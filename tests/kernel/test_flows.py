@@ -14,7 +14,7 @@ import pytest
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
-from tests.conftest import Agent, bpf_programs, pinned_programs, wait_until
+from tests.conftest import Agent, wait_until
 from tests.kernel.flows import (
     TCP,
     UDP,
@@ -24,6 +24,7 @@ from tests.kernel.flows import (
     serve,
     talk,
 )
+from tests.loaded import bpf_programs, pinned_programs, programs_of
 
 
 @pytest.fixture
@@ -126,11 +127,10 @@ def test_full_table(record, pair) -> None:
     assert told() - 100 < 20  # neighbour discovery and the like of the machine's other pods
 
 
-def test_removed(record, pair, tmp_path: Path) -> None:
+def test_removed(record, pair, bpffs, tmp_path: Path) -> None:
     """When agents are removed from a cluster nothing of the flow recorder stays: no program, no map, no file."""
-    before = bpf_programs()
     agent = record()
-    programs = bpf_programs() - before
+    programs = programs_of(agent.process.pid) | pinned_programs(bpffs)
     with connect(agent.address) as channel:
         AgentStub(channel).End(pb.EndRequest())
     assert not (tmp_path / "bpf/gadget").exists()

@@ -17,9 +17,10 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
-from tests.conftest import bpf_programs, events, run_cli, wait_until
+from tests.conftest import events, run_cli, wait_until
 from tests.faults.production import stopped
 from tests.kernel.test_execsnoop import run_workload, start_json, traced
+from tests.loaded import bpf_programs, programs_of
 from tests.pods import BUNDLES, BareContainer, run_in
 
 
@@ -117,7 +118,7 @@ def test_a_flood_has_one_share(agent, start_cli, workload, cgroups: int) -> None
 
 def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     """Two of us see each exactly what we filter for; when one is killed the other goes on, and no program stays."""
-    before = bpf_programs()
+    before = programs_of(agent.process.pid)
     failing = start_json(start_cli, agent, "--filter", "error==ENOENT")
     short = start_cli(
         "execsnoop",
@@ -131,37 +132,39 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     )
     dying = start_cli("execsnoop", "--agent", agent.address, "-o", "json")
     wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
-    assert len(bpf_programs() - before) == 6
+    own = programs_of(agent.process.pid) - before
+    assert len(own) == 6
     dying.finish(signal.SIGKILL)
-    wait_until(lambda: len(bpf_programs() - before) == 4, "the killed client's programs gone")
+    wait_until(lambda: len(own & bpf_programs()) == 4, "the killed client's programs gone")
     run_workload(make_pod(), workload("execs"), 2, 101, 5)
     assert len(traced(failing)) == 10
     assert traced(short) == []
-    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")
 
 
 def test_killed_local(start_cli, tmp_path: Path) -> None:
     """A local session that is killed takes its agent, programs and files with it."""
-    before = bpf_programs()
     cli = start_cli("execsnoop", "--local", env={**os.environ, "TMPDIR": str(tmp_path)})
-    wait_until(lambda: len(bpf_programs() - before) == 4, "programs")
+    wait_until(lambda: len(programs_of(cli.process.pid)) == 4, "programs")
+    own = programs_of(cli.process.pid)
     cli.finish(signal.SIGKILL)
-    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")
     wait_until(lambda: not list(tmp_path.iterdir()), "its files gone")
 
 
 def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
     """When the agent is told to stop I get what it had seen, a line that says it stopped, and exit code 3 if strict."""
-    before = bpf_programs()
     cli = start_json(start_cli, agent, "--strict")
     run_workload(make_pod(), workload("execs"), 1, 19, 0)
+    own = programs_of(agent.process.pid)
+    assert len(own) == 4
     assert agent.stop() == 0
     out, err = cli.finish(0)
     assert len([event for event in events(out) if event["args"][0] == "started"]) == 19
     assert "the agent stopped" in err
     assert "Traceback" not in err + agent.log.read_text()
     assert cli.process.returncode == 3
-    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")
 
 
 def test_signal_in_the_middle_of_a_write(agent, start_cli, make_pod, workload) -> None:
@@ -176,14 +179,15 @@ def test_signal_in_the_middle_of_a_write(agent, start_cli, make_pod, workload) -
 
 def test_agent_killed(agent, start_cli) -> None:
     """When the agent dies in the middle I am told in one line, and no program stays."""
-    before = bpf_programs()
     cli = start_cli("execsnoop", "--agent", agent.address)
     assert cli.process.stdout.readline().startswith("NODE")
+    own = programs_of(agent.process.pid)
+    assert len(own) == 4
     agent.stop(signal.SIGKILL)
     _, err = cli.finish(0)
     assert "the agent went away" in err
     assert "Traceback" not in err
-    wait_until(lambda: bpf_programs() <= before, "all programs gone")
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")
 
 
 def test_limits(make_pod) -> None:
@@ -255,14 +259,15 @@ def test_nothing_is_left_by_the_demo() -> None:
     def containers() -> set[Path]:
         return {*Path("/sys/fs/cgroup").glob("*/kubepods/**"), *BUNDLES.glob("*")}
 
-    programs, known = bpf_programs(), containers()
+    known = containers()
     demo = subprocess.Popen(
         [sys.executable, "-m", "tests.demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: len(bpf_programs() - programs) >= 2, "the demo's programs")
     shown = [demo.stdout.readline() for _ in range(4)]
+    own = programs_of(demo.pid)
+    assert len(own) >= 2
     demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=20)
     assert any("cart-6c9f7d5b8-x2x7l" in line or "web-0" in line for line in shown), shown
     assert containers() <= known
-    wait_until(lambda: bpf_programs() <= programs, "all programs gone")
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")

@@ -193,7 +193,7 @@ def test_success_is_never_a_failure(agent, start_cli, asks: bool) -> None:
         cli = own(start_cli, agent)
         client.setblocking(False)
         assert client.connect_ex(server.getsockname()) == errno.EINPROGRESS
-        with HashMap("attempts") as attempts:
+        with HashMap("attempts", agent.process.pid) as attempts:
             (key,) = attempts.keys()
             attempt = attempts.take(key)
             server.accept()[0].close()
@@ -257,7 +257,7 @@ def test_too_many_at_once(agent, start_cli, bare) -> None:
     """Attempts beyond those that can be followed at once are counted as lost, each once, and not as the ring's fault."""
     cli = start_cli("tcpconnect", "--agent", agent.address, "-o", "json", "-p", "cart-0")
     wait_until(lambda: "tcpconnect: started" in agent.log.read_text(), "the stream's start")
-    with HashMap("attempts") as attempts:
+    with HashMap("attempts", agent.process.pid) as attempts:
         attempts.fill()
         run_in(bare().cgroup, "unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh",
                sys.executable, "-c", TOO_MANY)  # fmt: skip

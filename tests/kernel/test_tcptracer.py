@@ -116,10 +116,10 @@ def test_fast_open(start, connections) -> None:
     assert [(row["operation"], row["received"]) for row in rows] == [("accept", 5), ("close", 5)]
 
 
-def test_too_many_at_once(start, connections) -> None:
+def test_too_many_at_once(agent, start, connections) -> None:
     """Rows of connections beyond those that can be followed at once are counted as lost, each once."""
     cli = start()
-    with HashMap("connections") as table:
+    with HashMap("connections", agent.process.pid) as table:
         table.fill()
         connections("made")
     out, err = cli.finish()

@@ -16,8 +16,9 @@ import pytest
 from gadget._generated.gadget_pb2 import EndRequest, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget.streams import connect
-from tests.conftest import AGENT, bpf_programs, events, run_cli, wait_until
+from tests.conftest import AGENT, events, run_cli, wait_until
 from tests.kernel.recordings import calls, ended, states, traceloop
+from tests.loaded import bpf_programs, pinned_programs, programs_of
 from tests.pods import BareContainer
 
 
@@ -167,9 +168,8 @@ def test_second_agent(record, bpffs) -> None:
 
 def test_removed(record, make_pod, bpffs) -> None:
     """When traceloop is removed, as undeploy does, nothing stays behind: no program, no recording, no file."""
-    before = bpf_programs()
     agent = record()
-    recording = bpf_programs() - before
+    recording = programs_of(agent.process.pid) | pinned_programs(bpffs)
     ended(make_pod().container("app", "/bin/true"))
     with connect(agent.address) as channel:
         AgentStub(channel).End(EndRequest())

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Agent, bpf_programs, events, pinned_programs, wait_until
-from tests.kernel.recordings import calls, ended, maps, states, traceloop
+from tests.conftest import Agent, events, wait_until
+from tests.kernel.recordings import calls, ended, states, traceloop
+from tests.loaded import bpf_programs, is_there, pinned_programs, programs_of, rings
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,11 +27,12 @@ def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     names.delete()
     container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: "app" in states(agent), "the recording")
-    programs = bpf_programs()
+    programs = ours = programs_of(agent.process.pid) | pinned_programs(bpffs)
     for _ in range(20):
         agent.stop(signal.SIGKILL)
         agent = record()
-    assert len(bpf_programs()) == len(programs)
+        ours |= programs_of(agent.process.pid)
+    wait_until(lambda: len(ours & bpf_programs()) == len(programs), "the end of the killed ones' programs")
     os.kill(container.pid, signal.SIGKILL)
     ended(container)
     rows = events(traceloop(agent, "show", "cart-0", "-o", "json"))
@@ -52,10 +54,10 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
     return [row["args_raw"][0] for row in rows if row.get("syscall") == "close" and row["args_raw"][0] >= 1_000_000]
 
 
-def test_ended_meanwhile(record, make_pod, workload) -> None:
+def test_ended_meanwhile(record, make_pod, workload, bpffs) -> None:
     """A container that ends while no agent is there has its end recorded, and its memory is free when I delete it."""
-    before = maps()
     agent = record("--traceloop", "shop")
+    before = rings(agent.process.pid, bpffs)
     container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: "app" in states(agent), "the recording")
     agent.stop(signal.SIGKILL)
@@ -64,9 +66,9 @@ def test_ended_meanwhile(record, make_pod, workload) -> None:
     container.delete()
     agent = record("--traceloop", "shop")
     assert states(agent)["app"]["state"] == "SIGKILL (exit 137)"
-    assert maps() == before + 1
+    (ring,) = rings(agent.process.pid, bpffs) - before
     traceloop(agent, "delete", "cart-0")
-    wait_until(lambda: maps() == before, "the end of the ring")
+    wait_until(lambda: not is_there("map", ring), "the end of the ring")
 
 
 #: What is changed in the layout of another version, by file.
@@ -103,7 +105,6 @@ def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload, another
     """An agent whose recordings look different saves the old ones to disk before it begins anew, and shows them; those
     of a container that runs go on in a recording of their own.
     """
-    rings = maps()
     under = ("env", f"PYTHONPATH={another_version}")
     agent = record("--traceloop", "shop", under=under)
     gone = make_pod("shop", "gone-0").container("app", "/workload", "exit3", files={"/workload": workload("ends")})
@@ -112,6 +113,7 @@ def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload, another
     running = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: numbers(shown(agent, "cart-0"))[100:], "some calls")
     before = traceloop(agent, "show", "gone-0")
+    theirs_in_memory = rings(agent.process.pid, bpffs)
     agent.stop()
     (theirs,) = (bpffs / "gadget/traceloop").iterdir()
     agent = record("--traceloop", "shop")
@@ -126,7 +128,7 @@ def test_other_layout(record, make_pod, bpffs, tmp_path: Path, workload, another
     old = numbers(events(traceloop(agent, "show", "cart-0", "--previous", "-o", "json")))
     assert old == list(range(old[0], old[-1] + 1)) and len(old) > 100
     assert old[-1] < numbers(events(traceloop(agent, "show", "cart-0", "--instance", "1", "-o", "json")))[0]
-    assert maps() == rings + 1
+    assert not any(is_there("map", ring) for ring in theirs_in_memory)
     assert len(list((tmp_path / "state/traceloop").iterdir())) == 2
     traceloop(agent, "delete", "gone-0")
     assert len(list((tmp_path / "state/traceloop").iterdir())) == 1
@@ -137,21 +139,22 @@ def test_off(record, make_pod, bpffs, tmp_path: Path, start_agent, workload) -> 
     """After a restart with --traceloop off nothing is recorded and no memory is held; an agent that a command starts for
     itself leaves the recordings alone.
     """
-    before, rings = bpf_programs(), maps()
     agent = record("--traceloop", "shop")
     make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: "app" in states(agent), "the recording")
+    own, held = programs_of(agent.process.pid), rings(agent.process.pid, bpffs)
     agent.stop()
     start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows", "--end-with-stdin").stop()
     recording = pinned_programs(bpffs)
     assert len(recording) == 4
-    assert maps() == rings + 1
+    assert held and all(is_there("map", ring) for ring in held)
     off = start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows")
     assert not (bpffs / "gadget").exists()
     wait_until(lambda: not recording & bpf_programs(), "the end of the programs")
-    wait_until(lambda: maps() == rings, "the end of the ring")
+    wait_until(lambda: not any(is_there("map", ring) for ring in held), "the end of the ring")
+    own |= programs_of(off.process.pid)
     off.stop()
-    assert bpf_programs() <= before
+    assert not own & bpf_programs()
 
 
 def test_off_beside_another(record, start_agent, bpffs, make_pod) -> None:
@@ -162,21 +165,24 @@ def test_off_beside_another(record, start_agent, bpffs, make_pod) -> None:
     assert states(agent)["app"]["state"] == "exited 0"
 
 
-def test_fewer_namespaces(record, make_pod, workload) -> None:
+def test_fewer_namespaces(record, make_pod, workload, bpffs) -> None:
     """After a restart with fewer namespaces the others' containers are recorded no more; what has ended stays."""
-    agent, rings = record("--traceloop", "shop,web"), maps()
+    agent = record("--traceloop", "shop,web")
+    before = rings(agent.process.pid, bpffs)
     ended(make_pod("web", "web-0").container("gone", "/bin/true"))
     for namespace, name in (("shop", "app"), ("web", "site")):
         container = make_pod(namespace, f"{name}-0").container(
             name, "/workload", "steady", files={"/workload": workload("ends")}
         )
     wait_until(lambda: len(states(agent)) == 3, "the recordings")
+    held = rings(agent.process.pid, bpffs) - before
+    assert len(held) == 3
     agent.stop(signal.SIGKILL)
     agent = record("--traceloop", " shop ")
     found = states(agent)
     assert set(found) == {"app", "gone"}
     wait_until(lambda: states(agent)["app"]["calls"] > found["app"]["calls"], "more calls")
-    wait_until(lambda: maps() == rings + 2, "the end of the third ring")
+    wait_until(lambda: sum(is_there("map", ring) for ring in held) == 2, "the end of the third ring")
     agent.stop(signal.SIGKILL)
     agent = record("--traceloop", "shop,web")
     assert set(states(agent)) == {"app", "gone", "site"}
