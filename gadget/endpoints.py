@@ -16,6 +16,25 @@ class Name(NamedTuple):
 
 
 RAW = Name("raw", "", "")
+#: The field that is the end of the process itself, and so of the row's own container: gadget_endpoint in gadget.h.
+OWN_END = "src"
+
+
+def name_of(namespace: str, pod: str, container: str, container_id: str) -> Name:
+    """The name of a container as an end; RAW if it is none."""
+    if pod:
+        return Name("pod", namespace, pod)
+    if container or container_id:
+        return Name("container", "", container or container_id[:12])
+    return RAW
+
+
+@lru_cache(16_384)
+def is_everybodys(packed: bytes) -> bool:
+    """Whether an address of 16 bytes is that of whoever asks, as loopback is."""
+    address = IPv6Address(packed)
+    plain = address.ipv4_mapped or address
+    return plain.is_loopback or plain.is_unspecified or plain.is_link_local
 
 
 class Endpoint(NamedTuple):

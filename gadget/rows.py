@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gadget.endpoints import NOWHERE, RAW, UNSPECIFIED, Endpoint, Name, show_address
+from gadget.endpoints import (
+    NOWHERE,
+    OWN_END,
+    RAW,
+    UNSPECIFIED,
+    Endpoint,
+    Name,
+    is_everybodys,
+    name_of,
+    show_address,
+)
 from gadget.errors import Unsupported
 from gadget.schema import IDENTITY, Row, Schema
 
@@ -91,23 +101,45 @@ class Table:
         return self.rows[whole][part] if part else self.rows[whole]
 
     def addresses(self, name: str) -> list[bytes]:
-        """The distinct addresses in an endpoint field, of 16 bytes each."""
-        return [bytes(item) for item in np.unique(self._packed(name))]
+        """The distinct addresses in an endpoint field, of 16 bytes each, whose name the row itself does not tell."""
+        packed = self._packed(name)
+        if name == OWN_END:
+            ids, index = self._cgroups
+            packed = packed[np.array([self._owner(int(cgroup)) == RAW for cgroup in ids], bool)[index]]
+        return [bytes(item) for item in np.unique(packed)]
+
+    def own_ends(self) -> dict[bytes, Name]:
+        """Who has which address, as the rows' own ends tell it."""
+        if OWN_END not in self._kinds:
+            return {}
+        ids, index = self._cgroups
+        owners = [self._owner(int(cgroup)) for cgroup in ids]
+        ends = set(zip(self._packed(OWN_END).tolist(), index.tolist(), strict=True))
+        return {address: owners[at] for address, at in ends if owners[at] != RAW and not is_everybodys(address)}
+
+    def _owner(self, cgroup: int) -> Name:
+        return name_of(*self._names.get(cgroup, NOBODY))
 
     def _packed(self, name: str) -> npt.NDArray[np.void]:
         """An endpoint field's addresses. As void: in a string numpy takes zeros at the end for padding."""
         return self.rows[name]["address"].astype("S16").view("V16")
 
     def _endpoints(self, name: str, mask: Mask | None) -> list[Endpoint]:
-        def endpoint(address: bytes, port: int) -> Endpoint:
+        ids, index = self._cgroups
+        owners = [self._owner(int(cgroup)) if name == OWN_END else RAW for cgroup in ids]
+
+        def endpoint(address: bytes, port: int, at: int) -> Endpoint:
             if not port and address in UNSPECIFIED:
                 return NOWHERE
-            return Endpoint(show_address(address), port, *self._peers.get(address, RAW))
+            who = owners[at]
+            if who == RAW or is_everybodys(address):
+                who = self._peers.get(address, RAW)
+            return Endpoint(show_address(address), port, *who)
 
         packed, ports = self._packed(name), self.rows[name]["port"]
         if mask is not None:
-            packed, ports = packed[mask], ports[mask]
-        return list(map(endpoint, packed.tolist(), ports.tolist()))
+            packed, ports, index = packed[mask], ports[mask], index[mask]
+        return list(map(endpoint, packed.tolist(), ports.tolist(), index.tolist()))
 
     def column(self, name: str, mask: Mask | None = None) -> list[Any]:
         """The values of a field: int, str, bool, or a list of str for arguments. mask chooses rows."""

@@ -9,17 +9,17 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.endpoints import RAW, Name
+from gadget.endpoints import RAW, Name, is_everybodys, name_of
 from gadget.errors import GadgetError
-from gadget.rows import Table, parse_schema
-from gadget.schema import Schema
+from gadget.rows import Decoder, Table, parse_schema
 from gadget.selector import parse_names
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Message
 from kubectl_gadget.targets import Targets
 
-#: How old what we know may be when a name in it is asked for.
-KNOWN_SECONDS = 30.0
+#: How old what we know may be when a name in it is asked for; after that a row waits for a look-up. When that takes its
+#: time, or fails, names are shown up to another age: a bare address is right, and a name may be its former owner's.
+KNOWN_SECONDS, MOST_KNOWN_SECONDS = 30.0, 60.0
 #: After how long an address that nobody had is looked for again: at first, and when nobody ever has it, as with most of
 #: the internet. All look-ups together keep such a pause too, which grows up to KNOWN_SECONDS while they find nobody.
 UNKNOWN_SECONDS, MOST_UNKNOWN_SECONDS = 2.0, 300.0
@@ -42,26 +42,39 @@ class Peers:
         self._known: dict[bytes, Name] = {}
         #: when those that nobody had may be looked for again, and how long they wait then
         self._unknown: dict[bytes, tuple[float, float]] = {}
-        self._looked = -MOST_UNKNOWN_SECONDS
+        #: who had an address by a row of its own, and when
+        self._seen: dict[bytes, tuple[Name, float]] = {}
+        self._looked = self._known_at = -MOST_UNKNOWN_SECONDS
         self._pause = 0.0
         self._done: threading.Event | None = None
 
     def name(self, address: bytes) -> Name:
         """Who has an address of 16 bytes, as far as is known by now."""
-        parsed = IPv6Address(address)
-        plain = parsed.ipv4_mapped or parsed
-        if plain.is_loopback or plain.is_unspecified or plain.is_link_local:
-            return RAW  # whoever asks
+        if is_everybodys(address):
+            return RAW
         now = monotonic()
+        name, at = self._seen.get(address, (RAW, 0.0))
+        if name != RAW and now - at <= KNOWN_SECONDS:
+            return name
         if address in self._known:
             if now - self._looked > KNOWN_SECONDS:
-                self._begin(now)
+                self._begin(now).wait(FIRST_WAIT_SECONDS)  # once for each look-up
+            if now - self._known_at > MOST_KNOWN_SECONDS:
+                return RAW
         elif self._may_ask(address, now):
             wait = WAIT_SECONDS if self._done else FIRST_WAIT_SECONDS
             self._begin(now).wait(wait)
             found = address in self._known
             self._pause = UNKNOWN_SECONDS if found else min(max(self._pause * 2, UNKNOWN_SECONDS), KNOWN_SECONDS)
         return self._known.get(address, RAW)
+
+    def note(self, address: bytes, owner: Name) -> None:
+        """A row of owner's has an address as its own end, so that it is not another pod's any more."""
+        known = self._known.get(address, RAW)
+        if address in self._seen or (known != owner and known.kind == owner.kind):  # a node's own stays the node's
+            if len(self._seen) >= MOST_UNKNOWN:
+                self._seen.clear()
+            self._seen[address] = owner, monotonic()
 
     def _may_ask(self, address: bytes, now: float) -> bool:
         """Whether it is time to look for an address; then it is not so soon again."""
@@ -77,13 +90,14 @@ class Peers:
         """Begin a look-up, unless one is under way. The event says that it is done."""
         if self._done is None or self._done.is_set():
             self._done, self._looked = threading.Event(), now
-            threading.Thread(target=self._fetch, args=(self._done,), name="names", daemon=True).start()
+            threading.Thread(target=self._fetch, args=(self._done, now), name="names", daemon=True).start()
         return self._done
 
-    def _fetch(self, done: threading.Event) -> None:
-        with suppress(GadgetError):  # what is known stays so
+    def _fetch(self, done: threading.Event, began: float) -> None:
+        with suppress(GadgetError):  # what is known stays so for a while
             try:
                 self._known = dict(_packed(self._look()))
+                self._known_at = began
             finally:
                 done.set()
 
@@ -125,36 +139,35 @@ def ask_agents(targets: Targets) -> Directory:
             for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address()):
                 directory |= {own: Name("node", "", reply.node) for own in reply.addresses}
                 for item in sorted(reply.containers, key=lambda item: -item.ended_ns):  # who runs comes last
-                    directory |= {own: _name(item.container) for own in item.addresses}
+                    who = item.container
+                    name = name_of(who.namespace, who.pod, who.container, who.id)
+                    directory |= dict.fromkeys(item.addresses, name)
         except GadgetError:
             continue  # the stream itself says that the agent is gone
     return directory
 
 
-def _name(container: pb.Container) -> Name:
-    if container.pod:
-        return Name("pod", container.namespace, container.pod)
-    return Name("container", "", container.container or container.id[:12])
-
-
 def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
     """The same messages, each batch with the names of those addresses in it whose name is new."""
     told: dict[str, dict[bytes, Name]] = {}
-    schemas: dict[str, Schema] = {}
+    streams: dict[str, Decoder] = {}
     for target, message in messages:
         if isinstance(message, pb.RunReply):
             if message.WhichOneof("what") == "started":
-                schemas[target] = parse_schema(target, message.started.schema)
+                streams[target] = Decoder(target, parse_schema(target, message.started.schema))
                 told[target] = {}
             elif message.WhichOneof("what") == "batch":
-                _tell(message.batch, schemas[target], told[target], peers)
+                streams[target].learn(message.batch.containers)
+                _tell(message.batch, streams[target], told[target], peers)
         yield target, message
 
 
-def _tell(batch: pb.Batch, schema: Schema, told: dict[bytes, Name], peers: Peers) -> None:
-    fields = [field.name for field in schema.shown if field.kind == "endpoint"]
+def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers) -> None:
+    fields = [field.name for field in stream.schema.shown if field.kind == "endpoint"]
     for section in batch.sections if fields else ():
-        table = Table(schema, section, {}, "", 0)
+        table = Table(stream.schema, section, stream.names, "", 0)
+        for address, owner in table.own_ends().items():
+            peers.note(address, owner)
         for address in {address for name in fields for address in table.addresses(name)}:
             name = peers.name(address)
             if told.get(address, RAW) != name:

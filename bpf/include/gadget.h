@@ -49,7 +49,8 @@ struct gadget_full_path_slice {
 };
 typedef struct gadget_full_path_slice gadget_full_path;
 
-/* An IPv4 address is ::ffff:a.b.c.d here. All zero where it is not known. */
+/* An IPv4 address is ::ffff:a.b.c.d here. All zero where it is not known. A member called src is the end of the process
+ * itself: it is shown with the name of its own pod. */
 struct gadget_socket_address {
 	__u8 address[16] __attribute__((aligned(4))); /* network order */
 	__u16 port;                                   /* host order */

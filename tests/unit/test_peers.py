@@ -17,6 +17,7 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import RAW, Name
 from gadget.errors import Unreachable
+from gadget.rows import Decoder
 from kubectl_gadget import peers
 from kubectl_gadget.cluster import kubeconfig, options
 from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
@@ -91,18 +92,62 @@ def test_new_pod_among_strangers(clock: list[float]) -> None:
     assert look.count == 2
 
 
-def test_address_with_a_new_owner(clock: list[float]) -> None:
-    """An address that another pod has by now gets that one's name within 30 s, and meanwhile no row waits."""
-    look = Looks()
-    look.found["10.244.1.7"] = CART
+@pytest.mark.parametrize("later", [31, 45, 120, 3600])
+def test_address_with_a_new_owner(clock: list[float], later: float) -> None:
+    """An address that another pod has by now gets that one's name in the next row, however long there was none."""
+    look = Looks(**{"10.244.1.7": CART})
     names = Peers(look)
     assert names.name(packed("10.244.1.7")) == CART
-    look.found["10.244.1.7"] = other = Name("pod", "web", "web-0")
-    clock[0] += 29
-    assert names.name(packed("10.244.1.7")) == CART
-    clock[0] += 2
-    wait_until(lambda: names.name(packed("10.244.1.7")) == other, "the other name")
+    look.found["10.244.1.7"] = Name("pod", "web", "web-0")
+    clock[0] += later
+    assert names.name(packed("10.244.1.7")) == Name("pod", "web", "web-0")
     assert look.count == 2
+
+
+def test_address_of_nobody_any_more(clock: list[float]) -> None:
+    """An address that was a pod's, and that nobody has any more, is shown without the deleted pod's name."""
+    look = Looks(**{"10.244.1.7": CART})
+    names = Peers(look)
+    assert names.name(packed("10.244.1.7")) == CART
+    look.found.clear()
+    clock[0] += 45
+    assert names.name(packed("10.244.1.7")) == RAW
+
+
+def test_address_that_passes_on_at_once(clock: list[float]) -> None:
+    """When a row of another pod has the address as its own end, it is that pod's from then on, for all rows."""
+    web = Name("pod", "web", "web-0")
+    names = Peers(Looks(**{"10.244.1.7": CART, "192.0.2.1": Name("node", "", "node-a")}))
+    assert names.name(packed("10.244.1.7")) == CART
+    names.note(packed("10.244.1.7"), web)
+    names.note(packed("192.0.2.1"), web)
+    assert names.name(packed("10.244.1.7")) == web
+    assert names.name(packed("192.0.2.1")) == Name("node", "", "node-a"), "a pod in its node's network"
+    names.note(packed("10.244.1.7"), CART)
+    assert names.name(packed("10.244.1.7")) == CART
+
+
+def test_stale_names_do_not_hold_up_rows(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the API server hangs later on, rows wait for it once for each time that it is asked, and then go on."""
+    answer = threading.Event()
+    answer.set()
+
+    def look() -> Directory:
+        assert answer.wait(20)
+        return {"10.244.1.7": CART}
+
+    names = Peers(look)
+    assert names.name(packed("10.244.1.7")) == CART
+    answer.clear()
+    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 0.05)
+    clock[0] += 45
+    began = time.monotonic()
+    assert {names.name(packed("10.244.1.7")) for _ in range(1009)} == {CART}
+    clock[0] += 16
+    assert {names.name(packed("10.244.1.7")) for _ in range(1009)} == {RAW}, "it may be another's by now"
+    assert time.monotonic() - began < 5
+    answer.set()
+    wait_until(lambda: names.name(packed("10.244.1.7")) == CART, "the name")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::", "0.0.0.0", "169.254.1.1", "fe80::1"])
@@ -132,7 +177,7 @@ def test_slow_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_survive_a_failure(clock: list[float]) -> None:
-    """While nobody can be asked the names that were known are still shown."""
+    """While nobody can be asked the names that were known are still shown, for a minute in all."""
     found: Directory = {"10.244.1.7": CART}
 
     def look() -> Directory:
@@ -143,9 +188,11 @@ def test_names_survive_a_failure(clock: list[float]) -> None:
     names = Peers(look)
     assert names.name(packed("10.244.1.7")) == CART
     found.clear()
-    clock[0] += 100
+    clock[0] += 59
     assert names.name(packed("93.184.216.34")) == RAW
     assert names.name(packed("10.244.1.7")) == CART
+    clock[0] += 2
+    assert names.name(packed("10.244.1.7")) == RAW
 
 
 def test_strange_addresses(clock: list[float]) -> None:
@@ -168,6 +215,30 @@ def test_told_with_the_row(clock: list[float]) -> None:
     named = [message for _, message in add_names([("node-a", each) for each in messages], Peers(look))]
     told = [[(peer.kind, peer.namespace, peer.name) for peer in each.batch.peers] for each in named[1:]]
     assert told == [[tuple(CART)], [], []]
+
+
+def test_own_end(clock: list[float]) -> None:
+    """The end of the row's own pod has that pod's name, whatever its address was called before, and nobody is asked."""
+    look = Looks(**{"10.244.1.7": Name("pod", "shop", "deleted"), "10.244.1.9": CART})
+    schema = pb.Started(schema=orjson.dumps(CONNECTS.schema.to_json()).decode())
+    own = pb.Container(cgroup_id=7, namespace="web", pod="web-0", container="nginx", id="b" * 64)
+    ends = {"src": (packed("10.244.1.7"), 40_000), "dst": (packed("10.244.1.9"), 80)}
+    rows = [{"pid": 1, "comm": b"app", "cgroup_id": cgroup, **ends} for cgroup in (7, 8)]
+    rows.append({**rows[0], "src": (packed("127.0.0.1"), 1), "dst": (packed("127.0.0.1"), 2)})
+    names = Peers(look)
+    names.name(packed("10.244.1.9"))
+    sent = batch(CONNECTS, rows)
+    del sent.peers[:], sent.containers[:]
+    sent.containers.append(own)
+    messages = [("node-a", pb.RunReply(started=schema)), ("node-a", pb.RunReply(batch=sent))]
+    told = [message for _, message in add_names(messages, names)][1].batch
+    decoder = Decoder("node-a", CONNECTS.schema)
+    shown = [tuple(map(str, row)) for _, row in decoder.rows(told, ["src", "dst"], lambda table: None)]
+    assert sorted(shown) == [
+        ("127.0.0.1:1", "127.0.0.1:2"),
+        ("pod/web/web-0:40000", "pod/shop/cart-0:80"),
+        ("pod/web/web-0:40000", "pod/shop/cart-0:80"),  # of a process outside containers, at an address of web-0
+    ]
 
 
 @pytest.fixture
