@@ -23,7 +23,7 @@ SHORT = ("tcpconnect", "--timeout", "1s")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def beside(one_at_a_time: None) -> Iterator[None]:
+def beside() -> Iterator[None]:
     """An agent of somebody else, whose recorders and streams run as long as the tests."""
     with tempfile.TemporaryDirectory(prefix="beside-") as name:
         address = f"unix://{name}/agent.sock"

@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.leftovers import alone
+from tests.leftovers import alone, own_mounts
 from tests.loaded import bpf_programs, pinned_programs
 from tests.pods import BareContainer, Container, Pod, link
 
@@ -54,6 +54,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         stack = ExitStack()
         stack.enter_context(alone())
         session.config.add_cleanup(stack.close)
+        own_mounts()
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -17,6 +18,9 @@ from tests.pods import BUNDLES, MARK, UNIFIED, remove_cgroups
 #: Part of the path of what belongs to a run.
 RUN = "/pytest-of-"
 LOCK = Path("/run/lock/kubectl-gadget-tests")
+#: Where an agent of this machine serves.
+SERVED = Path("/run/gadget")
+CLONE_NEWNS = 0x00020000  # linux/sched.h
 
 
 @contextmanager
@@ -30,6 +34,16 @@ def alone() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         remove_leftovers()
         yield
+
+
+def own_mounts() -> None:
+    """From now on this process mounts for itself alone, and no other agent serves at the place where one is looked for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    SERVED.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tests", SERVED], check=True)
 
 
 def runs(pid: int) -> bool:

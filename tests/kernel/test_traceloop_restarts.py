@@ -27,7 +27,8 @@ def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     names.delete()
     container = make_pod().container("app", "/workload", "steady", files={"/workload": workload("ends")})
     wait_until(lambda: "app" in states(agent), "the recording")
-    programs = ours = programs_of(agent.process.pid) | pinned_programs(bpffs)
+    programs = programs_of(agent.process.pid) | pinned_programs(bpffs)
+    ours = set(programs)
     for _ in range(20):
         agent.stop(signal.SIGKILL)
         agent = record()
