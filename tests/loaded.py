@@ -50,8 +50,9 @@ def maps_of(pid: int, folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def rings(pid: int, folder: Path) -> set[int]:
-    """Ids of traceloop's rings among them."""
-    return {each["id"] for each in maps_of(pid, folder) if each.get("name") == "traceloop"}
+    """Ids of traceloop's rings among them, but for those that stand ready for the next containers."""
+    found = [each for each in maps_of(pid, folder) if each.get("name") == "traceloop"]
+    return {each["id"] for each in found if not any("/spare-" in path for path in each.get("pinned", ()))}
 
 
 def is_there(kind: str, number: int) -> bool:
