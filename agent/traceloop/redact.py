@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agent.traceloop.rings import NO_DATA, Records, Snapshot
+from agent.traceloop.rings import NO_DATA, Snapshot, as_bytes
 from gadget.errors import UsageError
 
 #: A piece of a text: so many bytes of a record.
@@ -54,12 +54,12 @@ def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:
     ended = set()  # the last slot of a string is not full
     assert calls.dtype.fields and more.dtype.fields
     begin = calls.dtype.fields["args"][1]
-    for row, call in zip(_bytes(calls), calls, strict=True):
+    for row, call in zip(as_bytes(calls), calls, strict=True):
         if call["length"] != NO_DATA:
             start = begin + (int(call["shape"]) >> 4) * 8
             texts[int(call["sequence"]), int(call["argument"]) & 7] = [row[start : start + int(call["length"])]]
     begin = more.dtype.fields["data"][1]
-    for row, item in zip(_bytes(more), more, strict=True):
+    for row, item in zip(as_bytes(more), more, strict=True):
         if item["length"] == NO_DATA:
             continue
         key = int(item["owner"]), int(item["argument"])
@@ -69,8 +69,3 @@ def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:
         if item["length"] < len(row) - begin - 1:
             ended.add(key)
     yield from texts.values()
-
-
-def _bytes(records: Records) -> Piece:
-    """A row of bytes for each record."""
-    return records.view(np.uint8).reshape(-1, records.dtype.itemsize)

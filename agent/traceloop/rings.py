@@ -277,3 +277,8 @@ def _pending(head: int, after: int, sequences: npt.NDArray[np.uint64], stable: n
 
 def _records(about: About, name: str, rows: npt.NDArray[np.uint8]) -> Records:
     return np.ascontiguousarray(rows).view(about.dtype(name))[:, 0] if len(rows) else np.empty(0, about.dtype(name))
+
+
+def as_bytes(records: Records) -> npt.NDArray[np.uint8]:
+    """The bytes of each record, a row for each; not a copy."""
+    return records.view(np.uint8).reshape(-1, records.dtype.itemsize)

@@ -17,6 +17,7 @@ from agent.identity import Container
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot
+from agent.traceloop.wipe import wipe
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 
@@ -127,6 +128,7 @@ class TraceloopService:
             else:
                 snapshot = snapshot.whole()
             if len(snapshot.calls) or not poll:
+                wipe(ring.about, snapshot)
                 if self._redact:
                     self._redact(snapshot)
                 yield self._reply(ring, snapshot, blocked=running and not request.follow)
