@@ -19,6 +19,7 @@ import click
 import orjson
 
 from agent.bpffs import NoBpffs, end, mount_bpffs
+from agent.files import printable
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
@@ -49,10 +50,10 @@ class JsonFormatter(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = printable(self.formatException(record.exc_info))
         return orjson.dumps(entry).decode()
 
 

@@ -78,7 +78,7 @@ def _sockets(process: Path) -> tuple[set[int], list[Established]]:
 
 def _lines(process: Path) -> Iterator[str]:
     for name in ("tcp", "tcp6"):
-        with suppress(OSError), (process / "net" / name).open() as file:
+        with suppress(OSError), (process / "net" / name).open(errors="replace") as file:
             yield from islice(file, 1, MOST + 1)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from agent.bpf_object import Program
+from agent.files import read_text
 from agent.identity import Container
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
@@ -190,8 +191,8 @@ def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:
         compat = _is_32bit(pid)
         for task in _tasks(pid):
             try:
-                fields = (task / "syscall").read_text().split()
-                comm = (task / "comm").read_text().rstrip("\n")
+                fields = read_text(task / "syscall").split()
+                comm = read_text(task / "comm").removesuffix("\n")
             except OSError:
                 continue
             if len(fields) < 7 or fields[0].startswith("-"):
