@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from gadget.rows import decode_text
 
+log = logging.getLogger(__name__)
+
 #: A file of /proc that is about one process or thread is no longer.
 PROCESS_BYTES = 4096
+_OPENAT2 = 437  # asm-generic/unistd.h: the same on all machines
+_BENEATH = 0x01 | 0x02 | 0x04 | 0x08  # linux/openat2.h: RESOLVE_NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def read_text(path: Path, most: int = PROCESS_BYTES) -> str:
@@ -23,7 +38,35 @@ def read_text(path: Path, most: int = PROCESS_BYTES) -> str:
 
 def read_regular(path: Path, most: int) -> bytes:
     """A whole file. OSError if it is none, is a link, or is longer: nothing else of it is read, or waited for."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), most)
+
+
+def read_below(folder: Path, path: str, most: int) -> bytes:
+    """The same of a path below a folder that crosses no link and no mount: file systems of users need not answer."""
+    above = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        how = _OpenHow(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, _BENEATH)
+        fd = _libc.syscall(_OPENAT2, above, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        if fd < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(above)
+    return _whole(fd, most)
+
+
+def load_json(path: Path, read: Callable[[], bytes]) -> Any:
+    """What read gives of path, as JSON; None if it is not there, and with a log line if it cannot be read."""
+    try:
+        return orjson.loads(read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s: %s", path, error)
+        return None
+
+
+def _whole(fd: int, most: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError("not a regular file")

@@ -33,6 +33,7 @@ from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
 from gadget.errors import GadgetError, KernelLacks, UsageError
 from gadget.memory import expect_batches
+from gadget.runtimes import State, parse_state
 from gadget.selector import parse_recorded
 
 DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
@@ -99,6 +100,9 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               help="The pod that this agent is in: pods in another node's cgroups are left to that one.")  # fmt: skip
 @click.option("--host-root", type=click.Path(path_type=Path), default="/", show_default=True,
               help="Where the host's file system is mounted.")  # fmt: skip
+@click.option("--runtime-state", "states", multiple=True, metavar="[RUNTIME=]PATH",
+              callback=lambda context, parameter, value: tuple(map(parse_state, value)),
+              help="Where a runtime, containerd if none is named, keeps its state. Repeatable.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
               help="What to log to stderr, as JSON.")  # fmt: skip
 @click.option("--kubernetes/--no-kubernetes", default="KUBERNETES_SERVICE_HOST" in os.environ,
@@ -159,6 +163,7 @@ def _serve(
     node: str,
     pod_uid: str,
     host_root: Path,
+    states: tuple[State, ...],
     kubernetes: bool,
     traceloop: frozenset[str] | None,
     traceloop_memory: int,
@@ -180,7 +185,7 @@ def _serve(
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
         recorded = flows and not why_not
-        tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid)))
+        tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid, states)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not

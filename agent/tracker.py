@@ -16,7 +16,7 @@ import select
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,14 @@ from agent.addresses import addresses_of, first_pid, network_of
 from agent.bpf_object import BpfObject
 from agent.bpffs import digest, remove_if_empty, unpin
 from agent.cgroups import CgroupTree, find_cgroup2
-from agent.identity import Container, Place, identify, parse_path
+from agent.identity import Container, Place, parse_path
 from agent.objects import read_object
 from agent.pods import PodWatch
 from agent.ring import Ring
+from agent.runtimes import Runtimes
 from agent.threads import Worker
 from gadget import catalog
+from gadget.runtimes import State
 
 log = logging.getLogger(__name__)
 
@@ -73,19 +75,21 @@ Watcher = Callable[[Cgroup], None]
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
-    def __init__(self, host_root: Path = Path("/"), pins: Path | None = None, pod_uid: str = "") -> None:
-        """Look at the cgroup tree of the host whose root is mounted at host_root.
+    def __init__(
+        self, host_root: Path = Path("/"), pins: Path | None = None, pod_uid: str = "", states: Sequence[State] = ()
+    ) -> None:
+        """Look at the cgroup tree of the host whose root is mounted at host_root; for names in states first.
 
         The map of containers is kept in pins, a folder of bpffs, for programs that outlive this process.
         pod_uid is this agent's own pod: where several nodes share a kernel, pods elsewhere than it are others'.
         """
-        self._host_root = host_root
         elf = read_object("tracker")
         #: Of programs that use the map of containers: those of another layout must not use this one.
         self.layout = digest(elf)
         self._pinned = pins / f"containers-{self.layout}" if pins else None
         mounted = host_root / "proc"
         self._proc = mounted if (mounted / "1").exists() else Path("/proc")  # a pod with hostPID has the host's
+        self._runtimes = Runtimes(host_root, states, self._proc)
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._node = self._find_node(pod_uid) if pod_uid else ""
         #: containers that are there, and those of others with them, by id and by path
@@ -383,7 +387,7 @@ class Tracker:
 
     def _add_container(self, cgroup_id: int, path: str, place: Place, started: int) -> None:
         ours = not self._node or place.node in ("", self._node)
-        cgroup = Cgroup(cgroup_id, identify(place, self._host_root) if ours else None, started, path)
+        cgroup = Cgroup(cgroup_id, self._runtimes.identify(place) if ours else None, started, path)
         shown = cgroup.shown
         with self.lock:
             if before := self._paths.get(path):

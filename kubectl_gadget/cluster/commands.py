@@ -8,6 +8,7 @@ import click
 
 from gadget import __version__
 from gadget.errors import UsageError
+from gadget.runtimes import parse_state
 from gadget.selector import parse_recorded
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
@@ -40,6 +41,8 @@ class DeployCommand(HeadedCommand):
                    help="Memory for those recordings on each node. [default: 128]"),
             Option(["--no-flows"], heading="Options", is_flag=True,
                    help="Do not record who talks to whom: no `advise network-policy`."),
+            Option(["--runtime-state"], heading="Options", multiple=True, metavar="[RUNTIME=]PATH",
+                   help="Where a runtime keeps its state, if not where it is usual. Repeatable."),
             Option(["--toleration"], heading="Options", multiple=True, metavar="KEY[=VALUE][:EFFECT]",
                    help="Only nodes with these taints, or none. [default: any taint] Repeatable."),
             Option(["--log-level"], heading="Options", type=click.Choice(LOG_LEVELS), default="info",
@@ -58,7 +61,13 @@ class DeployCommand(HeadedCommand):
         )
 
     def _run(
-        self, print_only: bool, timeout: float, node_selector: str, toleration: tuple[str, ...], **settings: Any
+        self,
+        print_only: bool,
+        timeout: float,
+        node_selector: str,
+        toleration: tuple[str, ...],
+        runtime_state: tuple[str, ...],
+        **settings: Any,
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
 
@@ -66,9 +75,12 @@ class DeployCommand(HeadedCommand):
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
         tolerations = tuple(map(_toleration, toleration))
-        objects = manifests.render(
-            manifests.Settings(namespace=cluster.namespace, node_selector=labels, tolerations=tolerations, **settings)
-        )
+        settings |= {
+            "node_selector": labels,
+            "tolerations": tolerations,
+            "states": tuple(map(parse_state, runtime_state)),
+        }
+        objects = manifests.render(manifests.Settings(namespace=cluster.namespace, **settings))
         if print_only:
             click.echo(manifests.to_yaml(objects), nl=False)
         else:

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from gadget.runtimes import State
+
 #: What says that an object is deploy's, and so undeploy's.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "kubectl-gadget"}
 NAMESPACE = "gadget"
@@ -32,6 +34,7 @@ class Settings:
     redact: tuple[str, ...] = ()
     no_flows: bool = False
     tolerations: tuple[Mapping[str, str], ...] = ()
+    states: tuple[State, ...] = ()
 
 
 def _read(name: str) -> str:
@@ -75,6 +78,8 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
+    for number, state in enumerate(settings.states):
+        _mount_state(pod, f"runtime-state-{number}", state)
     if settings.tolerations:
         pod["tolerations"] = [dict(item) for item in settings.tolerations]
     pod["nodeSelector"] |= settings.node_selector
@@ -86,6 +91,18 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         for mount in container["volumeMounts"]:
             if mount.get("mountPropagation") == "Bidirectional":  # for the privileged alone: bpffs must be there
                 mount["mountPropagation"] = "HostToContainer"
+
+
+def _mount_state(pod: dict[str, Any], name: str, state: State) -> None:
+    """Have the agent look at a runtime's containers, and at nothing beside them."""
+    container = pod["containers"][0]
+    container["args"].append(f"--runtime-state={state}")
+    place = f"/host{state.containers}"
+    if place not in [mount["mountPath"] for mount in container["volumeMounts"]]:
+        container["volumeMounts"].append(
+            {"name": name, "mountPath": place, "readOnly": True, "mountPropagation": "HostToContainer"}
+        )
+        pod["volumes"].append({"name": name, "hostPath": {"path": state.containers, "type": "DirectoryOrCreate"}})
 
 
 def to_yaml(objects: list[dict[str, Any]]) -> str:

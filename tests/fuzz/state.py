@@ -11,6 +11,7 @@ import orjson
 from agent import identity
 from agent.flows import service
 from agent.flows.pods import Pods
+from agent.runtimes import Runtimes
 from gadget import catalog
 from gadget.errors import GadgetError
 from kubectl_gadget.advise.advisor import advise
@@ -28,7 +29,7 @@ def _named(cgroup: str, path: str, data: bytes) -> None:
         file = Path(folder) / path
         file.parent.mkdir(parents=True)
         file.write_bytes(data)
-        assert isinstance(identity.identify(place, Path(folder)).name, str)
+        assert isinstance(Runtimes(Path(folder)).identify(place).name, str)
 
 
 def docker(data: bytes) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 import hatch_build
 from agent import identity
+from agent.runtimes import Runtimes
 from agent.traceloop import rings
 from agent.traceloop.redact import Redactor
 from gadget import catalog, filters, parameters
@@ -111,7 +112,7 @@ def config(data: bytes) -> None:
         path = Path(folder) / f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CONTAINER_ID}/config.json"
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-        found = identity.identify(place, Path(folder))
+        found = Runtimes(Path(folder)).identify(place)
     assert all(isinstance(name, str) for name in (found.namespace, found.pod, found.name))
     pb.Container(namespace=found.namespace, pod=found.pod, container=found.name)
 

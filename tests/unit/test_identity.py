@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container, identify, parse_path
+from agent.identity import parse_path
 
 A, B = "a1" * 32, "b2" * 32
 UID = "0f4c1b3e-8a57-4b6b-9d0e-3c5d7e9f1a2b"
@@ -118,98 +114,6 @@ def test_host_path(path: str) -> None:
     assert parse_path(path) is None
 
 
-def put(root: Path, where: str, content: object) -> None:
-    path = root / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-CONTAINERD = {
-    "io.kubernetes.cri.container-type": "container",
-    "io.kubernetes.cri.container-name": "cart",
-    "io.kubernetes.cri.sandbox-name": "cart-0",
-    "io.kubernetes.cri.sandbox-namespace": "shop",
-}
-CRIO = {
-    "io.kubernetes.cri-o.ContainerType": "container",
-    "io.kubernetes.container.name": "cart",
-    "io.kubernetes.pod.name": "cart-0",
-    "io.kubernetes.pod.namespace": "shop",
-}
-TASKS = "io.containerd.runtime.v2.task"
-STORAGE = "containers/storage/overlay-containers"
-
-
-@pytest.mark.parametrize(
-    ("path", "file", "content", "expected"),
-    [
-        (
-            PATHS[0][0],
-            f"run/containerd/{TASKS}/k8s.io/{A}/config.json",
-            CONTAINERD,
-            ("containerd", "shop", "cart-0", "cart"),
-        ),
-        (
-            PATHS[0][0],
-            f"run/k3s/containerd/{TASKS}/k8s.io/{A}/config.json",
-            CONTAINERD,
-            ("containerd", "shop", "cart-0", "cart"),
-        ),
-        (PATHS[11][0], f"run/{STORAGE}/{A}/userdata/config.json", CRIO, ("cri-o", "shop", "cart-0", "cart")),
-        (PATHS[13][0], f"var/lib/{STORAGE}/{A}/userdata/config.json", CRIO, ("cri-o", "shop", "cart-0", "cart")),
-        (
-            f"/k8s.io/{A}",
-            f"run/containerd/{TASKS}/default/{A}/config.json",
-            {"nerdctl/name": "web"},
-            ("", "", "", "web"),
-        ),
-    ],
-)
-def test_names_from_annotations(tmp_path: Path, path: str, file: str, content: dict, expected: tuple) -> None:
-    """A container has its namespace, pod and name from what its runtime wrote, without asking anyone."""
-    put(tmp_path, file, {"annotations": content})
-    found = identify(parse_path(path), tmp_path)
-    assert (found.runtime, found.namespace, found.pod, found.name) == expected
-
-
-def test_docker_and_podman_names(tmp_path: Path) -> None:
-    """Docker and podman containers have the names that their users gave them."""
-    put(tmp_path, f"var/lib/docker/containers/{A}/config.v2.json", {"Name": "/web"})
-    put(tmp_path, f"var/lib/{STORAGE}/containers.json", [{"id": B, "names": ["db"]}])
-    assert identify(parse_path(f"/docker/{A}"), tmp_path) == Container(A, "docker", name="web")
-    assert identify(parse_path(f"/machine.slice/libpod-{B}.scope"), tmp_path) == Container(B, "podman", name="db")
-
-
-def test_sandbox(tmp_path: Path) -> None:
-    """A pod's pause container is known as such."""
-    put(tmp_path, f"run/containerd/{TASKS}/k8s.io/{A}/config.json",
-        {"annotations": {**CONTAINERD, "io.kubernetes.cri.container-type": "sandbox"}})  # fmt: skip
-    assert identify(parse_path(PATHS[0][0]), tmp_path).sandbox
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["", "{", "[]", "null", '{"annotations": 3}', '{"annotations": {"io.kubernetes.cri.sandbox-name": 7}}', "\x00\xff"],
-)
-def test_garbage_config(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Garbage in a runtime's file costs the names and no more: the container is shown by its id."""
-    put(tmp_path, f"run/containerd/{TASKS}/k8s.io/{A}/config.json", content)
-    caplog.set_level("INFO")
-    found = identify(parse_path(f"{KUBEPODS}/cri-containerd-{A}.scope"), tmp_path)
-    assert found == Container(A, "containerd", pod_uid=UID)
-    assert A[:12] in caplog.text
-
-
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is a folder, a broken link or gone costs the names and no more."""
-    config = tmp_path / f"run/containerd/{TASKS}/k8s.io/{A}/config.json"
-    config.mkdir(parents=True)
-    assert identify(parse_path(PATHS[0][0]), tmp_path).id == A
-    config.rmdir()
-    os.symlink("/does/not/exist", config)
-    assert identify(parse_path(PATHS[0][0]), tmp_path).id == A
-
-
 _PARTS = st.sampled_from(
     ["kubepods", f"pod{UID}", A, f"crio-{A}.scope", "docker", "..", "", "é\n\x1b", ":", f"x:cri-containerd:{B}"]
 )
@@ -220,24 +124,3 @@ def test_any_path(path: str) -> None:
     """Whatever a cgroup is called, looking at it stops nothing, and an id found is really in its path."""
     place = parse_path(path)
     assert place is None or place.id in path
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["annotations", "Name", *CONTAINERD, *CRIO]), inner, max_size=5)
-    ),
-    max_leaves=12,
-)
-
-
-@given(_JSON | st.binary(max_size=60))
-def test_any_config(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
-    """Whatever stands in a config.json, the container is shown with text for names."""
-    root = tmp_path_factory.mktemp("root")
-    path = root / f"run/containerd/{TASKS}/k8s.io/{A}/config.json"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    found = identify(parse_path(PATHS[0][0]), root)
-    assert all(isinstance(value, str) for value in (found.namespace, found.pod, found.name))

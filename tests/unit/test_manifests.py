@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.identity import CONFIGS
+from gadget.runtimes import STATES, State
 from kubectl_gadget.cluster.manifests import Settings, render
 from tests.conftest import run_cli
 
@@ -64,13 +64,30 @@ def test_no_runtime_is_in_reach(least: bool) -> None:
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert paths.keys() == mounts.keys()
     for socket in ("containerd/containerd.sock", "k3s/containerd/containerd.sock", "docker.sock", "crio/crio.sock",
-                   "docker/containerd/containerd.sock", "podman/podman.sock", "containerd/s/shim"):  # fmt: skip
+                   "k0s/containerd.sock", "docker/containerd/containerd.sock", "podman/podman.sock", "containerd/s/shim"):  # fmt: skip
         assert not [path for path in paths.values() if PurePosixPath("/run", socket).is_relative_to(path)], socket
-    for config in CONFIGS:
-        folder = PurePosixPath("/", config[: config.index("{id}")].removesuffix("*/"))
-        if folder.is_relative_to("/run"):
-            (name,) = [name for name, path in paths.items() if folder.is_relative_to(path)]
+    for state in STATES:
+        if state.path.startswith("/run/") or state.runtime == "docker":  # else it would be made on every node, and stay
+            (name,) = [name for name, path in paths.items() if path == PurePosixPath(state.containers)]
             assert mounts[name]["mountPath"] == f"/host{paths[name]}" and mounts[name]["readOnly"] is True
+            assert mounts[name]["mountPropagation"] == "HostToContainer"
+
+
+@MODES
+def test_runtime_elsewhere(least: bool) -> None:
+    """`deploy --runtime-state` lets agents look at the containers of such a runtime, and not at its socket."""
+    states = State("containerd", "/var/snap/microk8s/common/run/containerd"), State("docker", "/data/docker")
+    pod = pod_of(least_privilege=least, states=(*states, State("containerd", "/run/containerd")))
+    (container,) = pod["containers"]
+    folders = [volume["hostPath"]["path"] for volume in pod["volumes"]]
+    for state in states:
+        assert f"--runtime-state={state}" in container["args"]
+        (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == f"/host{state.containers}"]
+        assert state.containers in folders and mount["readOnly"] is True
+    assert len(folders) == len(set(folders))
+    shown = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", "--runtime-state=/opt/containerd/")
+    assert "path: /opt/containerd/io.containerd.runtime.v2.task\n" in shown.stdout
+    assert "--runtime-state=containerd=/opt/containerd\n" in shown.stdout
 
 
 @MODES
@@ -90,9 +107,11 @@ def test_settings_of_the_recorders(least: bool) -> None:
     ]
 
 
-@pytest.mark.parametrize("given", ["--toleration=:NoSchedule", "--toleration=a:Never", "--node-selector=a"])
+@pytest.mark.parametrize(
+    "given", ["--toleration=:NoSchedule", "--toleration=a:Never", "--node-selector=a", "--runtime-state=opt"]
+)
 def test_mistakes(given: str) -> None:
-    """A toleration or a selector that says nothing is refused in one line."""
+    """A toleration, a selector or a folder that says nothing is refused in one line."""
     done = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", given)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert given.partition("=")[2] in done.stderr

@@ -1,0 +1,188 @@
+"""The names of a container, from what its runtime has written before it started it; nobody is asked.
+
+Who may make a pod, an image or a cgroup has a say in that too: pods' annotations and images' labels are copied into
+the same files. So of each runtime only those keys are read that it sets over them, where the cgroup says that the
+container is that runtime's, or else the folder where it is found. Read in containerd 301026e5, CRI-O f954a17e,
+cri-dockerd 246bd657, and newContainerLabels of the kubelet.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agent.files import load_json, read_regular
+from agent.identity import Container, Place
+from agent.shims import Shims
+from agent.users import MOST_BYTES, Users
+from gadget.runtimes import STATES, State
+
+log = logging.getLogger(__name__)
+
+#: What Kubernetes takes for names: RFC 1123's labels and subdomains. docker and podman know no limit of length.
+_LABEL, _LABEL_MOST = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", 63
+_SUBDOMAIN, _SUBDOMAIN_MOST = rf"{_LABEL}(\.{_LABEL})*", 253
+_PLAIN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+class _Keys(NamedTuple):
+    """Where a runtime tells namespace, pod and container, and which key has which value for a pod's pause container."""
+
+    namespace: str
+    pod: str
+    container: str
+    kind: str
+    sandbox: str
+
+
+_KUBELETS = "io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name"
+_KEYS = {
+    # DefaultCRIAnnotations, which comes after pod_annotations and container_annotations of containerd's configuration
+    "containerd": _Keys(
+        "io.kubernetes.cri.sandbox-namespace",
+        "io.kubernetes.cri.sandbox-name",
+        "io.kubernetes.cri.container-name",
+        "io.kubernetes.cri.container-type",
+        "sandbox",
+    ),
+    # the kubelet's labels, which SpecAddAnnotations and runPodSandbox put in last. Over CRI-O's own keys, such as
+    # ContainerType, go the annotations of a pod for its pause container, and those of a checkpoint that an image holds
+    "cri-o": _Keys(*_KUBELETS, "io.kubernetes.container.name", "POD"),
+    # labels: the kubelet's go over the image's, and cri-dockerd sets the type in the end
+    "docker": _Keys(*_KUBELETS, "io.kubernetes.docker.type", "podsandbox"),
+}
+
+
+class Runtimes:
+    """Names containers."""
+
+    def __init__(self, host_root: Path = Path("/"), states: Sequence[State] = (), proc: Path | None = None) -> None:
+        """Look below the host's root; in states first, and in those that are found among the processes of proc."""
+        self._host_root = host_root
+        self._states = [*states, *STATES]
+        self._shims = Shims(proc, host_root) if proc else None
+        self._users = Users(host_root)
+
+    def identify(self, place: Place) -> Container:
+        """The container at a place, named as far as its runtime's files tell."""
+        if user := self._users.owner(place):  # no pod, whatever its cgroups are called
+            container = Container(place.id, place.runtime, name=self._of_user(place, user))
+        else:
+            container = self._find(place) or Container(place.id, place.runtime, pod_uid=place.pod_uid)
+        if not container.pod and not container.name:
+            log.info("container %s of %s: no names found", place.id[:12], container.runtime or "an unknown runtime")
+        return container
+
+    def _find(self, place: Place) -> Container | None:
+        found = next(self._look(place, self._states), None)
+        if found is None and self._shims and place.runtime in ("", "containerd"):
+            new = [state for state in self._shims.states() if state not in self._states]
+            self._states += new
+            found = next(self._look(place, new), None)
+        return found
+
+    def _look(self, place: Place, states: Sequence[State]) -> Iterator[Container]:
+        """The container, in each state folder that has it."""
+        readers: dict[str, Callable[[Place, Path], Container | None]] = {
+            "containerd": self._containerd,
+            "cri-o": self._crio,
+            "podman": self._podman,
+            "docker": self._docker,
+        }
+        for state in states:
+            # CRI-O's containers always have its name in the path
+            may_be = place.runtime == state.runtime or (not place.runtime and state.runtime != "cri-o")
+            folder = self._host_root / state.containers.lstrip("/")
+            if may_be and (found := readers[state.runtime](place, folder)):
+                yield replace(found, runtime=state.runtime if found.pod or place.runtime else found.runtime)
+
+    def _containerd(self, place: Place, folder: Path) -> Container | None:
+        annotations = _annotations(folder / "k8s.io" / place.id / "config.json")
+        if annotations is not None:
+            return _pod(annotations, _KEYS["containerd"], place)
+        for path in () if place.runtime else _glob(folder, f"*/{place.id}/config.json"):
+            name = _name((_annotations(path) or {}).get("nerdctl/name"))
+            if name and path.parent.parent.name != "moby":  # docker's
+                return Container(place.id, name=name, pod_uid=place.pod_uid)
+        return None
+
+    def _crio(self, place: Place, folder: Path) -> Container | None:
+        annotations = _annotations(folder / place.id / "userdata/config.json")
+        return None if annotations is None else _pod(annotations, _KEYS["cri-o"], place)
+
+    def _docker(self, place: Place, folder: Path) -> Container | None:
+        config = _load(folder / place.id / "config.v2.json")
+        if not isinstance(config, dict):
+            return None
+        labels = config["Config"].get("Labels") if isinstance(config.get("Config"), dict) else None
+        if place.pod_uid and isinstance(labels, dict):  # elsewhere they are the user's or the image's
+            return _pod(labels, _KEYS["docker"], place)
+        return Container(place.id, "docker", name=_docker_name(config), pod_uid=place.pod_uid)
+
+    def _podman(self, place: Place, folder: Path) -> Container | None:
+        if place.pod_uid:
+            return None
+        name = _podman_name(_load(folder / "containers.json"), place.id)
+        return Container(place.id, "podman", name=name) if name else None
+
+    def _of_user(self, place: Place, user: int) -> str:
+        """The name of a user's own container, from the user's own files: any name, but no pod's."""
+        share = ".local/share"
+        if place.runtime == "docker":
+            found = self._users.load(user, f"{share}/docker/containers/{place.id}/config.v2.json")
+            return _docker_name(found) if isinstance(found, dict) else ""
+        known = f"{share}/containers/storage/overlay-containers/containers.json"
+        return _podman_name(self._users.load(user, known), place.id) if place.runtime == "podman" else ""
+
+
+def _pod(found: Mapping[str, Any], keys: _Keys, place: Place) -> Container | None:
+    namespace = _checked(found.get(keys.namespace), _LABEL, _LABEL_MOST)
+    pod = _checked(found.get(keys.pod), _SUBDOMAIN, _SUBDOMAIN_MOST)
+    if not namespace or not pod:
+        return None
+    name = _checked(found.get(keys.container), _LABEL, _LABEL_MOST)
+    sandbox = found.get(keys.kind) == keys.sandbox
+    return Container(place.id, place.runtime, namespace, pod, name, sandbox, place.pod_uid)
+
+
+def _checked(value: object, pattern: str, most: int) -> str:
+    """A value if it is a name; else as if there were none."""
+    return value if isinstance(value, str) and len(value) <= most and re.fullmatch(pattern, value) else ""
+
+
+def _name(value: object) -> str:
+    return _checked(value, _PLAIN.pattern, _SUBDOMAIN_MOST)
+
+
+def _docker_name(config: Mapping[str, Any]) -> str:
+    name = config.get("Name")
+    return _name(name.removeprefix("/")) if isinstance(name, str) else ""
+
+
+def _podman_name(known: object, container_id: str) -> str:
+    for item in known if isinstance(known, list) else []:
+        if isinstance(item, dict) and item.get("id") == container_id and isinstance(item.get("names"), list):
+            return next(filter(None, map(_name, item["names"])), "")
+    return ""
+
+
+def _annotations(path: Path) -> dict[str, Any] | None:
+    config = _load(path)
+    annotations = config.get("annotations") if isinstance(config, dict) else None
+    return annotations if isinstance(annotations, dict) else None
+
+
+def _load(path: Path) -> Any:
+    """A runtime's JSON file; None, and a log line, if it is not there or not JSON."""
+    return load_json(path, lambda: read_regular(path, MOST_BYTES))
+
+
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
