@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.addresses import addresses_of, first_pid, network_of
+from agent.addresses import Addresses
 from agent.bpf_object import BpfObject
 from agent.bpffs import digest, remove_if_empty, unpin
 from agent.cgroups import CgroupTree, find_cgroup2
@@ -95,6 +95,9 @@ class Tracker:
         #: containers that are there, and those of others with them, by id and by path
         self._containers: dict[int, Cgroup] = {}
         self._paths: dict[str, Cgroup] = {}
+        #: the pause containers among them, by pod: no program of a pod can put them into another network
+        self._pauses: dict[str, Cgroup] = {}
+        self._addresses = Addresses(self._proc)
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
         self._inside: OrderedDict[int, int] = OrderedDict()
         #: of the host; those that are gone too, so that their late events are not taken for those of unknown containers
@@ -204,15 +207,18 @@ class Tracker:
 
     def find_addresses(self) -> tuple[str, ...]:
         """This node's own addresses; and into their Cgroups those that its running containers have by now."""
-        host = self._proc / "1"
-        known: dict[str, tuple[str, ...]] = {"": (), network_of(host): ()}
         for item in self.containers():
-            pid = 0 if item.ended else first_pid(self.folder(item))
-            network = network_of(self._proc / str(pid)) if pid else ""
-            if network not in known:  # containers of a pod share one
-                known[network] = addresses_of(self._proc / str(pid))
-            item.addresses = known[network] or item.addresses  # of one that is about to end they stay
-        return addresses_of(host) if os.getpid() != 1 else ()  # without hostPID process 1 is this one
+            item.addresses = self.addresses_of(item) or item.addresses  # of one that is about to end they stay
+        return self._addresses.of(1)[1] if os.getpid() != 1 else ()  # without hostPID process 1 is this one
+
+    def addresses_of(self, cgroup: Cgroup) -> tuple[str, ...]:
+        """The addresses of the network that a running container, or its pod, has for itself."""
+        if cgroup.ended or cgroup.container is None:
+            return ()
+        with self.lock:
+            asked = self._pauses.get(cgroup.container.pod_uid, cgroup)
+        network, found = self._addresses.of_cgroup(self.folder(asked))
+        return found if network != self._addresses.of(1)[0] else ()
 
     def unpin(self) -> None:
         """Let the map of containers end with this process."""
@@ -393,6 +399,8 @@ class Tracker:
             if before := self._paths.get(path):
                 self._containers.pop(before.id, None)
             self._containers[cgroup_id] = self._paths[path] = cgroup
+            if cgroup.container and cgroup.container.sandbox and cgroup.container.pod_uid:
+                self._pauses[cgroup.container.pod_uid] = cgroup
             self._gone.pop(cgroup_id, None)  # an id that comes again is another cgroup
         self._tell_kernel(cgroup_id, cgroup_id if shown else OF_OTHERS)
         self.generation += 1
@@ -418,6 +426,8 @@ class Tracker:
             cgroup.ended = ended
             if self._paths.get(cgroup.path) is cgroup:
                 del self._paths[cgroup.path]
+            if cgroup.container and self._pauses.get(cgroup.container.pod_uid) is cgroup:
+                del self._pauses[cgroup.container.pod_uid]
             self._gone[cgroup_id] = cgroup
             oldest_kept = ended - int(GONE_SECONDS * 1e9)
             while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.addresses import addresses_of, first_pid, network_of
+from agent.addresses import first_pid, network_of
 from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
 from agent.flows.sockets import connections_of, established_in
@@ -233,13 +233,8 @@ class FlowRecorder:
 
     def _addresses(self, pod: Pod) -> tuple[str, ...]:
         """Those of the network that a pod's containers have for themselves."""
-        network = network_of(self._tracker.proc / "1")
-        for cgroup in map(self._tracker.resolve, filter(self._tracker.is_there, list(pod.cgroups))):
-            pid = first_pid(self._tracker.folder(cgroup)) if cgroup and not cgroup.ended else 0
-            process = self._tracker.proc / str(pid)
-            if pid and network_of(process) != network:
-                return addresses_of(process)
-        return ()
+        cgroups = map(self._tracker.resolve, filter(self._tracker.is_there, list(pod.cgroups)))
+        return next(filter(None, (self._tracker.addresses_of(cgroup) for cgroup in cgroups if cgroup)), ())
 
     def _care(self, worker: Worker) -> None:
         saved = cared = time.monotonic()

@@ -86,17 +86,29 @@ def test_address_that_comes_later(tracker: Tracker, make_pod) -> None:
 
     def known() -> tuple[str, ...]:
         tracker.find_addresses()
-        (one,) = (item for item in tracker.containers() if item.container and item.container.pod == "cart-0")
+        (one,) = (item for item in tracker.containers() if item.container and item.container.id == cart.id)
         return one.addresses
 
     assert known() == ()
     subprocess.run([*net, "addr", "add", "10.77.0.1/32", "dev", "lo"], check=True)
     subprocess.run([*net, "link", "set", "lo", "up"], check=True)
-    assert known() == ("10.77.0.1",)
+    wait_until(lambda: known() == ("10.77.0.1",), "the address")
     subprocess.run([*net, "addr", "add", "fd77::1/128", "dev", "lo"], check=True)
-    assert known() == ("10.77.0.1", "fd77::1")
+    wait_until(lambda: known() == ("10.77.0.1", "fd77::1"), "the other address")
     cart.delete()
     assert known() == ("10.77.0.1", "fd77::1")
+
+
+def test_network_of_ones_own(tracker: Tracker, make_pod) -> None:
+    """A container that makes itself a network with another's address in it is not taken for that one."""
+    pod = make_pod()
+    for container, address in (("pause", "10.77.0.2"), ("app", "10.96.0.1")):
+        made = pod.container(container, "/bin/sleep", "60", kind="sandbox" if container == "pause" else "container")
+        net = ["nsenter", f"--net=/proc/{made.pid}/ns/net", "ip"]
+        subprocess.run([*net, "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    tracker.find_addresses()
+    (one,) = (item for item in tracker.containers() if item.container and item.container.id == made.id)
+    assert one.addresses == ("10.77.0.2",)
 
 
 def test_fifty_pods_at_once(agent, start_cli, tmp_path: Path) -> None:
