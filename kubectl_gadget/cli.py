@@ -16,7 +16,7 @@ from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.text import escape
+from kubectl_gadget.tell import tell
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"
@@ -119,6 +119,6 @@ def _see(error: click.UsageError) -> str:
 
 def fail(message: str, code: int) -> Any:
     """Say what is wrong, and end."""
-    text = escape(message.replace("\n", " "))
-    click.echo(f"error: {text[0].lower() if text[1:2].islower() else text[0]}{text[1:]}", err=True)
+    text = message.replace("\n", " ")
+    tell(f"error: {text[0].lower() if text[1:2].islower() else text[0]}{text[1:]}")
     sys.exit(code)

@@ -7,6 +7,8 @@ import sys
 from click.shell_completion import ShellComplete
 
 from kubectl_gadget.cli import PROGRAM, cli
+from kubectl_gadget.tell import write_line
+from kubectl_gadget.text import escape
 
 NO_FILES = ":4"  # ShellCompDirectiveNoFileComp, spf13/cobra completions.go
 
@@ -16,5 +18,5 @@ def main() -> None:
     arguments = sys.argv[1:] or [""]
     complete = ShellComplete(cli, {}, PROGRAM, "")
     for item in complete.get_completions(arguments[:-1], arguments[-1]):
-        print(f"{item.value}\t{item.help}" if item.help else item.value)
-    print(NO_FILES)
+        sys.stdout.write(f"{escape(item.value)}\t{escape(item.help)}\n" if item.help else f"{escape(item.value)}\n")
+    write_line(NO_FILES)

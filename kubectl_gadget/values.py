@@ -73,7 +73,7 @@ def to_text(field: Field) -> Callable[[Any], str]:
     if field.kind == "bool":
         return lambda value: "yes" if value else "no"
     if field.kind == "short_id":
-        return lambda value: value[:12]
+        return lambda value: escape(value[:12])
     if field.kind in ("comm", "text", "path", "full_path", "identity"):
         return lambda value: escape(value) or "-"
     return str

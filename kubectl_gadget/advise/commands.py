@@ -16,6 +16,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, where_options
+from kubectl_gadget.tell import redraw, tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _monitor(agent: tuple[str, ...], output: Path, duration: float, from_start: 
     with _heard(agent, duration or float("inf"), from_start=from_start) as heard:
         write_flows(output, heard.context, heard.flows)
     pods = {(flow.namespace, flow.pod) for flow in heard.flows}
-    click.echo(f"{len(heard.flows):,} flows of {len(pods):,} pods in {output}", err=True)
+    tell(f"{len(heard.flows):,} flows of {len(pods):,} pods in {output}")
     _tell(heard.context.notes)
 
 
@@ -195,11 +196,10 @@ def _check(
     form: str,
     **options: Any,
 ) -> None:
-    import orjson
-
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
     from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
+    from kubectl_gadget.output.encode import encode
 
     if bool(policy) == in_cluster:
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
@@ -214,9 +214,9 @@ def _check(
         result = check.check(evaluator, flows_of(observation, settings), about)
         span = (observation.span_ns(settings.since), spans(evaluator.policies, observation, settings))
         if form == "json":
-            click.echo(orjson.dumps(check.to_json(result, *span), option=orjson.OPT_INDENT_2))
+            write_lines(encode(check.to_json(result, *span), indent=True).decode() + "\n")
         for line in check.show(result, *span, everything=everything) if form == "text" else ():
-            click.echo(line)
+            write_line(line)
         _tell(observation.context.notes)
     sys.exit(result.exit_code)
 
@@ -246,7 +246,7 @@ def _diff(
         advised = [each.to_dict() for each in _advice(observation, settings).policies]
         # what was not looked at is neither advised nor superfluous
         asked = {*policies_about(map(compile_policy, current), observation, settings), *map(diff.key, advised)}
-        click.echo(diff.show(diff.diff([each for each in current if diff.key(each) in asked], advised)), nl=False)
+        write_lines(diff.show(diff.diff([each for each in current if diff.key(each) in asked], advised)))
 
 
 def _graph_command() -> click.Command:
@@ -271,7 +271,7 @@ def _graph(
     settings = _settings(("-",) if input_ else agent, **options)
     with _observed(agent, input_, duration, namespaces=settings.namespaces) as observation:
         settings = _since(settings, observation, since)
-        click.echo(render_graph(make_graph(observation, settings), form), nl=False)
+        write_lines(render_graph(make_graph(observation, settings), form))
 
 
 def _settings(
@@ -348,12 +348,12 @@ def _wait(seconds: float) -> None:
         while (left := began + seconds - time.monotonic()) > 0:
             if sys.stderr.isatty():
                 rest = "until Ctrl-C" if left == float("inf") else f"{left:.0f} s more"
-                click.echo(f"\rwatching for {time.monotonic() - began:.0f} s, {rest}  ", err=True, nl=False)
+                redraw(f"\rwatching for {time.monotonic() - began:.0f} s, {rest}  ")
             time.sleep(min(TICK_SECONDS, left))
     except KeyboardInterrupt:
         pass
     if sys.stderr.isatty():
-        click.echo("\r" + " " * 60 + "\r", err=True, nl=False)
+        redraw("\r" + " " * 60 + "\r")
 
 
 def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
@@ -365,7 +365,7 @@ def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
         namespace = next((name for name in settings.namespaces if not name.startswith("!")), "default")
         found = read_policies(path, namespace)
         for kind, number in sorted(found.skipped.items()):
-            click.echo(f"{path}: {number} of kind {kind} left out", err=True)
+            tell(f"{path}: {number} of kind {kind} left out")
         return found.policies
     from kubectl_gadget.cluster.agents import not_allowed
     from kubectl_gadget.cluster.api import ApiError, api_server
@@ -389,21 +389,17 @@ def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output
     cilium = dialect == "cilium"
     if output_dir:
         for path in render.write_policies(advice, output_dir, explain=explain, cilium=cilium, form=form):
-            click.echo(path)
+            write_line(str(path))
     elif form == "json":
-        click.echo(render.render_json(advice, cilium=cilium), nl=False)
+        write_lines(render.render_json(advice, cilium=cilium))
     else:
-        click.echo(
-            render.render_cilium(advice, explain=explain) if cilium else render.render_yaml(advice, explain=explain),
-            nl=False,
-        )
+        show = render.render_cilium if cilium else render.render_yaml
+        write_lines(show(advice, explain=explain))
     if not advice.policies:
-        click.echo(advice.summary, err=True)
+        tell(advice.summary)
     _tell([f"warning: {each.text}" for each in advice.warnings] + [each.text for each in advice.notes])
 
 
 def _tell(lines: list[str]) -> None:
-    from kubectl_gadget.text import escape
-
     for line in lines:
-        click.echo(escape(line), err=True)
+        tell(line)

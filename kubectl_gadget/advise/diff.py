@@ -10,6 +10,8 @@ from typing import Any, Literal
 import orjson
 import yaml
 
+from kubectl_gadget.text import escape
+
 
 @dataclass(frozen=True)
 class Change:
@@ -39,7 +41,8 @@ def show(changes: Sequence[Change]) -> str:
     lines = []
     for change in sorted(changes, key=lambda change: not change.text):
         note = ", and stays: no flow needs it" if change.state == "not advised" else ""
-        lines.append(f"{change.state}  {change.namespace}/{change.name}{note}\n{change.text}")
+        name = escape(f"{change.namespace}/{change.name}")
+        lines.append(f"{change.state}  {name}{note}\n{change.text}")
     return "".join(lines)
 
 
@@ -54,7 +57,7 @@ def _change(namespace: str, name: str, old: Any, new: Any) -> Change:
         return Change(namespace, name, "not advised", "")
     if old == new:
         return Change(namespace, name, "unchanged", "")
-    where = f"{namespace}/{name}"
+    where = escape(f"{namespace}/{name}")
     lines = unified_diff(_lines(old), _lines(new), f"{where} (current)" if old else "/dev/null", f"{where} (advised)")
     return Change(namespace, name, "changed" if old else "created", "".join(lines))
 

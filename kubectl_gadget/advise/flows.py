@@ -18,6 +18,8 @@ import orjson
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.advise.networks import is_plain, normalize
 from kubectl_gadget.advise.objects import KINDS, trim
+from kubectl_gadget.output.encode import encode
+from kubectl_gadget.private import empty, open_private
 
 FORMAT, VERSION = "kubectl-gadget flows", 1
 #: How our own writer begins a flow: nearly all lines, which the first pass need not parse.
@@ -137,8 +139,9 @@ def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
     header = context.header
     first = {"format": FORMAT, "version": VERSION, "from": header.from_ns, "until": header.until_ns}
     try:
-        with path.open("wb") as file:
-            file.write(orjson.dumps({**first, "nodes": header.nodes}) + b"\n")
+        with open_private(path) as file:
+            empty(file)
+            file.write(encode({**first, "nodes": header.nodes}) + b"\n")
             for kind, values in (
                 ("object", context.objects),
                 ("node", context.nodes),
@@ -147,7 +150,7 @@ def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
                 ("note", context.notes),
                 ("flow", map(msgspec.structs.asdict, flows)),
             ):
-                file.writelines(orjson.dumps({kind: value}) + b"\n" for value in values)
+                file.writelines(encode({kind: value}) + b"\n" for value in values)
     except OSError as error:
         raise GadgetError(f"{path}: {error.strerror}") from None
 

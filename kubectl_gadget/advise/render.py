@@ -8,8 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from time import gmtime, strftime
 
-import orjson
-
 from gadget.errors import GadgetError
 from kubectl_gadget.advise import documents
 from kubectl_gadget.advise.cilium import parts, to_cilium
@@ -18,6 +16,7 @@ from kubectl_gadget.advise.networks import single
 from kubectl_gadget.advise.observation import Evidence
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Remark
 from kubectl_gadget.advise.talks import natural
+from kubectl_gadget.output.encode import encode
 
 #: How many pods are named as evidence.
 SHOWN = 4
@@ -37,7 +36,7 @@ def render_json(advice: Advice, *, cilium: bool = False) -> str:
     """All policies as one List object."""
     items = [to_cilium(policy) if cilium else policy.to_dict() for policy in advice.policies]
     body = {"apiVersion": "v1", "kind": "List", "items": items}
-    return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
+    return encode(body, indent=True).decode() + "\n"
 
 
 def write_policies(
@@ -49,7 +48,7 @@ def write_policies(
         about = [each for each in advice.warnings if (each.namespace, each.policy) == (policy.namespace, policy.name)]
         body = to_cilium(policy) if cilium else policy.to_dict()
         if form == "json":
-            text = orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
+            text = encode(body, indent=True).decode() + "\n"
         else:
             comments = _comments(policy, explain)
             if cilium:

@@ -13,6 +13,7 @@ from gadget.selector import parse_recorded
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option
+from kubectl_gadget.tell import write_lines
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -82,7 +83,7 @@ class DeployCommand(HeadedCommand):
         }
         objects = manifests.render(manifests.Settings(namespace=cluster.namespace, **settings))
         if print_only:
-            click.echo(manifests.to_yaml(objects), nl=False)
+            write_lines(manifests.to_yaml(objects))
         else:
             deploy.deploy(cluster, objects, timeout)
 

@@ -6,8 +6,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import click
-
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.api import ApiError, ApiServer
@@ -15,6 +13,7 @@ from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.cluster.progress import Progress
+from kubectl_gadget.tell import write_line
 from kubectl_gadget.text import escape
 
 APPLY = "application/apply-patch+yaml"
@@ -39,7 +38,7 @@ def deploy(cluster: Cluster, objects: list[dict[str, Any]], seconds: float) -> N
             made = api.request("PATCH", f"{path_of(item)}?fieldManager=kubectl-gadget&force=true", item, APPLY)
     same = before and before["metadata"]["generation"] == made["metadata"]["generation"]
     what = "unchanged" if same else "updated" if before else "created"
-    click.echo(f"{made['metadata']['name']}  DaemonSet {what} in namespace {cluster.namespace}")
+    write_line(f"{made['metadata']['name']}  DaemonSet {what} in namespace {cluster.namespace}")
     began = time.monotonic()
     agents, wanted, refusal = _wait(api, cluster.namespace, objects[-1], began + seconds, old)
     if refusal and not agents:
@@ -53,7 +52,7 @@ def deploy(cluster: Cluster, objects: list[dict[str, Any]], seconds: float) -> N
         raise Unreachable(f"{told}: no node of the cluster fits --node-selector and --toleration")
     if ready < wanted:
         raise Unreachable(told)
-    click.echo(f"{told}. Try: kubectl gadget execsnoop -A")
+    write_line(f"{told}. Try: kubectl gadget execsnoop -A")
 
 
 def _show(api: ApiServer, namespace: str, agents: list[AgentPod]) -> None:
@@ -62,10 +61,10 @@ def _show(api: ApiServer, namespace: str, agents: list[AgentPod]) -> None:
     width = max((len(agent.node) for agent in agents), default=0)
     for agent in agents:
         state = "ready" if agent.ready else "not ready"
-        more = escape(agent.problem or about.get(agent.node, ""))
-        click.echo(f"  {agent.node:{width}}  {state:9}  {more}".rstrip())
+        more = agent.problem or about.get(agent.node, "")
+        write_line(f"  {agent.node:{width}}  {state:9}  {more}".rstrip())
         for line in _last_words(api, namespace, agent) if agent.hopeless else ():
-            click.echo(f"  {'':{width}}    {line}")
+            write_line(f"  {'':{width}}    {line}")
 
 
 def _wait(
@@ -120,5 +119,5 @@ def _last_words(api: ApiServer, namespace: str, agent: AgentPod) -> list[str]:
         with suppress(ApiError):
             path = f"/api/v1/namespaces/{namespace}/pods/{agent.name}/log?tailLines={LOG_LINES}&previous={previous}"
             if text := api.fetch("GET", path).decode(errors="replace").strip():
-                return [escape(line) for line in text.splitlines()]
+                return text.splitlines()
     return []

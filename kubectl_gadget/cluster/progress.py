@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-import click
-
+from kubectl_gadget.tell import redraw
 from kubectl_gadget.text import escape, fit
 
 
@@ -27,7 +26,7 @@ class Progress:
         if not self._live or lines == self._shown:
             return
         up = f"\x1b[{len(self._shown)}A" if self._shown else ""
-        click.echo(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines), err=True, nl=False)
+        redraw(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines))
         self._shown = lines
 
     def clear(self) -> None:

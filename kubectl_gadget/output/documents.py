@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import orjson
 
 from gadget.schema import Field, Row
+from kubectl_gadget.output.encode import encode, visible
 from kubectl_gadget.output.stdout import write_all
 from kubectl_gadget.values import rfc3339, to_json
 
@@ -54,7 +53,6 @@ class JsonLines:
         """Write fields."""
         self.fields = fields
         self._columns: list[tuple[bytes, int, Callable[[Sequence[Any]], list[bytes]]]] = []
-        self._terminal = sys.stdout.isatty()
         separator = b"{"
         for at, field in enumerate(fields):
             for key, value in to_json(field).items():
@@ -69,15 +67,15 @@ class JsonLines:
         columns = list(zip(*rows, strict=True))
         parts: list[Any] = []
         same = b""  # what all rows have next: most columns of a batch have one value, and cost nothing then
-        for key, at, encode in self._columns:
+        for key, at, encoder in self._columns:
             column = columns[at]
             if column[0] == column[-1] and column.count(column[0]) == len(column):
-                same += key + encode(column[:1])[0]
+                same += key + encoder(column[:1])[0]
             else:
-                parts += [repeat(same + key), encode(column)]
+                parts += [repeat(same + key), encoder(column)]
                 same = b""
         lines = b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False)))
-        write_all(_visible(lines) if self._terminal else lines)
+        write_all(visible(lines))
 
     def finish(self) -> str:
         """Nothing has been kept back."""
@@ -157,15 +155,7 @@ class _Distinct(dict[Any, bytes]):
 
 
 def _json_pretty(item: dict[str, Any]) -> bytes:
-    return _visible(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2))
-
-
-def _visible(data: bytes) -> bytes:
-    """JSON in which what a terminal obeys is escaped; orjson escapes control characters of ASCII alone."""
-    text = data.decode()
-    if text.replace("\n", "").isprintable():
-        return data
-    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text).encode()
+    return encode(item, indent=True) + b"\n"
 
 
 def _yaml(item: dict[str, Any]) -> bytes:

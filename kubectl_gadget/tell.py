@@ -1,0 +1,27 @@
+"""What is said to the user, beside what outputs write: lines without anything that a terminal obeys."""
+
+from __future__ import annotations
+
+import click
+
+from kubectl_gadget.text import escape
+
+
+def tell(text: str) -> None:
+    """Say something in a line on standard error."""
+    click.echo(escape(text), err=True)
+
+
+def write_line(text: str) -> None:
+    """Write a line to standard output."""
+    click.echo(escape(text))
+
+
+def write_lines(text: str) -> None:
+    """Write lines to standard output, each with its end."""
+    click.echo("\n".join(map(escape, text.split("\n"))), nl=False)
+
+
+def redraw(text: str) -> None:
+    """Write what moves the cursor of the terminal that standard error is; what it says has been escaped."""
+    click.echo(text, err=True, nl=False)
