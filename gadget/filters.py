@@ -1,138 +1,184 @@
-"""--filter: conditions on any field, evaluated on whole batches.
+"""Conditions on the fields of events, as --filter takes them, evaluated on whole batches.
 
-Grammar: FIELD OP VALUE, several joined by commas, all of which must hold. OP is one of == != < <= > >= and ~
-(a regular expression that is found anywhere, in texts and in names such as those of flags). A value with a comma goes
-in double quotes.
+Grammar: conditions FIELD OP VALUE, joined by `,` `&&` or `and`, and more loosely by `||` or `or`; `!` or `not` turns
+round what follows it; parentheses group. A value ends at a comma, at one of these words and signs, and at a closing
+parenthesis that it did not open; one that has such in it goes in double quotes, where a backslash takes the next
+character for itself. What OP and VALUE mean for each kind of field is in gadget/conditions.py.
 """
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gadget.conditions import SIGNS, Condition, Value, make_condition
 from gadget.errors import UsageError
-from gadget.names import name_of
-from gadget.schema import DURATION_UNKNOWN, Field, Schema
+from gadget.schema import Field, Schema
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
 
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-_TERM = re.compile(
-    r'\s*(?P<field>[\w.]+)\s*(?P<op>[=!<>~]+)\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^,"]*?))\s*(?:,|$)'
-)
-_TEXTS = ("comm", "text", "args", "path", "full_path", "identity", "endpoint")
+_SPACE = re.compile(r"\s*")
+_AND = re.compile(r"\s*(?:,|&&|(?<=[\s)\"])and(?=[\s(!]))\s*", re.IGNORECASE)
+_OR = re.compile(r"\s*(?:\|\||(?<=[\s)\"])or(?=[\s(!]))\s*", re.IGNORECASE)
+_NOT = re.compile(r"(?:!|not(?=[\s(!]))\s*", re.IGNORECASE)
+_HEAD = re.compile(rf"(?P<field>[\w.]+)\s*(?P<op>[{SIGNS}]+)\s*")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+#: What ends a plain value where no bracket is open.
+_END = re.compile(r",|&&|\|\||\s+(?:and|or)(?=[\s(!])|\)", re.IGNORECASE)
+_OPEN, _CLOSE = "([{", ")]}"
+#: Parentheses and negations in each other; deeper ones would be at the limit of Python's stack.
+DEEPEST = 50
+WANTED = "want FIELD OP VALUE, such as comm==sh or pid>100, joined by , or && or ||"
+
+Test = Callable[["Table"], "Mask"]
 
 
 @dataclass(frozen=True)
-class Term:
-    """One condition: test is applied to a whole numeric column, or to each distinct text."""
-
-    field: str
-    is_text: bool
-    test: Callable[[Any], Any]
-
-    def mask(self, table: Table) -> Mask:
-        """Which rows of the table it holds for."""
-        import numpy as np
-
-        if not self.is_text:
-            return np.asarray(self.test(table.numbers(self.field)))
-        values, index = table.distinct(self.field)
-        return np.fromiter(map(self.test, values), bool, len(values))[index]
-
-
 class Filter:
-    """All terms of a --filter; an empty one keeps every row."""
+    """The rows for which a whole expression holds; every row if there is no expression."""
 
-    def __init__(self, terms: Sequence[Term]) -> None:
-        """Keep rows for which every term holds."""
-        self._terms = terms
-
-    @property
-    def fields(self) -> set[str]:
-        """The names of the fields it looks at."""
-        return {term.field for term in self._terms}
+    test: Test | None
+    fields: frozenset[str]
 
     def __call__(self, table: Table) -> Mask | None:
         """The rows that stay; None for all of them."""
-        mask: Mask | None = None
-        for term in self._terms:
-            mask = term.mask(table) if mask is None else mask & term.mask(table)
-        return mask
+        return self.test(table) if self.test else None
+
+
+def joined(texts: Sequence[str]) -> str:
+    """One expression of several, all of which must hold."""
+    texts = [text for text in texts if text.strip()]
+    return texts[0] if len(texts) == 1 else ",".join(f"({text})" for text in texts)
 
 
 def parse(text: str, schema: Schema, identity: Sequence[str] = ()) -> Filter:
     """A filter from text. UsageError names what is wrong and what there is."""
     known = {name: Field(name, "identity", 0, 0) for name in identity} | {field.name: field for field in schema.shown}
-    known |= schema.parts
-    terms = []
-    at = 0
-    while at < len(text):
-        found = _TERM.match(text, at)
-        if not found:
-            raise UsageError(f"--filter {text[at:]!r}: want FIELD OP VALUE, such as comm==sh or pid>100")
-        field = known.get(found["field"])
-        if field is None:
-            raise UsageError(f"unknown field {found['field']!r} in --filter: there is {', '.join(known)}")
-        value = found["plain"] if found["quoted"] is None else re.sub(r"\\(.)", r"\1", found["quoted"])
-        terms.append(_term(field, found["op"], value))
-        at = found.end()
-    return Filter(terms)
+    return _Parser(text, known | schema.parts).whole()
 
 
-def _term(field: Field, op: str, value: str) -> Term:
-    is_text = field.kind in _TEXTS
-    if op == "~":
-        name = name_of(field)
-        if not (is_text or name):
-            raise UsageError(f"--filter {field.name}~{value}: {field.name} is a number, ~ is for text")
+class _Parser:
+    """One text, read from left to right: a method for each rule of the grammar."""
+
+    def __init__(self, text: str, known: Mapping[str, Field]) -> None:
+        self._text, self._known = text, known
+        self._at, self._depth = 0, 0
+        self._fields: set[str] = set()
+        names = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+        self._another = re.compile(rf"[\s&|;]\s*(?:{names})\s*(?:[=!<>]=|[<>~])")
+
+    def whole(self) -> Filter:
+        """All of it."""
+        if not self._text.strip():
+            return Filter(None, frozenset())
+        test = self._any_of()
+        self._take(_SPACE)
+        if self._at < len(self._text):
+            raise self._wrong()
+        return Filter(test, frozenset(self._fields))
+
+    def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        found = pattern.match(self._text, self._at)
+        if found:
+            self._at = found.end()
+        return found
+
+    def _wrong(self, what: str = WANTED) -> UsageError:
+        return UsageError(f"--filter {self._text[self._at :]!r}: {what}")
+
+    def _any_of(self) -> Test:
+        tests = [self._all_of()]
+        while self._take(_OR):
+            tests.append(self._all_of())
+        return tests[0] if len(tests) == 1 else _any(tests)
+
+    def _all_of(self) -> Test:
+        tests = [self._one()]
+        while sign := self._take(_AND):
+            if "," in sign[0] and not self._text[self._at :].strip():  # after the last one, where it means nothing
+                break
+            tests.append(self._one())
+        return tests[0] if len(tests) == 1 else _all(tests)
+
+    def _one(self) -> Test:
+        self._take(_SPACE)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise self._wrong(f"more than {DEEPEST} parentheses in each other")
         try:
-            pattern = re.compile(value)
-        except re.error as error:
-            raise UsageError(f"--filter {field.name}~{value}: {error}") from None
-        if name:
-            return Term(field.name, False, _each(lambda number: bool(pattern.search(name(number)))))
-        return Term(field.name, True, lambda text: bool(pattern.search(text)))
-    if op not in OPERATORS:
-        raise UsageError(f"unknown operator {op!r} in --filter: there is {' '.join(OPERATORS)} ~")
-    compare, wanted = OPERATORS[op], value if is_text else number(field, value)
-    if field.kind == "duration" and op in (">", ">="):  # the number that means unknown is the largest
-        return Term(field.name, False, lambda found: compare(found, wanted) & (found != DURATION_UNKNOWN))
-    return Term(field.name, is_text, lambda found: compare(found, wanted))
+            if self._take(_NOT):
+                return _not(self._one())
+            if self._text[self._at : self._at + 1] == "(":
+                return self._group()
+            return self._condition()
+        finally:
+            self._depth -= 1
+
+    def _group(self) -> Test:
+        self._at += 1
+        test = self._any_of()
+        self._take(_SPACE)
+        if self._text[self._at : self._at + 1] != ")":
+            raise self._wrong("a parenthesis is not closed")
+        self._at += 1
+        return test
+
+    def _condition(self) -> Condition:
+        head = self._take(_HEAD)
+        if not head:
+            raise self._wrong()
+        field = self._known.get(head["field"])
+        if field is None:
+            raise UsageError(f"unknown field {head['field']!r} in --filter: there is {', '.join(self._known)}")
+        self._fields.add(field.name)
+        return make_condition(field, head["op"], self._value())
+
+    def _value(self) -> Value:
+        if quoted := self._take(_QUOTED):
+            return Value.quoted(quoted[1])
+        plain = self._plain()
+        if '"' in plain:
+            raise self._wrong("a double quote in a value: put all of it in double quotes")
+        if self._another.search(plain):
+            raise UsageError(f"--filter: is {plain!r} one value? {WANTED}; else put it in double quotes")
+        self._at += len(plain)
+        return Value.plain(plain.strip())
+
+    def _plain(self) -> str:
+        """Up to where a plain value ends. A bracket that it opens belongs to it: it may be a regular expression."""
+        at, depth = self._at, 0
+        while at < len(self._text):
+            character = self._text[at]
+            if character == "," or (not depth and _END.match(self._text, at)):
+                break
+            depth += (character in _OPEN) - (character in _CLOSE)
+            depth = max(depth, 0)
+            at += 2 if character == "\\" else 1
+        return self._text[self._at : at]
 
 
-def _each(test: Callable[[int], bool]) -> Callable[[Mask], Mask]:
-    """The test for a whole column of numbers, done once for each that is in it."""
+def _all(tests: Sequence[Test]) -> Test:
+    def every(table: Table) -> Mask:
+        mask = tests[0](table)
+        for test in tests[1:]:
+            mask = mask & test(table)
+        return mask
 
-    def column(numbers: Mask) -> Mask:
-        import numpy as np
-
-        values, index = np.unique(numbers, return_inverse=True)
-        return np.fromiter(map(test, values.tolist()), bool, len(values))[index]
-
-    return column
+    return every
 
 
-def number(field: Field, text: str) -> int:
-    """A numeric field's value from its name or digits. UsageError if it is neither."""
-    names = {name: int(value) for value, name in field.values.items()}
-    if field.kind == "bool":
-        names = {"true": 1, "false": 0}
-    elif field.kind == "flags" and "|" in text:
-        return reduce(operator.or_, (number(field, part) for part in text.split("|")))
-    try:
-        return names[text] if text in names else int(text, 0)
-    except ValueError:
-        raise UsageError(f"--filter: {text!r} is no value of {field.name}, which is a {field.kind}") from None
+def _any(tests: Sequence[Test]) -> Test:
+    def some(table: Table) -> Mask:
+        mask = tests[0](table)
+        for test in tests[1:]:
+            mask = mask | test(table)
+        return mask
+
+    return some
+
+
+def _not(test: Test) -> Test:
+    return lambda table: ~test(table)

@@ -96,8 +96,10 @@ class Table:
         return values, self._every
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
-        """A numeric field, of all rows."""
+        """A numeric field, of all rows; times since 1970."""
         whole, _, part = name.partition(".")
+        if self._kinds.get(name) == "timestamp":
+            return self.rows[name].astype(np.int64) + self._clock
         return self.rows[whole][part] if part else self.rows[whole]
 
     def addresses(self, name: str) -> list[bytes]:

@@ -54,7 +54,8 @@ def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def complete_filter(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The field of a filter's last condition, or the words for its value."""
-    found = re.fullmatch(r"\s*([\w.]*)(?:(?:[=!]=|~)(.*))?", incomplete.rpartition(",")[2])
+    last = re.split(r"[,(]|&&|\|\||\s(?:and|or|not)\s", incomplete)[-1]
+    found = re.fullmatch(r"\s*!?\s*([\w.]*)(?:(?:[=!]=|!?~)(.*))?", last)
     if not found:
         return []
     name, value = found.groups()

@@ -142,7 +142,8 @@ def output_options() -> list[click.Parameter]:
             multiple=True,
             metavar="EXPR",
             shell_complete=complete_filter,
-            help="Only events like 'comm==sh,uid!=0'. Operators: == != < <= > >= ~ (regular expression).",
+            help="Only events like 'comm==sh && (uid!=0 || path==/etc/*)'. Operators: == != < <= > >= ~ !~ (regular "
+            "expression).",
         ),
         Option(
             ["--count-by"],

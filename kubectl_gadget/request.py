@@ -73,7 +73,8 @@ def make_request(
     **rest: Any,
 ) -> Request:
     """A request from option values. UsageError if fields or conditions do not fit the gadget."""
-    kept = filters.parse(",".join(conditions), gadget.schema, IDENTITY)
+    expression = filters.joined(conditions)
+    kept = filters.parse(expression, gadget.schema, IDENTITY)
     named = {part.strip().lstrip("+") for part in f"{fields},{count_by}".split(",")}
     values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
     shown = {field.name for field in gadget.schema.shown}
@@ -88,6 +89,6 @@ def make_request(
         fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
         demanded=frozenset(name for name in named | kept.fields if name and name[0] != "-"),
         count_by=[known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()],
-        conditions=",".join(conditions),
+        conditions=expression,
         **rest,
     )
