@@ -70,8 +70,11 @@ class Names:
 
 
 def parse_names(items: Sequence[str]) -> Names:
-    """Names from lists such as "a,b" and "!c"."""
-    names = [name.strip() for item in items for name in item.split(",") if name.strip()]
+    """Names from lists such as "a,b" and "!c". UsageError for a list without a name: it would mean all of them."""
+    for item in items:
+        if not item.replace("!", "").replace(",", "").strip():
+            raise UsageError(f"{item!r}: an empty name")
+    names = [name for item in items for name in map(str.strip, item.split(",")) if name.lstrip("!")]
     unwanted = frozenset(name[1:] for name in names if name.startswith("!"))
     return Names(frozenset(names) - {f"!{name}" for name in unwanted}, unwanted)
 

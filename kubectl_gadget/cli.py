@@ -15,7 +15,7 @@ from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
 from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
-from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.headed import HeadedCommand, HelpCommand
 from kubectl_gadget.tell import tell
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
@@ -29,6 +29,7 @@ WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
         AdviseCommand(),
         ContainersCommand(),
         DeployCommand(),
+        HelpCommand(),
         ListCommand(),
         ReplayCommand(),
         StatusCommand(),
@@ -65,15 +66,16 @@ class Gadgets(click.Group):
             raise click.UsageError(f"unknown gadget {args[0]!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands alone: of --help and --version they tell as well, and a screen has 24 lines."""
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Gadgets in their groups, one line each."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
-        # without what this help itself and --version tell
-        groups["Others"] = [
-            (name, command.title) for name, command in sorted(WRITTEN.items()) if name not in ("list", "version")
-        ]
+        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)
@@ -92,10 +94,14 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error is one line on stderr and its exit code."""
+    if sys.stdout is None:  # Python has it so where it was closed
+        fail("standard output is closed", 1)
     try:
         cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message())
     except click.UsageError as error:
         fail(f"{error.format_message()}{_see(error)}", 2)
     except (click.Abort, KeyboardInterrupt):

@@ -12,7 +12,7 @@ from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Option, gadget_options, output_options, stream_options, where_options
+from kubectl_gadget.options import Option, gadget_options, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.output import all_fields, explain, make_output
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
@@ -117,7 +117,10 @@ class ReplayCommand(HeadedCommand):
             "replay",
             "a stream again that --record has kept; needs no agent",
             "kubectl gadget replay FILE -o wide --filter 'error!=0'",
-            [click.Argument(["file"], type=click.Path(path_type=Path)), *output_options()],
+            [
+                click.Argument(["file"], metavar="FILE|-", callback=not_empty, type=click.Path(path_type=Path)),
+                *output_options(),
+            ],
             self._run,
         )
 

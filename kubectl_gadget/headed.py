@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from itertools import islice
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kubectl_gadget.options import Option
 
 _TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
+#: What other tools call some of ours.
+_MEANT = {"--last": "--tail", "--lines": "--tail", "--limit": "--max-events", "--count": "--max-events"}
+
+
+def _as_click_has_it(args: list[str], switches: Set[str], valued: Set[str]) -> list[str]:
+    """Arguments as kubectl takes them in click's words: --switch=true, --switch=false, -n=shop, -Ao=json."""
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        name, equals, value = arg.partition("=")
+        if arg == "--":
+            return [*kept, arg, *rest]
+        if arg in valued:  # what follows is its value, whatever it looks like
+            kept += [arg, *islice(rest, 1)]
+        elif equals and name in switches and value.lower() in _TRUE | _FALSE:
+            kept += [name] if value.lower() in _TRUE else []
+        elif equals and name[:1] == "-" and name[1:2] != "-" and f"-{name[-1]}" in valued:
+            together = all(f"-{letter}" in switches for letter in name[1:-1])
+            kept += [name, value] if together else [arg]  # else it is the value of an option before: -lapp=cart
+        else:
+            kept.append(arg)
+    return kept
 
 
 class HeadedCommand(click.Command):
@@ -24,21 +49,16 @@ class HeadedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, with switches also as kubectl's are written: --switch=true, --switch=false."""
-        switches = {
-            name
-            for param in self.params
-            if isinstance(param, click.Option) and param.is_flag and not param.secondary_opts
-            for name in param.opts
-        }
-        end = args.index("--") if "--" in args else len(args)
-        kept = []
-        for arg in args[:end]:
-            name, equals, value = arg.partition("=")
-            if equals and name in switches and value.lower() in _TRUE | _FALSE:
-                kept += [name] if value.lower() in _TRUE else []
-            else:
-                kept.append(arg)
-        return super().parse_args(ctx, kept + args[end:])
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        switches = {name for option in options if option.is_flag and not option.secondary_opts for name in option.opts}
+        valued = {name for option in options if not option.is_flag for name in option.opts}
+        try:
+            return super().parse_args(ctx, _as_click_has_it(args, switches, valued))
+        except click.NoSuchOption as error:
+            visible = [name for option in options if not option.hidden for name in option.opts]
+            meant = _MEANT.get(error.option_name, "")
+            message = f"{error.message} Did you mean {meant!r}?" if meant in visible else None
+            raise click.NoSuchOption(error.option_name, message, () if message else visible, ctx) from None
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
@@ -52,3 +72,31 @@ class HeadedCommand(click.Command):
         for heading, records in headings.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=26)
+
+
+class HelpCommand(HeadedCommand):
+    """`help`: what --help shows, of any command."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        names = click.Argument(["names"], nargs=-1, metavar="[COMMAND]", shell_complete=_complete_command)
+        super().__init__("help", "how to use a command", "kubectl gadget help traceloop show", [names], self._run)
+
+    def _run(self, names: tuple[str, ...]) -> None:
+        ctx = click.get_current_context().find_root()
+        for name in names:
+            if not isinstance(ctx.command, click.Group):
+                raise click.UsageError(f"{ctx.command_path} has no commands", ctx)
+            _, command, _ = ctx.command.resolve_command(ctx, [name])
+            assert command
+            ctx = click.Context(command, ctx, name)
+        click.echo(ctx.get_help())
+
+
+def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The commands below those that were given so far."""
+    command: click.Command | None = ctx.find_root().command
+    for name in ctx.params.get("names") or ():
+        command = command.get_command(ctx, name) if isinstance(command, click.Group) else None
+    names = command.list_commands(ctx) if isinstance(command, click.Group) else []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gadget.errors import GadgetError, Unsupported
+from kubectl_gadget.sockets import socket_root
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")
 START_SECONDS = 20.0
@@ -58,7 +59,7 @@ def local_agent() -> Iterator[Callable[[], str]]:
         raise Unsupported("--local needs root (CAP_BPF, CAP_PERFMON): run it with sudo")
     # the agent removes the folder too, once its socket is gone: it outlives a command line that is killed
     with (
-        tempfile.TemporaryDirectory(prefix="gadget-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="gadget-", dir=socket_root(), ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as log,
     ):
         address = f"unix://{folder}/agent.sock"

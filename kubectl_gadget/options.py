@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from kubectl_gadget.completion import (
 )
 from kubectl_gadget.output import FORMATS
 
+#: Of the options that may be given several times, those for which nothing means nothing.
+MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+#: Ten years: a lock waits for 292 of them at most (PY_TIMEOUT_MAX), and what is older was before eBPF.
+LONGEST_SECONDS = 10 * 365 * 86_400
 _SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600}
 
 
@@ -52,7 +57,10 @@ class Duration(click.ParamType[float]):
         parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh]?)", str(value))
         if not parts or "".join(a + b for a, b in parts) != str(value):
             self.fail(f"{value!r} is no duration: want 500ms, 30s, 5m", param, ctx)
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if seconds > LONGEST_SECONDS:
+            self.fail(f"{str(value)[:20]}: at most {LONGEST_SECONDS // 3600}h", param, ctx)
+        return seconds
 
 
 class ParameterType(click.ParamType[str]):
@@ -79,6 +87,21 @@ class Option(click.Option):
         """A click option under heading."""
         super().__init__(*args, **kwargs)
         self.heading = heading
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The value. An empty one, as of a shell's variable that is not set, is refused where it would mean much."""
+        value, source = super().consume_value(ctx, opts)
+        given = value if isinstance(value, (list, tuple)) else [value]
+        if "" in given and self.default != "" and self.name not in MAY_BE_EMPTY:
+            raise click.UsageError(f"{max(self.opts, key=len)} '': empty", ctx)
+        return value, source
+
+
+def not_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """The value of an argument. Refused if it is empty."""
+    if str(value).strip() in ("", "."):  # Path("") is "."
+        raise click.UsageError(f"{param.make_metavar(ctx)} {str(value).strip('.')!r}: empty", ctx)
+    return value
 
 
 def gadget_options(gadget: Gadget) -> list[click.Parameter]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -125,11 +126,11 @@ class Recording:
     """A recording to read. complete says, once it has been read, whether its end was there."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file at path and read its header. GadgetError if it is no recording."""
+        """Open the file at path, standard input for -, and read its header. GadgetError if it is no recording."""
         self.path = path
         self.complete = False
         try:
-            self._file = path.open("rb")
+            self._file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         magic = self._read(len(MAGIC))

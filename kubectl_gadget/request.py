@@ -11,7 +11,7 @@ from gadget import filters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY, Field
-from gadget.selector import parse_labels
+from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.output import choose_fields, known_field
 
 
@@ -32,6 +32,8 @@ def make_selection(
     if namespace and all_namespaces:
         raise UsageError("-n and -A: choose one")
     parse_labels(selector)
+    for names in (namespace, pod, container):
+        parse_names(names)
     return Selection(namespace, pod, container, selector)
 
 

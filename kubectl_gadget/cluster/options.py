@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gadget.selector import parse_names
 from kubectl_gadget.cluster.kubeconfig import Flags
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
 from kubectl_gadget.options import Duration, Option
@@ -77,5 +78,6 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
 def chosen_cluster() -> Cluster:
     """What the options of the running command say."""
     values = dict(click.get_current_context().meta.get(CLUSTER, {}))
+    parse_names(values.get("node", ()))
     nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)
     return Cluster(Flags(**values), namespace, nodes)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kubectl_gadget.sockets import socket_root
+
 PREFIX = "gadget-tunnels-"
 #: A folder is not locked in the moment in which it is made.
 YOUNG_SECONDS = 10.0
@@ -23,10 +25,11 @@ def own_folder() -> Iterator[Path]:
 
     Not abstract sockets, which would need no folder: every user of this machine could connect to them.
     """
-    for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    root = socket_root()
+    for other in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
             _remove_if_left(other)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=root, ignore_cleanup_errors=True) as folder:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

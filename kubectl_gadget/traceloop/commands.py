@@ -10,7 +10,7 @@ from gadget.errors import GadgetError, Unsupported
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, output_options, where_options
+from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
@@ -38,7 +38,7 @@ def _option(*names: str, **settings: Any) -> Option:
 
 
 def _argument() -> click.Argument:
-    return click.Argument(["name"], metavar="POD|ID", shell_complete=complete_recordings)
+    return click.Argument(["name"], metavar="POD|ID", callback=not_empty, shell_complete=complete_recordings)
 
 
 class TraceloopCommand(click.Group):
@@ -182,13 +182,18 @@ def _delete(
         namespace = default_namespace(agent, local)
     selection = make_selection(namespace, all_namespaces, (), container, "")
     with find_targets(agent, local) as targets:
+        import grpc
+
         from gadget._generated import gadget_pb2 as pb
         from gadget._generated import gadget_pb2_grpc as rpc
-        from kubectl_gadget.streams import connect
+        from kubectl_gadget.streams import connect, error_of
         from kubectl_gadget.traceloop.instances import one_owner
 
         for instance in one_owner(_find(targets(), selection, name), name):
             with connect(instance.address) as channel:
                 request = pb.TraceloopDeleteRequest(cgroup_id=instance.container.cgroup_id)
-                rpc.AgentStub(channel).TraceloopDelete(request)
+                try:
+                    rpc.AgentStub(channel).TraceloopDelete(request)
+                except grpc.RpcError as error:
+                    raise error_of(instance.target, error) from None
             click.echo(f"deleted {instance.title}")

@@ -83,6 +83,11 @@ class Instance:
         return self.item.started_ns
 
 
+def full_name(instance: Instance) -> str:
+    """NAMESPACE/POD."""
+    return f"{instance.container.namespace}/{instance.container.pod}"
+
+
 def ended_how(item: pb.TraceloopItem) -> str:
     """How a container's first program ended; empty if nobody saw it."""
     signal, code = item.status & 0x7F, item.status >> 8
@@ -140,8 +145,10 @@ def named(instances: Sequence[Instance], name: str) -> list[Instance]:
 
     UsageError if there are none, or if several ids begin so.
     """
+    if not name.strip():
+        raise UsageError(f"{name!r}: an empty name")
     tests: list[Callable[[Instance], bool]] = [
-        lambda instance: name in (instance.container.pod, f"{instance.container.namespace}/{instance.container.pod}"),
+        lambda instance: bool(instance.container.pod) and name in (instance.container.pod, full_name(instance)),
         lambda instance: not instance.container.pod and instance.container.container == name,
     ]
     for test in tests:

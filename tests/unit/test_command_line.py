@@ -1,0 +1,139 @@
+"""What is written on the command line, as kubectl takes it, and what it must not mean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from kubectl_gadget.cli import cli
+from tests.conftest import CLI, run_cli
+
+
+def parsed(*arguments: str) -> dict[str, object]:
+    """The values of a command line of execsnoop."""
+    command = cli.get_command(click.Context(cli), "execsnoop")
+    assert command
+    return command.make_context("execsnoop", list(arguments)).params
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [
+        (["-n=shop"], "namespace", ("shop",)),
+        (["-p=a,b"], "pod", ("a,b",)),
+        (["-l=app=cart"], "selector", "app=cart"),
+        (["-o=json"], "form", "json"),
+        (["-c=!istio-proxy"], "container", ("!istio-proxy",)),
+        (["-A=true"], "all_namespaces", True),
+        (["-Ao=json"], "form", "json"),
+        (["--filter", "-n=x==y"], "filter_", ("-n=x==y",)),
+        (["--filter", "--strict=true"], "filter_", ("--strict=true",)),
+        (["-l="], "selector", ""),
+        (["-nshop"], "namespace", ("shop",)),
+    ],
+)
+def test_short_options_with_equals(written: list[str], name: str, value: object) -> None:
+    """-n=shop is -n shop, as for kubectl; the value of another option is left as it is."""
+    assert parsed(*written)[name] == value
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["execsnoop", "-n", "", "--agent", "unix:///none"],
+        ["execsnoop", "-n=", "--agent", "unix:///none"],
+        ["execsnoop", "-p", ",", "--agent", "unix:///none"],
+        ["execsnoop", "-c", "!", "--agent", "unix:///none"],
+        ["execsnoop", "--agent", ""],
+        ["execsnoop", "--record", ""],
+        ["execsnoop", "--node", ""],
+        ["containers", "-n", " ", "--agent", "unix:///none"],
+        ["traceloop", "list", "-p", "", "--agent", "unix:///none"],
+        ["traceloop", "show", "", "--agent", "unix:///none"],
+        ["traceloop", "show", "x", "--syscalls", "", "--agent", "unix:///none"],
+        ["traceloop", "delete", "", "--agent", "unix:///none"],
+        ["traceloop", "delete", " ", "--agent", "unix:///none"],
+        ["advise", "network-policy", "-n", "", "--agent", "unix:///none"],
+        ["advise", "network-policy", "check", "--policy", "", "--agent", "unix:///none"],
+        ["replay", ""],
+    ],
+)
+def test_an_empty_name_is_refused(arguments: list[str]) -> None:
+    """An empty name, as of a variable that is not set, never means everything: it is refused, in one line."""
+    done = run_cli(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert "empty" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["traceloop"], ["advise"], ["help"], ["help", "execsnoop"]])
+def test_help_without_asking(arguments: list[str]) -> None:
+    """A command that lacks its command shows its help, and so does `help`; that is no error."""
+    done = run_cli(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: kubectl gadget" in done.stdout
+
+
+def test_help_of_commands() -> None:
+    """`help COMMAND` is what COMMAND --help is; list, version and help are among the commands."""
+    assert run_cli("help", "traceloop", "show").stdout == run_cli("traceloop", "show", "--help").stdout
+    assert run_cli("help", "version").stdout == run_cli("version", "--help").stdout
+    whole = run_cli("help").stdout
+    for name in ("list", "version", "help"):
+        assert f"\n  {name} " in whole
+    wrong = run_cli("help", "execsnop")
+    assert (wrong.returncode, "did you mean execsnoop" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["traceloop", "show", "x", "--last", "3"], "--tail"),
+        (["execsnoop", "--limit", "3"], "--max-events"),
+        (["execsnoop", "--namespac", "3"], "--namespace"),
+    ],
+)
+def test_what_is_suggested(arguments: list[str], meant: str) -> None:
+    """A mistyped option leads to one that help shows."""
+    done = run_cli(*arguments)
+    assert done.returncode == 2
+    assert f"'{meant}'" in done.stderr
+    assert "--as" not in done.stderr and "--cluster" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "-o", "json"], ["--version"]])
+def test_closed_output(arguments: list[str]) -> None:
+    """With standard output closed I am told so in one line, if anything."""
+    done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', CLI, *arguments], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed\n"
+
+
+@pytest.mark.parametrize("long", ["99999999999h", "1000000h", "9" * 400 + "s"])
+def test_a_timeout_beyond_reason(long: str) -> None:
+    """A time that is too long is refused in one line."""
+    done = run_cli("execsnoop", "--timeout", long, "--agent", "unix:///none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "at most" in done.stderr
+
+
+def test_standard_input_is_replayed() -> None:
+    """`replay -` reads a recording from standard input."""
+    with (Path(__file__).parent / "recorded/execsnoop-0.1.0.gadget").open("rb") as recording:
+        done = subprocess.run([CLI, "replay", "-"], stdin=recording, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "event" in done.stderr
+
+
+def test_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
+    """Sockets are made also where TMPDIR is longer than a socket's name may be."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    code = "from kubectl_gadget.cluster.place import own_folder\nwith own_folder() as folder: print(folder)"
+    done = subprocess.run(
+        [CLI.with_name("python"), "-c", code], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True
+    )
+    assert len(done.stdout.strip()) < 80, done.stderr
