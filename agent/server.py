@@ -21,7 +21,7 @@ from agent.clock import clock_offset
 from agent.flows.service import FlowsService
 from agent.identity import Container
 from agent.run import BEAT_SECONDS, Batch, Loss, Run
-from agent.selection import Selection
+from agent.selection import SELECTS, Selection
 from agent.threads import Worker
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
@@ -29,6 +29,7 @@ from gadget import CONTRACT, __version__, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unsupported, UsageError
+from gadget.pod_choice import PodChoice
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def _summary(run: Run) -> pb.Summary:
 
 
 def _selection(wanted: pb.Selection) -> Selection:
-    return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels)
+    any_of = [PodChoice(item.pattern, item.labels, item.namespace, item.without) for item in wanted.any_of]
+    return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
 
 
 def _reply(node: str, batch: Batch) -> pb.RunReply:
@@ -205,7 +207,11 @@ class AgentService(rpc.AgentServicer):
                 schema = orjson.dumps(gadget.schema.to_json()).decode()
                 living = _containers(self._chosen(selection))
                 started = pb.Started(
-                    schema=schema, containers=living, contract=CONTRACT, beat_ms=int(BEAT_SECONDS * 1000)
+                    schema=schema,
+                    containers=living,
+                    contract=CONTRACT,
+                    beat_ms=int(BEAT_SECONDS * 1000),
+                    selects=SELECTS,
                 )
                 yield pb.RunReply(node=self._node, started=started, sent_ns=time.time_ns())
                 for batch in run.batches():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Option, gadget_options, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.output import all_fields, explain, make_output
 from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.where import default_namespace, find_targets
+from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 
 class ContainersCommand(HeadedCommand):
@@ -38,11 +38,12 @@ class ContainersCommand(HeadedCommand):
             selected["namespace"] = default_namespace(agent, local)
         selection = make_selection(**selected)
         with find_targets(agent, local) as targets:
+            selection = find_selection(selection, agent, local)
             from gadget._generated import gadget_pb2 as pb
             from kubectl_gadget import containers
 
             fields = [f for f in containers.FIELDS if f.name in containers.COLUMNS or form != "columns"]
-            request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**asdict(selection)))
+            request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**selection.message()))
             containers.show(targets(), request, make_output(form, fields, {"cgroup_id": "CGROUP"}))
 
 
@@ -83,6 +84,7 @@ class GadgetCommand(HeadedCommand):
         buffer: int,
         **settings: Any,
     ) -> None:
+        selection = make_selection(namespace, all_namespaces, pod, container, selector)
         request = make_request(
             self.gadget,
             settings,
@@ -90,7 +92,6 @@ class GadgetCommand(HeadedCommand):
             fields,
             filter_,
             count_by,
-            selection=make_selection(namespace, all_namespaces, pod, container, selector),
             ring_bytes=buffer,
             max_events=max_events or 0,
             timeout=timeout,
@@ -98,8 +99,9 @@ class GadgetCommand(HeadedCommand):
             record=record,
         )
         if not (namespace or all_namespaces):
-            request = request.within(default_namespace(agent, local))
+            selection = replace(selection, namespaces=default_namespace(agent, local))
         with find_targets(agent, local) as targets:
+            request = request.about(find_selection(selection, agent, local))
             from kubectl_gadget.peers import find_directory
             from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
 

@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gadget import filters
 from gadget.catalog import Gadget
+from gadget.chosen import Chosen
 from gadget.errors import UsageError
+from gadget.pod_choice import PodChoice
 from gadget.schema import IDENTITY, Field
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.output import choose_fields, known_field
+from kubectl_gadget.pods import PodName, name_choices, read_pods
+
+#: A name that no pod has.
+NOBODY = "-"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which containers, as proto's Selection has it."""
+    """Which containers. pods is what -p lists; any_of what that means, whole_names what older agents make of it."""
 
     namespaces: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     labels: str = ""
+    any_of: tuple[PodChoice, ...] = ()
+    whole_names: tuple[str, ...] = ()
+
+    def message(self) -> dict[str, Any]:
+        """The fields of proto's Selection."""
+        return {
+            "namespaces": self.namespaces,
+            "pods": self.whole_names,
+            "containers": self.containers,
+            "labels": self.labels,
+            "any_of": [asdict(choice) for choice in self.any_of],
+        }
+
+    def chosen(self) -> Chosen:
+        """The same, to be asked."""
+        return Chosen(self.namespaces, (), self.containers, self.labels, self.any_of)
+
+    def resolve(self, find: Callable[[PodName], tuple[list[PodChoice], list[str]]]) -> Selection:
+        """The same with what find knows of workloads: how to tell their pods, and which there are."""
+        choices, names = list(self.any_of), list(self.whole_names)
+        for name in read_pods(self.pods):
+            if name.is_workload:
+                found, pods = find(name)
+                choices += found
+                names += [f"{'!' * name.without}{pod}" for pod in pods]
+        if not any(name[0] != "!" for name in names) and any(not choice.without for choice in choices):
+            names.append(NOBODY)  # an empty list would be everybody to an older agent
+        return replace(self, any_of=tuple(choices), whole_names=tuple(names))
 
 
 def make_selection(
@@ -32,9 +66,11 @@ def make_selection(
     if namespace and all_namespaces:
         raise UsageError("-n and -A: choose one")
     parse_labels(selector)
-    for names in (namespace, pod, container):
+    for names in (namespace, container):
         parse_names(names)
-    return Selection(namespace, pod, container, selector)
+    pods = read_pods(pod)
+    whole = tuple(f"{'!' * name.without}{name.name}" for name in pods if not name.is_workload)
+    return Selection(namespace, pod, container, selector, name_choices(pods), whole)
 
 
 @dataclass(frozen=True)
@@ -60,9 +96,9 @@ class Request:
     timeout: float = 0.0
     record: Path | None = None
 
-    def within(self, namespaces: tuple[str, ...]) -> Request:
-        """The same in these namespaces; in all if there are none."""
-        return replace(self, selection=replace(self.selection, namespaces=namespaces))
+    def about(self, selection: Selection) -> Request:
+        """The same of other containers."""
+        return replace(self, selection=selection)
 
 
 def make_request(

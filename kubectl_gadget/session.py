@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 BEATS_MISSED = 5
 #: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
 AT_ONCE = 2000
+#: What an agent of before Selection.any_of makes of -p.
+OLDER = "its agent is older: there -p means whole names, and pods that come later are not shown"
 #: Forms in which an event is a line.
 ONE_LINE = ("columns", "wide", "json")
 
@@ -232,6 +234,8 @@ class Session:
             kept = filters.parse(self._request.conditions, schema, IDENTITY)
         except UsageError as error:  # no word of its agent's
             raise GadgetError(f"{name}: its agent is of another version: {error}") from None
+        if self._live and self._request.selection.any_of and not started.selects:
+            _tell(f"warning: {name}: {OLDER}")
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
         node = Node(decoder, kept, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
@@ -348,7 +352,7 @@ def stream(request: Request, targets: Targets, directory: Callable[[], Directory
     start = pb.Start(
         gadget=request.gadget.name,
         parameters=request.parameters,
-        selection=pb.Selection(**asdict(request.selection)),
+        selection=pb.Selection(**request.selection.message()),
         ring_bytes=request.ring_bytes,
     )
     with ExitStack() as stack:

@@ -23,9 +23,16 @@ class FakeAgent(rpc.AgentServicer):
     """Serves on a Unix socket, and sends the execs that the test makes up."""
 
     def __init__(
-        self, folder: Path, node: str, schema: Schema | None = None, contract: int = CONTRACT, beat_ms: int = 0
+        self,
+        folder: Path,
+        node: str,
+        schema: Schema | None = None,
+        contract: int = CONTRACT,
+        beat_ms: int = 0,
+        selects: int = 1,
     ) -> None:
         """Serve as node."""
+        self.selects, self.asked = selects, pb.Start()
         self.node, self._contract, self._beat_ms = node, contract, beat_ms
         self.schema = schema or catalog.find("execsnoop").schema
         self.started, self.asked_to_stop = Event(), Event()
@@ -61,10 +68,10 @@ class FakeAgent(rpc.AgentServicer):
 
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
         """A run."""
-        next(requests)
+        self.asked = next(requests).start
         context.add_callback(lambda: self._batches.put(None))
         schema = orjson.dumps(self.schema.to_json()).decode()
-        started = pb.Started(schema=schema, contract=self._contract, beat_ms=self._beat_ms)
+        started = pb.Started(schema=schema, contract=self._contract, beat_ms=self._beat_ms, selects=self.selects)
         yield pb.RunReply(node=self.node, started=started)
         self.started.set()
         with ThreadPoolExecutor(1) as pool:

@@ -13,7 +13,6 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, UsageError
-from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
@@ -124,15 +123,12 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
     """Those that -n, -p, -c and -l choose, by name and then by age. Whose labels nobody knows is not left out by -l."""
-    labels = parse_labels(selection.labels)
-    wanted = [parse_names(names) for names in (selection.namespaces, selection.pods, selection.containers)]
+    asked = selection.chosen()
 
     def chosen(instance: Instance) -> bool:
-        container = instance.container
+        container, labels = instance.container, instance.labels
         names = (container.namespace, container.pod, container.container)
-        if not all(names_wanted.matches(name) for names_wanted, name in zip(wanted, names, strict=True)):
-            return False
-        return not labels or instance.labels is None or all(item.matches(instance.labels) for item in labels)
+        return asked.matches(*names, labels, in_pod=bool(container.pod)) is not False
 
     def order(instance: Instance) -> tuple[Any, ...]:
         return (instance.name, -instance.newest)
