@@ -30,6 +30,7 @@ from agent.objects import read_object
 from agent.pods import PodWatch
 from agent.ring import Ring
 from agent.runtimes import Runtimes
+from agent.started import started_at
 from agent.threads import Worker
 from gadget import catalog
 from gadget.runtimes import State
@@ -320,7 +321,8 @@ class Tracker:
         for path in self._tree.walk(lambda path: path in self._paths):
             cgroup_id = self._tree.id(path)
             if cgroup_id and cgroup_id not in self._containers and cgroup_id not in self._host:
-                self._add(cgroup_id, path, now)
+                began = started_at(Path(self._tree.mount + path), self._proc) if parse_path(path) else 0
+                self._add(cgroup_id, path, began or now)
 
     def _changes_lost(self) -> int:
         return self._object.array_value("changes_lost", 0)

@@ -258,12 +258,15 @@ class Decoder:
 
     def rows(
         self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]
-    ) -> list[tuple[int, Row]]:
-        """The time of each event that keep chooses, and its values of fields; None for a field that there is not."""
+    ) -> list[tuple[int, Row, str]]:
+        """The time of each event that keep chooses, its values of fields, and its container's id.
+
+        None for a field that there is not.
+        """
         self.learn(batch.containers)
         for peer in batch.peers:
             self._peers[peer.address] = Name(peer.kind, peer.namespace, peer.name)
-        found: list[tuple[int, Row]] = []
+        found: list[tuple[int, Row, str]] = []
         for section in batch.sections:
             table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns, self._peers)
             mask = keep(table)
@@ -271,6 +274,6 @@ class Decoder:
                 continue
             times = table.column("timestamp", mask)
             columns = [table.column(name, mask) if name in self._known else [None] * len(times) for name in fields]
-            found += zip(times, zip(*columns, strict=True), strict=True)
+            found += zip(times, zip(*columns, strict=True), table.column("containerId", mask), strict=True)
         found.sort(key=itemgetter(0))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -78,7 +79,8 @@ class StatusCommand(HeadedCommand):
         output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"})
         output.start([], rows)
         output.write(rows)
-        _fail_without_agents(found)
+        sys.stdout.flush()
+        _fail_without_agents(found, reasons=True)
 
 
 class VersionCommand(HeadedCommand):
@@ -192,7 +194,7 @@ def _state(reply: Any) -> str:
 
 def _row(target: str, reply: Any) -> tuple[Any, ...]:
     if isinstance(reply, GadgetError):
-        return (target, str(reply), "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
+        return (target, "no agent", "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
     return (
         reply.node,
         _state(reply),
@@ -215,7 +217,10 @@ def _row(target: str, reply: Any) -> tuple[Any, ...]:
     )
 
 
-def _fail_without_agents(found: dict[str, Any]) -> None:
-    failed = sum(isinstance(reply, GadgetError) for reply in found.values())
+def _fail_without_agents(found: dict[str, Any], *, reasons: bool = False) -> None:
+    """An error if an agent did not answer; with reasons, each is told why first."""
+    failed = [reply for reply in found.values() if isinstance(reply, GadgetError)]
+    for reason in dict.fromkeys(map(str, failed)) if reasons else ():
+        click.echo(escape(reason), err=True)
     if failed:
-        raise Unreachable(f"{failed} of {len(found)} agents did not answer")
+        raise Unreachable(f"{len(failed)} of {len(found)} agents did not answer")

@@ -44,7 +44,8 @@ class ContainersCommand(HeadedCommand):
 
             fields = [f for f in containers.FIELDS if f.name in containers.COLUMNS or form != "columns"]
             request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**selection.message()))
-            containers.show(targets(), request, make_output(form, fields, {"cgroup_id": "CGROUP"}))
+            headers = {"cgroup_id": "CGROUP", "containerId": "ID"}
+            containers.show(targets(), request, make_output(form, fields, headers), selection)
 
 
 class GadgetCommand(HeadedCommand):

@@ -14,20 +14,24 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field, Row
+from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output
+from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
 
 #: A Ctrl-C that the kernel hands to another thread is heard by this one when it wakes.
 WAKE_SECONDS = 1.0
+#: How long an agent may take to tell what else there is.
+ANSWER_SECONDS = 3.0
 
 FIELDS = [
     Field("node", "identity", 0, 0),
     Field("namespace", "identity", 0, 0),
     Field("pod", "identity", 0, 0),
     Field("container", "identity", 0, 0),
-    Field("id", "short_id", 0, 0),
+    Field("containerId", "short_id", 0, 0),
     Field("runtime", "identity", 0, 0),
     Field("cgroup_id", "cgroup_id", 0, 0),
     Field("state", "identity", 0, 0),
@@ -37,7 +41,7 @@ FIELDS = [
     Field("restarts", "int", 0, 0),
     Field("addresses", "args", 0, 0),
 ]
-COLUMNS = ("node", "namespace", "pod", "container", "id", "runtime", "cgroup_id", "state", "started")
+COLUMNS = ("node", "namespace", "pod", "container", "containerId", "runtime", "cgroup_id", "state", "started")
 
 
 def list_containers(
@@ -49,6 +53,20 @@ def list_containers(
             yield from rpc.AgentStub(channel).Containers(request, timeout=timeout)
     except grpc.RpcError as error:
         raise error_of(target, error) from None
+
+
+def known_containers(targets: Targets) -> list[Known] | None:
+    """The containers that run, as far as agents answer soon; None if none does."""
+    known, answered = [], False
+    for target, address in targets.items():
+        try:
+            for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address()):
+                answered = True
+                living = [item.container for item in reply.containers if not item.ended_ns]
+                known += [Known(item.namespace, item.pod, item.container) for item in living]
+        except GadgetError:
+            continue  # the stream itself says that the agent is gone
+    return known if answered else None
 
 
 def rows(reply: pb.ContainersReply) -> list[Row]:
@@ -73,10 +91,11 @@ def rows(reply: pb.ContainersReply) -> list[Row]:
     ]
 
 
-def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> None:
-    """Write what the targets know. GadgetError of the last that fails, once the others have been shown.
+def show(targets: Targets, request: pb.ContainersRequest, output: Output, selection: Selection) -> None:
+    """Write what the targets know; if they know nothing of the selection, say so.
 
-    Of the others that fail the user is told: when it happens if the rest goes on.
+    GadgetError of the last that fails, once the others have been shown. Of the others that fail the user is told: when
+    it happens if the rest goes on.
     """
     queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
 
@@ -92,7 +111,9 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
 
     for item in targets.items():
         Thread(target=read, args=item, name=f"containers-{item[0]}", daemon=True).start()
-    running, found = len(targets), []
+    if request.follow:
+        Thread(target=_tell_nothing, args=(targets, selection), name="nothing", daemon=True).start()
+    running, found, some = len(targets), [], False
     failures: dict[str, GadgetError] = {}  # each reason once: what one node refuses, all do
     while running:
         try:
@@ -100,6 +121,7 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
         except Empty:
             continue
         if isinstance(reply, pb.ContainersReply):
+            some |= bool(reply.containers)
             found += sorted(rows(reply), key=lambda row: row[:4])
             if request.follow or running == 1:
                 found = _write(output, found)
@@ -115,6 +137,14 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output) -> Non
         for other in others if not request.follow else ():
             click.echo(escape(f"warning: {other}"), err=True)
         raise last
+    if not (some or request.follow):
+        _tell_nothing(targets, selection, watching=False)
+
+
+def _tell_nothing(targets: Targets, selection: Selection, *, watching: bool = True) -> None:
+    known = known_containers(targets)
+    if known is not None and (why := why_nothing(selection, known, watching=watching)):
+        click.echo(escape(why), err=True)
 
 
 def _write(output: Output, found: list[Row]) -> list[Row]:

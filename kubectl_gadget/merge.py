@@ -16,7 +16,8 @@ STEP_SECONDS = 0.02
 #: Rows that are held at most, whatever the time: in a recording one event from years ahead makes all others wait.
 MOST_HELD = 100_000
 
-TimedRow = tuple[int, Row]
+#: When, what, and the id of whose container.
+TimedRow = tuple[int, Row, str]
 
 
 class Merge:

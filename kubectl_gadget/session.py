@@ -22,7 +22,9 @@ from gadget.memory import expect_batches
 from gadget.rows import Decoder, parse_schema
 from gadget.schema import IDENTITY, Field, Schema
 from kubectl_gadget import contract
+from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
+from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.output.stdout import CutShort
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
+#: What agents call the loss of events of containers that they could not name.
+NOT_KNOWN = "container not known"
 #: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
 AT_ONCE = 2000
 #: What an agent of before Selection.any_of makes of -p.
@@ -85,8 +89,8 @@ CUT_OFF = Gap(
 class Session:
     """Shows the events of one request, and keeps the books."""
 
-    def __init__(self, request: Request) -> None:
-        """Prepare to show what request asks for."""
+    def __init__(self, request: Request, elsewhere: Callable[[], list[Known] | None] | None = None) -> None:
+        """Prepare to show what request asks for. elsewhere tells the containers that there are, asked for or not."""
         self._request = request
         self._nodes: dict[str, Node] = {}
         #: those who do not send now, and what was not seen of those who send again
@@ -98,6 +102,9 @@ class Session:
         self._newest = 0
         self._output: Output | None = None
         self._counts: Counts | None = None  # the output, if it is a table of counts
+        self._containers: set[str] = set()  # ids of those that were shown
+        self._elsewhere = elsewhere
+        self._looked = False
         self.shown = 0
 
     def _make_output(self, schema: Schema) -> Output:
@@ -142,6 +149,7 @@ class Session:
                 _tell(f"warning: {message.text}")
             elif message is not None:
                 self._count(target, message)
+                self._look_for_containers()
                 if not self._full():
                     self._take(target, message)
             elif self._live:
@@ -153,6 +161,20 @@ class Session:
             if self._full():
                 stop()
         self._show(self._merge.rest())
+
+    def _look_for_containers(self) -> None:
+        """Once all agents that there are have begun, tell if nothing is there that was asked for."""
+        if self._looked or not self._live or len(self._nodes.keys() | self._away.keys()) < self._expected:
+            return
+        self._looked = True
+        host = self._request.parameters.get("host", "") in ("True", "true")
+        if self._elsewhere and not host and not any(node.decoder.names for node in self._nodes.values()):
+            threading.Thread(target=self._tell_nothing, args=(self._elsewhere,), name="nothing", daemon=True).start()
+
+    def _tell_nothing(self, elsewhere: Callable[[], list[Known] | None]) -> None:
+        known = elsewhere()
+        if known is not None and (why := why_nothing(self._request.selection, known)):
+            _tell(why)
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
@@ -194,10 +216,11 @@ class Session:
             assert self._output
             part = rows[at : at + AT_ONCE]
             try:
-                self._output.write([row for _, row in part])
+                self._output.write([row for _, row, _ in part])
             except CutShort as error:
                 raise OSError(error.errno, f"{error.strerror}: {self._written(error.taken)} written") from None
             self.shown += len(part)
+            self._containers.update([container for _, _, container in part])
 
     def _written(self, taken: bytes) -> str:
         """How many events standard output has, of which taken was the last that it took."""
@@ -304,12 +327,11 @@ class Session:
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
-        containers = {names[3] for node in self._nodes.values() for names in node.decoder.names.values()}
-        covered = f"{count(len(self._nodes), 'node')}, {count(len(containers), 'container')}"
+        covered = f"{count(len(self._nodes), 'node')}, {count(len(self._containers - {''}), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
         gaps = [*self._gaps, *map(_open_gap, self._away.values())]
         if lost:
-            kept = f"{lost} lost: {self._where()}. {self._advice()}"
+            kept = f"{lost} lost: {self._where()}.{self._advice()}"
             kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
         else:
             kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
@@ -317,6 +339,8 @@ class Session:
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
             _tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
+        for line in self._who_is_not_known():
+            _tell(line)
         for gap in gaps:
             _tell(f"incomplete: {gap.told}")
         if self._request.strict and (lost or gaps):
@@ -324,7 +348,25 @@ class Session:
 
     def _advice(self) -> str:
         reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
-        return "Narrow it down, or raise --buffer." if "ring full" in reasons else "Narrow it down."
+        if "ring full" in reasons:
+            return " Narrow it down, or raise --buffer."
+        return "" if reasons == {NOT_KNOWN} else " Narrow it down."
+
+    def _who_is_not_known(self) -> Iterator[str]:
+        """What events of containers that are not known are, and why they are left out."""
+        nameless = unknown = 0
+        for node in self._nodes.values():
+            for loss in (*node.earlier, *node.losses):
+                if loss.reason == NOT_KNOWN and loss.cgroup_id in node.decoder.names:
+                    nameless += loss.count
+                elif loss.reason == NOT_KNOWN:
+                    unknown += loss.count
+        if nameless:
+            what = "of containers that ended before their names could be read: they may be what was asked for"
+            yield f"{count(nameless, 'event')} {what}; without -n, -p, -c and -l they are shown by id."
+        if unknown:
+            what = "of cgroups that came and went faster than they could be followed: perhaps containers, perhaps not"
+            yield f"{count(unknown, 'event')} {what}; --host shows them."
 
     def _where(self) -> str:
         places = []
@@ -361,7 +403,8 @@ def stream(request: Request, targets: Targets, directory: Callable[[], Directory
         messages = add_names(streams, Peers(directory))
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
-        Session(request).run(messages, len(targets), streams.stop, live=True)
+        session = Session(request, lambda: known_containers(targets))
+        session.run(messages, len(targets), streams.stop, live=True)
 
 
 def replay(recording: Recording, request: Request) -> None:

@@ -10,7 +10,7 @@ from gadget.errors import GadgetError
 
 #: A socket's name has room for 107 bytes, 103 on macOS (unix(7)); ours are shorter than this below their folder.
 ROOM = 103
-LONGEST_BELOW = 55
+LONGEST_BELOW = 32
 
 
 def socket_root() -> Path:

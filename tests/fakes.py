@@ -111,7 +111,8 @@ class WholeAgent(FakeAgent):
         """One container, with follow for as long as somebody listens and this agent lives."""
         self._say_contract(context)
         who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
-        yield pb.ContainersReply(node=self.node, containers=[pb.ContainerState(container=who)])
+        wanted = not request.selection.namespaces or "shop" in request.selection.namespaces
+        yield pb.ContainersReply(node=self.node, containers=[pb.ContainerState(container=who)] * wanted)
         if request.follow:
             over = Event()
             context.add_callback(over.set)

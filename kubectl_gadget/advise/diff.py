@@ -38,7 +38,7 @@ def diff(current: Iterable[Mapping[str, Any]], advised: Iterable[Mapping[str, An
 
 def show(changes: Sequence[Change]) -> str:
     """Changes as text: the diffs, each after a line that says what it is, then the policies that have none."""
-    lines = []
+    lines = [] if changes else ["nothing to change: there are no policies there, and none is advised\n"]
     for change in sorted(changes, key=lambda change: not change.text):
         note = ", and stays: no flow needs it" if change.state == "not advised" else ""
         name = escape(f"{change.namespace}/{change.name}")

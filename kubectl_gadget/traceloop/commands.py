@@ -19,7 +19,7 @@ from kubectl_gadget.where import default_namespace, find_targets
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
-    Field("id", "short_id", 0, 0),
+    Field("containerId", "short_id", 0, 0),
     Field("state", "identity", 0, 0),
     Field("calls", "int", 0, 0),
     Field("span", "duration", 0, 0),
@@ -70,7 +70,7 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         found, failures = instances.ask(targets())
         _fail(failures, bool(found))
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
-        output = make_output(form, fields, {})
+        output = make_output(form, fields, {"containerId": "ID"})
         chosen = instances.among(found, selection)
         if selection.labels and (unknown := sum(item.labels is None for item in chosen)):
             click.echo(f"{unknown} of pods whose labels are not known are listed all the same.", err=True)

@@ -28,6 +28,7 @@ from gadget.btf import Btf, BtfError
 from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
 from gadget.rows import parse_schema
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
+from gadget.pod_choice import PodChoice, Pods
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
 from kubectl_gadget.cluster import credentials, kubeconfig
@@ -90,8 +91,9 @@ def filter_(data: bytes) -> None:
 def selector(data: bytes) -> None:
     """What follows -l and -n."""
     text = data.decode(errors="replace")
-    parse_names(text.split(","))
     with contextlib.suppress(UsageError):
+        parse_names(text.split(","))
+        Pods([PodChoice(text)]).matches("shop", "cart-0", None)
         for requirement in parse_labels(text):
             requirement.matches({"app": "cart"})
 

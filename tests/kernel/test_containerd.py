@@ -46,6 +46,6 @@ def test_containers_of_containerd(containerd: Containerd, agent) -> None:
     pod = containerd.pod("shop", "web-0")
     running = pod.run("nginx", "/bin/sleep", "3600")
     rows = events(run_cli("containers", "--agent", agent.address, "-p", "web-0", "-o", "json").stdout)
-    assert [(row["container"], row["id"], row["runtime"], row["state"]) for row in rows] == [
+    assert [(row["container"], row["containerId"], row["runtime"], row["state"]) for row in rows] == [
         ("nginx", running, "containerd", "running")
     ]

@@ -64,7 +64,7 @@ def test_containers_without_pods(bpffs: Path, start_agent: Callable[..., Agent],
         script = f'echo 0 > {UNIFIED}/docker/{container}/cgroup.procs && exec "$0" "$@"'
         subprocess.run(["sh", "-c", script, "/bin/cat", "/no such file"], check=False, stderr=subprocess.DEVNULL)
     wait_until(lambda: "running" not in local(agent, tmp_path, "list").stdout, "the end of both")
-    found = {row["id"]: row for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)}
+    found = {row["containerId"]: row for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)}
     assert (found[container]["pod"], found[container]["container"], found[container]["state"]) == (
         None,
         "db",
@@ -78,7 +78,7 @@ def test_containers_without_pods(bpffs: Path, start_agent: Callable[..., Agent],
     done = local(agent, tmp_path, "show", "dc")
     assert (done.returncode, done.stderr) == (2, "error: no recording of 'dc': there is cache, db\n")
     assert local(agent, tmp_path, "delete", "db").stdout == f"deleted db {container[:12]} on node-a\n"
-    assert [row["id"] for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)] == [other]
+    assert [row["containerId"] for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)] == [other]
 
 
 def test_unit_file(tmp_path: Path) -> None:

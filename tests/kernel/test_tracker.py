@@ -360,7 +360,7 @@ def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:
     (host / "sys").symlink_to("/sys")
     agent = start_agent("--host-root", str(host))
     (row,) = events(run_cli("containers", "-n", "shop", "--agent", agent.address, "-o", "json").stdout)
-    assert (row["pod"], row["id"]) == ("below-host-root", container.id)
+    assert (row["pod"], row["containerId"]) == ("below-host-root", container.id)
 
 
 def test_more_than_can_be_followed(agent, start_cli) -> None:

@@ -15,6 +15,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from kubectl_gadget import about
 from kubectl_gadget.recording import Recording
+from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Targets
 from tests.cluster_api import serve_cluster
 from tests.conftest import Cli, run_cli, wait_until
@@ -153,7 +154,7 @@ def test_containers_of_a_node_that_fails(fake: Callable[..., WholeAgent], capsys
     targets = Targets({"node-a": fake("node-a").reach, **failing})
     fields = [field for field in containers.FIELDS if field.name in ("node", "pod")]
     with pytest.raises(Unreachable) as raised:
-        containers.show(targets, pb.ContainersRequest(), make_output("json", fields, {}))
+        containers.show(targets, pb.ContainersRequest(), make_output("json", fields, {}), Selection())
     out, err = capsys.readouterr()
     assert json.loads(out) == {"node": "node-a", "pod": "on-node-a"}
     assert sorted([*err.splitlines(), f"warning: {raised.value}"]) == [

@@ -17,7 +17,7 @@ EXECS = catalog.find("execsnoop")
 
 
 def rows(*times: int) -> list[TimedRow]:
-    return [(time, (time,)) for time in times]
+    return [(time, (time,), "") for time in times]
 
 
 def test_waits_for_others() -> None:

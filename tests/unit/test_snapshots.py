@@ -98,7 +98,7 @@ def test_snapshot(name: str, form: str, capsys: pytest.CaptureFixture[str], monk
         batch(gadget, EVENTS[name]), [field.name for field in fields], lambda table: None
     )
     output.start([("node-a", "shop", "cart-0", "cart", "a" * 64)])
-    output.write([row for _, row in timed])
+    output.write([row for _, row, _ in timed])
     shown = capsys.readouterr().out
     snapshot = SNAPSHOTS / f"{name}.{form}"
     if os.environ.get("SNAPSHOTS") == "write":

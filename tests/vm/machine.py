@@ -75,7 +75,7 @@ class Stream:
                 for key, item in batch.containers.items()
             ]
             packed = pb.Batch(sections=sections, containers=containers)
-            for _, values in decoder.rows(packed, list(fields), lambda table: None):
+            for _, values, _ in decoder.rows(packed, list(fields), lambda table: None):
                 row = dict(zip(fields, values, strict=True))
                 found.append(row | {name: text(row[name]) for name, text in show.items()})
         return found

@@ -1,0 +1,42 @@
+"""Since when a container runs that was there before the agent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Processes of a cgroup that are looked at, as a container may have any number. The first one is among the first that
+#: the kernel lists: those that come are added at the tail (css_set_move_task, kernel/cgroup/cgroup.c).
+LOOKED_AT = 64
+
+
+def started_at(folder: Path, proc: Path = Path("/proc")) -> int:
+    """When the container whose cgroup's directory is folder began, CLOCK_BOOTTIME in nanoseconds; 0 if not known.
+
+    The earliest start of its processes, which is exact while its first program lives: the kernel counts it in the same
+    clock (proc(5), starttime). The directory does not tell: it has no birth time (statx(2)), and its others are those
+    of when it was last brought into memory (kernfs_init_inode, fs/kernfs/inode.c).
+    """
+    starts = [start for start in map(_start_ticks, _processes(folder, proc)) if start]
+    return min(starts) * (10**9 // os.sysconf("SC_CLK_TCK")) if starts else 0
+
+
+def _processes(folder: Path, proc: Path) -> list[Path]:
+    """The processes in the cgroup, and where it has none, as with systemd in it, those in the cgroups below."""
+    for at, _, _ in os.walk(folder):
+        try:
+            pids = (Path(at) / "cgroup.procs").read_text().split()
+        except OSError:  # gone, or a threaded one, which lists threads alone
+            continue
+        if own := [proc / pid for pid in pids[:LOOKED_AT] if pid != "0"]:  # 0: not in our pid namespace
+            return own
+    return []
+
+
+def _start_ticks(process: Path) -> int:
+    """When a process began, in clock ticks since boot; 0 if it is gone."""
+    try:
+        after_comm = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(after_comm[19])
+    except (OSError, IndexError, ValueError):
+        return 0
