@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gadget.errors import GadgetError, Unsupported
+from gadget.errors import GadgetError, Unsupported, UsageError
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import make_output
+from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import escape
 from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
-from kubectl_gadget.where import default_namespace, find_targets
+from kubectl_gadget.where import default_namespace, find_selection, find_targets
+
+if TYPE_CHECKING:
+    from kubectl_gadget.traceloop.instances import Instance
+
+#: Where an agent of this machine that was not told otherwise keeps recordings beyond its own end.
+PINS = Path("/sys/fs/bpf/gadget")
+HOW = "as root: gadget-agent --listen unix:///run/gadget/agent.sock"
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
@@ -37,8 +50,11 @@ def _option(*names: str, **settings: Any) -> Option:
     return Option([*names], heading="Options", **settings)
 
 
-def _argument() -> click.Argument:
-    return click.Argument(["name"], metavar="POD|ID", callback=not_empty, shell_complete=complete_recordings)
+def _argument(*, required: bool = True) -> click.Argument:
+    metavar = "POD|ID" if required else "[POD|KIND/NAME|ID]"
+    return click.Argument(
+        ["name"], metavar=metavar, callback=not_empty, required=required, shell_complete=complete_recordings
+    )
 
 
 class TraceloopCommand(click.Group):
@@ -64,11 +80,12 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
     if not (selected["namespace"] or selected["all_namespaces"]):
         selected["namespace"] = default_namespace(agent, local)
     selection = make_selection(**selected)
+    need_recorder(agent, local)
     with find_targets(agent, local) as targets:
+        selection = find_selection(selection, agent, local)
         from kubectl_gadget.traceloop import instances
 
-        found, failures = instances.ask(targets())
-        _fail(failures, bool(found))
+        found = _ask(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
         output = make_output(form, fields, {"containerId": "ID"})
         chosen = instances.among(found, selection)
@@ -78,6 +95,8 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         output.start([], rows)
         if rows:
             output.write(rows)
+        else:
+            click.echo(escape(instances.why_none(found, selection)), err=True)
 
 
 def _row(instance: Any) -> tuple[Any, ...]:
@@ -109,7 +128,7 @@ def _fail(failures: list[GadgetError], some: bool) -> None:
 
 def _show_command() -> click.Command:
     options = [
-        _argument(),
+        _argument(required=False),
         _option("--instance", type=click.IntRange(1), metavar="N", help="The Nth newest instead; 1 is the newest."),
         _option("--previous", is_flag=True, help="The one before the newest."),
         _option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines."),
@@ -123,13 +142,13 @@ def _show_command() -> click.Command:
         Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]), default="columns",
                help="Format."),
     ]  # fmt: skip
-    title = "the last system calls of a container: of the newest that ended badly, else of the newest"
+    title = "the last system calls of a container: of the newest that ended badly, else of the newest that is named"
     example = "kubectl gadget traceloop show cart-6c9f7d5b8-x2x7l --tail 20"
     return HeadedCommand("show", title, example, [*options, *_where("pod", "selector")], _show)
 
 
 def _show(
-    name: str,
+    name: str | None,
     instance: int | None,
     tail: int | None,
     previous: bool,
@@ -144,24 +163,93 @@ def _show(
     from gadget.syscalls import match
 
     names = match(syscalls) if syscalls else frozenset()
-    if not (namespace or all_namespaces):
+    asked = bool(namespace or all_namespaces)
+    if not asked:
         namespace = default_namespace(agent, local)
-    selection = make_selection(namespace, all_namespaces, (), container, "")
+    kind, slash, _ = (name or "").partition("/")
+    pods = (name,) if name and slash and kind.partition(".")[0] in KINDS else ()
+    selection = make_selection(namespace, all_namespaces, pods, container, "")
+    need_recorder(agent, local)
     with find_targets(agent, local) as targets:
-        from kubectl_gadget.traceloop import instances, show
+        selection = find_selection(selection, agent, local)
+        from kubectl_gadget.traceloop import show
 
-        found = _find(targets(), selection, name)
-        show.show(
-            instances.choose(found, name, instance or 0, previous), show.View(names=names, tail=tail or 0, **view)
+        chosen = _choose(
+            _ask(targets()), selection, None if pods else name, instance or 0, previous, anywhere=not asked
         )
+        show.show(chosen, show.View(names=names, tail=tail or 0, **view))
 
 
-def _find(targets: Targets, selection: Selection, name: str) -> Any:
+def _choose(
+    found: list[Instance], selection: Selection, name: str | None, number: int, previous: bool, *, anywhere: bool
+) -> Instance:
+    """The recording to show: of a name, or of all that are selected; with anywhere also elsewhere, which is told."""
+    from kubectl_gadget.traceloop import instances
+
+    def among(selection: Selection) -> Instance:
+        here = instances.among(found, selection)
+        if name:
+            return instances.choose(instances.named(here, name, begins=True), name, number, previous)
+        if number or previous:
+            return instances.choose(here, ",".join(selection.pods) or "what is recorded", number, previous)
+        if not here:
+            raise UsageError(instances.why_none(found, selection))
+        newest = instances.newest_bad_end(here)
+        if newest is None and selection.pods:
+            newest = max(here, key=lambda each: each.newest)
+        if newest is None:
+            raise UsageError(f"nothing that is recorded here ended badly: name one of {len(here)} (traceloop list)")
+        return newest
+
+    try:
+        return among(selection)
+    except UsageError:
+        if not (anywhere and selection.namespaces):
+            raise
+        try:
+            chosen = among(replace(selection, namespaces=()))
+        except UsageError:
+            chosen = None
+        if chosen is None:
+            raise
+    click.echo(f"{chosen.name} is in namespace {escape(chosen.container.namespace)}", err=True)
+    return chosen
+
+
+def _ask(targets: Targets) -> list[Instance]:
     from kubectl_gadget.traceloop import instances
 
     found, failures = instances.ask(targets)
     _fail(failures, bool(found))
-    return instances.named(instances.among(found, selection), name)
+    return found
+
+
+def _find(targets: Targets, selection: Selection, name: str) -> Any:
+    """What a name stands for in the namespaces that are selected, and nowhere else: it is about to be deleted."""
+    from kubectl_gadget.traceloop import instances
+
+    found = _ask(targets)
+    try:
+        return instances.named(instances.among(found, selection), name)
+    except UsageError as error:
+        try:
+            elsewhere = instances.named(found, name)
+        except UsageError:
+            raise error from None
+        there = elsewhere[0].container
+        raise UsageError(f"no recording of {name!r} in {where_of(selection)}: it is in -n {there.namespace}") from None
+
+
+def need_recorder(agents: Sequence[str], local: bool) -> None:
+    """Unsupported for --local where no agent runs: one for the life of a command has recorded nothing."""
+    if not local or agents:
+        return
+    from kubectl_gadget.local import running_agent
+
+    if not running_agent():
+        waiting = sum(1 for _ in PINS.rglob("ring-*")) if PINS.exists() else 0
+        kept = f"; {waiting} recordings of an earlier agent wait in {PINS}" if waiting else ""
+        raise Unsupported(f"no agent runs on this machine, so nothing is recorded: start one, {HOW}{kept}")
 
 
 def _delete_command() -> click.Command:
@@ -181,6 +269,7 @@ def _delete(
     if not (namespace or all_namespaces):
         namespace = default_namespace(agent, local)
     selection = make_selection(namespace, all_namespaces, (), container, "")
+    need_recorder(agent, local)
     with find_targets(agent, local) as targets:
         import grpc
 

@@ -13,6 +13,9 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, UsageError
+from gadget.pod_choice import Pods
+from kubectl_gadget.nothing import Known, where_of, why_nothing
+from kubectl_gadget.pods import name_choices, read_pods
 from kubectl_gadget.request import Selection
 from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.targets import Targets
@@ -136,10 +139,10 @@ def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]
     return sorted(filter(chosen, instances), key=order)
 
 
-def named(instances: Sequence[Instance], name: str) -> list[Instance]:
+def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> list[Instance]:
     """The instances of a pod, a container without one, or of the one container whose id begins so.
 
-    UsageError if there are none, or if several ids begin so.
+    With begins, else those of all pods whose name begins so. UsageError if there are none, or if several ids begin so.
     """
     if not name.strip():
         raise UsageError(f"{name!r}: an empty name")
@@ -156,12 +159,46 @@ def named(instances: Sequence[Instance], name: str) -> list[Instance]:
             raise UsageError(f"{name!r} begins several ids: {_listed(each.title for each in found)}")
         if found:
             return found
+    if begins and (found := _begun_by(instances, name)):
+        return found
     import difflib
 
     pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
     near = difflib.get_close_matches(name, pods, 3) or pods
     hint = f"there is {_listed(near)}" if near else "nothing is recorded there"
     raise UsageError(f"no recording of {name!r}: {hint}")
+
+
+def _begun_by(instances: Sequence[Instance], name: str) -> list[Instance]:
+    """Those of the pods that -p NAME would choose."""
+    try:
+        pods = Pods(name_choices(read_pods([name])))
+    except UsageError:  # no name that a pod can have
+        return []
+    own = [instance for instance in instances if instance.container.pod]
+    return [each for each in own if pods.matches(each.container.namespace, each.container.pod, None)]
+
+
+def newest_bad_end(instances: Sequence[Instance]) -> Instance | None:
+    """The one that ended badly last."""
+    crashed = [instance for instance in instances if instance.crashed]
+    return max(crashed, key=lambda each: each.item.ended_ns or each.newest) if crashed else None
+
+
+def why_none(instances: Sequence[Instance], selection: Selection) -> str:
+    """Why a selection has no recording, and what there is instead."""
+    where, known = where_of(selection), {Known(*_names(instance)) for instance in instances}
+    if not known:
+        return "no recordings yet"
+    within = Selection(selection.namespaces)
+    if here := among(instances, within):
+        why = why_nothing(selection, {Known(*_names(instance)) for instance in here}, watching=False)
+        return f"no recordings: {why}" if why else "no recordings of those"
+    return f"no recordings in {where}; {len(instances)} elsewhere (-A)"
+
+
+def _names(instance: Instance) -> tuple[str, str, str]:
+    return instance.container.namespace, instance.container.pod, instance.container.container
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -26,9 +26,9 @@ from gadget import catalog, filters, parameters
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import Btf, BtfError
 from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from gadget.pod_choice import PodChoice, Pods
 from gadget.rows import parse_schema
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
-from gadget.pod_choice import PodChoice, Pods
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
 from kubectl_gadget.cluster import credentials, kubeconfig
