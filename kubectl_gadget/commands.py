@@ -10,10 +10,13 @@ import click
 
 from gadget import catalog
 from gadget.catalog import Gadget
+from gadget.errors import UsageError
+from gadget.selector import parse_names
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Option, gadget_options, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.output import all_fields, explain, make_output
+from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
@@ -111,6 +114,13 @@ class GadgetCommand(HeadedCommand):
             stream(request, reached, find_directory(reached, namespaces, cluster=not (agent or local)))
 
 
+def _narrowing() -> list[click.Parameter]:
+    """Which containers and nodes of a recording."""
+    wanted = ("namespace", "pod", "container", "selector")
+    node = Option(["--node"], heading="Where", multiple=True, metavar="A,B|!C", help="Nodes. [default: all]")
+    return [*(option for option in where_options() if option.name in wanted), node]
+
+
 class ReplayCommand(HeadedCommand):
     """`replay`: a recording, with any output, fields and filter."""
 
@@ -122,6 +132,7 @@ class ReplayCommand(HeadedCommand):
             "kubectl gadget replay FILE -o wide --filter 'error!=0'",
             [
                 click.Argument(["file"], metavar="FILE|-", callback=not_empty, type=click.Path(path_type=Path)),
+                *_narrowing(),
                 *output_options(),
             ],
             self._run,
@@ -136,10 +147,20 @@ class ReplayCommand(HeadedCommand):
         count_by: str,
         max_events: int | None,
         strict: bool,
+        namespace: tuple[str, ...],
+        pod: tuple[str, ...],
+        container: tuple[str, ...],
+        selector: str,
+        node: tuple[str, ...],
     ) -> None:
         from kubectl_gadget.recording import Recording
         from kubectl_gadget.session import replay
 
+        selection = make_selection(namespace, False, pod, container, selector)
+        if selector or any(name.is_workload for name in read_pods(pod)):
+            what = "-l" if selector else "-p KIND/NAME"
+            raise UsageError(f"{what}: recordings have no labels: choose with -n, -p and -c, or when you record")
+        parse_names(node)
         recording = Recording(file)
         request = make_request(
             catalog.find(recording.header.gadget),
@@ -150,5 +171,7 @@ class ReplayCommand(HeadedCommand):
             count_by,
             max_events=max_events or 0,
             strict=strict,
+            selection=selection,
+            nodes=node,
         )
         replay(recording, request)

@@ -46,6 +46,14 @@ def running_agent() -> str:
     return f"unix://{AGENT_SOCKET}" if _answers(AGENT_SOCKET) else ""
 
 
+def need_agent(lacking: str, more: str = "") -> str:
+    """The address of the agent that serves this machine. Unsupported if none does: then something is lacking."""
+    if address := running_agent():
+        return address
+    how = f"as root: gadget-agent --listen unix://{AGENT_SOCKET}"
+    raise Unsupported(f"no agent runs on this machine, so {lacking}: start one, {how}{more}")
+
+
 @contextmanager
 def local_agent() -> Iterator[Callable[[], str]]:
     """Gives a function that waits for the address of this machine's agent.

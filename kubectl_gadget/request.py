@@ -79,6 +79,7 @@ class Request:
 
     demanded are the fields that were asked for by name; others are left out where an agent does not know them.
     conditions are those of --filter, which are read anew in the words of each agent.
+    nodes are those of a recording that are shown.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
     """
 
@@ -92,6 +93,7 @@ class Request:
     max_events: int = 0
     strict: bool = False
     selection: Selection = Selection()
+    nodes: tuple[str, ...] = ()
     ring_bytes: int = 0
     timeout: float = 0.0
     record: Path | None = None

@@ -17,20 +17,20 @@ import click
 from gadget import filters
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, UsageError
-from gadget.filters import Filter
 from gadget.memory import expect_batches
-from gadget.rows import Decoder, parse_schema
+from gadget.rows import Decoder, Mask, Table, parse_schema
 from gadget.schema import IDENTITY, Field, Schema
 from kubectl_gadget import contract
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
+from kubectl_gadget.narrow import of_nodes, within
 from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output, all_fields, make_output
 from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import Request
+from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.text import escape
@@ -56,7 +56,7 @@ class Node:
     """One agent's side of a session. An agent that went away and came again has had several runs."""
 
     decoder: Decoder
-    filter: Filter
+    filter: Callable[[Table], Mask | None]
     losses: list[pb.Loss] = field(default_factory=list)
     earlier: list[pb.Loss] = field(default_factory=list)
     undecided: int = 0
@@ -171,6 +171,13 @@ class Session:
         if self._elsewhere and not host and not any(node.decoder.names for node in self._nodes.values()):
             threading.Thread(target=self._tell_nothing, args=(self._elsewhere,), name="nothing", daemon=True).start()
 
+    def tell_nothing(self) -> None:
+        """Of a recording from which nothing was shown: tell if it has nothing of what was asked for."""
+        names = [each for node in self._nodes.values() for each in node.decoder.names.values()]
+        known = [Known(*each[:3]) for each in names]
+        if not self.shown and known and (why := why_nothing(self._request.selection, known, watching=False)):
+            _tell(why)
+
     def _tell_nothing(self, elsewhere: Callable[[], list[Known] | None]) -> None:
         known = elsewhere()
         if known is not None and (why := why_nothing(self._request.selection, known)):
@@ -261,7 +268,9 @@ class Session:
             _tell(f"warning: {name}: {OLDER}")
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
-        node = Node(decoder, kept, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
+        selection = self._request.selection
+        keep = kept if self._live or selection == Selection() else within(selection.chosen(), kept)
+        node = Node(decoder, keep, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
         if before := self._nodes.get(target):
             node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
             decoder.names.update({**before.decoder.names, **decoder.names})
@@ -411,14 +420,21 @@ def replay(recording: Recording, request: Request) -> None:
     """Show a recording as request asks."""
     session = Session(request)
 
+    nodes: set[str] = set()
+
     def messages() -> Iterator[Message]:
-        yield from recording
+        yield from of_nodes(recording, request.nodes, nodes)
         if not recording.complete:
             session.miss(CUT_OFF)
 
     try:
         session.run(messages(), 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
+        session.tell_nothing()
     except Unreachable:
+        if nodes and request.nodes:
+            known = ", ".join(sorted(nodes))
+            asked = ",".join(request.nodes)
+            raise UsageError(f"--node {asked}: the recording has none of them; there is {known}") from None
         if recording.complete:
             raise
         raise GadgetError(f"{recording.path}: cut before its first event") from None

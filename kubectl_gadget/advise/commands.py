@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,22 @@ def _option(*names: str, **settings: Any) -> Option:
 
 
 def _where() -> list[click.Parameter]:
-    wanted = ("namespace", "all_namespaces", "selector", "agent")
+    wanted = ("namespace", "all_namespaces", "selector", "local", "agent")
     return [option for option in where_options() if option.name in wanted] + cluster_options()
+
+
+def _with_local(run: Callable[..., None]) -> Callable[..., None]:
+    """The same function with --local, which means the agent that runs on this machine."""
+
+    @wraps(run)
+    def with_local(*, local: bool, agent: tuple[str, ...], **rest: Any) -> None:
+        if local and not getattr(click.get_current_context(), "invoked_subcommand", None):
+            from kubectl_gadget.local import need_agent
+
+            agent = (*agent, need_agent("no traffic is recorded"))
+        run(agent=agent, **rest)
+
+    return with_local
 
 
 def _input(*, required: bool = False) -> Option:
@@ -94,7 +109,7 @@ class NetworkPolicyCommand(HeadedCommand, click.Group):
             "NetworkPolicies that allow what pods were seen to do, and nothing else",
             "kubectl gadget advise network-policy -n shop",
             [*_watch_options(), *_advice_options(), *_where(), *_output_options()],
-            _advise,
+            _with_local(_advise),
             verb="Prints",
         )
         self.invoke_without_command = True
@@ -126,7 +141,7 @@ def _monitor_command() -> click.Command:
     where = [option for option in _where() if option.name not in ("namespace", "all_namespaces", "selector")]
     title = "the traffic of the whole cluster in a file, for report, check, diff and graph"
     example = "kubectl gadget advise network-policy monitor --output flows.jsonl --duration 10m"
-    return HeadedCommand("monitor", title, example, [*options, *where], _monitor, verb="Keeps")
+    return HeadedCommand("monitor", title, example, [*options, *where], _with_local(_monitor), verb="Keeps")
 
 
 def _monitor(agent: tuple[str, ...], output: Path, duration: float, from_start: bool) -> None:
@@ -176,7 +191,7 @@ def _check_command() -> click.Command:
         "what policies would have denied of the traffic that was seen, and which rules nothing used",
         "kubectl gadget advise network-policy check -n shop --policy policies/",
         [*options, *_where_but_cluster_name(), *form],
-        _check,
+        _with_local(_check),
     )
 
 
@@ -228,7 +243,7 @@ def _diff_command() -> click.Command:
         "what the advice would change",
         "kubectl gadget advise network-policy diff -n shop",
         [policy, _input(), *_watch_options(), *_advice_options(), *_where()],
-        _diff,
+        _with_local(_diff),
     )
 
 
@@ -257,7 +272,7 @@ def _graph_command() -> click.Command:
         "who talks to whom, as a picture",
         "kubectl gadget advise network-policy graph -n shop -o html > shop.html",
         [_input(), *_watch_options(), *_where(), form],
-        _graph,
+        _with_local(_graph),
         verb="Draws",
     )
 

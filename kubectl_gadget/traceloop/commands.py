@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 #: Where an agent of this machine that was not told otherwise keeps recordings beyond its own end.
 PINS = Path("/sys/fs/bpf/gadget")
-HOW = "as root: gadget-agent --listen unix:///run/gadget/agent.sock"
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
@@ -244,12 +243,11 @@ def need_recorder(agents: Sequence[str], local: bool) -> None:
     """Unsupported for --local where no agent runs: one for the life of a command has recorded nothing."""
     if not local or agents:
         return
-    from kubectl_gadget.local import running_agent
+    from kubectl_gadget.local import need_agent
 
-    if not running_agent():
-        waiting = sum(1 for _ in PINS.rglob("ring-*")) if PINS.exists() else 0
-        kept = f"; {waiting} recordings of an earlier agent wait in {PINS}" if waiting else ""
-        raise Unsupported(f"no agent runs on this machine, so nothing is recorded: start one, {HOW}{kept}")
+    waiting = sum(1 for _ in PINS.rglob("ring-*")) if PINS.exists() else 0
+    kept = f"; recordings of an earlier agent wait for it in {PINS} ({waiting})" if waiting else ""
+    need_agent("nothing is recorded", kept)
 
 
 def _delete_command() -> click.Command:

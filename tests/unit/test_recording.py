@@ -15,11 +15,13 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from gadget.schema import Schema
 from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import make_request
+from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended, Message
+from tests.conftest import run_cli
 from tests.unit.test_snapshots import EVENTS, batch
 
+RECORDED = Path(__file__).parent / "recorded/execsnoop-0.1.0.gadget"
 CONNECTS, EXECS = catalog.find("tcpconnect"), catalog.find("execsnoop")
 
 
@@ -221,3 +223,38 @@ def test_failure_at_the_end(tmp_path: Path) -> None:
     writer._file = Failing(writer._file)
     with pytest.raises(GadgetError, match=r"file: Input/output error: the recording may not be complete$"), writer:
         assert len(list(writer.keep(sent()))) == 3
+
+
+def test_narrowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A replay takes -n, -p, -c and --node; what the recording has not is said."""
+    file = record(tmp_path / "file", [*sent("node-a"), *sent("node-b")])
+    names = {name[1:4] for name in shown_names(file, capsys)}
+    namespace, pod, container = sorted(names)[0]
+    for options in (((namespace,), (), ()), ((), (f"pod/{pod}",), ()), ((), (), (container,))):
+        selection = make_selection(options[0], False, options[1], options[2], "")
+        kept = shown_names(file, capsys, selection=selection)
+        assert kept == [
+            each
+            for each in shown_names(file, capsys)
+            if all(not asked or name in "".join(asked) for asked, name in zip(options, each[1:4], strict=True))
+        ]
+    assert {each[0] for each in shown_names(file, capsys, nodes=("node-b",))} == {"node-b"}
+    assert {each[0] for each in shown_names(file, capsys, nodes=("!node-b",))} == {"node-a"}
+    with pytest.raises(UsageError, match="--node x: the recording has none of them; there is node-a, node-b"):
+        show(file, "node", nodes=("x",))
+    show(file, "node", selection=make_selection(("else",), False, (), (), ""))
+    assert "namespace else has no containers; -A for all" in capsys.readouterr().err
+
+
+def shown_names(file: Path, capsys: pytest.CaptureFixture[str], **rest: Any) -> list[tuple[Any, ...]]:
+    """Node, namespace, pod and container of each event of a recording."""
+    capsys.readouterr()
+    show(file, "node,namespace,pod,container", **rest)
+    return shown(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("options", [["-l", "app=cart"], ["-p", "deploy/cart"]])
+def test_labels_of_a_recording(options: list[str]) -> None:
+    """Recordings have no labels, and a replay that is asked for them says so."""
+    done = run_cli("replay", str(RECORDED), *options)
+    assert (done.returncode, "recordings have no labels" in done.stderr) == (2, True)

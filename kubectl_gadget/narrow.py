@@ -1,0 +1,41 @@
+"""A recording, narrowed to what would have been asked of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.chosen import Chosen
+from gadget.rows import Mask, Table
+from gadget.selector import parse_names
+from kubectl_gadget.streams import Message
+
+Keep = Callable[[Table], Mask | None]
+
+
+def within(chosen: Chosen, keep: Keep) -> Keep:
+    """What keeps the rows of chosen containers that keep keeps."""
+
+    def both(table: Table) -> Mask | None:
+        namespaces, index = table.distinct("namespace")
+        names = zip(namespaces, table.distinct("pod")[0], table.distinct("container")[0], strict=True)
+        of_each = np.array([chosen.matches(*each, None) is not False for each in names], bool)
+        mask = keep(table)
+        if of_each.all():
+            return mask
+        return of_each[index] if mask is None else of_each[index] & mask
+
+    return both
+
+
+def of_nodes(messages: Iterable[Message], nodes: Sequence[str], known: set[str]) -> Iterator[Message]:
+    """The messages of these nodes, of all if there are none; known gets the names of those that there are."""
+    wanted, named = parse_names(nodes), {}
+    for target, message in messages:
+        if isinstance(message, pb.RunReply) and message.node:
+            named[target] = message.node
+            known.add(message.node)
+        if wanted.matches(named.get(target, target)):
+            yield target, message
