@@ -100,3 +100,28 @@ def test_containers_of_nothing(whole: WholeAgent) -> None:
     assert done.stderr == "namespace default has no containers; -A for all\n"
     done = run_cli("containers", "-n", "shop", "--agent", whole.address, "-o", "json")
     assert '"containerId":"node-a"' in done.stdout and done.stderr == ""
+
+
+def test_status_keeps_its_table(whole: WholeAgent) -> None:
+    """`status` shows nodes without an agent in its table, and why there is none below it."""
+    done = run_cli("status", "--agent", whole.address, "--agent", "127.0.0.1:1")
+    rows = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert rows[0] == "NODE" and rows[1:] == ["127.0.0.1:1", "node-a"]
+    assert "no agent" in done.stdout.splitlines()[1] and "answers" not in done.stdout
+    assert done.stderr.splitlines() == ["127.0.0.1:1: no agent answers there", "error: 1 of 2 agents did not answer"]
+    assert done.returncode == 1
+
+
+def test_who_is_not_known(fake: Callable[..., FakeAgent], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of events of containers that nobody could name I am told what they are, and how to see them."""
+    agent = fake("node-a")
+
+    def do() -> None:
+        assert agent.started.wait(5)
+        agent.emit(1_000_000, lost=847, why="container not known")
+
+    run(Targets({"node-a": agent.reach}), do)
+    err = capsys.readouterr().err
+    assert "847 lost: container not known on node-a (on-node-a 847).\n" in err
+    assert "847 events of containers that ended before their names could be read" in err
+    assert "without -n, -p, -c and -l they are shown by id" in err
