@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -348,6 +349,16 @@ def test_completion_of_names(start_agent, make_pod) -> None:
     assert complete("-n", "word-") == ["word-shop", "word-web", ":4"]
     assert complete("-n", "word-shop,!word-w") == ["word-shop,!word-web", ":4"]
     assert complete("-n", "word-web", "-p", "") == ["web-0", ":4"]
+
+
+def test_started_before_the_agent(start_agent, make_pod) -> None:
+    """A container that ran before the agent is shown with its own start, not with the agent's."""
+    make_pod().container("app", "/bin/sleep", "600")
+    before = time.time()
+    wait_until(lambda: time.time() - before > 0.2, "a time that can be told")
+    agent = start_agent()
+    (row,) = events(run_cli("containers", "-p", "cart", "--agent", agent.address, "-o", "json").stdout)
+    assert datetime.fromisoformat(row["started"]).timestamp() < before
 
 
 def test_host_root(start_agent, make_pod, tmp_path: Path) -> None:

@@ -122,6 +122,6 @@ def test_who_is_not_known(fake: Callable[..., FakeAgent], capsys: pytest.Capture
 
     run(Targets({"node-a": agent.reach}), do)
     err = capsys.readouterr().err
-    assert "847 lost: container not known on node-a (on-node-a 847).\n" in err
+    assert "847 lost: container not known on node-a (app 847).\n" in err
     assert "847 events of containers that ended before their names could be read" in err
     assert "without -n, -p, -c and -l they are shown by id" in err
