@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from kubectl_gadget.pods import KINDS
+
 if TYPE_CHECKING:
     from gadget.schema import Field
 
@@ -29,8 +31,12 @@ def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: 
 
 
 def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Pods of the namespaces given so far."""
+    """Pods of the namespaces given so far, or after KIND/ the cluster's objects of that kind."""
     chosen = given(ctx, "namespace")
+    kind, slash, _ = incomplete.rpartition(",")[2].lstrip("!").partition("/")
+    if slash and KINDS.get(kind, "pods") != "pods":
+        names = _get(ctx, KINDS[kind], *(f"--namespace={name}" for name in chosen[:1]))
+        return among({f"{kind}/{name}" for name in names}, incomplete)
     found = {pod for namespace, pod, _ in _containers(ctx) if not chosen or namespace in chosen}
     return among(found or _get(ctx, "pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
 

@@ -213,7 +213,7 @@ def test_log_in_by_flags() -> None:
 
 
 def test_completion_of_a_cluster(tmp_path: Path) -> None:
-    """Nodes, contexts and namespaces are completed from the cluster that the options so far choose."""
+    """Nodes, contexts, namespaces and deployments are completed from the cluster that the options so far choose."""
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(f"""#!/bin/sh
 echo "$@" >>{tmp_path}/asked
@@ -221,6 +221,7 @@ case "$*" in
 *get-contexts*) printf 'home\naway\nabroad\n' ;;
 *nodes*) printf 'node/node-a\nnode/node-b\nnode/other\n' ;;
 *namespaces*) printf 'namespace/shop\n' ;;
+*deployments*) printf 'deployment.apps/cart\ndeployment.apps/web\n' ;;
 esac
 """)
     kubectl.chmod(0o755)
@@ -237,6 +238,7 @@ esac
         "other,node-b",
     ]
     assert complete("containers", "--kubeconfig", "/k", "--as-group=g", "-n", "") == ["shop"]
+    assert complete("execsnoop", "-n", "shop", "-p", "web,!deploy/c") == ["web,!deploy/cart"]
     asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
     assert "--kubeconfig=/k" in asked[0]
     assert {"--context=away", "--insecure-skip-tls-verify=true"} <= set(asked[1])

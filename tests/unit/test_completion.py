@@ -21,6 +21,7 @@ def offered(*arguments: str) -> list[str]:
     ("arguments", "wanted"),
     [
         (("execsnoop", "--fields", "pp"), ["ppid"]),
+        (("execsnoop", "--filter", "comm==sh && (erro"), ["comm==sh && (error"]),
         (("execsnoop", "--fields", "pid,pc"), ["pid,pcomm"]),
         (("execsnoop", "--fields", "+ex"), ["+exe"]),
         (("execsnoop", "--fields", "+exe,-no"), ["+exe,-node"]),
