@@ -233,7 +233,7 @@ def test_own_end(clock: list[float]) -> None:
     messages = [("node-a", pb.RunReply(started=schema)), ("node-a", pb.RunReply(batch=sent))]
     told = [message for _, message in add_names(messages, names)][1].batch
     decoder = Decoder("node-a", CONNECTS.schema)
-    shown = [tuple(map(str, row)) for _, row in decoder.rows(told, ["src", "dst"], lambda table: None)]
+    shown = [tuple(map(str, row)) for _, row, _ in decoder.rows(told, ["src", "dst"], lambda table: None)]
     assert sorted(shown) == [
         ("127.0.0.1:1", "127.0.0.1:2"),
         ("pod/web/web-0:40000", "pod/shop/cart-0:80"),
