@@ -16,7 +16,7 @@ class Name(NamedTuple):
 
 
 RAW = Name("raw", "", "")
-#: The field that is the end of the process itself, and so of the row's own container: gadget_endpoint in gadget.h.
+#: The field that is the end of the process itself, and so of the row's own container: gadget_endpoint in fields.h.
 OWN_END = "src"
 
 

@@ -7,7 +7,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "drift.h"
-#include "gadget.h"
+#include "fields.h"
 
 #define AF_INET  2
 #define AF_INET6 10
