@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,14 @@ def test_leftovers(start_agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not container.bundle.exists()
     assert not cgroup.parent.exists()
     assert not bpffs.is_mount()
+
+
+def test_bpffs_of_the_machine() -> None:
+    """The cluster of `make e2e` comes up where the machine has mounted a bpffs, and leaves that alone."""
+    code = "from tests.e2e.cluster.__main__ import BPFFS, unmount_all; unmount_all(BPFFS)"
+    mount = "mount -t bpf bpf /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf"
+    inner = f"unshare --mount {sys.executable} -c '{code}; print(open(\"/proc/self/mounts\").read())'"
+    script = f"{mount} && {inner} && cat /proc/self/mounts"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=True)
+    within, without = done.stdout.split("\n\n", 1)
+    assert " /sys/fs/bpf bpf " not in within and without.count(" /sys/fs/bpf bpf ") >= 2

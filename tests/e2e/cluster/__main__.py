@@ -23,6 +23,7 @@ from tests.leftovers import alone
 #: Not below /tmp, which may be in memory: it holds the nodes' containers.
 FOLDER = Path("/var/tmp/kubectl-gadget-e2e")
 CGROUPS = Path("/sys/fs/cgroup")
+BPFFS = Path("/sys/fs/bpf")
 
 
 def main() -> int:
@@ -36,6 +37,8 @@ def main() -> int:
 
 def run_alone() -> int:
     """What only one process of this machine may do at a time."""
+    for other in in_the_way():
+        print(f"cluster: another agent runs on this machine, which makes it slower: {other}", file=sys.stderr)
     binaries, images = kubernetes_binaries(), make_images()
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     clean()  # what a killed one left
@@ -79,6 +82,7 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
     """Bring the cluster up, run the command, and give its exit code."""
     began = time.monotonic()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+    unmount_all(BPFFS)
     try:
         control_plane = ControlPlane(FOLDER, binaries)
         control_plane.start()
@@ -97,6 +101,23 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
         with suppress(KeyboardInterrupt):
             code = process.wait()
             return code if code >= 0 else 128 - code
+
+
+def unmount_all(place: Path) -> None:
+    """Take away what this machine has mounted at a place, in our own mount namespace: nodes mount theirs there."""
+    while any(line.split()[1] == str(place) for line in Path("/proc/self/mounts").read_text().splitlines()):
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def in_the_way() -> list[str]:
+    """What else of this machine the cluster will notice: agents, whose programs and recordings cost every node."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_text().split("\0")
+            if any(word.endswith("/gadget-agent") for word in words[:2]):
+                found.append(f"process {process.name}: {' '.join(words).strip()}")
+    return found
 
 
 def clean() -> None:
