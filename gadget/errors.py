@@ -30,6 +30,10 @@ class Unreachable(GadgetError):
     """No agent answers, or one went away."""
 
 
+class Malformed(GadgetError):
+    """What an agent or a recording says makes no sense."""
+
+
 class Incomplete(GadgetError):
     """--strict was given, and events were lost or a node failed."""
 

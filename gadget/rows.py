@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from gadget.endpoints import (
     NOWHERE,
@@ -22,15 +21,18 @@ from gadget.endpoints import (
     name_of,
     show_address,
 )
-from gadget.errors import Unsupported
 from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
 
 NOBODY = ("", "", "", "")
+#: Names of cgroups, and of addresses, that a stream keeps; an agent tells of 16,384 at a time.
+MOST_NAMES = 1 << 16
 
 Mask = npt.NDArray[np.bool_]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @lru_cache(4096)
@@ -227,17 +229,11 @@ _SLICES: dict[str, Callable[[list[bytes], npt.NDArray[Any]], list[Any]]] = {
 }
 
 
-def parse_schema(node: str, text: str) -> Schema:
-    """The schema at the beginning of a node's stream. Unsupported if it makes no sense here."""
-    try:
-        schema = Schema.from_json(orjson.loads(text))
-        schema.dtype(schema.text_offset)
-        for field in schema.fields:
-            if not all(int(value) >= 0 and isinstance(word, str) for value, word in field.values.items()):
-                raise ValueError(field.name)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
-        raise Unsupported(f"{node}: its agent's events cannot be read: see `kubectl gadget version`") from None
-    return schema
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    """Keep a value, and as many others as there is room for."""
+    if len(known) >= MOST_NAMES and key not in known:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 class Decoder:
@@ -254,7 +250,7 @@ class Decoder:
     def learn(self, containers: Iterable[pb.Container]) -> None:
         """Remember names that the agent sent."""
         for item in containers:
-            self.names[item.cgroup_id] = (item.namespace, item.pod, item.container, item.id)
+            _remember(self.names, item.cgroup_id, (item.namespace, item.pod, item.container, item.id))
 
     def rows(
         self, batch: pb.Batch, fields: Sequence[str], keep: Callable[[Table], Mask | None]
@@ -265,7 +261,7 @@ class Decoder:
         """
         self.learn(batch.containers)
         for peer in batch.peers:
-            self._peers[peer.address] = Name(peer.kind, peer.namespace, peer.name)
+            _remember(self._peers, peer.address, Name(peer.kind, peer.namespace, peer.name))
         found: list[tuple[int, Row, str]] = []
         for section in batch.sections:
             table = Table(self.schema, section, self.names, self.node, batch.clock_offset_ns, self._peers)

@@ -19,10 +19,12 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import make_output
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.text import escape
+from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
 
 ANSWER_SECONDS = 5.0
+#: The largest number of events that is shown: what JSON can have.
+MOST = (1 << 64) - 1
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
     Field("containers", "int", 0, 0),
@@ -109,7 +111,7 @@ class VersionCommand(HeadedCommand):
         show([_agent(target, reply) for target, reply in found.items()])
         for reply in found.values():
             if not isinstance(reply, GadgetError) and not understands(reply.contract):
-                click.echo(escape(f"warning: {reply.node}: {_too_far(reply.contract)}"), err=True)
+                tell(f"warning: {reply.node}: {_too_far(reply.contract)}")
         _fail_without_agents(found)
 
 
@@ -146,7 +148,7 @@ def _agent(target: str, reply: Any) -> Part:
 def _show_lines(parts: Sequence[Part]) -> None:
     for part in parts:
         kernel = f", Linux {part.kernel}" if part.kernel else ""
-        click.echo(escape(f"{part.node or part.part}  {part.problem or part.version}{kernel}"))
+        write_line(f"{part.node or part.part}  {part.problem or part.version}{kernel}")
 
 
 def _show_records(form: str, parts: Sequence[Part]) -> None:
@@ -163,18 +165,12 @@ def _too_far(contract: int) -> str:
 
 def describe(targets: Targets) -> dict[str, Any]:
     """What each agent says of itself (DescribeReply), or the GadgetError that kept it from answering."""
-    import grpc
-
     from gadget._generated import gadget_pb2 as pb
-    from gadget._generated import gadget_pb2_grpc as rpc
-    from kubectl_gadget.streams import connect, error_of
+    from kubectl_gadget.client import ask_once
 
     def one(target: str) -> Any:
         try:
-            with connect(targets[target]()) as channel:
-                return rpc.AgentStub(channel).Describe(pb.DescribeRequest(), timeout=ANSWER_SECONDS)
-        except grpc.RpcError as error:
-            return error_of(target, error)
+            return ask_once(targets.reach(target), "Describe", pb.DescribeRequest(), ANSWER_SECONDS)
         except GadgetError as error:
             return error
         except Exception as error:  # whatever it is: the others are to be shown
@@ -204,9 +200,9 @@ def _row(target: str, reply: Any) -> tuple[Any, ...]:
         reply.cgroups,
         reply.containers,
         len(reply.runs),
-        sum(run.events for run in reply.runs),
+        min(sum(run.events for run in reply.runs), MOST),
         sum(run.rate for run in reply.runs),
-        sum(run.lost for run in reply.runs),
+        min(sum(run.lost for run in reply.runs), MOST),
         reply.memory_bytes,
         reply.traceloop,
         reply.flows,
@@ -221,6 +217,6 @@ def _fail_without_agents(found: dict[str, Any], *, reasons: bool = False) -> Non
     """An error if an agent did not answer; with reasons, each is told why first."""
     failed = [reply for reply in found.values() if isinstance(reply, GadgetError)]
     for reason in dict.fromkeys(map(str, failed)) if reasons else ():
-        click.echo(escape(reason), err=True)
+        tell(reason)
     if failed:
         raise Unreachable(f"{len(failed)} of {len(found)} agents did not answer")

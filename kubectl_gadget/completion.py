@@ -22,6 +22,9 @@ CLUSTER = "kubectl_gadget.cluster"
 #: Those of them that are not kubectl's.
 _OWN = ("node", "gadget_namespace")
 
+#: What names of Kubernetes and of container runtimes consist of. A shell takes it for a word and nothing else.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -49,7 +52,7 @@ def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The contexts of the kubeconfig."""
     names = _kubectl("config", "get-contexts", "--output=name", *_flags(ctx, ("kubeconfig",)))
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name.isprintable()]
 
 
 def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -116,7 +119,12 @@ def among(names: set[str], incomplete: str) -> list[CompletionItem]:
     """Completions of the last name of a list such as a,!b."""
     last = incomplete.rpartition(",")[2].lstrip("!")
     before = incomplete[: len(incomplete) - len(last)]
-    return [CompletionItem(before + name) for name in sorted(names) if name and name.startswith(last)]
+    return [CompletionItem(before + name) for name in sorted(names) if is_word(name) and name.startswith(last)]
+
+
+def is_word(name: str) -> bool:
+    """Whether a name that others chose may be put on a command line, where a shell reads it."""
+    return bool(_WORD.fullmatch(name))
 
 
 def addresses_of(ctx: click.Context) -> list[str]:
@@ -135,10 +143,13 @@ def _containers(ctx: click.Context) -> set[tuple[str, str, str]]:
         return set()
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.containers import list_containers
+    from kubectl_gadget.targets import Agent
 
     try:
         replies = [
-            reply for address in addresses for reply in list_containers(address, pb.ContainersRequest(), SECONDS)
+            reply
+            for address in addresses
+            for reply in list_containers(Agent(address, address), pb.ContainersRequest(), SECONDS)
         ]
     except GadgetError:
         return set()

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-import click
-import grpc
-
 from gadget._generated import gadget_pb2 as pb
-from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field, Row
+from kubectl_gadget.client import ANSWER_SECONDS, ask
 from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output
 from kubectl_gadget.request import Selection
-from kubectl_gadget.streams import connect, error_of
-from kubectl_gadget.targets import Targets
-from kubectl_gadget.text import escape
+from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.tell import tell
 
 #: A Ctrl-C that the kernel hands to another thread is heard by this one when it wakes.
 WAKE_SECONDS = 1.0
 #: How long an agent may take to tell what else there is.
-ANSWER_SECONDS = 3.0
+SOON_SECONDS = 3.0
 
 FIELDS = [
     Field("node", "identity", 0, 0),
@@ -45,22 +41,18 @@ COLUMNS = ("node", "namespace", "pod", "container", "containerId", "runtime", "c
 
 
 def list_containers(
-    target: str, request: pb.ContainersRequest, timeout: float | None = None, address: str = ""
+    agent: Agent, request: pb.ContainersRequest, timeout: float = ANSWER_SECONDS
 ) -> Iterator[pb.ContainersReply]:
-    """What the agent at address (or named target) knows; endless with follow. GadgetError if it does not answer."""
-    try:
-        with connect(address or target) as channel:
-            yield from rpc.AgentStub(channel).Containers(request, timeout=timeout)
-    except grpc.RpcError as error:
-        raise error_of(target, error) from None
+    """What an agent knows; endless with follow. GadgetError if it does not answer."""
+    return ask(agent, "Containers", request, None if request.follow else timeout, endless=request.follow)
 
 
 def known_containers(targets: Targets) -> list[Known] | None:
     """The containers that run, as far as agents answer soon; None if none does."""
     known, answered = [], False
-    for target, address in targets.items():
+    for target in targets:
         try:
-            for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address()):
+            for reply in list_containers(targets.reach(target), pb.ContainersRequest(), SOON_SECONDS):
                 answered = True
                 living = [item.container for item in reply.containers if not item.ended_ns]
                 known += [Known(item.namespace, item.pod, item.container) for item in living]
@@ -99,9 +91,9 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output, select
     """
     queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
 
-    def read(target: str, address: Callable[[], str]) -> None:
+    def read(target: str) -> None:
         try:
-            for reply in list_containers(target, request, address=address()):
+            for reply in list_containers(targets.reach(target), request):
                 queue.put(reply)
             queue.put(None)
         except GadgetError as error:
@@ -109,8 +101,8 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output, select
         except Exception as error:  # whatever it is: without a word the command would never end
             queue.put(Unreachable(f"{target}: {type(error).__name__}: {error}"))
 
-    for item in targets.items():
-        Thread(target=read, args=item, name=f"containers-{item[0]}", daemon=True).start()
+    for target in targets:
+        Thread(target=read, args=(target,), name=f"containers-{target}", daemon=True).start()
     if request.follow:
         Thread(target=_tell_nothing, args=(targets, selection), name="nothing", daemon=True).start()
     running, found, some = len(targets), [], False
@@ -129,13 +121,13 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output, select
         running -= 1
         if reply:
             if running and request.follow and str(reply) not in failures:
-                click.echo(escape(f"warning: {reply}"), err=True)
+                tell(f"warning: {reply}")
             failures[str(reply)] = reply
     _write(output, found)
     if failures:
         *others, last = failures.values()
         for other in others if not request.follow else ():
-            click.echo(escape(f"warning: {other}"), err=True)
+            tell(f"warning: {other}")
         raise last
     if not (some or request.follow):
         _tell_nothing(targets, selection, watching=False)
@@ -144,7 +136,7 @@ def show(targets: Targets, request: pb.ContainersRequest, output: Output, select
 def _tell_nothing(targets: Targets, selection: Selection, *, watching: bool = True) -> None:
     known = known_containers(targets)
     if known is not None and (why := why_nothing(selection, known, watching=watching)):
-        click.echo(escape(why), err=True)
+        tell(why)
 
 
 def _write(output: Output, found: list[Row]) -> list[Row]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import grpc
+import re
+from collections.abc import Iterable
 
 from gadget import CONTRACT
 from gadget.errors import Unsupported
@@ -22,23 +20,9 @@ def check(node: str, contract: int) -> None:
         raise Unsupported(f"{node}: agent and command line are too far apart: see `kubectl gadget version`")
 
 
-class Checked(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    """Looks at what an agent says before its first answer.
-
-    Not for Run, whose Started says it, and not for Describe, by which anybody can ask.
-    """
-
-    def intercept_unary_unary(self, go_on: Callable[..., Any], details: Any, request: Any) -> Any:
-        """A call with one answer."""
-        return self._look(details, go_on(details, request))
-
-    def intercept_unary_stream(self, go_on: Callable[..., Any], details: Any, request: Any) -> Any:
-        """A call with many."""
-        return self._look(details, go_on(details, request))
-
-    def _look(self, details: Any, call: Any) -> Any:
-        if not details.method.endswith("/Describe"):
-            said = {item.key: item.value for item in call.initial_metadata() or ()}
-            contract = said.get("gadget-contract", "")
-            check(said.get("gadget-node-bin", b"").decode(errors="replace"), int(contract) if contract.isdigit() else 0)
-        return call
+def check_metadata(node: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """The same by what an agent says before its first answer; node is empty if only it can tell."""
+    said = dict(metadata)
+    contract, own = said.get("gadget-contract", ""), said.get("gadget-node-bin", b"")
+    number = int(contract) if isinstance(contract, str) and re.fullmatch(r"[0-9]{1,9}", contract) else 0
+    check(node or (own.decode(errors="replace") if isinstance(own, bytes) else own), number)

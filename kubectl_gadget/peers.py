@@ -9,9 +9,10 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
 from gadget._generated import gadget_pb2 as pb
+from gadget.checks import parse_schema
 from gadget.endpoints import RAW, Name, is_everybodys, name_of
 from gadget.errors import GadgetError
-from gadget.rows import Decoder, Table, parse_schema
+from gadget.rows import Decoder, Table
 from gadget.selector import parse_names
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Message
@@ -134,9 +135,9 @@ def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool
 def ask_agents(targets: Targets) -> Directory:
     """The containers and nodes that agents know, by address. An agent that does not answer names none."""
     directory: Directory = {}
-    for target, address in targets.items():
+    for target in targets:
         try:
-            for reply in list_containers(target, pb.ContainersRequest(), ANSWER_SECONDS, address()):
+            for reply in list_containers(targets.reach(target), pb.ContainersRequest(), ANSWER_SECONDS):
                 directory |= {own: Name("node", "", reply.node) for own in reply.addresses}
                 for item in sorted(reply.containers, key=lambda item: -item.ended_ns):  # who runs comes last
                     who = item.container
@@ -163,6 +164,7 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
 
 
 def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers) -> None:
+    del batch.peers[:]  # who has an address is not for one agent to say
     fields = [field.name for field in stream.schema.shown if field.kind == "endpoint"]
     for section in batch.sections if fields else ():
         table = Table(stream.schema, section, stream.names, "", 0)

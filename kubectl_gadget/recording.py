@@ -5,27 +5,23 @@ Format: RecordingEntry in proto/gadget/v1/gadget.proto, described in docs/record
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import click
-from google.protobuf.message import DecodeError
-
 from gadget import __version__
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
+from kubectl_gadget import wire
+from kubectl_gadget.private import empty, open_private
 from kubectl_gadget.streams import Ended, Message
+from kubectl_gadget.tell import tell
 
 #: What a recording begins with; the digit is its version.
 MAGIC = b"gadget1\n"
-#: An entry holds one gRPC message; agents send batches of about 1 MiB.
-LARGEST_ENTRY = 64 << 20
 
 
 class Writer:
@@ -42,7 +38,7 @@ class Writer:
         self._early: list[pb.RecordingEntry] | None = [pb.RecordingEntry(header=_header(gadget))]
         self._made = not path.exists()
         try:
-            self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
+            self._file = open_private(path)
         except OSError as error:
             raise GadgetError(f"--record {path}: {error.strerror}") from None
 
@@ -59,7 +55,7 @@ class Writer:
             text = f"--record {self._path}: {self._failed}: the recording {what}"
             if kind is None:
                 raise GadgetError(text)
-            click.echo(f"warning: {text}", err=True)
+            tell(f"warning: {text}")
 
     def keep(self, messages: Iterable[Message]) -> Iterator[Message]:
         """The same messages, written as they pass."""
@@ -84,14 +80,13 @@ class Writer:
                     _write(self._file, each)
             except OSError as error:
                 self._failed = error.strerror or str(error)
-                click.echo(f"warning: --record {self._path}: {self._failed}: the recording ends here", err=True)
+                tell(f"warning: --record {self._path}: {self._failed}: the recording ends here")
                 self._close()
         if self._failed:
             self._missing += sum(section.count for section in entry.reply.reply.batch.sections)
 
     def _begin(self) -> None:
-        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self._file.truncate()
+        empty(self._file)
         self._file.write(MAGIC)
 
     def _close(self) -> None:
@@ -169,10 +164,10 @@ class Recording:
                 break
             if shift > 28:
                 return None
-        if not byte or length > LARGEST_ENTRY:
+        if not byte or length > wire.LARGEST:
             return None
         data = self._read(length)
         try:
-            return pb.RecordingEntry.FromString(data) if len(data) == length else None
-        except DecodeError:
+            return wire.parse(pb.RecordingEntry, data)[0] if len(data) == length else None
+        except ValueError:
             return None

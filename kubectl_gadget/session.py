@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-import click
-
-from gadget import filters
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Incomplete, Unreachable, UsageError
+from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
 from gadget.memory import expect_batches
-from gadget.rows import Decoder, Mask, Table, parse_schema
-from gadget.schema import IDENTITY, Field, Schema
-from kubectl_gadget import contract
+from gadget.rows import Decoder, Mask, Table
+from gadget.schema import Field, Schema
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.narrow import of_nodes, within
@@ -30,10 +27,11 @@ from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
+from kubectl_gadget.replies import RunCheck, read_started
 from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.text import escape
+from kubectl_gadget.tell import tell
 from kubectl_gadget.values import moment
 
 if TYPE_CHECKING:
@@ -47,6 +45,10 @@ NOT_KNOWN = "container not known"
 AT_ONCE = 2000
 #: What an agent of before Selection.any_of makes of -p.
 OLDER = "its agent is older: there -p means whole names, and pods that come later are not shown"
+#: Nodes that a recording may be of; Kubernetes has up to 5,000.
+MOST_TARGETS = 10_000
+#: Places and reasons of losses that are told.
+MOST_PLACES = 20
 #: Forms in which an event is a line.
 ONE_LINE = ("columns", "wide", "json")
 
@@ -138,7 +140,7 @@ class Session:
         if self._output is None:
             raise self._nobody()
         if remark := self._output.finish():
-            _tell(remark)
+            tell(remark)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
 
     def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
@@ -146,7 +148,7 @@ class Session:
             if isinstance(message, Ended):
                 self._ended(message)
             elif isinstance(message, Notice):
-                _tell(f"warning: {message.text}")
+                tell(message.text)
             elif message is not None:
                 self._count(target, message)
                 self._look_for_containers()
@@ -176,19 +178,19 @@ class Session:
         names = [each for node in self._nodes.values() for each in node.decoder.names.values()]
         known = [Known(*each[:3]) for each in names]
         if not self.shown and known and (why := why_nothing(self._request.selection, known, watching=False)):
-            _tell(why)
+            tell(why)
 
     def _tell_nothing(self, elsewhere: Callable[[], list[Known] | None]) -> None:
         known = elsewhere()
         if known is not None and (why := why_nothing(self._request.selection, known)):
-            _tell(why)
+            tell(why)
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
         errors = {str(ended.error): ended.error for ended in self._away.values() if ended.error}  # each reason once
         first, *others = errors.values() or [Unreachable("no agent answered")]
         for error in others:
-            _tell(f"warning: {error}")
+            tell(f"warning: {error}")
         return first
 
     def _now(self) -> float:
@@ -244,7 +246,7 @@ class Session:
         node.heard = time.monotonic()
         if node.silent:
             node.silent = False
-            _tell(f"{target}: heard again")
+            tell(f"{target}: heard again")
         if what == "batch":
             node.decoder.learn(reply.batch.containers)
             if reply.batch.losses:
@@ -255,17 +257,9 @@ class Session:
             node.undecided += reply.summary.undecided
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
-        contract.check(name, started.contract)
-        schema = parse_schema(name, started.schema)
-        if missing := self._request.demanded - set(all_fields(schema) | schema.parts):
-            names = ", ".join(sorted(missing))
-            raise GadgetError(f"{name}: its agent is of another version and does not know {names}")
-        try:
-            kept = filters.parse(self._request.conditions, schema, IDENTITY)
-        except UsageError as error:  # no word of its agent's
-            raise GadgetError(f"{name}: its agent is of another version: {error}") from None
+        schema, kept = read_started(self._request, name, started)
         if self._live and self._request.selection.any_of and not started.selects:
-            _tell(f"warning: {name}: {OLDER}")
+            tell(f"warning: {name}: {OLDER}")
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
         selection = self._request.selection
@@ -281,10 +275,9 @@ class Session:
         if self._output is None:
             self._output = self._make_output(schema)
             self._names = [item.name for item in self._output.fields]
+            self._output.start([(name, *names) for names in decoder.names.values()])
         else:
             self._tell_other_words(name, schema)
-        decoders = [node.decoder for node in self._nodes.values()]
-        self._output.start([(item.node, *names) for item in decoders for names in item.names.values()])
         for each in self._away:
             self._tell_away(each)
 
@@ -296,7 +289,7 @@ class Session:
             for number, word in own.get(item.name, {}).items():
                 if item.values.get(number, word) != word:
                     what = f"what it calls {word} in {item.name} is shown as {item.values[number]}"
-                    _tell(f"warning: {name}: its agent is of another version: {what}")
+                    tell(f"warning: {name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
         seconds, again = 0.0, bool(away.heard_ns)
@@ -307,7 +300,7 @@ class Session:
             told = f"seen only from {moment(now_ns)} on"
         self.miss(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
         if self._live:
-            _tell(f"{target}: joined{' again' * again}; {told}")
+            tell(f"{target}: joined{' again' * again}; {told}")
 
     def _ended(self, message: Ended) -> None:
         if not message.error:
@@ -323,7 +316,7 @@ class Session:
         ended = self._away[target]
         if self._live and not ended.coming and target not in self._told:
             self._told.add(target)
-            _tell(f"warning: {ended.error}")
+            tell(f"warning: {ended.error}")
 
     def _look_for_silence(self) -> None:
         """Tell of nodes that have missed their beat: an agent that hangs, or a network that swallows."""
@@ -332,7 +325,7 @@ class Session:
             limit = node.beat_seconds * BEATS_MISSED
             if limit and not node.silent and target not in self._away and now - node.heard > limit:
                 node.silent = True
-                _tell(f"warning: {target}: nothing heard for {duration(limit)}")
+                tell(f"warning: {target}: nothing heard for {duration(limit)}")
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
@@ -344,14 +337,14 @@ class Session:
             kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
         else:
             kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
-        _tell(f"{count(self.shown, 'event')} from {covered}{when}; {kept}")
+        tell(f"{count(self.shown, 'event')} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what = count(undecided, "event")
-            _tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
+            tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
         for line in self._who_is_not_known():
-            _tell(line)
+            tell(line)
         for gap in gaps:
-            _tell(f"incomplete: {gap.told}")
+            tell(f"incomplete: {gap.told}")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
@@ -390,7 +383,7 @@ class Session:
                 by_reason.setdefault(reason, []).append(f"{who} {number}")
             for reason, losers in by_reason.items():
                 places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
-        return "; ".join(places)
+        return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
 
 
 def _in_words_of(known: Mapping[str, Field], fields: Iterable[Field]) -> list[Field]:
@@ -407,7 +400,7 @@ def stream(request: Request, targets: Targets, directory: Callable[[], Directory
         ring_bytes=request.ring_bytes,
     )
     with ExitStack() as stack:
-        streams = stack.enter_context(Streams(targets, start))
+        streams = stack.enter_context(Streams(targets, start, partial(RunCheck, request)))
         stack.enter_context(_stops(streams, request.timeout))
         messages = add_names(streams, Peers(directory))
         if request.record:
@@ -423,7 +416,16 @@ def replay(recording: Recording, request: Request) -> None:
     nodes: set[str] = set()
 
     def messages() -> Iterator[Message]:
-        yield from of_nodes(recording, request.nodes, nodes)
+        checks: dict[str, RunCheck] = {}
+        for target, message in of_nodes(recording, request.nodes, nodes):
+            if isinstance(message, pb.RunReply):
+                if target not in checks and len(checks) >= MOST_TARGETS:
+                    raise GadgetError(f"{recording.path}: of more than {MOST_TARGETS:,} nodes")
+                try:
+                    checks.setdefault(target, RunCheck(request, ""))(message)
+                except Malformed as error:
+                    raise GadgetError(f"{recording.path}: {error}") from error
+            yield target, message
         if not recording.complete:
             session.miss(CUT_OFF)
 
@@ -443,11 +445,6 @@ def replay(recording: Recording, request: Request) -> None:
     except Exception as error:  # whatever a damaged file leads to, of which there is no list
         where = f"{recording.path}: damaged after the first {count(session.shown, 'event')} that can be shown"
         raise GadgetError(where) from error
-
-
-def _tell(text: str) -> None:
-    """Say something on stderr, of which nodes and recordings have written a part."""
-    click.echo(escape(text), err=True)
 
 
 def _open_gap(ended: Ended) -> Gap:

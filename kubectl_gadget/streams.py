@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import grpc
 
 from gadget._generated import gadget_pb2 as pb
-from gadget._generated import gadget_pb2_grpc as rpc
-from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
-from kubectl_gadget import contract
-from kubectl_gadget.targets import Targets
+from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
+from kubectl_gadget import client, wire
+from kubectl_gadget.targets import Agent, Targets
 
-#: Replies that wait for the screen; each is at most about 1 MiB. A full queue slows the agent, whose rings count.
+#: Replies that wait for the screen, of 1 MiB; a larger one counts as several. A full queue slows the agent, whose rings
+#: count.
 QUEUE_LENGTH = 64
 #: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
 QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
@@ -26,13 +26,6 @@ LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
 LATE_SECONDS = 2.0
 #: How long agents may take to end a run that they were asked to end, without a word.
 END_SECONDS = 5.0
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # what is waited for, else 60 s
-)
 
 
 @dataclass(frozen=True)
@@ -60,23 +53,32 @@ class Notice:
 Message = tuple[str, pb.RunReply | Ended | Notice | None]
 
 
-def error_of(target: str, error: grpc.RpcError) -> GadgetError:
-    """The error that a failed call stands for; the reverse of the agent's status_of."""
-    code, details = error.code(), error.details() or ""
-    if code == grpc.StatusCode.INVALID_ARGUMENT:
-        return UsageError(details)
-    if code == grpc.StatusCode.FAILED_PRECONDITION:
-        return Unsupported(details)
-    if code == grpc.StatusCode.UNIMPLEMENTED:
-        return Unsupported(f"{target}: its agent is older and cannot do this: update it with `kubectl gadget deploy`")
-    if code == grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(f"{target}: no agent answers there")
-    return GadgetError(f"{target}: {details or code.name.lower()}")
+#: Looks at each reply of a run before it is used; raises GadgetError.
+Check = Callable[[pb.RunReply], None]
 
 
-def connect(address: str) -> grpc.Channel:
-    """A channel to an agent at HOST:PORT or unix:///PATH. Unsupported from calls that it would not understand."""
-    return grpc.intercept_channel(grpc.insecure_channel(address, options=CHANNEL_OPTIONS), contract.Checked())
+class _Queue(queue.Queue[tuple[str, pb.RunReply | Ended | Notice, int]]):
+    """A queue of messages with their sizes, as long as its items are large."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._length = 0
+
+    def _qsize(self) -> int:
+        return self._length
+
+    def _put(self, item: tuple[str, pb.RunReply | Ended | Notice, int]) -> None:
+        super()._put(item)
+        self._length += _units(item[2])
+
+    def _get(self) -> tuple[str, pb.RunReply | Ended | Notice, int]:
+        item = super()._get()
+        self._length -= _units(item[2])
+        return item
+
+
+def _units(size: int) -> int:
+    return max(size >> 20, 1)
 
 
 class Streams:
@@ -85,9 +87,10 @@ class Streams:
     Where the targets can change, those that went away are joined again, and those that are new as well.
     """
 
-    def __init__(self, targets: Targets, start: pb.Start) -> None:
-        """Begin a run of start on each target."""
-        self._queue: queue.Queue[Message] = queue.Queue(QUEUE_LENGTH)
+    def __init__(self, targets: Targets, start: pb.Start, check: Callable[[str], Check]) -> None:
+        """Begin a run of start on each target. check makes what looks at one's replies, whose node may be known."""
+        self._queue = _Queue(QUEUE_LENGTH)
+        self._check = check
         self._stop = threading.Event()
         self._targets = targets
         self._start = start
@@ -136,12 +139,12 @@ class Streams:
             except GadgetError as error:  # nobody can tell now: whoever is away stays away
                 if told != str(error):
                     told = str(error)
-                    self._queue.put(("", Notice(f"{error}; trying again")))
+                    self._put("", Notice(f"warning: {error}; trying again"))
                 continue
             for target, reach in found.items():
                 if target not in self._known:
                     late = Unreachable(f"{target}: joined the cluster later")
-                    self._queue.put((target, Ended(target, late, coming=True)))
+                    self._put(target, Ended(target, late, coming=True))
                 if target not in self._running | self._hopeless:
                     self._begin(target, reach)
 
@@ -154,36 +157,46 @@ class Streams:
         error: GadgetError | None = Unreachable(f"{target}: the agent went away")
         self._heard[target] = heard = 0
         try:
-            with connect(reach()) as channel:
-                self._calls[target] = call = rpc.AgentStub(channel).Run(self._requests())
-                for reply in call:
+            agent = Agent(target, reach(), self._targets.node(target))
+            check = self._check(agent.node)
+            with client.connect(agent.address) as channel:
+                self._calls[target] = call = client.call(channel, "Run")(self._requests())
+                for data in call:
+                    reply, size = wire.parse(pb.RunReply, data)
+                    if warning := client.settle_node(agent, reply):
+                        self._put(target, Notice(warning))
                     # not when it came here: a client that was stopped finds old messages waiting
                     self._heard[target] = heard = reply.sent_ns or time.time_ns()
+                    check(reply)
                     if reply.WhichOneof("what") == "started":
-                        contract.check(reply.node, reply.started.contract)
                         reply.started.received_ns = heard
                         self._joined = self._joined or time.monotonic()
                         if time.monotonic() - self._joined > LATE_SECONDS:
                             late = Unreachable(f"{target}: its agent answered later")
-                            self._queue.put((target, Ended(target, late, coming=True)))
-                    self._queue.put((target, reply))
+                            self._put(target, Ended(target, late, coming=True))
+                    self._put(target, reply, size)
                     if reply.WhichOneof("what") == "summary":
                         error = None if self._stop.is_set() else Unreachable(f"{target}: the agent stopped")
         except grpc.RpcError as failure:
             if not (heard and failure.code() == grpc.StatusCode.UNAVAILABLE):
-                error = error_of(target, failure)
+                error = client.error_of(target, failure)
         except GadgetError as failure:
             error = failure
+        except ValueError as failure:
+            error = client.malformed(target, failure)
         except Exception as failure:  # whatever it is: without an Ended nobody would know that this target is silent
             error = Unreachable(f"{target}: {type(failure).__name__}: {failure}")
-        self._queue.put((target, Ended(target, error, heard)))
+        self._put(target, Ended(target, error, heard))
+
+    def _put(self, target: str, message: pb.RunReply | Ended | Notice, size: int = 0) -> None:
+        self._queue.put((target, message, size))
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
         quiet_since, wait = None, QUIET_SECONDS
         while self._running or (self._targets.look and self._joined and not self._stop.is_set()):
             try:
-                target, message = self._queue.get(timeout=wait)
+                target, message, _ = self._queue.get(timeout=wait)
             except queue.Empty:
                 wait = min(2 * wait, MOST_QUIET_SECONDS)
                 yield "", None
@@ -197,7 +210,7 @@ class Streams:
             quiet_since, wait = None, QUIET_SECONDS
             if isinstance(message, Ended) and not message.coming:
                 self._running.discard(target)
-                if isinstance(message.error, UsageError | Unsupported):
+                if isinstance(message.error, UsageError | Unsupported | Malformed):
                     self._hopeless.add(target)
                 elif message.heard_ns:
                     self._changed.set()

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv6Address
 
-import grpc
 import msgspec
 
 from gadget._generated import gadget_pb2 as pb
-from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, Protocol, RememberedPod
+from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import KINDS, trim
+from kubectl_gadget.client import ask, malformed
 from kubectl_gadget.cluster.agents import not_allowed
 from kubectl_gadget.cluster.api import ApiError, ApiServer
-from kubectl_gadget.streams import connect, error_of
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.targets import Agent, Targets
 
 ANSWER_SECONDS = 60.0
+LARGEST_PORT = 65535
+#: Connections of a flow: sums of many still fit into JSON's numbers.
+MOST_COUNTED = 1 << 48
 #: Where the API server has each kind.
 _GROUPS = {
     "": ("Pod", "Service", "Namespace", "Node"),
@@ -56,46 +59,59 @@ def hear(targets: Targets) -> Heard:
     context = Context(Header(now, now, ()))
     flows: list[Flow] = []
     failures: list[GadgetError] = []
-    nodes, began = [], now
+    nodes: list[str] = []
+    began = now
     with ThreadPoolExecutor(16) as pool:
-        for target, answer in zip(targets, pool.map(_ask, targets.items()), strict=True):
+        for target, answer in zip(targets, pool.map(partial(_ask, targets, now), targets), strict=True):
             if isinstance(answer, GadgetError):
                 failures.append(answer)
                 context.notes.append(f"without the traffic of {target}: {answer}")
                 continue
-            nodes.append(answer[0].node)
-            began = min(began, answer[0].head.began_ns)
-            flows += _read(answer, context, now)
+            nodes += answer.context.header.nodes
+            began = min(began, answer.began_ns)
+            for name in ("notes", "lost", "nodes", "pods"):
+                getattr(context, name).extend(getattr(answer.context, name))
+            flows += answer.flows
     if not nodes:
         raise failures[0] if failures else Unreachable("no agent answered")
     context.header = Header(began, now, tuple(sorted(nodes)))
     return Heard(now, began, context, flows)
 
 
-def _ask(item: tuple[str, Callable[[], str]]) -> list[pb.FlowsReply] | GadgetError:
-    target, reach = item
+def _ask(targets: Targets, now_ns: int, target: str) -> Heard | GadgetError:
+    """What one agent told, if all of it makes sense."""
     try:
-        with connect(reach()) as channel:
-            return list(rpc.AgentStub(channel).Flows(pb.FlowsRequest(), timeout=ANSWER_SECONDS))
-    except grpc.RpcError as error:
-        return error_of(target, error)
+        agent = targets.reach(target)
+        return _read(agent, list(ask(agent, "Flows", pb.FlowsRequest(), ANSWER_SECONDS)), now_ns)
     except GadgetError as error:
         return error
+    except ValueError as error:
+        return malformed(target, error)
 
 
-def _read(replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterator[Flow]:
-    """One agent's flows; the rest of what it told goes into context."""
+def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> Heard:
+    """One agent's flows, and the rest of what it told. ValueError if it makes no sense."""
+    if not replies:
+        raise ValueError("it is empty")
     node, head = replies[0].node, replies[0].head
-    context.notes += head.notes
+    context = Context(Header(now_ns, now_ns, (node,)), notes=list(head.notes))
     context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses]
-    context.nodes.append(NodeAddresses(node, tuple(head.addresses), head.began_ns))
+    context.nodes.append(NodeAddresses(node, tuple(map(normalize, head.addresses)), _time(head.began_ns)))
+    return Heard(now_ns, head.began_ns, context, list(_flows(node, replies, context, now_ns)))
+
+
+def _flows(node: str, replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterator[Flow]:
+    """The flows in replies; the pods, and what is missing, go into context."""
     pods = {pod.uid: pod for reply in replies for pod in reply.pods}
     for pod in pods.values():
         if pod.namespace:
             known = _pod(node, pod, now_ns)
-            context.pods.append(replace(known, first=pod.since_ns or known.first))
+            context.pods.append(replace(known, first=_time(pod.since_ns) or known.first))
             context.pods += [
-                replace(known, addresses=(each.address,), first=each.first_ns, last=each.last_ns) for each in pod.former
+                replace(
+                    known, addresses=(normalize(each.address),), first=_time(each.first_ns), last=_time(each.last_ns)
+                )
+                for each in pod.former
             ]
     left_out: Counter[str] = Counter()
     for reply in replies:
@@ -118,9 +134,9 @@ def _pod(node: str, pod: pb.FlowPod, now_ns: int) -> RememberedPod:
         uid=pod.uid,
         labels=dict(pod.labels),
         owner=pod.owner,
-        addresses=tuple(pod.addresses),
-        first=pod.first_ns,
-        last=pod.last_ns or now_ns,
+        addresses=tuple(map(normalize, pod.addresses)),
+        first=_time(pod.first_ns),
+        last=_time(pod.last_ns) or now_ns,
         node=node,
         host_network=pod.host_network,
         ports=tuple(NamedPort(port.name, port.protocol, port.port) for port in pod.ports),
@@ -128,6 +144,8 @@ def _pod(node: str, pod: pb.FlowPod, now_ns: int) -> RememberedPod:
 
 
 def _flow(node: str, pod: pb.FlowPod, flow: pb.Flow) -> Flow:
+    if flow.port > LARGEST_PORT or max(flow.count, flow.failed, flow.older) > MOST_COUNTED:
+        raise ValueError("a flow with numbers that make no sense")
     return Flow(
         node=node,
         namespace=pod.namespace,
@@ -138,13 +156,19 @@ def _flow(node: str, pod: pb.FlowPod, flow: pb.Flow) -> Flow:
         peer=_show(flow.peer),
         port=flow.port,
         count=flow.count,
-        first=flow.first_ns,
-        last=flow.last_ns,
+        first=_time(flow.first_ns),
+        last=_time(flow.last_ns),
         failed=flow.failed,
         older=bool(flow.older),
         host_network=pod.host_network,
         local=_show(flow.local),
     )
+
+
+def _time(nanoseconds: int) -> int:
+    if nanoseconds < 0:
+        raise ValueError("a time before 1970")
+    return nanoseconds
 
 
 def _show(address: bytes) -> str:

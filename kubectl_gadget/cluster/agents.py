@@ -117,16 +117,15 @@ def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
 
 def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
     """Version and kernel of each agent that answers, by node."""
-    import grpc
-
     from gadget._generated import gadget_pb2 as pb
-    from gadget._generated import gadget_pb2_grpc as rpc
+    from kubectl_gadget.client import ask_once
 
     about = {}
     with cluster_agents(api, namespace, ()) as targets:
-        for node, address in targets().items():
-            with suppress(GadgetError, grpc.RpcError), grpc.insecure_channel(address()) as channel:
-                reply = rpc.AgentStub(channel).Describe(pb.DescribeRequest(), timeout=DESCRIBE_SECONDS)
+        reached = targets()
+        for node in reached:
+            with suppress(GadgetError):
+                reply = ask_once(reached.reach(node), "Describe", pb.DescribeRequest(), DESCRIBE_SECONDS)
                 about[node] = f"agent {reply.version}, Linux {reply.kernel}"
     return about
 
@@ -179,11 +178,13 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
 
         def look(*, cached: bool = True) -> Targets:
             agents = _choose(list_agents(api, namespace, cached=cached), nodes, namespace)
-            return Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
+            found = Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
+            found.are_nodes = True
+            return found
 
         def list_and_open() -> Targets:
             targets = Targets({node: Background(opening).wait for node, opening in look(cached=False).items()})
-            targets.look = look
+            targets.look, targets.are_nodes = look, True
             return targets
 
         try:

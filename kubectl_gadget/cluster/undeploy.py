@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import click
-
 from gadget.errors import GadgetError
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
@@ -14,6 +12,7 @@ from kubectl_gadget.cluster.api import ApiServer
 from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
 from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.text import escape
 
 POLL_SECONDS = 0.3
@@ -38,7 +37,7 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
         if not found or not is_ours(found):
             continue
         if item["kind"] == "Namespace" and (why := _others(api, cluster.namespace)):
-            click.echo(f"{name_of(item)} stays: {why}", err=True)
+            tell(f"{name_of(item)} stays: {why}")
             kept = True
             continue
         with explained(item, "delete"):
@@ -49,7 +48,7 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
                 raise GadgetError(f"{name_of(item)} is still there after {seconds:.0f} s: it may yet go")
             time.sleep(POLL_SECONDS)
     if removed:
-        click.echo(f"removed: {', '.join(map(name_of, removed))}")
+        write_line(f"removed: {', '.join(map(name_of, removed))}")
     elif not kept:
         raise GadgetError(f"nothing to remove: there are no agents in namespace {cluster.namespace}")
 
@@ -79,10 +78,8 @@ def _groups(api: ApiServer) -> list[str]:
 
 def _end_recorders(api: ApiServer, namespace: str) -> None:
     """Remove what the agents have pinned on their nodes, as far as they can be reached."""
-    import grpc
-
     from gadget._generated import gadget_pb2 as pb
-    from gadget._generated import gadget_pb2_grpc as rpc
+    from kubectl_gadget.client import ask_once
 
     with cluster_agents(api, namespace, ()) as targets:
         try:
@@ -92,13 +89,12 @@ def _end_recorders(api: ApiServer, namespace: str) -> None:
         except GadgetError as error:
             _warn("every node", error)
             return
-        for node, address in reached.items():
+        for node in reached:
             try:
-                with grpc.insecure_channel(address()) as channel:
-                    rpc.AgentStub(channel).End(pb.EndRequest(), timeout=END_SECONDS)
-            except (GadgetError, grpc.RpcError) as error:
-                _warn(node, error.code().name.lower() if isinstance(error, grpc.RpcError) else error)
+                ask_once(reached.reach(node), "End", pb.EndRequest(), END_SECONDS)
+            except GadgetError as error:
+                _warn(node, error)
 
 
 def _warn(where: str, why: object) -> None:
-    click.echo(f"warning: /sys/fs/bpf/gadget may stay behind on {where}: {why}", err=True)
+    tell(f"warning: /sys/fs/bpf/gadget may stay behind on {where}: {why}")

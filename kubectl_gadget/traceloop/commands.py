@@ -19,7 +19,7 @@ from kubectl_gadget.output import make_output
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.text import escape
+from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
@@ -89,13 +89,13 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         output = make_output(form, fields, {"containerId": "ID"})
         chosen = instances.among(found, selection)
         if selection.labels and (unknown := sum(item.labels is None for item in chosen)):
-            click.echo(f"{unknown} of pods whose labels are not known are listed all the same.", err=True)
+            tell(f"{unknown} of pods whose labels are not known are listed all the same.")
         rows = [_row(item)[: len(fields)] for item in chosen]
         output.start([], rows)
         if rows:
             output.write(rows)
         else:
-            click.echo(escape(instances.why_none(found, selection)), err=True)
+            tell(instances.why_none(found, selection))
 
 
 def _row(instance: Any) -> tuple[Any, ...]:
@@ -118,11 +118,12 @@ def _row(instance: Any) -> tuple[Any, ...]:
 
 def _fail(failures: list[GadgetError], some: bool) -> None:
     """Say which agents failed; it is an error if none answered. An agent without a recorder is no failure of others."""
+    told = failures if some else failures[1:]
+    for failure in told:
+        if not isinstance(failure, Unsupported):
+            tell(f"incomplete: {failure}")
     if failures and not some:
         raise failures[0]
-    for failure in failures:
-        if not isinstance(failure, Unsupported):
-            click.echo(f"incomplete: {failure}", err=True)
 
 
 def _show_command() -> click.Command:
@@ -211,7 +212,7 @@ def _choose(
             chosen = None
         if chosen is None:
             raise
-    click.echo(f"{chosen.name} is in namespace {escape(chosen.container.namespace)}", err=True)
+    tell(f"{chosen.name} is in namespace {chosen.container.namespace}")
     return chosen
 
 
@@ -269,18 +270,11 @@ def _delete(
     selection = make_selection(namespace, all_namespaces, (), container, "")
     need_recorder(agent, local)
     with find_targets(agent, local) as targets:
-        import grpc
-
         from gadget._generated import gadget_pb2 as pb
-        from gadget._generated import gadget_pb2_grpc as rpc
-        from kubectl_gadget.streams import connect, error_of
+        from kubectl_gadget.client import ask_once
         from kubectl_gadget.traceloop.instances import one_owner
 
         for instance in one_owner(_find(targets(), selection, name), name):
-            with connect(instance.address) as channel:
-                request = pb.TraceloopDeleteRequest(cgroup_id=instance.container.cgroup_id)
-                try:
-                    rpc.AgentStub(channel).TraceloopDelete(request)
-                except grpc.RpcError as error:
-                    raise error_of(instance.target, error) from None
-            click.echo(f"deleted {instance.title}")
+            request = pb.TraceloopDeleteRequest(cgroup_id=instance.container.cgroup_id)
+            ask_once(instance.agent, "TraceloopDelete", request)
+            write_line(f"deleted {instance.title}")

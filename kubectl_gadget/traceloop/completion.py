@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from kubectl_gadget.completion import SECONDS, addresses_of, among, complete_pods, given
+from kubectl_gadget.completion import SECONDS, addresses_of, among, complete_pods, given, is_word
 
 if TYPE_CHECKING:
     from kubectl_gadget.traceloop.instances import Instance
@@ -21,7 +21,8 @@ def complete_recordings(ctx: click.Context, param: click.Parameter, incomplete: 
         found[container.pod or container.container] = "" if container.pod else instance.state
         if incomplete:
             found[container.id[:12]] = f"{instance.name}: {instance.state}"
-    items = [CompletionItem(name, help=found[name]) for name in sorted(found) if name and name.startswith(incomplete)]
+    names = [name for name in sorted(found) if is_word(name) and name.startswith(incomplete)]
+    items = [CompletionItem(name, help=found[name]) for name in names]
     return items or complete_pods(ctx, param, incomplete)
 
 
@@ -42,20 +43,17 @@ def _instances(ctx: click.Context) -> list[Instance]:
     addresses, namespaces = addresses_of(ctx), given(ctx, "namespace")
     if not addresses:
         return []
-    import grpc
-
     from gadget._generated import gadget_pb2 as pb
-    from gadget._generated import gadget_pb2_grpc as rpc
     from gadget.errors import GadgetError
-    from kubectl_gadget.streams import connect
+    from kubectl_gadget.client import ask_once
+    from kubectl_gadget.targets import Agent
     from kubectl_gadget.traceloop.instances import Instance
 
     found = []
     try:
-        for address in addresses:
-            with connect(address) as channel:
-                reply = rpc.AgentStub(channel).TraceloopList(pb.TraceloopListRequest(), timeout=SECONDS)
-            found += [Instance(address, address, reply.node, item) for item in reply.items]
-    except (GadgetError, grpc.RpcError):
+        for agent in (Agent(address, address) for address in addresses):
+            reply = ask_once(agent, "TraceloopList", pb.TraceloopListRequest(), SECONDS)
+            found += [Instance(agent, reply.node, item) for item in reply.items]
+    except GadgetError:
         return []
     return [each for each in found if not namespaces or each.container.namespace in namespaces]

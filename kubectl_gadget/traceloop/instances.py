@@ -7,18 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
-from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import GadgetError, UsageError
 from gadget.pod_choice import Pods
+from kubectl_gadget.client import ask_once
 from kubectl_gadget.nothing import Known, where_of, why_nothing
 from kubectl_gadget.pods import name_choices, read_pods
 from kubectl_gadget.request import Selection
-from kubectl_gadget.streams import connect, error_of
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.text import escape
 
 #: An id is told from a name from this many digits on, as with docker.
@@ -30,8 +27,7 @@ LISTED = 10
 class Instance:
     """One container's recording, and the agent that has it."""
 
-    target: str
-    address: str
+    agent: Agent
     node: str
     item: pb.TraceloopItem
 
@@ -107,16 +103,13 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
 
     def one(target: str) -> list[Instance] | GadgetError:
         try:
-            address = targets[target]()
-            with connect(address) as channel:
-                reply = rpc.AgentStub(channel).TraceloopList(pb.TraceloopListRequest())
-        except grpc.RpcError as error:
-            return error_of(target, error)
+            agent = targets.reach(target)
+            reply = ask_once(agent, "TraceloopList", pb.TraceloopListRequest())
         except GadgetError as error:
             return error
         if reply.lost:
             losses.append(GadgetError(f"{target}: recordings {reply.lost}"))
-        return [Instance(target, address, reply.node, item) for item in reply.items]
+        return [Instance(agent, reply.node, item) for item in reply.items]
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         answers = list(pool.map(one, targets))

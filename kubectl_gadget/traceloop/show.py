@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-import orjson
-
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
-from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.errors import GadgetError
 from kubectl_gadget import strace
+from kubectl_gadget.client import ask
+from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
-from kubectl_gadget.streams import connect, error_of
 from kubectl_gadget.text import escape
 from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
 from kubectl_gadget.traceloop.instances import Instance
@@ -49,23 +47,28 @@ class View:
         return not self.failed or entry.failed
 
 
+#: A system call's arguments.
+REGISTERS = 6
+#: The largest number that JSON has room for.
+MOST = (1 << 64) - 1
+
+
 def show(instance: Instance, view: View) -> None:
     """Write a recording to standard output, and go on with what comes if view says so."""
     reader = Reader()
     output = make_output(view)
     request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, follow=view.follow)
-    try:
-        with connect(instance.address) as channel:
-            for number, reply in enumerate(rpc.AgentStub(channel).TraceloopRead(request)):
-                every = reader.entries(reply)
-                entries = [entry for entry in every if view.wants(entry)]
-                if number == 0:
-                    output.head(Head.of(instance, reply, sum(not isinstance(entry, Gap) for entry in every)))
-                    entries = _last(entries, view, reply)
-                output.entries(entries)
-                output.blocked(_blocked(reply, view))
-    except grpc.RpcError as error:
-        raise error_of(instance.target, error) from None
+    for number, reply in enumerate(ask(instance.agent, "TraceloopRead", request, endless=view.follow)):
+        try:
+            every = reader.entries(reply)
+        except GadgetError as error:
+            raise GadgetError(f"{instance.agent.target}: {error}") from error
+        entries = [entry for entry in every if view.wants(entry)]
+        if number == 0:
+            output.head(Head.of(instance, reply, sum(not isinstance(entry, Gap) for entry in every)))
+            entries = _last(entries, view, reply)
+        output.entries(entries)
+        output.blocked(_blocked(reply, view))
 
 
 def make_output(view: View) -> _Text | _Json:
@@ -84,8 +87,8 @@ class Head:
     @classmethod
     def of(cls, instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> Head:
         """That of a reply; kept of its calls can be shown."""
-        now = Instance(instance.target, instance.address, reply.node, reply.item)
-        return cls(now, kept, reply.unread + reply.item.dropped)
+        now = Instance(instance.agent, reply.node, reply.item)
+        return cls(now, kept, min(reply.unread + reply.item.dropped, MOST))
 
     @property
     def ended_ns(self) -> int:
@@ -133,7 +136,7 @@ class _Text:
         self._width = 0
 
     def head(self, head: Head) -> None:
-        write_text(f"{head}\n")
+        write_text(f"{escape(str(head))}\n")
 
     def entries(self, entries: Sequence[Entry]) -> None:
         lines = []
@@ -144,12 +147,12 @@ class _Text:
             who = f"[{escape(entry.comm)} {entry.tid}]"
             self._width = max(self._width, len(who))
             lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
-        write_text("".join(f"{line}\n" for line in lines))
+        write_text("".join(f"{escape(line)}\n" for line in lines))
 
     def blocked(self, calls: Iterable[Call]) -> None:
         """As they would begin."""
-        lines = [f"{'now':15} [{escape(call.comm)} {call.tid}] {strace.text(call)}\n" for call in calls]
-        write_text("".join(lines))
+        lines = [f"{'now':15} [{call.comm} {call.tid}] {strace.text(call)}" for call in calls]
+        write_text("".join(f"{escape(line)}\n" for line in lines))
 
     def _what(self, entry: Call | End | Signal) -> str:
         if isinstance(entry, Call):
@@ -182,7 +185,8 @@ def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[Call]:
     """The calls that have not returned."""
     for item in reply.blocked:
         number = item.number | (syscalls.COMPAT if item.compat else 0)
-        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, tuple(item.args), None, {})
+        args = (*item.args, *[0] * REGISTERS)[:REGISTERS]
+        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, {})
         if view.wants(call) and not view.failed:
             yield call
 
@@ -204,7 +208,7 @@ class _Json:
             self._write([{"event": "blocked", **known}])
 
     def _write(self, items: Iterable[dict[str, Any]]) -> None:
-        write_all(b"".join(orjson.dumps(item) + b"\n" for item in items))
+        write_all(b"".join(encode(item) + b"\n" for item in items))
 
 
 def to_json(entry: Entry) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from agent.traceloop.redact import Redactor
 from gadget import catalog, filters, parameters
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import Btf, BtfError
-from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from gadget.checks import parse_schema
+from gadget.errors import GadgetError, Malformed, Unreachable, UsageError
 from gadget.pod_choice import PodChoice, Pods
-from gadget.rows import parse_schema
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
@@ -78,7 +78,7 @@ def btf(data: bytes) -> None:
 
 def schema(data: bytes) -> None:
     """A schema from an agent, as the catalogue has it too."""
-    with contextlib.suppress(Unsupported):
+    with contextlib.suppress(Malformed):
         parse_schema("node-a", data.decode(errors="replace"))
 
 

@@ -15,8 +15,8 @@ import pytest
 from gadget._generated.gadget_pb2 import TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget import strace
+from kubectl_gadget.client import connect
 from kubectl_gadget.strace import Call
-from kubectl_gadget.streams import connect
 from kubectl_gadget.traceloop.calls import Entry, Reader
 from tests.conftest import Agent, wait_until
 from tests.pods import BareContainer

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.output import all_fields, make_output
 from kubectl_gadget.output.counts import Counts
+from kubectl_gadget.recording import Writer
 from tests.conftest import CLI, wait_until
 from tests.fakes import FakeAgent
 from tests.terminal import Terminal
@@ -62,17 +64,18 @@ def test_last_of_a_burst(fake) -> None:
         assert not terminal.has_cursor
 
 
-def test_cursor_after_an_error(fake) -> None:
+def test_cursor_after_an_error(tmp_path: Path) -> None:
     """When the command fails amid the live table, its one line of error can be read, and I have my cursor again."""
-    fields = tuple(field for field in GADGET.schema.fields if field.name != "exe")
-    first, other = fake("node-a"), fake("node-b", schema=replace(GADGET.schema, fields=fields))
-    with count_by("exe", first) as terminal:
-        assert first.started.wait(20)
-        wait_until(lambda: HIDE in terminal.raw, "the live table")
-    with count_by("exe", first, other) as terminal:
+    schema = orjson.dumps(GADGET.schema.to_json()).decode()
+    wrong = batch(GADGET, execs("one", 1))
+    wrong.sections[0].count = 2
+    whats = ({"started": pb.Started(schema=schema)}, {"batch": batch(GADGET, execs("one", 1))}, {"batch": wrong})
+    with Writer(file := tmp_path / "file", "execsnoop") as writer:
+        assert list(writer.keep([("node-a", pb.RunReply(node="node-a", **what)) for what in whats]))
+    with Terminal(str(CLI), "replay", str(file), "--count-by", "args") as terminal:
         assert terminal.wait() == 1
-        assert terminal.has_cursor
-        assert terminal.lines[-1] == "error: node-b: its agent is of another version and does not know exe"
+        assert HIDE in terminal.raw and terminal.has_cursor
+        assert terminal.lines[-1] == f"error: {file}: node-a: its agent sends events that make no sense"
 
 
 def test_cursor_after_ctrl_c_twice(fake) -> None:

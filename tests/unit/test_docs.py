@@ -6,6 +6,7 @@ from pathlib import Path
 
 from docs.generate import pages
 from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.show import Head, to_json
@@ -40,7 +41,7 @@ def test_json_keys_are_documented() -> None:
     given = [record(1), record(3, "KIND_SIGNAL", args=[11, 1, 16]), record(4, "KIND_PROCESS_EXIT")]
     entries = Reader().entries(reply(*given))
     objects = [to_json(entry) for entry in entries]
-    head = Head(Instance("", "", "node-a", pb.TraceloopItem()), 1, 0).to_json()
+    head = Head(Instance(Agent("", ""), "node-a", pb.TraceloopItem()), 1, 0).to_json()
     assert {each["event"] for each in objects} == {"call", "gap", "signal", "process_exit"}
     for key in {key for each in [*objects, head] for key in each} | {each["event"] for each in objects} | {"blocked"}:
         assert re.search(rf"`{key}`", page), key

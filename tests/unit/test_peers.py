@@ -21,7 +21,7 @@ from gadget.rows import Decoder
 from kubectl_gadget import peers
 from kubectl_gadget.cluster import kubeconfig, options
 from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.targets import Agent, Targets
 from tests.apiserver import api_server
 from tests.conftest import wait_until
 from tests.fakes import FakeAgent
@@ -254,7 +254,8 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Targets:
         "node-b": [state("now", "10.244.2.7"), state("before", "10.244.2.7", 5)],
     }
 
-    def ask(target: str, *_: object) -> Iterator[pb.ContainersReply]:
+    def ask(agent: Agent, *_: object) -> Iterator[pb.ContainersReply]:
+        target = agent.target
         if target not in known:
             raise Unreachable("gone")
         yield pb.ContainersReply(node=target, containers=known[target], addresses=[f"192.0.2.{target[-1] == 'b'}"])

@@ -103,7 +103,7 @@ def test_schema_with_strange_words(tmp_path: Path, values: Any) -> None:
     schema = CONNECTS.schema.to_json()
     next(field for field in schema["fields"] if field["name"] == "result")["values"] = values
     reply = pb.RunReply(node="node-a", started=pb.Started(schema=orjson.dumps(schema).decode()))
-    with pytest.raises(GadgetError, match=r"^node-a: its agent's events cannot be read"):
+    with pytest.raises(GadgetError, match=r"file: node-a: its agent's events cannot be read"):
         show(record(tmp_path / "file", [("node-a", reply)]), "result")
 
 

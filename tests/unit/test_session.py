@@ -383,8 +383,9 @@ def test_older_agent(fake, capsys) -> None:
 def test_newer_agent(fake, capsys) -> None:
     """With an agent whose events have a field more, I get the events without it."""
     schema = GADGET.schema
-    field = replace(schema.fields[0], name="invented", kind="kind_of_tomorrow", doc="not known here")
-    newer = fake("node-a", schema=replace(schema, fields=(*schema.fields, field)))
+    end = schema.text_offset
+    field = replace(schema.fields[0], name="invented", kind="kind_of_tomorrow", doc="not known here", offset=end)
+    newer = fake("node-a", schema=replace(schema, fields=(*schema.fields, field), text_offset=end + field.size))
 
     def do() -> None:
         assert newer.started.wait(5)

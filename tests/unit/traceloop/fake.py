@@ -13,6 +13,7 @@ import grpc
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import UsageError
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
 
 
@@ -47,7 +48,7 @@ class FakeRecorder(rpc.AgentServicer):
 
     def instance(self) -> Instance:
         """Its first recording."""
-        return Instance(self.address, self.address, "node-a", next(iter(self.items.values())))
+        return Instance(Agent(self.address, self.address), "node-a", next(iter(self.items.values())))
 
     def TraceloopList(self, request: pb.TraceloopListRequest, context: grpc.ServicerContext) -> pb.TraceloopListReply:
         """All of them."""

@@ -6,6 +6,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance, choose, named, one_owner
 
 _started = count(1)
@@ -24,7 +25,7 @@ def instance(
     """A recording that is newer than those made before."""
     who = pb.Container(namespace=namespace, pod=pod, container=container, id=container_id)
     item = pb.TraceloopItem(container=who, started_ns=next(_started), status=status, running=running)
-    return Instance(node, "", node, item)
+    return Instance(Agent(node, ""), node, item)
 
 
 def test_a_name_in_two_namespaces_deletes_nothing() -> None:

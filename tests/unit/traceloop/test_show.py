@@ -139,7 +139,7 @@ def test_a_damaged_recording_is_one_line_on_the_command_line(tmp_path: Path) -> 
     with FakeRecorder(tmp_path, [RUNNING], [reply(record(1), item=RUNNING, layout="{}")]) as agent:
         done = run_cli("traceloop", "show", "cart-0", "--agent", agent.address)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: this recording is damaged: KeyError 'call'\n"
+    assert done.stderr == f"error: {agent.address}: this recording is damaged: KeyError 'call'\n"
 
 
 def test_delete_refuses_what_stands_for_several(tmp_path: Path) -> None:
