@@ -12,6 +12,7 @@ import orjson
 
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
+from gadget.checks import check_fields
 from gadget.errors import GadgetError
 from gadget.rows import decode_text
 from gadget.schema import Field, record_dtype
@@ -50,6 +51,9 @@ class Gap(NamedTuple):
 
 
 Entry = Call | End | Signal | Gap
+
+#: Bytes of a record, and records in a reply, each many times what there is: rings have 4,096 slots of 128 bytes.
+LARGEST_RECORD, MOST_RECORDS = 4096, 1 << 17
 
 
 #: Beyond this a thread's wait is told by the clock alone, nanoseconds: the counts wrap after an hour.
@@ -93,16 +97,22 @@ class Reader:
             raise GadgetError(f"this recording is of an unknown machine, {reply.machine!r}")
         try:
             return self._entries(reply)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise GadgetError(f"this recording is damaged: {type(error).__name__} {error}") from error
 
     def _entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
         layout = orjson.loads(reply.layout)
         records = {name: [Field.from_json(item) for item in fields] for name, fields in layout.items()}
+        for fields in records.values():
+            check_fields(fields, LARGEST_RECORD)
         calls = np.frombuffer(reply.calls, record_dtype(records["call"]))
         more = np.frombuffer(reply.more, record_dtype(records["more"]))
+        if max(len(calls), len(more)) > MOST_RECORDS:
+            raise ValueError("more records than a ring has")
         values = {field.name: field.values for field in records["names"]}
         constants = Counter({name: int(value) for value, name in values["constant"].items()})
+        if constants["PLACED_BITS"] > 32:
+            raise ValueError("counts of more bits than they have")
         names = _Names({int(value): name for value, name in values["kind"].items()}, constants)
         texts = further(more, constants["NO_DATA"])
         gaps = self._gaps(calls)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +24,7 @@ from agent.traceloop.redact import Redactor
 from gadget import catalog, filters, parameters
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import Btf, BtfError
-from gadget.checks import parse_schema
-from gadget.errors import GadgetError, Malformed, Unreachable, UsageError
+from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.pod_choice import PodChoice, Pods
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
 from gadget.selector import parse_labels, parse_names
@@ -39,7 +37,7 @@ from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.show import View, make_output
-from tests.fuzz import requests, state
+from tests.fuzz import answers, requests, state
 from tests.fuzz.files import CONTAINER_ID, FOLDER, file_of
 from tests.pods import annotations
 from tests.unit.rows import batch, table
@@ -74,12 +72,6 @@ def btf(data: bytes) -> None:
         read_records(types)
         read_parameters(types, b"")
         read_schema(types)
-
-
-def schema(data: bytes) -> None:
-    """A schema from an agent, as the catalogue has it too."""
-    with contextlib.suppress(Malformed):
-        parse_schema("node-a", data.decode(errors="replace"))
 
 
 def filter_(data: bytes) -> None:
@@ -121,18 +113,13 @@ def config(data: bytes) -> None:
 
 def recorded(data: bytes) -> None:
     """A file by --record."""
-    with file_of(data) as path, contextlib.redirect_stderr(io.StringIO()), _no_output():
+    with file_of(data) as path, contextlib.redirect_stderr(io.StringIO()) as told, answers.safe_output():
         with contextlib.suppress(GadgetError):
             file = recording.Recording(path)
             replay(file, make_request(EXECS, {}, "json", "", (), ""))
         with contextlib.suppress(GadgetError):
             replay(recording.Recording(path), make_request(EXECS, {}, "columns", "", ("pid>0",), ""))
-
-
-@contextlib.contextmanager
-def _no_output() -> Iterator[None]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
+    assert told.getvalue().replace("\n", "").isprintable()
 
 
 def ring(data: bytes) -> None:
@@ -154,7 +141,7 @@ def reply(data: bytes) -> None:
         return
     for view in (View(form="json"), View(durations=True, since=1.0)):
         output = make_output(view)
-        with contextlib.suppress(GadgetError), _no_output():
+        with contextlib.suppress(GadgetError), answers.safe_output():
             output.entries(Reader().entries(given))
 
 
@@ -226,7 +213,7 @@ contexts: [{name: home, context: {cluster: home, user: me, namespace: shop}}]
 
 TARGETS = {
     "btf": Target(btf, _section),
-    "schema": Target(schema, lambda: orjson.dumps(EXECS.schema.to_json())),
+    "schema": Target(answers.schema, lambda: orjson.dumps(EXECS.schema.to_json())),
     "filter": Target(filter_, lambda: b'pid>1,comm==sh,args~"a b"'),
     "selector": Target(selector, lambda: b"app in (cart, web),tier!=db,!old"),
     "parameter": Target(parameter, lambda: b"0x10"),
@@ -241,5 +228,9 @@ TARGETS = {
     "pods": Target(state.pods, state.some_pods),
     "flows": Target(state.flows, state.some_flows),
     "catalogue": Target(state.catalogue, state.some_catalogue),
+    "batch": Target(answers.batch, answers.some_batch),
+    "layout": Target(answers.layout, answers.some_layout),
+    "answer": Target(answers.answer, answers.some_answer),
+    "text": Target(answers.text, lambda: "a\x9b31m\u202e\x7f\x1b[2J Grüße".encode()),
     "request": Target(requests.request, requests.some_request),
 }

@@ -186,7 +186,7 @@ def without(*removed: tuple[str, str]) -> str:
     layout = {name: [dict(field) for field in fields] for name, fields in rings.own_layout().items()}
     for name, gone in removed:
         for field in layout[name]:
-            field["name"] = f"no {gone}" if field["name"] == gone else field["name"]
+            field["name"] = f"no_{gone}" if field["name"] == gone else field["name"]
             field["values"] = {key: value for key, value in field["values"].items() if value != gone}
     return orjson.dumps(layout).decode()
 
