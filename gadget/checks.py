@@ -65,7 +65,7 @@ def parse_schema(node: str, text: str) -> Schema:
         if type(schema.text_offset) is not int or not 0 < schema.text_offset <= MOST_FIXED_BYTES:
             raise ValueError("text_offset")
         check_fields(schema.fields, schema.text_offset)
-        for item in schema.shown:
+        for item in (*schema.shown, schema["cgroup_id"]):
             _check_shown(item)
         if schema["timestamp"].kind != "timestamp" or schema.shown[0].name != "timestamp":
             raise ValueError("timestamp")

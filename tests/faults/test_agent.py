@@ -17,6 +17,7 @@ import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.replies import RunCheck
 from kubectl_gadget.request import make_request
 from kubectl_gadget.session import Session
 from kubectl_gadget.streams import Streams
@@ -92,7 +93,7 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys, figure) 
             finally:
                 streams.stop()
 
-        with Streams(targets, start) as streams:
+        with Streams(targets, start, partial(RunCheck, request)) as streams:
             thread = threading.Thread(target=kill_again_and_again, args=(streams,))
             thread.start()
             Session(request).run(streams, 1, streams.stop, live=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fakes import FakeAgent
+from tests.fakes import FakeAgent, WholeAgent
+from tests.strangers import Hostile
 
 
 @pytest.fixture
@@ -17,6 +19,22 @@ def fake(tmp_path: Path) -> Iterator[Callable[..., FakeAgent]]:
 
     def make(node: str, **settings: object) -> FakeAgent:
         made.append(FakeAgent(tmp_path, node, **settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.die()
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Callable[..., Hostile]]:
+    """Makes agents that are gone after the test."""
+    made: list[Hostile] = []
+
+    def make(node: str, kind: type[WholeAgent] = Hostile, **values: Any) -> Any:
+        made.append(kind(tmp_path, node))  # type: ignore[arg-type]
+        for name, value in values.items():
+            setattr(made[-1], name, value)
         return made[-1]
 
     yield make
