@@ -18,6 +18,8 @@ from kubectl_gadget.targets import Agent, Targets
 #: Replies that wait for the screen, of 1 MiB; a larger one counts as several. A full queue slows the agent, whose rings
 #: count.
 QUEUE_LENGTH = 64
+#: Agents send 12 MiB at most. In a recording names of addresses are added, and it must not become too large for that.
+LARGEST_REPLY = wire.LARGEST // 2
 #: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
 QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
 #: How long after the end of a target it is looked for again, at first and when it stays away.
@@ -162,6 +164,8 @@ class Streams:
             with client.connect(agent.address) as channel:
                 self._calls[target] = call = client.call(channel, "Run")(self._requests())
                 for data in call:
+                    if len(data) > LARGEST_REPLY:
+                        raise ValueError(f"a message of more than {LARGEST_REPLY >> 20} MiB")
                     reply, size = wire.parse(pb.RunReply, data)
                     if warning := client.settle_node(agent, reply):
                         self._put(target, Notice(warning))

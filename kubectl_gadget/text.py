@@ -50,9 +50,12 @@ def fit(text: str, cells: int, *, middle: bool = False) -> str:
     if middle and text.isascii() and cells > 4:
         tail = (cells - 1) // 2
         return f"{text[: cells - 1 - tail]}…{text[-tail:]}"
-    while width(text) > cells - 1:
-        text = text[:-1]
-    return text + "…"
+    taken = 0
+    for at, character in enumerate(text):  # from the front: what is cut off may be long, as a process's arguments
+        taken += width(character)
+        if taken > cells - 1:
+            return text[:at] + "…"
+    return text
 
 
 def pad(text: str, cells: int) -> str:

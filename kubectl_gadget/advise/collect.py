@@ -15,7 +15,17 @@ import msgspec
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.advise.flows import Context, Flow, Header, Lost, NamedPort, NodeAddresses, Protocol, RememberedPod
+from kubectl_gadget.advise.flows import (
+    MOST_COUNTED,
+    Context,
+    Flow,
+    Header,
+    Lost,
+    NamedPort,
+    NodeAddresses,
+    Protocol,
+    RememberedPod,
+)
 from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import KINDS, trim
 from kubectl_gadget.client import ask, malformed
@@ -25,8 +35,8 @@ from kubectl_gadget.targets import Agent, Targets
 
 ANSWER_SECONDS = 60.0
 LARGEST_PORT = 65535
-#: Connections of a flow: sums of many still fit into JSON's numbers.
-MOST_COUNTED = 1 << 48
+#: Remarks, and reasons of losses, of one node that are told.
+MOST_NOTES = 100
 #: Where the API server has each kind.
 _GROUPS = {
     "": ("Pod", "Service", "Namespace", "Node"),
@@ -94,8 +104,8 @@ def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> Heard:
     if not replies:
         raise ValueError("it is empty")
     node, head = replies[0].node, replies[0].head
-    context = Context(Header(now_ns, now_ns, (node,)), notes=list(head.notes))
-    context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses]
+    context = Context(Header(now_ns, now_ns, (node,)), notes=list(head.notes[:MOST_NOTES]))
+    context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses[:MOST_NOTES]]
     context.nodes.append(NodeAddresses(node, tuple(map(normalize, head.addresses)), _time(head.began_ns)))
     return Heard(now_ns, head.began_ns, context, list(_flows(node, replies, context, now_ns)))
 

@@ -30,6 +30,9 @@ PORTLESS = ("ICMP", "OTHER")
 _Kind = TypeVar("_Kind")
 #: Since 1970, and no later than others can count.
 MOST_NS = (1 << 63) - 1
+#: Connections of one flow; sums of many are still numbers that JSON has room for.
+MOST_COUNTED = 1 << 48
+Counted = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNTED)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MOST_NS)]
 
 
@@ -57,10 +60,10 @@ class Flow(msgspec.Struct, frozen=True, gc=False):  # gc: it refers to nothing t
     protocol: Protocol
     peer: str
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
-    count: int
+    count: Counted
     first: Nanoseconds
     last: Nanoseconds
-    failed: int = 0
+    failed: Counted = 0
     older: bool = False
     host_network: bool = False
     local: str = ""

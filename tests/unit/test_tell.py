@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget import completion
 from kubectl_gadget.cli import PROGRAM, cli
 from kubectl_gadget.output.encode import encode, visible
+from kubectl_gadget.text import fit
 from tests.conftest import run_cli
 from tests.fakes import WholeAgent
 
@@ -47,6 +49,15 @@ def test_no_other_way_to_the_terminal() -> None:
                 assert called not in ("print", "click.echo", "click.secho") and not called.endswith(
                     (".stdout.write", ".stderr.write")
                 ), file
+
+
+def test_long_texts_are_cut_fast() -> None:
+    """A process with long arguments in letters that take two cells does not hold up my terminal."""
+    began = time.process_time()
+    for _ in range(20):
+        assert fit("世" * 20_000 + "e\u0301", 11) == "世" * 5 + "…"
+    assert time.process_time() - began < 2  # it was a minute for each
+    assert fit("e\u0301" * 7, 5) == "e\u0301" * 4 + "…" and fit("e\u0301" * 5, 5) == "e\u0301" * 5
 
 
 def test_completion(monkeypatch: pytest.MonkeyPatch, agents: Callable[..., Any]) -> None:
