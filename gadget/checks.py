@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gadget.endpoints import OWN_END
 from gadget.errors import Malformed, Unsupported
 from gadget.schema import Field, Schema
 
@@ -65,7 +66,8 @@ def parse_schema(node: str, text: str) -> Schema:
         if type(schema.text_offset) is not int or not 0 < schema.text_offset <= MOST_FIXED_BYTES:
             raise ValueError("text_offset")
         check_fields(schema.fields, schema.text_offset)
-        for item in (*schema.shown, schema["cgroup_id"]):
+        own_ends = [item for item in schema.fields if item.name == OWN_END]
+        for item in (*schema.shown, schema["cgroup_id"], *own_ends):
             _check_shown(item)
         if schema["timestamp"].kind != "timestamp" or schema.shown[0].name != "timestamp":
             raise ValueError("timestamp")

@@ -114,7 +114,7 @@ class Table:
 
     def own_ends(self) -> dict[bytes, Name]:
         """Who has which address, as the rows' own ends tell it."""
-        if OWN_END not in self._kinds:
+        if self._kinds.get(OWN_END) != "endpoint":
             return {}
         ids, index = self._cgroups
         owners = [self._owner(int(cgroup)) for cgroup in ids]

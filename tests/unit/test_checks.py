@@ -88,6 +88,7 @@ SCHEMAS = {
     "a list of arguments without parts": field("args", parts=()),
     "an id with parts": field("cgroup_id", parts=EXECS["args"].parts),
     "an id that is a list": field("cgroup_id", doc="", count=2),
+    "an end without parts": field("ppid", name="src", kind="endpoint", doc=""),
     "signed places": field("args", parts=tuple(replace(part, signed=True) for part in EXECS["args"].parts)),
     "a name with commands": field("pid", name="a\x1b[2J"),
     "a name twice": field("tid", name="pid"),
