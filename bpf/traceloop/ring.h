@@ -179,16 +179,18 @@ static __always_inline struct ring *ring_of(const struct recorded *few, __u64 id
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
 }
 
-/* As find_ring, for a cgroup that lies deeper than any container's own. */
+/* As find_ring, for a cgroup that lies deeper than most. */
 static __noinline struct ring *find_ring_above(struct cgroup *cgroup)
 {
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 	struct ring *ring;
 
-	if (!few)
+	if (!few || !cgroup)
 		return NULL;
-	for (int level = CONTAINER_DEPTH; level > 0; level--) {
+	for (int level = 1; level <= CONTAINER_DEPTH; level++) {
+		if (level > cgroup->level)
+			break;
 		ring = ring_of(few, ancestor_id(cgroup, level));
 		if (ring)
 			return ring;
@@ -196,8 +198,11 @@ static __noinline struct ring *find_ring_above(struct cgroup *cgroup)
 	return NULL;
 }
 
+#define NEAR 6 /* levels of the tree that are walked by plain loads: as deep as most of what runs on a machine */
+
 /* The ring of the container that a task is in. A container may make as many cgroups inside its own as it likes, so the
- * tree is walked up: by plain loads, as all of the machine's tasks are asked for theirs. */
+ * tree is walked up: by plain loads, as all of the machine's tasks are asked for theirs, and without a loop, as
+ * Linux 6.1 refuses one into whose head clang lets an instruction fall through. */
 static __always_inline struct ring *find_ring(struct task_struct *task)
 {
 	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
@@ -209,9 +214,14 @@ static __always_inline struct ring *find_ring(struct task_struct *task)
 
 	if (!few)
 		return NULL;
-	if (cgroup->level > CONTAINER_DEPTH)
-		return find_ring_above(cgroup);
-	for (int steps = 0; steps < CONTAINER_DEPTH; steps++) {
+	if (cgroup->level > NEAR) {
+		ring = ring_of(few, id);
+		if (!ring)
+			ring = find_ring_above(cgroup);
+		return ring || !few->any_fresh ? ring : fresh_ring(id);
+	}
+#pragma unroll
+	for (int steps = 0; steps <= NEAR; steps++) {
 		ring = ring_of(few, cgroup->kn->id);
 		if (ring)
 			return ring;

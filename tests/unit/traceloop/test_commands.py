@@ -11,6 +11,7 @@ import pytest
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 from kubectl_gadget.request import make_selection
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import commands, instances
 from kubectl_gadget.traceloop.instances import Instance
 from tests.conftest import run_cli
@@ -51,7 +52,7 @@ def test_a_deletion_that_is_refused(tmp_path: Path) -> None:
 def recorded(pod: str, namespace: str = "shop", container: str = "app", **values: Any) -> Instance:
     """A recording."""
     about = item(pod, container, f"{namespace}-{pod}-{container}", namespace=namespace, **values)
-    return Instance("node-a", "", "node-a", about)
+    return Instance(Agent("node-a", ""), "node-a", about)
 
 
 CRASHER = recorded("crasher", started_ns=1, ended_ns=9, status=11, known=True)
