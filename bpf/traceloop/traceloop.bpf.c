@@ -264,7 +264,7 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 	text.from = call->args[plan->argument & 7];
 	if (text.from < LOWEST)
 		return;
-	if (index && how >= HOW_REST) {
+	if (index == 1 && how >= HOW_REST) { /* behind what VECTOR and MESSAGE copy */
 		if (how == HOW_HEADER)
 			copy_header(ring, &text);
 		else if (call->args[plan->size & 7] > 1)

@@ -141,7 +141,7 @@ def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]
         return not labels or instance.labels is None or all(item.matches(instance.labels) for item in labels)
 
     def order(instance: Instance) -> tuple[Any, ...]:
-        return (-instance.item.ended_ns, -instance.newest, instance.name)
+        return (instance.item.running, -instance.item.ended_ns, -instance.newest, instance.name)
 
     return sorted(filter(chosen, instances), key=order)
 

@@ -172,3 +172,28 @@ def test_realtime_signals(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
         "+++ killed by SIGRT_32 +++",
         "--- SIGRTMIN {si_signo=SIGRTMIN, si_code=SI_USER, si_pid=1, si_uid=0} ---",
     ]  # fmt: skip
+
+
+def test_how_long_a_call_has_lasted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a call that has not returned I see for how long its thread has been in it, as far as that is recorded."""
+    sent = {"clock_offset_ns": ENDED, "sent_ns": ENDED + 75_000_000_000}
+    given = reply(record(1, tid=8), item=RUNNING, node="node-a", blocked=[BLOCKED], **sent)
+    assert shown(tmp_path, capfd, given, view=View()).splitlines()[-1].endswith("read(3, <unfinished ...>) for 1m14s")
+    json = events(shown(tmp_path, capfd, given, view=View(form="json")))[-1]
+    assert json["lasts_ns"] == 75_000_000_000 - 1000
+
+
+def test_durations_that_say_nothing_are_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """-T adds no <0.000000> to calls that did not wait."""
+    waited = {"placed": 2 << 24 | 2000, "ran": 0}
+    given = reply(record(1), record(2), record(3, **waited), item=RUNNING)
+    lines = shown(tmp_path, capfd, given, view=View(durations=True)).splitlines()[1:]
+    assert ["<" in line for line in lines] == [False, False, True]
+
+
+def test_failures_are_coloured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On a terminal a failure is red, and grey if every program has it; elsewhere no line has a colour."""
+    given = reply(record(1, result=-2), record(2, name="ioctl", result=-25), record(3), item=RUNNING)
+    lines = shown(tmp_path, capfd, given, view=View(colour=True)).splitlines()[1:]
+    assert [line[:3] for line in lines[:2]] == ["\x1b[3", "\x1b[2"] and lines[2].isprintable()
+    assert "\x1b" not in shown(tmp_path, capfd, given, view=View())

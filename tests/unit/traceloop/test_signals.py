@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from gadget import syscalls
+from kubectl_gadget import strace
 from kubectl_gadget.traceloop import signals
 from kubectl_gadget.traceloop.calls import Reader, Signal
 from kubectl_gadget.traceloop.runtime import without_runtime
@@ -96,6 +98,21 @@ def test_signals_as_json() -> None:
         "sender": {"pid": 99, "comm": "kubelet", "inside": True},
         "outside": False,
     }
+
+
+def test_an_older_recording_is_read() -> None:
+    """A recording from before senders and further buffers were recorded is shown as it was."""
+    layout = orjson.loads(reply().layout)
+    layout["names"] = [each for each in layout["names"] if each["name"] != "beyond"]
+    for each in layout["names"]:
+        each["values"] = {
+            key: name for key, name in each["values"].items() if name not in ("KIND_SENT", "BEYOND_SHIFT")
+        }
+    call = record(1, name="writev", text=b"one", args=[3, 0x7F00, 2], result=6, size=3, buffers=2)
+    given = reply(call, delivered(2, 11, 1, 0x10, shape=OLD), layout=orjson.dumps(layout).decode())
+    first, second = Reader().entries(given)
+    assert strace.text(first) == 'writev(3, [{iov_base="one", iov_len=3}, ...], 2) = 6'  # type: ignore[arg-type]
+    assert signals.text(second) == "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x10} ---"  # type: ignore[arg-type]
 
 
 def begun(at: int, since: int, pid: int = 7) -> np.void:
