@@ -414,7 +414,6 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	struct ring *ring = find_ring(task);
 	struct text text = {.kernel = true, .string = true, .left = TEXT_LIMIT};
 	struct mm_struct *mm = task->mm;
-	struct pt_regs *regs;
 	struct call *call;
 	__u64 sequence;
 
@@ -425,9 +424,9 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	if (!call)
 		return 0;
 	call->tid = old_pid;
-	/* with a file of a directory's or of a descriptor the path is "/dev/fd/N" or "/dev/fd/N/path" */
-	regs = (void *)bpf_task_pt_regs(task);
-	call->number = is_execveat(syscall_number_of(regs, task)) ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
+	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path". Of another execveat
+	 * nothing is left by now: set_personality_64bit() has written execve's number over its own */
+	call->number = bprm->fdpath ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
 	call->result = find_ring(task->real_parent) == ring ? 0 : task->start_boottime;
 	text.owner = sequence;
 	text.from = (__u64)bprm->filename;

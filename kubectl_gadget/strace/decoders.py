@@ -97,14 +97,10 @@ def directory(machine: str, argument: Argument) -> Decoder:
 
     def text(call: Call, index: int) -> str:
         value = signed(call.args[index], 32)
-        if index in call.captured:  # of an exec that succeeded by an absolute path nothing is known of it
-            return "..."
         return "AT_FDCWD" if value == at_fdcwd else str(value)
 
-    def value(call: Call, index: int) -> int | str | None:
+    def value(call: Call, index: int) -> int | str:
         value = signed(call.args[index], 32)
-        if index in call.captured:
-            return None
         return "AT_FDCWD" if value == at_fdcwd else value
 
     return Decoder(text, value)

@@ -70,7 +70,6 @@ Entry = Call | End | Signal | Gap
 _LONG = 1_000_000_000
 #: Threads whose last record is remembered; more than a machine has at a time, and their ends may be missing.
 _THREADS = 1 << 16
-_AT_FDCWD = (1 << 64) - 100
 _DESCRIPTOR = re.compile(rb"/dev/fd/(\d{1,9})(?:/(.*))?", re.DOTALL)
 
 
@@ -276,14 +275,10 @@ def _exec(
     cut = frozenset({count} if left and not listed.endswith(b"\0") else ())
     argv, environment = Captured(listed, len(listed) + left, cut=cut), Captured(b"", 1)
     descriptor = _DESCRIPTOR.fullmatch(path)
-    numbers, shown = syscalls.numbers(machine), Captured(path, len(path) + path_left)
-    if number != numbers["execveat"]:
-        return Call(
-            who[0], waited, *who[1:], machine, numbers["execve"], (0,) * 6, 0, {0: shown, 1: argv, 2: environment}
-        )
-    if not descriptor:  # of the current directory; of an absolute path the kernel ignores the directory, and so do we
-        texts = {**({0: Captured(b"", 1)} if path[:1] == b"/" else {}), 1: shown, 2: argv, 3: environment}
-        return Call(who[0], waited, *who[1:], machine, number, (_AT_FDCWD, 0, 0, 0, 0, 0), 0, texts)
+    numbers = syscalls.numbers(machine)
+    if number != numbers["execveat"] or not descriptor:
+        texts = {0: Captured(path, len(path) + path_left), 1: argv, 2: environment}
+        return Call(who[0], waited, *who[1:], machine, numbers["execve"], (0,) * 6, 0, texts)
     rest = descriptor[2] or b""
     empty = 0 if rest else syscalls.flags(machine, "AT")["AT_EMPTY_PATH"]
     texts = {1: Captured(rest, len(rest) + path_left), 2: argv, 3: environment}

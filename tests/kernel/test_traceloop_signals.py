@@ -12,7 +12,7 @@ from tests.kernel.recordings import calls, ended, states, traceloop
 
 def test_without_the_runtime(record, make_pod) -> None:
     """Of a container that ends at once I see its program from its first moment, and how many lines are the runtime's."""
-    agent, pod = record(), make_pod("shop", "quick-0")
+    agent, pod = record("--traceloop", "quick"), make_pod("quick", "quick-0")
     container = pod.container("app", "/bin/sh", "-c", "kill -0 1; exit 3")
     ended(container)
     wait_until(lambda: states(agent)["app"]["state"] == "exited 3", "its end")
@@ -31,7 +31,7 @@ def test_without_the_runtime(record, make_pod) -> None:
 
 def test_who_sent_it(record, make_pod) -> None:
     """A signal's line says who sent it, also of SIGKILL, and that it came from outside; of a child's end, which and how."""
-    agent, pod = record(), make_pod("shop", "sent-0")
+    agent, pod = record("--traceloop", "sent"), make_pod("sent", "sent-0")
     script = "trap 'echo term' TERM; sh -c 'kill -USR1 $$'; sh -c 'exit 7'; echo ready; while :; do sleep 0.1; done"
     container = pod.container("app", "/bin/sh", "-c", script)
     wait_until(lambda: '"ready' in traceloop(agent, "show", "sent-0"), "its loop")
@@ -41,7 +41,8 @@ def test_who_sent_it(record, make_pod) -> None:
     ended(container)
     shown = calls(traceloop(agent, "show", "sent-0"))
     found = [line for line in shown if line.startswith("---")]
-    print(*shown, sep="\n")
+    print(*[line for line in shown if "SIGKILL" in line], sep="\n")
+    print(*traceloop(agent, "show", "sent-0", "--all", "-o", "json").splitlines()[-12:], sep="\n")
     me = rf"from \S+ {os.getpid()}, outside the container"
     assert any(
         re.fullmatch(rf"--- SIGTERM {{si_signo=SIGTERM, si_code=SI_USER, si_pid=0, si_uid=0}} {me} ---", line)
@@ -58,9 +59,9 @@ def test_who_sent_it(record, make_pod) -> None:
 
 def test_threads_of_a_program_that_exits(record, make_pod, workload) -> None:
     """No line says that a thread was killed when its program called exit."""
-    agent = record()
+    agent = record("--traceloop", "threads")
     ended(
-        make_pod("shop", "threads-0").container(
+        make_pod("threads", "threads-0").container(
             "app", "/workload", "threads", "10", files={"/workload": workload("ends")}
         )
     )
