@@ -34,7 +34,7 @@ enum constant {
 enum kind {
 	KIND_CALL,
 	KIND_NO_RETURN,   /* exit, exit_group */
-	KIND_EXEC,        /* it succeeded: path and arguments are those of the new program; result: see there */
+	KIND_EXEC,        /* it succeeded: path, arguments of the program; result: begin of a process from outside */
 	KIND_SIGNAL,      /* args: number, si_code, address of the fault or sender, what follows it in siginfo_t */
 	KIND_THREAD_EXIT, /* result: the wait status */
 	KIND_PROCESS_EXIT,

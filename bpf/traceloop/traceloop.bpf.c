@@ -397,15 +397,14 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* Notes who runs the container's own program: whoever from outside first executes one in a mount namespace of its own.
- * Before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a container may have the
- * host's pid namespace or share a pod's, and make further ones in it. */
-static __always_inline void note_first(struct ring *ring, struct task_struct *task)
+/* Whether a process comes from outside and has a mount namespace of its own. What it executes is the container's
+ * program or one of an exec; before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a
+ * container may have the host's pid namespace or share a pod's, and make further ones in it. */
+static __always_inline bool comes_from_outside(struct task_struct *task)
 {
 	struct task_struct *parent = task->real_parent;
 
-	if (!ring->state.first && !find_ring(parent) && task->nsproxy->mnt_ns != parent->nsproxy->mnt_ns)
-		ring->state.first = task->tgid;
+	return !find_ring(parent) && task->nsproxy->mnt_ns != parent->nsproxy->mnt_ns;
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -416,10 +415,13 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	struct mm_struct *mm = task->mm;
 	struct call *call;
 	__u64 sequence;
+	bool outside;
 
 	if (!ring)
 		return 0;
-	note_first(ring, task);
+	outside = comes_from_outside(task);
+	if (outside && !ring->state.first)
+		ring->state.first = task->tgid;
 	call = begin(ring, task, KIND_EXEC, &sequence);
 	if (!call)
 		return 0;
@@ -427,7 +429,7 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path". Of another execveat
 	 * nothing is left by now: set_personality_64bit() has written execve's number over its own */
 	call->number = bprm->fdpath ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
-	call->result = find_ring(task->real_parent) == ring ? 0 : task->start_boottime;
+	call->result = outside ? task->start_boottime : 0;
 	text.owner = sequence;
 	text.from = (__u64)bprm->filename;
 	copy_text(ring, call, &text, 0);
