@@ -41,8 +41,6 @@ def test_who_sent_it(record, make_pod) -> None:
     ended(container)
     shown = calls(traceloop(agent, "show", "sent-0"))
     found = [line for line in shown if line.startswith("---")]
-    print(*[line for line in shown if "SIGKILL" in line], sep="\n")
-    print(*traceloop(agent, "show", "sent-0", "--all", "-o", "json").splitlines()[-12:], sep="\n")
     me = rf"from \S+ {os.getpid()}, outside the container"
     assert any(
         re.fullmatch(rf"--- SIGTERM {{si_signo=SIGTERM, si_code=SI_USER, si_pid=0, si_uid=0}} {me} ---", line)
