@@ -83,6 +83,7 @@ class _Names(NamedTuple):
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+_SIGKILL = 9
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h
 #: Arguments have numbers below it.
 _BEYOND = 8
@@ -144,6 +145,10 @@ class Reader:
             if gap := gaps.get(at):
                 found.append(Gap(gap))
             entry = self._entry(reply, names, row, texts.pop(int(row["sequence"]), {}))
+            # the kernel does not tell the delivery of each SIGKILL, but who sent it
+            key = (entry.pid, _SIGKILL) if isinstance(entry, End) and entry.status & 0x7F == _SIGKILL else None
+            if isinstance(entry, End) and key and (sent := self._senders.pop(key, None)):
+                found.append(Signal(*entry[:4], _SIGKILL, 0, (), reply.machine, sent))
             if entry is not None:
                 found.append(entry)
         return found

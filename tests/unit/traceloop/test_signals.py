@@ -77,6 +77,10 @@ def read(*records: np.void) -> list[str]:
             "--- SIGKILL: sender not known ---",
         ),
         ([delivered(2, 9, 0), record(3, "KIND_PROCESS_EXIT", result=0)], None),
+        (
+            [sent(1, 9, 0), record(2, "KIND_PROCESS_EXIT", result=9)],  # that was never delivered
+            "--- SIGKILL: from kubelet 99, outside the container ---",
+        ),
     ],
 )
 def test_what_a_signal_says(given: list[np.void], expected: str | None) -> None:
