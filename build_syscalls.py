@@ -19,6 +19,8 @@ from system_calls import syscalls
 TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 #: as system-calls names them
 NEWER = {"x86_64": "x86_64", "aarch64": "arm64"}
+#: whose 32-bit programs each machine runs
+COMPAT = {"x86_64": "i386", "aarch64": "arm"}
 LIBC_SOCKET = Path("/usr/include/x86_64-linux-gnu/sys/socket.h"), Path("/usr/include/aarch64-linux-gnu/sys/socket.h")
 #: uapi headers whose names are wanted
 HEADERS = [
@@ -28,6 +30,7 @@ HEADERS = [
     "asm/mman",
     "asm/poll",
     "asm/resource",
+    "asm/siginfo",
     "asm/signal",
     "asm/socket",
     "asm/unistd",
@@ -36,7 +39,9 @@ HEADERS = [
     "linux/close_range",
     "linux/eventfd",
     "linux/eventpoll",
+    "linux/fadvise",
     "linux/falloc",
+    "linux/fanotify",
     "linux/fcntl",
     "linux/fs",
     "linux/futex",
@@ -44,7 +49,10 @@ HEADERS = [
     "linux/in6",
     "linux/inotify",
     "linux/io_uring",
+    "linux/ipc",
+    "linux/keyctl",
     "linux/landlock",
+    "linux/magic",
     "linux/membarrier",
     "linux/memfd",
     "linux/mman",
@@ -80,8 +88,11 @@ SETS = {
     "AT_STATX": ("linux/fcntl.h", r"AT_STATX_(?!SYNC_TYPE)\w+"),
     "AT_ACCESS": ("linux/fcntl.h", r"AT_(SYMLINK_NOFOLLOW|EACCESS|EMPTY_PATH)"),
     "AT_UNLINK": ("linux/fcntl.h", r"AT_REMOVEDIR"),
-    "BPF": ("linux/bpf.h", r"BPF_(MAP_(?!TYPE)\w+|PROG_\w+|OBJ_\w+|BTF_\w+|LINK_\w+|RAW_TRACEPOINT_OPEN|TASK_FD_QUERY"
+    "BPF": ("linux/bpf.h", r"BPF_(MAP_(?!TYPE)\w+|PROG_(?!TYPE)\w+|OBJ_(?!NAME)\w+|BTF_\w+"
+            r"|LINK_(?!TYPE)\w+|RAW_TRACEPOINT_OPEN|TASK_FD_QUERY"
             r"|ENABLE_STATS|ITER_CREATE|TOKEN_CREATE)"),
+    "BPF_MAP_TYPE": ("linux/bpf.h", r"BPF_MAP_TYPE_\w+"),
+    "BPF_PROG_TYPE": ("linux/bpf.h", r"BPF_PROG_TYPE_\w+"),
     "CAPABILITY": ("linux/capability.h", r"CAP_(?!LAST|TO_|OPT|EFF)\w+"),
     "CAP_AMBIENT": ("linux/prctl.h", r"PR_CAP_AMBIENT_\w+"),
     "CLOCK": ("linux/time.h", r"CLOCK_\w+"),
@@ -91,12 +102,21 @@ SETS = {
     "EPOLL_CREATE": ("linux/eventpoll.h", r"EPOLL_CLOEXEC"),
     "EPOLL_CTL": ("linux/eventpoll.h", r"EPOLL_CTL_\w+"),
     "EVENTFD": ("eventfd.h", r"EFD_(SEMAPHORE|CLOEXEC|NONBLOCK)"),
+    "FADVISE": ("linux/fadvise.h", r"POSIX_FADV_\w+"),
     "FALLOC": ("linux/falloc.h", r"FALLOC_FL_(?!ALLOCATE)\w+"),
+    "FAN": ("linux/fanotify.h", r"FAN_(?!MARK|CLASS|ALL|REPORT|EVENT|UNLIMITED|ENABLE|CLOEXEC|NONBLOCK|ALLOW|DENY"
+            r"|AUDIT|NO|INFO|RESPONSE|CLOSE\b|MOVE\b|EPIDFD)\w+"),
+    "FAN_MARK": ("linux/fanotify.h", r"FAN_MARK_(?!INODE)\w+"),
     "FCNTL": ("fcntl.h", r"F_(?!.*LCK|SEAL_|OWNER_|LINUX_)\w+"),
     "F_LOCK": ("fcntl.h", r"F_(RD|WR|UN)LCK"),
     "F_SEAL": ("fcntl.h", r"F_SEAL_\w+"),
     "FD": ("fcntl.h", r"FD_CLOEXEC"),
+    "FILESYSTEM": ("linux/magic.h", r"\w+_(SUPER_)?MAGIC|\w+_MAGIC_NUMBER"),
     "FLOCK": ("asm-generic/fcntl.h", r"LOCK_\w+"),
+    "FSCONFIG": ("linux/mount.h", r"FSCONFIG_\w+"),
+    "FSMOUNT": ("linux/mount.h", r"FSMOUNT_\w+"),
+    "FSOPEN": ("linux/mount.h", r"FSOPEN_\w+"),
+    "FSPICK": ("linux/mount.h", r"FSPICK_\w+"),
     "FUTEX": ("linux/futex.h",
               r"FUTEX_(?!WAITERS|OWNER|TID|BITSET|OP_|CMD|32|WAITV|.*_PRIVATE\b|.*_FLAG|CLOCK)[A-Z_0-9]+"),
     "FUTEX_FLAG": ("linux/futex.h", r"FUTEX_(PRIVATE_FLAG|CLOCK_REALTIME)"),
@@ -106,6 +126,9 @@ SETS = {
               r"(TC|TIOC(?!PKT_|SER_)|FIO|SIOC|FI(?!LE)|FS_IOC_|BLK)\w+"),
     "IO_URING_ENTER": ("linux/io_uring.h", r"IORING_ENTER_\w+"),
     "IO_URING_REGISTER": ("linux/io_uring.h", r"IORING_(UN)?REGISTER_(?!LAST|USE_|SRC_|FILES_SKIP)\w+"),
+    "IO_URING_SETUP": ("linux/io_uring.h", r"IORING_SETUP_\w+"),
+    "IPC_CREATE": ("linux/ipc.h", r"IPC_(CREAT|EXCL|NOWAIT)"),
+    "IPC_KEY": ("linux/ipc.h", r"IPC_PRIVATE"),
     "IP": ("linux/in.h", r"(IP|MCAST)_(?!PMTUDISC|DEFAULT)\w+"),
     "IPPROTO": ("linux/in.h", r"IPPROTO_(?!MAX)\w+"),
     "IPV6": ("linux/in6.h", r"IPV6_(?!FL_|FLOW|PRIO|PMTUDISC|TLV|PREFER)\w+"),
@@ -120,6 +143,14 @@ SETS = {
     "MLOCK": ("mman(-common)?.h", r"MLOCK_\w+"),
     "MODE_TYPE": ("linux/stat.h", r"S_IF(?!MT)\w+"),
     "MOUNT": ("linux/mount.h", r"MS_(?!RMT|MGC)\w+"),
+    "KEYCTL": ("linux/keyctl.h", r"KEYCTL_(?!CAPS|PKEY_|SUPPORTS|MOVE_E)\w+"
+               r"|KEYCTL_PKEY_(QUERY|ENCRYPT|DECRYPT|SIGN|VERIFY)"),
+    "KEY_SPEC": ("linux/keyctl.h", r"KEY_SPEC_\w+"),
+    "LANDLOCK_ACCESS_FS": ("linux/landlock.h", r"LANDLOCK_ACCESS_FS_\w+"),
+    "LANDLOCK_CREATE": ("linux/landlock.h", r"LANDLOCK_CREATE_RULESET_\w+"),
+    "LANDLOCK_RULE": ("linux/landlock.h", r"LANDLOCK_RULE_\w+"),
+    "MOUNT_ATTR": ("linux/mount.h", r"MOUNT_ATTR_(?!SIZE|_ATIME|.*ATIME$)\w+|MOUNT_ATTR_NODIRATIME"),
+    "MOVE_MOUNT": ("linux/mount.h", r"MOVE_MOUNT_(?!_MASK)\w+"),
     "MREMAP": ("linux/mman.h", r"MREMAP_\w+"),
     "MSG": ("internal/socket.h", r"MSG_(?!EOF|SYN|FIN|TRYHARD|CMSG_COMPAT|INTERNAL|SENDPAGE|SPLICE|NO_SHARED)\w+"),
     "MSYNC": ("mman-common.h", r"MS_\w+"),
@@ -127,6 +158,7 @@ SETS = {
                 r"|FIB_LOOKUP|CONNECTOR|NETFILTER|IP6_FW|DNRTMSG|KOBJECT_UEVENT|GENERIC|SCSITRANSPORT|ECRYPTFS|RDMA|SMC)"),
     "OPEN": ("fcntl.h", r"O_(?!ACCMODE|RDONLY|WRONLY|RDWR|NDELAY)\w+|FASYNC|__O_SYNC"),
     "OPEN_ACCESS": ("fcntl.h", r"O_(RDONLY|WRONLY|RDWR|ACCMODE)"),
+    "OPEN_TREE": ("linux/(mount|fcntl).h", r"OPEN_TREE_CLONE|AT_(RECURSIVE|EMPTY_PATH|NO_AUTOMOUNT|SYMLINK_NOFOLLOW)"),
     "PIDFD": ("linux/pidfd.h", r"PIDFD_(NONBLOCK|THREAD)"),
     "POLL": ("poll.h", r"POLL(?!_)\w+"),
     "PRCTL": ("linux/prctl.h",
@@ -148,6 +180,15 @@ SETS = {
     "SECCOMP_FILTER": ("linux/seccomp.h", r"SECCOMP_FILTER_FLAG_\w+"),
     "SEEK": ("linux/fs.h", r"SEEK_(?!MAX)\w+"),
     "SHUTDOWN": ("internal/net.h", r"SHUT_\w+"),
+    "SI": ("asm-generic/siginfo.h", r"SI_(?!FROM|MAX|PAD|ASYNCNL)[A-Z]+"),
+    "SI_SIGBUS": ("asm-generic/siginfo.h", r"BUS_\w+"),
+    "SI_SIGCHLD": ("asm-generic/siginfo.h", r"CLD_\w+"),
+    "SI_SIGFPE": ("asm-generic/siginfo.h", r"FPE_\w+"),
+    "SI_SIGILL": ("asm-generic/siginfo.h", r"ILL_\w+"),
+    "SI_SIGIO": ("asm-generic/siginfo.h", r"POLL_\w+"),
+    "SI_SIGSEGV": ("asm-generic/siginfo.h", r"SEGV_\w+"),
+    "SI_SIGSYS": ("asm-generic/siginfo.h", r"SYS_\w+"),
+    "SI_SIGTRAP": ("asm-generic/siginfo.h", r"TRAP_(?!PERF_FLAG)\w+"),
     "SIGNAL": ("asm(-generic)?/signal.h", r"SIG(?!STKSZ|RTM|IOT|POLL|_|LOST|UNUSED)\w+"),
     "SIGNALFD": ("linux/signalfd.h", r"SFD_\w+"),
     "SIGPROCMASK": ("signal-defs.h", r"SIG_(BLOCK|UNBLOCK|SETMASK)"),
@@ -353,6 +394,11 @@ def prototypes(common: Path, run: Callable[..., str]) -> dict[str, list[list[str
     return found
 
 
+def _numbers_32bit() -> dict[str, dict[str, int]]:
+    """The 32-bit calls of each machine."""
+    return {machine: dict(syscalls().load_arch_table(other)) for machine, other in COMPAT.items()}
+
+
 def _numbers(headers: dict[str, Headers]) -> dict[str, dict[str, int]]:
     """The calls of each machine. From 424 on numbers are the same on all, and one header may be older than another.
 
@@ -386,12 +432,26 @@ def read(common: Path, run: Callable[..., str]) -> dict[str, Any]:
             candidates = (f"{name}_{machine}", FUNCTIONS.get(name, name), name)
             calls[number] = [name, next((functions[each] for each in candidates if each in functions), None)]
         sets = {name: headers[machine].named(*where) for name, where in SETS.items()}
-        machines[machine] = {"calls": calls, "sets": sets}
+        machines[machine] = {"calls": calls, "sets": sets, "compat": _compat(_numbers_32bit()[machine], functions)}
     return {"machines": machines, "errors": _errors(headers["x86_64"])}
 
 
+#: 32-bit calls that take their arguments in another way than the 64-bit ones of their names
+_OTHER_WAY = re.compile(r"mmap|select|clone|ipc|socketcall|.*64|sync_file_range|fanotify_mark|readahead|fallocate")
+
+
+def _compat(
+    numbers: dict[str, int], functions: dict[str, list[list[str]]]
+) -> dict[int, tuple[str, list[list[str]] | None]]:
+    """Names and arguments of 32-bit calls. A 64-bit argument takes two registers, so those that have one have none."""
+    return {
+        number: (name, None if _OTHER_WAY.fullmatch(name) else functions.get(name))
+        for name, number in sorted(numbers.items(), key=lambda item: item[1])
+    }
+
+
 def _errors(headers: Headers) -> dict[str, list[str]]:
-    numbers = headers.named("errno(-base)?.h", r"E[A-Z]\w+")
+    numbers = headers.named("errno(-base)?.h", r"E[A-Z0-9]\w+")
     errors: dict[str, list[str]] = {}
     for name, number in numbers.items():
         errors.setdefault(str(number), [name, RESTARTS.get(name) or os.strerror(number)])

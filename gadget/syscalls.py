@@ -24,7 +24,7 @@ TABLE = Path(__file__).parent / "_generated" / "syscalls.json"
 MACHINES = ("x86_64", "aarch64")
 CAPTURES_MAX = 3
 ARGUMENTS_MAX = 6
-#: Added to the number of a 32-bit call, whose name no table here has.
+#: Added to the number of a 32-bit call.
 COMPAT = 1 << 32
 
 
@@ -39,6 +39,9 @@ class How(IntEnum):
     STRINGS = 6  # an array of pointers to strings, up to NULL
     VECTOR = 7  # struct iovec[args[size]]: the bytes it points to; no more than the result if after_success
     MESSAGE = 8  # struct msghdr: the bytes its iovecs point to; no more than the result if after_success
+    BITS = 9  # a set of args[size] bits
+    REST = 10  # struct iovec[args[size]]: the buffers behind the one that VECTOR copies
+    HEADER = 11  # struct msghdr: name, control messages, the buffers behind the one that MESSAGE copies
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,7 @@ def _table() -> Any:
 _REGISTERS = tuple(Argument(f"arg{index}", "unsigned long") for index in range(ARGUMENTS_MAX))
 
 
-@cache
-def table(machine: str) -> dict[int, Syscall]:
-    """Every system call of a machine by number."""
+def _described(machine: str, which: str) -> dict[int, Syscall]:
     return {
         int(number): Syscall(
             name,
@@ -92,13 +93,27 @@ def table(machine: str) -> dict[int, Syscall]:
             _REGISTERS if arguments is None else tuple(Argument(*each) for each in arguments),
             arguments is not None,
         )
-        for number, (name, arguments) in _table()["machines"][machine]["calls"].items()
+        for number, (name, arguments) in _table()["machines"][machine][which].items()
     }
+
+
+@cache
+def table(machine: str) -> dict[int, Syscall]:
+    """Every system call of a machine by number."""
+    return _described(machine, "calls")
+
+
+@cache
+def compat_table(machine: str) -> dict[int, Syscall]:
+    """The calls of a machine's 32-bit programs by number. Of those whose arguments are other ones, the registers."""
+    return _described(machine, "compat")
 
 
 @lru_cache(4096)  # a process may call any number
 def find(machine: str, number: int) -> Syscall:
     """The call of that number; one newer than the headers is named by its number, as strace does."""
+    if number & COMPAT and (known := compat_table(machine).get(number & ~COMPAT)):
+        return known
     bits = "_32bit" if number & COMPAT else ""
     return table(machine).get(number) or Syscall(
         f"syscall{bits}_{number & ~COMPAT:#x}", number & ~COMPAT, _REGISTERS, known=False
@@ -165,6 +180,9 @@ _LENGTH = re.compile(r"n|count|size|len|\w+(len|siz|size)|bytecount")
 _OUT = re.compile(r"o(set|act|value|tmr|ld_\w+)")
 _GETTER = re.compile(r"get|clock_get|timer_get|timerfd_get|sched_rr_get|rt_sigpending|sigaltstack")
 _IN, _AFTER = False, True
+_SELECT = (Capture(1, How.BITS, 0), Capture(2, How.BITS, 0), Capture(4, How.BYTES_FIXED, 16))
+#: Up to the size of a file, in struct stat and struct statx.
+_STAT, _STATX = 56, 48
 #: What the prototypes do not tell, or tell wrong. None: nothing of the call is worth copying.
 _EXCEPTIONS: dict[str, tuple[Capture, ...] | None] = {
     "clone3": (Capture(0, How.BYTES_ARG, 1),),
@@ -175,36 +193,53 @@ _EXCEPTIONS: dict[str, tuple[Capture, ...] | None] = {
     "execve": (Capture(0, How.STRING), Capture(1, How.STRINGS)),
     "execveat": (Capture(1, How.STRING), Capture(2, How.STRINGS)),
     "futimesat": (Capture(1, How.STRING), Capture(2, How.BYTES_FIXED, 32)),
+    "fcntl": (Capture(2, How.BYTES_FIXED, 32),),  # struct flock; of most commands it is no address
+    "fsconfig": (Capture(2, How.STRING), Capture(3, How.STRING)),
+    "fstat": (Capture(1, How.BYTES_FIXED, _STAT, _AFTER),),
+    "fstatfs": (Capture(1, How.BYTES_FIXED, 40, _AFTER),),
     "getcwd": (Capture(0, How.STRING, 0, _AFTER),),
     "getrandom": None,
     "getsockopt": (Capture(3, How.BYTES_POINTED, 4, _AFTER),),
     "init_module": (Capture(2, How.STRING),),
+    "bpf": (Capture(1, How.BYTES_FIXED, 16),),
+    "io_uring_setup": (Capture(1, How.BYTES_FIXED, 28),),
+    "ioctl": (Capture(2, How.BYTES_FIXED, 36),),  # struct termios; what is longer is not shown
+    "landlock_add_rule": (Capture(2, How.BYTES_FIXED, 12),),
+    "landlock_create_ruleset": (Capture(0, How.BYTES_ARG, 1),),
+    "lstat": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, _STAT, _AFTER)),
     "modify_ldt": None,
     "mount": (Capture(0, How.STRING), Capture(1, How.STRING), Capture(2, How.STRING)),
+    "newfstatat": (Capture(1, How.STRING), Capture(2, How.BYTES_FIXED, _STAT, _AFTER)),
     "openat2": (Capture(1, How.STRING), Capture(2, How.BYTES_ARG, 3)),
     "pipe": (Capture(0, How.BYTES_FIXED, 8, _AFTER),),
     "pipe2": (Capture(0, How.BYTES_FIXED, 8, _AFTER),),
-    # of ppoll and select the kernel has written what is left over the timeout by the time of the copy
+    # of ppoll and select the kernel has written what is left over the timeout by the time of the copy, and of select
+    # what it found over what was asked for
     "poll": (Capture(0, How.BYTES_FIXED, 32),),
-    "ppoll": (Capture(0, How.BYTES_FIXED, 32),),
+    "ppoll": (Capture(0, How.BYTES_FIXED, 32), Capture(2, How.BYTES_FIXED, 16)),
     "prctl": (Capture(1, How.STRING),),  # PR_SET_NAME; of other options it is no address, and copying fails
     "process_vm_readv": (Capture(1, How.VECTOR, 2, _AFTER),),
     "process_vm_writev": (Capture(1, How.VECTOR, 2),),
-    "pselect6": None,
+    "pselect6": _SELECT,
     "recvmmsg": None,
-    "recvmsg": (Capture(1, How.MESSAGE, 0, _AFTER),),
-    "select": None,
-    "sendmsg": (Capture(1, How.MESSAGE),),
+    "recvmsg": (Capture(1, How.MESSAGE, 0, _AFTER), Capture(1, How.HEADER, 0, _AFTER)),
+    "select": _SELECT,
+    "sendmmsg": (Capture(1, How.MESSAGE), Capture(1, How.HEADER)),
+    "sendmsg": (Capture(1, How.MESSAGE), Capture(1, How.HEADER)),
     "sendto": (Capture(1, How.BYTES_ARG, 2), Capture(4, How.BYTES_ARG, 5)),
     "setdomainname": (Capture(0, How.BYTES_ARG, 1),),
     "sethostname": (Capture(0, How.BYTES_ARG, 1),),
     "setsockopt": (Capture(3, How.BYTES_ARG, 4),),
     "socketpair": (Capture(3, How.BYTES_FIXED, 8, _AFTER),),
+    "stat": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, _STAT, _AFTER)),
+    "statfs": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, 40, _AFTER)),
+    "statx": (Capture(1, How.STRING), Capture(4, How.BYTES_FIXED, _STATX, _AFTER)),
     "umount2": (Capture(0, How.STRING),),
     "utime": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, 16)),
     "utimensat": (Capture(1, How.STRING), Capture(2, How.BYTES_FIXED, 32)),
     "utimes": (Capture(0, How.STRING), Capture(1, How.BYTES_FIXED, 32)),
     "wait4": (Capture(1, How.BYTES_FIXED, 4, _AFTER),),
+    "waitid": (Capture(2, How.BYTES_FIXED, 28, _AFTER),),  # siginfo_t up to si_status
 }
 #: An epoll_event is packed on x86 only.
 _AARCH64_EXCEPTIONS = {
@@ -233,6 +268,7 @@ def _captures(call: Syscall) -> Iterator[Capture]:
             yield Capture(index, how, index + 1, following.is_pointer)
         elif kind == "iovec" and call.name != "process_madvise":
             yield Capture(index, How.VECTOR, index + 1, "read" in call.name)
+            yield Capture(index, How.REST, index + 1, "read" in call.name)
         elif kind in _SIZES:
             out = bool(_OUT.fullmatch(argument.name) or (_GETTER.match(call.name) and not constant))
             yield Capture(index, How.BYTES_FIXED, _SIZES[kind], out)
@@ -248,6 +284,13 @@ def plan(machine: str) -> dict[int, tuple[Capture, ...]]:
     }
     planned = {number: tuple(each)[:CAPTURES_MAX] for number, each in captures.items()}
     return {number: each for number, each in planned.items() if each}
+
+
+@cache
+def pointed(machine: str, number: int) -> dict[int, Capture]:
+    """What is copied of what each argument of a call points to, by argument; without what lies beyond."""
+    beyond = (How.REST, How.HEADER)
+    return {each.argument: each for each in plan(machine).get(number, ()) if each.how not in beyond}
 
 
 _SIGRTMIN, _SIGRTMAX = 32, 64

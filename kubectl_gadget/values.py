@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from time import gmtime, localtime, strftime
+from time import gmtime, localtime, strftime, time_ns
 from typing import Any
 
 from gadget.names import flag_names, named
@@ -42,12 +42,25 @@ def moment(nanoseconds: int | None) -> str:
     return strftime("%H:%M:%S" if then[:3] == localtime()[:3] else "%Y-%m-%d %H:%M", then)
 
 
+def ago(nanoseconds: int | None, now: int) -> str:
+    """How long before now, in the unit that suits it."""
+    if not nanoseconds:
+        return ""
+    seconds = max(0, now - nanoseconds) // 1_000_000_000
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
+
+
 def to_text(field: Field) -> Callable[[Any], str]:
     """How a field's values look in a column; never with a control character."""
     if field.kind == "timestamp":
         return clock
     if field.kind == "moment":
         return moment
+    if field.kind == "age":
+        return lambda value: ago(value, time_ns())
     if field.kind == "errno":
         return lambda value: str(-value)
     if field.kind == "args":
@@ -81,7 +94,7 @@ def to_text(field: Field) -> Callable[[Any], str]:
 
 def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     """The JSON keys that a field becomes, and how each gets its value."""
-    if field.kind in ("timestamp", "moment"):
+    if field.kind in ("timestamp", "moment", "age"):
         return {field.name: lambda value: None if value is None else rfc3339(value)}
     if field.kind in ("errno", "enum", "words"):
         return {field.name: named(field), f"{field.name}_raw": _same}

@@ -57,9 +57,11 @@ def trace(command: Sequence[str | Path], folder: Path) -> list[Call]:
             else:
                 (result,) = struct.unpack_from("<q", info.raw, 24)
                 planned = syscalls.plan(platform.machine()).get(number, ())
-                found = {each.argument: _copy(memory.fileno(), each, args, result) for each in planned}
+                pointed = syscalls.pointed(platform.machine(), number).values()
+                found = {each.argument: _copy(memory.fileno(), each, args, result) for each in pointed}
                 captured = {index: each for index, each in found.items() if each is not None}
-                calls[-1] = _call(pid, number, args, result, captured)
+                beyond = {key: each for item in planned for key, each in _beyond(memory.fileno(), item, args).items()}
+                calls[-1] = _call(pid, number, args, result, captured)._replace(beyond=beyond if result >= 0 else {})
     return calls
 
 
@@ -100,6 +102,31 @@ def _vector(memory: int, address: int, count: int, limit: int) -> Captured | Non
     return None if data is None else Captured(data, size, count, skipped)
 
 
+def _rest(memory: int, argument: int, address: int, count: int) -> dict[tuple[int, str | int], Captured]:
+    found: dict[tuple[int, str | int], Captured] = {}
+    buffers = list(struct.iter_unpack("<QQ", _read(memory, address, 16 * count) or b""))
+    for index in range(1 + (count > 1 and not buffers[0][1]), count):
+        if data := _read(memory, *buffers[index]):
+            found[argument, index] = Captured(data, buffers[index][1])
+    return found
+
+
+def _beyond(memory: int, capture: Capture, args: Sequence[int]) -> dict[tuple[int, str | int], Captured]:
+    """What a capture finds behind a first buffer, and in a struct msghdr."""
+    address = args[capture.argument]
+    if capture.how is How.REST:
+        return _rest(memory, capture.argument, address, args[capture.size])
+    header = _read(memory, address, 48) if capture.how is How.HEADER else None
+    if not header:
+        return {}
+    name, name_length, vector, count, control, control_length = struct.unpack("<QIxxxxQQQQ", header)
+    found = _rest(memory, capture.argument, vector, count)
+    for title, at, size in (("name", name, name_length), ("control", control, control_length)):
+        if data := _read(memory, at, size):
+            found[capture.argument, title] = Captured(data, size)
+    return found
+
+
 def _copy(memory: int, capture: Capture, args: Sequence[int], result: int) -> Captured | None:
     """What a capture finds."""
     address, length = args[capture.argument], capture.size
@@ -112,7 +139,11 @@ def _copy(memory: int, capture: Capture, args: Sequence[int], result: int) -> Ca
     if capture.how is How.VECTOR:
         return _vector(memory, address, args[capture.size], result if capture.after_success else CAPTURE_MAX)
     if capture.how is How.MESSAGE:
-        return None
+        header = _read(memory, address + 16, 16)
+        vector, count = struct.unpack("<QQ", header) if header else (0, 0)
+        return _vector(memory, vector, count, result if capture.after_success else CAPTURE_MAX) if count else None
+    if capture.how is How.BITS:
+        length = ((args[capture.size] & 0xFFFF) + 63) // 64 * 8
     if capture.how is How.BYTES_ARG:
         length = args[capture.size]
     elif capture.how is How.BYTES_RESULT:

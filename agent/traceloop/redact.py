@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.traceloop.rings import NO_DATA, Snapshot, as_bytes
+from gadget import catalog
 from gadget.errors import UsageError
 
 #: A piece of a text: so many bytes of a record.
 Piece = npt.NDArray[np.uint8]
+
+
+#: Further buffers of a call have numbers from here on. They are one text, which the C library cuts as it likes.
+_SHIFT = catalog.constants("traceloop", "constant")["BEYOND_SHIFT"]
+_BUFFER = catalog.constants("traceloop", "beyond")["BEYOND_BUFFER"]
 
 
 class Redactor:
@@ -62,8 +68,10 @@ def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:
     for row, item in zip(as_bytes(more), more, strict=True):
         if item["length"] == NO_DATA:
             continue
-        key = int(item["owner"]), int(item["argument"])
-        if key in ended:
+        argument = int(item["argument"])
+        buffer = argument >> _SHIFT >= _BUFFER
+        key = int(item["owner"]), argument & (1 << _SHIFT) - 1 if buffer else argument
+        if key in ended and not buffer:
             texts[key].append(np.zeros(1, np.uint8))  # the next string of a list
         texts.setdefault(key, []).append(row[begin : begin + int(item["length"])])
         if item["length"] < len(row) - begin - 1:

@@ -98,6 +98,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	char comm[16];
 	struct task_struct *real_parent;
+	__u64 start_boottime;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;

@@ -75,6 +75,10 @@
 #define SYSCALL_COMPAT_CREAT   COMPAT(8)
 #define SYSCALL_COMPAT_EXECVE  COMPAT(11)
 #define SYSCALL_COMPAT_OPENAT2 COMPAT(437)
+#define SYSCALL_COMPAT_FORK    COMPAT(2)
+#define SYSCALL_COMPAT_VFORK   COMPAT(190)
+#define SYSCALL_COMPAT_CLONE   COMPAT(120)
+#define SYSCALL_COMPAT_CLONE3  COMPAT(435)
 
 /* The 32-bit calls on x86 pass arguments in bx, cx, dx, si, di, bp; the kernel keeps them in pt_regs all the same. */
 struct syscall_args {

@@ -28,15 +28,25 @@ enum constant {
 	NUMBER_UNKNOWN = UNKNOWN_SYSCALL, /* a number of more than 16 bits: it is in size */
 	PLACED_BITS = 24,                 /* of call.placed */
 	SPARES = 16,                      /* containers that may come at the same moment and be recorded at once */
+	BEYOND_SHIFT = 3,                 /* in more.argument: above it enum beyond */
 };
 
 enum kind {
 	KIND_CALL,
 	KIND_NO_RETURN,   /* exit, exit_group */
-	KIND_EXEC,        /* it succeeded: path and arguments are those of the new program */
-	KIND_SIGNAL,      /* args: number, si_code, address of the fault or sender */
+	KIND_EXEC,        /* it succeeded: path, arguments of the program; result: begin of a process from outside */
+	KIND_SIGNAL,      /* args: number, si_code, address of the fault or sender, what follows it in siginfo_t */
 	KIND_THREAD_EXIT, /* result: the wait status */
 	KIND_PROCESS_EXIT,
+	KIND_SENT, /* a signal, told by whom; args: number, si_code, receiver, whether both are of the container */
+};
+
+/* In more.argument above BEYOND_SHIFT: what of an argument it is, if not what the argument points to. */
+enum beyond {
+	BEYOND_NOTHING,
+	BEYOND_NAME,
+	BEYOND_CONTROL,
+	BEYOND_BUFFER, /* of an iovec array; its index is added */
 };
 
 enum end {

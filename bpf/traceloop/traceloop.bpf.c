@@ -5,12 +5,16 @@
 
 #include "ring.h"
 
-#define PARTS       2 /* further slots for one argument at most */
-#define STRINGS     6 /* of an argument list, each in a slot */
-#define TEXT_LIMIT  4096
-#define MESSAGE_MAX 256 /* a longer buffer is no message but data, and its beginning is enough */
-#define CAPTURES    3   /* arguments of one call whose memory is copied, at most */
-#define NUMBERS     512 /* of system calls that have a plan */
+#define SI_KERNEL       0x80    /* asm-generic/siginfo.h */
+#define AT_EXECVE_CHECK 0x10000 /* linux/fcntl.h, since Linux 6.14 (a5874fde3c08) */
+#define PARTS           2       /* further slots for one argument at most */
+#define STRINGS         6       /* of an argument list, each in a slot */
+#define TEXT_LIMIT      4096
+#define MESSAGE_MAX     256   /* a longer buffer is no message but data, and its beginning is enough */
+#define CAPTURES        3     /* arguments of one call whose memory is copied, at most */
+#define NUMBERS         512   /* of system calls that have a plan */
+#define BUFFERS         4     /* of an iovec array behind the first that holds something, each in a slot */
+#define LOWEST          65536 /* no program has memory below, where numbers are that another command of a call takes */
 
 /* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
 enum how {
@@ -23,6 +27,9 @@ enum how {
 	HOW_STRINGS,
 	HOW_VECTOR,
 	HOW_MESSAGE,
+	HOW_BITS,
+	HOW_REST,
+	HOW_HEADER,
 };
 
 struct names {
@@ -30,6 +37,7 @@ struct names {
 	enum kind kind;
 	enum end end;
 	enum how how;
+	enum beyond beyond;
 };
 RECORD(names);
 
@@ -198,6 +206,53 @@ static __always_inline void find_buffer(struct text *text, __u64 count)
 	text->buffers = count > 0xffff ? 0xffff : count;
 }
 
+/* What belongs to an argument but is not what it points to first has slots of its own. */
+static __always_inline void copy_beyond(struct ring *ring, struct text *text, enum beyond which, __u64 from, __u64 size)
+{
+	__u32 argument = text->argument;
+
+	text->argument |= which << BEYOND_SHIFT;
+	text->from = from;
+	text->left = size;
+	if (from && size)
+		copy_piece(ring, text, 0);
+	text->argument = argument;
+}
+
+/* The buffers of an iovec array behind the one that find_buffer finds. */
+static __noinline int copy_buffers(struct ring *ring, struct text *text, __u64 list, __u64 count)
+{
+	bool first = true;
+
+	if (!ring || !text)
+		return 0;
+	for (__u32 i = 0; i <= BUFFERS; i++) {
+		__u64 vector[2];
+
+		if (i >= count || bpf_probe_read_user(vector, sizeof(vector), (void *)(list + i * sizeof(vector))))
+			break;
+		if (!first)
+			copy_beyond(ring, text, BEYOND_BUFFER + i, vector[0], vector[1]);
+		if (vector[1] || i)
+			first = false;
+	}
+	return 0;
+}
+
+/* Of a struct msghdr the address, the control messages and further buffers. */
+static __noinline int copy_header(struct ring *ring, struct text *text)
+{
+	__u64 header[6]; /* ABI: name, namelen, iov, iovlen, control, controllen */
+
+	if (!ring || !text || bpf_probe_read_user(header, sizeof(header), (void *)text->from))
+		return 0;
+	copy_beyond(ring, text, BEYOND_NAME, header[0], (__u32)header[1]);
+	copy_beyond(ring, text, BEYOND_CONTROL, header[4], header[5]);
+	if (header[3] > 1)
+		copy_buffers(ring, text, header[2], header[3]);
+	return 0;
+}
+
 static __always_inline void copy_argument(struct ring *ring, struct call *call, __u64 sequence, __u32 arguments,
 					  __u32 index, const volatile struct capture *plan)
 {
@@ -207,6 +262,15 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 	if (how == HOW_NOTHING || (plan->after_success && call->result < 0))
 		return;
 	text.from = call->args[plan->argument & 7];
+	if (text.from < LOWEST)
+		return;
+	if (index == 1 && how >= HOW_REST) { /* behind what VECTOR and MESSAGE copy */
+		if (how == HOW_HEADER)
+			copy_header(ring, &text);
+		else if (call->args[plan->size & 7] > 1)
+			copy_buffers(ring, &text, text.from, call->args[plan->size & 7]);
+		return;
+	}
 	if (how == HOW_BYTES_ARG) {
 		text.left = call->args[plan->size & 7];
 	} else if (how == HOW_BYTES_RESULT) {
@@ -215,6 +279,8 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 			text.left = call->result < 0 ? 0 : call->result;
 	} else if (how == HOW_BYTES_FIXED) {
 		text.left = plan->size;
+	} else if (how == HOW_BITS) {
+		text.left = ((call->args[plan->size & 7] & 0xffff) + 63) / 64 * 8;
 	} else if (how == HOW_BYTES_POINTED) {
 		bpf_probe_read_user(&text.left, 4, (void *)call->args[plan->size & 7]);
 		text.counted = true;
@@ -255,6 +321,10 @@ static __always_inline bool is_told_elsewhere(__u32 number)
 	case SYSCALL_EXECVEAT:
 	case SYSCALL_COMPAT_EXECVE:
 	case SYSCALL_COMPAT_EXECVEAT:
+	case SYSCALL_COMPAT_FORK:
+	case SYSCALL_COMPAT_VFORK:
+	case SYSCALL_COMPAT_CLONE:
+	case SYSCALL_COMPAT_CLONE3:
 #if defined(__TARGET_ARCH_x86)
 	case SYSCALL_FORK:
 	case SYSCALL_VFORK:
@@ -262,6 +332,17 @@ static __always_inline bool is_told_elsewhere(__u32 number)
 		return true;
 	}
 	return false;
+}
+
+static __always_inline bool is_execveat(__u32 number)
+{
+	return number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT;
+}
+
+/* An execveat that only asked whether it may. Of one that began a program the registers are the new program's: zero. */
+static __always_inline bool is_check(struct pt_regs *regs, __u32 number)
+{
+	return is_execveat(number) && syscall_arguments(regs, number).a4 & AT_EXECVE_CHECK;
 }
 
 static __always_inline void store_arguments(struct call *call, struct pt_regs *regs, __u32 number)
@@ -289,7 +370,7 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	if (!ring)
 		return 0;
 	number = syscall_number_of(regs, task);
-	if (result == 0 && is_told_elsewhere(number))
+	if (result == 0 && is_told_elsewhere(number) && !is_check(regs, number))
 		return 0;
 	if (number ==
 	    NO_SYSCALL) /* rt_sigreturn restores all registers, and marks this one; a program may call -1, too */
@@ -316,15 +397,14 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* Notes who runs the container's own program: whoever from outside first executes one in a mount namespace of its own.
- * Before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a container may have the
- * host's pid namespace or share a pod's, and make further ones in it. */
-static __always_inline void note_first(struct ring *ring, struct task_struct *task)
+/* Whether a process comes from outside and has a mount namespace of its own. What it executes is the container's
+ * program or one of an exec; before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a
+ * container may have the host's pid namespace or share a pod's, and make further ones in it. */
+static __always_inline bool comes_from_outside(struct task_struct *task)
 {
 	struct task_struct *parent = task->real_parent;
 
-	if (!ring->state.first && !find_ring(parent) && task->nsproxy->mnt_ns != parent->nsproxy->mnt_ns)
-		ring->state.first = task->tgid;
+	return !find_ring(parent) && task->nsproxy->mnt_ns != parent->nsproxy->mnt_ns;
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -335,17 +415,21 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	struct mm_struct *mm = task->mm;
 	struct call *call;
 	__u64 sequence;
+	bool outside;
 
 	if (!ring)
 		return 0;
-	note_first(ring, task);
+	outside = comes_from_outside(task);
+	if (outside && !ring->state.first)
+		ring->state.first = task->tgid;
 	call = begin(ring, task, KIND_EXEC, &sequence);
 	if (!call)
 		return 0;
 	call->tid = old_pid;
-	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path" */
+	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path". Of another execveat
+	 * nothing is left by now: set_personality_64bit() has written execve's number over its own */
 	call->number = bprm->fdpath ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
-	call->result = 0;
+	call->result = outside ? task->start_boottime : 0;
 	text.owner = sequence;
 	text.from = (__u64)bprm->filename;
 	copy_text(ring, call, &text, 0);
@@ -370,10 +454,42 @@ int BPF_PROG(signal_delivered, int number, struct kernel_siginfo *info)
 	call = begin(ring, task, KIND_SIGNAL, &sequence);
 	if (!call)
 		return 0;
-	call->shape |= 3 << 4;
+	call->shape |= 4 << 4;
 	call->args[0] = number;
 	call->args[1] = BPF_CORE_READ(info, si_code);
-	bpf_probe_read_kernel(&call->args[2], 8, (void *)info + 16); /* ABI: si_addr, or si_pid and si_uid */
+	/* ABI: si_addr; or si_pid and si_uid, and behind them si_status or si_value; or si_call_addr and si_syscall */
+	if (bpf_probe_read_kernel(&call->args[2], 16, (void *)info + 16))
+		call->args[2] = call->args[3] = 0;
+	publish(call, sequence);
+	return 0;
+}
+
+/* Who sent it: what is delivered tells no more than a number in the receiver's pid namespace, and of SIGKILL nothing.
+ */
+SEC("tp_btf/signal_generate")
+int BPF_PROG(signal_sent, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int outcome)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	bool kernel = (long)info == 1; /* SEND_SIG_PRIV; then who runs need not have to do with it */
+	struct ring *ring;
+	struct call *call;
+	__u64 sequence;
+	int code;
+
+	if (outcome != 0 || (task->tgid == target->tgid && !kernel)) /* TRACE_SIGNAL_DELIVERED: it will be */
+		return 0;
+	ring = find_ring(target);
+	if (!ring)
+		return 0;
+	code = kernel ? SI_KERNEL : BPF_CORE_READ(info, si_code);
+	call = begin(ring, task, KIND_SENT, &sequence);
+	if (!call)
+		return 0;
+	call->shape |= 4 << 4;
+	call->args[0] = number;
+	call->args[1] = code;
+	call->args[2] = target->tgid;
+	call->args[3] = find_ring(task) == ring;
 	publish(call, sequence);
 	return 0;
 }

@@ -8,6 +8,7 @@ from gadget import syscalls
 from kubectl_gadget.strace.calls import Call, Captured
 from kubectl_gadget.strace.decoders import used
 from kubectl_gadget.strace.meanings import decoders
+from kubectl_gadget.strace.messages import beyond
 from kubectl_gadget.strace.results import result
 from kubectl_gadget.strace.visible import visible
 from kubectl_gadget.text import escape
@@ -27,7 +28,7 @@ def arguments(call: Call, limit: int = LIMIT) -> list[str]:
         return _clone_arguments(call, limit)
     texts = [shown[index].text(call, index) for index in visible(name, len(shown), call)]
     if call.result is None and not name.startswith("exit"):
-        written = (item.argument for item in syscalls.plan(call.machine).get(call.number, ()) if item.after_success)
+        written = (item.argument for item in syscalls.pointed(call.machine, call.number).values() if item.after_success)
         return [*texts[: next(written, len(texts))], "<unfinished ...>"]
     return texts
 
@@ -78,7 +79,14 @@ def to_json(call: Call) -> dict[str, Any]:
         "comm": call.comm,
         "syscall": described.name,
         "number": described.number,
-        "args": {described.arguments[index].name: shown[index].value(call, index) for index in taken},
+        "args": {
+            **{described.arguments[index].name: shown[index].value(call, index) for index in taken},
+            **{
+                name: text
+                for index in {argument for argument, _ in call.beyond}
+                for name, text in beyond(call, index).items()
+            },
+        },
         "args_raw": list(call.args[: len(shown)]),
         "cut": [described.arguments[index].name for index in taken if _is_cut(call, index)],
         "result": call.result,
@@ -89,8 +97,8 @@ def to_json(call: Call) -> dict[str, Any]:
 def _is_cut(call: Call, index: int) -> bool:
     """Whether an argument has more text than was kept."""
     found = call.captured.get(index)
-    plan = {capture.argument: capture for capture in syscalls.plan(call.machine).get(call.number, ())}
-    return found is not None and (bool(found.cut) or used(call, plan.get(index), found) > len(found.data))
+    capture = syscalls.pointed(call.machine, call.number).get(index)
+    return found is not None and (bool(found.cut) or used(call, capture, found) > len(found.data))
 
 
 def _error_name(call: Call) -> str | None:

@@ -23,11 +23,15 @@ class Captured(NamedTuple):
     cut: frozenset[int] = frozenset()
 
 
+_NOTHING: Mapping[tuple[int, str | int], Captured] = {}
+
+
 class Call(NamedTuple):
     """One system call. args are the registers as they are; result is None if the call never returned.
 
     captured is by argument index. For strings the NUL is not in it; of arrays of strings each ends with NUL, and size
-    counts bytes too. time_ns is since 1970.
+    counts bytes too. beyond holds what else there is of an argument, by it and "name" or "control" of a struct msghdr,
+    or the index of a further buffer. time_ns is since 1970.
     """
 
     time_ns: int
@@ -40,6 +44,7 @@ class Call(NamedTuple):
     args: tuple[int, ...]
     result: int | None
     captured: Mapping[int, Captured]
+    beyond: Mapping[tuple[int, str | int], Captured] = _NOTHING
 
     @property
     def failed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from base64 import b64encode
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -159,12 +160,18 @@ def structure(show: Structure) -> Meaning:
     return lambda machine, argument: captured(lambda call, index, found: show(found.data, call.machine))
 
 
-def text_of(data: bytes) -> str:
-    """A string for JSON: bytes that are no UTF-8 are escaped."""
-    return data.decode("utf-8", "backslashreplace")
+def text_of(data: bytes) -> str | dict[str, str]:
+    """A string for JSON. Bytes that are no UTF-8 are an object: of them, and of a text in which they are escaped.
+
+    By the text alone the byte 0xff would be as the four characters of its escape.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"text": data.decode("utf-8", "backslashreplace"), "base64": b64encode(data).decode()}
 
 
-def _text(call: Call, index: int, found: Captured) -> str:
+def _text(call: Call, index: int, found: Captured) -> str | dict[str, str]:
     return text_of(found.data)
 
 
@@ -190,7 +197,8 @@ def strings(limit: int) -> Meaning:
     return lambda machine, argument: captured(text, lambda call, index, found: list(map(text_of, items(found))))
 
 
-def _buffer(found: Captured, limit: int) -> str:
+def buffer_text(found: Captured, limit: int) -> str:
+    """Bytes of a buffer, with dots if there were more."""
     data = found.data[:limit]
     return quote(data, found.size > len(data))
 
@@ -200,7 +208,7 @@ def buffer(limit: int, length: int, *, by_result: bool = False) -> Meaning:
 
     def meaning(machine: str, argument: Argument) -> Decoder:
         inner = captured(
-            lambda call, index, found: _buffer(found, limit),
+            lambda call, index, found: buffer_text(found, limit),
             _text,
         )
 
@@ -218,29 +226,6 @@ def used(call: Call, capture: Capture | None, found: Captured) -> int:
     """How many bytes of what was copied the call filled or took."""
     reads = capture and capture.after_success and capture.how in (How.VECTOR, How.MESSAGE)
     return min(found.size, call.result or 0) if reads else found.size
-
-
-def vector(limit: int, capture: Capture) -> Meaning:
-    """The first of several buffers that holds something."""
-    return lambda machine, argument: captured(
-        lambda call, index, found: _buffers(found, limit, used(call, capture, found)), _text
-    )
-
-
-def _buffers(found: Captured, limit: int, length: int) -> str:
-    shown = ['{iov_base="", iov_len=0}'] * found.skipped
-    shown.append(f"{{iov_base={_buffer(found._replace(size=length), limit)}, iov_len={found.size}}}")
-    return f"[{', '.join([*shown, '...'] if found.buffers > len(shown) else shown)}]"
-
-
-def message(limit: int, capture: Capture) -> Meaning:
-    """The buffers of a struct msghdr."""
-
-    def text(call: Call, index: int, found: Captured) -> str:
-        buffers = _buffers(found, limit, used(call, capture, found))
-        return f"{{msg_iov={buffers}, msg_iovlen={found.buffers}}}"
-
-    return lambda machine, argument: captured(text, _text)
 
 
 def after_success(decoder: Decoder) -> Decoder:
@@ -278,6 +263,4 @@ def of_capture(capture: Capture, limit: int) -> Meaning | None:
         How.BYTES_RESULT: buffer(limit, capture.size, by_result=True),
         How.BYTES_POINTED: buffer(limit, capture.size),
         How.STRINGS: strings(limit),
-        How.VECTOR: vector(limit, capture),
-        How.MESSAGE: message(limit, capture),
     }.get(capture.how)

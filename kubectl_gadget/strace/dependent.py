@@ -8,8 +8,10 @@ from typing import Any
 
 from gadget import syscalls
 from gadget.syscalls import Argument
+from kubectl_gadget.strace import files
 from kubectl_gadget.strace.calls import Call, Captured
 from kubectl_gadget.strace.decoders import Decoder, Meaning, address, captured, text_of
+from kubectl_gadget.strace.files import flock
 from kubectl_gadget.strace.scalars import enumeration, hexadecimal, pointer, quote, signed
 from kubectl_gadget.strace.structures import (
     EPOLL_EVENT_SIZES,
@@ -101,12 +103,23 @@ def fcntl_argument(machine: str, argument: Argument) -> Decoder:
         commands["F_ADD_SEALS"]: flag_set(machine, "F_SEAL"),
         commands["F_SETSIG"]: signal_name(machine),
     }
-    for name in ("F_GETLK", "F_SETLK", "F_SETLKW", "F_OFD_GETLK", "F_OFD_SETLK", "F_OFD_SETLKW"):
-        shows[commands[name]] = pointer
+    getters = [commands[name] for name in ("F_GETLK", "F_OFD_GETLK")]
+    locks = [*getters, *(commands[name] for name in ("F_SETLK", "F_SETLKW", "F_OFD_SETLK", "F_OFD_SETLKW"))]
+    shows.update(dict.fromkeys(locks, pointer))
     for name in ("F_DUPFD", "F_DUPFD_CLOEXEC", "F_SETOWN", "F_SETPIPE_SZ"):
         shows[commands[name]] = str
 
+    def lock(call: Call, index: int, found: Captured) -> str:
+        asks = _int(call, index - 1) in getters
+        if asks and (call.failed or call.result is None):
+            raise ValueError("the kernel has not written it")
+        return flock(found.data, call.machine, asks)
+
+    locked = captured(lock)
+
     def show(call: Call, index: int) -> str:
+        if _int(call, index - 1) in locks:
+            return locked.text(call, index)
         found, value = shows.get(_int(call, index - 1), hexadecimal), call.args[index]
         return found(value if found in (pointer, hexadecimal) else signed(value, 32))
 
@@ -219,24 +232,12 @@ def clone_flags(machine: str, argument: Argument) -> Decoder:
 
 def device(machine: str, argument: Argument) -> Decoder:
     """A device number."""
-
-    def show(call: Call, index: int) -> str:
-        value = call.args[index]
-        return f"makedev({hexadecimal(value >> 8 & 0xFFF)}, {hexadecimal(value & 0xFF | value >> 12 & 0xFFF00)})"
-
-    return Decoder(show, show)
+    return same(lambda call, index: files.device(call.args[index]))(machine, argument)
 
 
 def file_mode(machine: str, argument: Argument) -> Decoder:
     """A file's type and permissions."""
-    kinds = {value: name for name, value in syscalls.flags(machine, "MODE_TYPE").items()}
-
-    def show(call: Call, index: int) -> str:
-        value = call.args[index] & 0xFFFF
-        kind = kinds.get(value & 0o170000)
-        return f"{kind}|0{value & 0o7777:03o}" if kind else f"0{value:03o}"
-
-    return Decoder(show, show)
+    return same(lambda call, index: files.mode(call.args[index] & 0xFFFF, machine))(machine, argument)
 
 
 def _array(items: list[str], more: bool) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from gadget import syscalls
 from gadget.syscalls import Argument, Capture, Syscall
+from kubectl_gadget.strace import attributes, files, ioctls, siginfo
 from kubectl_gadget.strace.calls import Call
 from kubectl_gadget.strace.decoders import (
     Decoder,
@@ -45,6 +46,7 @@ from kubectl_gadget.strace.dependent import (
     socket_option,
     socket_option_value,
 )
+from kubectl_gadget.strace.messages import message, messages, vector
 from kubectl_gadget.strace.structures import (
     clone_args,
     epoll_event,
@@ -75,31 +77,63 @@ def _futex_waits(call: Call) -> bool:
     return call.args[1] & 0x7F in _FUTEX_TIMED
 
 
+def _overwritten(call: Call) -> bool:
+    """Whether what is left of a sleep was written over the request, as sleep(3) wants it, before the copy was made."""
+    name = syscalls.find(call.machine, call.number).name
+    request, left = call.args[0:2] if name == "nanosleep" else call.args[2:4]
+    return call.failed and request == left
+
+
+def _asked(call: Call) -> bool:
+    """Whether select's sets still are those that it was given: when it succeeds the kernel writes what it found."""
+    return call.failed
+
+
+def _has_event(call: Call) -> bool:
+    """EPOLL_CTL_DEL ignores its event."""
+    return call.args[1] & 0xFFFFFFFF != syscalls.flags(call.machine, "EPOLL_CTL")["EPOLL_CTL_DEL"]
+
+
 #: "call.argument" in the kernel's names, with * for any, to what it means. The first that fits counts.
 MEANINGS: dict[str, Meaning] = {
     "access.mode faccessat.mode faccessat2.mode": bits("ACCESS", "F_OK"),
     "accept4.flags": bits("SOCKET_FLAG"),
     "arch_prctl.option": names("ARCH"),
     "arch_prctl.addr mmap.addr brk.brk mremap.*addr shmat.shmaddr": address,
+    "bpf.attr": attributes.bpf,
     "bpf.cmd": names("BPF"),
     "clock_*.which_clock timer_create.which_clock timerfd_create.clockid futex_*.clockid": names("CLOCK"),
     "clock_nanosleep.flags timer_settime.flags": bits("TIMER_SET"),
     "*.rmtp": only_if(lambda call: call.failed, structure(timespec)),
+    "*.rqtp": only_if(lambda call: not _overwritten(call), structure(timespec)),
     "clone.flags": clone_flags,
     "clone.stack clone.tls": address,
     "clone3.uargs": structure(clone_args),
+    "close_range.fd close_range.max_fd": number,
     "close_range.flags": bits("CLOSE_RANGE"),
     "epoll_create1.flags": bits("EPOLL_CREATE"),
-    "epoll_ctl.event": structure(epoll_event),
+    "epoll_ctl.event": only_if(_has_event, structure(epoll_event)),
     "epoll_ctl.op": names("EPOLL_CTL"),
     "epoll_*wait*.events": epoll_events,
     "eventfd2.flags": bits("EVENTFD"),
     "execve.envp execveat.envp": strings(0),
     "faccessat2.flags": bits("AT_ACCESS"),
     "fallocate.mode": bits("FALLOC"),
+    "*fadvise64*.advice": names("FADVISE"),
+    "fanotify_mark.fd": directory,
+    "fanotify_mark.flags": bits("FAN_MARK"),
+    "fanotify_mark.mask": bits("FAN"),
     "fcntl.arg": fcntl_argument,
     "fcntl.cmd": names("FCNTL"),
     "flock.cmd": bits("FLOCK"),
+    "*fstat*.statbuf stat.statbuf lstat.statbuf": structure(files.stat),
+    "*statfs.buf": structure(files.statfs),
+    "statx.buffer": structure(files.statx),
+    "fsconfig.cmd": names("FSCONFIG"),
+    "fsmount.flags": bits("FSMOUNT"),
+    "fsmount.ms_flags": bits("MOUNT_ATTR"),
+    "fsopen.flags": bits("FSOPEN"),
+    "fspick.flags": bits("FSPICK"),
     "futex.op": futex_operation,
     "futex.utime": only_if(_futex_waits, structure(timespec), number),
     "futex.val3": futex_number,
@@ -112,9 +146,18 @@ MEANINGS: dict[str, Meaning] = {
     "inotify_add_watch.mask": bits("INOTIFY"),
     "inotify_init1.flags": bits("INOTIFY_INIT"),
     "io_uring_enter.flags": bits("IO_URING_ENTER"),
+    "io_uring_setup.p": structure(attributes.io_uring),
     "io_uring_register.op": names("IO_URING_REGISTER"),
-    "ioctl.arg": hex_number,
+    "ioctl.arg": ioctls.argument,
     "ioctl.cmd": ioctl_request,
+    "keyctl.arg2": attributes.key,
+    "keyctl.arg[345]": hex_number,
+    "keyctl.cmd": names("KEYCTL"),
+    "add_key.destringid request_key.destringid": names("KEY_SPEC", str),
+    "landlock_add_rule.rule_attr": structure(attributes.landlock_rule),
+    "landlock_add_rule.rule_type": names("LANDLOCK_RULE"),
+    "landlock_create_ruleset.attr": structure(attributes.landlock_ruleset),
+    "landlock_create_ruleset.flags": bits("LANDLOCK_CREATE"),
     "lseek.whence": names("SEEK"),
     "madvise.behavior process_madvise.behavior": names("MADVISE"),
     "membarrier.cmd": names("MEMBARRIER"),
@@ -127,14 +170,19 @@ MEANINGS: dict[str, Meaning] = {
     "mmap.off": hex_number,
     "mmap.prot mprotect.prot pkey_mprotect.prot": bits("PROT"),
     "mount.flags": bits("MOUNT"),
+    "move_mount.ms_flags": bits("MOVE_MOUNT"),
     "mremap.flags": bits("MREMAP"),
+    "msgget.msgflg semget.semflg shmget.flag": attributes.ipc_flags,
+    "msgget.key semget.key shmget.key": attributes.ipc_key,
     "msync.flags": bits("MSYNC"),
     "open.flags openat.flags open_by_handle_at.flags mq_open.oflag": shown(open_flags),
+    "open_tree.flags mount_setattr.flags": bits("OPEN_TREE"),
     "openat2.how": structure(open_how),
     "pidfd_open.flags": bits("PIDFD"),
     "pipe2.flags dup3.flags": bits("OPEN"),
     "pipe*.fildes socketpair.fds": structure(ints),
     "poll.ufds ppoll.fds": poll_descriptors,
+    "preadv*.pos_l pwritev*.pos_l": attributes.offset,
     "prctl.arg2": prctl_argument,
     "prctl.arg3": prctl_second_argument,
     "prctl.arg[45]": hex_number,
@@ -151,6 +199,9 @@ MEANINGS: dict[str, Meaning] = {
     "sched_setscheduler.policy sched_get_priority_*.policy": names("SCHED"),
     "seccomp.flags": bits("SECCOMP_FILTER"),
     "seccomp.op": names("SECCOMP"),
+    "sendmmsg.msg": messages,
+    "*select*.inp *select*.outp *select*.exp": only_if(_asked, attributes.descriptors),
+    "pselect6.timeout select.tvp ppoll.timeout": address,
     "send*.flags recv*.flags": bits("MSG"),
     "setns.nstype unshare.unshare_flags": bits("CLONE"),
     "shutdown.how": names("SHUTDOWN"),
@@ -170,8 +221,9 @@ MEANINGS: dict[str, Meaning] = {
     "utimes.utimes futimesat.utimes": structure(timevals),
     "wait4.options waitid.options": bits("WAIT"),
     "wait4.stat_addr": only_if(lambda call: bool(call.result), structure(wait_status)),
+    "waitid.infop": structure(siginfo.waited),
     "waitid.which": names("WAIT_ID"),
-    "*at.flag linkat.flags execveat.flags fchmodat2.flags utimensat.flags open_tree.flags": bits("AT"),
+    "*at.flag linkat.flags execveat.flags fchmodat2.flags utimensat.flags": bits("AT"),
     "*.sig": shown(signal_name, "int"),
 }  # fmt: skip
 #: What a C type means, or the form of a name, where the table says nothing.
@@ -195,7 +247,7 @@ def _by_type(call: Syscall, argument: Argument) -> Meaning:
     """What type and name of an argument say."""
     if not call.known:
         return hex_number
-    if argument.is_pointer or argument.kind.startswith("cap_user"):
+    if argument.is_pointer or "cap_user" in argument.kind:
         return address
     if argument.kind == "umode_t":
         return mode
@@ -212,6 +264,10 @@ def _by_capture(call: Syscall, capture: Capture, limit: int) -> Meaning:
     """What is known of user memory that was copied."""
     if call.name in ("getsockopt", "setsockopt"):
         return socket_option_value(limit)
+    if capture.how is syscalls.How.VECTOR:
+        return vector(limit, capture)
+    if capture.how is syscalls.How.MESSAGE:
+        return message(limit, capture)
     kind = call.arguments[capture.argument].kind.removeprefix("const ").removeprefix("struct ").removesuffix(" *")
     return _STRUCTURES.get(kind) or of_capture(capture, limit) or address
 
@@ -227,7 +283,7 @@ def _listed(call: Syscall, argument: Argument) -> Meaning | None:
 def decoders(machine: str, number: int, limit: int) -> tuple[Decoder, ...]:
     """How to show each argument of a call; of buffers no more than limit bytes."""
     call = syscalls.find(machine, number)
-    captures = {capture.argument: capture for capture in syscalls.plan(machine).get(number, ())}
+    captures = syscalls.pointed(machine, number)
     lengths = {
         capture.size: capture.argument for capture in captures.values() if capture.how is syscalls.How.BYTES_POINTED
     }

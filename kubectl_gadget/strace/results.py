@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 
 from gadget import syscalls
+from kubectl_gadget.strace.attributes import descriptor_list
 from kubectl_gadget.strace.calls import ERROR_MAX, Call
 from kubectl_gadget.strace.dependent import polled
 from kubectl_gadget.strace.scalars import hexadecimal, octal
-from kubectl_gadget.strace.structures import flag_set, open_flags
+from kubectl_gadget.strace.structures import Structure, flag_set, open_flags, timespec, timeval
+
+_TIME = 16  # bytes of struct timespec and of struct timeval
 
 #: Errors after which the kernel restarts the call, or not: no program sees them.
 _RESTARTS = (512, 513, 514, 516)
@@ -27,6 +30,12 @@ def _fcntl_result(call: Call, value: int) -> str:
     return str(value)
 
 
+def _left(call: Call, index: int, show: Structure) -> list[str]:
+    """What is left of a timeout that the kernel has written over the one that was given."""
+    found = call.captured.get(index)
+    return [f"left {show(found.data, call.machine)}"] if found and len(found.data) >= _TIME else []
+
+
 def _poll_result(call: Call, value: int) -> str:
     if not value:
         return "0 (Timeout)"
@@ -34,11 +43,32 @@ def _poll_result(call: Call, value: int) -> str:
     return f"{value} ({polled(call, 0, found, 'revents')})" if found else str(value)
 
 
+def _ppoll_result(call: Call, value: int) -> str:
+    shown, left = _poll_result(call, value), _left(call, 2, timespec)
+    return f"{shown.removesuffix(')')}, {left[0]})" if left and shown.endswith(")") and value else shown
+
+
+def _select_result(show: Structure) -> Callable[[Call, int], str]:
+    """What select found: the kernel writes it over the sets that were given."""
+
+    def text(call: Call, value: int) -> str:
+        if not value:
+            return "0 (Timeout)"
+        sets = [(name, call.captured.get(index)) for index, name in ((1, "in"), (2, "out"))]
+        found = [f"{name} {descriptor_list(each.data)}" for name, each in sets if each and any(each.data)]
+        parts = ", ".join([*found, *_left(call, 4, show)])
+        return f"{value} ({parts})" if parts else str(value)
+
+    return text
+
+
 _RESULTS: dict[str, Callable[[Call, int], str]] = {
     **dict.fromkeys(("brk", "mmap", "mremap", "shmat"), lambda call, value: hexadecimal(value & (1 << 64) - 1)),
     "fcntl": _fcntl_result,
     "poll": _poll_result,
-    "ppoll": _poll_result,
+    "ppoll": _ppoll_result,
+    "pselect6": _select_result(timespec),
+    "select": _select_result(timeval),
     "umask": lambda call, value: octal(value),
 }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
+from socket import AF_INET6, inet_ntop
 from struct import Struct, unpack_from
 
 from gadget import syscalls
@@ -217,7 +218,7 @@ def _network(family: str, data: bytes) -> str:
     scope = unpack_from("<I", data, 24)[0]
     return (
         f"{{sa_family=AF_INET6, sin6_port=htons({port}), sin6_flowinfo=htonl({flow})"
-        f', inet_pton(AF_INET6, "{IPv6Address(data[8:24])}", &sin6_addr), sin6_scope_id={scope}}}'
+        f', inet_pton(AF_INET6, "{inet_ntop(AF_INET6, data[8:24])}", &sin6_addr), sin6_scope_id={scope}}}'
     )
 
 

@@ -25,6 +25,8 @@ def _fcntl(call: Call) -> int:
     return 2 if call.args[1] in (commands[name] for name in alone) else 3
 
 
+#: The upper half of an offset means something on 32-bit machines alone.
+_POSITIONED = {"preadv": range(4), "pwritev": range(4), "preadv2": (0, 1, 2, 3, 5), "pwritev2": (0, 1, 2, 3, 5)}
 #: Arguments of the operations of futex that do not take all six.
 _FUTEX = {
     "FUTEX_WAIT": (0, 1, 2, 3),
@@ -45,6 +47,21 @@ _PRCTL = {
     " PR_CAPBSET_DROP PR_SET_CHILD_SUBREAPER PR_GET_CHILD_SUBREAPER PR_SET_TIMERSLACK PR_SET_SECUREBITS",
     3: "PR_SET_SECCOMP",
 }
+
+
+#: The same of keyctl.
+_KEYCTL = {
+    1: "SESSION_TO_PARENT",
+    2: "JOIN_SESSION_KEYRING REVOKE CLEAR SET_REQKEY_KEYRING ASSUME_AUTHORITY INVALIDATE",
+    3: "GET_KEYRING_ID SETPERM LINK UNLINK SET_TIMEOUT GET_PERSISTENT CAPABILITIES",
+    4: "UPDATE CHOWN DESCRIBE READ NEGATE GET_SECURITY RESTRICT_KEYRING",
+}
+
+
+@cache
+def _keyctl_counts(machine: str) -> dict[int, int]:
+    commands = syscalls.flags(machine, "KEYCTL")
+    return {commands[f"KEYCTL_{name}"]: count for count, names in _KEYCTL.items() for name in names.split()}
 
 
 @cache
@@ -69,6 +86,7 @@ _COUNTS: Mapping[str, Callable[[Call], int]] = {
     "ioctl": lambda call: (
         2 if call.args[1] in (_flag(call, "IOCTL", "FIOCLEX"), _flag(call, "IOCTL", "FIONCLEX")) else 3
     ),
+    "keyctl": lambda call: _keyctl_counts(call.machine).get(call.args[0] & 0xFFFFFFFF, 5),
     "mknod": lambda call: 3 if _is_device(call.args[1], call) else 2,
     "mknodat": lambda call: 4 if _is_device(call.args[2], call) else 3,
     "mq_open": lambda call: 4 if _creates(call.args[1], call) else 2,
@@ -83,5 +101,7 @@ def visible(name: str, count: int, call: Call) -> Sequence[int]:
     """Which of the count arguments of the call's prototype this call has."""
     if name == "futex":
         return _futex_arguments(call.machine).get(call.args[1] & 0x7F, range(count))
+    if name in _POSITIONED:
+        return _POSITIONED[name]
     counted = _COUNTS.get(name)
     return range(counted(call) if counted else count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -32,8 +33,19 @@ class End(NamedTuple):
     oom: bool
 
 
+class Sender(NamedTuple):
+    """Who sent a signal: a process as the machine numbers it; inside if it is of the container itself."""
+
+    pid: int
+    comm: str
+    inside: bool
+
+
 class Signal(NamedTuple):
-    """A signal as it was delivered. where is the address of a fault, or who sent it."""
+    """A signal as it was delivered. words are of siginfo_t: the address of a fault, or who sent it and what about.
+
+    An older recording has the first word alone. sender is None if nobody saw it being sent, as to itself.
+    """
 
     time_ns: int
     pid: int
@@ -41,7 +53,9 @@ class Signal(NamedTuple):
     comm: str
     number: int
     code: int
-    where: int
+    words: tuple[int, ...]
+    machine: str
+    sender: Sender | None = None
 
 
 class Gap(NamedTuple):
@@ -68,9 +82,16 @@ class _Names(NamedTuple):
 
     kinds: dict[int, str]
     constants: Counter[str]
+    beyond: dict[str, int]
 
 
+_Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+_SIGKILL = 9
+_SI_KERNEL = 0x80  # asm-generic/siginfo.h
+#: Arguments have numbers below it.
+_BEYOND = 8
+_TITLES = {"BEYOND_NAME": "name", "BEYOND_CONTROL": "control"}
 
 
 class _Moment(NamedTuple):
@@ -89,7 +110,17 @@ class Reader:
         """Nothing has been read."""
         self._before: dict[int, _Moment] = {}
         self._ended: dict[int, None] = {}
+        self._senders: dict[tuple[int, int], Sender] = {}
         self._next = -1
+        #: when processes that something outside the container started began to run its program, and when they began
+        self.started: dict[int, tuple[int, int]] = {}
+        #: records of the last reply, and whether the first ones of all are among them
+        self.kept, self.complete = 0, False
+
+    def last_ns(self, tid: int, clock_offset_ns: int) -> int:
+        """When a thread had its last record; 0 if it has none here."""
+        found = self._before.get(tid)
+        return found.time + clock_offset_ns if found else 0
 
     def entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
         """What a reply adds. A gap stands before the first entry behind it. GadgetError if it makes no sense."""
@@ -113,26 +144,39 @@ class Reader:
         constants = Counter({name: int(value) for value, name in values["constant"].items()})
         if constants["PLACED_BITS"] > 32:
             raise ValueError("counts of more bits than they have")
-        names = _Names({int(value): name for value, name in values["kind"].items()}, constants)
+        beyond = {name: int(value) for value, name in values.get("beyond", {}).items()}
+        names = _Names({int(value): name for value, name in values["kind"].items()}, constants, beyond)
         texts = further(more, constants["NO_DATA"])
+        self.kept, self.complete = len(calls), bool(len(calls)) and int(calls["count"].min()) == 0
         gaps = self._gaps(calls)
         found: list[Entry] = []
         for at in _order(calls):
             row = calls[at]
             if gap := gaps.get(at):
                 found.append(Gap(gap))
-            found.append(self._entry(reply, names, row, texts.pop(int(row["sequence"]), {})))
+            entry = self._entry(reply, names, row, texts.pop(int(row["sequence"]), {}))
+            # the kernel does not tell the delivery of each SIGKILL, but who sent it
+            key = (entry.pid, _SIGKILL) if isinstance(entry, End) and entry.status & 0x7F == _SIGKILL else None
+            if isinstance(entry, End) and key and (sent := self._senders.pop(key, None)):
+                found.append(Signal(*entry[:4], _SIGKILL, 0, (), reply.machine, sent))
+            if entry is not None:
+                found.append(entry)
         return found
 
     def _entry(
         self, reply: pb.TraceloopReadReply, names: _Names, row: np.void, pieces: dict[int, list[Piece]]
-    ) -> Entry:
+    ) -> Entry | None:
         kind = names.kinds.get(int(row["shape"]) & 7)
         who = (int(row["time"]) + reply.clock_offset_ns, int(row["pid"]), int(row["tid"]), decode_text(row["comm"]))
-        waited = self._wait(row, names.constants["PLACED_BITS"])
         args = tuple(row["args"].tolist())
+        if kind == "KIND_SENT":
+            sender = Sender(who[1], "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
+            _remember(self._senders, (args[2], args[0]), sender)
+            return None
+        waited = self._wait(row, names.constants["PLACED_BITS"])
         if kind == "KIND_SIGNAL":
-            return Signal(*who, args[0], _signed(args[1]), args[2])
+            words, sent = args[2 : int(row["shape"]) >> 4], self._senders.pop((who[1], args[0]), None)
+            return Signal(*who, args[0], _signed(args[1]), words, reply.machine, sent)
         if kind in ("KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"):
             self._before.pop(who[2], None)
             last = kind == "KIND_PROCESS_EXIT" and who[1] not in self._ended
@@ -143,15 +187,18 @@ class Reader:
         for argument, own in beside(row, names.constants["NO_DATA"]).items():
             pieces[argument] = own + pieces.get(argument, [])
         if kind == "KIND_EXEC":
+            if started := int(row["result"]):
+                self.started.setdefault(who[1], (who[0], started + reply.clock_offset_ns))
             return _exec(reply.machine, who, waited, int(row["number"]), pieces)
         if kind not in ("KIND_CALL", "KIND_NO_RETURN"):
             return Gap(1)
         number = _number(row, names.constants)
         result = None if kind == "KIND_NO_RETURN" else int(row["result"])
-        plan = {capture.argument: capture for capture in syscalls.plan(reply.machine).get(number, ())}
+        plan = syscalls.pointed(reply.machine, number)
         texts = {argument: captured(row, plan.get(argument), args, result, each) for argument, each in pieces.items()}
-        there = {argument: text for argument, text in texts.items() if text is not None}
-        return Call(who[0], waited, *who[1:], reply.machine, number, args, result, there)
+        there = {argument: text for argument, text in texts.items() if text is not None and argument < _BEYOND}
+        more = _beyond(names, {argument: text for argument, text in texts.items() if text is not None})
+        return Call(who[0], waited, *who[1:], reply.machine, number, args, result, there, more)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
         """How many records are missing before a record, by its index.
@@ -195,7 +242,19 @@ class Reader:
         return max(0, passed - ran)
 
 
-def _remember(found: dict[int, _Value], key: int, value: _Value) -> None:
+def _beyond(names: _Names, texts: Mapping[int, Captured]) -> dict[tuple[int, str | int], Captured]:
+    """What of texts is not what an argument points to first, by the argument and what of it it is."""
+    shift, buffers = names.constants["BEYOND_SHIFT"], names.beyond.get("BEYOND_BUFFER", 0)
+    titles = {names.beyond[name]: title for name, title in _TITLES.items() if name in names.beyond}
+    found: dict[tuple[int, str | int], Captured] = {}
+    for key, text in texts.items():
+        argument, which = key & _BEYOND - 1, key >> shift if shift else 0
+        if which:
+            found[argument, titles.get(which, which - buffers)] = text
+    return found
+
+
+def _remember(found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
     """Keep a value as the newest; the oldest goes where there are too many."""
     found.pop(key, None)
     found[key] = value

@@ -35,7 +35,7 @@ FIELDS = [
     Field("state", "identity", 0, 0),
     Field("calls", "int", 0, 0),
     Field("span", "duration", 0, 0),
-    Field("ended", "moment", 0, 0),
+    Field("ended", "age", 0, 0),
 ]
 MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 0), Field("oom", "bool", 0, 0)]
 
@@ -71,7 +71,7 @@ class TraceloopCommand(click.Group):
 
 def _list_command() -> click.Command:
     form, *_ = output_options()
-    title = "the recordings there are, the newest of each container first"
+    title = "the recordings there are, the newest end first"
     return HeadedCommand("list", title, "kubectl gadget traceloop list -n shop", [*_where(), form], _list)
 
 
@@ -111,7 +111,7 @@ def _row(instance: Any) -> tuple[Any, ...]:
         item.last_ns - item.first_ns,
         None if item.running else item.ended_ns or None,
         item.started_ns or None,
-        item.status,
+        instance.exit_status,
         item.oom,
     )
 
@@ -138,6 +138,7 @@ def _show_command() -> click.Command:
         _option("--failed", is_flag=True, help="Only calls that failed."),
         _option("--pid", type=int, default=0, metavar="PID", help="Only this process or thread."),
         _option("-T", "--durations", is_flag=True, help="Add how long each call waited without running, in seconds."),
+        _option("--all", is_flag=True, help="What the container's runtime did before the container's program, too."),
         _option("-f", "--follow", is_flag=True, help="Go on with the calls that come."),
         Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]), default="columns",
                help="Format."),
@@ -160,7 +161,12 @@ def _show(
     agent: tuple[str, ...],
     **view: Any,
 ) -> None:
+    import os
+    import sys
+
     from gadget.syscalls import match
+
+    view["colour"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     names = match(syscalls) if syscalls else frozenset()
     asked = bool(namespace or all_namespaces)

@@ -59,6 +59,14 @@ class Instance:
         return bool(self.item.status) or (self.item.oom and not self.item.running)
 
     @property
+    def exit_status(self) -> int | None:
+        """Its exit status as a shell has it; None if it runs or nobody saw its end."""
+        if self.item.running or not (self.item.known or self.item.status):
+            return None
+        signal = self.item.status & 0x7F
+        return 128 + signal if signal else self.item.status >> 8
+
+    @property
     def state(self) -> str:
         """What became of it, in words."""
         item = self.item
@@ -118,7 +126,10 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
-    """Those that -n, -p, -c and -l choose, by name and then by age. Whose labels nobody knows is not left out by -l."""
+    """Those that -n, -p, -c and -l choose, the newest end first and what runs last.
+
+    Whose labels nobody knows is not left out by -l.
+    """
     asked = selection.chosen()
 
     def chosen(instance: Instance) -> bool:
@@ -127,7 +138,7 @@ def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]
         return asked.matches(*names, labels, in_pod=bool(container.pod)) is not False
 
     def order(instance: Instance) -> tuple[Any, ...]:
-        return (instance.name, -instance.newest)
+        return (instance.item.running, -instance.item.ended_ns, -instance.newest, instance.name)
 
     return sorted(filter(chosen, instances), key=order)
 

@@ -16,9 +16,14 @@ from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.text import escape
+from kubectl_gadget.traceloop import signals
 from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
 from kubectl_gadget.traceloop.instances import Instance
-from kubectl_gadget.values import clock, moment, rfc3339
+from kubectl_gadget.traceloop.runtime import without_runtime
+from kubectl_gadget.traceloop.signals import without_false_kills
+from kubectl_gadget.values import clock, moment, rfc3339, short_duration
+
+_RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class View:
     pid: int = 0
     durations: bool = False
     follow: bool = False
+    all: bool = False
+    colour: bool = False
 
     def wants(self, entry: Entry) -> bool:
         """Whether an entry is one that was asked for. Gaps and ends always are."""
@@ -60,20 +67,23 @@ def show(instance: Instance, view: View) -> None:
     request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, follow=view.follow)
     for number, reply in enumerate(ask(instance.agent, "TraceloopRead", request, endless=view.follow)):
         try:
-            every = reader.entries(reply)
+            every = without_false_kills(reader.entries(reply))
         except GadgetError as error:
             raise GadgetError(f"{instance.agent.target}: {error}") from error
+        complete, left_out = reader.complete and not number, 0
+        if not view.all:
+            every, left_out = without_runtime(every, reader.started, complete)
         entries = [entry for entry in every if view.wants(entry)]
         if number == 0:
-            output.head(Head.of(instance, reply, sum(not isinstance(entry, Gap) for entry in every)))
+            output.head(Head.of(instance, reply, reader.kept, left_out))
             entries = _last(entries, view, reply)
         output.entries(entries)
-        output.blocked(_blocked(reply, view))
+        output.blocked(_blocked(reply, view, reader))
 
 
 def make_output(view: View) -> _Text | _Json:
     """What writes entries to standard output in the form that a view has."""
-    return _Json() if view.form == "json" else _Text(view.durations)
+    return _Json() if view.form == "json" else _Text(view.durations, view.colour)
 
 
 @dataclass(frozen=True)
@@ -83,12 +93,13 @@ class Head:
     instance: Instance
     kept: int
     torn: int
+    left_out: int = 0
 
     @classmethod
-    def of(cls, instance: Instance, reply: pb.TraceloopReadReply, kept: int) -> Head:
-        """That of a reply; kept of its calls can be shown."""
+    def of(cls, instance: Instance, reply: pb.TraceloopReadReply, kept: int, left_out: int = 0) -> Head:
+        """That of a reply; kept of its calls can be shown, left_out of which are the runtime's."""
         now = Instance(instance.agent, reply.node, reply.item)
-        return cls(now, kept, min(reply.unread + reply.item.dropped, MOST))
+        return cls(now, kept, min(reply.unread + reply.item.dropped, MOST), left_out)
 
     @property
     def ended_ns(self) -> int:
@@ -99,7 +110,10 @@ class Head:
         instance = self.instance
         end = f"{instance.state}{f' at {moment(self.ended_ns)}' if self.ended_ns else ''}"
         torn = f"{self.torn:,} torn" if self.torn else "none torn"
-        return f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept, {torn}"
+        head = f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept, {torn}"
+        if self.left_out:
+            head += f"\n# {self.left_out:,} lines of the container's runtime are left out; --all shows them"
+        return head
 
     def to_json(self) -> dict[str, Any]:
         """As an object."""
@@ -115,6 +129,7 @@ class Head:
             "kept": self.kept,
             "calls": instance.item.calls,
             "torn": self.torn,
+            "left_out": self.left_out,
         }
 
 
@@ -131,8 +146,8 @@ def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> lis
 class _Text:
     """Writes lines."""
 
-    def __init__(self, durations: bool) -> None:
-        self._durations = durations
+    def __init__(self, durations: bool, colour: bool = False) -> None:
+        self._durations, self._colour = durations, colour
         self._width = 0
 
     def head(self, head: Head) -> None:
@@ -146,20 +161,36 @@ class _Text:
                 continue
             who = f"[{escape(entry.comm)} {entry.tid}]"
             self._width = max(self._width, len(who))
-            lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
-        write_text("".join(f"{escape(line)}\n" for line in lines))
+            line = escape(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
+            lines.append(self._painted(entry, line))
+        write_text("".join(f"{line}\n" for line in lines))
 
-    def blocked(self, calls: Iterable[Call]) -> None:
-        """As they would begin."""
-        lines = [f"{'now':15} [{call.comm} {call.tid}] {strace.text(call)}" for call in calls]
+    def _painted(self, entry: Entry, line: str) -> str:
+        """A line in the colour of what it tells: failures in red, those that everybody has in grey."""
+        if not self._colour:
+            return line
+        if isinstance(entry, Call):
+            colour = "" if not entry.failed else _DIM if signals.is_noise(entry) else _RED
+        else:
+            bad = entry.status if isinstance(entry, End) else isinstance(entry, Signal) and signals.is_bad(entry)
+            colour = _RED if bad else ""
+        return f"{colour}{line}{_PLAIN}" if colour else line
+
+    def blocked(self, calls: Iterable[tuple[Call, int | None]]) -> None:
+        """As they would begin, and how long they have lasted."""
+        lines = []
+        for call, since in calls:
+            lasts = "" if since is None else f" for {short_duration(since)}"
+            shown = strace.text(call).removesuffix(" = ?")
+            lines.append(f"{'now':15} [{call.comm} {call.tid}] {shown}{lasts}")
         write_text("".join(f"{escape(line)}\n" for line in lines))
 
     def _what(self, entry: Call | End | Signal) -> str:
         if isinstance(entry, Call):
             waited = entry.duration_ns
-            shown = f" <{waited / 1e9:.6f}>" if self._durations and waited is not None else ""
+            shown = f" <{waited / 1e9:.6f}>" if self._durations and waited else ""
             return strace.text(entry) + shown
-        return _end(entry) if isinstance(entry, End) else _signal(entry)
+        return _end(entry) if isinstance(entry, End) else signals.text(entry)
 
 
 def _end(entry: End) -> str:
@@ -171,24 +202,15 @@ def _end(entry: End) -> str:
     return f"+++ killed by {syscalls.signal_name(signal)}{core}{oom} +++"
 
 
-def _signal(entry: Signal) -> str:
-    name = syscalls.signal_name(entry.number)
-    # sigaction(2): a positive si_code comes from the kernel, and of these signals with an address
-    if entry.code > 0 and name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"):
-        return f"--- {name} {{si_code={entry.code}, si_addr={entry.where:#x}}} ---"
-    if entry.code <= 0:
-        return f"--- {name} {{si_code={entry.code}, si_pid={entry.where & 0xFFFFFFFF}}} ---"
-    return f"--- {name} {{si_code={entry.code}}} ---"
-
-
-def _blocked(reply: pb.TraceloopReadReply, view: View) -> Iterator[Call]:
-    """The calls that have not returned."""
+def _blocked(reply: pb.TraceloopReadReply, view: View, reader: Reader) -> Iterator[tuple[Call, int | None]]:
+    """The calls that have not returned, and the nanoseconds since the thread's last record, if there is one."""
     for item in reply.blocked:
         number = item.number | (syscalls.COMPAT if item.compat else 0)
         args = (*item.args, *[0] * REGISTERS)[:REGISTERS]
         call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, {})
         if view.wants(call) and not view.failed:
-            yield call
+            last = reader.last_ns(item.tid, reply.clock_offset_ns)
+            yield call, max(0, reply.sent_ns - last) if last and reply.sent_ns else None
 
 
 class _Json:
@@ -200,12 +222,12 @@ class _Json:
     def entries(self, entries: Iterable[Entry]) -> None:
         self._write(map(to_json, entries))
 
-    def blocked(self, calls: Iterable[Call]) -> None:
+    def blocked(self, calls: Iterable[tuple[Call, int | None]]) -> None:
         """Those keys of a call that one has which has not returned."""
         not_yet = ("time", "duration_ns", "cut", "result", "error")
-        for call in calls:
+        for call, since in calls:
             known = {key: value for key, value in strace.to_json(call).items() if key not in not_yet}
-            self._write([{"event": "blocked", **known}])
+            self._write([{"event": "blocked", **known, "lasts_ns": since}])
 
     def _write(self, items: Iterable[dict[str, Any]]) -> None:
         write_all(b"".join(encode(item) + b"\n" for item in items))
@@ -219,8 +241,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
         return {"event": "call", **strace.to_json(entry)}
     who = {"time": rfc3339(entry.time_ns), "pid": entry.pid, "tid": entry.tid, "comm": entry.comm}
     if isinstance(entry, Signal):
-        name = syscalls.signal_name(entry.number)
-        return {"event": "signal", **who, "signal": name, "code": entry.code, "address": entry.where}
+        return {"event": "signal", **who, **signals.to_json(entry)}
     signal = entry.status & 0x7F
     return {
         "event": "process_exit" if entry.last else "thread_exit",

@@ -89,6 +89,11 @@ def strings(pieces: list[Piece]) -> Captured | None:
     return Captured(data, len(data) + (len(items) < count), cut=frozenset(cut))
 
 
+def bytes_of_bits(count: int) -> int:
+    """As many bytes as a set of bits takes: it is made of longs."""
+    return ((count & 0xFFFF) + 63) // 64 * 8
+
+
 def captured(
     row: np.void, capture: Capture | None, args: tuple[int, ...], result: int | None, pieces: list[Piece]
 ) -> Captured | None:
@@ -108,6 +113,8 @@ def captured(
         size = result or 0
     elif capture and how == How.BYTES_FIXED:
         size = capture.size
+    elif capture and how == How.BITS:
+        size = bytes_of_bits(args[capture.size])
     elif how in (How.BYTES_POINTED, How.VECTOR, How.MESSAGE) and inline:
         names = row.dtype.names or ()
         size = int(row["size"]) if "size" in names else len(data)

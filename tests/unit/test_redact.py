@@ -11,6 +11,7 @@ from gadget import catalog, syscalls
 
 CALL, MORE = (catalog.record("traceloop", name) for name in ("call", "more"))
 KINDS = catalog.constants("traceloop", "kind")
+KINDS_BEYOND = catalog.constants("traceloop", "beyond")
 DATA = MORE.fields["data"][1]  # type: ignore[index]
 ARGS = CALL.fields["args"][1]  # type: ignore[index]
 
@@ -86,3 +87,11 @@ def test_arguments() -> None:
 def test_nuls() -> None:
     """What matches across a NUL as it is in memory is masked too."""
     assert b"se" not in sent(snapshot(call(1, b"password=\0\x01se\0cret")), rb"password=\x00\x01.*".decode())
+
+
+def test_several_buffers() -> None:
+    """A secret that begins in one buffer of a call and goes on in the next is masked in both."""
+    buffer = KINDS_BEYOND["BEYOND_BUFFER"] + 1
+    found = snapshot(call(1, b"password=s", syscall="writev"), more(2, 1, b"3cret end", argument=1 | buffer << 3))
+    shown = sent(found)
+    assert b"**********" in shown and b"***** end" in shown and b"cret" not in shown

@@ -134,14 +134,14 @@ def test_plan_reads_what_calls_point_to(machine: str) -> None:
     assert of("accept4") == (Capture(1, How.BYTES_POINTED, 2, after_success=True),)
     assert of("execve") == (Capture(0, How.STRING), Capture(1, How.STRINGS))
     assert of("renameat2") == (Capture(1, How.STRING), Capture(3, How.STRING))
-    assert of("readv") == (Capture(1, How.VECTOR, 2, after_success=True),)
+    assert of("readv") == (Capture(1, How.VECTOR, 2, after_success=True), Capture(1, How.REST, 2, after_success=True))
     assert of("clock_nanosleep")[0] == Capture(2, How.BYTES_FIXED, 16)
     assert of("epoll_ctl") == (Capture(3, How.BYTES_FIXED, 12 if machine == "x86_64" else 16),)
     for number, captures in plan.items():
         arguments = syscalls.find(machine, number).arguments
         for capture in captures:
             assert len(captures) <= syscalls.CAPTURES_MAX
-            assert arguments[capture.argument].is_pointer or arguments[capture.argument].name == "arg2"  # prctl
+            assert arguments[capture.argument].is_pointer or arguments[capture.argument].name in ("arg2", "arg")
             if capture.how in (How.BYTES_ARG, How.BYTES_RESULT, How.VECTOR):
                 assert not arguments[capture.size].is_pointer
             elif capture.how is How.BYTES_POINTED:
@@ -153,3 +153,57 @@ def test_ways_of_copying() -> None:
     (field,) = [item for item in catalog.record_fields("traceloop", "names") if item["name"] == "how"]
     theirs = {int(value): name.removeprefix("HOW_") for value, name in field["values"].items() if value != "0"}
     assert theirs == {how.value: how.name for how in syscalls.How}
+
+
+@pytest.mark.parametrize(("machine", "target"), build_syscalls.TARGETS.items())
+def test_every_name_is_the_kernels(machine: str, target: str) -> None:
+    """No error, signal or flag is shown by a number or by a wrong name: each is what the kernel's headers say."""
+    common = build_syscalls.common_headers()
+    assert common
+    include = ["-target", target, "-nostdinc", "-I", common / "include/uapi", "-I", f"/usr/{target}/include"]
+    include += ["-D__LINUX_COMPILER_H", "-D__LINUX_COMPILER_TYPES_H", "-idirafter", common / "include", "-D__force="]
+    headers = [each for each in build_syscalls.HEADERS if Path(f"/usr/{target}/include/{each}.h").exists()]
+    source = "".join(f"#include <{each}.h>\n" for each in headers)
+
+    def clang(*options: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        command = [
+            "clang",
+            "-w",
+            "-x",
+            "c",
+            *include,
+            "-D__user=",
+            "-ferror-limit=0",
+            "-fno-spell-checking",
+            *options,
+            "-",
+        ]
+        return subprocess.run(command, input=source + given, capture_output=True, text=True, check=False)
+
+    defined = dict(re.findall(r"#define (\w+) (\d+)$", clang("-E", "-dM").stdout, re.MULTILINE))
+    errors = {name: int(value) for name, value in defined.items() if re.fullmatch(r"E[A-Z0-9]+", name)}
+    assert len(errors) > 130
+    assert {name: syscalls.errors()[value][0] for name, value in errors.items()} == {name: name for name in errors}
+    signals: dict[int, set[str]] = {}
+    for name, value in defined.items():
+        if re.fullmatch(r"SIG[A-Z0-9]+", name):
+            signals.setdefault(int(value), set()).add(name)
+    assert len(signals) > 30
+    named = {value: syscalls.signal_name(value) for value in signals if value < 64}
+    assert {value: name for value, name in named.items() if name not in signals[value]} == {}
+    sets = build_syscalls.SETS
+    asserted = [
+        f'_Static_assert((unsigned)({name}) == {value & 0xFFFFFFFF}u, "");\n'
+        for each in sets
+        if "internal" not in sets[each][0] and "libc" not in sets[each][0] and each != "IOCTL"
+        for name, value in syscalls.flags(machine, each).items()
+    ]
+    assert len(asserted) > 900
+    wrong = [
+        line
+        for line in clang("-fsyntax-only", given="".join(asserted)).stderr.splitlines()
+        if line.startswith("<stdin>") and ": error:" in line
+    ]
+    # a name that only newer headers have
+    assert [line for line in wrong if "undeclared identifier" not in line] == []
+    assert len(wrong) < len(asserted) // 20

@@ -299,7 +299,12 @@ static void hard(void)
 	if (fork() == 0)
 		asm volatile("int $0x80" ::"a"(252), "b"(7));
 	wait(NULL);
+	asm volatile("int $0x80" : "=a"(fd) : "0"(2) : "memory"); /* fork */
+	if (!fd)
+		_exit(0);
+	wait(NULL);
 #endif
+	syscall(SYS_execveat, AT_FDCWD, "/proc/self/exe", (char *[]){"calls", NULL}, NULL, 0x10000); /* AT_EXECVE_CHECK */
 	fd = open("/proc/self/exe", O_RDONLY);
 	buffer[300] = 0;
 	if (fork() == 0)

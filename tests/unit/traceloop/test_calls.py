@@ -178,7 +178,7 @@ def test_numbers_beyond_all_calls() -> None:
     unknown = record(1, number=0xFFFF, size=0x20001, shape=6 << 4)
     narrow = record(2, number=4, shape=6 << 4 | 8)
     names = [text.partition("(")[0] for text in texts(Reader().entries(reply(unknown, narrow)))]
-    assert names == ["syscall_0x20001", "syscall_32bit_0x4"]
+    assert names == ["syscall_0x20001", "write"]
 
 
 def without(*removed: tuple[str, str]) -> str:
@@ -234,6 +234,10 @@ def test_a_record_of_an_unknown_kind_is_a_gap() -> None:
     assert [type(entry).__name__ for entry in found] == ["Call", "Gap", "Call"]
 
 
-def test_numbers_of_32_bit_calls_are_no_names() -> None:
-    """No name of a 64-bit call is given to a 32-bit one."""
-    assert syscalls.find("x86_64", 1 | syscalls.COMPAT).name == "syscall_32bit_0x1"
+def test_32_bit_calls_have_their_own_names() -> None:
+    """A 32-bit call has its own name, not that of the 64-bit call of its number; one that is unknown has a number."""
+    numbers = {"x86_64": {1: "exit", 4: "write", 29: "pause", 102: "socketcall"}, "aarch64": {1: "exit", 322: "openat"}}
+    for machine, names in numbers.items():
+        assert {number: syscalls.find(machine, number | syscalls.COMPAT).name for number in names} == names
+        assert syscalls.find(machine, 4095 | syscalls.COMPAT).name == "syscall_32bit_0xfff"
+    assert not syscalls.find("x86_64", 90 | syscalls.COMPAT).known  # mmap, of one argument there

@@ -12,7 +12,7 @@ from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.traceloop.show import View, show
 from tests.conftest import events, run_cli, wait_until
 from tests.unit.traceloop.fake import FakeRecorder, item
-from tests.unit.traceloop.replies import record, reply
+from tests.unit.traceloop.replies import KINDS, record, reply
 
 ENDED = 1_700_000_000_000_000_000
 RUNNING = item("cart-0", "app", "c" * 64, calls=47, dropped=2, running=True)
@@ -42,7 +42,7 @@ def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[
         "22:13:20.000001 [cart 7] getpid() = 0",
         "… 1,238 calls are missing here …",
         "22:13:20.001240 [cart 7] getpid() = 0",
-        "now             [ca\\x1brt 8] read(3, <unfinished ...>) = ?",
+        "now             [ca\\x1brt 8] read(3, <unfinished ...>)",
     ]
 
 
@@ -62,6 +62,7 @@ def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture
         "kept": 2,
         "calls": 47,
         "torn": 3,
+        "left_out": 0,
     }
     assert (call["event"], gap, after["event"]) == ("call", {"event": "gap", "count": 1}, "call")
     assert blocked == {
@@ -73,6 +74,7 @@ def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture
         "number": 0,
         "args": {"fd": 3, "buf": 0x7F00, "count": 1},
         "args_raw": [3, 0x7F00, 1],
+        "lasts_ns": None,
     }
 
 
@@ -123,7 +125,7 @@ _start: mov $29, %eax
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit programs of x86")
 def test_a_32_bit_program_that_waits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A 32-bit program's call has its number, not the name of the 64-bit call of that number."""
+    """A 32-bit program's call has its own name, not that of the 64-bit call of its number."""
     source, program = tmp_path / "pause.s", tmp_path / "pause"
     source.write_text(PAUSE)
     subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-o", program, source], check=True)
@@ -131,7 +133,7 @@ def test_a_32_bit_program_that_waits(tmp_path: Path, capfd: pytest.CaptureFixtur
         blocked = wait_until(lambda: [each for each in find_blocked([pausing.pid]) if each.number == 29], "the pause")
         pausing.kill()
     out = shown(tmp_path, capfd, reply(record(1), item=RUNNING, node="node-a", blocked=blocked), view=View())
-    assert "] syscall_32bit_0x1d(" in out.splitlines()[-1]
+    assert "] pause(" in out.splitlines()[-1]
 
 
 def test_a_damaged_recording_is_one_line_on_the_command_line(tmp_path: Path) -> None:
@@ -157,11 +159,41 @@ def test_delete_refuses_what_stands_for_several(tmp_path: Path) -> None:
         assert (done.stdout, agent.deleted) == ("deleted web/cart-0/app aaaa1 on node-a\n", ["aaaa1"])
 
 
+SIGNAL = KINDS["KIND_SIGNAL"] | 4 << 4
+
+
 def test_realtime_signals(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Realtime signals have the names that strace gives them."""
-    given = reply(record(1, "KIND_SIGNAL", args=[34, 0, 1]), record(2, "KIND_PROCESS_EXIT", result=64),
-                  record(3, "KIND_SIGNAL", args=[32, 0, 1]), item=RUNNING)  # fmt: skip
+    given = reply(record(1, "KIND_SIGNAL", args=[34, 0, 1], shape=SIGNAL), record(2, "KIND_PROCESS_EXIT", result=64),
+                  record(3, "KIND_SIGNAL", args=[32, 0, 1], shape=SIGNAL), item=RUNNING)  # fmt: skip
     lines = [line.partition("] ")[2] for line in shown(tmp_path, capfd, given, view=View()).splitlines()[1:]]
     assert lines == [
-        "--- SIGRT_2 {si_code=0, si_pid=1} ---", "+++ killed by SIGRT_32 +++", "--- SIGRTMIN {si_code=0, si_pid=1} ---"
+        "--- SIGRT_2 {si_signo=SIGRT_2, si_code=SI_USER, si_pid=1, si_uid=0} ---",
+        "+++ killed by SIGRT_32 +++",
+        "--- SIGRTMIN {si_signo=SIGRTMIN, si_code=SI_USER, si_pid=1, si_uid=0} ---",
     ]  # fmt: skip
+
+
+def test_how_long_a_call_has_lasted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a call that has not returned I see for how long its thread has been in it, as far as that is recorded."""
+    sent = {"clock_offset_ns": ENDED, "sent_ns": ENDED + 75_000_000_000}
+    given = reply(record(1, tid=8), item=RUNNING, node="node-a", blocked=[BLOCKED], **sent)
+    assert shown(tmp_path, capfd, given, view=View()).splitlines()[-1].endswith("read(3, <unfinished ...>) for 1m14s")
+    json = events(shown(tmp_path, capfd, given, view=View(form="json")))[-1]
+    assert json["lasts_ns"] == 75_000_000_000 - 1000
+
+
+def test_durations_that_say_nothing_are_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """-T adds no <0.000000> to calls that did not wait."""
+    waited = {"placed": 2 << 24 | 2000, "ran": 0}
+    given = reply(record(1), record(2), record(3, **waited), item=RUNNING)
+    lines = shown(tmp_path, capfd, given, view=View(durations=True)).splitlines()[1:]
+    assert ["<" in line for line in lines] == [False, False, True]
+
+
+def test_failures_are_coloured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On a terminal a failure is red, and grey if every program has it; elsewhere no line has a colour."""
+    given = reply(record(1, result=-2), record(2, name="ioctl", result=-25), record(3), item=RUNNING)
+    lines = shown(tmp_path, capfd, given, view=View(colour=True)).splitlines()[1:]
+    assert [line[:3] for line in lines[:2]] == ["\x1b[3", "\x1b[2"] and lines[2].isprintable()
+    assert "\x1b" not in shown(tmp_path, capfd, given, view=View())
