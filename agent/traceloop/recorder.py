@@ -359,9 +359,8 @@ class Recorder:
 
     def _find_first(self, ring: Ring) -> None:
         """Note which process runs the program of a container that began before it was recorded."""
-        if ring.state()["first"]:
-            return
-        if first := first_of(self.processes(ring), self._tracker.proc):
+        first = first_of(self.processes(ring), self._tracker.proc)
+        if first and ring.state()["first"] in (0, rings.FIRST_MISSED):
             ring.set_state(first=first)
 
     def _look_at_late(self) -> None:
@@ -429,6 +428,8 @@ class Recorder:
         finally:
             os.close(fd)
         ring = Ring(path)
+        if not fresh:  # who executes something next is perhaps not who began
+            ring.set_state(first=rings.FIRST_MISSED)
         with self._lock:
             self._known[cgroup.id] = ring
         return ring

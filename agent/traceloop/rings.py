@@ -32,7 +32,7 @@ RECORDS = ("call", "more", "state", "names")
 _CONSTANTS = catalog.constants("traceloop", "constant")
 END_INIT, NO_DATA = catalog.constants("traceloop", "end")["END_INIT"], _CONSTANTS["NO_DATA"]
 ABOUT_BYTES, BUSY, MORE = (_CONSTANTS[name] for name in ("ABOUT_BYTES", "SEQUENCE_BUSY", "SEQUENCE_MORE"))
-SPARES = _CONSTANTS["SPARES"]
+SPARES, FIRST_MISSED = _CONSTANTS["SPARES"], _CONSTANTS["FIRST_MISSED"]
 STATE_BYTES, SLOT_BYTES = (catalog.record("traceloop", name).itemsize for name in ("state", "call"))
 
 #: In the key of a saved ring, and above every cgroup id.

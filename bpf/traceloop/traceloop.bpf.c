@@ -498,7 +498,7 @@ static __always_inline void thread_exits(struct ring *ring, struct task_struct *
 					 bool last)
 {
 	int group_code = BPF_CORE_READ(signal, group_exit_code);
-	bool oom = BPF_CORE_READ(signal, oom_mm) != NULL;
+	bool oom = BPF_CORE_READ(signal, oom_mm) != NULL, known;
 	struct call *call;
 	__u64 sequence;
 
@@ -513,11 +513,12 @@ static __always_inline void thread_exits(struct ring *ring, struct task_struct *
 		ring->state.oom = 1;
 	if (!last || ring->state.known == END_INIT)
 		return;
-	if (ring->state.first ? ring->state.first != task->tgid : find_ring(task->real_parent) != NULL)
+	known = ring->state.first && ring->state.first != FIRST_MISSED;
+	if (known ? ring->state.first != task->tgid : find_ring(task->real_parent) != NULL)
 		return;
 	ring->state.status = group_code ? group_code : task->exit_code;
 	ring->state.ended = bpf_ktime_get_boot_ns();
-	ring->state.known = ring->state.first ? END_INIT : END_CHILD;
+	ring->state.known = known ? END_INIT : END_CHILD;
 }
 
 SEC("tp_btf/sched_process_exit")
