@@ -28,7 +28,7 @@ def test_survives_on_a_full_node(least: bool) -> None:
     (container,) = pod["containers"]
     assert pod["priorityClassName"] == "system-node-critical"
     assert pod["tolerations"] == [{"operator": "Exists"}]
-    assert container["resources"] == {"requests": {"cpu": "20m", "memory": "208Mi"}, "limits": {"memory": "512Mi"}}
+    assert container["resources"] == {"requests": {"cpu": "20m", "memory": "208Mi"}, "limits": {"memory": "832Mi"}}
 
 
 @MODES
