@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from agent.files import read_text
 from gadget.errors import Exhausted
 
 MIB = 1 << 20
@@ -53,7 +54,7 @@ def bytes_for_runs(limit: int, recordings: int, machine: int) -> int:
 
 def machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
     """The memory of this machine."""
-    return int(next(line.split()[1] for line in meminfo.read_text().splitlines() if line.startswith("MemTotal:"))) << 10
+    return int(next(line.split()[1] for line in read_text(meminfo).splitlines() if line.startswith("MemTotal:"))) << 10
 
 
 def memory_limit(process: Path = Path("/proc/self"), root: Path = Path("/")) -> int:
@@ -62,11 +63,11 @@ def memory_limit(process: Path = Path("/proc/self"), root: Path = Path("/")) -> 
     Of version 2, and of version 1 where that has the memory controller. root is where paths of mounts begin.
     """
     paths = {}
-    for line in (process / "cgroup").read_text().splitlines():
+    for line in read_text(process / "cgroup", MIB).splitlines():
         _, controllers, path = line.split(":", 2)
         paths[controllers] = path
     limits = []
-    for line in (process / "mountinfo").read_text().splitlines():
+    for line in read_text(process / "mountinfo", MIB).splitlines():
         before, _, after = line.partition(" - ")
         top, mount = before.split()[3:5]
         kind, _, options = after.split()[:3]
@@ -86,7 +87,7 @@ def _limits(mount: Path, top: str, own: str, name: str) -> list[int]:
     at = mount / below
     while at.is_relative_to(mount):
         with suppress(OSError, ValueError):  # "max", or the root, which has none
-            found.append(int((at / name).read_text()))
+            found.append(int(read_text(at / name)))
         at = at.parent
     return found
 

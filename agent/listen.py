@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+from agent.files import read_text
 from agent.folders import check_place, own_folder
 from gadget.errors import GadgetError, UsageError
 
@@ -17,6 +18,7 @@ DEFAULT = Path("/run/gadget/agent.sock")
 UNIX = "unix://"
 #: The kubelet's own file, mounted into each container of a pod whatever its network: nothing else looks like it.
 _HOSTS = re.compile(r"/pods/[0-9a-f-]{32,36}/etc-hosts /etc/hosts ")
+_MOUNTS_BYTES = 1 << 20
 #: A sysctl that the machine's first network namespace has alone (net_core_table, net/core/sysctl_net_core.c).
 _FIRST_NETWORK = Path("/proc/sys/net/core/netdev_max_backlog")
 
@@ -26,7 +28,7 @@ def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: P
 
     Not by environment variables or files, which a shell or a user can have too.
     """
-    return bool(_HOSTS.search(mounts.read_text())) and not first_network.exists()
+    return bool(_HOSTS.search(read_text(mounts, _MOUNTS_BYTES))) and not first_network.exists()
 
 
 def check_reach(address: str, local_users: bool, anywhere: bool) -> None:

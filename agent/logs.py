@@ -11,7 +11,7 @@ from agent.files import printable
 
 
 class TextFormatter(logging.Formatter):
-    """A line to read. What others chose, such as a container's name, has no control characters that act on a terminal."""
+    """A line to read. What others chose, such as a name, cannot act on the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from agent.files import read_text
 from gadget.errors import NoRights
 
 #: Numbers of capabilities (linux/capability.h), and what each is for.
@@ -14,6 +15,8 @@ _NEEDED = {
     "CAP_DAC_READ_SEARCH": (2, "finds the cgroup of an event"),
 }
 _SYS_ADMIN = 21
+#: Its line of groups is before those of capabilities, and may have 65,536 of them (NGROUPS_MAX).
+_STATUS_BYTES = 1 << 20
 _COVERED = {"CAP_BPF", "CAP_PERFMON"}  # by CAP_SYS_ADMIN: bpf_capable(), perfmon_capable()
 
 
@@ -26,6 +29,6 @@ def missing(status: str) -> Collection[str]:
 
 def require_rights(status: Path = Path("/proc/self/status")) -> None:
     """NoRights if this process lacks a capability without which there is nothing to show."""
-    if lacks := missing(status.read_text()):
+    if lacks := missing(read_text(status, _STATUS_BYTES)):
         why = ", ".join(f"{name} ({_NEEDED[name][1]})" for name in lacks)
         raise NoRights(f"the agent lacks {why}: run it as root")

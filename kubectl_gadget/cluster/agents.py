@@ -46,6 +46,8 @@ class AgentPod:
     ready: bool
     problem: str
     hopeless: bool
+    #: of its last end, if it does not run
+    exit_code: int = 0
 
 
 def list_agents(api: ApiServer, namespace: str, *, cached: bool = False) -> list[AgentPod]:
@@ -73,7 +75,17 @@ def read_pod(pod: dict[str, Any]) -> AgentPod:
     reason, why = ("", "") if ready else _problem(status)
     problem = f"pod {name} is {reason}{': ' * bool(why)}{why}" if reason else ""
     running = any("running" in container["state"] for container in status.get("containerStatuses") or ())
-    return AgentPod(_node(pod), name, running, ready, problem, reason.endswith("BackOff") or reason in HOPELESS)
+    hopeless = reason.endswith("BackOff") or reason in HOPELESS
+    ended = [] if ready else [_ended(container) for container in status.get("containerStatuses") or ()]
+    code = next((each["exitCode"] for each in ended if each.get("exitCode")), 0)
+    return AgentPod(_node(pod), name, running, ready, problem, hopeless, code)
+
+
+def _ended(container: dict[str, Any]) -> dict[str, Any]:
+    """How a container that does not run ended, or the one before it."""
+    state = container["state"]
+    found: dict[str, Any] = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    return found
 
 
 def _node(pod: dict[str, Any]) -> str:
@@ -92,7 +104,7 @@ def _problem(status: dict[str, Any]) -> tuple[str, str]:
     """Why a pod that is not ready is not, in one word as Kubernetes has it, and in a few."""
     for container in status.get("containerStatuses") or ():
         waiting = container["state"].get("waiting") or {}
-        ended = container["state"].get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        ended = _ended(container)
         if waiting and waiting.get("reason") != "CrashLoopBackOff":
             return waiting.get("reason", "waiting"), waiting.get("message", "")
         if ended:
