@@ -16,7 +16,7 @@ from typing import BinaryIO
 from gadget.errors import GadgetError, Unsupported
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")
-START_SECONDS = 20.0
+START_SECONDS, SILENT_SECONDS = 20.0, 3.0
 #: capabilities(7), linux/capability.h
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
@@ -98,7 +98,10 @@ def local_agent() -> Iterator[Callable[[], str]]:
 
 def _ready(agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> str:
     assert agent.stdout
-    ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
+    ready, _, _ = select.select([agent.stdout], [], [], SILENT_SECONDS)
+    if not ready:
+        print("waiting for the local agent", file=sys.stderr, flush=True)
+        ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS - SILENT_SECONDS)
     if ready and os.read(agent.stdout.fileno(), 4096):
         return address
     agent.kill()

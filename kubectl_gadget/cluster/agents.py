@@ -5,24 +5,29 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import click
+
 from gadget.errors import GadgetError, Unreachable, UsageError
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.cluster.portforward import Tunnel
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import escape
 
 LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
 PORT = 7070
 #: A large cluster's API server is not asked for more at once.
 TUNNELS_AT_ONCE = 16
 DESCRIBE_SECONDS = 5.0
+#: A wait that is longer says for whom: so many names of nodes at most.
+SILENT_SECONDS, NAMES = 3.0, 3
 #: Reasons to wait that no time removes; those that end in BackOff are as good.
 HOPELESS = ("Unschedulable", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 T = TypeVar("T")
@@ -161,6 +166,11 @@ class Background(Generic[T]):
         finally:
             self._done.set()
 
+    @property
+    def done(self) -> bool:
+        """Whether wait would not wait."""
+        return self._done.is_set()
+
     def wait(self) -> T:
         """The result, or the error, once it is there."""
         self._done.wait()
@@ -178,7 +188,8 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
     numbers = itertools.count()
-    with own_folder() as folder:
+    awaited: dict[str, Background[Any]] = {}
+    with own_folder() as folder, _told_of(awaited):
 
         def open_tunnel(agent: AgentPod) -> str:
             if before := tunnels.pop(agent.node, None):
@@ -194,15 +205,37 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
             return Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
 
         def list_and_open() -> Targets:
-            targets = Targets({node: Background(opening).wait for node, opening in look(cached=False).items()})
+            opened = {node: Background(opening) for node, opening in look(cached=False).items()}
+            awaited.update(opened)
+            targets = Targets({node: each.wait for node, each in opened.items()})
             targets.look = look
             return targets
 
         try:
-            yield Background(list_and_open).wait
+            awaited["the API server"] = listing = Background(list_and_open)
+            yield listing.wait
         finally:
             for tunnel in list(tunnels.values()):
                 tunnel.close()
+
+
+@contextmanager
+def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
+    """Say once, if it takes long, what is waited for."""
+
+    def tell() -> None:
+        names = [name for name, each in list(awaited.items()) if not each.done]
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        if names:
+            click.echo(f"waiting for {escape(', '.join(names[:NAMES]))}{more}", err=True)
+
+    timer = threading.Timer(SILENT_SECONDS, tell)
+    timer.name, timer.daemon = "waits", True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel:
