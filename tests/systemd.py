@@ -7,22 +7,18 @@ A directive that is not known here is an error, so that a unit is not called tes
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_PR_CAPBSET_DROP, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 24, 22, 38  # linux/prctl.h
-_SECCOMP_MODE_FILTER = 2
+from tests.seccomp import ALLOW, ERRNO, IF_EQUAL, LOAD, RETURN, control, load, no_new_privileges
+
+_PR_CAPBSET_DROP = 24  # linux/prctl.h
 _SOCKET = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
-_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EAFNOSUPPORT = 97
 _FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
-_libc = ctypes.CDLL(None, use_errno=True)
 
 #: What has no bearing on whether the program can work, or has a test of its own.
 LEFT_OUT = {"Description", "After", "Wants", "Type", "Restart", "RestartSec", "WantedBy", "MemoryMax", "ExecStart",
@@ -33,11 +29,6 @@ Directives = dict[str, str]
 def read_unit(path: Path) -> Directives:
     """The directives of a unit, whatever their section."""
     return dict(line.split("=", 1) for line in path.read_text().splitlines() if re.match(r"[A-Z]\w*=", line))
-
-
-def _prctl(*arguments: int) -> None:
-    if _libc.prctl(*(ctypes.c_ulong(each) for each in arguments)):
-        raise OSError(ctypes.get_errno(), f"prctl {arguments[0]}")
 
 
 def _folder(base: str, option: str) -> Callable[[str, Directives], None]:
@@ -55,24 +46,21 @@ def _bound(names: str, _: Directives) -> None:
     kept = {numbers[name] for name in names.split()}
     for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
         if number not in kept:
-            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+            control(_PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
 def _no_new_privileges(value: str, _: Directives) -> None:
     assert value == "yes"
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    no_new_privileges()
 
 
 def _families(names: str, _: Directives) -> None:
     """A seccomp filter of socket(2), as systemd's: struct seccomp_data has the number at 0 and arguments from 16 on."""
     allowed = [_FAMILIES[name] for name in names.split()]
     last = len(allowed)
-    code = [(_LOAD, 0, 0, 0), (_IF_EQUAL, 0, last + 2, _SOCKET), (_LOAD, 0, 0, 16)]
-    code += [(_IF_EQUAL, last - at, 0, family) for at, family in enumerate(allowed)]
-    code += [(_RETURN, 0, 0, _ERRNO | _EAFNOSUPPORT), (_RETURN, 0, 0, _ALLOW)]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
-    filters = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(filters), 0, 0)
+    code = [(LOAD, 0, 0, 0), (IF_EQUAL, 0, last + 2, _SOCKET), (LOAD, 0, 0, 16)]
+    code += [(IF_EQUAL, last - at, 0, family) for at, family in enumerate(allowed)]
+    load([*code, (RETURN, 0, 0, ERRNO | _EAFNOSUPPORT), (RETURN, 0, 0, ALLOW)])
 
 
 #: In the order in which systemd applies them (exec_child, src/core/execute.c).

@@ -11,12 +11,15 @@ from pathlib import Path
 import grpc
 import pytest
 
+from agent.bpffs import mount_bpffs
+from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
-from tests.conftest import AGENT, bpf_programs, wait_until
+from tests.conftest import AGENT, bpf_programs, run_cli, wait_until
 from tests.systemd import APPLY, LEFT_OUT, read_unit
 
 REPOSITORY = Path(__file__).parents[2]
+PROFILE = REPOSITORY / "manifests/seccomp.json"
 UNIT = REPOSITORY / "manifests/gadget-agent.service"
 #: A machine's folders of the service, empty, and bpffs as it is mounted at boot or not at all.
 MOUNTS = "mount -t tmpfs -o mode=755 none /var/lib && mount -t tmpfs -o mode=755 none /run"
@@ -67,3 +70,21 @@ def test_service(machine, tmp_path) -> None:
 def test_directives() -> None:
     """Every directive of the unit is applied by the test above, or is named as one that makes no difference there."""
     assert read_unit(UNIT).keys() <= APPLY.keys() | LEFT_OUT
+
+
+def test_seccomp_profile(start_agent, make_pod, bpffs, tmp_path) -> None:
+    """With the shipped seccomp profile every gadget and every recorder works."""
+    mount_bpffs(bpffs)
+    under = [sys.executable, "-m", "tests.seccomp", str(PROFILE)]
+    agent = start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), under=under)
+    for gadget in catalog.load():
+        done = run_cli(gadget, "--agent", agent.address, "--timeout", "300ms")
+        assert done.returncode == 0, done.stderr
+    container = make_pod("shop", "cart-0").container("app", "/bin/sh", "-c", "/bin/true")
+    container.wait()
+    for command in (["traceloop", "show", "cart-0", "-n", "shop"], ["containers", "-A"], ["status"]):
+        done = run_cli(*command, "--agent", agent.address)
+        assert done.returncode == 0, done.stderr
+    assert "off" not in run_cli("status", "--agent", agent.address).stdout
+    assert "not permitted" not in agent.log.read_text()
+    assert agent.stop() == 0
