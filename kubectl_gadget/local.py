@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gadget.errors import GadgetError, Unsupported
+from kubectl_gadget.tell import tell
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")
 START_SECONDS, SILENT_SECONDS = 20.0, 3.0
@@ -100,7 +101,7 @@ def _ready(agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> str:
     assert agent.stdout
     ready, _, _ = select.select([agent.stdout], [], [], SILENT_SECONDS)
     if not ready:
-        print("waiting for the local agent", file=sys.stderr, flush=True)
+        tell("waiting for the local agent")
         ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS - SILENT_SECONDS)
     if ready and os.read(agent.stdout.fileno(), 4096):
         return address

@@ -12,14 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import click
-
 from gadget.errors import GadgetError, Unreachable, UsageError
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.cluster.portforward import Tunnel
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.text import escape
+from kubectl_gadget.tell import tell
 
 LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
 PORT = 7070
@@ -223,13 +221,13 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
 def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
     """Say once, if it takes long, what is waited for."""
 
-    def tell() -> None:
+    def look() -> None:
         names = [name for name, each in list(awaited.items()) if not each.done]
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
         if names:
-            click.echo(f"waiting for {escape(', '.join(names[:NAMES]))}{more}", err=True)
+            tell(f"waiting for {', '.join(names[:NAMES])}{more}")
 
-    timer = threading.Timer(SILENT_SECONDS, tell)
+    timer = threading.Timer(SILENT_SECONDS, look)
     timer.name, timer.daemon = "waits", True
     timer.start()
     try:
