@@ -1,4 +1,5 @@
 # The agent's image: Debian slim, Python, libbpf. For x86_64 and arm64: BPF objects of both are in it.
+# A release is built on one that is known, by its digest: --build-arg BASE=debian:bookworm-slim@sha256:…
 ARG BASE=debian:bookworm-slim
 
 FROM $BASE AS build
@@ -9,14 +10,10 @@ RUN apt-get update -qq \
  && python3 -m venv /opt/gadget \
  && python3 -m venv /opt/build
 WORKDIR /src
-# what the package needs changes less often than the package
-COPY pyproject.toml ./
-RUN python3 -c "import tomllib; about = tomllib.load(open('pyproject.toml', 'rb')); project = about['project']; \
-      agent = project['dependencies'] + project['optional-dependencies']['agent']; \
-      open('/agent.txt', 'w').write('\n'.join(agent)); \
-      open('/build.txt', 'w').write('\n'.join(about['build-system']['requires']))" \
- && /opt/gadget/bin/pip install -q -r /agent.txt \
- && /opt/build/bin/pip install -q -r /build.txt
+# what the package needs changes less often than the package; made by `make lock`
+COPY requirements/*.txt ./requirements/
+RUN /opt/gadget/bin/pip install -q --require-hashes --only-binary :all: -r requirements/agent.txt \
+ && /opt/build/bin/pip install -q --require-hashes -r requirements/build.txt
 COPY . .
 RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /opt/gadget/bin/pip install -q --no-deps /wheel/*.whl \

@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test test-faults test-kernels e2e lint format demo bench fuzz soak clean docs snapshots
+.PHONY: help setup test test-faults test-kernels e2e lint format demo bench fuzz soak clean docs snapshots lock
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -51,6 +51,10 @@ format: $(BUILT)  ## put code in shape
 
 docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate
+
+lock: $(BUILT)  ## pin the newest of what the image has from the package registry, with hashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/python -m requirements.lock
 
 snapshots: $(BUILT)  ## pin what outputs and advice look like now
 	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py tests/unit/advise/test_golden.py

@@ -19,7 +19,7 @@ import numpy as np
 from agent import libbpf
 from agent.bpffs import open_pinned, remove, unpin
 from agent.features import missing_feature
-from gadget.errors import GadgetError, KernelLacks, Unsupported
+from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class BpfObject:
                 return
             log, reason = "".join(_log_lines), _useful_tail(_log_lines)
         if result in (-errno.EPERM, -errno.EACCES) and "END PROG LOAD LOG" not in log:
-            raise Unsupported("loading BPF programs needs root (CAP_BPF, CAP_PERFMON)")
+            raise NoRights("the kernel refuses to load BPF programs: CAP_BPF, CAP_PERFMON, or a seccomp or LSM policy")
         kernel = os.uname().release
         if feature := missing_feature(log):
             raise KernelLacks(f"this kernel ({kernel}) lacks {feature}, which {self.name} needs")

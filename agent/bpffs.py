@@ -10,14 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent import libbpf
-from gadget.errors import Unsupported
+from agent.folders import check_place, open_own
+from agent.folders import remove as remove
+from gadget.errors import NoBpffs, Unsupported
 
 _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC, linux/magic.h
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class NoBpffs(Unsupported):
-    """There is no bpffs, and none can be mounted."""
 
 
 class _StatFs(ctypes.Structure):
@@ -32,7 +30,8 @@ def is_bpffs(path: Path) -> bool:
 
 
 def mount_bpffs(path: Path) -> None:
-    """See to it that a bpffs is mounted at path. NoBpffs if it cannot be."""
+    """See to it that a bpffs is mounted at path. NoBpffs if it cannot be, NotOurs if others could replace it."""
+    check_place(path / "any")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,8 +43,11 @@ def mount_bpffs(path: Path) -> None:
 
 
 def lock(folder: Path) -> int:
-    """Hold folder for this process, until the file descriptor is closed. Unsupported if another agent does."""
-    fd = os.open(folder, os.O_RDONLY)
+    """Hold folder for this process, until the file descriptor is closed. Unsupported if another agent does.
+
+    NotOurs if the folder is not this user's alone.
+    """
+    fd = open_own(folder)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -73,16 +75,6 @@ def digest(data: bytes) -> str:
 def open_pinned(path: Path) -> int:
     """The file descriptor of what is pinned at path; OSError if nothing is."""
     return libbpf.check(libbpf.library().bpf_obj_get(os.fsencode(path)), f"open {path}")
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of pins and all below it. What nothing else holds is gone then."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            remove(path)
-        else:
-            path.unlink()
-    folder.rmdir()
 
 
 def unpin(path: Path) -> None:

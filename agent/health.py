@@ -12,6 +12,7 @@ import struct
 import sys
 
 SECONDS = 4.0
+_USAGE = "usage: gadget-agent-health HOST:PORT\nExits with 0 if the agent there says that it serves."
 _HEADERS, _DATA, _SETTINGS, _GOAWAY = 1, 0, 4, 7
 _END_STREAM, _END_HEADERS = 1, 4
 #: Length of the message and grpc.health.v1.HealthCheckResponse{status: SERVING}
@@ -60,7 +61,13 @@ def serves(host: str, port: int) -> bool:
 
 def main() -> None:
     """Exit with 0 if the agent serves."""
-    host, _, port = sys.argv[1].rpartition(":")
+    given = sys.argv[1:]
+    if given and given[0] in ("-h", "--help"):
+        print(_USAGE)
+        return
+    host, _, port = given[0].rpartition(":") if len(given) == 1 else ("", "", "")
+    if not host or not port.isdecimal():
+        sys.exit(_USAGE)
     try:
         if serves(host, int(port)):
             return

@@ -8,81 +8,39 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import orjson
 
-from agent.bpffs import NoBpffs, end, mount_bpffs
-from agent.files import printable
+from agent.bpffs import end, mount_bpffs
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
+from agent.folders import NotOurs, check_own, own_folder
 from agent.identity import Container
+from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
+from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
+from agent.logs import log_to_stderr
 from agent.pods import PodWatch
-from agent.server import GRACE_SECONDS, AgentService, serve
+from agent.rights import require_rights
+from agent.server import GRACE_SECONDS, MAX_FILES, AgentService, serve
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
-from gadget.errors import GadgetError, KernelLacks, UsageError
+from gadget.errors import GadgetError, KernelLacks, NoBpffs
 from gadget.memory import expect_batches
 from gadget.runtimes import State, parse_state
 from gadget.selector import parse_recorded
 
-DEFAULT_LISTEN = "unix:///run/gadget/agent.sock"
 LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
 R = TypeVar("R", Recorder, FlowRecorder)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A record as JSON."""
-        entry = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": printable(record.getMessage()),
-        }
-        if record.exc_info:
-            entry["exception"] = printable(self.formatException(record.exc_info))
-        return orjson.dumps(entry).decode()
-
-
-def _check_loopback(address: str) -> None:
-    host = address.rpartition(":")[0].strip("[]")
-    with suppress(ValueError):
-        if ip_address(host).is_loopback:
-            return
-    if host != "localhost":
-        raise UsageError(
-            f"--listen {address}: not a loopback address. Anyone who reaches the agent may trace this machine; "
-            "add --listen-anywhere if that is meant"
-        )
-
-
-@contextmanager
-def _unix_socket(path: Path) -> Iterator[None]:
-    """The place for a socket that only this user may open; gone in the end. GadgetError if an agent serves there."""
-    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
-        probe.connect(str(path))
-        raise GadgetError(f"an agent listens on {path} already: one is enough for a machine")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = os.umask(0o177)
-    try:
-        yield
-    finally:
-        os.umask(before)
-        path.unlink(missing_ok=True)
 
 
 def _end_with_stdin(stopped: threading.Event) -> None:
@@ -93,7 +51,9 @@ def _end_with_stdin(stopped: threading.Event) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="unix:///PATH or HOST:PORT.")
+@click.option("--listen", default=f"{UNIX}{DEFAULT}", show_default=True, help="unix:///PATH or HOST:PORT.")
+@click.option("--listen-local-users", is_flag=True,
+              help="Allow a port of this machine, by which each of its users may trace all of it.")  # fmt: skip
 @click.option("--listen-anywhere", is_flag=True, help="Allow an address that other machines can reach.")
 @click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="Name of this node. [default: host's]")
 @click.option("--pod-uid", envvar="POD_UID", default="", metavar="UID",
@@ -104,7 +64,7 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               callback=lambda context, parameter, value: tuple(map(parse_state, value)),
               help="Where a runtime, containerd if none is named, keeps its state. Repeatable.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
-              help="What to log to stderr, as JSON.")  # fmt: skip
+              help="What to log to stderr: text on a terminal, else JSON.")  # fmt: skip
 @click.option("--kubernetes/--no-kubernetes", default="KUBERNETES_SERVICE_HOST" in os.environ,
               help="Watch this node's pods for their labels. [default: in a pod]")  # fmt: skip
 @click.option(
@@ -127,16 +87,21 @@ def _end_with_stdin(stopped: threading.Event) -> None:
               help="Where recordings stay while no agent runs; mounted if it is not.")  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), default="/var/lib/gadget", show_default=True,
               help="Where recordings of an older agent are saved if this one cannot go on with them.")  # fmt: skip
+@click.option("--expect-bpffs", is_flag=True, hidden=True)  # deploy gives more rights to an agent that ends for it
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @click.version_option(__version__)
-def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: bool, **rest: Any) -> None:
+def command(
+    listen: str, listen_local_users: bool, listen_anywhere: bool, log_level: str, end_with_stdin: bool, **rest: Any
+) -> None:
     """Trace this machine's containers for kubectl-gadget.
 
     Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    os.umask(0o077)  # all that is made here, sockets and pins too, is this user's alone; folders can be entered
+    log_to_stderr(log_level)
+    require_rights()
+    if problem := raise_descriptors(MAX_FILES):
+        log.warning("%s", problem)
     expect_batches()
     rest["for_one_command"] = end_with_stdin
     stopped = threading.Event()
@@ -144,16 +109,15 @@ def command(listen: str, listen_anywhere: bool, log_level: str, end_with_stdin: 
         signal.signal(number, lambda *_: stopped.set())
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
-    if listen.startswith("unix://"):
-        path = Path(listen.removeprefix("unix://"))
-        with _unix_socket(path):
+    if listen.startswith(UNIX):
+        path = Path(listen.removeprefix(UNIX))
+        with unix_socket(path):
             _serve(listen, stopped, **rest)
         if end_with_stdin:
             with suppress(OSError):
                 path.parent.rmdir()  # made for this agent alone, by a command line that may have been killed
     else:
-        if not listen_anywhere:
-            _check_loopback(listen)
+        check_reach(listen, listen_local_users, listen_anywhere)
         _serve(listen, stopped, **rest)
 
 
@@ -173,6 +137,7 @@ def _serve(
     bpffs: Path,
     state: Path,
     for_one_command: bool,
+    expect_bpffs: bool,
 ) -> None:
     redactor = Redactor(redact) if redact else None
     with ExitStack() as stack:
@@ -180,8 +145,11 @@ def _serve(
         if traceloop is not None or flows:
             try:
                 mount_bpffs(bpffs)
-                pins.mkdir(exist_ok=True)
-            except (NoBpffs, OSError) as error:  # gadgets work all the same
+                os.close(own_folder(pins))
+                check_own(state)
+            except (NoBpffs, NotOurs, OSError) as error:  # gadgets work all the same
+                if expect_bpffs and isinstance(error, NoBpffs):
+                    raise
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
         recorded = flows and not why_not
@@ -213,7 +181,11 @@ def _serve(
             FlowsService(node, tracker, recorded_flows, no_flows),
             [each.worker for each in (tracker, tracker.pods, recorder, recorded_flows) if each],
         )
+        recordings = traceloop_memory << 20 if recorder else 0
+        room = bytes_for_runs(memory_limit(), recordings, machine_bytes())
+        service.budget = RunBudget(room, node)
         server = serve(listen, service)
+        close_to_others(listen)
         click.echo(f"listening on {listen}")  # a parent process waits for this line
         stopped.wait()
         log.info("stopping")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from agent.bpf_object import BpfObject, ring_bytes
 from agent.identity import Container
+from agent.limits import RunBudget
 from agent.objects import read_object
 from agent.ring import Ring
 from agent.selection import Selection
@@ -100,8 +101,12 @@ class Run:
         tracker: Tracker,
         selection: Selection,
         ring_size: int = 0,
+        budget: RunBudget | None = None,
     ) -> None:
-        """Prepare a run of gadget with parameter settings; ring_size in bytes, 0 for the gadget's own."""
+        """Prepare a run of gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
+
+        Exhausted if its rings do not fit into the budget.
+        """
         if selection.needs_labels and not tracker.knows_labels:
             raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
         self._gadget = gadget
@@ -111,6 +116,7 @@ class Run:
         self._dtype = gadget.schema.dtype(gadget.schema.text_offset)
         self._object = BpfObject(read_object(gadget.name), gadget.name)
         self._rings: list[Ring] = []
+        self._budget, self._taken = budget or RunBudget(), 0
         self._named: set[int] = set()
         self._decided: dict[int, bool] = {}
         self._generation = -1
@@ -130,6 +136,8 @@ class Run:
         try:
             self._configure(settings)
             sizes = [self._object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
+            self._budget.take(sum(sizes))
+            self._taken = sum(sizes)
             self._object.share("containers", tracker.map_fd)
             self._object.load()
             self._rings = [Ring(self._object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
@@ -178,6 +186,9 @@ class Run:
         for ring in self._rings:
             ring.close()
         self._object.close()
+        if self._taken:
+            self._budget.give_back(self._taken)
+            self._taken = 0
         with self._closing:
             os.close(self._wake)
             self._wake = -1

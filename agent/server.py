@@ -20,6 +20,7 @@ from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.flows.service import FlowsService
 from agent.identity import Container
+from agent.limits import OWN_FILES, RUN_FILES, RunBudget
 from agent.run import BEAT_SECONDS, Batch, Loss, Run
 from agent.selection import SELECTS, Selection
 from agent.threads import Worker
@@ -28,7 +29,7 @@ from agent.tracker import Cgroup, Tracker
 from gadget import CONTRACT, __version__, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
-from gadget.errors import GadgetError, Unsupported, UsageError
+from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
 from gadget.pod_choice import PodChoice
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ MAX_RUNS = 32
 MAX_READERS = 32
 #: Threads for calls that are answered at once, so that there is an answer when all of the others are taken.
 SPARE_THREADS = 8
+#: Connections at once, each a file descriptor. One that says nothing ends after 5 s, one without a call after 1 min.
+MAX_CONNECTIONS = 512
+#: File descriptors that all of this takes.
+MAX_FILES = OWN_FILES + MAX_RUNS * RUN_FILES + MAX_CONNECTIONS
 #: A ring is the kernel's memory, and a run has two. The command line's --buffer has the same limit.
 MAX_RING_BYTES = 1 << 30
 FOLLOW_SECONDS = 0.25
@@ -48,6 +53,9 @@ SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.max_connection_idle_ms", 60_000),
+    ("grpc.server_handshake_timeout_ms", 5_000),
 )
 #: How long streams may take to send their last batches and summary when the agent stops.
 GRACE_SECONDS = 5.0
@@ -57,6 +65,8 @@ def status_of(error: GadgetError) -> grpc.StatusCode:
     """The gRPC status that carries an error to the client."""
     if isinstance(error, UsageError):
         return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, Exhausted):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     if isinstance(error, Unsupported):
         return grpc.StatusCode.FAILED_PRECONDITION
     return grpc.StatusCode.INTERNAL
@@ -124,6 +134,8 @@ class AgentService(rpc.AgentServicer):
         self._node = node
         self._tracker = tracker
         self._stopping = threading.Event()
+        #: for all runs
+        self.budget = RunBudget(node=node)
         self._runs: set[Run] = set()
         self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
@@ -197,7 +209,7 @@ class AgentService(rpc.AgentServicer):
         selection = _selection(start.selection)
         if start.ring_bytes > MAX_RING_BYTES:
             raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
-        with Run(gadget, start.parameters, self._tracker, selection, start.ring_bytes) as run:
+        with Run(gadget, start.parameters, self._tracker, selection, start.ring_bytes, self.budget) as run:
             self._runs.add(run)
             try:
                 watch = threading.Thread(target=_finish_with, args=(requests, run), name=f"requests-{gadget.name}")

@@ -22,8 +22,24 @@ class Unsupported(GadgetError):
     """This machine lacks what is needed: a kernel feature, a library, a privilege."""
 
 
+class NoRights(Unsupported):
+    """The agent may not do what it has to. Its exit code says so to `deploy`: EX_NOPERM of sysexits.h."""
+
+    exit_code = 77
+
+
+class NoBpffs(Unsupported):
+    """There is no bpffs, and none can be mounted. Its exit code says so to `deploy`: EX_CONFIG of sysexits.h."""
+
+    exit_code = 78
+
+
 class KernelLacks(Unsupported):
     """The running kernel lacks a feature that a program needs."""
+
+
+class Exhausted(GadgetError):
+    """What the agent has to give is in use."""
 
 
 class Unreachable(GadgetError):

@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 from gadget.errors import GadgetError, Unsupported
 from kubectl_gadget.sockets import socket_root
+from kubectl_gadget.tell import tell
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")
-START_SECONDS = 20.0
+START_SECONDS, SILENT_SECONDS = 20.0, 3.0
 #: capabilities(7), linux/capability.h
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
@@ -107,7 +108,10 @@ def local_agent() -> Iterator[Callable[[], str]]:
 
 def _ready(agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> str:
     assert agent.stdout
-    ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS)
+    ready, _, _ = select.select([agent.stdout], [], [], SILENT_SECONDS)
+    if not ready:
+        tell("waiting for the local agent")
+        ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS - SILENT_SECONDS)
     if ready and os.read(agent.stdout.fileno(), 4096):
         return address
     agent.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,15 @@ from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.cluster.portforward import Tunnel
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.tell import tell
 
 LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
 PORT = 7070
 #: A large cluster's API server is not asked for more at once.
 TUNNELS_AT_ONCE = 16
 DESCRIBE_SECONDS = 5.0
+#: A wait that is longer says for whom: so many names of nodes at most.
+SILENT_SECONDS, NAMES = 3.0, 3
 #: Reasons to wait that no time removes; those that end in BackOff are as good.
 HOPELESS = ("Unschedulable", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 T = TypeVar("T")
@@ -46,6 +49,8 @@ class AgentPod:
     ready: bool
     problem: str
     hopeless: bool
+    #: of its last end, if it does not run
+    exit_code: int = 0
 
 
 def list_agents(api: ApiServer, namespace: str, *, cached: bool = False) -> list[AgentPod]:
@@ -73,7 +78,17 @@ def read_pod(pod: dict[str, Any]) -> AgentPod:
     reason, why = ("", "") if ready else _problem(status)
     problem = f"pod {name} is {reason}{': ' * bool(why)}{why}" if reason else ""
     running = any("running" in container["state"] for container in status.get("containerStatuses") or ())
-    return AgentPod(_node(pod), name, running, ready, problem, reason.endswith("BackOff") or reason in HOPELESS)
+    hopeless = reason.endswith("BackOff") or reason in HOPELESS
+    ended = [] if ready else [_ended(container) for container in status.get("containerStatuses") or ()]
+    code = next((each["exitCode"] for each in ended if each.get("exitCode")), 0)
+    return AgentPod(_node(pod), name, running, ready, problem, hopeless, code)
+
+
+def _ended(container: dict[str, Any]) -> dict[str, Any]:
+    """How a container that does not run ended, or the one before it."""
+    state = container["state"]
+    found: dict[str, Any] = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    return found
 
 
 def _node(pod: dict[str, Any]) -> str:
@@ -92,7 +107,7 @@ def _problem(status: dict[str, Any]) -> tuple[str, str]:
     """Why a pod that is not ready is not, in one word as Kubernetes has it, and in a few."""
     for container in status.get("containerStatuses") or ():
         waiting = container["state"].get("waiting") or {}
-        ended = container["state"].get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        ended = _ended(container)
         if waiting and waiting.get("reason") != "CrashLoopBackOff":
             return waiting.get("reason", "waiting"), waiting.get("message", "")
         if ended:
@@ -148,6 +163,11 @@ class Background(Generic[T]):
         finally:
             self._done.set()
 
+    @property
+    def done(self) -> bool:
+        """Whether wait would not wait."""
+        return self._done.is_set()
+
     def wait(self) -> T:
         """The result, or the error, once it is there."""
         self._done.wait()
@@ -165,7 +185,8 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
     numbers = itertools.count()
-    with own_folder() as folder:
+    awaited: dict[str, Background[Any]] = {}
+    with own_folder() as folder, _told_of(awaited):
 
         def open_tunnel(agent: AgentPod) -> str:
             if before := tunnels.pop(agent.node, None):
@@ -183,15 +204,37 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
             return found
 
         def list_and_open() -> Targets:
-            targets = Targets({node: Background(opening).wait for node, opening in look(cached=False).items()})
+            opened = {node: Background(opening) for node, opening in look(cached=False).items()}
+            awaited.update(opened)
+            targets = Targets({node: each.wait for node, each in opened.items()})
             targets.look, targets.are_nodes = look, True
             return targets
 
         try:
-            yield Background(list_and_open).wait
+            awaited["the API server"] = listing = Background(list_and_open)
+            yield listing.wait
         finally:
             for tunnel in list(tunnels.values()):
                 tunnel.close()
+
+
+@contextmanager
+def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
+    """Say once, if it takes long, what is waited for."""
+
+    def look() -> None:
+        names = [name for name, each in list(awaited.items()) if not each.done]
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        if names:
+            tell(f"waiting for {', '.join(names[:NAMES])}{more}")
+
+    timer = threading.Timer(SILENT_SECONDS, look)
+    timer.name, timer.daemon = "waits", True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel:

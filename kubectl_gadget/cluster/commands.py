@@ -20,20 +20,39 @@ TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 
 
+#: Said before anything is made, as a pod that cannot pull would only say it a minute later.
+_NO_IMAGE = (
+    "--image is missing: no image is published. Build one from the repository and push it where your nodes can pull: "
+    f"docker build -t REGISTRY/kubectl-gadget:{__version__} . && docker push REGISTRY/kubectl-gadget:{__version__}; "
+    f"then kubectl gadget deploy --image REGISTRY/kubectl-gadget:{__version__}"
+)
+
+
+def _seccomp(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if value not in ("", "RuntimeDefault", "Unconfined") and not value.startswith("localhost/"):
+        raise UsageError(f"--seccomp {value}: it is RuntimeDefault, Unconfined or localhost/PATH")
+    return value
+
+
 class DeployCommand(HeadedCommand):
     """`deploy`: agents in a cluster."""
 
     def __init__(self) -> None:
         """Make the command."""
-        image = f"kubectl-gadget:{__version__}"
         params: list[click.Parameter] = [
-            Option(["--image"], heading="Options", default=image, metavar="IMAGE", help=f"Image. [default: {image}]"),
+            Option(["--image"], heading="Options", default="", metavar="IMAGE",
+                   help="Image of the agent, which you have built and pushed. Required."),
             Option(["--image-pull-policy"], heading="Options", type=click.Choice(PULL_POLICIES),
                    default="IfNotPresent", help="When nodes pull it. [default: IfNotPresent]"),
             Option(["--image-pull-secret"], heading="Options", default="", metavar="NAME", help="Secret to pull it."),
             Option(["--node-selector"], heading="Options", default="", metavar="K=V,…", help="Only nodes so labelled."),
             Option(["--least-privilege"], heading="Options", is_flag=True,
-                   help="Not privileged: only the capabilities that are needed."),
+                   help="Only the capabilities that are needed. [default: if it suffices]"),
+            Option(["--privileged"], heading="Options", is_flag=True, help="All rights. [default: if need be]"),
+            Option(["--seccomp"], heading="Options", metavar="RuntimeDefault|Unconfined|localhost/PATH", default="",
+                   callback=_seccomp, help="What they may call. [default: RuntimeDefault, if it suffices]"),
+            Option(["--priority-class"], heading="Options", metavar="NAME|none", default="",
+                   help="Priority of agents. [default: system-node-critical, if the cluster allows it]"),
             Option(["--traceloop"], heading="Options", default="all", metavar="all|off|NAMESPACE,…",
                    help="Whose last system calls are recorded. [default: all]"),
             Option(["--redact"], heading="Options", multiple=True, metavar="REGEX",
@@ -63,29 +82,47 @@ class DeployCommand(HeadedCommand):
 
     def _run(
         self,
+        image: str,
         print_only: bool,
         timeout: float,
         node_selector: str,
         toleration: tuple[str, ...],
         runtime_state: tuple[str, ...],
+        least_privilege: bool,
+        privileged: bool,
+        seccomp: str,
+        priority_class: str,
         **settings: Any,
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
+        from kubectl_gadget.cluster.remedies import Remedies
+
+        if not image and not print_only:
+            raise UsageError(_NO_IMAGE)
+        if privileged and (least_privilege or seccomp):
+            raise UsageError(f"--privileged and {'--least-privilege' if least_privilege else '--seccomp'}: one of them")
 
         parse_recorded(settings["traceloop"])  # agents that refuse it would be waited for in vain
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
         tolerations = tuple(map(_toleration, toleration))
-        settings |= {
-            "node_selector": labels,
-            "tolerations": tolerations,
-            "states": tuple(map(parse_state, runtime_state)),
-        }
-        objects = manifests.render(manifests.Settings(namespace=cluster.namespace, **settings))
+        may = Remedies(rights=not (least_privilege or seccomp), seccomp=not seccomp, priority=not priority_class)
+        chosen = manifests.Settings(
+            image or f"kubectl-gadget:{__version__}",
+            namespace=cluster.namespace,
+            node_selector=labels,
+            tolerations=tolerations,
+            states=tuple(map(parse_state, runtime_state)),
+            least_privilege=not privileged,
+            expect_bpffs=may.rights and not print_only,
+            seccomp=seccomp or "RuntimeDefault",
+            priority_class=priority_class or manifests.CRITICAL,
+            **settings,
+        )
         if print_only:
-            write_lines(manifests.to_yaml(objects))
+            write_lines(manifests.to_yaml(manifests.render(chosen)))
         else:
-            deploy.deploy(cluster, objects, timeout)
+            deploy.deploy(cluster, chosen, timeout, may)
 
 
 class UndeployCommand(HeadedCommand):

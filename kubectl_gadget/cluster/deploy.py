@@ -10,9 +10,11 @@ from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.kubeconfig import read_context
+from kubectl_gadget.cluster.manifests import Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.cluster.progress import Progress
+from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.tell import write_line
 from kubectl_gadget.text import escape
 
@@ -22,25 +24,28 @@ POLL_SECONDS = 0.3
 REFUSED_SECONDS = 3.0
 LOG_LINES = 3
 
-#: Events that say why pods are not made, oldest first: the message of each, by its version.
-Refusals = dict[str, str]
 
+def deploy(cluster: Cluster, settings: Settings, seconds: float, may: Remedies = Remedies()) -> None:  # noqa: B008
+    """Make agents, and wait until every node has one that serves. GadgetError if one has not in time.
 
-def deploy(cluster: Cluster, objects: list[dict[str, Any]], seconds: float) -> None:
-    """Make objects, and wait until every node has an agent that serves. GadgetError if one has not in time."""
+    may says what to do about clusters that refuse something, as long as it was not asked for by name.
+    """
     api = ApiServer(read_context(cluster.flags))
-    before = find(api, objects[-1])
-    old = _refusals(api, before)
-    for item in objects:
-        if item["kind"] == "Namespace" and not is_ours(find(api, item)):
-            continue  # it was there before: undeploy will leave it, too
-        with explained(item, "create"):
-            made = api.request("PATCH", f"{path_of(item)}?fieldManager=kubectl-gadget&force=true", item, APPLY)
-    same = before and before["metadata"]["generation"] == made["metadata"]["generation"]
-    what = "unchanged" if same else "updated" if before else "created"
-    write_line(f"{made['metadata']['name']}  DaemonSet {what} in namespace {cluster.namespace}")
     began = time.monotonic()
-    agents, wanted, refusal = _wait(api, cluster.namespace, objects[-1], began + seconds, old)
+    while True:
+        objects = render(settings)
+        if settings.critical_quota and not _make_quota(api, objects):
+            settings, why = may.without_priority(settings)
+            write_line(why)
+            continue
+        old = _apply(api, cluster.namespace, objects)
+        look_for = may.less_than_rights(settings)
+        agents, wanted, refusal = _wait(api, cluster.namespace, objects[-1], began + seconds, old, look_for)
+        other = may.find(settings, agents, refusal)
+        if other is None:
+            break
+        settings, why = other
+        write_line(why)
     if refusal and not agents:
         raise GadgetError(f"the cluster makes no pods: {refusal}")
     _show(api, cluster.namespace, agents)
@@ -53,6 +58,32 @@ def deploy(cluster: Cluster, objects: list[dict[str, Any]], seconds: float) -> N
     if ready < wanted:
         raise Unreachable(told)
     write_line(f"{told}. Try: kubectl gadget execsnoop -A")
+
+
+def _apply(api: ApiServer, namespace: str, objects: list[dict[str, Any]]) -> Refusals:
+    """Make objects, or change them. Gives why pods were refused before."""
+    before = find(api, objects[-1])
+    old = _refusals(api, before)
+    for item in objects:
+        if item["kind"] == "Namespace" and not is_ours(find(api, item)):
+            continue  # it was there before: undeploy will leave it, too
+        with explained(item, "create"):
+            made = api.request("PATCH", f"{path_of(item)}?fieldManager=kubectl-gadget&force=true", item, APPLY)
+    same = before and before["metadata"]["generation"] == made["metadata"]["generation"]
+    what = "unchanged" if same else "updated" if before else "created"
+    write_line(f"{made['metadata']['name']}  DaemonSet {what} in namespace {namespace}")
+    return old
+
+
+def _make_quota(api: ApiServer, objects: list[dict[str, Any]]) -> bool:
+    """Make the quota for critical pods, which is more than everyone may; whether it could be made."""
+    (quota,) = (item for item in objects if item["kind"] == "ResourceQuota")
+    try:
+        api.request("PATCH", f"{path_of(quota)}?fieldManager=kubectl-gadget&force=true", quota, APPLY)
+    except ApiError as error:
+        write_line(f"the quota cannot be made: {error.message}")
+        return False
+    return True
 
 
 def _show(api: ApiServer, namespace: str, agents: list[AgentPod]) -> None:
@@ -68,11 +99,12 @@ def _show(api: ApiServer, namespace: str, agents: list[AgentPod]) -> None:
 
 
 def _wait(
-    api: ApiServer, namespace: str, daemon_set: dict[str, Any], deadline: float, old: Refusals
+    api: ApiServer, namespace: str, daemon_set: dict[str, Any], deadline: float, old: Refusals, lacks_rights: bool
 ) -> tuple[list[AgentPod], int, str]:
     """Follow the rollout until it has ended one way or the other.
 
-    Gives the agents, how many there should be, and why there are no more of them, if that is known.
+    Gives the agents, how many there should be, and why there are no more of them, if that is known. lacks_rights: also
+    as soon as an agent says that it may not do what it has to.
     """
     progress = Progress()
     refused_since = 0.0
@@ -85,7 +117,8 @@ def _wait(
             waiting = [agent for agent in agents if not agent.ready]
             current = state.get("observedGeneration") == found["metadata"]["generation"]
             complete = current and state.get("updatedNumberScheduled", 0) == wanted == len(agents)
-            if complete and all(agent.hopeless for agent in waiting):
+            lacking = lacks_rights and current and any(map(lacks, waiting))
+            if lacking or (complete and all(agent.hopeless for agent in waiting)):
                 return agents, wanted, ""
             refusals = _refusals(api, found) if current and not complete else {}
             now = time.monotonic()

@@ -14,6 +14,7 @@ from gadget.runtimes import State
 #: What says that an object is deploy's, and so undeploy's.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "kubectl-gadget"}
 NAMESPACE = "gadget"
+CRITICAL = "system-node-critical"
 #: What the agent takes for recordings unless it is told else, which the limit in agent.yaml has in it.
 TRACELOOP_MIB = 128
 
@@ -28,7 +29,15 @@ class Settings:
     image_pull_secret: str = ""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "info"
-    least_privilege: bool = False
+    least_privilege: bool = True
+    #: RuntimeDefault, Unconfined or localhost/PATH; of a privileged agent none applies
+    seccomp: str = "RuntimeDefault"
+    #: whether an agent without bpffs ends, instead of going on without recorders
+    expect_bpffs: bool = False
+    #: none: what pods have that say nothing
+    priority_class: str = CRITICAL
+    #: whether to make the quota without which some clusters, such as GKE, refuse that class outside kube-system
+    critical_quota: bool = False
     traceloop: str = "all"
     traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
@@ -60,7 +69,28 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             item["subjects"][0]["namespace"] = settings.namespace
         if item["kind"] == "DaemonSet":
             _adapt(item["spec"]["template"]["spec"], settings)
+    if settings.critical_quota:
+        objects.insert(1, critical_quota(settings.namespace))
     return objects
+
+
+def critical_quota(namespace: str) -> dict[str, Any]:
+    """What lets pods of a namespace be critical where the cluster's admission wants a quota for that.
+
+    Quotas that match a priority class are what its LimitedResources ask for; GKE's documentation has this one.
+    """
+    classes = {"scopeName": "PriorityClass", "operator": "In", "values": [CRITICAL]}
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gadget-critical-pods", "namespace": namespace, "labels": dict(MANAGED_BY)},
+        "spec": {"hard": {"pods": "1G"}, "scopeSelector": {"matchExpressions": [classes]}},
+    }
+
+
+def _seccomp(profile: str) -> dict[str, str]:
+    kind, _, path = profile.partition("/")
+    return {"type": "Localhost", "localhostProfile": path} if kind == "localhost" else {"type": profile}
 
 
 def _adapt(pod: dict[str, Any], settings: Settings) -> None:
@@ -80,13 +110,20 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         container["args"].append("--no-flows")
     for number, state in enumerate(settings.states):
         _mount_state(pod, f"runtime-state-{number}", state)
+    if settings.expect_bpffs and settings.least_privilege:
+        container["args"].append("--expect-bpffs")
     if settings.tolerations:
         pod["tolerations"] = [dict(item) for item in settings.tolerations]
     pod["nodeSelector"] |= settings.node_selector
     if settings.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
+    if settings.priority_class == "none":
+        del pod["priorityClassName"]
+    else:
+        pod["priorityClassName"] = settings.priority_class
     if settings.least_privilege:
         container["securityContext"] = yaml.safe_load(_read("least-privilege.yaml"))
+        container["securityContext"]["seccompProfile"] = _seccomp(settings.seccomp)
         del pod["hostPID"]
         for mount in container["volumeMounts"]:
             if mount.get("mountPropagation") == "Bidirectional":  # for the privileged alone: bpffs must be there

@@ -89,7 +89,7 @@ def deployed() -> Iterator[None]:
     assert OWN_CLUSTER or not objects("daemonsets", "--namespace=gadget"), (
         "this cluster has agents: undeploy them first"
     )
-    done = gadget("deploy", "--image", IMAGE)
+    done = gadget("deploy", "--image", IMAGE, "--privileged")
     assert done.returncode == 0, done.stdout + done.stderr
     yield
     gadget("undeploy")

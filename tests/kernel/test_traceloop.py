@@ -158,7 +158,7 @@ def test_no_memory(record) -> None:
 def test_second_agent(record, bpffs) -> None:
     """A second agent for the same recordings refuses to start, in one line."""
     record()
-    command = [AGENT, "--listen", "127.0.0.1:0", "--bpffs", bpffs]
+    command = [AGENT, "--listen", "127.0.0.1:0", "--listen-local-users", "--bpffs", bpffs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert re.fullmatch(

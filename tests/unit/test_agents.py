@@ -96,7 +96,7 @@ def test_the_safe_defaults() -> None:
     assert "&" not in to_yaml(list(objects.values()))
 
 
-@pytest.mark.parametrize(("mebibytes", "limit"), [(None, "512Mi"), (128, "512Mi"), (64, "512Mi"), (1024, "1408Mi")])
+@pytest.mark.parametrize(("mebibytes", "limit"), [(None, "832Mi"), (128, "832Mi"), (64, "832Mi"), (1024, "1728Mi")])
 def test_memory_for_recordings(mebibytes: int | None, limit: str) -> None:
     """`deploy --traceloop-memory` raises the limit of agents, which recordings are counted in, by what it gives them."""
     objects = {item["kind"]: item for item in render(Settings("x", traceloop_memory=mebibytes))}

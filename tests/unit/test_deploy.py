@@ -16,11 +16,13 @@ from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.deploy import deploy
 from kubectl_gadget.cluster.kubeconfig import Flags
 from kubectl_gadget.cluster.options import Cluster as Chosen
+from kubectl_gadget.cluster.remedies import Remedies
 from kubectl_gadget.cluster.undeploy import undeploy
 from tests.cluster_api import DAEMON_SET, EVENTS, NAMESPACE, PODS, Cluster, agent_pod, failed_create, serve_cluster
-from tests.conftest import CLI
+from tests.conftest import CLI, run_cli
 
-OBJECTS = manifests.render(manifests.Settings("agent:1"))
+QUOTA = f"{NAMESPACE}/resourcequotas/gadget-critical-pods"
+SETTINGS = manifests.Settings("agent:1")
 
 
 @pytest.fixture
@@ -41,10 +43,10 @@ def have(cluster: Cluster, *pods: dict) -> None:
 def test_what_deploy_did(cluster: Cluster, capsys) -> None:
     """I am told whether deploy made the agents, changed them, or found them as I want them."""
     have(cluster, agent_pod("node-a", ready=True))
-    changed = manifests.render(manifests.Settings("agent:2"))
+    changed = manifests.Settings("agent:2")
     told = []
-    for objects in (OBJECTS, OBJECTS, changed):
-        deploy(chosen(cluster), objects, 5)
+    for settings in (SETTINGS, SETTINGS, changed):
+        deploy(chosen(cluster), settings, 5)
         told.append(capsys.readouterr().out.splitlines()[0])
     assert told == [f"gadget  DaemonSet {what} in namespace gadget" for what in ("created", "unchanged", "updated")]
 
@@ -61,7 +63,7 @@ def test_several_nodes(cluster: Cluster, capsys) -> None:
     have(cluster, agent_pod("node-a", ready=True), crashed, unschedulable, pull)
     cluster.logs["gadget-node-b"] = 'one\nerror: "no BTF"\n\x1b]0;title\n'
     with pytest.raises(Unreachable, match="1 of 4 nodes ready in "):
-        deploy(chosen(cluster), OBJECTS, 20)
+        deploy(chosen(cluster), SETTINGS, 20)
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  node-a  ready",
         "  node-b  not ready  pod gadget-node-b is CrashLoopBackOff: its agent ended with exit code 1",
@@ -82,7 +84,7 @@ def test_first_exit_is_not_the_end(cluster: Cluster, capsys) -> None:
         have(cluster, next(looks, agent_pod("node-a", ready=True)))
 
     cluster.looked = looked
-    deploy(chosen(cluster), OBJECTS, 20)
+    deploy(chosen(cluster), SETTINGS, 20)
     assert "1 of 1 node ready" in capsys.readouterr().out
 
 
@@ -100,18 +102,18 @@ def test_refused_by_policy(cluster: Cluster, monkeypatch) -> None:
 
     cluster.looked = looked
     with pytest.raises(GadgetError, match="the cluster makes no pods: violates PodSecurity"):
-        deploy(chosen(cluster), OBJECTS, 20)
+        deploy(chosen(cluster), SETTINGS, 20)
 
 
 def test_old_refusals_do_not_count(cluster: Cluster, capsys, monkeypatch) -> None:
     """What the cluster refused an hour ago, or another DaemonSet, does not make deploy fail."""
     monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.0)
     have(cluster, agent_pod("node-a", ready=True))
-    deploy(chosen(cluster), OBJECTS, 5)
+    deploy(chosen(cluster), SETTINGS, 5)
     cluster.lists[EVENTS] = [failed_create("exceeded quota"), failed_create("of another", of="uid-other", name="f")]
     looks = iter([[]] * 4)
     cluster.looked = lambda: cluster.lists.update({PODS: next(looks, [agent_pod("node-a", ready=True)])})
-    deploy(chosen(cluster), OBJECTS, 5)
+    deploy(chosen(cluster), SETTINGS, 5)
     assert "1 of 1 node ready" in capsys.readouterr().out
 
 
@@ -121,7 +123,7 @@ def test_refused_as_before(cluster: Cluster) -> None:
     cluster.objects[DAEMON_SET] = {"metadata": {"generation": 1, "uid": "uid-daemonset", "namespace": "gadget"}}
     cluster.lists[EVENTS] = [failed_create("exceeded quota")]
     with pytest.raises(GadgetError, match="the cluster makes no pods: exceeded quota"):
-        deploy(chosen(cluster), OBJECTS, 0.5)
+        deploy(chosen(cluster), SETTINGS, 0.5)
 
 
 def test_some_are_refused(cluster: Cluster, capsys) -> None:
@@ -130,14 +132,14 @@ def test_some_are_refused(cluster: Cluster, capsys) -> None:
     cluster.wanted = 3
     cluster.lists[EVENTS] = [failed_create("exceeded quota")]
     with pytest.raises(Unreachable, match=r"1 of 3 nodes ready in .*: the cluster makes no more pods: exceeded quota"):
-        deploy(chosen(cluster), OBJECTS, 0.5)
+        deploy(chosen(cluster), SETTINGS, 0.5)
     assert "  node-a  ready" in capsys.readouterr().out
 
 
 def test_no_node_fits(cluster: Cluster) -> None:
     """If no node is meant to have an agent I am told what that comes from."""
     with pytest.raises(Unreachable, match=r"0 of 0 nodes ready .*: no node .* --node-selector and --toleration"):
-        deploy(chosen(cluster), OBJECTS, 20)
+        deploy(chosen(cluster), SETTINGS, 20)
 
 
 def test_progress_on_a_terminal(cluster: Cluster) -> None:
@@ -176,7 +178,7 @@ def test_progress_on_a_terminal(cluster: Cluster) -> None:
 
 def deployed(cluster: Cluster) -> None:
     have(cluster, agent_pod("node-a", ready=True))
-    deploy(chosen(cluster), OBJECTS, 5)
+    deploy(chosen(cluster), SETTINGS, 5)
     cluster.lists[PODS] = []
     # what every namespace has
     cluster.lists[f"{NAMESPACE}/configmaps"] = [{"metadata": {"name": "kube-root-ca.crt"}}]
@@ -231,3 +233,102 @@ def test_undeploy_nothing(cluster: Cluster) -> None:
     """Where there are no agents undeploy says so, and fails."""
     with pytest.raises(GadgetError, match="nothing to remove: there are no agents in namespace gadget"):
         undeploy(chosen(cluster), 5)
+
+
+def security(cluster: Cluster) -> dict:
+    (container,) = cluster.objects[DAEMON_SET]["spec"]["template"]["spec"]["containers"]
+    return container["securityContext"]
+
+
+@pytest.mark.parametrize(
+    ("suffices", "said"),
+    [
+        ("RuntimeDefault", []),
+        (
+            "Unconfined",
+            ["the runtime's seccomp profile does not let agents load BPF programs (node-b): going on without"],
+        ),
+        ("bpffs", ["node-b has no bpffs, which recorders need: going on with privileged agents, which mount it"]),
+        ("privileged", ["least privilege does not suffice here (node-b): going on with privileged agents"]),
+    ],
+)
+def test_as_few_rights_as_suffice(cluster: Cluster, capsys, suffices: str, said: list[str]) -> None:
+    """Agents get the least rights with which they run on every node, and I am told if those are more than the least."""
+    cluster.wanted = 2
+    tried = []
+
+    def looked() -> None:
+        has = security(cluster)
+        tried.append("privileged" if has.get("privileged") else has["seccompProfile"]["type"])
+        well = tried[-1] == suffices or tried[-1] == "privileged"
+        code = 78 if suffices == "bpffs" else 77
+        node_b = {"ready": True} if well else {"terminated": {"exitCode": code}}
+        cluster.lists[PODS] = [agent_pod("node-a", ready=True), agent_pod("node-b", **node_b)]
+
+    cluster.looked = looked
+    deploy(chosen(cluster), SETTINGS, 20, Remedies(rights=True, seccomp=True, priority=True))
+    out = capsys.readouterr().out
+    assert all(line in out for line in said)
+    assert "2 of 2 nodes ready" in out
+    assert tried[-1] == ("privileged" if suffices == "bpffs" else suffices)
+    assert ("Unconfined" in tried) is (suffices in ("Unconfined", "privileged"))
+
+
+def test_no_more_rights_than_asked_for(cluster: Cluster) -> None:
+    """With --least-privilege agents that cannot run with that are not given more."""
+    crashed = agent_pod("node-a", reason="CrashLoopBackOff", message="back-off 10s")
+    crashed["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] = 77
+    have(cluster, crashed)
+    with pytest.raises(Unreachable, match="0 of 1 node ready"):
+        deploy(chosen(cluster), SETTINGS, 20)
+    assert security(cluster)["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "privileged" not in security(cluster)
+
+
+NO_QUOTA = (
+    'Error creating: pods "gadget-" is forbidden: insufficient quota to match these scopes: '
+    "[{PriorityClass In [system-node-critical system-cluster-critical]}]"
+)
+
+
+@pytest.mark.parametrize("allowed", ["with quota", "not at all", "no right to make it"])
+def test_critical_pods_need_a_quota(cluster: Cluster, capsys, monkeypatch, allowed: str) -> None:
+    """On a cluster such as GKE, which wants a quota for critical pods, one is made; if that does not help, none are critical."""
+    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.2)
+    cluster.wanted = 1
+    numbers = iter(range(100))
+    if allowed == "no right to make it":
+        cluster.refused["PATCH", QUOTA] = (403, 'User "alice" cannot patch resource "resourcequotas" in API group ""')
+
+    def looked() -> None:
+        critical = "priorityClassName" in cluster.objects[DAEMON_SET]["spec"]["template"]["spec"]
+        if critical and not (QUOTA in cluster.objects and allowed == "with quota"):
+            cluster.lists[EVENTS] = [failed_create(NO_QUOTA, name=f"e{next(numbers)}")]
+        else:
+            cluster.lists[EVENTS], cluster.lists[PODS] = [], [agent_pod("node-a", ready=True)]
+
+    cluster.looked = looked
+    deploy(chosen(cluster), SETTINGS, 20, Remedies(priority=True))
+    out = capsys.readouterr().out
+    assert "this cluster wants a quota for system-node-critical: making one" in out
+    assert ("going on without; agents may be evicted" in out) is (allowed != "with quota")
+    assert "1 of 1 node ready" in out
+    cluster.lists[PODS] = []
+    undeploy(chosen(cluster), 5)
+    assert QUOTA not in cluster.objects
+
+
+def test_priority_class_by_name(cluster: Cluster, monkeypatch) -> None:
+    """A priority class that I chose is not exchanged for another."""
+    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.2)
+    cluster.wanted = 1
+    cluster.looked = lambda: cluster.lists.update({EVENTS: [failed_create(NO_QUOTA)]})
+    with pytest.raises(GadgetError, match=r"the cluster makes no pods: .*insufficient quota"):
+        deploy(chosen(cluster), manifests.Settings("agent:1"), 5, Remedies(rights=True))
+
+
+def test_no_image() -> None:
+    """Without --image I am told at once, before anything is asked of a cluster, how to make one."""
+    done = run_cli("deploy", "--server=http://192.0.2.1:1", "--kubeconfig=/dev/null")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no image is published. Build one" in done.stderr and "docker build -t" in done.stderr

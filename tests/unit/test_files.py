@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from agent.files import read_regular, read_text
-from agent.main import JsonFormatter
+from agent.logs import JsonFormatter
 from agent.traceloop.service import find_blocked
 from tests.conftest import wait_until
 

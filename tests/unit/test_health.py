@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from agent.health import serves
+from agent.health import main, serves
 
 STATUS = health_pb2.HealthCheckResponse
 
@@ -40,3 +40,15 @@ def test_no_service() -> None:
     running.stop(0).wait()
     with pytest.raises(OSError):
         serves("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("given", [["--help"], ["-h"], [], ["7070"], ["127.0.0.1:http"], ["127.0.0.1:7070", "more"]])
+def test_how_it_is_called(given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """I am told how the probe is called, and not by a traceback."""
+    monkeypatch.setattr("sys.argv", ["gadget-agent-health", *given])
+    if given[:1] in (["--help"], ["-h"]):
+        main()
+        assert "usage: gadget-agent-health HOST:PORT" in capsys.readouterr().out
+    else:
+        with pytest.raises(SystemExit, match="usage: gadget-agent-health HOST:PORT"):
+            main()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
+from gadget import syscalls
 from gadget.runtimes import STATES, State
 from kubectl_gadget.cluster.manifests import Settings, render
 from tests.conftest import run_cli
+from tests.seccomp import names_in
 
 MODES = pytest.mark.parametrize("least", [False, True], ids=["privileged", "least-privilege"])
 
@@ -28,7 +30,7 @@ def test_survives_on_a_full_node(least: bool) -> None:
     (container,) = pod["containers"]
     assert pod["priorityClassName"] == "system-node-critical"
     assert pod["tolerations"] == [{"operator": "Exists"}]
-    assert container["resources"] == {"requests": {"cpu": "20m", "memory": "208Mi"}, "limits": {"memory": "512Mi"}}
+    assert container["resources"] == {"requests": {"cpu": "20m", "memory": "208Mi"}, "limits": {"memory": "832Mi"}}
 
 
 @MODES
@@ -115,3 +117,37 @@ def test_mistakes(given: str) -> None:
     done = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", given)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert given.partition("=")[2] in done.stderr
+
+
+def test_seccomp_profile() -> None:
+    """The shipped profile names system calls that there are, on one architecture or both, each once and in order."""
+    names = names_in(Path(__file__).parents[2] / "manifests/seccomp.json")
+    assert names == sorted(set(names))
+    assert set(names) <= syscalls.numbers("x86_64").keys() | syscalls.numbers("aarch64").keys()
+    assert not {"ptrace", "mount", "setns", "unshare", "init_module", "process_vm_writev", "io_uring_setup"} & set(
+        names
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "profile"),
+    [
+        ("RuntimeDefault", {"type": "RuntimeDefault"}),
+        ("Unconfined", {"type": "Unconfined"}),
+        ("localhost/gadget/x.json", {"type": "Localhost", "localhostProfile": "gadget/x.json"}),
+    ],
+)
+def test_seccomp(given: str, profile: dict[str, str]) -> None:
+    """I choose the agents' seccomp profile by name; a word that is none is refused."""
+    shown = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", f"--seccomp={given}")
+    container = list(yaml.safe_load_all(shown.stdout))[-1]["spec"]["template"]["spec"]["containers"][0]
+    assert container["securityContext"]["seccompProfile"] == profile
+    for wrong in (["--seccomp=off"], ["--privileged", f"--seccomp={given}"], ["--privileged", "--least-privilege"]):
+        done = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", *wrong)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_priority_class() -> None:
+    """Agents have the priority class that I choose, or none."""
+    assert pod_of(priority_class="batch")["priorityClassName"] == "batch"
+    assert "priorityClassName" not in pod_of(priority_class="none")

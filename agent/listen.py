@@ -1,0 +1,80 @@
+"""Where the agent listens, and who can reach it there."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+from agent.files import read_text
+from agent.folders import check_place, own_folder
+from gadget.errors import GadgetError, UsageError
+
+DEFAULT = Path("/run/gadget/agent.sock")
+UNIX = "unix://"
+#: The kubelet's own file, mounted into each container of a pod whatever its network: nothing else looks like it.
+_HOSTS = re.compile(r"/pods/[0-9a-f-]{32,36}/etc-hosts /etc/hosts ")
+_MOUNTS_BYTES = 1 << 20
+#: A sysctl that the machine's first network namespace has alone (net_core_table, net/core/sysctl_net_core.c).
+_FIRST_NETWORK = Path("/proc/sys/net/core/netdev_max_backlog")
+
+
+def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: Path = _FIRST_NETWORK) -> bool:
+    """Whether loopback here is that of a pod of its own, which no user of the machine can reach.
+
+    Not by environment variables or files, which a shell or a user can have too.
+    """
+    return bool(_HOSTS.search(read_text(mounts, _MOUNTS_BYTES))) and not first_network.exists()
+
+
+def check_reach(address: str, local_users: bool, anywhere: bool) -> None:
+    """UsageError if more people could reach a TCP address than was meant."""
+    if anywhere:
+        return
+    if not _is_loopback(address):
+        raise UsageError(
+            f"--listen {address}: not a loopback address. Anyone who reaches the agent may trace this machine; "
+            "add --listen-anywhere if that is meant"
+        )
+    if not local_users and not in_pod_network():
+        raise UsageError(
+            f"--listen {address}: every user of this machine could trace all of it there. Listen on "
+            f"{UNIX}{DEFAULT}, which root alone can open; or add --listen-local-users if that is meant"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@contextmanager
+def unix_socket(path: Path) -> Iterator[None]:
+    """The place for a socket that only this user may open; gone in the end. GadgetError if an agent serves there.
+
+    Whoever binds it does so under this process's umask, which has to leave nothing to others.
+    """
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(str(path))
+        raise GadgetError(f"an agent listens on {path} already: one is enough for a machine")
+    if path == DEFAULT:
+        os.close(own_folder(path.parent))
+    else:
+        check_place(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def close_to_others(address: str) -> None:
+    """Leave a Unix socket that is bound to its owner."""
+    if address.startswith(UNIX):
+        Path(address.removeprefix(UNIX)).chmod(0o600)

@@ -1,0 +1,63 @@
+"""Waiting says for whom, and can be ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kubectl_gadget.cluster import agents
+from kubectl_gadget.cluster.agents import cluster_agents
+from kubectl_gadget.cluster.api import ApiServer
+from kubectl_gadget.cluster.kubeconfig import Flags, read_context
+from tests.cluster_api import PODS, Cluster, agent_pod, serve_cluster
+from tests.conftest import CLI, wait_until
+
+
+@pytest.fixture
+def hanging() -> Iterator[Cluster]:
+    """An API server that does not answer who the agents are."""
+    with serve_cluster() as cluster:
+        over = threading.Event()
+        cluster.looked = lambda: over.wait(30) and None
+        yield cluster
+        over.set()
+
+
+@pytest.mark.parametrize("command", [["containers"], ["execsnoop"], ["traceloop", "list"], ["status"]])
+def test_a_long_wait(hanging: Cluster, command: list[str]) -> None:
+    """If the API server does not answer I am told after 3 s, and Ctrl-C ends the command at once."""
+    options = ["-A"] if command != ["status"] else []
+    line = [CLI, *command, *options, f"--server={hanging.url}", "--kubeconfig=/dev/null"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "waiting for the API server\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+
+
+def test_slow_nodes(monkeypatch, capsys) -> None:
+    """I am told which nodes are waited for: a few by name, others by number; not those that have answered."""
+    monkeypatch.setattr(agents, "SILENT_SECONDS", 0.2)
+    over = threading.Event()
+
+    def open_slowly(*arguments: object) -> None:
+        if arguments[2].node != "node-0":  # type: ignore[attr-defined]
+            over.wait(30)
+        raise agents.Unreachable("gone")
+
+    monkeypatch.setattr(agents, "_open", open_slowly)
+    with serve_cluster() as cluster:
+        cluster.lists[PODS] = [agent_pod(f"node-{number}", ready=True) for number in range(6)]
+        api = ApiServer(read_context(Flags(server=cluster.url, kubeconfig=os.devnull)))
+        with cluster_agents(api, "gadget", ()):
+            said = wait_until(lambda: capsys.readouterr().err, "word of it")
+            over.set()
+    assert said == "waiting for node-1, node-2, node-3 and 2 more\n"
