@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
-
 from gadget.endpoints import Endpoint
 from gadget.schema import Field, Row
+from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
 from kubectl_gadget.text import escape
 from kubectl_gadget.values import to_json
@@ -55,7 +54,7 @@ class Spreadsheet:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, list):
-            value = shlex.join(value) if all(isinstance(item, str) for item in value) else orjson.dumps(value).decode()
+            value = shlex.join(value) if all(isinstance(item, str) for item in value) else encode(value).decode()
         return escape(str(value)) if self._obeyed else str(value)
 
     def _write(self, lines: Sequence[Sequence[str]]) -> None:
