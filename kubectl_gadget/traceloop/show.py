@@ -14,6 +14,7 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from kubectl_gadget import strace
+from kubectl_gadget.output import terminal
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.streams import connect, error_of
@@ -131,6 +132,7 @@ class _Text:
     def __init__(self, durations: bool) -> None:
         self._durations = durations
         self._width = 0
+        self._coloured = terminal.has_colours()
 
     def head(self, head: Head) -> None:
         write_text(f"{head}\n")
@@ -143,13 +145,18 @@ class _Text:
                 continue
             who = f"[{escape(entry.comm)} {entry.tid}]"
             self._width = max(self._width, len(who))
-            lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
+            lines.append(f"{clock(entry.time_ns)} {who:{self._width}} {self._red(entry, self._what(entry))}")
         write_text("".join(f"{line}\n" for line in lines))
 
     def blocked(self, calls: Iterable[Call]) -> None:
         """As they would begin."""
         lines = [f"{'now':15} [{escape(call.comm)} {call.tid}] {strace.text(call)}\n" for call in calls]
         write_text("".join(lines))
+
+    def _red(self, entry: Entry, text: str) -> str:
+        """Text in red if what it tells of failed."""
+        bad = entry.failed if isinstance(entry, Call) else isinstance(entry, End) and bool(entry.status)
+        return f"{terminal.RED}{text}{terminal.PLAIN}" if self._coloured and bad else text
 
     def _what(self, entry: Call | End | Signal) -> str:
         if isinstance(entry, Call):
