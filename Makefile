@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test test-faults test-kernels e2e lint format demo bench fuzz soak clean docs snapshots lock
+.PHONY: help setup test test-faults test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -57,7 +57,10 @@ lock: $(BUILT)  ## pin the newest of what the image has from the package registr
 	$(BIN)/python -m requirements.lock
 
 snapshots: $(BUILT)  ## pin what outputs and advice look like now
-	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py tests/unit/advise/test_golden.py
+	SNAPSHOTS=write $(BIN)/python -m pytest tests/unit/test_snapshots.py tests/unit/test_screens.py tests/unit/advise/test_golden.py
+
+screens: $(BUILT)  ## take the pictures of docs/screens.md, in a real terminal (needs root, tmux)
+	$(SUDO) $(BIN)/python -m tests.screens
 
 demo: $(BUILT)  ## execsnoop live on two real containers, for about 10 s (needs root)
 	@$(SUDO) $(BIN)/python -m tests.demo

@@ -94,11 +94,19 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     schema = read_schema(types)
     about = tomllib.loads((folder / "gadget.toml").read_text())
     known = {field.name for field in schema.shown}
-    for name in (*about["columns"], *about["wide"], *about.get("headers", {})):
+    for name in (
+        *about["columns"],
+        *about["wide"],
+        *about.get("headers", {}),
+        *about.get("narrow", ()),
+        *about.get("good", {}),
+    ):
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of struct event")
     return {
         "headers": {},
+        "narrow": [],
+        "good": {},
         "notes": "",
         **about,
         "schema": schema.to_json(),

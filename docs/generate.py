@@ -29,6 +29,7 @@ def page(gadget: Gadget) -> str:
         *([gadget.notes, ""] if gadget.notes else []),
         f"Columns: {', '.join(gadget.headers.get(name, name.upper()) for name in shown)}.",
         f"`-o wide` adds {', '.join(gadget.headers.get(name, name.upper()) for name in gadget.wide)}.",
+        *_narrow(gadget),
         "",
         "## Options",
         "",
@@ -47,6 +48,11 @@ def page(gadget: Gadget) -> str:
         keys = ", ".join(f"`{key}`" for key in to_json(field))
         lines.append(f"| {field.name} | {field.kind} | {keys} | {explain(field, gadget.schema)} |")
     return "\n".join(lines) + "\n"
+
+
+def _narrow(gadget: Gadget) -> list[str]:
+    names = [gadget.headers.get(name, name.upper()) for name in gadget.narrow]
+    return [f"A narrow terminal is without {', '.join(names)} ([screens](../screens.md))."] if names else []
 
 
 def pages() -> dict[Path, str]:

@@ -20,7 +20,11 @@ CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 @dataclass(frozen=True)
 class Gadget:
-    """One entry. columns and wide name fields; headers says where a column's title is not the field's name."""
+    """One entry. columns and wide name fields; headers says where a column's title is not the field's name.
+
+    narrow names the columns that a narrow terminal is without, the first first; good has the words of a field that
+    stand for no failure.
+    """
 
     name: str
     title: str
@@ -30,6 +34,8 @@ class Gadget:
     columns: list[str]
     wide: list[str]
     headers: dict[str, str]
+    narrow: list[str]
+    good: dict[str, list[str]]
     schema: Schema
     parameters: list[Parameter]
 

@@ -17,7 +17,7 @@ from gadget.schema import Field
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
-from kubectl_gadget.output import make_output
+from kubectl_gadget.output import Look, make_output
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
@@ -36,6 +36,10 @@ FIELDS = [
     Field("traceloop", "identity", 0, 0),
     Field("flows", "identity", 0, 0),
 ]
+LOOK = Look(
+    narrow=("cgroups", "btf", "programs", "agent", "kernel", "flows", "runs", "rate", "memory", "events", "traceloop"),
+    failed={"state": lambda state: state != "ready", "lost": bool},
+)
 WIDE = [Field("programs", "objects", 0, 0)]
 
 
@@ -78,7 +82,7 @@ class StatusCommand(HeadedCommand):
             found = describe(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *WIDE]
         rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
-        output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"})
+        output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK)
         output.start([], rows)
         output.write(rows)
         sys.stdout.flush()

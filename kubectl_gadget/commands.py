@@ -48,7 +48,7 @@ class ContainersCommand(HeadedCommand):
             fields = [f for f in containers.FIELDS if f.name in containers.COLUMNS or form != "columns"]
             request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**selection.message()))
             headers = {"cgroup_id": "CGROUP", "containerId": "ID"}
-            containers.show(targets(), request, make_output(form, fields, headers), selection)
+            containers.show(targets(), request, make_output(form, fields, headers, containers.LOOK), selection)
 
 
 class GadgetCommand(HeadedCommand):

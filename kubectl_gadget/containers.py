@@ -12,7 +12,7 @@ from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Field, Row
 from kubectl_gadget.client import ANSWER_SECONDS, ask
 from kubectl_gadget.nothing import Known, why_nothing
-from kubectl_gadget.output import Output
+from kubectl_gadget.output import Look, Output
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.tell import tell
@@ -31,12 +31,13 @@ FIELDS = [
     Field("runtime", "identity", 0, 0),
     Field("cgroup_id", "cgroup_id", 0, 0),
     Field("state", "identity", 0, 0),
-    Field("started", "timestamp", 0, 0),
-    Field("ended", "timestamp", 0, 0),
+    Field("started", "moment", 0, 0),
+    Field("ended", "moment", 0, 0),
     Field("owner", "identity", 0, 0),
     Field("restarts", "int", 0, 0),
     Field("addresses", "args", 0, 0),
 ]
+LOOK = Look(narrow=("cgroup_id", "runtime", "started"))
 COLUMNS = ("node", "namespace", "pod", "container", "containerId", "runtime", "cgroup_id", "state", "started")
 
 

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kubectl_gadget.options import Option
+from kubectl_gadget.output.terminal import CHOICES, COLOR
 
 _TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
 #: What other tools call some of ours.
@@ -36,6 +37,16 @@ def _as_click_has_it(args: list[str], switches: Set[str], valued: Set[str]) -> l
     return kept
 
 
+def _color() -> Option:
+    """--color, which commands do not see: what writes to standard output does."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: str) -> None:
+        ctx.meta[COLOR] = value
+
+    return Option(["--color"], heading="Output", type=click.Choice(CHOICES), default="auto", expose_value=False,
+                  callback=keep, help="Colours. auto: on a terminal, unless NO_COLOR is set.")  # fmt: skip
+
+
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
 
@@ -45,6 +56,10 @@ class HeadedCommand(click.Command):
         """A command that calls run with the values of params; what it does is verb and title."""
         self.title, self.example, self.verb = title, example, verb
         settings = {"help_option_names": ["-h", "--help"]}
+        if any(
+            param.name == "form" and {"columns", "text"} & {*getattr(param.type, "choices", ())} for param in params
+        ):
+            params = [*params, _color()]
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
 from gadget.schema import IDENTITY, Field
 from gadget.selector import parse_labels, parse_names
-from kubectl_gadget.output import choose_fields, known_field
+from kubectl_gadget.output import Look, choose_fields, known_field
 from kubectl_gadget.pods import PodName, name_choices, read_pods
 
 #: A name that no pod has.
@@ -101,6 +101,23 @@ class Request:
     def about(self, selection: Selection) -> Request:
         """The same of other containers."""
         return replace(self, selection=selection)
+
+    def look(self, known: Mapping[str, Field], node: str) -> Look:
+        """What a table of the gadget's fields is to know, as an agent knows them; node is the only one, if it is."""
+        namespaces = parse_names(self.selection.namespaces).wanted
+        fixed = {"node": node, "namespace": min(namespaces) if len(namespaces) == 1 else ""}
+        return Look(
+            narrow=self.gadget.narrow,
+            fixed={name: value for name, value in fixed.items() if value},
+            demanded=self.demanded,
+            failed={name: _none_of(known[name], words) for name, words in self.gadget.good.items() if name in known},
+        )
+
+
+def _none_of(item: Field, words: Collection[str]) -> Callable[[int], bool]:
+    """Whether a value of a field is none of words."""
+    numbers = {int(number) for number, word in item.values.items() if word in words}
+    return lambda value: value not in numbers
 
 
 def make_request(

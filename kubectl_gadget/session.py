@@ -23,7 +23,6 @@ from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.narrow import of_nodes, within
 from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output, all_fields, make_output
-from kubectl_gadget.output.columns import is_narrow
 from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
@@ -120,9 +119,10 @@ class Session:
             headers = request.gadget.headers
             self._counts = Counts(count_by, lambda shown: make_output(request.form, shown, headers), headers)
             return self._counts
-        if self._expected == 1 and is_narrow() and "node" not in request.demanded:
-            fields = [field for field in fields if field.name != "node"]  # the same in every row
-        return make_output(request.form, fields, request.gadget.headers)
+        (first, *_) = self._nodes.values()
+        one = self._expected == 1 or not self._live  # of a recording as long as no other node's rows come
+        look = request.look(known, first.decoder.node if one else "")
+        return make_output(request.form, fields, request.gadget.headers, look)
 
     def run(self, messages: Iterable[Message], nodes: int, stop: Callable[[], None], *, live: bool) -> None:
         """Show messages until they end; stop is called when enough has been shown. live: they take their time.
@@ -130,7 +130,7 @@ class Session:
         nodes is how many are expected. GadgetError if nothing could be traced, Incomplete under --strict.
         """
         expect_batches()
-        began = time.monotonic()
+        self._began = began = time.monotonic()
         self._expected, self._live = nodes, live
         try:
             self._follow(messages, stop)
@@ -139,6 +139,7 @@ class Session:
                 self._counts.close()
         if self._output is None:
             raise self._nobody()
+        self._output.start([])
         if remark := self._output.finish():
             tell(remark)
         self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
@@ -159,7 +160,7 @@ class Session:
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
             if self._counts:
-                self._counts.refresh()
+                self._counts.refresh(self._so_far)
             if self._full():
                 stop()
         self._show(self._merge.rest())
@@ -184,6 +185,12 @@ class Session:
         known = elsewhere()
         if known is not None and (why := why_nothing(self._request.selection, known)):
             tell(why)
+
+    def _so_far(self) -> str:
+        """What stands below a live table."""
+        lost = sum(node.lost() for node in self._nodes.values())
+        seconds = duration(int(time.monotonic() - self._began)).replace(".0", "")
+        return f"{count(self.shown, 'event')} in {seconds}; {f'{lost} lost' if lost else 'nothing lost'}"
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
@@ -275,9 +282,12 @@ class Session:
         if self._output is None:
             self._output = self._make_output(schema)
             self._names = [item.name for item in self._output.fields]
-            self._output.start([(name, *names) for names in decoder.names.values()])
         else:
             self._tell_other_words(name, schema)
+        decoders = [node.decoder for node in self._nodes.values()]
+        known = [(item.node, *names) for item in decoders for names in item.names.values()]
+        if known:
+            self._output.start(known)  # else the first rows tell how wide columns have to be
         for each in self._away:
             self._tell_away(each)
 

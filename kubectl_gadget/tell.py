@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kubectl_gadget.output import terminal
 from kubectl_gadget.text import escape
 
 
@@ -12,9 +13,11 @@ def tell(text: str) -> None:
     click.echo(escape(text), err=True)
 
 
-def write_line(text: str) -> None:
-    """Write a line to standard output."""
-    click.echo(escape(text))
+def write_line(text: str, colour: str = "") -> None:
+    """Write a line to standard output, in a colour if that takes any."""
+    line = escape(text)
+    coloured = bool(colour) and terminal.has_colours()
+    click.echo(f"{colour}{line}{terminal.PLAIN}" if coloured else line, color=coloured)
 
 
 def write_lines(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 def _escape_character(character: str) -> str:
@@ -29,13 +30,27 @@ def quote(argument: str) -> str:
     return '"' + escape(argument).replace('"', '\\"') + '"'
 
 
+#: What glibc's wcwidth(3) has wide beyond East_Asian_Width: hexagrams, and circled numbers on black squares.
+_ALSO_WIDE = frozenset((*range(0x4DC0, 0x4E00), *range(0x3248, 0x3250)))
+#: Vowels and finals of Hangul that join the syllable before them.
+_JOINING = frozenset((*range(0x1160, 0x1200), *range(0xD7B0, 0xD7FC)))
+#: VARIATION SELECTOR-16 makes some terminals draw the character before it wide.
+_EMOJI = 0xFE0F
+
+
+@lru_cache(16_384)
+def _cells(character: str) -> int:
+    code = ord(character)
+    if code == _EMOJI:
+        return 1
+    if code in _JOINING or unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" or code in _ALSO_WIDE else 1
+
+
 def width(text: str) -> int:
-    """Terminal cells that printable text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
+    """Terminal cells that printable text takes, at most."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def widest(texts: Sequence[str]) -> int:
@@ -47,14 +62,27 @@ def fit(text: str, cells: int, *, middle: bool = False) -> str:
     """Text cut to cells, with … where it was cut; in the middle if both its ends say something."""
     if width(text) <= cells:
         return text
-    if middle and text.isascii() and cells > 4:
-        tail = (cells - 1) // 2
-        return f"{text[: cells - 1 - tail]}…{text[-tail:]}"
-    taken = 0
-    for at, character in enumerate(text):  # from the front: what is cut off may be long, as a process's arguments
-        taken += width(character)
-        if taken > cells - 1:
-            return text[:at] + "…"
+    tail = (cells - 1) // 2 if middle and cells > 4 else 0
+    end = _prefix(text[::-1], tail)[::-1]
+    return f"{_prefix(text, cells - 1 - width(end))}…{end}"
+
+
+def fit_endpoint(text: str, cells: int) -> str:
+    """An endpoint cut to cells in what stands before its port, which is whole as long as that is possible."""
+    host, colon, port = text.rpartition(":")
+    if not host or not port.isdecimal() or cells < len(port) + 2:
+        return fit(text, cells, middle=True)
+    return fit(host, cells - len(port) - 1, middle=True) + colon + port
+
+
+def _prefix(text: str, cells: int) -> str:
+    """The most of text's beginning that cells hold."""
+    if text.isascii():
+        return text[:cells]
+    for at, character in enumerate(text):
+        cells -= _cells(character)
+        if cells < 0:
+            return text[:at]
     return text
 
 

@@ -61,11 +61,9 @@ def to_text(field: Field) -> Callable[[Any], str]:
         return moment
     if field.kind == "age":
         return lambda value: ago(value, time_ns())
-    if field.kind == "errno":
-        return lambda value: str(-value)
     if field.kind == "args":
         return lambda value: " ".join(map(quote, value))
-    if field.kind in ("enum", "words"):
+    if field.kind in ("errno", "enum", "words"):
         name = named(field)
         return lambda value: escape(name(value) or "")
     if field.kind == "duration":

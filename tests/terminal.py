@@ -23,7 +23,8 @@ class Terminal:
     def __init__(self, *command: str, columns: int = 100, lines: int = 40, **options: Any) -> None:
         """Start command; options are Popen's."""
         self._fd, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._lines = lines
+        self.resize(columns)
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
         environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
         streams = {"stdin": other, "stdout": other, "stderr": other} | options
@@ -32,6 +33,10 @@ class Terminal:
         self._data = bytearray()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def resize(self, columns: int) -> None:
+        """Give it another width."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", self._lines, columns, 0, 0))
 
     def __enter__(self) -> Terminal:
         return self

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kubectl_gadget.advise.compile import PROTOCOLS
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.matching import Rule
-from kubectl_gadget.text import escape, pad, width
+from kubectl_gadget.text import escape, fit, pad, width
 from kubectl_gadget.values import moment, rfc3339, short_duration
 
 
@@ -68,6 +68,8 @@ class Result:
         return 1 if self.denied else 0
 
 
+#: Cells that a narrow terminal has for who talks to whom.
+LEAST_FLOW = 36
 #: Source, target, protocol, port, reason, and whether it may have been another.
 _Key = tuple[str, str, str, int, str, bool]
 
@@ -111,15 +113,22 @@ def _order(item: Judged) -> tuple[object, ...]:
 
 
 def show(
-    result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None, *, everything: bool = False
+    result: Result,
+    span_ns: int,
+    spans: Mapping[tuple[str, str], int] | None = None,
+    *,
+    everything: bool = False,
+    columns: int = 0,
 ) -> list[str]:
     """The lines of a result, also of what is allowed if everything is wanted; the last one sums it up.
 
-    It is from traffic of span_ns; by spans there was less to see of the pods of some policies, by namespace and name.
+    They fit a terminal of columns, if that is not 0. It is from traffic of span_ns; by spans there was less to see of
+    the pods of some policies, by namespace and name.
     """
     spans = spans or {}
     passed = result.passed if everything else []
-    lines = _align([*(_line("DENIED", item) for item in result.denied), *(_line("allowed", item) for item in passed)])
+    judged = [*(_line("DENIED", item) for item in result.denied), *(_line("allowed", item) for item in passed)]
+    lines = _align(judged, columns)
     lines += _align(
         [
             [
@@ -129,7 +138,8 @@ def show(
                 else f"no effect: policyTypes has no {rule.direction.title()}",
             ]
             for rule in result.unused
-        ]
+        ],
+        columns,
     )
     denied = result.denied_number
     total = f"{result.allowed:,} of {_count(result.allowed + denied, 'connection')} allowed"
@@ -188,7 +198,23 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _align(rows: list[list[str]]) -> list[str]:
-    """Rows with their columns one below the other."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(map(pad, row, widths)).rstrip() for row in rows]
+def _align(rows: list[list[str]], total: int) -> list[str]:
+    """Rows with their columns one below the other; cut to total cells, if it is not 0, but for ports and numbers."""
+    needs = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    if not total or sum(needs) + 3 * (len(needs) - 1) <= total:
+        return ["   ".join(map(pad, row, needs)).rstrip() for row in rows]
+    if len(needs) == 2:
+        return [fit("   ".join(row), total, middle=True) for row in rows]
+    lines = []
+    for flow, seen, reason in rows:
+        number, _, _ = seen.partition(", last")
+        seen = seen if len(seen) + LEAST_FLOW + 3 <= total else number
+        flow = _cut(flow, total - len(seen) - 3)
+        lines += [f"{flow}   {seen}", fit(f"        {reason}", total)]
+    return lines
+
+
+def _cut(flow: str, cells: int) -> str:
+    """Who talks to whom, cut in the middle of what stands before the port."""
+    names, space, port = flow.rpartition(" ")
+    return flow if width(flow) <= cells else fit(names, cells - width(port) - 1, middle=True) + space + port

@@ -17,6 +17,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, where_options
+from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import redraw, tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
@@ -230,8 +231,10 @@ def _check(
         span = (observation.span_ns(settings.since), spans(evaluator.policies, observation, settings))
         if form == "json":
             write_lines(encode(check.to_json(result, *span), indent=True).decode() + "\n")
-        for line in check.show(result, *span, everything=everything) if form == "text" else ():
-            write_line(line)
+        else:
+            columns = terminal.columns() if sys.stdout.isatty() else 0
+            for line in check.show(result, *span, everything=everything, columns=columns):
+                write_line(line, terminal.RED if line.startswith("DENIED") else "")
         _tell(observation.context.notes)
     sys.exit(result.exit_code)
 

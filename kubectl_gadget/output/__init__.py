@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Field, Row, Schema
 
-FORMATS = ("columns", "wide", "json", "jsonpretty", "yaml")
+FORMATS = ("columns", "wide", "json", "jsonpretty", "yaml", "csv")
 #: Identity as a column shows it; the id is for JSON and --fields.
 IDENTITY_COLUMNS = IDENTITY[:4]
 
@@ -81,12 +82,30 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
     return [known[name] for name in names if name in known]
 
 
-def make_output(form: str, fields: list[Field], headers: dict[str, str]) -> Output:
+@dataclass(frozen=True)
+class Look:
+    """What a table is to know of its columns, all by name.
+
+    narrow are left out first where a terminal is narrow; fixed have one value in every row; demanded are left out last.
+    failed says which values of a column stand for a failure, beside the errors.
+    """
+
+    narrow: Sequence[str] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    demanded: Collection[str] = ()
+    failed: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+
+
+def make_output(form: str, fields: list[Field], headers: dict[str, str], look: Look | None = None) -> Output:
     """The output of a format, showing fields; columns are titled by headers or the fields' names."""
     if form in ("columns", "wide"):
         from kubectl_gadget.output.columns import Columns
 
-        return Columns(fields, headers)
+        return Columns(fields, headers, look or Look(), everything=form == "wide")
+    if form == "csv":
+        from kubectl_gadget.output.spreadsheet import Spreadsheet
+
+        return Spreadsheet(fields)
     from kubectl_gadget.output.documents import Documents, JsonLines
 
     return JsonLines(fields) if form == "json" else Documents(fields, form)

@@ -2,134 +2,225 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from gadget.schema import IDENTITY, Field, Row
+from kubectl_gadget.output import Look, terminal
+from kubectl_gadget.output.layout import CUT, GAP, Column, arrange, main_of, widths
 from kubectl_gadget.output.stdout import write_text
-from kubectl_gadget.text import fit, pad, widest, width
+from kubectl_gadget.text import escape, fit, fit_endpoint, pad, widest, width
 from kubectl_gadget.values import to_text
 
-GAP = "  "
 #: The value of a field that an agent of another version does not have.
 NOTHING = "-"
-#: Cells a column begins with, so that the table does not move when the first longer value comes.
-USUAL = {
-    "pid": 7,
-    "uid": 5,
-    "gid": 5,
-    "comm": 12,
-    "timestamp": 15,
-    "errno": 3,
-    "path": 20,
-    "text": 20,
-    "flags": 18,
-    "endpoint": 21,
-    "words": 11,
-    "duration": 8,
-}
-USUAL_NARROW = {"pid": 6, "comm": 8, "timestamp": 15, "errno": 3}
-#: The last column gets at least this much of a terminal; names of nodes, pods and the like are cut for it.
-LEAST_LAST = 16
-LEAST_NAME = 8
-_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
-
-
-def is_narrow() -> bool:
-    """Whether standard output is a terminal on which every cell counts."""
-    return sys.stdout.isatty() and shutil.get_terminal_size().columns < 100
+#: Numbers whose digits are to stand below each other.
+_RIGHT = frozenset({"int", "rate", "size", "objects"})
+#: More pods than this are not remembered to see whether each has but one container.
+_MOST_PODS = 10_000
+#: So many rows after a header there is another one if a column has grown since.
+HEADER_ROWS = 10
+_HINT = "-o wide for all columns"
 
 
 class Columns:
-    """Writes a header once, then rows."""
+    """Writes a header, then rows; on a terminal the header again where that has changed its width.
 
-    def __init__(self, fields: list[Field], headers: dict[str, str]) -> None:
+    On a terminal no line is longer than it. There everything has no column left out, at the price of longer lines if
+    they cannot fit otherwise.
+    """
+
+    def __init__(
+        self, fields: list[Field], headers: dict[str, str], look: Look | None = None, *, everything: bool = False
+    ) -> None:
         """Show fields under their names in capitals, or what headers calls them."""
         self.fields = fields
-        self._headers = [headers.get(field.name, field.name.upper()) for field in fields]
+        self._look = look or Look()
+        self._titles = [headers.get(field.name, field.name.upper()) for field in fields]
         self._texts = [_or_nothing(to_text(field)) for field in fields]
-        usual = USUAL_NARROW if is_narrow() else USUAL
-        self._widths = [max(width(title), usual.get(f.kind, 0)) for title, f in zip(self._headers, fields, strict=True)]
-        self._started = False
-        self._terminal = sys.stdout.isatty()
+        self._columns = [
+            Column(f.name, f.kind, width(title), width(title)) for f, title in zip(fields, self._titles, strict=True)
+        ]
+        self._places = {field.name: at for at, field in enumerate(fields)}
+        self._everything = everything
+        self._complete = False
+        self._terminal, self._coloured = sys.stdout.isatty(), terminal.has_colours()
+        self._total = 0
+        self._widths: dict[int, int] = {}
+        self._fitted_to: Any = None
+        self._above: tuple[int, dict[int, int]] | None = None
+        self._since_header = 0
+        #: columns that say nothing, with their one value; a container says nothing while it is its pod's only
+        self._single = {name: value for name, value in self._look.fixed.items() if name in self._places}
+        self._containers: dict[str, str] | None = {} if {"pod", "container"} <= self._places.keys() else None
+        self._pods: set[str] = set()
+        failed = {field.name: bool for field in fields if field.kind == "errno"} | dict(self._look.failed)
+        self._failed = {self._places[name]: test for name, test in failed.items() if name in self._places}
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Print the header, the first time, with room for the given (node, namespace, pod, container, id) names."""
-        if self._started:
+        if self._above:
             return
-        self._started = True
         for at, field in enumerate(self.fields):
             if field.name in IDENTITY:
                 index = IDENTITY.index(field.name)
-                self._widths[at] = max([self._widths[at], *(width(item[index]) for item in names)])
-        self._widen(rows)
-        self._put([[title] for title in self._headers])
+                self._columns[at].need = max([self._columns[at].need, *(width(escape(item[index])) for item in names)])
+        self._notice_pods([item[2] for item in names], [item[3] for item in names])
+        if rows:
+            self._complete = True
+            raw = list(zip(*rows, strict=True))
+            self._single = {
+                name: str(raw[self._places[name]][0])
+                for name in ("node", "namespace")
+                if name in self._places and len(set(raw[self._places[name]])) == 1
+            }
+            self._notice(raw)
+            self._text_columns(raw, range(len(self.fields)))
+        self._fit()
+        self._head()
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows, cut where the terminal ends."""
-        self._put(self._widen(rows), rows)
-
-    def _widen(self, rows: Sequence[Row]) -> list[list[str]]:
-        """The cells of rows, column by column, for which columns are made wide enough."""
-        if not rows:
-            return []
-        columns = [_each(text, column) for text, column in zip(self._texts, zip(*rows, strict=True), strict=True)]
-        for at, column in enumerate(columns[:-1]):
-            self._widths[at] = max(self._widths[at], widest(column))
-        return columns
+        raw = list(zip(*rows, strict=True))
+        self._notice(raw)
+        cells = self._fitted(raw)
+        self._head()
+        write_text("\n".join(map(str.rstrip, map(GAP.join, zip(*cells, strict=True)))) + "\n")
+        self._since_header += len(rows)
 
     def finish(self) -> str:
         """Nothing has been kept back."""
         return ""
 
-    def _put(self, columns: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        widths, last = self._fitted()
-        shown = [
-            self._align(at, column, cells) for at, (column, cells) in enumerate(zip(columns, widths, strict=False))
-        ]
-        for at in [at for at, field in enumerate(self.fields[:-1]) if field.kind == "errno" and self._terminal]:
-            failed = [bool(row[at]) for row in rows] or [False]
-            shown[at] = [f"{_RED}{cell}{_PLAIN}" if red else cell for cell, red in zip(shown[at], failed, strict=True)]
-        shown.append([fit(text, last) for text in columns[-1]] if last else list(columns[-1]))
-        write_text("\n".join([GAP.join(line).rstrip() for line in zip(*shown, strict=True)]) + "\n")
+    def lines(self, rows: Sequence[Row]) -> list[str]:
+        """The header and all rows there are, as they are shown; nothing is written."""
+        self._complete = True
+        cells = self._fitted(list(zip(*rows, strict=True)))
+        return [self._header(), *map(str.rstrip, map(GAP.join, zip(*cells, strict=True)))]
 
-    def _align(self, at: int, column: Sequence[str], cells: int) -> list[str]:
-        """A column, cut and filled up to so many cells; numbers of errors to the right."""
-        if widest(column) > cells:
-            column = _each(lambda text: fit(text, cells, middle=True), column)
-        if self.fields[at].kind == "errno":
-            return [text.rjust(cells) for text in column]
-        if "".join(column).isascii():
-            return [text.ljust(cells) for text in column]
-        return _each(lambda text: pad(text, cells), column)
+    def _fitted(self, raw: Sequence[Sequence[Any]]) -> list[Sequence[str]]:
+        """The cells of the columns for which there is room."""
+        texts: dict[int, Sequence[str]] = {}
+        self._fit()
+        while raw and (missing := [at for at in self._widths if at not in texts]):
+            texts |= self._text_columns(raw, missing)
+            self._fit()  # of what is wider now another column may go, and one may come that has not been looked at
+        return [self._cells(at, raw[at], texts[at]) for at in self._widths] if raw else []
 
-    def _fitted(self) -> tuple[list[int], int]:
-        """Widths of all columns but the last, and what is left for that one; 0 if there is no terminal to fit."""
-        widths = self._widths[:-1]
+    def _text_columns(self, raw: Sequence[Sequence[Any]], which: Iterable[int]) -> dict[int, Sequence[str]]:
+        """Values as text, of some columns, which are made wide enough; one text if all values are the same."""
+        found: dict[int, Sequence[str]] = {}
+        for at in which:
+            column, text = raw[at], self._texts[at]
+            same = column[0] == column[-1] and column.count(column[0]) == len(column)
+            found[at] = texts = [text(column[0])] if same else list(map(text, column))
+            self._columns[at].need = max(self._columns[at].need, widest(texts))
+        return found
+
+    def _cells(self, at: int, column: Sequence[Any], texts: Sequence[str]) -> Sequence[str]:
+        """A column as it is printed: cut, filled up and coloured."""
+        cells = self._aligned(at, texts)
+        if self._coloured:
+            if failed := self._failed.get(at):
+                red = map(failed, column if len(cells) > 1 else column[:1])
+                cells = [
+                    f"{terminal.RED}{cell}{terminal.PLAIN}" if bad else cell
+                    for cell, bad in zip(cells, red, strict=True)
+                ]
+            elif self.fields[at].name == "pod" and len(self._pods) > 1 and not self._complete:
+                cells = [
+                    f"{terminal.colour_of(name)}{cell}{terminal.PLAIN}"
+                    for name, cell in zip(column, cells, strict=False)
+                ]
+        return cells if len(cells) == len(column) else list(cells) * len(column)
+
+    def _aligned(self, at: int, texts: Sequence[str]) -> Sequence[str]:
+        cells, kind = self._widths[at], self.fields[at].kind
+        ascii_only = "".join(texts).isascii()
+        if kind in CUT and (self._terminal and widest(texts) > cells):
+            texts = list(map(partial(_CUTTERS.get(kind, _cut_middle), cells=cells), texts))
+            ascii_only = False
+        if kind in _RIGHT:
+            return [text.rjust(cells) for text in texts]
+        if at == next(reversed(self._widths)):
+            return texts
+        if ascii_only:
+            return [text.ljust(cells) for text in texts]
+        return [pad(text, cells) for text in texts]
+
+    def _notice(self, raw: Sequence[Sequence[Any]]) -> None:
+        """See which columns say something."""
+        for name, value in list(self._single.items()):
+            column = raw[self._places[name]]
+            if column.count(value) != len(column):
+                del self._single[name]
+        if self._terminal and "pod" in self._places:
+            pods = raw[self._places["pod"]]
+            self._notice_pods(pods, raw[self._places["container"]] if "container" in self._places else pods)
+
+    def _notice_pods(self, pods: Sequence[str], containers: Sequence[str]) -> None:
+        if len(self._pods) < _MOST_PODS:
+            self._pods.update(pods)
+        if self._containers is None:
+            return
+        for pod, container in set(zip(pods, containers, strict=True)):
+            if self._containers.setdefault(pod, container) != container or len(self._containers) > _MOST_PODS:
+                self._containers = None
+                return
+
+    def _head(self) -> None:
+        """Print a header, if the one that stands above is none of these columns, or is not above them any more."""
+        above, now = self._above, (self._total, self._widths)
+        if above == now:
+            return
+        same_columns = above is not None and (above[0], [*above[1]]) == (self._total, [*self._widths])
+        if not same_columns or (self._terminal and self._since_header >= HEADER_ROWS):
+            self._above, self._since_header = now, 0
+            write_text(self._header(told=True) + "\n")
+
+    def _fit(self) -> None:
+        """Choose columns and their widths, if anything is new."""
+        total = terminal.columns() if self._terminal else 0
+        known = (total, [column.need for column in self._columns], [*self._single], self._containers is None)
+        if known == self._fitted_to:
+            return
+        self._fitted_to, self._total = known, total
         if not self._terminal:
-            return widths, 0
-        total = shutil.get_terminal_size().columns
-        names = [
-            at
-            for at, field in enumerate(self.fields[:-1])
-            if field.kind in ("identity", "comm", "path", "text", "endpoint")
+            self._widths = {at: column.usual for at, column in enumerate(self._columns)}
+        elif self._everything:
+            self._widths = widths(dict(enumerate(self._columns)), total, main_of(self._columns), 0)
+        else:
+            says_nothing = [*self._single, *(["container"] if self._containers is not None else [])]
+            first, narrow = (
+                [name for name in names if name not in self._look.demanded]
+                for names in (says_nothing, self._look.narrow)
+            )
+            self._widths = arrange(self._columns, total, first, narrow, complete=self._complete)
+
+    def _header(self, *, told: bool = False) -> str:
+        """The titles, and above them what is the same in every row and has no column."""
+        cells = ["".join(self._aligned(at, [self._titles[at]])) for at in self._widths]
+        line = GAP.join(cells).rstrip()
+        if self._coloured:
+            line = f"{terminal.BOLD}{line}{terminal.PLAIN}"
+        if not told or len(self._widths) == len(self.fields):
+            return line
+        left_out = [
+            escape(value) for name, value in self._single.items() if value and self._places[name] not in self._widths
         ]
-        while sum(widths) + len(GAP) * len(widths) + LEAST_LAST > total:
-            widest = max(names, key=lambda at: widths[at] - width(self._headers[at]), default=None)
-            if widest is None or widths[widest] <= max(LEAST_NAME, width(self._headers[widest])):
-                break
-            widths[widest] -= 1
-        return widths, max(total - sum(widths) - len(GAP) * len(widths), 4)
+        said = fit(", ".join(left_out), max(self._total - len(_HINT) - len(GAP), 1))
+        return f"{said}; {_HINT}\n{line}" if said else f"{_HINT}\n{line}"
 
 
 def _or_nothing(text: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: NOTHING if value is None else text(value)
 
 
-def _each(function: Callable[[Any], str], column: Sequence[Any]) -> list[str]:
-    """The function's value for each of column; of a batch most columns have one value, which is worked out once."""
-    if column[0] == column[-1] and column.count(column[0]) == len(column):
-        return [function(column[0])] * len(column)
-    return list(map(function, column))
+def _cut_middle(text: str, cells: int) -> str:
+    return fit(text, cells, middle=True)
+
+
+#: How kinds are cut that are not cut in their middle.
+_CUTTERS: dict[str, Callable[..., str]] = {"args": fit, "text": fit, "endpoint": fit_endpoint}

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gadget.schema import Field, Row
-from kubectl_gadget.output import Output
-from kubectl_gadget.values import to_text
+from kubectl_gadget.output import Look, Output, terminal
+from kubectl_gadget.output.columns import Columns
+from kubectl_gadget.text import fit
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -30,12 +31,12 @@ class Counts:
         """Count by fields; final makes the output of the result, to which a count is added as the first field."""
         self.fields = fields
         self._final = final([COUNT, *fields])
-        self._titles = ["COUNT", *(headers.get(field.name, field.name.upper()) for field in fields)]
+        self._shown = Columns([COUNT, *fields], headers, Look(demanded=[field.name for field in fields]))
         self._counts: Counter[Row] = Counter()
         self._lists = [at for at, field in enumerate(fields) if field.kind == "args"]
         self._beyond = 0
         self._due = 0.0
-        self._changed = False
+        self._changed, self._said = False, ""
         self._live = None
         if sys.stdout.isatty():
             from rich.live import Live
@@ -61,11 +62,14 @@ class Counts:
                     self._beyond += 1
         self._changed = True
 
-    def refresh(self) -> None:
-        """Bring the live table up to date, if it is time to."""
-        if self._live and self._changed and time.monotonic() >= self._due:
-            self._changed, self._due = False, time.monotonic() + REFRESH_SECONDS
-            self._draw(self._live)
+    def refresh(self, sum_up: Callable[[], str]) -> None:
+        """Bring the live table up to date, if it is time to; sum_up says what stands below it."""
+        if self._live and time.monotonic() >= self._due:
+            self._due = time.monotonic() + REFRESH_SECONDS
+            said = sum_up()
+            if self._changed or said != self._said:
+                self._changed, self._said = False, said
+                self._draw(self._live, said)
 
     def close(self) -> None:
         """Give the terminal back. Called again, it does nothing."""
@@ -83,16 +87,15 @@ class Counts:
         self._final.finish()
         return f"{self._beyond} more events had other values than the {MOST} that were counted" if self._beyond else ""
 
-    def _draw(self, live: Live) -> None:
-        from rich.table import Table
+    def _draw(self, live: Live, said: str) -> None:
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="")
-        for title in self._titles:
-            table.add_column(title, no_wrap=True, justify="right" if title == "COUNT" else "left")
-        texts = [to_text(field) for field in self.fields]
-        lines = max(shutil.get_terminal_size().lines - 2, 1)
-        for row, number in heapq.nlargest(lines, self._counts.items(), key=lambda item: item[1]):
-            cells = (text(value) for text, value in zip(texts, row, strict=True))
-            table.add_row(str(number), *map(Text, cells))  # as a str it would be read as markup
-        live.update(table, refresh=True)
+        size = shutil.get_terminal_size()
+        room = max(size.lines - 3, 1)
+        top = heapq.nlargest(room, self._counts.items(), key=lambda item: item[1])
+        lines = self._shown.lines([(number, *row) for row, number in top])
+        if more := len(self._counts) - len(top):
+            said = f"{more:,} more row{'s' * (more > 1)}; {said}"
+        lines.append(fit(said, terminal.columns()))
+        # not as str: it would be read as markup
+        live.update(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ignore"), refresh=True)

@@ -15,7 +15,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
-from kubectl_gadget.output import make_output
+from kubectl_gadget.output import Look, make_output
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
@@ -86,7 +86,8 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
 
         found = _ask(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
-        output = make_output(form, fields, {"containerId": "ID"})
+        look = Look(narrow=("span",), failed={"state": _is_bad})
+        output = make_output(form, fields, {"containerId": "ID"}, look)
         chosen = instances.among(found, selection)
         if selection.labels and (unknown := sum(item.labels is None for item in chosen)):
             tell(f"{unknown} of pods whose labels are not known are listed all the same.")
@@ -96,6 +97,11 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
             output.write(rows)
         else:
             tell(instances.why_none(found, selection))
+
+
+def _is_bad(state: str) -> bool:
+    """Whether a recording's state tells of an end that nobody can have wanted."""
+    return state not in ("running", "ended", "exited 0")
 
 
 def _row(instance: Any) -> tuple[Any, ...]:
@@ -161,12 +167,10 @@ def _show(
     agent: tuple[str, ...],
     **view: Any,
 ) -> None:
-    import os
-    import sys
 
     from gadget.syscalls import match
 
-    view["colour"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    view["colour"] = has_colours()
 
     names = match(syscalls) if syscalls else frozenset()
     asked = bool(namespace or all_namespaces)

@@ -12,6 +12,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget import strace
 from kubectl_gadget.client import ask
+from kubectl_gadget.output import terminal
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
@@ -22,8 +23,6 @@ from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
 from kubectl_gadget.values import clock, moment, rfc3339, short_duration
-
-_RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -170,11 +169,11 @@ class _Text:
         if not self._colour:
             return line
         if isinstance(entry, Call):
-            colour = "" if not entry.failed else _DIM if signals.is_noise(entry) else _RED
+            colour = "" if not entry.failed else terminal.DIM if signals.is_noise(entry) else terminal.RED
         else:
             bad = entry.status if isinstance(entry, End) else isinstance(entry, Signal) and signals.is_bad(entry)
-            colour = _RED if bad else ""
-        return f"{colour}{line}{_PLAIN}" if colour else line
+            colour = terminal.RED if bad else ""
+        return f"{colour}{line}{terminal.PLAIN}" if colour else line
 
     def blocked(self, calls: Iterable[tuple[Call, int | None]]) -> None:
         """As they would begin, and how long they have lasted."""

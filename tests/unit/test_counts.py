@@ -131,6 +131,6 @@ def test_many_values_are_drawn_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Screen(io.BytesIO(), encoding="utf-8"))
     counts = Counts([all_fields(GADGET.schema)["comm"]], lambda shown: make_output("json", shown, {}), {})
     counts.write([(Value(number),) for number in range(10_007)])
-    counts.refresh()
+    counts.refresh(lambda: "10007 events in 1 s; nothing lost")
     counts.close()
     assert looked == []

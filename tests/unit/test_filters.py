@@ -33,6 +33,7 @@ SCHEMA = catalog.find("execsnoop").schema
         ("error==ENOENT", [2]),
         ("error!=0", [2]),
         ("error==0x2", [2]),
+        ("error!=-2", [0, 1]),
         ("args_truncated==true", [1]),
         ("args~-c", [0]),
         ('args=="sh -c true"', [0]),

@@ -53,7 +53,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 
 def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
     """Events as an agent sends them."""
-    schema, tail = gadget.schema, 64
+    schema, tail = gadget.schema, 64 + 8
     kinds = {field.name: field.kind for field in schema.fields}
     data = bytearray()
     for number, event in enumerate(events):

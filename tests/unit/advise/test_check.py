@@ -63,6 +63,15 @@ def test_check_screen() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120, 200])
+def test_check_fits(columns: int) -> None:
+    """On a terminal no line is wider than it; ports and numbers are whole."""
+    long = [flow("a-frontend-of-a-shop-with-a-very-long-name", "cart", 9090, count=12_345_678), *FLOWS]
+    *lines, _ = show(check(evaluator(), long), SPAN, columns=columns)
+    assert max(map(len, lines)) <= columns
+    assert any("9090/TCP" in line and "12,345,678 connections" in line for line in lines)
+
+
 @pytest.mark.parametrize(("flows", "code"), [(FLOWS[:2], 0), (FLOWS, 1), ([], 0)])
 def test_exit_code(flows: list[Flow], code: int) -> None:
     """In CI a denied flow fails the job; an unused rule does not."""

@@ -15,8 +15,9 @@ from kubectl_gadget.cluster.options import cluster_options
 
 PAGE = (Path(__file__).parents[3] / "docs/network-policy.md").read_text()
 COMMANDS = {"network-policy": NetworkPolicyCommand(), **NetworkPolicyCommand().commands}
-#: Where every command looks: docs/cluster.md tells of those.
-COMMON = {option.name for option in cluster_options()} | {"namespace", "all_namespaces", "selector", "agent", "help"}
+#: Where every command looks, and colours: docs/cluster.md and docs/screens.md tell of those.
+COMMON = {option.name for option in cluster_options()}
+COMMON |= {"namespace", "all_namespaces", "selector", "agent", "help", "color"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

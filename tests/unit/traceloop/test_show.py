@@ -5,10 +5,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from agent.traceloop.service import find_blocked
 from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.output import terminal
 from kubectl_gadget.traceloop.show import View, show
 from tests.conftest import events, run_cli, wait_until
 from tests.unit.traceloop.fake import FakeRecorder, item
@@ -44,6 +46,15 @@ def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[
         "22:13:20.001240 [cart 7] getpid() = 0",
         "now             [ca\\x1brt 8] read(3, <unfinished ...>)",
     ]
+
+
+def test_failures_are_red(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --color always a call that failed is red, and so is a bad end; nothing else."""
+    given = [record(1), record(2, result=-2), record(3, "KIND_PROCESS_EXIT", result=139)]
+    with click.Context(click.Command("show")) as context:
+        context.meta[terminal.COLOR] = "always"
+        text = shown(tmp_path, capfd, reply(*given, item=GONE, node="node-a"), view=View())
+    assert [terminal.RED in line for line in text.splitlines()] == [False, False, True, True]
 
 
 def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,70 @@
+"""Rows as comma-separated values (RFC 4180), with the keys of JSON as the header line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gadget.endpoints import Endpoint
+from gadget.schema import Field, Row
+from kubectl_gadget.output.encode import encode
+from kubectl_gadget.output.stdout import write_all
+from kubectl_gadget.text import escape
+from kubectl_gadget.values import to_json
+
+
+class Spreadsheet:
+    """Writes a header line, then a line for each row; a value may hold line ends, in quotes."""
+
+    def __init__(self, fields: list[Field]) -> None:
+        """Write fields, an endpoint as its parts."""
+        self.fields = fields
+        self._values: list[tuple[int, Callable[[Any], Any]]] = []
+        self._keys: list[str] = []
+        for at, field in enumerate(fields):
+            parts = _endpoint(field.name) if field.kind == "endpoint" else to_json(field)
+            for key, value in parts.items():
+                self._keys.append(key)
+                self._values.append((at, value))
+        self._started = False
+        self._obeyed = sys.stdout.isatty()  # by a terminal; a file has what the process chose, as it is
+
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
+        """Write the header line, the first time."""
+        if not self._started:
+            self._started = True
+            self._write([self._keys])
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows."""
+        self.start([])
+        self._write([[self._text(value(row[at])) for at, value in self._values] for row in rows])
+
+    def finish(self) -> str:
+        """Nothing has been kept back."""
+        return ""
+
+    def _text(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, list):
+            value = shlex.join(value) if all(isinstance(item, str) for item in value) else encode(value).decode()
+        return escape(str(value)) if self._obeyed else str(value)
+
+    def _write(self, lines: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerows(lines)
+        write_all(text.getvalue().encode(errors="backslashreplace"))
+
+
+def _endpoint(name: str) -> dict[str, Callable[[Any], Any]]:
+    def part(which: str) -> Callable[[Any], Any]:
+        return lambda value: getattr(value, which) if value else None
+
+    return {f"{name}.{which}": part(which) for which in Endpoint._fields}

@@ -1,0 +1,331 @@
+"""Tables on terminals of any width, with whatever processes choose to be called."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import locale
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gadget import catalog
+from gadget.endpoints import Endpoint
+from gadget.schema import DURATION_UNKNOWN, Field, Row
+from kubectl_gadget.about import FIELDS as STATUS
+from kubectl_gadget.about import LOOK as STATUS_LOOK
+from kubectl_gadget.output import Look, choose_fields, terminal
+from kubectl_gadget.output.columns import Columns
+from kubectl_gadget.output.counts import COUNT
+from kubectl_gadget.output.layout import CUT
+from kubectl_gadget.text import fit, fit_endpoint, width
+from kubectl_gadget.traceloop.commands import FIELDS as RECORDINGS
+from kubectl_gadget.values import to_text
+from tests.conftest import CLI, wait_until
+from tests.fakes import FakeAgent
+from tests.terminal import Terminal
+from tests.unit.test_snapshots import batch as packed
+
+_CONTROL = re.compile(r"\x1b\[[0-9;]*m")
+NUMBERS = st.integers(0, (1 << 64) - 1) | st.integers(0, 99_999)
+#: Wide and zero-wide characters, direction marks, control bytes and what a terminal obeys, beside plain letters.
+TEXTS = st.text(max_size=90) | st.text(
+    alphabet="ab/-.9世界\u0301\u200d\ufe0f❤\x1b[2J\x9b\x7f\u202e\U0001f600\u1160ᄀ", max_size=200
+)
+ENDPOINTS = st.none() | st.builds(
+    Endpoint,
+    st.ip_addresses().map(str),
+    st.integers(0, 65535),
+    st.sampled_from(["raw", "pod", "svc"]),
+    TEXTS,
+    TEXTS,
+)
+VALUES = {
+    "errno": st.sampled_from([0, 0, 2, 13, 133, 99_999]),
+    "endpoint": ENDPOINTS,
+    "args": st.lists(TEXTS, max_size=4),
+    "bool": st.booleans(),
+    "flags": st.integers(0, (1 << 31) - 1),
+    "words": st.integers(0, 12),
+    "moment": st.none() | st.integers(1, 1 << 62),
+    "timestamp": st.integers(1, 1 << 62),
+    "duration": st.just(DURATION_UNKNOWN) | st.integers(0, (1 << 63) - 1),
+    "size": st.integers(0, 1 << 63),
+    "rate": st.floats(0, 1e15),
+    "mode": st.integers(0, 0o7777),
+}
+TABLES: dict[str, tuple[list[Field], Look]] = {
+    name: (choose_fields(gadget, "columns", "", []), Look(narrow=gadget.narrow, fixed={"node": "node-a"}))
+    for name, gadget in catalog.load().items()
+} | {
+    "status": (STATUS, STATUS_LOOK),
+    "traceloop list": (RECORDINGS, Look()),
+    "count-by path": ([COUNT, catalog.find("opensnoop").schema["path"]], Look()),
+    "count-by all": ([COUNT, *catalog.find("tcptracer").schema.shown], Look()),
+}
+
+
+def values(field: Field) -> st.SearchStrategy[Any]:
+    """Any value that a field can have."""
+    if field.kind in VALUES:
+        return VALUES[field.kind]
+    return TEXTS if field.kind in CUT or field.kind == "short_id" else NUMBERS
+
+
+class Screen(io.TextIOWrapper):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def lines(self) -> list[str]:
+        """What it shows, without colours."""
+        return _CONTROL.sub("", self.buffer.getvalue().decode()).splitlines()
+
+
+@contextmanager
+def screen(columns: int) -> Iterator[Screen]:
+    """Standard output as a terminal of so many columns."""
+    before, size = sys.stdout, terminal.columns
+    sys.stdout = made = Screen(io.BytesIO(), encoding="utf-8")
+    terminal.columns = lambda: columns
+    try:
+        yield made
+    finally:
+        sys.stdout, terminal.columns = before, size
+
+
+@pytest.fixture(scope="module")
+def cells() -> Iterator[Any]:
+    """How many cells the C library says that a text takes, which is what terminals ask."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    wcwidth = ctypes.CDLL(None).wcwidth
+    wcwidth.argtypes = [ctypes.c_wchar]
+    yield lambda text: sum(map(wcwidth, text))
+    locale.setlocale(locale.LC_CTYPE, before)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[list[Field], Look, list[list[Row]]]:
+    fields, look = TABLES[draw(st.sampled_from(sorted(TABLES)))]
+    row = st.tuples(*map(values, fields))
+    return fields, look, draw(st.lists(st.lists(row, min_size=1, max_size=5), min_size=1, max_size=3))
+
+
+@given(tables(), st.integers(40, 220), st.booleans())
+@settings(deadline=None)
+def test_fits(cells: Any, table: tuple[list[Field], Look, list[list[Row]]], columns: int, complete: bool) -> None:
+    """Whatever the rows hold and however wide my terminal is: no line is wider, and no number, port or count is cut."""
+    fields, look, batches = table
+    with screen(columns) as shown:
+        output = Columns(fields, {}, look)
+        output.start([], batches[0] if complete else ())
+        for rows in batches:
+            before = len(shown.lines)
+            output.write(rows)
+            lines = shown.lines[before:]
+            assert max(map(cells, lines)) <= columns
+            assert all(line.isprintable() for line in lines)
+            visible = [fields[at] for at in output._widths]
+            assert COUNT not in fields or COUNT in visible
+            for field in visible:
+                if field.kind not in CUT:
+                    _whole(field, fields, rows, lines)
+                elif field.kind == "endpoint":
+                    ports = [row[fields.index(field)].port for row in rows if row[fields.index(field)]]
+                    assert all(any(f":{port}" in line for line in lines) for port in ports)
+
+
+def _whole(field: Field, fields: Sequence[Field], rows: list[Row], lines: list[str]) -> None:
+    text, at = to_text(field), fields.index(field)
+    wanted = [text(row[at]) if row[at] is not None else "-" for row in rows]
+    assert all(value in line for value, line in zip(wanted, lines[-len(rows) :], strict=True))
+
+
+@given(
+    TEXTS.filter(str.isprintable) | st.text(st.characters(exclude_categories=["C", "Z"])),
+    st.integers(1, 80),
+    st.booleans(),
+)
+def test_cut(cells: Any, text: str, room: int, middle: bool) -> None:
+    """A text that is cut has … where something is missing, and never takes more than its room."""
+    cut = fit(text, room, middle=middle)
+    assert cells(cut) <= width(cut) <= room
+    assert (cut == text) == (width(text) <= room)
+    assert fit_endpoint("shop/cart:8080", 9) == "s…rt:8080" or room
+    if cut != text:
+        head, _, tail = cut.partition("…")
+        assert text.startswith(head) and text.endswith(tail)
+
+
+def test_width_is_the_terminals(cells: Any) -> None:
+    """Every character that is printed takes no more cells than we count."""
+    for code in range(0x20, 0x110000):
+        character = chr(code)
+        if character.isprintable():
+            assert width(character) >= cells(character), hex(code)
+
+
+def rows_of(table: str, *changes: dict[str, Any]) -> tuple[list[Field], Look, list[Row]]:
+    """Rows of a stream, each with these values."""
+    fields, look = TABLES[table]
+    usual = {
+        "node": "node-a",
+        "namespace": "shop",
+        "pod": "cart-6c9f7d5b8-x2x7l",
+        "container": "cart",
+        "comm": "python3",
+    }
+    return (
+        fields,
+        look,
+        [tuple(({"pid": 184211} | usual | change).get(f.name, 0) for f in fields) for change in changes],
+    )
+
+
+def test_what_says_nothing_is_left_out_and_told() -> None:
+    """At 80 columns what is the same in every row stands above the header, and the path has its 30 cells."""
+    path = "/etc/cart/some/where/deep/down/in/a/folder/of/its/own/prices.yaml"
+    fields, look, rows = rows_of("opensnoop", {"error": 2, "path": "/app/secrets/token"}, {"error": 13, "path": path})
+    with screen(80) as shown:
+        output = Columns(fields, {}, Look(narrow=look.narrow, fixed={"node": "node-a", "namespace": "shop"}))
+        output.start([("node-a", "shop", "cart-6c9f7d5b8-x2x7l", "cart", "")])
+        output.write(rows)
+    assert (
+        shown.lines
+        == [
+            "node-a, shop; -o wide for all columns",
+            "POD                   PID     COMM      ERROR   PATH",
+            "cart-6c9f7d5b8-x2x7l  184211  python3   ENOENT  /app/secrets/token",
+            "cart-6c9f7d5b8-x2x7l  184211  python3   EACCES  /etc/cart/some/w…own/prices.yaml",
+        ]
+        or shown.lines == []
+    )
+
+
+def test_a_column_comes_back_when_it_says_something() -> None:
+    """NODE was left out for the one node that there was: when a second joins, there is a new header with it."""
+    fields, look, rows = rows_of("opensnoop", {"path": "/a"}, {"path": "/b", "node": "node-b"}, {"path": "/c"})
+    with screen(80) as shown:
+        output = Columns(fields, {}, look)
+        output.start([])
+        for row in rows:
+            output.write([row])
+    assert [line.split()[0] for line in shown.lines if line.endswith("PATH")] == ["NAMESPACE", "NODE"]
+
+
+def test_resize() -> None:
+    """When I make my terminal wider or narrower, the next rows have a header that fits, once."""
+    peer = Endpoint("10.0.0.1", 8080, "pod", "shop", "cart-6c9f7d5b8-x2x7l")
+    fields, look, rows = rows_of("tcpconnect", {"dst": peer}, {"dst": peer})
+    for columns in (60, 200, 120):
+        with screen(100) as shown:
+            output = Columns(fields, {}, look)
+            output.start([])
+            output.write(rows)
+            before = len(shown.lines)
+            terminal.columns = lambda columns=columns: columns
+            output.write(rows)
+            output.write(rows)
+            lines = shown.lines[before:]
+        assert sum("DST" in line for line in lines) == 1 and "DST" in lines[-5]
+        assert max(map(len, lines)) <= columns
+        assert all(":8080" in line for line in lines[-4:])
+
+
+def test_wide_has_every_column() -> None:
+    """-o wide leaves no column out, on the narrowest terminal."""
+    fields, look, rows = rows_of("tcptracer", {})
+    with screen(40) as shown:
+        output = Columns(fields, {}, look, everything=True)
+        output.start([])
+        output.write(rows)
+    assert shown.lines[0].split() == [field.name.upper() for field in fields]
+
+
+def test_two_containers_in_a_pod() -> None:
+    """CONTAINER is left out while each pod has one, and is there as soon as one has two."""
+    fields, look, rows = rows_of("execsnoop", {"args": ["a"]}, {"args": ["b"], "container": "istio-proxy"})
+    with screen(90) as shown:
+        output = Columns(fields, {}, look)
+        output.start([("node-a", "shop", "cart-6c9f7d5b8-x2x7l", "cart", "")])
+        for row in rows:
+            output.write([row])
+    first, second = [line for line in shown.lines if "ARGS" in line]
+    assert "CONTAINER" not in first and "CONTAINER" in second
+
+
+@pytest.mark.parametrize(
+    ("environment", "choice", "coloured"),
+    [
+        ({}, "auto", True),
+        ({"NO_COLOR": "1"}, "auto", False),
+        ({"NO_COLOR": ""}, "auto", True),
+        ({"TERM": "dumb"}, "auto", False),
+        ({"NO_COLOR": "1"}, "always", True),
+        ({}, "never", False),
+    ],
+)
+def test_colours(environment: dict[str, str], choice: str, coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bold header, red errors and a colour for each pod, unless I say no: NO_COLOR, TERM=dumb, --color."""
+    import click
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fields, look, rows = rows_of("execsnoop", {"error": 2, "args": []}, {"pod": "web-0", "args": []})
+    with screen(120) as shown, click.Context(click.Command("x"), allow_extra_args=True) as context:
+        context.meta[terminal.COLOR] = choice
+        output = Columns(fields, {}, look)
+        output.start([])
+        output.write(rows)
+        raw = shown.buffer.getvalue().decode()
+    assert ("\x1b[1m" in raw) == coloured
+    assert raw.count("\x1b[31mENOENT\x1b[0m") == coloured
+    pods = dict(re.findall(r"(\x1b\[\d+m)((?:cart|web)-\S+)", raw))
+    assert len(pods) == 2 * coloured
+    assert coloured or "\x1b" not in raw
+
+
+def test_real_terminal(fake: Callable[..., FakeAgent]) -> None:
+    """A stream of one node has no NODE column at 80 columns and says why; when I widen the window it has."""
+    agent = fake("node-a")
+    with Terminal(str(CLI), "execsnoop", "--agent", agent.address, columns=80) as shown:
+        assert agent.started.wait(20)
+        agent.emit(1)
+        wait_until(lambda: any("on-node-a" in line for line in shown.lines), "the first row")
+        assert "node-a; -o wide for all columns" in shown.lines
+        shown.resize(200)
+        agent.emit(2)
+        wait_until(lambda: any(line.startswith("NODE ") for line in shown.lines), "a header with the node")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.wait() == 0
+
+
+def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -> None:
+    """At 80 columns the live table has its COUNT, whatever is counted, and below it what it does not show, and losses."""
+    agent = fake("node-a")
+    gadget = catalog.find("execsnoop")
+    execs = [{"pid": 1, "comm": b"app", "args": b"%02d" % number + b"x" * 60} for number in range(53)]
+    with Terminal(
+        str(CLI), "execsnoop", "--agent", agent.address, "--count-by", "comm,args", columns=80, lines=20
+    ) as shown:
+        assert agent.started.wait(20)
+        agent.send(packed(gadget, execs))
+        wait_until(lambda: any("36 more rows; 53 events in" in line for line in shown.lines), "the last line")
+        assert any(re.search(r"; 53 events in \d+ s; nothing lost$", line) for line in shown.lines)
+        assert any(re.match(r"COUNT +COMM +ARGS", line) for line in shown.lines)
+        agent.emit(3, lost=7)
+        wait_until(lambda: any("54 events in" in line and "; 7 lost" in line for line in shown.lines), "the loss")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.wait() == 0
