@@ -16,6 +16,7 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output.terminal import has_colours
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets

@@ -18,6 +18,7 @@ from kubectl_gadget import about, containers
 from kubectl_gadget.output import Look, Output, choose_fields, make_output
 from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.output.counts import COUNT
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
 from tests.unit.test_layout import screen
@@ -73,7 +74,7 @@ def recordings() -> None:
         copy = pb.TraceloopItem()
         copy.CopyFrom(item)
         copy.container.CopyFrom(who)
-        rows.append(traceloop._row(Instance("", "", "node-a", copy))[: len(traceloop.FIELDS)])
+        rows.append(traceloop._row(Instance(Agent("", ""), "node-a", copy))[: len(traceloop.FIELDS)])
     look = Look(narrow=("span",), failed={"state": traceloop._is_bad})
     whole(make_output("columns", traceloop.FIELDS, {}, look), rows)
 
