@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
-from agent.bpffs import open_pinned, remove, unpin
+from agent.bpffs import open_pinned, pinned, remove, unpin
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
 
@@ -296,26 +296,23 @@ class BpfObject:
 
 
 def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int]) -> str:
-    """Why the programs of an object do not all run by what is pinned in folder, with these maps; empty if they do."""
+    """Why the programs of an object do not all run by what is pinned in folder, with these maps that all of them use.
+
+    Empty if they do.
+    """
     used = {libbpf.map_info(fd).id for fd in maps}
     for name in wanted.program_names():
         try:
-            link, program = open_pinned(folder / name), open_pinned(folder / f"{name}{PROGRAM}")
+            with pinned(folder / name) as link, pinned(folder / f"{name}{PROGRAM}") as program:
+                info = libbpf.program_info(program)
+                if libbpf.link_info(link).prog_id != info.id:
+                    return f"{folder / name} is not the link of its program"
+                if info.name != name[:15].encode():
+                    return f"{folder / name} is of another program"
+                if not used <= libbpf.program_maps(program):
+                    return f"{folder / name} uses other maps"
         except OSError as error:
             return str(error)
-        try:
-            info = libbpf.program_info(program)
-            if libbpf.link_info(link).prog_id != info.id:
-                return f"{folder / name} is not the link of its program"
-            if info.name != name[:15].encode():
-                return f"{folder / name} is of another program"
-            if not used <= libbpf.program_maps(program):
-                return f"{folder / name} uses other maps"
-        except OSError as error:
-            return f"{folder / name}: {error}"
-        finally:
-            os.close(link)
-            os.close(program)
     return ""
 
 

@@ -6,7 +6,8 @@ import ctypes
 import fcntl
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent import libbpf
@@ -75,6 +76,16 @@ def digest(data: bytes) -> str:
 def open_pinned(path: Path) -> int:
     """The file descriptor of what is pinned at path; OSError if nothing is."""
     return libbpf.check(libbpf.library().bpf_obj_get(os.fsencode(path)), f"open {path}")
+
+
+@contextmanager
+def pinned(path: Path) -> Iterator[int]:
+    """The file descriptor of what is pinned at path, for a while."""
+    fd = open_pinned(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def unpin(path: Path) -> None:

@@ -179,7 +179,10 @@ def _serve(
             tracker,
             TraceloopService(node, recorder, redactor, no_traceloop, partial(_labels, tracker, recorded_flows)),
             FlowsService(node, tracker, recorded_flows, no_flows),
-            [each.worker for each in (tracker, tracker.pods, recorder, recorded_flows) if each],
+            [
+                *(each.worker for each in (tracker, tracker.pods, recorded_flows) if each),
+                *(recorder.workers if recorder else ()),
+            ],
         )
         recordings = traceloop_memory << 20 if recorder else 0
         room = bytes_for_runs(memory_limit(), recordings, machine_bytes())
@@ -190,7 +193,7 @@ def _serve(
         stopped.wait()
         log.info("stopping")
         service.finish()
-        server.stop(GRACE_SECONDS).wait()
+        server.stop(GRACE_SECONDS).wait(GRACE_SECONDS + 1)  # its own thread may have died
 
 
 def _labels(tracker: Tracker, flows: FlowRecorder | None, container: Container) -> Mapping[str, str] | None:

@@ -6,11 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 #: A thread that has not got on for so long is as good as dead.
 STALL_SECONDS = 10.0
+IDLE_SECONDS = 0.5
 #: How long the end of a thread is waited for, which may be in a call that takes its time.
 JOIN_SECONDS = 5.0
 
@@ -79,3 +85,47 @@ class Worker:
             self._died = f"{type(error).__name__}: {error}".removesuffix(": ")
             if not self._stop.is_set():
                 log.exception("thread %s died", self.name)
+
+
+class Pool:
+    """Some threads that do what is handed to them, in that order, for what has to wait in the kernel."""
+
+    def __init__(self, name: str, number: int) -> None:
+        """Begin with so many threads, called name-0 and so on."""
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closed = False
+        self.workers = [Worker(f"{name}-{at}", self._work) for at in range(number)]
+        for worker in self.workers:
+            worker.start()
+
+    def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Let a thread do something; what came of it."""
+        future: Future[Any] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(task(*args))
+            except Exception as error:  # the thread goes on
+                log.exception("%s", task)
+                future.set_exception(error)
+
+        self._tasks.put(do)
+        return future
+
+    def close(self) -> None:
+        """Wait until all has been done, as long as the threads get on."""
+        if self._closed:
+            return
+        self._closed = True
+        done = [self.submit(partial(bool)) for _ in self.workers]
+        for future in done:
+            with suppress(TimeoutError):
+                future.result(JOIN_SECONDS)
+        for worker in self.workers:
+            worker.stop()
+
+    def _work(self, worker: Worker) -> None:
+        while not worker.stopping:
+            worker.beat()
+            with suppress(Empty):
+                self._tasks.get(timeout=IDLE_SECONDS)()

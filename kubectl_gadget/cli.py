@@ -16,7 +16,7 @@ from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
 from kubectl_gadget.headed import HeadedCommand, HelpCommand
-from kubectl_gadget.tell import tell
+from kubectl_gadget.tell import tell, write_lines
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 
 PROGRAM = "kubectl gadget"
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message())
+        write_lines(f"{error.ctx.get_help() if error.ctx else error.format_message()}\n")
     except click.UsageError as error:
         fail(f"{error.format_message()}{_see(error)}", 2)
     except (click.Abort, KeyboardInterrupt):

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from kubectl_gadget.options import Option
 from kubectl_gadget.output.terminal import CHOICES, COLOR
+from kubectl_gadget.tell import write_lines
 
 _TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
 #: What other tools call some of ours.
@@ -105,7 +106,7 @@ class HelpCommand(HeadedCommand):
             _, command, _ = ctx.command.resolve_command(ctx, [name])
             assert command
             ctx = click.Context(command, ctx, name)
-        click.echo(ctx.get_help())
+        write_lines(f"{ctx.get_help()}\n")
 
 
 def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

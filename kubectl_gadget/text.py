@@ -63,7 +63,9 @@ def fit(text: str, cells: int, *, middle: bool = False) -> str:
     if width(text) <= cells:
         return text
     tail = (cells - 1) // 2 if middle and cells > 4 else 0
-    end = _prefix(text[::-1], tail)[::-1]
+    end = _prefix(text[::-1], tail)[::-1] if tail else ""
+    while end and not _cells(end[0]):  # what joins on to a letter that is cut off
+        end = end[1:]
     return f"{_prefix(text, cells - 1 - width(end))}…{end}"
 
 

@@ -7,13 +7,15 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from agent import libbpf
 from agent.bpffs import open_pinned
+from agent.threads import JOIN_SECONDS, Pool, Worker
 from agent.traceloop.rings import Ring
 from gadget import catalog
 
@@ -41,7 +43,7 @@ class Pointers:
         self._lock = threading.Lock()
         #: the last change of each container that has a ring, or is about to
         self._changes: dict[int, Future[None]] = {}
-        self._pool = ThreadPoolExecutor(WAITING, "traceloop-ring")
+        self._pool = Pool("traceloop-ring", WAITING)
         there = list(self._read())
         found = np.fromiter(map(self._bucket, there), np.int64, len(there))
         self._counts[:] = np.bincount(found, minlength=len(self._counts))
@@ -55,6 +57,11 @@ class Pointers:
         del self._counts, self.table
         self._page.close()
         os.close(self._rings)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The threads."""
+        return self._pool.workers
 
     def ids(self) -> list[int]:
         """The containers that have a ring."""
@@ -70,7 +77,7 @@ class Pointers:
 
     def finish(self) -> None:
         """Wait until all changes have been made. None can be made after."""
-        self._pool.shutdown()
+        self._pool.close()
 
     def set(self, cgroup_id: int, ring: Ring, failed: Callable[[], None]) -> None:
         """Record a container in a ring, in a moment. OSError if there is none.
@@ -95,7 +102,8 @@ class Pointers:
             failed()
 
     def _take(self, cgroup_id: int, before: Future[None]) -> None:
-        before.result()  # it was handed in earlier, so that a thread has it or is done with it
+        with suppress(TimeoutError):  # it was handed in earlier, so that a thread has it or is done with it
+            before.result(JOIN_SECONDS)
         libbpf.library().bpf_map_delete_elem(self._rings, ctypes.byref(ctypes.c_uint64(cgroup_id)))
         self._count(cgroup_id, -1)
 

@@ -120,6 +120,11 @@ class Recorder:
             self._came(item)
         self.worker.start()
 
+    @property
+    def workers(self) -> list[Worker]:
+        """The threads that it cannot do without."""
+        return [self.worker, *self._pointers.workers]
+
     def close(self) -> None:
         """Let go. Recording goes on."""
         self._tracker.unwatch()
@@ -271,7 +276,7 @@ class Recorder:
                 return pointers, Spares(*ready, pointers.later)
 
             found = recorder.share_pinned(pinned)
-            used = [found[name] for name in ("rings", "recorded") if name in found]
+            used = [found["recorded"]] if "recorded" in found else []
             why_not = why_not_attached(recorder, links, used) if links.exists() else ""
             if links.exists() and not why_not and found.keys() == pinned.keys():
                 log.info("traceloop: adopted, it has been recording all the time")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agent import libbpf
 from agent.bpffs import open_pinned, unpin
+from agent.threads import JOIN_SECONDS
 from agent.traceloop import rings
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Spares:
 
     def _fill(self, at: int, after: Future[None] | None) -> None:
         if after:  # the program has to find the ring by the other way first
-            after.result()
+            after.result(JOIN_SECONDS)
         before = int(self._fresh[at])
         try:
             fd = rings.create(self._size)

@@ -27,7 +27,7 @@ enum constant {
 	NO_DATA = 255,                    /* a length: there is no text, or it could not be read; 0 is an empty one */
 	NUMBER_UNKNOWN = UNKNOWN_SYSCALL, /* a number of more than 16 bits: it is in size */
 	PLACED_BITS = 24,                 /* of call.placed */
-	FIRST_MISSED = 0xffffffff, /* of state.first: it began before its ring, and user space finds it out, perhaps */
+	FIRST_MISSED = 0x7fffffff, /* of state.first: it began before its ring, and user space finds it out, perhaps */
 	SPARES = 16,               /* containers that may come at the same moment and be recorded at once */
 	BEYOND_SHIFT = 3,          /* in more.argument: above it enum beyond */
 };

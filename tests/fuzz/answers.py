@@ -38,6 +38,8 @@ from tests.unit.traceloop.replies import record, reply
 #: Bytes of output for each byte of input, and some for the keys of JSON: a text may be in two fields of a row, and a byte
 #: of it be six letters.
 AMPLIFIED, BESIDE = 64, 1 << 16
+#: CSV is made visible on a terminal alone: a file has what the process chose.
+SHOWN = [form for form in FORMATS if form != "csv"]
 GADGETS = tuple(catalog.load().values())
 
 
@@ -61,12 +63,12 @@ def _request(number: int) -> Request:
 def _show(schema: Schema, given: pb.Batch, own: Schema, size: int) -> None:
     fields = [item for item in all_fields(own).values() if item.name in all_fields(schema)]
     rows = Decoder("node-a", schema).rows(given, [item.name for item in fields], lambda table: None)
-    for form in FORMATS:
+    for form in SHOWN:
         with safe_output() as written:
             output = make_output(form, fields, {})
             output.start([])
             if rows:
-                output.write([row for _, row in rows])
+                output.write([row for _, row, _ in rows])
         if form == "json":
             lines = written.getvalue().splitlines()
             assert len(lines) == len(rows)
@@ -134,7 +136,7 @@ def answer(data: bytes) -> None:
     else:
         found = [instances.Instance(agent, given.node, item) for item in given.items]
         fields, rows = [*commands.FIELDS, *commands.MORE_FIELDS], [commands._row(each) for each in found]
-    for form in FORMATS:
+    for form in SHOWN:
         with safe_output():
             output = make_output(form, fields, {})
             output.start([], rows)

@@ -19,7 +19,7 @@ from gadget.errors import GadgetError
 from kubectl_gadget import client
 from kubectl_gadget.advise.collect import hear
 from kubectl_gadget.recording import Writer
-from kubectl_gadget.request import make_request
+from kubectl_gadget.request import Selection, make_request
 from kubectl_gadget.session import stream
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.traceloop import instances
@@ -151,7 +151,7 @@ def test_node_that_it_was_reached_on(
 
     targets.are_nodes = True
     fields = [item for item in containers.FIELDS if item.name in ("node", "pod")]
-    containers.show(targets, pb.ContainersRequest(), make_output("json", fields, {}))
+    containers.show(targets, pb.ContainersRequest(), make_output("json", fields, {}), Selection())
     assert about.describe(targets)["node-a"].node == "node-a"
     assert instances.ask(targets)[0] == []
     assert hear(targets).context.header.nodes == ("node-a",)

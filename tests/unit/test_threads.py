@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 
 import pytest
 
-from agent.threads import Worker
+from agent.threads import Pool, Worker
 from tests.conftest import wait_until
 
 
@@ -76,3 +77,24 @@ def test_woken() -> None:
     assert seen.wait(20)
     worker.stop()
     assert not any(thread.name == "woken" for thread in threading.enumerate())
+
+
+def test_pool() -> None:
+    """What waits in the kernel is done side by side, each in its turn; a thread that a fault has ended is told by name."""
+    pool = Pool("pool", 2)
+    go_on = threading.Event()
+    first, second = pool.submit(go_on.wait, 20), pool.submit(lambda: 17)
+    assert second.result(20) == 17 and not first.done()
+    failing = pool.submit(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.result(20)
+    go_on.set()
+    assert first.result(20)
+    assert [worker.problem for worker in pool.workers] == ["", ""]
+    ended = pool.submit(sys.exit)
+    wait_until(lambda: any(worker.problem for worker in pool.workers), "the end of one")
+    (problem,) = (worker.problem for worker in pool.workers if worker.problem)
+    assert problem.startswith("thread pool-")
+    assert not ended.done()
+    pool.close()
+    pool.close()

@@ -53,7 +53,7 @@ def test_failures_are_red(tmp_path: Path, capfd: pytest.CaptureFixture[str], mon
     given = [record(1), record(2, result=-2), record(3, "KIND_PROCESS_EXIT", result=139)]
     with click.Context(click.Command("show")) as context:
         context.meta[terminal.COLOR] = "always"
-        text = shown(tmp_path, capfd, reply(*given, item=GONE, node="node-a"), view=View())
+        text = shown(tmp_path, capfd, reply(*given, item=GONE, node="node-a"), view=View(colour=terminal.has_colours()))
     assert [terminal.RED in line for line in text.splitlines()] == [False, False, True, True]
 
 
