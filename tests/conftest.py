@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def why_no_kernel() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests/kernel and tests/faults; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
+    """Mark tests/kernel, tests/faults and tests/attacks; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
     reason = why_no_kernel()
     if reason and os.environ.get("GADGET_REQUIRE_KERNEL"):
         raise pytest.UsageError(f"GADGET_REQUIRE_KERNEL is set, and this machine {reason}")
     for item in items:
-        if {"kernel", "faults"} & set(item.path.relative_to(Path(__file__).parent).parts):
+        if {"kernel", "faults", "attacks"} & set(item.path.relative_to(Path(__file__).parent).parts):
             item.add_marker("kernel")
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -196,9 +197,10 @@ class Agent:
 def start_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
     """Starts agents that are ended after the test."""
     agents: list[Agent] = []
+    numbers = count()
 
     def start(*args: str, under: Sequence[str] = ()) -> Agent:
-        folder = tmp_path / f"agent-{len(agents)}"
+        folder = tmp_path / f"agent-{next(numbers)}"
         folder.mkdir()
         agents.append(Agent(folder, *args, under=under))
         return agents[-1]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.pods import BUNDLES, MARK, UNIFIED, remove_cgroups
+from tests.pods import BUNDLES, MARK, UNIFIED, remove_below, remove_cgroups
 
 #: Part of the path of what belongs to a run.
 RUN = "/pytest-of-"
@@ -81,9 +81,7 @@ def remove_leftovers() -> None:
             continue
         path = Path(place)
         subprocess.run(["runc", "delete", "--force", mark.parent.name], check=False, capture_output=True)
-        for folder, _, _ in os.walk(UNIFIED / path, topdown=False):  # what it made inside its own
-            with suppress(OSError):
-                os.rmdir(folder)
+        remove_below(UNIFIED / path)
         for each in (path, path.parent):  # the first is often gone already
             remove_cgroups(str(each))
         shutil.rmtree(mark.parent, ignore_errors=True)

@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,12 +67,13 @@ class Pod:
         files: dict[str, Path] | None = None,
         kind: str = "container",
         memory: int = 0,
+        change: Callable[[dict[str, Any]], None] | None = None,
     ) -> Container:
         """Lay out a container that will run args, with files copied to its root by their path there.
 
-        memory is its limit in bytes, 0 for none.
+        memory is its limit in bytes, 0 for none; change alters its config.json.
         """
-        container = Container(self, name, list(args), files or {}, kind, memory)
+        container = Container(self, name, list(args), files or {}, kind, memory, change)
         self.containers.append(container)
         return container
 
@@ -85,7 +88,14 @@ class Container:
     """One container of a pod."""
 
     def __init__(
-        self, pod: Pod, name: str, args: list[str], files: dict[str, Path], kind: str, memory: int = 0
+        self,
+        pod: Pod,
+        name: str,
+        args: list[str],
+        files: dict[str, Path],
+        kind: str,
+        memory: int = 0,
+        change: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Lay out its bundle."""
         self.pod, self.name = pod, name
@@ -109,6 +119,8 @@ class Container:
             config["linux"]["resources"] = {"memory": {"limit": memory}}
         config["linux"]["namespaces"].append({"type": "cgroup"})
         config["annotations"] = annotations(pod.namespace, pod.name, name, kind)
+        if change:
+            change(config)
         (self.bundle / MARK).write_text(f"{os.getpid()} {self.cgroup.lstrip('/')}")
         (self.bundle / "config.json").write_text(json.dumps(config))
 
@@ -152,9 +164,13 @@ class Container:
     def delete(self) -> None:
         """End it and remove its files. An error if its cgroup stays: the next test would see one container more."""
         deadline = time.monotonic() + 20
+        cgroup = UNIFIED / self.cgroup.lstrip("/")
+        if cgroup.exists() and any(each.is_dir() for each in cgroup.iterdir()):
+            subprocess.run(["runc", "kill", "--all", self.id, "KILL"], check=False, capture_output=True)
         while True:
+            remove_below(cgroup)  # runc looks for what was made inside by path, which may be too long
             done = subprocess.run(["runc", "delete", "--force", self.id], check=False, capture_output=True, text=True)
-            if not (UNIFIED / self.cgroup.lstrip("/")).exists():
+            if not cgroup.exists():
                 break
             if time.monotonic() > deadline:
                 raise RuntimeError(f"runc delete {self.name}: {done.stderr}")
@@ -229,6 +245,34 @@ def run_in(cgroup: Path, *command: str | Path, cwd: Path | None = None) -> None:
             check=False,
         )
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+def remove_below(folder: Path) -> None:
+    """Remove the cgroups inside one, however deep they are and whatever their names; those that are in use stay."""
+    if not folder.is_dir():
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    left = [_folders(fd)]
+    names: list[bytes] = []
+    while left:
+        if left[-1]:
+            names.append(left[-1].pop())
+            fd, before = os.open(names[-1], os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd), fd
+            os.close(before)
+            left.append(_folders(fd))
+            continue
+        left.pop()
+        fd, before = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd), fd
+        os.close(before)
+        if names:
+            with suppress(OSError):
+                os.rmdir(names.pop(), dir_fd=fd)
+    os.close(fd)
+
+
+def _folders(fd: int) -> list[bytes]:
+    with os.scandir(fd) as found:
+        return [os.fsencode(each.name) for each in found if each.is_dir(follow_symlinks=False)]
 
 
 def remove_cgroups(path: str) -> None:

@@ -40,6 +40,7 @@ struct event {
 	gadget_mode mode DOC("permissions asked for a new file");
 	gadget_path path DOC("the path as it was passed");
 	gadget_full_path full_path DOC("the path from the root, if --full-path asks for it");
+	gadget_path file DOC("the file that was opened, as the kernel names it, if --file asks for it");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
@@ -47,6 +48,7 @@ GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only opens that failed");
 PARAM(bool, full_path, false, "also find the directory that a path is relative to, and the root that a chroot has");
+PARAM(bool, file, false, "also show the file that was opened, whatever its path in memory says by then");
 PARAM(gadget_string, prefix, "", "only paths that begin with this, as they were passed");
 
 struct open {
@@ -118,21 +120,27 @@ static __always_inline bool has_prefix(const char *text)
 	return true;
 }
 
+/* An open file of a process. NULL if it has none of that number. */
+static __always_inline struct path *path_of(struct task_struct *task, int fd)
+{
+	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
+
+	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
+		bpf_core_read(&file, sizeof(file), &files[fd]);
+	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
+}
+
 /* What an open's path is relative to. NULL if the process named no open file. */
 static __always_inline struct path *directory_of(const struct open *open, bool absolute)
 {
 	struct task_struct *task = current_task();
-	struct file *file = NULL, **files;
 	int fd = open->directory; /* bpf_core_read would take it for one of the kernel's */
 
 	if (absolute && !open->in_root)
 		return root_directory(task);
 	if (fd == AT_FDCWD)
 		return working_directory(task);
-	files = BPF_CORE_READ(task, files, fdt, fd);
-	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
-		bpf_core_read(&file, sizeof(file), &files[fd]);
-	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
+	return path_of(task, fd);
 }
 
 static __always_inline void read_full_path(struct event *event, const struct open *open)
@@ -142,6 +150,14 @@ static __always_inline void read_full_path(struct event *event, const struct ope
 	event->full_path.path = event->path;
 	if (directory)
 		event->full_path.directory = text_path(&event->header, event->text, directory);
+}
+
+static __always_inline void read_file(struct event *event, int fd)
+{
+	struct path *file = path_of(current_task(), fd);
+
+	if (file)
+		event->file = text_path(&event->header, event->text, file);
 }
 
 SEC("tp_btf/sys_exit")
@@ -170,6 +186,9 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 	event->full_path = (gadget_full_path){.directory.as_given = true, .path.as_given = true};
 	if (param_full_path)
 		read_full_path(event, &open);
+	event->file = (gadget_path){.as_given = true}; /* none */
+	if (param_file && result >= 0)
+		read_file(event, result);
 	gadget_submit(event);
 	return 0;
 }

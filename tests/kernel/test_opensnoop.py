@@ -53,6 +53,34 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
     assert all((event["fd"] == -1) == (event["error"] is not None) for event in events(out))
 
 
+def test_path_that_changes(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """With --file I see which file was opened, also where another thread changes the path while the call waits; and none
+    of one that was not opened.
+    """
+    cli = start(start_cli, agent, "--file", "--comm", "swaps")
+    run_in(bare().cgroup, workload("swaps"), "101", cwd=tmp_path)
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    seen = Counter((e["path"], e["file"], e["error"]) for e in events(out) if not e["path"].startswith("/proc/"))
+    assert seen == {
+        ("innocent", f"{tmp_path}/fifo", None): 101,
+        ("./fifo", f"{tmp_path}/fifo", None): 101,
+    }
+
+
+def test_no_file(agent, start_cli, bare) -> None:
+    """Of an open that failed no file is told, and without --file of none."""
+    asked = start(start_cli, agent, "--file", "--prefix", "/nothing")
+    other = start_cli("opensnoop", "--agent", agent.address, "-o", "json", "--prefix", "/etc/hosts")
+    wait_until(lambda: agent.log.read_text().count("opensnoop: started") == 2, "the streams")
+    container = bare()
+    container.run("/bin/busybox", "cat", "/nothing")
+    container.run("/bin/busybox", "cat", "/etc/hosts")
+    for cli, path in ((asked, "/nothing"), (other, "/etc/hosts")):
+        found = events(cli.finish()[0])
+        assert [(event["path"], event["file"]) for event in found] == [(path, "")]
+
+
 def test_odd_opens(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     """I see a signal as EINTR, never the kernel's own codes, paths that nobody had touched, and full paths also in a
     chroot, below an openat2 root and from a directory that is gone.

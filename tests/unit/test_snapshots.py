@@ -34,7 +34,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "comm": b"cart", "fd": 3, "flags": 0o2000000, "path": b"/etc/hosts"},
         {"pid": 4711, "comm": b"cart", "fd": -1, "error": 13, "flags": 0o101, "mode": 0o640, "path": b"a\x1b[2J"},
         {"pid": 4711, "comm": b"cart", "fd": 4, "flags": 0o2000000, "path": b"./data/x",
-         "full_path": b"cart/lib/var/"},
+         "full_path": b"cart/lib/var/", "file": b"x/data/srv/"},
     ],
     "tcpconnect": [
         {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "version": 4, "latency": 212_345},
@@ -60,7 +60,7 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
         row = np.zeros(1, schema.dtype(schema.text_offset + tail))[0]
         row["timestamp"], row["cgroup_id"], row["tid"] = number * 1000, 7, event["pid"]
         text = b""
-        for name in {"cwd"} & set(kinds):
+        for name in {"cwd", "file"} & set(kinds):
             row[name]["as_given"] = True
         for name in {"full_path"} & set(kinds):
             row[name]["directory"]["as_given"] = row[name]["path"]["as_given"] = True

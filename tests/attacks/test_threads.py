@@ -1,0 +1,130 @@
+"""Each thread of an agent ends, or stalls: that is said at once, wherever one looks."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from agent.bpffs import mount_bpffs
+from agent.threads import STALL_SECONDS
+from tests.apiserver import ApiServer, api_server
+from tests.attacks.beside import is_well
+from tests.attacks.killable import KILLER, names_file
+from tests.conftest import Agent, run_cli, wait_until
+
+#: Until it must be told. That a thread stands still is known when it has been silent for STALL_SECONDS.
+TOLD_SECONDS = {"end": 5.0, "stall": STALL_SECONDS + 5.0}
+#: Threads that come and go with calls, and the interpreter's own.
+PASSING = re.compile(rf"MainThread|{KILLER}|rpc_\d+|requests-.*|Dummy-.*|ThreadPoolExecutor.*")
+#: Those that there were when this was written, whatever others there are: a test that finds none tests none.
+LEAST = {"tracker", "flows", "pods"}
+
+
+class Victim(NamedTuple):
+    """An agent whose threads obey."""
+
+    agent: Agent
+    fifo: Path
+
+    def tell(self, how: str, name: str = "") -> None:
+        """Tell its thread what to do with another one."""
+        self.fifo.write_text(f"{how} {name}\n")
+
+    def threads(self) -> set[str]:
+        """Its threads that stay."""
+        names_file(self.fifo).unlink(missing_ok=True)
+        self.tell("list")
+        wait_until(names_file(self.fifo).exists, "the names of threads")
+        return {name for name in names_file(self.fifo).read_text().splitlines() if not PASSING.fullmatch(name)}
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    """An API server that knows no pods."""
+    with api_server() as server:
+        server.pods = []
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+            "users": [{"name": "u", "user": {}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield server
+
+
+@pytest.fixture
+def victim(bpffs: Path, kubeconfig: ApiServer, start_agent, tmp_path: Path, bare) -> Callable[[], Victim]:
+    """Makes agents that do not know of each other, with all that they can do, beside a container."""
+    mount_bpffs(bpffs)
+    bare()
+    made = iter(range(100))
+
+    def make() -> Victim:
+        number = next(made)
+        fifo = tmp_path / f"fifo-{number}"
+        where = ("--bpffs", str(bpffs / f"agent{number}"), "--state", str(tmp_path / f"state-{number}"))
+        return Victim(
+            start_agent(*where, "--kubernetes", under=(sys.executable, "-m", "tests.attacks.killable", str(fifo))), fifo
+        )
+
+    return make
+
+
+def what_is_wrong(victim: Victim, how: str, name: str) -> str:
+    """What an agent does not tell of the end of one of its threads; empty if it tells all."""
+    began = time.monotonic()
+    victim.tell(how, name)
+    while is_well(victim.agent):
+        if time.monotonic() - began > TOLD_SECONDS[how]:
+            return "its health service says that it serves"
+        time.sleep(0.05)
+    status = run_cli("status", "--agent", victim.agent.address)
+    if name not in status.stdout + status.stderr and status.returncode == 0:
+        return f"status does not name it: {status.stdout}"
+    if how == "end" and victim.agent.process.poll() is None:
+        victim.agent.process.send_signal(signal.SIGTERM)
+        try:
+            wait_until(lambda: victim.agent.process.poll() is not None, "its end")
+        except AssertionError:
+            return "it does not end when it is told to"
+    return ""
+
+
+@pytest.mark.parametrize("how", ["end", "stall"])
+def test_threads(how: str, victim: Callable[[], Victim], figure) -> None:
+    """Whichever thread of an agent ends, or stands still: within 5 s, or 15, it says that it does not serve, so that it is
+    started anew, and `status` names the thread.
+    """
+    first = victim()
+    kinds = {name.rstrip("0123456789"): name for name in first.threads() & first.threads()}  # a pool's are alike
+    names = sorted(kinds.values())
+    assert set(names) >= LEAST, names
+    victims = [first, *(victim() for _ in names[1:])]
+    assert all(is_well(each.agent) for each in victims)
+    with ThreadPoolExecutor(len(names)) as pool:
+        wrong = dict(zip(names, pool.map(what_is_wrong, victims, [how] * len(names), names), strict=True))
+    figure("threads", ", ".join(names))
+    assert not any(wrong.values()), wrong
+    for each in victims:
+        if each.agent.process.poll() is None:
+            each.agent.stop(signal.SIGKILL)
+
+
+def test_threads_that_live(victim: Callable[[], Victim]) -> None:
+    """An agent whose threads all live says so, also after a while in which nothing happens."""
+    agent = victim().agent
+    began = time.monotonic()
+    while time.monotonic() - began < 1.5 * STALL_SECONDS:
+        assert is_well(agent)
+        time.sleep(0.2)
