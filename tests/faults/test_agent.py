@@ -126,7 +126,7 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys, figure) 
         figure("traceloop", f"{recorded} system calls, all that there were")
         (flow,) = (each for each in read(agents[-1]) if each.port == 8080)
         assert flow.count == flow.failed == 3 * KILLS
-        assert pinned_programs(bpffs) == programs and len(programs) == 7
+        assert pinned_programs(bpffs) == programs and len(programs) == 9
 
 
 def test_stopped_for_ten_seconds(agent, workload, tmp_path: Path, figure) -> None:

@@ -147,7 +147,7 @@ def test_off(record, make_pod, bpffs, tmp_path: Path, start_agent, workload) -> 
     agent.stop()
     start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows", "--end-with-stdin").stop()
     recording = pinned_programs(bpffs)
-    assert len(recording) == 4
+    assert len(recording) == 6
     assert held and all(is_there("map", ring) for ring in held)
     off = start_agent("--bpffs", str(bpffs), "--traceloop", "off", "--no-flows")
     assert not (bpffs / "gadget").exists()

@@ -174,3 +174,18 @@ def test_reboot(tmp_path: Path) -> None:
     ((address, first, last),) = pod.former
     assert (address, first) == ("10.244.0.2", pod.first)
     assert first <= last <= pod.since
+
+
+def test_cgroups_are_forgotten(tmp_path: Path) -> None:
+    """A pod whose containers restart for years keeps no more of them than those that run or have flows."""
+    pods = Pods(tmp_path / "pods.json")
+    for cgroup in range(1, 10_001):
+        pods.came(cgroup, container("u-1"))
+        pods.gone(cgroup, still_there=cgroup < 10_000)
+    pods.came(10_001, container("u-1"))
+    pods.forget_cgroups(lambda cgroup: cgroup in (10_001, 77))
+    pods.save()
+    (pod,) = Pods(tmp_path / "pods.json").pods.values()
+    assert pod.cgroups == [77, 10_001]
+    assert pods.owners == {77: "u-1", 10_001: "u-1"}
+    assert (tmp_path / "pods.json").stat().st_size < 1000
