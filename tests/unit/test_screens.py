@@ -126,6 +126,7 @@ def test_screens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each table fits terminals of 40 to 200 columns, and looks as it did unless that is meant to change."""
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("kubectl_gadget.values.time_ns", lambda: CLOCK + 14 * SECOND)
     time.tzset()
     shown = []
     for columns in WIDTHS:
