@@ -286,7 +286,7 @@ class Session:
             self._tell_other_words(name, schema)
         decoders = [node.decoder for node in self._nodes.values()]
         known = [(item.node, *names) for item in decoders for names in item.names.values()]
-        if known:
+        if known or not sys.stdout.isatty():
             self._output.start(known)  # else the first rows tell how wide columns have to be
         for each in self._away:
             self._tell_away(each)

@@ -33,8 +33,10 @@ def machine(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     script = f"{MOUNTS} && {BPFFS[request.param]} && echo ready && exec sleep 600"
     with subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout and holder.stdout.readline() == "ready\n"
-        yield ["nsenter", "-m", "-t", str(holder.pid), f"--wd={REPOSITORY}", "--"]
-        holder.kill()
+        try:
+            yield ["nsenter", "-m", "-t", str(holder.pid), f"--wd={REPOSITORY}", "--"]
+        finally:
+            holder.kill()
     wait_until(lambda: bpf_programs() <= before, "the end of all programs")
 
 
@@ -43,11 +45,14 @@ def service(machine: list[str], log: Path) -> Iterator[Path]:
     """The service, as the path of what it sees as /."""
     command = [*machine, sys.executable, "-m", "tests.systemd", UNIT, AGENT]
     with log.open("w") as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as agent:
-        assert agent.stdout
-        assert agent.stdout.readline() == "listening on unix:///run/gadget/agent.sock\n", log.read_text()
-        yield Path(f"/proc/{agent.pid}/root")
-        agent.terminate()
-        assert agent.wait(20) == 0, log.read_text()
+        try:
+            assert agent.stdout
+            assert agent.stdout.readline() == "listening on unix:///run/gadget/agent.sock\n", log.read_text()
+            yield Path(f"/proc/{agent.pid}/root")
+            agent.terminate()
+            assert agent.wait(20) == 0, log.read_text()
+        finally:
+            agent.kill()
 
 
 def test_service(machine, tmp_path) -> None:
