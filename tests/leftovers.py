@@ -43,7 +43,7 @@ def own_mounts() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     SERVED.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tests", SERVED], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tests", SERVED], check=True)
 
 
 def runs(pid: int) -> bool:

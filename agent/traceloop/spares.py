@@ -56,6 +56,7 @@ class Spares:
                 unpin(self._path(at))
                 self._fresh[at] = _CLOSED
             elif self._fresh[at] == _CLOSED or not self._is_ready(at):
+                self._fresh[at] = _CLOSED  # until there is one
                 later(self._fill, at, None)
 
     def close(self) -> None:

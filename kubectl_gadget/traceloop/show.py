@@ -150,7 +150,7 @@ class _Text:
         self._width = 0
 
     def head(self, head: Head) -> None:
-        write_text(f"{escape(str(head))}\n")
+        write_text("".join(f"{escape(line)}\n" for line in str(head).split("\n")))
 
     def entries(self, entries: Sequence[Entry]) -> None:
         lines = []

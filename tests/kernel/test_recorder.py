@@ -255,8 +255,9 @@ def test_older_agent(recording, container, bpffs: Path) -> None:
     """Rings of an agent that did not count them yet are taken over: those who run are recorded, and no call is lost."""
     app = container()
     with recording(slots=64) as recorder:
+        ring = ring_of(recorder, app)
         run(app, "/bin/true")
-        before = ring_of(recorder, app).state()["calls"]
+        before = ring.state()["calls"]
         (links,) = bpffs.glob("gadget/traceloop/*/programs-*")
     links.rename(links.with_name("programs-older"))
     links.with_name("recorded").unlink()

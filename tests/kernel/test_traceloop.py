@@ -264,8 +264,8 @@ def test_choosing(record, make_pod, workload) -> None:
     head, *own = events(traceloop(agent, "show", "cart-0", "--pid", str(tid), "-o", "json"))
     assert (head["event"], head["state"], head["containerId"]) == ("head", "SIGSEGV (exit 139)", made[1].id)
     assert {row["pid"] for row in own} == {tid} and len(own) > 10
-    recent = events(traceloop(agent, "show", "cart-0", "--since", "1ms", "-o", "json"))
-    assert 2 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "-o", "json")))
+    recent = events(traceloop(agent, "show", "cart-0", "--all", "--since", "1ms", "-o", "json"))
+    assert 2 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "--all", "-o", "json")))
     assert recent[-1]["event"] == "process_exit"
     done = run_cli("traceloop", "show", "card-0", "--agent", agent.address)
     assert (done.returncode, done.stderr) == (2, "error: no recording of 'card-0': there is cart-0\n")
