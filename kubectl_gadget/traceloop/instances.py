@@ -85,8 +85,8 @@ class Instance:
 
     @property
     def newest(self) -> int:
-        """What to sort by: when it began."""
-        return self.item.started_ns
+        """What to sort by: when it began, or, of a container's second one, when that did."""
+        return max(self.item.started_ns, self.item.recorded_ns)
 
 
 def full_name(instance: Instance) -> str:

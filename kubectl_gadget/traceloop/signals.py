@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gadget import syscalls
@@ -35,17 +35,21 @@ def without_false_kills(entries: Sequence[Entry]) -> list[Entry]:
     It is delivered to each thread without telling who sent it. Where the process really was killed one line is enough.
     """
     killed = {entry.pid for entry in entries if isinstance(entry, End) and entry.status & 0x7F == _KILL}
-    told: set[int] = set()
-
-    def keep() -> Iterator[Entry]:
-        for entry in entries:
-            if isinstance(entry, Signal) and entry.number == _KILL:
-                if entry.pid in told or (entry.sender is None and entry.pid not in killed):
-                    continue
-                told.add(entry.pid)
-            yield entry
-
-    return list(keep())
+    told: dict[int, int] = {}  # of each process the last one, or the last of which it is known who sent it
+    false = set()
+    for at, entry in enumerate(entries):
+        if not isinstance(entry, Signal) or entry.number != _KILL:
+            continue
+        if entry.pid not in killed:
+            false |= {at} if entry.sender is None else set()
+        elif (before := told.get(entry.pid)) is None:
+            told[entry.pid] = at
+        elif entry.sender or not getattr(entries[before], "sender", None):
+            false.add(before)
+            told[entry.pid] = at
+        else:
+            false.add(at)
+    return [entry for at, entry in enumerate(entries) if at not in false]
 
 
 def _by(entry: Signal) -> str:
