@@ -175,11 +175,9 @@ class Tracker:
         self.catch_up()
         if known := self._find(cgroup_id):
             return known
-        path = self._tree.path(cgroup_id)
-        if path is None:
-            return None
-        with self._read() as may:
-            if may:
+        with self._read() as may:  # if it goes after it has been found, that is still to be read
+            path = self._tree.path(cgroup_id) if may else None
+            if path is not None:
                 self._add(cgroup_id, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         return self._find(cgroup_id)
 
@@ -274,7 +272,7 @@ class Tracker:
 
     def catch_up(self) -> None:
         """Read the changes that there are by now, or wait until another has."""
-        if self._ring.waiting or self._is_behind():
+        if self._ring.waiting or self._reading.locked() or self._is_behind():
             with self._read() as may:
                 if may:
                     self._drain()

@@ -35,9 +35,10 @@ def test_who_sent_it(record, make_pod) -> None:
     script = "trap 'echo term' TERM; sh -c 'kill -USR1 $$'; sh -c 'exit 7'; echo ready; while :; do sleep 0.1; done"
     container = pod.container("app", "/bin/sh", "-c", script)
     wait_until(lambda: '"ready' in traceloop(agent, "show", "sent-0"), "its loop")
-    os.kill(container.pid, signal.SIGTERM)
+    pid = container.pid
+    os.kill(pid, signal.SIGTERM)
     wait_until(lambda: '"term' in traceloop(agent, "show", "sent-0"), "the trap")
-    os.kill(container.pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     ended(container)
     shown = calls(traceloop(agent, "show", "sent-0"))
     found = [line for line in shown if line.startswith("---")]
@@ -51,7 +52,7 @@ def test_who_sent_it(record, make_pod) -> None:
     assert any("si_code=CLD_KILLED" in line and "si_status=SIGUSR1" in line for line in children)
     assert any("si_code=CLD_EXITED" in line and "si_status=7" in line for line in children)
     rows = [row for row in events(traceloop(agent, "show", "sent-0", "-o", "json")) if row["event"] == "signal"]
-    (killed,) = [row for row in rows if row["signal"] == "SIGKILL"]
+    (killed,) = [row for row in rows if row["signal"] == "SIGKILL" and row["pid"] == pid]
     assert (killed["sender"]["pid"], killed["sender"]["inside"], killed["outside"]) == (os.getpid(), False, True)
 
 

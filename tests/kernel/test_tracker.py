@@ -258,7 +258,9 @@ def test_cgroup_ids_do_not_come_again(tracker: Tracker) -> None:
     assert tracker.resolve(old).container.pod == "first"
     second = BareContainer("reuse", "second")
     path = "/" + str(second.cgroup.relative_to(UNIFIED))
-    tracker._add(old, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME))  # as if the kernel had used the id again
+    tracker.catch_up()
+    with tracker._reading:
+        tracker._add(old, path, time.clock_gettime_ns(time.CLOCK_BOOTTIME))  # as if the kernel had used the id again
     second.delete()
     assert tracker.resolve(old).container.pod == "second"
 
