@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import orjson
@@ -23,6 +23,8 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 
 FOLLOW_SECONDS = 0.1
+#: Threads of a container that are asked in which call they are: it may have any number.
+MOST_THREADS = 4096
 #: How many of them a record that is being written may take.
 FOLLOW_POLLS = 5
 
@@ -186,19 +188,17 @@ class TraceloopService:
 
 
 def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:
-    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall."""
-    for pid in processes:
-        compat = _is_32bit(pid)
-        for task in _tasks(pid):
-            try:
-                fields = read_text(task / "syscall").split()
-                comm = read_text(task / "comm").removesuffix("\n")
-            except OSError:
-                continue
-            if len(fields) < 7 or fields[0].startswith("-"):
-                continue  # it runs, or waits for something else than a call
-            number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]
-            yield pb.Blocked(pid=pid, tid=int(task.name), comm=comm, number=number, args=args, compat=compat)
+    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall, of not too many."""
+    for pid, task, compat in islice(_threads(processes), MOST_THREADS):
+        try:
+            fields = read_text(task / "syscall").split()
+            comm = read_text(task / "comm").removesuffix("\n")
+        except OSError:
+            continue
+        if len(fields) < 7 or fields[0].startswith("-"):
+            continue  # it runs, or waits for something else than a call
+        number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]
+        yield pb.Blocked(pid=pid, tid=int(task.name), comm=comm, number=number, args=args, compat=compat)
 
 
 def _is_32bit(pid: int) -> bool:
@@ -210,8 +210,10 @@ def _is_32bit(pid: int) -> bool:
         return False
 
 
-def _tasks(pid: int) -> list[Path]:
-    try:
-        return [Path(entry.path) for entry in os.scandir(f"/proc/{pid}/task")]
-    except OSError:
-        return []
+def _threads(processes: list[int]) -> Iterator[tuple[int, Path, bool]]:
+    """The threads of processes: of which, its folder, and whether it makes 32-bit calls."""
+    for pid in processes:
+        compat = _is_32bit(pid)
+        with suppress(OSError), os.scandir(f"/proc/{pid}/task") as entries:
+            for entry in entries:
+                yield pid, Path(entry.path), compat
