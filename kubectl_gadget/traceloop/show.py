@@ -85,6 +85,10 @@ def make_output(view: View) -> _Text | _Json:
     return _Json() if view.form == "json" else _Text(view.durations, view.colour)
 
 
+#: A container's start is told in ticks of 10 ms where it was there before the agent (proc_pid_stat(5)).
+LATE_NS = 10_000_000
+
+
 @dataclass(frozen=True)
 class Head:
     """What a recording is of, and how complete: kept of calls are here, torn were being written or never were."""
@@ -105,11 +109,20 @@ class Head:
         """When it ended; 0 if it runs or nobody knows."""
         return 0 if self.instance.item.running else self.instance.item.ended_ns
 
+    @property
+    def late_ns(self) -> int:
+        """How long its container was there before it began, in nanoseconds; 0 if not longer than a clock is exact."""
+        item = self.instance.item
+        late = item.recorded_ns - item.started_ns if item.recorded_ns else 0
+        return late if late > LATE_NS else 0
+
     def __str__(self) -> str:
         instance = self.instance
         end = f"{instance.state}{f' at {moment(self.ended_ns)}' if self.ended_ns else ''}"
         torn = f"{self.torn:,} torn" if self.torn else "none torn"
         head = f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept, {torn}"
+        if self.late_ns:
+            head += f"\n# recorded from {short_duration(self.late_ns)} after its start on"
         if self.left_out:
             head += f"\n# {self.left_out:,} lines of the container's runtime are left out; --all shows them"
         return head
@@ -129,6 +142,7 @@ class Head:
             "calls": instance.item.calls,
             "torn": self.torn,
             "left_out": self.left_out,
+            "late_ns": self.late_ns,
         }
 
 

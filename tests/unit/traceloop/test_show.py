@@ -48,6 +48,21 @@ def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     ]
 
 
+def test_late(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The head says when a recording began later than its container, and nothing of it if it did not."""
+    given = {
+        late: reply(
+            record(1),
+            item=item("cart-0", "app", "c" * 64, running=True, started_ns=ENDED, recorded_ns=recorded),
+            node="node-a",
+        )
+        for late, recorded in ((True, ENDED + 16_000_000), (False, ENDED), (None, 0))
+    }
+    heads = {late: shown(tmp_path, capfd, each, view=View()).splitlines()[1] for late, each in given.items()}
+    assert heads[True] == "# recorded from 16.0ms after its start on"
+    assert not heads[False].startswith("#") and not heads[None].startswith("#")
+
+
 def test_failures_are_red(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With --color always a call that failed is red, and so is a bad end; nothing else."""
     given = [record(1), record(2, result=-2), record(3, "KIND_PROCESS_EXIT", result=139)]
@@ -74,6 +89,7 @@ def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture
         "calls": 47,
         "torn": 3,
         "left_out": 0,
+        "late_ns": 0,
     }
     assert (call["event"], gap, after["event"]) == ("call", {"event": "gap", "count": 1}, "call")
     assert blocked == {
