@@ -143,6 +143,17 @@ static __always_inline __u32 syscall_number(struct pt_regs *regs)
 
 /* Why a call failed, 0 if it did not. Here the kernel has not decided yet whether it begins a call again that a signal
  * interrupted: it may return once more. */
+/* What the result is of a call that seccomp has kept from happening by SIGSYS (SECCOMP_RET_TRAP): syscall_rollback()
+ * puts back what its register held before. */
+static __always_inline long syscall_undone(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (int)regs->orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+	return (int)regs->orig_x0;
+#endif
+}
+
 static __always_inline int syscall_error(long result)
 {
 	if (result >= 0)

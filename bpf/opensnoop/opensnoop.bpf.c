@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128 /* nearly all paths: at 100,000 opens a second the size of a record counts */
+#include <asm/errno.h>
+
 #include "filter.h"
 #include "syscalls.h"
 #include "text.h"
@@ -35,7 +37,7 @@ typedef enum open_flag gadget_open_flags;
 struct event {
 	struct gadget_header header;
 	__s32 fd DOC("the new file descriptor; -1 if the open failed");
-	gadget_errno error DOC("why the open failed; none if it succeeded");
+	gadget_errno error DOC("why the open failed, EPERM also if seccomp ended it by SIGSYS; none if it succeeded");
 	gadget_open_flags flags DOC("how it was opened");
 	gadget_mode mode DOC("permissions asked for a new file");
 	gadget_path path DOC("the path as it was passed");
@@ -167,9 +169,11 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 	struct open open;
 	__u32 zero = 0;
 
-	if (param_failed && result >= 0)
-		return 0;
 	if (!read_open(regs, &open))
+		return 0;
+	if (result == syscall_undone(regs) && !path_of(current_task(), result))
+		result = -EPERM;
+	if (param_failed && result >= 0)
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill(&event->header))

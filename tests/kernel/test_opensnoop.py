@@ -53,6 +53,18 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
     assert all((event["fd"] == -1) == (event["error"] is not None) for event in events(out))
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_opens_that_seccomp_ended(agent, start_cli, make_pod, workload, failed: bool) -> None:
+    """An open that seccomp kept from happening by SIGSYS failed, and --failed shows it; it has no descriptor."""
+    cli = start(start_cli, agent, "--comm", "workload", "-n", "trap", *["--failed"] * failed)
+    container = make_pod("trap", "trap-0").container("app", "/workload", files={"/workload": workload("trapped")})
+    wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
+    seen = Counter(
+        (e["path"], e["error"], e["fd"] == -1) for e in events(cli.finish()[0]) if e["path"].startswith("/tmp")
+    )
+    assert seen == {("/tmp/trapped", "EPERM", True): 7} | ({} if failed else {("/tmp/file", None, False): 1})
+
+
 def test_path_that_changes(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     """With --file I see which file was opened, also where another thread changes the path while the call waits; and none
     of one that was not opened.
