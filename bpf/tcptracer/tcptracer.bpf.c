@@ -24,7 +24,8 @@ struct event {
 	__u8 version DOC("IP version: 4 or 6");
 	__u64 sent DOC("bytes sent, without those sent again");
 	__u64 received DOC("bytes received");
-	gadget_duration duration DOC("time since it was opened, in nanoseconds; none if that was before the stream");
+	gadget_duration duration DOC("of connect the handshake's time, of close the connection's, in nanoseconds; "
+				     "none if it began before the stream, and of accept");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
@@ -65,7 +66,8 @@ static __always_inline void send(__u32 program, const struct sock *sk, struct co
 	event->received = BPF_CORE_READ(tcp, bytes_received);
 	if (fin && event->received)
 		event->received--; /* tcp_rcv_nxt_update() counts a FIN as a byte */
-	event->duration = connection->opened ? now - connection->opened : DURATION_UNKNOWN;
+	event->duration =
+		connection->opened && operation != OPERATION_ACCEPT ? now - connection->opened : DURATION_UNKNOWN;
 	gadget_submit(event);
 }
 
@@ -117,9 +119,9 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 		if (!connection || !connection->connecting) /* TCP Fast Open accepts before */
 			break;
 		connection->connecting = false;
-		connection->opened = bpf_ktime_get_boot_ns();
 		read_endpoints(sk, &connection->src, &connection->dst);
-		send(PROGRAM_STATE, sk, connection, OPERATION_CONNECT);
+		send(PROGRAM_STATE, sk, connection, OPERATION_CONNECT); /* until here it was the handshake */
+		connection->opened = bpf_ktime_get_boot_ns();
 		break;
 	case TCP_FIN_WAIT1: /* close(2) or shutdown(2) */
 	case TCP_LAST_ACK:
