@@ -111,7 +111,7 @@ def processes_in(folder: Path, most: int = 4096) -> list[int]:
         if at == len(folders) or len(found) >= most:
             break
         with suppress(OSError), open(f"{folders[at]}/cgroup.procs", "rb") as procs:
-            found += map(int, procs.read(most * 8).split()[:most])
+            found += [int(pid) for pid in procs.read(most * 8).split()[:most] if pid.isdigit()]
         with suppress(OSError), os.scandir(folders[at]) as entries:
             folders += [entry.path for entry in islice(entries, most) if entry.is_dir(follow_symlinks=False)]
     return found[:most]

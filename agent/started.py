@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: Processes of a cgroup that are looked at, as a container may have any number. The first one is among the first that
-#: the kernel lists: those that come are added at the tail (css_set_move_task, kernel/cgroup/cgroup.c).
+from agent.cgroups import processes_in
+
+#: Processes, and cgroups, of a container that are looked at, as it may have any number. The first one is among the
+#: first that the kernel lists: those that come are added at the tail (css_set_move_task, kernel/cgroup/cgroup.c).
 LOOKED_AT = 64
 
 
@@ -17,20 +19,9 @@ def started_at(folder: Path, proc: Path = Path("/proc")) -> int:
     clock (proc(5), starttime). The directory does not tell: it has no birth time (statx(2)), and its others are those
     of when it was last brought into memory (kernfs_init_inode, fs/kernfs/inode.c).
     """
-    starts = [start for start in map(_start_ticks, _processes(folder, proc)) if start]
+    pids = [pid for pid in processes_in(folder, LOOKED_AT) if pid]  # 0: not in our pid namespace
+    starts = [start for start in (_start_ticks(proc / str(pid)) for pid in pids) if start]
     return min(starts) * (10**9 // os.sysconf("SC_CLK_TCK")) if starts else 0
-
-
-def _processes(folder: Path, proc: Path) -> list[Path]:
-    """The processes in the cgroup, and where it has none, as with systemd in it, those in the cgroups below."""
-    for at, _, _ in os.walk(folder):
-        try:
-            pids = (Path(at) / "cgroup.procs").read_text().split()
-        except OSError:  # gone, or a threaded one, which lists threads alone
-            continue
-        if own := [proc / pid for pid in pids[:LOOKED_AT] if pid != "0"]:  # 0: not in our pid namespace
-            return own
-    return []
 
 
 def _start_ticks(process: Path) -> int:

@@ -250,7 +250,8 @@ class Tracker:
 
     def changed(self) -> None:
         """Something about pods has changed."""
-        self.generation += 1
+        with self.lock:
+            self.generation += 1
         for _, _, changed in list(self._watchers):
             changed()
 
@@ -395,15 +396,17 @@ class Tracker:
         ours = not self._node or place.node in ("", self._node)
         cgroup = Cgroup(cgroup_id, self._runtimes.identify(place) if ours else None, started, path)
         shown = cgroup.shown
+        before = self._paths.get(path)
+        if before and before.id != cgroup_id:  # its end is lost
+            self._remove(before.id, started)
         with self.lock:
-            if before := self._paths.get(path):
-                self._containers.pop(before.id, None)
             self._containers[cgroup_id] = self._paths[path] = cgroup
             if cgroup.container and cgroup.container.sandbox and cgroup.container.pod_uid:
                 self._pauses[cgroup.container.pod_uid] = cgroup
             self._gone.pop(cgroup_id, None)  # an id that comes again is another cgroup
         self._tell_kernel(cgroup_id, cgroup_id if shown else OF_OTHERS)
-        self.generation += 1
+        with self.lock:
+            self.generation += 1
         for came, _, _ in self._watchers if shown else ():
             came(cgroup)
 
@@ -432,7 +435,8 @@ class Tracker:
             oldest_kept = ended - int(GONE_SECONDS * 1e9)
             while len(self._gone) > GONE_REMEMBERED or next(iter(self._gone.values())).ended < oldest_kept:
                 self._gone.popitem(last=False)
-        self.generation += 1
+        with self.lock:
+            self.generation += 1
         for _, gone, _ in self._watchers if cgroup.shown else ():
             gone(cgroup)
 

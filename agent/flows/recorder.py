@@ -34,6 +34,8 @@ NETWORK_SECONDS = 10.0
 FULL, ROOMY = 0.75, 0.5
 #: So long after a pod's end the API server may still tell something of it.
 LEARN_SECONDS = 60.0
+#: Sockets of many networks take their time: 65,536 in one 0.2 s of CPU, for each IP version.
+STALL_SECONDS = 60.0
 _TCP = 6
 
 
@@ -73,7 +75,7 @@ class FlowRecorder:
         if not self._table.adopted:
             self._find_older()
         self._pods.save()
-        self.worker = Worker("flows", self._care)
+        self.worker = Worker("flows", self._care, STALL_SECONDS)
         self.worker.start()
 
     @property

@@ -56,6 +56,8 @@ KEPT_SECONDS = 60.0
 IDLE_SECONDS, ANSWER_SECONDS = 1.0, 5.0
 #: How soon it is decided whether what has a spare ring keeps it, and how long it may be unknown whose it is.
 FRESH_SECONDS, STRANGE_SECONDS = 0.1, 2.0
+#: Processes of a container, and cgroups in it, among which its first one is looked for.
+LOOKED_AT = 256
 #: For each ring that stands ready there is room for so many.
 ROOM_FOR_SPARES = 8
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
@@ -234,10 +236,10 @@ class Recorder:
         with self._lock:
             return {key: ring for key, ring in self._known.items() if not ring.saved}
 
-    def processes(self, ring: Ring) -> list[int]:
-        """The processes of a ring's container."""
+    def processes(self, ring: Ring, most: int = 4096) -> list[int]:
+        """The processes of a ring's container, so many at most."""
         cgroup = self._tracker.resolve(ring.about.cgroup_id)
-        return processes_in(self._tracker.folder(cgroup)) if cgroup else []
+        return processes_in(self._tracker.folder(cgroup), most) if cgroup else []
 
     def is_running(self, ring: Ring) -> bool:
         """Whether the container of a ring has not ended."""
@@ -339,8 +341,7 @@ class Recorder:
         """Record a container, if it is wanted, from now on."""
         container, fresh = cgroup.container, self._spares.has(cgroup.id)
         if container is None or not self._wants(container):
-            if fresh:
-                self._spares.replace(cgroup.id)
+            self._spares.replace(cgroup.id)
             return
         there = self._tracker.is_there(cgroup.id)
         if not there and not fresh:
@@ -359,12 +360,16 @@ class Recorder:
                 self._late[cgroup.id] = time.monotonic() + SETTLED_SECONDS
                 self._find_first(ring)
         except (OSError, ValueError) as error:  # no memory, or somebody has been in bpffs
+            self._unlink(cgroup.id)
+            if fresh:
+                (self._folder / f"ring-{cgroup.id}").unlink(missing_ok=True)
+                self._spares.replace(cgroup.id)
             log.warning("traceloop: %s is not recorded: %s", container.pod or container.id[:12], error)
             self._put_refused({cgroup.id: container})
 
     def _find_first(self, ring: Ring) -> None:
         """Note which process runs the program of a container that began before it was recorded."""
-        first = first_of(self.processes(ring), self._tracker.proc)
+        first = first_of(self.processes(ring, LOOKED_AT), self._tracker.proc)
         if first and ring.state()["first"] in (0, rings.FIRST_MISSED):
             ring.set_state(first=first)
 
@@ -372,6 +377,7 @@ class Recorder:
         """Look again where a runtime may have been at work still."""
         for cgroup_id in [key for key, due in self._late.items() if time.monotonic() > due]:
             del self._late[cgroup_id]
+            self.worker.beat()
             with suppress(OSError, ValueError):
                 if ring := self._known.get(cgroup_id):
                     self._find_first(ring)
@@ -400,6 +406,7 @@ class Recorder:
     def _retry(self) -> None:
         """Make the rings that there was no room for, as far as there is now."""
         for cgroup_id in list(self._refused):
+            self.worker.beat()
             if not self._make_room():
                 return
             with self._lock:
@@ -445,7 +452,8 @@ class Recorder:
         now = time.monotonic()
         for cgroup_id in fresh:
             cgroup = self._tracker.resolve(cgroup_id)
-            if cgroup and cgroup.shown:
+            self.worker.beat()
+            if cgroup and cgroup.shown and cgroup.id == cgroup_id:
                 self._begin(cgroup)
             elif cgroup or now - self._strangers.setdefault(cgroup_id, now) > STRANGE_SECONDS:
                 self._spares.replace(cgroup_id)

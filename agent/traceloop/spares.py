@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +67,31 @@ class Spares:
 
     def waiting(self) -> list[int]:
         """The cgroups that have a spare ring, and of which nothing has been decided here."""
-        return [each for each in self._fresh.tolist() if each and each != _CLOSED and each not in self._leaving]
+        leaving = set(self._leaving)  # first: a place is freed before it is no more in there
+        return [each for each in self._fresh.tolist() if each and each != _CLOSED and each not in leaving]
 
     def has(self, cgroup_id: int) -> bool:
         """Whether a cgroup has a spare ring."""
-        return cgroup_id in self.waiting() and self._path(self._place(cgroup_id)).exists()
+        at = self._place(cgroup_id)
+        return at is not None and cgroup_id not in self._leaving and self._path(at).exists()
 
     def take(self, cgroup_id: int, path: Path) -> None:
-        """Make the spare ring of a cgroup its own, pinned at path."""
-        self._path(self._place(cgroup_id)).rename(path)
+        """Make the spare ring of a cgroup its own, pinned at path. OSError if it has none."""
+        at = self._place(cgroup_id)
+        if at is None:
+            raise FileNotFoundError(f"no spare ring of cgroup {cgroup_id}")
+        self._path(at).rename(path)
 
     def replace(self, cgroup_id: int, after: Future[None] | None = None) -> None:
         """Put a new ring into the place of a cgroup's, which it has as its own by now, or which is thrown away."""
-        self._leaving.add(cgroup_id)
-        self._later(self._fill, self._place(cgroup_id), after)
+        at = self._place(cgroup_id)
+        if at is not None and cgroup_id not in self._leaving:
+            self._leaving.add(cgroup_id)
+            self._later(self._fill, at, after)
 
-    def _place(self, cgroup_id: int) -> int:
-        return int(np.flatnonzero(self._fresh == np.uint64(cgroup_id))[0])
+    def _place(self, cgroup_id: int) -> int | None:
+        found = np.flatnonzero(self._fresh == np.uint64(cgroup_id))
+        return int(found[0]) if len(found) else None
 
     def _path(self, at: int) -> Path:
         return self._folder / f"spare-{at}"
@@ -103,8 +112,10 @@ class Spares:
 
     def _fill(self, at: int, after: Future[None] | None) -> None:
         if after:  # the program has to find the ring by the other way first
-            after.result(JOIN_SECONDS)
+            with suppress(Exception):  # of who hands it in it is told elsewhere
+                after.result(JOIN_SECONDS)
         before = int(self._fresh[at])
+        self._fresh[at] = _CLOSED  # nobody writes into the new one until somebody is given it
         try:
             fd = rings.create(self._size)
             try:

@@ -551,18 +551,26 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 
 #define CONTAINER_ID 64 /* hexadecimal digits in the name of a container's cgroup, and of few others */
 
+/* Whether a name ends in ".slice" and not in ".scope", as the cgroups of pods do with systemd. */
+static __always_inline bool is_slice(const char *name, long length)
+{
+	return name[masked(length - 7, 127)] == '.' && name[masked(length - 5, 127)] == 'l';
+}
+
 /* Gives a cgroup that is a container's, by its name, a spare ring. User space will soon say whose it is, or empty it.
  */
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_made, struct cgroup *cgroup)
 {
-	char name[CONTAINER_ID + 1];
+	char name[128];
 	__u32 zero = 0;
+	long length;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 
 	if (!few || cgroup->root->hierarchy_id != 0) /* of version 1 it is 1 or more */
 		return 0;
-	if (bpf_probe_read_kernel_str(name, sizeof(name), cgroup->kn->name) < (long)sizeof(name))
+	length = bpf_probe_read_kernel_str(name, sizeof(name), cgroup->kn->name); /* with its NUL */
+	if (length <= CONTAINER_ID || is_slice(name, length))
 		return 0;
 	if (container_above(cgroup) != CGROUP_OF_HOST)
 		return 0;
