@@ -27,6 +27,8 @@ TOLD_SECONDS = {"end": 5.0, "stall": STALL_SECONDS + 5.0}
 PASSING = re.compile(rf"MainThread|{KILLER}|rpc_\d+|requests-.*|Dummy-.*|ThreadPoolExecutor.*")
 #: Those that there were when this was written, whatever others there are: a test that finds none tests none.
 LEAST = {"tracker", "flows", "pods"}
+#: Those that may be silent for longer: they wait for the API server, or read the sockets of many networks.
+SLOW = {"flows", "pods"}
 
 
 class Victim(NamedTuple):
@@ -110,6 +112,8 @@ def test_threads(how: str, victim: Callable[[], Victim], figure) -> None:
     kinds = {name.rstrip("0123456789"): name for name in first.threads() & first.threads()}  # a pool's are alike
     names = sorted(kinds.values())
     assert set(names) >= LEAST, names
+    if how == "stall":
+        names = [name for name in names if name not in SLOW]
     victims = [first, *(victim() for _ in names[1:])]
     assert all(is_well(each.agent) for each in victims)
     with ThreadPoolExecutor(len(names)) as pool:
