@@ -49,6 +49,8 @@ def test_churn(bpffs: Path, start_agent, tmp_path: Path, figure) -> None:
             warm, warm_maps = holds(pid), in_maps()
         if len(living) > 50:
             living.popleft().delete()
+    # rings that are given back are free when the kernel has seen to it that no program uses them
+    wait_until(lambda: in_maps() - warm_maps <= 1 << 20 and holds(pid).files <= warm.files + 8, "what it held before")
     after, after_maps = holds(pid), in_maps()
     for container in living:
         container.delete()
@@ -69,6 +71,5 @@ def test_churn(bpffs: Path, start_agent, tmp_path: Path, figure) -> None:
     assert lost_in(cli.err) == 0
     assert listed
     assert grown <= MOST_BYTES
-    assert after_maps - warm_maps <= 1 << 20
-    assert after.files <= warm.files + 8 and after.threads <= warm.threads + 8
+    assert after.threads <= warm.threads + 8
     assert "Traceback" not in agent.log.read_text()
