@@ -6,7 +6,9 @@ import ctypes
 import gc
 from contextlib import suppress
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+#: Heaps that threads share. By default each of the first 16 threads has its own, which keeps what it once took.
+HEAPS = 2
 #: More than all copies of a batch of 1 MiB on its way take together, and little beside what Python itself takes.
 KEPT_BYTES = 16 << 20
 LARGEST_BYTES = 4 << 20
@@ -25,3 +27,4 @@ def expect_batches() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         library.mallopt(_M_MMAP_THRESHOLD, LARGEST_BYTES)
+        library.mallopt(_M_ARENA_MAX, HEAPS)
