@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from agent.bpffs import mount_bpffs
 from agent.threads import STALL_SECONDS
-from tests.apiserver import ApiServer, api_server
+from tests.apiserver import ApiServer, api_server, write_kubeconfig
 from tests.attacks.beside import is_well
 from tests.attacks.killable import KILLER, names_file
 from tests.conftest import Agent, run_cli, wait_until
@@ -54,14 +53,7 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiS
     """An API server that knows no pods."""
     with api_server() as server:
         server.pods = []
-        config = {
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-            "users": [{"name": "u", "user": {}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(server, tmp_path)))
         yield server
 
 
