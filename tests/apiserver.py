@@ -6,10 +6,12 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+
+from tests.http_server import HttpServer
 
 
 def pod(name: str, version: int = 1, **labels: str) -> dict[str, Any]:
@@ -26,10 +28,8 @@ def pod(name: str, version: int = 1, **labels: str) -> dict[str, Any]:
     }
 
 
-class ApiServer(ThreadingHTTPServer):
+class ApiServer(HttpServer):
     """Pages of two pods; watches that send what events holds for their version; 503 while down."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

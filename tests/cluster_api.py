@@ -6,9 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import HttpServer
 
 Object = dict[str, Any]
 DAEMON_SET = "/apis/apps/v1/namespaces/gadget/daemonsets/gadget"
@@ -46,10 +48,8 @@ def failed_create(
             "lastTimestamp": at}  # fmt: skip
 
 
-class Cluster(ThreadingHTTPServer):
+class Cluster(HttpServer):
     """Objects by path. A test may refuse requests, count them, and change what is there as they come."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,12 +27,11 @@ from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster.proxy import find_proxy
 from tests import tunnels
 from tests.conftest import run_cli
+from tests.http_server import HttpServer
 
 
-class Server(ThreadingHTTPServer):
+class Server(HttpServer):
     """Answers every request alike, or with 401 unless a token that it knows comes with it; keeps what it was sent."""
-
-    daemon_threads = True
 
     def __init__(self, body: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

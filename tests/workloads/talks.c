@@ -1,7 +1,8 @@
 /* talks serve PROTOCOL PORT           answers whoever asks, until it is killed; writes "ready" when it listens
  * talks ask PROTOCOL ADDRESS PORT N   N times: a socket of its own, a question, an answer, another question, its answer
  * talks tell PROTOCOL ADDRESS PORT N  N times: a socket of its own, one message, no answer
- * PROTOCOL is tcp, udp or sctp; ADDRESS IPv4 or IPv6. */
+ * PROTOCOL is tcp, udp or sctp; ADDRESS IPv4 or IPv6. Sockets of UDP stay open to the end, so that each has a port of its
+ * own: one that has the port of another is the same talk to a server. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -78,7 +79,8 @@ int main(int argc, char **argv)
 				if (write(fd, "asked", 5) != 5 || read(fd, text, sizeof(text)) != 5)
 					failed++;
 		}
-		close(fd);
+		if (strcmp(argv[2], "udp"))
+			close(fd);
 	}
 	printf("%d failed\n", failed);
 	return 0;
