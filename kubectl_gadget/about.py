@@ -97,7 +97,7 @@ class VersionCommand(HeadedCommand):
         form, *_ = output_options()
         super().__init__(
             "version",
-            "the version of this command line, of the cluster, and of each node's agent",
+            "the versions of this command line, the cluster and the agents",
             "kubectl gadget version",
             [*_where(), form],
             self._run,

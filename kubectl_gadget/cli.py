@@ -18,6 +18,7 @@ from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayComm
 from kubectl_gadget.headed import HeadedCommand, HelpCommand
 from kubectl_gadget.tell import tell, write_lines
 from kubectl_gadget.traceloop.commands import TraceloopCommand
+from kubectl_gadget.why.commands import WhyCommand
 
 PROGRAM = "kubectl gadget"
 EPILOG = "Most take -n NAMESPACE, -p POD, -l LABELS, -o json, --local; see COMMAND -h."
@@ -36,6 +37,7 @@ WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
         TraceloopCommand(),
         UndeployCommand(),
         VersionCommand(),
+        WhyCommand(),
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -121,6 +121,15 @@ class Reader:
         """When a thread had its last record; 0 if it has none here."""
         found = self._before.get(tid)
         return found.time + clock_offset_ns if found else 0
+
+    def blocked(self, reply: pb.TraceloopReadReply) -> Iterator[tuple[Call, int | None]]:
+        """The calls that have not returned, and the nanoseconds since the thread's last record, if there is one."""
+        for item in reply.blocked:
+            number = item.number | (syscalls.COMPAT if item.compat else 0)
+            args = (*item.args, *[0] * syscalls.ARGUMENTS_MAX)[: syscalls.ARGUMENTS_MAX]
+            call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, {})
+            last = self.last_ns(item.tid, reply.clock_offset_ns)
+            yield call, max(0, reply.sent_ns - last) if last and reply.sent_ns else None
 
     def entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
         """What a reply adds. A gap stands before the first entry behind it. GadgetError if it makes no sense."""

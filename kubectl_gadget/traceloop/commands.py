@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gadget.errors import GadgetError, Unsupported, UsageError
+from gadget.errors import UsageError
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
@@ -21,14 +18,12 @@ from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
+from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder
 from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
-    from kubectl_gadget.traceloop.instances import Instance
-
-#: Where an agent of this machine that was not told otherwise keeps recordings beyond its own end.
-PINS = Path("/sys/fs/bpf/gadget")
+    pass
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
@@ -85,7 +80,7 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
         selection = find_selection(selection, agent, local)
         from kubectl_gadget.traceloop import instances
 
-        found = _ask(targets())
+        found = ask_all(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
         look = Look(narrow=("span",), failed={"state": _is_bad})
         output = make_output(form, fields, {"containerId": "ID"}, look)
@@ -121,16 +116,6 @@ def _row(instance: Any) -> tuple[Any, ...]:
         instance.exit_status,
         item.oom,
     )
-
-
-def _fail(failures: list[GadgetError], some: bool) -> None:
-    """Say which agents failed; it is an error if none answered. An agent without a recorder is no failure of others."""
-    told = failures if some else failures[1:]
-    for failure in told:
-        if not isinstance(failure, Unsupported):
-            tell(f"incomplete: {failure}")
-    if failures and not some:
-        raise failures[0]
 
 
 def _show_command() -> click.Command:
@@ -185,61 +170,17 @@ def _show(
         selection = find_selection(selection, agent, local)
         from kubectl_gadget.traceloop import show
 
-        chosen = _choose(
-            _ask(targets()), selection, None if pods else name, instance or 0, previous, anywhere=not asked
+        chosen = choose_one(
+            ask_all(targets()), selection, None if pods else name, instance or 0, previous, anywhere=not asked
         )
         show.show(chosen, show.View(names=names, tail=tail or 0, **view))
-
-
-def _choose(
-    found: list[Instance], selection: Selection, name: str | None, number: int, previous: bool, *, anywhere: bool
-) -> Instance:
-    """The recording to show: of a name, or of all that are selected; with anywhere also elsewhere, which is told."""
-    from kubectl_gadget.traceloop import instances
-
-    def among(selection: Selection) -> Instance:
-        here = instances.among(found, selection)
-        if name:
-            return instances.choose(instances.named(here, name, begins=True), name, number, previous)
-        if number or previous:
-            return instances.choose(here, ",".join(selection.pods) or "what is recorded", number, previous)
-        if not here:
-            raise UsageError(instances.why_none(found, selection))
-        newest = instances.newest_bad_end(here)
-        if newest is None and selection.pods:
-            newest = max(here, key=lambda each: each.newest)
-        if newest is None:
-            raise UsageError(f"nothing that is recorded here ended badly: name one of {len(here)} (traceloop list)")
-        return newest
-
-    try:
-        return among(selection)
-    except UsageError:
-        if not (anywhere and selection.namespaces):
-            raise
-        try:
-            chosen = among(replace(selection, namespaces=()))
-        except UsageError:
-            chosen = None
-        if chosen is None:
-            raise
-    tell(f"{chosen.name} is in namespace {chosen.container.namespace}")
-    return chosen
-
-
-def _ask(targets: Targets) -> list[Instance]:
-    from kubectl_gadget.traceloop import instances
-
-    found, failures = instances.ask(targets)
-    _fail(failures, bool(found))
-    return found
 
 
 def _find(targets: Targets, selection: Selection, name: str) -> Any:
     """What a name stands for in the namespaces that are selected, and nowhere else: it is about to be deleted."""
     from kubectl_gadget.traceloop import instances
 
-    found = _ask(targets)
+    found = ask_all(targets)
     try:
         return instances.named(instances.among(found, selection), name)
     except UsageError as error:
@@ -249,17 +190,6 @@ def _find(targets: Targets, selection: Selection, name: str) -> Any:
             raise error from None
         there = elsewhere[0].container
         raise UsageError(f"no recording of {name!r} in {where_of(selection)}: it is in -n {there.namespace}") from None
-
-
-def need_recorder(agents: Sequence[str], local: bool) -> None:
-    """Unsupported for --local where no agent runs: one for the life of a command has recorded nothing."""
-    if not local or agents:
-        return
-    from kubectl_gadget.local import need_agent
-
-    waiting = sum(1 for _ in PINS.rglob("ring-*")) if PINS.exists() else 0
-    kept = f"; recordings of an earlier agent wait for it in {PINS} ({waiting})" if waiting else ""
-    need_agent("nothing is recorded", kept)
 
 
 def _delete_command() -> click.Command:

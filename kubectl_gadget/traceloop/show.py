@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,6 @@ class View:
         return not self.failed or entry.failed
 
 
-#: A system call's arguments.
-REGISTERS = 6
 #: The largest number that JSON has room for.
 MOST = (1 << 64) - 1
 
@@ -77,7 +75,8 @@ def show(instance: Instance, view: View) -> None:
             output.head(Head.of(instance, reply, reader.kept, left_out))
             entries = _last(entries, view, reply)
         output.entries(entries)
-        output.blocked(_blocked(reply, view, reader))
+        if not view.failed:
+            output.blocked(item for item in reader.blocked(reply) if view.wants(item[0]))
 
 
 def make_output(view: View) -> _Text | _Json:
@@ -203,27 +202,17 @@ class _Text:
             waited = entry.duration_ns
             shown = f" <{waited / 1e9:.6f}>" if self._durations and waited else ""
             return strace.text(entry) + shown
-        return _end(entry) if isinstance(entry, End) else signals.text(entry)
+        return end_text(entry) if isinstance(entry, End) else signals.text(entry)
 
 
-def _end(entry: End) -> str:
+def end_text(entry: End) -> str:
+    """How a process or thread ended, as strace writes it."""
     signal = entry.status & 0x7F
     if not signal:
         return f"+++ exited with {entry.status >> 8 & 0xFF} +++"
     oom = ", out of memory" if entry.oom else ""
     core = " (core dumped)" if entry.status & 0x80 else ""
     return f"+++ killed by {syscalls.signal_name(signal)}{core}{oom} +++"
-
-
-def _blocked(reply: pb.TraceloopReadReply, view: View, reader: Reader) -> Iterator[tuple[Call, int | None]]:
-    """The calls that have not returned, and the nanoseconds since the thread's last record, if there is one."""
-    for item in reply.blocked:
-        number = item.number | (syscalls.COMPAT if item.compat else 0)
-        args = (*item.args, *[0] * REGISTERS)[:REGISTERS]
-        call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, {})
-        if view.wants(call) and not view.failed:
-            last = reader.last_ns(item.tid, reply.clock_offset_ns)
-            yield call, max(0, reply.sent_ns - last) if last and reply.sent_ns else None
 
 
 class _Json:

@@ -12,7 +12,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 from kubectl_gadget.request import make_selection
 from kubectl_gadget.targets import Agent
-from kubectl_gadget.traceloop import commands, instances
+from kubectl_gadget.traceloop import asked, instances
 from kubectl_gadget.traceloop.instances import Instance
 from tests.conftest import run_cli
 from tests.unit.traceloop.fake import FakeRecorder, item
@@ -65,7 +65,7 @@ EVERY = [CRASHER, OLDER, WELL, OTHER]
 def choose(name: str | None, namespace: str = "shop", *, anywhere: bool = False) -> Instance:
     """What `show NAME` shows."""
     selection = make_selection((namespace,), False, (), (), "")
-    return commands._choose(EVERY, selection, name, 0, False, anywhere=anywhere)
+    return asked.choose_one(EVERY, selection, name, 0, False, anywhere=anywhere)
 
 
 def test_show_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,11 +126,11 @@ def test_list_has_container_ids(tmp_path: Path) -> None:
 def test_this_machine_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --local and no agent I am told that none runs, how to start one, and which recordings wait for it."""
     monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
-    monkeypatch.setattr(commands, "PINS", tmp_path)
+    monkeypatch.setattr(asked, "PINS", tmp_path)
     with pytest.raises(Unsupported, match="no agent runs on this machine, so nothing is recorded: start one, as root"):
-        commands.need_recorder((), local=True)
+        asked.need_recorder((), local=True)
     (tmp_path / "layout").mkdir()
     (tmp_path / "layout/ring-7").touch()
     with pytest.raises(Unsupported, match=r"; recordings of an earlier agent wait for it in .* \(1\)$"):
-        commands.need_recorder((), local=True)
-    commands.need_recorder(("unix:///x",), local=False)
+        asked.need_recorder((), local=True)
+    asked.need_recorder(("unix:///x",), local=False)

@@ -1,0 +1,160 @@
+"""Causes that the end itself shows: signals, out of memory, a status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gadget import syscalls
+from kubectl_gadget.strace import siginfo
+from kubectl_gadget.traceloop.calls import End, Signal
+from kubectl_gadget.values import short_duration
+from kubectl_gadget.why.facts import Facts
+from kubectl_gadget.why.findings import Finding, plain, quoted
+
+_FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"}
+_ASKED = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE"}
+#: How long after SIGTERM a SIGKILL is no part of the same request to end, nanoseconds.
+_GRACE_NS = 500_000_000
+_MIB = 1 << 20
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """Findings of how a container ended."""
+    if facts.running:
+        return
+    if facts.oom:
+        yield _out_of_memory(facts)
+    if facts.known and not facts.status and not facts.oom:
+        yield _clean(facts)
+        return
+    fatal = _fatal(facts)
+    if fatal and not facts.oom:
+        yield from _killed(facts, *fatal)
+    if not facts.known and not facts.status:
+        yield Finding("nothing", "nobody saw how it ended", 2)
+    elif facts.status:
+        yield Finding("nothing", "nothing stands out before its end", 1)
+
+
+def _fatal(facts: Facts) -> tuple[int, int, int] | None:
+    """The process that a signal ended and that its container ended by, its rank in the chain, and the signal."""
+    history = facts.history
+    if facts.signal:
+        return history.main, 0, facts.signal
+    for rank, pid in enumerate(history.chain):
+        for end in history.ends.get(pid, [])[-1:]:
+            if end.status & 0x7F:
+                return pid, rank, end.status & 0x7F
+    return None
+
+
+def _out_of_memory(facts: Facts) -> Finding:
+    history = facts.history
+    victims = [end for ends in history.ends.values() for end in ends if end.oom]
+    victim = max(victims, key=lambda end: end.time_ns, default=None)
+    who = plain(history.program(victim.pid) or victim.comm, 40) if victim else "a process of it"
+    limit = f", whose limit is {facts.kubernetes.memory_limit // _MIB} MiB" if facts.kubernetes and (
+        facts.kubernetes.memory_limit) else ""  # fmt: skip
+    ended_by_it = facts.signal == 9 or facts.code in (137, 0) or facts.known
+    evidence = (victim,) if victim else ()
+    return Finding("oom", f"the kernel killed {who} for want of memory in the container{limit}", 97,
+                   certain=ended_by_it and facts.signal == 9, evidence=evidence)  # fmt: skip
+
+
+def _clean(facts: Facts) -> Finding:
+    policy = facts.kubernetes.restart_policy if facts.kubernetes else ""
+    if policy == "Always":
+        return Finding("clean-exit", "it ended by itself with 0, though it should run on", 60, certain=True,
+                       details=_closing(facts))  # fmt: skip
+    return Finding("clean-exit", "it ended by itself with 0", 60, certain=True, benign=True, details=_closing(facts))
+
+
+def _closing(facts: Facts) -> tuple[str, ...]:
+    words = facts.history.last_words(facts.history.chain).strip()
+    return (f"its last words were {quoted(words.splitlines()[-1])}",) if words else ()
+
+
+def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]:
+    history, name = facts.history, syscalls.signal_name(number)
+    signals = [each for each in history.signals if each.pid == pid and each.number == number]
+    last = signals[-1] if signals else None
+    who = "it" if not rank else plain(history.program(pid), 40)
+    ends: tuple[End, ...] = tuple(history.ends.get(pid, [])[-1:])
+    evidence = (*((last,) if last else ()), *ends)
+    weight = 90 - 3 * rank
+    if name in _FAULTS and (last is None or siginfo.is_fault(name, last.code) or last.sender is None):
+        yield Finding(
+            "fault", f"{who} crashed: {name}{_fault(last)}", weight, certain=last is not None, evidence=evidence
+        )
+        return
+    if name == "SIGABRT" and _own(last):
+        words = history.last_words([pid]).strip()
+        said = f", and said {quoted(words.splitlines()[-1])}" if words else ""
+        yield Finding("abort", f"{who} aborted itself{said}", weight, certain=True, evidence=evidence)
+        return
+    if name == "SIGSYS":
+        call = siginfo.called(last.words[1], last.machine) if last and len(last.words) > 1 else "a call"
+        yield Finding("seccomp", f"its seccomp profile killed {who} for {call}", 97, certain=True, evidence=evidence)
+        return
+    if name in ("SIGXFSZ", "SIGXCPU"):
+        what = "a file larger than its limit" if name == "SIGXFSZ" else "more CPU time than its limit"
+        yield Finding("file-size" if name == "SIGXFSZ" else "killed", f"{who} was killed for {what} ({name})", weight,
+                      certain=True, evidence=evidence)  # fmt: skip
+        return
+    if name == "SIGPIPE" and (last is None or last.sender is None or _own(last)):
+        yield Finding("reset", f"{who} wrote to a pipe or connection that nobody reads any more (SIGPIPE)", weight,
+                      certain=True, evidence=evidence)  # fmt: skip
+        return
+    yield _by_somebody(facts, name, who, last, weight, evidence)
+
+
+def _own(last: Signal | None) -> bool:
+    """Whether a process sent a signal to itself, which nobody else saw being sent."""
+    if last is None or last.sender is None:
+        return True
+    return last.sender.pid == last.pid or (last.sender.inside and last.sender.comm == last.comm)
+
+
+def _by_somebody(
+    facts: Facts, name: str, who: str, last: Signal | None, weight: float, evidence: tuple[Signal | End, ...]
+) -> Finding:
+    """A signal that another process sent."""
+    sender = last.sender if last else None
+    if sender and sender.inside and not (last and sender.pid == last.pid):
+        what = f"{plain(sender.comm, 40)} ({sender.pid}), a process of the same container, sent {who} {name}"
+        return Finding("killed-by-process", what, weight + 5, certain=True, evidence=evidence)
+    asked = _asked_before(facts, last)
+    if name == "SIGKILL" and asked:
+        after = short_duration((last.time_ns if last else facts.ended_ns) - asked.time_ns)
+        asked_by = syscalls.signal_name(asked.number)
+        what = f"it was asked to end by {asked_by} and did not for {after}, so it was killed"
+        return Finding("ignored-sigterm", what, weight, certain=True, evidence=(asked, *evidence))
+    by = f" by {plain(sender.comm, 40)}" if sender and sender.comm else ""
+    if name in _ASKED and name == "SIGTERM":
+        return Finding("killed-deletion", f"it was asked to end from outside{by} (SIGTERM), and did", 70, certain=False,
+                       evidence=evidence, benign=True)  # fmt: skip
+    if sender and not sender.comm:
+        return Finding("killed", f"the kernel killed {who} ({name})", weight, evidence=evidence)
+    outside = f" from outside the container{by}" if sender or name == "SIGKILL" else ""
+    return Finding(
+        "killed", f"{who} was killed{outside} ({name})", weight - 10, certain=bool(sender), evidence=evidence
+    )
+
+
+def _asked_before(facts: Facts, last: Signal | None) -> Signal | None:
+    """A request to end that the first process got some time before it was killed."""
+    until = (last.time_ns if last else facts.ended_ns or 1 << 63) - _GRACE_NS
+    asked = [each for each in facts.history.signals
+             if each.pid == facts.history.main and syscalls.signal_name(each.number) in ("SIGTERM", "SIGINT", "SIGQUIT")
+             and each.time_ns <= until]  # fmt: skip
+    return asked[0] if asked else None
+
+
+def _fault(last: Signal | None) -> str:
+    if last is None or not last.words:
+        return ""
+    address = last.words[0]
+    if last.number in (7, 11):
+        kind = " (a null pointer)" if address < 4096 else ""
+        return f" at address {address:#x}{kind}"
+    return f" at {address:#x}"

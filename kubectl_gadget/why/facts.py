@@ -1,0 +1,115 @@
+"""What is known of a container before anything is concluded from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kubectl_gadget.why.history import History
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """How an earlier run of the same container ended: status as wait(2) gives it, seconds how long it ran."""
+
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """What the API server says of the pod and of this container.
+
+    waiting and terminated are the container's reasons (CrashLoopBackOff, OOMKilled); message is the one beside them.
+    events are lines of what happened to the pod, REASON: MESSAGE, the newest last. mounts has by path what lies there
+    (ConfigMap cart-config). probes has by kind (liveness) what is asked. memory_limit is in bytes, 0 for none.
+    """
+
+    phase: str = ""
+    waiting: str = ""
+    terminated: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    init: bool = False
+    ready: bool | None = None
+    deleted: bool = False
+    restart_policy: str = "Always"
+    owner: str = ""
+    memory_limit: int = 0
+    grace_seconds: int = 30
+    image: str = ""
+    events: tuple[str, ...] = ()
+    mounts: dict[str, str] = field(default_factory=dict)
+    probes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a path as it is now: mode as stat(2) has it. names are those that are most like one that is missing."""
+
+    path: str
+    exists: bool
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the node says of the container now, or of the one that runs in its place.
+
+    paths has for each path that was asked about its components. limits are by name, soft limits; used what of them is
+    in use. listeners has by port who listens there. holders has by thread that waits who holds what it waits for.
+    descriptors names by process and number what a file descriptor is.
+    """
+
+    paths: dict[str, tuple[Component, ...]] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    listeners: dict[int, str] = field(default_factory=dict)
+    holders: dict[int, str] = field(default_factory=dict)
+    descriptors: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One container. Times are nanoseconds since 1970, 0 if they are not known; status is as wait(2) gives it.
+
+    known: its end was seen. oom: a process of it was killed for want of memory. names has who an address is, by its
+    text. missing are the sources that could not be asked, and why, in words.
+    """
+
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    id: str = ""
+    node: str = ""
+    running: bool = False
+    known: bool = False
+    started_ns: int = 0
+    ended_ns: int = 0
+    now_ns: int = 0
+    status: int = 0
+    oom: bool = False
+    history: History = field(default_factory=History)
+    kubernetes: Kubernetes | None = None
+    live: Node | None = None
+    earlier: tuple[Earlier, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended its first program; 0 if none did."""
+        return self.status & 0x7F
+
+    @property
+    def code(self) -> int:
+        """What its first program exited with."""
+        return self.status >> 8 & 0xFF
+
+    @property
+    def name(self) -> str:
+        """namespace/pod, or the container's name outside pods."""
+        return "/".join(part for part in (self.namespace, self.pod or self.container) if part) or self.id[:12]

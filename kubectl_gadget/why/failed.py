@@ -1,0 +1,398 @@
+"""Causes that a call which failed shows. A table says what a failure means; the rest finds out which one mattered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kubectl_gadget.strace import Call
+from kubectl_gadget.values import short_duration
+from kubectl_gadget.why.facts import Facts
+from kubectl_gadget.why.findings import Finding, plain, quoted
+from kubectl_gadget.why.history import Failure, History, meaning
+
+_EXEC = ("execve", "execveat")
+_FORK = ("clone", "clone3", "fork", "vfork")
+_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlockall")
+#: What only a capability allows: capabilities(7).
+_PRIVILEGED = {
+    "bind": "CAP_NET_BIND_SERVICE",
+    "capset": "CAP_SETPCAP",
+    "chown": "CAP_CHOWN",
+    "chroot": "CAP_SYS_CHROOT",
+    "clock_settime": "CAP_SYS_TIME",
+    "fchown": "CAP_CHOWN",
+    "fchownat": "CAP_CHOWN",
+    "init_module": "CAP_SYS_MODULE",
+    "finit_module": "CAP_SYS_MODULE",
+    "lchown": "CAP_CHOWN",
+    "mknod": "CAP_MKNOD",
+    "mknodat": "CAP_MKNOD",
+    "mount": "CAP_SYS_ADMIN",
+    "move_mount": "CAP_SYS_ADMIN",
+    "fsopen": "CAP_SYS_ADMIN",
+    "pivot_root": "CAP_SYS_ADMIN",
+    "ptrace": "CAP_SYS_PTRACE",
+    "reboot": "CAP_SYS_BOOT",
+    "sched_setscheduler": "CAP_SYS_NICE",
+    "setdomainname": "CAP_SYS_ADMIN",
+    "setgid": "CAP_SETGID",
+    "setgroups": "CAP_SETGID",
+    "sethostname": "CAP_SYS_ADMIN",
+    "setns": "CAP_SYS_ADMIN",
+    "setpriority": "CAP_SYS_NICE",
+    "setregid": "CAP_SETGID",
+    "setresgid": "CAP_SETGID",
+    "setresuid": "CAP_SETUID",
+    "setreuid": "CAP_SETUID",
+    "settimeofday": "CAP_SYS_TIME",
+    "setuid": "CAP_SETUID",
+    "socket": "CAP_NET_RAW",
+    "swapon": "CAP_SYS_ADMIN",
+    "umount2": "CAP_SYS_ADMIN",
+    "unshare": "CAP_SYS_ADMIN",
+}
+
+
+class Meant(NamedTuple):
+    """What a failure of some calls with some errors means. No calls: any. serious: programs do not fail so idly."""
+
+    cause: str
+    errors: tuple[str, ...]
+    calls: tuple[str, ...] = ()
+    serious: bool = False
+
+
+#: The first that fits counts.
+MEANT = (
+    Meant("missing-program", ("ENOENT", "ENOTDIR"), _EXEC),
+    Meant("not-executable", ("EACCES", "EPERM", "EISDIR"), _EXEC, serious=True),
+    Meant("wrong-format", ("ENOEXEC", "ELIBBAD"), _EXEC, serious=True),
+    Meant("inotify", ("ENOSPC",), ("inotify_add_watch",), serious=True),
+    Meant("inotify", ("EMFILE",), ("inotify_init", "inotify_init1"), serious=True),
+    Meant("processes", ("EAGAIN",), _FORK, serious=True),
+    Meant("memory", ("ENOMEM",), serious=True),
+    Meant("memory", ("EAGAIN",), _MEMORY, serious=True),
+    Meant("descriptors", ("EMFILE", "ENFILE"), serious=True),
+    Meant("disk", ("ENOSPC", "EDQUOT"), serious=True),
+    Meant("file-size", ("EFBIG",), serious=True),
+    Meant("read-only", ("EROFS",), serious=True),
+    Meant("address-in-use", ("EADDRINUSE",), serious=True),
+    Meant("address-not-available", ("EADDRNOTAVAIL",), ("bind", "connect", "sendto"), serious=True),
+    Meant("refused", ("ECONNREFUSED",)),
+    Meant("no-answer", ("ETIMEDOUT",), ("connect", "read", "recvfrom", "recvmsg", "write", "sendto", "sendmsg")),
+    Meant("unreachable", ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), ("connect", "sendto", "sendmsg")),
+    Meant("reset", ("ECONNRESET", "EPIPE", "ECONNABORTED")),
+    Meant("capability", ("EPERM",), tuple(name for name in _PRIVILEGED)),
+    Meant("capability", ("EACCES",), ("bind",), serious=True),
+    Meant("missing-file", ("ENOENT", "ENOTDIR")),
+    Meant("permission", ("EACCES", "EPERM", "ELOOP")),
+    Meant("missing-file", ("EISDIR", "ENAMETOOLONG", "ENXIO", "ENODEV")),
+)
+
+#: How users would say what a call wanted to do with its subject.
+_VERBS = {
+    **dict.fromkeys(("open", "openat", "openat2", "creat"), "open"),
+    **dict.fromkeys(("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink",
+                     "readlinkat", "statfs"), "find"),
+    **dict.fromkeys(_EXEC, "run"),
+    **dict.fromkeys(_FORK, "start a process"),
+    **dict.fromkeys(("mmap", "brk", "mremap", "mlock", "mlockall", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mkdir", "mkdirat"), "make the folder"),
+    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), "remove"),
+    **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), "change the owner of"),
+    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "fchmodat2"), "change the mode of"),
+    **dict.fromkeys(("rename", "renameat", "renameat2"), "rename"),
+    **dict.fromkeys(("symlink", "symlinkat", "link", "linkat"), "link"),
+    **dict.fromkeys(("truncate", "ftruncate", "fallocate"), "change the size of"),
+    **dict.fromkeys(("write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg",
+                     "fsync", "fdatasync", "copy_file_range", "sendfile"), "write to"),
+    **dict.fromkeys(("read", "readv", "pread64", "recvfrom", "recvmsg"), "read from"),
+    **dict.fromkeys(("setuid", "setreuid", "setresuid", "setgid", "setregid", "setresgid", "setgroups"),
+                    "change its user or group"),
+    **dict.fromkeys(("inotify_init", "inotify_init1"), "watch files"),
+    "inotify_add_watch": "watch",
+    "connect": "connect to",
+    "bind": "listen on",
+    "listen": "listen on",
+    "chdir": "change to the folder",
+    "chroot": "change its root to",
+    "mount": "mount",
+    "umount2": "unmount",
+    "socket": "make a socket",
+    "pipe": "make a pipe",
+    "pipe2": "make a pipe",
+    "dup": "copy a descriptor",
+    "fcntl": "lock",
+    "accept": "accept a connection on",
+    "accept4": "accept a connection on",
+    "unshare": "make a namespace",
+    "setns": "enter a namespace",
+    "sethostname": "set the host's name",
+    "ptrace": "trace a process",
+    "prctl": "change its own settings",
+}  # fmt: skip
+_SHORT = {
+    "ENOENT": "no such file",
+    "ENOTDIR": "a part of the path is no folder",
+    "EACCES": "permission denied",
+    "EPERM": "not permitted",
+    "ECONNREFUSED": "connection refused",
+    "ETIMEDOUT": "no answer",
+    "ENETUNREACH": "network unreachable",
+    "EHOSTUNREACH": "host unreachable",
+    "ENOEXEC": "no program of this machine, and no script with #!",
+}
+#: Other words by which programs tell an error than those of strerror(3), in lower case.
+_SYNONYMS = {
+    "ENOENT": ("no such file", "not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing",
+               "no such", "nosuchfile"),
+    "EACCES": ("permission denied", "access denied", "accessdenied", "forbidden"),
+    "EPERM": ("not permitted", "permission denied", "not allowed"),
+    "ECONNREFUSED": ("connection refused", "refused"),
+    "ETIMEDOUT": ("timed out", "timeout", "time out"),
+    "EADDRINUSE": ("in use",),
+    "EADDRNOTAVAIL": ("not available", "assign requested"),
+    "ENOSPC": ("no space", "disk full", "disk is full", "limit of inotify", "limit on inotify"),
+    "EMFILE": ("too many open files",),
+    "ENFILE": ("too many open files",),
+    "ENOMEM": ("cannot allocate", "can't allocate", "out of memory", "memoryerror", "bad_alloc", "not enough space",
+               "insufficient memory"),
+    "EAGAIN": ("temporarily unavailable", "can't fork", "cannot fork", "can't start new thread", "unable to create",
+               "pthread_create failed", "newosproc"),
+    "EROFS": ("read-only", "readonly"),
+    "ENOEXEC": ("exec format error", "cannot execute", "syntax error", "not found"),
+    "ECONNRESET": ("reset by peer", "connection reset", "closed"),
+    "EPIPE": ("broken pipe", "closed"),
+    "ENETUNREACH": ("unreachable", "no route"),
+    "EHOSTUNREACH": ("unreachable", "no route"),
+    "EFBIG": ("too large", "file size limit"),
+}  # fmt: skip
+#: Files that programs look for as a matter of course, and do without.
+_IDLE = re.compile(
+    r"/etc/(ld\.so\.(preload|nohwcap|cache)|localtime|nsswitch\.conf|gai\.conf|resolv\.conf|host\.conf|hosts|passwd"
+    r"|group|services|terminfo|inputrc|profile)|locale|gconv|/nscd/|hsperfdata|pyvenv\.cfg|\.pth$|__pycache__|\.pyc$"
+    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm)"
+    r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
+    r"|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
+)
+_LIBRARY = re.compile(r"\.so(\.\d+)*$")
+_AGAIN = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
+          "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
+          "EFAULT", "ENOTEMPTY")  # fmt: skip
+
+
+@dataclass
+class Candidate:
+    """Failures that were alike: the last one, and how many there were. rank: in the chain of ends, 0 is the first."""
+
+    meant: Meant
+    last: Failure
+    count: int
+    rank: int
+
+
+def what_failed(failure: Failure) -> Meant | None:
+    """What a failure means; None if such failures are in every program's life."""
+    for meant in MEANT:
+        if failure.error in meant.errors and (not meant.calls or failure.name in meant.calls):
+            return meant
+    return None
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """Findings of the calls that failed, of the process whose end it was and of those that it waited for."""
+    history = facts.history
+    for candidate in _candidates(history):
+        yield _finding(facts, candidate)
+
+
+def _candidates(history: History) -> list[Candidate]:
+    chain = {pid: rank for rank, pid in enumerate(history.chain)}
+    found: dict[tuple[str, str, str], Candidate] = {}
+    for failure in history.failures:
+        meant = what_failed(failure)
+        if meant is None or (failure.error in _AGAIN and not meant.serious):
+            continue
+        rank = chain.get(failure.call.pid, len(chain) + 1)
+        key = (meant.cause, failure.name if meant.serious else "", failure.subject or failure.name)
+        if known := found.get(key):
+            known.last, known.count, known.rank = failure, known.count + 1, min(known.rank, rank)
+        else:
+            found[key] = Candidate(meant, failure, 1, rank)
+    return list(found.values())
+
+
+def _recovered(history: History, failure: Failure) -> bool:
+    """Whether its process came to what it wanted by another path or address afterwards, or was there before."""
+    pid, subject = failure.call.pid, failure.subject
+    if not subject:
+        return False
+    if failure.name == "connect":
+        port = subject.rpartition(":")[2]
+        return any(time > failure.call.time_ns and name.rpartition(":")[2] == port
+                   for (owner, name), time in history.reached.items() if owner == pid and ":" in name)  # fmt: skip
+    base = subject.rstrip("/").rpartition("/")[2]
+    return any(
+        time > failure.call.time_ns and name.rpartition("/")[2] == base
+        for (owner, name), time in history.reached.items()
+        if owner == pid
+    )
+
+
+def mentions_subject(text: str, failure: Failure) -> bool:
+    """Whether text names what a call was about."""
+    subject = failure.subject
+    if not subject:
+        return False
+    if failure.name in ("connect", "bind", "sendto") and ":" in subject:
+        host, _, port = subject.rpartition(":")
+        return subject in text or bool(re.search(rf"(?<!\d){re.escape(port)}(?!\d)", text)) or host.strip("[]") in text
+    base = subject.rstrip("/").rpartition("/")[2]
+    return subject in text or (len(base) > 2 and base in text)
+
+
+def mentions_error(text: str, error: str) -> bool:
+    """Whether text names an error, by its name, its message or in other words."""
+    lower = text.lower()
+    words = (meaning(error).lower(), error.lower(), *_SYNONYMS.get(error, ()))
+    return any(word in lower for word in words)
+
+
+def _finding(facts: Facts, candidate: Candidate) -> Finding:
+    history, failure, meant = facts.history, candidate.last, candidate.meant
+    call = failure.call
+    words = history.words_after(call.time_ns)
+    before = history.last_words()[: -len(words) or None]
+    about, error = mentions_subject(words, failure), mentions_error(words, failure.error)
+    work = history.work_after(failure.at, call.pid)
+    bad = bool(facts.status)
+    recovered = _recovered(history, failure)
+    weight = _base(about, error, work, silent=not words and not before)
+    weight += 15 if meant.serious and candidate.rank <= len(history.chain) else 0
+    weight += min(candidate.count, 8) if meant.cause in ("refused", "no-answer", "unreachable") else 0
+    weight -= 12 * candidate.rank if candidate.rank < len(history.chain) else 25
+    if recovered and not (about and error):
+        weight -= 45
+    if _IDLE.search(failure.subject) and not (about and error):
+        weight -= 40
+    if about or error:
+        weight += _lateness(history, failure, words)
+    cause = meant.cause
+    if cause == "missing-file" and _LIBRARY.search(failure.subject):
+        cause = "missing-library"
+        weight -= 0 if about else 30
+    if cause == "refused" and failure.subject.endswith(":53"):
+        cause = "dns"
+    in_chain = candidate.rank < len(history.chain)
+    certain = bad and in_chain and not recovered and (
+        (about and error) or (work == 0 and (not words or error) and not before)
+    )  # fmt: skip
+    said = _said(words, failure)
+    return Finding(
+        cause=cause,
+        sentence=_sentence(facts, candidate, said),
+        weight=min(weight, 99.0),
+        certain=certain,
+        evidence=(call, *_ending(history, call, said)),
+        details=_details(facts, candidate),
+    )
+
+
+def _base(about: bool, error: bool, work: int, *, silent: bool) -> float:
+    """How much speaks for a failure by what was said after it, and by what its program still did."""
+    if about and error:
+        return 88
+    if error:
+        return 78 if work < 10 else 66
+    if about:
+        return 60 if work < 40 else 45
+    near = 58 if silent else 45
+    return near * 0.8**work if work else near
+
+
+def _lateness(history: History, failure: Failure, words: str) -> float:
+    """0 to 6: what was said last counts most."""
+    base = failure.subject.rstrip("/").rpartition("/")[2]
+    at = max(words.rfind(base) if base else -1, 0)
+    return 6 * (at + 1) / (len(words) + 1)
+
+
+def _said(words: str, failure: Failure) -> str:
+    """The line of output that tells a failure: that which names it, else the last that tells the error."""
+    lines = [line for line in words.splitlines() if line.strip()]
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda line: mentions_subject(line, failure) and mentions_error(line, failure.error),
+        lambda line: mentions_error(line, failure.error),
+        lambda line: mentions_subject(line, failure),
+    )
+    for test in tests:
+        if found := [line for line in lines if test(line)]:
+            return found[-1]
+    return ""
+
+
+def _sentence(facts: Facts, candidate: Candidate, said: str) -> str:
+    failure, history = candidate.last, facts.history
+    verb = _VERBS.get(failure.name, f"{failure.name}:" if failure.subject else failure.name)
+    subject = plain(facts.names.get(failure.subject, failure.subject))
+    short = _SHORT.get(failure.error, meaning(failure.error).lower())
+    who = "it"
+    if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
+        who = plain(name, 40)
+    times = f", {candidate.count} times" if candidate.count > 2 else ""
+    what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short} ({failure.error}){times}"
+    return what + _until_end(facts, failure.call, said)
+
+
+def _until_end(facts: Facts, call: Call, said: str) -> str:
+    """When that was, and what was said about it."""
+    ends = [end for ends in facts.history.ends.values() for end in ends]
+    over = max((end.time_ns for end in ends), default=0)
+    before = f", {short_duration(max(0, over - call.time_ns))} before " if over and not facts.running else ""
+    if said:
+        return f"{before}it ended, and said {quoted(said, 100)}" if before else f", and said {quoted(said, 100)}"
+    return f"{before}it ended" if before else ""
+
+
+def _ending(history: History, call: Call, said: str) -> Sequence[Call]:
+    """The calls behind a failure that show what it led to: what said it, and the end."""
+    after = [entry for entry in history.entries if isinstance(entry, Call) and entry.time_ns > call.time_ns]
+    words = said.strip()[:24]
+    telling = [each for each in after if words and words in _written(each)][:1]
+    ending = [each for each in after if each.result is None and each.pid in history.chain][-1:]
+    return [*telling, *ending]
+
+
+def _written(call: Call) -> str:
+    found = call.captured.get(1)
+    return found.data.decode("utf-8", "backslashreplace") if found else ""
+
+
+def _details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
+    """What else is known of what a failure was about."""
+    failure, found = candidate.last, []
+    if candidate.meant.cause == "capability" and (needed := _PRIVILEGED.get(failure.name)):
+        found.append(f"that takes {needed}")
+    if facts.kubernetes:
+        for path, what in facts.kubernetes.mounts.items():
+            if failure.subject == path or failure.subject.startswith(path.rstrip("/") + "/"):
+                found.append(f"the pod mounts {plain(what)} at {plain(path)}")
+    if facts.live:
+        found += _live(facts, failure)
+    return tuple(found)
+
+
+def _live(facts: Facts, failure: Failure) -> Iterator[str]:
+    assert facts.live
+    for part in facts.live.paths.get(failure.subject, ()):
+        if not part.exists:
+            have = f"; there is {', '.join(map(plain, part.names))}" if part.names else ""
+            yield f"{plain(part.path)} is not there now{have}"
+        elif failure.error in ("EACCES", "EPERM"):
+            yield f"{plain(part.path)} has mode {part.mode & 0o7777:04o}, owner {part.uid}:{part.gid}"
+    port = failure.subject.rpartition(":")[2]
+    if failure.error == "EADDRINUSE" and port.isdecimal() and (who := facts.live.listeners.get(int(port))):
+        yield f"{plain(who)} listens there"

@@ -1,0 +1,44 @@
+"""A finding: something that may have ended a container, in a sentence, with what shows it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kubectl_gadget.text import escape
+from kubectl_gadget.traceloop.calls import Entry
+
+#: Letters of a quotation of what a process said.
+LONGEST = 160
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cause. sentence is about the container, "it"; certain only if what was seen leaves no other.
+
+    weight orders findings: above 80 it is the cause unless something speaks against it, below 30 it is background.
+    evidence are the entries that show it. details are lines of their own below the sentence. benign: nobody has to do
+    anything about it.
+    """
+
+    cause: str
+    sentence: str
+    weight: float
+    certain: bool = False
+    evidence: tuple[Entry, ...] = ()
+    details: tuple[str, ...] = ()
+    benign: bool = False
+
+
+def quoted(text: str, most: int = LONGEST) -> str:
+    """What a process said, on one line, escaped and cut."""
+    line = re.sub(r"\s+", " ", text).strip()
+    shown = line if len(line) <= most else f"{line[: most - 1]}…"
+    return f'"{escape(shown)}"'
+
+
+def plain(text: str, most: int = LONGEST) -> str:
+    """A name, a path or the like on one line, escaped and cut in its middle."""
+    shown = escape(text)
+    half = (most - 1) // 2
+    return shown if len(shown) <= most else f"{shown[:half]}…{shown[-half:]}"

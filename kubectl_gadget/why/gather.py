@@ -1,0 +1,84 @@
+"""Gathers the facts: from the agent that has a recording, and from the API server with the user's own rights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError
+from kubectl_gadget.client import ask
+from kubectl_gadget.traceloop.calls import Entry, Reader
+from kubectl_gadget.traceloop.instances import Instance
+from kubectl_gadget.traceloop.runtime import without_runtime
+from kubectl_gadget.traceloop.signals import without_false_kills
+from kubectl_gadget.why.facts import Earlier, Facts
+from kubectl_gadget.why.history import History
+
+#: Earlier ends of the same container that are compared with this one.
+EARLIER = 10
+
+
+def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
+    """What a recording tells. GadgetError if its replies make no sense."""
+    reader, last = Reader(), pb.TraceloopReadReply()
+    entries: list[Entry] = []
+    complete, kept = False, 0
+    for number, reply in enumerate(replies):
+        entries += reader.entries(reply)
+        complete, kept = complete or (not number and reader.complete), kept + reader.kept
+        last = reply
+    own, _ = without_runtime(without_false_kills(entries), reader.started, complete)
+    item = last.item
+    status = item.status if not item.running and (item.known or item.status) else None
+    blocked = list(reader.blocked(last))
+    return History(own, reader.started, complete=complete, blocked=blocked, status=status, kept=kept)
+
+
+def facts_of(
+    node: str, item: pb.TraceloopItem, history: History, *, earlier: Sequence[Earlier] = (), **more: Any
+) -> Facts:
+    """The facts of one recording; more are fields of Facts."""
+    container = item.container
+    facts = Facts(
+        namespace=container.namespace,
+        pod=container.pod,
+        container=container.container,
+        id=container.id,
+        node=node,
+        running=item.running,
+        known=item.known or bool(item.status),
+        started_ns=item.started_ns,
+        ended_ns=0 if item.running else item.ended_ns,
+        now_ns=time.time_ns(),
+        status=item.status,
+        oom=item.oom,
+        history=history,
+        earlier=tuple(earlier),
+    )
+    return replace(facts, **more) if more else facts
+
+
+def gather(instance: Instance, others: Sequence[Instance]) -> Facts:
+    """The facts of a recording; others are all recordings. GadgetError if its agent does not answer."""
+    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id)
+    try:
+        history = read_history(ask(instance.agent, "TraceloopRead", request))
+    except GadgetError as error:
+        raise GadgetError(f"{instance.agent.target}: {error}") from error
+    return facts_of(instance.node, instance.item, history, earlier=earlier_ends(instance, others))
+
+
+def earlier_ends(instance: Instance, others: Sequence[Instance]) -> list[Earlier]:
+    """How the runs of a container before this one ended, the newest first."""
+    before = [
+        each
+        for each in others
+        if each.name == instance.name and each.newest < instance.newest and not each.item.running
+    ]
+    before.sort(key=lambda each: -each.newest)
+    return [
+        Earlier(each.item.status, max(0, each.item.ended_ns - each.item.started_ns) / 1e9) for each in before[:EARLIER]
+    ]

@@ -1,0 +1,418 @@
+"""What a recording tells of a container's processes: what they opened, said and waited for, and whose end was whose."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from gadget import syscalls
+from gadget.rows import decode_text
+from gadget.syscalls import How
+from kubectl_gadget.strace import Call
+from kubectl_gadget.traceloop.calls import End, Entry, Gap, Signal
+
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
+_AT_FDCWD = -100
+_F_DUPFD = (0, 1030)
+_OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
+#: Calls by which a program ends or says why: they are no work of its own.
+_WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", "rt_sigaction", "rt_sigprocmask",
+                    "rt_sigreturn", "futex", "madvise", "brk", "getpid", "gettid", "tgkill", "kill", "fstat", "lseek",
+                    "ioctl", "sigaltstack", "sched_yield", "mmap", "mprotect", "clock_gettime", "getrandom", "fsync",
+                    "restart_syscall", "poll", "set_robust_list", "unlink", "rmdir"))  # fmt: skip
+
+
+class Thing(NamedTuple):
+    """What a file descriptor is: a file, socket, listener, client or pipe, and its path or its peer's address."""
+
+    kind: str
+    name: str
+
+
+class Said(NamedTuple):
+    """A piece of output."""
+
+    time_ns: int
+    pid: int
+    descriptor: int
+    text: str
+
+
+class Program(NamedTuple):
+    """A program that a process began to run."""
+
+    time_ns: int
+    path: str
+    arguments: tuple[str, ...]
+
+
+class Waited(NamedTuple):
+    """That a process learnt of the end of a child, by the number that it has in the container."""
+
+    time_ns: int
+    child: int
+    status: int
+
+
+class Failure(NamedTuple):
+    """A call that failed: subject is the path, the address or the like that it was about, by the words of its program.
+
+    error is its name; a connect that is told later, by SO_ERROR, is one too.
+    """
+
+    call: Call
+    name: str
+    error: str
+    subject: str
+    at: int
+
+
+def call_name(call: Call) -> str:
+    """What a call is called."""
+    return syscalls.find(call.machine, call.number).name
+
+
+def error_name(number: int) -> str:
+    """The name of an errno."""
+    return syscalls.errors().get(number, (f"errno {number}", ""))[0]
+
+
+def meaning(error: str) -> str:
+    """What strerror(3) says of an error's name."""
+    return next((text for name, text in syscalls.errors().values() if name == error), error)
+
+
+def endpoint(data: bytes) -> str:
+    """The address in a struct sockaddr: ADDRESS:PORT or a path; empty if it is of another family."""
+    if len(data) < 2:
+        return ""
+    family = int.from_bytes(data[:2], "little")
+    if family == _AF_INET and len(data) >= 8:
+        return f"{ip_address(data[4:8])}:{int.from_bytes(data[2:4], 'big')}"
+    if family == _AF_INET6 and len(data) >= 24:
+        address = ip_address(data[8:24])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return f"{mapped or f'[{address}]'}:{int.from_bytes(data[2:4], 'big')}"
+    if family == _AF_UNIX:
+        path = data[2:]
+        return f"@{decode_text(path[1:].rstrip(bytes(1)))}" if path[:1] == b"\0" else decode_text(path.split(b"\0")[0])
+    return ""
+
+
+def _signed(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _text(call: Call, argument: int) -> str:
+    found = call.captured.get(argument)
+    return decode_text(found.data) if found else ""
+
+
+def _bytes(call: Call, argument: int) -> bytes:
+    found = call.captured.get(argument)
+    return found.data if found else b""
+
+
+def _strings(call: Call, argument: int) -> tuple[str, ...]:
+    data = _bytes(call, argument)
+    return tuple(decode_text(item) for item in data.removesuffix(b"\0").split(b"\0")) if data else ()
+
+
+class History:
+    """The entries of a recording in the order of time, and what follows from them."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry] = (),
+        started: Mapping[int, tuple[int, int]] | None = None,
+        *,
+        complete: bool = False,
+        blocked: Sequence[tuple[Call, int | None]] = (),
+        status: int | None = None,
+        kept: int = 0,
+    ) -> None:
+        """Those of a container whose first program ended with status, None if it runs or that is not known.
+
+        started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
+        have not returned, with nanoseconds. complete: the container's first calls are among them. kept are all calls
+        that there are.
+        """
+        self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
+        self.missing = sum(entry.missing for entry in entries if isinstance(entry, Gap))
+        self.complete, self.blocked, self.kept = complete, blocked, kept
+        self._started = started or {}
+        self._status = status
+        self.said: list[Said] = []
+        self.programs: dict[int, list[Program]] = {}
+        self.ends: dict[int, list[End]] = {}
+        self.signals: list[Signal] = []
+        self.failures: list[Failure] = []
+        self.waits: dict[int, list[Waited]] = {}
+        #: paths and peers that were reached, and when last
+        self.reached: dict[tuple[int, str], int] = {}
+        self._things: dict[tuple[int, int], Thing] = {}
+        self._folders: dict[int, str] = {}
+        for at, entry in enumerate(self.entries):
+            if isinstance(entry, Call):
+                self._note(at, entry)
+            elif isinstance(entry, Signal):
+                self.signals.append(entry)
+            elif entry.last:
+                self.ends.setdefault(entry.pid, []).append(entry)
+
+    @cached_property
+    def main(self) -> int:
+        """The process of the container's first program, as the node numbers it; 0 if that cannot be told."""
+        ended = [end for ends in self.ends.values() for end in ends if end.status == self._status]
+        begun = sorted(self._started, key=lambda pid: self._started[pid][0])
+        if self.complete and begun:
+            return begun[0]
+        if self._status is not None and ended:
+            of_old = [end for end in ended if end.pid not in self._started]
+            return (of_old or ended)[-1].pid
+        if begun:
+            return begun[0]
+        return min((entry.pid for entry in self.entries), default=0)
+
+    @cached_property
+    def chain(self) -> list[int]:
+        """The container's first process, then the child whose end it took over, then that one's, and so on."""
+        found, pid = [self.main], self.main
+        while pid and (child := self._culprit(pid)) and child not in found:
+            found.append(child)
+            pid = child
+        return found
+
+    def _culprit(self, pid: int) -> int:
+        """The process whose end a process waited for last, and then ended alike; 0 if there is none."""
+        own = self.ends.get(pid, [])
+        waits = self.waits.get(pid, [])
+        if not own or not waits or own[-1].status & 0x7F or not own[-1].status:
+            return 0
+        code = own[-1].status >> 8 & 0xFF
+        for wait in reversed(waits):
+            as_shell = 128 + (wait.status & 0x7F) if wait.status & 0x7F else wait.status >> 8 & 0xFF
+            if as_shell != code:
+                continue
+            ended = [end for ends in self.ends.values() for end in ends
+                     if end.pid != pid and end.status == wait.status and end.time_ns <= wait.time_ns]  # fmt: skip
+            return max(ended, key=lambda end: end.time_ns).pid if ended else 0
+        return 0
+
+    def thing(self, pid: int, descriptor: int) -> Thing | None:
+        """What a file descriptor of a process is, as far as its opening is recorded."""
+        return self._things.get((pid, descriptor)) or self._things.get((self.main, descriptor))
+
+    def program(self, pid: int) -> str:
+        """The name of what a process ran last."""
+        if programs := self.programs.get(pid):
+            return programs[-1].path.rpartition("/")[2]
+        return next((entry.comm for entry in reversed(self.entries) if entry.pid == pid), "")
+
+    def work_after(self, at: int, pid: int) -> int:
+        """How many calls a process made after an entry that are neither words nor part of its end."""
+        return sum(
+            1
+            for entry in self.entries[at + 1 :]
+            if isinstance(entry, Call) and entry.pid == pid and call_name(entry) not in _WORDS
+        )
+
+    def last_words(self, pids: Sequence[int] = (), most: int = 4000) -> str:
+        """The end of what processes said, all if none are named, on standard error and standard output together."""
+        text = "".join(said.text for said in self.said if not pids or said.pid in pids)
+        return text[-most:]
+
+    def words_after(self, time_ns: int) -> str:
+        """What was said from a time on."""
+        return "".join(said.text for said in self.said if said.time_ns >= time_ns)
+
+    def calls(self, *names: str) -> Iterator[Call]:
+        """The calls of these names."""
+        for entry in self.entries:
+            if isinstance(entry, Call) and call_name(entry) in names:
+                yield entry
+
+    def _note(self, at: int, call: Call) -> None:
+        name, pid, result = call_name(call), call.pid, call.result
+        if call.failed:
+            error = error_name(-(result or 0))
+            self._failed(at, call, name, error)
+            return
+        if result is None:
+            return
+        note = _NOTES.get(name)
+        if note:
+            note(self, at, call)
+        elif (index := _path_argument(call)) is not None:
+            self._reach(pid, self._path(call, index), call.time_ns)
+
+    def _failed(self, at: int, call: Call, name: str, error: str) -> None:
+        if name == "connect":
+            peer = endpoint(_bytes(call, 1))
+            if error == error_name(_EINPROGRESS):
+                self._things[call.pid, _signed(call.args[0])] = Thing("socket", peer)
+                return
+            if error == error_name(_EISCONN):
+                return
+        self.failures.append(Failure(call, name, error, self._subject(call, name), at))
+
+    def _subject(self, call: Call, name: str) -> str:
+        if name in ("connect", "bind"):
+            return endpoint(_bytes(call, 1))
+        if name == "sendto" and (peer := endpoint(_bytes(call, 4))):
+            return peer
+        if (index := _path_argument(call)) is not None:
+            return self._path(call, index)
+        if name.startswith(("inotify_", "epoll_", "io_uring", "timerfd", "eventfd", "memfd", "clone", "fork", "vfork",
+                            "mmap", "brk", "socket", "pipe", "set", "cap")):  # fmt: skip
+            return ""
+        thing = self.thing(call.pid, _signed(call.args[0]))
+        return thing.name if thing else ""
+
+    def _path(self, call: Call, index: int) -> str:
+        """A path as its program wrote it; below a folder that it was opened in, or its working directory, if known."""
+        path = _text(call, index)
+        if path.startswith("/"):
+            return path
+        before = syscalls.find(call.machine, call.number).arguments[index - 1].name if index else ""
+        folder = self._folders.get(call.pid, "")
+        if "fd" in before and (number := _signed(call.args[index - 1])) != _AT_FDCWD:
+            thing = self.thing(call.pid, number)
+            folder = thing.name if thing and thing.kind == "file" else ""
+        if not path:
+            return folder
+        return f"{folder.rstrip('/')}/{path}" if folder and not path.startswith("./") else path
+
+    def _reach(self, pid: int, name: str, time_ns: int) -> None:
+        if name:
+            self.reached[pid, name] = time_ns
+
+    def _opened(self, at: int, call: Call) -> None:
+        path = self._path(call, _OPENS[call_name(call)])
+        self._things[call.pid, call.result or 0] = Thing("file", path)
+        self._reach(call.pid, path, call.time_ns)
+
+    def _connected(self, at: int, call: Call) -> None:
+        peer = endpoint(_bytes(call, 1))
+        self._things[call.pid, _signed(call.args[0])] = Thing("socket", peer)
+        self._reach(call.pid, peer, call.time_ns)
+
+    def _accepted(self, at: int, call: Call) -> None:
+        self._things[call.pid, call.result or 0] = Thing("client", endpoint(_bytes(call, 1)))
+
+    def _bound(self, at: int, call: Call) -> None:
+        self._things[call.pid, _signed(call.args[0])] = Thing("socket", endpoint(_bytes(call, 1)))
+
+    def _listens(self, at: int, call: Call) -> None:
+        key = (call.pid, _signed(call.args[0]))
+        self._things[key] = Thing("listener", self._things.get(key, Thing("", "")).name)
+
+    def _sockets(self, at: int, call: Call) -> None:
+        self._things[call.pid, call.result or 0] = Thing("socket", "")
+
+    def _pipes(self, at: int, call: Call) -> None:
+        data = _bytes(call, 0)
+        if len(data) >= 8:
+            for descriptor in struct.unpack_from("<ii", data):
+                self._things[call.pid, descriptor] = Thing("pipe", "")
+
+    def _copied(self, at: int, call: Call) -> None:
+        if call_name(call) == "fcntl" and call.args[1] & 0xFFFFFFFF not in _F_DUPFD:
+            return
+        if thing := self.thing(call.pid, _signed(call.args[0])):
+            self._things[call.pid, call.result or 0] = thing
+
+    def _closed(self, at: int, call: Call) -> None:
+        self._things.pop((call.pid, _signed(call.args[0])), None)
+
+    def _moved(self, at: int, call: Call) -> None:
+        self._folders[call.pid] = self._path(call, 0)
+
+    def _began(self, at: int, call: Call) -> None:
+        first = 0 if call_name(call) == "execve" else 1
+        path = self._path(call, first)
+        self.programs.setdefault(call.pid, []).append(Program(call.time_ns, path, _strings(call, first + 1)))
+        self._reach(call.pid, path, call.time_ns)
+
+    def _wrote(self, at: int, call: Call) -> None:
+        descriptor = _signed(call.args[0])
+        if descriptor in (1, 2):
+            text = _text(call, 1) + "".join(
+                decode_text(call.beyond[key].data) for key in sorted(call.beyond, key=str) if key[0] == 1
+            )
+            self.said.append(Said(call.time_ns, call.pid, descriptor, text))
+
+    def _waited(self, at: int, call: Call) -> None:
+        if call_name(call) == "wait4":
+            data = _bytes(call, 1)
+            if call.result and len(data) >= 4:
+                status = int.from_bytes(data[:4], "little")
+                self.waits.setdefault(call.pid, []).append(Waited(call.time_ns, call.result, status))
+            return
+        data = _bytes(call, 2)
+        if len(data) >= 28:
+            code = struct.unpack_from("<i", data, 8)[0]
+            child, _, status = struct.unpack_from("<iii", data, 16)
+            if child:
+                status = status << 8 if code == 1 else status  # CLD_EXITED
+                self.waits.setdefault(call.pid, []).append(Waited(call.time_ns, child, status))
+
+    def _asked(self, at: int, call: Call) -> None:
+        """getsockopt: how a connect that was under way ended."""
+        if (call.args[1] & 0xFFFFFFFF, call.args[2] & 0xFFFFFFFF) != (_SOL_SOCKET, _SO_ERROR):
+            return
+        thing = self.thing(call.pid, _signed(call.args[0]))
+        if thing is None or not thing.name:
+            return
+        if number := int.from_bytes(_bytes(call, 3)[:4], "little"):
+            self.failures.append(Failure(call, "connect", error_name(number), thing.name, at))
+        else:
+            self._reach(call.pid, thing.name, call.time_ns)
+
+
+_NOTES = {
+    **dict.fromkeys(_OPENS, History._opened),
+    "connect": History._connected,
+    "accept": History._accepted,
+    "accept4": History._accepted,
+    "bind": History._bound,
+    "listen": History._listens,
+    "socket": History._sockets,
+    "pipe": History._pipes,
+    "pipe2": History._pipes,
+    "dup": History._copied,
+    "dup2": History._copied,
+    "dup3": History._copied,
+    "fcntl": History._copied,
+    "close": History._closed,
+    "chdir": History._moved,
+    "execve": History._began,
+    "execveat": History._began,
+    "write": History._wrote,
+    "writev": History._wrote,
+    "wait4": History._waited,
+    "waitid": History._waited,
+    "getsockopt": History._asked,
+}
+
+
+#: What the kernel calls an argument that is a path.
+_PATHS = frozenset(("filename", "path", "pathname", "oldname", "dir_name", "library", "old"))
+
+
+@lru_cache(4096)
+def _path_index(machine: str, number: int) -> int | None:
+    names = syscalls.find(machine, number).arguments
+    plan = syscalls.pointed(machine, number)
+    paths = (index for index, each in plan.items() if each.how == How.STRING and names[index].name in _PATHS)
+    return next(paths, None)
+
+
+def _path_argument(call: Call) -> int | None:
+    """Which of a call's arguments is a path, the first if there are two; None if none is."""
+    return _path_index(call.machine, call.number)

@@ -1,0 +1,140 @@
+"""What `why` shows: the sentence, what it rests on, and what to look at next."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gadget import syscalls
+from kubectl_gadget import strace
+from kubectl_gadget.strace import Call
+from kubectl_gadget.text import escape, fit
+from kubectl_gadget.traceloop.calls import End, Entry, Signal
+from kubectl_gadget.traceloop.show import end_text
+from kubectl_gadget.traceloop.show import to_json as entry_to_json
+from kubectl_gadget.traceloop.signals import text as signal_text
+from kubectl_gadget.values import ago, clock, rfc3339, short_duration
+from kubectl_gadget.why.facts import Earlier, Facts
+from kubectl_gadget.why.findings import Finding
+
+#: Cells before what a line says.
+_INDENT = 11
+#: Calls that are shown of what a finding rests on, and bytes of a text in them.
+_EVIDENCE, _TEXT = 5, 48
+
+
+def lines(facts: Facts, findings: Sequence[Finding], columns: int) -> Iterator[tuple[str, str]]:
+    """Lines of at most so many cells, each with what it is: head, certain, likely, also, before, more."""
+    yield from (("head", line) for line in textwrap.wrap(escape(head(facts)), columns, subsequent_indent="  "))
+    first, *others = findings
+    title = "certain" if first.certain else "likely" if first.cause != "nothing" else "nothing"
+    yield from _titled(title, title, [first.sentence, *first.details], columns)
+    yield from _titled("also", "also", [each.sentence for each in others], columns)
+    yield from (("before", line) for line in _calls(first.evidence[:_EVIDENCE], columns))
+    for line in _closing(facts):
+        yield "more", fit(f"  {line}", columns)
+
+
+def head(facts: Facts) -> str:
+    """Which container, and what became of it."""
+    parts = [facts.name]
+    if facts.container and facts.pod:
+        parts.append(f"container {facts.container}")
+    if facts.kubernetes and facts.kubernetes.restarts:
+        parts.append(f"restart {facts.kubernetes.restarts}")
+    where = f" on {facts.node}" if facts.node else ""
+    if facts.running:
+        since = f" for {short_duration(facts.now_ns - facts.started_ns)}" if facts.started_ns else ""
+        return f"{', '.join(parts)}, runs{since}{where}"
+    if not facts.ended_ns and not facts.known:
+        return f"{', '.join(parts)}{where}"
+    when = f" {ago(facts.ended_ns, facts.now_ns)}" if facts.ended_ns else ""
+    after = ""
+    if facts.started_ns and facts.ended_ns > facts.started_ns:
+        after = f" after {short_duration(facts.ended_ns - facts.started_ns)}"
+    return f"{', '.join(parts)}, ended{when}{where}: {how(facts)}{after}"
+
+
+def how(facts: Facts) -> str:
+    """How it ended."""
+    if facts.signal:
+        name = "out of memory" if facts.oom and facts.signal == 9 else syscalls.signal_name(facts.signal)
+        return f"killed by {name}" if name.startswith("SIG") else f"killed, {name}"
+    return f"exited with {facts.code}" if facts.known else "nobody saw how"
+
+
+def _titled(kind: str, title: str, texts: Sequence[str], columns: int) -> Iterator[tuple[str, str]]:
+    """Texts below each other behind a title."""
+    for number, text in enumerate(texts):
+        first = f"  {title:{_INDENT - 2}}" if not number else " " * _INDENT
+        wrapped = textwrap.wrap(
+            escape(text), max(columns, 2 * _INDENT), initial_indent=first, subsequent_indent=" " * (_INDENT + 2)
+        )
+        yield from ((kind, line) for line in wrapped)
+
+
+def _calls(entries: Sequence[Entry], columns: int) -> Iterator[str]:
+    for number, entry in enumerate(entries):
+        title = f"  {'before':{_INDENT - 2}}" if not number else " " * _INDENT
+        yield fit(f"{title}{escape(_entry(entry))}", columns)
+
+
+def _entry(entry: Entry) -> str:
+    if isinstance(entry, Call):
+        when = clock(entry.time_ns)[:-3] if entry.time_ns else "now"
+        return f"{when} {strace.text(entry, _TEXT).removesuffix(' = ?')}"
+    if isinstance(entry, End):
+        return f"{clock(entry.time_ns)[:-3]} {end_text(entry)}"
+    if isinstance(entry, Signal):
+        return f"{clock(entry.time_ns)[:-3]} {signal_text(entry)}"
+    return f"… {entry.missing:,} calls are missing here …"
+
+
+def _closing(facts: Facts) -> Iterator[str]:
+    """How it ended before, what could not be asked, and the command that shows all."""
+    if facts.earlier and not facts.running:
+        yield _before(facts, facts.earlier)
+    yield from facts.missing
+    where = f" -n {facts.namespace}" if facts.namespace else ""
+    name = facts.pod or facts.id[:12]
+    which = f" -c {facts.container}" if facts.pod and facts.container else ""
+    yield f"all calls: kubectl gadget traceloop show {name}{where}{which}"
+
+
+def _before(facts: Facts, earlier: Sequence[Earlier]) -> str:
+    alike = sum(each.status == facts.status for each in earlier)
+    count = f"{len(earlier)} ends" if len(earlier) > 1 else "end"
+    if alike == len(earlier):
+        return f"The {count} before this one {'were' if len(earlier) > 1 else 'was'} the same."
+    return f"Of the {count} before this one {alike} {'was' if alike == 1 else 'were'} the same."
+
+
+def to_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same as an object."""
+    return {
+        "namespace": facts.namespace or None,
+        "pod": facts.pod or None,
+        "container": facts.container or None,
+        "containerId": facts.id or None,
+        "node": facts.node or None,
+        "running": facts.running,
+        "started": rfc3339(facts.started_ns) if facts.started_ns else None,
+        "ended": rfc3339(facts.ended_ns) if facts.ended_ns else None,
+        "exit_status": None if facts.running or not facts.known else 128 + facts.signal if facts.signal else facts.code,
+        "oom": facts.oom,
+        "findings": [
+            {
+                "cause": each.cause,
+                "certain": each.certain,
+                "benign": each.benign,
+                "weight": round(each.weight, 1),
+                "sentence": each.sentence,
+                "details": list(each.details),
+                "evidence": [entry_to_json(entry) for entry in each.evidence],
+            }
+            for each in findings
+        ],
+        "earlier": [{"status": each.status, "seconds": each.seconds} for each in facts.earlier],
+        "missing": list(facts.missing),
+    }
