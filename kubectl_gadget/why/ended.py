@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator
 
 from gadget import syscalls
+from gadget.rows import decode_text
 from kubectl_gadget.strace import siginfo
 from kubectl_gadget.traceloop.calls import End, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
+from kubectl_gadget.why.history import History, call_name
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"}
 _ASKED = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE"}
 #: How long after SIGTERM a SIGKILL is no part of the same request to end, nanoseconds.
 _GRACE_NS = 500_000_000
 _MIB = 1 << 20
+#: Who ends containers because somebody has asked for it.
+_RUNTIME = re.compile(r"runc|crun|youki|runsc|containerd|docker|conmon|kubelet|crio|podman|systemd|init$|gvisor|kata")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -27,6 +33,9 @@ def find(facts: Facts) -> Iterator[Finding]:
     if facts.known and not facts.status and not facts.oom:
         yield _clean(facts)
         return
+    if not facts.signal and facts.status:
+        yield from _handled(facts)
+    yield from _not_started(facts)
     fatal = _fatal(facts)
     if fatal and not facts.oom:
         yield from _killed(facts, *fatal)
@@ -82,6 +91,8 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     ends: tuple[End, ...] = tuple(history.ends.get(pid, [])[-1:])
     evidence = (*((last,) if last else ()), *ends)
     weight = 90 - 3 * rank
+    if name == "SIGSEGV" and _aborted(history, pid):
+        name = "SIGABRT"  # the first process of a pid namespace cannot end itself by it: abort(3) then halts
     if name in _FAULTS and (last is None or siginfo.is_fault(name, last.code) or last.sender is None):
         yield Finding(
             "fault", f"{who} crashed: {name}{_fault(last)}", weight, certain=last is not None, evidence=evidence
@@ -89,7 +100,7 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
         return
     if name == "SIGABRT" and _own(last):
         words = history.last_words([pid]).strip()
-        said = f", and said {quoted(words.splitlines()[-1])}" if words else ""
+        said = f", and said {quoted(' '.join(words.splitlines()[-2:]))}" if words else ""
         yield Finding("abort", f"{who} aborted itself{said}", weight, certain=True, evidence=evidence)
         return
     if name == "SIGSYS":
@@ -108,6 +119,14 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     yield _by_somebody(facts, name, who, last, weight, evidence)
 
 
+def _aborted(history: History, pid: int) -> bool:
+    """Whether a process sent SIGABRT to itself last."""
+    sent = [call for call in history.calls("tgkill", "kill", "tkill") if call.pid == pid]
+    if not sent or sent[-1].failed:
+        return False
+    return sent[-1].args[2 if call_name(sent[-1]) == "tgkill" else 1] & 0xFFFFFFFF == signal.SIGABRT
+
+
 def _own(last: Signal | None) -> bool:
     """Whether a process sent a signal to itself, which nobody else saw being sent."""
     if last is None or last.sender is None:
@@ -123,6 +142,9 @@ def _by_somebody(
     if sender and sender.inside and not (last and sender.pid == last.pid):
         what = f"{plain(sender.comm, 40)} ({sender.pid}), a process of the same container, sent {who} {name}"
         return Finding("killed-by-process", what, weight + 5, certain=True, evidence=evidence)
+    if sender and sender.comm and not _RUNTIME.match(sender.comm):
+        what = f"{plain(sender.comm, 40)} ({sender.pid}), a process outside the container, sent {who} {name}"
+        return Finding("killed-by-process", what, weight + 3, certain=True, evidence=evidence)
     asked = _asked_before(facts, last)
     if name == "SIGKILL" and asked:
         after = short_duration((last.time_ns if last else facts.ended_ns) - asked.time_ns)
@@ -139,6 +161,53 @@ def _by_somebody(
     return Finding(
         "killed", f"{who} was killed{outside} ({name})", weight - 10, certain=bool(sender), evidence=evidence
     )
+
+
+def _handled(facts: Facts) -> Iterator[Finding]:
+    """A request to end that the first process heard, and ended by, with a status of its own."""
+    history = facts.history
+    asked = [each for each in history.signals
+             if each.pid == history.main and syscalls.signal_name(each.number) in _ASKED - {"SIGPIPE", "SIGALRM"}]  # fmt: skip
+    if not asked:
+        return
+    last = asked[-1]
+    name, sender = syscalls.signal_name(last.number), last.sender
+    what = f"it was asked to end by {name}, and exited with {facts.code}"
+    if sender and sender.inside and sender.pid != history.main:
+        by = f"{plain(sender.comm, 40)} ({sender.pid}), a process of the same container, sent it {name}"
+        yield Finding("killed-by-process", f"{by}; it exited with {facts.code}", 84, certain=True, evidence=(last,))
+    elif sender and sender.comm and not sender.inside and not _RUNTIME.match(sender.comm):
+        by = f"{plain(sender.comm, 40)} ({sender.pid}), a process outside the container, sent it {name}"
+        yield Finding("killed-by-process", f"{by}; it exited with {facts.code}", 84, certain=True, evidence=(last,))
+    else:
+        yield Finding("killed-deletion", what, 84, certain=True, evidence=(last,), benign=True)
+
+
+#: What runc's first process tells its parent if the program cannot be started.
+_RUNC_ERROR = re.compile(r'\{"message":"(?P<what>(?:[^"\\\\]|\\\\.)*)')
+
+
+def _not_started(facts: Facts) -> Iterator[Finding]:
+    """A container whose program its runtime could not start."""
+    if facts.history.programs:
+        return
+    for call in facts.history.calls("write"):
+        found = call.captured.get(1)
+        match = _RUNC_ERROR.search(decode_text(found.data)) if found and call.comm.startswith("runc") else None
+        if match is None:
+            continue
+        what = match["what"].replace('\\"', '"')
+        cause = next((cause for words, cause in _STARTS.items() if words in what), "config-error")
+        yield Finding(cause, f"its program could not be started: {plain(what)}", 98, certain=True, evidence=(call,))
+
+
+_STARTS = {
+    "no such file": "missing-program",
+    "executable file not found": "missing-program",
+    "permission denied": "not-executable",
+    "is a directory": "not-executable",
+    "exec format error": "wrong-format",
+}
 
 
 def _asked_before(facts: Facts, last: Signal | None) -> Signal | None:

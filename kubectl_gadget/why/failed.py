@@ -11,7 +11,7 @@ from kubectl_gadget.strace import Call
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
-from kubectl_gadget.why.history import Failure, History, meaning
+from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, History, meaning
 
 _EXEC = ("execve", "execveat")
 _FORK = ("clone", "clone3", "fork", "vfork")
@@ -56,6 +56,11 @@ _PRIVILEGED = {
 }
 
 
+#: What container runtimes' profiles refuse, and the kernel by itself does not, or seldom.
+_FILTERED = ("add_key", "bpf", "io_uring_setup", "kcmp", "keyctl", "personality", "perf_event_open", "request_key",
+             "userfaultfd", "clone3", "process_vm_readv", "quotactl", "open_by_handle_at")  # fmt: skip
+
+
 class Meant(NamedTuple):
     """What a failure of some calls with some errors means. No calls: any. serious: programs do not fail so idly."""
 
@@ -82,6 +87,8 @@ MEANT = (
     Meant("address-in-use", ("EADDRINUSE",), serious=True),
     Meant("address-not-available", ("EADDRNOTAVAIL",), ("bind", "connect", "sendto"), serious=True),
     Meant("refused", ("ECONNREFUSED",)),
+    Meant("no-answer", (NO_ANSWER, NO_REPLY), serious=True),
+    Meant("seccomp", ("EPERM",), _FILTERED, serious=True),
     Meant("no-answer", ("ETIMEDOUT",), ("connect", "read", "recvfrom", "recvmsg", "write", "sendto", "sendmsg")),
     Meant("unreachable", ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), ("connect", "sendto", "sendmsg")),
     Meant("reset", ("ECONNRESET", "EPIPE", "ECONNABORTED")),
@@ -143,10 +150,14 @@ _SHORT = {
     "ETIMEDOUT": "no answer",
     "ENETUNREACH": "network unreachable",
     "EHOSTUNREACH": "host unreachable",
+    NO_ANSWER: "nobody answered",
+    NO_REPLY: "nothing came",
     "ENOEXEC": "no program of this machine, and no script with #!",
 }
 #: Other words by which programs tell an error than those of strerror(3), in lower case.
 _SYNONYMS = {
+    NO_ANSWER: ("timed out", "timeout", "time out", "in progress", "deadline", "unreachable", "connect"),
+    NO_REPLY: ("timed out", "timeout", "time out", "temporarily unavailable", "deadline", "reply", "response", "answer"),
     "ENOENT": ("no such file", "not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing",
                "no such", "nosuchfile"),
     "EACCES": ("permission denied", "access denied", "accessdenied", "forbidden"),
@@ -281,10 +292,14 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
     if about or error:
         weight += _lateness(history, failure, words)
     cause = meant.cause
+    if cause == "permission" and failure.error == "EPERM" and (call.pid, failure.subject) in history.made:
+        cause = "seccomp"  # its own file: nothing else refuses that
     if cause == "missing-file" and _LIBRARY.search(failure.subject):
         cause = "missing-library"
         weight -= 0 if about else 30
-    if cause == "refused" and failure.subject.endswith(":53"):
+    if cause == "wrong-format" and re.search("x7fELF|exec format|cannot execute", words, re.IGNORECASE):
+        weight = 99
+    if cause in ("refused", "no-answer") and failure.subject.endswith(":53"):
         cause = "dns"
     in_chain = candidate.rank < len(history.chain)
     certain = bad and in_chain and not recovered and (
@@ -343,7 +358,8 @@ def _sentence(facts: Facts, candidate: Candidate, said: str) -> str:
     if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
         who = plain(name, 40)
     times = f", {candidate.count} times" if candidate.count > 2 else ""
-    what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short} ({failure.error}){times}"
+    error = f" ({failure.error})" if failure.error.startswith("E") else ""
+    what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short}{error}{times}"
     return what + _until_end(facts, failure.call, said)
 
 
@@ -376,6 +392,8 @@ def _details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
     failure, found = candidate.last, []
     if candidate.meant.cause == "capability" and (needed := _PRIVILEGED.get(failure.name)):
         found.append(f"that takes {needed}")
+    if failure.name.startswith("inotify"):
+        found.append("the node's limits are fs.inotify.max_user_instances and fs.inotify.max_user_watches")
     if facts.kubernetes:
         for path, what in facts.kubernetes.mounts.items():
             if failure.subject == path or failure.subject.startswith(path.rstrip("/") + "/"):

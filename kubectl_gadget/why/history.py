@@ -18,12 +18,22 @@ _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
 _AT_FDCWD = -100
 _F_DUPFD = (0, 1030)
+_SELF = "/proc/self/exe"
+#: Signals of a program that did something wrong.
+_FATAL = (4, 6, 7, 8, 11, 31)
+#: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
+_GAVE_UP_NS = 300_000_000
+_O_CREAT = 0o100
 _OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
 #: Calls by which a program ends or says why: they are no work of its own.
 _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", "rt_sigaction", "rt_sigprocmask",
                     "rt_sigreturn", "futex", "madvise", "brk", "getpid", "gettid", "tgkill", "kill", "fstat", "lseek",
                     "ioctl", "sigaltstack", "sched_yield", "mmap", "mprotect", "clock_gettime", "getrandom", "fsync",
-                    "restart_syscall", "poll", "set_robust_list", "unlink", "rmdir"))  # fmt: skip
+                    "restart_syscall", "poll", "set_robust_list", "unlink", "rmdir", "wait4", "dup2"))  # fmt: skip
+
+
+NO_ANSWER, NO_REPLY = "no answer", "no reply"
+_RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 
 
 class Thing(NamedTuple):
@@ -61,7 +71,8 @@ class Waited(NamedTuple):
 class Failure(NamedTuple):
     """A call that failed: subject is the path, the address or the like that it was about, by the words of its program.
 
-    error is its name; a connect that is told later, by SO_ERROR, is one too.
+    error is its name, or NO_ANSWER or NO_REPLY where a program gave up waiting. A connect whose end is told later, by
+    SO_ERROR, is one too.
     """
 
     call: Call
@@ -101,6 +112,11 @@ def endpoint(data: bytes) -> str:
         path = data[2:]
         return f"@{decode_text(path[1:].rstrip(bytes(1)))}" if path[:1] == b"\0" else decode_text(path.split(b"\0")[0])
     return ""
+
+
+def _as_shell(status: int) -> int:
+    """What a shell exits with whose command ended so."""
+    return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
 
 
 def _signed(value: int) -> int:
@@ -155,7 +171,11 @@ class History:
         self.waits: dict[int, list[Waited]] = {}
         #: paths and peers that were reached, and when last
         self.reached: dict[tuple[int, str], int] = {}
+        #: paths that a process made itself
+        self.made: set[tuple[int, str]] = set()
         self._things: dict[tuple[int, int], Thing] = {}
+        #: connects that are under way, by process and descriptor: which entry, and which call
+        self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
         self._folders: dict[int, str] = {}
         for at, entry in enumerate(self.entries):
             if isinstance(entry, Call):
@@ -164,6 +184,10 @@ class History:
                 self.signals.append(entry)
             elif entry.last:
                 self.ends.setdefault(entry.pid, []).append(entry)
+        last_ns = max((entry.time_ns for entry in self.entries), default=0)
+        for key in list(self._pending):
+            self._gave_up(key, last_ns)
+        self.failures.sort(key=lambda failure: failure.at)
 
     @cached_property
     def main(self) -> int:
@@ -189,20 +213,35 @@ class History:
         return found
 
     def _culprit(self, pid: int) -> int:
-        """The process whose end a process waited for last, and then ended alike; 0 if there is none."""
-        own = self.ends.get(pid, [])
-        waits = self.waits.get(pid, [])
+        """The process whose end a process took for its own: 0 if there is none.
+
+        It waited for that one and then ended alike, or ended at once, badly too.
+        """
+        own, waits = self.ends.get(pid, []), self.waits.get(pid, [])
         if not own or not waits or own[-1].status & 0x7F or not own[-1].status:
             return 0
         code = own[-1].status >> 8 & 0xFF
-        for wait in reversed(waits):
-            as_shell = 128 + (wait.status & 0x7F) if wait.status & 0x7F else wait.status >> 8 & 0xFF
-            if as_shell != code:
-                continue
-            ended = [end for ends in self.ends.values() for end in ends
-                     if end.pid != pid and end.status == wait.status and end.time_ns <= wait.time_ns]  # fmt: skip
-            return max(ended, key=lambda end: end.time_ns).pid if ended else 0
-        return 0
+        alike = [wait for wait in waits if _as_shell(wait.status) == code]
+        last = waits[-1]
+        at_once = last.status and (not self._work_since(last.time_ns, pid) or last.status & 0x7F in _FATAL)
+        wait = alike[-1] if alike else last if at_once else None
+        if wait is None:
+            return 0
+        ended = [end for ends in self.ends.values() for end in ends
+                 if end.pid != pid and end.status == wait.status and end.time_ns <= wait.time_ns]  # fmt: skip
+        return max(ended, key=lambda end: end.time_ns).pid if ended else 0
+
+    def _work_since(self, time_ns: int, pid: int) -> int:
+        """How many calls a process made since, beside words and its end."""
+        return sum(
+            1
+            for entry in self.entries
+            if isinstance(entry, Call)
+            and entry.pid == pid
+            and entry.time_ns > time_ns
+            and not entry.failed
+            and call_name(entry) not in _WORDS
+        )
 
     def thing(self, pid: int, descriptor: int) -> Thing | None:
         """What a file descriptor of a process is, as far as its opening is recorded."""
@@ -210,9 +249,12 @@ class History:
 
     def program(self, pid: int) -> str:
         """The name of what a process ran last."""
-        if programs := self.programs.get(pid):
-            return programs[-1].path.rpartition("/")[2]
-        return next((entry.comm for entry in reversed(self.entries) if entry.pid == pid), "")
+        programs = self.programs.get(pid)
+        if not programs:
+            return next((entry.comm for entry in reversed(self.entries) if entry.pid == pid), "")
+        last = programs[-1]
+        name = last.path if last.path != _SELF else (*last.arguments, "")[0]  # busybox runs itself
+        return name.rpartition("/")[2]
 
     def work_after(self, at: int, pid: int) -> int:
         """How many calls a process made after an entry that are neither words nor part of its end."""
@@ -254,12 +296,25 @@ class History:
     def _failed(self, at: int, call: Call, name: str, error: str) -> None:
         if name == "connect":
             peer = endpoint(_bytes(call, 1))
+            key = (call.pid, _signed(call.args[0]))
             if error == error_name(_EINPROGRESS):
-                self._things[call.pid, _signed(call.args[0])] = Thing("socket", peer)
+                self._things[key] = Thing("socket", peer)
+                if (call.duration_ns or 0) >= _GAVE_UP_NS:  # SO_SNDTIMEO
+                    self.failures.append(Failure(call, name, NO_ANSWER, peer, at))
+                else:
+                    self._pending[key] = at, call
                 return
             if error == error_name(_EISCONN):
                 return
+        if name in _RECEIVES and error == "EAGAIN" and (call.duration_ns or 0) >= _GAVE_UP_NS:  # SO_RCVTIMEO
+            error = NO_REPLY
         self.failures.append(Failure(call, name, error, self._subject(call, name), at))
+
+    def _gave_up(self, key: tuple[int, int], time_ns: int) -> None:
+        """A connect whose socket is closed, or whose process ends: nobody answered if that took a while."""
+        at, call = self._pending.pop(key)
+        if time_ns - call.time_ns >= _GAVE_UP_NS:
+            self.failures.append(Failure(call, "connect", NO_ANSWER, endpoint(_bytes(call, 1)), at))
 
     def _subject(self, call: Call, name: str) -> str:
         if name in ("connect", "bind"):
@@ -293,7 +348,10 @@ class History:
             self.reached[pid, name] = time_ns
 
     def _opened(self, at: int, call: Call) -> None:
-        path = self._path(call, _OPENS[call_name(call)])
+        index = _OPENS[call_name(call)]
+        path = self._path(call, index)
+        if call_name(call) == "creat" or (call_name(call) != "openat2" and call.args[index + 1] & _O_CREAT):
+            self.made.add((call.pid, path))
         self._things[call.pid, call.result or 0] = Thing("file", path)
         self._reach(call.pid, path, call.time_ns)
 
@@ -328,7 +386,15 @@ class History:
             self._things[call.pid, call.result or 0] = thing
 
     def _closed(self, at: int, call: Call) -> None:
-        self._things.pop((call.pid, _signed(call.args[0])), None)
+        key = (call.pid, _signed(call.args[0]))
+        if key in self._pending:
+            self._gave_up(key, call.time_ns)
+        self._things.pop(key, None)
+
+    def _made(self, at: int, call: Call) -> None:
+        index = _path_argument(call)
+        if index is not None:
+            self.made.add((call.pid, self._path(call, index)))
 
     def _moved(self, at: int, call: Call) -> None:
         self._folders[call.pid] = self._path(call, 0)
@@ -341,11 +407,16 @@ class History:
 
     def _wrote(self, at: int, call: Call) -> None:
         descriptor = _signed(call.args[0])
-        if descriptor in (1, 2):
+        self._pending.pop((call.pid, descriptor), None)
+        thing = self.thing(call.pid, descriptor)
+        if descriptor in (1, 2) and not (thing and thing.name == "/dev/null"):
             text = _text(call, 1) + "".join(
                 decode_text(call.beyond[key].data) for key in sorted(call.beyond, key=str) if key[0] == 1
             )
             self.said.append(Said(call.time_ns, call.pid, descriptor, text))
+
+    def _answered(self, at: int, call: Call) -> None:
+        self._pending.pop((call.pid, _signed(call.args[0])), None)
 
     def _waited(self, at: int, call: Call) -> None:
         if call_name(call) == "wait4":
@@ -366,7 +437,9 @@ class History:
         """getsockopt: how a connect that was under way ended."""
         if (call.args[1] & 0xFFFFFFFF, call.args[2] & 0xFFFFFFFF) != (_SOL_SOCKET, _SO_ERROR):
             return
-        thing = self.thing(call.pid, _signed(call.args[0]))
+        key = (call.pid, _signed(call.args[0]))
+        thing = self.thing(*key)
+        self._pending.pop(key, None)
         if thing is None or not thing.name:
             return
         if number := int.from_bytes(_bytes(call, 3)[:4], "little"):
@@ -391,6 +464,9 @@ _NOTES = {
     "fcntl": History._copied,
     "close": History._closed,
     "chdir": History._moved,
+    "mkdir": History._made,
+    "mkdirat": History._made,
+    **dict.fromkeys(("read", "recvfrom", "recvmsg", "sendto", "sendmsg", "readv"), History._answered),
     "execve": History._began,
     "execveat": History._began,
     "write": History._wrote,
