@@ -25,6 +25,9 @@ from tests.pods import BareContainer, Container, Pod, link
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
 hypothesis.settings.load_profile("any machine")
 
+# what a shell starts in the background ignores it, and so would every command that a test interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 WORKLOADS = Path(__file__).parent / "workloads"
 CLI = Path(sys.executable).with_name("kubectl-gadget")
 AGENT = Path(sys.executable).with_name("gadget-agent")

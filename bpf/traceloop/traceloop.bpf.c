@@ -5,16 +5,21 @@
 
 #include "ring.h"
 
-#define SI_KERNEL       0x80    /* asm-generic/siginfo.h */
-#define AT_EXECVE_CHECK 0x10000 /* linux/fcntl.h, since Linux 6.14 (a5874fde3c08) */
-#define PARTS           2       /* further slots for one argument at most */
-#define STRINGS         6       /* of an argument list, each in a slot */
-#define TEXT_LIMIT      4096
-#define MESSAGE_MAX     256   /* a longer buffer is no message but data, and its beginning is enough */
-#define CAPTURES        3     /* arguments of one call whose memory is copied, at most */
-#define NUMBERS         512   /* of system calls that have a plan */
-#define BUFFERS         4     /* of an iovec array behind the first that holds something, each in a slot */
-#define LOWEST          65536 /* no program has memory below, where numbers are that another command of a call takes */
+#define SI_KERNEL            0x80 /* asm-generic/siginfo.h */
+#define SIGINT               2
+#define SIGTERM              15
+#define TRACE_SIGNAL_IGNORED 1       /* trace/events/signal.h */
+#define AT_EXECVE_CHECK      0x10000 /* linux/fcntl.h, since Linux 6.14 (a5874fde3c08) */
+#define PARTS                2       /* further slots for one argument at most */
+#define STRINGS              6       /* of an argument list, each in a slot */
+#define TEXT_LIMIT           4096
+#define MESSAGE_MAX          256 /* a longer buffer is no message but data, and its beginning is enough */
+#define CAPTURES             3   /* arguments of one call whose memory is copied, at most */
+#define NUMBERS              512 /* of system calls that have a plan */
+#define BUFFERS                                                                                                 \
+	10           /* of an iovec array behind the first that holds something, each in a slot: glibc's loader \
+		      * writes why a program cannot start in as many */
+#define LOWEST 65536 /* no program has memory below, where numbers are that another command of a call takes */
 
 /* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
 enum how {
@@ -476,7 +481,10 @@ int BPF_PROG(signal_sent, int number, struct kernel_siginfo *info, struct task_s
 	__u64 sequence;
 	int code;
 
-	if (outcome != 0 || (task->tgid == target->tgid && !kernel)) /* TRACE_SIGNAL_DELIVERED: it will be */
+	/* TRACE_SIGNAL_DELIVERED: it will be. Of those that are ignored the requests to end say why a SIGKILL came */
+	if (outcome != 0 && !(outcome == TRACE_SIGNAL_IGNORED && (number == SIGTERM || number == SIGINT)))
+		return 0;
+	if (task->tgid == target->tgid && !kernel)
 		return 0;
 	ring = find_ring(target);
 	if (!ring)

@@ -41,6 +41,15 @@ class Sender(NamedTuple):
     inside: bool
 
 
+class Sent(NamedTuple):
+    """That a signal was sent to a process, which may ignore it."""
+
+    time_ns: int
+    pid: int
+    number: int
+    sender: Sender
+
+
 class Signal(NamedTuple):
     """A signal as it was delivered. words are of siginfo_t: the address of a fault, or who sent it and what about.
 
@@ -111,6 +120,8 @@ class Reader:
         self._before: dict[int, _Moment] = {}
         self._ended: dict[int, None] = {}
         self._senders: dict[tuple[int, int], Sender] = {}
+        #: signals as they were sent, also those that their receiver ignores: receiver, number and sender
+        self.sent: list[Sent] = []
         self._next = -1
         #: when processes that something outside the container started began to run its program, and when they began
         self.started: dict[int, tuple[int, int]] = {}
@@ -181,6 +192,7 @@ class Reader:
         if kind == "KIND_SENT":
             sender = Sender(who[1], "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
             _remember(self._senders, (args[2], args[0]), sender)
+            self.sent.append(Sent(who[0], args[2], args[0], sender))
             return None
         waited = self._wait(row, names.constants["PLACED_BITS"])
         if kind == "KIND_SIGNAL":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gadget import syscalls
 from gadget.rows import decode_text
 from kubectl_gadget.strace import siginfo
-from kubectl_gadget.traceloop.calls import End, Signal
+from kubectl_gadget.traceloop.calls import End, Sent, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
@@ -150,7 +150,13 @@ def _by_somebody(
         after = short_duration((last.time_ns if last else facts.ended_ns) - asked.time_ns)
         asked_by = syscalls.signal_name(asked.number)
         what = f"it was asked to end by {asked_by} and did not for {after}, so it was killed"
-        return Finding("ignored-sigterm", what, weight, certain=True, evidence=(asked, *evidence))
+        return Finding(
+            "ignored-sigterm",
+            what,
+            weight,
+            certain=True,
+            evidence=(*((asked,) if isinstance(asked, Signal) else ()), *evidence),
+        )
     by = f" by {plain(sender.comm, 40)}" if sender and sender.comm else ""
     if name in _ASKED and name == "SIGTERM":
         return Finding("killed-deletion", f"it was asked to end from outside{by} (SIGTERM), and did", 70, certain=False,
@@ -210,13 +216,17 @@ _STARTS = {
 }
 
 
-def _asked_before(facts: Facts, last: Signal | None) -> Signal | None:
-    """A request to end that the first process got some time before it was killed."""
-    until = (last.time_ns if last else facts.ended_ns or 1 << 63) - _GRACE_NS
-    asked = [each for each in facts.history.signals
-             if each.pid == facts.history.main and syscalls.signal_name(each.number) in ("SIGTERM", "SIGINT", "SIGQUIT")
-             and each.time_ns <= until]  # fmt: skip
-    return asked[0] if asked else None
+def _asked_before(facts: Facts, last: Signal | None) -> Sent | Signal | None:
+    """A request to end that the first process got some time before it was killed, whether it heard it or not."""
+    history, until = facts.history, (last.time_ns if last else facts.ended_ns or 1 << 63) - _GRACE_NS
+    asked = [
+        each
+        for each in (*history.sent, *history.signals)
+        if each.pid == history.main
+        and syscalls.signal_name(each.number) in ("SIGTERM", "SIGINT", "SIGQUIT")
+        and each.time_ns <= until
+    ]
+    return min(asked, key=lambda each: each.time_ns) if asked else None
 
 
 def _fault(last: Signal | None) -> str:

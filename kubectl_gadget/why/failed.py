@@ -281,10 +281,12 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
     work = history.work_after(failure.at, call.pid)
     bad = bool(facts.status)
     recovered = _recovered(history, failure)
-    weight = _base(about, error, work, silent=not words and not before)
+    last = not about and error and _is_last(history, failure)
+    weight = _base(about, error, work, silent=not words and not before, last=last)
     weight += 15 if meant.serious and candidate.rank <= len(history.chain) else 0
     weight += min(candidate.count, 8) if meant.cause in ("refused", "no-answer", "unreachable") else 0
-    weight -= 12 * candidate.rank if candidate.rank < len(history.chain) else 25
+    in_chain = candidate.rank < len(history.chain)
+    weight -= 4 * candidate.rank if in_chain else 8 if about and error else 25
     if recovered and not (about and error):
         weight -= 45
     if _IDLE.search(failure.subject) and not (about and error):
@@ -301,7 +303,6 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
         weight = 99
     if cause in ("refused", "no-answer") and failure.subject.endswith(":53"):
         cause = "dns"
-    in_chain = candidate.rank < len(history.chain)
     certain = bad and in_chain and not recovered and (
         (about and error) or (work == 0 and (not words or error) and not before)
     )  # fmt: skip
@@ -316,12 +317,18 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
     )
 
 
-def _base(about: bool, error: bool, work: int, *, silent: bool) -> float:
+def _is_last(history: History, failure: Failure) -> bool:
+    """Whether no call of its process failed so afterwards: then it is the one that was told."""
+    later = (each for each in history.failures if each.at > failure.at and each.call.pid == failure.call.pid)
+    return not any(each.error == failure.error for each in later)
+
+
+def _base(about: bool, error: bool, work: int, *, silent: bool, last: bool) -> float:
     """How much speaks for a failure by what was said after it, and by what its program still did."""
     if about and error:
         return 88
     if error:
-        return 78 if work < 10 else 66
+        return 82 if last else 78 if work < 10 else 60
     if about:
         return 60 if work < 40 else 45
     near = 58 if silent else 45

@@ -34,7 +34,7 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
     item = last.item
     status = item.status if not item.running and (item.known or item.status) else None
     blocked = list(reader.blocked(last))
-    return History(own, reader.started, complete=complete, blocked=blocked, status=status, kept=kept)
+    return History(own, reader.started, complete=complete, blocked=blocked, status=status, kept=kept, sent=reader.sent)
 
 
 def facts_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from kubectl_gadget.strace import Call
 from kubectl_gadget.values import short_duration
@@ -15,22 +17,65 @@ LONG_NS = 2_000_000_000
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    """Findings of the calls that have not returned: those of the first process's first thread count most."""
+    """Findings of the calls that have not returned, and of peers that have not answered."""
     if not facts.running:
         return
-    for call, since in facts.history.blocked:
-        waits = _WAITS.get(call_name(call))
-        found = waits(facts, call) if waits else None
-        if not found:
+    waits = [found for call, since in facts.history.blocked if (found := _wait(facts, call, since))]
+    telling = any(found.cause in ("hang-read", "hang-connect", "hang-disk", "hang-child") for found in waits)
+    for found in waits:
+        # threads of a runtime's own wait for work by futex
+        idle = 30 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
+        yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
+    yield from _silent_peers(facts)
+    if not facts.history.blocked:
+        yield from _busy(facts)
+
+
+def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
+    """What a call that has not returned waits for; none if it is not known to wait."""
+    waits = _WAITS.get(call_name(call))
+    found = waits(facts, call) if waits else None
+    if not found:
+        return None
+    cause, what = found
+    lasts = f" for {short_duration(since)}" if since else ""
+    who = "it" if call.pid == facts.history.main else plain(call.comm, 40)
+    long, leads = since is None or since >= LONG_NS, call.tid == facts.history.main
+    weight = (60 if long else 35) + (10 if leads else 0) + _IMPORTANCE.get(cause, 0)
+    sentence = f"{who} waits{lasts} {what}"
+    return Finding(cause, sentence, weight, certain=long and leads and cause != "nothing", evidence=(call,))
+
+
+def _serves(facts: Facts) -> bool:
+    """Whether some thread waits for events, as the one does that has the work of others to give."""
+    return any(call_name(call).startswith(("epoll", "accept")) for call, _ in facts.history.blocked)
+
+
+def _silent_peers(facts: Facts) -> Iterator[Finding]:
+    """Peers that were asked and have not answered, of programs that wait for all of their sockets at once."""
+    for peer, since_ns, connects in facts.history.unanswered():
+        lasts = facts.now_ns - since_ns
+        if lasts < LONG_NS // 2:
             continue
-        cause, what = found
-        lasts = f" for {short_duration(since)}" if since else ""
-        who = "it" if call.pid == facts.history.main else plain(call.comm, 40)
-        long = since is None or since >= LONG_NS
-        leads = call.tid == facts.history.main
-        weight = (60 if long else 35) + (10 if leads else 0) + _IMPORTANCE.get(cause, 0)
-        yield Finding(cause, f"{who} waits{lasts} {what}", weight, certain=long and leads and cause != "nothing",
-                      evidence=(call,))  # fmt: skip
+        name, cause = plain(facts.names.get(peer, peer)), "hang-connect" if connects else "hang-read"
+        what = f"for {name} to answer its connect" if connects else f"for {name}, which has not answered"
+        yield Finding(cause, f"it waits for {short_duration(lasts)} {what}", 64)
+
+
+def _busy(facts: Facts) -> Iterator[Finding]:
+    """No thread waits: it runs, without calls or with the same ones over and over."""
+    calls = [entry for entry in facts.history.entries if isinstance(entry, Call)]
+    if not calls:
+        yield Finding("hang-busy", "it waits for nothing: it runs, and makes no calls", 60)
+        return
+    silent = facts.now_ns - calls[-1].time_ns
+    last = Counter(call_name(call) for call in calls[-200:])
+    name, often = last.most_common(1)[0]
+    if silent >= LONG_NS // 2:
+        yield Finding("hang-busy", f"it waits for nothing: it runs, and has made no call for {short_duration(silent)}",
+                      66)  # fmt: skip
+    elif often > 150:
+        yield Finding("hang-busy", f"it waits for nothing: it calls {name} over and over", 62)
 
 
 _IMPORTANCE = {"hang-lock": 5, "hang-disk": 15, "hang-connect": 8, "nothing": -45}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -12,7 +13,7 @@ from gadget import syscalls
 from gadget.rows import decode_text
 from gadget.syscalls import How
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import End, Entry, Gap, Signal
+from kubectl_gadget.traceloop.calls import End, Entry, Gap, Sent, Signal
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
@@ -32,6 +33,8 @@ _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", 
                     "restart_syscall", "poll", "set_robust_list", "unlink", "rmdir", "wait4", "dup2"))  # fmt: skip
 
 
+#: Lines of stacks, as Java and Node, Python, and Go write them.
+_FRAME = re.compile(r"^(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*\n", re.MULTILINE)
 NO_ANSWER, NO_REPLY = "no answer", "no reply"
 _RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 
@@ -151,16 +154,17 @@ class History:
         blocked: Sequence[tuple[Call, int | None]] = (),
         status: int | None = None,
         kept: int = 0,
+        sent: Sequence[Sent] = (),
     ) -> None:
         """Those of a container whose first program ended with status, None if it runs or that is not known.
 
         started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
-        have not returned, with nanoseconds. complete: the container's first calls are among them. kept are all calls
+        have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are among them. kept are all calls
         that there are.
         """
         self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
         self.missing = sum(entry.missing for entry in entries if isinstance(entry, Gap))
-        self.complete, self.blocked, self.kept = complete, blocked, kept
+        self.complete, self.blocked, self.kept, self.sent = complete, blocked, kept, sent
         self._started = started or {}
         self._status = status
         self.said: list[Said] = []
@@ -176,6 +180,8 @@ class History:
         self._things: dict[tuple[int, int], Thing] = {}
         #: connects that are under way, by process and descriptor: which entry, and which call
         self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
+        #: when something was sent that nobody has answered yet, likewise
+        self._asked_at: dict[tuple[int, int], int] = {}
         self._folders: dict[int, str] = {}
         for at, entry in enumerate(self.entries):
             if isinstance(entry, Call):
@@ -185,8 +191,9 @@ class History:
             elif entry.last:
                 self.ends.setdefault(entry.pid, []).append(entry)
         last_ns = max((entry.time_ns for entry in self.entries), default=0)
-        for key in list(self._pending):
-            self._gave_up(key, last_ns)
+        if status is not None:
+            for key in list(self._pending):
+                self._gave_up(key, last_ns)
         self.failures.sort(key=lambda failure: failure.at)
 
     @cached_property
@@ -247,6 +254,16 @@ class History:
         """What a file descriptor of a process is, as far as its opening is recorded."""
         return self._things.get((pid, descriptor)) or self._things.get((self.main, descriptor))
 
+    def unanswered(self) -> Iterator[tuple[str, int, bool]]:
+        """Peers that were sent something, or asked for a connection, and have not answered: since when, and which."""
+        for _, call in self._pending.values():
+            if peer := endpoint(_bytes(call, 1)):
+                yield peer, call.time_ns, True
+        for key, time_ns in self._asked_at.items():
+            thing = self._things.get(key)
+            if thing and thing.kind == "socket" and thing.name and key not in self._pending:
+                yield thing.name, time_ns, False
+
     def program(self, pid: int) -> str:
         """The name of what a process ran last."""
         programs = self.programs.get(pid)
@@ -265,9 +282,12 @@ class History:
         )
 
     def last_words(self, pids: Sequence[int] = (), most: int = 4000) -> str:
-        """The end of what processes said, all if none are named, on standard error and standard output together."""
+        """The end of what processes said, all if none are named, on standard error and standard output together.
+
+        Without the frames of stacks, of which there may be thousands between an error and the end.
+        """
         text = "".join(said.text for said in self.said if not pids or said.pid in pids)
-        return text[-most:]
+        return _FRAME.sub("", text)[-most:]
 
     def words_after(self, time_ns: int) -> str:
         """What was said from a time on."""
@@ -390,6 +410,7 @@ class History:
         if key in self._pending:
             self._gave_up(key, call.time_ns)
         self._things.pop(key, None)
+        self._asked_at.pop(key, None)
 
     def _made(self, at: int, call: Call) -> None:
         index = _path_argument(call)
@@ -407,8 +428,9 @@ class History:
 
     def _wrote(self, at: int, call: Call) -> None:
         descriptor = _signed(call.args[0])
-        self._pending.pop((call.pid, descriptor), None)
         thing = self.thing(call.pid, descriptor)
+        if descriptor > 2:
+            self._sent(at, call)
         if descriptor in (1, 2) and not (thing and thing.name == "/dev/null"):
             text = _text(call, 1) + "".join(
                 decode_text(call.beyond[key].data) for key in sorted(call.beyond, key=str) if key[0] == 1
@@ -416,7 +438,26 @@ class History:
             self.said.append(Said(call.time_ns, call.pid, descriptor, text))
 
     def _answered(self, at: int, call: Call) -> None:
-        self._pending.pop((call.pid, _signed(call.args[0])), None)
+        key = (call.pid, _signed(call.args[0]))
+        self._pending.pop(key, None)
+        self._asked_at.pop(key, None)
+
+    def _sent(self, at: int, call: Call) -> None:
+        key = (call.pid, _signed(call.args[0]))
+        self._pending.pop(key, None)
+        self._asked_at.setdefault(key, call.time_ns)
+
+    def _polled(self, at: int, call: Call) -> None:
+        """poll: a program that waited for one socket, in vain."""
+        data = _bytes(call, 0)
+        if call.result or call.args[1] & 0xFFFFFFFF != 1 or len(data) < 4 or (call.duration_ns or 0) < _GAVE_UP_NS:
+            return
+        key = (call.pid, int.from_bytes(data[:4], "little"))
+        thing = self.thing(*key)
+        if thing and thing.kind == "socket" and thing.name:
+            name, error = ("connect", NO_ANSWER) if key in self._pending else ("read", NO_REPLY)
+            self._pending.pop(key, None)
+            self.failures.append(Failure(call, name, error, thing.name, at))
 
     def _waited(self, at: int, call: Call) -> None:
         if call_name(call) == "wait4":
@@ -466,11 +507,14 @@ _NOTES = {
     "chdir": History._moved,
     "mkdir": History._made,
     "mkdirat": History._made,
-    **dict.fromkeys(("read", "recvfrom", "recvmsg", "sendto", "sendmsg", "readv"), History._answered),
+    **dict.fromkeys(("read", "recvfrom", "recvmsg", "readv"), History._answered),
+    **dict.fromkeys(("sendto", "sendmsg"), History._sent),
     "execve": History._began,
     "execveat": History._began,
     "write": History._wrote,
     "writev": History._wrote,
+    "poll": History._polled,
+    "ppoll": History._polled,
     "wait4": History._waited,
     "waitid": History._waited,
     "getsockopt": History._asked,
