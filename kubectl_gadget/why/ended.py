@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gadget import syscalls
 from gadget.rows import decode_text
 from kubectl_gadget.strace import siginfo
-from kubectl_gadget.traceloop.calls import End, Sent, Signal
+from kubectl_gadget.traceloop.calls import End, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
@@ -101,7 +101,7 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     if name == "SIGABRT" and _own(last):
         words = history.last_words([pid]).strip()
         said = f", and said {quoted(' '.join(words.splitlines()[-2:]))}" if words else ""
-        yield Finding("abort", f"{who} aborted itself{said}", weight, certain=True, evidence=evidence)
+        yield Finding("abort", f"{who} aborted itself{said}", weight - 4, certain=True, evidence=evidence)
         return
     if name == "SIGSYS":
         call = siginfo.called(last.words[1], last.machine) if last and len(last.words) > 1 else "a call"
@@ -147,15 +147,15 @@ def _by_somebody(
         return Finding("killed-by-process", what, weight + 3, certain=True, evidence=evidence)
     asked = _asked_before(facts, last)
     if name == "SIGKILL" and asked:
-        after = short_duration((last.time_ns if last else facts.ended_ns) - asked.time_ns)
-        asked_by = syscalls.signal_name(asked.number)
+        after = short_duration((last.time_ns if last else facts.ended_ns) - asked[0])
+        asked_by = syscalls.signal_name(asked[1])
         what = f"it was asked to end by {asked_by} and did not for {after}, so it was killed"
         return Finding(
             "ignored-sigterm",
             what,
             weight,
             certain=True,
-            evidence=(*((asked,) if isinstance(asked, Signal) else ()), *evidence),
+            evidence=evidence,
         )
     by = f" by {plain(sender.comm, 40)}" if sender and sender.comm else ""
     if name in _ASKED and name == "SIGTERM":
@@ -172,8 +172,8 @@ def _by_somebody(
 def _handled(facts: Facts) -> Iterator[Finding]:
     """A request to end that the first process heard, and ended by, with a status of its own."""
     history = facts.history
-    asked = [each for each in history.signals
-             if each.pid == history.main and syscalls.signal_name(each.number) in _ASKED - {"SIGPIPE", "SIGALRM"}]  # fmt: skip
+    asked = [each for each in history.signals if each.pid == history.main
+             and syscalls.signal_name(each.number) in _ASKED - {"SIGPIPE", "SIGALRM"}]  # fmt: skip
     if not asked:
         return
     last = asked[-1]
@@ -190,17 +190,18 @@ def _handled(facts: Facts) -> Iterator[Finding]:
 
 
 #: What runc's first process tells its parent if the program cannot be started.
-_RUNC_ERROR = re.compile(r'\{"message":"(?P<what>(?:[^"\\\\]|\\\\.)*)')
+_RUNC_ERROR = re.compile(r'\{"message":"(?P<what>(?:[^"\\]|\\.)*)')
 
 
 def _not_started(facts: Facts) -> Iterator[Finding]:
     """A container whose program its runtime could not start."""
-    if facts.history.programs:
+    history = facts.history
+    if any(not end.comm.startswith("runc") for ends in history.ends.values() for end in ends):
         return
-    for call in facts.history.calls("write"):
+    for call in history.calls("write"):
         found = call.captured.get(1)
         match = _RUNC_ERROR.search(decode_text(found.data)) if found and call.comm.startswith("runc") else None
-        if match is None:
+        if match is None or len(match["what"]) < 8:
             continue
         what = match["what"].replace('\\"', '"')
         cause = next((cause for words, cause in _STARTS.items() if words in what), "config-error")
@@ -216,17 +217,14 @@ _STARTS = {
 }
 
 
-def _asked_before(facts: Facts, last: Signal | None) -> Sent | Signal | None:
-    """A request to end that the first process got some time before it was killed, whether it heard it or not."""
+def _asked_before(facts: Facts, last: Signal | None) -> tuple[int, int] | None:
+    """When the first process was asked to end, some time before it was killed, heard or not, and by which signal."""
     history, until = facts.history, (last.time_ns if last else facts.ended_ns or 1 << 63) - _GRACE_NS
-    asked = [
-        each
-        for each in (*history.sent, *history.signals)
-        if each.pid == history.main
-        and syscalls.signal_name(each.number) in ("SIGTERM", "SIGINT", "SIGQUIT")
-        and each.time_ns <= until
-    ]
-    return min(asked, key=lambda each: each.time_ns) if asked else None
+    asked = [(each.time_ns, each.number) for each in history.sent if each.pid == history.main]
+    asked += [(each.time_ns, each.number) for each in history.signals if each.pid == history.main]
+    names = ("SIGTERM", "SIGINT", "SIGQUIT")
+    return min(((at, number) for at, number in asked if syscalls.signal_name(number) in names and at <= until),
+               default=None)  # fmt: skip
 
 
 def _fault(last: Signal | None) -> str:

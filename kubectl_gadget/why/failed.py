@@ -95,7 +95,7 @@ MEANT = (
     Meant("capability", ("EPERM",), tuple(name for name in _PRIVILEGED)),
     Meant("capability", ("EACCES",), ("bind",), serious=True),
     Meant("missing-file", ("ENOENT", "ENOTDIR")),
-    Meant("permission", ("EACCES", "EPERM", "ELOOP")),
+    Meant("permission", ("EACCES", "EPERM", "ELOOP"), serious=True),
     Meant("missing-file", ("EISDIR", "ENAMETOOLONG", "ENXIO", "ENODEV")),
 )
 
@@ -157,7 +157,8 @@ _SHORT = {
 #: Other words by which programs tell an error than those of strerror(3), in lower case.
 _SYNONYMS = {
     NO_ANSWER: ("timed out", "timeout", "time out", "in progress", "deadline", "unreachable", "connect"),
-    NO_REPLY: ("timed out", "timeout", "time out", "temporarily unavailable", "deadline", "reply", "response", "answer"),
+    NO_REPLY: ("timed out", "timeout", "time out", "temporarily unavailable", "deadline", "reply", "response",
+               "answer"),
     "ENOENT": ("no such file", "not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing",
                "no such", "nosuchfile"),
     "EACCES": ("permission denied", "access denied", "accessdenied", "forbidden"),
@@ -189,6 +190,8 @@ _IDLE = re.compile(
     r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
     r"|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
 )
+#: What programs do as they end, whether there is something to clean or not.
+_CLEANS = ("unlink", "unlinkat", "rmdir", "kill")
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _AGAIN = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
           "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
@@ -197,18 +200,24 @@ _AGAIN = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESP
 
 @dataclass
 class Candidate:
-    """Failures that were alike: the last one, and how many there were. rank: in the chain of ends, 0 is the first."""
+    """Failures that were alike: the last one, and how many there were. rank: in the chain of ends, 0 is the first.
+
+    places are the paths at which one name was looked for.
+    """
 
     meant: Meant
     last: Failure
     count: int
     rank: int
+    places: set[str]
 
 
 def what_failed(failure: Failure) -> Meant | None:
     """What a failure means; None if such failures are in every program's life."""
     for meant in MEANT:
-        if failure.error in meant.errors and (not meant.calls or failure.name in meant.calls):
+        if failure.error in meant.errors and (
+            failure.name in meant.calls or (not meant.calls and failure.name in _VERBS)
+        ):
             return meant
     return None
 
@@ -228,11 +237,14 @@ def _candidates(history: History) -> list[Candidate]:
         if meant is None or (failure.error in _AGAIN and not meant.serious):
             continue
         rank = chain.get(failure.call.pid, len(chain) + 1)
-        key = (meant.cause, failure.name if meant.serious else "", failure.subject or failure.name)
+        # a name that is looked for in one folder after another is one thing that is missing
+        base = failure.subject.rpartition("/")[2] if failure.error == "ENOENT" else failure.subject
+        key = (meant.cause, failure.name if meant.serious else "", base or failure.name)
         if known := found.get(key):
             known.last, known.count, known.rank = failure, known.count + 1, min(known.rank, rank)
+            known.places.add(failure.subject)
         else:
-            found[key] = Candidate(meant, failure, 1, rank)
+            found[key] = Candidate(meant, failure, 1, rank, {failure.subject})
     return list(found.values())
 
 
@@ -283,7 +295,12 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
     recovered = _recovered(history, failure)
     last = not about and error and _is_last(history, failure)
     weight = _base(about, error, work, silent=not words and not before, last=last)
-    weight += 15 if meant.serious and candidate.rank <= len(history.chain) else 0
+    if meant.serious and candidate.rank <= len(history.chain):
+        weight += 44 if work <= 2 and not (about or error) else 15
+    if failure.name in _CLEANS and not (about and error):
+        weight -= 40
+    if facts.code == 127 and meant.cause == "missing-file":  # what a shell looked for: said.toml tells it
+        weight -= 8
     weight += min(candidate.count, 8) if meant.cause in ("refused", "no-answer", "unreachable") else 0
     in_chain = candidate.rank < len(history.chain)
     weight -= 4 * candidate.rank if in_chain else 8 if about and error else 25
@@ -291,8 +308,11 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
         weight -= 45
     if _IDLE.search(failure.subject) and not (about and error):
         weight -= 40
+    said = _said(words, failure)
     if about or error:
-        weight += _lateness(history, failure, words)
+        weight += _lateness(words, said)
+    elif in_chain and bad and failure is _last_of_note(history):
+        weight = max(weight, 44 + min(candidate.count - 1, 30))
     cause = meant.cause
     if cause == "permission" and failure.error == "EPERM" and (call.pid, failure.subject) in history.made:
         cause = "seccomp"  # its own file: nothing else refuses that
@@ -306,7 +326,6 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
     certain = bad and in_chain and not recovered and (
         (about and error) or (work == 0 and (not words or error) and not before)
     )  # fmt: skip
-    said = _said(words, failure)
     return Finding(
         cause=cause,
         sentence=_sentence(facts, candidate, said),
@@ -335,11 +354,22 @@ def _base(about: bool, error: bool, work: int, *, silent: bool, last: bool) -> f
     return near * 0.8**work if work else near
 
 
-def _lateness(history: History, failure: Failure, words: str) -> float:
-    """0 to 6: what was said last counts most."""
-    base = failure.subject.rstrip("/").rpartition("/")[2]
-    at = max(words.rfind(base) if base else -1, 0)
-    return 6 * (at + 1) / (len(words) + 1)
+def _lateness(words: str, said: str) -> float:
+    """0 to 14: what was said last counts most."""
+    if not said:
+        return 0
+    lines = [line for line in words.splitlines() if line.strip()]
+    return 14 if lines and lines[-1] == said else 6 * (words.rfind(said) + len(said)) / (len(words) + 1)
+
+
+def _last_of_note(history: History) -> Failure | None:
+    """The last failure of the processes whose end it was that is not a matter of course."""
+    for failure in reversed(history.failures):
+        if failure.call.pid not in history.chain or what_failed(failure) is None or failure.name in _CLEANS:
+            continue
+        if failure.error not in _AGAIN and not _IDLE.search(failure.subject) and not _recovered(history, failure):
+            return failure
+    return None
 
 
 def _said(words: str, failure: Failure) -> str:
@@ -365,6 +395,8 @@ def _sentence(facts: Facts, candidate: Candidate, said: str) -> str:
     if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
         who = plain(name, 40)
     times = f", {candidate.count} times" if candidate.count > 2 else ""
+    if len(candidate.places) > 1:
+        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders"
     error = f" ({failure.error})" if failure.error.startswith("E") else ""
     what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short}{error}{times}"
     return what + _until_end(facts, failure.call, said)
@@ -377,7 +409,9 @@ def _until_end(facts: Facts, call: Call, said: str) -> str:
     before = f", {short_duration(max(0, over - call.time_ns))} before " if over and not facts.running else ""
     if said:
         return f"{before}it ended, and said {quoted(said, 100)}" if before else f", and said {quoted(said, 100)}"
-    return f"{before}it ended" if before else ""
+    words = facts.history.words_after(call.time_ns).strip().splitlines()
+    last = f"; its last words were {quoted(words[-1], 100)}" if words else ""
+    return f"{before}it ended{last}" if before else last
 
 
 def _ending(history: History, call: Call, said: str) -> Sequence[Call]:
@@ -399,6 +433,10 @@ def _details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
     failure, found = candidate.last, []
     if candidate.meant.cause == "capability" and (needed := _PRIVILEGED.get(failure.name)):
         found.append(f"that takes {needed}")
+    if candidate.meant.cause == "permission" and (failure.call.pid, failure.subject) in facts.history.made:
+        found.append(f"it made that itself, so a seccomp profile or a security module refuses {failure.name}")
+    if candidate.meant.cause == "seccomp":
+        found.append(f"the kernel seldom refuses {failure.name} by itself: a seccomp profile does")
     if failure.name.startswith("inotify"):
         found.append("the node's limits are fs.inotify.max_user_instances and fs.inotify.max_user_watches")
     if facts.kubernetes:

@@ -34,7 +34,16 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
     item = last.item
     status = item.status if not item.running and (item.known or item.status) else None
     blocked = list(reader.blocked(last))
-    return History(own, reader.started, complete=complete, blocked=blocked, status=status, kept=kept, sent=reader.sent)
+    return History(
+        own,
+        reader.started,
+        complete=complete,
+        blocked=blocked,
+        status=status,
+        kept=kept,
+        sent=reader.sent,
+        read_ns=last.sent_ns,
+    )
 
 
 def facts_of(
@@ -52,7 +61,7 @@ def facts_of(
         known=item.known or bool(item.status),
         started_ns=item.started_ns,
         ended_ns=0 if item.running else item.ended_ns,
-        now_ns=time.time_ns(),
+        now_ns=history.read_ns or time.time_ns(),
         status=item.status,
         oom=item.oom,
         history=history,

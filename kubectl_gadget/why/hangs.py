@@ -27,7 +27,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         idle = 30 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
     yield from _silent_peers(facts)
-    if not facts.history.blocked:
+    if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
         yield from _busy(facts)
 
 
@@ -62,6 +62,10 @@ def _silent_peers(facts: Facts) -> Iterator[Finding]:
         yield Finding(cause, f"it waits for {short_duration(lasts)} {what}", 64)
 
 
+#: By which a program that asks again and again rests in between.
+_PAUSES = ("nanosleep", "clock_nanosleep", "sched_yield", "poll", "ppoll", "select", "epoll_wait", "epoll_pwait")
+
+
 def _busy(facts: Facts) -> Iterator[Finding]:
     """No thread waits: it runs, without calls or with the same ones over and over."""
     calls = [entry for entry in facts.history.entries if isinstance(entry, Call)]
@@ -70,12 +74,12 @@ def _busy(facts: Facts) -> Iterator[Finding]:
         return
     silent = facts.now_ns - calls[-1].time_ns
     last = Counter(call_name(call) for call in calls[-200:])
-    name, often = last.most_common(1)[0]
     if silent >= LONG_NS // 2:
         yield Finding("hang-busy", f"it waits for nothing: it runs, and has made no call for {short_duration(silent)}",
                       66)  # fmt: skip
-    elif often > 150:
-        yield Finding("hang-busy", f"it waits for nothing: it calls {name} over and over", 62)
+    elif sum(count for _, count in last.most_common(3)) > 0.95 * min(len(calls), 200) and len(calls) > 20:
+        names = " and ".join(sorted(name for name, count in last.most_common(3) if count > 2))
+        yield Finding("hang-busy", f"it does the same over and over: {names}", 62)
 
 
 _IMPORTANCE = {"hang-lock": 5, "hang-disk": 15, "hang-connect": 8, "nothing": -45}
@@ -126,6 +130,11 @@ def _file_locks(facts: Facts, call: Call) -> tuple[str, str] | None:
 
 
 def _children(facts: Facts, call: Call) -> tuple[str, str]:
+    others = ((other, _WAITS.get(call_name(other))) for other, _ in facts.history.blocked if other.pid != call.pid)
+    for other, waits in others:
+        found = waits(facts, other) if waits and call_name(other) not in ("wait4", "waitid") else None
+        if found:
+            return "hang-child", f"for a child to end: {plain(other.comm, 40)}, which waits {found[1]}"
     return "hang-child", "for a child to end"
 
 

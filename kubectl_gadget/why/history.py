@@ -155,14 +155,17 @@ class History:
         status: int | None = None,
         kept: int = 0,
         sent: Sequence[Sent] = (),
+        read_ns: int = 0,
     ) -> None:
         """Those of a container whose first program ended with status, None if it runs or that is not known.
 
         started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
-        have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are among them. kept are all calls
-        that there are.
+        have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are
+        among them. kept are all calls that there are.
         """
         self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
+        #: when it was read, by the node's clock
+        self.read_ns = read_ns
         self.missing = sum(entry.missing for entry in entries if isinstance(entry, Gap))
         self.complete, self.blocked, self.kept, self.sent = complete, blocked, kept, sent
         self._started = started or {}
@@ -402,8 +405,8 @@ class History:
     def _copied(self, at: int, call: Call) -> None:
         if call_name(call) == "fcntl" and call.args[1] & 0xFFFFFFFF not in _F_DUPFD:
             return
-        if thing := self.thing(call.pid, _signed(call.args[0])):
-            self._things[call.pid, call.result or 0] = thing
+        # what was before the recording has no name, and is not what its number was meanwhile
+        self._things[call.pid, call.result or 0] = self.thing(call.pid, _signed(call.args[0])) or Thing("", "")
 
     def _closed(self, at: int, call: Call) -> None:
         key = (call.pid, _signed(call.args[0]))
