@@ -88,6 +88,27 @@ def _prefix(text: str, cells: int) -> str:
     return text
 
 
+def wrap(text: str, cells: int, first: str = "", rest: str = "") -> list[str]:
+    """Text in lines of at most cells, which begin with first and then with rest; words that are longer are broken."""
+    lines, line, empty = [], first, True
+    for word in text.split():
+        space = "" if empty else " "
+        while width(line) + width(space + word) > cells:
+            room = cells - width(line) - len(space)
+            if not empty and width(word) <= cells - width(rest):
+                room = 0
+            part = _prefix(word, room) if room > 0 else ""
+            if not part and empty:  # no line has room for it
+                part = word[0]
+            lines.append(f"{line}{space if part else ''}{part}")
+            line, word, empty, space = rest, word[len(part) :], True, ""
+            if not word:
+                break
+        else:
+            line, empty = f"{line}{space}{word}", False
+    return lines if empty and lines else [*lines, line]
+
+
 def pad(text: str, cells: int) -> str:
     """Text filled up to cells with spaces."""
     return text + " " * (cells - width(text))

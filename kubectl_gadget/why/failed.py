@@ -323,9 +323,9 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
         weight = 99
     if cause in ("refused", "no-answer") and failure.subject.endswith(":53"):
         cause = "dns"
-    certain = bad and in_chain and not recovered and (
-        (about and error) or (work == 0 and (not words or error) and not before)
-    )  # fmt: skip
+    forced = (about and error) or (last and _is_only(history, failure))
+    forced = forced or (work == 0 and (not words or error) and not before)
+    certain = bad and in_chain and not recovered and forced
     return Finding(
         cause=cause,
         sentence=_sentence(facts, candidate, said),
@@ -333,6 +333,7 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
         certain=certain,
         evidence=(call, *_ending(history, call, said)),
         details=_details(facts, candidate),
+        told=said,
     )
 
 
@@ -340,6 +341,12 @@ def _is_last(history: History, failure: Failure) -> bool:
     """Whether no call of its process failed so afterwards: then it is the one that was told."""
     later = (each for each in history.failures if each.at > failure.at and each.call.pid == failure.call.pid)
     return not any(each.error == failure.error for each in later)
+
+
+def _is_only(history: History, failure: Failure) -> bool:
+    """Whether nothing else failed so in the processes whose end it was."""
+    alike = (each for each in history.failures if each.error == failure.error and each.call.pid in history.chain)
+    return all(each.subject == failure.subject for each in alike)
 
 
 def _base(about: bool, error: bool, work: int, *, silent: bool, last: bool) -> float:
@@ -403,15 +410,16 @@ def _sentence(facts: Facts, candidate: Candidate, said: str) -> str:
 
 
 def _until_end(facts: Facts, call: Call, said: str) -> str:
-    """When that was, and what was said about it."""
-    ends = [end for ends in facts.history.ends.values() for end in ends]
-    over = max((end.time_ns for end in ends), default=0)
-    before = f", {short_duration(max(0, over - call.time_ns))} before " if over and not facts.running else ""
-    if said:
-        return f"{before}it ended, and said {quoted(said, 100)}" if before else f", and said {quoted(said, 100)}"
-    words = facts.history.words_after(call.time_ns).strip().splitlines()
-    last = f"; its last words were {quoted(words[-1], 100)}" if words else ""
-    return f"{before}it ended{last}" if before else last
+    """What was said about it, and how much later the container ended."""
+    last = facts.history.words_after(call.time_ns).strip().splitlines()[-1:]
+    words = (
+        f"; it said {quoted(said, 100)}" if said else f"; its last words were {quoted(last[0], 100)}" if last else ""
+    )
+    over = max((end.time_ns for ends in facts.history.ends.values() for end in ends), default=0)
+    if not over or facts.running:
+        return words
+    later = f"ended {short_duration(max(0, over - call.time_ns))} later"
+    return f"{words} and {later}" if said else f"{words}; it {later}"
 
 
 def _ending(history: History, call: Call, said: str) -> Sequence[Call]:

@@ -17,8 +17,8 @@ class Finding:
     """One cause. sentence is about the container, "it"; certain only if what was seen leaves no other.
 
     weight orders findings: above 80 it is the cause unless something speaks against it, below 30 it is background.
-    evidence are the entries that show it. details are lines of their own below the sentence. benign: nobody has to do
-    anything about it.
+    evidence are the entries that show it. details are lines of their own below the sentence. told is the output that it
+    rests on, by which findings that tell the same are known. benign: nobody has to do anything about it.
     """
 
     cause: str
@@ -27,6 +27,7 @@ class Finding:
     certain: bool = False
     evidence: tuple[Entry, ...] = ()
     details: tuple[str, ...] = ()
+    told: str = ""
     benign: bool = False
 
 

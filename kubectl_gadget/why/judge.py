@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from kubectl_gadget.why import dns, ended, failed, hangs, kubernetes, said
@@ -20,22 +20,30 @@ PARTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 #: Findings below it are no news where there are others.
 BACKGROUND = 30.0
 MOST = 4
+#: Two that are certain and this near to each other are both a guess.
+RIVAL = 2.0
 
 
 def judge(facts: Facts) -> list[Finding]:
     """The findings for a container, the likeliest cause first; at least one."""
     found = [finding for part in PARTS for finding in part(facts)]
-    ordered = sorted(found, key=lambda each: -each.weight)
-    first, *others = _distinct(ordered) or [Finding("nothing", "nothing stands out", 0)]
-    if first.certain and any(each.certain and each.cause != first.cause and first.weight - each.weight < 2
-                             for each in others):  # fmt: skip
-        first = replace(first, certain=False)
-    return [first, *(each for each in others if each.weight >= BACKGROUND and each.cause != "nothing")][:MOST]
+    first, *others = sorted(found, key=lambda each: -each.weight) or [Finding("nothing", "nothing stands out", 0)]
+    kept = [first]
+    for each in others:
+        if each.weight >= BACKGROUND and each.cause != "nothing" and not any(_same(each, other) for other in kept):
+            kept.append(each)
+    if first.certain and any(each.certain and first.weight - each.weight < RIVAL for each in kept[1:]):
+        kept[0] = replace(first, certain=False)
+    return kept[:MOST]
 
 
-def _distinct(ordered: Iterable[Finding]) -> list[Finding]:
-    """Without those that say what one before says."""
-    found: dict[tuple[str, str], Finding] = {}
-    for finding in ordered:
-        found.setdefault((finding.cause, finding.sentence), finding)
-    return list(found.values())
+def _same(finding: Finding, other: Finding) -> bool:
+    """Whether a finding tells what another tells: the same words of the program, or the same sentence."""
+    if finding.sentence == other.sentence:
+        return True
+    if finding.certain and other.certain and finding.evidence and other.evidence:
+        return False  # one line may tell of two failures
+    told, known = finding.told.strip(), other.told.strip()
+    if told and known and (told in known or known in told):
+        return True
+    return finding.cause == other.cause and bool(told) and not finding.evidence

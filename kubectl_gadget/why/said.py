@@ -62,7 +62,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         if match:
             late = 4 * match.end() / len(words)
             certain = each.certain and bool(facts.status) and bool(own)
-            yield Finding(each.cause, _filled(each.sentence, match), each.weight + late - (0 if own else 15), certain)
+            weight = each.weight + late - (0 if own else 15)
+            yield Finding(each.cause, _filled(each.sentence, match), weight, certain, told=match[0])
     if last := _last_line(words):
         weight = 42 if _ERROR_LINE.search(last) else 12
         yield Finding("nothing", f"it ended, and its last words were {quoted(last)}", weight)

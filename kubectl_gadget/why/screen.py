@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gadget import syscalls
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.text import escape, fit
+from kubectl_gadget.text import escape, fit, wrap
 from kubectl_gadget.traceloop.calls import End, Entry, Signal
 from kubectl_gadget.traceloop.show import end_text
 from kubectl_gadget.traceloop.show import to_json as entry_to_json
@@ -22,11 +22,13 @@ from kubectl_gadget.why.findings import Finding
 _INDENT = 11
 #: Calls that are shown of what a finding rests on, and bytes of a text in them.
 _EVIDENCE, _TEXT = 5, 48
+#: What strace writes behind an error's name; the sentence has it.
+_MEANING = re.compile(r" \([A-Z][^()]*\)$")
 
 
 def lines(facts: Facts, findings: Sequence[Finding], columns: int) -> Iterator[tuple[str, str]]:
     """Lines of at most so many cells, each with what it is: head, certain, likely, also, before, more."""
-    yield from (("head", line) for line in textwrap.wrap(escape(head(facts)), columns, subsequent_indent="  "))
+    yield from (("head", line) for line in wrap(escape(head(facts)), columns, rest="  "))
     first, *others = findings
     title = "certain" if first.certain else "likely" if first.cause != "nothing" else "nothing"
     yield from _titled(title, title, [first.sentence, *first.details], columns)
@@ -68,22 +70,21 @@ def _titled(kind: str, title: str, texts: Sequence[str], columns: int) -> Iterat
     """Texts below each other behind a title."""
     for number, text in enumerate(texts):
         first = f"  {title:{_INDENT - 2}}" if not number else " " * _INDENT
-        wrapped = textwrap.wrap(
-            escape(text), max(columns, 2 * _INDENT), initial_indent=first, subsequent_indent=" " * (_INDENT + 2)
-        )
+        wrapped = wrap(escape(text), columns, first, " " * (_INDENT + 2))
         yield from ((kind, line) for line in wrapped)
 
 
 def _calls(entries: Sequence[Entry], columns: int) -> Iterator[str]:
     for number, entry in enumerate(entries):
         title = f"  {'before':{_INDENT - 2}}" if not number else " " * _INDENT
-        yield fit(f"{title}{escape(_entry(entry))}", columns)
+        yield fit(f"{title}{escape(_entry(entry))}", columns, middle=True)
 
 
 def _entry(entry: Entry) -> str:
     if isinstance(entry, Call):
         when = clock(entry.time_ns)[:-3] if entry.time_ns else "now"
-        return f"{when} {strace.text(entry, _TEXT).removesuffix(' = ?')}"
+        call = strace.text(entry, _TEXT).removesuffix(" = ?").replace("(AT_FDCWD, ", "(")
+        return f"{when} {_MEANING.sub('', call) if entry.failed else call}"
     if isinstance(entry, End):
         return f"{clock(entry.time_ns)[:-3]} {end_text(entry)}"
     if isinstance(entry, Signal):

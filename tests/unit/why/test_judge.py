@@ -1,0 +1,255 @@
+"""From what a container did to why it ended."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from kubectl_gadget.traceloop.calls import Sender
+from kubectl_gadget.why.facts import Facts, Kubernetes
+from kubectl_gadget.why.findings import Finding
+from kubectl_gadget.why.judge import judge
+from tests.unit.why.stories import Story
+
+CERTAIN, LIKELY = True, False
+RUNC, SIDECAR, CHILD = Sender(7, "runc", False), Sender(8, "sh", False), Sender(101, "worker", True)
+
+
+def first(story: Story, **more: object) -> Finding:
+    return judge(story.facts(**more))[0]
+
+
+def failed(call: str, error: str, said: str, *args: int, **texts: str) -> Story:
+    """A call that fails, what is said of it, and the end."""
+    found = {int(name[1:]): text for name, text in texts.items()}
+    return Story().works().call(call, *args, result=error, texts=found).says(said).exits(1)
+
+
+#: What happened, and what it comes to: cause, whether that is certain, and a part of the sentence.
+STORIES: dict[str, tuple[Story, str, bool, str]] = {
+    "a file is missing": (
+        Story().works().opens("/etc/cart/prices.yaml").says("fatal: /etc/cart/prices.yaml: no such file\n").exits(1),
+        "missing-file", CERTAIN, r"could not open /etc/cart/prices.yaml: no such file \(ENOENT\); it said",
+    ),
+    "a file is missing, and nothing is said": (
+        Story().works().opens("/etc/cart/prices.yaml").exits(1), "missing-file", CERTAIN, "/etc/cart/prices.yaml",
+    ),
+    "a file is missing, and something else is said": (
+        Story().works().opens("/etc/cart/prices.yaml").says("startup failed\n").exits(1),
+        "missing-file", LIKELY, "/etc/cart/prices.yaml.*last words were \"startup failed\"",
+    ),
+    "one of many files is missing": (
+        Story().opens("/a/x.conf").opens("/b/x.conf").opens("/c/x.conf").says("x.conf: not found\n").exits(1),
+        "missing-file", CERTAIN, r"could not open x.conf: no such file \(ENOENT\), in 3 folders",
+    ),
+    "a library is missing": (
+        Story().opens("/lib/libpq.so.5").says("/app/server: error while loading shared libraries: libpq.so.5: cannot "
+                                              "open shared object file: No such file or directory\n").exits(127),
+        "missing-library", CERTAIN, "libpq.so.5",
+    ),
+    "a command of a script is missing": (
+        Story().call("newfstatat", 0, result="ENOENT", texts={1: "/bin/migrate"})
+        .says("/start.sh: line 3: migrate: not found\n").exits(127), "missing-program", CERTAIN, "migrate",
+    ),
+    "permission": (failed("openat", "EACCES", "key.pem: Permission denied", a1="/etc/key.pem"),
+                   "permission", CERTAIN, "/etc/key.pem: permission denied"),
+    "read-only": (failed("mkdir", "EROFS", "cannot make /data/x: Read-only file system", a0="/data/x"),
+                  "read-only", CERTAIN, "make the folder /data/x"),
+    "no descriptor": (failed("openat", "EMFILE", "Too many open files", a1="/x"), "descriptors", CERTAIN, "EMFILE"),
+    "disk full": (failed("openat", "ENOSPC", "No space left on device", a1="/data/x"), "disk", CERTAIN, "/data/x"),
+    "no process": (failed("clone", "EAGAIN", "fork: Resource temporarily unavailable"), "processes", CERTAIN,
+                   "start a process"),
+    "no memory": (failed("mmap", "ENOMEM", "Cannot allocate memory"), "memory", CERTAIN, "get memory"),
+    "no watches": (failed("inotify_add_watch", "ENOSPC", "No space left on device", 3, a1="/etc"), "inotify", CERTAIN,
+                   "watch /etc"),
+    "a right is missing": (failed("chown", "EPERM", "chown: /data: Operation not permitted", a0="/data"),
+                           "capability", CERTAIN, "change the owner of /data"),
+    "its own file": (Story().call("mkdir", 0, texts={0: "/tmp/a"}).call("chmod", 0, result="EPERM", texts={0: "/tmp/a"})
+                     .says("/tmp/a: Operation not permitted").exits(1), "seccomp", CERTAIN, "change the mode of /tmp/a"),
+    "refused": (Story().connects("10.0.0.9:6379").says("redis 10.0.0.9:6379: Connection refused\n").exits(1),
+                "refused", CERTAIN, "connect to 10.0.0.9:6379: connection refused"),
+    "refused again and again": (
+        [story := Story(), *(story.connects("10.0.0.9:6379").says("Connection refused\n") for _ in range(40))][0].exits(1),
+        "refused", CERTAIN, "40 times",
+    ),
+    "refused later": (
+        Story().connects("10.0.0.9:6379", "EINPROGRESS")
+        .call("getsockopt", 5, 1, 4, texts={3: b"\x6f\0\0\0"}).says("ECONNREFUSED 10.0.0.9:6379").exits(1),
+        "refused", CERTAIN, "10.0.0.9:6379",
+    ),
+    "nobody answers a connect": (
+        Story().connects("10.0.0.9:6379", "EINPROGRESS").call("close", 5, after=3).says("timeout").exits(1),
+        "no-answer", CERTAIN, "10.0.0.9:6379: nobody answered",
+    ),
+    "nobody answers": (
+        Story().connects("10.0.0.9:6379", 0).call("read", 5, result="EAGAIN", waited=1).says("redis: timed out").exits(1),
+        "no-answer", CERTAIN, "read from 10.0.0.9:6379: nothing came",
+    ),
+    "port in use": (
+        Story().call("bind", 3, result="EADDRINUSE", texts={1: b"\2\0\x1f\x90\0\0\0\0" + bytes(8)})
+        .says("bind: Address already in use").exits(1), "address-in-use", CERTAIN, "listen on 0.0.0.0:8080",
+    ),
+    "crash": (Story().signal(11, 1, (0x10,)).ends(11), "fault", CERTAIN, r"SIGSEGV at address 0x10 \(a null pointer\)"),
+    "crash of what it waits for": (
+        Story().ends(11, 101).waits(7, 11).says("worker exited on signal 11\n").exits(1), "fault", LIKELY, "SIGSEGV",
+    ),
+    "abort": (Story().says("main.c:5: Assertion `n > 0' failed.\n").call("tgkill", 1, 1, 6).signal(6, -6).ends(6),
+              "abort", CERTAIN, "Assertion `n > 0' failed"),
+    "abort of a first process": (
+        Story().says("free(): double free").call("tgkill", 1, 1, 6).signal(11, 128).ends(11), "abort", CERTAIN, "double",
+    ),
+    "seccomp kills": (Story().signal(31, 1, (0, (1 << 31 | 62) << 32 | 101)).ends(31), "seccomp", CERTAIN, "seccomp profile"),
+    "out of memory": (Story().ends(9, oom=True), "oom", CERTAIN, "want of memory"),
+    "killed from outside": (Story().works().signal(9, 0, (), RUNC).ends(9), "killed", CERTAIN, "from outside"),
+    "asked to end and did not": (
+        Story().asked().call("nanosleep", after=10).signal(9, 0, (), RUNC).ends(9), "ignored-sigterm", CERTAIN,
+        "asked to end by SIGTERM and did not for 10",
+    ),
+    "killed by another pod's process": (Story().signal(9, 0, (), SIDECAR).ends(9), "killed-by-process", CERTAIN,
+                                        r"sh \(8\), a process outside the container, sent it SIGKILL"),
+    "killed by its own child": (Story().signal(9, 0, (), CHILD).ends(9), "killed-by-process", CERTAIN, r"worker \(101\)"),
+    "asked to end, and did": (Story().signal(15, 0, (), RUNC).ends(15), "killed-deletion", LIKELY, "asked to end"),
+    "asked to end, and did in its own way": (
+        Story().signal(15, 0, (), RUNC).says("bye\n").exits(143), "killed-deletion", CERTAIN, "SIGTERM, and exited with 143",
+    ),
+    "ended well": (Story().works().says("done\n").exits(0), "clean-exit", CERTAIN, "by itself with 0"),
+    "nothing": (Story().works().exits(3), "nothing", LIKELY, "nothing stands out"),
+    "only words": (Story().works().says("config is bad\n").exits(3), "nothing", LIKELY, "config is bad"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_ends(name: str) -> None:
+    """I am told the cause of an end, as certain only where nothing else can have been it."""
+    story, cause, certain, words = STORIES[name]
+    found = first(story)
+    assert (found.cause, found.certain) == (cause, certain), found
+    assert re.search(words, found.sentence)
+
+
+TRAPS: dict[str, tuple[Story, str]] = {
+    "it was found elsewhere": (
+        Story().opens("/a/app.conf").opens("/b/app.conf", 3).connects("10.0.0.9:6379").says("refused: redis").exits(1),
+        "refused",
+    ),
+    "a second address answers": (
+        Story().connects("10.0.0.8:6379").connects("10.0.0.9:6379", 0).opens("/x.yaml").says("/x.yaml: no such file")
+        .exits(1), "missing-file",
+    ),
+    "cleaning up": (
+        Story().says("fatal: licence has expired\n").call("unlink", result="ENOENT", texts={0: "/run/app.pid"}).exits(1),
+        "nothing",
+    ),
+    "what everybody looks for": (
+        Story().opens("/etc/ld.so.preload").opens("/etc/localtime").works().says("error: no quorum\n").exits(1), "nothing",
+    ),
+    "an error that it went on after": (
+        Story().opens("/cache").says("cannot open /cache: no such file, going on\n").works(200)
+        .connects("10.0.0.9:5432").says("database 10.0.0.9:5432: connection refused\n").exits(1), "refused",
+    ),
+    "output that nobody sees": (
+        Story().connects("10.0.0.9:5432").says("database 10.0.0.9:5432: connection refused\n")
+        .opens("/dev/null", 7).call("dup2", 7, 2, result=2).call("rmdir", result="ENOENT", texts={0: "/none"})
+        .says("rmdir: /none: No such file or directory\n").exits(1), "refused",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_traps(name: str) -> None:
+    """A failure that did not matter is not taken for the cause."""
+    story, cause = TRAPS[name]
+    assert first(story).cause == cause
+
+
+def test_a_shell_that_ends_as_its_child(request: pytest.FixtureRequest) -> None:
+    """Of a script I am told what failed in the command whose status it passed on, and not what failed in others."""
+    story = Story(program="/start.sh")
+    story.opens("/other", pid=102).exits(1, 102).waits(8, 1 << 8).works()
+    story.opens("/data/seed.db", pid=101).says("cp: can't stat '/data/seed.db': No such file or directory\n", pid=101)
+    found = first(story.exits(4, 101).waits(7, 4 << 8).exits(4))
+    assert found.certain and found.sentence.startswith("server could not open /data/seed.db")
+
+
+HANGS: dict[str, tuple[Story, str, str]] = {
+    "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "waits for 1m00s for a lock"),
+    "a child": (Story().hangs("wait4").hangs("read", 0, pid=101), "hang-child", "for a child to end: server, which waits"),
+    "a peer": (Story().connects("10.0.0.9:5432", 0).hangs("read", 5), "hang-read", "10.0.0.9:5432, which sends nothing"),
+    "a peer, of one who waits for all": (
+        Story().connects("10.0.0.9:5432", 0).call("write", 5, 0, 4, result=4).call("read", 9, after=30)
+        .hangs("epoll_wait"), "hang-read", "10.0.0.9:5432, which has not answered",
+    ),
+    "a connect": (Story().connects("10.0.0.9:5432", "EINPROGRESS").call("read", 9, after=30).hangs("epoll_wait"),
+                  "hang-connect", "10.0.0.9:5432 to answer"),
+    "the disk": (Story().opens("/data/wal", 5).hangs("fsync", 5), "hang-disk", "to write /data/wal"),
+    "on purpose": (Story().hangs("clock_nanosleep"), "nothing", "on purpose"),
+    "work": (Story().hangs("epoll_wait"), "nothing", "as a server does"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_hangs(name: str) -> None:
+    """Of a container that hangs I am told in which call, since when and on what."""
+    story, cause, words = HANGS[name]
+    found = first(story)
+    assert found.cause == cause, found
+    assert words in found.sentence
+
+
+def test_busy() -> None:
+    """Of a container that runs without waiting I am told so."""
+    story = Story()
+    assert first(story, now_ns=story.now + 5_000_000_000).cause == "hang-busy"
+
+
+def _pod(**more: object) -> Callable[[Story], Facts]:
+    return lambda story: story.facts(kubernetes=Kubernetes(**more))  # type: ignore[arg-type]
+
+
+def test_kubernetes_knows_more() -> None:
+    """What the kubelet says of why it killed a container comes first."""
+    story = Story().asked().signal(9, 0, (), RUNC).ends(9)
+    said = ("Unhealthy: Liveness probe failed: HTTP probe failed with statuscode: 503",
+            "Killing: Container app failed liveness probe, will be restarted")  # fmt: skip
+    found = judge(_pod(events=said)(story))[0]
+    assert (found.cause, found.certain) == ("killed-probe", True)
+    assert "HTTP probe failed with statuscode: 503" in found.sentence
+    assert judge(_pod(deleted=True)(story))[0].benign
+    mounts = {"/etc/cart": "ConfigMap cart-config"}
+    missing = Story().opens("/etc/cart/prices.yaml").exits(1)
+    assert "ConfigMap cart-config" in judge(_pod(mounts=mounts)(missing))[0].details[0]
+
+
+def test_two_that_are_certain() -> None:
+    """Two causes that exclude each other are both told as guesses."""
+    story = Story().opens("/a/x.yaml").connects("10.0.0.9:5432")
+    story.says("/a/x.yaml: no such file; 10.0.0.9:5432: connection refused\n").exits(1)
+    found = judge(story.facts())
+    assert not found[0].certain
+    assert {"missing-file", "refused"} <= {each.cause for each in found}
+
+
+def test_hostile_numbers() -> None:
+    """A container that makes calls as it likes cannot make `why` fail."""
+    story = Story()
+    for name in (
+        "connect",
+        "bind",
+        "wait4",
+        "waitid",
+        "getsockopt",
+        "poll",
+        "pipe2",
+        "dup2",
+        "write",
+        "sendto",
+        "execve",
+    ):
+        for text in (b"", b"\2", b"\1\0", b"\xff" * 40, bytes(300)):
+            texts = dict.fromkeys(range(5), text)
+            story.call(name, *[(1 << 64) - 1] * 6, result=(1 << 63) - 1, texts=texts)  # type: ignore[arg-type]
+            story.call(name, *[0] * 6, result="ENOENT", texts=texts)  # type: ignore[arg-type]
+    assert judge(story.ends(signal.SIGKILL).facts())
