@@ -55,7 +55,7 @@ def _silent_peers(facts: Facts) -> Iterator[Finding]:
     """Peers that were asked and have not answered, of programs that wait for all of their sockets at once."""
     for peer, since_ns, connects in facts.history.unanswered():
         lasts = facts.now_ns - since_ns
-        if lasts < LONG_NS // 2:
+        if lasts < LONG_NS // 4:
             continue
         name, cause = plain(facts.names.get(peer, peer)), "hang-connect" if connects else "hang-read"
         what = f"for {name} to answer its connect" if connects else f"for {name}, which has not answered"

@@ -435,9 +435,8 @@ class History:
         if descriptor > 2:
             self._sent(at, call)
         if descriptor in (1, 2) and not (thing and thing.name == "/dev/null"):
-            text = _text(call, 1) + "".join(
-                decode_text(call.beyond[key].data) for key in sorted(call.beyond, key=str) if key[0] == 1
-            )
+            buffers = sorted(which for argument, which in call.beyond if argument == 1 and isinstance(which, int))
+            text = _text(call, 1) + "".join(decode_text(call.beyond[1, which].data) for which in buffers)
             self.said.append(Said(call.time_ns, call.pid, descriptor, text))
 
     def _answered(self, at: int, call: Call) -> None:

@@ -33,7 +33,7 @@ def test_whole() -> None:
         '  certain  it could not open /etc/cart/prices.yaml: no such file (ENOENT); it said "fatal:',
         '             /etc/cart/prices.yaml: no such file" and ended 3.0ms later',
         '  before   01:46:40.032 openat("/etc/cart/prices.yaml", O_RDONLY) = -1 ENOENT',
-        '           01:46:40.033 write(2, "fatal: /etc/cart/prices.yaml: no"..., 43) = 43',
+        '           01:46:40.033 write(2, "fatal: /etc/cart/prices.yaml: no such file\\n", 43) = 43',
         "           01:46:40.034 exit_group(1)",
         "  all calls: kubectl gadget traceloop show cart-0 -n shop -c app",
     ]
