@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from kubectl_gadget.traceloop.calls import Sender
+from kubectl_gadget.why import said
+from kubectl_gadget.why.causes import CAUSES
 from kubectl_gadget.why.facts import Facts, Kubernetes
+from kubectl_gadget.why.failed import MEANT
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.judge import judge
 from tests.unit.why.stories import Story
@@ -221,6 +225,15 @@ def test_kubernetes_knows_more() -> None:
     mounts = {"/etc/cart": "ConfigMap cart-config"}
     missing = Story().opens("/etc/cart/prices.yaml").exits(1)
     assert "ConfigMap cart-config" in judge(_pod(mounts=mounts)(missing))[0].details[0]
+
+
+def test_every_cause_is_explained() -> None:
+    """Each cause that I may be told is on the page."""
+    used = {cause for _, cause, *_ in STORIES.values()} | {cause for _, cause, *_ in HANGS.values()}
+    used |= {each.cause for each in MEANT} | {each.cause for each in said.table()}
+    source = "".join(path.read_text() for path in Path(said.__file__).parent.glob("*.py"))
+    used |= set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+    assert used <= set(CAUSES)
 
 
 def test_two_that_are_certain() -> None:
