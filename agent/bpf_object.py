@@ -295,12 +295,12 @@ class BpfObject:
             program = self._lib.bpf_object__next_program(self._object, program)
 
 
-def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int]) -> str:
+def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int], of_some: Iterable[int] = ()) -> str:
     """Why the programs of an object do not all run by what is pinned in folder, with these maps that all of them use.
 
-    Empty if they do.
+    And those of_some, of which each is used by one or more. Empty if they do.
     """
-    used = {libbpf.map_info(fd).id for fd in maps}
+    used, missing = ({libbpf.map_info(fd).id for fd in fds} for fds in (maps, of_some))
     for name in wanted.program_names():
         try:
             with pinned(folder / name) as link, pinned(folder / f"{name}{PROGRAM}") as program:
@@ -309,11 +309,13 @@ def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int]) -> st
                     return f"{folder / name} is not the link of its program"
                 if info.name != name[:15].encode():
                     return f"{folder / name} is of another program"
-                if not used <= libbpf.program_maps(program):
+                of_program = libbpf.program_maps(program)
+                if not used <= of_program:
                     return f"{folder / name} uses other maps"
+                missing -= of_program
         except OSError as error:
             return str(error)
-    return ""
+    return f"the programs of {folder} use other maps" if missing else ""
 
 
 def programs_in(folder: Path) -> list[Program]:

@@ -84,19 +84,25 @@ class CgroupTree:
             return 0
 
     def walk(self, enough: Callable[[str], bool], most: int = 65_536) -> Iterator[str]:
-        """The paths of cgroups, each before those inside it, as deep as containers lie and so many of them at most.
+        """The paths of cgroups, each before those inside it, as deep as containers lie, and so many of them at most of
+        each of the root's own: users, who have one of these for themselves, take nothing from containers.
 
         What enough says of a path, when it has been given out, keeps from looking inside it.
         """
-        waiting = [""]
-        while waiting and most > 0:
-            path = waiting.pop()
-            yield path or "/"
-            most -= 1
-            if path.count("/") >= DEPTH or enough(path):
-                continue
-            with suppress(OSError), os.scandir(self.mount + path) as entries:
-                waiting += [f"{path}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield "/"
+        for top in self._below(""):
+            waiting, left = [top], most
+            while waiting and left > 0:
+                path = waiting.pop()
+                yield path
+                left -= 1
+                if path.count("/") < DEPTH and not enough(path):
+                    waiting += self._below(path)
+
+    def _below(self, path: str) -> list[str]:
+        with suppress(OSError), os.scandir(self.mount + path) as entries:
+            return [f"{path}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return []
 
     def close(self) -> None:
         """Close the tree."""

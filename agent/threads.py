@@ -56,8 +56,9 @@ class Worker:
         return f"thread {self.name} has not got on for {silent:.0f} s" if silent > self._stalls_after else ""
 
     def beat(self) -> None:
-        """It gets on."""
-        self._beaten = time.monotonic()
+        """It gets on. Calls by other threads, for which it shares code with them, say nothing."""
+        if threading.get_ident() == self._thread.ident:
+            self._beaten = time.monotonic()
 
     def wait(self, seconds: float) -> None:
         """Sleep until somebody calls wake or stop, or seconds are over."""

@@ -44,8 +44,9 @@ GONE_SECONDS = 300.0
 #: Cgroups inside containers that were told before their container was known.
 INSIDE_REMEMBERED = 8192
 POLL_SECONDS = 0.25
-#: Cgroups of the host that are known, as many as the kernel's map has room for.
-HOST_REMEMBERED = 65_536
+#: Cgroups of the host that are known, here and in the kernel's map: three quarters of it, as a user of the machine can
+#: make any number, and there must be room for containers.
+HOST_REMEMBERED = 49_152
 #: How long somebody waits for another to have read the changes.
 READ_SECONDS = 1.0
 #: How often the tree is read again at most, where more changes come than the queue holds.
@@ -101,9 +102,10 @@ class Tracker:
         self._addresses = Addresses(self._proc)
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
         self._inside: OrderedDict[int, int] = OrderedDict()
-        #: of the host; those that are gone too, so that their late events are not taken for those of unknown containers
+        #: of the host; the last that are gone or too many too, so that their events are not those of unknown containers
         self._host: set[int] = set()
         self._gone_of_host: OrderedDict[int, None] = OrderedDict()
+        self._host_is_full = False
         self.lock = threading.Lock()
         self._reading = threading.Lock()
         self._watchers: list[tuple[Watcher, Watcher, Callable[[], None]]] = []
@@ -375,9 +377,21 @@ class Tracker:
             self._add_container(cgroup_id, path, place, started)
             return
         with self.lock:
-            if len(self._host) < HOST_REMEMBERED:
+            fits = len(self._host) < HOST_REMEMBERED
+            if fits:
                 self._host.add(cgroup_id)
-        self._tell_kernel(cgroup_id, OF_HOST)
+            else:
+                self._remember_of_host(cgroup_id)
+        if fits:
+            self._tell_kernel(cgroup_id, OF_HOST)
+        elif not self._host_is_full:
+            self._host_is_full = True
+            log.warning("more than %d cgroups outside containers: events of the rest are decided here", HOST_REMEMBERED)
+
+    def _remember_of_host(self, cgroup_id: int) -> None:
+        self._gone_of_host[cgroup_id] = None
+        if len(self._gone_of_host) > GONE_REMEMBERED:
+            self._gone_of_host.popitem(last=False)
 
     def _holds_node(self, path: str) -> bool:
         """Whether a cgroup is that of a node that is a container itself, whose pods are looked at here."""
@@ -412,7 +426,7 @@ class Tracker:
 
     def _tell_kernel(self, cgroup_id: int, container: int) -> None:
         if not self._object.set("containers", cgroup_id, container):
-            log.warning("more than 65,536 cgroups: events of the rest are decided in user space")
+            log.warning("no room for cgroup %d in the map of containers: its events are decided here", cgroup_id)
 
     def _remove(self, cgroup_id: int, ended: int) -> None:
         self._object.delete("containers", cgroup_id)  # _add may have put it back after the kernel removed it
@@ -421,9 +435,7 @@ class Tracker:
             cgroup = self._containers.pop(cgroup_id, None)
             if cgroup_id in self._host:
                 self._host.remove(cgroup_id)
-                self._gone_of_host[cgroup_id] = None
-                if len(self._gone_of_host) > GONE_REMEMBERED:
-                    self._gone_of_host.popitem(last=False)
+                self._remember_of_host(cgroup_id)
             if cgroup is None:
                 return
             cgroup.ended = ended

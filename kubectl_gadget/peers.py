@@ -43,39 +43,54 @@ class Peers:
         self._known: dict[bytes, Name] = {}
         #: when those that nobody had may be looked for again, and how long they wait then
         self._unknown: dict[bytes, tuple[float, float]] = {}
-        #: who had an address by a row of its own, and when
-        self._seen: dict[bytes, tuple[Name, float]] = {}
+        #: who had an address by a row of its own, and when; by agent, for whose rows alone that is believed
+        self._seen: dict[tuple[str, bytes], tuple[Name, float]] = {}
+        #: who has an address by what an agent says and not by the last look-up
+        self._claims: dict[bytes, Name] = {}
         self._looked = self._known_at = -MOST_UNKNOWN_SECONDS
         self._pause = 0.0
         self._done: threading.Event | None = None
 
-    def name(self, address: bytes) -> Name:
-        """Who has an address of 16 bytes, as far as is known by now."""
+    def name(self, address: bytes, target: str = "") -> Name:
+        """Who has an address of 16 bytes in a row of a target, as far as is known by now."""
         if is_everybodys(address):
             return RAW
         now = monotonic()
-        name, at = self._seen.get(address, (RAW, 0.0))
+        name, at = self._seen.get((target, address), (RAW, 0.0))
         if name != RAW and now - at <= KNOWN_SECONDS:
             return name
         if address in self._known:
             if now - self._looked > KNOWN_SECONDS:
                 self._begin(now).wait(FIRST_WAIT_SECONDS)  # once for each look-up
+            elif address in self._claims and now >= self._looked + max(self._pause, UNKNOWN_SECONDS):
+                claim = self._claims.pop(address)
+                self._begin(now).wait(FIRST_WAIT_SECONDS)
+                self._rest(self._known.get(address) == claim)
             if now - self._known_at > MOST_KNOWN_SECONDS:
                 return RAW
         elif self._may_ask(address, now):
             wait = WAIT_SECONDS if self._done else FIRST_WAIT_SECONDS
             self._begin(now).wait(wait)
-            found = address in self._known
-            self._pause = UNKNOWN_SECONDS if found else min(max(self._pause * 2, UNKNOWN_SECONDS), KNOWN_SECONDS)
+            self._rest(address in self._known)
         return self._known.get(address, RAW)
 
-    def note(self, address: bytes, owner: Name) -> None:
-        """A row of owner's has an address as its own end, so that it is not another pod's any more."""
+    def note(self, address: bytes, owner: Name, target: str = "") -> None:
+        """A target has a row of owner's with an address as its own end, so that it is not another pod's any more.
+
+        Its own rows say so from now on. For rows of others, which it may wish to deceive, it is looked up again.
+        """
         known = self._known.get(address, RAW)
-        if address in self._seen or (known != owner and known.kind == owner.kind):  # a node's own stays the node's
-            if len(self._seen) >= MOST_UNKNOWN:
-                self._seen.clear()
-            self._seen[address] = owner, monotonic()
+        if (target, address) in self._seen or (known != owner and known.kind == owner.kind):  # a node's own stays it
+            for table in (self._seen, self._claims):
+                if len(table) >= MOST_UNKNOWN:
+                    table.clear()
+            self._seen[target, address] = owner, monotonic()
+            if known != owner:
+                self._claims[address] = owner
+
+    def _rest(self, found: bool) -> None:
+        """Keep a pause after a look-up, which is longer each time that it has not found what it was for."""
+        self._pause = UNKNOWN_SECONDS if found else min(max(self._pause * 2, UNKNOWN_SECONDS), KNOWN_SECONDS)
 
     def _may_ask(self, address: bytes, now: float) -> bool:
         """Whether it is time to look for an address; then it is not so soon again."""
@@ -159,19 +174,19 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
                 told[target] = {}
             elif message.WhichOneof("what") == "batch":
                 streams[target].learn(message.batch.containers)
-                _tell(message.batch, streams[target], told[target], peers)
+                _tell(message.batch, streams[target], told[target], peers, target)
         yield target, message
 
 
-def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers) -> None:
+def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers, target: str) -> None:
     del batch.peers[:]  # who has an address is not for one agent to say
     fields = [field.name for field in stream.schema.shown if field.kind == "endpoint"]
     for section in batch.sections if fields else ():
         table = Table(stream.schema, section, stream.names, "", 0)
         for address, owner in table.own_ends().items():
-            peers.note(address, owner)
+            peers.note(address, owner, target)
         for address in {address for name in fields for address in table.addresses(name)}:
-            name = peers.name(address)
+            name = peers.name(address, target)
             if told.get(address, RAW) != name:
                 told[address] = name
                 batch.peers.append(pb.Peer(address=address, kind=name.kind, namespace=name.namespace, name=name.name))

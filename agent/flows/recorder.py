@@ -34,8 +34,6 @@ NETWORK_SECONDS = 10.0
 FULL, ROOMY = 0.75, 0.5
 #: So long after a pod's end the API server may still tell something of it.
 LEARN_SECONDS = 60.0
-#: Sockets of many networks take their time: 65,536 in one 0.2 s of CPU, for each IP version.
-STALL_SECONDS = 60.0
 _TCP = 6
 
 
@@ -66,6 +64,8 @@ class FlowRecorder:
         self._waiting = False
         #: pods of which the API server has not told the addresses yet
         self._new: dict[str, Pod] = {}
+        #: beats between the steps of a round, of which there may be many: each network's sockets, each pod, each cgroup
+        self.worker = Worker("flows", self._care)
         for item in tracker.watch(self._came, self._gone, self._review):
             self._came(item)
         self._forget_ended()
@@ -75,7 +75,6 @@ class FlowRecorder:
         if not self._table.adopted:
             self._find_older()
         self._pods.save()
-        self.worker = Worker("flows", self._care, STALL_SECONDS)
         self.worker.start()
 
     @property
@@ -170,6 +169,7 @@ class FlowRecorder:
 
     def _uid(self, cgroup_id: int) -> str | None:
         """Whose a cgroup is: a pod's uid, empty if it went unknown; None for the host's."""
+        self.worker.beat()
         if uid := self._pods.owners.get(cgroup_id):
             return uid
         cgroup = self._tracker.resolve(cgroup_id)
@@ -226,6 +226,7 @@ class FlowRecorder:
         with self._lock:
             pods = list(self._pods.pods.values())
         for pod in pods:
+            self.worker.beat()
             waits = not pod.addresses and not pod.last and now - pod.first < NETWORK_SECONDS * 1e9
             if waits or (changed and not _is_past(pod)):
                 addresses = () if pod.told else self._addresses(pod)
@@ -301,6 +302,7 @@ class FlowRecorder:
         """A container of each network that is not the host's, and a process of it."""
         seen = {network_of(self._tracker.proc / "1")}
         for cgroup in self._tracker.containers():
+            self.worker.beat()
             pid = 0 if cgroup.ended else first_pid(self._tracker.folder(cgroup))
             process = self._tracker.proc / str(pid)
             network = network_of(process) if pid else ""

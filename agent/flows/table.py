@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Flows kept at most. 180 bytes each in the kernel: 6 MB.
 ENTRIES = 32_768
 _BATCH = 4096
-_ENOENT = 2
+_ENOENT, _ENOSPC = 2, 28
 BPF_NOEXIST = 1  # linux/bpf.h
 
 Keys = npt.NDArray[np.void]
@@ -114,20 +114,22 @@ class Table:
 
     def read(self) -> tuple[Keys, Flows]:
         """All flows, as two arrays of equal length. Those that come meanwhile may be missing."""
-        keys, flows = np.zeros(self.entries, self.key), np.zeros(self.entries, self.flow)
         position, following = ctypes.c_uint32(), ctypes.c_uint32()
-        found, lookup = 0, libbpf.library().bpf_map_lookup_batch
+        found, lookup = [(np.zeros(0, self.key), np.zeros(0, self.flow))], libbpf.library().bpf_map_lookup_batch
         begin: Any = None
-        while found < self.entries:
-            count = ctypes.c_uint32(min(_BATCH, self.entries - found))
-            at = keys[found:].ctypes.data, flows[found:].ctypes.data
+        room, done = _BATCH, 0
+        while done != -_ENOENT:
+            keys, flows, count = np.zeros(room, self.key), np.zeros(room, self.flow), ctypes.c_uint32(room)
+            at = keys.ctypes.data, flows.ctypes.data
             done = lookup(self._flows, begin, byref(following), *at, byref(count), None)
-            found += count.value
-            if done == -_ENOENT or found >= self.entries:
-                break
-            libbpf.check(done, "read the flows")
+            if done == -_ENOSPC and room < self.entries:  # a bucket of the kernel's table is given out whole
+                room *= 2
+                continue
+            found.append((keys[: count.value], flows[: count.value]))
+            if done != -_ENOENT:
+                libbpf.check(done, "read the flows")
             position.value, begin = following.value, byref(position)
-        return keys[:found], flows[:found]
+        return np.concatenate([keys for keys, _ in found]), np.concatenate([flows for _, flows in found])
 
     def remove(self, keys: Keys) -> None:
         """Forget flows."""

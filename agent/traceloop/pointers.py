@@ -8,14 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import wait as wait_for
 from typing import Any
 
 import numpy as np
 
 from agent import libbpf
 from agent.bpffs import open_pinned
-from agent.threads import JOIN_SECONDS, Pool, Worker
+from agent.threads import Pool, Worker
 from agent.traceloop.rings import Ring
 from gadget import catalog
 
@@ -102,8 +102,7 @@ class Pointers:
             failed()
 
     def _take(self, cgroup_id: int, before: Future[None]) -> None:
-        with suppress(TimeoutError):  # it was handed in earlier, so that a thread has it or is done with it
-            before.result(JOIN_SECONDS)
+        wait_for([before])  # however long: put after this, it would stay. Handed in earlier, so that a thread is at it
         libbpf.library().bpf_map_delete_elem(self._rings, ctypes.byref(ctypes.c_uint64(cgroup_id)))
         self._count(cgroup_id, -1)
 

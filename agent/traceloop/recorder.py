@@ -279,7 +279,8 @@ class Recorder:
 
             found = recorder.share_pinned(pinned)
             used = [found["recorded"]] if "recorded" in found else []
-            why_not = why_not_attached(recorder, links, used) if links.exists() else ""
+            of_some = [*found.values(), self._tracker.map_fd]
+            why_not = why_not_attached(recorder, links, used, of_some) if links.exists() else ""
             if links.exists() and not why_not and found.keys() == pinned.keys():
                 log.info("traceloop: adopted, it has been recording all the time")
                 return take_over()

@@ -43,6 +43,8 @@ _NEEDED = {
     "call": {"sequence", "time", "length", "argument", "shape", "args"},
     "more": {"sequence", "owner", "argument", "length", "data"},
 }
+#: What they need not have; what is there is a number too. Of other members it is not asked what they are.
+_OPTIONAL = {"first", "number", "result", "size", "buffers", "skipped"}
 
 Records = npt.NDArray[np.void]
 Positions = npt.NDArray[np.uint64]
@@ -72,9 +74,11 @@ class About:
             about = cls(**{**found, "container": Container(**found["container"])})
             for record, needed in _NEEDED.items():
                 kind = about.dtype(record)
-                numbers = needed - {"args", "data"}
+                numbers = (needed | _OPTIONAL) & set(kind.names or ()) - {"args", "data"}
                 if not needed <= set(kind.names or ()) or not all(map(_is_number, map(kind.__getitem__, numbers))):
                     raise ValueError(f"its {record} records are not complete")
+            if about.dtype("call")["args"].subdtype is None or len(about.dtype("call")["args"].shape) != 1:
+                raise ValueError("its calls have no list of arguments")
             first = [dict(about.dtype(record).fields or {})["sequence"] for record in ("call", "more")]
             if any((each[0], each[1]) != (np.dtype(np.uint64), 0) for each in first):
                 raise ValueError("its records do not begin with their sequence")
@@ -235,7 +239,7 @@ class Ring:
 def _state(about: About, data: bytes) -> dict[str, int]:
     row = np.frombuffer(data, about.dtype("state"), 1)[0]
     assert row.dtype.names
-    return {name: int(row[name]) if name in row.dtype.names else 0 for name in (*_NEEDED["state"], "first")}
+    return {name: int(row[name]) if name in row.dtype.names else 0 for name in {*_NEEDED["state"], "first"}}
 
 
 def read(about: About, data: Any, size: int, after: int = 0) -> Snapshot:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from agent import libbpf
 from agent.bpffs import open_pinned, unpin
-from agent.threads import JOIN_SECONDS
 from agent.traceloop import rings
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ class Spares:
         self.number = number
         #: cgroups whose ring is being replaced
         self._leaving: set[int] = set()
+        self._mark()
         for at in range(len(self._fresh)):
             if at >= number:
                 unpin(self._path(at))
@@ -112,8 +112,7 @@ class Spares:
 
     def _fill(self, at: int, after: Future[None] | None) -> None:
         if after:  # the program has to find the ring by the other way first
-            with suppress(Exception):  # of who hands it in it is told elsewhere
-                after.result(JOIN_SECONDS)
+            wait_for([after])
         before = int(self._fresh[at])
         self._fresh[at] = _CLOSED  # nobody writes into the new one until somebody is given it
         try:
@@ -132,6 +131,18 @@ class Spares:
         else:
             self._fresh[at] = 0
         self._leaving.discard(before)
-        self._any[:] = 0
-        if ((self._fresh != 0) & (self._fresh != _CLOSED)).any():  # also one that the program has given meanwhile
-            self._any[:] = 1
+        self._mark()
+
+    def _mark(self) -> None:
+        """Say which spare rings are given, as the program does (ring.h)."""
+        marked = None
+        while marked != (given := self._given()):  # by the program, meanwhile
+            self._any[:] = marked = given
+
+    def _given(self) -> int:
+        """The bits of the ids that have a spare ring."""
+        bits = 0
+        for each in self._fresh.tolist():
+            if each and each != _CLOSED:
+                bits |= 1 << (each & 63)
+        return bits

@@ -151,7 +151,7 @@ struct recorded {
 	/* Which cgroup has which spare ring until user space has given it that or another one; 0 if it is free. The
 	 * program alone makes it not 0, user space alone makes it 0. */
 	__u64 fresh[SPARES];
-	__u64 any_fresh; /* whether one is not 0, perhaps */
+	__u64 any_fresh; /* the bits of their ids modulo 64, and perhaps more: 0 if there is none */
 };
 RECORD(recorded);
 struct {
@@ -162,13 +162,13 @@ struct {
 	__type(value, struct recorded);
 } recorded SEC(".maps");
 
-static __noinline struct ring *fresh_ring(__u64 id)
+static __noinline struct ring *spare_of(__u64 id)
 {
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 	void *inner;
 
-	if (!few)
+	if (!few || !(few->any_fresh >> (id & 63) & 1))
 		return NULL;
 	for (__u32 at = 0; at < SPARES; at++) {
 		if (few->fresh[at] != id)
@@ -211,25 +211,56 @@ static __noinline struct ring *find_ring_above(struct cgroup *cgroup)
 
 #define NEAR 6 /* levels of the tree that are walked by plain loads: as deep as most of what runs on a machine */
 
+/* The spare ring of the container that a cgroup is in. It stays one until an agent comes, and a container may have made
+ * cgroups and moved into them by then. */
+static __noinline struct ring *fresh_ring(struct cgroup *cgroup)
+{
+	struct cgroup_subsys_state *above;
+	struct ring *ring;
+
+	if (!cgroup)
+		return NULL;
+	if (cgroup->level > NEAR) {
+		for (int level = 1; level <= CONTAINER_DEPTH; level++) {
+			if (level > cgroup->level)
+				break;
+			ring = spare_of(ancestor_id(cgroup, level));
+			if (ring)
+				return ring;
+		}
+		return NULL;
+	}
+#pragma unroll
+	for (int steps = 0; steps <= NEAR; steps++) {
+		ring = spare_of(cgroup->kn->id);
+		if (ring)
+			return ring;
+		above = cgroup->self.parent;
+		if (!above)
+			break;
+		cgroup = above->cgroup;
+	}
+	return NULL;
+}
+
 /* The ring of the container that a task is in. A container may make as many cgroups inside its own as it likes, so the
  * tree is walked up: by plain loads, as all of the machine's tasks are asked for theirs, and without a loop, as
  * Linux 6.1 refuses one into whose head clang lets an instruction fall through. */
 static __always_inline struct ring *find_ring(struct task_struct *task)
 {
-	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp, *own = cgroup;
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 	struct cgroup_subsys_state *above;
-	__u64 id = cgroup->kn->id;
 	struct ring *ring;
 
 	if (!few)
 		return NULL;
 	if (cgroup->level > NEAR) {
-		ring = ring_of(few, id);
+		ring = ring_of(few, cgroup->kn->id);
 		if (!ring)
 			ring = find_ring_above(cgroup);
-		return ring || !few->any_fresh ? ring : fresh_ring(id);
+		return ring || !few->any_fresh ? ring : fresh_ring(own);
 	}
 #pragma unroll
 	for (int steps = 0; steps <= NEAR; steps++) {
@@ -241,7 +272,7 @@ static __always_inline struct ring *find_ring(struct task_struct *task)
 			break;
 		cgroup = above->cgroup;
 	}
-	return few->any_fresh ? fresh_ring(id) : NULL;
+	return few->any_fresh ? fresh_ring(own) : NULL;
 }
 
 static __always_inline void *claim(struct ring *ring, __u64 flags, __u64 *sequence)

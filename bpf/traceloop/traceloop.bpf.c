@@ -557,12 +557,59 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 	return 0;
 }
 
-#define CONTAINER_ID 64 /* hexadecimal digits in the name of a container's cgroup, and of few others */
+#define CONTAINER_ID 64
+#define SCOPE        ".scope"
+#define MONITOR      "conmon"
 
-/* Whether a name ends in ".slice" and not in ".scope", as the cgroups of pods do with systemd. */
-static __always_inline bool is_slice(const char *name, long length)
+/* The end of a cgroup's name that is a container's: [[PREFIX](-|:)]ID[.scope], as in agent/identity.py. */
+struct name_end {
+	char prefix[sizeof(MONITOR) - 1];
+	char separator;
+	char id[CONTAINER_ID];
+};
+
+static __always_inline bool is_same(const char *text, const char *other, int size)
 {
-	return name[masked(length - 7, 127)] == '.' && name[masked(length - 5, 127)] == 'l';
+	for (int at = 0; at < size; at++)
+		if (text[at] != other[at])
+			return false;
+	return true;
+}
+
+/* Whether a name is that of a container's cgroup, and not of a monitor's beside it (conmon). */
+static __noinline bool is_container(struct cgroup *cgroup)
+{
+	struct name_end end = {};
+	const char *name;
+	char all[256];
+	long length;
+
+	if (!cgroup)
+		return false;
+	name = cgroup->kn->name;
+	length = bpf_probe_read_kernel_str(all, sizeof(all), name) - 1;
+	if (length >= CONTAINER_ID + (long)sizeof(SCOPE) - 1) {
+		char scope[sizeof(SCOPE)];
+
+		bpf_probe_read_kernel(scope, sizeof(scope), name + length - sizeof(SCOPE) + 1);
+		if (is_same(scope, SCOPE, sizeof(SCOPE)))
+			length -= sizeof(SCOPE) - 1;
+	}
+	if (length >= (long)sizeof(end))
+		bpf_probe_read_kernel(&end, sizeof(end), name + length - sizeof(end));
+	else if (length > CONTAINER_ID + 1)
+		bpf_probe_read_kernel(&end.separator, 1 + CONTAINER_ID, name + length - CONTAINER_ID - 1);
+	else if (length == CONTAINER_ID)
+		bpf_probe_read_kernel(&end.id, CONTAINER_ID, name);
+	if (length != CONTAINER_ID && end.separator != '-' && end.separator != ':')
+		return false;
+	for (int at = 0; at < CONTAINER_ID; at++) {
+		char digit = end.id[at];
+
+		if ((digit < '0' || digit > '9') && (digit < 'a' || digit > 'f'))
+			return false;
+	}
+	return !is_same(end.prefix, MONITOR, sizeof(end.prefix));
 }
 
 /* Gives a cgroup that is a container's, by its name, a spare ring. User space will soon say whose it is, or empty it.
@@ -570,21 +617,18 @@ static __always_inline bool is_slice(const char *name, long length)
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_made, struct cgroup *cgroup)
 {
-	char name[128];
 	__u32 zero = 0;
-	long length;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 
 	if (!few || cgroup->root->hierarchy_id != 0) /* of version 1 it is 1 or more */
 		return 0;
-	length = bpf_probe_read_kernel_str(name, sizeof(name), cgroup->kn->name); /* with its NUL */
-	if (length <= CONTAINER_ID || is_slice(name, length))
+	if (!is_container(cgroup) || container_above(cgroup) != CGROUP_OF_HOST)
 		return 0;
-	if (container_above(cgroup) != CGROUP_OF_HOST)
+	if (few->any_fresh && fresh_ring(cgroup)) /* inside a container that has just come */
 		return 0;
 	for (__u32 at = 0; at < SPARES; at++)
 		if (!few->fresh[at] && !__sync_val_compare_and_swap(&few->fresh[at], 0, cgroup->kn->id)) {
-			few->any_fresh = 1;
+			__sync_fetch_and_or(&few->any_fresh, 1ULL << (cgroup->kn->id & 63));
 			break;
 		}
 	return 0;

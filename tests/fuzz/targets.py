@@ -21,6 +21,7 @@ from agent import identity
 from agent.runtimes import Runtimes
 from agent.traceloop import rings
 from agent.traceloop.redact import Redactor
+from agent.traceloop.wipe import wipe
 from gadget import catalog, filters, parameters
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import Btf, BtfError
@@ -130,7 +131,9 @@ def ring(data: bytes) -> None:
         except ValueError:
             return
         found.state(), found.span()
-        Redactor(("pass",))(found.snapshot().whole())
+        snapshot = found.snapshot().whole()
+        wipe(found.about, snapshot)
+        Redactor(("pass",))(snapshot)
 
 
 def reply(data: bytes) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from kubernetes import client as kubernetes
 
 from agent.flows.service import FlowsService
 from agent.pods import PodWatch
+from agent.threads import Worker
 from tests import apiserver
 from tests.conftest import wait_until
 from tests.kernel.flows import (
@@ -87,6 +91,39 @@ def test_removed_while_it_lasts(recorder, pair) -> None:
     be_silent()
     send(client, server)
     assert own in seen_by(made)
+
+
+def test_flows_of_one_bucket(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All flows are read, also where more of them lie together in the kernel's table than are asked for at a time."""
+    monkeypatch.setattr("agent.flows.table._BATCH", 1)
+    cart, web = pair
+    without_ipv6(cart, web)
+    made = recorder()
+    attempt(cart, range(9000, 9307))
+    assert {flow.port for flow in seen_by(made)} == set(range(9000, 9307))
+
+
+def test_many_networks(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that looks through the sockets of many networks to make room is not taken for one that hangs."""
+    looked = []
+
+    def slow(process: Path) -> list[Any]:
+        looked.append(process)
+        time.sleep(0.7)
+        return []
+
+    monkeypatch.setattr("agent.flows.recorder.Worker", partial(Worker, stalls_after=1.0))
+    monkeypatch.setattr("agent.flows.recorder.established_in", slow)
+    monkeypatch.setattr("agent.flows.recorder.CARE_SECONDS", 0.0)
+    monkeypatch.setattr("agent.flows.recorder.FULL", 0.0)
+    cart, _ = pair
+    made = recorder()
+    attempt(cart, range(9000, 9003))
+    problems = set()
+    while len(looked) < 6:
+        problems.add(made.worker.problem)
+        time.sleep(0.02)
+    assert problems == {""} and len(set(looked)) >= 2
 
 
 def test_lost_once(recorder, pair) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from agent.bpffs import mount_bpffs, open_pinned
+from agent.identity import parse_path
 from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.recorder import Recorder, Settings
@@ -30,7 +31,7 @@ from gadget.errors import UsageError
 from tests.bench.machine import enter
 from tests.conftest import wait_until
 from tests.fuzz.targets import TARGETS
-from tests.pods import BUSYBOX, BareContainer
+from tests.pods import BUSYBOX, UNIFIED, BareContainer
 
 CALL, MORE = (catalog.record("traceloop", name) for name in ("call", "more"))
 NO_DATA = catalog.constants("traceloop", "constant")["NO_DATA"]
@@ -77,9 +78,14 @@ def container() -> Iterator[Callable[..., BareContainer]]:
 
 
 def ring_of(recorder: Recorder, container: BareContainer) -> Ring:
-    return wait_until(
+    """The ring of a container, once the program knows it."""
+    ring = wait_until(
         lambda: {ring.about.container.id: ring for ring in recorder.rings()}.get(container.id), "the ring"
     )
+    change = recorder._pointers.change(ring.about.cgroup_id)
+    if change and recorder.is_there(ring):
+        change.result(20)
+    return ring
 
 
 def start(container: BareContainer, *command: str | Path) -> subprocess.Popen[bytes]:
@@ -182,8 +188,9 @@ def test_nested(recording, container, tmp_path: Path) -> None:
         shutil.copy(BUSYBOX, path)
     try:
         with recording(slots=256) as recorder:
+            ring = ring_of(recorder, app)
             run(before, str(program["before"]))
-            assert names(recorder, ring_of(recorder, app)) == {str(program["before"])}
+            assert names(recorder, ring) == {str(program["before"])}
         nested.append(inside(app, "meanwhile"))
         with recording(slots=256, total_bytes=ring_memory(256)) as recorder:
             run(nested[1], str(program["meanwhile"]))
@@ -197,6 +204,85 @@ def test_nested(recording, container, tmp_path: Path) -> None:
     finally:
         for each in nested:
             each.cgroup.rmdir()
+
+
+def test_nested_without_an_agent(recording, container, tmp_path: Path) -> None:
+    """A container that starts while no agent runs is recorded from its beginning, also what it does in cgroups that it has
+    made inside its own, which take no ring from others, whatever their names are.
+    """
+    program = tmp_path / "nested"
+    shutil.copy(BUSYBOX, program)
+    with recording(slots=256):
+        pass
+    app = container()
+    nested = [inside(app, "init"), inside(app, "a" * 64)]
+    nested.append(inside(nested[0], "deeper"))
+    try:
+        for each in nested:
+            run(each, str(program))
+        with recording(slots=256) as recorder:
+            ring = ring_of(recorder, app)
+            assert names(recorder, ring) == {str(program)}
+            once = ring.state()["calls"] // len(nested)
+            run(app, str(program))
+            assert ring.state()["calls"] == once * (len(nested) + 1)
+            made = {each.cgroup.stat().st_ino for each in nested}
+            assert not made & {each.about.cgroup_id for each in recorder.rings()}
+    finally:
+        for each in reversed(nested):
+            each.cgroup.rmdir()
+
+
+ID = "0123456789abcdef" * 4
+OF_CONTAINERS = (
+    *(ID, f"cri-containerd-{ID}.scope", f"crio-{ID}.scope", f"libpod-{ID}.scope", f"{ID}.scope", f"docker-{ID}"),
+    *(f"system.slice:cri-containerd:{ID}", f"x-{ID}", f"{'x' * 180}-{ID}.scope"),
+)
+OF_OTHERS = (
+    *(f"crio-conmon-{ID}.scope", f"libpod-conmon-{ID}.scope", f"conmon-{ID}", f"kubepods-pod{ID}.slice", f"{ID}.slice"),
+    *(f"x{ID}", f"-{ID}", f"{ID}0", f"{ID[1:]}", f"{ID[1:]}g", ID.upper(), f"{ID}.scope.scope", f"{ID}.service"),
+    *("x" * 64, "x" * 200, f"run-{ID[:32]}.scope", f"{ID}-{'x' * 32}.scope", "system.slice", f"{ID}.scop"),
+)
+
+
+def test_who_takes_a_spare_ring(recording) -> None:
+    """Rings that stand ready go to containers alone, and not to monitors beside them, or others with long names."""
+    with recording(slots=64) as recorder:
+        recorder.worker.stop()  # nobody gives one back
+        spares = recorder._spares
+        wait_until(lambda: (spares._fresh == 0).any(), "one of them")
+        for name in (*OF_CONTAINERS, *OF_OTHERS):
+            cgroup = UNIFIED / name
+            cgroup.mkdir()
+            made = cgroup.stat().st_ino
+            taken = made in spares.waiting()
+            cgroup.rmdir()
+            assert taken == (name in OF_CONTAINERS) == bool(parse_path(f"/{name}")), name
+            if taken:
+                spares.replace(made)
+                wait_until(lambda made=made: made not in spares._fresh, "the place")
+
+
+def test_map_of_others(recording, bpffs: Path, tmp_path: Path) -> None:
+    """Programs that look for containers in another map than the agent's are not gone on with, and that is told."""
+    with recording(slots=64) as recorder:
+        assert recorder.lost == ""
+    with recording(slots=64) as recorder:
+        assert recorder.lost == ""
+    found = Settings(bpffs / "gadget/traceloop", tmp_path / "saved", lambda container: True, slots=64)
+    with closing(Tracker()) as other, closing(Recorder(other, found)) as recorder:
+        assert recorder.lost.startswith("nothing was recorded until this agent came: the programs of ")
+        assert recorder.lost.endswith(" use other maps")
+
+
+def test_end(recording, container) -> None:
+    """A recorder that was told to end has nothing more to do, whatever containers are there."""
+    with recording(slots=64) as recorder:
+        ring_of(recorder, container())
+        recorder.end()
+        container()
+        container("web")
+        wait_until(lambda: not recorder._spares.waiting(), "its rest", 5)
 
 
 def pointers(folder: Path) -> Pointers:
@@ -236,6 +322,31 @@ def test_counts(recording, container, bpffs: Path) -> None:
         again.close()
     with recording(slots=64) as recorder:
         wait_until(lambda: counts(bpffs) == own, "the end of the others")  # nobody's cgroup points nowhere
+
+
+def test_end_before_its_ring(recording, container, bpffs: Path, monkeypatch) -> None:
+    """A container that ends before the kernel has been told of its ring leaves nothing in the map, however slow that is."""
+    with recording(slots=64) as recorder:
+        ring = ring_of(recorder, container())
+        own = {ring.about.cgroup_id % BUCKETS: 1}
+        wait_until(lambda: counts(bpffs) == own, "its count")
+        found, go_on = pointers(bpffs), threading.Event()
+        count = found._count
+
+        def slowly(cgroup_id: int, more: int) -> None:
+            assert more < 0 or go_on.wait(20)
+            count(cgroup_id, more)
+
+        monkeypatch.setattr(found, "_count", slowly)
+        other = ring.about.cgroup_id + 17
+        found.set(other, ring, lambda: None)
+        found.remove(other)
+        threading.Timer(0.5, go_on.set).start()
+        found.close()
+        again = pointers(bpffs)
+        assert again.ids() == [ring.about.cgroup_id]
+        assert counts(bpffs) == own
+        again.close()
 
 
 def test_killed_while_counting(recording, container, bpffs: Path) -> None:

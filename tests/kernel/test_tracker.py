@@ -64,6 +64,29 @@ def test_health_of_the_tracker(tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     wait_until(lambda: health.Check(request, None).status == states.NOT_SERVING, "the end of its thread")
 
 
+def test_many_cgroups_of_the_host(bare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many cgroups there are outside containers, as a user may make them: containers find room in the kernel's
+    map, and the rest still is known not to be a container's.
+    """
+    monkeypatch.setattr("agent.tracker.HOST_REMEMBERED", 3)
+    folders = [UNIFIED / f"gadget-test-{number}" for number in range(7)]
+    with closing(Tracker()) as tracker:
+        for folder in folders:
+            folder.mkdir()
+        ids = [folder.stat().st_ino for folder in folders]
+        try:
+            made = bare().cgroup.stat().st_ino
+            assert [(found := tracker.resolve(each)) and found.container for each in ids] == [None] * 7
+            assert all(tracker.resolve(each) for each in ids)
+            assert tracker.resolve(made)
+            told = dict(tracker.object.items("containers"))
+            assert told[made] == made
+            assert len([each for each in told.values() if each == 0]) == 3
+        finally:
+            for folder in folders:
+                folder.rmdir()
+
+
 def test_first_exec_of_short_pods(agent, start_cli, tmp_path: Path) -> None:
     """Of 200 pods that live for one exec I see each one's first exec, fully named, and none of another namespace."""
     cli = start_filtered(start_cli, agent, "-n", "short")

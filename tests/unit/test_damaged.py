@@ -66,6 +66,10 @@ def found(name: str, valid: bytes, damaged: bytes) -> tuple[str, bytes]:
     return name, seed(name).replace(valid, damaged)
 
 
+#: A member of a ring's state, of which there may be several.
+FIRST = b'{"name":"first","kind":"int","offset":44,"size":4,"signed":false,"doc":"","values":{},"parts":[],"count":%d}'
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -76,6 +80,7 @@ def found(name: str, valid: bytes, damaged: bytes) -> tuple[str, bytes]:
         found("flows", b'"last":1700000120000000000', b'"last":17000001200000000001700000'),
         found("flows", b'"until":1700003600000000000', b'"until":170000360000000000017000'),
         found("catalogue", b'"schema":{', b'"scheme":{'),
+        found("ring", FIRST % 1, FIRST % 2),
     ],
 )
 def test_found(name: str, data: bytes) -> None:

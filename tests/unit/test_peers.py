@@ -115,7 +115,7 @@ def test_address_of_nobody_any_more(clock: list[float]) -> None:
 
 
 def test_address_that_passes_on_at_once(clock: list[float]) -> None:
-    """When a row of another pod has the address as its own end, it is that pod's from then on, for all rows."""
+    """When a row of another pod has the address as its own end, it is that pod's from then on, for rows of that node."""
     web = Name("pod", "web", "web-0")
     names = Peers(Looks(**{"10.244.1.7": CART, "192.0.2.1": Name("node", "", "node-a")}))
     assert names.name(packed("10.244.1.7")) == CART
@@ -125,6 +125,25 @@ def test_address_that_passes_on_at_once(clock: list[float]) -> None:
     assert names.name(packed("192.0.2.1")) == Name("node", "", "node-a"), "a pod in its node's network"
     names.note(packed("10.244.1.7"), CART)
     assert names.name(packed("10.244.1.7")) == CART
+
+
+def test_name_by_another_node(clock: list[float]) -> None:
+    """A node that says of an address that it is another pod's by now has it looked up for the others' rows: it cannot give
+    it a name there, nor have the cluster listed all the time.
+    """
+    web, address = Name("pod", "web", "web-0"), packed("10.244.1.7")
+    look = Looks(**{"10.244.1.7": CART})
+    names = Peers(look)
+    assert names.name(address, "node-a") == CART
+    clock[0] += 3
+    look.found["10.244.1.7"] = web
+    names.note(address, web, "node-b")
+    assert (names.name(address, "node-a"), look.count) == (web, 2)
+    for second in range(600):
+        clock[0] += 1
+        names.note(address, Name("pod", "kube-system", f"etcd-{second}"), "node-b")
+        assert names.name(address, "node-a") == web
+    assert look.count < 30
 
 
 def test_stale_names_do_not_hold_up_rows(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,21 @@ def test_stalled() -> None:
     worker.stop()
 
 
+def test_beats_of_others() -> None:
+    """A thread that hangs is told also where others do meanwhile what it does at other times."""
+    go_on = threading.Event()
+    worker = Worker("slow", lambda worker: bool(go_on.wait()), stalls_after=0.05)
+    worker.start()
+
+    def stalled() -> bool:
+        worker.beat()
+        return bool(worker.problem)
+
+    wait_until(stalled, "the stall")
+    go_on.set()
+    worker.stop()
+
+
 def test_woken() -> None:
     """A thread that waits goes on at once when there is something to do, or when it is to stop."""
     seen = threading.Event()
