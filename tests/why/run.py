@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,6 +70,8 @@ class Result:
     @property
     def ended(self) -> str:
         """How it ended, in the words of Case.exits."""
+        if not self.replies:
+            return "?"
         if self.item.running:
             return "None"
         return str(-(self.item.status & 0x7F) or self.item.status >> 8)
@@ -77,7 +79,7 @@ class Result:
     @property
     def as_meant(self) -> bool:
         """Whether it did what its case is about."""
-        return (not self.error or not self.case.starts) and self.ended == str(self.case.exits)
+        return bool(self.replies) and (not self.error or not self.case.starts) and self.ended == str(self.case.exits)
 
 
 def save(folder: Path, results: Iterable[Result]) -> None:
@@ -351,6 +353,24 @@ class Lab:
         if pause:
             join(config, pid=f"/proc/{pause.pid}/ns/pid")
 
+    def run_all(self, cases: Sequence[Case], say: Callable[[Result], object] = lambda result: None) -> list[Result]:
+        """Run cases, several at once; their results in the order of the cases."""
+        quick = [case for case in cases if case.exits is not None]
+        slow = [case for case in cases if case.exits is None]
+
+        def one(case: Case) -> Result:
+            try:
+                result = self.run(case)
+            except Exception as error:  # the others are to run
+                result = Result(case, [], error=f"{type(error).__name__}: {error}")
+            say(result)
+            return result
+
+        with ThreadPoolExecutor(HANGING_AT_ONCE) as hanging, ThreadPoolExecutor(AT_ONCE) as pool:
+            waiting = [*(pool.submit(one, case) for case in quick), *(hanging.submit(one, case) for case in slow)]
+            found = {result.case.name: result for result in (each.result() for each in waiting)}
+        return [found[case.name] for case in cases]
+
     def run(self, case: Case) -> Result:
         """Run a case to its end, or for as long as it should hang, and read its recording."""
         began = time.monotonic()
@@ -430,25 +450,6 @@ def lab(folder: Path, cases: Sequence[Case]) -> Iterator[Lab]:
         yield Lab(folder, agent, stack.enter_context(connect(agent.address)), builder, f"/proc/{peers.pid}/ns/net")
 
 
-def run_all(folder: Path, cases: Sequence[Case], say: Any = None) -> list[Result]:
-    """Run cases, several at once; their results in the order of the cases."""
-    with lab(folder, cases) as where:
-        quick = [case for case in cases if case.exits is not None]
-        slow = [case for case in cases if case not in quick]
-        found: dict[str, Result] = {}
-
-        def one(case: Case) -> None:
-            found[case.name] = where.run(case)
-            if say:
-                say(found[case.name])
-
-        with ThreadPoolExecutor(HANGING_AT_ONCE) as hanging, ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting = [pool.submit(one, case) for case in quick] + [hanging.submit(one, case) for case in slow]
-            for each in waiting:
-                each.result()
-        return [found[case.name] for case in cases]
-
-
 def main() -> None:
     """Run cases from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -470,8 +471,8 @@ def main() -> None:
                 save(options.save, [result])
 
     lock = threading.Lock()
-    with tempfile.TemporaryDirectory(prefix="why-") as folder:
-        results = run_all(Path(folder), cases, say)
+    with tempfile.TemporaryDirectory(prefix="why-") as folder, lab(Path(folder), cases) as where:
+        results = where.run_all(cases, say)
     wrong = sum(not result.as_meant for result in results)
     print(f"{len(results)} cases, {wrong} not as meant, {time.monotonic() - began:.0f} s")
 

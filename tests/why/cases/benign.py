@@ -82,7 +82,7 @@ while True:
         socket.create_connection(('10.43.0.30', 9411), timeout=1)
     except OSError as error:
         logging.error('tracing: %s', error)
-    time.sleep(0.2)""", "nothing", exits=None, peers=True, runs=2.0),
+    time.sleep(0.2)""", "nothing", "missing-file", "refused", exits=None, peers=True, runs=2.0),
     sh("sleeps", "echo started\nexec sleep 600", "nothing", exits=None),
     c("pauses", main('puts("pause"); fflush(stdout); for (;;) pause();'), "nothing", exits=None),
     py("serves", """

@@ -46,7 +46,7 @@ func main() {
 	var wait sync.WaitGroup
 	wait.Add(2)
 	go func() { fmt.Println("loaded"); wait.Done() }()
-	wait.Wait()""", "exception", says="deadlock|asleep", call="write.*asleep"),
+	wait.Wait()""", "exception", "hang-lock", says="deadlock|asleep", call="write.*asleep"),
     go("config-missing", """
 	if _, err := os.ReadFile("/etc/server/defaults.yaml"); err != nil {
 		log.Println("no defaults, going on")
@@ -156,6 +156,18 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println(string(out))""", "missing-program", says="git", exits=1, call="git.*ENOENT"),
+    go("token-then-ticks", """
+	_, missed := os.ReadFile("/var/run/secrets/cart/token")
+	go func() {
+		for {
+			os.Getwd()
+			os.Stat("/proc/self")
+		}
+	}()
+	time.Sleep(600 * time.Millisecond)
+	if missed != nil {
+		log.Fatal("cannot log in")
+	}""", "missing-file", says="/var/run/secrets/cart/token", exits=1, call="token.*ENOENT"),
     go("descriptors-leak", """
 	for {
 		if _, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {

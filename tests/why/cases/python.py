@@ -61,7 +61,7 @@ except Exception as error:
     py("localhost-refused", """
 import socket
 socket.create_connection(('localhost', 6379), timeout=2)""", "refused", says="6379", files=resolver("nameserver 127.0.0.1"),
-       call="connect.*6379.*ECONNREFUSED"),
+       call="connect.*6379|SO_ERROR.*ECONNREFUSED"),
     py("refused-retries", """
 import socket, sys, time, logging
 for number in range(44):
@@ -72,7 +72,7 @@ for number in range(44):
         logging.warning('redis: %s', error)
         time.sleep(0.02)
 else:
-    sys.exit('redis did not come up')""", "refused", says="10.43.0.30.*6379", peers=True, call="connect.*6379"),
+    sys.exit('redis did not come up')""", "refused", says="10.43.0.30.*6379", peers=True, call="connect.*6379|SO_ERROR.*ECONNREFUSED"),
     py("refused-caught", """
 import http.client, sys
 try:
@@ -213,6 +213,18 @@ try:
 except OSError as error:
     print('broker:', error, flush=True)
     os._exit(1)""", "refused", says="5672", call="connect.*5672"),
+    py("works-after-refusal", """
+import os, socket, sys
+down = 0
+for number in range(3):
+    try:
+        socket.create_connection(('10.43.0.30', 5432), timeout=1)
+    except OSError:
+        down += 1
+for number in range(12000):
+    os.path.exists('/proc/self')
+sys.exit('database was down at the start' if down else 0)""", "refused", says="5432", peers=True,
+       call="connect.*5432|SO_ERROR.*ECONNREFUSED"),
     py("needs-answer-503", """
 import urllib.request
 urllib.request.urlopen('http://10.43.0.24:8500/v1/status', timeout=2)""", "exception", says="503", peers=True,

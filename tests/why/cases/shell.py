@@ -39,6 +39,12 @@ def killed_by_sidecar(running: Running) -> None:
     running.beside("for each in $(pidof server); do kill -9 $each; done")
 
 
+def sidecar_fails(running: Running) -> None:
+    running.says("ready")
+    running.beside("cat /etc/sidecar.yaml; exit 3")
+    running.exec("/bin/touch", "/tmp/go")
+
+
 def term_then_kill(running: Running) -> None:
     running.says("ready")
     running.signal("TERM")
@@ -140,7 +146,7 @@ exit $code""", "oom", says="memory", exits=137, memory=24 << 20, call="SIGKILL")
     sh("mount-refused", "set -e\nmount -t tmpfs none /mnt\nexec sleep 30", "capability", says="mount|CAP_SYS_ADMIN",
        files={"/mnt/": ""}, call="mount.*EPERM"),
     sh("user-change-refused", "echo starting\nexec su -s /bin/sh app -c /bin/sleep 30", "capability",
-       says="set(gid|uid|groups)|CAP_SETGID", drop=("SETGID", "SETUID"), exits=1,
+       says="group|CAP_SETGID", drop=("SETGID", "SETUID"), exits=1,
        files={"/etc/passwd": "root:x:0:0::/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n", "/etc/group": "app:x:1000:\n"},
        call="set(gid|groups).*EPERM"),
     sh("through-logger", """
@@ -160,6 +166,18 @@ code=$?
 rm -f /run/lock/app /tmp/none
 rmdir /var/lib/none 2>/dev/null
 exit $code""", "refused", says="6379", peers=True, call="connect.*6379.*ECONNREFUSED"),
+    sh("gives-up-waiting", """
+for try in $(seq 60); do
+  [ -e /shared/migrated ] && exec sleep 30
+  sleep 0.01
+done
+echo "timed out waiting for the migration"
+exit 1""", "missing-file", "no-answer", says="/shared/migrated", call="/shared/migrated.*ENOENT"),
+    sh("sidecar-fails-too", """
+echo ready
+while [ ! -e /tmp/go ]; do sleep 0.05; done
+exec nc -w 1 10.43.0.30 6379 </dev/null""", "refused", says="6379", peers=True, act=sidecar_fails,
+       call="connect.*6379.*ECONNREFUSED"),
     sh("ends-early", "echo starting\ncat /proc/version > /dev/null\necho started", "clean-exit", exits=0,
        says="0|by itself|clean"),
     sh("no-input", "exec /bin/sh", "clean-exit", exits=0, says="0|by itself|clean|input"),
