@@ -83,6 +83,28 @@ while True:
     except OSError as error:
         logging.error('tracing: %s', error)
     time.sleep(0.2)""", "nothing", "missing-file", "refused", exits=None, peers=True, runs=2.0),
+    js("ended-by-term", "require('http').createServer(() => {}).listen(8080, () => console.log('ready'));", *FINE, exits=-15,
+       shared_pids=True, act=stopped),
+    sh("cleans-up", """
+trap 'rm -f /tmp/none; cat /etc/none 2>/dev/null; echo bye; exit 0' TERM
+echo ready
+while true; do sleep 0.1; done""", *FINE, exits=0, act=stopped),
+    py("term-raises", """
+import signal, sys, time
+def stop(number, frame):
+    raise SystemExit(143)
+signal.signal(signal.SIGTERM, stop)
+print('ready', flush=True)
+time.sleep(60)""", *FINE, exits=143, act=stopped),
+    sh("tail", "exec tail -f /dev/null", "nothing", exits=None),
+    sh("cron", "while true; do [ -e /etc/cron.tab ] && . /etc/cron.tab; date > /tmp/beat; sleep 0.3; done", "nothing", "hang-child",
+       exits=None),
+    py("asyncio-serves", """
+import asyncio
+async def main():
+    server = await asyncio.start_server(lambda r, w: None, '127.0.0.1', 8080)
+    await server.serve_forever()
+asyncio.run(main())""", "nothing", exits=None),
     sh("sleeps", "echo started\nexec sleep 600", "nothing", exits=None),
     c("pauses", main('puts("pause"); fflush(stdout); for (;;) pause();'), "nothing", exits=None),
     py("serves", """

@@ -111,7 +111,7 @@ CASES = [
          call="libcart.*ENOENT"),
     Case("c-loader-missing", "c", ("/app/server",), ("missing-program", "missing-library"), says="/app/server|ld-linux",
          exits=1, starts=False, source="int main(void) { return 0; }\n", dynamic=True),
-    Case("c-symbol-missing", "c", ("/app/server",), ("missing-library",), says="symbol", exits=127, usr=True,
+    Case("c-symbol-missing", "c", ("/app/server",), ("missing-library",), says="symbol|cart_total", exits=127, usr=True,
          source="int main(void) { return cart_total(); }\n", flags=("-Wl,-z,now", "-Wl,-rpath,/app"), libraries=("libcart.so.2",),
          installed=True, call="symbol lookup error"),
     c("descriptors-leak", main("""
@@ -297,4 +297,108 @@ int main(int argc, char **) { std::puts("starting"); std::fflush(stdout); load(a
 	}
 	if (dial("127.0.0.1", 8500, 0) < 0)
 		die("no agent");"""), "refused", says="8500", call="connect.*ECONNREFUSED"),
+    c("fault-handled", """
+static void caught(int number) { write(2, "caught a crash, see you\\n", 24); _exit(1); }
+""" + main("signal(SIGSEGV, caught); *(volatile int *)24 = 1;"), "fault", says="SIGSEGV", call="SIGSEGV"),
+    c("fault-raised-again", """
+static void caught(int number) { write(2, "crash\\n", 6); signal(SIGSEGV, SIG_DFL); }
+""" + main("signal(SIGSEGV, caught); *(volatile int *)24 = 1;"), "fault", says="SIGSEGV", exits=-11, call="SIGSEGV"),
+    c("unix-socket-missing", main("""
+	struct sockaddr_un {unsigned short family; char path[108];} to = {AF_UNIX, "/var/run/docker.sock"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(fd, (void *)&to, sizeof(to)))
+		die("docker");"""), "missing-file", says="/var/run/docker.sock", call="docker.sock.*ENOENT"),
+    c("unix-socket-stale", main("""
+	struct sockaddr_un {unsigned short family; char path[108];} to = {AF_UNIX, "/tmp/app.sock"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	bind(fd, (void *)&to, sizeof(to));
+	close(fd);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (bind(fd, (void *)&to, sizeof(to)))
+		die("bind /tmp/app.sock");"""), "address-in-use", says="/tmp/app.sock", call="app.sock.*EADDRINUSE"),
+    c("unix-socket-refused", main("""
+	struct sockaddr_un {unsigned short family; char path[108];} to = {AF_UNIX, "/tmp/php.sock"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	bind(fd, (void *)&to, sizeof(to));
+	close(fd);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (connect(fd, (void *)&to, sizeof(to)))
+		die("php");"""), "refused", says="/tmp/php.sock", call="php.sock.*ECONNREFUSED"),
+    c("pid-file-exists", main("""
+	int fd = open("/data/postmaster.pid", O_CREAT | O_EXCL | O_WRONLY, 0600);
+	if (fd < 0 && errno == EEXIST) {
+		fprintf(stderr, "FATAL: lock file \\"postmaster.pid\\" already exists\\n");
+		return 1;
+	}"""), "bad-option", "nothing", "address-in-use", says="postmaster.pid", files={"/data/postmaster.pid": "1\n"},
+      call="postmaster.pid.*EEXIST"),
+    c("owner-of-data-wrong", main("""
+	struct stat info;
+	stat("/data", &info);
+	if (info.st_mode & 077) {
+		fprintf(stderr, "FATAL: data directory /data has group or world access\\n");
+		return 1;
+	}"""), "bad-option", "permission", "nothing", says="/data", files={"/data/": ""}, call="write.*FATAL"),
+    c("limit-not-raised", """
+#include <sys/resource.h>
+""" + main("""
+	struct rlimit more = {1 << 20, 1 << 20};
+	if (setrlimit(RLIMIT_NOFILE, &more))
+		die("cannot raise the limit of open files");"""), "capability", says="limit|SYS_RESOURCE", user=1000, rlimits={"NOFILE": 1024},
+      call="(setrlimit|prlimit64).*EPERM"),
+    c("memory-not-locked", main("""
+	static char key[1 << 20];
+	if (mlock(key, sizeof(key)))
+		die("mlock");"""), "memory", "capability", says="mlock|lock|memory", user=1000, rlimits={"MEMLOCK": 4096}, call="mlock.*(ENOMEM|EPERM)"),
+    c("alarm", main("alarm(1); puts(\"working\"); fflush(stdout); for (;;) pause();"), "killed", "killed-by-process", "nothing", says="SIGALRM",
+      exits=-14, shared_pids=True, call="SIGALRM"),
+    c("silent-exit", main("usleep(50000); return 9;"), "nothing", exits=9),
+    c("wrong-directory-is-file", main("""
+	if (open("/etc/ssl.d", O_RDONLY | O_DIRECTORY) < 0)
+		die("/etc/ssl.d");"""), "missing-file", "bad-option", says="/etc/ssl.d", files={"/etc/ssl.d": "x"}, call="ssl.d.*ENOTDIR"),
+    c("restarts-child-then-gives-up", main("""
+	for (int i = 0; i < 5; i++) {
+		int status;
+		if (!fork()) {
+			execl("/app/worker", "worker", "--id", "3", NULL);
+			_exit(127);
+		}
+		wait(&status);
+		fprintf(stderr, "worker exited with %d, restarting\\n", status >> 8);
+		usleep(20000);
+	}
+	fprintf(stderr, "too many restarts\\n");
+	return 1;"""), "missing-program", says="/app/worker", call="exec.*/app/worker.*ENOENT"),
+    c("thread-exits-process", """
+static void *loads(void *unused)
+{
+	if (open("/srv/model.bin", O_RDONLY) < 0)
+		exit(4);
+	return NULL;
+}
+static void *polls(void *unused)
+{
+	for (;;) {
+		access("/tmp/reload", F_OK);
+		usleep(1000);
+	}
+}
+""" + main("""
+	pthread_t threads[2];
+	pthread_create(&threads[0], NULL, polls, NULL);
+	usleep(30000);
+	pthread_create(&threads[1], NULL, loads, NULL);
+	pause();"""), "missing-file", says="/srv/model.bin", exits=4, call="model.bin.*ENOENT"),
+    c("seccomp-no-such-call", main("""
+	if (syscall(425, 8, argv) < 0)
+		die("io_uring_setup");"""), "seccomp", says="io_uring", seccomp={"io_uring_setup": "SCMP_ACT_ERRNO"}, call="io_uring_setup.*EPERM"),
+    c("udp-refused", main("""
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(8125)};
+	char text[8];
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+	connect(fd, (struct sockaddr *)&to, sizeof(to));
+	send(fd, "up:1|c", 6, 0);
+	usleep(20000);
+	if (recv(fd, text, sizeof(text), 0) < 0)
+		die("statsd");"""), "refused", says="8125", call="recv.*ECONNREFUSED"),
 ]  # fmt: skip

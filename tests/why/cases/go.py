@@ -174,4 +174,50 @@ func main() {
 			log.Fatal(err)
 		}
 	}""", "descriptors", says="open files|descriptor|EMFILE", exits=1, rlimits={"NOFILE": 48}, call="EMFILE"),
+    go("panics-with-error", """
+	data, err := os.ReadFile("/etc/server/tls.crt")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(data))""", "missing-file", "exception", says="/etc/server/tls.crt", call="tls.crt.*ENOENT"),
+    go("number-invalid", """
+	port, err := strconv.Atoi(os.Getenv("PORT"))
+	if err != nil {
+		log.Fatalf("PORT: %v", err)
+	}
+	fmt.Println(port)""", "bad-option", says="PORT", exits=1, env=("PORT=http",), call="write.*PORT"),
+    go("stack-overflow", """
+func deep(n int) int { return deep(n+1) + 1 }
+
+func main() { fmt.Println(deep(0)) }""", "exception", says="stack", call="write.*stack"),
+    go("worker-thread-exits", """
+	failed := make(chan error)
+	go func() { _, err := os.Stat("/srv/data/index"); failed <- err }()
+	go http.ListenAndServe("127.0.0.1:8080", nil)
+	log.Println("serving")
+	if err := <-failed; err != nil {
+		log.Println("indexer:", err)
+		os.Exit(5)
+	}""", "missing-file", says="/srv/data/index", exits=5, call="/srv/data/index.*ENOENT"),
+    go("read-only", """
+	if err := os.MkdirAll("/var/lib/server/cache", 0o755); err != nil {
+		log.Fatal(err)
+	}""", "read-only", says="/var/lib|cache", exits=1, readonly=True, call="mkdir.*EROFS"),
+    go("disk-full", """
+	file, _ := os.Create("/data/wal")
+	block := make([]byte, 32<<10)
+	for {
+		if _, err := file.Write(block); err != nil {
+			log.Fatal(err)
+		}
+	}""", "disk", says="/data", exits=1, tmpfs={"/data": "size=256k"}, call="write.*ENOSPC"),
+    go("peer-hangs-up", """
+	connection, err := net.Dial("tcp", "10.43.0.25:5432")
+	if err != nil {
+		log.Fatal(err)
+	}
+	connection.Write([]byte("startup"))
+	if _, err = io.ReadAll(connection); err == nil {
+		log.Fatal("database closed the connection unexpectedly")
+	}""", "reset", says="10.43.0.25|5432|closed", exits=1, peers=True, call="write.*closed"),
 ]  # fmt: skip

@@ -91,6 +91,28 @@ echo running""", "hang-lock", "hang-child", says="lock", usr=True),
          says="10.43.0.20|6379", peers=True, runs=2.5),
     py("name-server-silent", "import socket\nsocket.getaddrinfo('redis.shop', 6379)", "dns", "hang-read", says="redis.shop|10.43.0.11",
        peers=True, files=resolver("nameserver 10.43.0.11", "options timeout:20 attempts:1"), runs=2.0),
+    sh("wget", "wget -q -O - http://10.43.0.20:6379/", "hang-read", says="10.43.0.20|6379", peers=True),
+    py("asyncio-silent", """
+import asyncio
+async def main():
+    reader, writer = await asyncio.open_connection('10.43.0.20', 6379)
+    writer.write(b'PING')
+    await reader.read(10)
+asyncio.run(main())""", "hang-read", says="10.43.0.20|6379", peers=True),
+    py("child", "import subprocess\nsubprocess.run(['/bin/sleep', '60'])", "hang-child", says="sleep|child"),
+    go("mutex", """
+	var lock sync.Mutex
+	lock.Lock()
+	go http.ListenAndServe("127.0.0.1:8080", nil)
+	lock.Lock()""", "hang-lock", "nothing"),
+    c("epoll-silent", """
+#include <sys/epoll.h>
+""" + main("""
+	int fd = dial("10.43.0.20", 6379, 0), poll = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLIN};
+	write(fd, "PING", 4);
+	epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
+	epoll_wait(poll, &event, 1, -1);"""), "hang-read", "nothing", says="", peers=True),
     sh("waits-for-file", "while [ ! -e /shared/ready ]; do sleep 0.1; done", "missing-file", "hang-busy", "nothing",
        runs=2.0),
 ]  # fmt: skip

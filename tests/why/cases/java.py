@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.why.case import Case
 from tests.why.cases.python import resolver
+from tests.why.cases.shell import kill
 
 JAVA = "/usr/bin/java"
 #: What makes a small program start at once.
@@ -76,4 +77,21 @@ CASES = [
         t.start(); Thread.sleep(30000);""", "exception", says="IllegalStateException|no queue", call="write.*IllegalState"),
     java("not-permitted", 'Files.writeString(Path.of("/data/index"), "x");', "permission", says="/data", user=1000,
          files={"/data/": "", "/tmp/": ("", 0o1777)}, call="/data/index.*EACCES"),
+    java("jar-damaged", "", "bad-option", "missing-file", "exception", says="cart.jar", command=(JAVA, *QUICK, "-jar", "/app/cart.jar"),
+         files={"/app/cart.jar": "no archive"}, call="write.*cart.jar"),
+    java("cause-within", """
+        try { new Socket("10.43.0.30", 9092); }
+        catch (IOException e) { throw new RuntimeException("cannot create the producer", e); }""", "refused", says="9092|10.43.0.30",
+         peers=True, call="ECONNREFUSED|connect.*9092"),
+    java("two-retries", """
+        for (int i = 0; i < 12; i++) {
+            try { new Socket().connect(new InetSocketAddress("10.43.0.30", 5672), 300); return; }
+            catch (IOException e) { System.err.println("broker: " + e.getMessage()); Thread.sleep(30); }
+        }
+        System.exit(2);""", "refused", says="5672", exits=2, peers=True, call="connect.*5672"),
+    java("disk-full", """
+        try (OutputStream out = new FileOutputStream("/data/index")) { while (true) out.write(new byte[8192]); }""", "disk", says="/data",
+         tmpfs={"/data": "size=256k"}, call="write.*ENOSPC"),
+    java("killed-from-outside", 'System.out.println("ready"); Thread.sleep(30000);', "killed", says="SIGKILL", exits=-9, act=kill,
+         call="SIGKILL"),
 ]  # fmt: skip

@@ -69,4 +69,25 @@ const socket = require('net').connect(5432, '10.43.0.21', () => socket.write('st
 const socket = require('net').connect(6379, '10.99.0.9');
 socket.setTimeout(600, () => { console.error('redis: connect timeout'); process.exit(1); });""", "no-answer",
        says="10.99.0.9.*6379", peers=True, call="connect.*6379"),
+    js("rejection-text", "Promise.reject(new Error('queue cart.orders does not exist'));\nsetTimeout(() => {}, 30000);", "exception",
+       says="cart.orders", call="write.*cart.orders"),
+    js("esm-missing", "import { total } from './total.mjs';\nconsole.log(total);", "missing-file", "exception", says="total.mjs",
+       command=(NODE, "/app/main.mjs"), files={"/app/main.mjs": "import { total } from './total.mjs';\nconsole.log(total);\n"},
+       call="total.mjs.*ENOENT"),
+    js("syntax-error", "const port = ;\n", "exception", "bad-option", says="SyntaxError", call="write.*SyntaxError"),
+    js("child-missing", "const child = require('child_process').spawn('convert-images-shop', ['a.png']);", "missing-program",
+       says="convert-images-shop", call="exec.*convert-images-shop.*ENOENT"),
+    js("cluster-worker", """
+const cluster = require('cluster');
+if (cluster.isPrimary) {
+  cluster.fork();
+  cluster.on('exit', (worker, code) => { console.error('worker ended with', code); process.exit(code); });
+} else {
+  require('fs').readFileSync('/srv/model.json');
+}""", "missing-file", "exception", says="/srv/model.json", call="model.json.*ENOENT"),
+    js("unsettled", "await new Promise(() => {});", "exception", "nothing", "clean-exit", exits=13, command=(NODE, "/app/main.mjs"),
+       files={"/app/main.mjs": "console.log('starting');\nawait new Promise(() => {});\n"}, says="", call="exit_group"),
+    js("bad-option", "", "bad-option", says="--max-old-space", command=(NODE, "--max-old-spaces=100", "/app/main.js"), exits=9,
+       call="write.*bad option"),
+    js("read-only", "require('fs').mkdirSync('/app/uploads');", "read-only", says="/app/uploads", readonly=True, call="mkdir.*EROFS"),
 ]  # fmt: skip

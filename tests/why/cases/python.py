@@ -27,6 +27,11 @@ def stopped_by_exec(running: Running) -> None:
     running.exec("/bin/kill", "-TERM", "1")
 
 
+def interrupted_by_exec(running: Running) -> None:
+    running.says("ready")
+    running.exec("/bin/sh", "-c", "kill -INT $(pidof python3)")
+
+
 CASES = [
     py("module-missing", "import json, logging, sqlalchemy_utils_shop\nprint('started')", "missing-file", "exception",
        says="sqlalchemy_utils_shop", call="write.*No module"),
@@ -249,4 +254,70 @@ config.read(['/usr/share/app/defaults.ini', '/etc/app/app.ini', '/root/.app.ini'
 if not config.get('server', 'port').isdigit():
     sys.exit("app: /etc/app/app.ini: port must be a number, not 'http'")""", "bad-option", says="app.ini|port",
        files={"/etc/app/app.ini": "[server]\nport = http\n"}, call="write.*must be a number"),
+    py("master-and-worker", """
+import os, sys
+child = os.fork()
+if not child:
+    try:
+        import shop_wsgi_application
+    except ImportError as error:
+        print('Worker failed to boot:', error, file=sys.stderr, flush=True)
+        os._exit(3)
+_, status = os.waitpid(child, 0)
+print('Shutting down: Master', flush=True)
+print('Reason: Worker failed to boot.', flush=True)
+sys.exit(3)""", "missing-file", "exception", says="shop_wsgi_application", exits=3, call="write.*shop_wsgi"),
+    py("logged-and-exit", """
+import logging, sys
+try:
+    open('/etc/app/settings.toml', 'rb')
+except OSError:
+    logging.critical('settings cannot be read', exc_info=True)
+    sys.exit(78)""", "missing-file", says="/etc/app/settings.toml", exits=78, call="settings.toml.*ENOENT"),
+    py("syntax-error", "import os\nprint('starting'\nos.exit()", "exception", "bad-option", says="SyntaxError", call="write.*SyntaxError"),
+    py("attribute-error", "class Cart: pass\ncart = Cart()\nprint(cart.total)", "exception", says="AttributeError|total",
+       call="write.*AttributeError"),
+    py("chained", """
+def load():
+    try:
+        return open('/run/secrets/db-password').read()
+    except FileNotFoundError as error:
+        raise RuntimeError('no credentials') from error
+load()""", "missing-file", "exception", says="db-password|no credentials", call="db-password.*ENOENT"),
+    py("assertion", "workers = 0\nassert workers > 0, 'need a worker'", "exception", says="AssertionError|need a worker",
+       call="write.*AssertionError"),
+    py("async-refused", """
+import asyncio
+async def main():
+    await asyncio.open_connection('10.43.0.30', 4222)
+asyncio.run(main())""", "refused", says="4222", peers=True, call="connect.*4222|SO_ERROR"),
+    py("pool-worker-killed", """
+import concurrent.futures, os, signal
+def work(number):
+    os.kill(os.getpid(), signal.SIGSEGV)
+with concurrent.futures.ProcessPoolExecutor(1) as pool:
+    print(pool.submit(work, 1).result())""", "fault", "exception", says="SIGSEGV|BrokenProcessPool", files={"/dev/shm/": ""}, call="SIGSEGV"),
+    py("interrupted", """
+import signal, os, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print('ready', flush=True)
+while True:
+    time.sleep(0.1)""", "killed-by-process", "exception", says="SIGINT|KeyboardInterrupt", exits=-2, shared_pids=True,
+       act=interrupted_by_exec, call="SIGINT"),
+    py("temporary-folder", """
+import tempfile
+tempfile.mkstemp()""", "read-only", "missing-file", "exception", says="tmp|temporary", readonly=True, user=1000, call="write.*usable temporary"),
+    py("permission-on-parent", "open('/srv/private/app/config.ini')", "permission", says="/srv/private", user=1000,
+       files={"/srv/private/": ("", 0o700), "/srv/private/app/config.ini": "x"}, call="config.ini.*EACCES"),
+    py("stderr-closed", """
+import os, sys
+os.close(2)
+try:
+    open('/etc/app/list.txt')
+except OSError:
+    os._exit(6)""", "missing-file", says="/etc/app/list.txt", exits=6, call="list.txt.*ENOENT"),
+    py("database-error-text", """
+import sys
+print('django.db.utils.OperationalError: FATAL:  password authentication failed for user "cart"', file=sys.stderr)
+sys.exit(1)""", "bad-option", "exception", "nothing", says="password authentication failed", call="write.*password authentication"),
 ]  # fmt: skip

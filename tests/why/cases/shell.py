@@ -183,4 +183,42 @@ exec nc -w 1 10.43.0.30 6379 </dev/null""", "refused", says="6379", peers=True, 
     sh("no-input", "exec /bin/sh", "clean-exit", exits=0, says="0|by itself|clean|input"),
     sh("grep-found-nothing", "set -e\necho starting\ngrep -q ^enabled /etc/app.conf\nexec sleep 30", "nothing",
        files={"/etc/app.conf": "disabled\n"}),
+    sh("sysctl-read-only", "set -e\necho 1024 > /proc/sys/net/core/somaxconn\nexec sleep 30", "read-only", says="somaxconn",
+       call="somaxconn.*EROFS"),
+    sh("config-mount-read-only", "set -e\ncd /etc/app\nsed -i s/80/8080/ app.conf\nexec sleep 30", "read-only", says="/etc/app|sed|app.conf",
+       tmpfs={"/etc/app": "ro"}, exits=1, files={"/etc/app/": ""}, command=("/bin/sh", "-c", "set -e; echo port > /etc/app/app.conf; exec sleep 30"),
+       call="EROFS"),
+    sh("inodes-full", "set -e\nfor each in $(seq 40); do : > /data/$each; done\nexec sleep 30", "disk", says="/data", exits=1,
+       tmpfs={"/data": "size=1m,nr_inodes=12"}, call="/data/.*ENOSPC"),
+    sh("not-a-folder", "set -e\nmkdir -p /etc/app.conf/d\nexec sleep 30", "missing-file", "nothing", "bad-option", says="/etc/app.conf|ords",
+       files={"/etc/app.conf": "x"}, call="/etc/app.conf.*(ENOTDIR|EEXIST)"),
+    sh("port-not-a-number", 'case "$PORT" in *[!0-9]*) echo "PORT must be a number, got $PORT" >&2; exit 64;; esac\nexec sleep 30',
+       "bad-option", says="PORT", exits=64, env=("PORT=tcp://10.96.8.3:80",), call="write.*PORT"),
+    sh("silent-one", "sleep 0.1\nexit 1", "nothing"),
+    sh("tar-damaged", "set -e\ntar xzf /data/site.tgz -C /tmp\nexec sleep 30", "bad-option", "nothing", says="tar|magic|gzip|ords",
+       files={"/data/site.tgz": "not an archive"}, call="write.*(magic|gzip)"),
+    sh("backup-then-missing", """
+set -e
+mkdir -p /backup
+cp /proc/mounts /backup/mounts
+cat /etc/passwd /etc/group > /backup/users 2>/dev/null || true
+cd /backup
+sha256sum --check SUMS 2>/dev/null || echo "no sums yet"
+mv /data/dump.sql /backup/dump.sql""", "missing-file", says="/data/dump.sql", call="/data/dump.sql.*ENOENT"),
+    sh("wget-refused", "wget -q -O /tmp/index http://10.43.0.30:8080/ || { echo 'upstream is down'; exit 8; }", "refused",
+       says="10.43.0.30.*8080", exits=8, peers=True, call="connect.*8080"),
+    sh("wget-503", "wget -q -O /tmp/index http://10.43.0.24:8500/ || exit 8", "bad-option", "nothing", says="503|wget|ords", exits=8,
+       peers=True, call="write.*503"),
+    sh("device-missing", "set -e\nexec 3<>/dev/fuse\nexec sleep 30", "missing-file", says="/dev/fuse", exits=1, call="/dev/fuse.*ENOENT"),
+    sh("background-dies", """
+( sleep 0.1; cat /etc/worker.conf > /dev/null || exit 5 ) &
+worker=$!
+echo "worker is $worker"
+wait $worker
+code=$?
+echo "worker ended with $code"
+exit $code""", "missing-file", says="/etc/worker.conf", exits=5, call="worker.conf.*ENOENT"),
+    sh("killed-by-timeout", "timeout 1 sleep 30\nexit $?", "killed-by-process", "hang-child", "nothing", exits=143, call="SIGTERM"),
+    sh("template-missing", "set -e\nfor each in base site; do sed s/NAME/x/ /etc/templates/$each.tmpl > /tmp/$each; done", "missing-file",
+       says="/etc/templates/site.tmpl", files={"/etc/templates/base.tmpl": "NAME"}, call="site.tmpl.*ENOENT"),
 ]  # fmt: skip
