@@ -41,12 +41,12 @@ def why_no_kernel() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests/kernel, tests/faults and tests/attacks; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
+    """Mark tests/kernel, tests/why, tests/faults and tests/attacks; without a kernel skip them, or fail where GADGET_REQUIRE_KERNEL says that there is one."""
     reason = why_no_kernel()
     if reason and os.environ.get("GADGET_REQUIRE_KERNEL"):
         raise pytest.UsageError(f"GADGET_REQUIRE_KERNEL is set, and this machine {reason}")
     for item in items:
-        if {"kernel", "faults", "attacks"} & set(item.path.relative_to(Path(__file__).parent).parts):
+        if {"kernel", "faults", "attacks", "why"} & set(item.path.relative_to(Path(__file__).parent).parts):
             item.add_marker("kernel")
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))

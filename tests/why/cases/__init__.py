@@ -1,0 +1,6 @@
+"""The containers of the corpus."""
+
+from tests.why.cases import benign, c, go, hanging, java, node, python, shell
+
+CASES = [*shell.CASES, *c.CASES, *go.CASES, *python.CASES, *node.CASES, *java.CASES, *hanging.CASES, *benign.CASES]
+assert len({case.name for case in CASES}) == len(CASES)
