@@ -21,7 +21,7 @@ from gadget.endpoints import (
     name_of,
     show_address,
 )
-from gadget.schema import IDENTITY, Row, Schema
+from gadget.schema import IDENTITY, CutArgs, Row, Schema
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -174,7 +174,13 @@ class Table:
                 return [""] * len(rows)
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
-        return _SLICES[kind](self._slices(rows, at), rows)
+        texts = self._slices(rows, at)
+        values = _SLICES[kind](texts, rows)
+        if self._kinds.get(f"{name}_truncated") == "bool":
+            cut = self.rows[f"{name}_truncated"] if mask is None else self.rows[f"{name}_truncated"][mask]
+            for row in np.flatnonzero(cut).tolist():
+                values[row] = CutArgs(values[row], last_too=bool(texts[row]) and not texts[row].endswith(b"\0"))
+        return values
 
     def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
         """The text that each of where's slices names, in the rows of those numbers."""
