@@ -175,7 +175,7 @@ class Table:
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
         texts = self._slices(rows, at)
-        values = _SLICES[kind](texts, rows)
+        values: list[Any] = _SLICES[kind](texts, rows)
         if self._kinds.get(f"{name}_truncated") == "bool":
             cut = self.rows[f"{name}_truncated"] if mask is None else self.rows[f"{name}_truncated"][mask]
             for row in np.flatnonzero(cut).tolist():
