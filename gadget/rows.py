@@ -175,12 +175,11 @@ class Table:
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
         texts = self._slices(rows, at)
-        values: list[Any] = _SLICES[kind](texts, rows)
+        found = _SLICES[kind](texts, rows)
         if self._kinds.get(f"{name}_truncated") == "bool":
-            cut = self.rows[f"{name}_truncated"] if mask is None else self.rows[f"{name}_truncated"][mask]
-            for row in np.flatnonzero(cut).tolist():
-                values[row] = CutArgs(values[row], last_too=bool(texts[row]) and not texts[row].endswith(b"\0"))
-        return values
+            for row in np.flatnonzero(self.rows[f"{name}_truncated"][at]).tolist():
+                found[row] = CutArgs(found[row], last_too=bool(texts[row]) and not texts[row].endswith(b"\0"))
+        return found
 
     def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
         """The text that each of where's slices names, in the rows of those numbers."""

@@ -52,7 +52,7 @@ class CutArgs(list[str]):
         """Whether they are the same, and cut in the same way."""
         return isinstance(other, CutArgs) and self.last_too == other.last_too and super().__eq__(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 @dataclass(frozen=True)
