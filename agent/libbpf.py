@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -32,6 +32,11 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__attach": (c_void_p, [c_void_p]),
     "bpf_program__section_name": (c_char_p, [c_void_p]),
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
+    "bpf_program__autoload": (c_bool, [c_void_p]),
+    "bpf_program__set_autoload": (c_int, [c_void_p, c_bool]),
+    "btf__load_vmlinux_btf": (c_void_p, []),
+    "btf__find_by_name_kind": (c_int, [c_void_p, c_char_p, c_uint32]),
+    "btf__free": (None, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
     "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
     "bpf_obj_get": (c_int, [c_char_p]),
@@ -57,6 +62,7 @@ PRINT_WARN, PRINT_INFO, PRINT_DEBUG = range(3)
 
 BPF_MAP_TYPE_ARRAY = 2
 BPF_F_MMAPABLE = 1 << 10
+BTF_KIND_STRUCT, BTF_KIND_FUNC = 4, 12
 
 
 class MapCreateOptions(ctypes.Structure):
@@ -147,6 +153,19 @@ def check(result: int, what: str) -> int:
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result
+
+
+@cache
+def kernel_has(name: str) -> bool:
+    """Whether the kernel's BTF has a struct or a function of that name."""
+    lib = library()
+    types = lib.btf__load_vmlinux_btf()
+    if not types:
+        return False
+    kinds = (BTF_KIND_STRUCT, BTF_KIND_FUNC)
+    found = any(lib.btf__find_by_name_kind(types, name.encode(), kind) > 0 for kind in kinds)
+    lib.btf__free(types)
+    return found
 
 
 def map_info(fd: int) -> MapInfo:

@@ -21,7 +21,7 @@ from gadget.endpoints import (
     name_of,
     show_address,
 )
-from gadget.schema import IDENTITY, Row, Schema
+from gadget.schema import IDENTITY, CutArgs, Row, Schema
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -174,7 +174,12 @@ class Table:
                 return [""] * len(rows)
             directories = _paths(self._slices(rows["directory"], at), rows["directory"])
             return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
-        return _SLICES[kind](self._slices(rows, at), rows)
+        texts = self._slices(rows, at)
+        found = _SLICES[kind](texts, rows)
+        if self._kinds.get(f"{name}_truncated") == "bool":
+            for row in np.flatnonzero(self.rows[f"{name}_truncated"][at]).tolist():
+                found[row] = CutArgs(found[row], last_too=bool(texts[row]) and not texts[row].endswith(b"\0"))
+        return found
 
     def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
         """The text that each of where's slices names, in the rows of those numbers."""

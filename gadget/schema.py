@@ -40,6 +40,21 @@ DURATION_UNKNOWN = (1 << 64) - 1
 Row = tuple[Any, ...]
 
 
+class CutArgs(list[str]):
+    """Arguments of which there were more: others behind them, or more of the last one too."""
+
+    def __init__(self, kept: list[str], *, last_too: bool) -> None:
+        """Those that were kept."""
+        super().__init__(kept)
+        self.last_too = last_too
+
+    def __eq__(self, other: object) -> bool:
+        """Whether they are the same, and cut in the same way."""
+        return isinstance(other, CutArgs) and self.last_too == other.last_too and super().__eq__(other)
+
+    __hash__ = None
+
+
 @dataclass(frozen=True)
 class Field:
     """One member of an event. offset and size in bytes; a field without doc is not for users.

@@ -8,7 +8,7 @@ from time import gmtime, localtime, strftime, time_ns
 from typing import Any
 
 from gadget.names import flag_names, named
-from gadget.schema import DURATION_UNKNOWN, Field
+from gadget.schema import DURATION_UNKNOWN, CutArgs, Field
 from kubectl_gadget.text import escape, quote
 
 
@@ -53,6 +53,13 @@ def ago(nanoseconds: int | None, now: int) -> str:
     return f"{seconds}s ago"
 
 
+def _arguments(value: list[str]) -> str:
+    shown = " ".join(map(quote, value))
+    if isinstance(value, CutArgs):
+        shown += "…" if value.last_too or not value else " …"
+    return shown
+
+
 def to_text(field: Field) -> Callable[[Any], str]:
     """How a field's values look in a column; never with a control character."""
     if field.kind == "timestamp":
@@ -62,7 +69,7 @@ def to_text(field: Field) -> Callable[[Any], str]:
     if field.kind == "age":
         return lambda value: ago(value, time_ns())
     if field.kind == "args":
-        return lambda value: " ".join(map(quote, value))
+        return _arguments
     if field.kind in ("errno", "enum", "words"):
         name = named(field)
         return lambda value: escape(name(value) or "")
@@ -101,6 +108,8 @@ def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
         return {field.name: text, f"{field.name}_raw": _same}
     if field.kind == "identity":
         return {field.name: lambda value: value or None}
+    if field.kind == "args":
+        return {field.name: lambda value: None if value is None else list(value)}
     if field.kind == "endpoint":
         return {
             field.name: lambda value: {key: _some(part) for key, part in value._asdict().items()} if value else None

@@ -77,11 +77,13 @@ int BPF_PROG(exec_success, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
-static __always_inline void read_argv(struct event *event, __u64 argv, bool compat)
+/* How a list of arguments ends as far as it was read. */
+enum list_end { LIST_WHOLE, LIST_LONGER, LIST_NOT_IN_MEMORY, LIST_OF_NEW_PROGRAM };
+
+static __always_inline enum list_end read_argv(struct event *event, __u64 argv, bool compat)
 {
 	__u64 width = compat ? 4 : 8;
 
-	event->args_truncated = true;
 	for (int i = 0; i < ARG_COUNT; i++) {
 		__u32 left = ARGS_MAX - event->header.text_length;
 		__u64 arg = 0;
@@ -89,51 +91,218 @@ static __always_inline void read_argv(struct event *event, __u64 argv, bool comp
 		char last;
 
 		if (bpf_probe_read_user(&arg, width, (void *)(argv + i * width)))
-			break;
-		if (!arg) {
-			event->args_truncated = false;
-			break;
-		}
-		if (left > ARGS_MAX)
-			break;
+			return LIST_NOT_IN_MEMORY;
+		if (!arg)
+			return LIST_WHOLE;
+		if (!left || left > ARGS_MAX)
+			return LIST_LONGER;
 		length = text_user_string(&event->header, event->text, arg, left);
-		if (!length || bpf_probe_read_user(&last, 1, (void *)(arg + length - 1)) || last)
-			break; /* not readable, or cut before its NUL */
+		if (!length || bpf_probe_read_user(&last, 1, (void *)(arg + length - 1)))
+			return LIST_NOT_IN_MEMORY;
+		if (last) {
+			event->header.text_length--; /* the NUL that stands where it was cut */
+			return LIST_LONGER;
+		}
 	}
-	event->args = (gadget_args){.length = event->header.text_length};
+	return LIST_LONGER;
 }
 
 /* A failed exec: the caller's memory is still there, and its registers hold what it asked for. */
+struct asked {
+	__u64 path, argv;
+	int error;
+	bool compat;
+};
+
+/* False if the call was no exec that failed. */
+static __always_inline bool read_asked(struct pt_regs *regs, long result, struct asked *asked)
+{
+	__u32 number = syscall_number(regs);
+	struct syscall_args args;
+
+	if (result >= 0 || !param_failed)
+		return false;
+	if (number == SYSCALL_EXECVE || number == SYSCALL_COMPAT_EXECVE) {
+		args = syscall_arguments(regs, number);
+		asked->path = args.a0;
+		asked->argv = args.a1;
+	} else if (number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT) {
+		args = syscall_arguments(regs, number);
+		asked->path = args.a1;
+		asked->argv = args.a2;
+	} else {
+		return false;
+	}
+	asked->error = syscall_error(result);
+	asked->compat = number & COMPAT_FLAG;
+	return true;
+}
+
+/* Whether the exec failed when the old program was gone already: the kernel ends the process then. Of a program that it
+ * has not finished to set up, it does not know yet where the arguments end. */
+static __always_inline bool is_between_programs(void)
+{
+	struct task_struct *task = current_task();
+	struct mm_struct *mm = TASK_READ(task, mm);
+
+	return mm && !BPF_CORE_READ(mm, arg_end);
+}
+
+/* What the registers say is of the old program. The new one's file, and its first argument if it has been copied. */
+static __always_inline void read_new_program(struct event *event)
+{
+	struct task_struct *task = current_task();
+	struct mm_struct *mm = TASK_READ(task, mm);
+	struct file *file = BPF_CORE_READ(mm, exe_file);
+
+	text_user_string(&event->header, event->text, BPF_CORE_READ(mm, arg_start), ARGS_MAX);
+	event->args = (gadget_args){.length = event->header.text_length};
+	event->exe = text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
+}
+
+static __always_inline void finish_failure(struct event *event, const struct asked *asked, enum list_end end)
+{
+	event->error = asked->error;
+	event->args_truncated = end != LIST_WHOLE;
+	if (end == LIST_OF_NEW_PROGRAM) {
+		read_new_program(event);
+	} else {
+		event->args = (gadget_args){.length = event->header.text_length};
+		event->exe = text_path_as_given(&event->header, event->text, asked->path);
+	}
+	finish(event);
+}
+
+static __always_inline enum list_end read_list(struct event *event, const struct asked *asked)
+{
+	return is_between_programs() ? LIST_OF_NEW_PROGRAM : read_argv(event, asked->argv, asked->compat);
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
 {
-	struct syscall_args args;
+	struct asked asked;
 	struct event *event;
-	__u64 path, argv;
-	__u32 number;
 
-	if (result >= 0 || !param_failed)
+	if (!read_asked(regs, result, &asked))
 		return 0;
-	number = syscall_number(regs);
-	if (number == SYSCALL_EXECVE || number == SYSCALL_COMPAT_EXECVE) {
-		args = syscall_arguments(regs, number);
-		path = args.a0;
-		argv = args.a1;
-	} else if (number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT) {
-		args = syscall_arguments(regs, number);
-		path = args.a1;
-		argv = args.a2;
-	} else {
-		return 0;
-	}
 	event = begin(PROGRAM_FAILURE);
-	if (!event)
-		return 0;
-	event->error = syscall_error(result);
-	read_argv(event, argv, number & COMPAT_FLAG);
-	event->exe = text_path_as_given(&event->header, event->text, path);
-	finish(event);
+	if (event)
+		finish_failure(event, &asked, read_list(event, &asked));
 	return 0;
+}
+
+/* An exec whose arguments are not all in memory, until its thread has gone far enough to wait for pages. */
+struct later {
+	struct bpf_task_work work;
+	struct asked asked;
+	__u64 timestamp;
+};
+
+/* By thread. Programs may make their pages come as late as they like: when it is full, what is in memory is shown. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct later);
+} unread SEC(".maps");
+
+#define CHUNK 128 /* bytes of an argument that are asked for at once; they only pass through the stack */
+
+/* Have the kernel bring what read_argv will read. */
+static __always_inline void touch_argv(const struct asked *asked)
+{
+	__u64 arg = 0, argv = asked->argv;
+	__u32 left = ARGS_MAX + CHUNK;
+	char chunk[CHUNK];
+
+	for (int i = 0; i < ARG_COUNT + ARGS_MAX / (CHUNK - 1); i++) {
+		int length;
+
+		if (!arg) {
+			if (bpf_copy_from_user(&arg, asked->compat ? 4 : 8, (void *)argv) || !arg)
+				return;
+			argv += asked->compat ? 4 : 8;
+		}
+		length = bpf_copy_from_user_str(chunk, sizeof(chunk), (void *)arg, 0);
+		if (length <= 0 || length > left)
+			return;
+		left -= length;
+		arg = length == sizeof(chunk) ? arg + sizeof(chunk) - 1 : 0; /* the last byte is a NUL always */
+	}
+}
+
+/* In the thread whose exec failed, before it goes on. It may sleep here, so other threads may run on this CPU. */
+static int read_later(struct bpf_map *map, void *key, void *value)
+{
+	struct later *later = value;
+	struct asked asked = later->asked;
+	__u64 timestamp = later->timestamp;
+	struct event *event;
+
+	touch_argv(&asked);
+	bpf_preempt_disable(); /* the scratch event is the CPU's */
+	event = begin(PROGRAM_FAILURE);
+	if (event) {
+		event->header.timestamp = timestamp;
+		finish_failure(event, &asked, read_list(event, &asked));
+	}
+	bpf_preempt_enable();
+	bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+static __always_inline struct later *remember(const struct asked *asked, __u64 timestamp)
+{
+	struct later fresh = {.asked = *asked, .timestamp = timestamp};
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	if (bpf_map_update_elem(&unread, &thread, &fresh, BPF_NOEXIST))
+		return NULL;
+	return bpf_map_lookup_elem(&unread, &thread);
+}
+
+static __always_inline void forget(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	bpf_map_delete_elem(&unread, &thread);
+}
+
+/* As exec_failure, where a program may have a thread read its memory when it can wait for it. */
+#define EXEC_FAILURE_LATER(schedule, ...)                                                                      \
+	struct asked asked;                                                                                    \
+	struct later *later;                                                                                   \
+	struct event *event;                                                                                   \
+	enum list_end end;                                                                                     \
+                                                                                                               \
+	if (!read_asked(regs, result, &asked))                                                                 \
+		return 0;                                                                                      \
+	event = begin(PROGRAM_FAILURE);                                                                        \
+	if (!event)                                                                                            \
+		return 0;                                                                                      \
+	end = read_list(event, &asked);                                                                        \
+	if (end == LIST_NOT_IN_MEMORY && (later = remember(&asked, event->header.timestamp))) {                \
+		if (!schedule(bpf_get_current_task_btf(), &later->work, &unread, read_later, ##__VA_ARGS__)) { \
+			gadget_wipe(event);                                                                    \
+			return 0;                                                                              \
+		}                                                                                              \
+		forget();                                                                                      \
+	}                                                                                                      \
+	finish_failure(event, &asked, end);                                                                    \
+	return 0
+
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(exec_failure___bpf_task_work, struct pt_regs *regs, long result)
+{
+	EXEC_FAILURE_LATER(bpf_task_work_schedule_resume_impl, NULL);
+}
+
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(exec_failure___bpf_task_work_schedule_resume, struct pt_regs *regs, long result)
+{
+	EXEC_FAILURE_LATER(bpf_task_work_schedule_resume);
 }
 
 char LICENSE[] SEC("license") = "GPL";

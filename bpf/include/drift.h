@@ -41,3 +41,22 @@ static __always_inline long read_user_string(char *to, __u32 size, const void *f
 
 	return length ? length : 1;
 }
+
+/* Kernel commit 38aa7003e369 (6.18): what a thread does before it goes on in user space, where it may wait for pages.
+ * Of programs X and X___name the agent loads the last whose name the kernel's BTF has (agent/bpf_object.py). */
+struct bpf_task_work {
+	__u64 opaque;
+} __attribute__((aligned(8)));
+
+/* Kernel commit 38c8e1a2fc3d (7.0) dropped the last argument and the suffix. */
+struct bpf_map {
+}; /* libbpf takes one that is only declared for another type */
+
+extern int bpf_task_work_schedule_resume_impl(struct task_struct *task, struct bpf_task_work *work, void *map,
+					      int (*callback)(struct bpf_map *map, void *key, void *value),
+					      void *program) __weak __ksym;
+extern int bpf_task_work_schedule_resume(struct task_struct *task, struct bpf_task_work *work, void *map,
+					 int (*callback)(struct bpf_map *map, void *key, void *value)) __weak __ksym;
+extern int bpf_copy_from_user_str(void *to, __u32 size, const void *from, __u64 flags) __weak __ksym;
+extern void bpf_preempt_disable(void) __weak __ksym;
+extern void bpf_preempt_enable(void) __weak __ksym;

@@ -40,7 +40,7 @@ struct event {
 	gadget_errno error DOC("why the open failed, EPERM also if seccomp ended it by SIGSYS; none if it succeeded");
 	gadget_open_flags flags DOC("how it was opened");
 	gadget_mode mode DOC("permissions asked for a new file");
-	gadget_path path DOC("the path as it was passed");
+	gadget_path path DOC("the path as it was passed; of open_by_handle_at that of the file");
 	gadget_full_path full_path DOC("the path from the root, if --full-path asks for it");
 	gadget_path file DOC("the file that was opened, as the kernel names it, if --file asks for it");
 	char text[TEXT_MAX + TEXT_SLACK];
@@ -58,6 +58,7 @@ struct open {
 	__u64 path;
 	__u32 flags, mode;
 	bool in_root;
+	bool by_handle; /* and not by a path */
 };
 
 static __always_inline __u32 common_flags(__u64 flags)
@@ -83,33 +84,38 @@ static __always_inline bool read_open(struct pt_regs *regs, struct open *open)
 	case SYSCALL_OPENAT:
 	case SYSCALL_COMPAT_OPENAT:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){args.a0, args.a1, args.a2, args.a3, false};
+		*open = (struct open){args.a0, args.a1, args.a2, args.a3, false, false};
 		break;
 #if defined(__TARGET_ARCH_x86)
 	case SYSCALL_OPEN:
 #endif
 	case SYSCALL_COMPAT_OPEN:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2, false};
+		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2, false, false};
 		break;
 	case SYSCALL_OPENAT2:
 	case SYSCALL_COMPAT_OPENAT2:
 		args = syscall_arguments(regs, number);
 		bpf_probe_read_user(how, sizeof(how), (void *)args.a2);
-		*open = (struct open){args.a0, args.a1, how[0], how[1], how[2] & RESOLVE_IN_ROOT};
+		*open = (struct open){args.a0, args.a1, how[0], how[1], how[2] & RESOLVE_IN_ROOT, false};
 		break;
 #if defined(__TARGET_ARCH_x86)
 	case SYSCALL_CREAT:
 #endif
 	case SYSCALL_COMPAT_CREAT:
 		args = syscall_arguments(regs, number);
-		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1, false};
+		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1, false, false};
+		break;
+	case SYSCALL_OPEN_BY_HANDLE_AT:
+	case SYSCALL_COMPAT_OPEN_BY_HANDLE_AT:
+		args = syscall_arguments(regs, number);
+		*open = (struct open){.flags = args.a2, .by_handle = true};
 		break;
 	default:
 		return false;
 	}
 	open->flags = common_flags(open->flags);
-	if (!(open->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
+	if (open->by_handle || !(open->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
 		open->mode = 0; /* the register holds whatever it held before */
 	return true;
 }
@@ -150,16 +156,22 @@ static __always_inline void read_full_path(struct event *event, const struct ope
 	struct path *directory = directory_of(open, event->text[0] == '/');
 
 	event->full_path.path = event->path;
-	if (directory)
+	if (directory && !open->by_handle)
 		event->full_path.directory = text_path(&event->header, event->text, directory);
 }
 
-static __always_inline void read_file(struct event *event, int fd)
+static __always_inline void read_file(struct event *event, const struct open *open, int fd)
 {
 	struct path *file = path_of(current_task(), fd);
+	gadget_path path;
 
-	if (file)
-		event->file = text_path(&event->header, event->text, file);
+	if (!file)
+		return;
+	path = text_path(&event->header, event->text, file);
+	if (open->by_handle)
+		event->path = path;
+	if (param_file)
+		event->file = path;
 }
 
 SEC("tp_btf/sys_exit")
@@ -182,17 +194,18 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 	event->error = syscall_error(result);
 	event->flags = open.flags;
 	event->mode = open.mode;
-	event->path = text_path_as_given(&event->header, event->text, open.path);
+	event->file = event->path = (gadget_path){.as_given = true}; /* none */
+	if (!open.by_handle)
+		event->path = text_path_as_given(&event->header, event->text, open.path);
 	if (param_prefix[0] && !has_prefix(event->text)) {
 		gadget_wipe(event);
 		return 0;
 	}
+	if ((param_file || open.by_handle) && result >= 0)
+		read_file(event, &open, result);
 	event->full_path = (gadget_full_path){.directory.as_given = true, .path.as_given = true};
 	if (param_full_path)
 		read_full_path(event, &open);
-	event->file = (gadget_path){.as_given = true}; /* none */
-	if (param_file && result >= 0)
-		read_file(event, result);
 	gadget_submit(event);
 	return 0;
 }

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gadget.schema import Field, Row
+from gadget.schema import CutArgs, Field, Row
 from kubectl_gadget.output import Look, Output, terminal
 from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.text import fit
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 MOST = 100_000
 REFRESH_SECONDS = 0.25
 COUNT = Field("count", "int", 0, 0, doc="number of events")
+
+
+def _kept(arguments: list[str] | None) -> tuple[str, ...] | None:
+    """Arguments as a key."""
+    if arguments is None:
+        return None
+    return (*arguments, "…") if isinstance(arguments, CutArgs) else tuple(arguments)
 
 
 class Counts:
@@ -51,7 +58,7 @@ class Counts:
     def write(self, rows: Sequence[Row]) -> None:
         """Count rows."""
         if self._lists:
-            rows = [tuple(tuple(value) if at in self._lists else value for at, value in enumerate(row)) for row in rows]
+            rows = [tuple(_kept(value) if at in self._lists else value for at, value in enumerate(row)) for row in rows]
         if len(self._counts) < MOST:
             self._counts.update(rows)
         else:

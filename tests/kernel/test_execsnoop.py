@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.libbpf import kernel_has
 from tests.conftest import Agent, Cli, events, wait_until
 from tests.pods import Pod
 
@@ -14,6 +15,11 @@ def run_workload(pod: Pod, binary: Path, *args: int | str) -> None:
     container = pod.container("app", "/workload", *map(str, args), files={"/workload": binary})
     wait_until(lambda: "done" in container.log.read_text(), "the workload's end", 60)
     assert container.log.read_text() == "done 0\n" if args[2] == 0 else True
+
+
+def run_literals(pod: Pod, workload: Callable[[str], Path], count: int) -> None:
+    container = pod.container("app", "/workload", str(count), files={"/workload": workload("literals")})
+    wait_until(lambda: "done" in container.log.read_text(), "the workload's end", 60)
 
 
 def traced(cli: Cli) -> list[dict]:
@@ -112,3 +118,37 @@ def test_parents_names(agent, start_cli, make_pod, tmp_path) -> None:
     out, _ = cli.finish()
     seen = [event["pcomm"] for event in events(out) if event["args"] == ["/bin/busybox", "true"]]
     assert seen == [name for name in names for _ in range(2)]
+
+
+def test_arguments_that_nobody_has_touched(agent, start_cli, make_pod, workload) -> None:
+    """Of 200 failed execs whose arguments the kernel would have to fetch from a file, I see all arguments of each.
+
+    Nothing watches the processes here, as to read an argument is to fetch it. The kernel may say that it cannot do that,
+    and then each row says that arguments are missing.
+    """
+    cli = start_json(start_cli, agent)
+    run_literals(make_pod(), workload, 200)
+    seen = [event for event in events(cli.finish()[0]) if event["exe"] == "/not/there"]
+    whole = ["untouched", "second argument", "crosses pages"]
+    found = Counter((tuple(event["args"]), event["args_truncated"], event["error"]) for event in seen)
+    waits = kernel_has("bpf_task_work")
+    assert found[tuple(whole), False, "ENOENT"] + (0 if waits else found[(), True, "ENOENT"]) == 200
+
+
+def test_arguments_that_are_nowhere(agent, start_cli, make_pod, workload) -> None:
+    """A failed exec with an argument in no memory has those before it, and the mark that there are more."""
+    cli = start_json(start_cli, agent)
+    run_literals(make_pod(), workload, 1)
+    seen = {event["args"][0]: event for event in events(cli.finish()[0]) if event["args"]}
+    assert (seen["nowhere"]["args"], seen["nowhere"]["args_truncated"]) == (["nowhere"], True)
+    assert (len(seen["long"]["args"][1]), seen["long"]["args_truncated"]) == (4095 - len("long\0"), True)
+
+
+def test_exec_that_fails_between_programs(agent, start_cli, make_pod, workload) -> None:
+    """An exec that fails when the old program is gone, so that the kernel kills the process, has the new one's name."""
+    cli = start_json(start_cli, agent)
+    run_literals(make_pod(), workload, 1)
+    (seen,) = [event for event in events(cli.finish()[0]) if event["exe"] == "/tmp/broken"]
+    assert (seen["args"], seen["args_truncated"], seen["error"], seen["comm"]) == (
+        ["half-way"], True, "EINVAL", "broken",
+    )  # fmt: skip

@@ -211,3 +211,22 @@ def test_hundred_thousand_a_second(agent, make_pod, workload, tmp_path: Path) ->
         paths = Counter(orjson.loads(line)["path"] for line in file)
     opened = {path: number for path, number in paths.items() if path.startswith("/tmp/file-")}
     assert (len(opened), sum(opened.values())) == (1009, 1_000_000)
+
+
+def test_opens_by_handle(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """An open by handle, as a program makes it to leave a container's files, is shown with the path of the file."""
+    cli = start(start_cli, agent, "--full-path", "--file", "--comm", "handles")
+    file = tmp_path / "file"
+    file.touch()
+    run_in(bare().cgroup, workload("handles"), file, tmp_path)
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    seen = Counter(
+        (e["path"], e["full_path"], e["file"], e["flags"], e["mode"], e["error"])
+        for e in events(out)
+        if e["path"] == str(file) or not e["path"]
+    )
+    assert seen == {
+        (str(file), str(file), str(file), "O_RDONLY|O_CLOEXEC", "0000", None): 11,
+        ("", "", "", "O_RDWR", "0000", "ESTALE"): 5,
+    }

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 import yaml
@@ -28,7 +29,8 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rows import Decoder
 from gadget.schema import Field
-from kubectl_gadget.output import choose_fields, make_output
+from kubectl_gadget.output import Output, choose_fields, make_output
+from kubectl_gadget.output.counts import Counts
 from kubectl_gadget.output.documents import MANY, JsonLines
 from kubectl_gadget.recording import Writer
 from kubectl_gadget.values import rfc3339
@@ -78,7 +80,7 @@ def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (
         "NODE    NAMESPACE  POD     CONTAINER  PID      PPID     COMM          ERROR   ARGS\n"
         "node-a  shop       cart-0  cart       1        0        sh                    sh -c true\n"
-        'node-a  web        web-0   nginx      2        0        ls                    ls \\x1b[31mred "a b"\n'
+        'node-a  web        web-0   nginx      2        0        ls                    ls \\x1b[31mred "a b" …\n'
         "node-a  -          -       -          3        0        nope          ENOENT\n"
     )
 
@@ -90,7 +92,7 @@ def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
         "PID      PPID     COMM          ERROR   TID      UID    GID    PCOMM         EXE                   ARGS\n"
         "1        0        sh                    1        0      0      -             /bin/sh               sh -c true\n"
         "2        0        ls                    2        0      0      -             /usr/bin/ls           "
-        'ls \\x1b[31mred "a b"\n'
+        'ls \\x1b[31mred "a b" …\n'
         "3        0        nope          ENOENT  3        0      0      -             ./nope\n"
     )
 
@@ -214,3 +216,36 @@ def test_disk_fills(tmp_path: Path, form: str, headers: int) -> None:
     written = shown.read_bytes().count(b"\n") - headers
     assert 10 < written < 303
     assert (done.returncode, done.stderr) == (1, f"error: file too large: {written} events written\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "cut", "text"),
+    [
+        (b"sh\0-c\0", False, "sh -c"),
+        (b"sh\0-c\0", True, "sh -c …"),
+        (b"sh\0a b", True, 'sh "a b"…'),
+        (b"", True, "…"),
+    ],
+)
+def test_arguments_that_are_not_all_there(args, cut, text, capsys) -> None:
+    """Where a program had more arguments than are kept, columns and counts end in …, and JSON says args_truncated."""
+    schema = GADGET.schema
+    row = np.zeros(1, schema.dtype(schema.text_offset + 16))
+    row["args"]["length"], row["args_truncated"] = len(args), cut
+    packed = bytearray(row.tobytes())
+    packed[schema.text_offset :] = args.ljust(16, b"\0")
+    batch = pb.Batch(sections=[pb.Section(record_size=len(packed), count=1, rows=bytes(packed))])
+
+    def shown(form: str, fields: str, wrap: Callable[[list[Field]], Output] | None = None) -> str:
+        chosen = choose_fields(GADGET, form, fields, [])
+        output = wrap(chosen) if wrap else make_output(form, chosen, {})
+        rows = Decoder("node-a", schema).rows(batch, [field.name for field in chosen], lambda table: None)
+        output.write([row for _, row, _ in rows])
+        output.finish()
+        return capsys.readouterr().out.splitlines()[-1].strip()
+
+    assert shown("columns", "args") == text
+    counted = shown("columns", "args", lambda by: Counts(by, lambda fields: make_output("columns", fields, {}), {}))
+    assert counted.split(maxsplit=1)[1].rstrip("… ") == text.rstrip("… ")
+    assert counted.endswith("…") == cut
+    assert orjson.loads(shown("json", "args,args_truncated"))["args_truncated"] == cut

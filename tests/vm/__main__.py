@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
 GUEST_SECONDS = 300.0
 COMPILERS = {"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}
-WORKLOADS = ("ends", "execs", "odd_opens", "opens", "traffic")
+WORKLOADS = ("ends", "execs", "literals", "odd_opens", "opens", "traffic")
 
 
 def try_kernel(kernel: Kernel, command: str) -> Done | GuestError:

@@ -27,6 +27,7 @@ from typing import Any
 
 from agent.bpf_object import BpfObject
 from agent.flows.recorder import FlowRecorder
+from agent.libbpf import kernel_has
 from agent.objects import read_object
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.service import TraceloopService
@@ -73,6 +74,16 @@ def execsnoop(core: Core) -> None:
     assert Counter(len(row["args"][1]) for row in one_thread) == Counter(n * 37 % 3000 for n in range(67))
     assert Counter(row["error"] for row in rows if row["tid"] > row["pid"]) == {None: 3, "ENOENT": 2}
     assert {(row["namespace"], row["pod"], row["container"]) for row in rows} == {("shop", "cart-0", "app")}
+
+    with Stream(core.tracker, "execsnoop") as stream, container() as app:
+        core.work(app, "literals", "23")
+        rows = [row for row in stream.rows() if row["error"]]
+    seen = Counter((row["exe"], tuple(row["args"]), row["args_truncated"], row["error"]) for row in rows)
+    untouched = seen["/not/there", ("untouched", "second argument", "crosses pages"), False, "ENOENT"]
+    missing = seen["/not/there", (), True, "ENOENT"]
+    assert (untouched, missing) in ((23, 0), *([] if kernel_has("bpf_task_work") else [(0, 23)])), seen
+    assert seen["/not/there", ("nowhere",), True, "ENOENT"] == 1, seen
+    assert seen["/tmp/broken", ("half-way",), True, "EINVAL"] == 1, seen
 
 
 def opensnoop(core: Core) -> None:
