@@ -24,7 +24,7 @@ _SELF = "/proc/self/exe"
 _FATAL = (4, 6, 7, 8, 11, 31)
 #: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
 _GAVE_UP_NS = 300_000_000
-_O_CREAT = 0o100
+_O_CREAT, _MAP_ANONYMOUS = 0o100, 0x20
 _OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
 #: Calls by which a program ends or says why: they are no work of its own.
 _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", "rt_sigaction", "rt_sigprocmask",
@@ -183,6 +183,8 @@ class History:
         self._things: dict[tuple[int, int], Thing] = {}
         #: connects that are under way, by process and descriptor: which entry, and which call
         self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
+        #: process, address, length, file and offset of what was mapped, the newest last
+        self._maps: list[tuple[int, int, int, str, int]] = []
         #: when something was sent that nobody has answered yet, likewise
         self._asked_at: dict[tuple[int, int], int] = {}
         self._folders: dict[int, str] = {}
@@ -256,6 +258,13 @@ class History:
     def thing(self, pid: int, descriptor: int) -> Thing | None:
         """What a file descriptor of a process is, as far as its opening is recorded."""
         return self._things.get((pid, descriptor)) or self._things.get((self.main, descriptor))
+
+    def mapped(self, pid: int, address: int) -> tuple[str, int] | None:
+        """The file that a process has mapped at an address, and which offset in it lies there."""
+        for owner, start, length, file, offset in reversed(self._maps):
+            if owner == pid and start <= address < start + length:
+                return (file, offset + address - start) if file else None
+        return None
 
     def unanswered(self) -> Iterator[tuple[str, int, bool]]:
         """Peers that were sent something, or asked for a connection, and have not answered: since when, and which."""
@@ -386,6 +395,11 @@ class History:
     def _accepted(self, at: int, call: Call) -> None:
         self._things[call.pid, call.result or 0] = Thing("client", endpoint(_bytes(call, 1)))
 
+    def _mapped(self, at: int, call: Call) -> None:
+        thing = self.thing(call.pid, _signed(call.args[4])) if not call.args[3] & _MAP_ANONYMOUS else None
+        start = (call.result or 0) & (1 << 64) - 1
+        self._maps.append((call.pid, start, call.args[1], thing.name if thing else "", call.args[5]))
+
     def _bound(self, at: int, call: Call) -> None:
         self._things[call.pid, _signed(call.args[0])] = Thing("socket", endpoint(_bytes(call, 1)))
 
@@ -497,6 +511,7 @@ _NOTES = {
     "accept": History._accepted,
     "accept4": History._accepted,
     "bind": History._bound,
+    "mmap": History._mapped,
     "listen": History._listens,
     "socket": History._sockets,
     "pipe": History._pipes,

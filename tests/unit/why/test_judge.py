@@ -203,6 +203,13 @@ def test_hangs(name: str) -> None:
     assert words in found.sentence
 
 
+def test_where_it_crashed() -> None:
+    """Of a crash I am told which mapped file its address lies in, and at which offset."""
+    story = Story().opens("/data/index", 4).call("mmap", 0, 8192, 1, 1, 4, 4096, result=0x7F0000000000)
+    found = first(story.signal(7, 2, (0x7F0000001010,)).ends(7))
+    assert found.details == ("there it has mapped /data/index, offset 0x2010",)
+
+
 def test_busy() -> None:
     """Of a container that runs without waiting I am told so."""
     story = Story()
