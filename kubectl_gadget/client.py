@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
 from kubectl_gadget import contract, wire
+from kubectl_gadget.deadline import bounded
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.tell import tell
 
@@ -59,7 +60,7 @@ def ask(
     size = 0
     try:
         with connect(agent.address) as channel:
-            for data in _answers(channel, method, agent, request, timeout):
+            for data in _answers(channel, method, agent, request, timeout if endless else bounded(timeout)):
                 reply, taken = wire.parse(kind, data)
                 size += taken
                 if size > MOST_BYTES and not endless:
@@ -121,4 +122,6 @@ def error_of(target: str, error: grpc.RpcError) -> GadgetError:
         return Unreachable(f"{target}: no agent answers there")
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         return Malformed(f"{target}: its agent sends a message of more than {wire.LARGEST >> 20} MiB")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unreachable(f"{target}: its agent has not answered in time")
     return GadgetError(f"{target}: {details or code.name.lower()}")

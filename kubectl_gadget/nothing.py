@@ -34,7 +34,7 @@ def why_nothing(selection: Selection, known: Iterable[Known], *, watching: bool 
     """Why a selection chooses none of the containers that there are, and what there is like it; empty if it does."""
     there = set(known)
     if not there:
-        return "no containers run there; --host shows what runs outside them"
+        return f"no containers run there{'; --host shows what runs outside them' if watching else ''}"
     chosen = selection.chosen()
     where = where_of(selection)
     near = [each for each in there if chosen.in_namespaces(each.namespace)]

@@ -97,6 +97,7 @@ class Session:
         #: those who do not send now, and what was not seen of those who send again
         self._away: dict[str, Ended] = {}
         #: those of them of which the user has been told
+        self._warned: set[str] = set()
         self._told: set[str] = set()
         self._gaps: list[Gap] = []
         self._merge = Merge()
@@ -266,7 +267,7 @@ class Session:
     def _started(self, target: str, name: str, started: pb.Started) -> None:
         schema, kept = read_started(self._request, name, started)
         if self._live and self._request.selection.any_of and not started.selects:
-            tell(f"warning: {name}: {OLDER}")
+            self._warn_once(f"{name}: {OLDER}")
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
         selection = self._request.selection
@@ -291,6 +292,12 @@ class Session:
         for each in self._away:
             self._tell_away(each)
 
+    def _warn_once(self, what: str) -> None:
+        """Tell what an agent is like, though it may begin anew any number of times."""
+        if what not in self._warned:
+            self._warned.add(what)
+            tell(f"warning: {what}")
+
     def _tell_other_words(self, name: str, schema: Schema) -> None:
         """What a node's agent calls otherwise than the first node's, whose words are shown for all."""
         assert self._output
@@ -299,7 +306,7 @@ class Session:
             for number, word in own.get(item.name, {}).items():
                 if item.values.get(number, word) != word:
                     what = f"what it calls {word} in {item.name} is shown as {item.values[number]}"
-                    tell(f"warning: {name}: its agent is of another version: {what}")
+                    self._warn_once(f"{name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
         seconds, again = 0.0, bool(away.heard_ns)

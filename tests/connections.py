@@ -4,11 +4,14 @@ KIND: held        3, for HELD_SECONDS each
       reset       7 that this end resets with SO_LINGER
       made        5 that are closed in order
       older       3 closed in order, 5 reset by this end, once FILE is there, which is after they were made
+      mptcp       3 of MPTCP, in which the client sends 11 bytes, closed in order
+      refused     of each of REFUSED so many that an ICMP error answers before connect(2) returns; some do not ask for it
       fast        1 that is accepted by TCP Fast Open before its handshake is over
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -22,6 +25,13 @@ from pathlib import Path
 from tests.tun import ACK, IFF_NO_PI, IFF_TUN, RST, SYN, TCP, TUNSETIFF, wrap
 
 HELD_SECONDS = 0.7
+#: How many, to which address, how iptables rejects them, with which error.
+REFUSED = (
+    (7, "10.8.0.1", "icmp-port-unreachable", errno.ECONNREFUSED),
+    (5, "10.8.0.2", "icmp-host-unreachable", errno.EHOSTUNREACH),
+    (3, "10.8.0.3", "icmp-net-unreachable", errno.ENETUNREACH),
+    (11, "fd08::1", "icmp6-port-unreachable", errno.ECONNREFUSED),
+)
 ESTABLISHED = 1  # net/tcp_states.h
 
 
@@ -49,6 +59,33 @@ def close_by_reset(client: socket.socket, other: socket.socket) -> None:
         raise AssertionError("no reset")
     except ConnectionResetError:
         other.close()
+
+
+def mptcp() -> None:
+    with socket.socket(proto=socket.IPPROTO_MPTCP) as server, socket.socket(proto=socket.IPPROTO_MPTCP) as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client.connect(server.getsockname())
+        other = server.accept()[0]
+        client.send(b"eleven byte")
+        assert other.recv(11, socket.MSG_WAITALL) == b"eleven byte"
+        close(client, other)
+
+
+def refused() -> None:
+    """As by kube-proxy, for a Service without endpoints."""
+    for command in ("addr add 10.8.0.9/16 dev lo", "addr add fd08::9/64 dev lo nodad"):
+        subprocess.run(["ip", *command.split()], check=True)
+    for count, address, reject, error in REFUSED:
+        six = ":" in address
+        rule = f"-A OUTPUT -d {address} -p tcp -j REJECT --reject-with {reject}"
+        subprocess.run(["ip6tables" if six else "iptables", *rule.split()], check=True)
+        for number in range(count):
+            with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as client:
+                client.setblocking(False)
+                assert client.connect_ex((address, 80)) == errno.EINPROGRESS
+                if number:  # one does not ask
+                    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == error
 
 
 def fast(stack: ExitStack) -> None:
@@ -92,6 +129,8 @@ def main(kind: str, file: str = "") -> None:
     with ExitStack() as stack:
         if kind == "fast":
             fast(stack)
+        elif kind == "refused":
+            refused()
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         if kind == "held":
             for _ in range(3):
@@ -104,6 +143,9 @@ def main(kind: str, file: str = "") -> None:
         elif kind == "made":
             for _ in range(5):
                 close(*pair(server))
+        elif kind == "mptcp":
+            for _ in range(3):
+                mptcp()
         elif kind == "older":
             pairs = [pair(server) for _ in range(8)]
             Path(file).with_suffix(".made").touch()

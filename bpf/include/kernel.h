@@ -129,7 +129,7 @@ struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
-	int sk_err;
+	int sk_err, sk_err_soft;
 	__u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;
 };
@@ -141,6 +141,10 @@ struct inet_sock {
 struct tcp_sock {
 	__u64 bytes_sent, bytes_retrans, bytes_received;
 	__u32 segs_out, write_seq, rcv_nxt;
+};
+
+struct mptcp_sock {
+	struct sock *first; /* the TCP socket of the first path */
 };
 
 struct socket {

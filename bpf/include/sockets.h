@@ -33,13 +33,12 @@ static __always_inline bool is_tcp(const struct sock *sk)
 	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && (family == AF_INET || family == AF_INET6);
 }
 
-/* The TCP socket behind a descriptor of the current process, which a system call has just used as a socket. */
-static __always_inline struct sock *tcp_socket(int fd)
+/* The socket behind a descriptor of the current process, which a system call has just used as one. */
+static __always_inline struct sock *socket_of(int fd)
 {
 	struct task_struct *task = current_task();
 	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
 	struct socket *socket;
-	struct sock *sk;
 
 	if ((__u32)fd >= BPF_CORE_READ(task, files, fdt, max_fds))
 		return NULL;
@@ -47,7 +46,24 @@ static __always_inline struct sock *tcp_socket(int fd)
 	socket = BPF_CORE_READ(file, private_data);
 	if (!file || BPF_CORE_READ(socket, file) != file)
 		return NULL; /* another thread has put another file there */
-	sk = BPF_CORE_READ(socket, sk);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* The TCP socket behind a descriptor, as above. */
+static __always_inline struct sock *tcp_socket(int fd)
+{
+	struct sock *sk = socket_of(fd);
+
+	return sk && is_tcp(sk) ? sk : NULL;
+}
+
+/* As above, of an MPTCP socket the one of its first path. */
+static __always_inline struct sock *tcp_socket_of_any(int fd)
+{
+	struct sock *sk = socket_of(fd);
+
+	if (sk && bpf_core_type_exists(struct mptcp_sock) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
+		sk = BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	return sk && is_tcp(sk) ? sk : NULL;
 }
 

@@ -45,7 +45,8 @@ struct event {
 	__u8 version DOC("IP version: 4 or 6");
 	__u8 retransmits DOC("times that the SYN was sent again");
 	gadget_result_words result DOC("how it ended; pending: no answer to the first SYN yet, another row follows");
-	gadget_errno error DOC("the error that the process got; none if it connected or closed the socket itself");
+	gadget_errno error
+		DOC("the error that the process got, or that waited for it; none if it connected or gave up untold");
 	gadget_duration
 		latency DOC("time from the first SYN to the result, in nanoseconds; none if one of them was not seen");
 	char text[TEXT_MAX + TEXT_SLACK];
@@ -63,6 +64,7 @@ struct attempt {
 	bool interrupted;    /* by a signal */
 	bool done;           /* its last row is out: what connect(2) returns next is no news */
 	__u8 retransmits;
+	int told_meanwhile; /* an error that did not end it, as by ICMP */
 };
 
 /* By address of the socket. A failed attempt stays until the process has been told or the socket goes. */
@@ -167,6 +169,17 @@ static __always_inline void begin(const struct sock *sk)
 	}
 }
 
+/* Why a process that was told nothing by the socket's end gives an attempt up. An ICMP error that comes while
+ * connect(2) has the socket ends nothing: it waits in sk_err_soft for SO_ERROR, which takes it away. */
+static __always_inline int why_given_up(const struct sock *sk, const struct attempt *attempt)
+{
+	int soft = BPF_CORE_READ(sk, sk_err_soft);
+
+	if (attempt->interrupted)
+		return EINTR;
+	return attempt->told_meanwhile ? attempt->told_meanwhile : soft;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 {
@@ -204,8 +217,8 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 		bpf_map_delete_elem(&attempts, &key);
 		return 0;
 	}
-	if (!error && attempt->interrupted)
-		error = EINTR;
+	if (!error)
+		error = why_given_up(sk, attempt);
 	attempt->done = true;
 	send(PROGRAM_STATE, sk, attempt, result_of(error), error);
 	return 0;
@@ -313,6 +326,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	} else if (attempt) {
 		attempt->calling = false;
 		attempt->interrupted = interrupted;
+		attempt->told_meanwhile = BPF_CORE_READ(sk, sk_err_soft);
 	} else if (told && error && error != EISCONN) {
 		send_forgotten_call(sk, args.a1, error);
 	}
@@ -324,11 +338,14 @@ int BPF_PROG(destroyed, struct sock *sk)
 {
 	__u64 key = (__u64)sk;
 	struct attempt *attempt = bpf_map_lookup_elem(&attempts, &key);
+	int error;
 
 	if (!attempt)
 		return 0;
-	if (!attempt->done && asked(sk))
-		send(PROGRAM_DESTROY, sk, attempt, RESULT_NO_ANSWER, 0);
+	if (!attempt->done && asked(sk)) {
+		error = why_given_up(sk, attempt);
+		send(PROGRAM_DESTROY, sk, attempt, result_of(error), error);
+	}
 	bpf_map_delete_elem(&attempts, &key);
 	return 0;
 }

@@ -163,7 +163,7 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	default:
 		return 0;
 	}
-	sk = tcp_socket(result);
+	sk = tcp_socket_of_any(result);
 	if (sk && describe(sk, &fresh, true)) {
 		remember(sk, &fresh); /* else its close will be like that of an older one */
 		send(PROGRAM_RETURN, sk, &fresh, OPERATION_ACCEPT);

@@ -419,5 +419,5 @@ def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output
 
 
 def _tell(lines: list[str]) -> None:
-    for line in lines:
+    for line in dict.fromkeys(lines):  # each once
         tell(line)

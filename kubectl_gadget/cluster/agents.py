@@ -16,6 +16,7 @@ from gadget.errors import GadgetError, Unreachable, UsageError
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.cluster.portforward import Tunnel
+from kubectl_gadget.deadline import left
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
@@ -148,9 +149,9 @@ def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
 class Background(Generic[T]):
     """The result of a function that runs in a thread, which does not keep the process from ending."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
-        """Begin."""
-        self._work = work
+    def __init__(self, name: str, work: Callable[[], T]) -> None:
+        """Begin; name is who is waited for."""
+        self._name, self._work = name, work
         self._done = threading.Event()
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="background", daemon=True).start()
@@ -169,8 +170,9 @@ class Background(Generic[T]):
         return self._done.is_set()
 
     def wait(self) -> T:
-        """The result, or the error, once it is there."""
-        self._done.wait()
+        """The result, or the error, once it is there. Unreachable if it is not by the deadline."""
+        if not self._done.wait(left()):
+            raise Unreachable(f"{self._name}: no answer within the time of --wait")
         if self._error:
             raise self._error
         return self._value
@@ -204,14 +206,14 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
             return found
 
         def list_and_open() -> Targets:
-            opened = {node: Background(opening) for node, opening in look(cached=False).items()}
+            opened = {node: Background(node, opening) for node, opening in look(cached=False).items()}
             awaited.update(opened)
             targets = Targets({node: each.wait for node, each in opened.items()})
             targets.look, targets.are_nodes = look, True
             return targets
 
         try:
-            awaited["the API server"] = listing = Background(list_and_open)
+            awaited["the API server"] = listing = Background("the API server", list_and_open)
             yield listing.wait
         finally:
             for tunnel in list(tunnels.values()):

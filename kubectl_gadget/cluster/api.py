@@ -20,6 +20,7 @@ from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.cluster.credentials import Credentials, get_credentials, read_pem
 from kubectl_gadget.cluster.kubeconfig import Context
 from kubectl_gadget.cluster.proxy import find_proxy, proxy_headers
+from kubectl_gadget.deadline import bounded
 
 if TYPE_CHECKING:
     from kubectl_gadget.cluster.websocket import WebSocket
@@ -178,7 +179,7 @@ class ApiServer:
     def _connect(self) -> tuple[Credentials, HTTPConnection]:
         credentials, tls = self._login()
         address = urlsplit(self._server)
-        seconds = self._timeout or CONNECT_SECONDS
+        seconds = bounded(self._timeout or CONNECT_SECONDS)
         proxy = self._proxy()
         at = proxy or address
         host, at_port = at.hostname or "", at.port or (80 if proxy else None)

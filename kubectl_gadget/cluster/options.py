@@ -10,6 +10,7 @@ import click
 from gadget.selector import parse_names
 from kubectl_gadget.cluster.kubeconfig import Flags
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
+from kubectl_gadget.deadline import set_deadline
 from kubectl_gadget.options import Duration, Option
 
 NAMESPACE = "gadget"
@@ -53,6 +54,9 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
                 help="Context of the kubeconfig. kubectl's other connection flags work too."),
         _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
         _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
+        *([Option(["--wait"], heading=_HEADING, type=Duration(), default=0.0, expose_value=False,
+                  callback=lambda ctx, param, value: set_deadline(value),
+                  help="Wait no longer than this for the API server and nodes, such as 10s.")] if nodes else []),
         hidden("--cluster"),
         hidden("--user"),
         hidden("-s", "--server"),

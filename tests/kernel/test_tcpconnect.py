@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
+from tests.connections import REFUSED
 from tests.maps import HashMap
 from tests.pods import Container, link, run_in
 
@@ -234,6 +235,21 @@ def test_reset_after_success(agent, start_cli) -> None:
                 assert client.connect_ex(server.getsockname()) == errno.ECONNRESET
     out, _ = cli.finish()
     assert [row["result"] for row in events(out)] == ["ok"] * 7
+
+
+def test_answered_by_icmp_at_once(agent, start_cli, bare) -> None:
+    """A connect that does not wait and that ICMP answers at once, as a Service without endpoints does, has that error."""
+    cli = start_cli("tcpconnect", "--agent", agent.address, "-o", "json", "-p", "cart-0")
+    wait_until(lambda: "tcpconnect: started" in agent.log.read_text(), "the stream's start")
+    run_in(bare().cgroup, "unshare", "--net", sys.executable, "-m", "tests.connections", "refused", cwd=ROOT)
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    seen = Counter((row["dst"]["addr"], row["result"], row["error"]) for row in events(out))
+    results = {errno.ECONNREFUSED: "refused"}
+    assert seen == {
+        (address, results.get(error, "unreachable"), errno.errorcode[error]): count
+        for count, address, _, error in REFUSED
+    }
 
 
 TOO_MANY = """

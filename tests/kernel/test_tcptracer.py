@@ -121,6 +121,18 @@ def test_fast_open(start, connections) -> None:
     assert [(row["operation"], row["received"]) for row in rows] == [("accept", 5), ("close", 5)]
 
 
+def test_mptcp(start, connections) -> None:
+    """Of a connection of MPTCP I see both ends, as of one of TCP: connect, accept, and both closes with their bytes."""
+    cli = start()
+    connections("mptcp")
+    out, err = cli.finish()
+    assert "nothing lost" in err
+    rows = [row for row in events(out) if row["operation"] != "close"]
+    assert Counter(row["operation"] for row in rows) == {"connect": 3, "accept": 3}
+    closes = Counter((row["sent"], row["received"]) for row in events(out) if row["operation"] == "close")
+    assert closes == {(11, 0): 3, (0, 11): 3}
+
+
 def test_too_many_at_once(agent, start, connections) -> None:
     """Rows of connections beyond those that can be followed at once are counted as lost, each once."""
     cli = start()

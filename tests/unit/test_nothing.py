@@ -39,8 +39,10 @@ def test_why_nothing(namespaces: list[str], pods: list[str], containers: list[st
 
 
 def test_an_empty_machine() -> None:
-    """Where no container runs at all I am told how to see the rest."""
-    assert "--host" in why_nothing(make_selection((), False, (), (), ""), [])
+    """Where no container runs at all I am told how to see the rest, by a command that has a way to."""
+    nothing = make_selection((), False, (), (), "")
+    assert why_nothing(nothing, []) == "no containers run there; --host shows what runs outside them"
+    assert why_nothing(nothing, [], watching=False) == "no containers run there"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
 from kubectl_gadget import session, streams
 from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import make_request
+from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.targets import Targets
 from tests.conftest import wait_until
 from tests.fakes import FakeAgent
@@ -150,6 +150,33 @@ def test_nobody_for_several_reasons(capsys) -> None:
         run(Targets({f"node-{index}": fails(why) for index, why in enumerate(whys)}), lambda: None)
     told = capsys.readouterr().err.splitlines()
     assert sorted([*told, f"warning: {raised.value}"]) == ["warning: node-a: no agent (Pending)", "warning: refused"]
+
+
+def test_warnings_once(fake, capsys) -> None:
+    """What there is to be warned of is told once in a command, however often an agent begins anew."""
+    first = fake("node-a", selects=0)
+    targets = cluster(first)
+    died = []
+
+    def do() -> None:
+        running = first
+        for at in range(3):
+            assert running.started.wait(5)
+            running.emit(*ms(at + 1))
+            time.sleep(0.2)
+            del targets.there["node-a"]
+            running.die()
+            died.append(running)
+            running = fake("node-a", selects=0)
+            targets.there["node-a"] = running.reach
+        assert running.started.wait(10)
+
+    run(targets, do, record=None, selection=make_selection((), False, ("on",), (), ""))
+    told = capsys.readouterr().err.splitlines()
+    assert len(died) == 3
+    assert [line for line in told if "its agent is older" in line] == [f"warning: node-a: {session.OLDER}"]
+    again = [line for line in told if line.startswith("node-a: joined again")]
+    assert len(again) == 3
 
 
 def test_agent_comes_again(fake, capsys, tmp_path) -> None:

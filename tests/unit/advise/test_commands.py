@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from gadget.errors import GadgetError
+from kubectl_gadget.cli import cli
 from tests.conftest import run_cli
+from tests.unit.advise.test_collect import flow, recorder
+
+__all__ = ["recorder"]
 
 GOLDEN = Path(__file__).parent / "golden"
 FLOWS = str(GOLDEN / "service-80-to-8080/flows.jsonl")
@@ -81,6 +87,37 @@ def test_diff(tmp_path: Path) -> None:
     assert code == 0
     assert "changed  shop/cart" in out and "created  shop/web" in out
     assert "\n-" in out and "\n+" in out
+
+
+def test_diff_of_nothing(tmp_path: Path) -> None:
+    """A `diff` that changes nothing says so: where there is nothing at all, and where all is as advised."""
+    narrow, advice = tmp_path / "narrow.yaml", tmp_path / "advice.yaml"
+    narrow.write_text(NARROW)
+    nothing = advise("diff", "--input", FLOWS, "-n", "elsewhere", "--policy", str(narrow))
+    assert nothing == ("nothing to change: there are no policies there, and none is advised\n", "", 0)
+    advice.write_text(advise("report", "--input", FLOWS, "-A")[0])
+    same = advise("diff", "--input", FLOWS, "-A", "--policy", str(advice))
+    assert same == ("unchanged  shop/cart\nunchanged  shop/web\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["graph"], ["check", "--policy", "{narrow}"], ["diff", "--policy", "{narrow}"]]
+)
+def test_this_machine(command: list[str], recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --local I am advised by the agent that runs on this machine; if none does I am told so, and how to start one."""
+    narrow, here = tmp_path / "narrow.yaml", tmp_path / "agent.sock"
+    narrow.write_text(NARROW)
+    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", here)
+    words = ["advise", "network-policy", *(word.format(narrow=narrow) for word in command), "-A", "--local"]
+    alone = CliRunner().invoke(cli, words)
+    why = f"no agent runs on this machine, so no traffic is recorded: start one, as root: gadget-agent --listen unix://{here}"
+    assert str(alone.exception) == why
+    agent = recorder("node-a")
+    agent.flows = (flow(),)
+    here.symlink_to(agent.address.removeprefix("unix://"))
+    asked = CliRunner().invoke(cli, words)
+    assert not isinstance(asked.exception, GadgetError), asked.exception
+    assert "cart" in asked.stdout
 
 
 @pytest.mark.parametrize(
