@@ -47,10 +47,14 @@ def find_blocked(processes: Sequence[int]) -> Iterator[pb.Blocked]:
 
 
 def _is_32bit(pid: int) -> bool:
-    """Whether a process runs a 32-bit program, whose calls have other numbers. elf(5): EI_CLASS, ELFCLASS32."""
+    """Whether a process runs a 32-bit program, whose calls have other numbers.
+
+    By its auxiliary vector (getauxval(3)), which the kernel keeps: pairs of a small number and a value, of 4 bytes each
+    then. The program's file would tell too, but it may be in a file system that does not answer.
+    """
     try:
-        with open(f"/proc/{pid}/exe", "rb") as program:
-            return program.read(5) == b"\x7fELF\1"
+        with open(f"/proc/{pid}/auxv", "rb") as vector:
+            return int.from_bytes(vector.read(8), sys.byteorder) >> 32 != 0
     except OSError:
         return False
 
