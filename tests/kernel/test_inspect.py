@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from agent.inspect.service import SECONDS, Inspector
 from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
-from tests.conftest import Agent, wait_until
+from tests.conftest import Agent, run_cli, wait_until
+from tests.kernel.recordings import ended
 from tests.pods import Container
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -267,3 +269,39 @@ def test_silence_holds_up_no_other(make_pod, monkeypatch: pytest.MonkeyPatch) ->
         assert [path.components[-1].exists for path in reply.paths] == [True] and not reply.missing
         over.set()
         asked.join()
+
+
+def test_why_hangs(record, make_pod, workload) -> None:
+    """`why` of what hangs says on whom: which thread holds the lock, which file is opened, which child does not end."""
+    agent, pod = record(), make_pod()
+    files = {"/workload": workload("waits")}
+    pod.container("mutex", "/workload", "mutex", files=files)
+    pod.container("child", "/workload", "child", "/bin/sleep", "600", files=files)
+    fifo = pod.prepare("fifo", "/bin/cat", "/tmp/jobs")
+    os.mkfifo(fifo.bundle / "rootfs/tmp/jobs")
+    fifo.start()
+    for name, said in (("mutex", r"for a lock that thread \d+ \(holder\) holds"), ("child", r"for a child to end, PID \d+ \(sleep\)"),
+                       ("fifo", "in an open of /tmp/jobs, a FIFO that nobody has opened")):  # fmt: skip
+        wait_until(lambda: re.search(said, why(agent, name)), said)  # noqa: B023
+    shown = run_cli("traceloop", "show", "cart-0", "-c", "fifo", "--agent", agent.address).stdout.splitlines()[-1]
+    assert "open" in shown and '"/tmp/jobs", O_RDONLY' in shown and shown.startswith("now ")
+
+
+def why(agent: Agent, container: str, *more: str) -> str:
+    """What `why` says of a container of the pod, on one line."""
+    done = run_cli("why", "cart-0", "-c", container, "--agent", agent.address, *more)
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.split())
+
+
+def test_why_in_its_place(record, make_pod) -> None:
+    """`why` of a container that ended tells how it is in the one that runs in its place; if none does, that none does."""
+    agent, pod = record(), make_pod()
+    first = pod.container("app", "/bin/sh", "-c", "echo starting; cat /etc/app/prices.yaml || exit 3")
+    ended(first)
+    assert "how it is now: nothing runs in its place" in why(agent, "app")
+    second = pod.prepare("app", "/bin/sleep", "600")
+    (second.bundle / "rootfs/etc/app").mkdir()
+    (second.bundle / "rootfs/etc/app/prices.yml").touch()
+    second.start()
+    wait_until(lambda: "the folder /etc/app exists; it has prices.yml" in why(agent, "app"), "the folder")
