@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 PROCESS_BYTES = 4096
 _OPENAT2 = 437  # asm-generic/unistd.h: the same on all machines
 _BENEATH = 0x01 | 0x02 | 0x04 | 0x08  # linux/openat2.h: RESOLVE_NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
+_IN_ROOT = 0x02 | 0x10  # RESOLVE_NO_MAGICLINKS, IN_ROOT
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,9 +32,14 @@ def read_text(path: Path, most: int = PROCESS_BYTES) -> str:
     """The beginning of a file of /proc or of a cgroup, whatever bytes a program has put into it. OSError as read(2)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return decode_text(_read(fd, most))
+        return read_descriptor(fd, most)
     finally:
         os.close(fd)
+
+
+def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
+    """The same of a file that is open."""
+    return decode_text(_read(fd, most))
 
 
 def read_regular(path: Path, most: int) -> bytes:
@@ -45,14 +51,27 @@ def read_below(folder: Path, path: str, most: int) -> bytes:
     """The same of a path below a folder that crosses no link and no mount: file systems of users need not answer."""
     above = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     try:
-        how = _OpenHow(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, _BENEATH)
-        fd = _libc.syscall(_OPENAT2, above, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-        if fd < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        fd = _openat2(above, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK, _BENEATH)
     finally:
         os.close(above)
     return _whole(fd, most)
+
+
+def open_in_root(root: int, path: bytes, flags: int) -> int:
+    """A descriptor of what a path is to programs whose root is that descriptor's folder. OSError as openat2(2).
+
+    No link leads out of that root, and none of /proc anywhere.
+    """
+    return _openat2(root, path, flags, _IN_ROOT)
+
+
+def _openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    fd: int = _libc.syscall(_OPENAT2, folder, path, ctypes.byref(how), ctypes.sizeof(how))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
 
 
 def load_json(path: Path, read: Callable[[], bytes]) -> Any:

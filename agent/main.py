@@ -22,6 +22,7 @@ from agent.flows.service import FlowsService
 from agent.flows.table import ENTRIES
 from agent.folders import NotOurs, check_own, own_folder
 from agent.identity import Container
+from agent.inspect.service import Inspector
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
 from agent.logs import log_to_stderr
@@ -78,7 +79,7 @@ def _end_with_stdin(stopped: threading.Event) -> None:
 @click.option("--traceloop-memory", type=click.IntRange(1), default=TOTAL_BYTES >> 20, show_default=True,
               metavar="MIB", help="Memory for all recordings, at most; each takes about 0.5 MiB.")  # fmt: skip
 @click.option("--redact", multiple=True, metavar="REGEX",
-              help="Mask what matches in the text of recorded calls before it leaves this machine.")  # fmt: skip
+              help="Mask what matches in texts of containers before they leave this machine.")  # fmt: skip
 @click.option("--flows/--no-flows", default=True, show_default=True,
               help="Record who talks to whom, for `advise network-policy`.")  # fmt: skip
 @click.option("--flows-limit", type=click.IntRange(64), default=ENTRIES, show_default=True, metavar="N",
@@ -183,6 +184,7 @@ def _serve(
                 *(each.worker for each in (tracker, tracker.pods, recorded_flows) if each),
                 *(recorder.workers if recorder else ()),
             ],
+            Inspector(node, tracker, redactor.mask if redactor else None),
         )
         recordings = traceloop_memory << 20 if recorder else 0
         room = bytes_for_runs(memory_limit(), recordings, machine_bytes())

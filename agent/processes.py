@@ -4,20 +4,90 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
+
+from agent.files import PROCESS_BYTES, read_descriptor
 
 #: By then a runtime's helpers have ended, or become the container's own program.
 SETTLED_SECONDS = 2.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def first_of(pids: Sequence[int], proc: Path) -> int:
+class Process:
+    """A process of /proc, by its folder's descriptor: its number may be given to another, the folder is not."""
+
+    def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
+        """Find a process. OSError if there is none of that number."""
+        self.pid = pid
+        self._fd = os.open(proc / str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """A descriptor of one of its files. OSError if it is over, or that is not allowed."""
+        return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._fd)
+
+    def read(self, name: str, most: int = PROCESS_BYTES) -> str:
+        """The beginning of one of its files. OSError likewise."""
+        fd = self.open(name)
+        try:
+            return read_descriptor(fd, most)
+        finally:
+            os.close(fd)
+
+    def link(self, name: str) -> str:
+        """Where one of its links leads. OSError likewise."""
+        return os.readlink(name, dir_fd=self._fd)
+
+    def names(self, folder: str, most: int) -> list[str]:
+        """The names in one of its folders, so many at most; none if it is over."""
+        with suppress(OSError):
+            fd = self.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with os.scandir(fd) as entries:
+                    return [entry.name for entry in islice(entries, most)]
+            finally:
+                os.close(fd)
+        return []
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is not over, so that its number is its own."""
+        try:
+            return bool(self.read("stat"))
+        except OSError:
+            return False
+
+
+@contextmanager
+def held(
+    list_now: Callable[[], Sequence[int]], proc: Path, most: int, only: Collection[int] = ()
+) -> Iterator[list[Process]]:
+    """Processes of those that list_now gives, all or only some, each for certain one of them: it is asked twice."""
+    with ExitStack() as stack:
+        found: list[Process] = []
+        for pid in list_now():
+            if len(found) == most:
+                break
+            if pid and (not only or pid in only):
+                with suppress(OSError):
+                    process = Process(pid, proc)
+                    stack.callback(process.close)
+                    found.append(process)
+        again = set(list_now())
+        yield [process for process in found if process.pid in again and process.is_there]
+
+
+def first_of(pids: Sequence[int], proc: Path, settled: float = SETTLED_SECONDS) -> int:
     """The process that runs a container's own program, of all that are in it; 0 if that cannot be told (yet).
 
-    It is the oldest whose parent is outside, as runtimes' helpers end or become it soon. bpf/traceloop tells it of
-    those that begin while it looks.
+    It is the oldest whose parent is outside, as runtimes' helpers end or become it soon: after so many seconds.
+    bpf/traceloop tells it of those that begin while it looks.
     """
     inside = set(pids)
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -27,6 +97,6 @@ def first_of(pids: Sequence[int], proc: Path) -> int:
             # proc_pid_stat(5): the name, in parentheses, may hold anything; parent is field 4, the start field 22
             fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
             began = int(fields[19]) / _TICKS
-            if int(fields[1]) not in inside and now - began > SETTLED_SECONDS:
+            if int(fields[1]) not in inside and now - began > settled:
                 found.append((began, pid))
     return min(found)[1] if found else 0

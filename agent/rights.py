@@ -8,7 +8,8 @@ from pathlib import Path
 from agent.files import read_text
 from gadget.errors import NoRights
 
-#: Numbers of capabilities (linux/capability.h), and what each is for.
+#: Numbers of capabilities (linux/capability.h), and what each is for. Without CAP_SYS_PTRACE and the host's processes
+#: an agent works: it tells less of processes, and says so (agent/inspect).
 _NEEDED = {
     "CAP_BPF": (39, "loads programs"),
     "CAP_PERFMON": (38, "attaches them"),

@@ -20,6 +20,7 @@ from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.flows.service import FlowsService
 from agent.identity import Container
+from agent.inspect.service import Inspector
 from agent.limits import OWN_FILES, RUN_FILES, RunBudget
 from agent.run import BEAT_SECONDS, Batch, Loss, Run
 from agent.selection import SELECTS, Selection
@@ -126,8 +127,10 @@ class AgentService(rpc.AgentServicer):
         traceloop: TraceloopService,
         flows: FlowsService,
         workers: Sequence[Worker] = (),
+        inspector: Inspector | None = None,
     ) -> None:
         """Serve as node, naming what tracker knows, well as long as all workers are."""
+        self._inspector = inspector or Inspector(node, tracker)
         self._workers = workers
         self._traceloop = traceloop
         self._flows = flows
@@ -288,6 +291,11 @@ class AgentService(rpc.AgentServicer):
         with _answers(self._node, context):
             self._traceloop.delete(request.cgroup_id)
             return pb.TraceloopDeleteReply()
+
+    def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectReply:
+        """What the node says of a container that runs."""
+        with _answers(self._node, context), self._reader(context):
+            return self._inspector.inspect(request)
 
     def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
         """Who talked to whom."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
+
+from gadget.errors import Exhausted
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,8 @@ STALL_SECONDS = 10.0
 IDLE_SECONDS = 0.5
 #: How long the end of a thread is waited for, which may be in a call that takes its time.
 JOIN_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -130,3 +134,40 @@ class Pool:
             worker.beat()
             with suppress(Empty):
                 self._tasks.get(timeout=IDLE_SECONDS)()
+
+
+class Bounded:
+    """Threads for what may never return, as a container's file system need not: so many at once, one for each key."""
+
+    def __init__(self, name: str, most: int) -> None:
+        """None yet."""
+        self._name, self._most = name, most
+        self._lock = threading.Lock()
+        self._busy: set[Hashable] = set()
+
+    def start(self, key: Hashable, task: Callable[[], T]) -> Future[T]:
+        """Begin a task in a thread of its own; what comes of it. Exhausted if that key, or all others, wait still."""
+        with self._lock:
+            if key in self._busy or len(self._busy) >= self._most:
+                raise Exhausted("what was asked before has not been answered yet")
+            self._busy.add(key)
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(task())
+            except Exception as error:
+                future.set_exception(error)
+            finally:
+                self._done(key)
+
+        try:
+            threading.Thread(target=run, name=self._name, daemon=True).start()
+        except RuntimeError as error:  # no more threads may be made
+            self._done(key)
+            raise Exhausted(str(error)) from None
+        return future
+
+    def _done(self, key: Hashable) -> None:
+        with self._lock:
+            self._busy.discard(key)

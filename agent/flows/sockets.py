@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -70,8 +70,8 @@ def _sockets(process: Path) -> tuple[set[int], list[Established]]:
         if state == _LISTEN:
             listening.add(int(local.rpartition(":")[2], 16))
         elif state == _ESTABLISHED:
-            made = Established(*_parse(local), *_parse(peer))
-            if made.peer != made.local and not _plain(made.peer).is_loopback:
+            made = Established(*parse(local), *parse(peer))
+            if made.peer != made.local and not plain(made.peer).is_loopback:
                 found.append(made)
     return listening, found
 
@@ -82,7 +82,7 @@ def _lines(process: Path) -> Iterator[str]:
             yield from islice(file, 1, MOST + 1)
 
 
-def _parse(text: str) -> tuple[bytes, int]:
+def parse(text: str) -> tuple[bytes, int]:
     """An address of 16 bytes and a port: words of four bytes in the machine's order, in hexadecimal."""
     address, _, port = text.partition(":")
     words = [bytes.fromhex(address[at : at + 8]) for at in range(0, len(address), 8)]
@@ -90,6 +90,7 @@ def _parse(text: str) -> tuple[bytes, int]:
     return (packed if len(packed) == 16 else b"\0" * 10 + b"\xff\xff" + packed), int(port, 16)
 
 
-def _plain(address: bytes) -> IPv6Address:
+def plain(address: bytes) -> IPv4Address | IPv6Address:
+    """An address as people write it."""
     parsed = IPv6Address(address)
-    return parsed.ipv4_mapped or parsed  # type: ignore[return-value]
+    return parsed.ipv4_mapped or parsed

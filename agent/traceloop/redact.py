@@ -41,6 +41,12 @@ class Redactor:
                 piece[hidden[at : at + len(piece)]] = ord("*")
                 at += len(piece)
 
+    def mask(self, data: bytes) -> bytes:
+        """The same of one text."""
+        masked = np.frombuffer(data, np.uint8).copy()
+        masked[self._hidden(data)] = ord("*")
+        return masked.tobytes()
+
     def _hidden(self, text: bytes) -> npt.NDArray[np.bool_]:
         """Which bytes to mask. Those between arguments are NULs: they match as spaces too, and stay."""
         matched = bytearray(len(text))

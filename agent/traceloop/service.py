@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import count, islice
-from pathlib import Path
+from functools import partial
+from itertools import count
 
 import orjson
 
+from agent.blocked import Memory, find_blocked
 from agent.bpf_object import Program
-from agent.files import read_text
 from agent.identity import Container
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
@@ -23,8 +22,6 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 
 FOLLOW_SECONDS = 0.1
-#: Threads of a container that are asked in which call they are: it may have any number.
-MOST_THREADS = 4096
 #: How many of them a record that is being written may take.
 FOLLOW_POLLS = 5
 
@@ -46,6 +43,7 @@ class TraceloopService:
         self._node = node
         self._recorder = recorder
         self._redact = redact
+        self._memory = Memory(redact.mask if redact else None)
 
     def _on(self) -> Recorder:
         if self._recorder is None:
@@ -149,9 +147,15 @@ class TraceloopService:
             more=snapshot.more.tobytes(),
             unread=snapshot.unread,
             clock_offset_ns=ring.clock_offset,
-            blocked=find_blocked(self._on().processes(ring)) if blocked else (),
+            blocked=self._blocked(ring) if blocked else (),
             sent_ns=time.time_ns(),
         )
+
+    def _blocked(self, ring: Ring) -> Sequence[pb.Blocked]:
+        processes = partial(self._on().processes, ring)
+        found = [*find_blocked(processes())]
+        self._memory.add_to(found, processes, ring.key)
+        return found
 
     def _item(self, ring: Ring) -> pb.TraceloopItem:
         about, state = ring.about, ring.state()
@@ -185,35 +189,3 @@ class TraceloopService:
     def _labels_of(self, container: Container) -> pb.Labels | None:
         labels = self._labels(container)
         return None if labels is None else pb.Labels(labels=labels)
-
-
-def find_blocked(processes: list[int]) -> Iterator[pb.Blocked]:
-    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall, of not too many."""
-    for pid, task, compat in islice(_threads(processes), MOST_THREADS):
-        try:
-            fields = read_text(task / "syscall").split()
-            comm = read_text(task / "comm").removesuffix("\n")
-        except OSError:
-            continue
-        if len(fields) < 7 or fields[0].startswith("-"):
-            continue  # it runs, or waits for something else than a call
-        number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]
-        yield pb.Blocked(pid=pid, tid=int(task.name), comm=comm, number=number, args=args, compat=compat)
-
-
-def _is_32bit(pid: int) -> bool:
-    """Whether a process runs a 32-bit program, whose calls have other numbers. elf(5): EI_CLASS, ELFCLASS32."""
-    try:
-        with open(f"/proc/{pid}/exe", "rb") as program:
-            return program.read(5) == b"\x7fELF\1"
-    except OSError:
-        return False
-
-
-def _threads(processes: list[int]) -> Iterator[tuple[int, Path, bool]]:
-    """The threads of processes: of which, its folder, and whether it makes 32-bit calls."""
-    for pid in processes:
-        compat = _is_32bit(pid)
-        with suppress(OSError), os.scandir(f"/proc/{pid}/task") as entries:
-            for entry in entries:
-                yield pid, Path(entry.path), compat

@@ -138,7 +138,9 @@ class Reader:
         for item in reply.blocked:
             number = item.number | (syscalls.COMPAT if item.compat else 0)
             args = (*item.args, *[0] * syscalls.ARGUMENTS_MAX)[: syscalls.ARGUMENTS_MAX]
-            call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, {})
+            texts = {each.argument: Captured(each.data, each.size) for each in item.memory}
+            there = {index: text for index, text in texts.items() if index < syscalls.ARGUMENTS_MAX}
+            call = Call(0, None, item.pid, item.tid, item.comm, reply.machine, number, args, None, there)
             last = self.last_ns(item.tid, reply.clock_offset_ns)
             yield call, max(0, reply.sent_ns - last) if last and reply.sent_ns else None
 

@@ -88,8 +88,9 @@ def _one(instance: Instance, every: Sequence[Instance], form: str) -> None:
     from kubectl_gadget.why import screen
     from kubectl_gadget.why.gather import gather
     from kubectl_gadget.why.judge import judge
+    from kubectl_gadget.why.live import with_node
 
-    facts = gather(instance, every)
+    facts = with_node(gather(instance, every), instance, every)
     findings = judge(facts)
     if form == "json":
         from kubectl_gadget.output.encode import encode

@@ -45,7 +45,10 @@ class Kubernetes:
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a path as it is now: mode as stat(2) has it. names are those that are most like one that is missing."""
+    """A part of a path as it is now: mode as stat(2) has it. names are those that are most like one that is missing.
+
+    link is where a symbolic link leads, the rest what is there. error is why it could not be looked at.
+    """
 
     path: str
     exists: bool
@@ -53,15 +56,40 @@ class Component:
     uid: int = 0
     gid: int = 0
     names: tuple[str, ...] = ()
+    link: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """Where a path lies: what is free for users other than root. No inodes in total: they do not run out."""
+
+    path: str
+    read_only: bool = False
+    free_bytes: int = 0
+    total_bytes: int = 0
+    free_inodes: int = 0
+    total_inodes: int = 0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a process is to files: numbers as the node has them."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+    capabilities: int = 0
 
 
 @dataclass(frozen=True)
 class Node:
     """What the node says of the container now, or of the one that runs in its place.
 
-    paths has for each path that was asked about its components. limits are by name, soft limits; used what of them is
-    in use. listeners has by port who listens there. holders has by thread that waits who holds what it waits for.
-    descriptors names by process and number what a file descriptor is.
+    paths has for each path that was asked about its components, mounts where the last that is there lies. limits are by
+    name, soft limits; used what of them is in use. listeners has by port who listens there. holders has by thread that
+    waits who holds what it waits for, children its child, waits what its descriptors are. descriptors names by process
+    and number what a file descriptor is: KIND NAME, as a History's Thing. identity is the first process's.
     """
 
     paths: dict[str, tuple[Component, ...]] = field(default_factory=dict)
@@ -70,6 +98,10 @@ class Node:
     listeners: dict[int, str] = field(default_factory=dict)
     holders: dict[int, str] = field(default_factory=dict)
     descriptors: dict[tuple[int, int], str] = field(default_factory=dict)
+    mounts: dict[str, Mount] = field(default_factory=dict)
+    children: dict[int, str] = field(default_factory=dict)
+    waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)

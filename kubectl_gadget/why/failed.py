@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kubectl_gadget.strace import Call
 from kubectl_gadget.values import short_duration
+from kubectl_gadget.why import now
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, History, meaning
@@ -445,25 +446,10 @@ def _details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
         found.append(f"it made that itself, so a seccomp profile or a security module refuses {failure.name}")
     if candidate.meant.cause == "seccomp":
         found.append(f"the kernel seldom refuses {failure.name} by itself: a seccomp profile does")
-    if failure.name.startswith("inotify"):
+    if failure.name.startswith("inotify") and not facts.live:
         found.append("the node's limits are fs.inotify.max_user_instances and fs.inotify.max_user_watches")
     if facts.kubernetes:
         for path, what in facts.kubernetes.mounts.items():
             if failure.subject == path or failure.subject.startswith(path.rstrip("/") + "/"):
                 found.append(f"the pod mounts {plain(what)} at {plain(path)}")
-    if facts.live:
-        found += _live(facts, failure)
-    return tuple(found)
-
-
-def _live(facts: Facts, failure: Failure) -> Iterator[str]:
-    assert facts.live
-    for part in facts.live.paths.get(failure.subject, ()):
-        if not part.exists:
-            have = f"; there is {', '.join(map(plain, part.names))}" if part.names else ""
-            yield f"{plain(part.path)} is not there now{have}"
-        elif failure.error in ("EACCES", "EPERM"):
-            yield f"{plain(part.path)} has mode {part.mode & 0o7777:04o}, owner {part.uid}:{part.gid}"
-    port = failure.subject.rpartition(":")[2]
-    if failure.error == "EADDRINUSE" and port.isdecimal() and (who := facts.live.listeners.get(int(port))):
-        yield f"{plain(who)} listens there"
+    return (*found, *now.details(facts, failure, candidate.meant.cause))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from gadget.rows import decode_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import call_name
+from kubectl_gadget.why.history import call_name, endpoint
 
 #: Shorter waits are no news, nanoseconds.
 LONG_NS = 2_000_000_000
@@ -90,7 +92,8 @@ def _thing(facts: Facts, call: Call) -> tuple[str, str]:
     number = call.args[0] & 0xFFFFFFFF
     if facts.live and (live := facts.live.descriptors.get((call.pid, number))):
         kind, _, name = live.partition(" ")
-        return kind, plain(facts.names.get(name, name))
+        if name or kind == "pipe":
+            return kind, plain(facts.names.get(name, name))
     thing = facts.history.thing(call.pid, number)
     return (thing.kind, plain(facts.names.get(thing.name, thing.name))) if thing else ("", "")
 
@@ -112,7 +115,8 @@ def _writes(facts: Facts, call: Call) -> tuple[str, str]:
 
 
 def _connects(facts: Facts, call: Call) -> tuple[str, str]:
-    _, name = _thing(facts, call)
+    peer = endpoint(call.captured[1].data) if 1 in call.captured else ""
+    name = plain(facts.names.get(peer, peer)) or _thing(facts, call)[1]
     return "hang-connect", f"for {name or 'a peer'} to answer its connect"
 
 
@@ -135,7 +139,8 @@ def _children(facts: Facts, call: Call) -> tuple[str, str]:
         found = waits(facts, other) if waits and call_name(other) not in ("wait4", "waitid") else None
         if found:
             return "hang-child", f"for a child to end: {plain(other.comm, 40)}, which waits {found[1]}"
-    return "hang-child", "for a child to end"
+    child = facts.live.children.get(call.tid) if facts.live else None
+    return "hang-child", f"for a child to end{f', {plain(child)}' if child else ''}"
 
 
 def _disk(facts: Facts, call: Call) -> tuple[str, str]:
@@ -144,10 +149,19 @@ def _disk(facts: Facts, call: Call) -> tuple[str, str]:
 
 
 def _opens(facts: Facts, call: Call) -> tuple[str, str]:
-    return "hang-read", "in an open: of a FIFO that has no other end, or of a file system that does not answer"
+    path = decode_text(next(iter(call.captured.values())).data) if call.captured else ""
+    parts = facts.live.paths.get(path, ()) if facts.live else ()
+    if parts and stat.S_ISFIFO(parts[-1].mode):
+        return "hang-read", f"in an open of {plain(path)}, a FIFO that nobody has opened at its other end"
+    name = f" of {plain(path)}" if path else ""
+    return "hang-read", f"in an open{name}: of a FIFO that has no other end, or of a file system that does not answer"
 
 
 def _polls(facts: Facts, call: Call) -> tuple[str, str]:
+    things = facts.live.waits.get(call.tid, ()) if facts.live else ()
+    kind, _, name = things[0].partition(" ") if len(things) == 1 else ("", "", "")
+    if kind == "socket" and name and call_name(call) in ("poll", "ppoll"):
+        return "hang-read", f"for {plain(facts.names.get(name, name))}, which sends nothing"
     return "nothing", f"for events ({call_name(call)}), as a server does that nobody asks"
 
 

@@ -24,6 +24,7 @@ METHODS: tuple[tuple[str, type[Message]], ...] = (
     ("TraceloopRead", pb.TraceloopReadRequest),
     ("TraceloopDelete", pb.TraceloopDeleteRequest),
     ("Flows", pb.FlowsRequest),
+    ("Inspect", pb.InspectRequest),
 )
 ANSWERS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
 TRACKER: Any = SimpleNamespace(
@@ -86,7 +87,7 @@ def request(data: bytes) -> None:
         return  # which gRPC refuses itself
     with mock.patch.object(run, "BpfObject", _Object), contextlib.suppress(_Aborted):
         answer = getattr(SERVICE, name)(iter([message]) if name == "Run" else message, _Call())
-        for _ in answer if name != "TraceloopDelete" else ():
+        for _ in answer if name not in ("TraceloopDelete", "Inspect") else ():
             pass
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from agent.blocked import find_blocked
 from agent.files import read_regular, read_text
 from agent.logs import JsonFormatter
-from agent.traceloop.service import find_blocked
 from tests.conftest import wait_until
 
 AGENT = Path(__file__).parents[2] / "agent"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from agent.traceloop.service import find_blocked
+from agent.blocked import find_blocked
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.output import terminal
 from kubectl_gadget.traceloop.show import View, show
