@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
-from gadget.checks import check_fields
 from gadget.errors import GadgetError
 from gadget.rows import decode_text
-from gadget.schema import Field, record_dtype
 from kubectl_gadget.strace import Call, Captured
+from kubectl_gadget.traceloop.rows import Layout, Row, find_layout, rows_of
 from kubectl_gadget.traceloop.texts import Piece, beside, captured, further, joined
 
 
@@ -75,23 +72,13 @@ class Gap(NamedTuple):
 
 Entry = Call | End | Signal | Gap
 
-#: Bytes of a record, and records in a reply, each many times what there is: rings have 4,096 slots of 128 bytes.
-LARGEST_RECORD, MOST_RECORDS = 4096, 1 << 17
-
-
+#: Records in a reply, many times what there is: rings have 4,096 slots.
+MOST_RECORDS = 1 << 17
 #: Beyond this a thread's wait is told by the clock alone, nanoseconds: the counts wrap after an hour.
 _LONG = 1_000_000_000
 #: Threads whose last record is remembered; more than a machine has at a time, and their ends may be missing.
 _THREADS = 1 << 16
 _DESCRIPTOR = re.compile(rb"/dev/fd/(\d{1,9})(?:/(.*))?", re.DOTALL)
-
-
-class _Names(NamedTuple):
-    """What a ring's notes tell of its records. Constants that an older program did not have are 0."""
-
-    kinds: dict[int, str]
-    constants: Counter[str]
-    beyond: dict[str, int]
 
 
 _Key = TypeVar("_Key")
@@ -100,7 +87,6 @@ _SIGKILL = 9
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h
 #: Arguments have numbers below it.
 _BEYOND = 8
-_TITLES = {"BEYOND_NAME": "name", "BEYOND_CONTROL": "control"}
 
 
 class _Moment(NamedTuple):
@@ -110,6 +96,15 @@ class _Moment(NamedTuple):
     placed: int
     ran: int
     cpu: int
+
+
+class _Reply(NamedTuple):
+    """What the records of a reply have in common."""
+
+    machine: str
+    clock_offset_ns: int
+    layout: Layout
+    calls: bytes
 
 
 class Reader:
@@ -127,6 +122,7 @@ class Reader:
         self.started: dict[int, tuple[int, int]] = {}
         #: records of the last reply, and whether the first ones of all are among them
         self.kept, self.complete = 0, False
+        self._reply: _Reply
 
     def last_ns(self, tid: int, clock_offset_ns: int) -> int:
         """When a thread had its last record; 0 if it has none here."""
@@ -154,74 +150,84 @@ class Reader:
             raise GadgetError(f"this recording is damaged: {type(error).__name__} {error}") from error
 
     def _entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
-        layout = orjson.loads(reply.layout)
-        records = {name: [Field.from_json(item) for item in fields] for name, fields in layout.items()}
-        for fields in records.values():
-            check_fields(fields, LARGEST_RECORD)
-        calls = np.frombuffer(reply.calls, record_dtype(records["call"]))
-        more = np.frombuffer(reply.more, record_dtype(records["more"]))
+        layout = find_layout(reply.layout)
+        data, further_data = reply.calls, reply.more
+        calls = np.frombuffer(data, layout.call)
+        more = np.frombuffer(further_data, layout.more)
         if max(len(calls), len(more)) > MOST_RECORDS:
             raise ValueError("more records than a ring has")
-        values = {field.name: field.values for field in records["names"]}
-        constants = Counter({name: int(value) for value, name in values["constant"].items()})
-        if constants["PLACED_BITS"] > 32:
-            raise ValueError("counts of more bits than they have")
-        beyond = {name: int(value) for value, name in values.get("beyond", {}).items()}
-        names = _Names({int(value): name for value, name in values["kind"].items()}, constants, beyond)
-        texts = further(more, constants["NO_DATA"])
+        texts = further(more, further_data, layout.no_data)
         self.kept, self.complete = len(calls), bool(len(calls)) and int(calls["count"].min()) == 0
         gaps = self._gaps(calls)
+        rows = rows_of(calls)
+        self._reply = _Reply(reply.machine, reply.clock_offset_ns, layout, data)
         found: list[Entry] = []
         for at in _order(calls):
-            row = calls[at]
             if gap := gaps.get(at):
                 found.append(Gap(gap))
-            entry = self._entry(reply, names, row, texts.pop(int(row["sequence"]), {}))
+            row = rows[at]
+            entry = self._entry(at, row, texts.pop(row.sequence, None))
             # the kernel does not tell the delivery of each SIGKILL, but who sent it
-            key = (entry.pid, _SIGKILL) if isinstance(entry, End) and entry.status & 0x7F == _SIGKILL else None
-            if isinstance(entry, End) and key and (sent := self._senders.pop(key, None)):
+            if (
+                type(entry) is End
+                and entry.status & 0x7F == _SIGKILL
+                and (sent := self._senders.pop((entry.pid, _SIGKILL), None))
+            ):
                 found.append(Signal(*entry[:4], _SIGKILL, 0, (), reply.machine, sent))
             if entry is not None:
                 found.append(entry)
         return found
 
-    def _entry(
-        self, reply: pb.TraceloopReadReply, names: _Names, row: np.void, pieces: dict[int, list[Piece]]
-    ) -> Entry | None:
-        kind = names.kinds.get(int(row["shape"]) & 7)
-        who = (int(row["time"]) + reply.clock_offset_ns, int(row["pid"]), int(row["tid"]), decode_text(row["comm"]))
-        args = tuple(row["args"].tolist())
+    def _entry(self, at: int, row: Row, pieces: dict[int, list[Piece]] | None) -> Entry | None:
+        machine, offset, layout, data = self._reply
+        kind, args, pid = layout.kinds.get(row.shape & 7), tuple(row.args), row.pid
+        who = row.time + offset, pid, row.tid, decode_text(row.comm)
         if kind == "KIND_SENT":
-            sender = Sender(who[1], "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
+            sender = Sender(pid, "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
             _remember(self._senders, (args[2], args[0]), sender)
             self.sent.append(Sent(who[0], args[2], args[0], sender))
             return None
-        waited = self._wait(row, names.constants["PLACED_BITS"])
+        waited = self._wait(row, layout.placed_bits)
         if kind == "KIND_SIGNAL":
-            words, sent = args[2 : int(row["shape"]) >> 4], self._senders.pop((who[1], args[0]), None)
-            return Signal(*who, args[0], _signed(args[1]), words, reply.machine, sent)
+            words, sent = args[2 : row.shape >> 4], self._senders.pop((pid, args[0]), None)
+            return Signal(*who, args[0], _signed(args[1]), words, machine, sent)
         if kind in ("KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"):
-            self._before.pop(who[2], None)
-            last = kind == "KIND_PROCESS_EXIT" and who[1] not in self._ended
+            self._before.pop(row.tid, None)
+            last = kind == "KIND_PROCESS_EXIT" and pid not in self._ended
             if last:
-                _remember(self._ended, who[1], None)
-            return End(*who, int(row["result"]), last, bool(args[0]))
-        self._ended.pop(who[1], None)  # another process with its number
-        for argument, own in beside(row, names.constants["NO_DATA"]).items():
-            pieces[argument] = own + pieces.get(argument, [])
+                _remember(self._ended, pid, None)
+            return End(*who, row.result, last, bool(args[0]))
+        self._ended.pop(pid, None)  # another process with its number
+        if row.length != layout.no_data:
+            pieces = pieces or {}
+            argument = row.argument & 7
+            pieces[argument] = [beside(row, at, data, layout), *pieces.get(argument, ())]
         if kind == "KIND_EXEC":
-            if started := int(row["result"]):
-                self.started.setdefault(who[1], (who[0], started + reply.clock_offset_ns))
-            return _exec(reply.machine, who, waited, int(row["number"]), pieces)
+            if row.result:
+                self.started.setdefault(pid, (who[0], row.result + offset))
+            return _exec(machine, who, waited, row.number, pieces or {})
         if kind not in ("KIND_CALL", "KIND_NO_RETURN"):
             return Gap(1)
-        number = _number(row, names.constants)
-        result = None if kind == "KIND_NO_RETURN" else int(row["result"])
-        plan = syscalls.pointed(reply.machine, number)
-        texts = {argument: captured(row, plan.get(argument), args, result, each) for argument, each in pieces.items()}
-        there = {argument: text for argument, text in texts.items() if text is not None and argument < _BEYOND}
-        more = _beyond(names, {argument: text for argument, text in texts.items() if text is not None})
-        return Call(who[0], waited, *who[1:], reply.machine, number, args, result, there, more)
+        number = row.number
+        if layout.number_unknown and number == layout.number_unknown:
+            number = int(row.size)  # type: ignore[arg-type]  # then it has one, or the recording is damaged
+        if row.shape & layout.shape_32bit:
+            number |= syscalls.COMPAT
+        result = None if kind == "KIND_NO_RETURN" else row.result
+        if not pieces:
+            return Call(who[0], waited, pid, row.tid, who[3], machine, number, args, result, {})
+        plan = syscalls.pointed(machine, number)
+        there: dict[int, Captured] = {}
+        beyond: dict[tuple[int, str | int], Captured] = {}
+        for argument, each in pieces.items():
+            text = captured(row, plan.get(argument), args, result, each)
+            if text is None:
+                continue
+            if argument < _BEYOND:
+                there[argument] = text
+            elif which := layout.beyond(argument):
+                beyond[argument & _BEYOND - 1, which] = text
+        return Call(who[0], waited, pid, row.tid, who[3], machine, number, args, result, there, beyond)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
         """How many records are missing before a record, by its index.
@@ -234,27 +240,25 @@ class Reader:
         if self._next < 0:
             self._next = int(counts[calls["sequence"].argmin()])
         ahead = (counts - np.uint32(self._next)).view(np.int32)  # it begins anew after 32 bits
-        gaps, expected = {}, 0
-        for at in np.argsort(ahead).tolist():
-            number = int(ahead[at])
-            if number > expected:
-                gaps[at] = number - expected
-            expected = max(expected, number + 1)
-        self._next = self._next + expected & 0xFFFFFFFF
-        return gaps
+        order = np.argsort(ahead, kind="stable")
+        numbers = ahead[order].astype(np.int64)
+        expected = np.maximum(np.concatenate(([0], numbers + 1)), 0)
+        self._next = self._next + int(expected[-1]) & 0xFFFFFFFF
+        missing = numbers - expected[:-1]
+        behind = missing > 0
+        return dict(zip(order[behind].tolist(), missing[behind].tolist(), strict=True))
 
-    def _wait(self, row: np.void, placed_bits: int) -> int | None:
+    def _wait(self, row: Row, placed_bits: int) -> int | None:
         """Nanoseconds that a thread was not running since its last record; None for its first.
 
         The scheduler counts what it ran, up to when it last looked. On one CPU the difference of both says exactly
         what is between; each CPU has its own clock, so for a thread that moved it is the time that passed less what
         it ran, to a tick. A thread that has not given up its CPU did not wait: then others were given it.
         """
-        tid, placed_bits = int(row["tid"]), placed_bits or 32
-        numbers = (int(row[name]) for name in ("time", "placed", "ran", "argument"))
-        now = _Moment(*numbers)._replace(cpu=int(row["argument"]) >> 3)
-        before = self._before.get(tid)
-        _remember(self._before, tid, now)
+        placed_bits = placed_bits or 32
+        now = _Moment(row.time, row.placed, row.ran, row.argument >> 3)
+        before = self._before.get(row.tid)
+        _remember(self._before, row.tid, now)
         if before is None:
             return None
         if placed_bits < 32 and now.placed >> placed_bits == before.placed >> placed_bits:
@@ -263,18 +267,6 @@ class Reader:
         if passed < _LONG and now.cpu == before.cpu:
             return max(0, _difference(now.placed, before.placed, placed_bits) - ran)
         return max(0, passed - ran)
-
-
-def _beyond(names: _Names, texts: Mapping[int, Captured]) -> dict[tuple[int, str | int], Captured]:
-    """What of texts is not what an argument points to first, by the argument and what of it it is."""
-    shift, buffers = names.constants["BEYOND_SHIFT"], names.beyond.get("BEYOND_BUFFER", 0)
-    titles = {names.beyond[name]: title for name, title in _TITLES.items() if name in names.beyond}
-    found: dict[tuple[int, str | int], Captured] = {}
-    for key, text in texts.items():
-        argument, which = key & _BEYOND - 1, key >> shift if shift else 0
-        if which:
-            found[argument, titles.get(which, which - buffers)] = text
-    return found
 
 
 def _remember(found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
@@ -287,20 +279,17 @@ def _remember(found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 
 def _order(calls: npt.NDArray[np.void]) -> list[int]:
     """The order of time, and within a thread that of its calls: the clock of one CPU may be a little behind."""
+    found = np.argsort(calls["sequence"], kind="stable")
+    by_sequence: list[int] = found.tolist()
+    ordered = calls["time"][found]
+    if (ordered[1:] >= ordered[:-1]).all():
+        return by_sequence
     shown: dict[int, int] = {}
     times = calls["time"].tolist()
     threads = calls["tid"].tolist()
-    by_sequence: list[int] = np.argsort(calls["sequence"], kind="stable").tolist()
     for at in by_sequence:
         times[at] = shown[threads[at]] = max(times[at], shown.get(threads[at], 0))
     return sorted(by_sequence, key=times.__getitem__)
-
-
-def _number(row: np.void, constants: Counter[str]) -> int:
-    number = int(row["number"])
-    if constants["NUMBER_UNKNOWN"] and number == constants["NUMBER_UNKNOWN"]:
-        number = int(row["size"])
-    return number | (syscalls.COMPAT if int(row["shape"]) & constants["SHAPE_32BIT"] else 0)
 
 
 def _exec(

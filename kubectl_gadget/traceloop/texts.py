@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from gadget.syscalls import Capture, How
 from kubectl_gadget.strace import Captured
+from kubectl_gadget.traceloop.rows import Layout, Row, column
 
 #: How much room there is behind a call's arguments, each of which takes a word of it.
 _ROOM, _ROOM_MAX, _WORD = 64, 63, 8
@@ -29,38 +31,38 @@ class Piece(NamedTuple):
 Further = dict[int, dict[int, list[Piece]]]
 
 
-def further(more: npt.NDArray[np.void], no_data: int) -> Further:
-    """What further slots hold."""
+def further(more: npt.NDArray[np.void], data: bytes, no_data: int) -> Further:
+    """What further slots hold, whose bytes data are."""
     found: Further = {}
-    assert more.dtype.fields
-    knows_left = "left" in more.dtype.fields
-    full = more.dtype["data"].itemsize - 1
-    for row in more:
-        text = None if row["length"] == no_data else _bytes(row, more.dtype, "data")
-        left = int(row["left"]) if knows_left else int(text is not None and len(text) == full)
-        pieces = found.setdefault(int(row["owner"]), {}).setdefault(int(row["argument"]), [])
-        pieces.append(Piece(int(row["part"]), text, left))
+    kind = more.dtype
+    assert kind.fields
+    size, (of_data, start, *_) = kind.itemsize, kind.fields["data"]
+    full = of_data.itemsize - 1
+    numbers = [column(more, name) for name in ("owner", "argument", "part", "length")]
+    left = column(more, "left") if "left" in kind.fields else repeat(None)
+    for at, (owner, argument, part, length, follows) in enumerate(zip(*numbers, left, strict=False)):
+        begin = at * size + start
+        text = None if length == no_data else data[begin : min(begin + length, (at + 1) * size)]
+        if follows is None:
+            follows = int(text is not None and len(text) == full)
+        found.setdefault(owner, {}).setdefault(argument, []).append(Piece(part, text, follows))
     for arguments in found.values():
         for pieces in arguments.values():
-            pieces.sort(key=lambda piece: piece.part)
+            if len(pieces) > 1:
+                pieces.sort(key=lambda piece: piece.part)
     return found
 
 
-def beside(row: np.void, no_data: int) -> dict[int, list[Piece]]:
-    """The piece beside a call's arguments. A string that fills the room there goes on in another slot."""
-    if row["length"] == no_data:
-        return {}
-    words = int(row["shape"]) >> 4
-    text = _bytes(row, row.dtype, "args", words * _WORD)
-    full = min(_ROOM - words * _WORD, _ROOM_MAX) - 1
-    return {int(row["argument"]) & 7: [Piece(-1, text, int(len(text) == full))]}
+def beside(row: Row, at: int, data: bytes, layout: Layout) -> Piece:
+    """The piece beside a call's arguments, whose record is the at-th of data.
 
-
-def _bytes(row: np.void, kind: np.dtype[np.void], name: str, skip: int = 0) -> bytes:
-    """The row["length"] bytes that begin skip bytes into a field. numpy takes NULs at its end for padding."""
-    assert kind.fields
-    start = kind.fields[name][1] + skip
-    return row.tobytes()[start : start + int(row["length"])]
+    A string that fills the room there goes on in another slot.
+    """
+    skip, size = (row.shape >> 4) * _WORD, layout.call.itemsize
+    begin = at * size + layout.args + skip
+    text = data[begin : min(begin + row.length, (at + 1) * size)]
+    full = min(_ROOM - skip, _ROOM_MAX) - 1
+    return Piece(-1, text, int(len(text) == full))
 
 
 def joined(pieces: list[Piece], first: int) -> tuple[bytes, int]:
@@ -95,14 +97,14 @@ def bytes_of_bits(count: int) -> int:
 
 
 def captured(
-    row: np.void, capture: Capture | None, args: tuple[int, ...], result: int | None, pieces: list[Piece]
+    row: Row, capture: Capture | None, args: tuple[int, ...], result: int | None, pieces: list[Piece]
 ) -> Captured | None:
     """An argument's text, with the length that it really had. None if none could be read."""
     how = capture.how if capture else None
     if how == How.STRINGS:
         return strings(pieces)
     inline = pieces[0].part == -1
-    if not any(piece.text is not None for piece in pieces):
+    if pieces[0].text is None and not any(piece.text is not None for piece in pieces):
         return None
     data, left = joined(pieces, -1 if inline else 0)
     size = len(data) + left
@@ -116,8 +118,7 @@ def captured(
     elif capture and how == How.BITS:
         size = bytes_of_bits(args[capture.size])
     elif how in (How.BYTES_POINTED, How.VECTOR, How.MESSAGE) and inline:
-        names = row.dtype.names or ()
-        size = int(row["size"]) if "size" in names else len(data)
-        if how != How.BYTES_POINTED and "size" in names:
-            counts = {"buffers": int(row["buffers"]), "skipped": int(row["skipped"])}
+        size = len(data) if row.size is None else row.size
+        if how != How.BYTES_POINTED and row.size is not None:
+            counts = {"buffers": row.buffers, "skipped": row.skipped}
     return Captured(data, max(size, len(data)), **counts)
