@@ -235,7 +235,9 @@ def look_up(api: ApiServer, context: Context, namespaces: Sequence[str] = ()) ->
 
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(one, PATHS):
-            if isinstance(found, GadgetError):
-                context.notes.append(f"names may be missing: {found}")
-            else:
+            try:
+                if isinstance(found, GadgetError):
+                    raise found
                 context.objects += [trimmed for item in found if (trimmed := trim(item))]
+            except (GadgetError, ValueError) as error:
+                context.notes.append(f"names may be missing: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TypeVar
 
@@ -97,8 +97,8 @@ class RememberedPod:
     labels: Mapping[str, str]
     owner: str
     addresses: tuple[str, ...]
-    first: int
-    last: int
+    first: Nanoseconds
+    last: Nanoseconds
     node: str = ""
     host_network: bool = False
     ports: tuple[NamedPort, ...] = ()
@@ -291,14 +291,9 @@ def _object(body: Any) -> dict[str, Any]:
 
 
 def _pod(body: Any) -> RememberedPod:
-    pod = _maker(RememberedPod)(
-        {
-            **body,
-            "labels": dict(body.get("labels") or {}),
-            "addresses": tuple(map(normalize, body["addresses"])),
-            "ports": tuple(_maker(NamedPort)(item) for item in body.get("ports") or ()),
-        }
-    )
-    if not all(type(each) is int and 0 <= each <= MOST_NS for each in (pod.first, pod.last)):
-        raise ValueError("first and last are nanoseconds since 1970")
-    return pod
+    given = {**body, "labels": body.get("labels") or {}, "ports": body.get("ports") or ()}
+    try:
+        pod = msgspec.convert(given, RememberedPod)  # passes over members that a later version may have
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    return replace(pod, addresses=tuple(map(normalize, pod.addresses)))

@@ -6,32 +6,32 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-_OWNERS = [{"kind": ..., "name": ..., "controller": ...}]
-_METADATA = {"name": ..., "namespace": ..., "uid": ..., "labels": ..., "ownerReferences": _OWNERS}
+_OWNERS = [{"kind": str, "name": str, "controller": ...}]
+_METADATA = {"name": str, "namespace": str, "uid": str, "labels": ..., "ownerReferences": _OWNERS}
 _TEMPLATE = {"metadata": {"labels": ...}}
 _OWNER = {"metadata": _METADATA, "spec": {"selector": ..., "template": _TEMPLATE}}
-_CONTAINERS = [{"ports": [{"name": ..., "containerPort": ..., "protocol": ...}]}]
+_CONTAINERS = [{"ports": [{"name": str, "containerPort": int, "protocol": str}]}]
 
-#: What is kept of each kind. ... keeps a value whole, a list of one shape is that of every item.
+#: What is kept of each kind. ... keeps a value whole, a type one of it, a list of one shape is that of every item.
 _SHAPES: dict[str, Any] = {
     "Pod": {
         "metadata": _METADATA,
-        "spec": {"nodeName": ..., "hostNetwork": ..., "containers": _CONTAINERS, "initContainers": _CONTAINERS},
+        "spec": {"nodeName": str, "hostNetwork": ..., "containers": _CONTAINERS, "initContainers": _CONTAINERS},
         "status": {
-            "phase": ...,
+            "phase": str,
             "podIPs": ...,
-            "startTime": ...,
-            "containerStatuses": [{"state": {"terminated": {"finishedAt": ...}}}],
+            "startTime": str,
+            "containerStatuses": [{"state": {"terminated": {"finishedAt": str}}}],
         },
     },
     "Service": {
         "metadata": _METADATA,
         "spec": {"clusterIPs": ..., "externalIPs": ..., "ports": ..., "selector": ...},
-        "status": {"loadBalancer": {"ingress": [{"ip": ..., "ipMode": ...}]}},
+        "status": {"loadBalancer": {"ingress": [{"ip": str, "ipMode": str}]}},
     },
     "EndpointSlice": {
         "metadata": _METADATA,
-        "endpoints": [{"addresses": ..., "targetRef": {"kind": ..., "namespace": ..., "name": ..., "uid": ...}}],
+        "endpoints": [{"addresses": ..., "targetRef": {"kind": str, "namespace": str, "name": str, "uid": str}}],
         "ports": ...,
     },
     "Namespace": {"metadata": _METADATA},
@@ -48,13 +48,15 @@ KINDS = tuple(_SHAPES)
 
 
 def trim(item: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An object as it goes into a flows file; None if it is of a kind that is not needed."""
+    """An object as it goes into a flows file; None if it is of a kind that is not needed. ValueError if it is none."""
     shape = _SHAPES.get(item.get("kind", ""))
     return None if shape is None else {"kind": item["kind"], **_cut(item, shape)}
 
 
 def _cut(value: Any, shape: Any) -> Any:
-    if shape is ... or not value:
+    if isinstance(shape, type) and value and not isinstance(value, shape):
+        raise ValueError(f"{str(value)[:100]!r} where {shape.__name__} belongs")
+    if shape is ... or isinstance(shape, type) or not value:
         return value
     if isinstance(shape, list):
         return [_cut(item, shape[0]) for item in value]

@@ -78,6 +78,8 @@ FIRST = b'{"name":"first","kind":"int","offset":44,"size":4,"signed":false,"doc"
         found("pods", b'"labels":{"app":"cart"}', b'"labels":{"app":7}'),
         found("pods", b'"last":0', b'"last":"10.0.0.1"'),
         found("flows", b'"last":1700000120000000000', b'"last":17000001200000000001700000'),
+        found("flows", b'"last":1700000100000000000,"node":"node-a"', b'"last":1700000100000000000,"node":7'),
+        found("flows", b'"nodeName":"node-a"', b'"nodeName":7'),
         found("flows", b'"until":1700003600000000000', b'"until":170000360000000000017000'),
         found("catalogue", b'"schema":{', b'"scheme":{'),
         found("ring", FIRST % 1, FIRST % 2),
