@@ -145,7 +145,7 @@ def saved(folder: Path, names: Sequence[str]) -> Iterator[tuple[Case, list[pb.Tr
     """Cases and their replies in a folder."""
     for case in CASES:
         place = folder / f"{case.name}.pb"
-        if place.exists() and (not names or any(re.match(name, case.name) for name in names)):
+        if place.exists() and place.stat().st_size and (not names or any(re.match(name, case.name) for name in names)):
             yield case, load(place)
 
 

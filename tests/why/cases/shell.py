@@ -209,7 +209,7 @@ mv /data/dump.sql /backup/dump.sql""", "missing-file", says="/data/dump.sql", ca
        says="10.43.0.30.*8080", exits=8, peers=True, call="connect.*8080"),
     sh("wget-503", "wget -q -O /tmp/index http://10.43.0.24:8500/ || exit 8", "bad-option", "nothing", says="503|wget|ords", exits=8,
        peers=True, call="write.*503"),
-    sh("device-missing", "set -e\nexec 3<>/dev/fuse\nexec sleep 30", "missing-file", says="/dev/fuse", exits=1, call="/dev/fuse.*ENOENT"),
+    sh("device-missing", "set -e\nexec 3</dev/fuse\nexec sleep 30", "missing-file", says="/dev/fuse", exits=1, call="/dev/fuse.*ENOENT"),
     sh("background-dies", """
 ( sleep 0.1; cat /etc/worker.conf > /dev/null || exit 5 ) &
 worker=$!
