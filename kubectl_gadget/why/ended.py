@@ -35,6 +35,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         return
     if not facts.signal and facts.status:
         yield from _handled(facts)
+        yield from _caught(facts)
     yield from _not_started(facts)
     fatal = _fatal(facts)
     if fatal and not facts.oom:
@@ -94,9 +95,10 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     if name == "SIGSEGV" and _aborted(history, pid):
         name = "SIGABRT"  # the first process of a pid namespace cannot end itself by it: abort(3) then halts
     if name in _FAULTS and (last is None or siginfo.is_fault(name, last.code) or last.sender is None):
-        yield Finding(
-            "fault", f"{who} crashed: {name}{_fault(last)}", weight, certain=last is not None, evidence=evidence
-        )
+        what = f"{who} crashed: {name}{_fault(last)}"
+        found = history.mapped(pid, last.words[0]) if last and last.words else None
+        details = (f"there it has mapped {plain(found[0])}, offset {found[1]:#x}",) if found else ()
+        yield Finding("fault", what, weight, certain=last is not None, evidence=evidence, details=details)
         return
     if name == "SIGABRT" and _own(last):
         words = history.last_words([pid]).strip()
@@ -158,7 +160,7 @@ def _by_somebody(
             evidence=evidence,
         )
     by = f" by {plain(sender.comm, 40)}" if sender and sender.comm else ""
-    if name in _ASKED and name == "SIGTERM":
+    if name == "SIGTERM" and who == "it":
         return Finding("killed-deletion", f"it was asked to end from outside{by} (SIGTERM), and did", 70, certain=False,
                        evidence=evidence, benign=True)  # fmt: skip
     if sender and not sender.comm:
@@ -189,6 +191,23 @@ def _handled(facts: Facts) -> Iterator[Finding]:
         yield Finding("killed-deletion", what, 84, certain=True, evidence=(last,), benign=True)
 
 
+def _caught(facts: Facts) -> Iterator[Finding]:
+    """A crash that the program's own handler made an exit of."""
+    history = facts.history
+    for each in reversed(history.signals):
+        name = syscalls.signal_name(each.number)
+        if each.pid in history.chain and name in _FAULTS and siginfo.is_fault(name, each.code):
+            if name == "SIGSEGV" and history.work_after(history.entries.index(each), each.pid) > _HANDLER:
+                continue  # runtimes of languages make exceptions of it
+            who = "it" if each.pid == history.main else plain(history.program(each.pid), 40)
+            yield Finding(
+                "fault", f"{who} crashed: {name}{_fault(each)}, and its handler ended it", 72, evidence=(each,)
+            )
+            return
+
+
+#: Calls that a handler of a crash makes before it ends its program, at most.
+_HANDLER = 20
 #: What runc's first process tells its parent if the program cannot be started.
 _RUNC_ERROR = re.compile(r'\{"message":"(?P<what>(?:[^"\\]|\\.)*)')
 

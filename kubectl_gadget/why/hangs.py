@@ -26,7 +26,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     telling = any(found.cause in ("hang-read", "hang-connect", "hang-disk", "hang-child") for found in waits)
     for found in waits:
         # threads of a runtime's own wait for work by futex
-        idle = 30 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
+        idle = 60 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
     yield from _silent_peers(facts)
     if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
@@ -49,8 +49,10 @@ def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
 
 
 def _serves(facts: Facts) -> bool:
-    """Whether some thread waits for events, as the one does that has the work of others to give."""
-    return any(call_name(call).startswith(("epoll", "accept")) for call, _ in facts.history.blocked)
+    """Whether it listens, or some thread waits for events, as the one does that has the work of others to give."""
+    return facts.history.listens() or any(
+        call_name(call).startswith(("epoll", "accept")) for call, _ in facts.history.blocked
+    )
 
 
 def _silent_peers(facts: Facts) -> Iterator[Finding]:
@@ -76,7 +78,7 @@ def _busy(facts: Facts) -> Iterator[Finding]:
         return
     silent = facts.now_ns - calls[-1].time_ns
     last = Counter(call_name(call) for call in calls[-200:])
-    if silent >= LONG_NS // 2:
+    if silent >= LONG_NS // 2 and not facts.history.blocked:
         yield Finding("hang-busy", f"it waits for nothing: it runs, and has made no call for {short_duration(silent)}",
                       66)  # fmt: skip
     elif sum(count for _, count in last.most_common(3)) > 0.95 * min(len(calls), 200) and len(calls) > 20:

@@ -34,7 +34,11 @@ _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", 
 
 
 #: Lines of stacks, as Java and Node, Python, and Go write them.
-_FRAME = re.compile(r"^(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*\n", re.MULTILINE)
+_FRAME = re.compile(
+    r"^(?:(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*|\t/[^\n]*:\d+(?: \+0x[0-9a-f]+)?|"
+    r"[\w./]+(?:\(\*\w+\)[\w.]*)?\([^\n]*\))\n",
+    re.MULTILINE,
+)
 NO_ANSWER, NO_REPLY = "no answer", "no reply"
 _RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 
@@ -265,6 +269,10 @@ class History:
             if owner == pid and start <= address < start + length:
                 return (file, offset + address - start) if file else None
         return None
+
+    def listens(self) -> bool:
+        """Whether a process of it listens for connections."""
+        return any(thing.kind == "listener" for thing in self._things.values())
 
     def unanswered(self) -> Iterator[tuple[str, int, bool]]:
         """Peers that were sent something, or asked for a connection, and have not answered: since when, and which."""

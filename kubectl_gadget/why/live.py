@@ -15,6 +15,7 @@ from kubectl_gadget.why import failed, now
 from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node
 from kubectl_gadget.why.findings import plain
 from kubectl_gadget.why.history import Failure, call_name
+from kubectl_gadget.why.meant import what_failed
 
 #: An answer that takes longer is not waited for. The agent itself takes 1 s at most.
 SECONDS = 2.0
@@ -112,7 +113,7 @@ def _failures(facts: Facts) -> Iterator[Failure]:
 
 
 def _about_limits(failures: Sequence[Failure]) -> bool:
-    meant = (failed.what_failed(failure) for failure in failures)
+    meant = (what_failed(failure) for failure in failures)
     return any(each is not None and each.cause in _OF_LIMITS for each in meant)
 
 

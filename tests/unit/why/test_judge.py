@@ -13,9 +13,9 @@ from kubectl_gadget.traceloop.calls import Sender
 from kubectl_gadget.why import said
 from kubectl_gadget.why.causes import CAUSES
 from kubectl_gadget.why.facts import Facts, Kubernetes
-from kubectl_gadget.why.failed import MEANT
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.judge import judge
+from kubectl_gadget.why.meant import MEANT
 from tests.unit.why.stories import Story
 
 CERTAIN, LIKELY = True, False

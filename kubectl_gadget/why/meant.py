@@ -1,0 +1,224 @@
+"""What a failed call means: causes, words for what calls do, and words by which programs tell errors."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
+
+_EXEC = ("execve", "execveat")
+_FORK = ("clone", "clone3", "fork", "vfork")
+_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlockall")
+#: What only a capability allows: capabilities(7).
+PRIVILEGED = {
+    "bind": "CAP_NET_BIND_SERVICE",
+    "capset": "CAP_SETPCAP",
+    "chown": "CAP_CHOWN",
+    "chroot": "CAP_SYS_CHROOT",
+    "clock_settime": "CAP_SYS_TIME",
+    "fchown": "CAP_CHOWN",
+    "fchownat": "CAP_CHOWN",
+    "init_module": "CAP_SYS_MODULE",
+    "finit_module": "CAP_SYS_MODULE",
+    "lchown": "CAP_CHOWN",
+    "mknod": "CAP_MKNOD",
+    "mknodat": "CAP_MKNOD",
+    "mount": "CAP_SYS_ADMIN",
+    "move_mount": "CAP_SYS_ADMIN",
+    "fsopen": "CAP_SYS_ADMIN",
+    "pivot_root": "CAP_SYS_ADMIN",
+    "ptrace": "CAP_SYS_PTRACE",
+    "reboot": "CAP_SYS_BOOT",
+    "sched_setscheduler": "CAP_SYS_NICE",
+    "setdomainname": "CAP_SYS_ADMIN",
+    "setgid": "CAP_SETGID",
+    "setgroups": "CAP_SETGID",
+    "sethostname": "CAP_SYS_ADMIN",
+    "setns": "CAP_SYS_ADMIN",
+    "setpriority": "CAP_SYS_NICE",
+    "setregid": "CAP_SETGID",
+    "setresgid": "CAP_SETGID",
+    "setresuid": "CAP_SETUID",
+    "setreuid": "CAP_SETUID",
+    "settimeofday": "CAP_SYS_TIME",
+    "setuid": "CAP_SETUID",
+    "socket": "CAP_NET_RAW",
+    "prlimit64": "CAP_SYS_RESOURCE",
+    "setrlimit": "CAP_SYS_RESOURCE",
+    "swapon": "CAP_SYS_ADMIN",
+    "umount2": "CAP_SYS_ADMIN",
+    "unshare": "CAP_SYS_ADMIN",
+}
+
+
+#: What container runtimes' profiles refuse, and the kernel by itself does not, or seldom.
+_FILTERED = ("add_key", "bpf", "io_uring_setup", "kcmp", "keyctl", "personality", "perf_event_open", "request_key",
+             "userfaultfd", "clone3", "process_vm_readv", "quotactl", "open_by_handle_at")  # fmt: skip
+
+
+class Meant(NamedTuple):
+    """What a failure of some calls with some errors means. No calls: any. serious: programs do not fail so idly."""
+
+    cause: str
+    errors: tuple[str, ...]
+    calls: tuple[str, ...] = ()
+    serious: bool = False
+
+
+#: The first that fits counts.
+MEANT = (
+    Meant("missing-program", ("ENOENT", "ENOTDIR"), _EXEC),
+    Meant("not-executable", ("EACCES", "EPERM", "EISDIR"), _EXEC, serious=True),
+    Meant("wrong-format", ("ENOEXEC", "ELIBBAD"), _EXEC, serious=True),
+    Meant("inotify", ("ENOSPC",), ("inotify_add_watch",), serious=True),
+    Meant("inotify", ("EMFILE",), ("inotify_init", "inotify_init1"), serious=True),
+    Meant("processes", ("EAGAIN",), _FORK, serious=True),
+    Meant("memory", ("ENOMEM",), serious=True),
+    Meant("memory", ("EAGAIN",), _MEMORY, serious=True),
+    Meant("descriptors", ("EMFILE", "ENFILE"), serious=True),
+    Meant("disk", ("ENOSPC", "EDQUOT"), serious=True),
+    Meant("file-size", ("EFBIG",), serious=True),
+    Meant("read-only", ("EROFS",), serious=True),
+    Meant("address-in-use", ("EADDRINUSE",), serious=True),
+    Meant("address-not-available", ("EADDRNOTAVAIL",), ("bind", "connect", "sendto"), serious=True),
+    Meant("refused", ("ECONNREFUSED",)),
+    Meant("no-answer", (NO_ANSWER, NO_REPLY), serious=True),
+    Meant("seccomp", ("EPERM",), _FILTERED, serious=True),
+    Meant("no-answer", ("ETIMEDOUT",), ("connect", "read", "recvfrom", "recvmsg", "write", "sendto", "sendmsg")),
+    Meant("unreachable", ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), ("connect", "sendto", "sendmsg")),
+    Meant("reset", ("ECONNRESET", "EPIPE", "ECONNABORTED")),
+    Meant("capability", ("EPERM",), tuple(name for name in PRIVILEGED)),
+    Meant("capability", ("EACCES",), ("bind",), serious=True),
+    Meant("missing-file", ("ENOENT", "ENOTDIR")),
+    Meant("permission", ("EACCES", "EPERM", "ELOOP"), serious=True),
+    Meant("missing-file", ("EISDIR", "ENAMETOOLONG", "ENXIO", "ENODEV"), ("open", "openat", "openat2", "creat")),
+)
+
+#: How users would say what a call wanted to do with its subject.
+VERBS = {
+    **dict.fromkeys(("open", "openat", "openat2", "creat"), "open"),
+    **dict.fromkeys(("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink",
+                     "readlinkat", "statfs"), "find"),
+    **dict.fromkeys(_EXEC, "run"),
+    **dict.fromkeys(_FORK, "start a process"),
+    **dict.fromkeys(("mmap", "brk", "mremap", "mlock", "mlockall", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mkdir", "mkdirat"), "make the folder"),
+    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), "remove"),
+    **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), "change the owner of"),
+    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "fchmodat2"), "change the mode of"),
+    **dict.fromkeys(("rename", "renameat", "renameat2"), "rename"),
+    **dict.fromkeys(("symlink", "symlinkat", "link", "linkat"), "link"),
+    **dict.fromkeys(("truncate", "ftruncate", "fallocate"), "change the size of"),
+    **dict.fromkeys(("write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg",
+                     "fsync", "fdatasync", "copy_file_range", "sendfile"), "write to"),
+    **dict.fromkeys(("read", "readv", "pread64", "recvfrom", "recvmsg"), "read from"),
+    **dict.fromkeys(("setuid", "setreuid", "setresuid", "setgid", "setregid", "setresgid", "setgroups"),
+                    "change its user or group"),
+    **dict.fromkeys(("inotify_init", "inotify_init1"), "watch files"),
+    **dict.fromkeys(("setrlimit", "prlimit64"), "raise a limit"),
+    "inotify_add_watch": "watch",
+    "connect": "connect to",
+    "bind": "listen on",
+    "listen": "listen on",
+    "chdir": "change to the folder",
+    "chroot": "change its root to",
+    "mount": "mount",
+    "umount2": "unmount",
+    "socket": "make a socket",
+    "pipe": "make a pipe",
+    "pipe2": "make a pipe",
+    "dup": "copy a descriptor",
+    "fcntl": "lock",
+    "accept": "accept a connection on",
+    "accept4": "accept a connection on",
+    "unshare": "make a namespace",
+    "setns": "enter a namespace",
+    "sethostname": "set the host's name",
+    "ptrace": "trace a process",
+    "prctl": "change its own settings",
+}  # fmt: skip
+SHORT = {
+    "ENOENT": "no such file",
+    "ENOTDIR": "a part of the path is no folder",
+    "EACCES": "permission denied",
+    "EPERM": "not permitted",
+    "ECONNREFUSED": "connection refused",
+    "ETIMEDOUT": "no answer",
+    "ENETUNREACH": "network unreachable",
+    "EHOSTUNREACH": "host unreachable",
+    NO_ANSWER: "nobody answered",
+    NO_REPLY: "nothing came",
+    "ENOEXEC": "no program of this machine, and no script with #!",
+}
+#: Other words by which programs tell an error than those of strerror(3), in lower case.
+_SYNONYMS = {
+    NO_ANSWER: ("timed out", "timeout", "time out", "in progress", "deadline", "unreachable", "connect"),
+    NO_REPLY: ("timed out", "timeout", "time out", "temporarily unavailable", "deadline", "reply", "response",
+               "answer"),
+    "ENOENT": ("no such file", "not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing",
+               "no such", "nosuchfile"),
+    "EACCES": ("permission denied", "access denied", "accessdenied", "forbidden"),
+    "EPERM": ("not permitted", "permission denied", "not allowed"),
+    "ECONNREFUSED": ("connection refused", "refused"),
+    "ETIMEDOUT": ("timed out", "timeout", "time out"),
+    "EADDRINUSE": ("in use",),
+    "EADDRNOTAVAIL": ("not available", "assign requested"),
+    "ENOSPC": ("no space", "disk full", "disk is full", "limit of inotify", "limit on inotify"),
+    "EMFILE": ("too many open files",),
+    "ENFILE": ("too many open files",),
+    "ENOMEM": ("cannot allocate", "can't allocate", "out of memory", "memoryerror", "bad_alloc", "not enough space",
+               "insufficient memory"),
+    "EAGAIN": ("temporarily unavailable", "can't fork", "cannot fork", "can't start new thread", "unable to create",
+               "pthread_create failed", "newosproc"),
+    "EROFS": ("read-only", "readonly"),
+    "ENOEXEC": ("exec format error", "cannot execute", "syntax error", "not found"),
+    "ECONNRESET": ("reset by peer", "connection reset", "closed"),
+    "EPIPE": ("broken pipe", "closed"),
+    "ENETUNREACH": ("unreachable", "no route"),
+    "EHOSTUNREACH": ("unreachable", "no route"),
+    "EFBIG": ("too large", "file size limit"),
+}  # fmt: skip
+#: Files that programs look for as a matter of course, and do without.
+IDLE = re.compile(
+    r"/zoneinfo|/etc/(ld\.so\.(preload|nohwcap|cache)|localtime|nsswitch\.conf|gai\.conf|resolv\.conf|host\.conf|hosts|passwd"
+    r"|group|services|terminfo|inputrc|profile)|locale|gconv|/nscd/|hsperfdata|pyvenv\.cfg|\.pth$|__pycache__|\.pyc$"
+    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm)"
+    r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
+    r"|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
+)
+#: What programs do as they end, whether there is something to clean or not.
+CLEANS = ("unlink", "unlinkat", "rmdir", "kill")
+LIBRARY = re.compile(r"\.so(\.\d+)*$")
+AGAIN = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
+          "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
+          "EFAULT", "ENOTEMPTY")  # fmt: skip
+
+
+def what_failed(failure: Failure) -> Meant | None:
+    """What a failure means; None if such failures are in every program's life."""
+    for meant in MEANT:
+        if failure.error in meant.errors and (
+            failure.name in meant.calls or (not meant.calls and failure.name in VERBS)
+        ):
+            return meant
+    return None
+
+
+def mentions_subject(text: str, failure: Failure) -> bool:
+    """Whether text names what a call was about."""
+    subject = failure.subject
+    if not subject:
+        return False
+    if failure.name in ("connect", "bind", "sendto") and ":" in subject:
+        host, _, port = subject.rpartition(":")
+        return subject in text or bool(re.search(rf"(?<!\d){re.escape(port)}(?!\d)", text)) or host.strip("[]") in text
+    base = subject.rstrip("/").rpartition("/")[2]
+    return subject in text or (len(base) > 2 and base in text)
+
+
+def mentions_error(text: str, error: str) -> bool:
+    """Whether text names an error, by its name, its message or in other words."""
+    lower = text.lower()
+    words = (meaning(error).lower(), error.lower(), *_SYNONYMS.get(error, ()))
+    return any(word in lower for word in words)
