@@ -404,8 +404,7 @@ class Lab:
             output = live.output(0.0 if replies else 2.0)
             container.delete()
             if not replies:
-                wait_until(lambda: not self._read(cgroup)[-1].item.running, f"the end of {case.name}")
-                replies = self._read(cgroup)
+                replies = wait_until(lambda: self._read_ended(cgroup), f"the recording of {case.name}")
             return Result(case, replies, output, error, time.monotonic() - began)
 
     def _cgroup_id(self, container: Container) -> int:
@@ -417,6 +416,16 @@ class Lab:
             return next((item.container.cgroup_id for item in items if item.container.id == id), 0)
 
         return int(wait_until(found, f"the recording of {id[:12]}"))
+
+    def _read_ended(self, cgroup_id: int) -> list[pb.TraceloopReadReply]:
+        """The recording of a container that has ended; none until the agent has heard of both."""
+        try:
+            replies = self._read(cgroup_id)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                return []
+            raise
+        return [] if replies[-1].item.running else replies
 
     def _read(self, cgroup_id: int) -> list[pb.TraceloopReadReply]:
         return list(self.stub.TraceloopRead(pb.TraceloopReadRequest(cgroup_id=cgroup_id)))

@@ -10,7 +10,7 @@ from tests.why.case import Case
 PACKAGES = {"bufio": "bufio", "context": "context", "tls": "crypto/tls", "json": "encoding/json", "errors": "errors", "flag": "flag",
             "fmt": "fmt", "io": "io", "log": "log", "net": "net", "http": "net/http", "os": "os", "exec": "os/exec",
             "signal": "os/signal", "strconv": "strconv", "strings": "strings", "sync": "sync", "syscall": "syscall",
-            "time": "time"}  # fmt: skip
+            "time": "time", "debug": "runtime/debug"}  # fmt: skip
 
 
 def program(source: str) -> str:
@@ -189,7 +189,10 @@ func main() {
     go("stack-overflow", """
 func deep(n int) int { return deep(n+1) + 1 }
 
-func main() { fmt.Println(deep(0)) }""", "exception", says="stack", call="write.*stack"),
+func main() {
+	debug.SetMaxStack(8 << 20)
+	fmt.Println(deep(0))
+}""", "exception", says="stack", call="write.*stack"),
     go("worker-thread-exits", """
 	failed := make(chan error)
 	go func() { _, err := os.Stat("/srv/data/index"); failed <- err }()

@@ -42,8 +42,7 @@ import socket
 redis = socket.create_connection(('10.43.0.20', 6379))
 redis.sendall(b'PING\\r\\n')
 redis.recv(100)""", "hang-read", says="10.43.0.20|6379", peers=True),
-    # whom a call is about that has not returned is not recorded
-    c("connects", main('dial("10.99.0.7", 5432, 0);'), "hang-connect", peers=True),
+    c("connects", main('dial("10.99.0.7", 5432, 0);'), "hang-connect", says="10.99.0.7.*5432", peers=True),
     js("connects", "require('net').connect(5432, '10.99.0.9');", "hang-connect", says="10.99.0.9.*5432", peers=True),
     sh("flock", """
 echo starting
@@ -71,8 +70,8 @@ echo running""", "hang-lock", "hang-child", says="lock", usr=True),
 		read(fds[0], text, 10);
 		usleep(10);
 	}"""), "hang-busy"),
-    sh("fifo", "mkfifo /tmp/jobs\necho starting\nexec cat /tmp/jobs", "hang-read", says="FIFO|/tmp/jobs"),
-    c("fifo-open", main('mkfifo("/tmp/jobs", 0600); open("/tmp/jobs", O_RDONLY);'), "hang-read", says="FIFO|/tmp/jobs"),
+    sh("fifo", "mkfifo /tmp/jobs\necho starting\nexec cat /tmp/jobs", "hang-read", says="/tmp/jobs"),
+    c("fifo-open", main('mkfifo("/tmp/jobs", 0600); open("/tmp/jobs", O_RDONLY);'), "hang-read", says="/tmp/jobs"),
     c("pipe", main("char x; int fds[2]; pipe(fds); read(fds[0], &x, 1);"), "hang-read", says="pipe"),
     go("channel", """
 	jobs := make(chan string)
