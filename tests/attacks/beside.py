@@ -34,6 +34,8 @@ from tests.pods import UNIFIED
 ANSWER_SECONDS = 2.0
 #: …and until what it holds is what it held before.
 CALM_SECONDS = 10.0
+#: Threads that wait for a CPU, one after another, from a question to its answer: who asks, gRPC's on both sides, the agent's.
+HOPS = 4
 #: A run says at least this often that it lives: BEAT_SECONDS in agent/run.py, and the answer's time on top.
 BEAT_SECONDS = 1.0
 #: gRPC has threads and descriptors of its own, and an allocator keeps what it may need again: 25 to 36 MiB were seen.
@@ -138,7 +140,7 @@ def pods_of(agent: Agent, namespace: str) -> list[str]:
 class Seen:
     """How long answers took and how many there were, by question; what was wrong with them; CPU and time of it all.
 
-    late is how much longer who asks slept than it wanted to: so long it may have waited for a CPU before an answer too.
+    late is how much longer who asks slept than it wanted to, which is how long one may have to wait for a CPU.
     """
 
     slowest: dict[str, float] = field(default_factory=dict)
@@ -272,7 +274,7 @@ def beside(agent: Agent, folder: Path, binary: Path, calm_seconds: float = CALM_
         assert recorded_calls == producer.made - made + 2 * (producer.commands - commands)
         for question in (*questions, "beat"):
             assert seen.times[question] >= LEAST_ANSWERS, f"{question}: {seen.times[question]} answers; {seen}"
-            assert seen.slowest[question] < ANSWER_SECONDS + seen.late, str(seen)
+            assert seen.slowest[question] < ANSWER_SECONDS + HOPS * seen.late, str(seen)
         assert not seen.wrong, (len(seen.wrong), seen.wrong[:5])
         assert is_well(agent)
         (status,) = events(run_cli("status", "--agent", agent.address, "-o", "json").stdout)
