@@ -77,6 +77,8 @@ class About:
                 numbers = (needed | _OPTIONAL) & set(kind.names or ()) - {"args", "data"}
                 if not needed <= set(kind.names or ()) or not all(map(_is_number, map(kind.__getitem__, numbers))):
                     raise ValueError(f"its {record} records are not complete")
+            if not all(map(_is_enum, about.layout.get("names", ()))):
+                raise ValueError("its names are of no numbers")
             if about.dtype("call")["args"].subdtype is None or len(about.dtype("call")["args"].shape) != 1:
                 raise ValueError("its calls have no list of arguments")
             first = [dict(about.dtype(record).fields or {})["sequence"] for record in ("call", "more")]
@@ -118,6 +120,11 @@ class About:
 
 def _is_number(kind: np.dtype[Any]) -> bool:
     return kind.kind in "iu" and not kind.shape
+
+
+def _is_enum(item: Any) -> bool:
+    values = Field.from_json(item).values
+    return all(isinstance(name, str) and number.isdecimal() and len(number) < 19 for number, name in values.items())
 
 
 @cache

@@ -162,21 +162,19 @@ struct {
 	__type(value, struct recorded);
 } recorded SEC(".maps");
 
-static __noinline struct ring *spare_of(__u64 id)
+/* Which spare ring a cgroup has; less than 0 if it has none. It is not static, so that the verifier looks at it once,
+ * and not for each level of the tree at each place that it is called from. */
+__noinline int spare_of(__u64 id)
 {
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
-	void *inner;
 
 	if (!few || !(few->any_fresh >> (id & 63) & 1))
-		return NULL;
-	for (__u32 at = 0; at < SPARES; at++) {
-		if (few->fresh[at] != id)
-			continue;
-		inner = bpf_map_lookup_elem(&spares, &at);
-		return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
-	}
-	return NULL;
+		return -1;
+	for (__u32 at = 0; at < SPARES; at++)
+		if (few->fresh[at] == id)
+			return at;
+	return -1;
 }
 
 static __always_inline struct ring *ring_of(const struct recorded *few, __u64 id)
@@ -216,31 +214,32 @@ static __noinline struct ring *find_ring_above(struct cgroup *cgroup)
 static __noinline struct ring *fresh_ring(struct cgroup *cgroup)
 {
 	struct cgroup_subsys_state *above;
-	struct ring *ring;
+	__u32 zero = 0;
+	void *inner;
+	int at = -1;
 
 	if (!cgroup)
 		return NULL;
 	if (cgroup->level > NEAR) {
-		for (int level = 1; level <= CONTAINER_DEPTH; level++) {
+		for (int level = 1; level <= CONTAINER_DEPTH && at < 0; level++) {
 			if (level > cgroup->level)
 				break;
-			ring = spare_of(ancestor_id(cgroup, level));
-			if (ring)
-				return ring;
+			at = spare_of(ancestor_id(cgroup, level));
 		}
-		return NULL;
-	}
+	} else {
 #pragma unroll
-	for (int steps = 0; steps <= NEAR; steps++) {
-		ring = spare_of(cgroup->kn->id);
-		if (ring)
-			return ring;
-		above = cgroup->self.parent;
-		if (!above)
-			break;
-		cgroup = above->cgroup;
+		for (int steps = 0; steps <= NEAR; steps++) {
+			at = spare_of(cgroup->kn->id);
+			above = cgroup->self.parent;
+			if (at >= 0 || !above)
+				break;
+			cgroup = above->cgroup;
+		}
 	}
-	return NULL;
+	if (at < 0)
+		return NULL;
+	inner = bpf_map_lookup_elem(&spares, &at);
+	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
 }
 
 /* The ring of the container that a task is in. A container may make as many cgroups inside its own as it likes, so the

@@ -36,30 +36,30 @@ def recorded(agent: Agent, namespace: str) -> list[pb.TraceloopItem]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("levels", "length"), DEEP)
-def test_deep_cgroups(way: str, levels: int, length: int, record, attacker, tmp_path: Path) -> None:
+def test_deep_cgroups(way: str, record, attacker, tmp_path: Path) -> None:
     """Cgroups whose paths are too long for a system call, made while an agent runs, trouble neither it nor those that are
     started later; what runs in the innermost is shown as its container's, and recorded.
     """
-    evil = attacker(way)
-    agent = record()
-    for number in range(2):
-        cli = watch(tmp_path, agent)
+    evil, agent = attacker(way), record()
+    cli = watch(tmp_path, agent)
+    once = [("evil-0", f"/attack/{at:09}") for at in range(OPENS)]
+    for number, (levels, length) in enumerate(DEEP, 1):
         assert evil.attack("deep", levels, length, OPENS) == levels
-        rows = wait_until(lambda cli=cli: len(found := events(cli.out)) >= OPENS and found, "what it opened")
-        assert [(row["pod"], row["path"]) for row in rows] == [("evil-0", f"/attack/{at:09}") for at in range(OPENS)]
-        assert recorded(agent, "evil")
-        calls = calls_of(agent, "evil")
-        assert calls >= OPENS * (number + 1)
-        assert pods_of(agent, "evil") == ["evil-0"] and is_well(agent)
-        assert "Traceback" not in agent.log.read_text()
-        cli.finish()
-        assert agent.stop() == 0
-        agent = record()  # which finds them there
-        assert [item.calls for item in recorded(agent, "evil")] == [calls]
-        assert pods_of(agent, "evil") == ["evil-0"] and is_well(agent)
-        if number == 0:
-            evil.remove_cgroups()
+        wait_until(lambda number=number: len(events(cli.out)) >= OPENS * number, "what it opened")
+        assert [(row["pod"], row["path"]) for row in events(cli.out)] == once * number
+    assert recorded(agent, "evil")
+    calls = calls_of(agent, "evil")
+    assert calls >= OPENS * len(DEEP)
+    assert pods_of(agent, "evil") == ["evil-0"] and is_well(agent)
+    assert "Traceback" not in agent.log.read_text()
+    cli.finish()
+    assert agent.stop() == 0
+    agent = record()  # which finds them there
+    assert [item.calls for item in recorded(agent, "evil")] == [calls]
+    assert pods_of(agent, "evil") == ["evil-0"] and is_well(agent)
+    evil.remove_cgroups()
+    assert pods_of(agent, "evil") == ["evil-0"] and is_well(agent)
+    assert "Traceback" not in agent.log.read_text()
 
 
 def test_deep_cgroups_beside_others(record, attacker, workload, tmp_path: Path, figure) -> None:
@@ -103,8 +103,7 @@ def odd_names(victim: BareContainer, uid: str) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("when", ["while an agent runs", "before it starts"])
+@pytest.mark.parametrize(("way", "when"), zip(WAYS, ("while an agent runs", "before it starts"), strict=True))
 def test_posing(way: str, when: str, record, attacker, bare, make_pod, workload, tmp_path: Path) -> None:
     """Whatever a container names its cgroups, and be it as a runtime names those of another pod that runs, it is shown,
     recorded and counted as what it is.

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.beside import beside, calls_of, is_well, pods_of, recordings
-from tests.attacks.conftest import WAYS, finish
+from tests.attacks.conftest import finish
 from tests.attacks.test_cgroups import recorded, watch
 from tests.conftest import Agent, events, wait_until
 from tests.faults.production import Producer, lost_in
 
 #: CI's; by hand ATTACK_SECONDS=300.
-SECONDS = int(os.environ.get("ATTACK_SECONDS", "30"))
+SECONDS = int(os.environ.get("ATTACK_SECONDS", "10"))
 #: Of one CPU, on average.
 MOST_CORES = 0.5
 #: An agent's own memory at any moment: the manifest's limit is 512 MiB, which maps and rings share.
@@ -55,12 +55,11 @@ def test_churn_of_cgroups(record, attacker, workload, tmp_path: Path, figure) ->
     assert seen.after and seen.after.memory < MOST_BYTES
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_many_cgroups(way: str, record, attacker, workload, tmp_path: Path, figure) -> None:
+def test_many_cgroups(record, attacker, workload, tmp_path: Path, figure) -> None:
     """A container that makes 8,209 cgroups at once takes nothing from others: neither time nor the recording of pods that
     start later.
     """
-    agent, evil = record(), attacker(way)
+    agent, evil = record(), attacker("unshared")
     with beside(agent, tmp_path, workload("produce")) as seen:
         began = time.monotonic()
         assert evil.attack("many", MANY) == MANY
@@ -88,10 +87,9 @@ def test_many_cgroups_at_start(record, attacker, workload, tmp_path: Path, figur
         assert agent.stop() == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_opens_from_fresh_cgroups(way: str, record, attacker, workload, tmp_path: Path, figure) -> None:
+def test_opens_from_fresh_cgroups(record, attacker, workload, tmp_path: Path, figure) -> None:
     """What a container does from cgroups that it makes for each call is shown and recorded to the last call."""
-    agent, evil = record(), attacker(way)
+    agent, evil = record(), attacker()
     cli = watch(tmp_path, agent, "-n", "evil")
     with beside(agent, tmp_path, workload("produce")) as seen:
         recorded(agent, "evil")

@@ -125,8 +125,11 @@ def test_damaged_pins(damage: str, node: Node, bpffs: Path, figure) -> None:
 
 
 def chosen(names: list[Path], damage: str) -> list[Path]:
-    """One of each kind is tried missing; of the other damages each has its share of the kinds, to save time."""
-    kinds = {re.sub(r"[0-9a-f]{12}|\d+", "", str(name)): name for name in names}
+    """One of each kind is tried missing; of the other damages each has its share of the kinds, to save time.
+
+    The programs of an object are one kind, and their links are another: they are looked at in one loop.
+    """
+    kinds = {re.sub(r"(?<=programs-)\w+/\w+|[0-9a-f]{12}|\d+", "", str(name)): name for name in names}
     if damage == "missing":
         return list(kinds.values())
     others = list(DAMAGES)[1:]

@@ -83,6 +83,8 @@ FIRST = b'{"name":"first","kind":"int","offset":44,"size":4,"signed":false,"doc"
         found("flows", b'"until":1700003600000000000', b'"until":170000360000000000017000'),
         found("catalogue", b'"schema":{', b'"scheme":{'),
         found("ring", FIRST % 1, FIRST % 2),
+        found("ring", b'"names":[{"name":"constant"', b'"names":[{"naue":"constant"'),
+        found("ring", b'"values":{"8192":"ABOUT_BYTES"', b'"values":{"x":"ABOUT_BYTES"'),
     ],
 )
 def test_found(name: str, data: bytes) -> None:
