@@ -280,7 +280,7 @@ def test_why_hangs(record, make_pod, workload) -> None:
     fifo = pod.prepare("fifo", "/bin/cat", "/tmp/jobs")
     os.mkfifo(fifo.bundle / "rootfs/tmp/jobs")
     fifo.start()
-    for name, said in (("mutex", r"for a lock that thread \d+ \(holder\) holds"), ("child", r"for a child to end, PID \d+ \(sleep\)"),
+    for name, said in (("mutex", r"for a lock that thread \d+ \(holder\) holds"), ("child", "for a child to end: sleep, which waits on purpose"),
                        ("fifo", "in an open of /tmp/jobs, a FIFO that nobody has opened")):  # fmt: skip
         wait_until(lambda: re.search(said, why(agent, name)), said)  # noqa: B023
     shown = run_cli("traceloop", "show", "cart-0", "-c", "fifo", "--agent", agent.address).stdout.splitlines()[-1]
