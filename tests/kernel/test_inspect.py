@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -305,3 +306,19 @@ def test_why_in_its_place(record, make_pod) -> None:
     (second.bundle / "rootfs/etc/app/prices.yml").touch()
     second.start()
     wait_until(lambda: "the folder /etc/app exists; it has prices.yml" in why(agent, "app"), "the folder")
+
+
+def test_why_nobody_answers(record, make_pod) -> None:
+    """Of a program that hangs in a connect to an address that nobody has `show` and `why` say which address that is."""
+    agent, pod = record(), make_pod()
+    container = pod.container(
+        "app", "/bin/sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; busybox nc 10.77.0.9 80"
+    )
+    for command in ("link add gadget0 type veth peer name gadget1", "addr add 10.77.0.1/24 dev gadget0",
+                    "link set gadget0 up", "link set gadget1 up",
+                    "neigh add 10.77.0.9 lladdr 02:00:00:00:00:09 dev gadget0"):  # fmt: skip
+        subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", "ip", *command.split()], check=True)
+    (container.bundle / "rootfs/tmp/go").touch()
+    wait_until(lambda: "for 10.77.0.9:80 to answer its connect" in why(agent, "app"), "the connect")
+    shown = run_cli("traceloop", "show", "cart-0", "--agent", agent.address).stdout
+    assert 'sin_port=htons(80), sin_addr=inet_addr("10.77.0.9")}, 16, <unfinished ...>)' in shown
