@@ -189,6 +189,17 @@ def test_redacted(start_agent, make_pod) -> None:
     assert (found.components[-1].path, list(found.components[-1].names)) == ("/etc/**********", ["**********"])
 
 
+def test_without_the_right_to(start_agent, make_pod) -> None:
+    """An agent that may not look into processes of others says which right it lacks, and tells the rest."""
+    agent = start_agent(under=["setpriv", "--bounding-set=-sys_ptrace"])
+    change = lambda config: config["process"]["user"].update(uid=1000, gid=1000)  # noqa: E731
+    container = make_pod().container("app", "/bin/sleep", "600", change=change)
+    reply = inspect(agent, container, ("/etc",))
+    assert list(reply.missing) == [f"{what}: the agent lacks CAP_SYS_PTRACE" for what in ("calls", "files")]
+    assert (reply.identity.uid, list(reply.paths)) == (1000, [])
+    assert {"nofile", "memory", "pids"} <= {each.name for each in reply.usages}
+
+
 def test_too_much(start_agent, make_pod) -> None:
     """An agent refuses to look at more than some paths at a time, at longer ones, and at what does not run."""
     agent = start_agent()
