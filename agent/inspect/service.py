@@ -108,6 +108,8 @@ class _Container:
         self._cgroup, self._pids, self._proc, self._folder = cgroup, pids, proc, folder
 
     def calls(self, found: list[Any]) -> None:
+        with self._first() as process:
+            process.read("syscall")  # an error if that is not allowed: below none would be found
         found.extend(waits.chosen(find_blocked([pid for pid in self._pids() if pid])))
 
     def limits(self, found: list[Any]) -> None:

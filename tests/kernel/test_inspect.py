@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -188,6 +189,17 @@ def test_redacted(start_agent, make_pod) -> None:
     assert (found.components[-1].path, list(found.components[-1].names)) == ("/etc/**********", ["**********"])
 
 
+def test_without_the_right_to(start_agent, make_pod) -> None:
+    """An agent that may not look into processes of others says which right it lacks, and tells the rest."""
+    agent = start_agent(under=["setpriv", "--bounding-set=-sys_ptrace"])
+    change = lambda config: config["process"]["user"].update(uid=1000, gid=1000)  # noqa: E731
+    container = make_pod().container("app", "/bin/sleep", "600", change=change)
+    reply = inspect(agent, container, ("/etc",))
+    assert list(reply.missing) == [f"{what}: the agent lacks CAP_SYS_PTRACE" for what in ("calls", "files")]
+    assert (reply.identity.uid, list(reply.paths)) == (1000, [])
+    assert {"nofile", "memory", "pids"} <= {each.name for each in reply.usages}
+
+
 def test_too_much(start_agent, make_pod) -> None:
     """An agent refuses to look at more than some paths at a time, at longer ones, and at what does not run."""
     agent = start_agent()
@@ -280,7 +292,7 @@ def test_why_hangs(record, make_pod, workload) -> None:
     fifo = pod.prepare("fifo", "/bin/cat", "/tmp/jobs")
     os.mkfifo(fifo.bundle / "rootfs/tmp/jobs")
     fifo.start()
-    for name, said in (("mutex", r"for a lock that thread \d+ \(holder\) holds"), ("child", r"for a child to end, PID \d+ \(sleep\)"),
+    for name, said in (("mutex", r"for a lock that thread \d+ \(holder\) holds"), ("child", "for a child to end: sleep, which waits on purpose"),
                        ("fifo", "in an open of /tmp/jobs, a FIFO that nobody has opened")):  # fmt: skip
         wait_until(lambda: re.search(said, why(agent, name)), said)  # noqa: B023
     shown = run_cli("traceloop", "show", "cart-0", "-c", "fifo", "--agent", agent.address).stdout.splitlines()[-1]
@@ -305,3 +317,19 @@ def test_why_in_its_place(record, make_pod) -> None:
     (second.bundle / "rootfs/etc/app/prices.yml").touch()
     second.start()
     wait_until(lambda: "the folder /etc/app exists; it has prices.yml" in why(agent, "app"), "the folder")
+
+
+def test_why_nobody_answers(record, make_pod) -> None:
+    """Of a program that hangs in a connect to an address that nobody has `show` and `why` say which address that is."""
+    agent, pod = record(), make_pod()
+    container = pod.container(
+        "app", "/bin/sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; busybox nc 10.77.0.9 80"
+    )
+    for command in ("link add gadget0 type veth peer name gadget1", "addr add 10.77.0.1/24 dev gadget0",
+                    "link set gadget0 up", "link set gadget1 up",
+                    "neigh add 10.77.0.9 lladdr 02:00:00:00:00:09 dev gadget0"):  # fmt: skip
+        subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", "ip", *command.split()], check=True)
+    (container.bundle / "rootfs/tmp/go").touch()
+    wait_until(lambda: "for 10.77.0.9:80 to answer its connect" in why(agent, "app"), "the connect")
+    shown = run_cli("traceloop", "show", "cart-0", "--agent", agent.address).stdout
+    assert 'sin_port=htons(80), sin_addr=inet_addr("10.77.0.9")}, 16, <unfinished ...>)' in shown

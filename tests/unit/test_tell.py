@@ -114,9 +114,18 @@ def test_tables_are_safe(agents: Callable[..., Any]) -> None:
             self._say_contract(context)
             text = CRAFTED.encode()
             call = record(1, name="openat", text=text, comm=text[:15], args=[1, 2, 3, 4])
-            blocked = [pb.Blocked(comm=CRAFTED, number=n, args=[1]) for n in (0, 59, 1 << 31)]
-            item = pb.TraceloopItem(container=who(), dropped=(1 << 64) - 1)
+            memory = [pb.Memory(argument=n, data=text, size=1 << 63) for n in range(9)]
+            blocked = [pb.Blocked(comm=CRAFTED, number=n, args=[1], memory=memory) for n in (0, 42, 59, 257, 1 << 31)]
+            item = pb.TraceloopItem(container=who(), dropped=(1 << 64) - 1, running=True)
             yield reply(call, node=CRAFTED, item=item, blocked=blocked, unread=(1 << 64) - 1)
+
+        def Inspect(self, request: Any, context: grpc.ServicerContext) -> pb.InspectReply:
+            self._say_contract(context)
+            part = pb.Component(path=CRAFTED, names=[CRAFTED], link=CRAFTED, error=CRAFTED, mode=0xFFFFFFFF)
+            path = pb.InspectedPath(components=[part], mount=pb.Mount(path=CRAFTED))
+            task = pb.Task(pid=1, tid=2, comm=CRAFTED)
+            waits = [pb.Wait(kind=CRAFTED, name=CRAFTED, state=CRAFTED, holder=task, child=task)]
+            return pb.InspectReply(node=CRAFTED, paths=[path] * 16, waits=waits, missing=[CRAFTED])
 
         def TraceloopDelete(self, request: Any, context: grpc.ServicerContext) -> pb.TraceloopDeleteReply:
             self._say_contract(context)
@@ -134,6 +143,7 @@ def test_tables_are_safe(agents: Callable[..., Any]) -> None:
         for form in forms
     ]
     commands += [["traceloop", "show", CRAFTED, "-o", form] for form in ("columns", "json")]
+    commands += [["why", CRAFTED, "-o", form] for form in ("columns", "json")]
     commands += [["traceloop", "show", "none"], ["traceloop", "delete", CRAFTED]]
     for command in commands:
         done = run_cli(*command, *where)

@@ -1,4 +1,5 @@
 // Waits for what its first argument says. "child NAME" execs NAME in a child and waits for it.
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
