@@ -99,12 +99,13 @@ class _Moment(NamedTuple):
 
 
 class _Reply(NamedTuple):
-    """What the records of a reply have in common."""
+    """What the records of a reply have in common. alone: of which what their thread recorded before is left out."""
 
     machine: str
     clock_offset_ns: int
     layout: Layout
     calls: bytes
+    alone: bytes
 
 
 class Reader:
@@ -122,6 +123,8 @@ class Reader:
         self.started: dict[int, tuple[int, int]] = {}
         #: records of the last reply, and whether the first ones of all are among them
         self.kept, self.complete = 0, False
+        #: calls that failed and are not here, as the agent has chosen what it sent
+        self.failures = 0
         self._reply: _Reply
 
     def last_ns(self, tid: int, clock_offset_ns: int) -> int:
@@ -158,9 +161,16 @@ class Reader:
             raise ValueError("more records than a ring has")
         texts = further(more, further_data, layout.no_data)
         self.kept, self.complete = len(calls), bool(len(calls)) and int(calls["count"].min()) == 0
-        gaps = self._gaps(calls)
+        alone, gaps = bytes(len(calls)), {}
+        if reply.HasField("chosen"):
+            self.kept += min(reply.chosen.left_out, MOST_RECORDS)
+            self.failures = reply.chosen.failures
+            bits = np.frombuffer(reply.chosen.alone, np.uint8)
+            alone = np.unpackbits(bits, count=len(calls), bitorder="little").tobytes()
+        else:
+            gaps = self._gaps(calls)
         rows = rows_of(calls)
-        self._reply = _Reply(reply.machine, reply.clock_offset_ns, layout, data)
+        self._reply = _Reply(reply.machine, reply.clock_offset_ns, layout, data, alone)
         found: list[Entry] = []
         for at in _order(calls):
             if gap := gaps.get(at):
@@ -179,7 +189,7 @@ class Reader:
         return found
 
     def _entry(self, at: int, row: Row, pieces: dict[int, list[Piece]] | None) -> Entry | None:
-        machine, offset, layout, data = self._reply
+        machine, offset, layout, data, alone = self._reply
         kind, args, pid = layout.kinds.get(row.shape & 7), tuple(row.args), row.pid
         who = row.time + offset, pid, row.tid, decode_text(row.comm)
         if kind == "KIND_SENT":
@@ -188,6 +198,7 @@ class Reader:
             self.sent.append(Sent(who[0], args[2], args[0], sender))
             return None
         waited = self._wait(row, layout.placed_bits)
+        waited = None if alone[at] else waited
         if kind == "KIND_SIGNAL":
             words, sent = args[2 : row.shape >> 4], self._senders.pop((pid, args[0]), None)
             return Signal(*who, args[0], _signed(args[1]), words, machine, sent)
