@@ -15,6 +15,7 @@ from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, History, meaning
 
 _EXEC = ("execve", "execveat")
+_WRITES, _EXITS = ("write", "writev"), ("exit", "exit_group")
 _FORK = ("clone", "clone3", "fork", "vfork")
 _MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlockall")
 #: What only a capability allows: capabilities(7).
@@ -332,7 +333,7 @@ def _finding(facts: Facts, candidate: Candidate) -> Finding:
         sentence=_sentence(facts, candidate, said),
         weight=min(weight, 99.0),
         certain=certain,
-        evidence=(call, *_ending(history, call, said)),
+        evidence=(call, *_ending(history, failure, said)),
         details=_details(facts, candidate),
         told=said,
     )
@@ -402,9 +403,10 @@ def _sentence(facts: Facts, candidate: Candidate, said: str) -> str:
     who = "it"
     if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
         who = plain(name, 40)
-    times = f", {candidate.count} times" if candidate.count > 2 else ""
+    more = " or more" if history.failures_left_out else ""
+    times = f", {candidate.count} times{more}" if candidate.count > 2 else ""
     if len(candidate.places) > 1:
-        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders"
+        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders{more}"
     error = f" ({failure.error})" if failure.error.startswith("E") else ""
     what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short}{error}{times}"
     return what + _until_end(facts, failure.call, said)
@@ -423,13 +425,14 @@ def _until_end(facts: Facts, call: Call, said: str) -> str:
     return f"{words} and {later}" if said else f"{words}; it {later}"
 
 
-def _ending(history: History, call: Call, said: str) -> Sequence[Call]:
+def _ending(history: History, failure: Failure, said: str) -> Sequence[Call]:
     """The calls behind a failure that show what it led to: what said it, and the end."""
-    after = [entry for entry in history.entries if isinstance(entry, Call) and entry.time_ns > call.time_ns]
     words = said.strip()[:24]
-    telling = [each for each in after if words and words in _written(each)][:1]
-    ending = [each for each in after if each.result is None and each.pid in history.chain][-1:]
-    return [*telling, *ending]
+    after = (each for each in history.calls(*_WRITES) if each.time_ns > failure.call.time_ns)
+    telling = next((each for each in after if words in _written(each)), None) if words else None
+    ends = [each for each in history.calls(*_EXITS) if each.time_ns > failure.call.time_ns]
+    ending = [each for each in ends if each.result is None and each.pid in history.chain][-1:]
+    return [*([telling] if telling else []), *ending]
 
 
 def _written(call: Call) -> str:
