@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.traceloop.rings import About, Records, Snapshot
+from agent.traceloop.rings import About, Records, Snapshot, as_bytes
 from gadget import syscalls
 
 #: Of any kind: what came last tells most, and what is shown of it.
@@ -47,10 +47,11 @@ _MAX_ERROR, _ARGUMENTS = 4095, 3
 #: Beyond all numbers that a record has.
 _NOTHING = 1 << 16
 
-
-#: What was written to standard output and error, and the beginnings of what was written at once: before a stack, which
-#: Java writes with two calls a line and Go with ten, it says what happened.
-OUTPUT, BEGINNINGS, BEGINNING = 80, 80, 20
+#: What was written to standard output and error, without the frames of stacks that Java and Node write line by line.
+OUTPUT = 80
+#: The beginnings of what was written at once: Go writes a stack with ten calls a line, and before it what happened.
+BEGINNINGS, BEGINNING = 40, 20
+_FRAMES = (b"\tat ", b"    ")
 #: poll by which a program waited in vain.
 POLLED = 20
 #: Calls that say what a descriptor, a folder or a child is: so many of each.
@@ -77,9 +78,8 @@ _TIMED = (*_RECEIVES, *_POLLS, "connect")
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
-
 #: Without these fields of a call nothing can be chosen: rings of older agents may lack some.
-_NEEDED = ("sequence", "time", "pid", "tid", "result", "count", "number", "shape")
+_NEEDED = ("sequence", "time", "pid", "tid", "result", "count", "number", "shape", "length")
 
 
 class Choice(NamedTuple):
@@ -99,7 +99,8 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     calls = snapshot.calls
     if len(calls) <= LAST or about.machine not in syscalls.MACHINES or not _is_readable(calls):
         return None
-    names = next((field["values"] for field in about.layout.get("names", ()) if field["name"] == "kind"), {})
+    fields = about.layout.get("names", ())
+    names: dict[str, str] = next((field["values"] for field in fields if field["name"] == "kind"), {})
     kinds = {name: int(number) for number, name in names.items()}
     kind = (calls["shape"] & 7).astype(np.int64)
     found = _Calls(
@@ -114,7 +115,7 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     )
     chosen = np.zeros(len(calls), np.bool_)
     chosen[-LAST:] = True
-    chosen |= calls["count"] == calls["count"].min()  # if it is the very first the recording is complete
+    chosen[calls["count"].argmin()] = True  # if it is the very first the recording is complete
     chosen |= _last_of_processes(found.pid)
     chosen |= _ends(kind, kinds, found.result)
     failed, waited = found.failed(), found.waited() >= _WAITED_NS
@@ -122,7 +123,10 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     alike = _from_end(np.where(telling, found.number << 16 | -found.result, -1)) < ALIKE
     chosen |= _newest(telling & alike, FAILED)
     said = found.are(_WRITES) & (found.argument(0) < _STANDARD)
-    chosen |= _newest(said, OUTPUT) | _newest(said & (found.in_a_row(said) < BEGINNING), BEGINNINGS)
+    frames, ends_of_lines = _frames(calls)
+    chosen |= _newest(said & ~frames & ~ends_of_lines, OUTPUT)
+    chosen |= _newest(said & (found.in_a_row(said) < BEGINNING), BEGINNINGS)
+    chosen |= said & ends_of_lines & (found.before >= 0) & chosen[found.before]
     chosen |= _newest(found.are(_POLLS) & (found.result == 0) & waited, POLLED)
     for most, followed in FOLLOWED:
         chosen |= _newest(found.are(followed), most)
@@ -143,6 +147,16 @@ def _is_readable(calls: Records) -> bool:
     kind = calls.dtype
     numbers = all(name in (kind.names or ()) and kind[name].kind in "iu" for name in _NEEDED)
     return numbers and kind["args"].shape >= (_ARGUMENTS,) and kind["args"].base.kind in "iu"
+
+
+def _frames(calls: Records) -> tuple[Mask, Mask]:
+    """Of which the text beside three arguments is a frame of a stack, and of which it is the end of a line alone."""
+    assert calls.dtype.fields
+    begin = calls.dtype.fields["args"][1] + 3 * calls.dtype["args"].base.itemsize
+    text = as_bytes(calls)[:, begin : begin + 4]
+    length = calls["length"]
+    frames = [(text == np.frombuffer(frame, np.uint8)).all(axis=1) for frame in _FRAMES]
+    return (length >= len(_FRAMES[0])) & np.logical_or(*frames), (length == 1) & (text[:, 0] == ord("\n"))
 
 
 def _ends(kind: Numbers, kinds: Mapping[str, int], result: Numbers) -> Mask:
@@ -190,11 +204,13 @@ class _Calls(NamedTuple):
 
     def failed(self) -> Mask:
         """Which are calls that returned an error."""
-        return (self.number != _NOTHING) & (self.result < 0) & (self.result >= -_MAX_ERROR)
+        found: Mask = (self.number != _NOTHING) & (self.result < 0) & (self.result >= -_MAX_ERROR)
+        return found
 
     def tells(self) -> Mask:
         """Of which an error is not a matter of course."""
-        return ~_idle_errors()[np.clip(-self.result, 0, _MAX_ERROR)] | self.are(_GETS)
+        found: Mask = ~_idle_errors()[np.clip(-self.result, 0, _MAX_ERROR)] | self.are(_GETS)
+        return found
 
     def resolved(self) -> Numbers:
         """Which record tells how a connect ended: the first that succeeded with its descriptor; -1 for none."""
