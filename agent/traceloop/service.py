@@ -14,6 +14,7 @@ import orjson
 from agent.blocked import Memory, find_blocked
 from agent.bpf_object import Program
 from agent.identity import Container
+from agent.traceloop.choice import Choice, choose
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot
@@ -130,14 +131,18 @@ class TraceloopService:
                 snapshot = snapshot.whole()
             if len(snapshot.calls) or not poll:
                 wipe(ring.about, snapshot)
+                # before texts are masked: patterns see those of one call's argument, and calls are chosen whole
+                short = request.ending and not request.follow and not recorder.is_running(ring)
+                chosen = choose(ring.about, snapshot) if short else None
+                snapshot = chosen.snapshot if chosen else snapshot
                 if self._redact:
                     self._redact(snapshot)
-                yield self._reply(ring, snapshot, blocked=running and not request.follow)
+                yield self._reply(ring, snapshot, chosen, blocked=running and not request.follow and not chosen)
             if not request.follow or not running or not active():
                 return
             time.sleep(FOLLOW_SECONDS)
 
-    def _reply(self, ring: Ring, snapshot: Snapshot, *, blocked: bool) -> pb.TraceloopReadReply:
+    def _reply(self, ring: Ring, snapshot: Snapshot, chosen: Choice | None, *, blocked: bool) -> pb.TraceloopReadReply:
         return pb.TraceloopReadReply(
             node=self._node,
             item=self._item(ring),
@@ -149,6 +154,9 @@ class TraceloopService:
             clock_offset_ns=ring.clock_offset,
             blocked=self._blocked(ring) if blocked else (),
             sent_ns=time.time_ns(),
+            chosen=pb.Chosen(left_out=chosen.left_out, failures=chosen.failures, alone=chosen.alone)
+            if chosen
+            else None,
         )
 
     def _blocked(self, ring: Ring) -> Sequence[pb.Blocked]:

@@ -89,22 +89,14 @@ _SI_KERNEL = 0x80  # asm-generic/siginfo.h
 _BEYOND = 8
 
 
-class _Moment(NamedTuple):
-    """What the scheduler said of a thread at a record."""
-
-    time: int
-    placed: int
-    ran: int
-    cpu: int
-
-
 class _Reply(NamedTuple):
-    """What the records of a reply have in common."""
+    """What the records of a reply have in common. alone: of which what their thread recorded before is left out."""
 
     machine: str
     clock_offset_ns: int
     layout: Layout
     calls: bytes
+    alone: bytes
 
 
 class Reader:
@@ -112,7 +104,8 @@ class Reader:
 
     def __init__(self) -> None:
         """Nothing has been read."""
-        self._before: dict[int, _Moment] = {}
+        #: of each thread its last record
+        self._before: dict[int, Row] = {}
         self._ended: dict[int, None] = {}
         self._senders: dict[tuple[int, int], Sender] = {}
         #: signals as they were sent, also those that their receiver ignores: receiver, number and sender
@@ -122,6 +115,8 @@ class Reader:
         self.started: dict[int, tuple[int, int]] = {}
         #: records of the last reply, and whether the first ones of all are among them
         self.kept, self.complete = 0, False
+        #: calls that failed and are not here, as the agent has chosen what it sent
+        self.failures = 0
         self._reply: _Reply
 
     def last_ns(self, tid: int, clock_offset_ns: int) -> int:
@@ -158,9 +153,16 @@ class Reader:
             raise ValueError("more records than a ring has")
         texts = further(more, further_data, layout.no_data)
         self.kept, self.complete = len(calls), bool(len(calls)) and int(calls["count"].min()) == 0
-        gaps = self._gaps(calls)
+        alone, gaps = bytes(len(calls)), {}
+        if reply.HasField("chosen"):
+            self.kept += min(reply.chosen.left_out, MOST_RECORDS)
+            self.failures = reply.chosen.failures
+            bits = np.frombuffer(reply.chosen.alone, np.uint8)
+            alone = np.unpackbits(bits, count=len(calls), bitorder="little").tobytes()
+        else:
+            gaps = self._gaps(calls)
         rows = rows_of(calls)
-        self._reply = _Reply(reply.machine, reply.clock_offset_ns, layout, data)
+        self._reply = _Reply(reply.machine, reply.clock_offset_ns, layout, data, alone)
         found: list[Entry] = []
         for at in _order(calls):
             if gap := gaps.get(at):
@@ -179,15 +181,58 @@ class Reader:
         return found
 
     def _entry(self, at: int, row: Row, pieces: dict[int, list[Piece]] | None) -> Entry | None:
-        machine, offset, layout, data = self._reply
-        kind, args, pid = layout.kinds.get(row.shape & 7), tuple(row.args), row.pid
+        kind = self._reply.layout.kinds.get(row.shape & 7)
+        if kind != "KIND_CALL" and kind not in ("KIND_EXEC", "KIND_NO_RETURN"):
+            return self._event(row, kind)
+        machine, offset, layout, data, alone = self._reply
+        pid, args = row.pid, tuple(row.args)
+        waited = self._wait(row, layout.placed_bits)
+        if alone[at]:
+            waited = None
+        self._ended.pop(pid, None)  # another process with its number
+        if row.length != layout.no_data:
+            argument, own = row.argument & 7, beside(row, at, data, layout)
+            if pieces is None:
+                pieces = {argument: [own]}
+            else:
+                pieces[argument] = [own, *pieces.get(argument, ())]
+        if kind == "KIND_EXEC":
+            who = row.time + offset, pid, row.tid, decode_text(row.comm)
+            if row.result:
+                self.started.setdefault(pid, (who[0], row.result + offset))
+            return _exec(machine, who, waited, row.number, pieces or {})
+        number = row.number
+        if layout.number_unknown and number == layout.number_unknown:
+            number = int(row.size)  # type: ignore[arg-type]  # then it has one, or the recording is damaged
+        if row.shape & layout.shape_32bit:
+            number |= syscalls.COMPAT
+        result = row.result if kind == "KIND_CALL" else None
+        there: dict[int, Captured] = {}
+        beyond: dict[tuple[int, str | int], Captured] = {}
+        if pieces:
+            plan = syscalls.pointed(machine, number)
+            for argument, each in pieces.items():
+                text = captured(row, plan.get(argument), args, result, each)
+                if text is None:
+                    continue
+                if argument < _BEYOND:
+                    there[argument] = text
+                elif which := layout.beyond(argument):
+                    beyond[argument & _BEYOND - 1, which] = text
+        comm = decode_text(row.comm)
+        return Call(row.time + offset, waited, pid, row.tid, comm, machine, number, args, result, there, beyond)
+
+    def _event(self, row: Row, kind: str | None) -> Entry | None:
+        """A record that is of no call."""
+        machine, offset, layout, *_ = self._reply
+        args, pid = tuple(row.args), row.pid
         who = row.time + offset, pid, row.tid, decode_text(row.comm)
         if kind == "KIND_SENT":
             sender = Sender(pid, "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
             _remember(self._senders, (args[2], args[0]), sender)
             self.sent.append(Sent(who[0], args[2], args[0], sender))
             return None
-        waited = self._wait(row, layout.placed_bits)
+        self._wait(row, layout.placed_bits)
         if kind == "KIND_SIGNAL":
             words, sent = args[2 : row.shape >> 4], self._senders.pop((pid, args[0]), None)
             return Signal(*who, args[0], _signed(args[1]), words, machine, sent)
@@ -197,37 +242,8 @@ class Reader:
             if last:
                 _remember(self._ended, pid, None)
             return End(*who, row.result, last, bool(args[0]))
-        self._ended.pop(pid, None)  # another process with its number
-        if row.length != layout.no_data:
-            pieces = pieces or {}
-            argument = row.argument & 7
-            pieces[argument] = [beside(row, at, data, layout), *pieces.get(argument, ())]
-        if kind == "KIND_EXEC":
-            if row.result:
-                self.started.setdefault(pid, (who[0], row.result + offset))
-            return _exec(machine, who, waited, row.number, pieces or {})
-        if kind not in ("KIND_CALL", "KIND_NO_RETURN"):
-            return Gap(1)
-        number = row.number
-        if layout.number_unknown and number == layout.number_unknown:
-            number = int(row.size)  # type: ignore[arg-type]  # then it has one, or the recording is damaged
-        if row.shape & layout.shape_32bit:
-            number |= syscalls.COMPAT
-        result = None if kind == "KIND_NO_RETURN" else row.result
-        if not pieces:
-            return Call(who[0], waited, pid, row.tid, who[3], machine, number, args, result, {})
-        plan = syscalls.pointed(machine, number)
-        there: dict[int, Captured] = {}
-        beyond: dict[tuple[int, str | int], Captured] = {}
-        for argument, each in pieces.items():
-            text = captured(row, plan.get(argument), args, result, each)
-            if text is None:
-                continue
-            if argument < _BEYOND:
-                there[argument] = text
-            elif which := layout.beyond(argument):
-                beyond[argument & _BEYOND - 1, which] = text
-        return Call(who[0], waited, pid, row.tid, who[3], machine, number, args, result, there, beyond)
+        self._ended.pop(pid, None)
+        return Gap(1)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
         """How many records are missing before a record, by its index.
@@ -256,16 +272,15 @@ class Reader:
         it ran, to a tick. A thread that has not given up its CPU did not wait: then others were given it.
         """
         placed_bits = placed_bits or 32
-        now = _Moment(row.time, row.placed, row.ran, row.argument >> 3)
         before = self._before.get(row.tid)
-        _remember(self._before, row.tid, now)
+        _remember(self._before, row.tid, row)
         if before is None:
             return None
-        if placed_bits < 32 and now.placed >> placed_bits == before.placed >> placed_bits:
+        if placed_bits < 32 and row.placed >> placed_bits == before.placed >> placed_bits:
             return 0
-        passed, ran = now.time - before.time, _difference(now.ran, before.ran, 32)
-        if passed < _LONG and now.cpu == before.cpu:
-            return max(0, _difference(now.placed, before.placed, placed_bits) - ran)
+        passed, ran = row.time - before.time, _difference(row.ran, before.ran, 32)
+        if passed < _LONG and row.argument >> 3 == before.argument >> 3:  # the CPU
+            return max(0, _difference(row.placed, before.placed, placed_bits) - ran)
         return max(0, passed - ran)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -104,7 +104,9 @@ def rows_of(calls: npt.NDArray[np.void]) -> list[Row]:
     if "size" in names:
         sizes = [column(calls, name) for name in ("size", "buffers", "skipped")]
     numbers = [column(calls, name) for name in _NUMBERS]
-    return list(map(Row._make, zip(*numbers, calls["comm"].tolist(), calls["args"].tolist(), *sizes, strict=False)))
+    # as Row._make does, which is not in C
+    make = partial(tuple.__new__, Row)
+    return list(map(make, zip(*numbers, calls["comm"].tolist(), calls["args"].tolist(), *sizes, strict=False)))
 
 
 def column(records: npt.NDArray[np.void], name: str) -> list[int]:

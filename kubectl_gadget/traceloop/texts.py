@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,11 @@ from kubectl_gadget.traceloop.rows import Layout, Row, column
 
 #: How much room there is behind a call's arguments, each of which takes a word of it.
 _ROOM, _ROOM_MAX, _WORD = 64, 63, 8
+# to look them up in their class takes as long as all else
+_STRINGS, _BYTES_ARG, _BYTES_RESULT, _BYTES_FIXED, _BITS, _BYTES_POINTED = (
+    How.STRINGS, How.BYTES_ARG, How.BYTES_RESULT, How.BYTES_FIXED, How.BITS, How.BYTES_POINTED
+)  # fmt: skip
+_COUNTED = frozenset((How.BYTES_POINTED, How.VECTOR, How.MESSAGE))
 
 
 class Piece(NamedTuple):
@@ -101,24 +106,29 @@ def captured(
 ) -> Captured | None:
     """An argument's text, with the length that it really had. None if none could be read."""
     how = capture.how if capture else None
-    if how == How.STRINGS:
+    if how is _STRINGS:
         return strings(pieces)
-    inline = pieces[0].part == -1
-    if pieces[0].text is None and not any(piece.text is not None for piece in pieces):
+    first = pieces[0]
+    inline = first.part == -1
+    if len(pieces) == 1 and inline:
+        data, left = first.text, first.left
+    elif any(piece.text is not None for piece in pieces):
+        data, left = joined(pieces, -1 if inline else 0)
+    else:
+        data = None
+    if data is None:
         return None
-    data, left = joined(pieces, -1 if inline else 0)
-    size = len(data) + left
-    counts: dict[str, Any] = {}
-    if capture and how == How.BYTES_ARG:
+    size, buffers, skipped = len(data) + left, 1, 0
+    if capture and how is _BYTES_ARG:
         size = args[capture.size]
-    elif how == How.BYTES_RESULT:
+    elif how is _BYTES_RESULT:
         size = result or 0
-    elif capture and how == How.BYTES_FIXED:
+    elif capture and how is _BYTES_FIXED:
         size = capture.size
-    elif capture and how == How.BITS:
+    elif capture and how is _BITS:
         size = bytes_of_bits(args[capture.size])
-    elif how in (How.BYTES_POINTED, How.VECTOR, How.MESSAGE) and inline:
+    elif inline and how in _COUNTED:
         size = len(data) if row.size is None else row.size
-        if how != How.BYTES_POINTED and row.size is not None:
-            counts = {"buffers": row.buffers, "skipped": row.skipped}
-    return Captured(data, max(size, len(data)), **counts)
+        if how is not _BYTES_POINTED and row.size is not None:
+            buffers, skipped = row.buffers, row.skipped
+    return Captured(data, max(size, len(data)), buffers, skipped)

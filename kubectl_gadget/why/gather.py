@@ -43,6 +43,7 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
         kept=kept,
         sent=reader.sent,
         read_ns=last.sent_ns,
+        failures_left_out=reader.failures,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
@@ -160,16 +161,18 @@ class History:
         kept: int = 0,
         sent: Sequence[Sent] = (),
         read_ns: int = 0,
+        failures_left_out: int = 0,
     ) -> None:
         """Those of a container whose first program ended with status, None if it runs or that is not known.
 
         started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
         have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are
-        among them. kept are all calls that there are.
+        among them. kept are all calls that there are. failures_left_out: calls that failed and are not here.
         """
         self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
         #: when it was read, by the node's clock
         self.read_ns = read_ns
+        self.failures_left_out = failures_left_out
         self.missing = sum(entry.missing for entry in entries if isinstance(entry, Gap))
         self.complete, self.blocked, self.kept, self.sent = complete, blocked, kept, sent
         self._started = started or {}
@@ -192,6 +195,7 @@ class History:
         #: when something was sent that nobody has answered yet, likewise
         self._asked_at: dict[tuple[int, int], int] = {}
         self._folders: dict[int, str] = {}
+        self._last_words: dict[frozenset[int], str] = {}
         for at, entry in enumerate(self.entries):
             if isinstance(entry, Call):
                 self._note(at, entry)
@@ -295,19 +299,28 @@ class History:
 
     def work_after(self, at: int, pid: int) -> int:
         """How many calls a process made after an entry that are neither words nor part of its end."""
-        return sum(
-            1
-            for entry in self.entries[at + 1 :]
-            if isinstance(entry, Call) and entry.pid == pid and call_name(entry) not in _WORDS
-        )
+        work = self._work.get(pid, ())
+        return len(work) - bisect_right(work, at)
+
+    @cached_property
+    def _work(self) -> dict[int, list[int]]:
+        """Which entries of each process are calls that are neither words nor part of its end."""
+        found: dict[int, list[int]] = {}
+        for at, entry in enumerate(self.entries):
+            if isinstance(entry, Call) and call_name(entry) not in _WORDS:
+                found.setdefault(entry.pid, []).append(at)
+        return found
 
     def last_words(self, pids: Sequence[int] = (), most: int = 4000) -> str:
         """The end of what processes said, all if none are named, on standard error and standard output together.
 
         Without the frames of stacks, of which there may be thousands between an error and the end.
         """
-        text = "".join(said.text for said in self.said if not pids or said.pid in pids)
-        return _FRAME.sub("", text)[-most:]
+        key = frozenset(pids)
+        if key not in self._last_words:
+            text = "".join(said.text for said in self.said if not pids or said.pid in pids)
+            self._last_words[key] = _FRAME.sub("", text)
+        return self._last_words[key][-most:]
 
     def words_after(self, time_ns: int) -> str:
         """What was said from a time on."""
@@ -315,9 +328,20 @@ class History:
 
     def calls(self, *names: str) -> Iterator[Call]:
         """The calls of these names."""
-        for entry in self.entries:
-            if isinstance(entry, Call) and call_name(entry) in names:
+        places = [at for name in names for at in self._by_name.get(name, ())]
+        for at in sorted(places):
+            entry = self.entries[at]
+            if isinstance(entry, Call):
                 yield entry
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        """Which entries are calls of each name."""
+        found: dict[str, list[int]] = {}
+        for at, entry in enumerate(self.entries):
+            if isinstance(entry, Call):
+                found.setdefault(call_name(entry), []).append(at)
+        return found
 
     def _note(self, at: int, call: Call) -> None:
         name, pid, result = call_name(call), call.pid, call.result

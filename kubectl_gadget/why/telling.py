@@ -51,9 +51,10 @@ def sentence(facts: Facts, candidate: Candidate, said: str) -> str:
     who = "it"
     if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
         who = plain(name, 40)
-    times = f", {candidate.count} times" if candidate.count > 2 else ""
+    more = " or more" if history.failures_left_out else ""
+    times = f", {candidate.count} times{more}" if candidate.count > 2 else ""
     if len(candidate.places) > 1:
-        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders"
+        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders{more}"
     error = f" ({failure.error})" if failure.error.startswith("E") else ""
     takes = PRIVILEGED.get(failure.name, "") if candidate.meant.cause == "capability" else ""
     right = f", as that takes {takes}" if takes else ""
@@ -76,11 +77,11 @@ def _until_end(facts: Facts, call: Call, said: str) -> str:
 
 def ending(history: History, call: Call, said: str) -> Sequence[Call]:
     """The calls behind a failure that show what it led to: what said it, and the end."""
-    after = [entry for entry in history.entries if isinstance(entry, Call) and entry.time_ns > call.time_ns]
     words = said.strip()[:24]
-    telling = [each for each in after if words and words in _written(each)][:1]
-    ending = [each for each in after if each.result is None and each.pid in history.chain][-1:]
-    return [*telling, *ending]
+    after = (each for each in history.calls("write", "writev") if each.time_ns > call.time_ns)
+    telling = next((each for each in after if words in _written(each)), None) if words else None
+    ends = [each for each in history.calls("exit", "exit_group") if each.time_ns > call.time_ns]
+    return [*([telling] if telling else []), *[each for each in ends if each.pid in history.chain][-1:]]
 
 
 def _written(call: Call) -> str:

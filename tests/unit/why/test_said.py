@@ -32,13 +32,14 @@ def test_ended_well() -> None:
 
 
 @pytest.mark.parametrize("filler", ["a", " ", "x: ", "Error: ", "\n", "Caused by: ", "Traceback (most recent call last)\n",
-                                    "\t at \n", "exec: \"", "A_B ", "1:in `", "lookup x: ", "[[[[", "'" ])  # fmt: skip
+                                    "\t at \n", "exec: \"", "A_B ", "1:in `", "lookup x: ", "[[[[", "'", "ab.so ", "OSError: ",
+                                    "Error: x\n", "version `", "a:"])  # fmt: skip
 def test_hostile_words(filler: str) -> None:
-    """What a container writes cannot keep the command busy: 100,000 letters of any kind take less than 2 seconds."""
+    """What a container writes cannot keep the command busy: 100,000 letters of any kind take half a second at most."""
     story = Story()
     for _ in range(400):
         story.says((filler * 240)[:240])
     facts = story.exits(1).facts()
     began = time.process_time()
     judge(facts)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 0.5
