@@ -41,7 +41,12 @@ def complete_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -
         names = _get(ctx, KINDS[kind], *(f"--namespace={name}" for name in chosen[:1]))
         return among({f"{kind}/{name}" for name in names}, incomplete)
     found = {pod for namespace, pod, _ in _containers(ctx) if not chosen or namespace in chosen}
-    return among(found or _get(ctx, "pods", *(f"--namespace={name}" for name in chosen[:1])), incomplete)
+    return among(found, incomplete) if found else complete_cluster_pods(ctx, param, incomplete)
+
+
+def complete_cluster_pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The cluster's pods, of the namespaces given so far."""
+    return among(_get(ctx, "pods", *(f"--namespace={name}" for name in given(ctx, "namespace")[:1])), incomplete)
 
 
 def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -62,6 +62,8 @@ class Cluster(HttpServer):
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         #: called with each list of pods, before it is answered
         self.looked: Callable[[], None] = lambda: None
+        #: called with the path of each request, before it is answered
+        self.asked: Callable[[str], None] = lambda path: None
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Object | None) -> Any:
@@ -116,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
+        self.server.asked(address.path)
         code, message = self.server.refused.get((self.command, address.path), (200, ""))
         answer: bytes
         if message:

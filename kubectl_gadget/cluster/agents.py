@@ -169,10 +169,12 @@ class Background(Generic[T]):
         """Whether wait would not wait."""
         return self._done.is_set()
 
-    def wait(self) -> T:
-        """The result, or the error, once it is there. Unreachable if it is not by the deadline."""
-        if not self._done.wait(left()):
-            raise Unreachable(f"{self._name}: no answer within the time of --wait")
+    def wait(self, seconds: float | None = None) -> T:
+        """The result, or the error, once it is there. Unreachable if it is not by the deadline, or within seconds."""
+        rest = left()
+        sooner = seconds is not None and (rest is None or seconds < rest)
+        if not self._done.wait(seconds if sooner else rest):
+            raise Unreachable(f"{self._name}: no answer {'in time' if sooner else 'within the time of --wait'}")
         if self._error:
             raise self._error
         return self._value

@@ -78,9 +78,9 @@ class ApiServer:
         """The JSON at a path. ApiError if the server refuses, Unreachable if it does not answer."""
         return self.request("GET", f"{path}?{urlencode(query)}" if query else path)
 
-    def list(self, path: str) -> Iterator[dict[str, Any]]:
+    def list(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """All objects at a path, page by page. Errors as get."""
-        query = {"limit": str(PAGE)}
+        query["limit"] = str(PAGE)
         while True:
             page = self.get(path, **query)
             yield from page.get("items") or ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -34,13 +34,18 @@ def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Na
     return directory, complete
 
 
-def _ask(api: ApiServer, path: str) -> dict[str, Name]:
-    read = _READ[path.rpartition("/")[2]]
+def names_of(kind: str, items: Iterable[dict[str, Any]]) -> dict[str, Name]:
+    """The addresses of objects of a kind, as the API server names it."""
+    read = _READ[kind]
     found: dict[str, Name] = {}
-    for item in api.list(path):
+    for item in items:
         with suppress(AttributeError, KeyError, TypeError):  # an object that is not as it has to be
             found |= read(item)
     return found
+
+
+def _ask(api: ApiServer, path: str) -> dict[str, Name]:
+    return names_of(path.rpartition("/")[2], api.list(path))
 
 
 def _node(node: dict[str, Any]) -> dict[str, Name]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from kubectl_gadget.completion import SECONDS, addresses_of, among, complete_pods, given, is_word
+from kubectl_gadget.completion import SECONDS, addresses_of, among, complete_cluster_pods, complete_pods, given, is_word
 
 if TYPE_CHECKING:
     from kubectl_gadget.traceloop.instances import Instance
@@ -24,6 +24,15 @@ def complete_recordings(ctx: click.Context, param: click.Parameter, incomplete: 
     names = [name for name in sorted(found) if is_word(name) and name.startswith(incomplete)]
     items = [CompletionItem(name, help=found[name]) for name in names]
     return items or complete_pods(ctx, param, incomplete)
+
+
+def complete_pods_and_recordings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """As complete_recordings, and the cluster's pods beside them: those that never ran have no recording."""
+    items = complete_recordings(ctx, param, incomplete)
+    if ctx.params.get("agent") or ctx.params.get("local") or "/" in incomplete:
+        return items
+    known = {item.value for item in items}
+    return items + [item for item in complete_cluster_pods(ctx, param, incomplete) if item.value not in known]
 
 
 def complete_recorded_containers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from gadget.errors import GadgetError, UsageError
 from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
@@ -16,12 +19,20 @@ from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder
-from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings
+from kubectl_gadget.traceloop.completion import complete_pods_and_recordings, complete_recorded_containers
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
+    from kubectl_gadget.targets import Targets
     from kubectl_gadget.traceloop.instances import Instance
+    from kubectl_gadget.why.choose import Candidate
+    from kubectl_gadget.why.cluster import Cluster
+    from kubectl_gadget.why.facts import Facts
+    from kubectl_gadget.why.pod import PodContainer
+
+#: Other containers that are named beside the one that is shown.
+OTHERS = 5
 
 FIELDS = [
     Field("ended", "age", 0, 0),
@@ -40,18 +51,18 @@ class WhyCommand(HeadedCommand):
         heading = "Options"
         options: list[click.Parameter] = [
             click.Argument(["name"], metavar="[POD|KIND/NAME|ID]", required=False, callback=not_empty,
-                           shell_complete=complete_recordings),
+                           shell_complete=complete_pods_and_recordings),
             Option(["--instance"], heading=heading, type=click.IntRange(1), metavar="N",
                    help="The Nth newest run of it instead; 1 is the newest."),
             Option(["--previous"], heading=heading, is_flag=True, help="The run before the newest."),
             Option(["--since"], heading=heading, type=Duration(), default="1h",
-                   help="With -A: ends of the last while. [default: 1h]"),
+                   help="With -A: ends of the last while, and what does not run. [default: 1h]"),
             Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]),
                    default="columns", help="Format."),
         ]  # fmt: skip
         where = where_options(complete_recorded_containers)
         where = [option for option in where if option.name not in ("pod", "selector")] + cluster_options()
-        title = "what ended a pod, or what it waits for; of -A every bad end"
+        title = "what ended a pod, or keeps it from running; with -A of all that are bad"
         super().__init__("why", title, "kubectl gadget why cart -n shop", [*options, *where], _why)
 
 
@@ -74,23 +85,114 @@ def _why(
     pods = (name,) if name and slash and kind.partition(".")[0] in KINDS else ()
     selection = make_selection(namespace, all_namespaces, pods, container, "")
     need_recorder(agent, local)
+    every = all_namespaces and not name
+    cluster = None if agent or local else _begin(namespace, name if name and not slash else "", every=every)
     with find_targets(agent, local) as targets:
         selection = find_selection(selection, agent, local)
-        found = ask_all(targets())
-        if all_namespaces and not name:
-            _table(found, selection, since, form)
+        found, failure = _recordings(targets, cluster)
+        if every:
+            if failure:
+                tell(f"incomplete: {failure}")
+            _table(found, selection, since, form, cluster)
             return
-        chosen = choose_one(found, selection, None if pods else name, instance or 0, previous, anywhere=not asked)
-        _one(chosen, found, form)
+        plain_name = None if pods else name
+        if cluster is None or instance or previous:
+            chosen = choose_one(found, selection, plain_name, instance or 0, previous, anywhere=not asked)
+            _show(_facts(chosen, found, cluster), form)
+            return
+        worst = _worst(found, selection, cluster, plain_name or "", anywhere=not asked)
+        recording = worst.instance
+        if recording:
+            _show(_facts(recording, found, cluster), form)
+            return
+        assert worst.status
+        from kubectl_gadget.why.gather import unrecorded
+
+        _show(unrecorded(worst.status, _why_unrecorded(worst.status, targets, failure), cluster), form)
 
 
-def _one(instance: Instance, every: Sequence[Instance], form: str) -> None:
-    from kubectl_gadget.why import screen
-    from kubectl_gadget.why.gather import gather
-    from kubectl_gadget.why.judge import judge
+def _begin(namespaces: tuple[str, ...], name: str, *, every: bool) -> Cluster:
+    """Ask the API server, while agents are still being reached."""
+    from kubectl_gadget.cluster.api import api_server
+    from kubectl_gadget.cluster.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_cluster
+    from kubectl_gadget.why.cluster import Cluster
+
+    namespace, _, pod = name.rpartition("/")
+    chosen = chosen_cluster()
+    api = api_server(read_context(chosen.flags))
+    return Cluster(api, (namespace,) if namespace else namespaces, pod, nodes=chosen.nodes, every_event=every)
+
+
+def _recordings(targets: Callable[[], Targets], cluster: Cluster | None) -> tuple[list[Instance], GadgetError | None]:
+    """All recordings, or why there are none; of a cluster the API server can still tell something then."""
+    try:
+        return ask_all(targets()), None
+    except UsageError:
+        raise
+    except GadgetError as error:
+        if cluster is None or not cluster.pods:
+            raise
+        return [], error
+
+
+def _worst(
+    found: Sequence[Instance], selection: Selection, cluster: Cluster, name: str, *, anywhere: bool
+) -> Candidate:
+    """The container that a name stands for; of several the one that is worst off, and which others are badly off."""
+    from kubectl_gadget.traceloop import instances
+    from kubectl_gadget.why import choose
+
+    try:
+        these = choose.candidates(found, cluster.pods, selection, name)
+        if not these:
+            raise UsageError(instances.why_none(found, selection))
+    except UsageError:
+        these = []
+        if anywhere and selection.namespaces:
+            with suppress(UsageError):
+                these = choose.candidates(found, None, replace(selection, namespaces=()), name)
+        if not these:
+            for line in cluster.missing:
+                tell(line)
+            raise
+        tell(f"{these[0].name} is in namespace {these[0].namespace}")
+    worst = these[0]
+    if not name and not selection.pods:
+        bad = [each for each in these if each.rank > choose.RUNS]
+        if not bad:
+            raise UsageError(f"nothing here ended badly: name one of {len(these)} containers")
+        worst = max(bad, key=lambda each: (each.rank >= choose.CRASHED, each.when_ns))
+    others = [each.name for each in these if each.rank >= choose.NOT_READY and each.pod != worst.pod]
+    if others:
+        tell(f"also badly off: {', '.join(others[:OTHERS])}{', …' if len(others) > OTHERS else ''}")
+    return worst
+
+
+def _why_unrecorded(status: PodContainer, targets: Callable[[], Targets], failure: GadgetError | None) -> str:
+    """Why there is no recording of a container."""
+    if failure:
+        return str(failure)
+    node = (status.pod.get("spec") or {}).get("nodeName") or ""
+    if not node:
+        return "its pod is on no node yet"
+    if node not in targets():
+        return f"no agent on node {node}"
+    return "it is not recorded" if status.runs or status.ended else "it has not started"
+
+
+def _facts(instance: Instance, every: Sequence[Instance], cluster: Cluster | None) -> Facts:
+    from kubectl_gadget.why.gather import gather, with_cluster
     from kubectl_gadget.why.live import with_node
 
     facts = with_node(gather(instance, every), instance, every)
+    return with_cluster(facts, cluster) if cluster else facts
+
+
+def _show(facts: Facts, form: str) -> None:
+    from kubectl_gadget.why import screen
+    from kubectl_gadget.why.judge import judge
+
     findings = judge(facts)
     if form == "json":
         from kubectl_gadget.output.encode import encode
@@ -102,21 +204,16 @@ def _one(instance: Instance, every: Sequence[Instance], form: str) -> None:
         write_line(line, _COLOURS.get(kind, ""))
 
 
-def _table(found: Sequence[Instance], selection: Selection, since: float, form: str) -> None:
-    """Every bad end of the last while, of each container the newest, with its reason in a line."""
-    from kubectl_gadget.traceloop import instances
+def _table(found: Sequence[Instance], selection: Selection, since: float, form: str, cluster: Cluster | None) -> None:
+    """Every bad end of the last while, of each container the newest, and what is kept from running: each in a line."""
     from kubectl_gadget.why.several import reasons
 
-    chosen = instances.among(found, selection)
     rows = [
-        (
-            each.instance.item.ended_ns or None,
-            *(getattr(each.instance.container, name) for name in ("namespace", "pod", "container")),
-            each.state,
-            each.why,
-        )
-        for each in reasons(chosen, since)
+        (each.ended_ns or None, each.namespace, each.pod, each.container, each.state, each.why)
+        for each in reasons(found, selection, since, cluster)
     ]
+    for line in cluster.missing if cluster else ():
+        tell(line)
     output = make_output(form, FIELDS, {}, Look(failed={"state": bool}))
     output.start([], rows)
     if rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kubectl_gadget.why.history import History
 
@@ -15,30 +16,51 @@ class Earlier:
     seconds: float
 
 
+class Event(NamedTuple):
+    """What happened to a pod, or to one container of it, the last of so many times: nanoseconds since 1970."""
+
+    time_ns: int
+    reason: str
+    message: str
+    container: str = ""
+    times: int = 1
+    first_ns: int = 0
+
+
 @dataclass(frozen=True)
 class Kubernetes:
-    """What the API server says of the pod and of this container.
+    """What the API server says of the pod and of this run of the container.
 
     waiting and terminated are the container's reasons (CrashLoopBackOff, OOMKilled); message is the one beside them.
-    events are lines of what happened to the pod, REASON: MESSAGE, the newest last. mounts has by path what lies there
-    (ConfigMap cart-config). probes has by kind (liveness) what is asked. memory_limit is in bytes, 0 for none.
+    pod_reason and pod_message are the pod's own (Evicted), disruption is why it was ended (EvictionByEvictionAPI).
+    conditions are those that do not hold: by type, reason and message. events are the newest last, of the pod and of
+    this container. gone: there is no such pod any more; deleted: nor will be. init: it runs before the pod's others;
+    waits_for is the one that this one waits for. mounts has by path what lies there (ConfigMap cart-config). probes has
+    by kind (liveness) what is asked. memory_limit is in bytes, 0 for none.
     """
 
     phase: str = ""
+    pod_reason: str = ""
+    pod_message: str = ""
+    disruption: str = ""
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
     waiting: str = ""
     terminated: str = ""
     message: str = ""
     exit_code: int | None = None
     restarts: int = 0
     init: bool = False
+    sidecar: bool = False
+    waits_for: str = ""
     ready: bool | None = None
+    gone: bool = False
     deleted: bool = False
     restart_policy: str = "Always"
     owner: str = ""
     memory_limit: int = 0
     grace_seconds: int = 30
     image: str = ""
-    events: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
     mounts: dict[str, str] = field(default_factory=dict)
     probes: dict[str, str] = field(default_factory=dict)
 
@@ -109,7 +131,8 @@ class Facts:
     """One container. Times are nanoseconds since 1970, 0 if they are not known; status is as wait(2) gives it.
 
     known: its end was seen. oom: a process of it was killed for want of memory. names has who an address is, by its
-    text. missing are the sources that could not be asked, and why, in words.
+    text; notes what else is known of it, likewise. missing are the sources that could not be asked, and why, in words.
+    unrecorded is why there is no recording, empty if there is one.
     """
 
     namespace: str = ""
@@ -129,7 +152,14 @@ class Facts:
     live: Node | None = None
     earlier: tuple[Earlier, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    unrecorded: str = ""
     missing: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether there is a recording of it."""
+        return not self.unrecorded
 
     @property
     def signal(self) -> int:

@@ -14,8 +14,10 @@ from kubectl_gadget.traceloop.calls import Entry, Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
+from kubectl_gadget.why.cluster import Cluster, key_of
 from kubectl_gadget.why.facts import Earlier, Facts
 from kubectl_gadget.why.history import History
+from kubectl_gadget.why.pod import PodContainer, parse_time
 
 #: Earlier ends of the same container that are compared with this one.
 EARLIER = 10
@@ -79,6 +81,37 @@ def gather(instance: Instance, others: Sequence[Instance]) -> Facts:
     except GadgetError as error:
         raise GadgetError(f"{instance.agent.target}: {error}") from error
     return facts_of(instance.node, instance.item, history, earlier=earlier_ends(instance, others))
+
+
+def with_cluster(facts: Facts, cluster: Cluster) -> Facts:
+    """The same with what the API server says."""
+    said = cluster.facts(facts.namespace, facts.pod, facts.container, facts.id, facts.started_ns)
+    live = facts.live.descriptors.values() if facts.live else ()
+    names, notes = cluster.names(facts.history, [text.rpartition(" ")[2] for text in live])
+    return replace(facts, kubernetes=said, names=names, notes=notes, missing=(*facts.missing, *cluster.missing))
+
+
+def unrecorded(container: PodContainer, why: str, cluster: Cluster) -> Facts:
+    """The facts of a container that has no recording, for the reason that why gives."""
+    namespace, name = key_of(container.pod)
+    ended = {} if container.runs else container.ended
+    code = ended.get("exitCode") or 0
+    facts = Facts(
+        namespace=namespace,
+        pod=name,
+        container=container.name if container.status else "",
+        id=container.id,
+        node=(container.pod.get("spec") or {}).get("nodeName") or "",
+        running=container.runs,
+        known=bool(ended),
+        started_ns=parse_time((container.status.get("state") or {}).get("running", ended).get("startedAt")),
+        ended_ns=parse_time(ended.get("finishedAt")),
+        now_ns=time.time_ns(),
+        status=code << 8,
+        unrecorded=why,
+    )
+    said = cluster.facts(namespace, name, container.name)
+    return replace(facts, kubernetes=said, missing=tuple(cluster.missing))
 
 
 def earlier_ends(instance: Instance, others: Sequence[Instance]) -> list[Earlier]:

@@ -20,7 +20,7 @@ LONG_NS = 2_000_000_000
 
 def find(facts: Facts) -> Iterator[Finding]:
     """Findings of the calls that have not returned, and of peers that have not answered."""
-    if not facts.running:
+    if not facts.running or not facts.recorded:
         return
     waits = [found for call, since in facts.history.blocked if (found := _wait(facts, call, since))]
     telling = any(found.cause in ("hang-read", "hang-connect", "hang-disk", "hang-child") for found in waits)

@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from kubectl_gadget.why.facts import Facts, Kubernetes
-from kubectl_gadget.why.findings import Finding, plain
+from kubectl_gadget.values import short_duration
+from kubectl_gadget.why.facts import Event, Facts, Kubernetes
+from kubectl_gadget.why.findings import Finding, plain, quoted
+from kubectl_gadget.why.history import endpoint
 
-
-class Reason(NamedTuple):
-    """What a container's waiting reason, or an event's, means. what is said before its message."""
-
-    cause: str
-    pattern: re.Pattern[str]
-    what: str
-    weight: float = 96
-
-
-def _reason(cause: str, pattern: str, what: str, weight: float = 96) -> Reason:
-    return Reason(cause, re.compile(pattern), what, weight)
-
-
-WAITING = (
-    _reason("image-pull", r"ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|RegistryUnavailable",
-            "its image cannot be had"),
-    _reason("config-error", r"CreateContainerConfigError|CreateContainerError|RunContainerError|"
-            r"StartError|ContainerCannotRun", "it could not be created"),
-)  # fmt: skip
-_UNSCHEDULABLE = re.compile(r"FailedScheduling: (?P<what>.*)")
-_MOUNT = re.compile(r"(?:FailedMount|FailedAttachVolume): (?P<what>.*)")
-_PROBE = re.compile(r"Unhealthy: (?P<kind>Liveness|Startup|Readiness) probe (?:failed|errored): ?(?P<what>.*)")
-_KILLING = re.compile(r"Killing: .*(?:failed|liveness|startup) ?(?:probe)?")
-_EVICTED = re.compile(r"(?:Evicted|TaintManagerEviction|Preempted|Preempting): (?P<what>.*)")
+_IMAGE = re.compile(r"ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|RegistryUnavailable|"
+                    r"ImageInspectError|SignatureValidationFailed")  # fmt: skip
+_CREATE = re.compile(r"CreateContainer(Config)?Error|RunContainerError|PreCreateHookError|PreStartHookError")
+_START = re.compile(r"StartError|ContainerCannotRun")
+_HOOK = "PostStartHookError"
+#: What a runtime says that could not start a program, and what that means.
+_STARTS = {
+    "permission denied": "not-executable",
+    "is a directory": "not-executable",
+    "exec format error": "wrong-format",
+    "no such file": "missing-program",
+    "not found in $PATH": "missing-program",
+}
+_PROBE = re.compile(r"(?P<kind>Liveness|Startup|Readiness) probe (?:failed|errored[^:]*): ?(?P<what>.*)", re.DOTALL)
+_PROBE_KILLS = re.compile(r"failed (?P<kind>liveness|startup) probe")
+#: Why Kubernetes ended a pod that nobody had asked it to: reasons of events, of pods and of DisruptionTarget.
+_EVICTED = {
+    "Evicted": "it was evicted",
+    "EvictionByEvictionAPI": "it was evicted, as a drain of its node does",
+    "Preempting": "it was evicted for a pod that is critical",
+    "Preempted": "it was evicted for a pod of higher priority",
+    "PreemptionByScheduler": "it was evicted for a pod of higher priority",
+    "TaintManagerEviction": "it was evicted, as it does not tolerate a taint of its node",
+    "DeletionByTaintManager": "it was evicted, as it does not tolerate a taint of its node",
+    "DeletionByPodGC": "its node is gone, so it was removed",
+    "TerminationByKubelet": "the kubelet ended it",
+    "NodeShutdown": "its node was shut down",
+    "Terminated": "its node was shut down",
+    "Shutdown": "its node was shut down",
+}
+_DEADLINE = "DeadlineExceeded"
+#: Of these the pod was asked to go, by who may.
+_ON_PURPOSE = ("EvictionByEvictionAPI", "Terminated", "NodeShutdown", "Shutdown")
+_SECOND = 1_000_000_000
+#: Events have whole seconds, and are written before what they tell of is done.
+_SLACK_NS = 3 * _SECOND
+_QUOTED = re.compile(r'.*"[^"]*" ?: (?P<rest>.+)', re.DOTALL)
+_DIAL = re.compile(r"(?:dial|read|write) tcp \S+(?:->\S+)?: (?:\w+: )?")
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -41,43 +55,278 @@ def find(facts: Facts) -> Iterator[Finding]:
     said = facts.kubernetes
     if said is None:
         return
-    yield from _not_started(said)
-    if not facts.running and facts.signal in (9, 15):
-        yield from _killed(said)
-    if facts.running and said.ready is False:
-        yield from _not_ready(said)
+    yield from _not_started(facts, said)
+    if facts.running:
+        yield from _not_ready(facts, said)
+    else:
+        yield from _killed(facts, said)
+        yield from _crashed(facts, said)
     if said.terminated == "OOMKilled" and not facts.oom:
         limit = f", whose limit is {said.memory_limit >> 20} MiB" if said.memory_limit else ""
         yield Finding("oom", f"the kernel killed it for want of memory in the container{limit}", 97, certain=True)
 
 
-def _newest(said: Kubernetes, pattern: re.Pattern[str]) -> re.Match[str] | None:
-    return next((match for event in reversed(said.events) if (match := pattern.match(event))), None)
+def was_stopped(facts: Facts) -> bool:
+    """Whether it ended because its pod was to go, deleted, scaled down or done, and for no other reason."""
+    said = facts.kubernetes
+    if said is None or facts.running or facts.oom:
+        return False
+    if said.phase == "Succeeded":
+        return True
+    return (
+        said.deleted and (_asked_to_end(facts, said) or _killed_outright(facts)) and _killing_probe(facts, said) is None
+    )
 
 
-def _not_started(said: Kubernetes) -> Iterator[Finding]:
-    for reason in WAITING:
-        if reason.pattern.search(said.waiting) or reason.pattern.search(said.terminated):
-            yield Finding(reason.cause, f"{reason.what}: {plain(said.message) or said.waiting}", reason.weight,
-                          certain=True)  # fmt: skip
-    if said.phase == "Pending":
-        if match := _newest(said, _UNSCHEDULABLE):
-            yield Finding("pending", f"no node takes it: {plain(match['what'])}", 95, certain=True)
-        elif match := _newest(said, _MOUNT):
-            yield Finding("pending", f"a volume of it cannot be mounted: {plain(match['what'])}", 95, certain=True)
+def _killed_outright(facts: Facts) -> bool:
+    """Whether a runtime's signals ended it, as far as its status tells."""
+    return facts.signal in (9, 15) or facts.code in (137, 143)
 
 
-def _killed(said: Kubernetes) -> Iterator[Finding]:
-    if match := _newest(said, _EVICTED):
-        yield Finding("killed-eviction", f"it was evicted: {plain(match['what'])}", 96, certain=True)
-    if _newest(said, _KILLING) and (match := _newest(said, _PROBE)) and match["kind"] != "Readiness":
-        yield Finding("killed-probe", f"the kubelet killed it, as its {match['kind'].lower()} probe failed: "
-                      f"{plain(match['what'])}", 97, certain=True)  # fmt: skip
-    elif said.deleted:
-        yield Finding("killed-deletion", "its pod was deleted, so it was asked to end", 90, certain=True, benign=True)
+def _asked_to_end(facts: Facts, said: Kubernetes) -> bool:
+    """Whether the kubelet stopped it when it ended, for no fault of its own."""
+    return any(each.reason == "Killing" and each.message.startswith("Stopping container") and _fits(facts, said, each)
+               for each in said.events)  # fmt: skip
 
 
-def _not_ready(said: Kubernetes) -> Iterator[Finding]:
-    if match := _newest(said, _PROBE):
-        yield Finding("not-ready", f"it is not ready, as its {match['kind'].lower()} probe failed: "
-                      f"{plain(match['what'])}", 80, certain=True)  # fmt: skip
+def _fits(facts: Facts, said: Kubernetes, event: Event) -> bool:
+    """Whether an event may have led to this end: told before it, and no longer than a pod may take to end."""
+    if not facts.ended_ns or not event.time_ns:
+        return True
+    since = facts.ended_ns - event.time_ns
+    if -_SLACK_NS <= since <= said.grace_seconds * _SECOND + 2 * _SLACK_NS:
+        return True
+    # of events that are alike the API server keeps the first time and the last
+    return event.times > 2 and event.first_ns - _SLACK_NS <= facts.ended_ns <= event.time_ns
+
+
+def _newest(said: Kubernetes, *reasons: str) -> Event | None:
+    return next((each for each in reversed(said.events) if each.reason in reasons), None)
+
+
+def _not_started(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
+    if _IMAGE.search(said.waiting):
+        yield _image(said)
+    elif _CREATE.search(said.waiting):
+        yield from _not_created(said.message or said.waiting, said.waiting)
+    elif said.waiting == _HOOK or _newest_hook(facts, said):
+        yield Finding("config-error", f"its postStart hook failed{_behind(said.message)}", 96, certain=True)
+    if _START.search(said.terminated) and not (facts.history.kept and not facts.history.programs):
+        yield from _not_created(said.message, said.terminated)
+    refused = said.phase == "Failed" and said.pod_reason and not said.terminated and not facts.known
+    if refused and said.pod_reason not in (*_EVICTED, _DEADLINE):  # no room for it, say: OutOfcpu
+        yield Finding("pending", f"its node refused it: {_said(said.pod_reason, said.pod_message)}", 95, certain=True)
+    if said.phase == "Pending" and not said.waiting.endswith(("Error", "BackOff")):
+        yield from _pending(facts, said)
+
+
+def _newest_hook(facts: Facts, said: Kubernetes) -> bool:
+    event = _newest(said, "FailedPostStartHook")
+    return bool(event and not facts.running and _fits(facts, said, event))
+
+
+def _image(said: Kubernetes) -> Finding:
+    message = said.message
+    if message.startswith("Back-off") and ": " not in message:  # before 1.31 a kubelet says no more
+        pulls = [each.message for each in said.events if each.reason == "Failed" and "Failed to pull" in each.message]
+        message = (pulls or [message])[-1]
+    what = f"its image {plain(said.image, 80)} cannot be had: {plain(_last_part(message))} ({said.waiting})"
+    return Finding("image-pull", what, 96, certain=True)
+
+
+def _not_created(message: str, reason: str) -> Iterator[Finding]:
+    """A container that the runtime or the kubelet could not make."""
+    start = message.rfind("exec: ")
+    cause = next((cause for words, cause in _STARTS.items() if words in message[start:]), "") if start >= 0 else ""
+    if cause:
+        yield Finding(cause, f"its program could not be started: {plain(message[start:].removeprefix('exec: '))}", 97,
+                      certain=True)  # fmt: skip
+    else:
+        yield Finding("config-error", f"it could not be created: {_said(reason, message)}", 96, certain=True)
+
+
+def _pending(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
+    scheduled = said.conditions.get("PodScheduled")
+    failed = _newest(said, "FailedScheduling")
+    if scheduled:
+        reason, message = scheduled
+        message = message or (failed.message if failed else "")
+        what = "its scheduling is gated" if reason == "SchedulingGated" else "no node takes it"
+        yield Finding("pending", f"{what}: {plain(message or reason)}", 95, certain=True)
+    elif event := _newest(said, "FailedMount", "FailedAttachVolume", "FailedMapVolume"):
+        volume = re.search(r'volume "([^"]+)"', event.message)
+        named = f" {plain(volume[1], 60)}" if volume else ""
+        yield Finding(
+            "pending", f"its volume{named} cannot be mounted: {plain(_last_part(event.message))}", 95, certain=True
+        )
+    elif event := _newest(said, "FailedCreatePodSandBox", "NetworkNotReady"):
+        yield Finding("pending", f"its network cannot be set up: {plain(_last_part(event.message))}", 95, certain=True)
+    elif said.waits_for:
+        yield Finding(
+            "init-container", f"it waits for the init container {plain(said.waits_for, 60)}", 75, certain=True
+        )
+    elif (event := _newest(said, "Pulling", "Pulled")) and event.reason == "Pulling":
+        since = f" for {short_duration(facts.now_ns - event.time_ns)}" if facts.now_ns > event.time_ns > 0 else ""
+        yield Finding("pending", f"its image {plain(said.image, 80)} is being pulled{since}", 70, certain=True)
+    elif not facts.recorded:
+        yield Finding("pending", f"it has not started yet{f' ({plain(said.waiting)})' if said.waiting else ''}", 40)
+
+
+def _killing_probe(facts: Facts, said: Kubernetes) -> str | None:
+    """The kind of probe because of which the kubelet killed it."""
+    for event in reversed(said.events):
+        match = _PROBE_KILLS.search(event.message) if event.reason == "Killing" else None
+        if match and _fits(facts, said, event):
+            return match["kind"]
+    return None
+
+
+def _killed_before(said: Kubernetes) -> str:
+    """The kind of probe because of which it was killed at another time: of events that are alike not all are told."""
+    found = [match["kind"] for event in said.events if event.reason == "Killing"
+             and (match := _PROBE_KILLS.search(event.message))]  # fmt: skip
+    return found[-1] if found else ""
+
+
+def _killed(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
+    ended = said.pod_reason if said.pod_reason in _EVICTED else ""
+    event = next((each for each in reversed(said.events) if each.reason in _EVICTED and _fits(facts, said, each)), None)
+    reason = ended or (said.disruption if said.disruption in _EVICTED else "") or (event.reason if event else "")
+    by_kubelet = not facts.oom and (_killed_outright(facts) or _asked_to_end(facts, said) or not facts.recorded)
+    if reason and by_kubelet:
+        message = said.pod_message or (event.message if event else "")
+        message = "" if reason in ("TaintManagerEviction", "DeletionByTaintManager") else _first_part(message)
+        more = f": {plain(message)}" if message else ""
+        yield Finding("killed-eviction", f"{_EVICTED[reason]}{more}", 98, certain=True, benign=reason in _ON_PURPOSE)
+    elif said.pod_reason == _DEADLINE and by_kubelet:
+        yield Finding("killed-deadline", "its pod ran longer than its activeDeadlineSeconds allow, so it was ended", 98,
+                      certain=True)  # fmt: skip
+    elif kind := _killing_probe(facts, said):
+        yield _by_probe(facts, said, kind, certain=True)
+    elif not said.deleted and _killed_outright(facts) and not facts.oom and (kind := _killed_before(said)):
+        yield _by_probe(facts, said, kind, certain=False)
+    elif said.deleted and _asked_to_end(facts, said):
+        yield Finding("killed-deletion", "its pod was deleted, so it was asked to end", 86, certain=True, benign=True)
+    elif said.deleted and _killed_outright(facts) and not facts.oom:
+        yield Finding("killed-deletion", "its pod was deleted, so it was asked to end", 82, benign=True)
+    elif said.phase == "Succeeded" and facts.status:
+        yield Finding("killed-deletion", "its pod was done, so it was asked to end", 92, certain=True, benign=True)
+
+
+def _by_probe(facts: Facts, said: Kubernetes, kind: str, *, certain: bool) -> Finding:
+    asked = f" ({plain(said.probes[kind], 60)})" if said.probes.get(kind) else ""
+    result = _probe_result(facts, said, kind.title())
+    got = f": {result[0]}" if result and result[0] else ""
+    written = re.search(r":(\d+)", said.probes.get(kind, ""))
+    port, ports = int(written[1]) if written else 0, _listened(facts)
+    details: tuple[str, ...] = ()
+    slow = kind == "startup" and port not in ports
+    if port and facts.history.complete and not facts.history.missing:
+        if not ports:
+            slow = True
+            details = ("it had not listened on any port by then: it starts more slowly than the probe allows",)
+        elif port not in ports:
+            details = (f"it never listened on port {port}, but on {', '.join(map(str, sorted(ports)[:5]))}",)
+    what = f"the kubelet killed it, as its {kind} probe{asked} failed{got}"
+    return Finding("slow-start" if slow else "killed-probe", what, 98 if certain else 93, certain, details=details)
+
+
+def _listened(facts: Facts) -> set[int]:
+    """Ports that it was bound to."""
+    found = set()
+    for call in facts.history.calls("bind"):
+        data = call.captured.get(1)
+        port = endpoint(data.data).rpartition(":")[2] if data and not call.failed else ""
+        if port.isdecimal() and int(port):
+            found.add(int(port))
+    return found
+
+
+def _probe_result(facts: Facts, said: Kubernetes, kind: str) -> tuple[str, int] | None:
+    """What a probe got last, and how often."""
+    for event in reversed(said.events):
+        match = _PROBE.match(event.message) if event.reason == "Unhealthy" else None
+        if match and match["kind"] == kind:
+            return _answer(match["what"]), event.times
+    return None
+
+
+def _answer(text: str) -> str:
+    """What a probe got, without what was asked."""
+    status = re.search(r"HTTP probe failed with statuscode: (\d+)", text)
+    if status:
+        return f"HTTP status {status[1]}"
+    if "context deadline exceeded" in text or "i/o timeout" in text or "Client.Timeout" in text:
+        return "no answer in time"
+    if found := re.match(r'Get "[^"]*": (.*)', text, re.DOTALL):
+        text = found[1]
+    return plain(re.sub(r"\s+", " ", _DIAL.sub("", text)).strip(), 100)
+
+
+def _not_ready(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
+    if event := _newest(said, "NodeNotReady"):
+        reason, _ = said.conditions.get("Ready", ("", ""))
+        if not said.conditions or reason == "NodeNotReady":
+            yield Finding("node-lost", f"its node is not ready: {plain(event.message)}", 90, certain=bool(reason))
+    if said.ready is not False:
+        if gate := said.conditions.get("Ready"):
+            reason, message = gate
+            if reason == "ReadinessGatesNotReady":
+                yield Finding("not-ready", f"its pod is not ready: {plain(message)}", 80, certain=True)
+        return
+    if said.init:
+        yield Finding("init-container", "it is an init container: the pod's others wait until it has ended", 45)
+        return
+    kinds = [kind for kind in ("startup", "readiness", "liveness") if kind in said.probes]
+    for kind in kinds:
+        result = _probe_result(facts, said, kind.title())
+        if result:
+            times = f", {result[1]} times" if result[1] > 2 else ""
+            got = f": {result[0]}" if result[0] else ""
+            what = f"it is not ready: its {kind} probe ({plain(said.probes[kind], 60)}) failed{got}{times}"
+            yield Finding("not-ready", what, 90, certain=True)
+            return
+    asked = f": its {kinds[0]} probe ({plain(said.probes[kinds[0]], 60)}) has not succeeded" if kinds else ""
+    yield Finding("not-ready", f"it is not ready{asked}", 60, certain=True)
+
+
+def _crashed(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
+    """An end of which nothing but Kubernetes' word is known."""
+    if facts.recorded or said.exit_code is None or said.terminated in ("OOMKilled", "StartError", "ContainerCannotRun"):
+        return
+    if said.exit_code:
+        words = f", and left the message {quoted(said.message)}" if said.message else ""
+        signal = said.exit_code - 128 if 128 < said.exit_code <= 192 else 0
+        by = (
+            " (as one that SIGKILL ended does)"
+            if signal == 9
+            else " (as one that SIGTERM ended does)"
+            if signal == 15
+            else ""
+        )
+        yield Finding("nothing", f"it exited with {said.exit_code}{by}{words}", 50 if words else 20)
+    elif not said.init:
+        policy = said.restart_policy == "Always"
+        yield Finding("clean-exit", f"it ended by itself with 0{', though it should run on' if policy else ''}", 60,
+                      certain=True, benign=not policy)  # fmt: skip
+
+
+def _said(reason: str, message: str) -> str:
+    """Kubernetes' message, and its reason in brackets."""
+    return f"{plain(message)} ({plain(reason, 60)})" if message and message != reason else plain(reason, 60)
+
+
+def _behind(message: str) -> str:
+    return f": {plain(message)}" if message else ""
+
+
+def _last_part(text: str) -> str:
+    """The end of a chain of errors, each behind what it was about: there is what it began with."""
+    text = re.sub(r"\s+", " ", text).strip()
+    found = _QUOTED.fullmatch(text)
+    rest = found["rest"] if found else text
+    return re.sub(r"^rpc error: code = \w+ desc = ", "", rest)
+
+
+def _first_part(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".")

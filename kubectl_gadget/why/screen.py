@@ -15,7 +15,7 @@ from kubectl_gadget.traceloop.show import end_text
 from kubectl_gadget.traceloop.show import to_json as entry_to_json
 from kubectl_gadget.traceloop.signals import text as signal_text
 from kubectl_gadget.values import ago, clock, rfc3339, short_duration
-from kubectl_gadget.why.facts import Earlier, Facts
+from kubectl_gadget.why.facts import Earlier, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding
 
 #: Cells before what a line says.
@@ -42,10 +42,13 @@ def head(facts: Facts) -> str:
     """Which container, and what became of it."""
     parts = [facts.name]
     if facts.container and facts.pod:
-        parts.append(f"container {facts.container}")
+        kind = "init container" if facts.kubernetes and facts.kubernetes.init else "container"
+        parts.append(f"{kind} {facts.container}")
     if facts.kubernetes and facts.kubernetes.restarts:
         parts.append(f"restart {facts.kubernetes.restarts}")
     where = f" on {facts.node}" if facts.node else ""
+    if facts.kubernetes and not facts.recorded and not facts.running and (state := _waits(facts.kubernetes)):
+        return f"{', '.join([*parts, state])}{where}"
     if facts.running:
         since = f" for {short_duration(facts.now_ns - facts.started_ns)}" if facts.started_ns else ""
         return f"{', '.join(parts)}, runs{since}{where}"
@@ -56,6 +59,16 @@ def head(facts: Facts) -> str:
     if facts.started_ns and facts.ended_ns > facts.started_ns:
         after = f" after {short_duration(facts.ended_ns - facts.started_ns)}"
     return f"{', '.join(parts)}, ended{when}{where}: {how(facts)}{after}"
+
+
+def _waits(said: Kubernetes) -> str:
+    """What a container that does not run waits for; empty if it ended and that is all."""
+    if said.waiting:
+        ended = "" if said.exit_code is None else f", exited with {said.exit_code} before"
+        return f"waits ({said.waiting}){ended}"
+    if said.phase == "Failed" and said.pod_reason and said.exit_code is None:
+        return f"failed ({said.pod_reason})"
+    return said.phase.lower() if said.phase == "Pending" else ""
 
 
 def how(facts: Facts) -> str:
@@ -97,6 +110,9 @@ def _closing(facts: Facts) -> Iterator[str]:
     if facts.earlier and not facts.running:
         yield _before(facts, facts.earlier)
     yield from facts.missing
+    if facts.unrecorded:
+        yield f"there is no recording: {facts.unrecorded}"
+        return
     where = f" -n {facts.namespace}" if facts.namespace else ""
     name = facts.pod or facts.id[:12]
     which = f" -c {facts.container}" if facts.pod and facts.container else ""
@@ -137,5 +153,6 @@ def to_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
             for each in findings
         ],
         "earlier": [{"status": each.status, "seconds": each.seconds} for each in facts.earlier],
+        "unrecorded": facts.unrecorded or None,
         "missing": list(facts.missing),
     }

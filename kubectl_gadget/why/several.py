@@ -9,26 +9,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gadget.errors import GadgetError
+from kubectl_gadget.request import Selection
+from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
+from kubectl_gadget.why.choose import CRASHED, INIT, NOT_READY, STUCK, candidates, rank_of, since_ns
+from kubectl_gadget.why.cluster import Cluster, key_of
+from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding
-from kubectl_gadget.why.gather import gather
+from kubectl_gadget.why.gather import gather, unrecorded, with_cluster
 from kubectl_gadget.why.judge import judge
+from kubectl_gadget.why.kubernetes import was_stopped
+from kubectl_gadget.why.pod import PodContainer
+
+#: Of what is going all the same, these are ends of another kind.
+_OWN = ("killed-by-process", "oom")
+#: A pod may take so long to become ready before that is news.
+_STARTING_NS = 60_000_000_000
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why the newest run of a container ended badly, which times it did so before."""
+    """Why a container ended badly, how often it did so, or why it does not run; ended_ns is 0 if it never did."""
 
-    instance: Instance
+    namespace: str
+    pod: str
+    container: str
+    what: str
+    ended_ns: int
     times: int
     finding: Finding | None
     error: str = ""
 
     @property
     def state(self) -> str:
-        """How it ended, and how often."""
-        times = f" ({self.times} times)" if self.times > 1 else ""
-        return f"{self.instance.state}{times}"
+        """How it ended, and how often, or what it waits for."""
+        return f"{self.what} ({self.times} times)" if self.times > 1 else self.what
 
     @property
     def why(self) -> str:
@@ -39,22 +54,76 @@ class Reason:
         return sentence if self.finding.certain or self.finding.cause == "nothing" else f"likely: {sentence}"
 
 
-def reasons(instances: Sequence[Instance], since: float) -> list[Reason]:
-    """Those of all that ended badly within so many seconds, the newest end first; without what ended as it should."""
+def reasons(
+    found: Sequence[Instance], selection: Selection, since: float, cluster: Cluster | None = None
+) -> list[Reason]:
+    """Those of all that ended badly within so many seconds, the newest end first, and of what is kept from running.
+
+    Without what ended as it should.
+    """
     newest: dict[str, list[Instance]] = defaultdict(list)
     from_ns = time.time_ns() - int(since * 1e9) if since else 0
-    for each in instances:
+    for each in instances.among(found, selection):
         if each.crashed and not each.item.running and each.item.ended_ns >= from_ns:
             newest[each.name].append(each)
+    stuck = _stuck(found, selection, cluster) if cluster else []
+    held = {(*key_of(each.pod), each.name) for each in stuck}
 
-    def one(runs: Sequence[Instance]) -> Reason:
+    def of_ends(runs: Sequence[Instance]) -> Reason | None:
         last = max(runs, key=lambda each: each.newest)
+        container = last.container
+        names = container.namespace, container.pod, container.container
+        if names in held:
+            return None
         try:
-            return Reason(last, len(runs), judge(gather(last, runs))[0])
+            facts = gather(last, runs)
+            facts = with_cluster(facts, cluster) if cluster else facts
         except GadgetError as error:
-            return Reason(last, len(runs), None, str(error))
+            return Reason(*names, last.state, last.item.ended_ns, len(runs), None, str(error))
+        first = judge(facts)[0]
+        benign = first.benign or (was_stopped(facts) and first.cause not in _OWN)
+        return None if benign else Reason(*names, last.state, last.item.ended_ns, len(runs), first)
+
+    def of_state(container: PodContainer) -> Reason | None:
+        assert cluster
+        facts = unrecorded(container, "it is not recorded", cluster)
+        first = judge(facts)[0]
+        if first.benign:
+            return None
+        ended_ns = 0 if facts.running or container.waiting.get("reason") != "CrashLoopBackOff" else facts.ended_ns
+        return Reason(*key_of(container.pod), container.name, _state(container, facts), ended_ns, 1, first)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        found = list(pool.map(one, newest.values()))
-    bad = [each for each in found if not (each.finding and each.finding.benign)]
-    return sorted(bad, key=lambda each: -each.instance.item.ended_ns)
+        ended, waiting = pool.map(of_ends, newest.values()), pool.map(of_state, stuck)
+        rows = [each for each in (*waiting, *ended) if each]
+    return sorted(rows, key=lambda each: (bool(each.ended_ns), -each.ended_ns))
+
+
+def _stuck(found: Sequence[Instance], selection: Selection, cluster: Cluster) -> list[PodContainer]:
+    """Of each pod that is kept from running, the container that is worst off, unless its end is recorded."""
+    now_ns = time.time_ns()
+    by_pod: dict[tuple[str, str], PodContainer] = {}
+    for candidate in candidates(found, cluster.pods, selection):
+        status = candidate.status
+        if status is None or (status.pod.get("metadata") or {}).get("deletionTimestamp"):
+            continue
+        rank, old = rank_of(status), now_ns - since_ns(status) > _STARTING_NS
+        kept = rank in (STUCK, INIT) and (old or bool(status.waiting)) and candidate.instance is None
+        crashed = rank in (CRASHED, INIT) and not candidate.runs
+        unready = rank == NOT_READY and old and not status.init and not candidate.crash
+        if kept or crashed or unready:
+            by_pod.setdefault(key_of(status.pod), status)
+    return list(by_pod.values())
+
+
+def _state(container: PodContainer, facts: Facts) -> str:
+    """What a container that has no end of its own waits for."""
+    said = facts.kubernetes
+    reason = str(container.waiting.get("reason") or "")
+    if reason and reason not in ("ContainerCreating", "PodInitializing"):
+        return reason
+    if container.runs:
+        return "not ready"
+    if said and said.pod_reason:
+        return said.pod_reason
+    return f"exited {facts.code}" if facts.known else reason or (said.phase if said else "")

@@ -98,6 +98,8 @@ def details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
         found.append(f"the kernel seldom refuses {failure.name} by itself: a seccomp profile does")
     if failure.name.startswith("inotify") and not facts.live:
         found.append("the node's limits are fs.inotify.max_user_instances and fs.inotify.max_user_watches")
+    if note := facts.notes.get(failure.subject):
+        found.append(note)
     if facts.kubernetes:
         for path, what in facts.kubernetes.mounts.items():
             if failure.subject == path or failure.subject.startswith(path.rstrip("/") + "/"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,10 +17,11 @@ FOUND = [
 ]
 
 
-def complete(*words: str) -> dict[str, str]:
-    """What Tab would offer after some words, with its help."""
+def complete(*words: str, path: str = "") -> dict[str, str]:
+    """What Tab would offer after some words, with its help; path is where programs are looked for before all."""
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [CLI.with_name("kubectl_complete-gadget"), *words], capture_output=True, text=True, check=True
+        [CLI.with_name("kubectl_complete-gadget"), *words], capture_output=True, text=True, check=True, env=environment
     )
     lines = done.stdout.splitlines()
     assert (lines.pop(), done.stderr) == (":4", "")
@@ -51,3 +53,14 @@ def test_containers_and_calls_are_completed(tmp_path: Path) -> None:
 def test_no_agent_no_completion(tmp_path: Path) -> None:
     """Where no agent answers, Tab offers nothing, and says nothing."""
     assert complete("traceloop", "show", "--agent", f"unix://{tmp_path}/none", "-c", "") == {}
+
+
+def test_why_completes_pods_that_never_ran(tmp_path: Path) -> None:
+    """Tab after `why` offers the cluster's pods too, also those that have no recording as they never ran."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\necho pod/cart-0; echo pod/waits-0\n")
+    kubectl.chmod(0o755)
+    assert {"cart-0", "waits-0"} <= set(complete("why", "", path=str(tmp_path)))
+    assert "waits-0" in complete("why", "wai", path=str(tmp_path))
+    with FakeRecorder(tmp_path, FOUND) as agent:
+        assert list(complete("why", "--agent", agent.address, "", path=str(tmp_path))) == ["cart-0", "db", "web-0"]

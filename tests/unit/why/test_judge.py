@@ -12,7 +12,7 @@ import pytest
 from kubectl_gadget.traceloop.calls import Sender
 from kubectl_gadget.why import said
 from kubectl_gadget.why.causes import CAUSES
-from kubectl_gadget.why.facts import Facts, Kubernetes
+from kubectl_gadget.why.facts import Event, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.meant import MEANT
@@ -223,11 +223,11 @@ def _pod(**more: object) -> Callable[[Story], Facts]:
 def test_kubernetes_knows_more() -> None:
     """What the kubelet says of why it killed a container comes first."""
     story = Story().asked().signal(9, 0, (), RUNC).ends(9)
-    said = ("Unhealthy: Liveness probe failed: HTTP probe failed with statuscode: 503",
-            "Killing: Container app failed liveness probe, will be restarted")  # fmt: skip
+    said = (Event(0, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503"),
+            Event(0, "Killing", "Container app failed liveness probe, will be restarted"))  # fmt: skip
     found = judge(_pod(events=said)(story))[0]
     assert (found.cause, found.certain) == ("killed-probe", True)
-    assert "HTTP probe failed with statuscode: 503" in found.sentence
+    assert "its liveness probe failed: HTTP status 503" in found.sentence
     assert judge(_pod(deleted=True)(story))[0].benign
     mounts = {"/etc/cart": "ConfigMap cart-config"}
     missing = Story().opens("/etc/cart/prices.yaml").exits(1)
