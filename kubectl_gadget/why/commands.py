@@ -62,7 +62,7 @@ class WhyCommand(HeadedCommand):
         ]  # fmt: skip
         where = where_options(complete_recorded_containers)
         where = [option for option in where if option.name not in ("pod", "selector")] + cluster_options()
-        title = "what ended a pod, or keeps it from running; with -A of all that are bad"
+        title = "what ended a pod, or keeps it from running; -A: all that are bad"
         super().__init__("why", title, "kubectl gadget why cart -n shop", [*options, *where], _why)
 
 
