@@ -37,6 +37,7 @@ _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", 
 #: Lines of stacks, as Java and Node, Python, and Go write them.
 _FRAME = re.compile(
     r"^(?:(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*|\t/[^\n]*:\d+(?: \+0x[0-9a-f]+)?|"
+    r"created by [^\n]*|goroutine \d+ [^\n]*:|\.\.\.(?:additional|\d+) frames[^\n]*|"
     r"[\w./]+(?:\(\*\w+\)[\w.]*)?\([^\n]*\))\n",
     re.MULTILINE,
 )
