@@ -88,6 +88,7 @@ done
 if [ -n "$$missing" ]; then
 	echo "installing$$missing"
 	SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo
+	wait=-oDPkg::Lock::Timeout=600  # another may be installing
 	$$SUDO apt-get update -qq
 	missing=$$(for package in $$missing; do
 		case "$$package" in
@@ -95,7 +96,7 @@ if [ -n "$$missing" ]; then
 		*) echo "$$package" ;;
 		esac
 	done)
-	$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install $$wait -y -qq --no-install-recommends $$missing >/dev/null
 fi
 mkdir -p $(VENV)
 touch $@

@@ -141,7 +141,10 @@ def test_arguments_that_are_nowhere(agent, start_cli, make_pod, workload) -> Non
     run_literals(make_pod(), workload, 1)
     seen = {event["args"][0]: event for event in events(cli.finish()[0]) if event["args"]}
     assert (seen["nowhere"]["args"], seen["nowhere"]["args_truncated"]) == (["nowhere"], True)
-    assert (len(seen["long"]["args"][1]), seen["long"]["args_truncated"]) == (4095 - len("long\0"), True)
+    assert (len(seen["5000 bytes"]["args"][1]), seen["5000 bytes"]["args_truncated"]) == (
+        4095 - len("5000 bytes\0"),
+        True,
+    )
 
 
 def test_exec_that_fails_between_programs(agent, start_cli, make_pod, workload) -> None:
