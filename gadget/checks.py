@@ -30,8 +30,8 @@ MOST_FIXED_BYTES = 4096
 MOST_ROWS, MOST_SECTIONS = 1 << 17, 4096
 #: A slice's offset has 16 bits, so no text can be longer; programs write up to 8 KiB.
 MOST_TEXT_BYTES = 1 << 16
-#: Fields of a row may name the same text, as a path and the full path do.
-SHARED = 2
+#: Fields of a row may name the same text, as path, full path and file of an open by handle do.
+SHARED = 3
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _FIELD = {

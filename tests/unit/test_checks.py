@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.checks import check_batch, parse_schema
 from gadget.errors import Malformed
@@ -48,11 +49,6 @@ def _set(name: str, part: str, value: int) -> Callable[[Any], None]:
     return change
 
 
-def _everything_named(rows: Any) -> None:
-    for name in ("args", "exe", "cwd"):
-        rows[name]["offset"], rows[name]["length"] = 0, 64
-
-
 def _no_bool(rows: Any) -> None:
     rows["args_truncated"].view(np.uint8)[:] = 7
 
@@ -60,7 +56,6 @@ def _no_bool(rows: Any) -> None:
 BATCHES = {
     "slice beyond the row": edited(_set("args", "length", 60_000)),
     "slice that begins beyond": edited(_set("exe", "offset", 65_535)),
-    "text named again and again": edited(_everything_named),
     "a bool of 7": edited(_no_bool),
     "more rows than bytes": _sections(count=1 << 31),
     "fewer rows than bytes": _sections(count=1),
@@ -107,6 +102,23 @@ def test_batch(name: str) -> None:
     check_batch("node-a", EXECS, batch())
     with pytest.raises(Malformed, match="node-a: its agent sends events that make no sense"):
         check_batch("node-a", EXECS, BATCHES[name])
+
+
+def test_shared_text() -> None:
+    """All paths of an open by handle may be one text, and no row has more text than three times what was sent."""
+    schema = catalog.find("opensnoop").schema
+    size = schema.text_offset + 64
+    rows = np.zeros(1, schema.dtype(size))
+
+    def check() -> None:
+        check_batch("node-a", schema, pb.Batch(sections=[pb.Section(record_size=size, count=1, rows=rows.tobytes())]))
+
+    for slices in (rows["path"], rows["file"], rows["full_path"]["path"]):
+        slices["length"] = 64
+    check()
+    rows["full_path"]["directory"]["length"] = 1
+    with pytest.raises(Malformed, match="node-a: its agent sends events that make no sense"):
+        check()
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMAS if name != "another kind"])
