@@ -153,16 +153,16 @@ def _serve(
                     raise
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
-        recorded = flows and not why_not
+        recorded = (traceloop is not None or flows) and not why_not  # by programs that outlive this process
         tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid, states)))
         if kubernetes:
             tracker.pods = PodWatch(_core_api(), node, tracker.changed)
         recorder, no_traceloop = None, why_not
         recorded_flows, no_flows = None, why_not
         if not for_one_command:
-            if traceloop is None:
-                _end_earlier("traceloop", pins / "traceloop")
-            if not flows and _end_earlier("flows", pins / "flows"):
+            others = {"traceloop": traceloop is None, "flows": not flows}
+            ended = [what for what, is_off in others.items() if is_off and _end_earlier(what, pins / what)]
+            if ended and not recorded:
                 unpin_containers(pins)
         if traceloop is not None and not why_not:
             settings = Settings(
@@ -172,7 +172,7 @@ def _serve(
                 traceloop_memory << 20,
             )
             recorder, no_traceloop = _begin("traceloop", stack, lambda: Recorder(tracker, settings))
-        if recorded:
+        if flows and not why_not:
             place = pins / "flows", state / "flows"
             recorded_flows, no_flows = _begin("flows", stack, lambda: FlowRecorder(tracker, *place, flows_limit))
         service = AgentService(

@@ -206,11 +206,11 @@ def test_nested(recording, container, tmp_path: Path) -> None:
             each.cgroup.rmdir()
 
 
-def test_nested_without_an_agent(recording, container, tmp_path: Path) -> None:
+def test_nested_meanwhile(recording, container, tmp_path: Path) -> None:
     """A container that starts while no agent runs is recorded from its beginning, also what it does in cgroups that it has
     made inside its own, which take no ring from others, whatever their names are.
     """
-    program = tmp_path / "nested"
+    program = tmp_path / "nested"  # its path fits into a record
     shutil.copy(BUSYBOX, program)
     with recording(slots=256):
         pass
