@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from os import O_RDWR, O_WRONLY
 
 from gadget.rows import decode_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import call_name, endpoint
+from kubectl_gadget.why.history import OPENS, call_name, endpoint
 
 #: Shorter waits are no news, nanoseconds.
 LONG_NS = 2_000_000_000
@@ -26,9 +27,11 @@ def find(facts: Facts) -> Iterator[Finding]:
     telling = any(found.cause in ("hang-read", "hang-connect", "hang-disk", "hang-child") for found in waits)
     for found in waits:
         # threads of a runtime's own wait for work by futex
-        idle = 60 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
+        idle = 70 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
     yield from _silent_peers(facts)
+    if not _serves(facts):
+        yield from _looks_again(facts)
     if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
         yield from _busy(facts)
 
@@ -66,6 +69,37 @@ def _silent_peers(facts: Facts) -> Iterator[Finding]:
         yield Finding(cause, f"it waits for {short_duration(lasts)} {what}", 64)
 
 
+#: What was looked for so often, for so long, is waited for.
+_LOOKS, _LOOKS_NS = 5, 500_000_000
+
+
+def _looks_again(facts: Facts) -> Iterator[Finding]:
+    """A file that is not there, and that its program looks for at regular times until now, and does nothing else."""
+    found: dict[tuple[int, str, str], list[Call]] = defaultdict(list)
+    for failure in facts.history.failures:
+        if failure.error == "ENOENT" and failure.subject and failure.call.pid == facts.history.main:
+            found[failure.call.pid, failure.name, failure.subject].append(failure.call)
+    for (_, _, path), calls in found.items():
+        lasts = calls[-1].time_ns - calls[0].time_ns
+        if len(calls) < _LOOKS or lasts < _LOOKS_NS or _works(facts, calls[0].time_ns):
+            continue
+        if facts.now_ns - calls[-1].time_ns <= 2 * lasts / (len(calls) - 1) + _LOOKS_NS:
+            often = f"{len(calls)} times in {short_duration(lasts)}"
+            sentence = f"it looks for {plain(path)} again and again, {often}: no such file"
+            yield Finding("missing-file", sentence, 58, evidence=(calls[-1],))
+
+
+def _works(facts: Facts, since_ns: int) -> bool:
+    """Whether something was written to a file or told since."""
+    opens = facts.history.calls("open", "openat")
+    return bool(facts.history.words_after(since_ns)) or any(
+        (call.result or 0) >= 0
+        and call.args[OPENS[call_name(call)] + 1] & (O_WRONLY | O_RDWR)
+        and call.time_ns > since_ns
+        for call in opens
+    )
+
+
 #: By which a program that asks again and again rests in between.
 _PAUSES = ("nanosleep", "clock_nanosleep", "sched_yield", "poll", "ppoll", "select", "epoll_wait", "epoll_pwait")
 
@@ -86,6 +120,9 @@ def _busy(facts: Facts) -> Iterator[Finding]:
         yield Finding("hang-busy", f"it does the same over and over: {names}", 62)
 
 
+#: How pthread_join(3) waits: on the word that the kernel clears when the thread ends, which is no private futex of the
+#: process; FUTEX_WAIT, and FUTEX_WAIT_BITSET by the real time clock (glibc, nptl/pthread_join_common.c).
+_JOINS = (0, 0x109)
 _IMPORTANCE = {"hang-lock": 5, "hang-disk": 15, "hang-connect": 8, "nothing": -45}
 
 
@@ -123,6 +160,9 @@ def _connects(facts: Facts, call: Call) -> tuple[str, str]:
 
 
 def _locks(facts: Facts, call: Call) -> tuple[str, str]:
+    # a lock that processes share is of the first kind too, its word 1 or 2 (nptl/lowlevellock.h)
+    if call.args[1] & 0xFFFFFFFF in _JOINS and call.args[2] & 0xFFFFFFFF > 2:
+        return "nothing", f"for its thread {call.args[2] & 0xFFFFFFFF} to end"
     held = facts.live.holders.get(call.tid) if facts.live else None
     return "hang-lock", f"for a lock{f' that {plain(held)} holds' if held else ''} (futex {call.args[0]:#x})"
 

@@ -26,7 +26,8 @@ _FATAL = (4, 6, 7, 8, 11, 31)
 #: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
 _GAVE_UP_NS = 300_000_000
 _O_CREAT, _MAP_ANONYMOUS = 0o100, 0x20
-_OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
+#: Calls that open a file, and which argument is its path; flags are behind it.
+OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
 #: Calls by which a program ends or says why: they are no work of its own.
 _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", "rt_sigaction", "rt_sigprocmask",
                     "rt_sigreturn", "futex", "madvise", "brk", "getpid", "gettid", "tgkill", "kill", "fstat", "lseek",
@@ -413,7 +414,7 @@ class History:
             self.reached[pid, name] = time_ns
 
     def _opened(self, at: int, call: Call) -> None:
-        index = _OPENS[call_name(call)]
+        index = OPENS[call_name(call)]
         path = self._path(call, index)
         if call_name(call) == "creat" or (call_name(call) != "openat2" and call.args[index + 1] & _O_CREAT):
             self.made.add((call.pid, path))
@@ -539,7 +540,7 @@ class History:
 
 
 _NOTES = {
-    **dict.fromkeys(_OPENS, History._opened),
+    **dict.fromkeys(OPENS, History._opened),
     "connect": History._connected,
     "accept": History._accepted,
     "accept4": History._accepted,

@@ -178,7 +178,19 @@ def test_a_shell_that_ends_as_its_child(request: pytest.FixtureRequest) -> None:
     assert found.certain and found.sentence.startswith("server could not open /data/seed.db")
 
 
+def _looks(*, works: bool = False) -> Story:
+    """Looks for a file every second, and may do something in between."""
+    story = Story()
+    for _ in range(9):
+        story.call("newfstatat", 0, 0, 0, 0, result="ENOENT", texts={1: "/shared/ready"}, after=1)
+        if works:
+            story.call("openat", 0xFFFFFF9C, 0, 1, result=3, texts={1: "/tmp/beat"})
+    return story.hangs("clock_nanosleep", seconds=0.1)
+
+
 HANGS: dict[str, tuple[Story, str, str]] = {
+    "a file": (_looks(), "missing-file", "looks for /shared/ready again and again, 9 times in 8.0s"),
+    "a thread": (Story().hangs("futex", 0x7000, 0x109, 6), "nothing", "for its thread 6 to end"),
     "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "waits for 1m00s for a lock"),
     "a child": (Story().hangs("wait4").hangs("read", 0, pid=101), "hang-child", "for a child to end: server, which waits"),
     "a peer": (Story().connects("10.0.0.9:5432", 0).hangs("read", 5), "hang-read", "10.0.0.9:5432, which sends nothing"),
@@ -201,6 +213,11 @@ def test_hangs(name: str) -> None:
     found = first(story)
     assert found.cause == cause, found
     assert words in found.sentence
+
+
+def test_works_between() -> None:
+    """What a container looks for between other work, as a cron does, is not told as what it waits for."""
+    assert not [each for each in judge(_looks(works=True).facts()) if "again and again" in each.sentence]
 
 
 def test_where_it_crashed() -> None:
