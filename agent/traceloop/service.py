@@ -130,11 +130,11 @@ class TraceloopService:
             else:
                 snapshot = snapshot.whole()
             if len(snapshot.calls) or not poll:
-                wipe(ring.about, snapshot)
                 # before texts are masked: patterns see those of one call's argument, and calls are chosen whole
                 short = request.ending and not request.follow and not recorder.is_running(ring)
                 chosen = choose(ring.about, snapshot) if short else None
                 snapshot = chosen.snapshot if chosen else snapshot
+                wipe(ring.about, snapshot)
                 if self._redact:
                     self._redact(snapshot)
                 yield self._reply(ring, snapshot, chosen, blocked=running and not request.follow and not chosen)

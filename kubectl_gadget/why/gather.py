@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import grpc
+
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget.client import ask
@@ -73,11 +75,16 @@ def facts_of(
     return replace(facts, **more) if more else facts
 
 
-def gather(instance: Instance, others: Sequence[Instance]) -> Facts:
-    """The facts of a recording; others are all recordings. GadgetError if its agent does not answer."""
-    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id)
+def gather(
+    instance: Instance, others: Sequence[Instance], *, ending: bool = False, channel: grpc.Channel | None = None
+) -> Facts:
+    """The facts of a recording; others are all recordings. ending: only the records that may tell of its end.
+
+    channel is an open one to its agent. GadgetError if its agent does not answer.
+    """
+    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, ending=ending)
     try:
-        history = read_history(ask(instance.agent, "TraceloopRead", request))
+        history = read_history(ask(instance.agent, "TraceloopRead", request, channel=channel))
     except GadgetError as error:
         raise GadgetError(f"{instance.agent.target}: {error}") from error
     return facts_of(instance.node, instance.item, history, earlier=earlier_ends(instance, others))

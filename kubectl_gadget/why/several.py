@@ -6,9 +6,11 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gadget.errors import GadgetError
+from kubectl_gadget.client import connect
 from kubectl_gadget.request import Selection
 from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
@@ -76,7 +78,7 @@ def reasons(
         if names in held:
             return None
         try:
-            facts = gather(last, runs)
+            facts = gather(last, runs, ending=True, channel=channels[last.agent])
             facts = with_cluster(facts, cluster) if cluster else facts
         except GadgetError as error:
             return Reason(*names, last.state, last.item.ended_ns, len(runs), None, str(error))
@@ -93,7 +95,9 @@ def reasons(
         ended_ns = 0 if facts.running or container.waiting.get("reason") != "CrashLoopBackOff" else facts.ended_ns
         return Reason(*key_of(container.pod), container.name, _state(container, facts), ended_ns, 1, first)
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=4) as pool:
+        agents = {each.agent for runs in newest.values() for each in runs}
+        channels = {agent: stack.enter_context(connect(agent.address)) for agent in agents}
         ended, waiting = pool.map(of_ends, newest.values()), pool.map(of_state, stuck)
         rows = [each for each in (*waiting, *ended) if each]
     return sorted(rows, key=lambda each: (bool(each.ended_ns), -each.ended_ns))

