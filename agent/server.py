@@ -284,6 +284,15 @@ class AgentService(rpc.AgentServicer):
         with _answers(self._node, context), self._reader(context):
             yield from self._traceloop.read(request, lambda: context.is_active() and not self._stopping.is_set())
 
+    def TraceloopEnds(
+        self, request: pb.TraceloopEndsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TraceloopReadReply]:
+        """What may tell why containers ended."""
+        with _answers(self._node, context), self._reader(context):
+            yield from self._traceloop.ends(
+                request.cgroup_ids, lambda: context.is_active() and not self._stopping.is_set()
+            )
+
     def TraceloopDelete(
         self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext
     ) -> pb.TraceloopDeleteReply:

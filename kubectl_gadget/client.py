@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import grpc
@@ -53,24 +52,15 @@ def call(channel: grpc.Channel, method: str) -> Any:
 
 
 def ask(
-    agent: Agent,
-    method: str,
-    request: Message,
-    timeout: float | None = None,
-    *,
-    endless: bool = False,
-    channel: grpc.Channel | None = None,
+    agent: Agent, method: str, request: Message, timeout: float | None = None, *, endless: bool = False
 ) -> Iterator[Any]:
-    """The answers of an agent, one or many. GadgetError with its name if it does not answer, or makes no sense.
-
-    channel is one to it that stays open, for who asks many times.
-    """
+    """The answers of an agent, one or many. GadgetError with its name if it does not answer, or makes no sense."""
     described = _SERVICE.methods_by_name[method]
     kind: Any = GetMessageClass(described.output_type)
     size = 0
     try:
-        with nullcontext(channel) if channel else connect(agent.address) as opened:
-            for data in _answers(opened, method, agent, request, timeout if endless else bounded(timeout)):
+        with connect(agent.address) as channel:
+            for data in _answers(channel, method, agent, request, timeout if endless else bounded(timeout)):
                 reply, taken = wire.parse(kind, data)
                 size += taken
                 if size > MOST_BYTES and not endless:

@@ -115,7 +115,11 @@ class About:
 
     def dtype(self, record: str) -> np.dtype[np.void]:
         """The numpy type of a record in this ring."""
-        return record_dtype([Field.from_json(item) for item in self.layout[record]])
+        return self._dtypes[record]
+
+    @cached_property
+    def _dtypes(self) -> dict[str, np.dtype[np.void]]:
+        return {name: record_dtype([Field.from_json(item) for item in self.layout[name]]) for name in _NEEDED}
 
 
 def _is_number(kind: np.dtype[Any]) -> bool:
@@ -228,8 +232,7 @@ class Ring:
 
     def span(self) -> tuple[int, int]:
         """When the oldest and the newest kept calls were, in CLOCK_BOOTTIME, nanoseconds; zeros if there are none."""
-        calls = self.snapshot().calls
-        return (int(calls["time"].min()), int(calls["time"].max())) if len(calls) else (0, 0)
+        return span(self.snapshot().calls)
 
     def snapshot(self, after: int = 0) -> Snapshot:
         """What the ring holds, from positions above after on. The kernel goes on writing meanwhile."""
@@ -241,6 +244,11 @@ class Ring:
         about = replace(self.about, clock_offset=self.clock_offset).to_json().ljust(ABOUT_BYTES, b"\0")
         with closing(self._map()) as data:
             target.write_bytes(about + data[ABOUT_BYTES : self._size])
+
+
+def span(calls: Records) -> tuple[int, int]:
+    """When the oldest and the newest of calls were, in CLOCK_BOOTTIME, nanoseconds; zeros if there are none."""
+    return (int(calls["time"].min()), int(calls["time"].max())) if len(calls) else (0, 0)
 
 
 def _state(about: About, data: bytes) -> dict[str, int]:

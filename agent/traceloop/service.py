@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -17,7 +17,7 @@ from agent.identity import Container
 from agent.traceloop.choice import Choice, choose
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
-from agent.traceloop.rings import Ring, Snapshot
+from agent.traceloop.rings import Ring, Snapshot, span
 from agent.traceloop.wipe import wipe
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
@@ -73,6 +73,24 @@ class TraceloopService:
             yield from self._read(self._find(request.cgroup_id), request, active)
         except FileNotFoundError as error:  # it has made room for another, or was deleted, since
             raise self._unknown() from error
+
+    def ends(self, cgroup_ids: Iterable[int], active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
+        """What may tell why containers ended, in this order, as long as active says so."""
+        recorder = self._on()
+        for cgroup_id in cgroup_ids:
+            if not active():
+                return
+            ring = recorder.find(cgroup_id)
+            if ring is None or recorder.is_running(ring):
+                continue
+            try:
+                snapshot = ring.snapshot().whole()
+            except FileNotFoundError:  # it has made room for another since
+                continue
+            # before texts are masked: patterns see those of one call's argument, and calls are chosen whole
+            chosen = choose(ring.about, snapshot)
+            item = self._item(ring, span(snapshot.calls))
+            yield self._reply(ring, item, self._own(ring, chosen.snapshot if chosen else snapshot), chosen)
 
     def delete(self, cgroup_id: int) -> None:
         """Forget a recording."""
@@ -130,22 +148,31 @@ class TraceloopService:
             else:
                 snapshot = snapshot.whole()
             if len(snapshot.calls) or not poll:
-                # before texts are masked: patterns see those of one call's argument, and calls are chosen whole
-                short = request.ending and not request.follow and not recorder.is_running(ring)
-                chosen = choose(ring.about, snapshot) if short else None
-                snapshot = chosen.snapshot if chosen else snapshot
-                wipe(ring.about, snapshot)
-                if self._redact:
-                    self._redact(snapshot)
-                yield self._reply(ring, snapshot, chosen, blocked=running and not request.follow and not chosen)
+                blocked = running and not request.follow
+                yield self._reply(ring, self._item(ring), self._own(ring, snapshot), blocked=blocked)
             if not request.follow or not running or not active():
                 return
             time.sleep(FOLLOW_SECONDS)
 
-    def _reply(self, ring: Ring, snapshot: Snapshot, chosen: Choice | None, *, blocked: bool) -> pb.TraceloopReadReply:
+    def _own(self, ring: Ring, snapshot: Snapshot) -> Snapshot:
+        """The same without what may not leave the node."""
+        wipe(ring.about, snapshot)
+        if self._redact:
+            self._redact(snapshot)
+        return snapshot
+
+    def _reply(
+        self,
+        ring: Ring,
+        item: pb.TraceloopItem,
+        snapshot: Snapshot,
+        chosen: Choice | None = None,
+        *,
+        blocked: bool = False,
+    ) -> pb.TraceloopReadReply:
         return pb.TraceloopReadReply(
             node=self._node,
-            item=self._item(ring),
+            item=item,
             layout=orjson.dumps(ring.about.layout).decode(),
             machine=ring.about.machine,
             calls=snapshot.calls.tobytes(),
@@ -165,9 +192,10 @@ class TraceloopService:
         self._memory.add_to(found, processes, ring.key)
         return found
 
-    def _item(self, ring: Ring) -> pb.TraceloopItem:
+    def _item(self, ring: Ring, when: tuple[int, int] | None = None) -> pb.TraceloopItem:
+        """What is told of a ring; when are the times of its oldest and its newest call, if they have been read."""
         about, state = ring.about, ring.state()
-        first, last = ring.span()
+        first, last = when or ring.span()
         offset = ring.clock_offset
         running = self._on().is_running(ring)
         container = about.container

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-
-import grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget.client import ask
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.calls import Entry, Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
@@ -75,19 +74,32 @@ def facts_of(
     return replace(facts, **more) if more else facts
 
 
-def gather(
-    instance: Instance, others: Sequence[Instance], *, ending: bool = False, channel: grpc.Channel | None = None
-) -> Facts:
-    """The facts of a recording; others are all recordings. ending: only the records that may tell of its end.
-
-    channel is an open one to its agent. GadgetError if its agent does not answer.
-    """
-    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id, ending=ending)
+def gather(instance: Instance, others: Sequence[Instance]) -> Facts:
+    """The facts of a recording; others are all recordings. GadgetError if its agent does not answer."""
+    request = pb.TraceloopReadRequest(cgroup_id=instance.container.cgroup_id)
     try:
-        history = read_history(ask(instance.agent, "TraceloopRead", request, channel=channel))
+        history = read_history(ask(instance.agent, "TraceloopRead", request))
     except GadgetError as error:
         raise GadgetError(f"{instance.agent.target}: {error}") from error
     return facts_of(instance.node, instance.item, history, earlier=earlier_ends(instance, others))
+
+
+def gather_ends(agent: Agent, ends: Sequence[Sequence[Instance]]) -> Iterator[tuple[int, Facts | GadgetError]]:
+    """The facts of ends that an agent recorded, from the records that may tell of them, and which of ends each is.
+
+    Of each container it has all runs, the newest first. Of those that could not be had the error comes, at the end.
+    """
+    waiting = {runs[0].container.cgroup_id: number for number, runs in enumerate(ends)}
+    problem = GadgetError("its recording has made room for another meanwhile")
+    try:
+        for reply in ask(agent, "TraceloopEnds", pb.TraceloopEndsRequest(cgroup_ids=waiting)):
+            number = waiting.pop(reply.item.container.cgroup_id, None)
+            if number is not None:
+                last, history = ends[number][0], read_history([reply])
+                yield number, facts_of(last.node, last.item, history, earlier=earlier_ends(last, ends[number]))
+    except GadgetError as error:
+        problem = GadgetError(f"{agent.target}: {error}")
+    yield from ((number, problem) for number in waiting.values())
 
 
 def with_cluster(facts: Facts, cluster: Cluster) -> Facts:

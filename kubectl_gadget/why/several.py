@@ -6,19 +6,19 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 from gadget.errors import GadgetError
-from kubectl_gadget.client import connect
 from kubectl_gadget.request import Selection
+from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.choose import CRASHED, INIT, NOT_READY, STUCK, candidates, rank_of, since_ns
 from kubectl_gadget.why.cluster import Cluster, key_of
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding
-from kubectl_gadget.why.gather import gather, unrecorded, with_cluster
+from kubectl_gadget.why.gather import gather_ends, unrecorded, with_cluster
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.kubernetes import was_stopped
 from kubectl_gadget.why.pod import PodContainer
@@ -63,28 +63,37 @@ def reasons(
 
     Without what ended as it should.
     """
-    newest: dict[str, list[Instance]] = defaultdict(list)
+    by_name: dict[str, list[Instance]] = defaultdict(list)
     from_ns = time.time_ns() - int(since * 1e9) if since else 0
     for each in instances.among(found, selection):
         if each.crashed and not each.item.running and each.item.ended_ns >= from_ns:
-            newest[each.name].append(each)
+            by_name[each.name].append(each)
     stuck = _stuck(found, selection, cluster) if cluster else []
     held = {(*key_of(each.pod), each.name) for each in stuck}
+    by_agent: dict[Agent, list[list[Instance]]] = defaultdict(list)
+    for runs in by_name.values():
+        runs.sort(key=lambda each: -each.newest)
+        container = runs[0].container
+        if (container.namespace, container.pod, container.container) not in held:
+            by_agent[runs[0].agent].append(runs)
 
-    def of_ends(runs: Sequence[Instance]) -> Reason | None:
-        last = max(runs, key=lambda each: each.newest)
+    def of_end(runs: Sequence[Instance], facts: Facts | GadgetError) -> Reason | None:
+        last = runs[0]
         container = last.container
-        names = container.namespace, container.pod, container.container
-        if names in held:
-            return None
+        shown = container.namespace, container.pod, container.container, last.state, last.item.ended_ns, len(runs)
         try:
-            facts = gather(last, runs, ending=True, channel=channels[last.agent])
+            if isinstance(facts, GadgetError):
+                raise facts
             facts = with_cluster(facts, cluster) if cluster else facts
         except GadgetError as error:
-            return Reason(*names, last.state, last.item.ended_ns, len(runs), None, str(error))
+            return Reason(*shown, None, str(error))
         first = judge(facts)[0]
         benign = first.benign or (was_stopped(facts) and first.cause not in _OWN)
-        return None if benign else Reason(*names, last.state, last.item.ended_ns, len(runs), first)
+        return None if benign else Reason(*shown, first)
+
+    def of_agent(agent: Agent) -> list[Reason | None]:
+        ends = by_agent[agent]
+        return [of_end(ends[number], facts) for number, facts in gather_ends(agent, ends)]
 
     def of_state(container: PodContainer) -> Reason | None:
         assert cluster
@@ -95,11 +104,9 @@ def reasons(
         ended_ns = 0 if facts.running or container.waiting.get("reason") != "CrashLoopBackOff" else facts.ended_ns
         return Reason(*key_of(container.pod), container.name, _state(container, facts), ended_ns, 1, first)
 
-    with ExitStack() as stack, ThreadPoolExecutor(max_workers=4) as pool:
-        agents = {each.agent for runs in newest.values() for each in runs}
-        channels = {agent: stack.enter_context(connect(agent.address)) for agent in agents}
-        ended, waiting = pool.map(of_ends, newest.values()), pool.map(of_state, stuck)
-        rows = [each for each in (*waiting, *ended) if each]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        ended, waiting = pool.map(of_agent, by_agent), pool.map(of_state, stuck)
+        rows = [each for each in chain(waiting, *ended) if each]
     return sorted(rows, key=lambda each: (bool(each.ended_ns), -each.ended_ns))
 
 

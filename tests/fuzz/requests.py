@@ -22,6 +22,7 @@ METHODS: tuple[tuple[str, type[Message]], ...] = (
     ("Run", pb.RunRequest),
     ("Containers", pb.ContainersRequest),
     ("TraceloopRead", pb.TraceloopReadRequest),
+    ("TraceloopEnds", pb.TraceloopEndsRequest),
     ("TraceloopDelete", pb.TraceloopDeleteRequest),
     ("Flows", pb.FlowsRequest),
     ("Inspect", pb.InspectRequest),

@@ -15,6 +15,7 @@ from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import UsageError
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
+from tests.unit.traceloop.replies import reply
 
 
 def item(
@@ -59,6 +60,17 @@ class FakeRecorder(rpc.AgentServicer):
     ) -> Iterator[pb.TraceloopReadReply]:
         """The replies."""
         yield from self.replies
+
+    def TraceloopEnds(
+        self, request: pb.TraceloopEndsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TraceloopReadReply]:
+        """The first reply, for each that is known."""
+        for key in request.cgroup_ids:
+            if key in self.items:
+                sent = pb.TraceloopReadReply()
+                sent.CopyFrom(next(iter(self.replies), reply()))
+                sent.item.container.cgroup_id = key
+                yield sent
 
     def TraceloopDelete(
         self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext

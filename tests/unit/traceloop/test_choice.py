@@ -150,26 +150,29 @@ def service(
     path.write_bytes(about.ljust(rings.ABOUT_BYTES, b"\0") + state.tobytes() + slots + bytes(rings.SLOT_BYTES))
     ring = Ring(path, saved=True)
     recorder = Mock(
-        find=lambda key: ring, is_there=lambda ring: running, is_running=lambda ring: running, processes=lambda ring: []
+        find={7: ring}.get, is_there=lambda ring: running, is_running=lambda ring: running, processes=lambda ring: []
     )
     return TraceloopService("node-a", recorder, redactor)
 
 
-@pytest.mark.parametrize(("ending", "running"), [(True, False), (True, True), (False, False)])
-def test_asked_for(tmp_path: Path, ending: bool, running: bool) -> None:
-    """All records are sent, as ever, to who does not ask for the end alone, and of a container that runs."""
+def test_asked_for(tmp_path: Path) -> None:
+    """What is left out is asked for: all records are sent, as ever, to who reads a recording, and none of who runs."""
     records = [record(at, name="read", args=[9], result=1) for at in range(1, 1000)]
-    request = pb.TraceloopReadRequest(cgroup_id=7, ending=ending)
-    (sent,) = service(tmp_path, records, running=running).read(request, lambda: True)
-    short = ending and not running
-    assert sent.HasField("chosen") == short and (len(sent.calls) < 999 * rings.SLOT_BYTES) == short
+    asked = service(tmp_path, records)
+    (short,), (whole,) = (
+        asked.ends([8, 7], lambda: True),
+        asked.read(pb.TraceloopReadRequest(cgroup_id=7), lambda: True),
+    )
+    assert short.HasField("chosen") and len(short.calls) < 999 * rings.SLOT_BYTES == len(whole.calls)
+    assert not whole.HasField("chosen")
+    assert not list(asked.ends([7], lambda: False))
+    assert not list(service(tmp_path, records, running=True).ends([7], lambda: True))
 
 
 def test_masked(tmp_path: Path) -> None:
     """What --redact masks is masked in that, too."""
     records = [write(at, b"password hunter2\n") for at in range(1, 1000)]
-    request = pb.TraceloopReadRequest(cgroup_id=7, ending=True)
-    (sent,) = service(tmp_path, records, Redactor(["hunter."])).read(request, lambda: True)
+    (sent,) = service(tmp_path, records, Redactor(["hunter."])).ends([7], lambda: True)
     assert sent.chosen.left_out and b"hunter" not in sent.calls and b"password *******" in sent.calls
 
 
