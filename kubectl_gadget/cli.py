@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +21,17 @@ from kubectl_gadget.tell import tell, write_lines
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 from kubectl_gadget.why.commands import WhyCommand
 
+if TYPE_CHECKING:
+    from kubectl_gadget.traceloop.instances import Instance
+
 PROGRAM = "kubectl gadget"
 EPILOG = "Most take -n NAMESPACE, -p POD, -l LABELS, -o json, --local; see COMMAND -h."
+
+
+def _reasons(found: Sequence[Instance]) -> Mapping[tuple[str, int], str]:
+    from kubectl_gadget.why.several import sentences
+
+    return sentences(found)
 
 
 WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
@@ -34,7 +44,7 @@ WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
         ListCommand(),
         ReplayCommand(),
         StatusCommand(),
-        TraceloopCommand(),
+        TraceloopCommand(_reasons),
         UndeployCommand(),
         VersionCommand(),
         WhyCommand(),

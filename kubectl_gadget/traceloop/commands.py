@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +25,10 @@ from kubectl_gadget.traceloop.completion import complete_recorded_containers, co
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
-    pass
+    from kubectl_gadget.traceloop.instances import Instance
+
+#: Why recordings that ended badly did so, by their agent's target and their cgroup: kubectl_gadget/why, which knows us.
+Reasons = Callable[[Sequence["Instance"]], Mapping[tuple[str, int], str]]
 
 FIELDS = [
     *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
@@ -32,6 +37,7 @@ FIELDS = [
     Field("calls", "int", 0, 0),
     Field("span", "duration", 0, 0),
     Field("ended", "age", 0, 0),
+    Field("why", "text", 0, 0),
 ]
 MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 0), Field("oom", "bool", 0, 0)]
 
@@ -57,21 +63,23 @@ class TraceloopCommand(click.Group):
 
     title = "the last system calls of containers, running and gone"
 
-    def __init__(self) -> None:
-        """Make the group."""
+    def __init__(self, reasons: Reasons) -> None:
+        """Make the group; reasons tells why recordings ended."""
         super().__init__("traceloop", help=f"Shows {self.title}.", short_help=self.title)
         self.context_settings = {"help_option_names": ["-h", "--help"]}
-        for command in (_list_command(), _show_command(), _delete_command()):
+        for command in (_list_command(reasons), _show_command(), _delete_command()):
             self.add_command(command)
 
 
-def _list_command() -> click.Command:
+def _list_command(reasons: Reasons) -> click.Command:
     form, *_ = output_options()
     title = "the recordings there are, the newest end first"
-    return HeadedCommand("list", title, "kubectl gadget traceloop list -n shop", [*_where(), form], _list)
+    return HeadedCommand(
+        "list", title, "kubectl gadget traceloop list -n shop", [*_where(), form], partial(_list, reasons)
+    )
 
 
-def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> None:
+def _list(reasons: Reasons, local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> None:
     if not (selected["namespace"] or selected["all_namespaces"]):
         selected["namespace"] = default_namespace(agent, local)
     selection = make_selection(**selected)
@@ -82,12 +90,13 @@ def _list(local: bool, agent: tuple[str, ...], form: str, **selected: Any) -> No
 
         found = ask_all(targets())
         fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
-        look = Look(narrow=("span",), failed={"state": _is_bad})
+        look = Look(narrow=("span", "calls", "containerId"), failed={"state": _is_bad})
         output = make_output(form, fields, {"containerId": "ID"}, look)
         chosen = instances.among(found, selection)
         if selection.labels and (unknown := sum(item.labels is None for item in chosen)):
             tell(f"{unknown} of pods whose labels are not known are listed all the same.")
-        rows = [_row(item)[: len(fields)] for item in chosen]
+        why = reasons(chosen)
+        rows = [_row(item, why)[: len(fields)] for item in chosen]
         output.start([], rows)
         if rows:
             output.write(rows)
@@ -100,7 +109,7 @@ def _is_bad(state: str) -> bool:
     return state not in ("running", "ended", "exited 0")
 
 
-def _row(instance: Any) -> tuple[Any, ...]:
+def _row(instance: Instance, why: Mapping[tuple[str, int], str]) -> tuple[Any, ...]:
     item, container = instance.item, instance.container
     return (
         instance.node,
@@ -112,6 +121,7 @@ def _row(instance: Any) -> tuple[Any, ...]:
         item.calls,
         item.last_ns - item.first_ns,
         None if item.running else item.ended_ns or None,
+        why.get((instance.agent.target, container.cgroup_id), ""),
         item.started_ns or None,
         instance.exit_status,
         item.oom,

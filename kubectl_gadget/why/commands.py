@@ -38,7 +38,7 @@ FIELDS = [
     Field("ended", "age", 0, 0),
     *(Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container")),
     Field("state", "identity", 0, 0),
-    Field("why", "path", 0, 0),
+    Field("why", "text", 0, 0),
 ]
 _COLOURS = {"certain": terminal.RED, "head": terminal.BOLD, "before": terminal.DIM, "more": terminal.DIM}
 

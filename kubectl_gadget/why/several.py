@@ -49,11 +49,8 @@ class Reason:
 
     @property
     def why(self) -> str:
-        """The reason; a guess is told as one."""
-        if self.finding is None:
-            return self.error
-        sentence = self.finding.sentence
-        return sentence if self.finding.certain or self.finding.cause == "nothing" else f"likely: {sentence}"
+        """The reason."""
+        return _as_told(self.finding) if self.finding else self.error
 
 
 def reasons(
@@ -108,6 +105,33 @@ def reasons(
         ended, waiting = pool.map(of_agent, by_agent), pool.map(of_state, stuck)
         rows = [each for each in chain(waiting, *ended) if each]
     return sorted(rows, key=lambda each: (bool(each.ended_ns), -each.ended_ns))
+
+
+def sentences(found: Sequence[Instance]) -> dict[tuple[str, int], str]:
+    """Why each of these that ended badly did so, as far as its recording tells, by its agent and cgroup."""
+    by_agent: dict[Agent, list[list[Instance]]] = defaultdict(list)
+    for each in found:
+        if each.crashed and not each.item.running:
+            by_agent[each.agent].append([each])
+
+    def of_agent(agent: Agent) -> list[tuple[tuple[str, int], str]]:
+        ends = by_agent[agent]
+        return [
+            ((agent.target, ends[number][0].container.cgroup_id), _told(facts))
+            for number, facts in gather_ends(agent, ends)
+        ]
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(chain(*pool.map(of_agent, by_agent)))
+
+
+def _told(facts: Facts | GadgetError) -> str:
+    return str(facts) if isinstance(facts, GadgetError) else _as_told(judge(facts)[0])
+
+
+def _as_told(finding: Finding) -> str:
+    """The sentence of a finding; a guess is told as one."""
+    return finding.sentence if finding.certain or finding.cause == "nothing" else f"likely: {finding.sentence}"
 
 
 def _stuck(found: Sequence[Instance], selection: Selection, cluster: Cluster) -> list[PodContainer]:

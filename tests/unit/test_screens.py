@@ -74,8 +74,9 @@ def recordings() -> None:
         copy = pb.TraceloopItem()
         copy.CopyFrom(item)
         copy.container.CopyFrom(who)
-        rows.append(traceloop._row(Instance(Agent("", ""), "node-a", copy))[: len(traceloop.FIELDS)])
-    look = Look(narrow=("span",), failed={"state": traceloop._is_bad})
+        why = {("", 0): "it read from address 0x18, which it has not mapped"} if item is crashed else {}
+        rows.append(traceloop._row(Instance(Agent("", ""), "node-a", copy), why)[: len(traceloop.FIELDS)])
+    look = Look(narrow=("span", "calls", "containerId"), failed={"state": traceloop._is_bad})
     whole(make_output("columns", traceloop.FIELDS, {}, look), rows)
 
 
