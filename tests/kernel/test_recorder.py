@@ -223,9 +223,11 @@ def test_nested_meanwhile(recording, container, tmp_path: Path) -> None:
         with recording(slots=256) as recorder:
             ring = ring_of(recorder, app)
             assert names(recorder, ring) == {str(program)}
-            once = ring.state()["calls"] // len(nested)
+            before = ring.state()["calls"]
             run(app, str(program))
-            assert ring.state()["calls"] == once * (len(nested) + 1)
+            once = ring.state()["calls"] - before
+            # a call more or less, as a process that is moved may have to begin one again
+            assert abs(before - once * len(nested)) <= len(nested) < once
             made = {each.cgroup.stat().st_ino for each in nested}
             assert not made & {each.about.cgroup_id for each in recorder.rings()}
     finally:
