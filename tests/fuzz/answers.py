@@ -135,7 +135,7 @@ def answer(data: bytes) -> None:
         fields, rows = [*about.FIELDS, *about.WIDE], [about._row("node-a", given)]
     else:
         found = [instances.Instance(agent, given.node, item) for item in given.items]
-        fields, rows = [*commands.FIELDS, *commands.MORE_FIELDS], [commands._row(each) for each in found]
+        fields, rows = [*commands.FIELDS, *commands.MORE_FIELDS], [commands._row(each, {}) for each in found]
     for form in SHOWN:
         with safe_output():
             output = make_output(form, fields, {})
