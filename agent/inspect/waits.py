@@ -36,8 +36,9 @@ _WAITERS, _TID = 0x80000000, 0x3FFFFFFF
 _CONTENDED, _OWNER = 2, 8
 _P_PID = 1
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
-#: proc_locks(5): the number of a lock, and an arrow before those that wait for it
-_LOCK = re.compile(r"^(\d+): (-> )?\w+\s+\w+\s+\w+\s+(-?\d+) ", re.MULTILINE)
+#: proc_locks(5): the number of a lock, and an arrow before those that wait for it, further in for who waits for these
+#: (fs/locks.c, lock_get_status).
+_LOCK = re.compile(r"^(\d+): *(-> )?\w+\s+\w+\s+\w+\s+(-?\d+) ", re.MULTILINE)
 
 
 def name_of(call: pb.Blocked) -> str:
@@ -56,7 +57,7 @@ def descriptors(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> 
     by_pid = {process.pid: process for process in processes}
     found: list[tuple[pb.Blocked, int, str]] = []
     for call in blocked:
-        for number in _numbers(call, by_pid):
+        for number in _numbers(call):
             with suppress(OSError, KeyError):
                 found.append((call, number, by_pid[call.pid].link(f"fd/{number}")))
     inodes = {int(match[1]) for _, _, link in found if (match := _SOCKET.fullmatch(link))}
@@ -73,7 +74,7 @@ def descriptors(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> 
         yield pb.Wait(pid=call.pid, tid=call.tid, descriptor=number, kind=kind, name=name, state=state)
 
 
-def _numbers(call: pb.Blocked, processes: Mapping[int, Process]) -> Iterator[int]:
+def _numbers(call: pb.Blocked) -> Iterator[int]:
     """The descriptors that a call waits for."""
     if name_of(call) in _DESCRIPTOR:
         yield call.args[0] & 0x7FFFFFFF

@@ -118,10 +118,9 @@ def _begin(namespaces: tuple[str, ...], name: str, *, every: bool) -> Cluster:
     from kubectl_gadget.cluster.options import chosen_cluster
     from kubectl_gadget.why.cluster import Cluster
 
-    namespace, _, pod = name.rpartition("/")
     chosen = chosen_cluster()
     api = api_server(read_context(chosen.flags))
-    return Cluster(api, (namespace,) if namespace else namespaces, pod, nodes=chosen.nodes, every_event=every)
+    return Cluster(api, namespaces, name, nodes=chosen.nodes, every_event=every)
 
 
 def _recordings(targets: Callable[[], Targets], cluster: Cluster | None) -> tuple[list[Instance], GadgetError | None]:

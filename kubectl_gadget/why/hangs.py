@@ -48,7 +48,9 @@ def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
     long, leads = since is None or since >= LONG_NS, call.tid == facts.history.main
     weight = (60 if long else 35) + (10 if leads else 0) + _IMPORTANCE.get(cause, 0)
     sentence = f"{who} waits{lasts} {what}"
-    return Finding(cause, sentence, weight, certain=long and leads and cause != "nothing", evidence=(call,))
+    # who waits for a condition waits by futex as well: only a lock has a holder
+    forced = cause != "nothing" and (not call_name(call).startswith("futex") or bool(_holder(facts, call)))
+    return Finding(cause, sentence, weight, certain=long and leads and forced, evidence=(call,))
 
 
 def _serves(facts: Facts) -> bool:
@@ -159,20 +161,26 @@ def _connects(facts: Facts, call: Call) -> tuple[str, str]:
     return "hang-connect", f"for {name or 'a peer'} to answer its connect"
 
 
+def _holder(facts: Facts, call: Call) -> str:
+    """Who holds the lock that a call waits for; empty if that is not known."""
+    return plain(facts.live.holders.get(call.tid, "")) if facts.live else ""
+
+
 def _locks(facts: Facts, call: Call) -> tuple[str, str]:
     # a lock that processes share is of the first kind too, its word 1 or 2 (nptl/lowlevellock.h)
     if call.args[1] & 0xFFFFFFFF in _JOINS and call.args[2] & 0xFFFFFFFF > 2:
         return "nothing", f"for its thread {call.args[2] & 0xFFFFFFFF} to end"
-    held = facts.live.holders.get(call.tid) if facts.live else None
-    return "hang-lock", f"for a lock{f' that {plain(held)} holds' if held else ''} (futex {call.args[0]:#x})"
+    held = _holder(facts, call)
+    lock = f"a lock that {held} holds" if held else "a lock or another thread"
+    return "hang-lock", f"for {lock} (futex {call.args[0]:#x})"
 
 
 def _file_locks(facts: Facts, call: Call) -> tuple[str, str] | None:
     if call_name(call) == "fcntl" and call.args[1] & 0xFFFFFFFF not in (7, 38):  # F_SETLKW, F_OFD_SETLKW
         return None
     _, name = _thing(facts, call)
-    held = facts.live.holders.get(call.tid) if facts.live else None
-    return "hang-lock", f"for a lock of {name or 'a file'}{f', which {plain(held)} holds' if held else ''}"
+    held = _holder(facts, call)
+    return "hang-lock", f"for a lock of {name or 'a file'}{f', which {held} holds' if held else ''}"
 
 
 def _children(facts: Facts, call: Call) -> tuple[str, str]:

@@ -32,8 +32,9 @@ def judge(facts: Facts) -> list[Finding]:
     for each in others:
         if each.weight >= BACKGROUND and each.cause != "nothing" and not any(_same(each, other) for other in kept):
             kept.append(each)
-    if first.certain and any(each.certain and first.weight - each.weight < RIVAL for each in kept[1:]):
-        kept[0] = replace(first, certain=False)
+    rivals = [each for each in kept if each.certain and first.weight - each.weight < RIVAL]
+    if first.certain and len(rivals) > 1:
+        kept = [replace(each, certain=False) if each in rivals else each for each in kept]
     return kept[:MOST]
 
 

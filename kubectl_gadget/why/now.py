@@ -91,21 +91,21 @@ def _listed(names: Sequence[str]) -> str:
 
 def _refused(parts: Sequence[Component], identity: Identity | None) -> str:
     """The first component that its user may not pass, else the last; and who that is."""
-    refusing = next((part for part in parts[:-1] if not _may(part, identity, 1)), parts[-1])
+    refusing = next((part for part in parts[:-1] if not _may_pass(part, identity)), parts[-1])
     if not refusing.exists:
         return f"{plain(refusing.path)} cannot be looked at"
     who = f"; it runs as {identity.uid}:{identity.gid}" if identity else ""
     return f"{plain(refusing.path)} has mode {refusing.mode & 0o7777:04o}, owner {refusing.uid}:{refusing.gid}{who}"
 
 
-def _may(part: Component, identity: Identity | None, bit: int) -> bool:
-    """Whether the bits of a mode let somebody (1: pass, 4: read)."""
+def _may_pass(part: Component, identity: Identity | None) -> bool:
+    """Whether the mode of a folder lets somebody through."""
     if identity is None or not part.exists:
         return True
     if identity.capabilities >> _CAP_DAC_OVERRIDE & 1 or identity.capabilities >> _CAP_DAC_READ_SEARCH & 1:
         return True
     shift = 6 if part.uid == identity.uid else 3 if part.gid in (identity.gid, *identity.groups) else 0
-    return bool(part.mode >> shift & bit)
+    return bool(part.mode >> shift & 1)
 
 
 def _room(mount: Mount) -> str:

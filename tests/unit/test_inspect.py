@@ -105,12 +105,13 @@ def test_locks_of_files(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text(
         "1: OFDLCK ADVISORY  WRITE -1 00:2a:14 0 EOF\n1: -> OFDLCK ADVISORY  WRITE 71 00:2a:14 0 EOF\n"
         "2: FLOCK  ADVISORY  WRITE 41 08:01:131 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 72 08:01:131 0 EOF\n"
+        "2:  -> FLOCK  ADVISORY  WRITE 73 08:01:131 0 EOF\n"
     )
     (tmp_path / "41").mkdir()
     (tmp_path / "41/comm").write_text("backup\n")
-    blocked = [pb.Blocked(pid=pid, tid=pid, number=NUMBERS["flock"], args=[3] * 6) for pid in (71, 72)]
-    (found,) = waits.file_locks(blocked, tmp_path)
-    assert (found.tid, found.holder.pid, found.holder.comm) == (72, 41, "backup")
+    blocked = [pb.Blocked(pid=pid, tid=pid, number=NUMBERS["flock"], args=[3] * 6) for pid in (71, 72, 73)]
+    found = [(each.tid, each.holder.pid, each.holder.comm) for each in waits.file_locks(blocked, tmp_path)]
+    assert found == [(72, 41, "backup"), (73, 41, "backup")]
 
 
 def test_process_that_is_over() -> None:
