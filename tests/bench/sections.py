@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, single, traceloop, tunnel
+from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, single, traceloop, tunnel, why
 from tests.bench.streams import compare
 
 OPENS = "kubectl gadget opensnoop, as JSON"
@@ -87,6 +87,12 @@ SECTIONS = (
             single(advise.advise_clients_seconds, Goal(10)),
             single(advise.advise_clients_memory, Goal(500)),
         ),
+    ),
+    Section(
+        "why",
+        "why: containers that failed",
+        "Of the corpus in tests/why, each another program: of many ends of one container the newest alone is looked into.",
+        (why.measure,),
     ),
     Section("agent", "The agent, with every recorder on", "Memory is what is resident.", (agents.measure,)),
     Section(
