@@ -25,6 +25,10 @@ from tests.pods import BareContainer, Container, Pod, link
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long one example takes is no promise
 hypothesis.settings.load_profile("any machine")
 
+# a fork waits for gRPC's threads, and for ever if it comes while they end (src/core/lib/surface/init.cc, prefork of
+# fork_posix.cc); where nothing is done between fork and exec there is nothing to wait for
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 # what a shell starts in the background ignores it, and so would every command that a test interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
