@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 
@@ -43,3 +44,14 @@ def test_hostile_words(filler: str) -> None:
     began = time.process_time()
     judge(facts)
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("number", range(len(TABLE)))
+def test_hostile_beginnings(number: int) -> None:
+    """Nor can it by the beginning of what is looked for, and then something else over and over, or that again and again."""
+    example, pattern = TABLE[number]["example"], said.table()[number].pattern
+    began = time.process_time()
+    for beginning in {example[: match.end()] for match in re.finditer(r"\w+|\W", example)}:
+        for filler in (".so", "a", "a ", " ", "a:1:", "x: ", "A_", "/", "\n", beginning):
+            list(pattern.finditer((beginning + filler * 4000)[:4000]))
+    assert time.process_time() - began < 2
