@@ -15,7 +15,7 @@ from kubectl_gadget.why.findings import Finding, plain, quoted
 TABLE = Path(__file__).parent / "said.toml"
 
 
-class Said(NamedTuple):
+class Pattern(NamedTuple):
     """What a text means, as said.toml tells it."""
 
     cause: str
@@ -24,25 +24,29 @@ class Said(NamedTuple):
     weight: float
     certain: bool
     code: int | None
+    lines: int
 
 
 _ERROR_LINE = re.compile(
     r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
     r"required|not set|abort|exception|must|no such)\b"
 )
+#: A line that is no part of a stack.
+_LINE = re.compile(r"^[^\s#}-]", re.MULTILINE)
 
 
 @cache
-def table() -> tuple[Said, ...]:
+def table() -> tuple[Pattern, ...]:
     """All of said.toml."""
     return tuple(
-        Said(
+        Pattern(
             each["cause"],
             re.compile(each["pattern"], re.MULTILINE),
             each["sentence"],
             float(each["weight"]),
             each.get("certain", False),
             each.get("code"),
+            each.get("lines", 5),
         )
         for each in tomllib.loads(TABLE.read_text())["said"]
     )
@@ -60,18 +64,26 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         *_, match = [None, *each.pattern.finditer(words)]
         if match:
+            ends = not history.interrupted and _lines_after(words, match.end()) <= each.lines
+            certain = each.certain and bool(facts.status) and bool(own) and ends
             late = 4 * match.end() / len(words)
-            certain = each.certain and bool(facts.status) and bool(own)
-            weight = each.weight + late - (0 if own else 15)
+            weight = each.weight + late - (0 if own else 15) - (0 if ends or facts.running else 25)
             yield Finding(each.cause, _filled(each.sentence, match), weight, certain, told=match[0])
     if last := _last_line(words):
         weight = 42 if _ERROR_LINE.search(last) else 12
         yield Finding("nothing", f"it ended, and its last words were {quoted(last)}", weight)
 
 
+def _lines_after(words: str, at: int) -> int:
+    """How many lines come behind the one that lies there, without those of stacks."""
+    return len(_LINE.findall(words, at))
+
+
 def _filled(sentence: str, match: re.Match[str]) -> str:
-    groups = {name: plain((text or "").strip()) for name, text in match.groupdict().items()}
-    return sentence.format(**groups).removesuffix(": ")
+    """A sentence with what was said: a name as it is, more than that in quotation marks."""
+    groups = {name: (text or "").strip() for name, text in match.groupdict().items()}
+    shown = {name: quoted(text) if re.search(r"\s", text) else plain(text) for name, text in groups.items()}
+    return sentence.format(**shown).removesuffix(": ")
 
 
 def _last_line(words: str) -> str:
