@@ -59,14 +59,18 @@ class Weight(NamedTuple):
     why: str
 
 
+#: How many lines from its end are late words, and how many calls.
+LATE_LINES, LATE_WORK = 1, 40
 _TRIED = ("refused", "no-answer", "unreachable")
 #: The first that applies is where a failure begins.
 BASES = (
     Weight(lambda signs: 88, lambda signs: signs.both, "named, with its error"),
     Weight(lambda signs: 82, lambda signs: signs.told_last, "its error is told, and nothing failed so later"),
     Weight(lambda signs: 78, lambda signs: signs.told and signs.work < 10, "its error is told soon afterwards"),
-    Weight(lambda signs: 60, lambda signs: signs.told, "its error is told"),
-    Weight(lambda signs: 60, lambda signs: signs.named and signs.work < 40, "named soon afterwards"),
+    Weight(
+        lambda signs: 60, lambda signs: signs.told and (signs.plainly or signs.work < LATE_WORK), "its error is told"
+    ),
+    Weight(lambda signs: 60, lambda signs: signs.named and signs.work < LATE_WORK, "named soon afterwards"),
     Weight(lambda signs: 45, lambda signs: signs.named, "named"),
     Weight(lambda signs: 58 * 0.8**signs.work, lambda signs: signs.quiet, "nothing is said: how near is the end?"),
     Weight(lambda signs: 45 * 0.8**signs.work, lambda signs: True, "how near is the end?"),
@@ -94,8 +98,6 @@ WEIGHTS = (
 )  # fmt: skip
 #: The last failure that is not a matter of course has at least this much, and more if it was tried again.
 OF_NOTE, MOST_TRIES = 44.0, 30
-#: How many lines from its end are late words, and how many calls.
-LATE_LINES, LATE_WORK = 1, 40
 #: Of more that failed, those are judged that were most likely told, and the last ones.
 MOST_ATTEMPTS = 64
 #: More than anything else.

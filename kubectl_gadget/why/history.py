@@ -53,6 +53,9 @@ _FRAME = re.compile(
 #: Letters of what was said that are looked at, its last.
 _MOST_WORDS = 4000
 NO_ANSWER, NO_REPLY = "no answer", "no reply"
+#: How the address of a name server ends, and the calls by which it is asked.
+NAME_SERVER = ":53"
+_TALKS = frozenset(("sendto", "sendmmsg", "sendmsg", "write", "recvfrom", "recvmsg", "read"))
 _RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 
 
@@ -210,6 +213,8 @@ class History:
         self._reached: dict[tuple[int, str], list[int]] = {}
         #: paths that a process made itself
         self.made: set[tuple[int, str]] = set()
+        #: what was sent to name servers, and read from them
+        self.about_names: list[Call] = []
         self._things: dict[tuple[int, int], Thing] = {}
         #: connects that are under way, by process and descriptor: which entry, and which call
         self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
@@ -406,11 +411,22 @@ class History:
             return
         if result is None:
             return
+        if name in _TALKS:
+            self._talked(call, name)
         note = _NOTES.get(name)
         if note:
             note(self, at, call)
         elif (index := _path_argument(call)) is not None:
             self._reach(pid, self._path(call, index), call.time_ns)
+
+    def _talked(self, call: Call, name: str) -> None:
+        key = (call.pid, _signed(call.args[0]))
+        thing = self.thing(*key)
+        peer = endpoint(_bytes(call, 4)) if name == "sendto" else ""
+        if peer.endswith(NAME_SERVER) and not (thing and thing.name):
+            thing = self._things[key] = Thing("socket", peer)  # not connected: what is read from it has no address
+        if thing and thing.name.endswith(NAME_SERVER):
+            self.about_names.append(call)
 
     def _failed(self, at: int, call: Call, name: str, error: str) -> None:
         if name == "connect":

@@ -224,16 +224,16 @@ def what_failed(failure: Failure) -> Meant | None:
 def mentions_subject(text: str, failure: Failure) -> bool:
     """Whether text names what a call was about: by its whole name, a file by its last part, a peer by host or port."""
     subject = failure.subject
-    if _names(text, subject.rstrip("/") or subject):
+    if mentions(text, subject.rstrip("/") or subject):
         return True
     if failure.name in ("connect", "bind", "sendto") and ":" in subject:
         host, _, port = subject.rpartition(":")
-        return _names(text, host.strip("[]")) or (port in text and bool(_port(port).search(text)))
+        return mentions(text, host.strip("[]")) or (port in text and bool(_port(port).search(text)))
     base = subject.rstrip("/").rpartition("/")[2]
-    return len(base) >= _SHORTEST and _names(text, base)
+    return len(base) >= _SHORTEST and mentions(text, base)
 
 
-def _names(text: str, name: str) -> bool:
+def mentions(text: str, name: str) -> bool:
     """Whether a name is in text, and is no part of a longer one."""
     return bool(name) and name in text and bool(_whole(name).search(text))
 

@@ -29,7 +29,7 @@ class Pattern(NamedTuple):
 
 _ERROR_LINE = re.compile(
     r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
-    r"required|not set|abort|exception|must|no such)\b"
+    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
 )
 #: A line that is no part of a stack.
 _LINE = re.compile(r"^[^\s#}-]", re.MULTILINE)
