@@ -11,7 +11,16 @@ from kubectl_gadget.why import telling
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import BACKGROUND, Finding
 from kubectl_gadget.why.history import Failure, History
-from kubectl_gadget.why.meant import CLEANS, IDLE, LIBRARY, ORDINARY, mentions_error, mentions_subject, what_failed
+from kubectl_gadget.why.meant import (
+    CLEANS,
+    ERROR_LINE,
+    IDLE,
+    LIBRARY,
+    ORDINARY,
+    mentions_error,
+    mentions_subject,
+    what_failed,
+)
 from kubectl_gadget.why.telling import Attempts
 
 
@@ -20,12 +29,13 @@ class Signs:
     """What speaks for a failure and against it.
 
     named, told: what was said afterwards names what the call was about, and its error. both: one line does, of the
-    processes whose end it was, and was said late. plainly: in words that mean no other error. told_last: so too, and
-    nothing else of its process failed so later. work: the calls that its process made since. quiet: nothing was said at
-    all. near: what was said last tells it (1), or something earlier (less). chain: its process' place among those whose
-    end it was, the first is 0; none for others. recovered: it was found elsewhere, or another answered. idle: programs
-    look for it as a matter of course. of_note: it is the last failure that may have mattered. shell: it ended as shells
-    do that find no command. runs: it has not ended. interrupted: a signal ended it that has nothing to do with it.
+    processes whose end it was, and was said late. plainly: in words that mean no other error. told_last: late so too,
+    and nothing else of its process failed so later. final: no error of something else is told after it. work: the
+    calls that its process made since. quiet: nothing was said at all. near: what was said last tells it (1), or
+    something earlier (less). chain: its process' place among those whose end it was, the first is 0; none for others.
+    recovered: it was found elsewhere, or another answered. idle: programs look for it as a matter of course. of_note:
+    it is the last failure that may have mattered. shell: it ended as shells do that find no command. runs: it has not
+    ended. interrupted: a signal ended it that has nothing to do with it.
     """
 
     attempts: Attempts
@@ -34,6 +44,7 @@ class Signs:
     both: bool
     plainly: bool
     told_last: bool
+    final: bool
     work: int
     quiet: bool
     near: float
@@ -59,8 +70,8 @@ class Weight(NamedTuple):
     why: str
 
 
-#: How many lines from its end are late words, and how many calls.
-LATE_LINES, LATE_WORK = 1, 40
+#: What is said so many calls after a failure is late only if nothing is said after it.
+LATE_WORK = 40
 _TRIED = ("refused", "no-answer", "unreachable")
 #: The first that applies is where a failure begins.
 BASES = (
@@ -157,7 +168,8 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
     work = history.work_after(failure.at, failure.call.pid)
     own = telling.lines_of(history.words_after(failure.call.time_ns, history.chain))
     both = mentions_subject(said, failure) and mentions_error(said, failure.error)
-    late = said in (own if work < LATE_WORK else own[-LATE_LINES:])
+    after = own[len(own) - own[::-1].index(said) :] if said in own else []
+    late = said in own and (not after or work < LATE_WORK)
     in_chain = attempts.rank < len(history.chain)
     return Signs(
         attempts=attempts,
@@ -165,7 +177,8 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
         told=told,
         both=both and late,
         plainly=plainly,
-        told_last=plainly and _is_last(history, failure),
+        told_last=plainly and late and _is_last(history, failure),
+        final=late and not any(_tells_of_another(line, failure) for line in after),
         work=work,
         quiet=not history.last_words(),
         near=_nearness(words, said),
@@ -195,7 +208,7 @@ def _finding(facts: Facts, attempts: Attempts, of_note: Failure | None) -> Findi
     cause, weight = _cause(history, attempts), _weight(signs)
     if cause == "wrong-format" and re.search("\x7fELF|exec format|cannot execute", words, re.IGNORECASE):
         weight = MOST
-    forced = signs.both or (signs.told_last and _is_only(history, failure))
+    forced = signs.final and (signs.both or (signs.told_last and _is_only(history, failure)))
     at_once = not signs.work and not signs.idle and (signs.plainly or not words)
     forced = forced or (at_once and len(history.last_words()) <= len(words))
     counts = bool(facts.status) and signs.chain is not None and not signs.recovered and not signs.interrupted
@@ -234,11 +247,18 @@ def _is_only(history: History, failure: Failure) -> bool:
     return all(each.subject == failure.subject for each in alike)
 
 
+def _tells_of_another(line: str, failure: Failure) -> bool:
+    """Whether a line, if it is no part of a stack, tells an error that is not this one."""
+    if line[0].isspace() or mentions_error(line, failure.error) or mentions_subject(line, failure):
+        return False
+    return bool(ERROR_LINE.search(line))
+
+
 def _nearness(words: str, said: str) -> float:
     """How late a line was said: 1 for the last one, below a half for others."""
     if not said:
         return 0
-    lines = [line for line in words.splitlines() if line.strip()]
+    lines = telling.lines_of(words)
     return 1 if lines and lines[-1] == said else 0.43 * (words.rfind(said) + len(said)) / (len(words) + 1)
 
 

@@ -207,6 +207,11 @@ LIBRARY = re.compile(r"\.so(\.\d+)*$")
 ORDINARY = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
             "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
             "EFAULT", "ENOTEMPTY")  # fmt: skip
+#: What a line has in it that tells an error.
+ERROR_LINE = re.compile(
+    r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
+    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
+)
 #: A name that is shorter is found in other words.
 _SHORTEST = 4
 

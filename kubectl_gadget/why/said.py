@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
+from kubectl_gadget.why.meant import ERROR_LINE
 
 TABLE = Path(__file__).parent / "said.toml"
 
@@ -27,10 +28,6 @@ class Pattern(NamedTuple):
     lines: int
 
 
-_ERROR_LINE = re.compile(
-    r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
-    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
-)
 #: A line that is no part of a stack.
 _LINE = re.compile(r"^[^\s#}-]", re.MULTILINE)
 
@@ -70,7 +67,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             weight = each.weight + late - (0 if own else 15) - (0 if ends or facts.running else 25)
             yield Finding(each.cause, _filled(each.sentence, match), weight, certain, told=match[0])
     if last := _last_line(words):
-        weight = 42 if _ERROR_LINE.search(last) else 12
+        weight = 42 if ERROR_LINE.search(last) else 12
         yield Finding("nothing", f"it ended, and its last words were {quoted(last)}", weight)
 
 
@@ -89,5 +86,5 @@ def _filled(sentence: str, match: re.Match[str]) -> str:
 def _last_line(words: str) -> str:
     """The last line that tells of an error, else the last one."""
     lines = [line for line in words.splitlines() if line.strip()]
-    telling = [line for line in lines[-12:] if _ERROR_LINE.search(line)]
+    telling = [line for line in lines[-12:] if ERROR_LINE.search(line)]
     return (telling or lines or [""])[-1]

@@ -181,6 +181,14 @@ DOUBTS: dict[str, tuple[Story, str]] = {
         Story().opens("/etc/app/local.yaml").says("warning: /etc/app/local.yaml not found, using defaults\n").works(500)
         .says("fatal: licence expired\n").exits(1), "missing-file",
     ),
+    "a warning, shortly before": (
+        Story().opens("/etc/app/local.yaml").says("warning: /etc/app/local.yaml not found, using defaults\n").works(10)
+        .says("fatal: licence expired\n").exits(1), "missing-file",
+    ),
+    "an error with no name, long before": (
+        Story().opens("/etc/app/local.yaml").says("warning: No such file or directory, using defaults\n").works(500)
+        .says("licence expired\n").exits(1), "missing-file",
+    ),
     "a short name, and an error of something else": (
         Story().opens("/etc/app").works(100).says("application started\n").says("ERROR: user 42 does not exist\n").exits(1),
         "missing-file",
