@@ -29,7 +29,7 @@ class Pattern(NamedTuple):
 
 
 #: A line that is no part of a stack.
-_LINE = re.compile(r"^[^\s#}-]", re.MULTILINE)
+_LINE = re.compile(r"^(?!Caused by: )[^\s#}-][^\n]*", re.MULTILINE)
 
 
 @cache
@@ -61,19 +61,16 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         *_, match = [None, *each.pattern.finditer(words)]
         if match:
-            ends = not history.interrupted and _lines_after(words, match.end()) <= each.lines
-            certain = each.certain and bool(facts.status) and bool(own) and ends
+            after = _LINE.findall(words, match.end())
+            ends = not history.interrupted and len(after) <= each.lines
+            final = ends and not any(map(ERROR_LINE.search, after))
+            certain = each.certain and bool(facts.status) and bool(own) and final
             late = 4 * match.end() / len(words)
             weight = each.weight + late - (0 if own else 15) - (0 if ends or facts.running else 25)
             yield Finding(each.cause, _filled(each.sentence, match), weight, certain, told=match[0])
     if last := _last_line(words):
         weight = 42 if ERROR_LINE.search(last) else 12
         yield Finding("nothing", f"it ended, and its last words were {quoted(last)}", weight)
-
-
-def _lines_after(words: str, at: int) -> int:
-    """How many lines come behind the one that lies there, without those of stacks."""
-    return len(_LINE.findall(words, at))
 
 
 def _filled(sentence: str, match: re.Match[str]) -> str:

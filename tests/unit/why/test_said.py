@@ -44,6 +44,7 @@ DOUBTS: dict[str, tuple[Story, str]] = {
     "a panic that was caught": (_then("thread 'tokio-runtime-worker' panicked at src/main.rs:4:5"), "exception"),
     "a fatal error of no Go": (_then("fatal error: cannot parse /etc/x"), "exception"),
     "long ago": (_then("java.net.UnknownHostException: redis.shop, retrying", "tick\n" * 6), "dns"),
+    "another error after it": (_then("getaddrinfo EAI_AGAIN redis; retrying", "fatal: licence expired"), "dns"),
     "before it was asked to end": (
         Story().says("java.net.UnknownHostException: redis.shop, retrying\n").works().signal(15).exits(143), "dns",
     ),
