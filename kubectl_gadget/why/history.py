@@ -50,6 +50,7 @@ _FRAME = re.compile(
     r"[\w./]+(?:\(\*\w+\)[\w.]*)?\([^\n]*\))\n",
     re.MULTILINE,
 )
+_BLANK = re.compile(r"\n\s*\n")
 #: Letters of what was said that are looked at, its last.
 _MOST_WORDS = 4000
 NO_ANSWER, NO_REPLY = "no answer", "no reply"
@@ -373,7 +374,7 @@ class History:
     def last_words(self, pids: Sequence[int] = ()) -> str:
         """The end of what processes said, all if none are named, on standard error and standard output together.
 
-        Without the frames of stacks, of which there may be thousands between an error and the end.
+        Without the frames of stacks and empty lines, of which there may be thousands between an error and the end.
         """
         return self.words_after(0, pids)
 
@@ -383,7 +384,7 @@ class History:
         key = frozenset(pids), first
         if key not in self._words:
             text = "".join(said.text for said in self.said[first:] if not pids or said.pid in key[0])
-            self._words[key] = _FRAME.sub("", text)[-_MOST_WORDS:]
+            self._words[key] = _BLANK.sub("\n\n", _FRAME.sub("", text))[-_MOST_WORDS:]
         return self._words[key]
 
     def calls(self, *names: str) -> Iterator[Call]:

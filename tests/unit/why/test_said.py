@@ -73,6 +73,13 @@ def test_aborts() -> None:
         assert (found.cause, found.certain) == ("memory", True)
 
 
+@pytest.mark.parametrize("filler", ["\n", "\tat Main.deep(Main.java:7)\n"])
+def test_far_away(filler: str) -> None:
+    """What was said is found behind any number of empty lines and lines of stacks."""
+    story = Story().opens("/etc/cart.yaml").says("/etc/cart.yaml: no such file\n").says(filler * 5000).exits(1)
+    assert 'it said "/etc/cart.yaml: no such file"' in judge(story.facts())[0].sentence
+
+
 def test_quoted() -> None:
     """I can tell what a program said from what is told about it: more than a name stands in quotation marks."""
     story = Story().says("fatal error: concurrent map writes, it was killed\n").exits(2)
