@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from gadget.rows import decode_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import History, call_name, endpoint
+from kubectl_gadget.why.history import History, call_name
+from kubectl_gadget.why.meant import mentions
 
 _HEADER = 12  # bytes: RFC 1035, 4.1.1
 _ANSWERS = {0: "", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-_PORT = ":53"
+#: Names that are looked at, of one that asks for thousands.
+_MOST = 16
+#: Lines from the end that may tell of a name for certain.
+_LINES = 10
+#: What resolvers and those who call them say of a name that did not resolve.
+_UNRESOLVED = re.compile(
+    r"(?i)name resolution|(?:could not|couldn't|cannot|failed to|unable to) resolve|not (?:known|resolve)\b|nxdomain|"
+    r"no such host|unknown ?host|bad address|no address associated|gaierror|getaddrinfo|enotfound|eai_|"
+    r"server misbehaving"
+)
 
 
 class Message(NamedTuple):
@@ -42,15 +54,9 @@ def parse(data: bytes) -> tuple[bool, int, int, str] | None:
 
 def messages(history: History) -> Iterator[Message]:
     """What was asked and answered, as far as its calls are recorded."""
-    for call in history.calls("sendto", "sendmmsg", "sendmsg", "write", "recvfrom", "recvmsg", "read"):
-        if call.failed or not call.result:
-            continue
-        sends = call_name(call).startswith(("send", "write"))
-        thing = history.thing(call.pid, call.args[0] & 0xFFFFFFFF)
-        to = next((endpoint(found.data) for index, found in call.captured.items() if index == 4), "")
-        named = (thing.name if thing else "") or to
-        found = call.captured.get(1)
-        parsed = parse(found.data) if found and (named.endswith(_PORT) or not named) else None
+    for call in history.about_names:
+        found, sends = call.captured.get(1), call_name(call).startswith(("send", "write"))
+        parsed = parse(found.data) if found and call.result else None
         if parsed and parsed[0] != sends:
             answer, code, records, name = parsed
             yield Message(call, answer, _ANSWERS.get(code, f"RCODE {code}"), name, records)
@@ -63,21 +69,34 @@ def find(facts: Facts) -> Iterator[Finding]:
         asked.setdefault(message.name, []).append(message)
     resolved = {name for name, found in asked.items() if any(each.answer and not each.result and each.records
                                                              for each in found)}  # fmt: skip
-    words = facts.history.last_words()
-    seen: set[str] = set()
-    for name, found in sorted(asked.items(), key=lambda item: len(item[0])):
-        short = name.split(".")[0]
-        if name in resolved or any(other.split(".")[0] == short for other in resolved) or short in seen:
-            continue
-        seen.add(short)
-        answers = [each for each in found if each.answer]
-        searched = sum(other.split(".")[0] == short for other in asked)
-        more = f", with {searched} names of its search list" if searched > 1 else ""
-        named = short in words or "resol" in words.lower()
-        if not answers:
-            yield Finding("dns", f"no name server answered for {plain(name)}{more}", 94 if named else 50,
-                          certain=named and bool(facts.status), evidence=(found[-1].call,))  # fmt: skip
-            continue
-        result = answers[-1].result or "no address"
-        yield Finding("dns", f"the name {plain(name)} did not resolve: {result}{more}", 94 if named else 50,
-                      certain=named and bool(facts.status), evidence=(answers[-1].call,))  # fmt: skip
+    unresolved: list[str] = []
+    for name in sorted(asked, key=len)[:_MOST]:
+        if not any(_searched(name, other) for other in (*resolved, *unresolved)):
+            unresolved.append(name)
+    lines = facts.history.last_words().splitlines()[-_LINES:]
+    for name in unresolved:
+        searched = [other for other in asked if _searched(name, other)]
+        more = f", with {len(searched)} names of its search list" if len(searched) > 1 else ""
+        told = any(_tells(line, searched, only=len(unresolved) == 1) for line in lines)
+        counts = told and not facts.history.interrupted
+        answers = [each for each in asked[name] if each.answer]
+        result = (answers[-1].result or "no address") if answers else ""
+        what = f"the name {plain(name)} did not resolve: {result}" if answers else (
+            f"no name server answered for {plain(name)}")  # fmt: skip
+        yield Finding("dns", f"{what}{more}", 94 if counts else 50, certain=counts and bool(facts.status),
+                      evidence=((answers or asked[name])[-1].call,))  # fmt: skip
+
+
+def _searched(name: str, other: str) -> bool:
+    """Whether two names are one with domains of a search list: redis.svc.local and redis.shop.svc.local."""
+    short, long = sorted((name.split("."), other.split(".")), key=len)
+    alike = len([*takewhile(lambda pair: pair[0] == pair[1], zip(short, long, strict=False))])
+    return alike > 0 and short[alike:] == long[len(long) - len(short) + alike :]
+
+
+def _tells(line: str, names: Sequence[str], *, only: bool) -> bool:
+    """Whether a line tells that a name did not resolve, as it is or with a domain of its search list."""
+    if any("." in name and mentions(line, name) for name in names):
+        return True
+    first = names[0].split(".")[0]
+    return bool(_UNRESOLVED.search(line)) and (only or mentions(line, first))

@@ -9,28 +9,42 @@ from typing import NamedTuple
 
 from kubectl_gadget.why import telling
 from kubectl_gadget.why.facts import Facts
-from kubectl_gadget.why.findings import Finding
+from kubectl_gadget.why.findings import BACKGROUND, Finding
 from kubectl_gadget.why.history import Failure, History
-from kubectl_gadget.why.meant import AGAIN, CLEANS, IDLE, LIBRARY, mentions_error, mentions_subject, what_failed
-from kubectl_gadget.why.telling import Candidate
+from kubectl_gadget.why.meant import (
+    CLEANS,
+    ERROR_LINE,
+    IDLE,
+    LIBRARY,
+    ORDINARY,
+    mentions_error,
+    mentions_subject,
+    what_failed,
+)
+from kubectl_gadget.why.telling import Attempts
 
 
 @dataclass(frozen=True)
 class Signs:
     """What speaks for a failure and against it.
 
-    named, told: what was said afterwards names what the call was about, and its error. told_last: nothing else of its
-    process failed so later. work: the calls that its process made since. quiet: nothing was said at all. near: what was
-    said last tells it (1), or something earlier (less). chain: its process' place among those whose end it was, the
-    first is 0; none for others. recovered: it was found elsewhere, or another answered. idle: programs look for it as a
-    matter of course. of_note: it is the last that is not. shell: it ended as shells do that find no command. runs: it
-    has not ended.
+    named, told: what was said afterwards names what the call was about, and its error. both: one line does, of the
+    processes whose end it was, and was said late. plainly: in words that mean no other error. told_last: late so too,
+    and nothing else of its process failed so later. final: no error of something else is told after it. work: the
+    calls that its process made since. quiet: nothing was said at all. near: what was said last tells it (1), or
+    something earlier (less). chain: its process' place among those whose end it was, the first is 0; none for others.
+    recovered: it was found elsewhere, or another answered. idle: programs look for it as a matter of course. of_note:
+    it is the last failure that may have mattered. shell: it ended as shells do that find no command. runs: it has not
+    ended. interrupted: a signal ended it that has nothing to do with it.
     """
 
-    candidate: Candidate
+    attempts: Attempts
     named: bool
     told: bool
+    both: bool
+    plainly: bool
     told_last: bool
+    final: bool
     work: int
     quiet: bool
     near: float
@@ -40,16 +54,12 @@ class Signs:
     of_note: bool
     shell: bool
     runs: bool
-
-    @property
-    def both(self) -> bool:
-        """Whether it is named with its error."""
-        return self.named and self.told
+    interrupted: bool
 
     @property
     def serious(self) -> bool:
         """Whether programs seldom fail so without harm."""
-        return self.candidate.meant.serious and self.candidate.rank <= (self.chain or 0) + 1
+        return self.attempts.meant.serious and self.attempts.rank <= (self.chain or 0) + 1
 
 
 class Weight(NamedTuple):
@@ -60,14 +70,18 @@ class Weight(NamedTuple):
     why: str
 
 
+#: What is said so many calls after a failure is late only if nothing is said after it.
+LATE_WORK = 40
 _TRIED = ("refused", "no-answer", "unreachable")
 #: The first that applies is where a failure begins.
 BASES = (
     Weight(lambda signs: 88, lambda signs: signs.both, "named, with its error"),
     Weight(lambda signs: 82, lambda signs: signs.told_last, "its error is told, and nothing failed so later"),
     Weight(lambda signs: 78, lambda signs: signs.told and signs.work < 10, "its error is told soon afterwards"),
-    Weight(lambda signs: 60, lambda signs: signs.told, "its error is told"),
-    Weight(lambda signs: 60, lambda signs: signs.named and signs.work < 40, "named soon afterwards"),
+    Weight(
+        lambda signs: 60, lambda signs: signs.told and (signs.plainly or signs.work < LATE_WORK), "its error is told"
+    ),
+    Weight(lambda signs: 60, lambda signs: signs.named and signs.work < LATE_WORK, "named soon afterwards"),
     Weight(lambda signs: 45, lambda signs: signs.named, "named"),
     Weight(lambda signs: 58 * 0.8**signs.work, lambda signs: signs.quiet, "nothing is said: how near is the end?"),
     Weight(lambda signs: 45 * 0.8**signs.work, lambda signs: True, "how near is the end?"),
@@ -77,23 +91,26 @@ WEIGHTS = (
     Weight(lambda signs: 44, lambda signs: signs.serious and signs.work <= 2 and not (signs.named or signs.told),
            "serious, and right before the end"),
     Weight(lambda signs: 15, lambda signs: signs.serious and (signs.work > 2 or signs.named or signs.told), "serious"),
-    Weight(lambda signs: -40, lambda signs: signs.candidate.last.name in CLEANS and not signs.both, "cleaning up"),
-    Weight(lambda signs: -8, lambda signs: signs.shell and signs.candidate.meant.cause == "missing-file",
+    Weight(lambda signs: -40, lambda signs: signs.attempts.last.name in CLEANS and not signs.both, "cleaning up"),
+    Weight(lambda signs: -8, lambda signs: signs.shell and signs.attempts.meant.cause == "missing-file",
            "what a shell looked for: said.toml tells it better"),
-    Weight(lambda signs: min(signs.candidate.count, 8), lambda signs: signs.candidate.meant.cause in _TRIED,
+    Weight(lambda signs: min(signs.attempts.count, 8), lambda signs: signs.attempts.meant.cause in _TRIED,
            "tried again and again"),
     Weight(lambda signs: -4 * (signs.chain or 0), lambda signs: signs.chain is not None, "a child's, passed on"),
     Weight(lambda signs: -8 if signs.both else -25, lambda signs: signs.chain is None,
            "of a process that does not count"),
-    Weight(lambda signs: -45, lambda signs: signs.recovered and not signs.both, "it came to what it wanted"),
+    Weight(lambda signs: -45, lambda signs: signs.recovered, "it came to what it wanted"),
     Weight(lambda signs: -30, lambda signs: signs.runs and not signs.both, "it runs on"),
+    Weight(lambda signs: -25, lambda signs: signs.interrupted, "a signal ended it"),
     Weight(lambda signs: -40, lambda signs: signs.idle and not signs.both, "everybody looks for it"),
-    Weight(lambda signs: -30, lambda signs: bool(LIBRARY.search(signs.candidate.last.subject)) and not signs.named,
+    Weight(lambda signs: -30, lambda signs: bool(LIBRARY.search(signs.attempts.last.subject)) and not signs.named,
            "loaders look for a library in many places"),
     Weight(lambda signs: 14 * signs.near, lambda signs: signs.named or signs.told, "what was said last counts most"),
 )  # fmt: skip
 #: The last failure that is not a matter of course has at least this much, and more if it was tried again.
 OF_NOTE, MOST_TRIES = 44.0, 30
+#: Of more that failed, those are judged that were most likely told, and the last ones.
+MOST_ATTEMPTS = 64
 #: More than anything else.
 MOST = 99.0
 
@@ -101,16 +118,36 @@ MOST = 99.0
 def find(facts: Facts) -> Iterator[Finding]:
     """Findings of the calls that failed, of the process whose end it was and of those that it waited for."""
     history = facts.history
-    for candidate in _candidates(history):
-        yield _finding(facts, candidate)
+    of_note = _last_of_note(history)
+    for attempts in _likeliest(history, of_note):
+        yield _finding(facts, attempts, of_note)
 
 
-def _candidates(history: History) -> list[Candidate]:
+def _likeliest(history: History, of_note: Failure | None) -> list[Attempts]:
+    """What failed, without most of it where that is very much."""
+    words, every = history.last_words(), _attempts(history)
+
+    def likelihood(attempts: Attempts) -> tuple[bool | int, ...]:
+        failure = attempts.last
+        base = failure.subject.rpartition("/")[2]
+        return (
+            failure is of_note,
+            attempts.rank < len(history.chain),
+            bool(base) and base in words,
+            attempts.meant.serious,
+            not IDLE.search(failure.subject),
+            failure.at,
+        )
+
+    return sorted(every, key=likelihood)[-MOST_ATTEMPTS:]
+
+
+def _attempts(history: History) -> list[Attempts]:
     chain = {pid: rank for rank, pid in enumerate(history.chain)}
-    found: dict[tuple[str, str, str], Candidate] = {}
+    found: dict[tuple[str, str, str], Attempts] = {}
     for failure in history.failures:
         meant = what_failed(failure)
-        if meant is None or (failure.error in AGAIN and not meant.serious):
+        if meant is None or (failure.error in ORDINARY and not meant.serious):
             continue
         rank = chain.get(failure.call.pid, len(chain) + 1)
         # a name that is looked for in one folder after another is one thing that is missing
@@ -120,45 +157,38 @@ def _candidates(history: History) -> list[Candidate]:
             known.last, known.count, known.rank = failure, known.count + 1, min(known.rank, rank)
             known.places.add(failure.subject)
         else:
-            found[key] = Candidate(meant, failure, 1, rank, {failure.subject})
+            found[key] = Attempts(meant, failure, 1, rank, {failure.subject})
     return list(found.values())
 
 
-def _recovered(history: History, failure: Failure) -> bool:
-    """Whether its process came to what it wanted by another path or address afterwards, or was there before."""
-    pid, subject = failure.call.pid, failure.subject
-    if not subject:
-        return False
-    if failure.name == "connect":
-        port = subject.rpartition(":")[2]
-        return any(time > failure.call.time_ns and name.rpartition(":")[2] == port
-                   for (owner, name), time in history.reached.items() if owner == pid and ":" in name)  # fmt: skip
-    base = subject.rstrip("/").rpartition("/")[2]
-    return any(
-        time > failure.call.time_ns and name.rpartition("/")[2] == base
-        for (owner, name), time in history.reached.items()
-        if owner == pid
-    )
-
-
-def _signs(facts: Facts, candidate: Candidate, words: str, said: str) -> Signs:
-    history, failure = facts.history, candidate.last
+def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Failure | None) -> Signs:
+    history, failure = facts.history, attempts.last
     named, told = mentions_subject(words, failure), mentions_error(words, failure.error)
-    in_chain = candidate.rank < len(history.chain)
+    plainly = mentions_error(words, failure.error, hints=False)
+    work = history.work_after(failure.at, failure.call.pid)
+    own = telling.lines_of(history.words_after(failure.call.time_ns, history.chain))
+    both = mentions_subject(said, failure) and mentions_error(said, failure.error)
+    after = own[len(own) - own[::-1].index(said) :] if said in own else []
+    late = said in own and (not after or work < LATE_WORK)
+    in_chain = attempts.rank < len(history.chain)
     return Signs(
-        candidate=candidate,
+        attempts=attempts,
         named=named,
         told=told,
-        told_last=told and not named and _is_last(history, failure),
-        work=history.work_after(failure.at, failure.call.pid),
+        both=both and late,
+        plainly=plainly,
+        told_last=plainly and late and _is_last(history, failure),
+        final=late and not any(_tells_of_another(line, failure) for line in after),
+        work=work,
         quiet=not history.last_words(),
         near=_nearness(words, said),
-        chain=candidate.rank if in_chain else None,
-        recovered=_recovered(history, failure),
+        chain=attempts.rank if in_chain else None,
+        recovered=history.reached(failure),
         idle=bool(IDLE.search(failure.subject)),
-        of_note=in_chain and bool(facts.status) and failure is _last_of_note(history),
+        of_note=in_chain and bool(facts.status) and failure is of_note,
         shell=facts.code == 127,
         runs=facts.running,
+        interrupted=history.interrupted,
     )
 
 
@@ -166,34 +196,36 @@ def _weight(signs: Signs) -> float:
     base = next(each.points(signs) for each in BASES if each.applies(signs))
     weight = base + sum(each.points(signs) for each in WEIGHTS if each.applies(signs))
     if signs.of_note and not (signs.named or signs.told):
-        weight = max(weight, OF_NOTE + min(signs.candidate.count - 1, MOST_TRIES))
+        weight = max(weight, OF_NOTE + min(signs.attempts.count - 1, MOST_TRIES))
     return min(weight, MOST)
 
 
-def _finding(facts: Facts, candidate: Candidate) -> Finding:
-    history, failure = facts.history, candidate.last
+def _finding(facts: Facts, attempts: Attempts, of_note: Failure | None) -> Finding:
+    history, failure = facts.history, attempts.last
     words = history.words_after(failure.call.time_ns)
     said = telling.telling_line(words, failure)
-    signs = _signs(facts, candidate, words, said)
-    cause, weight = _cause(history, candidate), _weight(signs)
+    signs = _signs(facts, attempts, words, said, of_note)
+    cause, weight = _cause(history, attempts), _weight(signs)
     if cause == "wrong-format" and re.search("\x7fELF|exec format|cannot execute", words, re.IGNORECASE):
         weight = MOST
-    forced = signs.both or (signs.told_last and _is_only(history, failure))
-    forced = forced or (not signs.work and (signs.told or not words) and len(history.last_words()) <= len(words))
+    forced = signs.final and (signs.both or (signs.told_last and _is_only(history, failure)))
+    at_once = not signs.work and not signs.idle and (signs.plainly or not words)
+    forced = forced or (at_once and len(history.last_words()) <= len(words))
+    counts = bool(facts.status) and signs.chain is not None and not signs.recovered and not signs.interrupted
     return Finding(
         cause=cause,
-        sentence=telling.sentence(facts, candidate, said),
+        sentence=telling.sentence(facts, attempts, said),
         weight=weight,
-        certain=bool(facts.status) and signs.chain is not None and not signs.recovered and forced,
+        certain=counts and forced and weight >= BACKGROUND,
         evidence=(failure.call, *telling.ending(history, failure.call, said)),
-        details=telling.details(facts, candidate),
+        details=telling.details(facts, attempts),
         told=said,
     )
 
 
-def _cause(history: History, candidate: Candidate) -> str:
+def _cause(history: History, attempts: Attempts) -> str:
     """What a failure means where more is known of it than its call and error."""
-    cause, failure = candidate.meant.cause, candidate.last
+    cause, failure = attempts.meant.cause, attempts.last
     if cause == "permission" and failure.error == "EPERM" and (failure.call.pid, failure.subject) in history.made:
         return "seccomp"  # its own file: nothing else refuses that
     if cause == "missing-file" and LIBRARY.search(failure.subject):
@@ -215,11 +247,18 @@ def _is_only(history: History, failure: Failure) -> bool:
     return all(each.subject == failure.subject for each in alike)
 
 
+def _tells_of_another(line: str, failure: Failure) -> bool:
+    """Whether a line, if it is no part of a stack, tells an error that is not this one."""
+    if line[0].isspace() or mentions_error(line, failure.error) or mentions_subject(line, failure):
+        return False
+    return bool(ERROR_LINE.search(line))
+
+
 def _nearness(words: str, said: str) -> float:
     """How late a line was said: 1 for the last one, below a half for others."""
     if not said:
         return 0
-    lines = [line for line in words.splitlines() if line.strip()]
+    lines = telling.lines_of(words)
     return 1 if lines and lines[-1] == said else 0.43 * (words.rfind(said) + len(said)) / (len(words) + 1)
 
 
@@ -230,6 +269,6 @@ def _last_of_note(history: History) -> Failure | None:
             continue
         if LIBRARY.search(failure.subject):
             continue
-        if failure.error not in AGAIN and not IDLE.search(failure.subject) and not _recovered(history, failure):
+        if failure.error not in ORDINARY and not IDLE.search(failure.subject) and not history.reached(failure):
             return failure
     return None

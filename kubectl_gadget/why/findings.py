@@ -10,13 +10,15 @@ from kubectl_gadget.traceloop.calls import Entry
 
 #: Letters of a quotation of what a process said.
 LONGEST = 160
+#: Findings of less weight are no news where there are others.
+BACKGROUND = 30.0
 
 
 @dataclass(frozen=True)
 class Finding:
     """One cause. sentence is about the container, "it"; certain only if what was seen leaves no other.
 
-    weight orders findings: above 80 it is the cause unless something speaks against it, below 30 it is background.
+    weight orders findings: above 80 it is the cause unless something speaks against it, below BACKGROUND it is none.
     evidence are the entries that show it. details are lines of their own below the sentence. told is the output that it
     rests on, by which findings that tell the same are known. benign: nobody has to do anything about it.
     """

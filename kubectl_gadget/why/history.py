@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
@@ -21,10 +22,17 @@ _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
 _AT_FDCWD = -100
 _F_DUPFD = (0, 1030)
 _SELF = "/proc/self/exe"
+#: What wait4 adds to the status of a process whose core was dumped, and waitid does not.
+_DUMPED = 0x80
 #: Signals of a program that did something wrong.
 _FATAL = (4, 6, 7, 8, 11, 31)
+#: Signals by which a program ends itself, or is ended for what it did just then; and those that ask it to end.
+_OWN = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGSYS)
+_ASKS = (signal.SIGINT, signal.SIGTERM)
 #: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
 _GAVE_UP_NS = 300_000_000
+#: How soon programs try the next address of a peer, nanoseconds.
+_OTHER_ADDRESS_NS = 1_000_000_000
 _O_CREAT, _MAP_ANONYMOUS = 0o100, 0x20
 #: Calls that open a file, and which argument is its path; flags are behind it.
 OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
@@ -42,15 +50,24 @@ _FRAME = re.compile(
     r"[\w./]+(?:\(\*\w+\)[\w.]*)?\([^\n]*\))\n",
     re.MULTILINE,
 )
+_BLANK = re.compile(r"\n\s*\n")
+#: Letters of what was said that are looked at, its last.
+_MOST_WORDS = 4000
 NO_ANSWER, NO_REPLY = "no answer", "no reply"
+#: How the address of a name server ends, and the calls by which it is asked.
+NAME_SERVER = ":53"
+_TALKS = frozenset(("sendto", "sendmmsg", "sendmsg", "write", "recvfrom", "recvmsg", "read"))
 _RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 
 
 class Thing(NamedTuple):
-    """What a file descriptor is: a file, socket, listener, client or pipe, and its path or its peer's address."""
+    """What a file descriptor is: a file, socket, listener, client, pipe or closed, and its path or peer's address."""
 
     kind: str
     name: str
+
+
+_CLOSED = Thing("closed", "")
 
 
 class Said(NamedTuple):
@@ -124,6 +141,14 @@ def endpoint(data: bytes) -> str:
     return ""
 
 
+def _tail(name: str) -> str:
+    """What another path to a file, or another address of a peer, has in common with this one."""
+    before, colon, port = name.rpartition(":")
+    if colon and port.isdecimal() and "/" not in before:
+        return colon + port
+    return name.rstrip("/").rpartition("/")[2]
+
+
 def _as_shell(status: int) -> int:
     """What a shell exits with whose command ended so."""
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
@@ -185,10 +210,12 @@ class History:
         self.signals: list[Signal] = []
         self.failures: list[Failure] = []
         self.waits: dict[int, list[Waited]] = {}
-        #: paths and peers that were reached, and when last
-        self.reached: dict[tuple[int, str], int] = {}
+        #: when a process reached a path or a peer, by that and by what _tail leaves of it
+        self._reached: dict[tuple[int, str], list[int]] = {}
         #: paths that a process made itself
         self.made: set[tuple[int, str]] = set()
+        #: what was sent to name servers, and read from them
+        self.about_names: list[Call] = []
         self._things: dict[tuple[int, int], Thing] = {}
         #: connects that are under way, by process and descriptor: which entry, and which call
         self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
@@ -197,7 +224,7 @@ class History:
         #: when something was sent that nobody has answered yet, likewise
         self._asked_at: dict[tuple[int, int], int] = {}
         self._folders: dict[int, str] = {}
-        self._last_words: dict[frozenset[int], str] = {}
+        self._words: dict[tuple[frozenset[int], int], str] = {}
         for at, entry in enumerate(self.entries):
             if isinstance(entry, Call):
                 self._note(at, entry)
@@ -234,6 +261,20 @@ class History:
             pid = child
         return found
 
+    @cached_property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it, or asked it to, that came of nothing it said before."""
+        ends = [self.ends[pid][-1] for pid in self.chain if pid in self.ends]
+        ended = [(self.main, self._status or 0), *((end.pid, end.status) for end in ends)]
+        numbers = [status & 0x7F for pid, status in ended if not self._aborts(pid)]
+        heard = [each.number for each in self.signals if each.pid in self.chain and each.number in _ASKS]
+        return bool(heard) or any(number and number not in _OWN for number in numbers)
+
+    def _aborts(self, pid: int) -> bool:
+        """Whether a process sent itself SIGABRT last: that ends the first of a pid namespace by SIGSEGV."""
+        sent = [call for call in self.calls("tgkill", "tkill") if call.pid == pid][-1:]
+        return any(call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF == signal.SIGABRT for call in sent)
+
     def _culprit(self, pid: int) -> int:
         """The process whose end a process took for its own: 0 if there is none.
 
@@ -249,8 +290,8 @@ class History:
         wait = alike[-1] if alike else last if at_once else None
         if wait is None:
             return 0
-        ended = [end for ends in self.ends.values() for end in ends
-                 if end.pid != pid and end.status == wait.status and end.time_ns <= wait.time_ns]  # fmt: skip
+        ended = [end for ends in self.ends.values() for end in ends if end.pid != pid
+                 and end.status & ~_DUMPED == wait.status & ~_DUMPED and end.time_ns <= wait.time_ns]  # fmt: skip
         return max(ended, key=lambda end: end.time_ns).pid if ended else 0
 
     def _work_since(self, time_ns: int, pid: int) -> int:
@@ -267,7 +308,8 @@ class History:
 
     def thing(self, pid: int, descriptor: int) -> Thing | None:
         """What a file descriptor of a process is, as far as its opening is recorded."""
-        return self._things.get((pid, descriptor)) or self._things.get((self.main, descriptor))
+        found = self._things.get((pid, descriptor)) or self._things.get((self.main, descriptor))
+        return found if found != _CLOSED else None
 
     def mapped(self, pid: int, address: int) -> tuple[str, int] | None:
         """The file that a process has mapped at an address, and which offset in it lies there."""
@@ -275,6 +317,22 @@ class History:
             if owner == pid and start <= address < start + length:
                 return (file, offset + address - start) if file else None
         return None
+
+    def reached(self, failure: Failure) -> bool:
+        """Whether its process came to what it wanted afterwards: a peer by another address, a file in another folder.
+
+        Another address is of that peer if it answered at once: it may be anybody's that has the same port.
+        """
+        pid, subject, since = failure.call.pid, failure.subject, failure.call.time_ns
+        if not subject:
+            return False
+        times = self._reached.get((pid, subject), [])
+        if times and times[-1] > since:
+            return True
+        times = self._reached.get((pid, _tail(subject)), [])
+        next_at = bisect_right(times, since)
+        within = _OTHER_ADDRESS_NS if failure.name == "connect" else 1 << 63
+        return next_at < len(times) and times[next_at] - since <= within
 
     def listens(self) -> bool:
         """Whether a process of it listens for connections."""
@@ -313,20 +371,21 @@ class History:
                 found.setdefault(entry.pid, []).append(at)
         return found
 
-    def last_words(self, pids: Sequence[int] = (), most: int = 4000) -> str:
+    def last_words(self, pids: Sequence[int] = ()) -> str:
         """The end of what processes said, all if none are named, on standard error and standard output together.
 
-        Without the frames of stacks, of which there may be thousands between an error and the end.
+        Without the frames of stacks and empty lines, of which there may be thousands between an error and the end.
         """
-        key = frozenset(pids)
-        if key not in self._last_words:
-            text = "".join(said.text for said in self.said if not pids or said.pid in pids)
-            self._last_words[key] = _FRAME.sub("", text)
-        return self._last_words[key][-most:]
+        return self.words_after(0, pids)
 
-    def words_after(self, time_ns: int) -> str:
-        """What was said from a time on."""
-        return "".join(said.text for said in self.said if said.time_ns >= time_ns)
+    def words_after(self, time_ns: int, pids: Sequence[int] = ()) -> str:
+        """Likewise what was said from a time on."""
+        first = bisect_left(self.said, time_ns, key=lambda said: said.time_ns)
+        key = frozenset(pids), first
+        if key not in self._words:
+            text = "".join(said.text for said in self.said[first:] if not pids or said.pid in key[0])
+            self._words[key] = _BLANK.sub("\n\n", _FRAME.sub("", text))[-_MOST_WORDS:]
+        return self._words[key]
 
     def calls(self, *names: str) -> Iterator[Call]:
         """The calls of these names."""
@@ -353,11 +412,22 @@ class History:
             return
         if result is None:
             return
+        if name in _TALKS:
+            self._talked(call, name)
         note = _NOTES.get(name)
         if note:
             note(self, at, call)
         elif (index := _path_argument(call)) is not None:
             self._reach(pid, self._path(call, index), call.time_ns)
+
+    def _talked(self, call: Call, name: str) -> None:
+        key = (call.pid, _signed(call.args[0]))
+        thing = self.thing(*key)
+        peer = endpoint(_bytes(call, 4)) if name == "sendto" else ""
+        if peer.endswith(NAME_SERVER) and not (thing and thing.name):
+            thing = self._things[key] = Thing("socket", peer)  # not connected: what is read from it has no address
+        if thing and thing.name.endswith(NAME_SERVER):
+            self.about_names.append(call)
 
     def _failed(self, at: int, call: Call, name: str, error: str) -> None:
         if name == "connect":
@@ -411,7 +481,8 @@ class History:
 
     def _reach(self, pid: int, name: str, time_ns: int) -> None:
         if name:
-            self.reached[pid, name] = time_ns
+            for each in {name, _tail(name)}:
+                self._reached.setdefault((pid, each), []).append(time_ns)
 
     def _opened(self, at: int, call: Call) -> None:
         index = OPENS[call_name(call)]
@@ -460,7 +531,7 @@ class History:
         key = (call.pid, _signed(call.args[0]))
         if key in self._pending:
             self._gave_up(key, call.time_ns)
-        self._things.pop(key, None)
+        self._things[key] = _CLOSED  # not forgotten: it is not what the first process has under its number
         self._asked_at.pop(key, None)
 
     def _made(self, at: int, call: Call) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kubectl_gadget.why import dns, ended, failed, hangs, kubernetes, said
 from kubectl_gadget.why.facts import Facts
-from kubectl_gadget.why.findings import Finding
+from kubectl_gadget.why.findings import BACKGROUND, Finding
 
 PARTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     ended.find,
@@ -17,8 +17,6 @@ PARTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     hangs.find,
     kubernetes.find,
 )
-#: Findings below it are no news where there are others.
-BACKGROUND = 30.0
 MOST = 4
 #: Two that are certain and this near to each other are both a guess.
 RIVAL = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
@@ -151,33 +152,45 @@ SHORT = {
     NO_REPLY: "nothing came",
     "ENOEXEC": "no program of this machine, and no script with #!",
 }
-#: Other words by which programs tell an error than those of strerror(3), in lower case.
+#: Other words by which programs tell an error than those of strerror(3), in lower case, and mean nothing else.
 _SYNONYMS = {
-    NO_ANSWER: ("timed out", "timeout", "time out", "in progress", "deadline", "unreachable", "connect"),
-    NO_REPLY: ("timed out", "timeout", "time out", "temporarily unavailable", "deadline", "reply", "response",
-               "answer"),
-    "ENOENT": ("no such file", "not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing",
-               "no such", "nosuchfile"),
-    "EACCES": ("permission denied", "access denied", "accessdenied", "forbidden"),
-    "EPERM": ("not permitted", "permission denied", "not allowed"),
-    "ECONNREFUSED": ("connection refused", "refused"),
+    NO_ANSWER: ("timed out", "timeout", "time out", "deadline exceeded", "operation now in progress"),
+    NO_REPLY: ("timed out", "timeout", "time out", "deadline exceeded", "temporarily unavailable"),
+    "ENOENT": ("no such file", "nosuchfile"),
+    "EPERM": ("permission denied",),
     "ETIMEDOUT": ("timed out", "timeout", "time out"),
-    "EADDRINUSE": ("in use",),
-    "EADDRNOTAVAIL": ("not available", "assign requested"),
+    "EADDRNOTAVAIL": ("assign requested",),
     "ENOSPC": ("no space", "disk full", "disk is full", "limit of inotify", "limit on inotify"),
     "EMFILE": ("too many open files",),
     "ENFILE": ("too many open files",),
     "ENOMEM": ("cannot allocate", "can't allocate", "out of memory", "memoryerror", "bad_alloc", "not enough space",
                "insufficient memory"),
-    "EAGAIN": ("temporarily unavailable", "can't fork", "cannot fork", "can't start new thread", "unable to create",
+    "EAGAIN": ("temporarily unavailable", "can't fork", "cannot fork", "can't start new thread",
                "pthread_create failed", "newosproc"),
+    "EROFS": ("read-only file",),
+    "ENOEXEC": ("exec format error",),
+    "ECONNRESET": ("reset by peer", "connection reset"),
+    "EFBIG": ("file size limit",),
+}  # fmt: skip
+#: Likewise, but they may be about something else that has nothing to do with a call.
+_HINTS = {
+    NO_ANSWER: ("in progress", "deadline", "unreachable", "connect to", "to connect", "not connect to",
+                "connection failed", "connection to"),
+    NO_REPLY: ("deadline", "reply", "response", "answer"),
+    "ENOENT": ("not found", "does not exist", "doesn't exist", "cannot find", "can't find", "missing", "no such"),
+    "EACCES": ("access denied", "accessdenied", "forbidden"),
+    "EPERM": ("not allowed",),
+    "ECONNREFUSED": ("refused",),
+    "EADDRINUSE": ("in use",),
+    "EADDRNOTAVAIL": ("not available",),
+    "EAGAIN": ("unable to create",),
     "EROFS": ("read-only", "readonly"),
-    "ENOEXEC": ("exec format error", "cannot execute", "syntax error", "not found"),
-    "ECONNRESET": ("reset by peer", "connection reset", "closed"),
-    "EPIPE": ("broken pipe", "closed"),
+    "ENOEXEC": ("cannot execute", "syntax error", "not found"),
+    "ECONNRESET": ("closed",),
+    "EPIPE": ("closed",),
     "ENETUNREACH": ("unreachable", "no route"),
     "EHOSTUNREACH": ("unreachable", "no route"),
-    "EFBIG": ("too large", "file size limit"),
+    "EFBIG": ("too large",),
 }  # fmt: skip
 #: Files that programs look for as a matter of course, and do without.
 IDLE = re.compile(
@@ -190,9 +203,17 @@ IDLE = re.compile(
 #: What programs do as they end, whether there is something to clean or not.
 CLEANS = ("unlink", "unlinkat", "rmdir", "kill")
 LIBRARY = re.compile(r"\.so(\.\d+)*$")
-AGAIN = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
-          "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
-          "EFAULT", "ENOTEMPTY")  # fmt: skip
+#: What calls fail with in every program's life, to try again or to learn what there is.
+ORDINARY = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "ESPIPE", "ECHILD", "ESRCH", "EEXIST",
+            "ENOSYS", "ENOTSOCK", "ENOPROTOOPT", "ENOTCONN", "EBADF", "ENODATA", "EOPNOTSUPP", "ENOTSUP", "ERANGE",
+            "EFAULT", "ENOTEMPTY")  # fmt: skip
+#: What a line has in it that tells an error.
+ERROR_LINE = re.compile(
+    r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
+    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
+)
+#: A name that is shorter is found in other words.
+_SHORTEST = 4
 
 
 def what_failed(failure: Failure) -> Meant | None:
@@ -206,19 +227,40 @@ def what_failed(failure: Failure) -> Meant | None:
 
 
 def mentions_subject(text: str, failure: Failure) -> bool:
-    """Whether text names what a call was about."""
+    """Whether text names what a call was about: by its whole name, a file by its last part, a peer by host or port."""
     subject = failure.subject
-    if not subject:
-        return False
+    if mentions(text, subject.rstrip("/") or subject):
+        return True
     if failure.name in ("connect", "bind", "sendto") and ":" in subject:
         host, _, port = subject.rpartition(":")
-        return subject in text or bool(re.search(rf"(?<!\d){re.escape(port)}(?!\d)", text)) or host.strip("[]") in text
+        return mentions(text, host.strip("[]")) or (port in text and bool(_port(port).search(text)))
     base = subject.rstrip("/").rpartition("/")[2]
-    return subject in text or (len(base) > 2 and base in text)
+    return len(base) >= _SHORTEST and mentions(text, base)
 
 
-def mentions_error(text: str, error: str) -> bool:
-    """Whether text names an error, by its name, its message or in other words."""
+def mentions(text: str, name: str) -> bool:
+    """Whether a name is in text, and is no part of a longer one."""
+    return bool(name) and name in text and bool(_whole(name).search(text))
+
+
+@lru_cache(1024)
+def _whole(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?!/?\.?[\w-])")
+
+
+@lru_cache(256)
+def _port(port: str) -> re.Pattern[str]:
+    """A port as addresses have it, and not a number or a time: ":6379", "port 6379", "('redis', 6379)"."""
+    return re.compile(rf"""(?i)(?:(?<!\b\d\d):|\bport\W{{1,3}}|['"], ?){port}(?!\w|\.\d)""")
+
+
+def mentions_error(text: str, error: str, *, hints: bool = True) -> bool:
+    """Whether text names an error, by its name, its message or in other words; hints are vague."""
     lower = text.lower()
-    words = (meaning(error).lower(), error.lower(), *_SYNONYMS.get(error, ()))
+    words = (
+        meaning(error).lower(),
+        error.lower(),
+        *_SYNONYMS.get(error, ()),
+        *(_HINTS.get(error, ()) if hints else ()),
+    )
     return any(word in lower for word in words)

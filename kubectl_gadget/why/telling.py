@@ -15,7 +15,7 @@ from kubectl_gadget.why.meant import PRIVILEGED, SHORT, VERBS, Meant, mentions_e
 
 
 @dataclass
-class Candidate:
+class Attempts:
     """Failures that were alike: the last one, and how many there were. rank: in the chain of ends, 0 is the first.
 
     places are the paths at which one name was looked for.
@@ -28,9 +28,14 @@ class Candidate:
     places: set[str]
 
 
+def lines_of(words: str) -> list[str]:
+    """The lines of output that are not empty."""
+    return [line for line in words.splitlines() if line.strip()]
+
+
 def telling_line(words: str, failure: Failure) -> str:
     """The line of output that tells a failure: that which names it, else the last that tells the error."""
-    lines = [line for line in words.splitlines() if line.strip()]
+    lines = lines_of(words)
     tests: tuple[Callable[[str], bool], ...] = (
         lambda line: mentions_subject(line, failure) and mentions_error(line, failure.error),
         lambda line: mentions_error(line, failure.error),
@@ -42,9 +47,9 @@ def telling_line(words: str, failure: Failure) -> str:
     return ""
 
 
-def sentence(facts: Facts, candidate: Candidate, said: str) -> str:
+def sentence(facts: Facts, attempts: Attempts, said: str) -> str:
     """What could not be done, by whom, how often, and what came of it; said is the line of output that tells it."""
-    failure, history = candidate.last, facts.history
+    failure, history = attempts.last, facts.history
     verb = VERBS.get(failure.name, f"{failure.name}:" if failure.subject else failure.name)
     subject = plain(facts.names.get(failure.subject, failure.subject))
     short = SHORT.get(failure.error, meaning(failure.error).lower())
@@ -52,11 +57,11 @@ def sentence(facts: Facts, candidate: Candidate, said: str) -> str:
     if failure.call.pid != history.main and (name := history.program(failure.call.pid)):
         who = plain(name, 40)
     more = " or more" if history.failures_left_out else ""
-    times = f", {candidate.count} times{more}" if candidate.count > 2 else ""
-    if len(candidate.places) > 1:
-        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(candidate.places)} folders{more}"
+    times = f", {attempts.count} times{more}" if attempts.count > 2 else ""
+    if len(attempts.places) > 1:
+        subject, times = plain(failure.subject.rpartition("/")[2]), f", in {len(attempts.places)} folders{more}"
     error = f" ({failure.error})" if failure.error.startswith("E") else ""
-    takes = PRIVILEGED.get(failure.name, "") if candidate.meant.cause == "capability" else ""
+    takes = PRIVILEGED.get(failure.name, "") if attempts.meant.cause == "capability" else ""
     right = f", as that takes {takes}" if takes else ""
     what = f"{who} could not {verb}{f' {subject}' if subject else ''}: {short}{error}{right}{times}"
     return what + _until_end(facts, failure.call, said)
@@ -89,12 +94,12 @@ def _written(call: Call) -> str:
     return found.data.decode("utf-8", "backslashreplace") if found else ""
 
 
-def details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
+def details(facts: Facts, attempts: Attempts) -> tuple[str, ...]:
     """What else is known of what a failure was about."""
-    failure, found = candidate.last, []
-    if candidate.meant.cause == "permission" and (failure.call.pid, failure.subject) in facts.history.made:
+    failure, found = attempts.last, []
+    if attempts.meant.cause == "permission" and (failure.call.pid, failure.subject) in facts.history.made:
         found.append(f"it made that itself, so a seccomp profile or a security module refuses {failure.name}")
-    if candidate.meant.cause == "seccomp":
+    if attempts.meant.cause == "seccomp":
         found.append(f"the kernel seldom refuses {failure.name} by itself: a seccomp profile does")
     if failure.name.startswith("inotify") and not facts.live:
         found.append("the node's limits are fs.inotify.max_user_instances and fs.inotify.max_user_watches")
@@ -104,4 +109,4 @@ def details(facts: Facts, candidate: Candidate) -> tuple[str, ...]:
         for path, what in facts.kubernetes.mounts.items():
             if failure.subject == path or failure.subject.startswith(path.rstrip("/") + "/"):
                 found.append(f"the pod mounts {plain(what)} at {plain(path)}")
-    return (*found, *now.details(facts, failure, candidate.meant.cause))
+    return (*found, *now.details(facts, failure, attempts.meant.cause))

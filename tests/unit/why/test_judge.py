@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +171,105 @@ def test_traps(name: str) -> None:
     assert first(story).cause == cause
 
 
+def unix(path: str) -> bytes:
+    return b"\1\0" + path.encode() + b"\0"
+
+
+#: What happened, and the cause that is not certain, however late it is told.
+DOUBTS: dict[str, tuple[Story, str]] = {
+    "a warning, long before": (
+        Story().opens("/etc/app/local.yaml").says("warning: /etc/app/local.yaml not found, using defaults\n").works(500)
+        .says("fatal: licence expired\n").exits(1), "missing-file",
+    ),
+    "a warning, shortly before": (
+        Story().opens("/etc/app/local.yaml").says("warning: /etc/app/local.yaml not found, using defaults\n").works(10)
+        .says("fatal: licence expired\n").exits(1), "missing-file",
+    ),
+    "an error with no name, long before": (
+        Story().opens("/etc/app/local.yaml").says("warning: No such file or directory, using defaults\n").works(500)
+        .says("licence expired\n").exits(1), "missing-file",
+    ),
+    "a short name, and an error of something else": (
+        Story().opens("/etc/app").works(100).says("application started\n").says("ERROR: user 42 does not exist\n").exits(1),
+        "missing-file",
+    ),
+    "an error in other words, of something else": (
+        Story().opens("/root/.pgpass").works(300).says('pq: relation "users" does not exist\n').exits(1), "missing-file",
+    ),
+    "the same, at once": (
+        Story().opens("/app/.env").says("error: missing required option --port\n").exits(1), "missing-file",
+    ),
+    "a number that is no port": (
+        Story().connects("10.0.0.9:4317", "EINPROGRESS").call("close", 5, after=3).works(200)
+        .says("ERROR: bad request: 4317 rows, not connected to a printer\n").exits(1), "no-answer",
+    ),
+    "what everybody looks for, and nothing else": (
+        Story(program="/bin/false").opens("/usr/lib/locale/locale-archive").exits(1), "missing-file",
+    ),
+    "an error of before it was asked to end": (
+        Story().connects("10.0.0.9:6379").says("10.0.0.9:6379: connection refused, retrying\n").signal(15, 0, (), RUNC)
+        .exits(143), "refused",
+    ),
+    "a socket that came": (
+        Story().call("connect", 5, 0, 16, result="ENOENT", texts={1: unix("/run/pg.sock")}).says("pg.sock not found\n")
+        .call("connect", 5, 0, 16, texts={1: unix("/run/pg.sock")}, after=20).works(9).exits(1), "missing-file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_doubts(name: str) -> None:
+    """Where something else may have been the cause I am not told that this was it, for certain."""
+    story, cause = DOUBTS[name]
+    assert not [found for found in judge(story.facts()) if found.cause == cause and found.certain]
+
+
+def test_another_peer() -> None:
+    """That a peer refused is told, though another answers at the same port of its own some time later."""
+    story = (
+        Story().connects("34.1.1.1:443").works().connects("10.9.9.9:443", 0, after=2).says("startup failed\n").exits(1)
+    )
+    assert first(story).cause == "refused"
+
+
+def _many(*texts: str, times: int = 1500) -> Story:
+    """A file that is missing under each of these names with a number, or a line if there is a space in it."""
+    story = Story()
+    for text in texts:
+        for number in range(times):
+            name = text.format(number)
+            story.says(name) if " " in name else story.opens(name, 3 if name.startswith("/b") else "ENOENT")
+    return story.exits(1)
+
+
+@pytest.mark.parametrize(
+    "texts", [("/a/{}", "/b/{}"), ("/a/{}", "line {} of the output\n"), ("/a/{}.so",), ("/a/{}/x",)]
+)
+def test_hostile_failures(texts: tuple[str, ...]) -> None:
+    """What a container does cannot keep the command busy: with thousands of failures it answers in half a second."""
+    facts = _many(*texts).facts()
+    began = time.process_time()
+    judge(facts)
+    assert time.process_time() - began < 0.5
+
+
+def test_told_among_many() -> None:
+    """What was named before the end is found among any number of failures."""
+    story = Story().opens("/etc/cart/prices.yaml")
+    for number in range(500):
+        story.opens(f"/a/{number}")
+    found = first(story.says("/etc/cart/prices.yaml: no such file\n").exits(1))
+    assert (found.cause, found.certain) == ("missing-file", True) and "prices.yaml" in found.sentence
+
+
+@pytest.mark.parametrize("call", ["wait4", "waitid"])
+def test_dumps_core(call: str) -> None:
+    """A child that dumped core is found, whichever way its parent waited for it."""
+    texts = {1: struct.pack("<i", 0x8B)} if call == "wait4" else {2: struct.pack("<iiiiiii", 17, 0, 3, 0, 7, 0, 11)}
+    story = Story().ends(0x8B, 101).call(call, result=7 if call == "wait4" else 0, texts=texts).exits(1)
+    assert first(story).cause == "fault"
+
+
 def test_a_shell_that_ends_as_its_child(request: pytest.FixtureRequest) -> None:
     """Of a script I am told what failed in the command whose status it passed on, and not what failed in others."""
     story = Story(program="/start.sh")
@@ -197,6 +298,10 @@ HANGS: dict[str, tuple[Story, str, str]] = {
     "a peer, of one who waits for all": (
         Story().connects("10.0.0.9:5432", 0).call("write", 5, 0, 4, result=4).call("read", 9, after=30)
         .hangs("epoll_wait"), "hang-read", "10.0.0.9:5432, which has not answered",
+    ),
+    "a descriptor that a child has closed": (
+        Story().connects("10.0.0.9:5432", 0).call("close", 5, pid=101).hangs("read", 5, pid=101).hangs("wait4"),
+        "hang-child", "which waits in a read from descriptor 5",
     ),
     "a connect": (Story().connects("10.0.0.9:5432", "EINPROGRESS").call("read", 9, after=30).hangs("epoll_wait"),
                   "hang-connect", "10.0.0.9:5432 to answer"),
