@@ -162,6 +162,14 @@ class Facts:
         return not self.unrecorded
 
     @property
+    def ended_by_oom(self) -> bool:
+        """Whether that kill was its end, or what its end followed; others may be long ago."""
+        own = self.history.ends.get(self.history.main)
+        return self.oom and (
+            not own or any(end.oom for pid in self.history.chain for end in self.history.ends.get(pid, []))
+        )
+
+    @property
     def signal(self) -> int:
         """The signal that ended its first program; 0 if none did."""
         return self.status & 0x7F
