@@ -168,8 +168,9 @@ class History:
         """Those of a container whose first program ended with status, None if it runs or that is not known.
 
         started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
-        have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are
-        among them. kept are all calls that there are. failures_left_out: calls that failed and are not here.
+        have not returned, with nanoseconds; sent the signals that were sent. complete: it was recorded from its start,
+        and the first calls are among them. kept are all calls that there are. failures_left_out: calls that failed and
+        are not here.
         """
         self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
         #: when it was read, by the node's clock
