@@ -178,24 +178,37 @@ def _by_somebody(
     )
 
 
+def heard(facts: Facts) -> Signal | None:
+    """The last request to end that the first process heard, if it may be why it ended with a status of its own."""
+    for each in reversed(facts.history.signals):
+        name = syscalls.signal_name(each.number)
+        at_once = _before_end(facts, each) <= _AT_ONCE_NS
+        if each.pid == facts.history.main and (name in _STOPS or (name in _OTHERS and at_once)):
+            return each
+    return None
+
+
+def in_time(facts: Facts, asked: Signal) -> bool:
+    """Whether it ended within the time that it has for that."""
+    return _before_end(facts, asked) <= _grace_ns(facts)
+
+
+def _before_end(facts: Facts, each: Signal) -> int:
+    ends = facts.history.ends.get(facts.history.main, [])
+    return (ends[-1].time_ns if ends else facts.ended_ns) - each.time_ns
+
+
 def _handled(facts: Facts) -> Iterator[Finding]:
     """A request to end that the first process heard, and ended by, with a status of its own."""
-    history = facts.history
-    ends = history.ends.get(history.main, [])
-    ended_ns = ends[-1].time_ns if ends else facts.ended_ns
-    asked = [each for each in history.signals if each.pid == history.main and (
-             (name := syscalls.signal_name(each.number)) in _STOPS
-             or (name in _OTHERS and ended_ns - each.time_ns <= _AT_ONCE_NS))]  # fmt: skip
-    if not asked:
+    last = heard(facts)
+    if last is None:
         return
-    last = asked[-1]
-    name, sender = syscalls.signal_name(last.number), last.sender
-    in_time = ended_ns - last.time_ns <= _grace_ns(facts)
+    name, sender, soon = syscalls.signal_name(last.number), last.sender, in_time(facts, last)
     as_asked = facts.code in (128 + last.number, 128 + signal.SIGINT)
-    weight, certain = 84 if in_time else 40, in_time and as_asked
+    weight, certain = 84 if soon else 40, soon and as_asked
     what = f"it was asked to end by {name}, and exited with {facts.code}"
     by = ""
-    if sender and sender.inside and sender.pid != history.main:
+    if sender and sender.inside and sender.pid != facts.history.main:
         by = "a process of the same container"
     elif sender and sender.comm and not sender.inside and not _RUNTIME.match(sender.comm):
         by = "a process outside the container"

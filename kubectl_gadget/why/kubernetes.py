@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from kubectl_gadget.values import short_duration
-from kubectl_gadget.why.ended import STARTS
+from kubectl_gadget.why.ended import STARTS, heard, in_time
 from kubectl_gadget.why.facts import Event, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import endpoint
@@ -73,7 +73,8 @@ def was_stopped(facts: Facts) -> bool:
         return False
     if said.phase == "Succeeded":
         return said.newest
-    stopped = _asked_to_end(facts, said) or _killed_outright(facts)
+    asked = heard(facts)
+    stopped = _asked_to_end(facts, said) or _killed_outright(facts) or (asked is not None and in_time(facts, asked))
     return _deleted(facts, said) and stopped and _killing_probe(facts, said) is None
 
 

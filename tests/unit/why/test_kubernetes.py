@@ -15,6 +15,7 @@ from kubectl_gadget.why.kubernetes import was_stopped
 from kubectl_gadget.why.pod import gone_facts, kubernetes_facts, parse_time, quantity, read_events
 from tests.unit.traceloop.replies import record, reply
 from tests.unit.why.pods import RUNS, Object, at, at_ns, condition, ended, event, pod, waits
+from tests.unit.why.stories import Story
 
 ID = "ab12"
 
@@ -255,6 +256,13 @@ def test_what_befell_its_pod_later(given: Object, status: int) -> None:
     found = facts(given, status=status)
     assert not was_stopped(found)
     assert judge(found)[0].cause in ("killed", "nothing") and not judge(found)[0].benign
+
+
+def test_deleted_and_ended_in_its_own_way() -> None:
+    """A program that ends by SIGTERM with a status of its own was stopped if its pod was deleted, and else may have failed."""
+    story = Story().signal(15, 0, ()).exits(1)
+    assert not judge(story.facts())[0].benign
+    assert was_stopped(story.facts(kubernetes=Kubernetes(deleted=True)))
 
 
 def test_deleted_in_time() -> None:
