@@ -63,7 +63,6 @@ class Cluster:
         self.missing: list[str] = []
         self._pods = Background(_NAME, self._list_pods)
         self._listed: list[Object] | None = None
-        self._asked = name
         self._begun: dict[tuple[str, str], Background[list[Object]]] = {}
         self._all_events: dict[tuple[str, str], list[Object]] | None = None
         wanted = sorted(self._names.wanted)

@@ -283,8 +283,8 @@ def _asked_before(facts: Facts, killed_ns: int) -> _Request | None:
         asks = name in _STOPS or (name == "SIGQUIT" and by_runtime and ago_ns <= _grace_ns(facts))
         if each.pid == history.main and asks and ago_ns >= _APART_NS:
             asked.append(_Request(ago_ns, name))
-    in_time = [each for each in asked if each.ago_ns <= _grace_ns(facts)]
-    return max(in_time) if in_time else min(asked, default=None)
+    near = [each for each in asked if each.ago_ns <= _grace_ns(facts)]
+    return max(near) if near else min(asked, default=None)
 
 
 def _grace_ns(facts: Facts) -> int:
