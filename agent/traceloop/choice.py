@@ -60,7 +60,8 @@ FOLLOWED = (
     (60, ("close",)),
     (20, ("dup", "dup2", "dup3", "fcntl", "pipe", "pipe2")),
     (40, ("connect",)),
-    (20, ("socket", "bind", "listen")),
+    (20, ("socket",)),
+    (20, ("bind", "listen")),
     (10, ("accept", "accept4")),
     (20, ("getsockopt",)),
     (40, ("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg")),
@@ -68,6 +69,8 @@ FOLLOWED = (
     (20, ("chdir", "mkdir", "mkdirat")),
     (20, ("kill", "tkill", "tgkill")),
 )
+#: What a server is bound to it says as it starts; resolvers of names call bind again and again.
+FIRST = 20, ("bind", "listen")
 _WRITES, _POLLS = ("write", "writev"), ("poll", "ppoll")
 _RECEIVES = ("read", "readv", "recvfrom", "recvmsg")
 #: By which the end of a connect that was under way becomes known.
@@ -130,6 +133,7 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     chosen |= _newest(found.are(_POLLS) & (found.result == 0) & waited, POLLED)
     for most, followed in FOLLOWED:
         chosen |= _newest(found.are(followed), most)
+    chosen |= _newest(found.are(FIRST[1])[::-1], FIRST[0])[::-1]
     # a connect that is under way counts for one without an answer where nothing tells how it ended
     chosen |= _at(len(calls), found.resolved()[chosen & found.are(("connect",))])
     chosen |= _at(len(calls), found.before[chosen & found.are(_TIMED)])

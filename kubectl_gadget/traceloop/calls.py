@@ -113,7 +113,8 @@ class Reader:
         self._next = -1
         #: when processes that something outside the container started began to run its program, and when they began
         self.started: dict[int, tuple[int, int]] = {}
-        #: records of the last reply, and whether the first ones of all are among them
+        #: records of the last reply, and whether the recording's first are among them, which may be younger than its
+        #: container
         self.kept, self.complete = 0, False
         #: calls that failed and are not here, as the agent has chosen what it sent
         self.failures = 0

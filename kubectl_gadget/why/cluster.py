@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from ipaddress import ip_address
+from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """The API server as a user may see it. What was not to be had is among missing, in words."""
+    """The API server as a user may see it, for threads to share. What was not to be had is among missing, in words."""
 
     def __init__(
         self,
@@ -56,17 +57,16 @@ class Cluster:
         """
         self._on = parse_names(nodes)
         self._api, self._names = api, parse_names(namespaces)
-        self._left = WAIT_SECONDS
+        self._lock = Lock()
+        #: how long may still be waited, how many threads wait, and since when one does
+        self._left, self._waiting, self._since = WAIT_SECONDS, 0, 0.0
         self.missing: list[str] = []
         self._pods = Background(_NAME, self._list_pods)
         self._listed: list[Object] | None = None
-        self._asked = name
-        self._events: dict[tuple[str, str], Background[list[Object]]] = {}
+        self._begun: dict[tuple[str, str], Background[list[Object]]] = {}
         self._all_events: dict[tuple[str, str], list[Object]] | None = None
         wanted = sorted(self._names.wanted)
         self._every = Background(_NAME, self._list_events) if every_event else None
-        self._nodes = cache(lambda: Background(_NAME, lambda: self._list("/api/v1/nodes")))
-        self._services = cache(lambda: Background(_NAME, self._list_services))
         if name and len(wanted) == 1:
             self._ask_events(wanted[0], name)
 
@@ -143,11 +143,19 @@ class Cluster:
                      for address in addresses]  # fmt: skip
         found: dict[str, Name] = {}
         lists: list[tuple[str, Background[list[Object]]]]
-        lists = [("nodes", self._nodes()), *asked, ("pods", self._pods), ("services", self._services())]
+        nodes = self._once("nodes", "", lambda: self._list("/api/v1/nodes"))
+        services = self._once("services", "", self._list_services)
+        lists = [("nodes", nodes), *asked, ("pods", self._pods), ("services", services)]
+        errors: dict[str, GadgetError] = {}
         for kind, each in lists:
-            with suppress(GadgetError):
+            try:
                 items = self._await(each)
                 found |= names_of(kind, items)
+            except GadgetError as problem:
+                errors[kind] = problem
+        if errors and not found.keys() >= set(addresses):
+            kind, error = errors.popitem()  # one line is enough, and services matter most
+            self._note(error, "the names of addresses", f"list {kind}", "in all namespaces" if kind == "pods" else "")
         return {address: found[address] for address in addresses if address in found}
 
     def _without_pods(self, services: Iterable[Name]) -> set[Name]:
@@ -200,16 +208,23 @@ class Cluster:
     def _list(self, path: str, most: int = MOST, **query: str) -> list[Object]:
         return list(itertools.islice(self._api.list(path, **query), most))
 
-    def _ask_events(self, namespace: str, pod: str) -> None:
-        if self._every is not None or (namespace, pod) in self._events:
-            return
+    def _once(self, what: str, name: str, work: Callable[[], list[Object]]) -> Background[list[Object]]:
+        """What is asked for once, by whichever thread needs it first."""
+        with self._lock:
+            if (what, name) not in self._begun:
+                self._begun[what, name] = Background(_NAME, work)
+            return self._begun[what, name]
+
+    def _ask_events(self, namespace: str, pod: str) -> Background[list[Object]]:
+        if self._every is not None:
+            return self._every
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
-        self._events[namespace, pod] = Background(_NAME, lambda: self._list(path, fieldSelector=selector))
+        return self._once(namespace, pod, lambda: self._list(path, fieldSelector=selector))
 
     def _events_of(self, namespace: str, pod: str) -> list[Object]:
         if self._every is None:
-            asked = self._events[namespace, pod]
+            asked = self._ask_events(namespace, pod)
             return self._wait(asked, "events", "list events", f"in namespace {namespace}") or []
         if self._all_events is None:
             by_pod: dict[tuple[str, str], list[Object]] = {}
@@ -227,19 +242,30 @@ class Cluster:
             return None
 
     def _await(self, asked: Background[T]) -> T:
-        """What was asked for. GadgetError if it was not to be had, or all time for waiting is used up."""
-        began = monotonic()
+        """What was asked for. GadgetError if it was not to be had, or all time for waiting is used up.
+
+        Time in which several threads wait counts once.
+        """
+        with self._lock:
+            if not self._waiting:
+                self._since = monotonic()
+            self._waiting += 1
+            left = self._since + self._left - monotonic()
         try:
-            return asked.wait(max(0.01, self._left))
+            return asked.wait(max(0.01, left))
         finally:
-            self._left -= monotonic() - began
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._left -= monotonic() - self._since
 
     def _note(self, error: GadgetError, what: str, right: str, where: str) -> None:
         may_not = isinstance(error, ApiError) and error.code == FORBIDDEN
         why = f"you may not {right} {where}" if may_not else str(error)
-        line = f"{what} {'are' if what == 'events' else 'is'} not shown: {why}"
-        if line not in self.missing:
-            self.missing.append(line)
+        line = f"{what} {'is' if what.startswith('what') else 'are'} not shown: {why.rstrip()}"
+        with self._lock:
+            if line not in self.missing:
+                self.missing.append(line)
 
     def _where(self) -> str:
         wanted = sorted(self._names.wanted)

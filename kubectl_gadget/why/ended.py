@@ -5,20 +5,29 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gadget import syscalls
 from gadget.rows import decode_text
 from kubectl_gadget.strace import siginfo
-from kubectl_gadget.traceloop.calls import End, Signal
+from kubectl_gadget.traceloop.calls import End, Sent, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import History, call_name
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP"}
-_ASKED = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE"}
+#: Signals that ask a program to end, and those that ask others to end and others for something else: a dump, a reload.
+_STOPS, _OTHERS = ("SIGTERM", "SIGINT"), ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+#: Who ended so soon after one of those ended by it, nanoseconds.
+_AT_ONCE_NS = 1_000_000_000
 #: How long after SIGTERM a SIGKILL is no part of the same request to end, nanoseconds.
-_GRACE_NS = 500_000_000
+_APART_NS = 500_000_000
+#: How long a program may take to end if nobody says otherwise, and by how much that is not exact.
+_GRACE_SECONDS, _SLACK_SECONDS = 30, 5
+#: Calls that a process makes at most that ends because a child was killed.
+_GIVES_UP = 40
+_SI_KERNEL = 0x80  # asm-generic/siginfo.h
 _MIB = 1 << 20
 #: Who ends containers because somebody has asked for it.
 _RUNTIME = re.compile(r"runc|crun|youki|runsc|containerd|docker|conmon|kubelet|crio|podman|systemd|init$|gvisor|kata")
@@ -38,7 +47,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _caught(facts)
     yield from _not_started(facts)
     fatal = _fatal(facts)
-    if fatal and not facts.oom:
+    if fatal and not (facts.ended_by_oom and fatal[2] == signal.SIGKILL):
         yield from _killed(facts, *fatal)
     if not facts.known and not facts.status:
         yield Finding("nothing", "nobody saw how it ended", 2)
@@ -59,16 +68,20 @@ def _fatal(facts: Facts) -> tuple[int, int, int] | None:
 
 
 def _out_of_memory(facts: Facts) -> Finding:
+    """That a process was killed for want of memory, which may be long ago: one that ended nothing is no news."""
     history = facts.history
     victims = [end for ends in history.ends.values() for end in ends if end.oom]
-    victim = max(victims, key=lambda end: end.time_ns, default=None)
+    victim = max(victims, key=lambda end: (end.pid == history.main, end.time_ns), default=None)
     who = plain(history.program(victim.pid) or victim.comm, 40) if victim else "a process of it"
     limit = f", whose limit is {facts.kubernetes.memory_limit // _MIB} MiB" if facts.kubernetes and (
         facts.kubernetes.memory_limit) else ""  # fmt: skip
-    ended_by_it = facts.signal == 9 or facts.code in (137, 0) or facts.known
-    evidence = (victim,) if victim else ()
-    return Finding("oom", f"the kernel killed {who} for want of memory in the container{limit}", 97,
-                   certain=ended_by_it and facts.signal == 9, evidence=evidence)  # fmt: skip
+    what = f"the kernel killed {who} for want of memory in the container{limit}"
+    if victim is None:
+        return Finding("oom", what, 97)
+    certain = victim.pid == history.main and facts.signal == signal.SIGKILL
+    long_ago = history.work_after(history.entries.index(victim), history.main) > _GIVES_UP
+    weight = 97 if victim.pid in history.chain or not long_ago else 65
+    return Finding("oom", what, weight, certain, evidence=(victim,))
 
 
 def _clean(facts: Facts) -> Finding:
@@ -103,7 +116,7 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     if name == "SIGABRT" and _own(last):
         words = history.last_words([pid]).strip()
         said = f", and said {quoted(' '.join(words.splitlines()[-2:]))}" if words else ""
-        yield Finding("abort", f"{who} aborted itself{said}", weight - 4, certain=True, evidence=evidence)
+        yield Finding("abort", f"{who} aborted itself{said}", weight - 4, certain=last is not None, evidence=evidence)
         return
     if name == "SIGSYS":
         call = siginfo.called(last.words[1], last.machine) if last and len(last.words) > 1 else "a call"
@@ -114,23 +127,25 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
         yield Finding("file-size" if name == "SIGXFSZ" else "killed", f"{who} was killed for {what} ({name})", weight,
                       certain=True, evidence=evidence)  # fmt: skip
         return
-    if name == "SIGPIPE" and (last is None or last.sender is None or _own(last)):
+    if name == "SIGPIPE" and _own(last):
         yield Finding("reset", f"{who} wrote to a pipe or connection that nobody reads any more (SIGPIPE)", weight,
-                      certain=True, evidence=evidence)  # fmt: skip
+                      certain=last is not None, evidence=evidence)  # fmt: skip
         return
     yield _by_somebody(facts, name, who, last, weight, evidence)
 
 
 def _aborted(history: History, pid: int) -> bool:
-    """Whether a process sent SIGABRT to itself last."""
+    """Whether the first process of a pid namespace, which numbers itself 1, sent SIGABRT to itself last."""
     sent = [call for call in history.calls("tgkill", "kill", "tkill") if call.pid == pid]
     if not sent or sent[-1].failed:
         return False
-    return sent[-1].args[2 if call_name(sent[-1]) == "tgkill" else 1] & 0xFFFFFFFF == signal.SIGABRT
+    name, args = call_name(sent[-1]), sent[-1].args
+    number = args[2 if name == "tgkill" else 1] & 0xFFFFFFFF
+    return number == signal.SIGABRT and (name == "tkill" or args[0] & 0xFFFFFFFF == 1)
 
 
 def _own(last: Signal | None) -> bool:
-    """Whether a process sent a signal to itself, which nobody else saw being sent."""
+    """Whether a process sent a signal to itself, as far as is known."""
     if last is None or last.sender is None:
         return True
     return last.sender.pid == last.pid or (last.sender.inside and last.sender.comm == last.comm)
@@ -147,18 +162,10 @@ def _by_somebody(
     if sender and sender.comm and not _RUNTIME.match(sender.comm):
         what = f"{plain(sender.comm, 40)} ({sender.pid}), a process outside the container, sent {who} {name}"
         return Finding("killed-by-process", what, weight + 3, certain=True, evidence=evidence)
-    asked = _asked_before(facts, last)
-    if name == "SIGKILL" and asked:
-        after = short_duration((last.time_ns if last else facts.ended_ns) - asked[0])
-        asked_by = syscalls.signal_name(asked[1])
-        what = f"it was asked to end by {asked_by} and did not for {after}, so it was killed"
-        return Finding(
-            "ignored-sigterm",
-            what,
-            weight,
-            certain=True,
-            evidence=evidence,
-        )
+    asked = _asked_before(facts, last.time_ns if last else facts.ended_ns) if name == "SIGKILL" else None
+    if asked:
+        what = f"it was asked to end by {asked.name} and did not for {short_duration(asked.ago_ns)}, so it was killed"
+        return Finding("ignored-sigterm", what, weight, certain=asked.ago_ns <= _grace_ns(facts), evidence=evidence)
     by = f" by {plain(sender.comm, 40)}" if sender and sender.comm else ""
     if name == "SIGTERM" and who == "it":
         return Finding("killed-deletion", f"it was asked to end from outside{by} (SIGTERM), and did", 70, certain=False,
@@ -171,24 +178,45 @@ def _by_somebody(
     )
 
 
+def heard(facts: Facts) -> Signal | None:
+    """The last request to end that the first process heard, if it may be why it ended with a status of its own."""
+    for each in reversed(facts.history.signals):
+        name = syscalls.signal_name(each.number)
+        at_once = _before_end(facts, each) <= _AT_ONCE_NS
+        if each.pid == facts.history.main and (name in _STOPS or (name in _OTHERS and at_once)):
+            return each
+    return None
+
+
+def in_time(facts: Facts, asked: Signal) -> bool:
+    """Whether it ended within the time that it has for that."""
+    return _before_end(facts, asked) <= _grace_ns(facts)
+
+
+def _before_end(facts: Facts, each: Signal) -> int:
+    ends = facts.history.ends.get(facts.history.main, [])
+    return (ends[-1].time_ns if ends else facts.ended_ns) - each.time_ns
+
+
 def _handled(facts: Facts) -> Iterator[Finding]:
     """A request to end that the first process heard, and ended by, with a status of its own."""
-    history = facts.history
-    asked = [each for each in history.signals if each.pid == history.main
-             and syscalls.signal_name(each.number) in _ASKED - {"SIGPIPE", "SIGALRM"}]  # fmt: skip
-    if not asked:
+    last = heard(facts)
+    if last is None:
         return
-    last = asked[-1]
-    name, sender = syscalls.signal_name(last.number), last.sender
+    name, sender, soon = syscalls.signal_name(last.number), last.sender, in_time(facts, last)
+    as_asked = facts.code in (128 + last.number, 128 + signal.SIGINT)
+    weight, certain = 84 if soon else 40, soon and as_asked
     what = f"it was asked to end by {name}, and exited with {facts.code}"
-    if sender and sender.inside and sender.pid != history.main:
-        by = f"{plain(sender.comm, 40)} ({sender.pid}), a process of the same container, sent it {name}"
-        yield Finding("killed-by-process", f"{by}; it exited with {facts.code}", 84, certain=True, evidence=(last,))
+    by = ""
+    if sender and sender.inside and sender.pid != facts.history.main:
+        by = "a process of the same container"
     elif sender and sender.comm and not sender.inside and not _RUNTIME.match(sender.comm):
-        by = f"{plain(sender.comm, 40)} ({sender.pid}), a process outside the container, sent it {name}"
-        yield Finding("killed-by-process", f"{by}; it exited with {facts.code}", 84, certain=True, evidence=(last,))
+        by = "a process outside the container"
+    if sender and by:
+        what = f"{plain(sender.comm, 40)} ({sender.pid}), {by}, sent it {name}; it exited with {facts.code}"
+        yield Finding("killed-by-process", what, weight, certain, evidence=(last,))
     else:
-        yield Finding("killed-deletion", what, 84, certain=True, evidence=(last,), benign=True)
+        yield Finding("killed-deletion", what, weight, certain, evidence=(last,), benign=certain)
 
 
 def _caught(facts: Facts) -> Iterator[Finding]:
@@ -206,6 +234,15 @@ def _caught(facts: Facts) -> Iterator[Finding]:
             return
 
 
+#: What a runtime says that could not start a program, and what that means.
+STARTS = {
+    "permission denied": "not-executable",
+    "is a directory": "not-executable",
+    "exec format error": "wrong-format",
+    "no such file": "missing-program",
+    "executable file not found": "missing-program",
+    "not found in $PATH": "missing-program",
+}
 #: Calls that a handler of a crash makes before it ends its program, at most.
 _HANDLER = 20
 #: What runc's first process tells its parent if the program cannot be started.
@@ -223,32 +260,42 @@ def _not_started(facts: Facts) -> Iterator[Finding]:
         if match is None or len(match["what"]) < 8:
             continue
         what = match["what"].replace('\\"', '"')
-        cause = next((cause for words, cause in _STARTS.items() if words in what), "config-error")
+        cause = next((cause for words, cause in STARTS.items() if words in what), "config-error")
         yield Finding(cause, f"its program could not be started: {plain(what)}", 98, certain=True, evidence=(call,))
 
 
-_STARTS = {
-    "no such file": "missing-program",
-    "executable file not found": "missing-program",
-    "permission denied": "not-executable",
-    "is a directory": "not-executable",
-    "exec format error": "wrong-format",
-}
+class _Request(NamedTuple):
+    """A signal that asked the first process to end, so long before it was killed."""
+
+    ago_ns: int
+    name: str
 
 
-def _asked_before(facts: Facts, last: Signal | None) -> tuple[int, int] | None:
-    """When the first process was asked to end, some time before it was killed, heard or not, and by which signal."""
-    history, until = facts.history, (last.time_ns if last else facts.ended_ns or 1 << 63) - _GRACE_NS
-    asked = [(each.time_ns, each.number) for each in history.sent if each.pid == history.main]
-    asked += [(each.time_ns, each.number) for each in history.signals if each.pid == history.main]
-    names = ("SIGTERM", "SIGINT", "SIGQUIT")
-    return min(((at, number) for at, number in asked if syscalls.signal_name(number) in names and at <= until),
-               default=None)  # fmt: skip
+def _asked_before(facts: Facts, killed_ns: int) -> _Request | None:
+    """The request to end that a kill follows, heard or not: the first within the grace period, or else the last."""
+    history = facts.history
+    sent: list[Sent | Signal] = [*history.sent, *history.signals]
+    asked = []
+    for each in sent:
+        name, ago_ns = syscalls.signal_name(each.number), killed_ns - each.time_ns
+        by_runtime = each.sender and not each.sender.inside and _RUNTIME.match(each.sender.comm)
+        # some images ask by SIGQUIT, which else asks a JVM to say what it does
+        asks = name in _STOPS or (name == "SIGQUIT" and by_runtime and ago_ns <= _grace_ns(facts))
+        if each.pid == history.main and asks and ago_ns >= _APART_NS:
+            asked.append(_Request(ago_ns, name))
+    near = [each for each in asked if each.ago_ns <= _grace_ns(facts)]
+    return max(near) if near else min(asked, default=None)
+
+
+def _grace_ns(facts: Facts) -> int:
+    """How long it may take from a request to end to a SIGKILL."""
+    seconds = facts.kubernetes.grace_seconds if facts.kubernetes else 0
+    return ((seconds or _GRACE_SECONDS) + _SLACK_SECONDS) * 1_000_000_000
 
 
 def _fault(last: Signal | None) -> str:
-    if last is None or not last.words:
-        return ""
+    if last is None or not last.words or last.code == _SI_KERNEL:
+        return ""  # of an address that no pointer can have the kernel tells none
     address = last.words[0]
     if last.number in (7, 11):
         kind = " (a null pointer)" if address < 4096 else ""

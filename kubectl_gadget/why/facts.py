@@ -31,18 +31,22 @@ class Event(NamedTuple):
 class Kubernetes:
     """What the API server says of the pod and of this run of the container.
 
-    waiting and terminated are the container's reasons (CrashLoopBackOff, OOMKilled); message is the one beside them.
-    pod_reason and pod_message are the pod's own (Evicted), disruption is why it was ended (EvictionByEvictionAPI).
-    conditions are those that do not hold: by type, reason and message. events are the newest last, of the pod and of
-    this container. gone: there is no such pod any more; deleted: nor will be. init: it runs before the pod's others;
-    waits_for is the one that this one waits for. mounts has by path what lies there (ConfigMap cart-config). probes has
-    by kind (liveness) what is asked. memory_limit is in bytes, 0 for none.
+    newest: no other run came after it. waiting and terminated are the container's reasons (CrashLoopBackOff,
+    OOMKilled); message is the one beside them. pod_reason and pod_message are the pod's own (Evicted), disruption is
+    why it was ended (EvictionByEvictionAPI), disrupted_ns since when, as far as that is told. conditions are those that
+    do not hold: by type, reason and message. events are the newest last, of the pod and of this container. deleted: its
+    pod was asked to go, or is gone, at deleted_ns if that is known. init: it runs before the pod's others; waits_for is
+    the one that this one waits for, waits_begun whether that has run. started: its startup probe has succeeded. mounts
+    has by path what lies there (ConfigMap cart-config). probes has by kind (liveness) what is asked. memory_limit is in
+    bytes, 0 for none.
     """
 
+    newest: bool = True
     phase: str = ""
     pod_reason: str = ""
     pod_message: str = ""
     disruption: str = ""
+    disrupted_ns: int = 0
     conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
     waiting: str = ""
     terminated: str = ""
@@ -50,13 +54,13 @@ class Kubernetes:
     exit_code: int | None = None
     restarts: int = 0
     init: bool = False
-    sidecar: bool = False
     waits_for: str = ""
+    waits_begun: bool = False
     ready: bool | None = None
-    gone: bool = False
+    started: bool | None = None
     deleted: bool = False
+    deleted_ns: int = 0
     restart_policy: str = "Always"
-    owner: str = ""
     memory_limit: int = 0
     grace_seconds: int = 30
     image: str = ""
@@ -132,6 +136,7 @@ class Facts:
 
     known: its end was seen. oom: a process of it was killed for want of memory. names has who an address is, by its
     text; notes what else is known of it, likewise. missing are the sources that could not be asked, and why, in words.
+    left_out are calls that are recorded and not in history.
     unrecorded is why there is no recording, empty if there is one.
     """
 
@@ -148,6 +153,7 @@ class Facts:
     status: int = 0
     oom: bool = False
     history: History = field(default_factory=History)
+    left_out: int = 0
     kubernetes: Kubernetes | None = None
     live: Node | None = None
     earlier: tuple[Earlier, ...] = ()
@@ -160,6 +166,14 @@ class Facts:
     def recorded(self) -> bool:
         """Whether there is a recording of it."""
         return not self.unrecorded
+
+    @property
+    def ended_by_oom(self) -> bool:
+        """Whether that kill was its end, or what its end followed; others may be long ago."""
+        own = self.history.ends.get(self.history.main)
+        return self.oom and (
+            not own or any(end.oom for pid in self.history.chain for end in self.history.ends.get(pid, []))
+        )
 
     @property
     def signal(self) -> int:

@@ -22,6 +22,8 @@ from kubectl_gadget.why.pod import PodContainer, parse_time
 
 #: Earlier ends of the same container that are compared with this one.
 EARLIER = 10
+#: A recording that began so soon after its container has its first calls, nanoseconds.
+_AT_ONCE_NS = 2_000_000_000
 
 
 def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
@@ -33,8 +35,11 @@ def read_history(replies: Iterable[pb.TraceloopReadReply]) -> History:
         entries += reader.entries(reply)
         complete, kept = complete or (not number and reader.complete), kept + reader.kept
         last = reply
-    own, _ = without_runtime(without_false_kills(entries), reader.started, complete)
     item = last.item
+    complete = (
+        complete and 0 < item.recorded_ns < item.started_ns + _AT_ONCE_NS
+    )  # else it may have begun with the agent
+    own, _ = without_runtime(without_false_kills(entries), reader.started, complete)
     status = item.status if not item.running and (item.known or item.status) else None
     blocked = list(reader.blocked(last))
     return History(
@@ -96,7 +101,8 @@ def gather_ends(agent: Agent, ends: Sequence[Sequence[Instance]]) -> Iterator[tu
             number = waiting.pop(reply.item.container.cgroup_id, None)
             if number is not None:
                 last, history = ends[number][0], read_history([reply])
-                yield number, facts_of(last.node, last.item, history, earlier=earlier_ends(last, ends[number]))
+                earlier, left_out = earlier_ends(last, ends[number]), reply.chosen.left_out
+                yield number, facts_of(last.node, last.item, history, earlier=earlier, left_out=left_out)
     except GadgetError as error:
         problem = GadgetError(f"{agent.target}: {error}")
     yield from ((number, problem) for number in waiting.values())

@@ -29,6 +29,8 @@ _FATAL = (4, 6, 7, 8, 11, 31)
 #: Signals by which a program ends itself, or is ended for what it did just then; and those that ask it to end.
 _OWN = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGSYS)
 _ASKS = (signal.SIGINT, signal.SIGTERM)
+#: Who worked on for so long after one of them did not end by it, nanoseconds: most pods have 30 s.
+_HEARD_NS = 60_000_000_000
 #: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
 _GAVE_UP_NS = 300_000_000
 #: How soon programs try the next address of a peer, nanoseconds.
@@ -193,8 +195,9 @@ class History:
         """Those of a container whose first program ended with status, None if it runs or that is not known.
 
         started has the processes that something outside began, and when, as a Reader has it; blocked the calls that
-        have not returned, with nanoseconds; sent the signals that were sent. complete: the container's first calls are
-        among them. kept are all calls that there are. failures_left_out: calls that failed and are not here.
+        have not returned, with nanoseconds; sent the signals that were sent. complete: it was recorded from its start,
+        and the first calls are among them. kept are all calls that there are. failures_left_out: calls that failed and
+        are not here.
         """
         self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
         #: when it was read, by the node's clock
@@ -267,8 +270,11 @@ class History:
         ends = [self.ends[pid][-1] for pid in self.chain if pid in self.ends]
         ended = [(self.main, self._status or 0), *((end.pid, end.status) for end in ends)]
         numbers = [status & 0x7F for pid, status in ended if not self._aborts(pid)]
-        heard = [each.number for each in self.signals if each.pid in self.chain and each.number in _ASKS]
-        return bool(heard) or any(number and number not in _OWN for number in numbers)
+        over = max((self.ends[pid][-1].time_ns for pid in self.chain if pid in self.ends), default=0)
+        heard = any(
+            each.pid in self.chain and each.number in _ASKS and over - each.time_ns < _HEARD_NS for each in self.signals
+        )
+        return heard or any(number and number not in _OWN for number in numbers)
 
     def _aborts(self, pid: int) -> bool:
         """Whether a process sent itself SIGABRT last: that ends the first of a pid namespace by SIGSEGV."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from kubectl_gadget.values import short_duration
+from kubectl_gadget.why.ended import STARTS, heard, in_time
 from kubectl_gadget.why.facts import Event, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import endpoint
@@ -15,14 +16,6 @@ _IMAGE = re.compile(r"ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNev
 _CREATE = re.compile(r"CreateContainer(Config)?Error|RunContainerError|PreCreateHookError|PreStartHookError")
 _START = re.compile(r"StartError|ContainerCannotRun")
 _HOOK = "PostStartHookError"
-#: What a runtime says that could not start a program, and what that means.
-_STARTS = {
-    "permission denied": "not-executable",
-    "is a directory": "not-executable",
-    "exec format error": "wrong-format",
-    "no such file": "missing-program",
-    "not found in $PATH": "missing-program",
-}
 _PROBE = re.compile(r"(?P<kind>Liveness|Startup|Readiness) probe (?:failed|errored[^:]*): ?(?P<what>.*)", re.DOTALL)
 _PROBE_KILLS = re.compile(r"failed (?P<kind>liveness|startup) probe")
 #: Why Kubernetes ended a pod that nobody had asked it to: reasons of events, of pods and of DisruptionTarget.
@@ -43,7 +36,12 @@ _EVICTED = {
 _DEADLINE = "DeadlineExceeded"
 #: Of these the pod was asked to go, by who may.
 _ON_PURPOSE = ("EvictionByEvictionAPI", "Terminated", "NodeShutdown", "Shutdown")
+_MOUNTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+_NETWORKS = ("FailedCreatePodSandBox", "NetworkNotReady")
+#: What a kubelet says of volumes that it has only just been told of, as of most pods that start at once.
+_COMES = "failed to sync"
 _SECOND = 1_000_000_000
+_KILLED = 137
 #: Events have whole seconds, and are written before what they tell of is done.
 _SLACK_NS = 3 * _SECOND
 _QUOTED = re.compile(r'.*"[^"]*" ?: (?P<rest>.+)', re.DOTALL)
@@ -63,19 +61,31 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield from _crashed(facts, said)
     if said.terminated == "OOMKilled" and not facts.oom:
         limit = f", whose limit is {said.memory_limit >> 20} MiB" if said.memory_limit else ""
-        yield Finding("oom", f"the kernel killed it for want of memory in the container{limit}", 97, certain=True)
+        what = f"the kernel killed a process of it for want of memory in the container{limit}"
+        killed = said.exit_code == _KILLED  # a runtime gives that reason also if it was another process, long ago
+        yield Finding("oom", what, 97 if killed else 80, certain=killed)
 
 
 def was_stopped(facts: Facts) -> bool:
     """Whether it ended because its pod was to go, deleted, scaled down or done, and for no other reason."""
     said = facts.kubernetes
-    if said is None or facts.running or facts.oom:
+    if said is None or facts.running or facts.ended_by_oom:
         return False
     if said.phase == "Succeeded":
-        return True
-    return (
-        said.deleted and (_asked_to_end(facts, said) or _killed_outright(facts)) and _killing_probe(facts, said) is None
-    )
+        return said.newest
+    asked = heard(facts)
+    stopped = _asked_to_end(facts, said) or _killed_outright(facts) or (asked is not None and in_time(facts, asked))
+    return _deleted(facts, said) and stopped and _killing_probe(facts, said) is None
+
+
+def _deleted(facts: Facts, said: Kubernetes) -> bool:
+    """Whether its pod was deleted when it ended."""
+    return said.deleted and _befell(facts, said, said.deleted_ns)
+
+
+def _befell(facts: Facts, said: Kubernetes, since_ns: int) -> bool:
+    """Whether what happened to its pod, if that is known then, happened to this run, and not after it."""
+    return said.newest and not 0 < facts.ended_ns < since_ns - _SLACK_NS
 
 
 def _killed_outright(facts: Facts) -> bool:
@@ -137,7 +147,7 @@ def _image(said: Kubernetes) -> Finding:
 def _not_created(message: str, reason: str) -> Iterator[Finding]:
     """A container that the runtime or the kubelet could not make."""
     start = message.rfind("exec: ")
-    cause = next((cause for words, cause in _STARTS.items() if words in message[start:]), "") if start >= 0 else ""
+    cause = next((cause for words, cause in STARTS.items() if words in message[start:]), "") if start >= 0 else ""
     if cause:
         yield Finding(cause, f"its program could not be started: {plain(message[start:].removeprefix('exec: '))}", 97,
                       certain=True)  # fmt: skip
@@ -148,28 +158,32 @@ def _not_created(message: str, reason: str) -> Iterator[Finding]:
 def _pending(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
     scheduled = said.conditions.get("PodScheduled")
     failed = _newest(said, "FailedScheduling")
+    event = _newest(said, *_MOUNTS, *_NETWORKS, "Pulling", "Pulled", "Created", "Started")
     if scheduled:
         reason, message = scheduled
         message = message or (failed.message if failed else "")
         what = "its scheduling is gated" if reason == "SchedulingGated" else "no node takes it"
         yield Finding("pending", f"{what}: {plain(message or reason)}", 95, certain=True)
-    elif event := _newest(said, "FailedMount", "FailedAttachVolume", "FailedMapVolume"):
+    elif said.waits_for and said.waits_begun:  # what a pod needs is there when its first container begins
+        yield _init_container(said)
+    elif event and event.reason in _MOUNTS:
         volume = re.search(r'volume "([^"]+)"', event.message)
         named = f" {plain(volume[1], 60)}" if volume else ""
-        yield Finding(
-            "pending", f"its volume{named} cannot be mounted: {plain(_last_part(event.message))}", 95, certain=True
-        )
-    elif event := _newest(said, "FailedCreatePodSandBox", "NetworkNotReady"):
+        what = f"its volume{named} cannot be mounted: {plain(_last_part(event.message))}"
+        yield Finding("pending", what, 95, certain=_COMES not in event.message)
+    elif event and event.reason in _NETWORKS:
         yield Finding("pending", f"its network cannot be set up: {plain(_last_part(event.message))}", 95, certain=True)
     elif said.waits_for:
-        yield Finding(
-            "init-container", f"it waits for the init container {plain(said.waits_for, 60)}", 75, certain=True
-        )
-    elif (event := _newest(said, "Pulling", "Pulled")) and event.reason == "Pulling":
+        yield _init_container(said)
+    elif event and event.reason == "Pulling":
         since = f" for {short_duration(facts.now_ns - event.time_ns)}" if facts.now_ns > event.time_ns > 0 else ""
         yield Finding("pending", f"its image {plain(said.image, 80)} is being pulled{since}", 70, certain=True)
     elif not facts.recorded:
         yield Finding("pending", f"it has not started yet{f' ({plain(said.waiting)})' if said.waiting else ''}", 40)
+
+
+def _init_container(said: Kubernetes) -> Finding:
+    return Finding("init-container", f"it waits for the init container {plain(said.waits_for, 60)}", 75, certain=True)
 
 
 def _killing_probe(facts: Facts, said: Kubernetes) -> str | None:
@@ -189,39 +203,41 @@ def _killed_before(said: Kubernetes) -> str:
 
 
 def _killed(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
-    ended = said.pod_reason if said.pod_reason in _EVICTED else ""
+    deleted, disrupted = _deleted(facts, said), _befell(facts, said, said.disrupted_ns)
+    known = (said.pod_reason, said.disruption) if disrupted else ()
     event = next((each for each in reversed(said.events) if each.reason in _EVICTED and _fits(facts, said, each)), None)
-    reason = ended or (said.disruption if said.disruption in _EVICTED else "") or (event.reason if event else "")
-    by_kubelet = not facts.oom and (_killed_outright(facts) or _asked_to_end(facts, said) or not facts.recorded)
+    reason = next((each for each in (*known, event.reason if event else "") if each in _EVICTED), "")
+    outright = _killed_outright(facts) and not facts.ended_by_oom
+    by_kubelet = outright or (_asked_to_end(facts, said) and not facts.ended_by_oom) or not facts.recorded
     if reason and by_kubelet:
         message = said.pod_message or (event.message if event else "")
         message = "" if reason in ("TaintManagerEviction", "DeletionByTaintManager") else _first_part(message)
         more = f": {plain(message)}" if message else ""
         yield Finding("killed-eviction", f"{_EVICTED[reason]}{more}", 98, certain=True, benign=reason in _ON_PURPOSE)
-    elif said.pod_reason == _DEADLINE and by_kubelet:
+    elif said.pod_reason == _DEADLINE and disrupted and by_kubelet:
         yield Finding("killed-deadline", "its pod ran longer than its activeDeadlineSeconds allow, so it was ended", 98,
                       certain=True)  # fmt: skip
     elif kind := _killing_probe(facts, said):
         yield _by_probe(facts, said, kind, certain=True)
-    elif not said.deleted and _killed_outright(facts) and not facts.oom and (kind := _killed_before(said)):
+    elif not deleted and outright and (kind := _killed_before(said)):
         yield _by_probe(facts, said, kind, certain=False)
-    elif said.deleted and _asked_to_end(facts, said):
+    elif deleted and _asked_to_end(facts, said):
         yield Finding("killed-deletion", "its pod was deleted, so it was asked to end", 86, certain=True, benign=True)
-    elif said.deleted and _killed_outright(facts) and not facts.oom:
+    elif deleted and outright:
         yield Finding("killed-deletion", "its pod was deleted, so it was asked to end", 82, benign=True)
-    elif said.phase == "Succeeded" and facts.status:
+    elif said.phase == "Succeeded" and said.newest and facts.status:
         yield Finding("killed-deletion", "its pod was done, so it was asked to end", 92, certain=True, benign=True)
 
 
 def _by_probe(facts: Facts, said: Kubernetes, kind: str, *, certain: bool) -> Finding:
     asked = f" ({plain(said.probes[kind], 60)})" if said.probes.get(kind) else ""
-    result = _probe_result(facts, said, kind.title())
-    got = f": {result[0]}" if result and result[0] else ""
+    result = _probe_result(said, kind)
+    got = f": {result[1]}" if result and result[1] else ""
     written = re.search(r":(\d+)", said.probes.get(kind, ""))
     port, ports = int(written[1]) if written else 0, _listened(facts)
     details: tuple[str, ...] = ()
     slow = kind == "startup" and port not in ports
-    if port and facts.history.complete and not facts.history.missing:
+    if port and facts.history.complete and not facts.history.missing and not facts.left_out:
         if not ports:
             slow = True
             details = ("it had not listened on any port by then: it starts more slowly than the probe allows",)
@@ -242,12 +258,12 @@ def _listened(facts: Facts) -> set[int]:
     return found
 
 
-def _probe_result(facts: Facts, said: Kubernetes, kind: str) -> tuple[str, int] | None:
-    """What a probe got last, and how often."""
+def _probe_result(said: Kubernetes, *kinds: str) -> tuple[str, str, int] | None:
+    """Of probes of some kinds the one that failed last: its kind, what it got, and how often."""
     for event in reversed(said.events):
         match = _PROBE.match(event.message) if event.reason == "Unhealthy" else None
-        if match and match["kind"] == kind:
-            return _answer(match["what"]), event.times
+        if match and (kind := match["kind"].lower()) in kinds:
+            return kind, _answer(match["what"]), event.times
     return None
 
 
@@ -278,14 +294,15 @@ def _not_ready(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
         yield Finding("init-container", "it is an init container: the pod's others wait until it has ended", 45)
         return
     kinds = [kind for kind in ("startup", "readiness", "liveness") if kind in said.probes]
-    for kind in kinds:
-        result = _probe_result(facts, said, kind.title())
-        if result:
-            times = f", {result[1]} times" if result[1] > 2 else ""
-            got = f": {result[0]}" if result[0] else ""
-            what = f"it is not ready: its {kind} probe ({plain(said.probes[kind], 60)}) failed{got}{times}"
-            yield Finding("not-ready", what, 90, certain=True)
-            return
+    if "startup" in kinds and said.started is not None:  # the others wait for it, and it ends with them
+        kinds = [kind for kind in kinds if (kind == "startup") is not said.started]
+    decides = [kind for kind in kinds if kind != "liveness"]
+    if result := _probe_result(said, *decides) or _probe_result(said, *kinds):
+        kind, answer, number = result
+        got, times = f": {answer}" if answer else "", f", {number} times" if number > 2 else ""
+        what = f"it is not ready: its {kind} probe ({plain(said.probes[kind], 60)}) failed{got}{times}"
+        yield Finding("not-ready", what, 90, certain=True)
+        return
     asked = f": its {kinds[0]} probe ({plain(said.probes[kinds[0]], 60)}) has not succeeded" if kinds else ""
     yield Finding("not-ready", f"it is not ready{asked}", 60, certain=True)
 

@@ -98,18 +98,21 @@ def kubernetes_facts(pod: Object, container: str, container_id: str = "", events
     found = next((each for each in every if each.name == container), None)
     conditions = {each["type"]: each for each in status.get("conditions") or () if "type" in each}
     disruption = conditions.get("DisruptionTarget", {})
+    waits_for = _waits_for(every, found)
     common: dict[str, Any] = {
         "phase": status.get("phase") or "",
         "pod_reason": status.get("reason") or "",
         "pod_message": status.get("message") or "",
         "disruption": disruption.get("reason", "") if disruption.get("status") == "True" else "",
+        "disrupted_ns": parse_time(disruption.get("lastTransitionTime")) if disruption.get("status") == "True" else 0,
         "conditions": {name: (each.get("reason") or "", each.get("message") or "") for name, each in conditions.items()
                        if each.get("status") == "False"},
         "deleted": bool(metadata.get("deletionTimestamp")),
+        "deleted_ns": _deleted_ns(metadata),
         "restart_policy": spec.get("restartPolicy") or "Always",
-        "owner": next((f"{each.get('kind')}/{each.get('name')}" for each in metadata.get("ownerReferences") or ()), ""),
         "grace_seconds": metadata.get("deletionGracePeriodSeconds") or spec.get("terminationGracePeriodSeconds") or 0,
-        "waits_for": _waits_for(every, found),
+        "waits_for": waits_for.name if waits_for else "",
+        "waits_begun": bool(waits_for and (waits_for.runs or waits_for.id)),
         "events": tuple(each for each in events if not each.container or each.container == container or not found),
     }  # fmt: skip
     if found is None:
@@ -126,8 +129,9 @@ def kubernetes_facts(pod: Object, container: str, container_id: str = "", events
         exit_code=ended.get("exitCode"),
         restarts=found.status.get("restartCount") or 0,
         init=found.init,
-        sidecar=found.sidecar,
+        newest=container_id in ("", found.id or container_id),
         ready=found.status.get("ready") if found.status and newest else None,
+        started=found.status.get("started"),
         memory_limit=quantity(((found.spec.get("resources") or {}).get("limits") or {}).get("memory")
                               or ((spec.get("resources") or {}).get("limits") or {}).get("memory")),
         image=found.spec.get("image") or "",
@@ -136,20 +140,26 @@ def kubernetes_facts(pod: Object, container: str, container_id: str = "", events
     )  # fmt: skip
 
 
-def _waits_for(every: Sequence[PodContainer], found: PodContainer | None) -> str:
+def _deleted_ns(metadata: Object) -> int:
+    """When a pod was asked to go: what it has is when it is to be gone."""
+    grace = int(metadata.get("deletionGracePeriodSeconds") or 0)
+    return max(0, parse_time(metadata.get("deletionTimestamp")) - grace * 1_000_000_000)
+
+
+def _waits_for(every: Sequence[PodContainer], found: PodContainer | None) -> PodContainer | None:
     """The init container that is not done yet, before this one."""
     for each in every:
         if each is found or not (each.init or each.sidecar):
-            return ""
+            return None
         if not (each.done if each.init else each.runs):
-            return each.name
-    return ""
+            return each
+    return None
 
 
 def gone_facts(events: Iterable[Event], container: str) -> Kubernetes:
     """What is left of a pod that was deleted."""
     kept = tuple(each for each in events if not each.container or each.container == container)
-    return Kubernetes(gone=True, deleted=True, restart_policy="", grace_seconds=0, events=kept)
+    return Kubernetes(deleted=True, restart_policy="", grace_seconds=0, events=kept)
 
 
 def read_events(items: Iterable[Object], uid: str = "") -> tuple[Event, ...]:

@@ -95,6 +95,17 @@ def test_what_tells_is_there(name: str) -> None:
     assert first(sent) == first(reply(*records)) and "/etc/cart.yaml" in first(sent)[1]
 
 
+def test_what_a_server_is_bound_to() -> None:
+    """The port that a server listens at is known, however many names it has asked for since."""
+    begun, bound = record(1, "KIND_EXEC", text=b"/app/cart", result=1), b"\2\0\x1f\x90" + bytes(12)
+    records = [begun, record(2, name="bind", text=bound, args=[3, 1, 16]), record(3, name="listen", args=[3])]
+    for at in range(4, 1000, 3):  # a resolver's
+        records += [record(at, name="socket", args=[16, 3], result=9), FLOODS["reads"](at + 2),
+                    record(at + 1, name="bind", text=b"\x10\0" + bytes(10), args=[9, 1, 12])]  # fmt: skip
+    sent = chosen(*records, record(1000, "KIND_PROCESS_EXIT", result=9))
+    assert sent.chosen.left_out and read_history([sent]).listens()
+
+
 def test_counts_are_not_told_as_all() -> None:
     """A failure of which not all are sent is told as so many times or more, never as fewer than it was."""
     failures = [record(at, name="connect", text=b"\1\0/run/db", args=[3, 1, 9], result=ECONNREFUSED)

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,16 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget import cli
 from kubectl_gadget.cluster.agents import NoAgents
-from kubectl_gadget.cluster.kubeconfig import read_context
+from kubectl_gadget.cluster.api import api_server
+from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.why import commands
+from kubectl_gadget.why.cluster import Cluster as ApiSide
 from tests.cluster_api import Cluster, serve_cluster
 from tests.unit.traceloop.fake import FakeRecorder, item
 from tests.unit.traceloop.replies import record, reply
 from tests.unit.why.pods import RUNS, Object, condition, ended, event, pod, waits
+from tests.unit.why.stories import Story
 
 PODS, EVENTS = "/api/v1/namespaces/shop/pods", "/api/v1/namespaces/shop/events"
 REFUSED = "connect", -111
@@ -316,6 +320,37 @@ def test_all_at_once(why: Why) -> None:
     began = time.monotonic()
     why.lines("cart")
     assert time.monotonic() - began < 1  # pods and events; then nodes, services and the pod of that address
+
+
+def test_many_at_once(why: Why) -> None:
+    """However many ends `why -A` looks at at once, it waits as long as for one, and asks for each thing once."""
+    why.server.lists["/api/v1/services"] = [
+        {"metadata": {"namespace": "shop", "name": "redis"}, "spec": {"clusterIPs": ["10.96.0.7"]}}
+    ]
+    why.server.asked = lambda path: time.sleep(0.6 if "events" in path else 0.2)
+    shared = ApiSide(api_server(read_context(Flags())), [], every_event=True)
+    history = Story().connects("10.96.0.7:6379").exits(1).facts().history
+
+    def look(number: int) -> dict[str, str]:
+        shared.facts("shop", f"cart-{number}", "app")
+        return shared.names(history)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(look, range(8))) == [{"10.96.0.7:6379": "svc/shop/redis:6379"}] * 8
+    paths = [path for path, _ in why.server.queries]
+    assert not shared.missing and len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize(
+    ("address", "told"), [("203.0.113.9", True), ("10.244.0.9", False)], ids=["no name", "another name"]
+)
+def test_names_that_i_may_not_see(why: Why, address: str, told: bool) -> None:
+    """Of an address without a name I am told what may not be asked that could have one, of one with a name nothing."""
+    why.have(pod(state=waits("CrashLoopBackOff"), last=ended(1, container_id="ab12"), created=-1e9, podIP=""),
+             pod("db-0", state=RUNS, ready=True, podIPs=[{"ip": "10.244.0.9"}], podIP="10.244.0.9"))  # fmt: skip
+    why.server.refused = {("GET", "/api/v1/nodes"): (403, "forbidden")}
+    why.record(run_of("cart"), replies=connects(address, 6379))
+    assert ("the names of addresses are not shown: you may not list nodes" in why.lines("cart")) is told
 
 
 def test_a_pod_that_is_gone(why: Why) -> None:

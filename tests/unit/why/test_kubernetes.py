@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from kubectl_gadget.why.facts import Facts
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.why.facts import Event, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding
+from kubectl_gadget.why.gather import facts_of, read_history
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.kubernetes import was_stopped
 from kubectl_gadget.why.pod import gone_facts, kubernetes_facts, parse_time, quantity, read_events
+from tests.unit.traceloop.replies import record, reply
 from tests.unit.why.pods import RUNS, Object, at, at_ns, condition, ended, event, pod, waits
+from tests.unit.why.stories import Story
 
 ID = "ab12"
 
@@ -100,6 +104,15 @@ UNSCHEDULABLE = "0/3 nodes are available: 3 Insufficient cpu. preemption: not el
          [event("FailedCreatePodSandBox", 'Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup '
                 'network for sandbox "6": plugin type="bridge" failed (add): no IP addresses available', container="")],
          "pending", "its network cannot be set up: plugin type=\"bridge\" failed (add): no IP addresses available"),
+        (pod(state=waits("ContainerCreating")),
+         [event("FailedMount", 'MountVolume.SetUp failed for volume "a" : failed to sync configmap cache', -50, container=""),
+          event("Pulling", 'Pulling image "shop/cart:1"', -40)], "pending", "its image shop/cart:1 is being pulled for 45.0s"),
+        (pod(state=waits("PodInitializing"), init=[({"name": "migrate"}, {"state": RUNS})]),
+         [event("FailedMount", 'MountVolume.SetUp failed for volume "a" : failed to sync configmap cache', -50, container="")],
+         "init-container", "it waits for the init container migrate"),
+        (pod(state=waits("PodInitializing"), init=[({"name": "migrate"}, {"state": waits("PodInitializing")})]),
+         [event("FailedMount", 'MountVolume.SetUp failed for volume "keys" : secret "shop-keys" not found', container="")],
+         "pending", 'its volume keys cannot be mounted: secret "shop-keys" not found'),
         (pod(state=waits("ContainerCreating")), [event("Pulling", 'Pulling image "shop/cart:1"', -40)], "pending",
          "its image shop/cart:1 is being pulled for 45.0s"),
         (pod(state=waits("ContainerCreating")), [], "pending", "it has not started yet (ContainerCreating)"),
@@ -113,7 +126,7 @@ UNSCHEDULABLE = "0/3 nodes are available: 3 Insufficient cpu. preemption: not el
          "it ended by itself with 0, though it should run on"),
         (pod(state=ended(137, reason="OOMKilled"), phase="Failed",
              container={"resources": {"limits": {"memory": "24Mi"}}}), [], "oom",
-         "the kernel killed it for want of memory in the container, whose limit is 24 MiB"),
+         "the kernel killed a process of it for want of memory in the container, whose limit is 24 MiB"),
         (pod(phase="Failed", reason="Evicted", state=ended(137),
              message='Usage of EmptyDir volume "cache" exceeds the limit "1Mi". '), [], "killed-eviction",
          'it was evicted: Usage of EmptyDir volume "cache" exceeds the limit "1Mi"'),
@@ -126,6 +139,22 @@ def test_never_recorded(given: Object, events: list[Object], cause: str, sentenc
     """A pod that never ran, or of which there is no recording: Kubernetes' own reason, shortened to what matters."""
     found = first(given, *events)
     assert (found.cause, found.sentence) == (cause, sentence)
+
+
+def test_a_volume_that_comes() -> None:
+    """That a volume is not there yet, as of most pods that start at once, is no certain reason why a pod waits."""
+    failed = event(
+        "FailedMount", 'MountVolume.SetUp failed for volume "a" : failed to sync configmap cache', container=""
+    )
+    assert not first(pod(state=waits("ContainerCreating")), failed).certain
+
+
+@pytest.mark.parametrize("code", [137, 1])
+def test_some_process_was_out_of_memory(code: int) -> None:
+    """A runtime calls a container OOMKilled also if that was a child: it is no certain reason of an exit."""
+    found = first(pod(phase="Failed", state=ended(code, reason="OOMKilled")))
+    assert (found.cause, found.certain) == ("oom", code == 137)
+    assert found.sentence == "the kernel killed a process of it for want of memory in the container"
 
 
 def probes(kind: str, **more: Any) -> Object:
@@ -194,6 +223,90 @@ def test_not_asked_to_end(given: Object | None, events: list[Object], options: d
     assert not was_stopped(facts(given, *events, **options))
 
 
+def _deleted(seconds: float) -> Object:
+    """A pod that was asked to go within 30 s, and whose run had ended before."""
+    given = pod(state=waits("CrashLoopBackOff"), last=ended(137, container_id=ID), deleting=True)
+    given["metadata"] |= {"deletionTimestamp": at(seconds + 30), "deletionGracePeriodSeconds": 30}
+    return given
+
+
+NEXT, THIS = ended(137, container_id="ef56"), ended(137, container_id=ID)
+DISRUPTED = condition("DisruptionTarget", "TerminationByKubelet", status="True", since=1800)
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (pod(phase="Succeeded", state=ended(0, container_id="ef56"), last=ended(1, container_id=ID)), 1 << 8),
+        (_deleted(1800), 9),
+        (pod(phase="Failed", reason="Evicted", state=NEXT, last=THIS), 9),
+        (pod(phase="Failed", reason="Evicted", state=THIS, conditions=[DISRUPTED]), 9),
+        (pod(phase="Failed", reason="DeadlineExceeded", state=NEXT, last=THIS), 9),
+    ],
+    ids=[
+        "done by its next run",
+        "deleted later",
+        "evicted in its next run",
+        "evicted later",
+        "deadline of the next run",
+    ],
+)
+def test_what_befell_its_pod_later(given: Object, status: int) -> None:
+    """What happened to a pod after a run had ended, or in the next one, is not told as why it ended, nor hides it."""
+    found = facts(given, status=status)
+    assert not was_stopped(found)
+    assert judge(found)[0].cause in ("killed", "nothing") and not judge(found)[0].benign
+
+
+def test_deleted_and_ended_in_its_own_way() -> None:
+    """A program that ends by SIGTERM with a status of its own was stopped if its pod was deleted, and else may have failed."""
+    story = Story().signal(15, 0, ()).exits(1)
+    assert not judge(story.facts())[0].benign
+    assert was_stopped(story.facts(kubernetes=Kubernetes(deleted=True)))
+
+
+def test_deleted_in_time() -> None:
+    """A run that was killed when its pod was asked to go ended by that."""
+    assert was_stopped(facts(_deleted(-20), status=9))
+    assert judge(facts(_deleted(-20), status=9))[0].benign
+
+
+@pytest.mark.parametrize(
+    ("late", "started", "cause"),
+    [(0, 1, "slow-start"), (3600, 1, "killed-probe"), (0, 0, "killed-probe")],
+    ids=["from its start", "from an hour later", "older agent"],
+)
+def test_recorded_from_its_start(late: int, started: int, cause: str) -> None:
+    """That it never listened is only said of a container that was recorded from its start."""
+    began = 1_000_000_000_000
+    item = pb.TraceloopItem(status=9, known=True, started_ns=began, recorded_ns=started and began + late * 10**9,
+                            ended_ns=began + 9 * 10**12)  # fmt: skip
+    begun, end = record(1, "KIND_EXEC", text=b"/app/cart", result=1), record(2, "KIND_PROCESS_EXIT", result=9)
+    begun["count"], end["count"] = 0, 1
+    replies = [reply(begun, end, item=item)]
+    killing = Event(0, "Killing", "Container app failed liveness probe, will be restarted")
+    said = Kubernetes(probes={"liveness": "GET :8080/"}, events=(killing,))
+    found = judge(facts_of("node-a", item, read_history(replies), kubernetes=said))
+    assert found[0].cause == cause
+    left_out = facts_of("node-a", item, read_history(replies), kubernetes=said, left_out=1)
+    assert judge(left_out)[0].cause == "killed-probe"
+
+
+def test_the_first_process_of_an_old_container() -> None:
+    """Of a container that is older than its recording, a probe's program is not taken for its own."""
+    calls = [
+        record(1, name="open", text=b"/etc/cart.yaml", args=[1], result=-2, pid=100, tid=100),
+        record(2, "KIND_EXEC", text=b"/bin/cat", result=1999, pid=200, tid=200),
+        record(3, "KIND_PROCESS_EXIT", pid=200, tid=200),
+        record(4, "KIND_PROCESS_EXIT", result=1 << 8, pid=100, tid=100),
+    ]
+    for count, each in enumerate(calls):
+        each["count"] = count
+    item = pb.TraceloopItem(status=1 << 8, known=True, started_ns=1, recorded_ns=3600 * 10**9, ended_ns=3601 * 10**9)
+    history = read_history([reply(*calls, item=item)])
+    assert history.main == 100 and history.failures[0].subject == "/etc/cart.yaml"
+
+
 @pytest.mark.parametrize(
     ("given", "events", "sentence", "benign"),
     [
@@ -250,6 +363,16 @@ def test_not_ready(said: str, sentence: str) -> None:
     found = first(pod(state=RUNS, container=probes("readiness")), *events, running=True)
     assert (found.cause, found.sentence) == ("not-ready", sentence)
     assert first(pod(state=RUNS, ready=True, container=probes("readiness")), *events, running=True).cause == "nothing"
+
+
+@pytest.mark.parametrize(("started", "failed"), [(True, "readiness"), (None, "readiness"), (False, "startup")])
+def test_which_probe(started: bool | None, failed: str) -> None:
+    """A pod that is not ready is so by the probe that fails now, and not by one that has succeeded since."""
+    given = pod(state=RUNS, container={**probes("startup"), **probes("readiness"), **probes("liveness")})
+    given["status"]["containerStatuses"][0] |= {} if started is None else {"started": started}
+    events = [event("Unhealthy", "Startup probe failed: no", -300), event("Unhealthy", "Readiness probe failed: no", -9),
+              event("Unhealthy", "Liveness probe failed: no", -8)]  # fmt: skip
+    assert f"its {failed} probe" in first(given, *events, running=True).sentence
 
 
 def test_gates_and_nodes() -> None:
