@@ -221,10 +221,13 @@ def _handled(facts: Facts) -> Iterator[Finding]:
 
 def _caught(facts: Facts) -> Iterator[Finding]:
     """A crash that the program's own handler made an exit of."""
-    history = facts.history
+    history, looked_at = facts.history, set()
     for each in reversed(history.signals):
         name = syscalls.signal_name(each.number)
+        if each.pid in looked_at:
+            continue  # after an earlier one it has done as much at least
         if each.pid in history.chain and name in _FAULTS and siginfo.is_fault(name, each.code):
+            looked_at.add(each.pid)
             if name == "SIGSEGV" and history.work_after(history.entries.index(each), each.pid) > _HANDLER:
                 continue  # runtimes of languages make exceptions of it
             who = "it" if each.pid == history.main else plain(history.program(each.pid), 40)
