@@ -153,7 +153,7 @@ DELEGATED = UNIFIED / "user.slice/user-1000.slice/user@1000.service"
 @pytest.fixture
 def delegated() -> Iterator[Path]:
     """A user's own part of the cgroup tree, which belongs to the user."""
-    (DELEGATED / "app.slice").mkdir(parents=True)
+    (DELEGATED / "app.slice").mkdir(parents=True, exist_ok=True)  # of a run that was killed
     for folder in (DELEGATED, DELEGATED / "app.slice"):
         os.chown(folder, USER, USER)
     yield DELEGATED / "app.slice"
