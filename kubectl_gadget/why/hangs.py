@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from os import O_RDWR, O_WRONLY
 
@@ -29,7 +29,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         # threads of a runtime's own wait for work by futex
         idle = 70 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
-    yield from _silent_peers(facts)
+    yield from _silent_peers(facts, waits)
     if not _serves(facts):
         yield from _looks_again(facts)
     if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
@@ -60,13 +60,19 @@ def _serves(facts: Facts) -> bool:
     )
 
 
-def _silent_peers(facts: Facts) -> Iterator[Finding]:
-    """Peers that were asked and have not answered, of programs that wait for all of their sockets at once."""
+def _silent_peers(facts: Facts, waits: Sequence[Finding]) -> Iterator[Finding]:
+    """Peers that were asked and have not answered, of programs that wait for all of their sockets at once.
+
+    Without those that a call of its first process waits for.
+    """
     for peer, since_ns, connects in facts.history.unanswered():
         lasts = facts.now_ns - since_ns
         if lasts < LONG_NS // 4:
             continue
         name, cause = plain(facts.names.get(peer, peer)), "hang-connect" if connects else "hang-read"
+        own = [each.sentence for each in waits if each.cause != "hang-child" and each.sentence.startswith("it ")]
+        if any(f" {name}," in f"{sentence}," for sentence in own):
+            continue
         what = f"for {name} to answer its connect" if connects else f"for {name}, which has not answered"
         yield Finding(cause, f"it waits for {short_duration(lasts)} {what}", 64)
 
