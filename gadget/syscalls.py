@@ -26,6 +26,8 @@ CAPTURES_MAX = 3
 ARGUMENTS_MAX = 6
 #: Added to the number of a 32-bit call.
 COMPAT = 1 << 32
+#: A call that took so long and then failed has waited for an answer, nanoseconds.
+WAITED_NS = 300_000_000
 
 
 class How(IntEnum):

@@ -39,8 +39,6 @@ _IDLE = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "ESPIPE", "ECHI
 #: For which EAGAIN says that there is no more of something.
 _GETS = ("clone", "clone3", "fork", "vfork", "mmap", "brk", "mremap", "mprotect", "mlock", "mlockall", "shmget",
          "shmat")  # fmt: skip
-#: A call that took so long has waited for an answer, nanoseconds; the same in kubectl_gadget/why/history.py.
-_WAITED_NS = 300_000_000
 _STANDARD = 3  # descriptors
 _SOL_SOCKET, _SO_ERROR = 1, 4
 _MAX_ERROR, _ARGUMENTS = 4095, 3
@@ -121,7 +119,7 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     chosen[calls["count"].argmin()] = True  # if it is the very first the recording is complete
     chosen |= _last_of_processes(found.pid)
     chosen |= _ends(kind, kinds, found.result)
-    failed, waited = found.failed(), found.waited() >= _WAITED_NS
+    failed, waited = found.failed(), found.waited() >= syscalls.WAITED_NS
     telling = failed & (found.tells() | (found.are(_RECEIVES) & waited))
     alike = _from_end(np.where(telling, found.number << 16 | -found.result, -1)) < ALIKE
     chosen |= _newest(telling & alike, FAILED)

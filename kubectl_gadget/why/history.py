@@ -31,8 +31,6 @@ _OWN = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGPIPE, signal.SI
 _ASKS = (signal.SIGINT, signal.SIGTERM)
 #: Who worked on for so long after one of them did not end by it, nanoseconds: most pods have 30 s.
 _HEARD_NS = 60_000_000_000
-#: A connect or read that took so long and then gave up has waited for an answer, nanoseconds.
-_GAVE_UP_NS = 300_000_000
 #: How soon programs try the next address of a peer, nanoseconds.
 _OTHER_ADDRESS_NS = 1_000_000_000
 _O_CREAT, _MAP_ANONYMOUS = 0o100, 0x20
@@ -441,21 +439,21 @@ class History:
             key = (call.pid, _signed(call.args[0]))
             if error == error_name(_EINPROGRESS):
                 self._things[key] = Thing("socket", peer)
-                if (call.duration_ns or 0) >= _GAVE_UP_NS:  # SO_SNDTIMEO
+                if (call.duration_ns or 0) >= syscalls.WAITED_NS:  # SO_SNDTIMEO
                     self.failures.append(Failure(call, name, NO_ANSWER, peer, at))
                 else:
                     self._pending[key] = at, call
                 return
             if error == error_name(_EISCONN):
                 return
-        if name in _RECEIVES and error == "EAGAIN" and (call.duration_ns or 0) >= _GAVE_UP_NS:  # SO_RCVTIMEO
+        if name in _RECEIVES and error == "EAGAIN" and (call.duration_ns or 0) >= syscalls.WAITED_NS:  # SO_RCVTIMEO
             error = NO_REPLY
         self.failures.append(Failure(call, name, error, self._subject(call, name), at))
 
     def _gave_up(self, key: tuple[int, int], time_ns: int) -> None:
         """A connect whose socket is closed, or whose process ends: nobody answered if that took a while."""
         at, call = self._pending.pop(key)
-        if time_ns - call.time_ns >= _GAVE_UP_NS:
+        if time_ns - call.time_ns >= syscalls.WAITED_NS:
             self.failures.append(Failure(call, "connect", NO_ANSWER, endpoint(_bytes(call, 1)), at))
 
     def _subject(self, call: Call, name: str) -> str:
@@ -577,7 +575,8 @@ class History:
     def _polled(self, at: int, call: Call) -> None:
         """poll: a program that waited for one socket, in vain."""
         data = _bytes(call, 0)
-        if call.result or call.args[1] & 0xFFFFFFFF != 1 or len(data) < 4 or (call.duration_ns or 0) < _GAVE_UP_NS:
+        waited = (call.duration_ns or 0) >= syscalls.WAITED_NS
+        if call.result or call.args[1] & 0xFFFFFFFF != 1 or len(data) < 4 or not waited:
             return
         key = (call.pid, int.from_bytes(data[:4], "little"))
         thing = self.thing(*key)
