@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import click
@@ -44,11 +45,16 @@ log = logging.getLogger("agent")
 R = TypeVar("R", Recorder, FlowRecorder)
 
 
-def _end_with_stdin(stopped: threading.Event) -> None:
+#: Has an item when the agent is to end. An Event that is waited for cannot be set by a signal's handler: if the signal
+#: comes while the wait begins, the thread has the lock that it waits for. SimpleQueue.put is made for that.
+Stopped = SimpleQueue[None]
+
+
+def _end_with_stdin(stopped: Stopped) -> None:
     """Stop when the other end of standard input is closed, however its process ended."""
     while os.read(0, 4096):
         pass
-    stopped.set()
+    stopped.put(None)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -105,9 +111,9 @@ def command(
         log.warning("%s", problem)
     expect_batches()
     rest["for_one_command"] = end_with_stdin
-    stopped = threading.Event()
+    stopped: Stopped = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda *_: stopped.put(None))
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
     if listen.startswith(UNIX):
@@ -124,7 +130,7 @@ def command(
 
 def _serve(
     listen: str,
-    stopped: threading.Event,
+    stopped: Stopped,
     node: str,
     pod_uid: str,
     host_root: Path,
@@ -192,7 +198,7 @@ def _serve(
         server = serve(listen, service)
         close_to_others(listen)
         click.echo(f"listening on {listen}")  # a parent process waits for this line
-        stopped.wait()
+        stopped.get()
         log.info("stopping")
         service.finish()
         server.stop(GRACE_SECONDS).wait(GRACE_SECONDS + 1)  # its own thread may have died

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from gadget._generated import gadget_pb2 as pb
@@ -498,15 +499,24 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def _stops(streams: Streams, timeout: float) -> Iterator[None]:
-    """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C."""
+    """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C.
+
+    A thread does it: this one may have just the lock that is needed, and SimpleQueue.put needs none.
+    """
+    asked: SimpleQueue[bool] = SimpleQueue()
 
     def on_signal(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        streams.stop()
+        asked.put(True)
+
+    def watch() -> None:
+        while asked.get():
+            streams.stop()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    timer = threading.Timer(timeout, streams.stop)
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    timer = threading.Timer(timeout, asked.put, [True])
     timer.daemon = True
     if timeout:
         timer.start()
@@ -514,5 +524,6 @@ def _stops(streams: Streams, timeout: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        asked.put(False)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -155,7 +155,7 @@ def test_off(record, make_pod, bpffs, tmp_path: Path, start_agent, workload) -> 
     wait_until(lambda: not any(is_there("map", ring) for ring in held), "the end of the ring")
     own |= programs_of(off.process.pid)
     off.stop()
-    assert not own & bpf_programs()
+    wait_until(lambda: not own & bpf_programs(), "the end of the agents' own")
 
 
 def test_off_beside_another(record, start_agent, bpffs, make_pod) -> None:

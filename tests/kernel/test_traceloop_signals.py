@@ -26,7 +26,7 @@ def test_without_the_runtime(record, make_pod) -> None:
     assert head["left_out"] == left_out
     item = states(agent)["app"]
     assert (item["exit_status"], item["state"]) == (3, "exited 3")
-    assert re.search(r"exited 3 .*\d+s ago$", traceloop(agent, "list"), re.MULTILINE)
+    assert re.search(r"exited 3 .*\d+s ago ", traceloop(agent, "list"), re.MULTILINE)
 
 
 def test_who_sent_it(record, make_pod) -> None:
