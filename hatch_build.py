@@ -117,21 +117,23 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
 def make_gadgets() -> None:
     """Compile every folder of bpf/ that holds a program, and write the catalogue of those with a gadget.toml."""
     bpf = ROOT / "bpf"
-    folders = sorted(path.parent for path in bpf.glob("*/*.bpf.c"))
+    folders = sorted({path.parent for path in bpf.glob("*/*.bpf.c")})
     gadgets, programs = {}, {}
     for folder in folders:
         described = (folder / "gadget.toml").exists()
         entries = []
         for machine in ARCHITECTURES:
+            for source in folder.glob("*.bpf.c"):  # its own, and those for kernels that have more (agent/objects.py)
+                target = OBJECTS / machine / f"{source.name.removesuffix('.c')}.o"
+                if not up_to_date(target, folder, bpf / "include"):
+                    compile_object(source, machine, target)
             target = OBJECTS / machine / f"{folder.name}.bpf.o"
-            if not up_to_date(target, folder, bpf / "include"):
-                compile_object(folder / f"{folder.name}.bpf.c", machine, target)
             entries.append((describe if described else describe_program)(folder, target.read_bytes()))
         if any(entry != entries[0] for entry in entries):
             raise BuildError(f"{folder.name}: events differ between machines; give members fixed sizes")
         (gadgets if described else programs)[folder.name] = entries[0]
     for stale in OBJECTS.glob("*/*.bpf.o"):
-        if not (bpf / stale.name.removesuffix(".bpf.o")).is_dir():
+        if not list(bpf.glob(f"*/{stale.name.removesuffix('.o')}.c")):
             stale.unlink()
     text = json.dumps({"gadgets": gadgets, "programs": programs}, indent=1)
     target = GENERATED / "catalog.json"

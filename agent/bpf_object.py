@@ -26,12 +26,6 @@ log = logging.getLogger(__name__)
 BTF = Path("/sys/kernel/btf/vmlinux")
 PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 
-#: Between a program's name and what it needs of the kernel, as between a type's name and its flavour for CO-RE.
-FLAVOUR = "___"
-#: Functions of the kernel, and what stands for them in later ones, which declare them otherwise or have them no more.
-#: libbpf refuses an object with such a declaration, though nothing that is loaded calls it; not one of what is nowhere.
-_REPLACED = {b"bpf_task_work_schedule_resume_impl": "bpf_task_work_schedule_resume"}
-
 #: A program's name, and what the kernel says of it.
 Program = tuple[str, libbpf.ProgInfo]
 
@@ -70,9 +64,6 @@ class BpfObject:
             raise Unsupported(f"Linux {os.uname().release} has no BTF ({BTF}): this machine cannot be traced")
         self._lib = libbpf.library()
         self.name = name
-        for old, new in _REPLACED.items():
-            if old in elf and libbpf.kernel_has(new):
-                elf = elf.replace(old + b"\0", old[:-1] + b"_\0")
         self._links: list[tuple[int, int]] = []  # program and link
         self._closing = threading.Lock()  # status looks at the programs of runs that end meanwhile
         with _load_lock:
@@ -81,7 +72,6 @@ class BpfObject:
             self._object = self._lib.bpf_object__open_mem(elf, len(elf), None)
             if not self._object:
                 raise GadgetError(f"{name}: not a BPF object: {_useful_tail(_log_lines)}")
-        self._choose_flavours()
 
     def __enter__(self) -> BpfObject:
         return self
@@ -90,18 +80,6 @@ class BpfObject:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _choose_flavours(self) -> None:
-        """Of programs X and X___name load the last whose name the kernel's BTF has."""
-        chosen: dict[str, int] = {}
-        for program in self._all_programs():
-            plain, is_flavour, needed = self._lib.bpf_program__name(program).decode().partition(FLAVOUR)
-            if is_flavour and not libbpf.kernel_has(needed):
-                continue
-            if plain in chosen:
-                self._lib.bpf_program__set_autoload(chosen[plain], False)
-                self._lib.bpf_program__set_autoload(program, True)
-            chosen[plain] = program
 
     def configure(self, offset: int, value: bytes) -> None:
         """Set bytes of .rodata before load."""
@@ -252,7 +230,7 @@ class BpfObject:
 
     def _name(self, program: int) -> str:
         name: str = self._lib.bpf_program__name(program).decode()
-        return name.partition(FLAVOUR)[0]
+        return name
 
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""

@@ -178,20 +178,7 @@ static __always_inline enum list_end read_list(struct event *event, const struct
 	return is_between_programs() ? LIST_OF_NEW_PROGRAM : read_argv(event, asked->argv, asked->compat);
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
-{
-	struct asked asked;
-	struct event *event;
-
-	if (!read_asked(regs, result, &asked))
-		return 0;
-	event = begin(PROGRAM_FAILURE);
-	if (event)
-		finish_failure(event, &asked, read_list(event, &asked));
-	return 0;
-}
-
+#ifdef SCHEDULE_LATER
 /* An exec whose arguments are not all in memory, until its thread has gone far enough to wait for pages. */
 struct later {
 	struct bpf_task_work work;
@@ -270,39 +257,44 @@ static __always_inline void forget(void)
 	bpf_map_delete_elem(&unread, &thread);
 }
 
-/* As exec_failure, where a program may have a thread read its memory when it can wait for it. */
-#define EXEC_FAILURE_LATER(schedule, ...)                                                                      \
-	struct asked asked;                                                                                    \
-	struct later *later;                                                                                   \
-	struct event *event;                                                                                   \
-	enum list_end end;                                                                                     \
-                                                                                                               \
-	if (!read_asked(regs, result, &asked))                                                                 \
-		return 0;                                                                                      \
-	event = begin(PROGRAM_FAILURE);                                                                        \
-	if (!event)                                                                                            \
-		return 0;                                                                                      \
-	end = read_list(event, &asked);                                                                        \
-	if (end == LIST_NOT_IN_MEMORY && (later = remember(&asked, event->header.timestamp))) {                \
-		if (!schedule(bpf_get_current_task_btf(), &later->work, &unread, read_later, ##__VA_ARGS__)) { \
-			gadget_wipe(event);                                                                    \
-			return 0;                                                                              \
-		}                                                                                              \
-		forget();                                                                                      \
-	}                                                                                                      \
-	finish_failure(event, &asked, end);                                                                    \
-	return 0
-
-SEC("?tp_btf/sys_exit")
-int BPF_PROG(exec_failure___bpf_task_work, struct pt_regs *regs, long result)
+SEC("tp_btf/sys_exit")
+int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
 {
-	EXEC_FAILURE_LATER(bpf_task_work_schedule_resume_impl, NULL);
-}
+	struct asked asked;
+	struct later *later;
+	struct event *event;
+	enum list_end end;
 
-SEC("?tp_btf/sys_exit")
-int BPF_PROG(exec_failure___bpf_task_work_schedule_resume, struct pt_regs *regs, long result)
-{
-	EXEC_FAILURE_LATER(bpf_task_work_schedule_resume);
+	if (!read_asked(regs, result, &asked))
+		return 0;
+	event = begin(PROGRAM_FAILURE);
+	if (!event)
+		return 0;
+	end = read_list(event, &asked);
+	if (end == LIST_NOT_IN_MEMORY && (later = remember(&asked, event->header.timestamp))) {
+		if (!SCHEDULE_LATER(&later->work)) {
+			gadget_wipe(event);
+			return 0;
+		}
+		forget();
+	}
+	finish_failure(event, &asked, end);
+	return 0;
 }
+#else
+SEC("tp_btf/sys_exit")
+int BPF_PROG(exec_failure, struct pt_regs *regs, long result)
+{
+	struct asked asked;
+	struct event *event;
+
+	if (!read_asked(regs, result, &asked))
+		return 0;
+	event = begin(PROGRAM_FAILURE);
+	if (event)
+		finish_failure(event, &asked, read_list(event, &asked));
+	return 0;
+}
+#endif
 
 char LICENSE[] SEC("license") = "GPL";

@@ -43,7 +43,8 @@ static __always_inline long read_user_string(char *to, __u32 size, const void *f
 }
 
 /* Kernel commit 38aa7003e369 (6.18): what a thread does before it goes on in user space, where it may wait for pages.
- * Of programs X and X___name the agent loads the last whose name the kernel's BTF has (agent/bpf_object.py). */
+ * Of objects X and X___name the agent loads the one whose name the kernel's BTF has (agent/objects.py). An object of
+ * its own, as libbpf looks for what the kernel itself lacks in its modules, which takes CAP_SYS_ADMIN. */
 struct bpf_task_work {
 	__u64 opaque;
 } __attribute__((aligned(8)));

@@ -11,9 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.conftest import AGENT, Agent
+from gadget import catalog
+from tests.conftest import AGENT, Agent, run_cli
 
+ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
 
@@ -74,6 +77,19 @@ def test_socket_of_root(agent) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     with closing(socket.socket(socket.AF_UNIX)) as mine:
         mine.connect(str(path))
+
+
+def test_least_privilege(tmp_path) -> None:
+    """With the rights that --least-privilege gives an agent, and no others, every gadget runs on this kernel."""
+    added = yaml.safe_load((ROOT / "manifests/least-privilege.yaml").read_text())["capabilities"]["add"]
+    rights = ",".join(["-all", *(f"+{name.lower()}" for name in added)])
+    agent = Agent(tmp_path, under=["setpriv", f"--bounding-set={rights}", "--inh-caps=-all", "--"])
+    try:
+        for gadget in catalog.load():
+            done = run_cli(gadget, "--agent", agent.address, "--timeout", "1s")
+            assert done.returncode == 0 and "nothing lost" in done.stderr, done.stderr
+    finally:
+        agent.stop()
 
 
 def test_without_rights(tmp_path) -> None:

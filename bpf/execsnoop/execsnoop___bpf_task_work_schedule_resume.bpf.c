@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: GPL-2.0
+#define SCHEDULE_LATER(work) bpf_task_work_schedule_resume(bpf_get_current_task_btf(), work, &unread, read_later)
+#include "execsnoop.bpf.c"
