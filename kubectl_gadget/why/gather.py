@@ -89,23 +89,33 @@ def gather(instance: Instance, others: Sequence[Instance]) -> Facts:
     return facts_of(instance.node, instance.item, history, earlier=earlier_ends(instance, others))
 
 
-def gather_ends(agent: Agent, ends: Sequence[Sequence[Instance]]) -> Iterator[tuple[int, Facts | GadgetError]]:
-    """The facts of ends that an agent recorded, from the records that may tell of them, and which of ends each is.
+def gather_ends(
+    agent: Agent, ends: Iterable[Sequence[Instance]]
+) -> Iterator[tuple[Sequence[Instance], Facts | GadgetError]]:
+    """The facts of ends that an agent recorded, from the records that may tell of them, each with its item of ends.
 
-    Of each container it has all runs, the newest first. Of those that could not be had the error comes, at the end.
+    An item has all runs of a container, the newest first. Of those that could not be had the error comes, at the end.
     """
-    waiting = {runs[0].container.cgroup_id: number for number, runs in enumerate(ends)}
+    waiting = {runs[0].container.cgroup_id: runs for runs in ends}
     problem = GadgetError("its recording has made room for another meanwhile")
     try:
         for reply in ask(agent, "TraceloopEnds", pb.TraceloopEndsRequest(cgroup_ids=waiting)):
-            number = waiting.pop(reply.item.container.cgroup_id, None)
-            if number is not None:
-                last, history = ends[number][0], read_history([reply])
-                earlier, left_out = earlier_ends(last, ends[number]), reply.chosen.left_out
-                yield number, facts_of(last.node, last.item, history, earlier=earlier, left_out=left_out)
+            if runs := waiting.pop(reply.item.container.cgroup_id, None):
+                yield runs, _facts_of_end(runs, reply)
     except GadgetError as error:
         problem = GadgetError(f"{agent.target}: {error}")
-    yield from ((number, problem) for number in waiting.values())
+    yield from ((runs, problem) for runs in waiting.values())
+
+
+def _facts_of_end(runs: Sequence[Instance], reply: pb.TraceloopReadReply) -> Facts | GadgetError:
+    """The facts of the newest run; if its recording makes no sense its error, as the others' may."""
+    last = runs[0]
+    try:
+        history = read_history([reply])
+    except GadgetError as error:
+        return GadgetError(f"{last.agent.target}: {error}")
+    earlier = earlier_ends(last, runs)
+    return facts_of(last.node, last.item, history, earlier=earlier, left_out=reply.chosen.left_out)
 
 
 def with_cluster(facts: Facts, cluster: Cluster) -> Facts:

@@ -89,8 +89,7 @@ def reasons(
         return None if benign else Reason(*shown, first)
 
     def of_agent(agent: Agent) -> list[Reason | None]:
-        ends = by_agent[agent]
-        return [of_end(ends[number], facts) for number, facts in gather_ends(agent, ends)]
+        return [of_end(runs, facts) for runs, facts in gather_ends(agent, by_agent[agent])]
 
     def of_state(container: PodContainer) -> Reason | None:
         assert cluster
@@ -115,11 +114,8 @@ def sentences(found: Sequence[Instance]) -> dict[tuple[str, int], str]:
             by_agent[each.agent].append([each])
 
     def of_agent(agent: Agent) -> list[tuple[tuple[str, int], str]]:
-        ends = by_agent[agent]
-        return [
-            ((agent.target, ends[number][0].container.cgroup_id), _told(facts))
-            for number, facts in gather_ends(agent, ends)
-        ]
+        found = gather_ends(agent, by_agent[agent])
+        return [((agent.target, runs[0].container.cgroup_id), _told(facts)) for runs, facts in found]
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         return dict(chain(*pool.map(of_agent, by_agent)))

@@ -35,6 +35,8 @@ class FakeRecorder(rpc.AgentServicer):
         """Serve those recordings, with those replies to whoever reads one."""
         self.items, self.replies = {each.container.cgroup_id: each for each in items}, replies or []
         self.deleted: list[str] = []
+        #: whose ends are told in a layout that makes no sense
+        self.damaged: set[int] = set()
         self.address = f"unix://{folder}/{time.monotonic_ns()}.sock"
         self._server = grpc.server(ThreadPoolExecutor(4))
         rpc.add_AgentServicer_to_server(self, self._server)
@@ -70,6 +72,7 @@ class FakeRecorder(rpc.AgentServicer):
                 sent = pb.TraceloopReadReply()
                 sent.CopyFrom(next(iter(self.replies), reply()))
                 sent.item.container.cgroup_id = key
+                sent.layout = "{" if key in self.damaged else sent.layout
                 yield sent
 
     def TraceloopDelete(

@@ -47,6 +47,16 @@ def test_made_room(tmp_path: Path) -> None:
     assert rows["web"].state == "exited 1"
 
 
+def test_damaged(tmp_path: Path) -> None:
+    """A recording that makes no sense is told as such for its own container alone, and no end goes missing."""
+    missing = record(1, name="open", text=b"/etc/cart.yaml", args=[1], result=-2)
+    with FakeRecorder(tmp_path, ends("cart", "web"), [reply(missing)]) as recorder:
+        recorder.damaged = {1}
+        rows = told(instances(recorder))
+    assert rows["cart"].finding is None and recorder.address in rows["cart"].why
+    assert "/etc/cart.yaml" in rows["web"].why
+
+
 def test_gone_agent(tmp_path: Path) -> None:
     """The ends of a node whose agent has gone are told with the reason that they have no reason."""
     with FakeRecorder(tmp_path, ends("cart")) as recorder:
