@@ -229,8 +229,7 @@ class BpfObject:
         return [self._name(each) for each in self._programs()]
 
     def _name(self, program: int) -> str:
-        name: str = self._lib.bpf_program__name(program).decode()
-        return name
+        return str(self._lib.bpf_program__name(program).decode())
 
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
@@ -290,10 +289,6 @@ class BpfObject:
         return found
 
     def _programs(self) -> Iterator[int]:
-        """The programs that are for this kernel."""
-        return (each for each in self._all_programs() if self._lib.bpf_program__autoload(each))
-
-    def _all_programs(self) -> Iterator[int]:
         program = self._lib.bpf_object__next_program(self._object, None)
         while program:
             yield program

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -258,7 +259,7 @@ class AgentService(rpc.AgentServicer):
         sent: dict[int, pb.ContainerState] = {}
         offset = clock_offset()
         generation = -1
-        while context.is_active() and not self._stopping.is_set():
+        while self._goes_on(context):
             if generation != self._tracker.generation:
                 generation = self._tracker.generation
                 addresses = self._tracker.find_addresses()
@@ -282,16 +283,14 @@ class AgentService(rpc.AgentServicer):
     ) -> Iterator[pb.TraceloopReadReply]:
         """The calls of one container."""
         with _answers(self._node, context), self._reader(context):
-            yield from self._traceloop.read(request, lambda: context.is_active() and not self._stopping.is_set())
+            yield from self._traceloop.read(request, partial(self._goes_on, context))
 
     def TraceloopEnds(
         self, request: pb.TraceloopEndsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TraceloopReadReply]:
         """What may tell why containers ended."""
         with _answers(self._node, context), self._reader(context):
-            yield from self._traceloop.ends(
-                request.cgroup_ids, lambda: context.is_active() and not self._stopping.is_set()
-            )
+            yield from self._traceloop.ends(request.cgroup_ids, partial(self._goes_on, context))
 
     def TraceloopDelete(
         self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext
@@ -318,6 +317,10 @@ class AgentService(rpc.AgentServicer):
             self._flows.end()
             self._tracker.unpin()
             return pb.EndReply()
+
+    def _goes_on(self, context: grpc.ServicerContext) -> bool:
+        """Whether a call is still waited for, and this agent does not end."""
+        return context.is_active() and not self._stopping.is_set()
 
     def _wants(self, selection: Selection, item: Cgroup) -> bool:
         container = item.container
