@@ -55,7 +55,7 @@ format: $(BUILT)  ## put code in shape
 docs: $(BUILT)  ## make the generated pages of docs/
 	$(BIN)/python -m docs.generate
 
-lock: $(BUILT)  ## pin the newest of what the image has from the package registry, with hashes
+lock: $(BUILT)  ## pin the newest of what image and tests have from the package registry, with hashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
 	$(BIN)/python -m requirements.lock
 
@@ -114,15 +114,15 @@ $(VENV)/.packages-vm: tests/vm/packages.txt
 $(VENV)/.packages-bench: tests/bench/packages.txt
 	$(install-packages)
 
-$(VENV)/.installed: $(VENV)/.packages pyproject.toml
+$(VENV)/.installed: $(VENV)/.packages pyproject.toml requirements/developer.txt
 	@echo "making $(VENV)"
 	[ -x $(BIN)/python ] || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml","rb"))["build-system"]["requires"])')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/developer.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.fuzz: $(BUILT)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev,fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	touch $@
 
 $(BUILT): $(VENV)/.installed $(SOURCES)

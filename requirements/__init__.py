@@ -1,1 +1,1 @@
-"""What the image has from the package registry."""
+"""What is taken from the package registry."""

@@ -1,6 +1,7 @@
-"""Pins all that the image has from the package registry, with hashes: `make lock`. Needs pip-tools.
+"""Pins all that is taken from the package registry, with hashes: `make lock`. Needs pip-tools.
 
-requirements/agent.txt is what an agent runs with, requirements/build.txt what makes it.
+requirements/agent.txt is what an agent runs with, requirements/build.txt what makes it; requirements/developer.txt is
+what the tests run with: both of them and the developer's tools, so that a new release of a library breaks no build.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ def wanted() -> dict[str, list[str]]:
     """What pyproject.toml asks for, by the name of the file that pins it."""
     about = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
     project = about["project"]
+    agent = [*project["dependencies"], *project["optional-dependencies"]["agent"]]
+    build = about["build-system"]["requires"]
     return {
-        "agent": [*project["dependencies"], *project["optional-dependencies"]["agent"]],
-        "build": about["build-system"]["requires"],
+        "agent": agent,
+        "build": build,
+        "developer": [*agent, *build, *project["optional-dependencies"]["dev"]],
     }
 
 

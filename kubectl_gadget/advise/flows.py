@@ -197,7 +197,7 @@ class FlowsFile:
                     known.add(flow.uid)
             except msgspec.ValidationError as error:
                 raise self._wrong(f"not a flow: {error}") from None
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):  # msgspec 0.22 says "not UTF-8" by the second
                 self._cut_off(line)
                 return
             except (ValueError, RecursionError) as error:

