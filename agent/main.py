@@ -29,7 +29,9 @@ from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socke
 from agent.logs import log_to_stderr
 from agent.pods import PodWatch
 from agent.rights import require_rights
+from agent.run.runs import Runs
 from agent.server import GRACE_SECONDS, MAX_FILES, AgentService, serve
+from agent.standing.service import KEEP_BYTES, StandingService
 from agent.traceloop.recorder import TOTAL_BYTES, Recorder, Settings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
@@ -90,6 +92,10 @@ def _end_with_stdin(stopped: Stopped) -> None:
               help="Record who talks to whom, for `advise network-policy`.")  # fmt: skip
 @click.option("--flows-limit", type=click.IntRange(64), default=ENTRIES, show_default=True, metavar="N",
               help="Flows kept at most, of 200 bytes each.")  # fmt: skip
+@click.option("--runs", type=click.Path(path_type=Path), default="/etc/gadget/runs.d", show_default=True,
+              help="Folder of files NAME.toml, each a standing run.")  # fmt: skip
+@click.option("--runs-keep", type=click.IntRange(1), default=KEEP_BYTES >> 20, show_default=True, metavar="MIB",
+              help="What all standing runs may keep, in files below --state.")  # fmt: skip
 @click.option("--bpffs", type=click.Path(path_type=Path), default="/sys/fs/bpf", show_default=True,
               help="Where recordings stay while no agent runs; mounted if it is not.")  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), default="/var/lib/gadget", show_default=True,
@@ -141,6 +147,8 @@ def _serve(
     redact: tuple[str, ...],
     flows: bool,
     flows_limit: int,
+    runs: Path,
+    runs_keep: int,
     bpffs: Path,
     state: Path,
     for_one_command: bool,
@@ -181,6 +189,17 @@ def _serve(
         if flows and not why_not:
             place = pins / "flows", state / "flows"
             recorded_flows, no_flows = _begin("flows", stack, lambda: FlowRecorder(tracker, *place, flows_limit))
+        recordings = traceloop_memory << 20 if recorder else 0
+        budget = RunBudget(bytes_for_runs(memory_limit(), recordings, machine_bytes()), node)
+        all_runs, standing, no_standing = Runs(), None, ""
+        if not for_one_command:
+            try:
+                standing = stack.enter_context(
+                    closing(StandingService(node, all_runs, tracker, budget, state / "runs", runs, runs_keep << 20))
+                )
+            except (NotOurs, OSError) as error:
+                no_standing = str(error)
+                log.warning("no standing runs: %s", error)
         service = AgentService(
             node,
             tracker,
@@ -191,10 +210,11 @@ def _serve(
                 *(recorder.workers if recorder else ()),
             ],
             Inspector(node, tracker, redactor.mask if redactor else None),
+            all_runs,
+            budget,
+            standing,
+            no_standing,
         )
-        recordings = traceloop_memory << 20 if recorder else 0
-        room = bytes_for_runs(memory_limit(), recordings, machine_bytes())
-        service.budget = RunBudget(room, node)
         server = serve(listen, service)
         close_to_others(listen)
         click.echo(f"listening on {listen}")  # a parent process waits for this line

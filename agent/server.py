@@ -6,25 +6,23 @@ import logging
 import mmap
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import grpc
-import orjson
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.flows.service import FlowsService
-from agent.identity import Container
 from agent.inspect.service import Inspector
 from agent.limits import OWN_FILES, RUN_FILES, RunBudget
-from agent.run import BEAT_SECONDS, Batch, Loss, Run
-from agent.selection import SELECTS, Selection
+from agent.run.replies import batch_reply, container_messages, is_wanted, read_selection, started_reply, summary_reply
+from agent.run.runs import Runs, begin
+from agent.standing.service import StandingService
 from agent.threads import Worker
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Cgroup, Tracker
@@ -32,7 +30,6 @@ from gadget import CONTRACT, __version__, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
-from gadget.pod_choice import PodChoice
 
 log = logging.getLogger(__name__)
 
@@ -74,50 +71,6 @@ def status_of(error: GadgetError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-def _losses(losses: list[Loss]) -> list[pb.Loss]:
-    return [pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=loss.count) for loss in losses]
-
-
-def _containers(known: dict[int, Container]) -> list[pb.Container]:
-    return [
-        pb.Container(
-            cgroup_id=cgroup_id,
-            namespace=container.namespace,
-            pod=container.pod,
-            container=container.name,
-            id=container.id,
-            runtime=container.runtime,
-        )
-        for cgroup_id, container in known.items()
-    ]
-
-
-def _summary(run: Run) -> pb.Summary:
-    losses = _losses(run.losses())  # first: it may name containers
-    return pb.Summary(
-        events=run.events,
-        losses=losses,
-        containers=_containers(run.new_containers()),
-        undecided=run.undecided,
-    )
-
-
-def _selection(wanted: pb.Selection) -> Selection:
-    any_of = [PodChoice(item.pattern, item.labels, item.namespace, item.without) for item in wanted.any_of]
-    return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
-
-
-def _reply(node: str, batch: Batch) -> pb.RunReply:
-    """A batch as a message, made in place: a message that is put into another one is copied, with all its rows."""
-    reply = pb.RunReply(node=node, sent_ns=time.time_ns())
-    while batch.sections:  # and freed when it has been: gRPC will make two more
-        reply.batch.sections.add(**vars(batch.sections.pop(0)))
-    reply.batch.containers.extend(_containers(batch.containers))
-    reply.batch.losses.extend(_losses(batch.losses))
-    reply.batch.clock_offset_ns = clock_offset()
-    return reply
-
-
 class AgentService(rpc.AgentServicer):
     """Answers clients of one node."""
 
@@ -129,6 +82,10 @@ class AgentService(rpc.AgentServicer):
         flows: FlowsService,
         workers: Sequence[Worker] = (),
         inspector: Inspector | None = None,
+        runs: Runs | None = None,
+        budget: RunBudget | None = None,
+        standing: StandingService | None = None,
+        no_standing: str = "",
     ) -> None:
         """Serve as node, naming what tracker knows, well as long as all workers are."""
         self._inspector = inspector or Inspector(node, tracker)
@@ -139,14 +96,15 @@ class AgentService(rpc.AgentServicer):
         self._tracker = tracker
         self._stopping = threading.Event()
         #: for all runs
-        self.budget = RunBudget(node=node)
-        self._runs: set[Run] = set()
+        self._budget = budget or RunBudget(node=node)
+        self._runs = runs or Runs()
+        self._standing, self._no_standing = standing, no_standing or "this agent is one command's"
         self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""
-        runs = list(self._runs)
+        runs = self._runs.all()
         objects = [self._tracker.object, *(run.object for run in runs)]
         programs = [(item.name, program) for item in objects for program in item.programs()]
         programs += [("traceloop", program) for program in self._traceloop.programs()]
@@ -166,13 +124,14 @@ class AgentService(rpc.AgentServicer):
             memory_bytes=_resident_bytes(),
             runs=[
                 pb.RunStatus(
-                    gadget=run.gadget,
-                    started_ns=run.started_ns,
-                    events=run.events,
-                    lost=run.lost,
+                    gadget=run.gadget.name,
+                    started_ns=each.started_ns,
+                    events=each.events,
+                    lost=each.lost,
                     rate=run.rate,
                 )
                 for run in runs
+                for each in run.subscribers
             ],
             programs=[
                 pb.ProgramStatus(object=of, name=name, run_time_ns=info.run_time_ns, runs=info.run_cnt)
@@ -184,13 +143,16 @@ class AgentService(rpc.AgentServicer):
         """Run one gadget until the client stops it or goes away."""
         with self._slot(self._run_slots, f"{MAX_RUNS} runs", context):  # first: a client may never say what it wants
             first = next(requests, None)
-            if first is None or first.WhichOneof("what") != "start":
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a run begins with start")
-                return
+            what = first.WhichOneof("what") if first else None
             try:
-                yield from self._run(first.start, requests, context)
+                if first and what == "start":
+                    yield from self._run(first.start, requests, context)
+                elif first and what == "attach":
+                    yield from self._attach(first.attach, requests, context)
+                else:
+                    raise UsageError("a run begins with start or attach")
             except GadgetError as error:
-                log.warning("%s: %s", first.start.gadget, error)
+                log.warning("%s: %s", first.start.gadget or first.attach.name if first else what, error)
                 context.abort(status_of(error), str(error))
 
     @contextmanager
@@ -210,42 +172,60 @@ class AgentService(rpc.AgentServicer):
         self, start: pb.Start, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.RunReply]:
         gadget = catalog.find(start.gadget)
-        selection = _selection(start.selection)
+        selection = read_selection(start.selection)
         if start.ring_bytes > MAX_RING_BYTES:
             raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
-        with Run(gadget, start.parameters, self._tracker, selection, start.ring_bytes, self.budget) as run:
-            self._runs.add(run)
-            try:
-                watch = threading.Thread(target=_finish_with, args=(requests, run), name=f"requests-{gadget.name}")
-                watch.daemon = True  # ends with the call
-                watch.start()
-                log.info("%s: started for %s with %s", gadget.name, context.peer(), dict(start.parameters))
-                schema = orjson.dumps(gadget.schema.to_json()).decode()
-                living = _containers(self._chosen(selection))
-                started = pb.Started(
-                    schema=schema,
-                    containers=living,
-                    contract=CONTRACT,
-                    beat_ms=int(BEAT_SECONDS * 1000),
-                    selects=SELECTS,
-                )
-                yield pb.RunReply(node=self._node, started=started, sent_ns=time.time_ns())
-                for batch in run.batches():
-                    if not context.is_active():
-                        break
-                    yield _reply(self._node, batch)
-                yield pb.RunReply(node=self._node, summary=_summary(run), sent_ns=time.time_ns())
-            finally:
-                self._runs.discard(run)
-                log.info("%s: ended after %d events", gadget.name, run.events)
+        parameters = dict(start.parameters)
+        subscriber = self._runs.subscribe(
+            start.SerializeToString(deterministic=True),
+            lambda: begin(gadget, parameters, self._tracker, selection, self._budget, start.ring_bytes),
+        )
+        with closing(subscriber):
+            watch = threading.Thread(
+                target=_finish_with, args=(requests, subscriber.finish), name=f"requests-{gadget.name}"
+            )
+            watch.daemon = True  # ends with the call
+            watch.start()
+            log.info("%s: started for %s with %s", gadget.name, context.peer(), parameters)
+            yield started_reply(self._node, gadget, self._tracker, selection)
+            for batch in subscriber.batches():
+                if not context.is_active():
+                    break
+                yield batch_reply(self._node, batch)
+            yield summary_reply(self._node, subscriber)
+        log.info("%s: ended after %d events", gadget.name, subscriber.events)
 
-    def _chosen(self, selection: Selection) -> dict[int, Container]:
-        """The running containers that are chosen, or may be, by cgroup."""
-        return {
-            item.id: item.container
-            for item in self._tracker.containers()
-            if not item.ended and item.container and self._wants(selection, item)
-        }
+    def _attach(
+        self, request: pb.Attach, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.RunReply]:
+        over = threading.Event()
+        watch = threading.Thread(target=_finish_with, args=(requests, over.set), name=f"requests-{request.name}")
+        watch.daemon = True  # ends with the call
+        watch.start()
+        yield from self._on().read(request, lambda: self._goes_on(context) and not over.is_set())
+
+    def _on(self) -> StandingService:
+        if self._standing is None:
+            raise Unsupported(f"no standing runs on {self._node}: {self._no_standing}")
+        return self._standing
+
+    def StandingList(self, request: pb.StandingListRequest, context: grpc.ServicerContext) -> pb.StandingListReply:
+        """The standing runs, and what they keep."""
+        with _answers(self._node, context):
+            return self._on().list()
+
+    def StandingPut(self, request: pb.StandingPutRequest, context: grpc.ServicerContext) -> pb.StandingPutReply:
+        """Begin a standing run."""
+        with _answers(self._node, context):
+            self._on().put(request.run)
+            return pb.StandingPutReply(node=self._node)
+
+    def StandingDelete(
+        self, request: pb.StandingDeleteRequest, context: grpc.ServicerContext
+    ) -> pb.StandingDeleteReply:
+        """End a standing run."""
+        with _answers(self._node, context):
+            return pb.StandingDeleteReply(node=self._node, file=self._on().delete(request.name))
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """The containers that are known; with follow, each again when it changes."""
@@ -255,7 +235,7 @@ class AgentService(rpc.AgentServicer):
     def _containers_of(
         self, request: pb.ContainersRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ContainersReply]:
-        selection = _selection(request.selection)
+        selection = read_selection(request.selection)
         sent: dict[int, pb.ContainerState] = {}
         offset = clock_offset()
         generation = -1
@@ -263,7 +243,7 @@ class AgentService(rpc.AgentServicer):
             if generation != self._tracker.generation:
                 generation = self._tracker.generation
                 addresses = self._tracker.find_addresses()
-                known = [item for item in self._tracker.containers() if self._wants(selection, item)]
+                known = [item for item in self._tracker.containers() if is_wanted(self._tracker, selection, item)]
                 states = {item.id: self._state(item, offset) for item in known}
                 news = [state for id_, state in states.items() if sent.get(id_) != state]
                 sent = states
@@ -322,15 +302,11 @@ class AgentService(rpc.AgentServicer):
         """Whether a call is still waited for, and this agent does not end."""
         return context.is_active() and not self._stopping.is_set()
 
-    def _wants(self, selection: Selection, item: Cgroup) -> bool:
-        container = item.container
-        return container is not None and selection.decide(container, self._tracker.labels(container)) is not False
-
     def _state(self, item: Cgroup, offset: int) -> pb.ContainerState:
         assert item.container
         pod = self._tracker.pods.get(item.container.pod_uid) if self._tracker.pods else None
         return pb.ContainerState(
-            container=_containers({item.id: item.container})[0],
+            container=container_messages({item.id: item.container})[0],
             started_ns=item.started + offset,
             ended_ns=item.ended + offset if item.ended else 0,
             owner=pod.owner if pod else "",
@@ -340,13 +316,13 @@ class AgentService(rpc.AgentServicer):
 
     def problems(self) -> list[str]:
         """What is wrong with this agent's threads; nothing as a rule."""
-        return [worker.problem for worker in self._workers if worker.problem]
+        workers = [*self._workers, *(self._standing.workers if self._standing else ())]
+        return [worker.problem for worker in workers if worker.problem]
 
     def finish(self) -> None:
         """End every stream in order."""
         self._stopping.set()
-        for run in list(self._runs):
-            run.finish()
+        self._runs.finish()
 
 
 @contextmanager
@@ -364,15 +340,15 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
-def _finish_with(requests: Iterator[pb.RunRequest], run: Run) -> None:
-    """Finish the run when the client says stop, half-closes or goes away."""
+def _finish_with(requests: Iterator[pb.RunRequest], finish: Callable[[], None]) -> None:
+    """Finish when the client says stop, half-closes or goes away."""
     try:
         for request in requests:
             if request.WhichOneof("what") == "stop":
                 break
     except Exception:  # grpc raises a bare Exception when the call is cancelled
         log.debug("client went away")
-    run.finish()
+    finish()
 
 
 class Health(health_pb2_grpc.HealthServicer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any
@@ -170,18 +169,9 @@ def _too_far(contract: int) -> str:
 def describe(targets: Targets) -> dict[str, Any]:
     """What each agent says of itself (DescribeReply), or the GadgetError that kept it from answering."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import ask_once
+    from kubectl_gadget.client import ask_all
 
-    def one(target: str) -> Any:
-        try:
-            return ask_once(targets.reach(target), "Describe", pb.DescribeRequest(), ANSWER_SECONDS)
-        except GadgetError as error:
-            return error
-        except Exception as error:  # whatever it is: the others are to be shown
-            return Unreachable(f"{target}: {type(error).__name__}: {error}")
-
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        return dict(zip(targets, pool.map(one, targets), strict=True))
+    return ask_all(targets, "Describe", pb.DescribeRequest(), ANSWER_SECONDS)
 
 
 def _state(reply: Any) -> str:

@@ -17,6 +17,7 @@ from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
 from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
 from kubectl_gadget.headed import HeadedCommand, HelpCommand
+from kubectl_gadget.standing.commands import AttachCommand, DeleteCommand, RunsCommand
 from kubectl_gadget.tell import tell, write_lines
 from kubectl_gadget.traceloop.commands import TraceloopCommand
 from kubectl_gadget.why.commands import WhyCommand
@@ -38,11 +39,14 @@ WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
     command.name or "": command
     for command in (
         AdviseCommand(),
+        AttachCommand(),
         ContainersCommand(),
+        DeleteCommand(),
         DeployCommand(),
         HelpCommand(),
         ListCommand(),
         ReplayCommand(),
+        RunsCommand(),
         StatusCommand(),
         TraceloopCommand(_reasons),
         UndeployCommand(),
@@ -87,7 +91,9 @@ class Gadgets(click.Group):
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
-        groups["Others"] = [(name, command.title) for name, command in sorted(WRITTEN.items())]
+        groups["Others"] = [
+            (name, command.title) for name, command in sorted(WRITTEN.items()) if getattr(command, "in_overview", True)
+        ]
         for group, rows in groups.items():
             with formatter.section(group):
                 formatter.write_dl(rows)

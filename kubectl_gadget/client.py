@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
 from kubectl_gadget import contract, wire
 from kubectl_gadget.deadline import bounded
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.tell import tell
 
 CHANNEL_OPTIONS = (
@@ -27,6 +28,8 @@ CHANNEL_OPTIONS = (
 MOST_BYTES = 256 << 20
 #: How long an agent may take for what is a short answer.
 ANSWER_SECONDS = 10.0
+#: Agents that are asked at once.
+AT_ONCE = 16
 #: Letters of an agent's own words in an error.
 LONGEST_DETAILS = 500
 _SERVICE = pb.DESCRIPTOR.services_by_name["Agent"]
@@ -78,6 +81,21 @@ def ask_once(agent: Agent, method: str, request: Message, timeout: float | None 
     """The answer of an agent that gives one."""
     (reply,) = ask(agent, method, request, timeout)
     return reply
+
+
+def ask_all(targets: Targets, method: str, request: Message, timeout: float | None = ANSWER_SECONDS) -> dict[str, Any]:
+    """What each agent answers, or the GadgetError that kept it from that, by target."""
+
+    def one(target: str) -> Any:
+        try:
+            return ask_once(targets.reach(target), method, request, timeout)
+        except GadgetError as error:
+            return error
+        except Exception as error:  # whatever it is: the others are to be shown
+            return Unreachable(f"{target}: {type(error).__name__}: {error}")
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return dict(zip(targets, pool.map(one, targets), strict=True))
 
 
 def _answers(

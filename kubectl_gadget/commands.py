@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gadget import catalog
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.selector import parse_names
-from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Option, gadget_options, not_empty, output_options, stream_options, where_options
+from kubectl_gadget.options import (
+    Option,
+    gadget_options,
+    not_empty,
+    output_options,
+    standing_options,
+    stream_options,
+    where_options,
+)
 from kubectl_gadget.output import all_fields, explain, make_output
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.request import Request, make_request, make_selection
+from kubectl_gadget.tell import write_lines
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 
@@ -58,6 +69,7 @@ class GadgetCommand(HeadedCommand):
         """Make the command of gadget."""
         self.gadget = gadget
         params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output_options(), *stream_options()]
+        params += standing_options()
         super().__init__(gadget.name, gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -86,8 +98,14 @@ class GadgetCommand(HeadedCommand):
         strict: bool,
         record: Path | None,
         buffer: int,
+        detach: bool,
+        name: str | None,
+        keep: int | None,
+        print_only: bool,
         **settings: Any,
     ) -> None:
+        standing = (name or self.gadget.name, keep or 0, print_only) if detach else None
+        _check_standing(detach, {"--name": name, "--keep": keep, "--print-only": print_only})
         selection = make_selection(namespace, all_namespaces, pod, container, selector)
         request = make_request(
             self.gadget,
@@ -104,6 +122,10 @@ class GadgetCommand(HeadedCommand):
         )
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))
+        if standing:
+            request = request.about(find_selection(selection, agent, local))
+            _let_stand(request, *standing, agent, local)
+            return
         with find_targets(agent, local) as targets:
             request = request.about(find_selection(selection, agent, local))
             from kubectl_gadget.peers import find_directory
@@ -112,6 +134,44 @@ class GadgetCommand(HeadedCommand):
             reached = targets()
             namespaces = request.selection.namespaces
             stream(request, reached, find_directory(reached, namespaces, cluster=not (agent or local)))
+
+
+#: What `attach` takes, and not the command that makes what it attaches to.
+_OF_ATTACH = ("form", "fields", "filter_", "count_by", "max_events", "timeout", "strict", "record")
+
+
+def _check_standing(detach: bool, only_with: Mapping[str, Any]) -> None:
+    """UsageError for options that do not go together."""
+    context = click.get_current_context()
+    if not detach:
+        if given := [name for name, value in only_with.items() if value]:
+            raise UsageError(f"{given[0]}: of a standing run: with --detach")
+        return
+    given = [name for name in _OF_ATTACH if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        option = next(param for param in context.command.params if param.name == given[0])
+        raise UsageError(
+            f"{max(option.opts, key=len)}: give it to `kubectl gadget attach`: the run itself keeps everything"
+        )
+
+
+def _let_stand(request: Request, name: str, keep: int, print_only: bool, agent: tuple[str, ...], local: bool) -> None:
+    from kubectl_gadget.standing.make import put, standing_of
+
+    run = standing_of(name, keep, request)
+    if print_only:
+        from kubectl_gadget.cluster.definitions import config_map
+        from kubectl_gadget.cluster.manifests import to_yaml
+
+        write_lines(to_yaml([config_map(run, chosen_cluster().namespace)]))
+        return
+    with find_targets(agent, local) as targets:
+        reached = targets()
+        if not (agent or local):
+            from kubectl_gadget.cluster.definitions import keep as keep_for_later
+
+            keep_for_later(run)
+        put(run, reached)
 
 
 def _narrowing() -> list[click.Parameter]:

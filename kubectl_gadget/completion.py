@@ -162,6 +162,23 @@ def _containers(ctx: click.Context) -> set[tuple[str, str, str]]:
     return {(each.namespace, each.pod, each.container) for each in found}
 
 
+def complete_standing(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The standing runs of agents that answer at once."""
+    from gadget.errors import GadgetError
+
+    names: set[str] = set()
+    if addresses := addresses_of(ctx):
+        from gadget._generated import gadget_pb2 as pb
+        from kubectl_gadget.client import ask_once
+        from kubectl_gadget.targets import Agent
+
+        for address in addresses:
+            with suppress(GadgetError):
+                reply = ask_once(Agent(address, address), "StandingList", pb.StandingListRequest(), SECONDS)
+                names |= {status.run.name for status in reply.runs}
+    return [CompletionItem(name) for name in sorted(names) if is_word(name) and name.startswith(incomplete)]
+
+
 def _get(ctx: click.Context, *what: str) -> set[str]:
     """Names of the cluster's objects."""
     found = _kubectl("get", "--output=name", f"--request-timeout={SECONDS:.0f}s", *_flags(ctx), *what)

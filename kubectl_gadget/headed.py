@@ -51,6 +51,9 @@ def _color() -> Option:
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
 
+    #: Whether `kubectl gadget --help` lists it, which has to fit on a screen.
+    in_overview = True
+
     def __init__(
         self, name: str, title: str, example: str, params: list[click.Parameter], run: Any, verb: str = "Shows"
     ) -> None:
@@ -92,6 +95,8 @@ class HeadedCommand(click.Command):
 
 class HelpCommand(HeadedCommand):
     """`help`: what --help shows, of any command."""
+
+    in_overview = False
 
     def __init__(self) -> None:
         """Make the command."""

@@ -210,3 +210,18 @@ def stream_options() -> list[click.Parameter]:
             help="Size of each of the two kernel rings, such as 16M. [default: 8M, and 4M for long texts]",
         ),
     ]
+
+
+def standing_options() -> list[click.Parameter]:
+    """How to let a run stand, which then goes on without its client."""
+    heading = "Standing run"
+    return [
+        Option(["--detach"], heading=heading, is_flag=True,
+               help="Let it go on in the agents, and end: see the commands runs, attach and delete."),
+        Option(["--name"], heading=heading, default=None, metavar="NAME",
+               help="What it is called. [default: the gadget]"),
+        Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
+               help="How much each agent keeps of it. [default: 16M]"),
+        Option(["--print-only"], heading=heading, is_flag=True,
+               help="Print the ConfigMap that defines it, and do nothing."),
+    ]  # fmt: skip

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gadget import __version__
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
+from gadget.recorded import MAGIC, header, packed
 from kubectl_gadget import wire
 from kubectl_gadget.private import empty, open_private
 from kubectl_gadget.streams import Ended, Message
 from kubectl_gadget.tell import tell
-
-#: What a recording begins with; the digit is its version.
-MAGIC = b"gadget1\n"
 
 
 class Writer:
@@ -35,7 +31,7 @@ class Writer:
         """Prepare a recording of gadget at path. GadgetError if there can be none."""
         self._path = path
         self._failed, self._missing = "", 0
-        self._early: list[pb.RecordingEntry] | None = [pb.RecordingEntry(header=_header(gadget))]
+        self._early: list[pb.RecordingEntry] | None = [header(gadget)]
         self._made = not path.exists()
         try:
             self._file = open_private(path)
@@ -96,10 +92,6 @@ class Writer:
             self._failed = self._failed or error.strerror or str(error)
 
 
-def _header(gadget: str) -> pb.RecordingHeader:
-    return pb.RecordingHeader(gadget=gadget, version=__version__, began_ns=time.time_ns())
-
-
 def _entry(target: str, message: pb.RunReply | Ended) -> pb.RecordingEntry:
     if isinstance(message, Ended):
         error = str(message.error) if message.error else ""
@@ -108,12 +100,7 @@ def _entry(target: str, message: pb.RunReply | Ended) -> pb.RecordingEntry:
 
 
 def _write(file: BinaryIO, entry: pb.RecordingEntry) -> None:
-    data = entry.SerializeToString()
-    length, prefix = len(data), bytearray()
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    file.write(bytes([*prefix, length]) + data)
+    file.write(packed(entry))
     file.flush()
 
 

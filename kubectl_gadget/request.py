@@ -81,6 +81,8 @@ class Request:
     conditions are those of --filter, which are read anew in the words of each agent.
     nodes are those of a recording that are shown.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
+    standing is the name of the standing run to read, if it is one: what it kept since since_ns (since 1970), so many
+    events of that, the last ones, 0 for all, and with follow what comes.
     """
 
     gadget: Gadget
@@ -97,6 +99,10 @@ class Request:
     ring_bytes: int = 0
     timeout: float = 0.0
     record: Path | None = None
+    standing: str = ""
+    since_ns: int = 0
+    last: int = 0
+    follow: bool = False
 
     def about(self, selection: Selection) -> Request:
         """The same of other containers."""

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, Usage
 from gadget.memory import expect_batches
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Field, Schema
+from kubectl_gadget.backlog import Backlog
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.narrow import of_nodes, within
@@ -102,6 +103,7 @@ class Session:
         self._told: set[str] = set()
         self._gaps: list[Gap] = []
         self._merge = Merge()
+        self._backlog: Backlog | None = None  # of a standing run, until all have sent what they kept
         self._newest = 0
         self._output: Output | None = None
         self._counts: Counts | None = None  # the output, if it is a table of counts
@@ -126,13 +128,24 @@ class Session:
         look = request.look(known, first.decoder.node if one else "")
         return make_output(request.form, fields, request.gadget.headers, look)
 
-    def run(self, messages: Iterable[Message], nodes: int, stop: Callable[[], None], *, live: bool) -> None:
+    def run(
+        self,
+        messages: Iterable[Message],
+        nodes: int,
+        stop: Callable[[], None],
+        *,
+        live: bool,
+        targets: Collection[str] = (),
+    ) -> None:
         """Show messages until they end; stop is called when enough has been shown. live: they take their time.
 
-        nodes is how many are expected. GadgetError if nothing could be traced, Incomplete under --strict.
+        nodes is how many are expected; targets are those whose standing run is read. GadgetError if nothing could be
+        traced, Incomplete under --strict.
         """
         expect_batches()
         self._began = began = time.monotonic()
+        if self._request.standing:
+            self._backlog = Backlog(targets, self._request.last)
         self._expected, self._live = nodes, live
         try:
             self._follow(messages, stop)
@@ -144,12 +157,16 @@ class Session:
         self._output.start([])
         if remark := self._output.finish():
             tell(remark)
-        self._conclude(f", in {duration(time.monotonic() - began)}" if live else ", as recorded")
+        kept = ", as kept" if self._request.standing and not self._request.follow else ", as recorded"
+        watched = live and not (self._request.standing and not self._request.follow)
+        self._conclude(f", in {duration(time.monotonic() - began)}" if watched else kept)
 
     def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
         for target, message in messages:
             if isinstance(message, Ended):
                 self._ended(message)
+                if self._backlog and not message.coming:
+                    self._backlog.done(target)
             elif isinstance(message, Notice):
                 tell(message.text)
             elif message is not None:
@@ -159,12 +176,18 @@ class Session:
                     self._take(target, message)
             elif self._live:
                 self._look_for_silence()
+            if self._backlog and not self._full():
+                self._show(self._backlog.ripe())
+                if self._backlog.is_done:
+                    self._backlog = None
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
             if self._counts:
                 self._counts.refresh(self._so_far)
             if self._full():
                 stop()
+        if self._backlog:
+            self._show(self._backlog.rest())
         self._show(self._merge.rest())
 
     def _look_for_containers(self) -> None:
@@ -219,7 +242,11 @@ class Session:
         assert self._output
         node = self._nodes[target]
         rows = node.decoder.rows(reply.batch, self._names, node.filter)
-        if not rows:
+        if rows and self._backlog:
+            self._backlog.add(target, rows)
+        if self._backlog and reply.caught_up:
+            self._backlog.done(target)
+        if not rows or self._backlog:
             return
         self._newest = max(self._newest, rows[-1][0])
         if self._expected == 1 and len(self._nodes) == 1:
@@ -267,12 +294,13 @@ class Session:
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
         schema, kept = read_started(self._request, name, started)
-        if self._live and self._request.selection.any_of and not started.selects:
+        if self._live and not self._request.standing and self._request.selection.any_of and not started.selects:
             self._warn_once(f"{name}: {OLDER}")
         decoder = Decoder(name, schema)
         decoder.learn(started.containers)
         selection = self._request.selection
-        keep = kept if self._live or selection == Selection() else within(selection.chosen(), kept)
+        agents_choose = self._live and not self._request.standing
+        keep = kept if agents_choose or selection == Selection() else within(selection.chosen(), kept)
         node = Node(decoder, keep, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
         if before := self._nodes.get(target):
             node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
@@ -317,7 +345,7 @@ class Session:
         else:
             told = f"seen only from {moment(now_ns)} on"
         self.miss(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
-        if self._live:
+        if self._live and not self._backlog:
             tell(f"{target}: joined{' again' * again}; {told}")
 
     def _ended(self, message: Ended) -> None:
@@ -411,20 +439,29 @@ def _in_words_of(known: Mapping[str, Field], fields: Iterable[Field]) -> list[Fi
 
 def stream(request: Request, targets: Targets, directory: Callable[[], Directory]) -> None:
     """Run what request asks for on the targets, and show it; directory names the ends of connections."""
-    start = pb.Start(
+    first = pb.RunRequest(start=start_of(request))
+    if request.standing:
+        attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
+        first = pb.RunRequest(attach=attach)
+    endless = request.follow or not request.standing
+    with ExitStack() as stack:
+        streams = stack.enter_context(Streams(targets, first, partial(RunCheck, request), endless=endless))
+        stack.enter_context(_stops(streams, request.timeout))
+        messages = add_names(streams, Peers(directory))
+        if request.record:
+            messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
+        session = Session(request, None if request.standing else lambda: known_containers(targets))
+        session.run(messages, len(targets), streams.stop, live=True, targets=targets)
+
+
+def start_of(request: Request) -> pb.Start:
+    """What an agent is asked to run."""
+    return pb.Start(
         gadget=request.gadget.name,
         parameters=request.parameters,
         selection=pb.Selection(**request.selection.message()),
         ring_bytes=request.ring_bytes,
     )
-    with ExitStack() as stack:
-        streams = stack.enter_context(Streams(targets, start, partial(RunCheck, request)))
-        stack.enter_context(_stops(streams, request.timeout))
-        messages = add_names(streams, Peers(directory))
-        if request.record:
-            messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
-        session = Session(request, lambda: known_containers(targets))
-        session.run(messages, len(targets), streams.stop, live=True)
 
 
 def replay(recording: Recording, request: Request) -> None:

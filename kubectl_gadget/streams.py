@@ -89,13 +89,18 @@ class Streams:
     Where the targets can change, those that went away are joined again, and those that are new as well.
     """
 
-    def __init__(self, targets: Targets, start: pb.Start, check: Callable[[str], Check]) -> None:
-        """Begin a run of start on each target. check makes what looks at one's replies, whose node may be known."""
+    def __init__(
+        self, targets: Targets, first: pb.RunRequest, check: Callable[[str], Check], *, endless: bool = True
+    ) -> None:
+        """Begin a run by first on each target, which is not endless if the agents end it.
+
+        check makes what looks at one's replies, whose node may be known.
+        """
         self._queue = _Queue(QUEUE_LENGTH)
         self._check = check
         self._stop = threading.Event()
         self._targets = targets
-        self._start = start
+        self._first, self._endless = first, endless
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
         self._heard: dict[str, int] = {}
@@ -107,7 +112,7 @@ class Streams:
     def __enter__(self) -> Streams:
         for item in self._targets.items():
             self._begin(*item)
-        if self._targets.look:
+        if self._targets.look and self._endless:
             threading.Thread(target=self._join_again, args=(self._targets.look,), name="join", daemon=True).start()
         return self
 
@@ -151,13 +156,14 @@ class Streams:
                     self._begin(target, reach)
 
     def _requests(self) -> Iterator[pb.RunRequest]:
-        yield pb.RunRequest(start=self._start)
+        yield self._first
         self._stop.wait()
         yield pb.RunRequest(stop=pb.Stop())
 
     def _read(self, target: str, reach: Callable[[], str]) -> None:
         error: GadgetError | None = Unreachable(f"{target}: the agent went away")
         self._heard[target] = heard = 0
+        begun = False
         try:
             agent = Agent(target, reach(), self._targets.node(target))
             check = self._check(agent.node)
@@ -169,18 +175,24 @@ class Streams:
                     reply, size = wire.parse(pb.RunReply, data)
                     if warning := client.settle_node(agent, reply):
                         self._put(target, Notice(warning))
+                    if reply.WhichOneof("what") == "interrupted":
+                        why = Unreachable(reply.interrupted.reason)
+                        self._put(target, Ended(target, why, reply.interrupted.heard_ns, coming=True))
+                        continue
                     # not when it came here: a client that was stopped finds old messages waiting
                     self._heard[target] = heard = reply.sent_ns or time.time_ns()
                     check(reply)
                     if reply.WhichOneof("what") == "started":
                         reply.started.received_ns = heard
                         self._joined = self._joined or time.monotonic()
-                        if time.monotonic() - self._joined > LATE_SECONDS:
+                        if not begun and time.monotonic() - self._joined > LATE_SECONDS:
                             late = Unreachable(f"{target}: its agent answered later")
                             self._put(target, Ended(target, late, coming=True))
+                        begun = True
                     self._put(target, reply, size)
                     if reply.WhichOneof("what") == "summary":
-                        error = None if self._stop.is_set() else Unreachable(f"{target}: the agent stopped")
+                        in_order = self._stop.is_set() or not self._endless
+                        error = None if in_order else Unreachable(f"{target}: the agent stopped")
         except grpc.RpcError as failure:
             if not (heard and failure.code() == grpc.StatusCode.UNAVAILABLE):
                 error = client.error_of(target, failure)
@@ -198,7 +210,7 @@ class Streams:
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
         quiet_since, wait = None, QUIET_SECONDS
-        while self._running or (self._targets.look and self._joined and not self._stop.is_set()):
+        while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
             try:
                 target, message, _ = self._queue.get(timeout=wait)
             except queue.Empty:

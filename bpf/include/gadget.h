@@ -29,7 +29,7 @@ struct gadget_header {
 /* The verifier wants room for the longest string behind the last offset, never sent. */
 #define TEXT_SLACK PATH_MAX
 
-/* Named by LOSSES of agent/run.py. */
+/* Named by LOSSES of agent/run/events.py. */
 enum gadget_loss {
 	LOSS_RING_FULL,
 	LOSS_TOO_MANY_AT_ONCE, /* a table of what goes on was full */

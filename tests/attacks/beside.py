@@ -36,7 +36,7 @@ ANSWER_SECONDS = 2.0
 CALM_SECONDS = 10.0
 #: Threads that wait for a CPU, one after another, from a question to its answer: who asks, gRPC's on both sides, the agent's.
 HOPS = 4
-#: A run says at least this often that it lives: BEAT_SECONDS in agent/run.py, and the answer's time on top.
+#: A run says at least this often that it lives: BEAT_SECONDS in agent/run/run.py, and the answer's time on top.
 BEAT_SECONDS = 1.0
 #: gRPC has threads and descriptors of its own, and an allocator keeps what it may need again: 25 to 36 MiB were seen.
 SPARE_THREADS, SPARE_FILES, SPARE_BYTES = 16, 8, 48 << 20

@@ -10,8 +10,8 @@ from unittest import mock
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from agent import run
 from agent.flows.service import FlowsService
+from agent.run import events
 from agent.server import AgentService
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
@@ -86,7 +86,7 @@ def request(data: bytes) -> None:
         message = kind.FromString(data[1:])
     except DecodeError:
         return  # which gRPC refuses itself
-    with mock.patch.object(run, "BpfObject", _Object), contextlib.suppress(_Aborted):
+    with mock.patch.object(events, "BpfObject", _Object), contextlib.suppress(_Aborted):
         answer = getattr(SERVICE, name)(iter([message]) if name == "Run" else message, _Call())
         for _ in answer if name not in ("TraceloopDelete", "Inspect") else ():
             pass

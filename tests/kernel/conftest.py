@@ -17,8 +17,8 @@ from tests.conftest import Agent
 
 @pytest.fixture
 def record(bpffs: Path, start_agent: Callable[..., Agent], tmp_path: Path) -> Callable[..., Agent]:
-    """Starts agents that record."""
-    usual = ("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"))
+    """Starts agents that record the tests' own pods: others' may run on this machine."""
+    usual = ("--no-flows", "--bpffs", str(bpffs), "--state", str(tmp_path / "state"), "--traceloop", "shop,web")
     return lambda *args, **options: start_agent(*usual, *args, **options)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import grpc
@@ -63,14 +64,18 @@ def limited() -> Iterator[Callable[[int], Limited]]:
         yield lambda limit: stack.enter_context(Limited(limit))
 
 
+_asked = count()
+
+
 def begin(stack: ExitStack, address: str, gadget: str = "execsnoop") -> threading.Event:
-    """A run, of which all is read, and which ends when the event is set."""
+    """A run of its own, of which all is read, and which ends when the event is set."""
+    selection = pb.Selection(containers=[f"!other-{next(_asked)}"])  # those who ask for the same share one
     options = [("grpc.use_local_subchannel_pool", 1)]
     channel = stack.enter_context(grpc.insecure_channel(address, options=options))
     end = threading.Event()
 
     def requests() -> Iterator[pb.RunRequest]:
-        yield pb.RunRequest(start=pb.Start(gadget=gadget))
+        yield pb.RunRequest(start=pb.Start(gadget=gadget, selection=selection))
         end.wait()
 
     replies = rpc.AgentStub(channel).Run(requests())

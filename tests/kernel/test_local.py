@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,13 +59,16 @@ def test_containers_without_pods(bpffs: Path, start_agent: Callable[..., Agent],
     state = str(tmp_path / "state")
     agent = start_agent("--no-flows", "--bpffs", str(bpffs), "--state", state, "--host-root", str(host))
     with docker_container(host, "db") as container, docker_container(host, "cache") as other:
-        wait_until(
-            lambda: all(each[:12] in local(agent, tmp_path, "list").stdout for each in (container, other)), "both"
-        )
+
+        def own() -> dict[str, dict[str, Any]]:  # others' containers may be there, too
+            listed = events(local(agent, tmp_path, "list", "-o", "json").stdout)
+            return {row["containerId"]: row for row in listed if row["containerId"] in (container, other)}
+
+        wait_until(lambda: len(own()) == 2, "both")
         script = f'echo 0 > {UNIFIED}/docker/{container}/cgroup.procs && exec "$0" "$@"'
         subprocess.run(["sh", "-c", script, "/bin/cat", "/no such file"], check=False, stderr=subprocess.DEVNULL)
-    wait_until(lambda: "running" not in local(agent, tmp_path, "list").stdout, "the end of both")
-    found = {row["containerId"]: row for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)}
+    wait_until(lambda: all(row["state"] != "running" for row in own().values()), "the end of both")
+    found = own()
     assert (found[container]["pod"], found[container]["container"], found[container]["state"]) == (
         None,
         "db",
@@ -76,9 +80,10 @@ def test_containers_without_pods(bpffs: Path, start_agent: Callable[..., Agent],
         assert any('openat(AT_FDCWD, "/no such file", O_RDONLY' in line for line in shown), name
         assert shown[-1].endswith("+++ exited with 1 +++")
     done = local(agent, tmp_path, "show", "dc")
-    assert (done.returncode, done.stderr) == (2, "error: no recording of 'dc': there is cache, db\n")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: no recording of 'dc': there is (\w+, )*cache, db(, \w+)*\n", done.stderr)
     assert local(agent, tmp_path, "delete", "db").stdout == f"deleted db {container[:12]} on node-a\n"
-    assert [row["containerId"] for row in events(local(agent, tmp_path, "list", "-o", "json").stdout)] == [other]
+    assert list(own()) == [other]
 
 
 def test_unit_file(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
         "--filter",
         "args~^started x*$,exe!=/workload",
     )
-    dying = start_cli("execsnoop", "--agent", agent.address, "-o", "json")
+    dying = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--host")
     wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
     own = programs_of(agent.process.pid) - before
     assert len(own) == 6
@@ -140,6 +140,54 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     assert len(traced(failing)) == 10
     assert traced(short) == []
     wait_until(lambda: not own & bpf_programs(), "all programs gone")
+
+
+def test_one_object_for_all(agent, start_cli, make_pod, workload) -> None:
+    """When several of us ask for the same, the kernel does the work once: one set of programs, and each sees all."""
+    before = programs_of(agent.process.pid)
+    watching = [start_json(start_cli, agent) for _ in range(3)]
+    wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
+    own = programs_of(agent.process.pid) - before
+    assert len(own) == 2
+    pod = make_pod()
+    run_workload(pod, workload("execs"), 1, 101, 5)
+    assert len(traced(watching[0])) == 107
+    assert own <= bpf_programs()
+    run_workload(pod, workload("execs"), 1, 7, 0)
+    assert [len(traced(each)) for each in watching[1:]] == [115, 115]
+    wait_until(lambda: not own & bpf_programs(), "all programs gone")
+
+
+def test_slow_reader(agent, workload) -> None:
+    """One who reads too slowly loses events, and is told how many; another who asks for the same loses none."""
+    gates = [threading.Event(), threading.Event()]
+    replies: list[list[pb.RunReply]] = [[], []]
+
+    def requests(gate: threading.Event):
+        yield pb.RunRequest(start=pb.Start(gadget="opensnoop", ring_bytes=16 << 20, parameters={"comm": "flood"}))
+        gate.wait()
+        yield pb.RunRequest(stop=pb.Stop())
+
+    options = [("grpc.http2.lookahead_bytes", 1), ("grpc.use_local_subchannel_pool", 1)]
+    with ExitStack() as stack:
+        flood = BareContainer("shop", "flood-0")
+        stack.callback(flood.delete)
+        channels = [stack.enter_context(grpc.insecure_channel(agent.address, options=options)) for _ in gates]
+        calls = [rpc.AgentStub(each).Run(requests(gate)) for each, gate in zip(channels, gates, strict=True)]
+        assert [next(call).WhichOneof("what") for call in calls] == ["started"] * 2
+        reader = threading.Thread(target=lambda: replies[0].extend(calls[0]))
+        reader.start()
+        for _ in range(10):
+            run_in(flood.cgroup, workload("flood"), "8000")
+        gates[0].set()
+        reader.join()
+        gates[1].set()
+        replies[1].extend(calls[1])
+    seen = [sum(section.count for reply in each for section in reply.batch.sections) for each in replies]
+    losses = [list(each[-1].summary.losses) for each in replies]
+    assert (seen[0], losses[0]) == (80_000, [])
+    assert seen[1] + sum(loss.count for loss in losses[1]) == 80_000
+    assert {(loss.reason, bool(loss.cgroup_id)) for loss in losses[1]} == {("reader too slow", True)}
 
 
 def test_killed_local(start_cli, tmp_path: Path) -> None:

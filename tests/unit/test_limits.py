@@ -13,7 +13,7 @@ import yaml
 from agent.bpf_object import BpfObject
 from agent.limits import MIB, RUN_BYTES, RunBudget, bytes_for_runs, memory_limit
 from agent.objects import read_object
-from agent.run import RINGS
+from agent.run.events import RINGS
 from agent.server import MAX_FILES, MAX_RUNS
 from gadget import catalog
 from gadget.errors import Exhausted

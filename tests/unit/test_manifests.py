@@ -62,9 +62,11 @@ def test_what_it_may_do(least: bool) -> None:
 def test_no_runtime_is_in_reach(least: bool) -> None:
     """No socket of a runtime is mounted, which would make an agent root on its node; each runtime's config.json is."""
     pod = pod_of(least_privilege=least)
-    paths = {volume["name"]: PurePosixPath(volume["hostPath"]["path"]) for volume in pod["volumes"]}
+    paths = {
+        volume["name"]: PurePosixPath(volume["hostPath"]["path"]) for volume in pod["volumes"] if "hostPath" in volume
+    }
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
-    assert paths.keys() == mounts.keys()
+    assert paths.keys() == mounts.keys() - {"runs"}  # a ConfigMap
     for socket in ("containerd/containerd.sock", "k3s/containerd/containerd.sock", "docker.sock", "crio/crio.sock",
                    "k0s/containerd.sock", "docker/containerd/containerd.sock", "podman/podman.sock", "containerd/s/shim"):  # fmt: skip
         assert not [path for path in paths.values() if PurePosixPath("/run", socket).is_relative_to(path)], socket
@@ -81,7 +83,7 @@ def test_runtime_elsewhere(least: bool) -> None:
     states = State("containerd", "/var/snap/microk8s/common/run/containerd"), State("docker", "/data/docker")
     pod = pod_of(least_privilege=least, states=(*states, State("containerd", "/run/containerd")))
     (container,) = pod["containers"]
-    folders = [volume["hostPath"]["path"] for volume in pod["volumes"]]
+    folders = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
     for state in states:
         assert f"--runtime-state={state}" in container["args"]
         (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == f"/host{state.containers}"]

@@ -15,7 +15,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from agent.run import Batch, Run
+from agent.run.batch import Batch
+from agent.run.runs import begin
 from agent.selection import Selection
 from agent.tracker import Tracker
 from gadget import catalog
@@ -45,23 +46,23 @@ class Stream:
         """Load and attach it."""
         self._gadget = catalog.find(name)
         self._batches: list[Batch] = []
-        self._run = Run(self._gadget, settings, tracker, Selection(pods=[pod] if pod else []))
-        self._thread = Thread(target=lambda: self._batches.extend(self._run.batches()))
+        self._events = begin(self._gadget, settings, tracker, Selection(pods=[pod] if pod else [])).first
+        self._thread = Thread(target=lambda: self._batches.extend(self._events.batches()))
         self._thread.start()
 
     def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run.finish()
+        self._events.finish()
         self._thread.join()
-        self._run.close()
+        self._events.close()
 
     def rows(self) -> list[Row]:
         """End it; every event, with names where a user sees names. Nothing may be lost."""
-        self._run.finish()
+        self._events.finish()
         self._thread.join()
-        losses = self._run.losses()
+        losses = self._events.summary().losses
         if any(loss.reason == "program busy" for loss in losses):
             raise Busy
         assert not losses, losses

@@ -1,0 +1,178 @@
+"""The step that knows containers: keeps the rows of those that are chosen, and holds what is not decided yet."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.identity import Container
+from agent.run.batch import Loss, Rows, column
+from agent.run.events import LOSSES, Events
+from agent.selection import Selection
+from agent.tracker import Cgroup, Tracker
+
+#: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
+#: longer is sent and counted: a pod is never left out because we did not know it.
+HELD_SECONDS = 2.0
+HELD_BYTES = 8 << 20
+#: Containers whose missed events are counted apart; those of more are counted together.
+MISSED = 1024
+DROP, KEEP, HOLD, MISS = range(4)
+
+
+class Held(NamedTuple):
+    """Rows that wait until a time (monotonic, seconds) for the labels of their pods."""
+
+    until: float
+    rows: Rows
+
+
+class Choosing:
+    """What becomes of each row, by the container that it is of."""
+
+    def __init__(self, source: Events, tracker: Tracker, selection: Selection) -> None:
+        """Choose from source by selection, asking tracker; tells source's programs what is decided."""
+        self._source, self._tracker, self._selection = source, tracker, selection
+        schema = source.gadget.schema
+        self._dtype, self._text_offset = schema.dtype(schema.text_offset), schema.text_offset
+        self._decided: dict[int, bool] = {}
+        self._generation = -1
+        self._held: list[Held] = []
+        #: events by cgroup that may have been asked for: see Container.nameless
+        self._missed: Counter[int] = Counter()
+        self._met: dict[int, Container] = {}
+        #: rows that were kept although it is not known whether they were chosen
+        self.undecided = 0
+
+    def __call__(self, looked: list[Rows]) -> list[Rows]:
+        """The chosen rows, as short as their text allows, and those held before that are chosen by now."""
+        self._review()
+        kept = self._release(everything=False)
+        for rows in looked:
+            length = self._text_offset + int(column(rows, self._dtype, "text_length").max())
+            trimmed = rows[:, :length]
+            choices = self._choices(rows)
+            if choices is None:
+                kept.append(trimmed)
+                continue
+            if (choices == HOLD).any():
+                self._hold(trimmed[choices == HOLD])
+            kept.append(trimmed[choices == KEEP])
+        return [rows for rows in kept if len(rows)]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether rows are held."""
+        return bool(self._held)
+
+    def release(self) -> list[Rows]:
+        """All that is held, decided or not."""
+        return self._release(everything=True)
+
+    def met(self) -> dict[int, Container]:
+        """The containers of the rows and losses since this was last asked, by cgroup."""
+        met, self._met = self._met, {}
+        return met
+
+    def losses(self) -> list[Loss]:
+        """What was lost so far of those that are chosen, or may be. The counts only grow."""
+        totals, counts = self._source.losses()
+        # what was lost of others, before the kernel knew that they are not chosen, is no loss of this run
+        own = {cgroup for cgroup in counts if self._choose(cgroup) != DROP}
+        losses = []
+        for at, reason in enumerate(LOSSES):
+            losses += [Loss(reason, cgroup, each[at]) for cgroup, each in counts.items() if each[at] and cgroup in own]
+            unknown = totals[at] - sum(each[at] for each in counts.values())
+            if unknown > 0:
+                losses.append(Loss(reason, 0, unknown))
+        losses += [Loss("container not known", cgroup, number) for cgroup, number in sorted(self._missed.items())]
+        if missed := self._source.object.missed():
+            losses.append(Loss("program busy", 0, missed))
+        return losses
+
+    def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
+        """DROP, KEEP or HOLD for each record; None if all are kept. What is a MISS is counted and dropped."""
+        ids: npt.NDArray[np.integer[Any]] = column(records, self._dtype, "cgroup_id")
+        if (ids == ids[0]).all():  # a flood is most often of one: no need to sort it
+            choice = self._settle(int(ids[0]), len(ids))
+            return None if choice == KEEP else np.full(len(ids), choice, np.int8)
+        cgroups, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        each = zip(cgroups.tolist(), counts.tolist(), strict=True)
+        choices = np.array([self._settle(cgroup_id, count) for cgroup_id, count in each], np.int8)
+        return None if (choices == KEEP).all() else choices[index]
+
+    def _settle(self, cgroup_id: int, count: int) -> int:
+        """What becomes of so many events of a cgroup."""
+        choice = self._choose(cgroup_id)
+        if choice == MISS:
+            room = cgroup_id in self._missed or len(self._missed) < MISSED
+            self._missed[cgroup_id if room else 0] += count
+            return DROP
+        return choice
+
+    def _choose(self, cgroup_id: int) -> int:
+        host = self._source.host
+        cgroup = self._tracker.resolve(cgroup_id)
+        if cgroup is None:  # perhaps of a container that came and went while more changed than could be followed
+            return KEEP if host else MISS
+        if cgroup.container is None or cgroup.container.sandbox:
+            return KEEP if host else DROP
+        decision = self._decide(cgroup)
+        if decision is False and not cgroup.container.nameless:
+            return DROP
+        self._met[cgroup_id] = cgroup.container
+        if decision is False:
+            return MISS  # perhaps it is one of those that were asked for
+        return HOLD if decision is None else KEEP
+
+    def _decide(self, cgroup: Cgroup) -> bool | None:
+        decision = self._decided.get(cgroup.id)
+        if decision is None and cgroup.container is not None:
+            decision = self._selection.decide(cgroup.container, self._tracker.labels(cgroup.container))
+            if decision is not None and not cgroup.ended:
+                self._decided[cgroup.id] = decision
+                if decision or not cgroup.container.nameless:  # else its events are counted here
+                    self._source.object.set("chosen", cgroup.id, int(decision))
+        return decision
+
+    def _review(self) -> None:
+        """Decide again on every container when one came, went or got other labels."""
+        if self._generation == self._tracker.generation:
+            return
+        self._generation = self._tracker.generation
+        for root, before in list(self._decided.items()):
+            cgroup = self._tracker.resolve(root)
+            if cgroup is None or cgroup.ended:
+                del self._decided[root]
+                self._source.object.delete("chosen", root)
+            elif self._selection.needs_labels:
+                del self._decided[root]
+                if self._decide(cgroup) is None:  # labels were known and are not now: what was decided stays
+                    self._decided[root] = before
+
+    def _hold(self, rows: Rows) -> None:
+        if sum(held.rows.nbytes for held in self._held) + rows.nbytes > HELD_BYTES:
+            self._held.insert(0, Held(0.0, rows))  # sent with the next batch: shown rather than left out
+        else:
+            self._held.append(Held(time.monotonic() + HELD_SECONDS, rows))
+
+    def _release(self, *, everything: bool) -> list[Rows]:
+        """The held rows that are chosen by now, or have waited long enough."""
+        released = []
+        held, self._held = self._held, []
+        for item in held:
+            choices = self._choices(item.rows)
+            if choices is None:
+                released.append(item.rows)
+            elif everything or time.monotonic() >= item.until:
+                self.undecided += int((choices == HOLD).sum())
+                released.append(item.rows[choices != DROP])
+            else:
+                released.append(item.rows[choices == KEEP])
+                self._held.append(Held(item.until, item.rows[choices == HOLD]))
+        self._held = [item for item in self._held if len(item.rows)]
+        return [rows for rows in released if len(rows)]

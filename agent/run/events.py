@@ -1,0 +1,101 @@
+"""A source of events: the rings that a gadget's programs write to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from agent.bpf_object import BpfObject, ring_bytes
+from agent.limits import RunBudget
+from agent.objects import read_object
+from agent.ring import Ring
+from agent.run.batch import Rows
+from gadget import parameters
+from gadget.catalog import Gadget
+from gadget.errors import UsageError
+
+RINGS = ("events", "events_long")
+#: What losses that the kernel counts are called: enum gadget_loss, in its order.
+LOSSES = ("ring full", "too many at once")
+
+
+class Events:
+    """A gadget's object, loaded and attached, and its rings."""
+
+    def __init__(
+        self, gadget: Gadget, settings: Mapping[str, str], containers_fd: int, budget: RunBudget, ring_size: int = 0
+    ) -> None:
+        """Load gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
+
+        containers_fd is of the map of containers. Exhausted if the rings do not fit into the budget.
+        """
+        self.gadget = gadget
+        #: whether events of no container are asked for
+        self.host = False
+        self.object = BpfObject(read_object(gadget.name), gadget.name)
+        self._rings: list[Ring] = []
+        self._budget, self._taken = budget, 0
+        try:
+            self._configure(settings)
+            sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
+            budget.take(sum(sizes))
+            self._taken = sum(sizes)
+            self.object.share("containers", containers_fd)
+            self.object.load()
+            self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
+            self.object.attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        known = {parameter.name: parameter for parameter in self.gadget.parameters}
+        for name, value in settings.items():
+            if name not in known:
+                raise UsageError(f"{self.gadget.name} has no parameter {name!r}: it has {', '.join(known)}")
+            encoded = parameters.encode(known[name], value)
+            self.object.configure(known[name].offset, encoded)
+            if name == "host":
+                self.host = any(encoded)
+
+    @property
+    def fds(self) -> list[int]:
+        """File descriptors that are readable when there is something to read."""
+        return [ring.fd for ring in self._rings]
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it has to be read soon."""
+        return any(ring.pressed for ring in self._rings)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to read."""
+        return any(ring.waiting for ring in self._rings)
+
+    def read(self) -> Iterator[Rows]:
+        """What waits, up to a message for each ring. Rows are valid until the next are asked for."""
+        for ring in self._rings:
+            rows = ring.peek()
+            if rows is not None:
+                yield rows
+                ring.release()
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Events lost so far, for each of LOSSES: of all, and of containers as far as it is known whose they were."""
+        return self.object.percpu_totals("losses", len(LOSSES)), dict(
+            sorted(self.object.tallies("losses_by_cgroup", len(LOSSES)))
+        )
+
+    def detach(self) -> None:
+        """Stop the programs; what they wrote stays."""
+        self.object.detach()
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        for ring in self._rings:
+            ring.close()
+        self._rings = []
+        self.object.close()
+        if self._taken:
+            self._budget.give_back(self._taken)
+            self._taken = 0

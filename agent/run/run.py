@@ -1,0 +1,240 @@
+"""A run: its thread reads a source, passes the rows through the steps and gives the batches to subscribers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from agent.run.batch import Batch, Loss, Packed, Rows, Step, pack
+from agent.run.choosing import Choosing
+from agent.run.events import Events
+from agent.run.subscriber import Subscriber
+from gadget.catalog import Gadget
+from gadget.errors import Exhausted, GadgetError
+
+log = logging.getLogger(__name__)
+
+#: How long an event may wait in a ring that is far from full. A message costs each side about a millisecond of CPU,
+#: however little is in it: more often is a load, and more seldom is seen by the eye. Where more events come than an
+#: eye can follow, a third as often is enough.
+DRAIN_SECONDS, BUSY_SECONDS = 0.05, 0.15
+#: Events in one look that are more than that.
+MANY = 20
+#: How long to sleep where there was nothing: the next event wakes the reader, but for one that was sent as it looked.
+IDLE_SECONDS = 0.25
+#: Counting losses costs a few system calls, so not with every batch.
+LOSS_SECONDS = 0.25
+#: A subscriber hears at least this often that the run lives.
+BEAT_SECONDS = 1.0
+#: Over how long events per second are counted.
+RATE_SECONDS = 2.0
+#: Looks at the source, for a subscriber that ends while others go on: its rings can hold no more.
+LAST_LOOKS = 16
+#: How long the end of a run is waited for: its links are freed in that time, unless the kernel is very busy.
+CLOSE_SECONDS = 10.0
+
+
+class Run:
+    """Reads from when it is made until its last subscriber leaves; then the source is detached, emptied and closed."""
+
+    def __init__(self, source: Events, choosing: Choosing, others: Sequence[Step] = ()) -> None:
+        """Begin with one subscriber, first; takes source over. choosing is the first step, others come after it."""
+        self._source, self._choosing = source, choosing
+        self._steps: tuple[Step, ...] = (choosing, *others)
+        self.gadget: Gadget = source.gadget
+        self.object = source.object
+        self.events = 0
+        self.rate = 0.0
+        self._losses: list[Loss] = []
+        self._lock = threading.Lock()
+        self.first = Subscriber(self, (), 0)
+        self._subscribers = [self.first]
+        self._over = False
+        #: whether it waits for a subscriber to take something
+        self.is_blocked = False
+        self._waking = threading.Lock()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._work, name=f"run-{self.gadget.name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads may be made
+            os.close(self._wake)
+            raise Exhausted(str(error)) from None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended and all that it took is given back."""
+        return self._wake < 0
+
+    @property
+    def subscribers(self) -> list[Subscriber]:
+        """Those who read it."""
+        with self._lock:
+            return list(self._subscribers)
+
+    def subscribe(self) -> Subscriber | None:
+        """Another subscriber, of what comes from now on; None if the run is about to end."""
+        with self._lock:
+            if self._over or all(each.ending for each in self._subscribers):
+                return None
+            subscriber = Subscriber(self, self._losses, self._choosing.undecided)
+            self._subscribers.append(subscriber)
+            return subscriber
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A subscriber wants no more. The end of the run, if it was the last one, is waited for."""
+        with self._lock:
+            with suppress(ValueError):  # it has ended before
+                self._subscribers.remove(subscriber)
+            self._over = last = not self._subscribers
+        subscriber.end()
+        self.wake()
+        if last:
+            self._thread.join(CLOSE_SECONDS)
+
+    def wake(self) -> None:
+        """There is something to do. Callable from any thread, and after the end."""
+        with self._waking:  # the number may be another file's by now
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def finish(self) -> None:
+        """End every subscriber in order."""
+        for each in self.subscribers:
+            each.finish()
+
+    def _work(self) -> None:
+        error: Exception | None = None
+        try:
+            self._follow()
+        except Exception as failure:
+            log.exception("the run of %s died", self.gadget.name)
+            error = GadgetError(f"the run of {self.gadget.name} died: {type(failure).__name__}: {failure}")
+        finally:
+            self._source.close()
+            with self._waking:
+                os.close(self._wake)
+                self._wake = -1
+            with self._lock:
+                self._over = True
+                rest, self._subscribers = self._subscribers, []
+            for each in rest:
+                each.end(error or GadgetError(f"the run of {self.gadget.name} has ended"))
+
+    def _follow(self) -> None:
+        with select.epoll() as poll:
+            for fd in (self._wake, *self._source.fds):
+                poll.register(fd, select.EPOLLIN | select.EPOLLET)
+            counted = 0.0
+            beat = measured = time.monotonic()
+            before, idle = 0, False
+            due = beat + DRAIN_SECONDS
+            while not self._over:
+                poll.poll(max(0.0, due - time.monotonic()))
+                ending = self._is_ending()
+                if ending and self._end_those():
+                    return
+                if not ending and time.monotonic() < due and not (idle or self._source.pressed):
+                    continue  # it will be soon enough
+                if not self._has_room():
+                    # nobody takes anything: the rings fill, and the kernel counts what does not fit, container by
+                    # container; a subscriber that has taken what waited for it wakes this thread
+                    due = time.monotonic() + IDLE_SECONDS
+                    continue
+                seen, idle = self.events, not self._is_waiting()
+                sections, losses = self._look(), None
+                wait = IDLE_SECONDS if idle else BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS
+                now = time.monotonic()
+                due = now + wait
+                if now - counted > LOSS_SECONDS:
+                    counted = now
+                    losses = self._count_losses()
+                if now - measured > RATE_SECONDS:
+                    self.rate = (self.events - before) / (now - measured)
+                    measured, before = now, self.events
+                if sections or losses is not None or now - beat > BEAT_SECONDS:
+                    self._publish(sections, losses)
+                    beat = now
+
+    def _is_ending(self) -> bool:
+        return any(each.ending for each in self.subscribers)
+
+    def _has_room(self) -> bool:
+        self.is_blocked = True  # first: one who takes something from here on wakes this thread
+        room = any(each.is_idle for each in self.subscribers)
+        self.is_blocked = not room
+        return room
+
+    def _is_waiting(self) -> bool:
+        return self._choosing.waiting or self._source.waiting
+
+    def _end_those(self) -> bool:
+        """Give subscribers that are to end what there is by now, and their end; whether the run is over."""
+        with self._lock:
+            ending = [each for each in self._subscribers if each.ending]
+            over = len(ending) == len(self._subscribers)
+            self._over = self._over or over  # nobody may come any more
+        if over:
+            self._source.detach()
+        looks = 0
+        while self._source.waiting and (over or looks < LAST_LOOKS):
+            looks += 1
+            if not self._wait_for_room():
+                break
+            if sections := self._look():
+                self._publish(sections, None)
+        held = [pack(rows) for rows in self._through(self._steps[1:], self._choosing.release())]
+        self.events += sum(section.count for section in held)
+        self._publish(held, self._count_losses())
+        with self._lock:
+            self._subscribers = [each for each in self._subscribers if each not in ending]
+        for each in ending:
+            each.end()
+        return over
+
+    def _wait_for_room(self) -> bool:
+        """Wait until a subscriber takes something; whether there is one."""
+        with select.epoll() as poll:
+            poll.register(self._wake, select.EPOLLIN)
+            while not self._has_room():
+                if not self.subscribers:
+                    return False
+                poll.poll(IDLE_SECONDS)
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+        return True
+
+    def _look(self) -> list[Packed]:
+        """What the source has, through all steps, and what they held before."""
+        found = [pack(rows) for rows in self._through(self._steps, [])]
+        for rows in self._source.read():
+            found += [
+                pack(each) for each in self._through(self._steps, [rows])
+            ]  # before the source has its memory back
+        self.events += sum(section.count for section in found)
+        return found
+
+    @staticmethod
+    def _through(steps: Sequence[Step], rows: list[Rows]) -> list[Rows]:
+        for step in steps:
+            rows = step(rows)
+        return rows
+
+    def _count_losses(self) -> list[Loss] | None:
+        """All losses so far, None if they are as before."""
+        losses = self._choosing.losses()
+        if losses == self._losses:
+            return None
+        self._losses = losses
+        return losses
+
+    def _publish(self, sections: list[Packed], losses: list[Loss] | None) -> None:
+        batch = Batch(sections, self._choosing.met(), losses)
+        subscribers = self.subscribers
+        for each in subscribers:
+            each.offer(batch, self._choosing.undecided, may_lose=len(subscribers) > 1)

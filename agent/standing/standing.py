@@ -1,0 +1,159 @@
+"""One standing run: a thread that subscribes to a run and keeps what comes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from agent.files import read_text
+from agent.limits import RunBudget
+from agent.run.batch import Batch
+from agent.run.replies import batch_reply, read_selection, started_reply
+from agent.run.runs import Runs, begin
+from agent.run.subscriber import Subscriber
+from agent.standing.history import History
+from agent.threads import Worker
+from agent.tracker import Tracker
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError
+
+log = logging.getLogger(__name__)
+
+#: How long after a run could not begin, or ended, it is tried again.
+AGAIN_SECONDS = 10.0
+#: To load an object takes seconds on a busy machine.
+STALLS_AFTER = 60.0
+#: Containers of a file that are named again at the beginning of the next.
+NAMED = 4096
+
+
+class StandingRun:
+    """Goes on until it is closed. What it kept stays, and another one of the same folder goes on with it."""
+
+    def __init__(
+        self, run: pb.Standing, file: str, folder: Path, keep: int, runs: Runs, node: str, tracker: Tracker,
+        budget: RunBudget, make_room: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Begin. file defines it, if one does; make_room is called when more has been kept."""
+        self.run, self.file = run, file
+        self._node, self._tracker, self._runs, self._budget = node, tracker, runs, budget
+        self._make_room = make_room
+        self._gadget = catalog.find(run.start.gadget)
+        self._selection = read_selection(run.start.selection)
+        self._subscriber: Subscriber | None = None
+        self._names: dict[int, pb.Container] = {}
+        self.history = History(folder, run.start.gadget, node, keep)
+        self.since_ns = _since(folder)
+        self.rate = 0.0
+        self._missed = 0  # events that could not be kept
+        self._why_not = ""
+        self._why_not_kept = ""
+        self.worker = Worker(f"standing-{run.name}", self._work, STALLS_AFTER)
+        self.worker.start()
+
+    @property
+    def problem(self) -> str:
+        """Why it does not run, or not all is kept; empty if it does."""
+        return self.worker.problem or self._why_not or self._why_not_kept
+
+    @property
+    def lost(self) -> int:
+        """Events that were lost since this agent began."""
+        subscriber = self._subscriber
+        return self._missed + (subscriber.lost if subscriber else 0)
+
+    def status(self) -> pb.StandingStatus:
+        """How it gets on."""
+        events, size, oldest = self.history.kept
+        return pb.StandingStatus(
+            run=self.run, file=self.file, since_ns=self.since_ns, events=self.history.events, rate=self.rate,
+            kept_events=events, kept_bytes=size, oldest_ns=oldest, overwritten=self.history.overwritten,
+            lost=self.lost, problem=self.problem,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End it, after what has happened by now."""
+        if subscriber := self._subscriber:
+            subscriber.finish()
+        self.worker.stop()
+        self.history.close()
+
+    def _work(self, worker: Worker) -> None:
+        while not worker.stopping:
+            try:
+                self._follow(worker)
+                self._why_not = "" if worker.stopping else "it has ended: begun anew"
+            except GadgetError as error:
+                self._why_not = str(error)
+                log.warning("%s: %s", self.run.name, error)
+            worker.wait(AGAIN_SECONDS)
+
+    def _follow(self, worker: Worker) -> None:
+        start = self.run.start
+        subscriber = self._runs.subscribe(
+            start.SerializeToString(deterministic=True),
+            lambda: begin(
+                self._gadget, dict(start.parameters), self._tracker, self._selection, self._budget, start.ring_bytes
+            ),
+        )
+        with closing(subscriber):
+            self._subscriber, self._why_not = subscriber, ""
+            try:
+                self._try(lambda: self.history.interrupt(f"{self._node}: the agent was not there"), 0)
+                self._begin_file(subscriber)
+                log.info("%s: %s began", self.run.name, start.gadget)
+                for batch in subscriber.batches():
+                    worker.beat()
+                    self._keep(batch, subscriber)
+                    if worker.stopping:
+                        subscriber.finish()
+            finally:
+                self._subscriber = None
+
+    def _keep(self, batch: Batch, subscriber: Subscriber) -> None:
+        self.rate = subscriber.rate
+        events = sum(section.count for section in batch.sections)
+        if batch.sections or batch.containers or batch.losses:
+            if self.history.is_full():
+                subscriber.forget()
+                self._begin_file(subscriber)
+            reply = batch_reply(self._node, batch)
+            for each in reply.batch.containers:
+                if len(self._names) < NAMED:
+                    self._names[each.cgroup_id] = each
+            self._try(lambda: self.history.append(reply), events)
+        with suppress(OSError):
+            self.history.beat(batch.read_ns)
+
+    def _begin_file(self, subscriber: Subscriber) -> None:
+        started = started_reply(self._node, self._gadget, self._tracker, self._selection)
+        living = {each.cgroup_id for each in started.started.containers}
+        started.started.containers.extend(each for key, each in self._names.items() if key not in living)
+        started.started.received_ns = started.sent_ns
+        self._names.clear()
+        self._try(lambda: self.history.begin(started), 0)
+        self._make_room()
+
+    def _try(self, write: Callable[[], None], events: int) -> None:
+        """Write to the history, or count what it does not take."""
+        try:
+            write()
+            self._why_not_kept = ""
+        except OSError as error:
+            self._missed += events
+            self._why_not_kept = f"{self._missed} events could not be kept: {error.strerror}"
+
+
+def _since(folder: Path) -> int:
+    """When the run of a folder began, which is kept there."""
+    path = folder / "since"
+    with suppress(OSError, ValueError):
+        return int(read_text(path))
+    now = time.time_ns()
+    with suppress(OSError):
+        path.write_text(str(now))
+    return now

@@ -1,0 +1,34 @@
+"""How a recording lies in a file: MAGIC, then entries, each behind its length as a varint.
+
+The entries are RecordingEntry of proto/gadget/v1/gadget.proto: a header, then replies of agents and ends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gadget import __version__
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+
+#: What a recording begins with; the digit is its version.
+MAGIC = b"gadget1\n"
+
+
+def header(gadget: str) -> pb.RecordingEntry:
+    """What stands first."""
+    from gadget._generated import gadget_pb2 as pb
+
+    return pb.RecordingEntry(header=pb.RecordingHeader(gadget=gadget, version=__version__, began_ns=time.time_ns()))
+
+
+def packed(entry: pb.RecordingEntry) -> bytes:
+    """An entry as it stands in the file."""
+    data = entry.SerializeToString()
+    length, prefix = len(data), bytearray()
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*prefix, length]) + data

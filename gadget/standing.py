@@ -1,0 +1,158 @@
+"""A standing run as a file: what `--detach` makes, deploy mounts and /etc/gadget/runs.d holds. TOML, NAME.toml.
+
+gadget = "…"
+keep = "64M"
+namespaces = ["shop"]
+pods = ["cart-*", "!cart-0"]
+
+[parameters]
+failed = true
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gadget import parameters
+from gadget.catalog import find
+from gadget.chosen import Chosen
+from gadget.errors import UsageError
+from gadget.pod_choice import PodChoice
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+
+#: A name is that of a file, a key of a ConfigMap and a word of the command line.
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+SUFFIX = ".toml"
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+#: A file larger than that is none of these.
+MOST_BYTES = 256 << 10
+
+
+class _Workload(msgspec.Struct, forbid_unknown_fields=True):
+    """The pods of a deployment, a service or the like, by their labels."""
+
+    labels: str = ""
+    pattern: str = ""
+    namespace: str = ""
+    without: bool = False
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """What may be in the file."""
+
+    gadget: str
+    keep: str = ""
+    buffer: str = ""
+    namespaces: list[str] = []
+    pods: list[str] = []
+    containers: list[str] = []
+    labels: str = ""
+    parameters: dict[str, bool | int | str] = {}
+    workloads: list[_Workload] = []
+
+
+def check_name(name: str) -> str:
+    """The name of a standing run. UsageError if it can be none."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a run: want lower-case letters, digits, - and ., at most 63")
+    return name
+
+
+def check(run: pb.Standing) -> pb.Standing:
+    """The same. UsageError if it cannot be run anywhere."""
+    check_name(run.name)
+    start = run.start
+    known = {parameter.name: parameter for parameter in find(start.gadget).parameters}
+    for name, value in start.parameters.items():
+        if name not in known:
+            raise UsageError(f"{start.gadget} has no parameter {name!r}: it has {', '.join(known)}")
+        parameters.encode(known[name], value)
+    wanted = start.selection
+    any_of = [PodChoice(each.pattern, each.labels, each.namespace, each.without) for each in wanted.any_of]
+    Chosen(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
+    return run
+
+
+def from_toml(name: str, text: str) -> pb.Standing:
+    """The run that a file of that name (without suffix) defines. UsageError with what is wrong in it."""
+    from gadget._generated import gadget_pb2 as pb
+
+    try:
+        found = msgspec.convert(tomllib.loads(text), _File)
+        choices = [_pod(each) for each in found.pods]
+        choices += [pb.PodChoice(**msgspec.structs.asdict(each)) for each in found.workloads]
+        return check(
+            pb.Standing(
+                name=name,
+                keep_bytes=_bytes("keep", found.keep),
+                start=pb.Start(
+                    gadget=found.gadget,
+                    parameters={key: str(value) for key, value in found.parameters.items()},
+                    ring_bytes=_bytes("buffer", found.buffer),
+                    selection=pb.Selection(
+                        namespaces=found.namespaces, containers=found.containers, labels=found.labels, any_of=choices
+                    ),
+                ),
+            )
+        )
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UsageError) as error:
+        raise UsageError(f"{name}{SUFFIX}: {error}") from None
+
+
+def to_toml(run: pb.Standing) -> str:
+    """The file that defines a run."""
+    start, selection = run.start, run.start.selection
+    pods = [f"{'!' * each.without}{each.pattern}" for each in selection.any_of if _is_name(each)]
+    plain: dict[str, Any] = {
+        "gadget": start.gadget,
+        "keep": _size(run.keep_bytes),
+        "buffer": _size(start.ring_bytes),
+        "namespaces": list(selection.namespaces),
+        "pods": pods,
+        "containers": list(selection.containers),
+        "labels": selection.labels,
+    }
+    lines = [f"{key} = {_value(value)}" for key, value in plain.items() if value]
+    if start.parameters:
+        lines += ["", "[parameters]", *(f"{key} = {_value(value)}" for key, value in sorted(start.parameters.items()))]
+    for each in selection.any_of:
+        if not _is_name(each):
+            given = {"labels": each.labels, "pattern": each.pattern, "namespace": each.namespace}
+            lines += ["", "[[workloads]]", *(f"{key} = {_value(value)}" for key, value in given.items() if value)]
+            lines += ["without = true"] * each.without
+    return "\n".join(lines) + "\n"
+
+
+def _pod(written: str) -> pb.PodChoice:
+    from gadget._generated import gadget_pb2 as pb
+
+    return pb.PodChoice(pattern=written.removeprefix("!"), without=written.startswith("!"))
+
+
+def _is_name(choice: pb.PodChoice) -> bool:
+    return bool(choice.pattern) and not (choice.labels or choice.namespace)
+
+
+def _value(value: str | list[str]) -> str:
+    """Strings in JSON are strings in TOML, but for DEL, which TOML wants escaped."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+
+
+def _bytes(what: str, text: str) -> int:
+    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text)
+    if text and not found:
+        raise UsageError(f"{what} = {text!r}: want a size such as 64M")
+    return int(found[1]) * _UNITS.get(found[2], 1) if found else 0
+
+
+def _size(size: int) -> str:
+    for unit, factor in reversed(_UNITS.items()):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size) if size else ""

@@ -1,0 +1,59 @@
+"""The ConfigMap that defines a cluster's standing runs: deploy mounts it into the agents, those that come later too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.standing import SUFFIX, to_toml
+from kubectl_gadget.cluster.api import ApiError, ApiServer, api_server
+from kubectl_gadget.cluster.kubeconfig import read_context
+from kubectl_gadget.cluster.manifests import MANAGED_BY
+from kubectl_gadget.cluster.objects import explained, path_of
+from kubectl_gadget.cluster.options import chosen_cluster
+
+#: As in manifests/agent.yaml.
+NAME = "gadget-runs"
+MERGE = "application/merge-patch+json"
+
+
+def config_map(run: pb.Standing | None, namespace: str) -> dict[str, Any]:
+    """The object, with one run."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NAME, "namespace": namespace, "labels": dict(MANAGED_BY)},
+        **({"data": {f"{run.name}{SUFFIX}": to_toml(run)}} if run else {}),
+    }
+
+
+def keep(run: pb.Standing) -> None:
+    """Have nodes that join later run it too. GadgetError if the user may not."""
+    api, namespace = _server()
+    item = config_map(run, namespace)
+    with explained(item, "patch"):
+        try:
+            api.request("PATCH", path_of(item), {"data": item["data"]}, MERGE)
+            return
+        except ApiError as error:
+            if error.code != 404:
+                raise
+    with explained(item, "create"):
+        api.request("POST", path_of(item).rpartition("/")[0], item)
+
+
+def forget(names: tuple[str, ...]) -> None:
+    """Have no node run them any more. GadgetError if the user may not."""
+    api, namespace = _server()
+    item = config_map(None, namespace)
+    with explained(item, "patch"):
+        try:
+            api.request("PATCH", path_of(item), {"data": {f"{name}{SUFFIX}": None for name in names}}, MERGE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+
+def _server() -> tuple[ApiServer, str]:
+    cluster = chosen_cluster()
+    return api_server(read_context(cluster.flags)), cluster.namespace

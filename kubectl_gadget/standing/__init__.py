@@ -1,0 +1,1 @@
+"""Standing runs, as users make, list, read and delete them."""

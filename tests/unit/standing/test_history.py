@@ -1,0 +1,184 @@
+"""What a standing run keeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.standing import history as module
+from agent.standing.history import OVERWRITTEN, History
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.recording import Recording
+
+SIZE = 1000
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_FILE_BYTES", 0)
+
+
+def keep(history: History, number: int, count: int = 10) -> None:
+    """A batch of count events, read at second number."""
+    if history.is_full():
+        history.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=number * 10**9))
+    batch = pb.Batch(sections=[pb.Section(record_size=SIZE // count, count=count, rows=bytes(SIZE))])
+    history.append(pb.RunReply(batch=batch, sent_ns=number * 10**9))
+    history.beat(number * 10**9)
+
+
+def read(history: History, since: int = 0) -> list[pb.RunReply]:
+    return list(history.read(since * 10**9, False, lambda: True))
+
+
+def seen(replies: list[pb.RunReply]) -> tuple[int, int]:
+    """Events that are there, and those that are told to be gone."""
+    events = sum(section.count for reply in replies for section in reply.batch.sections)
+    gone = [loss.count for reply in replies for loss in reply.batch.losses if loss.reason == OVERWRITTEN]
+    return events, gone[-1] if gone else 0
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    yield made
+    made.close()
+
+
+def test_all_is_kept(history: History) -> None:
+    """What fits is all there, once, in order, with one beginning, and then I am told that what follows is new."""
+    for number in range(1, 8):
+        keep(history, number)
+    replies = read(history)
+    assert seen(replies) == (70, 0)
+    assert [reply.WhichOneof("what") for reply in replies] == ["started", *["batch"] * 8]
+    assert [reply.caught_up for reply in replies] == [False] * 8 + [True]
+
+
+def test_overwritten(history: History) -> None:
+    """What made room for newer events is counted: with what is there it is all that happened; size stays in bounds."""
+    for number in range(1, 101):
+        keep(history, number)
+    events, gone = seen(read(history))
+    assert events + gone == 1000 == history.events
+    assert gone == history.overwritten > 0 and history.kept[0] == events
+    assert history.kept[1] <= 20 * SIZE
+    assert sum(path.stat().st_size for path in history._folder.glob("*.gadget")) == history.kept[1]
+
+
+def test_since(history: History) -> None:
+    """With --since I get no file that is older, and am not told of losses that were before."""
+    for number in range(1, 101):
+        keep(history, number)
+    events, gone = seen(read(history, 97))
+    assert 40 <= events <= 60 and gone == 0
+    assert seen(read(history, 2))[1] == history.overwritten
+
+
+def test_next_agent(history: History, tmp_path: Path) -> None:
+    """The next agent goes on with what was kept, and says from when to when nobody watched."""
+    keep(history, 1)
+    history.beat(3 * 10**9)
+    history.close()
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following.interrupt("the agent was not there")
+    following.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=9 * 10**9))
+    keep(following, 10)
+    replies = read(following)
+    assert seen(replies) == (20, 0)
+    assert [reply.WhichOneof("what") for reply in replies] == [
+        "started", "batch", "interrupted", "started", "batch", "batch"
+    ]  # fmt: skip
+    assert replies[2].interrupted == pb.Interrupted(reason="the agent was not there", heard_ns=3 * 10**9)
+    following.close()
+
+
+@pytest.mark.parametrize("cut", [1, 100, SIZE])
+def test_killed_in_the_middle(history: History, tmp_path: Path, cut: int) -> None:
+    """What an agent was writing when it was killed is not there, and all that it had written is."""
+    for number in (1, 2):
+        keep(history, number)
+    history.close()
+    (path,) = (tmp_path / "run").glob("*.gadget")
+    os.truncate(path, path.stat().st_size - cut)
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following.interrupt("gone")
+    following.begin(pb.RunReply(started=pb.Started(schema="{}")))
+    keep(following, 3)
+    assert seen(read(following)) == (20, 0)
+    following.close()
+
+
+def test_replay(history: History) -> None:
+    """Each file is a recording that `replay` reads."""
+    for number in range(1, 30):
+        keep(history, number)
+    for path in history._folder.glob("*.gadget"):
+        recording = Recording(path)
+        messages = [message for _, message in recording if isinstance(message, pb.RunReply)]
+        assert recording.header.gadget == "opensnoop"
+        assert messages[0].HasField("started") and len(messages) > 1
+
+
+def test_full_disk(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full, nothing half-written stays, and what comes once there is room is kept."""
+    keep(history, 1)
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+        with pytest.raises(OSError, match="No space left"):
+            keep(history, 2)
+    keep(history, 3)
+    assert seen(read(history)) == (20, 0)
+
+
+def test_slow_reader(history: History) -> None:
+    """One who reads while it is overwritten sees what is left, and how much went before he came to it."""
+    for number in range(1, 15):
+        keep(history, number)
+    replies = history.read(0, True, lambda: True)
+    first = [next(replies), next(replies)]
+    for number in range(15, 200):
+        keep(history, number)
+    rest = []
+    for reply in replies:
+        rest.append(reply)
+        if reply.caught_up:
+            break
+    events, gone = seen([*first, *rest])
+    assert events + gone == 1990 and gone > 0
+
+
+def test_follow(history: History) -> None:
+    """One who follows sees what comes, and that it is watched where nothing comes."""
+    keep(history, 1)
+    over = threading.Event()
+    replies: list[pb.RunReply] = []
+    reader = threading.Thread(target=lambda: replies.extend(history.read(0, True, lambda: not over.is_set())))
+    reader.start()
+    for number in range(2, 40):
+        keep(history, number)
+    while seen(replies)[0] + seen(replies)[1] < 390:
+        pass
+    history.beat(50 * 10**9)
+    while replies[-1].sent_ns != 50 * 10**9:
+        pass
+    over.set()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_deleted(history: History) -> None:
+    """Those who follow a run that is deleted come to its end."""
+    keep(history, 1)
+    replies = history.read(0, True, lambda: True)
+    assert [next(replies).WhichOneof("what") for _ in range(3)] == ["started", "batch", "batch"]
+    timer = threading.Timer(0.1, history.close)
+    timer.start()
+    assert list(replies) == []
+    history.delete()
+    assert not history._folder.exists()
