@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gadget import syscalls
@@ -17,6 +17,7 @@ from kubectl_gadget.pods import name_choices, read_pods
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.text import escape
+from kubectl_gadget.traceloop.at_once import answers
 
 #: An id is told from a name from this many digits on, as with docker.
 ID_DIGITS = 4
@@ -108,10 +109,12 @@ def ended_how(item: pb.TraceloopItem) -> str:
 def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
     """The recordings of all targets, and the errors of those that did not answer or have lost some."""
     losses: list[GadgetError] = []
+    reached: set[str] = set()  # who is not is told by those who try
 
     def one(target: str) -> list[Instance] | GadgetError:
         try:
             agent = targets.reach(target)
+            reached.add(target)
             reply = ask_once(agent, "TraceloopList", pb.TraceloopListRequest())
         except GadgetError as error:
             return error
@@ -119,10 +122,9 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
             losses.append(GadgetError(f"{target}: recordings {reply.lost}"))
         return [Instance(agent, reply.node, item) for item in reply.items]
 
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        answers = list(pool.map(one, targets))
-    found = [instance for answer in answers if isinstance(answer, list) for instance in answer]
-    return found, [*(answer for answer in answers if isinstance(answer, GadgetError)), *losses]
+    given = answers({target: partial(one, target) for target in targets}, reached)
+    found = [instance for answer in given if isinstance(answer, list) for instance in answer]
+    return found, [*(answer for answer in given if isinstance(answer, GadgetError)), *losses]
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
