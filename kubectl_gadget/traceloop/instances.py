@@ -170,7 +170,9 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
     import difflib
 
     pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
-    near = difflib.get_close_matches(name, pods, 3) or pods
+    begun = {pod[: len(name)]: pod for pod in reversed(pods)}  # who misspells a name may not have written all of it
+    near = difflib.get_close_matches(name, pods, 3)
+    near = near or [begun[each] for each in difflib.get_close_matches(name, begun, 3, 0.75)] or pods
     hint = f"there is {_listed(near)}" if near else "nothing is recorded there"
     raise UsageError(f"no recording of {name!r}: {hint}")
 
@@ -223,13 +225,17 @@ def choose(found: Sequence[Instance], name: str, number: int, previous: bool) ->
     if len(kinds) > 1:
         bad = {instance.name for instance in crashed}
         if number or len(bad) != 1:
-            raise UsageError(f"{name!r} is {len(kinds)} containers: {_listed(kinds)}: choose with -n, -c or by id")
+            what = f"{name!r} is {len(kinds)} containers" if name else f"{len(kinds)} containers are recorded"
+            raise UsageError(
+                f"{what}: {_listed(kinds)}: choose {'' if name else 'one by its name, '}with -n, -c or by id"
+            )
         found = [instance for instance in found if instance.name in bad]
     if number or previous:
         ordered = sorted(found, key=lambda instance: -instance.newest)
         number = number or 2
         if number > len(ordered):
-            raise UsageError(f"{ordered[0].name} has {len(ordered)} recordings: --instance 1 is the newest")
+            runs = f"{len(ordered)} recorded runs: the oldest is --instance {len(ordered)}"
+            raise UsageError(f"{ordered[0].name} has {runs if len(ordered) > 1 else 'one recorded run'}")
         return ordered[number - 1]
     return max(crashed or found, key=lambda instance: instance.newest)
 
