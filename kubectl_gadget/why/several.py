@@ -46,7 +46,7 @@ class Reason:
     @property
     def state(self) -> str:
         """How it ended, and how often, or what it waits for."""
-        return f"{self.what} ({self.times} times)" if self.times > 1 else self.what
+        return f"{self.what} ×{self.times}" if self.times > 1 else self.what
 
     @property
     def why(self) -> str:
@@ -78,7 +78,9 @@ def reasons(
     def of_end(runs: Sequence[Instance], facts: Facts | GadgetError) -> Reason | None:
         last = runs[0]
         container = last.container
-        shown = container.namespace, container.pod, container.container, last.state, last.item.ended_ns, len(runs)
+        names = container.namespace, container.pod, container.container
+        what = last.state.partition(" (exit ")[0]  # a signal's name says as much, and a reason needs the room
+        shown = *names, what, last.item.ended_ns, len(runs)
         try:
             if isinstance(facts, GadgetError):
                 raise facts

@@ -341,7 +341,7 @@ def _looks(*, works: bool = False) -> Story:
 HANGS: dict[str, tuple[Story, str, str]] = {
     "a file": (_looks(), "missing-file", "looks for /shared/ready again and again, 9 times in 8.0s"),
     "a thread": (Story().hangs("futex", 0x7000, 0x109, 6), "nothing", "for its thread 6 to end"),
-    "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "waits for 1m00s for a lock"),
+    "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "it has waited 1m00s for a lock"),
     "a child": (Story().hangs("wait4").hangs("read", 0, pid=101), "hang-child", "for a child to end: server, which waits"),
     "a peer": (Story().connects("10.0.0.9:5432", 0).hangs("read", 5), "hang-read", "10.0.0.9:5432, which sends nothing"),
     "a peer, of one who waits for all": (
