@@ -167,8 +167,9 @@ STORIES: dict[str, tuple[Story, str, bool, str]] = {
         Story().call("kill", 57, 6).signal(11, 1, (0x10,)).ends(11), "fault", CERTAIN, "SIGSEGV",
     ),
     "ended well": (Story().works().says("done\n").exits(0), "clean-exit", CERTAIN, "by itself with 0"),
-    "folders of Python that need not be there": (
-        Story().call("newfstatat", result="ENOENT", texts={1: "/root/.local/lib/python3.11/site-packages"})
+    "what Python looks for as it starts": (
+        Story().call("newfstatat", result="ENOENT", texts={1: "/usr/bin/Modules/Setup.local"})
+        .call("newfstatat", result="ENOENT", texts={1: "/root/.local/lib/python3.11/site-packages"})
         .works().says("no price list\n").exits(1), "nothing", LIKELY, "last words were \"no price list\"",
     ),
     "nothing": (Story().works().exits(3), "nothing", LIKELY, "nothing stands out"),
