@@ -329,3 +329,16 @@ def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -
         wait_until(lambda: any("54 events in" in line and "; 7 lost" in line for line in shown.lines), "the loss")
         shown.process.send_signal(signal.SIGINT)
         assert shown.wait() == 0
+
+
+@pytest.mark.parametrize(("columns", "least"), [(80, 30), (120, 50), (200, 90)])
+def test_a_reason_is_worth_more_than_a_long_name(columns: int, least: int) -> None:
+    """Half of a wide terminal is for what says most, whatever the longest name in another row is."""
+    fields = [Field("namespace", "identity", 0, 0), Field("pod", "identity", 0, 0), Field("why", "text", 0, 0)]
+    rows = [("shop", "web-0", "it could not " * 20), ("n" * 63, "p" * 253, "it crashed")]
+    with screen(columns) as terminal:
+        output = Columns(fields, {})
+        output.start([], rows)
+        output.write(rows)
+    assert all(len(line) <= columns for line in terminal.lines)
+    assert len(terminal.lines[1]) - terminal.lines[0].index("WHY") >= least
