@@ -252,6 +252,18 @@ def test_wide_has_every_column() -> None:
     assert shown.lines[0].split() == [field.name.upper() for field in fields]
 
 
+def test_wide_tells_the_reason() -> None:
+    """-o wide cuts what says most of a row no more than the usual table does."""
+    names = [Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container", "state")]
+    with screen(80) as shown:
+        output = Columns([*names, Field("why", "text", 0, 0)], {}, everything=True)
+        rows = [("shop", "p" * 40, "app", "exited 1", "it could not open /etc/cart/prices.yaml")]
+        output.start([], rows)
+        output.write(rows)
+    assert "it could not open /etc/cart/p" in shown.lines[1]
+    assert max(map(len, shown.lines)) <= 80
+
+
 def test_two_containers_in_a_pod() -> None:
     """CONTAINER is left out while each pod has one, and is there as soon as one has two."""
     fields, look, rows = rows_of("execsnoop", {"args": ["a"]}, {"args": ["b"], "container": "istio-proxy"})
