@@ -9,7 +9,7 @@ from typing import Any
 
 from gadget.schema import IDENTITY, Field, Row
 from kubectl_gadget.output import Look, terminal
-from kubectl_gadget.output.layout import CUT, GAP, Column, arrange, main_of, widths
+from kubectl_gadget.output.layout import CUT, GAP, MAIN_LEAST, Column, arrange, main_of, widths
 from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import escape, fit, fit_endpoint, pad, widest, width
 from kubectl_gadget.values import to_text
@@ -190,7 +190,9 @@ class Columns:
         if not self._terminal:
             self._widths = {at: column.usual for at, column in enumerate(self._columns)}
         elif self._everything:
-            self._widths = widths(dict(enumerate(self._columns)), total, main_of(self._columns), 0)
+            main = main_of(self._columns)
+            wish = min(MAIN_LEAST, self._columns[main].need) if main is not None else 0
+            self._widths = widths(dict(enumerate(self._columns)), total, main, wish)
         else:
             says_nothing = [*self._single, *(["container"] if self._containers is not None else [])]
             first, narrow = (

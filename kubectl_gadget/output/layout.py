@@ -8,6 +8,8 @@ from dataclasses import dataclass
 GAP = "  "
 #: What says most of a row, as a path or the other end of a connection, gets so many cells of a terminal, or half of it.
 MAIN_LEAST = 30
+#: Where all values are known it gets half of a wide terminal but for so many cells before long names are whole.
+MAIN_SPARES = 10
 #: What can be cut is cut down to so much.
 LEAST = 8
 #: Kinds whose values may be cut: what is left still says something. No number is among them.
@@ -87,7 +89,7 @@ def arrange(
     main = main_of(columns)
     wish = min(MAIN_LEAST, total // 2)
     if main is not None and complete:
-        wish = min(wish, columns[main].need)
+        wish = min(max(wish, total // 2 - MAIN_SPARES), columns[main].need)
     elif main is not None and main != len(columns) - 1:
         wish = min(wish, columns[main].usual)  # the rest is for its neighbours until it needs it
     shown = list(range(len(columns)))

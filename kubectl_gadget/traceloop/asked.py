@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gadget.errors import GadgetError, Unsupported, UsageError
+from kubectl_gadget.nothing import where_of
+from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
+from kubectl_gadget.text import escape
 
 if TYPE_CHECKING:
     from kubectl_gadget.traceloop.instances import Instance
@@ -19,18 +22,31 @@ if TYPE_CHECKING:
 PINS = Path("/sys/fs/bpf/gadget")
 
 
+def pods_of(name: str | None, agents: Sequence[str], local: bool) -> tuple[str, ...]:
+    """A name as -p takes it, if it is KIND/NAME. UsageError if that takes a cluster, and there is none."""
+    kind, slash, _ = (name or "").partition("/")
+    plural = KINDS.get(kind.partition(".")[0], "") if slash else ""
+    if plural not in ("", "pods") and (agents or local):
+        how = "--agent" if agents else "--local"
+        raise UsageError(f"{name}: only a cluster knows which pods that is: with {how} give a pod's name")
+    return (name,) if name and plural else ()
+
+
 def choose_one(
     found: list[Instance], selection: Selection, name: str | None, number: int, previous: bool, *, anywhere: bool
 ) -> Instance:
     """The recording to show: of a name, or of all that are selected; with anywhere also elsewhere, which is told."""
     from kubectl_gadget.traceloop import instances
 
+    if number and previous:
+        raise UsageError("--instance and --previous: choose one")
+
     def among(selection: Selection) -> Instance:
         here = instances.among(found, selection)
         if name:
             return instances.choose(instances.named(here, name, begins=True), name, number, previous)
         if number or previous:
-            return instances.choose(here, ",".join(selection.pods) or "what is recorded", number, previous)
+            return instances.choose(here, ",".join(selection.pods), number, previous)
         if not here:
             raise UsageError(instances.why_none(found, selection))
         newest = instances.newest_bad_end(here)
@@ -42,8 +58,10 @@ def choose_one(
 
     try:
         return among(selection)
-    except UsageError:
+    except UsageError as error:
         if not (anywhere and selection.namespaces):
+            if name and (hint := _where_else(found, selection, name)):
+                raise UsageError(hint) from error
             raise
         try:
             chosen = among(replace(selection, namespaces=()))
@@ -53,6 +71,27 @@ def choose_one(
             raise
     tell(f"{chosen.name} is in namespace {chosen.container.namespace}")
     return chosen
+
+
+def _where_else(found: Sequence[Instance], selection: Selection, name: str) -> str:
+    """Where else there are recordings of a name that has none in a selection; empty if nowhere, or if it has some."""
+    from kubectl_gadget.traceloop import instances
+
+    def named(selection: Selection) -> list[Instance]:
+        try:
+            return instances.named(instances.among(found, selection), name, begins=True)
+        except UsageError:
+            return []
+
+    if named(selection):
+        return ""
+    if selection.containers and (others := named(replace(selection, containers=()))):
+        known = sorted({escape(each.container.container) for each in others})
+        return f"no recording of {name!r} with -c {','.join(selection.containers)}: it has {', '.join(known)}"
+    if selection.namespaces and (others := named(replace(selection, namespaces=()))):
+        known = sorted({escape(each.container.namespace) for each in others})
+        return f"no recording of {name!r} in {where_of(selection)}: it is in -n {' and -n '.join(known)}"
+    return ""
 
 
 def ask_all(targets: Targets) -> list[Instance]:

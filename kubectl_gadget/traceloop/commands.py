@@ -16,11 +16,10 @@ from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import Look, make_output
 from kubectl_gadget.output.terminal import has_colours
-from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
-from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder
+from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder, pods_of
 from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
@@ -172,8 +171,7 @@ def _show(
     asked = bool(namespace or all_namespaces)
     if not asked:
         namespace = default_namespace(agent, local)
-    kind, slash, _ = (name or "").partition("/")
-    pods = (name,) if name and slash and kind.partition(".")[0] in KINDS else ()
+    pods = pods_of(name, agent, local)
     selection = make_selection(namespace, all_namespaces, pods, container, "")
     need_recorder(agent, local)
     with find_targets(agent, local) as targets:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gadget import syscalls
@@ -17,6 +17,7 @@ from kubectl_gadget.pods import name_choices, read_pods
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.text import escape
+from kubectl_gadget.traceloop.at_once import answers
 
 #: An id is told from a name from this many digits on, as with docker.
 ID_DIGITS = 4
@@ -108,10 +109,12 @@ def ended_how(item: pb.TraceloopItem) -> str:
 def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
     """The recordings of all targets, and the errors of those that did not answer or have lost some."""
     losses: list[GadgetError] = []
+    reached: set[str] = set()  # who is not is told by those who try
 
     def one(target: str) -> list[Instance] | GadgetError:
         try:
             agent = targets.reach(target)
+            reached.add(target)
             reply = ask_once(agent, "TraceloopList", pb.TraceloopListRequest())
         except GadgetError as error:
             return error
@@ -119,10 +122,9 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
             losses.append(GadgetError(f"{target}: recordings {reply.lost}"))
         return [Instance(agent, reply.node, item) for item in reply.items]
 
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        answers = list(pool.map(one, targets))
-    found = [instance for answer in answers if isinstance(answer, list) for instance in answer]
-    return found, [*(answer for answer in answers if isinstance(answer, GadgetError)), *losses]
+    given = answers({target: partial(one, target) for target in targets}, reached)
+    found = [instance for answer in given if isinstance(answer, list) for instance in answer]
+    return found, [*(answer for answer in given if isinstance(answer, GadgetError)), *losses]
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
@@ -168,7 +170,9 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
     import difflib
 
     pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
-    near = difflib.get_close_matches(name, pods, 3) or pods
+    begun = {pod[: len(name)]: pod for pod in reversed(pods)}  # who misspells a name may not have written all of it
+    near = difflib.get_close_matches(name, pods, 3)
+    near = near or [begun[each] for each in difflib.get_close_matches(name, begun, 3, 0.75)] or pods
     hint = f"there is {_listed(near)}" if near else "nothing is recorded there"
     raise UsageError(f"no recording of {name!r}: {hint}")
 
@@ -221,13 +225,17 @@ def choose(found: Sequence[Instance], name: str, number: int, previous: bool) ->
     if len(kinds) > 1:
         bad = {instance.name for instance in crashed}
         if number or len(bad) != 1:
-            raise UsageError(f"{name!r} is {len(kinds)} containers: {_listed(kinds)}: choose with -n, -c or by id")
+            what = f"{name!r} is {len(kinds)} containers" if name else f"{len(kinds)} containers are recorded"
+            raise UsageError(
+                f"{what}: {_listed(kinds)}: choose {'' if name else 'one by its name, '}with -n, -c or by id"
+            )
         found = [instance for instance in found if instance.name in bad]
     if number or previous:
         ordered = sorted(found, key=lambda instance: -instance.newest)
         number = number or 2
         if number > len(ordered):
-            raise UsageError(f"{ordered[0].name} has {len(ordered)} recordings: --instance 1 is the newest")
+            runs = f"{len(ordered)} recorded runs: the oldest is --instance {len(ordered)}"
+            raise UsageError(f"{ordered[0].name} has {runs if len(ordered) > 1 else 'one recorded run'}")
         return ordered[number - 1]
     return max(crashed or found, key=lambda instance: instance.newest)
 

@@ -15,10 +15,9 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, where_options
 from kubectl_gadget.output import Look, make_output, terminal
-from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
-from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder
+from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder, pods_of
 from kubectl_gadget.traceloop.completion import complete_pods_and_recordings, complete_recorded_containers
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
@@ -40,6 +39,10 @@ FIELDS = [
     Field("state", "identity", 0, 0),
     Field("why", "text", 0, 0),
 ]
+_EXAMPLES = """kubectl gadget why cart -n shop     of pods whose name begins so
+  kubectl gadget why                  the newest bad end
+  kubectl gadget why -A --since 6h    every bad end, each in a line"""
+_SHOW = "kubectl gadget traceloop show"
 _COLOURS = {"certain": terminal.RED, "head": terminal.BOLD, "before": terminal.DIM, "more": terminal.DIM}
 
 
@@ -56,14 +59,14 @@ class WhyCommand(HeadedCommand):
                    help="The Nth newest run of it instead; 1 is the newest."),
             Option(["--previous"], heading=heading, is_flag=True, help="The run before the newest."),
             Option(["--since"], heading=heading, type=Duration(), default="1h",
-                   help="With -A: ends of the last while, and what does not run. [default: 1h]"),
-            Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]),
+                   help="With -A: how far back ends are looked for. [default: 1h]"),
+            Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "wide", "json"]),
                    default="columns", help="Format."),
         ]  # fmt: skip
         where = where_options(complete_recorded_containers)
         where = [option for option in where if option.name not in ("pod", "selector")] + cluster_options()
         title = "what ended a pod, or keeps it from running; -A: all that are bad"
-        super().__init__("why", title, "kubectl gadget why cart -n shop", [*options, *where], _why)
+        super().__init__("why", title, _EXAMPLES, [*options, *where], _why)
 
 
 def _why(
@@ -81,12 +84,13 @@ def _why(
     asked = bool(namespace or all_namespaces)
     if not asked:
         namespace = default_namespace(agent, local)
-    kind, slash, _ = (name or "").partition("/")
-    pods = (name,) if name and slash and kind.partition(".")[0] in KINDS else ()
+    pods = pods_of(name, agent, local)
     selection = make_selection(namespace, all_namespaces, pods, container, "")
-    need_recorder(agent, local)
     every = all_namespaces and not name
-    cluster = None if agent or local else _begin(namespace, name if name and not slash else "", every=every)
+    if every and (instance or previous):
+        raise UsageError(f"{'--instance' if instance else '--previous'} is of one container: name a pod")
+    need_recorder(agent, local)
+    cluster = None if agent or local else _begin(namespace, name if name and "/" not in name else "", every=every)
     with find_targets(agent, local) as targets:
         selection = find_selection(selection, agent, local)
         found, failure = _recordings(targets, cluster)
@@ -98,12 +102,12 @@ def _why(
         plain_name = None if pods else name
         if cluster is None or instance or previous:
             chosen = choose_one(found, selection, plain_name, instance or 0, previous, anywhere=not asked)
-            _show(_facts(chosen, found, cluster), form)
+            _show(_facts(chosen, found, cluster), form, _calls_of(chosen, found, agent, local))
             return
         worst = _worst(found, selection, cluster, plain_name or "", anywhere=not asked)
         recording = worst.instance
         if recording:
-            _show(_facts(recording, found, cluster), form)
+            _show(_facts(recording, found, cluster), form, _calls_of(recording, found, agent, local))
             return
         assert worst.status
         from kubectl_gadget.why.gather import unrecorded
@@ -188,7 +192,23 @@ def _facts(instance: Instance, every: Sequence[Instance], cluster: Cluster | Non
     return with_cluster(facts, cluster) if cluster else facts
 
 
-def _show(facts: Facts, form: str) -> None:
+def _calls_of(shown: Instance, every: Sequence[Instance], agents: Sequence[str], local: bool) -> str:
+    """The command that shows all calls of a recording: by its name if that means no other run, and is not too long."""
+    import shlex
+
+    container = shown.container
+    how = f" --agent {shlex.quote(shown.agent.target)}" if agents else " --local" if local else ""
+    by_id = f"{_SHOW} {container.id[:12]}{how}"
+    runs = [each for each in every if each.name == shown.name]
+    meant = max([each for each in runs if each.crashed] or runs, key=lambda each: each.newest)
+    if not container.pod or meant is not shown:
+        return by_id
+    which = f" -c {container.container}" if container.container else ""
+    by_name = f"{_SHOW} {container.pod} -n {container.namespace}{which}{how}"
+    return by_name if len(by_name) + len("  all calls: ") <= terminal.columns() else by_id
+
+
+def _show(facts: Facts, form: str, calls: str = "") -> None:
     from kubectl_gadget.why import screen
     from kubectl_gadget.why.judge import judge
 
@@ -199,7 +219,7 @@ def _show(facts: Facts, form: str) -> None:
 
         write_all(encode(screen.to_json(facts, findings)) + b"\n")
         return
-    for kind, line in screen.lines(facts, findings, terminal.columns()):
+    for kind, line in screen.lines(facts, findings, terminal.columns(), calls):
         write_line(line, _COLOURS.get(kind, ""))
 
 
@@ -214,8 +234,8 @@ def _table(found: Sequence[Instance], selection: Selection, since: float, form: 
     for line in cluster.missing if cluster else ():
         tell(line)
     output = make_output(form, FIELDS, {}, Look(failed={"state": bool}))
-    output.start([], rows)
     if rows:
+        output.start([], rows)
         output.write(rows)
     else:
-        tell(f"nothing ended badly in the last {short_duration(int(since * 1e9))}")
+        tell(f"nothing ended badly{f' in the last {short_duration(int(since * 1e9))}' if since else ''}")

@@ -16,6 +16,8 @@ from kubectl_gadget.why.meant import mentions
 
 _HEADER = 12  # bytes: RFC 1035, 4.1.1
 _ANSWERS = {0: "", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+#: Names of addresses: few have one, and servers that look do without.
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
 #: Names that are looked at, of one that asks for thousands.
 _MOST = 16
 #: Lines from the end that may tell of a name for certain.
@@ -78,6 +80,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         searched = [other for other in asked if _searched(name, other)]
         more = f", with {len(searched)} names of its search list" if len(searched) > 1 else ""
         told = any(_tells(line, searched, only=len(unresolved) == 1) for line in lines)
+        if name.endswith(_REVERSE) and not told:
+            continue
         counts = told and not facts.history.interrupted
         answers = [each for each in asked[name] if each.answer]
         result = (answers[-1].result or "no address") if answers else ""

@@ -52,7 +52,8 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.known and not facts.status:
         yield Finding("nothing", "nobody saw how it ended", 2)
     elif facts.status:
-        yield Finding("nothing", "nothing stands out before its end", 1)
+        silent = facts.history.complete and not facts.history.last_words()
+        yield Finding("nothing", f"nothing stands out before its end{', and it said nothing' * silent}", 1)
 
 
 def _fatal(facts: Facts) -> tuple[int, int, int] | None:

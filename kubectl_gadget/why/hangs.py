@@ -43,11 +43,11 @@ def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
     if not found:
         return None
     cause, what = found
-    lasts = f" for {short_duration(since)}" if since else ""
+    lasts = f"has waited {short_duration(since)}" if since else "waits"
     who = "it" if call.pid == facts.history.main else plain(call.comm, 40)
     long, leads = since is None or since >= LONG_NS, call.tid == facts.history.main
     weight = (60 if long else 35) + (10 if leads else 0) + _IMPORTANCE.get(cause, 0)
-    sentence = f"{who} waits{lasts} {what}"
+    sentence = f"{who} {lasts} {what}"
     # who waits for a condition waits by futex as well: only a lock has a holder
     forced = cause != "nothing" and (not call_name(call).startswith("futex") or bool(_holder(facts, call)))
     return Finding(cause, sentence, weight, certain=long and leads and forced, evidence=(call,))
@@ -74,7 +74,7 @@ def _silent_peers(facts: Facts, waits: Sequence[Finding]) -> Iterator[Finding]:
         if any(f" {name}," in f"{sentence}," for sentence in own):
             continue
         what = f"for {name} to answer its connect" if connects else f"for {name}, which has not answered"
-        yield Finding(cause, f"it waits for {short_duration(lasts)} {what}", 64)
+        yield Finding(cause, f"it has waited {short_duration(lasts)} {what}", 64)
 
 
 #: What was looked for so often, for so long, is waited for.

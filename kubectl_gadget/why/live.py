@@ -36,7 +36,7 @@ def with_node(facts: Facts, instance: Instance, others: Sequence[Instance]) -> F
         return facts
     running = in_its_place(instance, others)
     if running is None:
-        return _missing(facts, "how it is now: nothing runs in its place")
+        return _missing(facts, "how it is now: not looked at, as it no longer runs")
     request = pb.InspectRequest(cgroup_id=running.container.cgroup_id, paths=paths, ports=ports)
     try:
         reply = ask_once(running.agent, "Inspect", request, SECONDS)

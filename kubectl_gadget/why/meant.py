@@ -198,7 +198,7 @@ IDLE = re.compile(
     r"|group|services|terminfo|inputrc|profile)|locale|gconv|/nscd/|hsperfdata|pyvenv\.cfg|\.pth$|__pycache__|\.pyc$"
     r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm)"
     r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
-    r"|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
+    r"|/usr/lib/(jvm|ssl|locale)|/(site|dist)-packages$|/Modules/Setup\.local$|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
 )
 #: What programs do as they end, whether there is something to clean or not.
 CLEANS = ("unlink", "unlinkat", "rmdir", "kill")

@@ -26,16 +26,19 @@ _EVIDENCE, _TEXT = 5, 48
 _MEANING = re.compile(r" \([A-Z][^()]*\)$")
 
 
-def lines(facts: Facts, findings: Sequence[Finding], columns: int) -> Iterator[tuple[str, str]]:
-    """Lines of at most so many cells, each with what it is: head, certain, likely, also, before, more."""
+def lines(facts: Facts, findings: Sequence[Finding], columns: int, calls: str = "") -> Iterator[tuple[str, str]]:
+    """Lines of at most so many cells, each with what it is: head, certain, likely, also, before, more.
+
+    calls: the command that shows all calls.
+    """
     yield from (("head", line) for line in wrap(escape(head(facts)), columns, rest="  "))
     first, *others = findings
-    title = "certain" if first.certain else "likely" if first.cause != "nothing" else "nothing"
+    title = "certain" if first.certain else "likely" if first.cause != "nothing" else _untold(facts)
     yield from _titled(title, title, [first.sentence, *first.details], columns)
     yield from _titled("also", "also", [each.sentence for each in others], columns)
     yield from (("before", line) for line in _calls(first.evidence[:_EVIDENCE], columns))
-    for line in _closing(facts):
-        yield "more", fit(f"  {line}", columns)
+    for line in _closing(facts, calls):
+        yield from (("more", part) for part in wrap(escape(line), columns, "  ", "    "))
 
 
 def head(facts: Facts) -> str:
@@ -59,6 +62,11 @@ def head(facts: Facts) -> str:
     if facts.started_ns and facts.ended_ns > facts.started_ns:
         after = f" after {short_duration(facts.ended_ns - facts.started_ns)}"
     return f"{', '.join(parts)}, ended{when}{where}: {how(facts)}{after}"
+
+
+def _untold(facts: Facts) -> str:
+    """The title of what is no reason: of what runs that nothing is wrong, of an end that nobody can tell."""
+    return "nothing" if facts.running else "unclear"
 
 
 def _waits(said: Kubernetes) -> str:
@@ -105,7 +113,7 @@ def _entry(entry: Entry) -> str:
     return f"… {entry.missing:,} calls are missing here …"
 
 
-def _closing(facts: Facts) -> Iterator[str]:
+def _closing(facts: Facts, calls: str) -> Iterator[str]:
     """How it ended before, what could not be asked, and the command that shows all."""
     if facts.earlier and not facts.running:
         yield _before(facts, facts.earlier)
@@ -113,10 +121,8 @@ def _closing(facts: Facts) -> Iterator[str]:
     if facts.unrecorded:
         yield f"there is no recording: {facts.unrecorded}"
         return
-    where = f" -n {facts.namespace}" if facts.namespace else ""
-    name = facts.pod or facts.id[:12]
-    which = f" -c {facts.container}" if facts.pod and facts.container else ""
-    yield f"all calls: kubectl gadget traceloop show {name}{where}{which}"
+    if calls:
+        yield f"all calls: {calls}"
 
 
 def _before(facts: Facts, earlier: Sequence[Earlier]) -> str:
@@ -125,6 +131,12 @@ def _before(facts: Facts, earlier: Sequence[Earlier]) -> str:
     if alike == len(earlier):
         return f"The {count} before this one {'were' if len(earlier) > 1 else 'was'} the same."
     return f"Of the {count} before this one {alike} {'was' if alike == 1 else 'were'} the same."
+
+
+def _evidence(entry: Entry) -> dict[str, Any]:
+    """An entry as an object; what has not returned has no time."""
+    found = entry_to_json(entry)
+    return {**found, "time": None} if isinstance(entry, Call) and not entry.time_ns else found
 
 
 def to_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def to_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
                 "weight": round(each.weight, 1),
                 "sentence": each.sentence,
                 "details": list(each.details),
-                "evidence": [entry_to_json(entry) for entry in each.evidence],
+                "evidence": [_evidence(entry) for entry in each.evidence],
             }
             for each in findings
         ],

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from gadget.errors import GadgetError
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import instances
+from kubectl_gadget.traceloop.at_once import answers
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.choose import CRASHED, INIT, NOT_READY, STUCK, candidates, rank_of, since_ns
 from kubectl_gadget.why.cluster import Cluster, key_of
@@ -45,7 +46,7 @@ class Reason:
     @property
     def state(self) -> str:
         """How it ended, and how often, or what it waits for."""
-        return f"{self.what} ({self.times} times)" if self.times > 1 else self.what
+        return f"{self.what} ×{self.times}" if self.times > 1 else self.what
 
     @property
     def why(self) -> str:
@@ -77,7 +78,9 @@ def reasons(
     def of_end(runs: Sequence[Instance], facts: Facts | GadgetError) -> Reason | None:
         last = runs[0]
         container = last.container
-        shown = container.namespace, container.pod, container.container, last.state, last.item.ended_ns, len(runs)
+        names = container.namespace, container.pod, container.container
+        what = last.state.partition(" (exit ")[0]  # a signal's name says as much, and a reason needs the room
+        shown = *names, what, last.item.ended_ns, len(runs)
         try:
             if isinstance(facts, GadgetError):
                 raise facts
@@ -91,18 +94,21 @@ def reasons(
     def of_agent(agent: Agent) -> list[Reason | None]:
         return [of_end(runs, facts) for runs, facts in gather_ends(agent, by_agent[agent])]
 
-    def of_state(container: PodContainer) -> Reason | None:
+    def of_state(container: PodContainer) -> list[Reason | None]:
         assert cluster
         facts = unrecorded(container, "it is not recorded", cluster)
         first = judge(facts)[0]
         if first.benign:
-            return None
+            return []
         ended_ns = 0 if facts.running or container.waiting.get("reason") != "CrashLoopBackOff" else facts.ended_ns
-        return Reason(*key_of(container.pod), container.name, _state(container, facts), ended_ns, 1, first)
+        return [Reason(*key_of(container.pod), container.name, _state(container, facts), ended_ns, 1, first)]
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        ended, waiting = pool.map(of_agent, by_agent), pool.map(of_state, stuck)
-        rows = [each for each in chain(waiting, *ended) if each]
+    questions: dict[str, Callable[[], list[Reason | None]]] = {
+        agent.target: partial(of_agent, agent) for agent in by_agent
+    }
+    for waiting in stuck:
+        questions["/".join(key_of(waiting.pod))] = partial(of_state, waiting)
+    rows = [row for row in chain(*answers(questions)) if row]
     return sorted(rows, key=lambda each: (bool(each.ended_ns), -each.ended_ns))
 
 
@@ -117,8 +123,7 @@ def sentences(found: Sequence[Instance]) -> dict[tuple[str, int], str]:
         found = gather_ends(agent, by_agent[agent])
         return [((agent.target, runs[0].container.cgroup_id), _told(facts)) for runs, facts in found]
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return dict(chain(*pool.map(of_agent, by_agent)))
+    return dict(chain(*answers({agent.target: partial(of_agent, agent) for agent in by_agent})))
 
 
 def _told(facts: Facts | GadgetError) -> str:

@@ -307,11 +307,11 @@ def why(agent: Agent, container: str, *more: str) -> str:
 
 
 def test_why_in_its_place(record, make_pod) -> None:
-    """`why` of a container that ended tells how it is in the one that runs in its place; if none does, that none does."""
+    """`why` of a container that ended tells how it is in the one that runs in its place; if none does, that it no longer runs."""
     agent, pod = record(), make_pod()
     first = pod.container("app", "/bin/sh", "-c", "echo starting; cat /etc/app/prices.yaml || exit 3")
     ended(first)
-    assert "how it is now: nothing runs in its place" in why(agent, "app")
+    assert "how it is now: not looked at, as it no longer runs" in why(agent, "app")
     second = pod.prepare("app", "/bin/sleep", "600")
     (second.bundle / "rootfs/etc/app").mkdir()
     (second.bundle / "rootfs/etc/app/prices.yml").touch()

@@ -252,6 +252,18 @@ def test_wide_has_every_column() -> None:
     assert shown.lines[0].split() == [field.name.upper() for field in fields]
 
 
+def test_wide_tells_the_reason() -> None:
+    """-o wide cuts what says most of a row no more than the usual table does."""
+    names = [Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container", "state")]
+    with screen(80) as shown:
+        output = Columns([*names, Field("why", "text", 0, 0)], {}, everything=True)
+        rows = [("shop", "p" * 40, "app", "exited 1", "it could not open /etc/cart/prices.yaml")]
+        output.start([], rows)
+        output.write(rows)
+    assert "it could not open /etc/cart/p" in shown.lines[1]
+    assert max(map(len, shown.lines)) <= 80
+
+
 def test_two_containers_in_a_pod() -> None:
     """CONTAINER is left out while each pod has one, and is there as soon as one has two."""
     fields, look, rows = rows_of("execsnoop", {"args": ["a"]}, {"args": ["b"], "container": "istio-proxy"})
@@ -329,3 +341,16 @@ def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -
         wait_until(lambda: any("54 events in" in line and "; 7 lost" in line for line in shown.lines), "the loss")
         shown.process.send_signal(signal.SIGINT)
         assert shown.wait() == 0
+
+
+@pytest.mark.parametrize(("columns", "least"), [(80, 30), (120, 50), (200, 90)])
+def test_a_reason_is_worth_more_than_a_long_name(columns: int, least: int) -> None:
+    """Half of a wide terminal is for what says most, whatever the longest name in another row is."""
+    fields = [Field("namespace", "identity", 0, 0), Field("pod", "identity", 0, 0), Field("why", "text", 0, 0)]
+    rows = [("shop", "web-0", "it could not " * 20), ("n" * 63, "p" * 253, "it crashed")]
+    with screen(columns) as terminal:
+        output = Columns(fields, {})
+        output.start([], rows)
+        output.write(rows)
+    assert all(len(line) <= columns for line in terminal.lines)
+    assert len(terminal.lines[1]) - terminal.lines[0].index("WHY") >= least

@@ -70,10 +70,31 @@ def test_previous_is_of_the_container_that_crashed() -> None:
     found = [older, crashed, *istio]
     assert choose(found, "cart-0", 0, False) is crashed
     assert choose(found, "cart-0", 0, True) is older
-    with pytest.raises(UsageError, match="shop/cart-0/app has 1 recordings"):
+    with pytest.raises(UsageError, match="shop/cart-0/app has one recorded run"):
         choose([crashed, *istio], "cart-0", 0, True)
     with pytest.raises(UsageError, match="'cart-0' is 2 containers: shop/cart-0/app, shop/cart-0/istio"):
         choose(found, "cart-0", 1, False)
+
+
+def test_no_such_run() -> None:
+    """If I ask for an earlier run than is recorded I am told how many there are; without a name, to give one."""
+    runs = [instance("cart-0", "app", number, status=256) for number in "123"]
+    with pytest.raises(UsageError, match=r"^shop/cart-0/app has 3 recorded runs: the oldest is --instance 3$"):
+        choose(runs, "cart-0", 4, False)
+    with pytest.raises(
+        UsageError, match=r"^2 containers are recorded: .*: choose one by its name, with -n, -c or by id$"
+    ):
+        choose([*runs, instance("web-0", "app", "4")], "", 2, False)
+
+
+def test_misspelt_beginning() -> None:
+    """If I misspell the beginning of a long name I am told the name that I may have meant, and no other."""
+    found = [instance(name, "app", name) for name in ("cart-6c9f7d5b8-x2x7l", "web-0", "inventory-0")]
+    for wrong in ("crat-6c9f", "cart-6c9d"):
+        with pytest.raises(UsageError, match=f"^no recording of '{wrong}': there is cart-6c9f7d5b8-x2x7l$"):
+            named(found, wrong, begins=True)
+    with pytest.raises(UsageError, match=r"there is cart-6c9f7d5b8-x2x7l, inventory-0, web-0$"):
+        named(found, "zzz", begins=True)
 
 
 def test_names_cannot_break_a_terminal() -> None:

@@ -93,7 +93,7 @@ class Why:
         """What it prints, without what is at the start of lines."""
         done = self.run(*arguments)
         assert done.exit_code == 0, done.output
-        return [re.sub(r"^ +(certain|likely|nothing)? *", "", line) for line in done.stdout.splitlines()]
+        return [re.sub(r"^ +(certain|likely|nothing|unclear)? *", "", line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture

@@ -104,3 +104,12 @@ def test_hostile_names() -> None:
     began = time.process_time()
     judge(facts)
     assert time.process_time() - began < 0.5
+
+
+def test_addresses_without_a_name() -> None:
+    """That an address has no name is no reason, unless the program told that it was."""
+    name = "1_0_0_127_in-addr_arpa"
+    for answer in (None, NONE):
+        assert found(asks(**{name: answer}).hangs("epoll_wait")) == []
+        assert found(asks(**{name: answer}).exits(1)) == []
+    assert found(asks(**{name: NONE}).says("1.0.0.127.in-addr.arpa: no such host\n").exits(1))

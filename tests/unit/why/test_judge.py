@@ -167,6 +167,11 @@ STORIES: dict[str, tuple[Story, str, bool, str]] = {
         Story().call("kill", 57, 6).signal(11, 1, (0x10,)).ends(11), "fault", CERTAIN, "SIGSEGV",
     ),
     "ended well": (Story().works().says("done\n").exits(0), "clean-exit", CERTAIN, "by itself with 0"),
+    "what Python looks for as it starts": (
+        Story().call("newfstatat", result="ENOENT", texts={1: "/usr/bin/Modules/Setup.local"})
+        .call("newfstatat", result="ENOENT", texts={1: "/root/.local/lib/python3.11/site-packages"})
+        .works().says("no price list\n").exits(1), "nothing", LIKELY, "last words were \"no price list\"",
+    ),
     "nothing": (Story().works().exits(3), "nothing", LIKELY, "nothing stands out"),
     "only words": (Story().works().says("config is bad\n").exits(3), "nothing", LIKELY, "config is bad"),
 }  # fmt: skip
@@ -337,7 +342,7 @@ def _looks(*, works: bool = False) -> Story:
 HANGS: dict[str, tuple[Story, str, str]] = {
     "a file": (_looks(), "missing-file", "looks for /shared/ready again and again, 9 times in 8.0s"),
     "a thread": (Story().hangs("futex", 0x7000, 0x109, 6), "nothing", "for its thread 6 to end"),
-    "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "waits for 1m00s for a lock"),
+    "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "it has waited 1m00s for a lock"),
     "a child": (Story().hangs("wait4").hangs("read", 0, pid=101), "hang-child", "for a child to end: server, which waits"),
     "a peer": (Story().connects("10.0.0.9:5432", 0).hangs("read", 5), "hang-read", "10.0.0.9:5432, which sends nothing"),
     "a peer, of one who waits for all": (

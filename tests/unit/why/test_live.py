@@ -183,7 +183,8 @@ def test_nothing_runs(tmp_path: Path) -> None:
     other = item("cart-1", "app", "f" * 64, cgroup=8, running=True)
     with Answering(tmp_path, [ENDED, other]) as agent:
         others = [instance(agent, each) for each in (ENDED, other)]
-        assert with_node(missing().facts(), others[0], others).missing == ("how it is now: nothing runs in its place",)
+        told = "how it is now: not looked at, as it no longer runs"
+        assert with_node(missing().facts(), others[0], others).missing == (told,)
         assert with_node(Story().exits(0).facts(), others[0], others).missing == ()
 
 

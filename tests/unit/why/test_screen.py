@@ -16,10 +16,12 @@ from kubectl_gadget.why.facts import Earlier
 from kubectl_gadget.why.judge import judge
 from tests.unit.why.stories import Story
 
+CALLS = "kubectl gadget traceloop show cart-0 -n shop -c app"
+
 
 def shown(story: Story, columns: int = 80, **more: object) -> list[str]:
     facts = story.facts(**more)
-    return [line for _, line in screen.lines(facts, judge(facts), columns)]
+    return [line for _, line in screen.lines(facts, judge(facts), columns, CALLS)]
 
 
 def missing(path: str = "/etc/cart/prices.yaml") -> Story:
@@ -35,7 +37,7 @@ def test_whole() -> None:
         '  before   01:46:40.032 openat("/etc/cart/prices.yaml", O_RDONLY) = -1 ENOENT',
         '           01:46:40.033 write(2, "fatal: /etc/cart/prices.yaml: no such file\\n", 43) = 43',
         "           01:46:40.034 exit_group(1)",
-        "  all calls: kubectl gadget traceloop show cart-0 -n shop -c app",
+        f"  all calls: {CALLS}",
     ]
 
 
@@ -64,6 +66,30 @@ def test_json() -> None:
     finding = found["findings"][0]
     assert (finding["cause"], finding["certain"]) == ("missing-file", True)
     assert finding["evidence"][0]["syscall"] == "openat"
+
+
+def test_json_of_what_has_not_returned() -> None:
+    """A call that has not returned has no time in JSON, rather than one of 1970."""
+    facts = Story().connects("10.0.0.9:5432", 0).hangs("read", 5).facts()
+    facts.history.blocked[0] = (facts.history.blocked[0][0]._replace(time_ns=0), 60 * 10**9)
+    found = orjson.loads(encode(screen.to_json(facts, judge(facts))))
+    assert (found["findings"][0]["cause"], found["findings"][0]["evidence"][0]["time"]) == ("hang-read", None)
+
+
+def test_nothing_to_tell() -> None:
+    """If nothing tells why it ended the screen says that this is unclear, and that it said nothing."""
+    assert "  unclear  nothing stands out before its end, and it said nothing" in shown(Story().works().exits(3))
+    said = shown(Story().works().says("done so far\n").exits(3))
+    assert '  unclear  it ended, and its last words were "done so far"' in said
+    assert any(line.startswith("  nothing  it has waited") for line in shown(Story().hangs("epoll_wait")))
+
+
+def test_what_is_missing_is_told_whole() -> None:
+    """What could not be asked is told to its end, in as many lines as that takes."""
+    why = "events are not shown: you may not list events in namespace shop, which takes a role that allows it"
+    lines = shown(missing(), missing=(why,))
+    assert " ".join(line.strip() for line in lines).count(why) == 1
+    assert max(map(width, lines)) <= 80
 
 
 def test_nobody_saw_it() -> None:

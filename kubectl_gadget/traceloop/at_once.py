@@ -1,0 +1,38 @@
+"""Asks several agents at once: a wait says for whom, and Ctrl-C ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from kubectl_gadget.tell import tell
+
+#: A wait that is longer says for whom: so many names at most.
+SILENT_SECONDS, NAMES = 3.0, 3
+#: Agents that are asked at a time.
+AT_ONCE = 16
+T = TypeVar("T")
+
+
+def answers(questions: Mapping[str, Callable[[], T]], reached: Container[str] | None = None) -> list[T]:
+    """What each of the questions gives, in their order; they are called by whom they are put to.
+
+    reached: those that could be asked by now, for whom alone it is told that they are waited for.
+    """
+    pool = ThreadPoolExecutor(max_workers=AT_ONCE)
+    try:
+        asked = {name: pool.submit(question) for name, question in questions.items()}
+        _tell_waits(asked, asked if reached is None else reached)
+        return [each.result() for each in asked.values()]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts is not to wait for an agent that is slow
+
+
+def _tell_waits(asked: Mapping[str, Future[T]], reached: Container[str]) -> None:
+    """Say after a while who has not answered."""
+    slow = wait(asked.values(), SILENT_SECONDS).not_done
+    names = [name for name, each in asked.items() if each in slow and name in reached]
+    if names:
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        tell(f"waiting for {', '.join(names[:NAMES])}{more}")

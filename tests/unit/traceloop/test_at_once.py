@@ -1,0 +1,60 @@
+"""Agents that are asked at once, of which some are slow."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.traceloop import at_once
+from kubectl_gadget.traceloop.at_once import answers
+from tests.conftest import wait_until
+from tests.unit.traceloop.fake import FakeRecorder, item
+
+
+class Slow(FakeRecorder):
+    """An agent that does not answer before it has to."""
+
+    def __init__(self, *about: Any) -> None:
+        self.asked, self.go = threading.Event(), threading.Event()
+        super().__init__(*about)
+
+    def TraceloopList(self, request: pb.TraceloopListRequest, context: Any) -> pb.TraceloopListReply:
+        """Wait."""
+        self.asked.set()
+        self.go.wait(30)
+        return super().TraceloopList(request, context)
+
+
+@pytest.mark.parametrize("command", [["why"], ["why", "-A"], ["traceloop", "list"]])
+def test_interrupted(command: list[str], tmp_path: Path, start_cli: Any) -> None:
+    """Ctrl-C ends `why` at once, although an agent has not answered yet."""
+    with Slow(tmp_path, [item("cart-0", "app", "ab12")]) as agent:
+        cli = start_cli(*command, "--agent", agent.address)
+        wait_until(agent.asked.is_set, "the question")
+        began = time.monotonic()
+        out, err = cli.finish(signal.SIGINT)
+        assert (out, err.strip(), cli.process.returncode) == ("", "", 130)
+        assert time.monotonic() - began < 5
+        agent.go.set()
+
+
+def test_waits_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """If agents are slow I am told for which I wait; what all of them answer comes in order."""
+    monkeypatch.setattr(at_once, "SILENT_SECONDS", 0.05)
+
+    def slow() -> int:
+        time.sleep(0.5)
+        return 3
+
+    assert answers({"node-a": lambda: 7, **{f"node-{name}": slow for name in "bcdef"}}) == [7, 3, 3, 3, 3, 3]
+    assert capsys.readouterr().err == "waiting for node-b, node-c, node-d and 2 more\n"
+    assert answers({"node-a": slow, "node-b": slow}, {"node-b"}) == [3, 3]
+    assert capsys.readouterr().err == "waiting for node-b\n"
+    assert answers({"node-a": lambda: 7}) == [7]
+    assert capsys.readouterr().err == ""
