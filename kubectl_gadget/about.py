@@ -91,8 +91,6 @@ class StatusCommand(HeadedCommand):
 class VersionCommand(HeadedCommand):
     """`version`: of this command line, the cluster, and each node's agent."""
 
-    in_overview = False  # `status` tells of it
-
     def __init__(self) -> None:
         """Make the command."""
         form, *_ = output_options()

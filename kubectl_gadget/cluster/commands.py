@@ -73,7 +73,7 @@ class DeployCommand(HeadedCommand):
         ]  # fmt: skip
         super().__init__(
             "deploy",
-            "an agent on every node of the cluster",
+            "an agent on every node of the cluster; see undeploy",
             "kubectl gadget deploy --image registry.example/kubectl-gadget:" + __version__,
             [*params, *cluster_options(nodes=False)],
             self._run,
@@ -127,6 +127,8 @@ class DeployCommand(HeadedCommand):
 
 class UndeployCommand(HeadedCommand):
     """`undeploy`: no agents in a cluster."""
+
+    in_overview = False  # `deploy` tells of it
 
     def __init__(self) -> None:
         """Make the command."""
