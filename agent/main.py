@@ -37,7 +37,7 @@ from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
-from gadget.errors import GadgetError, KernelLacks, NoBpffs
+from gadget.errors import GadgetError, KernelLacks, NoBpffs, Unsupported
 from gadget.memory import expect_batches
 from gadget.runtimes import State, parse_state
 from gadget.selector import parse_recorded
@@ -197,7 +197,7 @@ def _serve(
                 standing = stack.enter_context(
                     closing(StandingService(node, all_runs, tracker, budget, state / "runs", runs, runs_keep << 20))
                 )
-            except (NotOurs, OSError) as error:
+            except (Unsupported, OSError) as error:
                 no_standing = str(error)
                 log.warning("no standing runs: %s", error)
         service = AgentService(

@@ -317,7 +317,7 @@ class AgentService(rpc.AgentServicer):
     def problems(self) -> list[str]:
         """What is wrong with this agent's threads; nothing as a rule."""
         workers = [*self._workers, *(self._standing.workers if self._standing else ())]
-        return [worker.problem for worker in workers if worker.problem]
+        return [*(worker.problem for worker in workers if worker.problem), *self._runs.problems()]
 
     def finish(self) -> None:
         """End every stream in order."""

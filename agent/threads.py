@@ -50,6 +50,11 @@ class Worker:
         return self._stop.is_set()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its thread is there."""
+        return self._thread.is_alive()
+
+    @property
     def problem(self) -> str:
         """What is wrong with it; empty if nothing is."""
         if self._stop.is_set() or self._thread.ident is None:
@@ -75,10 +80,18 @@ class Worker:
         """There is something to do. Callable from any thread."""
         self._wake.set()
 
+    def done(self) -> None:
+        """It ends in order, by itself."""
+        self._stop.set()
+
     def stop(self, seconds: float = JOIN_SECONDS) -> None:
         """End it, and wait for that so long. Callable from any thread but its own, again and before its start too."""
         self._stop.set()
         self._wake.set()
+        self.join(seconds)
+
+    def join(self, seconds: float = JOIN_SECONDS) -> None:
+        """Wait so long for its end. Callable from any thread but its own."""
         if self._thread.ident is not None:
             self._thread.join(seconds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -14,10 +13,9 @@ from agent.run.batch import Batch, Loss, Packed, Rows, Step, pack
 from agent.run.choosing import Choosing
 from agent.run.events import Events
 from agent.run.subscriber import Subscriber
+from agent.threads import Worker
 from gadget.catalog import Gadget
 from gadget.errors import Exhausted, GadgetError
-
-log = logging.getLogger(__name__)
 
 #: How long an event may wait in a ring that is far from full. A message costs each side about a millisecond of CPU,
 #: however little is in it: more often is a load, and more seldom is seen by the eye. Where more events come than an
@@ -59,9 +57,9 @@ class Run:
         self.is_blocked = False
         self._waking = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._work, name=f"run-{self.gadget.name}", daemon=True)
+        self.worker = Worker(f"run-{self.gadget.name}", self._work)
         try:
-            self._thread.start()
+            self.worker.start()
         except RuntimeError as error:  # no more threads may be made
             os.close(self._wake)
             raise Exhausted(str(error)) from None
@@ -69,7 +67,7 @@ class Run:
     @property
     def is_closed(self) -> bool:
         """Whether it has ended and all that it took is given back."""
-        return self._wake < 0
+        return self._wake < 0 and not self.worker.is_alive
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -95,7 +93,7 @@ class Run:
         subscriber.end()
         self.wake()
         if last:
-            self._thread.join(CLOSE_SECONDS)
+            self.worker.join(CLOSE_SECONDS)
 
     def wake(self) -> None:
         """There is something to do. Callable from any thread, and after the end."""
@@ -108,13 +106,14 @@ class Run:
         for each in self.subscribers:
             each.finish()
 
-    def _work(self) -> None:
-        error: Exception | None = None
+    def _work(self, worker: Worker) -> None:
+        error = GadgetError(f"the run of {self.gadget.name} has ended")
         try:
-            self._follow()
-        except Exception as failure:
-            log.exception("the run of %s died", self.gadget.name)
+            self._follow(worker)
+            worker.done()
+        except BaseException as failure:  # SystemExit too: see Worker
             error = GadgetError(f"the run of {self.gadget.name} died: {type(failure).__name__}: {failure}")
+            raise
         finally:
             self._source.close()
             with self._waking:
@@ -124,9 +123,9 @@ class Run:
                 self._over = True
                 rest, self._subscribers = self._subscribers, []
             for each in rest:
-                each.end(error or GadgetError(f"the run of {self.gadget.name} has ended"))
+                each.end(error)
 
-    def _follow(self) -> None:
+    def _follow(self, worker: Worker) -> None:
         with select.epoll() as poll:
             for fd in (self._wake, *self._source.fds):
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
@@ -136,6 +135,7 @@ class Run:
             due = beat + DRAIN_SECONDS
             while not self._over:
                 poll.poll(max(0.0, due - time.monotonic()))
+                worker.beat()
                 ending = self._is_ending()
                 if ending and self._end_those():
                     return
@@ -205,6 +205,7 @@ class Run:
                 if not self.subscribers:
                     return False
                 poll.poll(IDLE_SECONDS)
+                self.worker.beat()
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
         return True

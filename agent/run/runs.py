@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 
 from agent.limits import RunBudget
@@ -38,6 +39,10 @@ def begin(
         raise
 
 
+#: Dead threads that are told of.
+MOST_DEAD = 8
+
+
 class Runs:
     """Each run that there is, by what was asked for."""
 
@@ -45,6 +50,7 @@ class Runs:
         """None yet."""
         self._lock = threading.Lock()
         self._by_key: dict[Run, Hashable] = {}
+        self._died: deque[str] = deque(maxlen=MOST_DEAD)
 
     def subscribe(self, key: Hashable, begin_run: Callable[[], Run]) -> Subscriber:
         """A subscriber of the run that was begun by this key, of a new one if there is none."""
@@ -59,8 +65,13 @@ class Runs:
     def all(self) -> list[Run]:
         """Those that have not ended."""
         with self._lock:
+            self._died.extend(run.worker.problem for run in self._by_key if run.is_closed and run.worker.problem)
             self._by_key = {run: key for run, key in self._by_key.items() if not run.is_closed}
             return list(self._by_key)
+
+    def problems(self) -> list[str]:
+        """Those whose thread has died or hangs."""
+        return [*(run.worker.problem for run in self.all() if run.worker.problem), *self._died]
 
     def finish(self) -> None:
         """End every subscriber in order."""

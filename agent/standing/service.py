@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ from agent.standing.standing import StandingRun
 from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Exhausted, GadgetError, UsageError
+from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
 from gadget.standing import MOST_BYTES, SUFFIX, check, from_toml, to_toml
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,23 @@ KEEP_BYTES = 64 << 20
 LEAST_KEEP_BYTES = 256 << 10
 #: How often the folder of definitions is looked at.
 LOOK_SECONDS = 2.0
+#: How long an agent that ends just now is waited for.
+LOCK_SECONDS = 2.0
+
+
+def _only_ours(state: Path) -> int:
+    """The folder, which no other agent writes to as long as this one does. Unsupported if one does."""
+    fd = own_folder(state)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise Unsupported(f"another agent on this machine has those in {state}") from None
+            time.sleep(0.1)
 
 
 class StandingService:
@@ -51,7 +70,7 @@ class StandingService:
         self._standing: dict[str, StandingRun] = {}
         self._seen: dict[str, str] = {}  # what each file said when it was last looked at
         self._problems: dict[str, str] = {}  # of files that define nothing
-        os.close(own_folder(state))
+        self._lock_fd = _only_ours(state)
         for folder in sorted(state.iterdir()):
             with suppress(FileNotFoundError):
                 try:
@@ -122,6 +141,7 @@ class StandingService:
             for each in self._standing.values():
                 each.close()
             self._standing.clear()
+        os.close(self._lock_fd)
 
     def _begin(self, run: pb.Standing, file: str) -> None:
         folder = self._state / run.name

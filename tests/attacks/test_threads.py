@@ -25,7 +25,7 @@ TOLD_SECONDS = {"end": 5.0, "stall": STALL_SECONDS + 5.0}
 #: Threads that come and go with calls, and the interpreter's own.
 PASSING = re.compile(rf"MainThread|{KILLER}|rpc_\d+|requests-.*|Dummy-.*|ThreadPoolExecutor.*")
 #: Those that there were when this was written, whatever others there are: a test that finds none tests none.
-LEAST = {"tracker", "flows", "pods"}
+LEAST = {"tracker", "flows", "pods", "standing", "standing-execs", "run-execsnoop"}
 #: Those that may be silent for longer: they wait for the API server.
 SLOW = {"pods"}
 
@@ -63,11 +63,20 @@ def victim(bpffs: Path, kubeconfig: ApiServer, start_agent, tmp_path: Path, bare
     mount_bpffs(bpffs)
     bare()
     made = iter(range(100))
+    (tmp_path / "runs.d").mkdir()
+    (tmp_path / "runs.d/execs.toml").write_text('gadget = "execsnoop"')
 
     def make() -> Victim:
         number = next(made)
         fifo = tmp_path / f"fifo-{number}"
-        where = ("--bpffs", str(bpffs / f"agent{number}"), "--state", str(tmp_path / f"state-{number}"))
+        where = (
+            "--bpffs",
+            str(bpffs / f"agent{number}"),
+            "--state",
+            str(tmp_path / f"state-{number}"),
+            "--runs",
+            str(tmp_path / "runs.d"),
+        )
         return Victim(
             start_agent(*where, "--kubernetes", under=(sys.executable, "-m", "tests.attacks.killable", str(fifo))), fifo
         )

@@ -164,3 +164,14 @@ def test_agent_killed(start_agent, tmp_path: Path, workload) -> None:
     gaps = re.findall(r"^incomplete: \S+: not seen from \S+ to \S+ \(\d+\.\d s\)$", done.stderr, re.M)
     assert len(gaps) == 20
     assert "; nothing lost of what was watched" in done.stderr
+
+
+def test_two_agents(start_agent, tmp_path: Path) -> None:
+    """Where another agent on the machine has the standing runs, mine says so and all else works."""
+    usual = ("--runs", str(tmp_path / "none"), "--state", str(tmp_path / "state"))
+    start_agent(*usual)
+    done = run_cli("runs", "--agent", start_agent(*usual).address)
+    assert done.returncode == 1
+    assert (
+        f"no standing runs on node-a: another agent on this machine has those in {tmp_path}/state/runs" in done.stderr
+    )
