@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -49,6 +50,11 @@ class HashMap:
         libbpf.check(self._lib.bpf_map_update_elem(self._fd, key, value, 0), "update")
 
     def fill(self) -> None:
-        """Leave no room in it."""
+        """Leave no room in it, whatever of others is there."""
         for number in range(self.size):
-            self.put(number.to_bytes(self._key, "little"), bytes(self._value))
+            try:
+                self.put(number.to_bytes(self._key, "little"), bytes(self._value))
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                return

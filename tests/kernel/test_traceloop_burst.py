@@ -19,7 +19,7 @@ MANY, BESIDE, PER_SECOND = 200, 4, 45.0
 
 def test_burst(record, tmp_path: Path) -> None:
     """Of 200 containers that come at 45 a second each is named, recorded from before its program's start, and its end known."""
-    agent: Agent = record("--traceloop-memory", "256")
+    agent: Agent = record("--traceloop-memory", "256", "--traceloop", "burst")
     with ExitStack() as stack:
         pods = [stack.enter_context(Pod(tmp_path, "burst", f"burst-{number}")) for number in range(MANY)]
         waiting = [pod.prepare("app", "/bin/true", str(number)) for number, pod in enumerate(pods)]
