@@ -10,7 +10,7 @@ from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
 
 _EXEC = ("execve", "execveat")
 _FORK = ("clone", "clone3", "fork", "vfork")
-_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlockall")
+_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlock2", "mlockall")
 #: What only a capability allows: capabilities(7).
 PRIVILEGED = {
     "bind": "CAP_NET_BIND_SERVICE",
@@ -24,6 +24,9 @@ PRIVILEGED = {
     "finit_module": "CAP_SYS_MODULE",
     "lchown": "CAP_CHOWN",
     "mknod": "CAP_MKNOD",
+    "mlock": "CAP_IPC_LOCK",
+    "mlock2": "CAP_IPC_LOCK",
+    "mlockall": "CAP_IPC_LOCK",
     "mknodat": "CAP_MKNOD",
     "mount": "CAP_SYS_ADMIN",
     "move_mount": "CAP_SYS_ADMIN",
@@ -90,10 +93,13 @@ MEANT = (
     Meant("unreachable", ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), ("connect", "sendto", "sendmsg")),
     Meant("reset", ("ECONNRESET", "EPIPE", "ECONNABORTED")),
     Meant("capability", ("EPERM",), tuple(name for name in PRIVILEGED)),
+    Meant("capability", ("EPERM",), ("ioctl",)),
     Meant("capability", ("EACCES",), ("bind",), serious=True),
     Meant("missing-file", ("ENOENT", "ENOTDIR")),
-    Meant("permission", ("EACCES", "EPERM", "ELOOP"), serious=True),
+    Meant("permission", ("EACCES", "EPERM"), serious=True),
+    Meant("missing-file", ("ELOOP",), serious=True),
     Meant("missing-file", ("EISDIR", "ENAMETOOLONG", "ENXIO", "ENODEV"), ("open", "openat", "openat2", "creat")),
+    Meant("missing-file", ("EISDIR",), ("read", "readv", "pread64")),
 )
 
 #: How users would say what a call wanted to do with its subject.
@@ -103,7 +109,8 @@ VERBS = {
                      "readlinkat", "statfs"), "find"),
     **dict.fromkeys(_EXEC, "run"),
     **dict.fromkeys(_FORK, "start a process"),
-    **dict.fromkeys(("mmap", "brk", "mremap", "mlock", "mlockall", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mmap", "brk", "mremap", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mlock", "mlock2", "mlockall"), "lock memory"),
     **dict.fromkeys(("mkdir", "mkdirat"), "make the folder"),
     **dict.fromkeys(("unlink", "unlinkat", "rmdir"), "remove"),
     **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), "change the owner of"),
@@ -119,6 +126,7 @@ VERBS = {
     **dict.fromkeys(("inotify_init", "inotify_init1"), "watch files"),
     **dict.fromkeys(("setrlimit", "prlimit64"), "raise a limit"),
     "inotify_add_watch": "watch",
+    "ioctl": "change a device or a network",
     "connect": "connect to",
     "bind": "listen on",
     "listen": "listen on",
@@ -196,9 +204,9 @@ _HINTS = {
 IDLE = re.compile(
     r"/zoneinfo|/etc/(ld\.so\.(preload|nohwcap|cache)|localtime|nsswitch\.conf|gai\.conf|resolv\.conf|host\.conf|hosts|passwd"
     r"|group|services|terminfo|inputrc|profile)|locale|gconv|/nscd/|hsperfdata|pyvenv\.cfg|\.pth$|__pycache__|\.pyc$"
-    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm)"
+    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm|log|console)"
     r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
-    r"|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
+    r"|/\.(local|config|cache)/|/\.\w+rc$|/usr/lib/(jvm|ssl|locale)|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
 )
 #: What programs do as they end, whether there is something to clean or not.
 CLEANS = ("unlink", "unlinkat", "rmdir", "kill")
@@ -211,6 +219,13 @@ ORDINARY = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "E
 ERROR_LINE = re.compile(
     r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
     r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
+)
+#: What fails for a whole file system: a program may name the folder in which it wanted to make a file.
+_OF_MOUNTS = ("EROFS", "ENOSPC", "EDQUOT")
+#: What a line has in it that tells of an error which does not matter.
+HARMLESS = re.compile(
+    r"(?i)\b(ignor(?:ed|ing)|skipp(?:ed|ing)|(?:using|with) (?:the |its )?defaults?|fall(?:s|ing)? back|optional|"
+    r"continuing|not fatal|non-fatal|harmless)\b"
 )
 #: A name that is shorter is found in other words.
 _SHORTEST = 4
@@ -234,7 +249,9 @@ def mentions_subject(text: str, failure: Failure) -> bool:
     if failure.name in ("connect", "bind", "sendto") and ":" in subject:
         host, _, port = subject.rpartition(":")
         return mentions(text, host.strip("[]")) or (port in text and bool(_port(port).search(text)))
-    base = subject.rstrip("/").rpartition("/")[2]
+    folder, _, base = subject.rstrip("/").rpartition("/")
+    if failure.error in _OF_MOUNTS and len(folder) >= _SHORTEST and mentions(text, folder):
+        return True
     return len(base) >= _SHORTEST and mentions(text, base)
 
 
