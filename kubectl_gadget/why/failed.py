@@ -19,6 +19,7 @@ from kubectl_gadget.why.meant import (
     IDLE,
     LIBRARY,
     ORDINARY,
+    mentions_another_error,
     mentions_error,
     mentions_subject,
     what_failed,
@@ -38,9 +39,9 @@ class Signs:
     recovered: it was found elsewhere, or another answered. idle: programs look for it as a matter of course.
     harmless: what was said of it is that it does not matter. outlived: its program worked on, and told something else.
     overtaken: something serious of another kind failed long after it. outdone: its program ended by an exception that
-    is not of it. of_note: it is the last failure that may have mattered. tells: the last words are more than that it
-    ends. shell: it ended as shells do that find no command. runs: it has not ended. serves: it has begun to listen
-    since. interrupted: a signal ended it that has nothing to do with it.
+    is not of it. another: what was said of its subject is another error. of_note: it is the last failure that may have
+    mattered. tells: the last words are more than that it ends. shell: it ended as shells do that find no command. runs:
+    it has not ended. serves: it has begun to listen since. interrupted: by a signal that has nothing to do with it.
     """
 
     attempts: Attempts
@@ -60,6 +61,7 @@ class Signs:
     outlived: bool
     overtaken: bool
     outdone: bool
+    another: bool
     of_note: bool
     tells: bool
     shell: bool
@@ -123,6 +125,7 @@ WEIGHTS = (
     Weight(lambda signs: -85, lambda signs: signs.outlived, "its program worked on, and told something else"),
     Weight(lambda signs: -60, lambda signs: signs.overtaken and not signs.serious, "something worse came later"),
     Weight(lambda signs: -20, lambda signs: signs.outdone, "its program ended by an exception that is not of it"),
+    Weight(lambda signs: -60, lambda signs: signs.another, "what was said is another error"),
     Weight(lambda signs: -30, lambda signs: bool(LIBRARY.search(signs.attempts.last.subject)) and not signs.named,
            "loaders look for a library in many places"),
     Weight(lambda signs: 14 * signs.near, lambda signs: signs.named or signs.told, "what was said last counts most"),
@@ -210,6 +213,7 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
         harmless=bool(HARMLESS.search(said)),
         outlived=bool(said) and not facts.running and outlived(history, said),
         overtaken=work >= _APART and _is_overtaken(history, failure),
+        another=mentions_another_error(said, failure.error),
         outdone=bool(said)
         and not said[0].isspace()
         and any(_ends_by_another(line, failure) for line in after)

@@ -23,6 +23,7 @@ _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
 _AT_FDCWD = -100
 _F_DUPFD = (0, 1030)
 _SELF = "/proc/self/exe"
+_RESTARTS = 512  # linux/errno.h: ERESTARTSYS and its like
 #: What wait4 adds to the status of a process whose core was dumped, and waitid does not.
 _DUMPED = 0x80
 #: Signals of a program that did something wrong.
@@ -32,6 +33,8 @@ _OWN = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGPIPE, signal.SI
 _ASKS = (signal.SIGINT, signal.SIGTERM)
 #: Who worked on for so long after one of them did not end by it, nanoseconds: most pods have 30 s.
 _HEARD_NS = 60_000_000_000
+#: For how long Go's runtime rests at most before it looks again what there is to do, nanoseconds (proc.go, sysmon).
+_SHORT_NS = 20_000_000
 #: What scripts run as they end, whether there is something to clean or not.
 _CLEANERS = ("rm", "rmdir", "unlink", "umount", "kill", "killall", "pkill")
 #: How soon programs try the next address of a peer, nanoseconds.
@@ -326,9 +329,17 @@ class History:
 
     def child(self, pid: int, wait: Waited) -> int:
         """The process whose end another one learnt of, as the node numbers it; 0 if its end is not recorded."""
-        ended = [end for ends in self.ends.values() for end in ends if end.pid != pid
-                 and end.status & ~_DUMPED == wait.status & ~_DUMPED and end.time_ns <= wait.time_ns]  # fmt: skip
-        return max(ended, key=lambda end: end.time_ns).pid if ended else 0
+        ended = self._by_status.get(wait.status & ~_DUMPED, [])
+        until = bisect_right(ended, wait.time_ns, key=lambda end: end.time_ns)
+        return next((ended[at].pid for at in range(until - 1, -1, -1) if ended[at].pid != pid), 0)
+
+    @cached_property
+    def _by_status(self) -> dict[int, list[End]]:
+        """The ends of processes by their status, the newest last."""
+        found: dict[int, list[End]] = {}
+        for end in sorted((end for ends in self.ends.values() for end in ends), key=lambda end: end.time_ns):
+            found.setdefault(end.status & ~_DUMPED, []).append(end)
+        return found
 
     def _work_since(self, time_ns: int, pid: int) -> int:
         """How many calls a process made since, beside words and its end."""
@@ -340,6 +351,7 @@ class History:
             and entry.time_ns > time_ns
             and not entry.failed
             and call_name(entry) not in _WORDS
+            and not (call_name(entry) == "nanosleep" and (entry.duration_ns or 0) < _SHORT_NS)
         )
 
     def thing(self, pid: int, descriptor: int) -> Thing | None:
@@ -394,10 +406,15 @@ class History:
         """The name of what a process ran last."""
         programs = self.programs.get(pid)
         if not programs:
-            return next((entry.comm for entry in reversed(self.entries) if entry.pid == pid), "")
+            return self._comms.get(pid, "")
         last = programs[-1]
         name = last.path if last.path != _SELF else (*last.arguments, "")[0]  # busybox runs itself
         return name.rpartition("/")[2]
+
+    @cached_property
+    def _comms(self) -> dict[int, str]:
+        """What each process called itself last."""
+        return {entry.pid: entry.comm for entry in self.entries}
 
     def work_after(self, at: int, pid: int) -> int:
         """How many calls a process made after an entry that are neither words nor part of its end."""
@@ -493,6 +510,9 @@ class History:
                 return
             if error == error_name(_EISCONN):
                 return
+            waited = (call.duration_ns or 0) >= syscalls.WAITED_NS
+            if waited and (error == "EINTR" or -(call.result or 0) >= _RESTARTS):  # an alarm of its own
+                error = NO_ANSWER
         if name in _RECEIVES and error == "EAGAIN" and (call.duration_ns or 0) >= syscalls.WAITED_NS:  # SO_RCVTIMEO
             error = NO_REPLY
         self.failures.append(Failure(call, name, error, self._subject(call, name), at))

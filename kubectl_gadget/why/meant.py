@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
+from gadget import syscalls
 from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
 
 _EXEC = ("execve", "execveat")
@@ -137,7 +138,11 @@ VERBS = {
     "socket": "make a socket",
     "pipe": "make a pipe",
     "pipe2": "make a pipe",
-    "dup": "copy a descriptor",
+    **dict.fromkeys(("dup", "dup2", "dup3"), "copy a descriptor"),
+    **dict.fromkeys(("epoll_create", "epoll_create1", "eventfd", "eventfd2", "signalfd4", "timerfd_create"),
+                    "wait for events"),
+    "memfd_create": "get memory",
+    "socketpair": "make a socket",
     "fcntl": "lock",
     "accept": "accept a connection on",
     "accept4": "accept a connection on",
@@ -218,7 +223,7 @@ ORDINARY = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "E
 #: What a line has in it that tells an error.
 ERROR_LINE = re.compile(
     r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
-    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
+    r"required|not set|abort|exception|must|no such|not found|file exists|(?:does not|doesn't) exist)\b"
 )
 #: What fails for a whole file system: a program may name the folder in which it wanted to make a file.
 _OF_MOUNTS = ("EROFS", "ENOSPC", "EDQUOT")
@@ -269,6 +274,18 @@ def _whole(name: str) -> re.Pattern[str]:
 def _port(port: str) -> re.Pattern[str]:
     """A port as addresses have it, and not a number or a time: ":6379", "port 6379", "('redis', 6379)"."""
     return re.compile(rf"""(?i)(?:(?<!\b\d\d):|\bport\W{{1,3}}|['"], ?){port}(?!\w|\.\d)""")
+
+
+def mentions_another_error(text: str, error: str) -> bool:
+    """Whether text has the message of another error than this one, and not its own."""
+    lower = text.lower()
+    return not mentions_error(text, error) and any(message in lower for message in _messages())
+
+
+@cache
+def _messages() -> tuple[str, ...]:
+    """What strerror(3) says of errors, but what is a word of other texts."""
+    return tuple(text.lower() for _, text in syscalls.errors().values() if " " in text and len(text) > _SHORTEST * 2)
 
 
 def mentions_error(text: str, error: str, *, hints: bool = True) -> bool:

@@ -81,6 +81,8 @@ STORIES: dict[str, tuple[Story, str, bool, str]] = {
                                  "capability", CERTAIN, "lock memory: .*CAP_IPC_LOCK"),
     "a network may not be changed": (failed("ioctl", "EPERM", "ip: SIOCSIFMTU: Operation not permitted", 3),
                                      "capability", CERTAIN, "change a device or a network"),
+    "no descriptor for events": (failed("eventfd2", "EMFILE", "event loop: Too many open files"), "descriptors", CERTAIN,
+                                 "wait for events"),
     "a folder is read": (
         Story().opens("/etc/app.yaml", 3).call("read", 3, result="EISDIR").says("cat: read error: Is a directory\n").exits(1),
         "missing-file", CERTAIN, "read from /etc/app.yaml: is a directory",

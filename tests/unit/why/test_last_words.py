@@ -53,6 +53,17 @@ WORKED_ON: dict[str, tuple[Story, str, str]] = {
         Story().call("mkdir", result="EROFS", texts={0: "/var"}).call("statx", 0, result="ENOENT", texts={1: "/var"})
         .works(1).exits(1), "read-only", "/var",
     ),
+    "another error of the same file": (
+        Story().call("newfstatat", 0, result="ENOENT", texts={1: "/tmp/now"}).says("ln: /tmp/now: File exists\n").exits(1),
+        "nothing", "File exists",
+    ),
+    "an alarm, as nobody answered": (
+        Story().connects("10.0.0.9:443", "EINTR", waited=1).says("nc: timed out\n").exits(1), "no-answer", "10.0.0.9:443",
+    ),
+    "words of Node that tell nothing": (
+        Story().connects("10.0.0.9:443").says("TypeError: fetch failed\n\nNode.js v20.20.2\n").exits(1), "refused",
+        "10.0.0.9:443",
+    ),
     "a peer that it waited for": (
         Story().connects("10.0.0.9:6379", 0).call("sendto", 5, 0, 4, result=4).call("close", 5, after=2)
         .says("cache timed out\n").exits(1), "no-answer", "10.0.0.9:6379 had not answered",
@@ -129,3 +140,9 @@ def test_no_name_was_asked_for() -> None:
     """That an address is bad is no certain failure of a name if no name server was asked."""
     found = judge(Story().works().says("httpd: bad address 'eighty'\n").exits(1).facts())[0]
     assert (found.cause, found.certain) == ("dns", False)
+
+
+def test_a_runtime_that_rests() -> None:
+    """That the runtime of Go rests for a moment before its program gives up does not hide the worker that failed."""
+    story = Story().says("panic: no shard\n", pid=101).exits(2, 101).waits(7, 2 << 8).call("nanosleep", waited=0.00002)
+    assert judge(story.says("worker: exit status 2\n").exits(1).facts())[0].cause == "exception"

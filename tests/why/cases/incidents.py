@@ -87,6 +87,9 @@ exec sleep 60""", "missing-file", says="tls.key"),
     sh("crond", "exec crond -f", "missing-file", says="cron"),
     sh("oom-in-script", "/usr/bin/python3 -c 'x = []\nwhile True: x.append(b\"x\" * (1 << 20))'\ncode=$?\necho \"import failed with $code\"\nexit $code", "oom", says="memory", exits=137,
        memory=48 << 20, usr=True),
+    sh("ln-exists", "set -e\nln -s /app/a /tmp/current\nln -s /app/b /tmp/current\nexec sleep 60", "nothing", "bad-option", says="/tmp/current.*exists"),
+    sh("telnet-hole", "set -e\nnc -w 1 10.99.0.33 443 < /dev/null\nexec sleep 60", "no-answer", says="10.99.0.33", peers=True),
+    sh("killed-sidekick", "sleep 60 &\nchild=$!\n( sleep 0.3; kill -TERM $child ) &\nwait $child\ncode=$?\necho \"proxy ended: $code\"\nexit $code", "killed-by-process", says="sleep|SIGTERM", exits=143),
 ]  # fmt: skip
 
 GUNICORN = """
@@ -240,6 +243,21 @@ a.execute('create table t(x)')
 a.execute('begin exclusive')
 b = sqlite3.connect('/tmp/shop.db', timeout=0.3)
 b.execute('insert into t values (1)')""", "hang-lock", "exception", says="lock"),
+    py("uvicorn-like", """
+import asyncio, logging, sys
+logging.basicConfig(level='INFO', format='%(levelname)s:     %(message)s')
+log = logging.getLogger()
+async def main():
+    log.info('Started server process [1]')
+    log.info('Waiting for application startup.')
+    try:
+        await asyncio.open_connection('10.43.0.30', 6379)
+    except OSError:
+        import traceback
+        log.error(traceback.format_exc())
+        log.error('Application startup failed. Exiting.')
+        sys.exit(3)
+asyncio.run(main())""", "refused", says="10.43.0.30.*6379", exits=3, peers=True),
 ]  # fmt: skip
 
 _NODE = [
@@ -274,6 +292,12 @@ const fs = require('fs');
 try { fs.readFileSync('/etc/flags.json'); } catch (e) { console.error(e.message); }
 require('http').createServer().on('error', () => process.exit(1)).listen(9090);""", "address-in-use", says="9090", peers=True),
     js("oom-killed", "const keep = [];\nfor (;;) keep.push(Buffer.alloc(1 << 20, 1));", "oom", says="memory", exits=-9, memory=80 << 20),
+    js("timeout-abort", """
+const c = new AbortController();
+setTimeout(() => c.abort(), 300);
+fetch('http://10.43.0.20:6379/', { signal: c.signal }).catch((e) => { console.error(e.name + ': ' + e.message); process.exit(1); });""", "no-answer", "exception", says="10.43.0.20|abort", peers=True),
+    js("fetch-failed", "fetch('http://10.43.0.30:8080/api').then(() => {});", "refused", says="10.43.0.30.*8080", peers=True),
+    js("worker-thread", "const { Worker } = require('worker_threads');\nnew Worker(\"throw new Error('bad chunk')\", { eval: true });", "exception", says="bad chunk"),
 ]  # fmt: skip
 
 _GO = [
@@ -327,6 +351,11 @@ _GO = [
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}""", "missing-file", says="/config/routes.yaml", exits=1),
+    go("zap-fatal", """
+	_, err := net.DialTimeout("tcp", "kafka.shop:9092", time.Second)
+	fmt.Fprintf(os.Stderr, "2024-05-01T10:00:00.000Z\\tFATAL\\tshop/main.go:41\\tkafka\\t{\\"error\\": %q}\\n", err.Error())
+	os.Exit(1)""", "dns", says="kafka.shop", exits=1, peers=True, files=SEARCH),
+    go("klog", 'fmt.Fprintln(os.Stderr, "I0501 10:00:00.000000       1 main.go:30] Starting controller")\n_, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/token")\nfmt.Fprintln(os.Stderr, "F0501 10:00:00.000001       1 main.go:33] unable to load in-cluster configuration:", err)\nos.Exit(255)', "missing-file", says="serviceaccount/token", exits=255),
 ]  # fmt: skip
 
 _JAVA = [
@@ -345,6 +374,10 @@ _JAVA = [
         Files.writeString(Path.of("/tmp/state"), "x");
         for (int i = 0; i < 200; i++) Files.readString(Path.of("/tmp/state"));
         System.err.println("quota of tenant 7 is exhausted"); System.exit(2);""", "nothing", "bad-option", says="quota", exits=2),
+    java("bind-thread", """
+        Thread t = new Thread(() -> { try { new ServerSocket(9090); } catch (IOException e) { System.err.println("listener died"); System.exit(4); } });
+        t.start(); t.join();""", "address-in-use", says="9090", exits=4, peers=True),
+    java("gc-option", "", "bad-option", says="GC|garbage|conflict", exits=1, command=(JAVA, "-XX:+UseSerialGC", "-XX:+UseG1GC", "-cp", "/app", "Main")),
 ]  # fmt: skip
 
 _C = [
@@ -424,6 +457,19 @@ _C = [
 	int fd = dial("10.43.0.25", 5432, 0);
 	write(fd, "HELLO", 5);
 	if (read(fd, b, 10) <= 0) { fprintf(stderr, "server said nothing\\n"); return 1; }"""), "reset", "nothing", "no-answer", says="10.43.0.25|said nothing", peers=True),
+    c("handled-segv", """
+static void on(int s) { static const char m[] = "Caught SIGSEGV, shutting down\\n"; write(2, m, sizeof m - 1); _exit(139); }
+""" + main("signal(SIGSEGV, on); *(volatile int *)16 = 1;"), "fault", says="SIGSEGV", exits=139),
+    c("proxy-of-child", main("""
+	int status, pid = fork();
+	if (!pid) { execlp("/bin/cat", "cat", "/etc/haproxy.cfg", NULL); _exit(127); }
+	waitpid(pid, &status, 0);
+	for (int i = 0; i < 30; i++) access("/tmp", F_OK);
+	fprintf(stderr, "[ALERT] config check failed\\n");
+	return 1;"""), "missing-file", says="haproxy.cfg"),
+    c("eventfd", """
+#include <sys/eventfd.h>
+""" + main("for (;;) if (eventfd(0, 0) < 0) die(\"event loop\");"), "descriptors", says="open files|EMFILE", rlimits={"NOFILE": 50}),
 ]  # fmt: skip
 
 _HANGS = [
@@ -467,6 +513,8 @@ attempt();""", "refused", says="10.43.0.30.*5672", peers=True),
     java("spins", "long n = 0; System.out.println(\"starting\"); for (;;) n++;", "hang-busy", "nothing", runs=5.0),
     sh("child-in-fifo", "mkfifo /tmp/in\n/bin/cat /tmp/in > /tmp/out\necho done", "hang-child", "hang-read", says="/tmp/in|cat|child"),
     sh("until-file-listing", "echo waiting\nuntil ls /shared/ready >/dev/null 2>&1; do sleep 0.2; done", "missing-file", "hang-busy", says="/shared/ready|over"),
+    js("pending-connect", "const s = require('net').connect(443, '10.99.0.50');\nsetInterval(() => {}, 500);", "hang-connect", says="10.99.0.50.*443", peers=True),
+    sh("wait-dns", "until nc -w 1 orders-db 5432 < /dev/null; do echo waiting for orders-db; sleep 0.3; done", "dns", says="orders-db", peers=True, files=SEARCH, runs=2.5),
 ]  # fmt: skip
 
 _BENIGN = [
@@ -515,6 +563,7 @@ require('http').createServer().listen(8080, () => console.log('ready'));""", "no
 	}""", "nothing", exits=None, runs=2.0),
     java("fine-term", "System.out.println(\"ready\"); Thread.sleep(60000);", *FINE, exits=143, act=terminated),
     sh("fine-loop-with-errors", "echo ready\nwhile :; do cat /proc/loadavg > /tmp/load; cat /etc/none 2>/dev/null; sleep 0.2; done", "nothing", "hang-child", "hang-busy", exits=None, runs=2.0),
+    go("benign-worker", 'fmt.Println("ready")\nfor {\n\tos.Stat("/queue/jobs")\n\tos.WriteFile("/tmp/alive", nil, 0o644)\n\ttime.Sleep(200 * time.Millisecond)\n}', "nothing", exits=None, runs=2.0),
 ]  # fmt: skip
 
 _ALL = [
