@@ -85,9 +85,11 @@ def find(facts: Facts) -> Iterator[Finding]:
         counts = told and not facts.history.interrupted
         answers = [each for each in asked[name] if each.answer]
         result = (answers[-1].result or "no address") if answers else ""
+        # who waits for clients does without
+        idle = 60 if facts.running and not told and facts.history.listens() else 0
         what = f"the name {plain(name)} did not resolve: {result}" if answers else (
             f"no name server answered for {plain(name)}")  # fmt: skip
-        yield Finding("dns", f"{what}{more}", 94 if counts else 50, certain=counts and bool(facts.status),
+        yield Finding("dns", f"{what}{more}", 94 if counts else 50 - idle, certain=counts and bool(facts.status),
                       evidence=((answers or asked[name])[-1].call,))  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gadget import syscalls
 from gadget.rows import decode_text
-from kubectl_gadget.strace import siginfo
+from kubectl_gadget.strace import Call, siginfo
 from kubectl_gadget.traceloop.calls import End, Sent, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
@@ -80,7 +80,9 @@ def _out_of_memory(facts: Facts) -> Finding:
     if victim is None:
         return Finding("oom", what, 97)
     certain = victim.pid == history.main and facts.signal == signal.SIGKILL
-    long_ago = history.work_after(history.entries.index(victim), history.main) > _GIVES_UP
+    ends = history.ends.get(history.main, [])
+    at_once = bool(facts.code) and bool(ends) and ends[-1].time_ns - victim.time_ns <= _AT_ONCE_NS
+    long_ago = not at_once and history.work_after(history.entries.index(victim), history.main) > _GIVES_UP
     weight = 97 if victim.pid in history.chain or not long_ago else 65
     return Finding("oom", what, weight, certain, evidence=(victim,))
 
@@ -132,17 +134,35 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
         yield Finding("reset", f"{who} wrote to a pipe or connection that nobody reads any more (SIGPIPE)", weight,
                       certain=last is not None, evidence=evidence)  # fmt: skip
         return
-    yield _by_somebody(facts, name, who, last, weight, evidence)
+    yield _by_somebody(facts, pid, number, who, weight, evidence)
 
 
 def _aborted(history: History, pid: int) -> bool:
     """Whether the first process of a pid namespace, which numbers itself 1, sent SIGABRT to itself last."""
     sent = [call for call in history.calls("tgkill", "kill", "tkill") if call.pid == pid]
+    while sent and _number(sent[-1]) == signal.SIGSEGV:  # a handler that lets it have its way
+        sent.pop()
     if not sent or sent[-1].failed:
         return False
-    name, args = call_name(sent[-1]), sent[-1].args
-    number = args[2 if name == "tgkill" else 1] & 0xFFFFFFFF
-    return number == signal.SIGABRT and (name == "tkill" or args[0] & 0xFFFFFFFF == 1)
+    whole = call_name(sent[-1]) != "tkill"
+    return _number(sent[-1]) == signal.SIGABRT and (not whole or sent[-1].args[0] & 0xFFFFFFFF == 1)
+
+
+def _number(call: Call) -> int:
+    """Which signal a call sends."""
+    return call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF
+
+
+def _sent_by(history: History, pid: int, number: int) -> Call | None:
+    """The call by which another process of the container sent a child the signal that ended it, if it is recorded."""
+    known = {
+        wait.child for parent, waits in history.waits.items() for wait in waits if history.child(parent, wait) == pid
+    }
+    for call in reversed([*history.calls("kill")]):
+        target = call.args[0] & 0xFFFFFFFF
+        if call.pid != pid and not call.failed and _number(call) == number and target in known:
+            return call
+    return None
 
 
 def _own(last: Signal | None) -> bool:
@@ -153,10 +173,15 @@ def _own(last: Signal | None) -> bool:
 
 
 def _by_somebody(
-    facts: Facts, name: str, who: str, last: Signal | None, weight: float, evidence: tuple[Signal | End, ...]
+    facts: Facts, pid: int, number: int, who: str, weight: float, evidence: tuple[Signal | End, ...]
 ) -> Finding:
     """A signal that another process sent."""
+    name = syscalls.signal_name(number)
+    last = next((each for each in evidence if isinstance(each, Signal)), None)
     sender = last.sender if last else None
+    if not sender and (call := _sent_by(facts.history, pid, number)):
+        what = f"{plain(call.comm, 40)} ({call.pid}), a process of the same container, sent {who} {name}"
+        return Finding("killed-by-process", what, weight + 5, evidence=(call, *evidence))
     if sender and sender.inside and not (last and sender.pid == last.pid):
         what = f"{plain(sender.comm, 40)} ({sender.pid}), a process of the same container, sent {who} {name}"
         return Finding("killed-by-process", what, weight + 5, certain=True, evidence=evidence)

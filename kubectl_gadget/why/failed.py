@@ -11,12 +11,15 @@ from kubectl_gadget.why import telling
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import BACKGROUND, Finding
 from kubectl_gadget.why.history import Failure, History
+from kubectl_gadget.why.last_words import CHAINED, FAREWELL, UNCAUGHT, at_the_end, outlived, said_at
 from kubectl_gadget.why.meant import (
     CLEANS,
     ERROR_LINE,
+    HARMLESS,
     IDLE,
     LIBRARY,
     ORDINARY,
+    mentions_another_error,
     mentions_error,
     mentions_subject,
     what_failed,
@@ -33,9 +36,12 @@ class Signs:
     and nothing else of its process failed so later. final: no error of something else is told after it. work: the
     calls that its process made since. quiet: nothing was said at all. near: what was said last tells it (1), or
     something earlier (less). chain: its process' place among those whose end it was, the first is 0; none for others.
-    recovered: it was found elsewhere, or another answered. idle: programs look for it as a matter of course. of_note:
-    it is the last failure that may have mattered. shell: it ended as shells do that find no command. runs: it has not
-    ended. interrupted: a signal ended it that has nothing to do with it.
+    recovered: it was found elsewhere, or another answered. idle: programs look for it as a matter of course.
+    harmless: what was said of it is that it does not matter. outlived: its program worked on, and told something else.
+    overtaken: something serious of another kind failed long after it. outdone: its program ended by an exception that
+    is not of it. another: what was said of its subject is another error. of_note: it is the last failure that may have
+    mattered. tells: the last words are more than that it ends. shell: it ended as shells do that find no command. runs:
+    it has not ended. serves: it has begun to listen since. interrupted: by a signal that has nothing to do with it.
     """
 
     attempts: Attempts
@@ -51,9 +57,16 @@ class Signs:
     chain: int | None
     recovered: bool
     idle: bool
+    harmless: bool
+    outlived: bool
+    overtaken: bool
+    outdone: bool
+    another: bool
     of_note: bool
+    tells: bool
     shell: bool
     runs: bool
+    serves: bool
     interrupted: bool
 
     @property
@@ -72,6 +85,8 @@ class Weight(NamedTuple):
 
 #: What is said so many calls after a failure is late only if nothing is said after it.
 LATE_WORK = 40
+#: What fails so many calls later is something else.
+_APART = 8
 _TRIED = ("refused", "no-answer", "unreachable")
 #: The first that applies is where a failure begins.
 BASES = (
@@ -101,13 +116,22 @@ WEIGHTS = (
            "of a process that does not count"),
     Weight(lambda signs: -45, lambda signs: signs.recovered, "it came to what it wanted"),
     Weight(lambda signs: -30, lambda signs: signs.runs and not signs.both, "it runs on"),
+    Weight(lambda signs: 5, lambda signs: signs.named and signs.attempts.meant.cause in ("disk", "read-only"),
+           "of a whole file system"),
+    Weight(lambda signs: -80, lambda signs: signs.runs and signs.serves, "it serves without"),
     Weight(lambda signs: -25, lambda signs: signs.interrupted, "a signal ended it"),
     Weight(lambda signs: -40, lambda signs: signs.idle and not signs.both, "everybody looks for it"),
+    Weight(lambda signs: -70, lambda signs: signs.harmless, "told as what it does without"),
+    Weight(lambda signs: -85, lambda signs: signs.outlived, "its program worked on, and told something else"),
+    Weight(lambda signs: -60, lambda signs: signs.overtaken and not signs.serious, "something worse came later"),
+    Weight(lambda signs: -20, lambda signs: signs.outdone, "its program ended by an exception that is not of it"),
+    Weight(lambda signs: -60, lambda signs: signs.another, "what was said is another error"),
     Weight(lambda signs: -30, lambda signs: bool(LIBRARY.search(signs.attempts.last.subject)) and not signs.named,
            "loaders look for a library in many places"),
     Weight(lambda signs: 14 * signs.near, lambda signs: signs.named or signs.told, "what was said last counts most"),
 )  # fmt: skip
-#: The last failure that is not a matter of course has at least this much, and more if it was tried again.
+#: The last failure that is not a matter of course has at least this much, and more if it was tried again: but not
+#: what was looked for long before words of an error that are about something else.
 OF_NOTE, MOST_TRIES = 44.0, 30
 #: Of more that failed, those are judged that were most likely told, and the last ones.
 MOST_ATTEMPTS = 64
@@ -171,6 +195,7 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
     after = own[len(own) - own[::-1].index(said) :] if said in own else []
     late = said in own and (not after or work < LATE_WORK)
     in_chain = attempts.rank < len(history.chain)
+    said_last = "".join(telling.lines_of(at_the_end(history))[-1:])
     return Signs(
         attempts=attempts,
         named=named,
@@ -185,9 +210,19 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
         chain=attempts.rank if in_chain else None,
         recovered=history.reached(failure),
         idle=bool(IDLE.search(failure.subject)),
+        harmless=bool(HARMLESS.search(said)),
+        outlived=bool(said) and not facts.running and outlived(history, said),
+        overtaken=work >= _APART and _is_overtaken(history, failure),
+        another=mentions_another_error(said, failure.error),
+        outdone=bool(said)
+        and not said[0].isspace()
+        and any(_ends_by_another(line, failure) for line in after)
+        and not CHAINED.search(words),
         of_note=in_chain and bool(facts.status) and failure is of_note,
+        tells=bool(said_last) and (bool(ERROR_LINE.search(said_last)) or not FAREWELL.search(said_last)),
         shell=facts.code == 127,
         runs=facts.running,
+        serves=any(call.time_ns > failure.call.time_ns for call in history.calls("listen")),
         interrupted=history.interrupted,
     )
 
@@ -195,7 +230,8 @@ def _signs(facts: Facts, attempts: Attempts, words: str, said: str, of_note: Fai
 def _weight(signs: Signs) -> float:
     base = next(each.points(signs) for each in BASES if each.applies(signs))
     weight = base + sum(each.points(signs) for each in WEIGHTS if each.applies(signs))
-    if signs.of_note and not (signs.named or signs.told):
+    apart = signs.tells and signs.work >= LATE_WORK and signs.attempts.meant.cause == "missing-file"
+    if signs.of_note and not (signs.named or signs.told or apart):
         weight = max(weight, OF_NOTE + min(signs.attempts.count - 1, MOST_TRIES))
     return min(weight, MOST)
 
@@ -211,7 +247,11 @@ def _finding(facts: Facts, attempts: Attempts, of_note: Failure | None) -> Findi
     forced = signs.final and (signs.both or (signs.told_last and _is_only(history, failure)))
     at_once = not signs.work and not signs.idle and (signs.plainly or not words)
     forced = forced or (at_once and len(history.last_words()) <= len(words))
+    told_ns = said_at(history, said)
     counts = bool(facts.status) and signs.chain is not None and not signs.recovered and not signs.interrupted
+    counts = counts and not (signs.harmless or signs.outlived or signs.overtaken or signs.outdone)
+    counts = counts and not (of_note and of_note.subject != failure.subject and 0 < told_ns < of_note.call.time_ns)
+    counts = counts and not (signs.chain and history.ambiguous)
     return Finding(
         cause=cause,
         sentence=telling.sentence(facts, attempts, said),
@@ -254,6 +294,24 @@ def _tells_of_another(line: str, failure: Failure) -> bool:
     return bool(ERROR_LINE.search(line))
 
 
+def _is_overtaken(history: History, failure: Failure) -> bool:
+    """Whether something failed later, in one of the processes whose end it was, that programs seldom do without."""
+    for each in reversed(history.failures):
+        if each.at <= failure.at:
+            return False
+        meant = what_failed(each)
+        if meant and meant.serious and each.error != failure.error and each.call.pid in history.chain:
+            return not (IDLE.search(each.subject) or history.reached(each) or each.name in CLEANS)
+    return False
+
+
+def _ends_by_another(line: str, failure: Failure) -> bool:
+    """Whether a line tells an exception that ends a program and is not of this failure."""
+    return (
+        bool(UNCAUGHT.search(line)) and not mentions_error(line, failure.error) and not mentions_subject(line, failure)
+    )
+
+
 def _nearness(words: str, said: str) -> float:
     """How late a line was said: 1 for the last one, below a half for others."""
     if not said:
@@ -270,5 +328,16 @@ def _last_of_note(history: History) -> Failure | None:
         if LIBRARY.search(failure.subject):
             continue
         if failure.error not in ORDINARY and not IDLE.search(failure.subject) and not history.reached(failure):
-            return failure
+            return _why_so(history, failure)
     return None
+
+
+def _why_so(history: History, failure: Failure) -> Failure:
+    """What could not be made just before, if a failure only shows that it is not there."""
+    if failure.error != "ENOENT":
+        return failure
+    for each in reversed(history.failures):
+        meant = what_failed(each)
+        if each.at < failure.at and each.call.pid == failure.call.pid and each.subject == failure.subject:
+            return each if meant and meant.serious else failure
+    return failure

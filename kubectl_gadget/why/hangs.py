@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +11,12 @@ from os import O_RDWR, O_WRONLY
 
 from gadget.rows import decode_text
 from kubectl_gadget.strace import Call
+from kubectl_gadget.traceloop.calls import End, Signal
 from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
-from kubectl_gadget.why.history import OPENS, call_name, endpoint
+from kubectl_gadget.why.history import OPENS, Failure, call_name, endpoint, meaning
+from kubectl_gadget.why.meant import IDLE, SHORT, mentions_subject
 
 #: Shorter waits are no news, nanoseconds.
 LONG_NS = 2_000_000_000
@@ -31,7 +34,9 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
     yield from _silent_peers(facts, waits)
     if not _serves(facts):
-        yield from _looks_again(facts)
+        yield from _tries_again(facts)
+    yield from _computes(facts)
+    yield from _preempted(facts)
     if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
         yield from _busy(facts)
 
@@ -77,35 +82,86 @@ def _silent_peers(facts: Facts, waits: Sequence[Finding]) -> Iterator[Finding]:
         yield Finding(cause, f"it has waited {short_duration(lasts)} {what}", 64)
 
 
-#: What was looked for so often, for so long, is waited for.
+#: What was tried so often, for so long, is waited for.
 _LOOKS, _LOOKS_NS = 5, 500_000_000
+#: Lines, but for their numbers, that a program tells of one thing that it tries.
+_REPEATED = 3
+#: What a program tries again and again means, and how that is said. A peer is news also if other threads wait for work.
+_AGAIN = {
+    "ENOENT": ("missing-file", "looks for", 58),
+    "ECONNREFUSED": ("refused", "tries to connect to", 78),
+    "ENETUNREACH": ("unreachable", "tries to connect to", 78),
+    "EHOSTUNREACH": ("unreachable", "tries to connect to", 78),
+}
 
 
-def _looks_again(facts: Facts) -> Iterator[Finding]:
-    """A file that is not there, and that its program looks for at regular times until now, and does nothing else."""
-    found: dict[tuple[int, str, str], list[Call]] = defaultdict(list)
+def _tries_again(facts: Facts) -> Iterator[Finding]:
+    """A file or a peer that is not there, which its program tries at regular times until now, and does nothing else."""
+    found: dict[tuple[str, str, str], list[Failure]] = defaultdict(list)
     for failure in facts.history.failures:
-        if failure.error == "ENOENT" and failure.subject and failure.call.pid == facts.history.main:
-            found[failure.call.pid, failure.name, failure.subject].append(failure.call)
-    for (_, _, path), calls in found.items():
+        wanted = (failure.error == "ENOENT" and not IDLE.search(failure.subject)) or failure.name == "connect"
+        if wanted and failure.error in _AGAIN and failure.subject:
+            found[failure.error, failure.name, failure.subject].append(failure)
+    for (error, _, subject), failures in found.items():
+        calls = [each.call for each in failures]
         lasts = calls[-1].time_ns - calls[0].time_ns
-        if len(calls) < _LOOKS or lasts < _LOOKS_NS or _works(facts, calls[0].time_ns):
+        if len(calls) < _LOOKS or lasts < _LOOKS_NS or _works(facts, failures[0]):
             continue
         if facts.now_ns - calls[-1].time_ns <= 2 * lasts / (len(calls) - 1) + _LOOKS_NS:
-            often = f"{len(calls)} times in {short_duration(lasts)}"
-            sentence = f"it looks for {plain(path)} again and again, {often}: no such file"
-            yield Finding("missing-file", sentence, 58, evidence=(calls[-1],))
+            cause, verb, weight = _AGAIN[error]
+            name = plain(facts.names.get(subject, subject))
+            what = f"it {verb} {name} again and again, {len(calls)} times in {short_duration(lasts)}"
+            yield Finding(cause, f"{what}: {SHORT.get(error, meaning(error).lower())}", weight, evidence=(calls[-1],))
 
 
-def _works(facts: Facts, since_ns: int) -> bool:
-    """Whether something was written to a file or told since."""
-    opens = facts.history.calls("open", "openat")
-    return bool(facts.history.words_after(since_ns)) or any(
+def _works(facts: Facts, since: Failure) -> bool:
+    """Whether something was written to a file since a failure, or more was told than that it is tried again."""
+    opens, since_ns = facts.history.calls("open", "openat"), since.call.time_ns
+    lines = facts.history.words_after(since_ns).splitlines()
+    others = {re.sub(r"\d+", "", line) for line in lines if not mentions_subject(line, since)}
+    return len(others) > _REPEATED or any(
         (call.result or 0) >= 0
         and call.args[OPENS[call_name(call)] + 1] & (O_WRONLY | O_RDWR)
         and call.time_ns > since_ns
+        and b"/dev/null" not in (each.data for each in call.captured.values())
         for call in opens
     )
+
+
+#: What Go's runtime calls for itself, and the signal by which it stops who has run for 10 ms (runtime/preempt.go).
+_GO_RUNS = frozenset(
+    ("futex", "nanosleep", "getpid", "tgkill", "rt_sigreturn", "sched_yield", "madvise", "epoll_pwait")
+)
+_GO_STOPS, _SI_TKILL, _OFTEN = 23, -6, 10
+
+
+def _preempted(facts: Facts) -> Iterator[Finding]:
+    """A goroutine that makes no calls, whose runtime takes it off the processor over and over."""
+    last = [entry for entry in facts.history.entries if facts.now_ns - entry.time_ns < LONG_NS // 2]
+    stops = [each for each in last if isinstance(each, Signal) and (each.number, each.code) == (_GO_STOPS, _SI_TKILL)]
+    if len(stops) >= _OFTEN and all(call_name(each) in _GO_RUNS for each in last if isinstance(each, Call)):
+        yield Finding("hang-busy", "a goroutine of it waits for nothing: it runs, and makes no calls", 68,
+                      evidence=(stops[-1],))  # fmt: skip
+
+
+def _computes(facts: Facts) -> Iterator[Finding]:
+    """A thread that makes no calls while others wait: the first of its process, or one whose end that one waits for."""
+    history, waiting = facts.history, {call.tid: call for call, _ in facts.history.blocked}
+    first = waiting.get(history.main)
+    joins = first is not None and call_name(first) == "futex" and _locks(facts, first)[0] == "nothing"
+    if not waiting or (first and not joins):
+        return
+    last: dict[int, Call] = {}
+    for entry in history.entries:
+        if isinstance(entry, Call) and entry.pid == history.main:
+            last[entry.tid] = entry
+        elif isinstance(entry, End):
+            last.pop(entry.tid, None)
+    for tid, call in last.items():
+        silent = facts.now_ns - call.time_ns
+        if (joins or tid == history.main) and tid not in waiting and silent >= LONG_NS // 2 and call.result is not None:
+            what = f"a thread of it waits for nothing: it runs, and has made no call for {short_duration(silent)}"
+            yield Finding("hang-busy", what, 70)
 
 
 #: By which a program that asks again and again rests in between.
@@ -151,6 +207,8 @@ def _reads(facts: Facts, call: Call) -> tuple[str, str]:
         return "hang-read", f"for {name}, which sends nothing"
     if kind == "pipe":
         return "hang-read", "for the other end of a pipe, which sends nothing"
+    if kind == "inotify":
+        return "hang-read", "for a file to change (inotify)"
     if name:
         return "hang-read", f"in a read from {name}"
     return "hang-read", f"in a read from descriptor {call.args[0] & 0xFFFFFFFF}"

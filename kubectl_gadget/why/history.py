@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from gadget import syscalls
@@ -22,6 +23,7 @@ _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
 _AT_FDCWD = -100
 _F_DUPFD = (0, 1030)
 _SELF = "/proc/self/exe"
+_RESTARTS = 512  # linux/errno.h: ERESTARTSYS and its like
 #: What wait4 adds to the status of a process whose core was dumped, and waitid does not.
 _DUMPED = 0x80
 #: Signals of a program that did something wrong.
@@ -31,6 +33,10 @@ _OWN = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGPIPE, signal.SI
 _ASKS = (signal.SIGINT, signal.SIGTERM)
 #: Who worked on for so long after one of them did not end by it, nanoseconds: most pods have 30 s.
 _HEARD_NS = 60_000_000_000
+#: For how long Go's runtime rests at most before it looks again what there is to do, nanoseconds (proc.go, sysmon).
+_SHORT_NS = 20_000_000
+#: What scripts run as they end, whether there is something to clean or not.
+_CLEANERS = ("rm", "rmdir", "unlink", "umount", "kill", "killall", "pkill")
 #: How soon programs try the next address of a peer, nanoseconds.
 _OTHER_ADDRESS_NS = 1_000_000_000
 _O_CREAT, _MAP_ANONYMOUS = 0o100, 0x20
@@ -45,7 +51,8 @@ _WORDS = frozenset(("write", "writev", "exit", "exit_group", "close", "munmap", 
 
 #: Lines of stacks, as Java and Node, Python, and Go write them.
 _FRAME = re.compile(
-    r"^(?:(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*|\t/[^\n]*:\d+(?: \+0x[0-9a-f]+)?|"
+    r"^(?:(?:\t| {4,})(?:at |\.\.\. \d+ (?:more|common)|\^+$)[^\n]*|"
+    r"\t/[^\n]*:\d+(?: \+0x[0-9a-f]+)?(?: fp=0x[0-9a-f]+ sp=0x[0-9a-f]+ pc=0x[0-9a-f]+)?|"
     r"created by [^\n]*|goroutine \d+ [^\n]*:|\.\.\.(?:additional|\d+) frames[^\n]*|"
     r"[\w./]+(?:\(\*\w+\)[\w.]*)?\([^\n]*\))\n",
     re.MULTILINE,
@@ -77,6 +84,7 @@ class Said(NamedTuple):
     pid: int
     descriptor: int
     text: str
+    tid: int = 0
 
 
 class Program(NamedTuple):
@@ -220,6 +228,8 @@ class History:
         self._things: dict[tuple[int, int], Thing] = {}
         #: connects that are under way, by process and descriptor: which entry, and which call
         self._pending: dict[tuple[int, int], tuple[int, Call]] = {}
+        #: peers that had not answered for a while when their sockets were closed, and when they were asked
+        self._silent: list[tuple[str, int]] = []
         #: process, address, length, file and offset of what was mapped, the newest last
         self._maps: list[tuple[int, int, int, str, int]] = []
         #: when something was sent that nobody has answered yet, likewise
@@ -275,9 +285,16 @@ class History:
         return heard or any(number and number not in _OWN for number in numbers)
 
     def _aborts(self, pid: int) -> bool:
-        """Whether a process sent itself SIGABRT last: that ends the first of a pid namespace by SIGSEGV."""
-        sent = [call for call in self.calls("tgkill", "tkill") if call.pid == pid][-1:]
-        return any(call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF == signal.SIGABRT for call in sent)
+        """Whether a process sent itself SIGABRT last: that ends the first of a pid namespace by SIGSEGV.
+
+        What it then sends again is what its handler of that heard: Node's does so.
+        """
+        sent = [
+            call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF
+            for call in self.calls("tgkill", "tkill")
+            if call.pid == pid
+        ]
+        return [number for number in sent if number != signal.SIGSEGV][-1:] == [signal.SIGABRT]
 
     def _culprit(self, pid: int) -> int:
         """The process whose end a process took for its own: 0 if there is none.
@@ -288,15 +305,41 @@ class History:
         if not own or not waits or own[-1].status & 0x7F or not own[-1].status:
             return 0
         code = own[-1].status >> 8 & 0xFF
-        alike = [wait for wait in waits if _as_shell(wait.status) == code]
+        if alike := self._alike(pid):
+            # what cleans up behind a failure fails as well
+            return ([child for child in alike if self.program(child) not in _CLEANERS] or alike)[-1]
         last = waits[-1]
-        at_once = last.status and (not self._work_since(last.time_ns, pid) or last.status & 0x7F in _FATAL)
-        wait = alike[-1] if alike else last if at_once else None
-        if wait is None:
+        if any(_as_shell(wait.status) == code for wait in waits):
             return 0
-        ended = [end for ends in self.ends.values() for end in ends if end.pid != pid
-                 and end.status & ~_DUMPED == wait.status & ~_DUMPED and end.time_ns <= wait.time_ns]  # fmt: skip
-        return max(ended, key=lambda end: end.time_ns).pid if ended else 0
+        at_once = last.status and (not self._work_since(last.time_ns, pid) or last.status & 0x7F in _FATAL)
+        return self.child(pid, last) if at_once else 0
+
+    def _alike(self, pid: int) -> list[int]:
+        """The children of a process that ended as it did, by when it learnt of that."""
+        own = self.ends.get(pid, [])
+        code = own[-1].status >> 8 & 0xFF if own else 0
+        found = [self.child(pid, wait) for wait in self.waits.get(pid, []) if _as_shell(wait.status) == code]
+        return [child for child in found if child] if code else []
+
+    @cached_property
+    def ambiguous(self) -> bool:
+        """Whether one of those processes had children of several programs that ended as it did."""
+        programs = ({self.program(child) for child in self._alike(pid)} - set(_CLEANERS) for pid in self.chain)
+        return any(len(each) > 1 for each in programs)
+
+    def child(self, pid: int, wait: Waited) -> int:
+        """The process whose end another one learnt of, as the node numbers it; 0 if its end is not recorded."""
+        ended = self._by_status.get(wait.status & ~_DUMPED, [])
+        until = bisect_right(ended, wait.time_ns, key=lambda end: end.time_ns)
+        return next((ended[at].pid for at in range(until - 1, -1, -1) if ended[at].pid != pid), 0)
+
+    @cached_property
+    def _by_status(self) -> dict[int, list[End]]:
+        """The ends of processes by their status, the newest last."""
+        found: dict[int, list[End]] = {}
+        for end in sorted((end for ends in self.ends.values() for end in ends), key=lambda end: end.time_ns):
+            found.setdefault(end.status & ~_DUMPED, []).append(end)
+        return found
 
     def _work_since(self, time_ns: int, pid: int) -> int:
         """How many calls a process made since, beside words and its end."""
@@ -308,6 +351,7 @@ class History:
             and entry.time_ns > time_ns
             and not entry.failed
             and call_name(entry) not in _WORDS
+            and not (call_name(entry) == "nanosleep" and (entry.duration_ns or 0) < _SHORT_NS)
         )
 
     def thing(self, pid: int, descriptor: int) -> Thing | None:
@@ -352,14 +396,25 @@ class History:
             if thing and thing.kind == "socket" and thing.name and key not in self._pending:
                 yield thing.name, time_ns, False
 
+    def silent(self) -> list[str]:
+        """Peers that did not answer as long as they were waited for, as far as that was a while; the last one last."""
+        over = max((end.time_ns for end in self.ends.get(self.main, ())), default=self.read_ns)
+        asked = [(peer, since_ns) for peer, since_ns, _ in self.unanswered() if over - since_ns >= syscalls.WAITED_NS]
+        return [peer for peer, _ in sorted((*self._silent, *asked), key=lambda each: each[1]) if peer]
+
     def program(self, pid: int) -> str:
         """The name of what a process ran last."""
         programs = self.programs.get(pid)
         if not programs:
-            return next((entry.comm for entry in reversed(self.entries) if entry.pid == pid), "")
+            return self._comms.get(pid, "")
         last = programs[-1]
         name = last.path if last.path != _SELF else (*last.arguments, "")[0]  # busybox runs itself
         return name.rpartition("/")[2]
+
+    @cached_property
+    def _comms(self) -> dict[int, str]:
+        """What each process called itself last."""
+        return {entry.pid: entry.comm for entry in self.entries}
 
     def work_after(self, at: int, pid: int) -> int:
         """How many calls a process made after an entry that are neither words nor part of its end."""
@@ -390,6 +445,15 @@ class History:
             text = "".join(said.text for said in self.said[first:] if not pids or said.pid in key[0])
             self._words[key] = _BLANK.sub("\n\n", _FRAME.sub("", text))[-_MOST_WORDS:]
         return self._words[key]
+
+    def worked(self, tid: int, since_ns: int, until_ns: int) -> int:
+        """How many calls a thread made between two times that are neither words nor part of its end."""
+        first = bisect_right(self.entries, since_ns, key=lambda entry: entry.time_ns)
+        return sum(
+            1
+            for entry in takewhile(lambda entry: entry.time_ns < until_ns, islice(self.entries, first, None))
+            if isinstance(entry, Call) and entry.tid == tid and not entry.failed and call_name(entry) not in _WORDS
+        )
 
     def calls(self, *names: str) -> Iterator[Call]:
         """The calls of these names."""
@@ -446,6 +510,9 @@ class History:
                 return
             if error == error_name(_EISCONN):
                 return
+            waited = (call.duration_ns or 0) >= syscalls.WAITED_NS
+            if waited and (error == "EINTR" or -(call.result or 0) >= _RESTARTS):  # an alarm of its own
+                error = NO_ANSWER
         if name in _RECEIVES and error == "EAGAIN" and (call.duration_ns or 0) >= syscalls.WAITED_NS:  # SO_RCVTIMEO
             error = NO_REPLY
         self.failures.append(Failure(call, name, error, self._subject(call, name), at))
@@ -516,6 +583,9 @@ class History:
         key = (call.pid, _signed(call.args[0]))
         self._things[key] = Thing("listener", self._things.get(key, Thing("", "")).name)
 
+    def _watches(self, at: int, call: Call) -> None:
+        self._things[call.pid, call.result or 0] = Thing("inotify", "")
+
     def _sockets(self, at: int, call: Call) -> None:
         self._things[call.pid, call.result or 0] = Thing("socket", "")
 
@@ -535,6 +605,9 @@ class History:
         key = (call.pid, _signed(call.args[0]))
         if key in self._pending:
             self._gave_up(key, call.time_ns)
+        thing, asked_ns = self._things.get(key), self._asked_at.get(key)
+        if asked_ns and thing and thing.kind == "socket" and call.time_ns - asked_ns >= syscalls.WAITED_NS:
+            self._silent.append((thing.name, asked_ns))
         self._things[key] = _CLOSED  # not forgotten: it is not what the first process has under its number
         self._asked_at.pop(key, None)
 
@@ -560,7 +633,7 @@ class History:
         if descriptor in (1, 2) and not (thing and thing.name == "/dev/null"):
             buffers = sorted(which for argument, which in call.beyond if argument == 1 and isinstance(which, int))
             text = _text(call, 1) + "".join(decode_text(call.beyond[1, which].data) for which in buffers)
-            self.said.append(Said(call.time_ns, call.pid, descriptor, text))
+            self.said.append(Said(call.time_ns, call.pid, descriptor, text, call.tid))
 
     def _answered(self, at: int, call: Call) -> None:
         key = (call.pid, _signed(call.args[0]))
@@ -624,6 +697,8 @@ _NOTES = {
     "mmap": History._mapped,
     "listen": History._listens,
     "socket": History._sockets,
+    "inotify_init": History._watches,
+    "inotify_init1": History._watches,
     "pipe": History._pipes,
     "pipe2": History._pipes,
     "dup": History._copied,

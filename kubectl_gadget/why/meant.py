@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
+from gadget import syscalls
 from kubectl_gadget.why.history import NO_ANSWER, NO_REPLY, Failure, meaning
 
 _EXEC = ("execve", "execveat")
 _FORK = ("clone", "clone3", "fork", "vfork")
-_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlockall")
+_MEMORY = ("mmap", "brk", "mremap", "mprotect", "shmget", "shmat", "mlock", "mlock2", "mlockall")
 #: What only a capability allows: capabilities(7).
 PRIVILEGED = {
     "bind": "CAP_NET_BIND_SERVICE",
@@ -24,6 +25,9 @@ PRIVILEGED = {
     "finit_module": "CAP_SYS_MODULE",
     "lchown": "CAP_CHOWN",
     "mknod": "CAP_MKNOD",
+    "mlock": "CAP_IPC_LOCK",
+    "mlock2": "CAP_IPC_LOCK",
+    "mlockall": "CAP_IPC_LOCK",
     "mknodat": "CAP_MKNOD",
     "mount": "CAP_SYS_ADMIN",
     "move_mount": "CAP_SYS_ADMIN",
@@ -90,10 +94,13 @@ MEANT = (
     Meant("unreachable", ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EHOSTDOWN"), ("connect", "sendto", "sendmsg")),
     Meant("reset", ("ECONNRESET", "EPIPE", "ECONNABORTED")),
     Meant("capability", ("EPERM",), tuple(name for name in PRIVILEGED)),
+    Meant("capability", ("EPERM",), ("ioctl",)),
     Meant("capability", ("EACCES",), ("bind",), serious=True),
     Meant("missing-file", ("ENOENT", "ENOTDIR")),
-    Meant("permission", ("EACCES", "EPERM", "ELOOP"), serious=True),
+    Meant("permission", ("EACCES", "EPERM"), serious=True),
+    Meant("missing-file", ("ELOOP",), serious=True),
     Meant("missing-file", ("EISDIR", "ENAMETOOLONG", "ENXIO", "ENODEV"), ("open", "openat", "openat2", "creat")),
+    Meant("missing-file", ("EISDIR",), ("read", "readv", "pread64")),
 )
 
 #: How users would say what a call wanted to do with its subject.
@@ -103,7 +110,8 @@ VERBS = {
                      "readlinkat", "statfs"), "find"),
     **dict.fromkeys(_EXEC, "run"),
     **dict.fromkeys(_FORK, "start a process"),
-    **dict.fromkeys(("mmap", "brk", "mremap", "mlock", "mlockall", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mmap", "brk", "mremap", "shmget", "shmat"), "get memory"),
+    **dict.fromkeys(("mlock", "mlock2", "mlockall"), "lock memory"),
     **dict.fromkeys(("mkdir", "mkdirat"), "make the folder"),
     **dict.fromkeys(("unlink", "unlinkat", "rmdir"), "remove"),
     **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), "change the owner of"),
@@ -119,6 +127,7 @@ VERBS = {
     **dict.fromkeys(("inotify_init", "inotify_init1"), "watch files"),
     **dict.fromkeys(("setrlimit", "prlimit64"), "raise a limit"),
     "inotify_add_watch": "watch",
+    "ioctl": "change a device or a network",
     "connect": "connect to",
     "bind": "listen on",
     "listen": "listen on",
@@ -129,7 +138,11 @@ VERBS = {
     "socket": "make a socket",
     "pipe": "make a pipe",
     "pipe2": "make a pipe",
-    "dup": "copy a descriptor",
+    **dict.fromkeys(("dup", "dup2", "dup3"), "copy a descriptor"),
+    **dict.fromkeys(("epoll_create", "epoll_create1", "eventfd", "eventfd2", "signalfd4", "timerfd_create"),
+                    "wait for events"),
+    "memfd_create": "get memory",
+    "socketpair": "make a socket",
     "fcntl": "lock",
     "accept": "accept a connection on",
     "accept4": "accept a connection on",
@@ -196,9 +209,10 @@ _HINTS = {
 IDLE = re.compile(
     r"/zoneinfo|/etc/(ld\.so\.(preload|nohwcap|cache)|localtime|nsswitch\.conf|gai\.conf|resolv\.conf|host\.conf|hosts|passwd"
     r"|group|services|terminfo|inputrc|profile)|locale|gconv|/nscd/|hsperfdata|pyvenv\.cfg|\.pth$|__pycache__|\.pyc$"
-    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm)"
+    r"|/glibc-hwcaps/|python\d*\.zip|pybuilddir|/sys/(fs/cgroup|kernel/mm|devices|class|module)|/proc/|/dev/(tty|shm|log|console)"
     r"|SELinux|selinux|/usr/share/(zoneinfo|terminfo)|package\.json$|\.dll$|/etc/ssl/|openssl\.cnf|\.jsa$"
-    r"|/usr/lib/(jvm|ssl|locale)|/(site|dist)-packages$|/Modules/Setup\.local$|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
+    r"|/\.(local|config|cache)/|/\.\w+rc$|/usr/lib/(jvm|ssl|locale)|/(site|dist)-packages$|/Modules/Setup\.local$"
+    r"|node_modules|classlist|/sitecustomize|/usercustomize|\.abi3\.so$|cpython-"
 )
 #: What programs do as they end, whether there is something to clean or not.
 CLEANS = ("unlink", "unlinkat", "rmdir", "kill")
@@ -210,7 +224,14 @@ ORDINARY = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "EINVAL", "E
 #: What a line has in it that tells an error.
 ERROR_LINE = re.compile(
     r"(?i)\b(error|fatal|fail(ed|ure)?|panic|cannot|can't|could not|couldn't|unable|invalid|denied|missing|refused|"
-    r"required|not set|abort|exception|must|no such|not found|(?:does not|doesn't) exist)\b"
+    r"required|not set|abort|exception|must|no such|not found|file exists|(?:does not|doesn't) exist)\b"
+)
+#: What fails for a whole file system: a program may name the folder in which it wanted to make a file.
+_OF_MOUNTS = ("EROFS", "ENOSPC", "EDQUOT")
+#: What a line has in it that tells of an error which does not matter.
+HARMLESS = re.compile(
+    r"(?i)\b(ignor(?:ed|ing)|skipp(?:ed|ing)|(?:using|with) (?:the |its )?defaults?|fall(?:s|ing)? back|optional|"
+    r"continuing|not fatal|non-fatal|harmless)\b"
 )
 #: A name that is shorter is found in other words.
 _SHORTEST = 4
@@ -234,7 +255,9 @@ def mentions_subject(text: str, failure: Failure) -> bool:
     if failure.name in ("connect", "bind", "sendto") and ":" in subject:
         host, _, port = subject.rpartition(":")
         return mentions(text, host.strip("[]")) or (port in text and bool(_port(port).search(text)))
-    base = subject.rstrip("/").rpartition("/")[2]
+    folder, _, base = subject.rstrip("/").rpartition("/")
+    if failure.error in _OF_MOUNTS and len(folder) >= _SHORTEST and mentions(text, folder):
+        return True
     return len(base) >= _SHORTEST and mentions(text, base)
 
 
@@ -252,6 +275,18 @@ def _whole(name: str) -> re.Pattern[str]:
 def _port(port: str) -> re.Pattern[str]:
     """A port as addresses have it, and not a number or a time: ":6379", "port 6379", "('redis', 6379)"."""
     return re.compile(rf"""(?i)(?:(?<!\b\d\d):|\bport\W{{1,3}}|['"], ?){port}(?!\w|\.\d)""")
+
+
+def mentions_another_error(text: str, error: str) -> bool:
+    """Whether text has the message of another error than this one, and not its own."""
+    lower = text.lower()
+    return not mentions_error(text, error) and any(message in lower for message in _messages())
+
+
+@cache
+def _messages() -> tuple[str, ...]:
+    """What strerror(3) says of errors, but what is a word of other texts."""
+    return tuple(text.lower() for _, text in syscalls.errors().values() if " " in text and len(text) > _SHORTEST * 2)
 
 
 def mentions_error(text: str, error: str, *, hints: bool = True) -> bool:

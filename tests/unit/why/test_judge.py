@@ -77,6 +77,30 @@ STORIES: dict[str, tuple[Story, str, bool, str]] = {
                      .says("/tmp/a: Operation not permitted").exits(1), "seccomp", CERTAIN, "change the mode of /tmp/a"),
     "refused": (Story().connects("10.0.0.9:6379").says("redis 10.0.0.9:6379: Connection refused\n").exits(1),
                 "refused", CERTAIN, "connect to 10.0.0.9:6379: connection refused"),
+    "memory may not be locked": (failed("mlock", "EPERM", "cannot lock memory: Operation not permitted"),
+                                 "capability", CERTAIN, "lock memory: .*CAP_IPC_LOCK"),
+    "a network may not be changed": (failed("ioctl", "EPERM", "ip: SIOCSIFMTU: Operation not permitted", 3),
+                                     "capability", CERTAIN, "change a device or a network"),
+    "no descriptor for events": (failed("eventfd2", "EMFILE", "event loop: Too many open files"), "descriptors", CERTAIN,
+                                 "wait for events"),
+    "a folder is read": (
+        Story().opens("/etc/app.yaml", 3).call("read", 3, result="EISDIR").says("cat: read error: Is a directory\n").exits(1),
+        "missing-file", CERTAIN, "read from /etc/app.yaml: is a directory",
+    ),
+    "a link to itself": (failed("openat", "ELOOP", "/etc/current: Too many levels of symbolic links", a1="/etc/current"),
+                         "missing-file", CERTAIN, "/etc/current"),
+    "a child was out of memory, and its parent told an exception": (
+        Story().ends(9, 101, oom=True).works(60).says("Traceback (most recent call last):\nBrokenProcessPool: x\n").exits(1),
+        "oom", LIKELY, "want of memory",
+    ),
+    "the first of its namespace aborted, and its handler heard of that": (
+        Story().says("terminate called\n").call("tgkill", 1, 1, 6).call("tgkill", 1, 1, 11)
+        .signal(11, 0x80, (0,)).ends(11), "abort", CERTAIN, "terminate called",
+    ),
+    "a child was killed by another": (
+        Story().call("kill", 6, 15, pid=102).ends(15, 101).waits(6, 15).exits(143),
+        "killed-by-process", LIKELY, "a process of the same container, sent .* SIGTERM",
+    ),
     "refused again and again": (
         [story := Story(), *(story.connects("10.0.0.9:6379").says("Connection refused\n") for _ in range(40))][0].exits(1),
         "refused", CERTAIN, "40 times",
@@ -329,9 +353,11 @@ def test_a_shell_that_ends_as_its_child(request: pytest.FixtureRequest) -> None:
     assert found.certain and found.sentence.startswith("server could not open /data/seed.db")
 
 
-def _looks(*, works: bool = False) -> Story:
-    """Looks for a file every second, and may do something in between."""
+def _looks(*, works: bool = False, says: str = "") -> Story:
+    """Looks for a file every second, and may do something in between, or say something first."""
     story = Story()
+    if says:
+        story.says(says)
     for _ in range(9):
         story.call("newfstatat", 0, 0, 0, 0, result="ENOENT", texts={1: "/shared/ready"}, after=1)
         if works:
@@ -339,8 +365,21 @@ def _looks(*, works: bool = False) -> Story:
     return story.hangs("clock_nanosleep", seconds=0.1)
 
 
+def _refused() -> Story:
+    """A thread of many that connects every second."""
+    story = Story()
+    for _ in range(9):
+        story.connects("10.0.0.9:5672", after=1)
+    return story.hangs("futex", 0x7000, 0)
+
+
 HANGS: dict[str, tuple[Story, str, str]] = {
     "a file": (_looks(), "missing-file", "looks for /shared/ready again and again, 9 times in 8.0s"),
+    "a file, told of once": (
+        _looks(says="ready is not there yet\n"), "missing-file", "looks for /shared/ready again and again, 9 times",
+    ),
+    "a peer that refuses": (_refused(), "refused", "tries to connect to 10.0.0.9:5672 again and again, 9 times in 8.0s"),
+    "a file to change": (Story().call("inotify_init1", result=4).hangs("read", 4), "hang-read", "file to change (inotify)"),
     "a thread": (Story().hangs("futex", 0x7000, 0x109, 6), "nothing", "for its thread 6 to end"),
     "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "it has waited 1m00s for a lock"),
     "a child": (Story().hangs("wait4").hangs("read", 0, pid=101), "hang-child", "for a child to end: server, which waits"),
@@ -392,6 +431,30 @@ def test_busy() -> None:
     """Of a container that runs without waiting I am told so."""
     story = Story()
     assert first(story, now_ns=story.now + 5_000_000_000).cause == "hang-busy"
+
+
+def _idle(story: Story) -> Story:
+    """Another thread waits for work."""
+    call, since = story.hangs("futex", 0x7000, 128).blocked.pop()
+    story.blocked.append((call._replace(tid=107), since))
+    return story
+
+
+def test_busy_among_others() -> None:
+    """I am told that a thread runs without waiting, though others of its process wait for work."""
+    story = Story()
+    found = first(_idle(story), now_ns=story.now + 5_000_000_000)
+    assert (found.cause, found.certain) == ("hang-busy", False)
+
+
+def test_busy_goroutine() -> None:
+    """I am told of a program in Go that it runs, from the signals by which its runtime interrupts it."""
+    story = Story().works()
+    story.now += 2_000_000_000
+    for _ in range(20):
+        story.call("tgkill", 1, 1, 23).signal(23, -6)
+    assert "a goroutine" in first(_idle(story), now_ns=story.now).sentence
+    assert first(story.works(1), now_ns=story.now).cause != "hang-busy"
 
 
 def _pod(**more: object) -> Callable[[Story], Facts]:
