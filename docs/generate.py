@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import kernels, traceloop, why
+from docs import forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain
@@ -58,7 +58,7 @@ def _narrow(gadget: Gadget) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
-    return {**gadgets, **{each.PAGE: each.page() for each in (kernels, traceloop, why)}}
+    return {**gadgets, **{each.PAGE: each.page() for each in (forms, kernels, traceloop, why)}}
 
 
 def write() -> None:

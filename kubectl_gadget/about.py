@@ -17,7 +17,7 @@ from gadget.schema import Field
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
-from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
@@ -58,9 +58,7 @@ class ListCommand(HeadedCommand):
     def _run(self, form: str) -> None:
         fields = [Field(name, "identity", 0, 0) for name in ("name", "group", "title")]
         rows = [(item.name, item.group, item.title) for item in catalog.load().values()]
-        output = make_output(form, fields, {})
-        output.start([], rows)
-        output.write(rows)
+        write_table(make_output(form, fields, {}), rows)
 
 
 class StatusCommand(HeadedCommand):
@@ -80,11 +78,9 @@ class StatusCommand(HeadedCommand):
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         with find_targets(agent, local) as targets:
             found = describe(targets())
-        fields = FIELDS if form == "columns" else [*FIELDS, *WIDE]
+        fields = FIELDS if find_form(form).extent == Extent.COLUMNS else [*FIELDS, *WIDE]
         rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
-        output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK)
-        output.start([], rows)
-        output.write(rows)
+        write_table(make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK), rows)
         sys.stdout.flush()
         _fail_without_agents(found, reasons=True)
 
@@ -106,7 +102,7 @@ class VersionCommand(HeadedCommand):
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         from kubectl_gadget.contract import understands
 
-        show = _show_lines if form in ("columns", "wide") else partial(_show_records, form)
+        show = _show_lines if find_form(form).extent < Extent.ALL else partial(_show_records, form)
         show([Part("client", version=__version__)])
         if not (agent or local):
             show([_server()])
@@ -157,9 +153,7 @@ def _show_lines(parts: Sequence[Part]) -> None:
 
 def _show_records(form: str, parts: Sequence[Part]) -> None:
     output = make_output(form, [Field(name, "identity", 0, 0) for name in Part.__dataclass_fields__], {})
-    rows = [astuple(part) for part in parts]
-    output.start([], rows)
-    output.write(rows)
+    write_table(output, [astuple(part) for part in parts])
 
 
 def _too_far(contract: int) -> str:

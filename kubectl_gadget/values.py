@@ -97,6 +97,12 @@ def to_text(field: Field) -> Callable[[Any], str]:
     return str
 
 
+def to_cell(field: Field) -> Callable[[Any], str]:
+    """The same, with what stands for None: the value of a field that an agent of another version does not have."""
+    text = to_text(field)
+    return lambda value: "-" if value is None else text(value)
+
+
 def to_json(field: Field) -> dict[str, Callable[[Any], Any]]:
     """The JSON keys that a field becomes, and how each gets its value."""
     if field.kind in ("timestamp", "moment", "age"):

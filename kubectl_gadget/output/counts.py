@@ -7,12 +7,12 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gadget.schema import CutArgs, Field, Row
-from kubectl_gadget.output import Look, Output, terminal
-from kubectl_gadget.output.columns import Columns
+from kubectl_gadget.output import Look, Output, terminal, write_table
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.text import fit
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def _kept(arguments: list[str] | None) -> tuple[str, ...] | None:
     return (*arguments, "…") if isinstance(arguments, CutArgs) else tuple(arguments)
 
 
-class Counts:
+class Counts(Output):
     """Counts rows, and writes the counts in the end, the most frequent first."""
 
-    def __init__(self, fields: list[Field], final: Callable[[list[Field]], Output], headers: dict[str, str]) -> None:
+    def __init__(self, fields: list[Field], final: Callable[[list[Field]], Output], headers: Mapping[str, str]) -> None:
         """Count by fields; final makes the output of the result, to which a count is added as the first field."""
         self.fields = fields
         self._final = final([COUNT, *fields])
@@ -51,9 +51,6 @@ class Counts:
             # warnings go above the table, unless standard error is somewhere else
             self._live = Live(auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
             self._live.start()
-
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Nothing yet."""
 
     def write(self, rows: Sequence[Row]) -> None:
         """Count rows."""
@@ -88,10 +85,7 @@ class Counts:
         self.close()
         ranked = sorted(self._counts.items(), key=lambda item: (-item[1], repr(item[0])))
         rows = [(number, *row) for row, number in ranked]
-        self._final.start([], rows)
-        if rows:
-            self._final.write(rows)
-        self._final.finish()
+        write_table(self._final, rows)
         return f"{self._beyond} more events had other values than the {MOST} that were counted" if self._beyond else ""
 
     def _draw(self, live: Live, said: str) -> None:

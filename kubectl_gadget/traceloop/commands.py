@@ -14,7 +14,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
-from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.output.terminal import has_colours
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
@@ -89,7 +89,7 @@ def _list(reasons: Reasons, local: bool, agent: tuple[str, ...], form: str, **se
         from kubectl_gadget.traceloop import instances
 
         found = ask_all(targets())
-        fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
+        fields = FIELDS if find_form(form).extent == Extent.COLUMNS else [*FIELDS, *MORE_FIELDS]
         look = Look(narrow=("span", "calls", "containerId"), failed={"state": _is_bad})
         output = make_output(form, fields, {"containerId": "ID"}, look)
         chosen = instances.among(found, selection)
@@ -97,10 +97,8 @@ def _list(reasons: Reasons, local: bool, agent: tuple[str, ...], form: str, **se
             tell(f"{unknown} of pods whose labels are not known are listed all the same.")
         why = reasons(chosen)
         rows = [_row(item, why)[: len(fields)] for item in chosen]
-        output.start([], rows)
-        if rows:
-            output.write(rows)
-        else:
+        write_table(output, rows)
+        if not rows:
             tell(instances.why_none(found, selection))
 
 

@@ -14,7 +14,7 @@ from gadget.schema import Field
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, where_options
-from kubectl_gadget.output import Look, make_output, terminal
+from kubectl_gadget.output import Look, make_output, terminal, write_table
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
@@ -213,9 +213,6 @@ def _table(found: Sequence[Instance], selection: Selection, since: float, form: 
     ]
     for line in cluster.missing if cluster else ():
         tell(line)
-    output = make_output(form, FIELDS, {}, Look(failed={"state": bool}))
-    output.start([], rows)
-    if rows:
-        output.write(rows)
-    else:
+    write_table(make_output(form, FIELDS, {}, Look(failed={"state": bool})), rows)
+    if not rows:
         tell(f"nothing ended badly in the last {short_duration(int(since * 1e9))}")

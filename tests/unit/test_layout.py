@@ -22,8 +22,8 @@ from gadget.schema import DURATION_UNKNOWN, Field, Row
 from kubectl_gadget.about import FIELDS as STATUS
 from kubectl_gadget.about import LOOK as STATUS_LOOK
 from kubectl_gadget.output import Look, choose_fields, terminal
-from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.output.counts import COUNT
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.output.layout import CUT
 from kubectl_gadget.text import fit, fit_endpoint, width
 from kubectl_gadget.traceloop.commands import FIELDS as RECORDINGS

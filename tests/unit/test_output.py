@@ -31,7 +31,7 @@ from gadget.rows import Decoder
 from gadget.schema import Field
 from kubectl_gadget.output import Output, choose_fields, make_output
 from kubectl_gadget.output.counts import Counts
-from kubectl_gadget.output.documents import MANY, JsonLines
+from kubectl_gadget.output.forms.documents import MANY, JsonLines
 from kubectl_gadget.recording import Writer
 from kubectl_gadget.values import rfc3339
 from tests.conftest import CLI

@@ -16,8 +16,8 @@ from gadget.rows import Decoder
 from gadget.schema import Field
 from kubectl_gadget import about, containers
 from kubectl_gadget.output import Look, Output, choose_fields, make_output
-from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.output.counts import COUNT
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance

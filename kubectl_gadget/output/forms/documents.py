@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from gadget.schema import Field, Row
+from kubectl_gadget.output import Extent, Form, Output
 from kubectl_gadget.output.encode import encode, visible
 from kubectl_gadget.output.stdout import write_all
 from kubectl_gadget.values import rfc3339, to_json
@@ -17,11 +18,11 @@ from kubectl_gadget.values import rfc3339, to_json
 MANY = 100
 
 
-class Documents:
+class Documents(Output):
     """Writes one object per row, one at a time."""
 
-    def __init__(self, fields: list[Field], form: str) -> None:
-        """Write fields in form: jsonpretty or yaml."""
+    def __init__(self, fields: list[Field], encode: Callable[[dict[str, Any]], bytes]) -> None:
+        """Write fields, each row as encode has it."""
         self.fields = fields
         self._keys: list[str] = []
         self._values: list[tuple[int, Callable[[Any], Any]]] = []
@@ -29,10 +30,7 @@ class Documents:
             for key, value in to_json(field).items():
                 self._keys.append(key)
                 self._values.append((at, value))
-        self._encode = {"jsonpretty": _json_pretty, "yaml": _yaml}[form]
-
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Documents need no header."""
+        self._encode = encode
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
@@ -41,12 +39,8 @@ class Documents:
         keys, encode = self._keys, self._encode
         write_all(b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)]))
 
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
-
-class JsonLines:
+class JsonLines(Output):
     """Writes one JSON object a line, encoded column by column: a call for each value would cost ten times as much."""
 
     def __init__(self, fields: list[Field]) -> None:
@@ -58,9 +52,6 @@ class JsonLines:
             for key, value in to_json(field).items():
                 self._columns.append((separator + orjson.dumps(key) + b":", at, _column_encoder(field, value)))
                 separator = b","
-
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """JSON needs no header."""
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
@@ -76,10 +67,6 @@ class JsonLines:
                 same = b""
         lines = b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False)))
         write_all(visible(lines))
-
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
 
 def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
@@ -165,3 +152,18 @@ def _yaml(item: dict[str, Any]) -> bytes:
     if not text.replace("\n", "").isprintable():  # a terminal obeys some of it, and YAML takes U+0085 for a line's end
         text = yaml.safe_dump(item, sort_keys=False)
     return b"---\n" + text.encode()
+
+
+FORMS = (
+    Form("json", "an object a line", Extent.ALL, one_line=True, make=lambda fields, *_: JsonLines(fields)),
+    Form(
+        "jsonpretty",
+        "indented JSON, for people",
+        Extent.ALL,
+        one_line=False,
+        make=lambda fields, *_: Documents(fields, _json_pretty),
+    ),
+    Form(
+        "yaml", "a YAML document for each", Extent.ALL, one_line=False, make=lambda fields, *_: Documents(fields, _yaml)
+    ),
+)

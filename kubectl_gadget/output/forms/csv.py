@@ -11,13 +11,14 @@ from typing import Any
 
 from gadget.endpoints import Endpoint
 from gadget.schema import Field, Row
+from kubectl_gadget.output import Extent, Form, Output
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
 from kubectl_gadget.text import escape
 from kubectl_gadget.values import to_json
 
 
-class Spreadsheet:
+class Spreadsheet(Output):
     """Writes a header line, then a line for each row; a value may hold line ends, in quotes."""
 
     def __init__(self, fields: list[Field]) -> None:
@@ -44,10 +45,6 @@ class Spreadsheet:
         self.start([])
         self._write([[self._text(value(row[at])) for at, value in self._values] for row in rows])
 
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
-
     def _text(self, value: Any) -> str:
         if value is None:
             return ""
@@ -68,3 +65,14 @@ def _endpoint(name: str) -> dict[str, Callable[[Any], Any]]:
         return lambda value: getattr(value, which) if value else None
 
     return {f"{name}.{which}": part(which) for which in Endpoint._fields}
+
+
+FORMS = (
+    Form(
+        "csv",
+        "RFC 4180: a header line, then a line for each event",
+        Extent.ALL,
+        one_line=False,  # a value may hold line ends
+        make=lambda fields, *_: Spreadsheet(fields),
+    ),
+)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from gadget.schema import IDENTITY, Field, Row
-from kubectl_gadget.output import Look, terminal
+from kubectl_gadget.output import Extent, Form, Look, Output, terminal
 from kubectl_gadget.output.layout import CUT, GAP, Column, arrange, main_of, widths
 from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import escape, fit, fit_endpoint, pad, widest, width
-from kubectl_gadget.values import to_text
+from kubectl_gadget.values import to_cell
 
-#: The value of a field that an agent of another version does not have.
-NOTHING = "-"
 #: Numbers whose digits are to stand below each other.
 _RIGHT = frozenset({"int", "rate", "size", "objects"})
 #: More pods than this are not remembered to see whether each has but one container.
@@ -25,7 +23,7 @@ HEADER_ROWS = 10
 _HINT = "-o wide for all columns"
 
 
-class Columns:
+class Columns(Output):
     """Writes a header, then rows; on a terminal the header again where that has changed its width.
 
     On a terminal no line is longer than it. There everything has no column left out, at the price of longer lines if
@@ -33,13 +31,13 @@ class Columns:
     """
 
     def __init__(
-        self, fields: list[Field], headers: dict[str, str], look: Look | None = None, *, everything: bool = False
+        self, fields: list[Field], headers: Mapping[str, str], look: Look | None = None, *, everything: bool = False
     ) -> None:
         """Show fields under their names in capitals, or what headers calls them."""
         self.fields = fields
         self._look = look or Look()
         self._titles = [headers.get(field.name, field.name.upper()) for field in fields]
-        self._texts = [_or_nothing(to_text(field)) for field in fields]
+        self._texts = [to_cell(field) for field in fields]
         self._columns = [
             Column(f.name, f.kind, width(title), width(title)) for f, title in zip(fields, self._titles, strict=True)
         ]
@@ -89,10 +87,6 @@ class Columns:
         self._head()
         write_text("\n".join(map(str.rstrip, map(GAP.join, zip(*cells, strict=True)))) + "\n")
         self._since_header += len(rows)
-
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
     def lines(self, rows: Sequence[Row]) -> list[str]:
         """The header and all rows there are, as they are shown; nothing is written."""
@@ -214,13 +208,14 @@ class Columns:
         return f"{said}; {_HINT}\n{line}" if said else f"{_HINT}\n{line}"
 
 
-def _or_nothing(text: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: NOTHING if value is None else text(value)
-
-
 def _cut_middle(text: str, cells: int) -> str:
     return fit(text, cells, middle=True)
 
 
 #: How kinds are cut that are not cut in their middle.
 _CUTTERS: dict[str, Callable[..., str]] = {"args": fit, "text": fit, "endpoint": fit_endpoint}
+
+FORMS = (
+    Form("columns", "a table that fits the terminal", Extent.COLUMNS, one_line=True, make=Columns),
+    Form("wide", "a table of more columns", Extent.WIDE, one_line=True, make=partial(Columns, everything=True)),
+)
