@@ -13,7 +13,7 @@ import click
 
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
@@ -26,21 +26,21 @@ ANSWER_SECONDS = 5.0
 #: The largest number of events that is shown: what JSON can have.
 MOST = (1 << 64) - 1
 FIELDS = [
-    *(Field(name, "identity", 0, 0) for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
-    Field("containers", "int", 0, 0),
-    Field("runs", "int", 0, 0),
-    Field("events", "int", 0, 0),
-    Field("rate", "rate", 0, 0),
-    Field("lost", "int", 0, 0),
-    Field("memory", "size", 0, 0),
-    Field("traceloop", "identity", 0, 0),
-    Field("flows", "identity", 0, 0),
+    *(Column(name, "identity") for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
+    Column("containers", "int"),
+    Column("runs", "int"),
+    Column("events", "int"),
+    Column("rate", "rate"),
+    Column("lost", "int"),
+    Column("memory", "size"),
+    Column("traceloop", "identity"),
+    Column("flows", "identity"),
 ]
 LOOK = Look(
     narrow=("cgroups", "btf", "programs", "agent", "kernel", "flows", "runs", "rate", "memory", "events", "traceloop"),
     failed={"state": lambda state: state != "ready", "lost": bool},
 )
-WIDE = [Field("programs", "objects", 0, 0)]
+WIDE = [Column("programs", "objects")]
 
 
 def _where() -> list[click.Parameter]:
@@ -56,7 +56,7 @@ class ListCommand(HeadedCommand):
         super().__init__("list", "the gadgets there are", "kubectl gadget list", [form], self._run)
 
     def _run(self, form: str) -> None:
-        fields = [Field(name, "identity", 0, 0) for name in ("name", "group", "title")]
+        fields = [Column(name, "identity") for name in ("name", "group", "title")]
         rows = [(item.name, item.group, item.title) for item in catalog.load().values()]
         write_table(make_output(form, fields, {}), rows)
 
@@ -152,7 +152,7 @@ def _show_lines(parts: Sequence[Part]) -> None:
 
 
 def _show_records(form: str, parts: Sequence[Part]) -> None:
-    output = make_output(form, [Field(name, "identity", 0, 0) for name in Part.__dataclass_fields__], {})
+    output = make_output(form, [Column(name, "identity") for name in Part.__dataclass_fields__], {})
     write_table(output, [astuple(part) for part in parts])
 
 

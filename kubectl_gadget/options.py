@@ -70,7 +70,7 @@ class ParameterType(click.ParamType[str]):
     def __init__(self, parameter: Parameter) -> None:
         """Accept what the parameter does."""
         self._parameter = parameter
-        self.name = {"comm": "name", "pid": "pid", "uid": "uid"}.get(parameter.kind, parameter.kind)
+        self.name = parameter.means.metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the value."""
@@ -134,7 +134,7 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
     for item in gadget.parameters:
         dashed = item.name.replace("_", "-")
         text = f"{item.doc[0].upper()}{item.doc[1:]}."
-        if item.kind == "bool":
+        if item.means.is_switch:
             on = int(item.default, 16) != 0
             names = f"--{dashed}/--no-{dashed}" if on else f"--{dashed}"
             options.append(

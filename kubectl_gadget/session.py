@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
+from gadget.kinds.times import moment
 from gadget.memory import expect_batches
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Schema
@@ -31,7 +32,6 @@ from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
-from kubectl_gadget.values import moment
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5

@@ -15,7 +15,7 @@ from typing import Any
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.schema import IDENTITY, IDENTITY_DOCS, Field, Row, Schema
+from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row, Schema
 
 #: Identity as a column shows it; the id is for JSON and --fields.
 IDENTITY_COLUMNS = IDENTITY[:4]
@@ -24,7 +24,7 @@ IDENTITY_COLUMNS = IDENTITY[:4]
 class Output:
     """Writes rows whose values are in the order of its fields."""
 
-    fields: list[Field]
+    fields: Sequence[Column]
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Begin, knowing the node and container names that will most likely appear, or all rows that will.
@@ -45,6 +45,12 @@ class Output:
 
     def close(self) -> None:
         """Give back what has been taken, as the terminal. Called again, it does nothing."""
+
+
+def text_of(column: Column) -> Callable[[Any], str]:
+    """How values look, with what stands for one that an agent of another version does not have."""
+    text = column.means.text(column)
+    return lambda value: "-" if value is None else text(value)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Form:
     help: str
     extent: Extent
     one_line: bool
-    make: Callable[[list[Field], Mapping[str, str], Look], Output]
+    make: Callable[[Sequence[Column], Mapping[str, str], Look], Output]
     takes: str = ""
     read: Callable[[str], Form] | None = None
     names: tuple[str, ...] | None = None
@@ -113,22 +119,21 @@ def find_form(text: str) -> Form:
     return form.read(taken) if form.read else form
 
 
-def all_fields(schema: Schema) -> dict[str, Field]:
+def all_fields(schema: Schema) -> dict[str, Column]:
     """Every field of an event by name, in the order of JSON: timestamp, who, what."""
-    identity = [Field(name, "identity", 0, 0, doc=IDENTITY_DOCS[name]) for name in IDENTITY]
+    identity = [Column(name, "identity", doc=IDENTITY_DOCS[name]) for name in IDENTITY]
     first, *rest = schema.shown
     return {field.name: field for field in (first, *identity, *rest)}
 
 
-def explain(field: Field, schema: Schema) -> str:
+def explain(field: Column, schema: Schema) -> str:
     """What a field means, with what a filter may call it: its parts, the words for its values."""
     parts = [name for name in schema.parts if name.startswith(f"{field.name}.")]
-    words = list(field.values.values()) if field.kind in ("enum", "words", "flags") else []
-    lists = (("parts", parts), ("one of" if field.kind != "flags" else "of", words))
+    lists = (("parts", parts), (field.means.words_are, field.means.explained(field)))
     return field.doc + "".join(f" ({what}: {', '.join(names)})" for what, names in lists if names)
 
 
-def known_field(gadget: Gadget, name: str) -> Field:
+def known_field(gadget: Gadget, name: str) -> Column:
     """A field of gadget's events, or a part of one. UsageError naming those that there are."""
     known = all_fields(gadget.schema) | gadget.schema.parts
     if name not in known:
@@ -138,7 +143,7 @@ def known_field(gadget: Gadget, name: str) -> Field:
     return known[name]
 
 
-def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
+def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> Sequence[Column]:
     """The fields to show: the form's own, or wanted as "a,b" instead or "+a,-b" on top of them.
 
     switched_on names fields that an option of the same name has turned on. UsageError if a field is unknown.
@@ -167,7 +172,7 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
     return [known[name] for name in names if name in known]
 
 
-def make_output(form: str, fields: list[Field], headers: Mapping[str, str], look: Look | None = None) -> Output:
+def make_output(form: str, fields: Sequence[Column], headers: Mapping[str, str], look: Look | None = None) -> Output:
     """The output of a form, showing fields; columns are titled by headers or the fields' names."""
     return find_form(form).make(fields, headers, look or Look())
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gadget.schema import CutArgs, Field, Row
+from gadget.schema import Column, Row
 from kubectl_gadget.output import Look, Output, terminal, write_table
 from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.text import fit
@@ -21,26 +21,21 @@ if TYPE_CHECKING:
 #: Distinct values counted; events with others are counted together, and said so.
 MOST = 100_000
 REFRESH_SECONDS = 0.25
-COUNT = Field("count", "int", 0, 0, doc="number of events")
-
-
-def _kept(arguments: list[str] | None) -> tuple[str, ...] | None:
-    """Arguments as a key."""
-    if arguments is None:
-        return None
-    return (*arguments, "…") if isinstance(arguments, CutArgs) else tuple(arguments)
+COUNT = Column("count", "int", doc="number of events")
 
 
 class Counts(Output):
     """Counts rows, and writes the counts in the end, the most frequent first."""
 
-    def __init__(self, fields: list[Field], final: Callable[[list[Field]], Output], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, fields: Sequence[Column], final: Callable[[Sequence[Column]], Output], headers: Mapping[str, str]
+    ) -> None:
         """Count by fields; final makes the output of the result, to which a count is added as the first field."""
         self.fields = fields
         self._final = final([COUNT, *fields])
         self._shown = Columns([COUNT, *fields], headers, Look(demanded=[field.name for field in fields]))
         self._counts: Counter[Row] = Counter()
-        self._lists = [at for at, field in enumerate(fields) if field.kind == "args"]
+        self._lists = {at: field.means.key for at, field in enumerate(fields) if not field.means.is_key}
         self._beyond = 0
         self._due = 0.0
         self._changed, self._said = False, ""
@@ -55,7 +50,8 @@ class Counts(Output):
     def write(self, rows: Sequence[Row]) -> None:
         """Count rows."""
         if self._lists:
-            rows = [tuple(_kept(value) if at in self._lists else value for at, value in enumerate(row)) for row in rows]
+            keys = self._lists
+            rows = [tuple(keys[at](value) if at in keys else value for at, value in enumerate(row)) for row in rows]
         if len(self._counts) < MOST:
             self._counts.update(rows)
         else:

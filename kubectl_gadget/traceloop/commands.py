@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import UsageError
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.nothing import where_of
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 Reasons = Callable[[Sequence["Instance"]], Mapping[tuple[str, int], str]]
 
 FIELDS = [
-    *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
-    Field("containerId", "short_id", 0, 0),
-    Field("state", "identity", 0, 0),
-    Field("calls", "int", 0, 0),
-    Field("span", "duration", 0, 0),
-    Field("ended", "age", 0, 0),
-    Field("why", "text", 0, 0),
+    *(Column(name, "identity") for name in ("node", "namespace", "pod", "container")),
+    Column("containerId", "short_id"),
+    Column("state", "identity"),
+    Column("calls", "int"),
+    Column("span", "duration"),
+    Column("ended", "age"),
+    Column("why", "text"),
 ]
-MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 0), Field("oom", "bool", 0, 0)]
+MORE_FIELDS = [Column("started", "moment"), Column("exit_status", "int"), Column("oom", "bool")]
 
 
 def _where(*without: str) -> list[click.Parameter]:

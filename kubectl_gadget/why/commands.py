@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gadget.errors import GadgetError, UsageError
-from gadget.schema import Field
+from gadget.kinds.times import short_duration
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, where_options
@@ -20,7 +21,6 @@ from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder
 from kubectl_gadget.traceloop.completion import complete_pods_and_recordings, complete_recorded_containers
-from kubectl_gadget.values import short_duration
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 OTHERS = 5
 
 FIELDS = [
-    Field("ended", "age", 0, 0),
-    *(Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container")),
-    Field("state", "identity", 0, 0),
-    Field("why", "text", 0, 0),
+    Column("ended", "age"),
+    *(Column(name, "identity") for name in ("namespace", "pod", "container")),
+    Column("state", "identity"),
+    Column("why", "text"),
 ]
 _COLOURS = {"certain": terminal.RED, "head": terminal.BOLD, "before": terminal.DIM, "more": terminal.DIM}
 

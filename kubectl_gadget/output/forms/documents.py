@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-from gadget.schema import Field, Row
+from gadget.kinds import Encoding
+from gadget.kinds.times import rfc3339
+from gadget.schema import Column, Row
 from kubectl_gadget.output import Extent, Form, Output
 from kubectl_gadget.output.encode import encode, visible
 from kubectl_gadget.output.stdout import write_all
-from kubectl_gadget.values import rfc3339, to_json
 
 #: Rows from which on numpy, with its cost for each call, is the faster way.
 MANY = 100
@@ -21,13 +22,13 @@ MANY = 100
 class Documents(Output):
     """Writes one object per row, one at a time."""
 
-    def __init__(self, fields: list[Field], encode: Callable[[dict[str, Any]], bytes]) -> None:
+    def __init__(self, fields: Sequence[Column], encode: Callable[[dict[str, Any]], bytes]) -> None:
         """Write fields, each row as encode has it."""
         self.fields = fields
         self._keys: list[str] = []
         self._values: list[tuple[int, Callable[[Any], Any]]] = []
         for at, field in enumerate(fields):
-            for key, value in to_json(field).items():
+            for key, value in field.means.json(field).items():
                 self._keys.append(key)
                 self._values.append((at, value))
         self._encode = encode
@@ -43,13 +44,13 @@ class Documents(Output):
 class JsonLines(Output):
     """Writes one JSON object a line, encoded column by column: a call for each value would cost ten times as much."""
 
-    def __init__(self, fields: list[Field]) -> None:
+    def __init__(self, fields: Sequence[Column]) -> None:
         """Write fields."""
         self.fields = fields
         self._columns: list[tuple[bytes, int, Callable[[Sequence[Any]], list[bytes]]]] = []
         separator = b"{"
         for at, field in enumerate(fields):
-            for key, value in to_json(field).items():
+            for key, value in field.means.json(field).items():
                 self._columns.append((separator + orjson.dumps(key) + b":", at, _column_encoder(field, value)))
                 separator = b","
 
@@ -69,17 +70,18 @@ class JsonLines(Output):
         write_all(visible(lines))
 
 
-def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
+def _column_encoder(field: Column, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
     """How a column of one JSON key is encoded."""
-    if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool", "words", "endpoint"):
+    encoding = field.means.encoding
+    if encoding is Encoding.DISTINCT:
         return _Distinct(convert)
-    if field.kind == "timestamp":
+    if encoding is Encoding.TIMES:
         return _times
-    if field.kind in ("path", "full_path", "text"):
+    if encoding is Encoding.STRINGS:
         return _strings
-    if field.kind in ("args", "objects"):
+    if encoding is Encoding.ANY:
         return lambda column: list(map(orjson.dumps, column))
-    if field.kind in ("pid", "uid", "gid", "int"):
+    if encoding is Encoding.PLAIN:
         return lambda column: orjson.dumps(column)[1:-1].split(b",")
     return lambda column: orjson.dumps(list(map(convert, column)))[1:-1].split(b",")
 

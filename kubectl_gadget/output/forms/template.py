@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gadget.errors import UsageError
-from gadget.schema import Field, Row
-from kubectl_gadget.output import Extent, Form, Look, Output
+from gadget.schema import Column, Row
+from kubectl_gadget.output import Extent, Form, Look, Output, text_of
 from kubectl_gadget.output.stdout import write_text
-from kubectl_gadget.values import to_cell
 
 #: A field, or a brace that is written twice, or one that means nothing.
 _BRACES = re.compile(r"\{([\w.]+)\}|(\{\{|\}\})|[{}]")
@@ -19,7 +18,7 @@ _BRACES = re.compile(r"\{([\w.]+)\}|(\{\{|\}\})|[{}]")
 class Template(Output):
     """Writes a line for each row: text, then a field and the text behind it, for each field."""
 
-    def __init__(self, fields: list[Field], texts: Sequence[str], names: Sequence[str]) -> None:
+    def __init__(self, fields: Sequence[Column], texts: Sequence[str], names: Sequence[str]) -> None:
         """Texts, with the names of fields between them. UsageError if fields are without one of them."""
         self.fields = fields
         known = {field.name: at for at, field in enumerate(fields)}
@@ -27,7 +26,7 @@ class Template(Output):
             raise UsageError(f"unknown field {unknown[0]!r} in -o format: there is {', '.join(known)}")
         self._first, *after = [text.replace("%", "%%") for text in texts]
         self._line = self._first + "".join(f"%s{text}" for text in after) + "\n"
-        self._columns = [(known[name], to_cell(fields[known[name]])) for name in names]
+        self._columns = [(known[name], text_of(fields[known[name]])) for name in names]
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows."""
@@ -54,13 +53,13 @@ def _read(template: str) -> Form:
     if "\n" in template:
         raise UsageError("a template is one line")
 
-    def make(fields: list[Field], headers: Mapping[str, str], look: Look) -> Output:
+    def make(fields: Sequence[Column], headers: Mapping[str, str], look: Look) -> Output:
         return Template(fields, texts, names)
 
     return replace(FORM, make=make, names=tuple(dict.fromkeys(names)))
 
 
-def _needs_one(fields: list[Field], headers: Mapping[str, str], look: Look) -> Output:
+def _needs_one(fields: Sequence[Column], headers: Mapping[str, str], look: Look) -> Output:
     raise UsageError(f"-o {FORM.name}: want {FORM.written}")
 
 
