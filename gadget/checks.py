@@ -111,7 +111,7 @@ def _check_shown(item: Field) -> None:
             _check_shown(part)
     if kind.size and (item.size, item.count) != (kind.size, 1):
         raise ValueError(item.name)
-    if not kind.is_shown or (kind.repeats and item.count != 1):
+    if not kind.is_shown:
         raise ValueError(item.name)
 
 
@@ -126,8 +126,8 @@ def check_alike(node: str, schema: Schema, own: Schema) -> None:
             )
 
 
-def _shape(item: Field) -> tuple[str, int, bool]:
-    return item.means.shape, item.count, bool(item.parts)
+def _shape(item: Field) -> tuple[str, bool, bool]:
+    return item.means.shape, item.count > 1, bool(item.parts)
 
 
 def check_batch(node: str, schema: Schema, batch: pb.Batch) -> None:
@@ -167,7 +167,7 @@ def _check_values(values: npt.NDArray[Any], item: Field, room: int, named: npt.N
             ends = np.add(values["offset"], lengths, dtype=np.int64)
             if ends.max() > room and ends[lengths > 0].max() > room:
                 raise ValueError(item.name)
-            named += lengths
+            named += lengths if lengths.ndim == 1 else lengths.sum(axis=1, dtype=np.int64)
     for part in item.parts:
         if part.means.greatest is not None or (item.means.parts and part.means.parts):
             _check_values(values[part.name], part, room, named)

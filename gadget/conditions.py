@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
 from gadget.kinds import Compared
+from gadget.kinds.base import same
 from gadget.schema import Column
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ def _pattern(parts: list[str]) -> re.Pattern[str] | None:
 
 @dataclass(frozen=True)
 class Condition:
-    """test is applied to a whole column of numbers, or to each distinct value of others."""
+    """test is applied to a whole column of numbers, to each list, or to each distinct value of others."""
 
     field: str
-    how: str  # numbers, texts or values
+    how: str  # numbers, texts, values or lists
     test: Callable[[Any], Any]
 
     def __call__(self, table: Table) -> Mask:
@@ -86,32 +87,46 @@ class Condition:
 
         if self.how == "numbers":
             return np.asarray(self.test(table.numbers(self.field)))
-        if self.how == "values":
-            test = cache(self.test)
+        if self.how in ("values", "lists"):
+            test = cache(self.test) if self.how == "values" else self.test
             values = table.column(self.field)
             return np.fromiter(map(test, values), bool, len(values))
         texts, index = table.distinct(self.field)
         return np.fromiter(map(self.test, texts), bool, len(texts))[index]
 
 
+#: What holds for a list if it holds for none that is in it.
+_NONE_OF = {"!=": "==", "!~": "~"}
+
+
 def make_condition(field: Column, op: str, value: Value) -> Condition:
     """The condition FIELD OP VALUE. UsageError if it makes no sense."""
+    if not field.means.is_list:
+        return Condition(field.name, *_test(field, op, value))
+    how, test = _test(field, _NONE_OF.get(op, op), value)
+    seen = field.means.each.plain if how == "texts" else same
+    return Condition(field.name, "lists", lambda values: any(test(seen(each)) for each in values) != (op in _NONE_OF))
+
+
+def _test(field: Column, op: str, value: Value) -> tuple[str, Callable[[Any], Any]]:
+    """How to look at values, and what holds for one."""
     if op in ("~", "!~"):
         return _regular(field, value.written, negated=op == "!~")
     if op not in OPERATORS:
         hint = f"; want {_MEANT[op]}" if op in _MEANT else ""
         raise UsageError(f"unknown operator {op!r} in --filter: there is {' '.join(OPERATORS)} ~ !~{hint}")
-    kind = field.means
+    kind = field.means.each
     if kind.compared is not Compared.NUMBERS:
         return _text(field, op, value)
     compare, wanted, unknown = OPERATORS[op], number(field, value.text), kind.unknown
     if unknown is not None and op in (">", ">="):  # the number that means unknown is the largest
-        return Condition(field.name, "numbers", lambda found: compare(found, wanted) & (found != unknown))
-    return Condition(field.name, "numbers", lambda found: compare(found, wanted))
+        return "numbers", lambda found: compare(found, wanted) & (found != unknown)
+    return "numbers", lambda found: compare(found, wanted)
 
 
-def _regular(field: Column, text: str, *, negated: bool) -> Condition:
-    name, kind = field.means.name_of(field), field.means
+def _regular(field: Column, text: str, *, negated: bool) -> tuple[str, Callable[[Any], Any]]:
+    kind = field.means.each
+    name = kind.name_of(field)
     where = f"--filter {field.name}~{text}"
     if kind.compared is Compared.NUMBERS and not name:
         raise UsageError(f"{where}: {field.name} is a number, ~ is for text")
@@ -120,18 +135,17 @@ def _regular(field: Column, text: str, *, negated: bool) -> Condition:
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"{where}: {error}") from None
     if name:
-        return Condition(field.name, "numbers", _each(lambda each: bool(pattern.search(name(each))) != negated))
-    return Condition(field.name, "texts", lambda each: bool(pattern.search(each)) != negated)
+        return "numbers", _each(lambda each: bool(pattern.search(name(each))) != negated)
+    return "texts", lambda each: bool(pattern.search(each)) != negated
 
 
-def _text(field: Column, op: str, value: Value) -> Condition:
+def _text(field: Column, op: str, value: Value) -> tuple[str, Callable[[Any], Any]]:
     if op not in ("==", "!="):
         compare = OPERATORS[op]
-        return Condition(field.name, "texts", lambda text: compare(text, value.text))
-    negated = op == "!="
-    matches = field.means.matcher(field, value)
-    how = "values" if field.means.compared is Compared.VALUES else "texts"
-    return Condition(field.name, how, lambda found: matches(found) != negated)
+        return "texts", lambda text: compare(text, value.text)
+    kind, negated = field.means.each, op == "!="
+    matches = kind.matcher(field, value)
+    return "values" if kind.compared is Compared.VALUES else "texts", lambda found: matches(found) != negated
 
 
 def _each(test: Callable[[int], bool]) -> Callable[[Mask], Mask]:
@@ -148,7 +162,7 @@ def _each(test: Callable[[int], bool]) -> Callable[[Mask], Mask]:
 
 def number(field: Column, text: str) -> int:
     """A numeric field's value from its name or digits. UsageError if it is neither."""
-    kind = field.means
+    kind = field.means.each
 
     def one(part: str) -> int:
         try:

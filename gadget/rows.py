@@ -86,7 +86,7 @@ class Table:
             found, index = _distinct(self.rows[name])
             return kind.decode(self, name, found, None), index
         values = self.column(name)
-        return [kind.plain(value) for value in values] if kind else values, self._every
+        return [kind.plain(value) for value in values] if kind and not kind.is_text else values, self._every
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A numeric field, of all rows; times since 1970."""

@@ -63,6 +63,11 @@ class Field(Column):
     parts: tuple[Field, ...] = ()
     count: int = 1
 
+    @property
+    def means(self) -> Kind:
+        """What is known of its kind, or of a list of it."""
+        return kinds.find(self.kind) if self.count == 1 else kinds.list_of(self.kind)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
         """The reverse of dataclasses.asdict."""

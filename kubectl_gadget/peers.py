@@ -181,7 +181,7 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
 
 def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers, target: str) -> None:
     del batch.peers[:]  # who has an address is not for one agent to say
-    fields = [field.name for field in stream.schema.shown if field.means is ENDPOINT]
+    fields = [field.name for field in stream.schema.shown if field.means.each is ENDPOINT]
     for section in batch.sections if fields else ():
         table = Table(stream.schema, section, stream.names, "", 0)
         for address, owner in table.own_ends().items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gadget.kinds.base import Compared, Cut, Encoding, Kind
 from gadget.kinds.ends import Address, End
+from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
     Bool,
     CgroupId,
@@ -26,7 +27,7 @@ from gadget.kinds.texts import Args, Chars, Comm, FullPath, Identity, Path, Shor
 from gadget.kinds.times import Age, Duration, Moment, Timestamp
 
 __all__ = ["BOOL", "CGROUP_ID", "CHARS", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
-__all__ += ["Compared", "Cut", "Encoding", "Kind", "find"]
+__all__ += ["Compared", "Cut", "Encoding", "Kind", "find", "list_of"]
 
 #: Those that the shape of a record or C itself knows.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
@@ -72,6 +73,11 @@ KINDS: dict[str, Kind] = {
 def find(name: str) -> Kind:
     """The kind of that name; one of another version's, of which nothing is known, is a plain number."""
     return KINDS.get(name) or Kind(name)
+
+
+def list_of(name: str) -> Kind:
+    """The kind of a list of that kind."""
+    return ListOf(find(name))
 
 
 def in_c(alias: str) -> Kind:

@@ -39,6 +39,7 @@ class Encoding(Enum):
     STRINGS = auto()
     TIMES = auto()
     ANY = auto()  # as they are
+    LISTS = auto()  # each once it is converted
 
 
 class Described(Protocol):
@@ -90,6 +91,13 @@ class Kind:
         """A kind of that name: gadget_NAME in fields.h."""
         self.name = name
 
+    is_list = False
+
+    @property
+    def each(self) -> Kind:
+        """What a value is a list of; the same if it is none."""
+        return self
+
     # How it lies in a record
 
     #: gadget_ANYTHING_NAME is of this kind too
@@ -126,7 +134,7 @@ class Kind:
     #: whether a batch has few distinct ones, which are cheaply told apart as they lie in a record
     repeats = False
 
-    def decode(self, source: Source, name: str, rows: Rows, mask: npt.NDArray[np.bool_] | None) -> list[Any]:
+    def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
         """The values of a column: rows are those that mask has chosen."""
         values: list[Any] = self.raw(source, rows).tolist()
         return values
@@ -185,6 +193,8 @@ class Kind:
     # In filters, completion and help
 
     compared = Compared.NUMBERS
+    #: whether values are text as they are
+    is_text = False
     #: the number that says that it is not known
     unknown: int | None = None
     #: what its words are to a value

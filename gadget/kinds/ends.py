@@ -14,11 +14,7 @@ from gadget.kinds.texts import Identity
 from gadget.text import escape
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Rows = npt.NDArray[Any]
-    Mask = npt.NDArray[np.bool_] | None
+    from gadget.kinds.base import Mask, Rows
 
 _MEMBERS = {
     "addr": ("address", "IP address"),

@@ -11,11 +11,7 @@ from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source, 
 from gadget.text import escape, quote
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Rows = npt.NDArray[Any]
-    Mask = npt.NDArray[np.bool_] | None
+    from gadget.kinds.base import Mask, Rows
 
 #: A name of a process has so many bytes: TASK_COMM_LEN of linux/sched.h, less the zero.
 _COMM_BYTES = 15
@@ -46,16 +42,13 @@ class CutArgs(list[str]):
 class Plain(Kind):
     """Any text, as a column has it."""
 
+    is_text = True
     cut = Cut.MIDDLE
     compared = Compared.TEXTS
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """Escaped; what is empty has a mark."""
         return lambda value: escape(value) or "-"
-
-    def plain(self, value: Any) -> str:
-        """As it is."""
-        return str(value)
 
 
 class Identity(Plain):

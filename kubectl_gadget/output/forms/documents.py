@@ -79,6 +79,8 @@ def _column_encoder(field: Column, convert: Callable[[Any], Any]) -> Callable[[S
         return _times
     if encoding is Encoding.STRINGS:
         return _strings
+    if encoding is Encoding.LISTS:
+        return lambda column: [orjson.dumps(_known(convert, value)) for value in column]
     if encoding is Encoding.ANY:
         return lambda column: list(map(orjson.dumps, column))
     if encoding is Encoding.PLAIN:
