@@ -111,7 +111,7 @@ def _check_shown(item: Field) -> None:
             _check_shown(part)
     if kind.size and (item.size, item.count) != (kind.size, 1):
         raise ValueError(item.name)
-    if not kind.is_shown:
+    if not kind.in_events:
         raise ValueError(item.name)
 
 

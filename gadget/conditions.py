@@ -3,7 +3,7 @@ r"""One condition on a field, FIELD OP VALUE: what each kind of field can be com
 OP is one of == != < <= > >=, and ~ and !~ for a regular expression that is found anywhere, or nowhere, in texts and in
 names such as those of flags. For == and != a * in a value stands for anything (`\\*` for itself). Ends of connections
 take networks (10.0.0.0/8), addresses and names, with or without a port; durations units (100ms, 1m30s); moments
-RFC 3339.
+RFC 3339. For a list a condition holds if it holds for any of it; with != and !~ if it does for all.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ class Kind:
     greatest: int | None = None
     #: how values arrive, where it is not as numbers: those of two kinds are shown alike where this is the same
     shape = ""
-    #: whether it is for users
-    is_shown = True
+    #: whether a field that users see can be of it; others are for parts of fields, or for tables that are no events
+    in_events = True
 
     def fits(self, size: int) -> bool:
         """Whether it can be so many bytes."""

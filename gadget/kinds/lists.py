@@ -27,7 +27,7 @@ class ListOf(Kind):
         super().__init__(each.name)
         self._each = each
         self.parts, self.part_sizes, self.greatest = each.parts, each.part_sizes, each.greatest
-        self.shape, self.is_shown, self.words_are = each.shape, each.is_shown, each.words_are
+        self.shape, self.in_events, self.words_are = each.shape, each.in_events, each.words_are
 
     @property
     def each(self) -> Kind:

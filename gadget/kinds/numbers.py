@@ -50,6 +50,7 @@ class Rate(Kind):
 class Objects(Kind):
     """A list of objects, which only JSON shows."""
 
+    in_events = False
     is_right = True
     encoding = Encoding.ANY
 

@@ -54,6 +54,7 @@ class Plain(Kind):
 class Identity(Plain):
     """A name that an agent gives; null in JSON if it is empty."""
 
+    in_events = False
     considered = 24
     encoding = Encoding.DISTINCT
 
@@ -65,6 +66,8 @@ class Identity(Plain):
 class ShortId(Kind):
     """The id of a container, of which a column shows the beginning."""
 
+    in_events = False
+
     def text(self, column: Described) -> Callable[[Any], str]:
         """As runtimes show them."""
         return lambda value: escape(value[:12])
@@ -73,7 +76,7 @@ class ShortId(Kind):
 class Chars(Kind):
     """Bytes, part of something else."""
 
-    is_shown = False
+    in_events = False
     cut = Cut.MIDDLE
 
     def fits(self, size: int) -> bool:
@@ -128,6 +131,8 @@ class Comm(Plain):
 
 class String(Plain):
     """The text of a parameter."""
+
+    in_events = False
 
     def pack(self, text: str, size: int, *, signed: bool) -> bytes:
         """With a zero behind it."""
