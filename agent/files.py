@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import kernels, traceloop, why
+from docs import forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain
-from kubectl_gadget.values import to_json
 
 FOLDER = Path(__file__).parent / "gadgets"
 
@@ -39,13 +38,13 @@ def page(gadget: Gadget) -> str:
     for item in gadget.parameters:
         on = int(item.default, 16) != 0
         dashed = item.name.replace("_", "-")
-        name = f"--no-{dashed}" if item.kind == "bool" and on else f"--{dashed}"
-        default = "any" if item.kind != "bool" else f"`--{dashed}`" if on else "off"
+        name = f"--no-{dashed}" if item.means.is_switch and on else f"--{dashed}"
+        default = "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
         lines.append(f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc} |")
     lines += ["", "Those that all gadgets have: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():
-        keys = ", ".join(f"`{key}`" for key in to_json(field))
+        keys = ", ".join(f"`{key}`" for key in field.means.json(field))
         lines.append(f"| {field.name} | {field.kind} | {keys} | {explain(field, gadget.schema)} |")
     return "\n".join(lines) + "\n"
 
@@ -58,7 +57,7 @@ def _narrow(gadget: Gadget) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
-    return {**gadgets, **{each.PAGE: each.page() for each in (kernels, traceloop, why)}}
+    return {**gadgets, **{each.PAGE: each.page() for each in (forms, kernels, traceloop, why)}}
 
 
 def write() -> None:

@@ -16,6 +16,7 @@ import orjson
 
 from gadget.endpoints import OWN_END
 from gadget.errors import Malformed, Unsupported
+from gadget.kinds import CGROUP_ID, INT, TIMESTAMP
 from gadget.schema import Field, Schema
 
 if TYPE_CHECKING:
@@ -40,21 +41,6 @@ _FIELD = {
     "signed": bool,
     "values": dict,
 }
-#: What a field of each kind consists of, by the kind of its parts; of others the parts are not looked at.
-_SLICE = {"offset": "int", "length": "int"}
-_PATH = {**_SLICE, "as_given": "bool", "cut": "bool"}
-_PARTS = {
-    "text": _SLICE,
-    "args": _SLICE,
-    "path": _PATH,
-    "full_path": {"directory": "path", "path": "path"},
-    "endpoint": {"address": "chars", "port": "int"},
-}
-#: How values of a kind arrive, where it is not as numbers.
-_SHAPES = {
-    **dict.fromkeys(("comm", "text", "path", "full_path"), "text"),
-    **{kind: kind for kind in ("args", "endpoint", "bool", "timestamp")},
-}
 
 
 def parse_schema(node: str, text: str) -> Schema:
@@ -69,9 +55,9 @@ def parse_schema(node: str, text: str) -> Schema:
         own_ends = [item for item in schema.fields if item.name == OWN_END]
         for item in (*schema.shown, schema["cgroup_id"], *own_ends):
             _check_shown(item)
-        if schema["timestamp"].kind != "timestamp" or schema.shown[0].name != "timestamp":
+        if schema["timestamp"].means is not TIMESTAMP or schema.shown[0].name != "timestamp":
             raise ValueError("timestamp")
-        if schema["cgroup_id"].kind != "cgroup_id":
+        if schema["cgroup_id"].means is not CGROUP_ID:
             raise ValueError("cgroup_id")
     except (ArithmeticError, AttributeError, LookupError, RecursionError, StopIteration, TypeError, ValueError):
         raise Malformed(f"{node}: its agent's events cannot be read: see `kubectl gadget version`") from None
@@ -94,9 +80,7 @@ def check_fields(fields: Sequence[Field], room: int) -> None:
         each = item.size // item.count
         if item.parts:
             check_fields(item.parts, each)
-        elif (item.kind == "bool" and each != 1) or (
-            item.kind not in ("bool", "comm", "chars") and each not in (1, 2, 4, 8)
-        ):
+        elif not item.means.fits(each):
             raise ValueError(item.name)
         if len(item.values) > MOST_WORDS or not all(_is_word(*each) for each in item.values.items()):
             raise ValueError(item.name)
@@ -112,23 +96,22 @@ def _is_word(value: Any, word: Any) -> bool:
 
 def _check_shown(item: Field) -> None:
     """ValueError unless a field is one that can be decoded."""
-    parts = {part.name: part for part in item.parts}
-    wanted = _PARTS.get(item.kind, {})
-    if {name: parts[name].kind for name in wanted} != wanted:
+    kind, parts = item.means, {part.name: part for part in item.parts}
+    if {name: parts[name].kind for name in kind.parts} != kind.parts:
         raise ValueError(item.name)
-    if parts and not wanted and item.kind in (*_SHAPES, "cgroup_id"):
+    if parts and not kind.parts and (kind.shape or kind.size):
         raise ValueError(item.name)
-    for name, kind in wanted.items():
+    for name in kind.parts:
         part = parts[name]
-        if part.count != 1 or part.signed or (kind == "int" and part.size > 4):
+        if part.count != 1 or part.signed or (part.means is INT and part.size > 4):
             raise ValueError(item.name)
-        if kind == "path":
+        if part.size != kind.part_sizes.get(name, part.size):
+            raise ValueError(item.name)
+        if part.means.parts:
             _check_shown(part)
-    if item.kind == "endpoint" and parts["address"].size != 16:
+    if kind.size and (item.size, item.count) != (kind.size, 1):
         raise ValueError(item.name)
-    if item.kind in ("timestamp", "cgroup_id") and (item.size, item.count) != (8, 1):
-        raise ValueError(item.name)
-    if item.kind == "chars" or (item.kind == "comm" and item.count != 1):
+    if not kind.in_events:
         raise ValueError(item.name)
 
 
@@ -143,8 +126,8 @@ def check_alike(node: str, schema: Schema, own: Schema) -> None:
             )
 
 
-def _shape(item: Field) -> tuple[str | None, int, bool]:
-    return _SHAPES.get(item.kind), item.count, bool(item.parts)
+def _shape(item: Field) -> tuple[str, bool, bool]:
+    return item.means.shape, item.count > 1, bool(item.parts)
 
 
 def check_batch(node: str, schema: Schema, batch: pb.Batch) -> None:
@@ -173,19 +156,18 @@ def _check_section(schema: Schema, section: pb.Section) -> None:
 
 def _check_values(values: npt.NDArray[Any], item: Field, room: int, named: npt.NDArray[np.int64]) -> None:
     """Look at a field of all rows, and add to named how many bytes of text its slices have."""
-    if item.kind == "bool":
-        if values.view(np.uint8).max() > 1:
+    greatest = item.means.greatest
+    if greatest is not None:
+        if values.view(np.uint8).max() > greatest:
             raise ValueError(item.name)
-    elif item.kind == "full_path":
-        for part in item.parts:
-            _check_values(values[part.name], part, room, named)
-    elif "length" in (values.dtype.names or ()):
+        return
+    if "length" in (values.dtype.names or ()):
         lengths = values["length"]
         if lengths.any():
             ends = np.add(values["offset"], lengths, dtype=np.int64)
             if ends.max() > room and ends[lengths > 0].max() > room:
                 raise ValueError(item.name)
-            named += lengths
-        for part in item.parts:
-            if part.kind == "bool":
-                _check_values(values[part.name], part, room, named)
+            named += lengths if lengths.ndim == 1 else lengths.sum(axis=1, dtype=np.int64)
+    for part in item.parts:
+        if part.means.greatest is not None or (item.means.parts and part.means.parts):
+            _check_values(values[part.name], part, room, named)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gadget.conditions import SIGNS, Condition, Value, make_condition
 from gadget.errors import UsageError
-from gadget.schema import Field, Schema
+from gadget.schema import Column, Schema
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
@@ -56,14 +56,14 @@ def joined(texts: Sequence[str]) -> str:
 
 def parse(text: str, schema: Schema, identity: Sequence[str] = ()) -> Filter:
     """A filter from text. UsageError names what is wrong and what there is."""
-    known = {name: Field(name, "identity", 0, 0) for name in identity} | {field.name: field for field in schema.shown}
-    return _Parser(text, known | schema.parts).whole()
+    identities = {name: Column(name, "identity") for name in identity}
+    return _Parser(text, {**identities, **{field.name: field for field in schema.shown}, **schema.parts}).whole()
 
 
 class _Parser:
     """One text, read from left to right: a method for each rule of the grammar."""
 
-    def __init__(self, text: str, known: Mapping[str, Field]) -> None:
+    def __init__(self, text: str, known: Mapping[str, Column]) -> None:
         self._text, self._known = text, known
         self._at, self._depth = 0, 0
         self._fields: set[str] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,8 @@ from gadget.endpoints import (
     name_of,
     show_address,
 )
-from gadget.schema import IDENTITY, CutArgs, Row, Schema
+from gadget.kinds import BOOL, ENDPOINT
+from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -33,12 +34,6 @@ MOST_NAMES = 1 << 16
 Mask = npt.NDArray[np.bool_]
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@lru_cache(4096)
-def decode_text(data: bytes) -> str:
-    r"""Bytes of a process as text; what is not UTF-8 becomes \xNN."""
-    return data.decode("utf-8", "backslashreplace")
 
 
 class Table:
@@ -61,10 +56,10 @@ class Table:
         self._names = names
         self._peers = peers or {}
         self._node = node
-        self._clock = clock
+        self.clock = clock
         self._size = section.record_size
         self._bytes = section.rows
-        self._kinds = {field.name: field.kind for field in schema.fields}
+        self._means = {field.name: field.means for field in schema.fields}
         self.rows = np.frombuffer(section.rows, schema.dtype(section.record_size), section.count)
 
     def __len__(self) -> int:
@@ -86,27 +81,21 @@ class Table:
                 return [self._node], np.zeros(len(self.rows), np.intp)
             part = IDENTITY.index(name) - 1
             return [self._names.get(int(cgroup), NOBODY)[part] for cgroup in ids], index
-        kind = self._kinds.get(name)  # none for a part of a field
-        if kind == "comm":
-            comms, index = _distinct(self.rows[name])
-            return [decode_text(comm) for comm in comms.tolist()], index
+        kind = self._means.get(name)  # none for a part of a field
+        if kind and kind.repeats:
+            found, index = _distinct(self.rows[name])
+            return kind.decode(self, name, found, None), index
         values = self.column(name)
-        if kind == "args":
-            values = [" ".join(value) for value in values]
-        elif kind == "endpoint":
-            values = ["" if value is None else str(value) for value in values]
-        return values, self._every
+        return [kind.plain(value) for value in values] if kind and not kind.is_text else values, self._every
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A numeric field, of all rows; times since 1970."""
         whole, _, part = name.partition(".")
-        if self._kinds.get(name) == "timestamp":
-            return self.rows[name].astype(np.int64) + self._clock
-        return self.rows[whole][part] if part else self.rows[whole]
+        return self.rows[whole][part] if part else self._means[name].raw(self, self.rows[name])
 
     def addresses(self, name: str) -> list[bytes]:
         """The distinct addresses in an endpoint field, of 16 bytes each, whose name the row itself does not tell."""
-        packed = self._packed(name)
+        packed = _void(self.rows[name]["address"])
         if name == OWN_END:
             ids, index = self._cgroups
             packed = packed[np.array([self._owner(int(cgroup)) == RAW for cgroup in ids], bool)[index]]
@@ -114,21 +103,18 @@ class Table:
 
     def own_ends(self) -> dict[bytes, Name]:
         """Who has which address, as the rows' own ends tell it."""
-        if self._kinds.get(OWN_END) != "endpoint":
+        if self._means.get(OWN_END) is not ENDPOINT:
             return {}
         ids, index = self._cgroups
         owners = [self._owner(int(cgroup)) for cgroup in ids]
-        ends = set(zip(self._packed(OWN_END).tolist(), index.tolist(), strict=True))
+        ends = set(zip(_void(self.rows[OWN_END]["address"]).tolist(), index.tolist(), strict=True))
         return {address: owners[at] for address, at in ends if owners[at] != RAW and not is_everybodys(address)}
 
     def _owner(self, cgroup: int) -> Name:
         return name_of(*self._names.get(cgroup, NOBODY))
 
-    def _packed(self, name: str) -> npt.NDArray[np.void]:
-        """An endpoint field's addresses. As void: in a string numpy takes zeros at the end for padding."""
-        return self.rows[name]["address"].astype("S16").view("V16")
-
-    def _endpoints(self, name: str, mask: Mask | None) -> list[Endpoint]:
+    def endpoints(self, name: str, ends: npt.NDArray[Any], mask: Mask | None) -> list[Endpoint]:
+        """The ends that a field has in the rows of mask."""
         ids, index = self._cgroups
         owners = [self._owner(int(cgroup)) if name == OWN_END else RAW for cgroup in ids]
 
@@ -140,55 +126,45 @@ class Table:
                 who = self._peers.get(address, RAW)
             return Endpoint(show_address(address), port, *who)
 
-        packed, ports = self._packed(name), self.rows[name]["port"]
+        packed, ports = _void(ends["address"]), ends["port"]
         if mask is not None:
-            packed, ports, index = packed[mask], ports[mask], index[mask]
+            index = index[mask]
         return list(map(endpoint, packed.tolist(), ports.tolist(), index.tolist()))
 
     def column(self, name: str, mask: Mask | None = None) -> list[Any]:
-        """The values of a field: int, str, bool, or a list of str for arguments. mask chooses rows."""
+        """The values of a field, as its kind decodes them. mask chooses rows."""
         if name in IDENTITY:
             values, index = self.distinct(name)
             if len(values) == 1:
                 return values * len(index if mask is None else index[mask])
             return [values[at] for at in (index if mask is None else index[mask]).tolist()]
         whole, _, part = name.partition(".")
-        if part:
-            return [getattr(value, part) for value in self._endpoints(whole, mask)]
-        kind = self._kinds[name]
-        if kind == "endpoint":
-            return [None if value is NOWHERE else value for value in self._endpoints(name, mask)]
-        rows = self.rows[name] if mask is None else self.rows[name][mask]
-        if kind == "timestamp":
-            rows = rows.astype(np.int64) + self._clock
-        if kind == "comm":
-            if len(rows) and (rows == rows[0]).all():
-                return [decode_text(rows[0].tobytes().rstrip(b"\0"))] * len(rows)
-            return [decode_text(value) for value in rows.tolist()]
-        if kind not in _SLICES and kind != "full_path":
-            plain: list[Any] = rows.tolist()
-            return plain
-        at = self._every if mask is None else np.flatnonzero(mask)
-        if kind == "full_path":
-            if rows["path"]["as_given"].all() and not rows["path"]["length"].any():  # it was not asked for
-                return [""] * len(rows)
-            directories = _paths(self._slices(rows["directory"], at), rows["directory"])
-            return _full_paths(directories, _paths(self._slices(rows["path"], at), rows["path"]))
-        texts = self._slices(rows, at)
-        found = _SLICES[kind](texts, rows)
-        if self._kinds.get(f"{name}_truncated") == "bool":
-            for row in np.flatnonzero(self.rows[f"{name}_truncated"][at]).tolist():
-                found[row] = CutArgs(found[row], last_too=bool(texts[row]) and not texts[row].endswith(b"\0"))
+        rows = self.rows[whole] if mask is None else self.rows[whole][mask]
+        kind = self._means[whole]
+        return kind.member(self, whole, rows, mask, part) if part else kind.decode(self, name, rows, mask)
+
+    def truncated(self, name: str, mask: Mask | None) -> list[int]:
+        """Which of the rows of mask have more of a field than was kept."""
+        if self._means.get(f"{name}_truncated") is not BOOL:
+            return []
+        cut = self.rows[f"{name}_truncated"]
+        found: list[int] = np.flatnonzero(cut if mask is None else cut[mask]).tolist()
         return found
 
-    def _slices(self, where: npt.NDArray[Any], at: npt.NDArray[np.intp]) -> list[bytes]:
-        """The text that each of where's slices names, in the rows of those numbers."""
+    def slices(self, where: npt.NDArray[Any], mask: Mask | None) -> list[bytes]:
+        """The text that each of where's slices names, in the rows of mask."""
         if not where["length"].any():
             return [b""] * len(where)
+        at = self._every if mask is None else np.flatnonzero(mask)
         starts = at * self._size + self._schema.text_offset + where["offset"]
         ends = starts + where["length"]
         data = self._bytes
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _void(addresses: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+    """Addresses of 16 bytes as void: in a string numpy takes zeros at the end for padding."""
+    return addresses.astype("S16").view("V16")
 
 
 def _distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
@@ -196,42 +172,6 @@ def _distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[n
     if len(values) and (values == values[0]).all():
         return values[:1], np.zeros(len(values), np.intp)
     return np.unique(values, return_inverse=True)
-
-
-def _texts(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
-    return [decode_text(text) for text in texts]
-
-
-def _args(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
-    return [decode_text(text).removesuffix("\0").split("\0") if text else [] for text in texts]
-
-
-def _full_paths(directories: list[str], paths: list[str]) -> list[Any]:
-    def join(directory: str, path: str) -> str:
-        if not directory or not path:
-            return path
-        return f"{directory.rstrip('/')}/{path.removeprefix('./').removeprefix('/')}"
-
-    return list(map(join, directories, paths)) if any(paths) else paths
-
-
-def _paths(texts: list[bytes], rows: npt.NDArray[Any]) -> list[Any]:
-    def path(text: bytes, as_given: bool, cut: bool) -> str:
-        if as_given:
-            return decode_text(text)
-        return ("…" if cut else "") + "/" + "/".join(decode_text(text).split("/")[-2::-1])
-
-    if rows["as_given"].all():
-        return list(map(decode_text, texts))
-    flags = zip(texts, rows["as_given"].tolist(), rows["cut"].tolist(), strict=True)
-    return [path(*item) for item in flags]
-
-
-_SLICES: dict[str, Callable[[list[bytes], npt.NDArray[Any]], list[Any]]] = {
-    "text": _texts,
-    "args": _args,
-    "path": _paths,
-}
 
 
 def _remember(known: dict[K, V], key: K, value: V) -> None:

@@ -6,13 +6,14 @@ decl tag, its place from the compiler. Travels as JSON in the catalogue and at t
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gadget import btf as b
+from gadget import kinds
+from gadget.kinds import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,49 +29,44 @@ IDENTITY_DOCS = {
     "container": "name of the container in its pod",
     "containerId": "the runtime's id of the container",
 }
-_ENDPOINT_PARTS = {
-    "addr": ("identity", "IP address"),
-    "port": ("int", "port"),
-    "kind": ("identity", "pod, svc, node, container or raw: what is at the address"),
-    "namespace": ("identity", "namespace of the pod or service"),
-    "name": ("identity", "name of the pod, service, node or container"),
-}
-DURATION_UNKNOWN = (1 << 64) - 1
+#: Of other things than bytes, each of which is of a kind.
+ARRAY = Kind("array")
 #: One event's values, in the order of the fields that were asked for.
 Row = tuple[Any, ...]
 
 
-class CutArgs(list[str]):
-    """Arguments of which there were more: others behind them, or more of the last one too."""
-
-    def __init__(self, kept: list[str], *, last_too: bool) -> None:
-        """Those that were kept."""
-        super().__init__(kept)
-        self.last_too = last_too
-
-    def __eq__(self, other: object) -> bool:
-        """Whether they are the same, and cut in the same way."""
-        return isinstance(other, CutArgs) and self.last_too == other.last_too and super().__eq__(other)
-
-    __hash__ = None
-
-
 @dataclass(frozen=True)
-class Field:
-    """One member of an event. offset and size in bytes; a field without doc is not for users.
+class Column:
+    """One column of a table: what its values mean. values are the names of numbers; without doc it is not for users."""
+
+    name: str
+    kind: str
+    doc: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def means(self) -> Kind:
+        """What is known of its kind."""
+        return kinds.find(self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field(Column):
+    """One member of an event. offset and size in bytes.
 
     count is how many there are in an array; size is that of all of them.
     """
 
-    name: str
-    kind: str
     offset: int
     size: int
     signed: bool = False
-    doc: str = ""
-    values: dict[str, str] = field(default_factory=dict)
     parts: tuple[Field, ...] = ()
     count: int = 1
+
+    @property
+    def means(self) -> Kind:
+        """What is known of its kind, or of a list of it."""
+        return kinds.find(self.kind) if self.count == 1 else kinds.list_of(self.kind)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
@@ -94,13 +90,12 @@ class Schema:
         return tuple(item for item in self.fields if item.doc)
 
     @property
-    def parts(self) -> dict[str, Field]:
-        """What an endpoint consists of, as fields of their own: dst.addr, dst.port, ..."""
+    def parts(self) -> dict[str, Column]:
+        """What values consist of, as columns of their own: dst.addr, dst.port, ..."""
         return {
-            f"{item.name}.{part}": Field(f"{item.name}.{part}", kind, 0, 0, doc=f"{doc} of {item.name}")
+            f"{item.name}.{part}": Column(f"{item.name}.{part}", kind, doc=f"{doc} of {item.name}")
             for item in self.shown
-            if item.kind == "endpoint"
-            for part, (kind, doc) in _ENDPOINT_PARTS.items()
+            for part, (kind, doc) in item.means.members.items()
         }
 
     def dtype(self, record_size: int) -> np.dtype[np.void]:
@@ -139,12 +134,8 @@ def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
         each = item.size // item.count
         if item.parts:
             formats.append(_dtype(item.parts, each))
-        elif item.kind in ("comm", "chars"):
-            formats.append(f"S{item.size}")
-        elif item.kind == "bool":
-            formats.append("?")
         else:
-            formats.append(f"<{'i' if item.signed else 'u'}{each}")
+            formats.append(item.means.format(each, signed=item.signed))
         if item.count > 1:
             formats[-1] = (formats[-1], (item.count,))
     offsets = [item.offset for item in fields]
@@ -162,6 +153,11 @@ class Parameter:
     signed: bool
     doc: str
     default: str
+
+    @property
+    def means(self) -> Kind:
+        """What is known of its kind."""
+        return kinds.find(self.kind)
 
 
 P = ParamSpec("P")
@@ -181,23 +177,22 @@ def _or_malformed(read: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
-def kind_of(types: b.Btf, type_id: int) -> str:
+def kind_of(types: b.Btf, type_id: int) -> Kind:
     """What a type means to users: its gadget_ typedef's name, else what C makes of it."""
     alias = types.types[types.strip(type_id, typedefs=False)]
     while alias.kind == b.TYPEDEF:
         if alias.name.startswith("gadget_"):
-            last = alias.name.rpartition("_")[2]
-            return last if last in ("flags", "words") else alias.name.removeprefix("gadget_")
+            return kinds.in_c(alias.name.removeprefix("gadget_"))
         alias = types.types[types.strip(alias.target, typedefs=False)]
     if alias.kind == b.ARRAY:
-        return "chars" if types.size(alias.target) == 1 else "array"
+        return kinds.CHARS if types.size(alias.target) == 1 else ARRAY
     if alias.kind in (b.ENUM, b.ENUM64):
-        return "enum"
+        return kinds.ENUM
     if alias.kind == b.STRUCT:
-        return "struct"
+        return kinds.STRUCT
     if alias.kind != b.INT:
         raise b.BtfError(f"type {alias.name!r} has no gadget_ typedef that says what it means")
-    return "bool" if alias.name == "_Bool" else "int"
+    return kinds.BOOL if alias.name == "_Bool" else kinds.INT
 
 
 def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
@@ -208,17 +203,14 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
             fields += _fields(types, target, base + member.offset)
         elif member.name != "text":
             kind, count = kind_of(types, member.type_id), 1
-            if kind == "array":
+            if kind is ARRAY:
                 count, member_type = types.types[target].count, types.types[target].target
                 kind, target = kind_of(types, member_type), types.strip(member_type)
-            # errno numbers are the same on every machine we trace (asm-generic), but not where the CLI may run
-            names = errno.errorcode if kind == "errno" else types.types[target].values
-            if kind == "words":
-                names = {value: name.partition("_")[2].lower().replace("_", " ") for value, name in names.items()}
+            names = kind.word_list(types.types[target].values)
             fields.append(
                 Field(
                     name=member.name,
-                    kind=kind,
+                    kind=kind.name,
                     offset=base + member.offset,
                     size=types.size(member.type_id),
                     signed=types.types[target].signed,
@@ -268,7 +260,7 @@ def read_parameters(types: b.Btf, rodata: bytes) -> list[Parameter]:
         parameters.append(
             Parameter(
                 name=name.removeprefix("param_"),
-                kind=kind_of(types, target),
+                kind=kind_of(types, target).name,
                 offset=variable.offset,
                 size=variable.size,
                 signed=types.types[types.strip(target)].signed,

@@ -12,11 +12,11 @@ import click
 
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
-from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
@@ -25,21 +25,21 @@ ANSWER_SECONDS = 5.0
 #: The largest number of events that is shown: what JSON can have.
 MOST = (1 << 64) - 1
 FIELDS = [
-    *(Field(name, "identity", 0, 0) for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
-    Field("containers", "int", 0, 0),
-    Field("runs", "int", 0, 0),
-    Field("events", "int", 0, 0),
-    Field("rate", "rate", 0, 0),
-    Field("lost", "int", 0, 0),
-    Field("memory", "size", 0, 0),
-    Field("traceloop", "identity", 0, 0),
-    Field("flows", "identity", 0, 0),
+    *(Column(name, "identity") for name in ("node", "state", "agent", "kernel", "btf", "cgroups")),
+    Column("containers", "int"),
+    Column("runs", "int"),
+    Column("events", "int"),
+    Column("rate", "rate"),
+    Column("lost", "int"),
+    Column("memory", "size"),
+    Column("traceloop", "identity"),
+    Column("flows", "identity"),
 ]
 LOOK = Look(
     narrow=("cgroups", "btf", "programs", "agent", "kernel", "flows", "runs", "rate", "memory", "events", "traceloop"),
     failed={"state": lambda state: state != "ready", "lost": bool},
 )
-WIDE = [Field("programs", "objects", 0, 0)]
+WIDE = [Column("programs", "objects")]
 
 
 def _where() -> list[click.Parameter]:
@@ -55,11 +55,9 @@ class ListCommand(HeadedCommand):
         super().__init__("list", "the gadgets there are", "kubectl gadget list", [form], self._run)
 
     def _run(self, form: str) -> None:
-        fields = [Field(name, "identity", 0, 0) for name in ("name", "group", "title")]
+        fields = [Column(name, "identity") for name in ("name", "group", "title")]
         rows = [(item.name, item.group, item.title) for item in catalog.load().values()]
-        output = make_output(form, fields, {})
-        output.start([], rows)
-        output.write(rows)
+        write_table(make_output(form, fields, {}), rows)
 
 
 class StatusCommand(HeadedCommand):
@@ -79,11 +77,9 @@ class StatusCommand(HeadedCommand):
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         with find_targets(agent, local) as targets:
             found = describe(targets())
-        fields = FIELDS if form == "columns" else [*FIELDS, *WIDE]
+        fields = FIELDS if find_form(form).extent == Extent.COLUMNS else [*FIELDS, *WIDE]
         rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
-        output = make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK)
-        output.start([], rows)
-        output.write(rows)
+        write_table(make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK), rows)
         sys.stdout.flush()
         _fail_without_agents(found, reasons=True)
 
@@ -105,7 +101,7 @@ class VersionCommand(HeadedCommand):
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         from kubectl_gadget.contract import understands
 
-        show = _show_lines if form in ("columns", "wide") else partial(_show_records, form)
+        show = _show_lines if find_form(form).extent < Extent.ALL else partial(_show_records, form)
         show([Part("client", version=__version__)])
         if not (agent or local):
             show([_server()])
@@ -155,10 +151,8 @@ def _show_lines(parts: Sequence[Part]) -> None:
 
 
 def _show_records(form: str, parts: Sequence[Part]) -> None:
-    output = make_output(form, [Field(name, "identity", 0, 0) for name in Part.__dataclass_fields__], {})
-    rows = [astuple(part) for part in parts]
-    output.start([], rows)
-    output.write(rows)
+    output = make_output(form, [Column(name, "identity") for name in Part.__dataclass_fields__], {})
+    write_table(output, [astuple(part) for part in parts])
 
 
 def _too_far(contract: int) -> str:

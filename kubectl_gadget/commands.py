@@ -25,7 +25,7 @@ from kubectl_gadget.options import (
     stream_options,
     where_options,
 )
-from kubectl_gadget.output import all_fields, explain, make_output
+from kubectl_gadget.output import Extent, all_fields, explain, find_form, make_output
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import Request, make_request, make_selection
 from kubectl_gadget.tell import write_lines
@@ -56,7 +56,8 @@ class ContainersCommand(HeadedCommand):
             from gadget._generated import gadget_pb2 as pb
             from kubectl_gadget import containers
 
-            fields = [f for f in containers.FIELDS if f.name in containers.COLUMNS or form != "columns"]
+            every = find_form(form).extent > Extent.COLUMNS
+            fields = [field for field in containers.FIELDS if every or field.name in containers.COLUMNS]
             request = pb.ContainersRequest(follow=watch, selection=pb.Selection(**selection.message()))
             headers = {"cgroup_id": "CGROUP", "containerId": "ID"}
             containers.show(targets(), request, make_output(form, fields, headers, containers.LOOK), selection)

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from kubectl_gadget.pods import KINDS
 
 if TYPE_CHECKING:
-    from gadget.schema import Field
+    from gadget.schema import Column
 
 SECONDS = 2.0
 #: Where a click context keeps the options of the cluster.
@@ -75,12 +75,7 @@ def complete_filter(ctx: click.Context, param: click.Parameter, incomplete: str)
     name, value = found.groups()
     if value is None:
         return [_item(incomplete, name, field.name, field.doc) for field in _fields(ctx) if field.name.startswith(name)]
-    words = [
-        word
-        for field in _fields(ctx)
-        if field.name == name
-        for word in (["true", "false"] if field.kind == "bool" else field.values.values())
-    ]
+    words = [word for field in _fields(ctx) if field.name == name for word in field.means.words(field)]
     return [_item(incomplete, value, word) for word in words if word.startswith(value)]
 
 
@@ -88,7 +83,7 @@ def _item(incomplete: str, last: str, whole: str, doc: str = "") -> CompletionIt
     return CompletionItem(incomplete[: len(incomplete) - len(last)] + whole, help=doc or None)
 
 
-def _fields(ctx: click.Context) -> list[Field]:
+def _fields(ctx: click.Context) -> list[Column]:
     """What the events of a gadget's command consist of, or those of the recording to replay."""
     from gadget.errors import GadgetError
     from kubectl_gadget.output import all_fields

@@ -9,7 +9,7 @@ from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
-from gadget.schema import Field, Row
+from gadget.schema import Column, Row
 from kubectl_gadget.client import ANSWER_SECONDS, ask
 from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Look, Output
@@ -23,19 +23,19 @@ WAKE_SECONDS = 1.0
 SOON_SECONDS = 3.0
 
 FIELDS = [
-    Field("node", "identity", 0, 0),
-    Field("namespace", "identity", 0, 0),
-    Field("pod", "identity", 0, 0),
-    Field("container", "identity", 0, 0),
-    Field("containerId", "short_id", 0, 0),
-    Field("runtime", "identity", 0, 0),
-    Field("cgroup_id", "cgroup_id", 0, 0),
-    Field("state", "identity", 0, 0),
-    Field("started", "moment", 0, 0),
-    Field("ended", "moment", 0, 0),
-    Field("owner", "identity", 0, 0),
-    Field("restarts", "int", 0, 0),
-    Field("addresses", "args", 0, 0),
+    Column("node", "identity"),
+    Column("namespace", "identity"),
+    Column("pod", "identity"),
+    Column("container", "identity"),
+    Column("containerId", "short_id"),
+    Column("runtime", "identity"),
+    Column("cgroup_id", "cgroup_id"),
+    Column("state", "identity"),
+    Column("started", "moment"),
+    Column("ended", "moment"),
+    Column("owner", "identity"),
+    Column("restarts", "int"),
+    Column("addresses", "args"),
 ]
 LOOK = Look(narrow=("cgroup_id", "runtime", "started"))
 COLUMNS = ("node", "namespace", "pod", "container", "containerId", "runtime", "cgroup_id", "state", "started")

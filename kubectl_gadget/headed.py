@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kubectl_gadget.options import Option
+from kubectl_gadget.options import FormType, Option
 from kubectl_gadget.output.terminal import CHOICES, COLOR
 from kubectl_gadget.tell import write_lines
 
@@ -48,6 +48,11 @@ def _color() -> Option:
                   callback=keep, help="Colours. auto: on a terminal, unless NO_COLOR is set.")  # fmt: skip
 
 
+def _choices(param: click.Parameter) -> Set[str]:
+    """What a form of a command's own may be."""
+    return {*getattr(param.type, "choices", ())} if param.name == "form" else set()
+
+
 class HeadedCommand(click.Command):
     """A command whose help shows an example first, then options under their headings."""
 
@@ -60,9 +65,7 @@ class HeadedCommand(click.Command):
         """A command that calls run with the values of params; what it does is verb and title."""
         self.title, self.example, self.verb = title, example, verb
         settings = {"help_option_names": ["-h", "--help"]}
-        if any(
-            param.name == "form" and {"columns", "text"} & {*getattr(param.type, "choices", ())} for param in params
-        ):
+        if any(isinstance(param.type, FormType) or {"columns", "text"} & _choices(param) for param in params):
             params = [*params, _color()]
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 

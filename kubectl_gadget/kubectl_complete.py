@@ -6,9 +6,9 @@ import sys
 
 from click.shell_completion import ShellComplete
 
+from gadget.text import escape
 from kubectl_gadget.cli import PROGRAM, cli
 from kubectl_gadget.tell import write_line
-from kubectl_gadget.text import escape
 
 NO_FILES = ":4"  # ShellCompDirectiveNoFileComp, spf13/cobra completions.go
 

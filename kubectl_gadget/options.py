@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gadget import parameters
 from gadget.catalog import Gadget
@@ -21,7 +22,7 @@ from kubectl_gadget.completion import (
     complete_namespaces,
     complete_pods,
 )
-from kubectl_gadget.output import FORMATS
+from kubectl_gadget.output import all_forms, find_form
 
 #: Of the options that may be given several times, those for which nothing means nothing.
 MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
@@ -69,7 +70,7 @@ class ParameterType(click.ParamType[str]):
     def __init__(self, parameter: Parameter) -> None:
         """Accept what the parameter does."""
         self._parameter = parameter
-        self.name = {"comm": "name", "pid": "pid", "uid": "uid"}.get(parameter.kind, parameter.kind)
+        self.name = parameter.means.metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the value."""
@@ -78,6 +79,29 @@ class ParameterType(click.ParamType[str]):
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from None
         return str(value)
+
+
+class FormType(click.ParamType[str]):
+    """A form of output, kept as text once it is known to be one."""
+
+    name = "form"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All that there are."""
+        return f"[{'|'.join(form.written for form in all_forms().values())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the value."""
+        try:
+            find_form(str(value))
+        except UsageError as error:
+            self.fail(f"{error}.", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Their names."""
+        names = {f"{form.name}{'=' * bool(form.takes)}": form.help for form in all_forms().values()}
+        return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
 
 
 class Option(click.Option):
@@ -110,7 +134,7 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
     for item in gadget.parameters:
         dashed = item.name.replace("_", "-")
         text = f"{item.doc[0].upper()}{item.doc[1:]}."
-        if item.kind == "bool":
+        if item.means.is_switch:
             on = int(item.default, 16) != 0
             names = f"--{dashed}/--no-{dashed}" if on else f"--{dashed}"
             options.append(
@@ -148,9 +172,7 @@ def output_options() -> list[click.Parameter]:
     """How much is shown, and how."""
     heading = "Output"
     return [
-        Option(
-            ["form", "-o", "--output"], heading=heading, type=click.Choice(FORMATS), default="columns", help="Format."
-        ),
+        Option(["form", "-o", "--output"], heading=heading, type=FormType(), default="columns", help="Format."),
         Option(
             ["--fields"],
             heading=heading,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from gadget.catalog import Gadget
 from gadget.chosen import Chosen
 from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
-from gadget.schema import IDENTITY, Field
+from gadget.schema import IDENTITY, Column
 from gadget.selector import parse_labels, parse_names
-from kubectl_gadget.output import Look, choose_fields, known_field
+from kubectl_gadget.output import Look, Output, choose_fields, find_form, known_field, make_output
 from kubectl_gadget.pods import PodName, name_choices, read_pods
 
 #: A name that no pod has.
@@ -88,9 +88,9 @@ class Request:
     gadget: Gadget
     parameters: Mapping[str, str]
     form: str
-    fields: list[Field]
+    fields: Sequence[Column]
     demanded: frozenset[str]
-    count_by: list[Field]
+    count_by: Sequence[Column]
     conditions: str
     max_events: int = 0
     strict: bool = False
@@ -108,7 +108,16 @@ class Request:
         """The same of other containers."""
         return replace(self, selection=selection)
 
-    def look(self, known: Mapping[str, Field], node: str) -> Look:
+    def make_output(self, known: Mapping[str, Column], node: str) -> Output:
+        """What shows the events, with their fields as an agent knows them; node is the only one, if it is."""
+        form, headers = self.form, self.gadget.headers
+        if self.count_by:
+            from kubectl_gadget.output.counts import Counts
+
+            return Counts(_in_words_of(known, self.count_by), lambda shown: make_output(form, shown, headers), headers)
+        return make_output(form, _in_words_of(known, self.fields), headers, self.look(known, node))
+
+    def look(self, known: Mapping[str, Column], node: str) -> Look:
         """What a table of the gadget's fields is to know, as an agent knows them; node is the only one, if it is."""
         namespaces = parse_names(self.selection.namespaces).wanted
         fixed = {"node": node, "namespace": min(namespaces) if len(namespaces) == 1 else ""}
@@ -120,7 +129,12 @@ class Request:
         )
 
 
-def _none_of(item: Field, words: Collection[str]) -> Callable[[int], bool]:
+def _in_words_of(known: Mapping[str, Column], fields: Iterable[Column]) -> Sequence[Column]:
+    """The fields, with what an agent calls their values; what it has no word for is called as in the catalogue."""
+    return [replace(item, values={**item.values, **known[item.name].values}) for item in fields if item.name in known]
+
+
+def _none_of(item: Column, words: Collection[str]) -> Callable[[int], bool]:
     """Whether a value of a field is none of words."""
     numbers = {int(number) for number, word in item.values.items() if word in words}
     return lambda value: value not in numbers
@@ -138,20 +152,28 @@ def make_request(
     """A request from option values. UsageError if fields or conditions do not fit the gadget."""
     expression = filters.joined(conditions)
     kept = filters.parse(expression, gadget.schema, IDENTITY)
+    counted = [known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()]
     named = {part.strip().lstrip("+") for part in f"{fields},{count_by}".split(",")}
+    if counted:
+        from kubectl_gadget.output.counts import COUNT
+
+        make_output(form, [COUNT, *counted], {})  # UsageError if it is about other fields
+    else:
+        named |= {*(find_form(form).names or ())}
     values = {name.removeprefix("param_"): value for name, value in settings.items() if value is not None}
     shown = {field.name for field in gadget.schema.shown}
-    switches = {parameter.name for parameter in gadget.parameters if parameter.kind == "bool"} & shown
+    switches = {parameter.name for parameter in gadget.parameters if parameter.means.is_switch} & shown
     # a switch named as a field fills that field, so asking for the field turns it on
     for name in switches & (named | kept.fields):
         values.setdefault(name, True)
+    switched_on = [name for name in values if name in switches and values[name]]
     return Request(
         gadget=gadget,
         parameters={name: str(value) for name, value in values.items()},
         form=form,
-        fields=choose_fields(gadget, form, fields, [name for name in values if name in switches and values[name]]),
+        fields=choose_fields(gadget, form, fields, switched_on) if fields or not counted else [],
         demanded=frozenset(name for name in named | kept.fields if name and name[0] != "-"),
-        count_by=[known_field(gadget, name.strip()) for name in count_by.split(",") if name.strip()],
+        count_by=counted,
         conditions=expression,
         **rest,
     )

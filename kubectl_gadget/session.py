@@ -7,24 +7,24 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
+from gadget.kinds.times import moment
 from gadget.memory import expect_batches
 from gadget.rows import Decoder, Mask, Table
-from gadget.schema import Field, Schema
+from gadget.schema import Schema
 from kubectl_gadget.backlog import Backlog
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.narrow import of_nodes, within
 from kubectl_gadget.nothing import Known, why_nothing
-from kubectl_gadget.output import Output, all_fields, make_output
+from kubectl_gadget.output import Output, all_fields, find_form
 from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
@@ -33,10 +33,6 @@ from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
-from kubectl_gadget.values import moment
-
-if TYPE_CHECKING:
-    from kubectl_gadget.output.counts import Counts
 
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
@@ -50,8 +46,6 @@ OLDER = "its agent is older: there -p means whole names, and pods that come late
 MOST_TARGETS = 10_000
 #: Places and reasons of losses that are told.
 MOST_PLACES = 20
-#: Forms in which an event is a line.
-ONE_LINE = ("columns", "wide", "json")
 
 
 @dataclass
@@ -106,27 +100,15 @@ class Session:
         self._backlog: Backlog | None = None  # of a standing run, until all have sent what they kept
         self._newest = 0
         self._output: Output | None = None
-        self._counts: Counts | None = None  # the output, if it is a table of counts
         self._containers: set[str] = set()  # ids of those that were shown
         self._elsewhere = elsewhere
         self._looked = False
         self.shown = 0
 
     def _make_output(self, schema: Schema) -> Output:
-        request = self._request
-        known = {**all_fields(schema), **schema.parts}
-        fields = [field for field in request.fields if field.name in known or field.name in request.demanded]
-        fields, count_by = _in_words_of(known, fields), _in_words_of(known, request.count_by)
-        if request.count_by:
-            from kubectl_gadget.output.counts import Counts
-
-            headers = request.gadget.headers
-            self._counts = Counts(count_by, lambda shown: make_output(request.form, shown, headers), headers)
-            return self._counts
         (first, *_) = self._nodes.values()
         one = self._expected == 1 or not self._live  # of a recording as long as no other node's rows come
-        look = request.look(known, first.decoder.node if one else "")
-        return make_output(request.form, fields, request.gadget.headers, look)
+        return self._request.make_output({**all_fields(schema), **schema.parts}, first.decoder.node if one else "")
 
     def run(
         self,
@@ -150,8 +132,8 @@ class Session:
         try:
             self._follow(messages, stop)
         finally:
-            if self._counts:
-                self._counts.close()
+            if self._output:
+                self._output.close()
         if self._output is None:
             raise self._nobody()
         self._output.start([])
@@ -182,8 +164,8 @@ class Session:
                     self._backlog = None
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
-            if self._counts:
-                self._counts.refresh(self._so_far)
+            if self._output:
+                self._output.refresh(self._so_far)
             if self._full():
                 stop()
         if self._backlog:
@@ -269,7 +251,7 @@ class Session:
 
     def _written(self, taken: bytes) -> str:
         """How many events standard output has, of which taken was the last that it took."""
-        if self._request.form in ONE_LINE:
+        if find_form(self._request.form).one_line:
             return count(self.shown + taken.count(b"\n"), "event")
         return f"at least {count(self.shown, 'event')}"
 
@@ -430,11 +412,6 @@ class Session:
             for reason, losers in by_reason.items():
                 places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
         return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
-
-
-def _in_words_of(known: Mapping[str, Field], fields: Iterable[Field]) -> list[Field]:
-    """The fields, with what an agent calls their values; what it has no word for is called as in the catalogue."""
-    return [replace(item, values={**item.values, **known[item.name].values}) for item in fields if item.name in known]
 
 
 def stream(request: Request, targets: Targets, directory: Callable[[], Directory]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gadget.text import escape
 from kubectl_gadget.output import terminal
-from kubectl_gadget.text import escape
 
 
 def tell(text: str) -> None:

@@ -1,34 +1,10 @@
-"""Text that is safe and fits on a terminal."""
+"""Text that fits on a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-
-
-def _escape_character(character: str) -> str:
-    if character.isprintable():
-        return character
-    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
-    code = ord(character)
-    return named.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
-
-
-def escape(text: str) -> str:
-    """Text with control characters, ANSI escapes and direction marks made visible: processes choose their names."""
-    return text if text.isprintable() else "".join(map(_escape_character, text))
-
-
-_NEED_QUOTES = frozenset(" \t\n\"'\\$`")
-
-
-def quote(argument: str) -> str:
-    """An argument as a shell user would write it."""
-    if argument and _NEED_QUOTES.isdisjoint(argument):
-        return escape(argument)
-    return '"' + escape(argument).replace('"', '\\"') + '"'
-
 
 #: What glibc's wcwidth(3) has wide beyond East_Asian_Width: hexagrams, and circled numbers on black squares.
 _ALSO_WIDE = frozenset((*range(0x4DC0, 0x4E00), *range(0x3248, 0x3250)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agent.flows.sockets import MOST, parse, plain
 from agent.processes import Process
 from gadget._generated import gadget_pb2 as pb
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 
 #: net/tcp_states.h, as ss(8) calls them
 _STATES = ("", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gadget.kinds.times import moment, rfc3339, short_duration
+from gadget.text import escape
 from kubectl_gadget.advise.compile import PROTOCOLS
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.matching import Rule
-from kubectl_gadget.text import escape, fit, pad, width
-from kubectl_gadget.values import moment, rfc3339, short_duration
+from kubectl_gadget.text import fit, pad, width
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 import yaml
 
-from kubectl_gadget.text import escape
+from gadget.text import escape
 
 
 @dataclass(frozen=True)

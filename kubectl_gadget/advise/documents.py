@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from kubectl_gadget.text import escape, width
+from gadget.text import escape
+from kubectl_gadget.text import width
 
 #: Where a value is in a document: keys and indexes from its top.
 Path = tuple[str | int, ...]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gadget.errors import UsageError
+from gadget.text import escape
 from kubectl_gadget.advise.graph import Arrow, Graph
 from kubectl_gadget.advise.page import to_html
-from kubectl_gadget.text import escape
 
 
 def render_graph(graph: Graph, form: str, *, title: str = "Who talks to whom") -> str:

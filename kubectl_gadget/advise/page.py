@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape as escape_html
 
+from gadget.text import escape
 from kubectl_gadget.advise.graph import Arrow, Graph, Spot
-from kubectl_gadget.text import escape, fit
+from kubectl_gadget.text import fit
 
 #: Sizes in pixels of the drawing.
 BOX_WIDTH, BOX_HEIGHT, COLUMN, ROW, MARGIN = 190, 36, 330, 52, 16

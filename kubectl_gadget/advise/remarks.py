@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from gadget.kinds.times import short_duration
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
@@ -11,7 +12,6 @@ from kubectl_gadget.advise.policy import INGRESS, Port, Remark
 from kubectl_gadget.advise.services import ServicePort
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
 from kubectl_gadget.advise.workloads import Workload
-from kubectl_gadget.values import short_duration
 
 #: An agent that began this much later than the first is told of; those of one rollout are not.
 LATE_NS = 120 * 1_000_000_000

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from gadget.errors import GadgetError, Unreachable
+from gadget.text import escape
 from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.kubeconfig import read_context
@@ -16,7 +17,6 @@ from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.cluster.progress import Progress
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.tell import write_line
-from kubectl_gadget.text import escape
 
 APPLY = "application/apply-patch+yaml"
 POLL_SECONDS = 0.3

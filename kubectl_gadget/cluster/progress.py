@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 
+from gadget.text import escape
 from kubectl_gadget.tell import redraw
-from kubectl_gadget.text import escape, fit
+from kubectl_gadget.text import fit
 
 
 class Progress:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from gadget.errors import GadgetError
+from gadget.text import escape
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
 from kubectl_gadget.cluster.api import ApiServer
@@ -13,7 +14,6 @@ from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.tell import tell, write_line
-from kubectl_gadget.text import escape
 
 POLL_SECONDS = 0.3
 END_SECONDS = 10.0

@@ -1,24 +1,30 @@
-"""What a stream looks like: each output takes rows and writes them."""
+"""What a stream looks like: each output takes rows and writes them.
+
+The forms of -o are the modules of kubectl_gadget/output/forms: nothing else knows their names.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from enum import IntEnum
+from functools import cache
+from typing import Any
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.schema import IDENTITY, IDENTITY_DOCS, Field, Row, Schema
+from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row, Schema
 
-FORMATS = ("columns", "wide", "json", "jsonpretty", "yaml", "csv")
 #: Identity as a column shows it; the id is for JSON and --fields.
 IDENTITY_COLUMNS = IDENTITY[:4]
 
 
-class Output(Protocol):
+class Output:
     """Writes rows whose values are in the order of its fields."""
 
-    fields: list[Field]
+    fields: Sequence[Column]
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Begin, knowing the node and container names that will most likely appear, or all rows that will.
@@ -28,58 +34,23 @@ class Output(Protocol):
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
+        raise NotImplementedError
+
+    def refresh(self, sum_up: Callable[[], str]) -> None:
+        """Bring what is live up to date; called often. sum_up says how much there was so far."""
 
     def finish(self) -> str:
         """Write what has been kept back. Returns what has to be said about it, if anything."""
+        return ""
+
+    def close(self) -> None:
+        """Give back what has been taken, as the terminal. Called again, it does nothing."""
 
 
-def all_fields(schema: Schema) -> dict[str, Field]:
-    """Every field of an event by name, in the order of JSON: timestamp, who, what."""
-    identity = [Field(name, "identity", 0, 0, doc=IDENTITY_DOCS[name]) for name in IDENTITY]
-    first, *rest = schema.shown
-    return {field.name: field for field in (first, *identity, *rest)}
-
-
-def explain(field: Field, schema: Schema) -> str:
-    """What a field means, with what a filter may call it: its parts, the words for its values."""
-    parts = [name for name in schema.parts if name.startswith(f"{field.name}.")]
-    words = list(field.values.values()) if field.kind in ("enum", "words", "flags") else []
-    lists = (("parts", parts), ("one of" if field.kind != "flags" else "of", words))
-    return field.doc + "".join(f" ({what}: {', '.join(names)})" for what, names in lists if names)
-
-
-def known_field(gadget: Gadget, name: str) -> Field:
-    """A field of gadget's events, or a part of one. UsageError naming those that there are."""
-    known = all_fields(gadget.schema) | gadget.schema.parts
-    if name not in known:
-        raise UsageError(
-            f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
-        )
-    return known[name]
-
-
-def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> list[Field]:
-    """The fields to show: the format's own, or wanted as "a,b" instead or "+a,-b" on top of them.
-
-    switched_on names fields that an option of the same name has turned on. UsageError if a field is unknown.
-    """
-    known = all_fields(gadget.schema)
-    if form in ("columns", "wide"):
-        extra = gadget.wide if form == "wide" else []
-        *before, last = [*IDENTITY_COLUMNS, *gadget.columns]
-        names = [*before, *extra, *switched_on, last]
-    else:
-        names = list(known)
-    for position, item in enumerate(part.strip() for part in wanted.split(",") if part.strip()):
-        name = known_field(gadget, item.lstrip("+-")).name
-        if item[0] == "-":
-            names = [other for other in names if other != name]
-        elif item[0] == "+":
-            names = [*[other for other in names if other != name], name]
-        else:
-            names = [*(names if position else []), name]
-    known |= gadget.schema.parts
-    return [known[name] for name in names if name in known]
+def text_of(column: Column) -> Callable[[Any], str]:
+    """How values look, with what stands for one that an agent of another version does not have."""
+    text = column.means.text(column)
+    return lambda value: "-" if value is None else text(value)
 
 
 @dataclass(frozen=True)
@@ -96,16 +67,119 @@ class Look:
     failed: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
 
 
-def make_output(form: str, fields: list[Field], headers: dict[str, str], look: Look | None = None) -> Output:
-    """The output of a format, showing fields; columns are titled by headers or the fields' names."""
-    if form in ("columns", "wide"):
-        from kubectl_gadget.output.columns import Columns
+class Extent(IntEnum):
+    """Which fields a form shows where none are chosen."""
 
-        return Columns(fields, headers, look or Look(), everything=form == "wide")
-    if form == "csv":
-        from kubectl_gadget.output.spreadsheet import Spreadsheet
+    COLUMNS = 0
+    WIDE = 1
+    ALL = 2
 
-        return Spreadsheet(fields)
-    from kubectl_gadget.output.documents import Documents, JsonLines
 
-    return JsonLines(fields) if form == "json" else Documents(fields, form)
+@dataclass(frozen=True)
+class Form:
+    """One form of -o. one_line: a row is one line.
+
+    A form that takes something, as NAME=TEMPLATE does, is what read makes of that; names are the fields that it is
+    about then.
+    """
+
+    name: str
+    help: str
+    extent: Extent
+    one_line: bool
+    make: Callable[[Sequence[Column], Mapping[str, str], Look], Output]
+    takes: str = ""
+    read: Callable[[str], Form] | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def written(self) -> str:
+        """As it is written after -o."""
+        return f"{self.name}={self.takes}" if self.takes else self.name
+
+
+@cache
+def all_forms() -> dict[str, Form]:
+    """Every form by name, tables first."""
+    from kubectl_gadget.output import forms as package
+
+    modules = [
+        importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)
+    ]
+    found = sorted((form for module in modules for form in module.FORMS), key=lambda form: (form.extent, form.name))
+    return {form.name: form for form in found}
+
+
+def find_form(text: str) -> Form:
+    """The form that is written NAME, or NAME=WHAT IT TAKES. UsageError naming what there is."""
+    name, equals, taken = text.partition("=")
+    form = all_forms().get(name)
+    if form is None or bool(form.read) != bool(equals):
+        raise UsageError(f"{text!r} is not one of {', '.join(repr(each.written) for each in all_forms().values())}")
+    return form.read(taken) if form.read else form
+
+
+def all_fields(schema: Schema) -> dict[str, Column]:
+    """Every field of an event by name, in the order of JSON: timestamp, who, what."""
+    identity = [Column(name, "identity", doc=IDENTITY_DOCS[name]) for name in IDENTITY]
+    first, *rest = schema.shown
+    return {field.name: field for field in (first, *identity, *rest)}
+
+
+def explain(field: Column, schema: Schema) -> str:
+    """What a field means, with what a filter may call it: its parts, the words for its values."""
+    parts = [name for name in schema.parts if name.startswith(f"{field.name}.")]
+    lists = (("parts", parts), (field.means.words_are, field.means.explained(field)))
+    return field.doc + "".join(f" ({what}: {', '.join(names)})" for what, names in lists if names)
+
+
+def known_field(gadget: Gadget, name: str) -> Column:
+    """A field of gadget's events, or a part of one. UsageError naming those that there are."""
+    known = all_fields(gadget.schema) | gadget.schema.parts
+    if name not in known:
+        raise UsageError(
+            f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
+        )
+    return known[name]
+
+
+def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[str]) -> Sequence[Column]:
+    """The fields to show: the form's own, or wanted as "a,b" instead or "+a,-b" on top of them.
+
+    switched_on names fields that an option of the same name has turned on. UsageError if a field is unknown.
+    """
+    known = all_fields(gadget.schema)
+    chosen = find_form(form)
+    if chosen.names is not None:
+        if wanted:
+            raise UsageError(f"--fields: -o {chosen.name} names its fields itself")
+        return [known_field(gadget, name) for name in chosen.names]
+    if chosen.extent < Extent.ALL:
+        extra = gadget.wide if chosen.extent == Extent.WIDE else []
+        *before, last = [*IDENTITY_COLUMNS, *gadget.columns]
+        names = [*before, *extra, *switched_on, last]
+    else:
+        names = list(known)
+    for position, item in enumerate(part.strip() for part in wanted.split(",") if part.strip()):
+        name = known_field(gadget, item.lstrip("+-")).name
+        if item[0] == "-":
+            names = [other for other in names if other != name]
+        elif item[0] == "+":
+            names = [*[other for other in names if other != name], name]
+        else:
+            names = [*(names if position else []), name]
+    known |= gadget.schema.parts
+    return [known[name] for name in names if name in known]
+
+
+def make_output(form: str, fields: Sequence[Column], headers: Mapping[str, str], look: Look | None = None) -> Output:
+    """The output of a form, showing fields; columns are titled by headers or the fields' names."""
+    return find_form(form).make(fields, headers, look or Look())
+
+
+def write_table(output: Output, rows: Sequence[Row]) -> None:
+    """Write all rows that there are."""
+    output.start([], rows)
+    if rows:
+        output.write(rows)
+    output.finish()

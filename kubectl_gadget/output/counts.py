@@ -7,12 +7,12 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gadget.schema import CutArgs, Field, Row
-from kubectl_gadget.output import Look, Output, terminal
-from kubectl_gadget.output.columns import Columns
+from gadget.schema import Column, Row
+from kubectl_gadget.output import Look, Output, terminal, write_table
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.text import fit
 
 if TYPE_CHECKING:
@@ -21,26 +21,21 @@ if TYPE_CHECKING:
 #: Distinct values counted; events with others are counted together, and said so.
 MOST = 100_000
 REFRESH_SECONDS = 0.25
-COUNT = Field("count", "int", 0, 0, doc="number of events")
+COUNT = Column("count", "int", doc="number of events")
 
 
-def _kept(arguments: list[str] | None) -> tuple[str, ...] | None:
-    """Arguments as a key."""
-    if arguments is None:
-        return None
-    return (*arguments, "…") if isinstance(arguments, CutArgs) else tuple(arguments)
-
-
-class Counts:
+class Counts(Output):
     """Counts rows, and writes the counts in the end, the most frequent first."""
 
-    def __init__(self, fields: list[Field], final: Callable[[list[Field]], Output], headers: dict[str, str]) -> None:
+    def __init__(
+        self, fields: Sequence[Column], final: Callable[[Sequence[Column]], Output], headers: Mapping[str, str]
+    ) -> None:
         """Count by fields; final makes the output of the result, to which a count is added as the first field."""
         self.fields = fields
         self._final = final([COUNT, *fields])
         self._shown = Columns([COUNT, *fields], headers, Look(demanded=[field.name for field in fields]))
         self._counts: Counter[Row] = Counter()
-        self._lists = [at for at, field in enumerate(fields) if field.kind == "args"]
+        self._lists = {at: field.means.key for at, field in enumerate(fields) if not field.means.is_key}
         self._beyond = 0
         self._due = 0.0
         self._changed, self._said = False, ""
@@ -52,13 +47,11 @@ class Counts:
             self._live = Live(auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
             self._live.start()
 
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Nothing yet."""
-
     def write(self, rows: Sequence[Row]) -> None:
         """Count rows."""
         if self._lists:
-            rows = [tuple(_kept(value) if at in self._lists else value for at, value in enumerate(row)) for row in rows]
+            keys = self._lists
+            rows = [tuple(keys[at](value) if at in keys else value for at, value in enumerate(row)) for row in rows]
         if len(self._counts) < MOST:
             self._counts.update(rows)
         else:
@@ -88,10 +81,7 @@ class Counts:
         self.close()
         ranked = sorted(self._counts.items(), key=lambda item: (-item[1], repr(item[0])))
         rows = [(number, *row) for row, number in ranked]
-        self._final.start([], rows)
-        if rows:
-            self._final.write(rows)
-        self._final.finish()
+        write_table(self._final, rows)
         return f"{self._beyond} more events had other values than the {MOST} that were counted" if self._beyond else ""
 
     def _draw(self, live: Live, said: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gadget.kinds import Kind
+
 GAP = "  "
 #: What says most of a row, as a path or the other end of a connection, gets so many cells of a terminal, or half of it.
 MAIN_LEAST = 30
@@ -12,74 +14,48 @@ MAIN_LEAST = 30
 MAIN_SPARES = 10
 #: What can be cut is cut down to so much.
 LEAST = 8
-#: Kinds whose values may be cut: what is left still says something. No number is among them.
-CUT = frozenset(
-    {"identity", "comm", "chars", "text", "path", "full_path", "args", "endpoint", "flags", "words", "enum"}
-)
-#: Kinds that say most of a row.
-_MAIN = ("args", "path", "full_path", "text", "endpoint")
-#: Cells that a column begins with, so that the table does not move when the first longer value comes, and to how many
-#: of them it may come down.
-USUAL = {
-    "pid": (7, 6),
-    "uid": (5, 3),
-    "gid": (5, 3),
-    "comm": (12, 8),
-    "timestamp": (15, 15),
-    "errno": (6, 6),
-    "path": (20, 20),
-    "text": (20, 20),
-    "flags": (18, 18),
-    "endpoint": (21, 21),
-    "words": (11, 11),
-    "duration": (8, 6),
-}
-#: Cells of pod/NAMESPACE/NAME:PORT, mostly.
-ENDPOINT_ROOM = 38
-#: How long a value may be that a column is left out for: whoever chooses names is not to choose what I see.
-_CONSIDERED = {"identity": 24, "comm": 16, "flags": 18, "endpoint": 21, "words": 20}
 
 
 @dataclass
-class Column:
+class Measured:
     """One column: title is the cells of its title, need what that and the values have needed so far."""
 
     name: str
-    kind: str
+    kind: Kind
     title: int
     need: int
 
     @property
     def usual(self) -> int:
         """With room for what is to come."""
-        return max(self.need, USUAL.get(self.kind, (0, 0))[0])
+        return max(self.need, self.kind.usual)
 
     @property
     def tight(self) -> int:
         """With the least room for what is to come."""
-        return max(self.need, USUAL.get(self.kind, (0, 0))[1])
+        return max(self.need, self.kind.tight)
 
     @property
     def considered(self) -> int:
         """What it takes before anything else is left out for it."""
-        return min(self.tight, _CONSIDERED.get(self.kind, 20)) if self.kind in CUT else self.tight
+        return min(self.tight, self.kind.considered) if self.kind.cut else self.tight
 
     @property
     def least(self) -> int:
         """What it takes at least."""
-        return min(self.need, max(LEAST, self.title)) if self.kind in CUT else self.tight
+        return min(self.need, max(LEAST, self.title)) if self.kind.cut else self.tight
 
 
-def main_of(columns: Sequence[Column]) -> int | None:
+def main_of(columns: Sequence[Measured]) -> int | None:
     """Which column says most of a row; None if none does."""
-    found = [at for at, column in enumerate(columns) if column.kind in _MAIN]
+    found = [at for at, column in enumerate(columns) if column.kind.is_main]
     if found or not columns:
         return found[-1] if found else None
-    return len(columns) - 1 if columns[-1].kind in CUT else None
+    return len(columns) - 1 if columns[-1].kind.cut else None
 
 
 def arrange(
-    columns: Sequence[Column], total: int, first_out: Iterable[str], then_out: Iterable[str], *, complete: bool
+    columns: Sequence[Measured], total: int, first_out: Iterable[str], then_out: Iterable[str], *, complete: bool
 ) -> dict[int, int]:
     """The columns that are shown in total cells, and the cells of each.
 
@@ -114,18 +90,20 @@ def arrange(
     return widths({at: columns[at] for at in shown}, total, main, wish)
 
 
-def _last_out(columns: Sequence[Column], main: int | None) -> list[int]:
+def _last_out(columns: Sequence[Measured], main: int | None) -> list[int]:
     """The order in which columns go where there is no room at all: why and who it was stay longest, a count always."""
-    late = {"errno": 2, "words": 2, "pod": 3}
-    ranked = [
-        (late.get(column.name, late.get(column.kind, int(column.name not in ("node", "namespace", "container")))), -at)
-        for at, column in enumerate(columns)
-        if at != main and column.name != "count"
-    ]
+    ranked = [(_late(column), -at) for at, column in enumerate(columns) if at != main and column.name != "count"]
     return [-negative for _, negative in sorted(ranked)]
 
 
-def widths(columns: Mapping[int, Column], total: int, main: int | None, wish: int) -> dict[int, int]:
+def _late(column: Measured) -> int:
+    if column.name == "pod":
+        return 3
+    late = column.kind.late
+    return int(column.name not in ("node", "namespace", "container")) if late is None else late
+
+
+def widths(columns: Mapping[int, Measured], total: int, main: int | None, wish: int) -> dict[int, int]:
     """The cells of each column in total cells: the widest are cut first; main gets what is left, and at least wish."""
     room = total - len(GAP) * (len(columns) - 1)
     others = {at: column for at, column in columns.items() if at != main}
@@ -133,14 +111,13 @@ def widths(columns: Mapping[int, Column], total: int, main: int | None, wish: in
     found = {at: column.usual for at, column in others.items()}
     if sum(found.values()) > left:
         found = {at: column.tight for at, column in others.items()}
-    _cut(found, {at: column.least for at, column in others.items() if column.kind in CUT}, left)
+    _cut(found, {at: column.least for at, column in others.items() if column.kind.cut}, left)
     for at, column in others.items():  # where there is room, a name of a pod is not to move the table when it comes
-        if column.kind == "endpoint" and sum(found.values()) + ENDPOINT_ROOM - found[at] <= left:
-            found[at] = max(found[at], ENDPOINT_ROOM)
+        if column.kind.room and sum(found.values()) + column.kind.room - found[at] <= left:
+            found[at] = max(found[at], column.kind.room)
     if main is not None and main in columns:
         rest = max(room - sum(found.values()), columns[main].least)
-        room = ENDPOINT_ROOM if columns[main].kind == "endpoint" else 0
-        found[main] = rest if main == max(columns) else min(rest, max(columns[main].usual, room))
+        found[main] = rest if main == max(columns) else min(rest, max(columns[main].usual, columns[main].kind.room))
     return {at: found[at] for at in columns}
 
 

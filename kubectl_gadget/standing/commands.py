@@ -11,28 +11,28 @@ import click
 
 from gadget import catalog
 from gadget.errors import GadgetError
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
-from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output import Look, make_output, write_table
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import find_targets
 
 FIELDS = [
-    Field("node", "identity", 0, 0),
-    Field("name", "identity", 0, 0),
-    Field("gadget", "identity", 0, 0),
-    Field("selection", "text", 0, 0),
-    Field("since", "age", 0, 0),
-    Field("events", "int", 0, 0),
-    Field("rate", "rate", 0, 0),
-    Field("kept", "bytes", 0, 0),
-    Field("overwritten", "int", 0, 0),
-    Field("lost", "int", 0, 0),
-    Field("problem", "text", 0, 0),
+    Column("node", "identity"),
+    Column("name", "identity"),
+    Column("gadget", "identity"),
+    Column("selection", "text"),
+    Column("since", "age"),
+    Column("events", "int"),
+    Column("rate", "rate"),
+    Column("kept", "size"),
+    Column("overwritten", "int"),
+    Column("lost", "int"),
+    Column("problem", "text"),
 ]
 LOOK = Look(narrow=("selection", "rate", "overwritten", "since"), failed={"problem": bool, "lost": bool})
 
@@ -78,9 +78,9 @@ class RunsCommand(HeadedCommand):
             if not isinstance(reply, GadgetError)
             for status in reply.runs
         ]
-        output = make_output(form, FIELDS, {"rate": "EVENTS/S"}, LOOK)
-        output.start([], rows)
-        output.write(sorted(rows, key=lambda row: (row[1], row[0])))
+        if rows or form != "columns":
+            rows.sort(key=lambda row: (row[1], row[0]))
+            write_table(make_output(form, FIELDS, {"rate": "EVENTS/S"}, LOOK), rows)
         sys.stdout.flush()
         failed = [reply for reply in replies.values() if isinstance(reply, GadgetError)]
         for error in failed[: None if len(failed) < len(replies) else -1]:

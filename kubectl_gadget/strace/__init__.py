@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gadget import syscalls
+from gadget.kinds.times import clock, rfc3339
+from gadget.text import escape
 from kubectl_gadget.strace.calls import Call, Captured
 from kubectl_gadget.strace.decoders import used
 from kubectl_gadget.strace.meanings import decoders
 from kubectl_gadget.strace.messages import beyond
 from kubectl_gadget.strace.results import result
 from kubectl_gadget.strace.visible import visible
-from kubectl_gadget.text import escape
-from kubectl_gadget.values import clock, rfc3339
 
 __all__ = ["LIMIT", "Call", "Captured", "arguments", "line", "result", "text", "to_json"]
 

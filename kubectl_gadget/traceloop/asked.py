@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gadget.errors import GadgetError, Unsupported, UsageError
+from gadget.text import escape
 from kubectl_gadget.nothing import where_of
 from kubectl_gadget.pods import KINDS
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
-from kubectl_gadget.text import escape
 
 if TYPE_CHECKING:
     from kubectl_gadget.traceloop.instances import Instance

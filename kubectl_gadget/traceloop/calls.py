@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 from kubectl_gadget.strace import Call, Captured
 from kubectl_gadget.traceloop.rows import Layout, Row, find_layout, rows_of
 from kubectl_gadget.traceloop.texts import Piece, beside, captured, further, joined

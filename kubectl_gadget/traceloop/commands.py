@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import UsageError
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
-from kubectl_gadget.output import Look, make_output
+from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.output.terminal import has_colours
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.targets import Targets
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 Reasons = Callable[[Sequence["Instance"]], Mapping[tuple[str, int], str]]
 
 FIELDS = [
-    *(Field(name, "identity", 0, 0) for name in ("node", "namespace", "pod", "container")),
-    Field("containerId", "short_id", 0, 0),
-    Field("state", "identity", 0, 0),
-    Field("calls", "int", 0, 0),
-    Field("span", "duration", 0, 0),
-    Field("ended", "age", 0, 0),
-    Field("why", "text", 0, 0),
+    *(Column(name, "identity") for name in ("node", "namespace", "pod", "container")),
+    Column("containerId", "short_id"),
+    Column("state", "identity"),
+    Column("calls", "int"),
+    Column("span", "duration"),
+    Column("ended", "age"),
+    Column("why", "text"),
 ]
-MORE_FIELDS = [Field("started", "moment", 0, 0), Field("exit_status", "int", 0, 0), Field("oom", "bool", 0, 0)]
+MORE_FIELDS = [Column("started", "moment"), Column("exit_status", "int"), Column("oom", "bool")]
 
 
 def _where(*without: str) -> list[click.Parameter]:
@@ -88,7 +88,7 @@ def _list(reasons: Reasons, local: bool, agent: tuple[str, ...], form: str, **se
         from kubectl_gadget.traceloop import instances
 
         found = ask_all(targets())
-        fields = FIELDS if form == "columns" else [*FIELDS, *MORE_FIELDS]
+        fields = FIELDS if find_form(form).extent == Extent.COLUMNS else [*FIELDS, *MORE_FIELDS]
         look = Look(narrow=("span", "calls", "containerId"), failed={"state": _is_bad})
         output = make_output(form, fields, {"containerId": "ID"}, look)
         chosen = instances.among(found, selection)
@@ -96,10 +96,8 @@ def _list(reasons: Reasons, local: bool, agent: tuple[str, ...], form: str, **se
             tell(f"{unknown} of pods whose labels are not known are listed all the same.")
         why = reasons(chosen)
         rows = [_row(item, why)[: len(fields)] for item in chosen]
-        output.start([], rows)
-        if rows:
-            output.write(rows)
-        else:
+        write_table(output, rows)
+        if not rows:
             tell(instances.why_none(found, selection))
 
 

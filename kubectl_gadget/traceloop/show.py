@@ -10,19 +10,19 @@ from typing import Any
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
+from gadget.kinds.times import clock, moment, rfc3339, short_duration
+from gadget.text import escape
 from kubectl_gadget import strace
 from kubectl_gadget.client import ask
 from kubectl_gadget.output import terminal
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
-from kubectl_gadget.text import escape
 from kubectl_gadget.traceloop import signals
 from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
-from kubectl_gadget.values import clock, moment, rfc3339, short_duration
 
 
 @dataclass(frozen=True)

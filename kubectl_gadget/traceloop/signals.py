@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gadget import syscalls
+from gadget.text import escape
 from kubectl_gadget.strace import Call, siginfo
-from kubectl_gadget.text import escape
 from kubectl_gadget.traceloop.calls import End, Entry, Sender, Signal
 
 _KILL = 9

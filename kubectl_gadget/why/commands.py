@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from gadget.errors import GadgetError, UsageError
-from gadget.schema import Field
+from gadget.kinds.times import short_duration
+from gadget.schema import Column
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, where_options
-from kubectl_gadget.output import Look, make_output, terminal
+from kubectl_gadget.output import Look, make_output, terminal, write_table
 from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder, pods_of
 from kubectl_gadget.traceloop.completion import complete_pods_and_recordings, complete_recorded_containers
-from kubectl_gadget.values import short_duration
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 OTHERS = 5
 
 FIELDS = [
-    Field("ended", "age", 0, 0),
-    *(Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container")),
-    Field("state", "identity", 0, 0),
-    Field("why", "text", 0, 0),
+    Column("ended", "age"),
+    *(Column(name, "identity") for name in ("namespace", "pod", "container")),
+    Column("state", "identity"),
+    Column("why", "text"),
 ]
 _EXAMPLES = """kubectl gadget why cart -n shop     of pods whose name begins so
   kubectl gadget why                  the newest bad end
@@ -233,9 +233,7 @@ def _table(found: Sequence[Instance], selection: Selection, since: float, form: 
     ]
     for line in cluster.missing if cluster else ():
         tell(line)
-    output = make_output(form, FIELDS, {}, Look(failed={"state": bool}))
     if rows:
-        output.start([], rows)
-        output.write(rows)
+        write_table(make_output(form, FIELDS, {}, Look(failed={"state": bool})), rows)
     else:
         tell(f"nothing ended badly{f' in the last {short_duration(int(since * 1e9))}' if since else ''}")

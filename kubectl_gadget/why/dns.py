@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain

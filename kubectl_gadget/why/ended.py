@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gadget import syscalls
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
+from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call, siginfo
 from kubectl_gadget.traceloop.calls import End, Sent, Signal
-from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import History, call_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kubectl_gadget.text import escape
+from gadget.text import escape
 from kubectl_gadget.traceloop.calls import Entry
 
 #: Letters of a quotation of what a process said.

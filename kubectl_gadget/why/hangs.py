@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from os import O_RDWR, O_WRONLY
 
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
+from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Signal
-from kubectl_gadget.values import short_duration
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
 from kubectl_gadget.why.history import OPENS, Failure, call_name, endpoint, meaning

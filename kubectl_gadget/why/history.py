@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 from gadget import syscalls
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 from gadget.syscalls import How
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Entry, Gap, Sent, Signal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kubectl_gadget.values import short_duration
+from gadget.kinds.times import short_duration
 from kubectl_gadget.why.ended import STARTS, heard, in_time
 from kubectl_gadget.why.facts import Event, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding, plain, quoted

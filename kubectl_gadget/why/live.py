@@ -8,7 +8,7 @@ from itertools import islice
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unsupported
-from gadget.rows import decode_text
+from gadget.kinds.texts import decode_text
 from kubectl_gadget.client import ask_once
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why import failed, now

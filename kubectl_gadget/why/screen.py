@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gadget import syscalls
+from gadget.kinds.times import ago, clock, rfc3339, short_duration
+from gadget.text import escape
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.text import escape, fit, wrap
+from kubectl_gadget.text import fit, wrap
 from kubectl_gadget.traceloop.calls import End, Entry, Signal
 from kubectl_gadget.traceloop.show import end_text
 from kubectl_gadget.traceloop.show import to_json as entry_to_json
 from kubectl_gadget.traceloop.signals import text as signal_text
-from kubectl_gadget.values import ago, clock, rfc3339, short_duration
 from kubectl_gadget.why.facts import Earlier, Facts, Kubernetes
 from kubectl_gadget.why.findings import Finding
 

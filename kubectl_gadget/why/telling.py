@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call
-from kubectl_gadget.values import short_duration
 from kubectl_gadget.why import now
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import plain, quoted

@@ -23,7 +23,7 @@ from kubectl_gadget.advise import collect
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.advise.render import render_yaml
-from kubectl_gadget.output import FORMATS, all_fields, make_output
+from kubectl_gadget.output import all_fields, all_forms, make_output
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.replies import RunCheck
 from kubectl_gadget.request import Request, make_request
@@ -39,7 +39,7 @@ from tests.unit.traceloop.replies import record, reply
 #: of it be six letters.
 AMPLIFIED, BESIDE = 64, 1 << 16
 #: CSV is made visible on a terminal alone: a file has what the process chose.
-SHOWN = [form for form in FORMATS if form != "csv"]
+SHOWN = [form for form in all_forms() if form not in ("csv", "format")]
 GADGETS = tuple(catalog.load().values())
 
 

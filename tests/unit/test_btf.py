@@ -17,6 +17,9 @@ SOURCE = """
 enum colour { RED = 3, BLUE = 5 };
 struct event {
     struct gadget_header header;
+    gadget_endpoint answers[3] DOC("who answered");
+    gadget_comm names[2] DOC("what they are called");
+    __u64 stack[4] DOC("where it was");
     enum colour colour DOC("which colour");
     __s16 depth DOC("how deep");
     __u8 hidden;
@@ -58,6 +61,17 @@ def test_schema_is_the_struct(entry: dict) -> None:
     assert (schema["depth"].signed, schema["depth"].size, schema["depth"].doc) == (True, 2, "how deep")
     level = entry["parameters"][-1]
     assert (level["name"], level["doc"], level["default"]) == ("level", "the level", "f9ffffff")
+
+
+def test_lists_in_c(entry: dict) -> None:
+    """An array in C is a list of whatever its elements are."""
+    schema = Schema.from_json(entry["schema"])
+    found = [
+        (each.kind, each.count, each.size, len(each.parts))
+        for each in map(schema.__getitem__, ("answers", "names", "stack"))
+    ]
+    assert found == [("endpoint", 3, 60, 2), ("comm", 2, 32, 0), ("int", 4, 32, 0)]
+    assert schema.dtype(schema.text_offset)["names"].shape == (2,)
 
 
 def test_every_field_is_documented() -> None:

@@ -89,6 +89,8 @@ SCHEMAS = {
     "a name twice": field("tid", name="pid"),
     "a word of a megabyte": field("error", values={"1": "x" * (1 << 20)}),
     "a number of many digits": field("error", values={"9" * 5000: "E"}),
+    "names where numbers are": field("pid", kind="identity"),
+    "objects where numbers are": field("pid", kind="objects"),
     "another kind": field("pid", kind="comm"),
     "no time": field("timestamp", kind="int"),
     "long": '{"' + "x" * (2 << 20) + '": 1}',

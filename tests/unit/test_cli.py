@@ -286,3 +286,14 @@ def test_versions_of_crafted_agents(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     for text in capsys.readouterr():
         assert text.count(r"\x1b]0;owned\x07") >= 1
         assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("command", [[], ["opensnoop"]])
+def test_help_comes_at_once(command: list[str]) -> None:
+    """Help waits for neither numpy nor gRPC."""
+    told = [sys.executable, "-X", "importtime", "-m", "kubectl_gadget", *command, "--help"]
+    imported = {
+        line.rpartition("|")[2].strip()
+        for line in subprocess.run(told, capture_output=True, text=True).stderr.splitlines()
+    }
+    assert "gadget.kinds" in imported and not {"numpy", "grpc"} & imported

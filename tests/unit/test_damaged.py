@@ -67,7 +67,7 @@ def found(name: str, valid: bytes, damaged: bytes) -> tuple[str, bytes]:
 
 
 #: A member of a ring's state, of which there may be several.
-FIRST = b'{"name":"first","kind":"int","offset":44,"size":4,"signed":false,"doc":"","values":{},"parts":[],"count":%d}'
+FIRST = b'{"name":"first","kind":"int","doc":"","values":{},"offset":44,"size":4,"signed":false,"parts":[],"count":%d}'
 
 
 @pytest.mark.parametrize(

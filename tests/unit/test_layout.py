@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from gadget import catalog
 from gadget.endpoints import Endpoint
-from gadget.schema import DURATION_UNKNOWN, Field, Row
+from gadget.kinds import Cut
+from gadget.kinds.times import DURATION_UNKNOWN
+from gadget.schema import Column, Row
 from kubectl_gadget.about import FIELDS as STATUS
 from kubectl_gadget.about import LOOK as STATUS_LOOK
 from kubectl_gadget.output import Look, choose_fields, terminal
-from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.output.counts import COUNT
-from kubectl_gadget.output.layout import CUT
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.text import fit, fit_endpoint, width
 from kubectl_gadget.traceloop.commands import FIELDS as RECORDINGS
-from kubectl_gadget.values import to_text
 from tests.conftest import CLI, wait_until
 from tests.fakes import FakeAgent
 from tests.terminal import Terminal
@@ -61,7 +61,7 @@ VALUES = {
     "rate": st.floats(0, 1e15),
     "mode": st.integers(0, 0o7777),
 }
-TABLES: dict[str, tuple[list[Field], Look]] = {
+TABLES: dict[str, tuple[list[Column], Look]] = {
     name: (choose_fields(gadget, "columns", "", []), Look(narrow=gadget.narrow, fixed={"node": "node-a"}))
     for name, gadget in catalog.load().items()
 } | {
@@ -72,11 +72,11 @@ TABLES: dict[str, tuple[list[Field], Look]] = {
 }
 
 
-def values(field: Field) -> st.SearchStrategy[Any]:
+def values(field: Column) -> st.SearchStrategy[Any]:
     """Any value that a field can have."""
     if field.kind in VALUES:
         return VALUES[field.kind]
-    return TEXTS if field.kind in CUT or field.kind == "short_id" else NUMBERS
+    return TEXTS if field.means.cut or field.kind == "short_id" else NUMBERS
 
 
 class Screen(io.TextIOWrapper):
@@ -115,7 +115,7 @@ def cells() -> Iterator[Any]:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[list[Field], Look, list[list[Row]]]:
+def tables(draw: st.DrawFn) -> tuple[list[Column], Look, list[list[Row]]]:
     fields, look = TABLES[draw(st.sampled_from(sorted(TABLES)))]
     row = st.tuples(*map(values, fields))
     return fields, look, draw(st.lists(st.lists(row, min_size=1, max_size=5), min_size=1, max_size=3))
@@ -123,7 +123,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Field], Look, list[list[Row]]]:
 
 @given(tables(), st.integers(40, 220), st.booleans())
 @settings(deadline=None)
-def test_fits(cells: Any, table: tuple[list[Field], Look, list[list[Row]]], columns: int, complete: bool) -> None:
+def test_fits(cells: Any, table: tuple[list[Column], Look, list[list[Row]]], columns: int, complete: bool) -> None:
     """Whatever the rows hold and however wide my terminal is: no line is wider, and no number, port or count is cut."""
     fields, look, batches = table
     with screen(columns) as shown:
@@ -138,15 +138,15 @@ def test_fits(cells: Any, table: tuple[list[Field], Look, list[list[Row]]], colu
             visible = [fields[at] for at in output._widths]
             assert COUNT not in fields or COUNT in visible
             for field in visible:
-                if field.kind not in CUT:
+                if not field.means.cut:
                     _whole(field, fields, rows, lines)
-                elif field.kind == "endpoint":
+                elif field.means.cut is Cut.HOST:
                     ports = [row[fields.index(field)].port for row in rows if row[fields.index(field)]]
                     assert all(any(f":{port}" in line for line in lines) for port in ports)
 
 
-def _whole(field: Field, fields: Sequence[Field], rows: list[Row], lines: list[str]) -> None:
-    text, at = to_text(field), fields.index(field)
+def _whole(field: Column, fields: Sequence[Column], rows: list[Row], lines: list[str]) -> None:
+    text, at = field.means.text(field), fields.index(field)
     wanted = [text(row[at]) if row[at] is not None else "-" for row in rows]
     assert all(value in line for value, line in zip(wanted, lines[-len(rows) :], strict=True))
 
@@ -175,7 +175,7 @@ def test_width_is_the_terminals(cells: Any) -> None:
             assert width(character) >= cells(character), hex(code)
 
 
-def rows_of(table: str, *changes: dict[str, Any]) -> tuple[list[Field], Look, list[Row]]:
+def rows_of(table: str, *changes: dict[str, Any]) -> tuple[list[Column], Look, list[Row]]:
     """Rows of a stream, each with these values."""
     fields, look = TABLES[table]
     usual = {
@@ -254,9 +254,9 @@ def test_wide_has_every_column() -> None:
 
 def test_wide_tells_the_reason() -> None:
     """-o wide cuts what says most of a row no more than the usual table does."""
-    names = [Field(name, "identity", 0, 0) for name in ("namespace", "pod", "container", "state")]
+    names = [Column(name, "identity") for name in ("namespace", "pod", "container", "state")]
     with screen(80) as shown:
-        output = Columns([*names, Field("why", "text", 0, 0)], {}, everything=True)
+        output = Columns([*names, Column("why", "text")], {}, everything=True)
         rows = [("shop", "p" * 40, "app", "exited 1", "it could not open /etc/cart/prices.yaml")]
         output.start([], rows)
         output.write(rows)
@@ -346,7 +346,7 @@ def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -
 @pytest.mark.parametrize(("columns", "least"), [(80, 30), (120, 50), (200, 90)])
 def test_a_reason_is_worth_more_than_a_long_name(columns: int, least: int) -> None:
     """Half of a wide terminal is for what says most, whatever the longest name in another row is."""
-    fields = [Field("namespace", "identity", 0, 0), Field("pod", "identity", 0, 0), Field("why", "text", 0, 0)]
+    fields = [Column("namespace", "identity"), Column("pod", "identity"), Column("why", "text")]
     rows = [("shop", "web-0", "it could not " * 20), ("n" * 63, "p" * 253, "it crashed")]
     with screen(columns) as terminal:
         output = Columns(fields, {})

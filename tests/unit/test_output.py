@@ -27,13 +27,13 @@ from hypothesis import strategies as st
 
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.kinds.times import rfc3339
 from gadget.rows import Decoder
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.output import Output, choose_fields, make_output
 from kubectl_gadget.output.counts import Counts
-from kubectl_gadget.output.documents import MANY, JsonLines
+from kubectl_gadget.output.forms.documents import MANY, JsonLines
 from kubectl_gadget.recording import Writer
-from kubectl_gadget.values import rfc3339
 from tests.conftest import CLI
 from tests.unit.rows import NAMES, batch
 
@@ -131,7 +131,7 @@ CRAFTED = ["a\x9b31mred", "b\x7f", "c\u202edrawkcab", "d\x85e", "f\u2028g", "h\U
 
 
 def show_crafted(form: str) -> None:
-    fields = [Field("path", "path", 0, 0), Field("comm", "comm", 0, 0), Field("args", "args", 0, 0)]
+    fields = [Column("path", "path"), Column("comm", "comm"), Column("args", "args")]
     make_output(form, fields, {}).write([(text, text, [text]) for text in CRAFTED])
 
 
@@ -175,7 +175,7 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_json_at_once(rows: list[tuple[int | None, int | None]]) -> None:
     """A line of JSON says the same whatever stands in the lines around it; a time is never rounded."""
-    fields = [Field("time", "timestamp", 0, 0), Field("fd", "int", 0, 0)]
+    fields = [Column("time", "timestamp"), Column("fd", "int")]
     written = io.TextIOWrapper(io.BytesIO())
     with contextlib.redirect_stdout(written):
         JsonLines(fields).write(rows)
@@ -189,7 +189,7 @@ def test_json_at_once(rows: list[tuple[int | None, int | None]]) -> None:
 )
 def test_any_text_in_json(texts: list[str]) -> None:
     """Whatever stands in a path, a line of JSON is valid and says just that."""
-    output = JsonLines([Field("path", "path", 0, 0), Field("comm", "comm", 0, 0), Field("args", "args", 0, 0)])
+    output = JsonLines([Column("path", "path"), Column("comm", "comm"), Column("args", "args")])
     written = io.TextIOWrapper(io.BytesIO())
     with contextlib.redirect_stdout(written):
         output.write([(text, text, [text, ""]) for text in texts])
@@ -236,7 +236,7 @@ def test_arguments_that_are_not_all_there(args, cut, text, capsys) -> None:
     packed[schema.text_offset :] = args.ljust(16, b"\0")
     batch = pb.Batch(sections=[pb.Section(record_size=len(packed), count=1, rows=bytes(packed))])
 
-    def shown(form: str, fields: str, wrap: Callable[[list[Field]], Output] | None = None) -> str:
+    def shown(form: str, fields: str, wrap: Callable[[list[Column]], Output] | None = None) -> str:
         chosen = choose_fields(GADGET, form, fields, [])
         output = wrap(chosen) if wrap else make_output(form, chosen, {})
         rows = Decoder("node-a", schema).rows(batch, [field.name for field in chosen], lambda table: None)

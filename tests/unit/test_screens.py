@@ -13,11 +13,11 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from gadget.rows import Decoder
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget import about, containers
 from kubectl_gadget.output import Look, Output, choose_fields, make_output
-from kubectl_gadget.output.columns import Columns
 from kubectl_gadget.output.counts import COUNT
+from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
@@ -98,7 +98,7 @@ def known_containers() -> None:
 
 def gadgets() -> None:
     """`list`."""
-    fields = [Field(name, "identity", 0, 0) for name in ("name", "group", "title")]
+    fields = [Column(name, "identity") for name in ("name", "group", "title")]
     whole(make_output("columns", fields, {}), [(item.name, item.group, item.title) for item in catalog.load().values()])
 
 
@@ -127,7 +127,7 @@ def test_screens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each table fits terminals of 40 to 200 columns, and looks as it did unless that is meant to change."""
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr("kubectl_gadget.values.time_ns", lambda: CLOCK + 14 * SECOND)
+    monkeypatch.setattr("gadget.kinds.times.time_ns", lambda: CLOCK + 14 * SECOND)
     time.tzset()
     shown = []
     for columns in WIDTHS:

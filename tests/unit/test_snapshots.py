@@ -14,8 +14,8 @@ import pytest
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
+from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.rows import Decoder
-from gadget.schema import DURATION_UNKNOWN
 from kubectl_gadget.output import choose_fields, make_output
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

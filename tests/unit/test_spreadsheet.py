@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from gadget import catalog
 from gadget.endpoints import Endpoint
 from gadget.rows import Decoder
-from gadget.schema import Field
+from gadget.schema import Column
 from kubectl_gadget.output import choose_fields, make_output
 from tests.unit.test_snapshots import EVENTS, batch
 
 
-def written(fields: list[Field], rows: list[Any]) -> bytes:
+def written(fields: list[Column], rows: list[Any]) -> bytes:
     """What a file gets."""
     file = io.TextIOWrapper(io.BytesIO())
     with contextlib.redirect_stdout(file):
@@ -33,7 +33,7 @@ def written(fields: list[Field], rows: list[Any]) -> bytes:
 @given(st.lists(st.tuples(st.text(), st.lists(st.text(), min_size=1)), min_size=1, max_size=4))
 def test_any_text(rows: list[tuple[str, list[str]]]) -> None:
     """Whatever processes put into names, a reader of RFC 4180 gets just that, a row each."""
-    fields = [Field("path", "path", 0, 0), Field("args", "args", 0, 0), Field("fd", "int", 0, 0)]
+    fields = [Column("path", "path"), Column("args", "args"), Column("fd", "int")]
     data = written(fields, [(path, args, 3) for path, args in rows]).decode(errors="surrogatepass")
     header, *read = csv.reader(io.StringIO(data, newline=""))
     assert header == ["path", "args", "fd"]
@@ -43,10 +43,10 @@ def test_any_text(rows: list[tuple[str, list[str]]]) -> None:
 def test_kinds() -> None:
     """The header line has JSON's keys, an end of a connection one for each part; what is not known is empty."""
     fields = [
-        Field("dst", "endpoint", 0, 0),
-        Field("error", "errno", 0, 0, values={"2": "ENOENT"}),
-        Field("late", "bool", 0, 0),
-        Field("args", "args", 0, 0),
+        Column("dst", "endpoint"),
+        Column("error", "errno", values={"2": "ENOENT"}),
+        Column("late", "bool"),
+        Column("args", "args"),
     ]
     rows = [(Endpoint("10.0.0.1", 80, "svc", "shop", "web"), 2, True, ["sh", "-c", "a b"]), (None, 0, False, None)]
     assert written(fields, rows).decode() == (

@@ -21,7 +21,7 @@ from agent.selection import Selection
 from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.names import named
+from gadget.kinds.numbers import Named
 from gadget.rows import Decoder
 from kubectl_gadget.output import all_fields
 from tests.pods import BareContainer
@@ -67,7 +67,7 @@ class Stream:
             raise Busy
         assert not losses, losses
         decoder, fields = Decoder("guest", self._gadget.schema), all_fields(self._gadget.schema)
-        show = {name: named(field) for name, field in fields.items() if field.kind in ("errno", "enum", "words")}
+        show = {name: field.means.names(field) for name, field in fields.items() if isinstance(field.means, Named)}
         found = []
         for batch in self._batches:
             sections = [pb.Section(**vars(section)) for section in batch.sections]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_gadget.values import ago
+from gadget.kinds.times import ago
 from tests.conftest import events, run_cli
 from tests.unit.traceloop.fake import FakeRecorder, item
 from tests.unit.traceloop.replies import record, reply

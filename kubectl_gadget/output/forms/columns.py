@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from gadget.schema import IDENTITY, Field, Row
-from kubectl_gadget.output import Look, terminal
-from kubectl_gadget.output.layout import CUT, GAP, MAIN_LEAST, Column, arrange, main_of, widths
+from gadget.kinds import Cut
+from gadget.schema import IDENTITY, Column, Row
+from gadget.text import escape
+from kubectl_gadget.output import Extent, Form, Look, Output, terminal, text_of
+from kubectl_gadget.output.layout import GAP, MAIN_LEAST, Measured, arrange, main_of, widths
 from kubectl_gadget.output.stdout import write_text
-from kubectl_gadget.text import escape, fit, fit_endpoint, pad, widest, width
-from kubectl_gadget.values import to_text
+from kubectl_gadget.text import fit, fit_endpoint, pad, widest, width
 
-#: The value of a field that an agent of another version does not have.
-NOTHING = "-"
-#: Numbers whose digits are to stand below each other.
-_RIGHT = frozenset({"int", "rate", "size", "objects"})
 #: More pods than this are not remembered to see whether each has but one container.
 _MOST_PODS = 10_000
 #: So many rows after a header there is another one if a column has grown since.
@@ -25,7 +22,7 @@ HEADER_ROWS = 10
 _HINT = "-o wide for all columns"
 
 
-class Columns:
+class Columns(Output):
     """Writes a header, then rows; on a terminal the header again where that has changed its width.
 
     On a terminal no line is longer than it. There everything has no column left out, at the price of longer lines if
@@ -33,15 +30,20 @@ class Columns:
     """
 
     def __init__(
-        self, fields: list[Field], headers: dict[str, str], look: Look | None = None, *, everything: bool = False
+        self,
+        fields: Sequence[Column],
+        headers: Mapping[str, str],
+        look: Look | None = None,
+        *,
+        everything: bool = False,
     ) -> None:
         """Show fields under their names in capitals, or what headers calls them."""
         self.fields = fields
         self._look = look or Look()
         self._titles = [headers.get(field.name, field.name.upper()) for field in fields]
-        self._texts = [_or_nothing(to_text(field)) for field in fields]
+        self._texts = [text_of(field) for field in fields]
         self._columns = [
-            Column(f.name, f.kind, width(title), width(title)) for f, title in zip(fields, self._titles, strict=True)
+            Measured(f.name, f.means, width(title), width(title)) for f, title in zip(fields, self._titles, strict=True)
         ]
         self._places = {field.name: at for at, field in enumerate(fields)}
         self._everything = everything
@@ -56,7 +58,7 @@ class Columns:
         self._single = {name: value for name, value in self._look.fixed.items() if name in self._places}
         self._containers: dict[str, str] | None = {} if {"pod", "container"} <= self._places.keys() else None
         self._pods: set[str] = set()
-        failed = {field.name: bool for field in fields if field.kind == "errno"} | dict(self._look.failed)
+        failed = {field.name: bool for field in fields if field.means.is_failure} | dict(self._look.failed)
         self._failed = {self._places[name]: test for name, test in failed.items() if name in self._places}
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
@@ -89,10 +91,6 @@ class Columns:
         self._head()
         write_text("\n".join(map(str.rstrip, map(GAP.join, zip(*cells, strict=True)))) + "\n")
         self._since_header += len(rows)
-
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
     def lines(self, rows: Sequence[Row]) -> list[str]:
         """The header and all rows there are, as they are shown; nothing is written."""
@@ -137,12 +135,12 @@ class Columns:
         return cells if len(cells) == len(column) else list(cells) * len(column)
 
     def _aligned(self, at: int, texts: Sequence[str]) -> Sequence[str]:
-        cells, kind = self._widths[at], self.fields[at].kind
+        cells, kind = self._widths[at], self.fields[at].means
         ascii_only = "".join(texts).isascii()
-        if kind in CUT and (self._terminal and widest(texts) > cells):
-            texts = list(map(partial(_CUTTERS.get(kind, _cut_middle), cells=cells), texts))
+        if kind.cut and self._terminal and widest(texts) > cells:
+            texts = list(map(partial(_CUTTERS[kind.cut], cells=cells), texts))
             ascii_only = False
-        if kind in _RIGHT:
+        if kind.is_right:
             return [text.rjust(cells) for text in texts]
         if at == next(reversed(self._widths)):
             return texts
@@ -216,13 +214,13 @@ class Columns:
         return f"{said}; {_HINT}\n{line}" if said else f"{_HINT}\n{line}"
 
 
-def _or_nothing(text: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: NOTHING if value is None else text(value)
-
-
 def _cut_middle(text: str, cells: int) -> str:
     return fit(text, cells, middle=True)
 
 
-#: How kinds are cut that are not cut in their middle.
-_CUTTERS: dict[str, Callable[..., str]] = {"args": fit, "text": fit, "endpoint": fit_endpoint}
+_CUTTERS: dict[Cut, Callable[..., str]] = {Cut.MIDDLE: _cut_middle, Cut.END: fit, Cut.HOST: fit_endpoint}
+
+FORMS = (
+    Form("columns", "a table that fits the terminal", Extent.COLUMNS, one_line=True, make=Columns),
+    Form("wide", "a table of more columns", Extent.WIDE, one_line=True, make=partial(Columns, everything=True)),
+)

@@ -8,31 +8,30 @@ from typing import Any
 
 import orjson
 
-from gadget.schema import Field, Row
+from gadget.kinds import Encoding
+from gadget.kinds.times import rfc3339
+from gadget.schema import Column, Row
+from kubectl_gadget.output import Extent, Form, Output
 from kubectl_gadget.output.encode import encode, visible
 from kubectl_gadget.output.stdout import write_all
-from kubectl_gadget.values import rfc3339, to_json
 
 #: Rows from which on numpy, with its cost for each call, is the faster way.
 MANY = 100
 
 
-class Documents:
+class Documents(Output):
     """Writes one object per row, one at a time."""
 
-    def __init__(self, fields: list[Field], form: str) -> None:
-        """Write fields in form: jsonpretty or yaml."""
+    def __init__(self, fields: Sequence[Column], encode: Callable[[dict[str, Any]], bytes]) -> None:
+        """Write fields, each row as encode has it."""
         self.fields = fields
         self._keys: list[str] = []
         self._values: list[tuple[int, Callable[[Any], Any]]] = []
         for at, field in enumerate(fields):
-            for key, value in to_json(field).items():
+            for key, value in field.means.json(field).items():
                 self._keys.append(key)
                 self._values.append((at, value))
-        self._encode = {"jsonpretty": _json_pretty, "yaml": _yaml}[form]
-
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Documents need no header."""
+        self._encode = encode
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
@@ -41,26 +40,19 @@ class Documents:
         keys, encode = self._keys, self._encode
         write_all(b"".join([encode(dict(zip(keys, row, strict=True))) for row in zip(*values, strict=True)]))
 
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
-
-class JsonLines:
+class JsonLines(Output):
     """Writes one JSON object a line, encoded column by column: a call for each value would cost ten times as much."""
 
-    def __init__(self, fields: list[Field]) -> None:
+    def __init__(self, fields: Sequence[Column]) -> None:
         """Write fields."""
         self.fields = fields
         self._columns: list[tuple[bytes, int, Callable[[Sequence[Any]], list[bytes]]]] = []
         separator = b"{"
         for at, field in enumerate(fields):
-            for key, value in to_json(field).items():
+            for key, value in field.means.json(field).items():
                 self._columns.append((separator + orjson.dumps(key) + b":", at, _column_encoder(field, value)))
                 separator = b","
-
-    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """JSON needs no header."""
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
@@ -77,22 +69,21 @@ class JsonLines:
         lines = b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False)))
         write_all(visible(lines))
 
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
 
-
-def _column_encoder(field: Field, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
+def _column_encoder(field: Column, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:
     """How a column of one JSON key is encoded."""
-    if field.kind in ("identity", "comm", "errno", "enum", "flags", "mode", "bool", "words", "endpoint"):
+    encoding = field.means.encoding
+    if encoding is Encoding.DISTINCT:
         return _Distinct(convert)
-    if field.kind == "timestamp":
+    if encoding is Encoding.TIMES:
         return _times
-    if field.kind in ("path", "full_path", "text"):
+    if encoding is Encoding.STRINGS:
         return _strings
-    if field.kind in ("args", "objects"):
+    if encoding is Encoding.LISTS:
+        return lambda column: [orjson.dumps(_known(convert, value)) for value in column]
+    if encoding is Encoding.ANY:
         return lambda column: list(map(orjson.dumps, column))
-    if field.kind in ("pid", "uid", "gid", "int"):
+    if encoding is Encoding.PLAIN:
         return lambda column: orjson.dumps(column)[1:-1].split(b",")
     return lambda column: orjson.dumps(list(map(convert, column)))[1:-1].split(b",")
 
@@ -165,3 +156,18 @@ def _yaml(item: dict[str, Any]) -> bytes:
     if not text.replace("\n", "").isprintable():  # a terminal obeys some of it, and YAML takes U+0085 for a line's end
         text = yaml.safe_dump(item, sort_keys=False)
     return b"---\n" + text.encode()
+
+
+FORMS = (
+    Form("json", "an object a line", Extent.ALL, one_line=True, make=lambda fields, *_: JsonLines(fields)),
+    Form(
+        "jsonpretty",
+        "indented JSON, for people",
+        Extent.ALL,
+        one_line=False,
+        make=lambda fields, *_: Documents(fields, _json_pretty),
+    ),
+    Form(
+        "yaml", "a YAML document for each", Extent.ALL, one_line=False, make=lambda fields, *_: Documents(fields, _yaml)
+    ),
+)

@@ -9,25 +9,23 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gadget.endpoints import Endpoint
-from gadget.schema import Field, Row
+from gadget.schema import Column, Row
+from gadget.text import escape
+from kubectl_gadget.output import Extent, Form, Output
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
-from kubectl_gadget.text import escape
-from kubectl_gadget.values import to_json
 
 
-class Spreadsheet:
+class Spreadsheet(Output):
     """Writes a header line, then a line for each row; a value may hold line ends, in quotes."""
 
-    def __init__(self, fields: list[Field]) -> None:
+    def __init__(self, fields: Sequence[Column]) -> None:
         """Write fields, an endpoint as its parts."""
         self.fields = fields
         self._values: list[tuple[int, Callable[[Any], Any]]] = []
         self._keys: list[str] = []
         for at, field in enumerate(fields):
-            parts = _endpoint(field.name) if field.kind == "endpoint" else to_json(field)
-            for key, value in parts.items():
+            for key, value in field.means.flat(field).items():
                 self._keys.append(key)
                 self._values.append((at, value))
         self._started = False
@@ -44,10 +42,6 @@ class Spreadsheet:
         self.start([])
         self._write([[self._text(value(row[at])) for at, value in self._values] for row in rows])
 
-    def finish(self) -> str:
-        """Nothing has been kept back."""
-        return ""
-
     def _text(self, value: Any) -> str:
         if value is None:
             return ""
@@ -63,8 +57,12 @@ class Spreadsheet:
         write_all(text.getvalue().encode(errors="backslashreplace"))
 
 
-def _endpoint(name: str) -> dict[str, Callable[[Any], Any]]:
-    def part(which: str) -> Callable[[Any], Any]:
-        return lambda value: getattr(value, which) if value else None
-
-    return {f"{name}.{which}": part(which) for which in Endpoint._fields}
+FORMS = (
+    Form(
+        "csv",
+        "RFC 4180: a header line, then a line for each event",
+        Extent.ALL,
+        one_line=False,  # a value may hold line ends
+        make=lambda fields, *_: Spreadsheet(fields),
+    ),
+)

@@ -1,0 +1,21 @@
+"""The table of forms in docs/screens.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kubectl_gadget.output import all_forms
+
+PAGE = Path(__file__).with_name("screens.md")
+BEGIN, END = "<!-- forms: made by `make docs` -->", "<!-- end -->"
+
+
+def page() -> str:
+    """The page, with its generated part as it should be."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    rows = [
+        "| `-o` | what it is |",
+        "|---|---|",
+        *(f"| `{each.written}` | {each.help} |" for each in all_forms().values()),
+    ]
+    return f"{before}{BEGIN}\n\n{chr(10).join(rows)}\n\n{END}{rest.split(END)[1]}"

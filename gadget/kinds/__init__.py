@@ -1,0 +1,86 @@
+"""What a value means, by the name that its typedef in C has: how it is decoded, shown, compared and completed.
+
+One class for each kind, and the name of a kind nowhere else.
+"""
+
+from __future__ import annotations
+
+from gadget.kinds.base import Compared, Cut, Encoding, Kind
+from gadget.kinds.ends import Address, End
+from gadget.kinds.lists import ListOf
+from gadget.kinds.numbers import (
+    Bool,
+    CgroupId,
+    Enum,
+    Errno,
+    Flags,
+    Id,
+    Int,
+    Mode,
+    Objects,
+    Pid,
+    Rate,
+    Size,
+    Words,
+)
+from gadget.kinds.texts import Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text
+from gadget.kinds.times import Age, Duration, Moment, Timestamp
+
+__all__ = ["BOOL", "CGROUP_ID", "CHARS", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
+__all__ += ["Compared", "Cut", "Encoding", "Kind", "find", "list_of"]
+
+#: Those that the shape of a record or C itself knows.
+BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
+CGROUP_ID, TIMESTAMP, ENDPOINT = CgroupId("cgroup_id"), Timestamp("timestamp"), End("endpoint")
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        BOOL,
+        CHARS,
+        ENUM,
+        INT,
+        STRUCT,
+        CGROUP_ID,
+        TIMESTAMP,
+        ENDPOINT,
+        Address("address"),
+        Age("age"),
+        Args("args"),
+        Comm("comm"),
+        Duration("duration"),
+        Errno("errno"),
+        Flags("flags"),
+        FullPath("full_path"),
+        Id("gid"),
+        Id("uid"),
+        Identity("identity"),
+        Mode("mode"),
+        Moment("moment"),
+        Objects("objects"),
+        Path("path"),
+        Pid("pid"),
+        Rate("rate"),
+        ShortId("short_id"),
+        Size("size"),
+        String("string"),
+        Text("text"),
+        Words("words"),
+    )
+}
+
+
+def find(name: str) -> Kind:
+    """The kind of that name; one of another version's, of which nothing is known, is a plain number."""
+    return KINDS.get(name) or Kind(name)
+
+
+def list_of(name: str) -> Kind:
+    """The kind of a list of that kind."""
+    return ListOf(find(name))
+
+
+def in_c(alias: str) -> Kind:
+    """The kind of a typedef gadget_ALIAS."""
+    last = find(alias.rpartition("_")[2])
+    return last if last.is_family else find(alias)

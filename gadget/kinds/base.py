@@ -1,0 +1,267 @@
+"""What any kind of value can have said of it. One that says nothing is a plain number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Rows = npt.NDArray[Any]
+    Mask = npt.NDArray[np.bool_] | None
+
+
+class Compared(Enum):
+    """What a filter looks at: a whole column of numbers, each distinct text, or each distinct value."""
+
+    NUMBERS = auto()
+    TEXTS = auto()
+    VALUES = auto()
+
+
+class Cut(Enum):
+    """Where a value is cut that does not fit: what is left has to say something."""
+
+    MIDDLE = auto()
+    END = auto()
+    HOST = auto()
+
+
+class Encoding(Enum):
+    """What makes a column fast to encode as JSON."""
+
+    PLAIN = auto()  # values are numbers in JSON as they are
+    CONVERTED = auto()  # numbers, once they are converted
+    DISTINCT = auto()  # there are few of them
+    STRINGS = auto()
+    TIMES = auto()
+    ANY = auto()  # as they are
+    LISTS = auto()  # each once it is converted
+
+
+class Described(Protocol):
+    """A column whose values are of a kind."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The names of its numbers."""
+
+
+class Wanted(Protocol):
+    """What a filter compares with."""
+
+    @property
+    def text(self) -> str:
+        """What was written."""
+
+    @property
+    def has_pattern(self) -> bool:
+        """Whether a * in it stands for anything."""
+
+    def same(self, text: str) -> bool:
+        """Whether a text is it."""
+
+
+class Source(Protocol):
+    """Rows of which a column is decoded. mask chooses rows, None all."""
+
+    clock: int
+
+    def slices(self, where: Rows, mask: Mask) -> list[bytes]:
+        """The text that each of where's slices names, in the rows of mask."""
+
+    def truncated(self, name: str, mask: Mask) -> Sequence[int]:
+        """Which of the rows of mask have more of a field than was kept."""
+
+    def endpoints(self, name: str, ends: Rows, mask: Mask) -> list[Any]:
+        """The ends that a field has in the rows of mask."""
+
+
+class Kind:
+    """A plain number, and what other kinds differ from."""
+
+    def __init__(self, name: str) -> None:
+        """A kind of that name: gadget_NAME in fields.h."""
+        self.name = name
+
+    is_list = False
+
+    @property
+    def each(self) -> Kind:
+        """What a value is a list of; the same if it is none."""
+        return self
+
+    # How it lies in a record
+
+    #: gadget_ANYTHING_NAME is of this kind too
+    is_family = False
+    #: what it consists of, by the kinds of that; of others the parts are not looked at
+    parts: Mapping[str, str] = {}
+    #: bytes of those parts that can have no other size
+    part_sizes: Mapping[str, int] = {}
+    #: the size that it has, where it can be no other
+    size = 0
+    #: the greatest byte that it may be, where there is one
+    greatest: int | None = None
+    #: how values arrive, where it is not as numbers: those of two kinds are shown alike where this is the same
+    shape = ""
+    #: whether a field that users see can be of it; others are for parts of fields, or for tables that are no events
+    in_events = True
+
+    def fits(self, size: int) -> bool:
+        """Whether it can be so many bytes."""
+        return size in (1, 2, 4, 8)
+
+    def format(self, size: int, *, signed: bool) -> str:
+        """Of numpy."""
+        return f"<{'i' if signed else 'u'}{size}"
+
+    def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
+        """The names of its numbers, of those that its type has in C."""
+        return words
+
+    # Its values
+
+    #: what a value consists of, for filters and columns, by kind and what it means
+    members: Mapping[str, tuple[str, str]] = {}
+    #: whether a batch has few distinct ones, which are cheaply told apart as they lie in a record
+    repeats = False
+
+    def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
+        """The values of a column: rows are those that mask has chosen."""
+        values: list[Any] = self.raw(source, rows).tolist()
+        return values
+
+    def raw(self, source: Source, rows: Rows) -> Rows:
+        """Numbers as values, of those in a record."""
+        return rows
+
+    def member(self, source: Source, name: str, rows: Rows, mask: Mask, which: str) -> list[Any]:
+        """One of the members of each value."""
+        raise NotImplementedError
+
+    #: whether a value can be the key of a table as it is
+    is_key = True
+
+    def key(self, value: Any) -> Any:
+        """A value as the key of a table."""
+        return value
+
+    # In a column
+
+    #: what is cut of a value that does not fit; None if nothing may be, as of numbers
+    cut: Cut | None = None
+    #: whether it says most of a row
+    is_main = False
+    #: whether its digits are to stand below each other
+    is_right = False
+    #: cells that a column begins with, so that the table does not move when the first longer value comes, and to how
+    #: many of them it may come down
+    usual, tight = 0, 0
+    #: how long a value may be that a column is left out for: whoever chooses names is not to choose what I see
+    considered = 20
+    #: cells that it gets where there is room
+    room = 0
+    #: how late it is left out where there is no room at all
+    late: int | None = None
+    #: whether any value but 0 is a failure
+    is_failure = False
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """How values look; never with a control character."""
+        return str
+
+    # As JSON
+
+    encoding = Encoding.CONVERTED
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """The keys that a column becomes, and how each gets its value."""
+        return {column.name: same}
+
+    def flat(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """The same, where no value may consist of others."""
+        return self.json(column)
+
+    # In filters, completion and help
+
+    compared = Compared.NUMBERS
+    #: whether values are text as they are
+    is_text = False
+    #: the number that says that it is not known
+    unknown: int | None = None
+    #: what its words are to a value
+    words_are = "one of"
+
+    def plain(self, value: Any) -> str:
+        """A value as a filter of texts sees it."""
+        return str(value)
+
+    def matcher(self, column: Described, wanted: Wanted) -> Callable[[Any], bool]:
+        """Whether a value is what is wanted."""
+        return wanted.same
+
+    def name_of(self, column: Described) -> Callable[[int], str] | None:
+        """What a number is called, as JSON has it, empty for none; None if numbers have no names."""
+        return None
+
+    def numbers(self, column: Described) -> Mapping[str, int]:
+        """Numbers by the names that a filter takes for them."""
+        return {name: int(value) for value, name in column.values.items()}
+
+    def parse(self, column: Described, text: str) -> int:
+        """A number from its name or digits. ValueError or OverflowError if it is neither."""
+        names = self.numbers(column)
+        return names[text] if text in names else self.digits(text)
+
+    def several(self, text: str) -> Sequence[str]:
+        """The numbers in a text, whose bits together are the value."""
+        return [text]
+
+    def digits(self, text: str) -> int:
+        """A number from its digits. ValueError or OverflowError if it is none."""
+        return int(text, 0)
+
+    def wanted(self, column: Described) -> str:
+        """What parse takes."""
+        names = list(self.numbers(column))
+        return ", ".join([*names[:12], *["…"] * (len(names) > 12), "a number"])
+
+    def words(self, column: Described) -> Sequence[str]:
+        """What completes a value."""
+        return list(column.values.values())
+
+    def explained(self, column: Described) -> Sequence[str]:
+        """The words that help lists."""
+        return ()
+
+    # As a parameter
+
+    is_switch = False
+
+    @property
+    def metavar(self) -> str:
+        """What help calls it."""
+        return self.name
+
+    def pack(self, text: str, size: int, *, signed: bool) -> bytes:
+        """A value in size bytes. ValueError says why it cannot be."""
+        try:
+            return self._setting(text).to_bytes(size, "little", signed=signed)
+        except (KeyError, ValueError, OverflowError):
+            raise ValueError(f"not a {self.name}") from None
+
+    def _setting(self, text: str) -> int:
+        return int(text, 0)
+
+
+def same(value: Any) -> Any:
+    """The value."""
+    return value

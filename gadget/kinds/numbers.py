@@ -1,0 +1,247 @@
+"""Numbers, and those that have names."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from gadget.kinds.base import Cut, Described, Encoding, Kind, same
+from gadget.text import escape
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Int(Kind):
+    """A number that means nothing but itself."""
+
+    is_right = True
+    encoding = Encoding.PLAIN
+
+    def digits(self, text: str) -> int:
+        """Also with a unit: 4K, 1.5M."""
+        size = _SIZE.fullmatch(text)
+        return round(float(size[1]) * _SIZES[size[2]]) if size else super().digits(text)
+
+
+class Size(Int):
+    """Bytes."""
+
+    encoding = Encoding.CONVERTED
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """In mebibytes, what is less than one in kibibytes."""
+
+        def short(value: int) -> str:
+            if not value:
+                return "-"
+            return f"{value / (1 << 20):.0f}M" if value >= 1 << 20 else f"{max(value >> 10, 1)}K"
+
+        return short
+
+
+class Rate(Kind):
+    """How many a second."""
+
+    is_right = True
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """In two digits or so."""
+        return lambda value: f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
+
+
+class Objects(Kind):
+    """A list of objects, which only JSON shows."""
+
+    in_events = False
+    is_right = True
+    encoding = Encoding.ANY
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """How many there are."""
+        return lambda value: str(len(value))
+
+
+class Pid(Kind):
+    """A process or thread."""
+
+    usual, tight = 7, 6
+    encoding = Encoding.PLAIN
+
+
+class Id(Kind):
+    """A user or group."""
+
+    usual, tight = 5, 3
+    encoding = Encoding.PLAIN
+
+
+class CgroupId(Kind):
+    """A cgroup."""
+
+    size = 8
+
+
+class Bool(Kind):
+    """Yes or no."""
+
+    greatest = 1
+    shape = "bool"
+    encoding = Encoding.DISTINCT
+    is_switch = True
+
+    def fits(self, size: int) -> bool:
+        """One byte."""
+        return size == 1
+
+    def format(self, size: int, *, signed: bool) -> str:
+        """Of numpy."""
+        return "?"
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """In words."""
+        return lambda value: "yes" if value else "no"
+
+    def numbers(self, column: Described) -> Mapping[str, int]:
+        """What people write."""
+        return {"true": 1, "false": 0, "yes": 1, "no": 0}
+
+    def wanted(self, column: Described) -> str:
+        """No number, though it would be taken."""
+        return ", ".join(self.numbers(column))
+
+    def words(self, column: Described) -> Sequence[str]:
+        """As JSON has them."""
+        return ("true", "false")
+
+    def _setting(self, text: str) -> int:
+        return {"true": 1, "1": 1, "false": 0, "0": 0}[text.lower()]
+
+
+class Mode(Kind):
+    """Permission bits."""
+
+    encoding = Encoding.DISTINCT
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """As people write them."""
+        return octal
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """For people and as a number."""
+        return {column.name: octal, f"{column.name}_raw": same}
+
+    def digits(self, text: str) -> int:
+        """Octal."""
+        return int(text, 8)
+
+    def wanted(self, column: Described) -> str:
+        """An example."""
+        return "0644"
+
+
+class Named(Kind):
+    """A number with a name."""
+
+    encoding = Encoding.DISTINCT
+
+    def names(self, column: Described) -> Callable[[int], str | None]:
+        """The name of a number, in the agent's words; the number if it has none."""
+        names = {int(value): name for value, name in column.values.items()}
+        return lambda value: names.get(value) or str(value)
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The name."""
+        name = self.names(column)
+        return lambda value: escape(name(value) or "")
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """The name and the number."""
+        return {column.name: self.names(column), f"{column.name}_raw": same}
+
+    def name_of(self, column: Described) -> Callable[[int], str] | None:
+        """The name."""
+        name = self.names(column)
+        return lambda value: name(value) or ""
+
+
+class Enum(Named):
+    """A value of an enum in C."""
+
+    cut = Cut.MIDDLE
+
+    def explained(self, column: Described) -> Sequence[str]:
+        """All there are."""
+        return list(column.values.values())
+
+
+class Words(Enum):
+    """A value of an enum, in words: RESULT_TIMED_OUT is "timed out"."""
+
+    is_family = True
+    usual = tight = 11
+    late = 2
+
+    def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
+        """In words."""
+        return {value: name.partition("_")[2].lower().replace("_", " ") for value, name in words.items()}
+
+
+class Errno(Named):
+    """Why something failed; 0 if it did not."""
+
+    usual = tight = 6
+    late = 2
+    is_failure = True
+
+    def names(self, column: Described) -> Callable[[int], str | None]:
+        """None for 0."""
+        names = {int(value): name for value, name in column.values.items()}
+        return lambda value: names.get(value) or (str(value) if value else None)
+
+    def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
+        """The same on every machine we trace (asm-generic), but not where the command line may run."""
+        return errno.errorcode
+
+    def digits(self, text: str) -> int:
+        """As kernels give them, and as people know them."""
+        return abs(super().digits(text))
+
+
+class Flags(Enum):
+    """A set of bits with names."""
+
+    is_family = True
+    usual = tight = considered = 18
+    words_are = "of"
+
+    def names(self, column: Described) -> Callable[[int], str]:
+        """NAME|NAME, with what has no name in hexadecimal."""
+        names = sorted((int(value), name) for value, name in column.values.items() if value != "0")
+        widest_first = sorted(names, key=lambda item: -item[0].bit_count())  # O_SYNC holds O_DSYNC's bit
+        zero = column.values.get("0")
+
+        @lru_cache(1024)
+        def show(value: int) -> str:
+            rest, found = value, set()
+            for bits, name in widest_first:
+                if rest & bits == bits:
+                    found.add(name)
+                    rest &= ~bits
+            shown = [zero] if zero and not value & 3 else []
+            shown += [name for _, name in names if name in found]
+            return "|".join([*shown, hex(rest)] if rest or not shown else shown)
+
+        return show
+
+    def several(self, text: str) -> Sequence[str]:
+        """NAME|NAME."""
+        return [part.strip() for part in text.split("|")] if "|" in text else [text]
+
+
+def octal(mode: int) -> str:
+    """Permission bits as people write them."""
+    return f"{mode:04o}"
