@@ -14,9 +14,9 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.cluster.portforward import CHUNK, PROTOCOL
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.portforward import CHUNK, PROTOCOL
 
 PORT = 7070
 #: Session tickets in each handshake; 2 are usual. They come while the first request goes out.

@@ -16,14 +16,14 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import orjson
 
+from gadget.deadline import bounded
 from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.cluster.credentials import Credentials, get_credentials, read_pem
-from kubectl_gadget.cluster.kubeconfig import Context
-from kubectl_gadget.cluster.proxy import find_proxy, proxy_headers
-from kubectl_gadget.deadline import bounded
+from gadget.kube.credentials import Credentials, get_credentials, read_pem
+from gadget.kube.kubeconfig import Context
+from gadget.kube.proxy import find_proxy, proxy_headers
 
 if TYPE_CHECKING:
-    from kubectl_gadget.cluster.websocket import WebSocket
+    from gadget.kube.websocket import WebSocket
 
 CONNECT_SECONDS = 10.0
 #: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
@@ -149,7 +149,7 @@ class ApiServer:
         """Ask for a WebSocket: gives it, or the answer that came instead; none if it hung up and is asked again."""
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
-        from kubectl_gadget.cluster.websocket import WebSocket
+        from gadget.kube.websocket import WebSocket
 
         credentials, connection = self._connect()
         try:
@@ -284,6 +284,18 @@ def refusal(code: int, body: bytes, location: str | None = None) -> ApiError:
     if code == 401:
         message = "it does not know who you are (401): log in again, or look at the kubeconfig's user"
     return ApiError(code, message or f"HTTP status {code}")
+
+
+def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
+    """An error that names the right that is missing, if that is what it is."""
+    missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
+    if error.code != 403 or not missing:
+        return error
+    if missing[1] == "impersonate":
+        who = error.message.partition(": ")[0]
+        return GadgetError(f"you may not act as another (--as): {who}: ask for impersonate on {missing[2]}")
+    place, there = (f" in namespace {namespace}", " there") if namespace else ("", "")
+    return GadgetError(f"you may not {what}{place}: ask for {missing[1]} on {missing[2]}{there}")
 
 
 class _Patience:
