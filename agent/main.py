@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -27,7 +27,6 @@ from agent.inspect.service import Inspector
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
 from agent.logs import log_to_stderr
-from agent.pods import PodWatch
 from agent.rights import require_rights
 from agent.run.runs import Runs
 from agent.server import GRACE_SECONDS, MAX_FILES, AgentService, serve
@@ -41,6 +40,9 @@ from gadget.errors import GadgetError, KernelLacks, NoBpffs, Unsupported
 from gadget.memory import expect_batches
 from gadget.runtimes import State, parse_state
 from gadget.selector import parse_recorded
+
+if TYPE_CHECKING:
+    from agent.pods import PodWatch
 
 LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
@@ -170,7 +172,7 @@ def _serve(
         recorded = (traceloop is not None or flows) and not why_not  # by programs that outlive this process
         tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid, states)))
         if kubernetes:
-            tracker.pods = PodWatch(_core_api(), node, tracker.changed)
+            tracker.pods = _watch_pods(node, tracker.changed)
         recorder, no_traceloop = None, why_not
         recorded_flows, no_flows = None, why_not
         if not for_one_command:
@@ -251,18 +253,17 @@ def _begin(what: str, stack: ExitStack, make: Callable[[], R]) -> tuple[R | None
         return None, str(error)
 
 
-def _core_api() -> Any:
-    """The API server, from the pod's service account or a kubeconfig."""
-    from kubernetes import client, config
+def _watch_pods(node: str, changed: Callable[[], None]) -> PodWatch:
+    """A watch of the node's pods, by the pod's service account or a kubeconfig."""
+    from agent.pods import PodWatch  # 3 MiB, with HTTP and TLS, that an agent without does without
+    from gadget.kube.api import ApiServer
+    from gadget.kube.kubeconfig import Flags, own_context, read_context
 
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()
-        else:
-            config.load_kube_config()
-    except config.ConfigException as error:
+        context = own_context() if "KUBERNETES_SERVICE_HOST" in os.environ else read_context(Flags())
+    except GadgetError as error:
         raise GadgetError(f"--kubernetes: {error}") from None
-    return client.CoreV1Api()
+    return PodWatch(ApiServer(context), node, changed)
 
 
 def main() -> None:

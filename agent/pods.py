@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
-import orjson
+import msgspec
 
 from agent.threads import Worker
+from gadget.errors import Unreachable
+from gadget.kube.api import Answer, ApiError, ApiServer
 
 log = logging.getLogger(__name__)
 
+PATH = "/api/v1/pods"
 PAGE = 250
-#: A watch that says nothing for this long is begun again; the API server ends it by itself about then too.
+#: A pod as JSON is 8 KB as a rule, and no more than a few MB: etcd takes 1.5 MiB. Most API servers do not keep to PAGE
+#: where they answer from memory.
+LINE_BYTES, PAGE_BYTES = 8 << 20, 64 << 20
+#: Pods that are remembered: a kubelet has 110, or some hundred, and those that have ended.
+MOST = 20_000
+#: The API server ends a watch after this time, or up to twice as long: all nodes' at once would be many.
 WATCH_SECONDS = 300
+#: A watch that says nothing for this long is begun again: the connection may be dead. A bookmark comes each minute
+#: (defaultBookmarkFrequency in apiserver's pkg/storage/cacher).
+SILENT_SECONDS = 90.0
+#: A watch that ends sooner, and without a word, has failed.
+BRIEF_SECONDS = 1.0
 BACKOFF_SECONDS = (0.5, 30.0)
-
-
-class Gone(Exception):
-    """410: the resource version is too old to go on from; list again."""
+#: How long close waits for a connection that is being made.
+CLOSE_SECONDS = 1.0
+#: So much of what the API server says goes into the log.
+SHOWN = 500
+#: The annotations that are kept; others may be a whole manifest each.
+ANNOTATIONS = "kubectl-gadget/"
+MIRROR = "kubernetes.io/config.mirror"
 
 
 @dataclass(frozen=True)
@@ -42,38 +62,127 @@ class PodInfo:
     object_uid: str = ""
 
 
-def parse_pod(pod: dict[str, Any]) -> PodInfo:
-    """A pod's JSON as far as we need it."""
-    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
-    sidecars = [item for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"]
-    owners = [item for item in metadata.get("ownerReferences") or () if item.get("controller")]
+class _Owner(msgspec.Struct):
+    kind: str
+    name: str
+    controller: bool | None = None
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    uid: str
+    resource_version: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[_Owner] | None = None
+
+
+class _Port(msgspec.Struct, rename="camel"):
+    container_port: int
+    name: str | None = None
+    protocol: str = "TCP"
+
+
+class _Container(msgspec.Struct, rename="camel"):
+    ports: list[_Port] | None = None
+    restart_policy: str | None = None
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    host_network: bool | None = None
+
+
+class _Ip(msgspec.Struct):
+    ip: str
+
+
+class _ContainerStatus(msgspec.Struct, rename="camel"):
+    name: str
+    restart_count: int = 0
+
+
+class _Status(msgspec.Struct, rename={"pod_ips": "podIPs", "container_statuses": "containerStatuses"}):
+    pod_ips: list[_Ip] | None = None
+    container_statuses: list[_ContainerStatus] | None = None
+
+
+class _Pod(msgspec.Struct):
+    """A pod as far as we need it: what else its JSON has, which is most of it, is never made."""
+
+    metadata: _Metadata
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+
+class _Versions(msgspec.Struct, rename={"version": "resourceVersion", "more": "continue"}):
+    version: str
+    more: str | None = None
+
+
+class _Page(msgspec.Struct):
+    metadata: _Versions
+    items: list[_Pod] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _Versions
+
+
+class _Failure(msgspec.Struct):
+    code: int = 0
+    message: str = "the watch failed"
+
+
+_read_page = msgspec.json.Decoder(_Page).decode
+_read_event = msgspec.json.Decoder(_Event).decode
+_read_pod = msgspec.json.Decoder(_Pod).decode
+
+
+def _info(pod: _Pod) -> PodInfo:
+    metadata, spec, status = pod.metadata, pod.spec or _Spec(), pod.status or _Status()
+    annotations = metadata.annotations or {}
+    sidecars = [item for item in spec.init_containers or () if item.restart_policy == "Always"]
+    owners = [item for item in metadata.owner_references or () if item.controller]
     return PodInfo(
-        uid=(metadata.get("annotations") or {}).get("kubernetes.io/config.mirror") or metadata["uid"],
-        labels=metadata.get("labels") or {},
-        owner=f"{owners[0]['kind']}/{owners[0]['name']}" if owners else "",
-        ips=tuple(item["ip"] for item in status.get("podIPs") or ()),
-        annotations=metadata.get("annotations") or {},
-        host_network=bool(spec.get("hostNetwork")),
+        uid=annotations.get(MIRROR) or metadata.uid,
+        labels=metadata.labels or {},
+        owner=f"{owners[0].kind}/{owners[0].name}" if owners else "",
+        ips=tuple(item.ip for item in status.pod_ips or ()),
+        annotations={name: value for name, value in annotations.items() if name.startswith(ANNOTATIONS)},
+        host_network=bool(spec.host_network),
         ports=tuple(
-            (port["name"], port.get("protocol", "TCP"), port["containerPort"])
-            for container in (*(spec.get("containers") or ()), *sidecars)
-            for port in container.get("ports") or ()
-            if port.get("name")
+            (port.name, port.protocol, port.container_port)
+            for container in (*(spec.containers or ()), *sidecars)
+            for port in container.ports or ()
+            if port.name
         ),
-        restarts={item["name"]: item.get("restartCount", 0) for item in status.get("containerStatuses") or ()},
-        object_uid=metadata["uid"],
+        restarts={item.name: item.restart_count for item in status.container_statuses or ()},
+        object_uid=metadata.uid,
     )
+
+
+def parse_pod(text: bytes) -> PodInfo:
+    """A pod's JSON as far as we need it. msgspec.DecodeError if it is none."""
+    return _info(_read_pod(text))
 
 
 class PodWatch:
     """Keeps the pods of one node, by the UID that their cgroups carry, for as long as the API server answers."""
 
-    def __init__(self, api: Any, node: str, changed: Callable[[], None]) -> None:
-        """Watch through api, a kubernetes.client.CoreV1Api; changed is called after each change."""
+    def __init__(self, api: ApiServer, node: str, changed: Callable[[], None]) -> None:
+        """Watch through api; changed is called after each change."""
         self._api = api
         self._node = node
         self._changed = changed
         self._pods: dict[str, PodInfo] = {}
+        self._version = ""  # to go on from; empty if all is to be listed
+        self._answer: Answer | None = None
         self.worker = Worker("pods", self._run, stalls_after=WATCH_SECONDS * 2)
         self.worker.start()
 
@@ -82,83 +191,95 @@ class PodWatch:
         return self._pods.get(uid)
 
     def close(self) -> None:
-        """Stop watching. The thread ends with its request."""
+        """Stop watching, at once unless the API server lets us wait for a connection."""
         self.worker.stop(0)
+        if answer := self._answer:
+            answer.cut()
+        self.worker.stop(CLOSE_SECONDS)
 
     def _run(self, worker: Worker) -> None:
-        wait, longest = BACKOFF_SECONDS
+        shortest, longest = BACKOFF_SECONDS
+        wait = shortest
         while not worker.stopping:
+            worker.beat()
+            began, heard = time.monotonic(), False
             try:
-                for kind, pod in self._changes():
+                if not self._version:
+                    self._list()
+                for line in self._watch():
                     worker.beat()
-                    self._apply(kind, pod)
-                    wait = BACKOFF_SECONDS[0]
-            except Gone:
-                log.info("pods: the watch is too old, listing again")
-            except Exception as error:  # whatever the network and the client throw: names do not depend on us
-                log.warning("pods: %s: trying again in %.1f s", str(error).splitlines()[0], wait)
-                worker.wait(wait)
+                    heard, wait = True, shortest
+                    self._take(line)
+                why = "" if heard or time.monotonic() - began > BRIEF_SECONDS else "the watch ended at once"
+            except TimeoutError:
+                why = ""  # nothing may have happened; a server that is away will not be reached again
+                log.debug("pods: nothing was heard for %.0f s: asking again", SILENT_SECONDS)
+            except Unreachable as error:
+                why = str(error)
+            except Exception as error:  # 410, as the version is too old, or what makes no sense: names need none of it
+                self._version, why = "", str(error) or type(error).__name__
+            if why and not worker.stopping:
+                pause = wait * random.uniform(0.5, 1)  # all nodes may have lost the same API server
+                log.warning("pods: %s: trying again in %.1f s", why.splitlines()[0][:SHOWN], pause)
+                worker.wait(pause)
                 wait = min(wait * 2, longest)
 
-    def _apply(self, kind: str, pod: Any) -> None:
-        if kind == "LISTED":
-            self._pods = {info.uid: info for info in map(parse_pod, pod)}
-        elif kind == "DELETED":
-            info = parse_pod(pod)
-            self._pods[info.uid] = info  # it says at last what a short pod never had the time for
-            self._changed()
-            self._pods.pop(info.uid, None)
-        else:
-            info = parse_pod(pod)
-            self._pods[info.uid] = info
+    def _list(self) -> None:
+        """Learn of all pods anew."""
+        found: dict[str, PodInfo] = {}
+        more: str | None = None
+        while True:
+            # from the API server's memory: with a few thousand nodes etcd would notice
+            query = {"continue": more} if more else {"resourceVersion": "0"}
+            with self._ask(limit=PAGE, **query) as answer:
+                page = _read_page(answer.read(PAGE_BYTES))
+            for info in map(_info, page.items or ()):
+                _keep(found, info)
+            more = page.metadata.more
+            if not more or self.worker.stopping or len(found) >= MOST:
+                break
+            self.worker.beat()
+        self._pods, self._version = found, page.metadata.version
         self._changed()
 
-    def _changes(self) -> Iterator[tuple[str, Any]]:
-        """All pods, then each change; ends when the watch does and begins again where it ended."""
-        items, version = self._list()
-        yield "LISTED", items
-        while not self.worker.stopping:
-            for event in self._watch(version):
-                pod = event["object"]
-                if event["type"] == "ERROR":
-                    if pod.get("code") == 410:
-                        raise Gone
-                    raise OSError(pod.get("message", "watch error"))
-                version = pod["metadata"]["resourceVersion"]
-                if event["type"] != "BOOKMARK":
-                    yield event["type"], pod
+    def _watch(self) -> Iterator[bytes]:
+        """What changes from the version on, a line each; ends when the API server ends it."""
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)
+        more = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
+        with self._ask(watch="true", timeoutSeconds=seconds, **more) as answer:
+            yield from answer.lines(LINE_BYTES, SILENT_SECONDS)
 
-    def _list(self) -> tuple[list[dict[str, Any]], str]:
-        items: list[dict[str, Any]] = []
-        token = None
-        while True:
-            page = self._request(limit=PAGE, _continue=token, resource_version=None if token else "0")
-            data = orjson.loads(page.read())
-            items += data.get("items") or []
-            token = data["metadata"].get("continue")
-            if not token:
-                return items, data["metadata"]["resourceVersion"]
+    def _take(self, line: bytes) -> None:
+        """Learn from a line of a watch."""
+        event = _read_event(line)
+        if event.type == "ERROR":
+            failure = msgspec.json.decode(event.object, type=_Failure)
+            raise ApiError(failure.code, failure.message)
+        if event.type == "BOOKMARK":
+            self._version = msgspec.json.decode(event.object, type=_Bookmark).metadata.version
+            return
+        pod = _read_pod(event.object)
+        info = _info(pod)
+        _keep(self._pods, info)
+        self._changed()
+        if event.type == "DELETED":  # it says at last what a short pod never had the time for
+            self._pods.pop(info.uid, None)
+            self._changed()
+        self._version = pod.metadata.resource_version
 
-    def _watch(self, version: str) -> Iterator[dict[str, Any]]:
-        response = self._request(
-            watch=True, resource_version=version, timeout_seconds=WATCH_SECONDS, allow_watch_bookmarks=True
-        )
-        rest = b""
-        for chunk in response.stream(1 << 16):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from map(orjson.loads, lines)
+    @contextmanager
+    def _ask(self, **query: Any) -> Iterator[Answer]:
+        """An answer about the node's pods, which close cuts."""
+        query["fieldSelector"] = f"spec.nodeName={self._node}"
+        with self._api.open("GET", f"{PATH}?{urlencode(query)}") as answer:
+            self._answer = answer
+            if self.worker.stopping:  # before there was something to cut
+                answer.cut()
+            yield answer
 
-    def _request(self, **options: Any) -> Any:
-        from kubernetes.client import ApiException
 
-        try:
-            return self._api.list_pod_for_all_namespaces(
-                field_selector=f"spec.nodeName={self._node}",
-                _preload_content=False,
-                _request_timeout=(5, WATCH_SECONDS + 10),
-                **{name: value for name, value in options.items() if value is not None},
-            )
-        except ApiException as error:
-            if error.status == 410:
-                raise Gone from None
-            raise
+def _keep(pods: dict[str, PodInfo], info: PodInfo) -> None:
+    if info.uid in pods or len(pods) < MOST:
+        pods[info.uid] = info
+        if len(pods) == MOST:
+            log.warning("%d pods on this node: labels of others will not be known", MOST)

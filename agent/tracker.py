@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.addresses import Addresses
 from agent.bpf_object import BpfObject
@@ -27,13 +28,15 @@ from agent.bpffs import digest, remove_if_empty, unpin
 from agent.cgroups import CgroupTree, find_cgroup2
 from agent.identity import Container, Place, parse_path
 from agent.objects import read_object
-from agent.pods import PodWatch
 from agent.ring import Ring
 from agent.runtimes import Runtimes
 from agent.started import started_at
 from agent.threads import Worker
 from gadget import catalog
 from gadget.runtimes import State
+
+if TYPE_CHECKING:
+    from agent.pods import PodWatch
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the command line and the agent share. No kernel, no Kubernetes."""
+"""What the command line and the agent share. No kernel; of Kubernetes the way to an API server."""
 
 __version__ = "0.1.0"
 

@@ -47,7 +47,7 @@ class Unreachable(GadgetError):
 
 
 class Malformed(GadgetError):
-    """What an agent or a recording says makes no sense."""
+    """What an agent, an API server or a recording says makes no sense."""
 
 
 class Incomplete(GadgetError):

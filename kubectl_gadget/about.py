@@ -127,8 +127,8 @@ class Part:
 
 def _server() -> Part:
     """The cluster's API server. Unreachable if it does not answer."""
-    from kubectl_gadget.cluster.api import api_server
-    from kubectl_gadget.cluster.kubeconfig import read_context
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
 
     try:
         return Part("server", version=api_server(read_context(chosen_cluster().flags)).get("/version")["gitVersion"])

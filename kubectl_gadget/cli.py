@@ -12,6 +12,7 @@ import click
 
 from gadget import __version__, catalog
 from gadget.errors import GadgetError
+from gadget.kube.kubeconfig import NoCluster
 from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
 from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from kubectl_gadget.traceloop.instances import Instance
 
 PROGRAM = "kubectl gadget"
+INSTEAD = (
+    "Trace this machine with --local, name an agent with --agent ADDRESS, or set KUBECONFIG and run "
+    "`kubectl gadget deploy`"
+)
 EPILOG = "Most take -n NAMESPACE, -p POD, -l LABELS, -o json, --local; see COMMAND -h."
 
 
@@ -133,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a full disk behind stdout, above all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it did not take is not tried again
         fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
+    except NoCluster as error:
+        fail(f"{error}. {INSTEAD}", error.exit_code)
     except GadgetError as error:
         fail(str(error), error.exit_code)
 

@@ -133,9 +133,9 @@ def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool
     """
     if not cluster:
         return lambda: ask_agents(targets)
-    from kubectl_gadget.cluster.api import api_server
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.directory import ask_cluster
-    from kubectl_gadget.cluster.kubeconfig import read_context
     from kubectl_gadget.cluster.options import chosen_cluster
 
     api = api_server(read_context(chosen_cluster().flags))

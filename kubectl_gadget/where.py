@@ -23,9 +23,9 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Ta
         with local_agent() as address:
             yield lambda: Targets({"this machine": address})
     else:
+        from gadget.kube.api import api_server
+        from gadget.kube.kubeconfig import read_context
         from kubectl_gadget.cluster.agents import cluster_agents
-        from kubectl_gadget.cluster.api import api_server
-        from kubectl_gadget.cluster.kubeconfig import read_context
         from kubectl_gadget.cluster.options import chosen_cluster
 
         cluster = chosen_cluster()
@@ -41,8 +41,8 @@ def find_selection(selection: Selection, agents: Sequence[str], local: bool) -> 
     if agents or local:
         how = "--local" if local else "--agent"
         raise UsageError(f"-p {workloads[0]}: who these are a cluster tells: with {how} name pods, or use -l")
-    from kubectl_gadget.cluster.api import api_server
-    from kubectl_gadget.cluster.kubeconfig import read_context
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.options import chosen_cluster
     from kubectl_gadget.cluster.workloads import find_pods
 
@@ -54,7 +54,7 @@ def default_namespace(agents: Sequence[str], local: bool) -> tuple[str, ...]:
     """The namespace that a command is about if nobody says: of a cluster the context's, as kubectl has it; else all."""
     if agents or local:
         return ()
-    from kubectl_gadget.cluster.kubeconfig import read_context
+    from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.options import chosen_cluster
 
     return (read_context(chosen_cluster().flags).namespace,)

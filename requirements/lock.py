@@ -21,8 +21,7 @@ def wanted() -> dict[str, list[str]]:
     """What pyproject.toml asks for, by the name of the file that pins it."""
     about = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
     project = about["project"]
-    agent = [*project["dependencies"], *project["optional-dependencies"]["agent"]]
-    build = about["build-system"]["requires"]
+    agent, build = project["dependencies"], about["build-system"]["requires"]
     return {
         "agent": agent,
         "build": build,

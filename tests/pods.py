@@ -201,7 +201,8 @@ class BareContainer:
     def __init__(self, namespace: str, pod: str, name: str = "app") -> None:
         """Write config.json, then make the cgroup, as a runtime does."""
         self.id = secrets.token_hex(32)
-        self.pod_path = f"kubepods/besteffort/pod{uuid.uuid4()}"
+        self.pod_uid = str(uuid.uuid4())
+        self.pod_path = f"kubepods/besteffort/pod{self.pod_uid}"
         self.bundle = BUNDLES / self.id
         self.bundle.mkdir(parents=True)
         (self.bundle / MARK).write_text(f"{os.getpid()} {self.pod_path}/{self.id}")

@@ -14,9 +14,9 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.cluster.portforward import CHUNK, PROTOCOL
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.portforward import CHUNK, PROTOCOL
 
 PORT = 7070
 #: Session tickets in each handshake; 2 are usual. They come while the first request goes out.
@@ -60,11 +60,15 @@ async def _serve(agent: str, folder: Path) -> None:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-def make_certificate(folder: Path, name: str = "test", prefix: str = "") -> None:
-    """A certificate that nobody else vouches for, and its key: folder/crt and folder/key, each name after prefix."""
+def make_certificate(folder: Path, name: str = "test", prefix: str = "", *, loopback: bool = False) -> None:
+    """A certificate that nobody else vouches for, and its key: folder/crt and folder/key, each name after prefix.
+
+    It is good for servers on loopback too if that is said.
+    """
     make = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -days 2"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,IP:::1"] if loopback else []
     paths = ["-keyout", f"{folder}/{prefix}key", "-out", f"{folder}/{prefix}crt"]
-    subprocess.run(["openssl", *make.split(), *paths], check=True, capture_output=True)
+    subprocess.run(["openssl", *make.split(), *names, *paths], check=True, capture_output=True)
 
 
 @contextmanager

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from agent.identity import Container
-from agent.pods import PodInfo
+
+if TYPE_CHECKING:
+    from agent.pods import PodInfo
 
 log = logging.getLogger(__name__)
 

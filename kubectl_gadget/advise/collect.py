@@ -15,6 +15,7 @@ import msgspec
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
+from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.advise.flows import (
     MOST_COUNTED,
     Context,
@@ -29,8 +30,6 @@ from kubectl_gadget.advise.flows import (
 from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import KINDS, trim
 from kubectl_gadget.client import ask, malformed
-from kubectl_gadget.cluster.agents import not_allowed
-from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.targets import Agent, Targets
 
 ANSWER_SECONDS = 60.0

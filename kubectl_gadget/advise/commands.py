@@ -352,8 +352,8 @@ def _heard(
         after = hear(targets)
         heard = between(before, after) if before else after
         if not agent:
-            from kubectl_gadget.cluster.api import api_server
-            from kubectl_gadget.cluster.kubeconfig import read_context
+            from gadget.kube.api import api_server
+            from gadget.kube.kubeconfig import read_context
 
             look_up(api_server(read_context(chosen_cluster().flags)), heard.context, namespaces)
         yield heard
@@ -385,9 +385,8 @@ def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
         for kind, number in sorted(found.skipped.items()):
             tell(f"{path}: {number} of kind {kind} left out")
         return found.policies
-    from kubectl_gadget.cluster.agents import not_allowed
-    from kubectl_gadget.cluster.api import ApiError, api_server
-    from kubectl_gadget.cluster.kubeconfig import read_context
+    from gadget.kube.api import ApiError, api_server, not_allowed
+    from gadget.kube.kubeconfig import read_context
 
     try:
         return list(api_server(read_context(chosen_cluster().flags)).list(POLICIES))

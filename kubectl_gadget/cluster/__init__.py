@@ -1,1 +1,1 @@
-"""The way to a cluster: whose API server, as whom, and through it to the agents."""
+"""The agents of a cluster: where they are, and the commands that make and remove them."""

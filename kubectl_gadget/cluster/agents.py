@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gadget.deadline import left
 from gadget.errors import GadgetError, Unreachable, UsageError
-from kubectl_gadget.cluster.api import ApiError, ApiServer
+from gadget.kube.api import ApiError, ApiServer, not_allowed
+from gadget.kube.portforward import Tunnel
 from kubectl_gadget.cluster.place import own_folder
-from kubectl_gadget.cluster.portforward import Tunnel
-from kubectl_gadget.deadline import left
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
@@ -117,18 +116,6 @@ def _problem(status: dict[str, Any]) -> tuple[str, str]:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return condition.get("reason", "Pending"), condition.get("message", "")
     return status.get("phase", "unknown"), "its agent does not serve yet" if status.get("phase") == "Running" else ""
-
-
-def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
-    """An error that names the right that is missing, if that is what it is."""
-    missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
-    if error.code != 403 or not missing:
-        return error
-    if missing[1] == "impersonate":
-        who = error.message.partition(": ")[0]
-        return GadgetError(f"you may not act as another (--as): {who}: ask for impersonate on {missing[2]}")
-    place, there = (f" in namespace {namespace}", " there") if namespace else ("", "")
-    return GadgetError(f"you may not {what}{place}: ask for {missing[1]} on {missing[2]}{there}")
 
 
 def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
+from gadget.kube.api import ApiError, ApiServer, api_server
+from gadget.kube.kubeconfig import read_context
 from gadget.standing import SUFFIX, to_toml
-from kubectl_gadget.cluster.api import ApiError, ApiServer, api_server
-from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.manifests import MANAGED_BY
 from kubectl_gadget.cluster.objects import explained, path_of
 from kubectl_gadget.cluster.options import chosen_cluster

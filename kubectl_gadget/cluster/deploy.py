@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from gadget.errors import GadgetError, Unreachable
+from gadget.kube.api import ApiError, ApiServer
+from gadget.kube.kubeconfig import read_context
 from gadget.text import escape
 from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
-from kubectl_gadget.cluster.api import ApiError, ApiServer
-from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.manifests import Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
 from kubectl_gadget.cluster.options import Cluster

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gadget.endpoints import Name
 from gadget.errors import GadgetError
-from kubectl_gadget.cluster.api import ApiError, ApiServer
+from gadget.kube.api import ApiError, ApiServer
 
 _LISTS = ("nodes", "pods", "services")  # the later wins: an address of a host-network pod is its node's
 FORBIDDEN = 403

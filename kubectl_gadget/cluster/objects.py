@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.cluster import manifests
-from kubectl_gadget.cluster.agents import not_allowed
-from kubectl_gadget.cluster.api import ApiError, ApiServer
 
 _PATHS = {
     "Namespace": "/api/v1/namespaces",

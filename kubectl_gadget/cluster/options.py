@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from gadget.deadline import set_deadline
+from gadget.kube.kubeconfig import Flags
 from gadget.selector import parse_names
-from kubectl_gadget.cluster.kubeconfig import Flags
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
-from kubectl_gadget.deadline import set_deadline
 from kubectl_gadget.options import Duration, Option
 
 NAMESPACE = "gadget"

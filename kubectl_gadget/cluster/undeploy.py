@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from gadget.errors import GadgetError
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import read_context
 from gadget.text import escape
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.tell import tell, write_line

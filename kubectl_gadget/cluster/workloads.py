@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from gadget.errors import GadgetError, UsageError
+from gadget.kube.api import ApiError, ApiServer
 from gadget.pod_choice import PodChoice
 from gadget.selector import parse_names
-from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.pods import PodName
 
 _GROUPS = {

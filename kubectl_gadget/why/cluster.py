@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from gadget.endpoints import Endpoint, Name
 from gadget.errors import GadgetError
+from gadget.kube.api import ApiError, ApiServer
 from gadget.selector import parse_names
 from kubectl_gadget.cluster.agents import Background
-from kubectl_gadget.cluster.api import ApiError, ApiServer
 from kubectl_gadget.cluster.directory import FORBIDDEN, names_of
 from kubectl_gadget.why.facts import Kubernetes
 from kubectl_gadget.why.history import History

@@ -117,8 +117,8 @@ def _why(
 
 def _begin(namespaces: tuple[str, ...], name: str, *, every: bool) -> Cluster:
     """Ask the API server, while agents are still being reached."""
-    from kubectl_gadget.cluster.api import api_server
-    from kubectl_gadget.cluster.kubeconfig import read_context
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.options import chosen_cluster
     from kubectl_gadget.why.cluster import Cluster
 

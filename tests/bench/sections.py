@@ -94,7 +94,12 @@ SECTIONS = (
         "Of the corpus in tests/why, each another program: of many ends of one container the newest alone is looked into.",
         (why.measure,),
     ),
-    Section("agent", "The agent, with every recorder on", "Memory is what is resident.", (agents.measure,)),
+    Section(
+        "agent",
+        "The agent, with every recorder on",
+        "As deployed, with the watch of its node's pods, whose JSON is 8 KB each. Memory is what is resident.",
+        (agents.measure,),
+    ),
     Section(
         "flows",
         "The recorder of flows",

@@ -7,8 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.portforward import Tunnel
+from gadget.kube.api import ApiServer
+from gadget.kube.portforward import Tunnel
 from tests.bench import Plan, Result
 from tests.tunnels import PORT, api_server
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.cluster.portforward import Tunnel
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.portforward import Tunnel
 from tests.conftest import CLI
 from tests.e2e.conftest import IMAGE, Namespace, nodes
 

@@ -26,13 +26,13 @@ from gadget import catalog, filters, parameters
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import Btf, BtfError
 from gadget.errors import GadgetError, Unreachable, UsageError
+from gadget.kube import credentials, kubeconfig
+from gadget.kube.api import make_tls
+from gadget.kube.proxy import find_proxy
 from gadget.pod_choice import PodChoice, Pods
 from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
-from kubectl_gadget.cluster import credentials, kubeconfig
-from kubectl_gadget.cluster.api import make_tls
-from kubectl_gadget.cluster.proxy import find_proxy
 from kubectl_gadget.request import make_request
 from kubectl_gadget.session import replay
 from kubectl_gadget.streams import Ended

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client as kubernetes
 
 from agent.flows.service import FlowsService
 from agent.pods import PodWatch
@@ -151,9 +150,7 @@ def object_of(pod: Any, uid: str, address: str = "", mirror: str = "") -> dict[s
 
 
 def watch_of(server: apiserver.ApiServer) -> Callable[[Callable[[], None]], PodWatch]:
-    configuration = kubernetes.Configuration(host=f"http://127.0.0.1:{server.server_port}")
-    api = kubernetes.CoreV1Api(kubernetes.ApiClient(configuration))
-    return lambda changed: PodWatch(api, "node-a", changed)
+    return lambda changed: PodWatch(server.client(), "node-a", changed)
 
 
 def test_short_pod(recorder, make_pod) -> None:

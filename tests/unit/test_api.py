@@ -20,11 +20,10 @@ import pytest
 import yaml
 
 from gadget.errors import GadgetError, Unreachable, UsageError
-from kubectl_gadget.cluster import api, credentials
-from kubectl_gadget.cluster.agents import not_allowed
-from kubectl_gadget.cluster.api import ApiError, ApiServer, api_server
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.cluster.proxy import find_proxy
+from gadget.kube import api, credentials
+from gadget.kube.api import ApiError, ApiServer, api_server, not_allowed
+from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.proxy import find_proxy
 from tests import tunnels
 from tests.conftest import run_cli
 from tests.http_server import HttpServer

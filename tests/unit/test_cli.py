@@ -16,10 +16,10 @@ import pytest
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
+from gadget.kube.credentials import get_credentials
+from gadget.kube.kubeconfig import read_context
 from kubectl_gadget import about
 from kubectl_gadget.cli import cli
-from kubectl_gadget.cluster.credentials import get_credentials
-from kubectl_gadget.cluster.kubeconfig import read_context
 from kubectl_gadget.cluster.options import chosen_cluster
 from tests.conftest import CLI, run_cli
 

@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from gadget.errors import GadgetError
-from kubectl_gadget.cluster.api import make_tls
-from kubectl_gadget.cluster.credentials import Credentials, get_credentials
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
+from gadget.kube.api import make_tls
+from gadget.kube.credentials import Credentials, get_credentials
+from gadget.kube.kubeconfig import Flags, read_context
 from tests.tunnels import make_certificate
 
 VERSION = "client.authentication.k8s.io/v1"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from gadget.errors import GadgetError, Unreachable
+from gadget.kube.kubeconfig import Flags
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.deploy import deploy
-from kubectl_gadget.cluster.kubeconfig import Flags
 from kubectl_gadget.cluster.options import Cluster as Chosen
 from kubectl_gadget.cluster.remedies import Remedies
 from kubectl_gadget.cluster.undeploy import undeploy

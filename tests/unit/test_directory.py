@@ -9,9 +9,9 @@ import pytest
 
 from gadget.endpoints import Name
 from gadget.errors import Unreachable
-from kubectl_gadget.cluster import api
+from gadget.kube import api
+from gadget.kube.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster.directory import ask_cluster
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from tests.apiserver import ApiServer, api_server
 
 PODS, SERVICES, NODES = "/api/v1/pods", "/api/v1/services", "/api/v1/nodes"

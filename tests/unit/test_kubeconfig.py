@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from gadget.errors import GadgetError, Unreachable, UsageError
-from kubectl_gadget.cluster.credentials import get_credentials
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
+from gadget.kube.credentials import get_credentials
+from gadget.kube.kubeconfig import Flags, read_context
 
 
 def write(path: Path, **changes: Any) -> Path:

@@ -17,9 +17,10 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import RAW, Name
 from gadget.errors import Unreachable
+from gadget.kube import kubeconfig
 from gadget.rows import Decoder
 from kubectl_gadget import peers
-from kubectl_gadget.cluster import kubeconfig, options
+from kubectl_gadget.cluster import options
 from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
 from kubectl_gadget.targets import Agent, Targets
 from tests.apiserver import api_server

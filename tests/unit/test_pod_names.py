@@ -12,8 +12,8 @@ from agent.identity import Container
 from agent.selection import Selection as AgentSelection
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
+from gadget.kube.api import ApiError
 from gadget.pod_choice import PodChoice, Pods
-from kubectl_gadget.cluster.api import ApiError
 from kubectl_gadget.cluster.workloads import find_pods
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import Selection, make_selection

@@ -15,10 +15,9 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from gadget.errors import Unreachable
-from kubectl_gadget.cluster.agents import not_allowed
-from kubectl_gadget.cluster.api import WEBSOCKET_ATTEMPTS, ApiError, ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.cluster.portforward import PROTOCOL, Tunnel
+from gadget.kube.api import WEBSOCKET_ATTEMPTS, ApiError, ApiServer, not_allowed
+from gadget.kube.kubeconfig import Flags, read_context
+from gadget.kube.portforward import PROTOCOL, Tunnel
 from tests import tunnels
 
 PORT = (7070).to_bytes(2, "little")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster import agents, place
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from tests.cluster_api import PODS, agent_pod, serve_cluster
 from tests.conftest import wait_until
 

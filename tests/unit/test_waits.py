@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from gadget.deadline import set_deadline
+from gadget.kube.api import ApiServer
+from gadget.kube.kubeconfig import Flags, read_context
 from kubectl_gadget.cluster import agents
 from kubectl_gadget.cluster.agents import cluster_agents
-from kubectl_gadget.cluster.api import ApiServer
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
-from kubectl_gadget.deadline import set_deadline
 from tests.cluster_api import PODS, Cluster, agent_pod, serve_cluster
 from tests.conftest import CLI, wait_until
 

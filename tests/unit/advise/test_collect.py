@@ -10,9 +10,9 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
+from gadget.kube.api import ApiError
 from kubectl_gadget.advise.collect import PATHS, between, hear, look_up
 from kubectl_gadget.advise.flows import Context, Header
-from kubectl_gadget.cluster.api import ApiError
 from kubectl_gadget.targets import Targets
 from tests.fakes import FakeAgent
 

@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
+from gadget.kube.api import api_server
+from gadget.kube.kubeconfig import Flags, read_context
 from kubectl_gadget import cli
 from kubectl_gadget.cluster.agents import NoAgents
-from kubectl_gadget.cluster.api import api_server
-from kubectl_gadget.cluster.kubeconfig import Flags, read_context
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.why import commands
 from kubectl_gadget.why.cluster import Cluster as ApiSide

@@ -27,12 +27,10 @@ _TEXTS = {
     "contexts": ("cluster", "user", "namespace"),
 }
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_INSTEAD = (
-    "Trace this machine with --local, name an agent with --agent ADDRESS, or set KUBECONFIG and run "
-    "`kubectl gadget deploy`"
-)
-NO_CLUSTER = "no cluster to talk to: there is no kubeconfig at {}. " + _INSTEAD
-NO_CONTEXTS = "no cluster to talk to: the kubeconfig at {} has no contexts. " + _INSTEAD
+
+
+class NoCluster(Unreachable):
+    """There is no kubeconfig, or nothing in it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ def _no_server(flags: Flags, merged: dict[str, Any], name: str, context: dict[st
             "with --context, or for good by `kubectl config use-context NAME`"
         )
     there = any(path.exists() for path in _files(flags))
-    return Unreachable((NO_CONTEXTS if there else NO_CLUSTER).format(files))
+    why = f"the kubeconfig at {files} has no contexts" if there else f"there is no kubeconfig at {files}"
+    return NoCluster(f"no cluster to talk to: {why}")
 
 
 def _files(flags: Flags) -> list[Path]:
@@ -226,8 +225,14 @@ def _names(entries: dict[str, Any]) -> str:
     return ", ".join(sorted(entries)) or "none"
 
 
+def own_context() -> Context:
+    """The cluster that this process runs in as a pod, as its service account. NoCluster if it has none."""
+    if not (_SERVICE_ACCOUNT / "token").exists():
+        raise NoCluster(f"this pod has no service account's token: there is no {_SERVICE_ACCOUNT}/token")
+    return Context("", "default", *_own_service_account())
+
+
 def _own_service_account() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The cluster that this process runs in as a pod."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     cluster = {"server": server, "certificate-authority": str(_SERVICE_ACCOUNT / "ca.crt")}

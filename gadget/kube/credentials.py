@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from gadget.errors import GadgetError, UsageError
-from kubectl_gadget.cluster.kubeconfig import Context
+from gadget.kube.kubeconfig import Context
 
 #: How long a token file counts, as with client-go: a kubelet renews those of pods long before they expire.
 FILE_SECONDS = 60.0

@@ -5,25 +5,25 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
-from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 import orjson
 
-from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.cluster.credentials import Credentials, get_credentials, read_pem
-from kubectl_gadget.cluster.kubeconfig import Context
-from kubectl_gadget.cluster.proxy import find_proxy, proxy_headers
-from kubectl_gadget.deadline import bounded
+from gadget.deadline import bounded
+from gadget.errors import GadgetError, Malformed, Unreachable
+from gadget.kube.credentials import Credentials, get_credentials, read_pem
+from gadget.kube.kubeconfig import Context
+from gadget.kube.proxy import find_proxy, proxy_headers
 
 if TYPE_CHECKING:
-    from kubectl_gadget.cluster.websocket import WebSocket
+    from gadget.kube.websocket import WebSocket
 
 CONNECT_SECONDS = 10.0
 #: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
@@ -34,6 +34,8 @@ LOGIN_SECONDS = 60.0
 #: How often, and how long in all, one request waits for a server that says Retry-After. kubectl asks as often and
 #: waits as long as it is told to.
 RETRIES, RETRY_SECONDS = 10, 60.0
+#: A refusal is no longer: a Status object, or a proxy's page.
+REFUSAL_BYTES = 1 << 20
 #: Objects in one answer of the API server.
 PAGE = 500
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
@@ -101,15 +103,24 @@ class ApiServer:
 
     def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         """Send a request; gives the bytes that come back."""
+        with self.open(method, path, body, kind) as answer:
+            return answer.read()
+
+    def open(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Answer:
+        """Send a request; gives what comes back, to be read piece by piece. Errors as get."""
         patience = _Patience()
-        credentials, status, headers, answer = self._send(method, path, body, kind)
-        while (status == 401 and self._renew(credentials)) or patience.waits(status, headers.get("Retry-After")):
-            credentials, status, headers, answer = self._send(method, path, body, kind)
-        if status >= 300:
-            raise refusal(status, answer, headers.get("Location"))
+        credentials, answer = self._send(method, path, body, kind)
+        while (answer.status == 401 and self._renew(credentials)) or patience.waits(
+            answer.status, answer.headers.get("Retry-After")
+        ):
+            answer.close()
+            credentials, answer = self._send(method, path, body, kind)
+        if answer.status >= 300:
+            with answer:
+                raise refusal(answer.status, answer.read(REFUSAL_BYTES), answer.headers.get("Location"))
         return answer
 
-    def _send(self, method: str, path: str, body: Any, kind: str) -> tuple[Credentials, int, HTTPMessage, bytes]:
+    def _send(self, method: str, path: str, body: Any, kind: str) -> tuple[Credentials, Answer]:
         credentials, connection = self._connect()
         try:
             connection.putrequest(method, f"{urlsplit(self._server).path}{path}")
@@ -117,12 +128,10 @@ class ApiServer:
             for name, value in (("Content-Type", kind), ("Content-Length", str(len(data))), *credentials.headers):
                 connection.putheader(name, value)  # a name may come more than once: Impersonate-Group
             connection.endheaders(data)
-            response = connection.getresponse()
-            return credentials, response.status, response.headers, response.read()
+            return credentials, Answer(connection, self._unreachable)
         except (OSError, HTTPException, ValueError) as error:  # ValueError: a name that no host can have
-            raise self._unreachable(error) from None
-        finally:
             connection.close()
+            raise self._unreachable(error) from None
 
     def open_websocket(self, path: str, protocol: str) -> WebSocket:
         """A WebSocket that speaks a subprotocol. ApiError if the server refuses, Unreachable if it does not answer."""
@@ -149,7 +158,7 @@ class ApiServer:
         """Ask for a WebSocket: gives it, or the answer that came instead; none if it hung up and is asked again."""
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
-        from kubectl_gadget.cluster.websocket import WebSocket
+        from gadget.kube.websocket import WebSocket
 
         credentials, connection = self._connect()
         try:
@@ -224,6 +233,64 @@ class ApiServer:
         return Unreachable(f"the API server at {self._server}{self._way()} does not answer: {text}")
 
 
+class Answer:
+    """What an API server answers. A context manager. It is for one thread, but for cut."""
+
+    def __init__(self, connection: HTTPConnection, unreachable: Callable[[object], Unreachable]) -> None:
+        """Wait for its beginning, on a connection that a request has been sent on. OSError or HTTPException if not."""
+        self._connection, self._unreachable = connection, unreachable
+        self._socket = connection.sock  # the connection forgets it if the answer is its last
+        self._response = connection.getresponse()
+        self.status, self.headers = self._response.status, self._response.headers
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._response.close()
+        self._connection.close()
+
+    def cut(self) -> None:
+        """End it, from another thread: who reads it learns that at once."""
+        with suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # SSLSocket's own takes TLS away from who reads now
+
+    def read(self, most: int | None = None) -> bytes:
+        """All of it. Unreachable if the connection breaks, Malformed if it is more than that many bytes."""
+        with self._told():
+            data = self._response.read() if most is None else self._response.read(most + 1)
+        if most is not None and len(data) > most:
+            raise Malformed(f"the API server: its answer is longer than {most} bytes")
+        return data
+
+    def lines(self, most: int, seconds: float) -> Iterator[bytes]:
+        """Each line as it comes, of that many bytes at most. TimeoutError if none comes for so long, else as read."""
+        self._socket.settimeout(seconds)
+        while True:
+            with self._told(TimeoutError):
+                line = self._response.readline(most + 1)
+            if len(line) > most:
+                raise Malformed(f"the API server: a line of its answer is longer than {most} bytes")
+            if line and not line.endswith(b"\n"):
+                raise self._unreachable("it hung up inside a line")
+            if not line:
+                return
+            yield line
+
+    @contextmanager
+    def _told(self, *but: type[Exception]) -> Iterator[None]:
+        try:
+            yield
+        except but:
+            raise
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._unreachable(error) from None
+
+
 @cache
 def api_server(context: Context) -> ApiServer:
     """The API server of a context: one for all parts of a command, so that the user logs in once."""
@@ -244,6 +311,8 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
     else:
         tls.load_default_certs()
     if credentials.certificate:
+        import tempfile
+
         with tempfile.NamedTemporaryFile() as file:  # the ssl module reads certificates from files alone
             file.write(credentials.certificate + b"\n" + credentials.key)
             file.flush()
@@ -284,6 +353,18 @@ def refusal(code: int, body: bytes, location: str | None = None) -> ApiError:
     if code == 401:
         message = "it does not know who you are (401): log in again, or look at the kubeconfig's user"
     return ApiError(code, message or f"HTTP status {code}")
+
+
+def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
+    """An error that names the right that is missing, if that is what it is."""
+    missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
+    if error.code != 403 or not missing:
+        return error
+    if missing[1] == "impersonate":
+        who = error.message.partition(": ")[0]
+        return GadgetError(f"you may not act as another (--as): {who}: ask for impersonate on {missing[2]}")
+    place, there = (f" in namespace {namespace}", " there") if namespace else ("", "")
+    return GadgetError(f"you may not {what}{place}: ask for {missing[1]} on {missing[2]}{there}")
 
 
 class _Patience:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gadget.errors import Unreachable
-from kubectl_gadget.cluster.api import ApiServer
+from gadget.kube.api import ApiServer
 
 if TYPE_CHECKING:
-    from kubectl_gadget.cluster.websocket import WebSocket
+    from gadget.kube.websocket import WebSocket
 
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = 0, 1
