@@ -155,10 +155,17 @@ class History:
     def read(self, since_ns: int, follow: bool, active: Callable[[], bool]) -> Iterator[pb.RunReply]:
         """What is kept, without whole files that are older than since_ns; then what comes, as long as active says so.
 
-        What made room for newer events before it could be read is a loss, if it was asked for.
+        What made room for newer events before it could be read is a loss, if it was asked for. In the end a summary.
         """
         file, gone = self._first(since_ns)
-        reader, caught_up, told, beat = _Reader(gone), False, 0, 0.0
+        reader = _Reader(gone)
+        yield from self._read(reader, file, follow, active)
+        yield reader.summary(self.heard_ns)
+
+    def _read(
+        self, reader: _Reader, file: File | None, follow: bool, active: Callable[[], bool]
+    ) -> Iterator[pb.RunReply]:
+        caught_up, told, beat = False, 0, 0.0
         while file:
             before = reader.events
             for data in self._parts(file):
@@ -251,8 +258,8 @@ class _Reader:
             self.events += sum(section.count for section in reply.batch.sections)
             if reply.batch.losses:
                 self._losses = list(reply.batch.losses)
-                if self._gone:
-                    reply.batch.losses.add(reason=OVERWRITTEN, count=self._gone)
+                del reply.batch.losses[:]
+                reply.batch.losses.extend(self._all_losses())
             yield reply
         elif reply.WhichOneof("what") == "started" and not self._begun:  # else the file's own: the stream goes on
             self._begun = True
@@ -263,8 +270,14 @@ class _Reader:
     def miss(self, count: int, now_ns: int) -> pb.RunReply:
         """So many events were gone before they could be read."""
         self._gone += count
-        losses = [*self._losses, pb.Loss(reason=OVERWRITTEN, count=self._gone)]
-        return pb.RunReply(batch=pb.Batch(losses=losses), sent_ns=now_ns)
+        return pb.RunReply(batch=pb.Batch(losses=self._all_losses()), sent_ns=now_ns)
+
+    def summary(self, now_ns: int) -> pb.RunReply:
+        """What it was given in all."""
+        return pb.RunReply(summary=pb.Summary(events=self.events, losses=self._all_losses()), sent_ns=now_ns)
+
+    def _all_losses(self) -> list[pb.Loss]:
+        return [*self._losses, *([pb.Loss(reason=OVERWRITTEN, count=self._gone)] if self._gone else [])]
 
 
 def _scan(file: File) -> None:

@@ -132,7 +132,6 @@ class StandingService:
         for reply in run.history.read(request.since_ns, request.follow, active):
             reply.node = self._node
             yield reply
-        yield pb.RunReply(node=self._node, summary=pb.Summary(events=run.history.events), sent_ns=run.history.heard_ns)
 
     def close(self) -> None:
         """End all; what they kept stays."""

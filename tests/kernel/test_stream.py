@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,10 +59,11 @@ def test_losses_are_named(agent, start_cli, make_pod, workload) -> None:
     finally:
         agent.process.send_signal(signal.SIGCONT)
     out, err = cli.finish()
-    lost = int(err.split("; ")[1].split()[0])
+    assert (match := re.search(r"; (\d+) lost: ", err)), err
+    lost = int(match[1])
     own = [event for event in events(out) if event["args"][0] in ("started", "/workload")]
     assert f"{lost} lost: ring full on node-a (" in err
-    assert len(own) + int(err.split("app ")[1].split(")")[0].split(",")[0]) >= 212
+    assert (match := re.search(r"\bapp (\d+)", err)) and len(own) + int(match[1]) >= 212, err
     assert cli.process.returncode == 3
 
 
@@ -164,7 +166,7 @@ def test_slow_reader(agent, workload) -> None:
     replies: list[list[pb.RunReply]] = [[], []]
 
     def requests(gate: threading.Event):
-        yield pb.RunRequest(start=pb.Start(gadget="opensnoop", ring_bytes=16 << 20, parameters={"comm": "flood"}))
+        yield pb.RunRequest(start=pb.Start(gadget="opensnoop", ring_bytes=64 << 20, parameters={"comm": "flood"}))
         gate.wait()
         yield pb.RunRequest(stop=pb.Stop())
 

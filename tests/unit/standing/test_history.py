@@ -38,7 +38,8 @@ def read(history: History, since: int = 0) -> list[pb.RunReply]:
 def seen(replies: list[pb.RunReply]) -> tuple[int, int]:
     """Events that are there, and those that are told to be gone."""
     events = sum(section.count for reply in replies for section in reply.batch.sections)
-    gone = [loss.count for reply in replies for loss in reply.batch.losses if loss.reason == OVERWRITTEN]
+    losses = [loss for reply in replies for loss in (*reply.batch.losses, *reply.summary.losses)]
+    gone = [loss.count for loss in losses if loss.reason == OVERWRITTEN]
     return events, gone[-1] if gone else 0
 
 
@@ -55,8 +56,9 @@ def test_all_is_kept(history: History) -> None:
         keep(history, number)
     replies = read(history)
     assert seen(replies) == (70, 0)
-    assert [reply.WhichOneof("what") for reply in replies] == ["started", *["batch"] * 8]
-    assert [reply.caught_up for reply in replies] == [False] * 8 + [True]
+    assert [reply.WhichOneof("what") for reply in replies] == ["started", *["batch"] * 8, "summary"]
+    assert [reply.caught_up for reply in replies] == [False] * 8 + [True, False]
+    assert replies[-1].summary == pb.Summary(events=70)
 
 
 def test_overwritten(history: History) -> None:
@@ -91,7 +93,7 @@ def test_next_agent(history: History, tmp_path: Path) -> None:
     replies = read(following)
     assert seen(replies) == (20, 0)
     assert [reply.WhichOneof("what") for reply in replies] == [
-        "started", "batch", "interrupted", "started", "batch", "batch"
+        "started", "batch", "interrupted", "started", "batch", "batch", "summary"
     ]  # fmt: skip
     assert replies[2].interrupted == pb.Interrupted(reason="the agent was not there", heard_ns=3 * 10**9)
     following.close()
@@ -179,6 +181,6 @@ def test_deleted(history: History) -> None:
     assert [next(replies).WhichOneof("what") for _ in range(3)] == ["started", "batch", "batch"]
     timer = threading.Timer(0.1, history.close)
     timer.start()
-    assert list(replies) == []
+    assert [reply.WhichOneof("what") for reply in replies] == ["summary"]
     history.delete()
     assert not history._folder.exists()
