@@ -41,7 +41,7 @@ FIELDS = [
 ]
 _EXAMPLES = """kubectl gadget why cart -n shop     of pods whose name begins so
   kubectl gadget why                  the newest bad end
-  kubectl gadget why -A --since 6h    every bad end, each in a line"""
+  kubectl gadget why -A --since 6h    every bad end, each in a line; with -n those of one namespace"""
 _SHOW = "kubectl gadget traceloop show"
 _COLOURS = {"certain": terminal.RED, "head": terminal.BOLD, "before": terminal.DIM, "more": terminal.DIM}
 
@@ -85,7 +85,7 @@ def _why(
     if not asked:
         namespace = default_namespace(agent, local)
     pods = pods_of(name, agent, local)
-    selection = make_selection(namespace, all_namespaces, pods, container, "")
+    selection = make_selection(namespace, all_namespaces and not namespace, pods, container, "")  # -A -n: its table
     every = all_namespaces and not name
     if every and (instance or previous):
         raise UsageError(f"{'--instance' if instance else '--previous'} is of one container: name a pod")
@@ -234,6 +234,6 @@ def _table(found: Sequence[Instance], selection: Selection, since: float, form: 
     for line in cluster.missing if cluster else ():
         tell(line)
     if rows:
-        write_table(make_output(form, FIELDS, {}, Look(failed={"state": bool})), rows)
+        write_table(make_output(form, FIELDS, {}, Look(narrow=("container", "ended"), failed={"state": bool})), rows)
     else:
         tell(f"nothing ended badly{f' in the last {short_duration(int(since * 1e9))}' if since else ''}")

@@ -91,3 +91,10 @@ def test_empty_table(since: str, said: str, tmp_path: Path) -> None:
     with FakeRecorder(tmp_path, [] if selected else RUNS) as agent:
         done = run_cli("why", "-A", "--since", since, "--agent", agent.address)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
+
+
+def test_one_namespace(tmp_path: Path) -> None:
+    """With -A and -n I get the table of the bad ends in that namespace."""
+    for namespace, shown in (("shop", 3), ("bank", 0)):
+        code, out, err, _ = why(tmp_path, "-A", "-n", namespace, "-o", "json")
+        assert (code, len(out.splitlines())) == (0, shown), err
