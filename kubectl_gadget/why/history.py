@@ -7,7 +7,7 @@ import signal
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from ipaddress import ip_address
 from itertools import islice, takewhile
 from typing import NamedTuple
@@ -127,6 +127,7 @@ def error_name(number: int) -> str:
     return syscalls.errors().get(number, (f"errno {number}", ""))[0]
 
 
+@cache
 def meaning(error: str) -> str:
     """What strerror(3) says of an error's name."""
     return next((text for name, text in syscalls.errors().values() if name == error), error)

@@ -239,10 +239,13 @@ _SHORTEST = 4
 
 def what_failed(failure: Failure) -> Meant | None:
     """What a failure means; None if such failures are in every program's life."""
+    return _meant(failure.error, failure.name)
+
+
+@lru_cache(4096)
+def _meant(error: str, name: str) -> Meant | None:
     for meant in MEANT:
-        if failure.error in meant.errors and (
-            failure.name in meant.calls or (not meant.calls and failure.name in VERBS)
-        ):
+        if error in meant.errors and (name in meant.calls or (not meant.calls and name in VERBS)):
             return meant
     return None
 
@@ -277,6 +280,7 @@ def _port(port: str) -> re.Pattern[str]:
     return re.compile(rf"""(?i)(?:(?<!\b\d\d):|\bport\W{{1,3}}|['"], ?){port}(?!\w|\.\d)""")
 
 
+@lru_cache(1024)
 def mentions_another_error(text: str, error: str) -> bool:
     """Whether text has the message of another error than this one, and not its own."""
     lower = text.lower()
@@ -289,13 +293,14 @@ def _messages() -> tuple[str, ...]:
     return tuple(text.lower() for _, text in syscalls.errors().values() if " " in text and len(text) > _SHORTEST * 2)
 
 
+@lru_cache(4096)
 def mentions_error(text: str, error: str, *, hints: bool = True) -> bool:
     """Whether text names an error, by its name, its message or in other words; hints are vague."""
     lower = text.lower()
-    words = (
-        meaning(error).lower(),
-        error.lower(),
-        *_SYNONYMS.get(error, ()),
-        *(_HINTS.get(error, ()) if hints else ()),
-    )
-    return any(word in lower for word in words)
+    return any(word in lower for word in _words_for(error, hints))
+
+
+@lru_cache(512)
+def _words_for(error: str, hints: bool) -> tuple[str, ...]:
+    vague = _HINTS.get(error, ()) if hints else ()
+    return (meaning(error).lower(), error.lower(), *_SYNONYMS.get(error, ()), *vague)
