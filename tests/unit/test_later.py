@@ -35,3 +35,8 @@ def test_numpy_starts_no_threads() -> None:
     """On a machine of 64 processors a command does not begin with 64 threads for linear algebra."""
     code = "import kubectl_gadget.session, os; print(len(os.listdir('/proc/self/task')))"
     assert run(code) == "1\n"
+
+
+def test_agents_are_at_work_before_numpy_is_there() -> None:
+    """The first event does not wait for numpy: an agent has been asked before it is imported."""
+    assert run("import sys, kubectl_gadget.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
