@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget import __version__, catalog
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, UsageError
 from gadget.kube.kubeconfig import NoCluster
+from kubectl_gadget import aliases
 from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
 from kubectl_gadget.advise.commands import AdviseCommand
 from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
@@ -79,12 +80,15 @@ class Gadgets(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments begin with; an error that names what there is."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib  # 8 ms that only a mistake pays for
-
-            names = self.list_commands(ctx)
-            near = difflib.get_close_matches(args[0], names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
-            raise click.UsageError(f"unknown gadget {args[0]!r}: {hint}", ctx)
+            try:
+                said, name, args = aliases.meaning(args, self.list_commands(ctx))
+            except UsageError as error:
+                if ctx.resilient_parsing:  # completion
+                    return None, None, []
+                raise click.UsageError(str(error), ctx) from None
+            if sys.stderr.isatty() and not ctx.resilient_parsing:
+                tell(f"{said} is {name} here")
+            return super().resolve_command(ctx, [name, *args])
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
