@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from threading import RLock
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # its import takes longer than what it would be good for here
+    from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
+else:
+    Loader = MetaPathFinder = object
 
 #: Each is imported by what is named, which then does no more with it than to have it.
 UNUSED = frozenset(
@@ -20,6 +25,7 @@ UNUSED = frozenset(
         "asyncio",  # grpc._cython.cygrpc: for grpc.aio
         "grpc.aio",  # grpc
         "google.protobuf.internal.python_message",  # google.protobuf.descriptor_pool: for where upb is not
+        "uuid",  # click.types
         "numpy._core._add_newdocs",  # numpy._core: 7,000 lines of what help() shows
         "numpy._core._add_newdocs_scalars",
     }

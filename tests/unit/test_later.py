@@ -40,3 +40,14 @@ def test_numpy_starts_no_threads() -> None:
 def test_agents_are_at_work_before_numpy_is_there() -> None:
     """The first event does not wait for numpy: an agent has been asked before it is imported."""
     assert run("import sys, kubectl_gadget.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
+
+
+def test_a_command_imports_its_own_alone() -> None:
+    """What deploy, why and the others need does not make a stream begin later."""
+    code = """
+import sys
+from kubectl_gadget.cli import main
+main(["execsnoop", "--help"])
+print([name for name in sys.modules if name.count(".") == 2 and name.endswith(".commands")])
+"""
+    assert run(code).splitlines()[-1] == "[]"
