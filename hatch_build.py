@@ -108,6 +108,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         "narrow": [],
         "good": {},
         "notes": "",
+        "aliases": [],
         **about,
         "schema": schema.to_json(),
         "parameters": [asdict(item) for item in read_parameters(types, sections.get_section_by_name(".rodata").data())],

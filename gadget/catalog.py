@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ class Gadget:
     """One entry. columns and wide name fields; headers says where a column's title is not the field's name.
 
     narrow names the columns that a narrow terminal is without, the first first; good has the words of a field that
-    stand for no failure.
+    stand for no failure. aliases are what other tools call it: words as they are written on a command line.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Gadget:
     good: dict[str, list[str]]
     schema: Schema
     parameters: list[Parameter]
+    aliases: list[str] = field(default_factory=list)
 
 
 @cache

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gadget import __version__, catalog
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, UsageError
 from gadget.kube.kubeconfig import NoCluster
-from kubectl_gadget.about import ListCommand, StatusCommand, VersionCommand
-from kubectl_gadget.advise.commands import AdviseCommand
-from kubectl_gadget.cluster.commands import DeployCommand, UndeployCommand
-from kubectl_gadget.commands import ContainersCommand, GadgetCommand, ReplayCommand
-from kubectl_gadget.headed import HeadedCommand, HelpCommand
-from kubectl_gadget.standing.commands import AttachCommand, DeleteCommand, RunsCommand
 from kubectl_gadget.tell import tell, write_lines
-from kubectl_gadget.traceloop.commands import TraceloopCommand
-from kubectl_gadget.why.commands import WhyCommand
 
 if TYPE_CHECKING:
+    from kubectl_gadget.advise.commands import AdviseCommand
+    from kubectl_gadget.headed import HeadedCommand
+    from kubectl_gadget.traceloop.commands import TraceloopCommand
     from kubectl_gadget.traceloop.instances import Instance
 
 PROGRAM = "kubectl gadget"
@@ -40,25 +37,32 @@ def _reasons(found: Sequence[Instance]) -> Mapping[tuple[str, int], str]:
     return sentences(found)
 
 
-WRITTEN: dict[str, HeadedCommand | TraceloopCommand | AdviseCommand] = {
-    command.name or "": command
-    for command in (
-        AdviseCommand(),
-        AttachCommand(),
-        ContainersCommand(),
-        DeleteCommand(),
-        DeployCommand(),
-        HelpCommand(),
-        ListCommand(),
-        ReplayCommand(),
-        RunsCommand(),
-        StatusCommand(),
-        TraceloopCommand(_reasons),
-        UndeployCommand(),
-        VersionCommand(),
-        WhyCommand(),
-    )
+#: Where each command that is written out is, by its name. A command line imports its own alone.
+WRITTEN = {
+    "advise": "advise.commands:AdviseCommand",
+    "attach": "standing.commands:AttachCommand",
+    "containers": "commands:ContainersCommand",
+    "delete": "standing.commands:DeleteCommand",
+    "deploy": "cluster.commands:DeployCommand",
+    "help": "headed:HelpCommand",
+    "list": "about:ListCommand",
+    "replay": "commands:ReplayCommand",
+    "runs": "standing.commands:RunsCommand",
+    "status": "about:StatusCommand",
+    "traceloop": "traceloop.commands:TraceloopCommand",
+    "undeploy": "cluster.commands:UndeployCommand",
+    "version": "about:VersionCommand",
+    "why": "why.commands:WhyCommand",
 }
+
+
+@cache
+def _written(name: str) -> HeadedCommand | TraceloopCommand | AdviseCommand:
+    module, _, kind = WRITTEN[name].partition(":")
+    needs = [_reasons] if name == "traceloop" else []
+    command: HeadedCommand | TraceloopCommand | AdviseCommand
+    command = getattr(importlib.import_module(f"kubectl_gadget.{module}"), kind)(*needs)
+    return command
 
 
 class Gadgets(click.Group):
@@ -71,20 +75,27 @@ class Gadgets(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of that name."""
         if name in catalog.load():
+            from kubectl_gadget.commands import GadgetCommand
+
             return GadgetCommand(catalog.find(name))
-        return WRITTEN.get(name)
+        return _written(name) if name in WRITTEN else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments begin with; an error that names what there is."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib  # 8 ms that only a mistake pays for
+            from kubectl_gadget import aliases
 
-            names = self.list_commands(ctx)
-            near = difflib.get_close_matches(args[0], names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
-            raise click.UsageError(f"unknown gadget {args[0]!r}: {hint}", ctx)
+            try:
+                said, name, args = aliases.meaning(args, self.list_commands(ctx))
+            except UsageError as error:
+                if ctx.resilient_parsing:  # completion
+                    return None, None, []
+                raise click.UsageError(str(error), ctx) from None
+            if sys.stderr.isatty() and not ctx.resilient_parsing:
+                tell(f"{said} is {name} here")
+            return super().resolve_command(ctx, [name, *args])
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -97,7 +108,9 @@ class Gadgets(click.Group):
         for gadget in catalog.load().values():
             groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
         groups["Others"] = [
-            (name, command.title) for name, command in sorted(WRITTEN.items()) if getattr(command, "in_overview", True)
+            (name, command.title)
+            for name, command in ((name, _written(name)) for name in sorted(WRITTEN))
+            if getattr(command, "in_overview", True)
         ]
         for group, rows in groups.items():
             with formatter.section(group):

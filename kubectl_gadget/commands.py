@@ -129,12 +129,15 @@ class GadgetCommand(HeadedCommand):
             return
         with find_targets(agent, local) as targets:
             request = request.about(find_selection(selection, agent, local))
-            from kubectl_gadget.peers import find_directory
-            from kubectl_gadget.session import stream  # numpy and grpc: 0.2 s in which a local agent starts
+            from kubectl_gadget.begin import begin  # grpc, while a local agent starts
 
             reached = targets()
-            namespaces = request.selection.namespaces
-            stream(request, reached, find_directory(reached, namespaces, cluster=not (agent or local)))
+            with begin(request, reached) as streams:
+                from kubectl_gadget.peers import find_directory  # numpy, while it loads the gadget
+                from kubectl_gadget.session import stream
+
+                namespaces = request.selection.namespaces
+                stream(request, reached, streams, find_directory(reached, namespaces, cluster=not (agent or local)))
 
 
 #: What `attach` takes, and not the command that makes what it attaches to.

@@ -106,10 +106,11 @@ class HelpCommand(HeadedCommand):
 
     def _run(self, names: tuple[str, ...]) -> None:
         ctx = click.get_current_context().find_root()
-        for name in names:
+        rest = [*names]
+        while rest:
             if not isinstance(ctx.command, click.Group):
                 raise click.UsageError(f"{ctx.command_path} has no commands", ctx)
-            _, command, _ = ctx.command.resolve_command(ctx, [name])
+            name, command, rest = ctx.command.resolve_command(ctx, rest)
             assert command
             ctx = click.Context(command, ctx, name)
         write_lines(f"{ctx.get_help()}\n")

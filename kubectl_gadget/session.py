@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from queue import SimpleQueue
 
 from gadget._generated import gadget_pb2 as pb
@@ -414,31 +413,15 @@ class Session:
         return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
 
 
-def stream(request: Request, targets: Targets, directory: Callable[[], Directory]) -> None:
-    """Run what request asks for on the targets, and show it; directory names the ends of connections."""
-    first = pb.RunRequest(start=start_of(request))
-    if request.standing:
-        attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
-        first = pb.RunRequest(attach=attach)
-    endless = request.follow or not request.standing
+def stream(request: Request, targets: Targets, streams: Streams, directory: Callable[[], Directory]) -> None:
+    """Show what the targets send, which request has been sent to; directory names the ends of connections."""
     with ExitStack() as stack:
-        streams = stack.enter_context(Streams(targets, first, partial(RunCheck, request), endless=endless))
         stack.enter_context(_stops(streams, request.timeout))
         messages = add_names(streams, Peers(directory))
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
         session = Session(request, None if request.standing else lambda: known_containers(targets))
         session.run(messages, len(targets), streams.stop, live=True, targets=targets)
-
-
-def start_of(request: Request) -> pb.Start:
-    """What an agent is asked to run."""
-    return pb.Start(
-        gadget=request.gadget.name,
-        parameters=request.parameters,
-        selection=pb.Selection(**request.selection.message()),
-        ring_bytes=request.ring_bytes,
-    )
 
 
 def replay(recording: Recording, request: Request) -> None:

@@ -166,9 +166,9 @@ class Streams:
         begun = False
         try:
             agent = Agent(target, reach(), self._targets.node(target))
-            check = self._check(agent.node)
             with client.connect(agent.address) as channel:
                 self._calls[target] = call = client.call(channel, "Run")(self._requests())
+                check = self._check(agent.node)
                 for data in call:
                     if len(data) > LARGEST_REPLY:
                         raise ValueError(f"a message of more than {LARGEST_REPLY >> 20} MiB")

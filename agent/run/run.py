@@ -131,7 +131,7 @@ class Run:
                 poll.register(fd, select.EPOLLIN | select.EPOLLET)
             counted = 0.0
             beat = measured = time.monotonic()
-            before, idle = 0, False
+            before, idle = 0, True  # the first event is told at once
             due = beat + DRAIN_SECONDS
             while not self._over:
                 poll.poll(max(0.0, due - time.monotonic()))

@@ -152,6 +152,7 @@ class AttachCommand(HeadedCommand):
         selection = make_selection(namespace, False, pod, container, "")
         since_ns = time.time_ns() - int(since * 1e9) if since else 0
         with find_targets(agent, local) as targets:
+            from kubectl_gadget.begin import begin
             from kubectl_gadget.peers import find_directory
             from kubectl_gadget.session import stream
             from kubectl_gadget.standing.make import ask_list, find
@@ -175,7 +176,8 @@ class AttachCommand(HeadedCommand):
                 last=last or 0,
                 follow=follow,
             )
-            stream(request, reached, find_directory(reached, (), cluster=not (agent or local)))
+            with begin(request, reached) as streams:
+                stream(request, reached, streams, find_directory(reached, (), cluster=not (agent or local)))
 
 
 class DeleteCommand(HeadedCommand):

@@ -9,9 +9,9 @@ from typing import Any
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.standing import check_name
+from kubectl_gadget.begin import start_of
 from kubectl_gadget.client import ask_all
 from kubectl_gadget.request import Request
-from kubectl_gadget.session import start_of
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 

@@ -15,7 +15,7 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
-from kubectl_gadget import session, streams
+from kubectl_gadget import begin, session, streams
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.targets import Targets
@@ -38,7 +38,7 @@ def cluster(*agents: FakeAgent) -> Targets:
 def run(targets: Targets, do: Callable[[], None], fields: str = "timestamp,node", **settings: object) -> list[dict]:
     """Stream JSON while do runs, and give the events; ends one second after it."""
     request = make_request(GADGET, {}, "json", fields, (), "", **settings)
-    stopped: list[session.Streams] = []
+    stopped: list[streams.Streams] = []
 
     class Stoppable(streams.Streams):
         def __enter__(self) -> streams.Streams:
@@ -54,11 +54,12 @@ def run(targets: Targets, do: Callable[[], None], fields: str = "timestamp,node"
     thread = threading.Thread(target=script)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "Streams", Stoppable)
+        patch.setattr(begin, "Streams", Stoppable)
         patch.setattr(streams, "LOOK_SECONDS", 0.05)
         patch.setattr(streams, "MOST_LOOK_SECONDS", 0.2)
         try:
-            session.stream(request, targets, dict)
+            with begin.begin(request, targets) as begun:
+                session.stream(request, targets, begun, dict)
         finally:
             thread.join()
 
@@ -462,7 +463,9 @@ def test_enough(fake, capsys, number: int) -> None:
     thread.start()
     request = make_request(GADGET, {}, "json", "", (), "", max_events=7, timeout=20.0)
     began = time.monotonic()
-    session.stream(request, cluster(*agents), dict)
+    targets = cluster(*agents)
+    with begin.begin(request, targets) as begun:
+        session.stream(request, targets, begun, dict)
     thread.join()
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 7 and err.startswith("7 events from ")

@@ -18,6 +18,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from kubectl_gadget import client
 from kubectl_gadget.advise.collect import hear
+from kubectl_gadget.begin import begin
 from kubectl_gadget.recording import Writer
 from kubectl_gadget.request import Selection, make_request
 from kubectl_gadget.session import stream
@@ -161,7 +162,8 @@ def test_node_that_it_was_reached_on(
 
     client._told.clear()
     request = make_request(catalog.find("execsnoop"), {}, "json", "node", (), "", timeout=0.7, record=tmp_path / "file")
-    stream(request, targets, dict)
+    with begin(request, targets) as streams:
+        stream(request, targets, streams, dict)
     out, err = capsys.readouterr()
     assert {json.loads(line)["node"] for line in out.splitlines()} == {"node-a"}
     assert err.count("liar") == 1 and warning in err

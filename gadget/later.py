@@ -1,0 +1,80 @@
+"""Modules that libraries import and that neither side uses: read when something in them is first asked for, if ever.
+
+Together they take 9 MiB and a third of the time to the first event.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from threading import RLock
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # its import takes longer than what it would be good for here
+    from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
+else:
+    Loader = MetaPathFinder = object
+
+#: Each is imported by what is named, which then does no more with it than to have it.
+UNUSED = frozenset(
+    {
+        "asyncio",  # grpc._cython.cygrpc: for grpc.aio
+        "grpc.aio",  # grpc
+        "google.protobuf.internal.python_message",  # google.protobuf.descriptor_pool: for where upb is not
+        "uuid",  # click.types
+        "numpy._core._add_newdocs",  # numpy._core: 7,000 lines of what help() shows
+        "numpy._core._add_newdocs_scalars",
+    }
+)
+
+
+class _Later(Loader):
+    """Makes a module that is executed when a name in it is first looked for."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._lock = RLock()
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        begun = False
+
+        def find(name: str) -> Any:  # PEP 562
+            nonlocal begun
+            with self._lock:  # others wait until all of it is there
+                if not begun:
+                    begun = True
+                    self._loader.exec_module(module)
+                    if module.__dict__.get("__getattr__") is find:
+                        del module.__dict__["__getattr__"]
+                elif name not in module.__dict__ and module.__dict__.get("__getattr__") is find:
+                    raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return getattr(module, name)
+
+        module.__dict__["__getattr__"] = find
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in UNUSED else None
+        if spec and spec.loader:
+            spec.loader = _Later(spec.loader)
+        return spec
+
+
+def leave_unused() -> None:
+    """Let modules of UNUSED that are imported from now on wait until they are used; and numpy start no threads.
+
+    Its linear algebra has one for each processor, which nothing here needs and which spin as they begin.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

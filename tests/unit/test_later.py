@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["asyncio.events", "grpc.aio._channel", "ssl", "google.protobuf.internal.decoder"])
+def test_a_command_starts_without_what_it_does_not_use(name: str) -> None:
+    """The first event is there sooner, and takes less memory: nothing is imported that a stream has no use for."""
+    assert run(f"import sys, kubectl_gadget.session; print({name!r} in sys.modules)") == "False\n"
+
+
+def test_what_was_left_is_there_when_it_is_used() -> None:
+    """A library that does need what we left out gets it: whatever is asked for is imported then."""
+    code = """
+import gadget, grpc, asyncio, numpy
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(8) as pool:
+    found = set(pool.map(lambda _: grpc.aio.insecure_channel, range(8)))
+asyncio.run(asyncio.sleep(0))
+from asyncio import *
+from google.protobuf.internal import python_message
+print(len(found), python_message.GeneratedProtocolMessageType.__name__, Queue.__module__)
+"""
+    assert run(code) == "1 GeneratedProtocolMessageType asyncio.queues\n"
+
+
+def test_numpy_starts_no_threads() -> None:
+    """On a machine of 64 processors a command does not begin with 64 threads for linear algebra."""
+    code = "import kubectl_gadget.session, os; print(len(os.listdir('/proc/self/task')))"
+    assert run(code) == "1\n"
+
+
+def test_agents_are_at_work_before_numpy_is_there() -> None:
+    """The first event does not wait for numpy: an agent has been asked before it is imported."""
+    assert run("import sys, kubectl_gadget.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
+
+
+def test_a_command_imports_its_own_alone() -> None:
+    """What deploy, why and the others need does not make a stream begin later."""
+    code = """
+import sys
+from kubectl_gadget.cli import main
+main(["execsnoop", "--help"])
+print([name for name in sys.modules if name.count(".") == 2 and name.endswith(".commands")])
+"""
+    assert run(code).splitlines()[-1] == "[]"
