@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import forms, kernels, traceloop, why
+from docs import authoring, decisions, fields, forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain
 
 FOLDER = Path(__file__).parent / "gadgets"
+OTHERS = (authoring, decisions, fields, forms, kernels, traceloop, why)
 
 
 def page(gadget: Gadget) -> str:
@@ -57,7 +58,7 @@ def _narrow(gadget: Gadget) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
-    return {**gadgets, **{each.PAGE: each.page() for each in (forms, kernels, traceloop, why)}}
+    return {**gadgets, **{each.PAGE: each.page() for each in OTHERS}}
 
 
 def write() -> None:
