@@ -42,7 +42,7 @@ def page(gadget: Gadget) -> str:
         name = f"--no-{dashed}" if item.means.is_switch and on else f"--{dashed}"
         default = "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
         lines.append(f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc} |")
-    lines += ["", "Those that all gadgets have: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
+    lines += ["", "Options of all gadgets: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():
         keys = ", ".join(f"`{key}`" for key in field.means.json(field))
