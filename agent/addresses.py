@@ -1,7 +1,7 @@
 """The IP addresses of containers, from their network namespaces: no runtime and no API server is asked.
 
-What is in a namespace its processes have made: any number of addresses and routes, under any name, changing at any
-time. So all of it is read up to a limit, in a thread that nobody waits for longer than that, and not again at once.
+The processes of a namespace decide what is in it: any number of addresses and routes, under any name, changing at any
+time. So it is read up to a limit, in a thread of its own that is waited for only so long, and not again at once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 #: /proc/PID/net/fib_trie lists each route's prefix, then its kind; an address of one's own is a LOCAL host route
 _OWN_IPV4 = re.compile(r"\|-- ([\d.]+)\n\s+/32 host LOCAL")
-#: Read of each of these files: some 3,000 routes.
+#: How much is read of each of these files: some 3,000 routes.
 _FILE_BYTES = 256 << 10
 #: How long a namespace may take to tell its addresses. The kernel's lock of all networks may be held meanwhile.
 READ_SECONDS = 0.25
-#: For what is read of a namespace again: after so long, and so many times as long as it took.
+#: When a namespace is read again: after so many seconds, and so many times as long as reading took.
 AGAIN_SECONDS, AGAIN_TIMES = 1.0, 50
-#: Threads that wait for a namespace, at once.
+#: How many threads may wait for namespaces at once.
 MOST_READERS = 8
 #: Namespaces remembered, at about 1 KB.
 MOST_NETWORKS = 4096
@@ -66,7 +66,7 @@ class Addresses:
         self._readers = threading.BoundedSemaphore(MOST_READERS)
 
     def of_cgroup(self, folder: Path) -> tuple[int, tuple[str, ...]]:
-        """The network namespace (its inode) that a process of a cgroup is in, and the addresses there; 0 if none is."""
+        """The network namespace of a cgroup's process (its inode), and the addresses there; 0 without a process."""
         where, pid = _first(folder)
         if not pid:
             return 0, ()
@@ -80,7 +80,7 @@ class Addresses:
             os.close(process)
 
     def of(self, pid: int, is_right: Callable[[], bool] = lambda: True) -> tuple[int, tuple[str, ...]]:
-        """The same of a process. is_right tells whether it still is the one that was meant."""
+        """The same for a process. is_right tells whether the pid is still the process that was meant."""
         try:
             namespace = os.open(self._proc / str(pid) / "ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -100,7 +100,7 @@ class Addresses:
             self._networks.move_to_end(inode)
             while len(self._networks) > MOST_NETWORKS:
                 self._networks.popitem(last=False)
-        if not network.lock.acquire(timeout=READ_SECONDS):  # somebody reads it just now
+        if not network.lock.acquire(timeout=READ_SECONDS):  # another thread reads it just now
             return network.addresses
         try:
             # a process that began since is perhaps in another namespace: the kernel gives inodes again at once
@@ -110,7 +110,7 @@ class Addresses:
             network.read = self._clock()
             try:
                 network.addresses = self._read(namespace, process)
-            except OSError as error:  # what it had stays
+            except OSError as error:  # the addresses that were read before stay
                 log.info("addresses of %s: %s", process, error.strerror or error)
             network.seconds = self._clock() - network.read
             return network.addresses
@@ -133,7 +133,7 @@ def read_addresses(namespace: int, process: Path, done: Callable[[], None] = lam
 
     def read() -> None:
         try:
-            rtnetlink.enter(copy)  # of this thread alone, which ends
+            rtnetlink.enter(copy)  # the change is only of this thread, which ends
             result.append(rtnetlink.own_addresses(READ_SECONDS))
         except OSError as error:
             result.append(error)

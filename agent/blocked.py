@@ -18,22 +18,22 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted
 from gadget.syscalls import Capture, How
 
-#: Threads of a container that are asked in which call they are: it may have any number.
+#: How many threads of a container are asked which call they are in: it may have any number of threads.
 MOST_THREADS = 4096
-#: Processes whose memory is read, and of each argument so many bytes: the kernel takes no longer path.
+#: How many processes have their memory read, and how many bytes of each argument: the kernel takes no longer path.
 MOST_PROCESSES, PATH_BYTES = 32, 4096
 #: A struct sockaddr has no more (struct sockaddr_storage).
 _ADDRESS_BYTES = 128
 #: All that is read for one answer.
 _MOST_BYTES = 256 << 10
-#: What memory may take to be read: a page of a file whose file system does not answer holds up who reads it.
+#: How long reading memory may take: if a file system does not answer, a page of its file holds up the reader.
 READ_SECONDS = 0.5
 _PAGE = 4096
 _MACHINE = os.uname().machine
 
 
 def find_blocked(processes: Sequence[int]) -> Iterator[pb.Blocked]:
-    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall, of not too many."""
+    """The system calls that threads of processes are in, from /proc/PID/task/TID/syscall; of a limited number."""
     for pid, task, compat in islice(_threads(processes), MOST_THREADS):
         try:
             fields = read_text(task / "syscall").split()
@@ -41,7 +41,7 @@ def find_blocked(processes: Sequence[int]) -> Iterator[pb.Blocked]:
         except OSError:
             continue
         if len(fields) < 7 or fields[0].startswith("-"):
-            continue  # it runs, or waits for something else than a call
+            continue  # it runs, or waits for something that is not a call
         number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]
         yield pb.Blocked(pid=pid, tid=int(task.name), comm=comm, number=number, args=args, compat=compat)
 
@@ -60,7 +60,7 @@ def _is_32bit(pid: int) -> bool:
 
 
 def _threads(processes: Sequence[int]) -> Iterator[tuple[int, Path, bool]]:
-    """The threads of processes: of which, its folder, and whether it makes 32-bit calls."""
+    """The threads of processes: the process, the thread's folder, and whether it makes 32-bit calls."""
     for pid in processes:
         compat = _is_32bit(pid)
         with suppress(OSError), os.scandir(f"/proc/{pid}/task") as entries:
@@ -69,15 +69,15 @@ def _threads(processes: Sequence[int]) -> Iterator[tuple[int, Path, bool]]:
 
 
 class Memory:
-    """Reads what the arguments of calls point to, as far as it can be had soon: of a container all or nothing."""
+    """Reads what the arguments of calls point to. For a container all of it or nothing, if reading takes too long."""
 
     def __init__(self, mask: Callable[[bytes], bytes] | None = None) -> None:
-        """Let mask hide what is not to be told."""
+        """Let mask hide text that must not leave the node."""
         self._mask = mask or bytes
         self._threads = Bounded("memory", 8)
 
     def add_to(self, blocked: Sequence[pb.Blocked], processes: Callable[[], Sequence[int]], key: int) -> None:
-        """Add to calls what their paths and addresses are, of a container: its processes, and the key that it has."""
+        """Add paths and addresses to the calls of a container, which has these processes and this key."""
         wanted: dict[int, list[tuple[int, pb.Blocked]]] = {}
         for at, each in enumerate(blocked):
             if _pointed(each):

@@ -65,7 +65,7 @@ class BpfObject:
         self._lib = libbpf.library()
         self.name = name
         self._links: list[tuple[int, int]] = []  # program and link
-        self._closing = threading.Lock()  # status looks at the programs of runs that end meanwhile
+        self._closing = threading.Lock()  # status may look at the programs of a run while it ends
         with _load_lock:
             self._lib.libbpf_set_print(_print)
             _log_lines.clear()
@@ -104,9 +104,9 @@ class BpfObject:
         )
 
     def share_pinned(self, pins: Mapping[str, Path]) -> dict[str, int]:
-        """Use pinned maps instead of own ones, as far as they are there and as they should be, and unpin what is not.
+        """Use pinned maps in place of the object's own, if they are there and fit; unpin those that do not fit.
 
-        Gives the file descriptors of those that are used, which belong to the object. Before load.
+        Returns the file descriptors of the pinned maps in use. They belong to the object. Call it before load.
         """
         shared = {}
         for name, path in pins.items():
@@ -160,7 +160,10 @@ class BpfObject:
         raise GadgetError(f"{self.name}: Linux {kernel} refused the program: {reason}")
 
     def attach(self, cgroup: Path | None = None) -> None:
-        """Attach every program, those that are for a cgroup to the one given: after the others, if that is allowed."""
+        """Attach every program.
+
+        Programs for a cgroup are attached to the given one, after the others, if that is allowed.
+        """
         of_cgroup = [each for each in self._programs() if self._is_of_cgroup(each)]
         for program in self._programs():
             if program not in of_cgroup:
@@ -296,9 +299,9 @@ class BpfObject:
 
 
 def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int], of_some: Iterable[int] = ()) -> str:
-    """Why the programs of an object do not all run by what is pinned in folder, with these maps that all of them use.
+    """Why the pins in folder do not keep all programs of an object running with these maps; empty if they do.
 
-    And those of_some, of which each is used by one or more. Empty if they do.
+    Every program must use all of maps, and each map of of_some must be used by a program or more.
     """
     used, missing = ({libbpf.map_info(fd).id for fd in fds} for fds in (maps, of_some))
     for name in wanted.program_names():
@@ -319,7 +322,7 @@ def why_not_attached(wanted: BpfObject, folder: Path, maps: Iterable[int], of_so
 
 
 def programs_in(folder: Path) -> list[Program]:
-    """As BpfObject.programs, of those that are pinned anywhere below folder."""
+    """BpfObject.programs for the programs that are pinned anywhere below folder."""
     found = []
     with suppress(FileNotFoundError):  # they are being removed
         for path in sorted(folder.rglob(f"*{PROGRAM}")):
@@ -330,7 +333,7 @@ def programs_in(folder: Path) -> list[Program]:
 
 
 def missed_by(folder: Path) -> int:
-    """As BpfObject.missed, of the programs that are pinned anywhere below folder."""
+    """BpfObject.missed for the programs that are pinned anywhere below folder."""
     return sum(info.recursion_misses for _, info in programs_in(folder))
 
 

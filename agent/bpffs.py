@@ -31,7 +31,7 @@ def is_bpffs(path: Path) -> bool:
 
 
 def mount_bpffs(path: Path) -> None:
-    """See to it that a bpffs is mounted at path. NoBpffs if it cannot be, NotOurs if others could replace it."""
+    """Make sure that a bpffs is mounted at path. NoBpffs if it cannot be, NotOurs if others could replace it."""
     check_place(path / "any")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -69,18 +69,18 @@ def end(folder: Path) -> bool:
 
 
 def digest(data: bytes) -> str:
-    """A short name for data, so that what was made from other data is not taken for it."""
+    """A short name for data: other data has another name."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
 def open_pinned(path: Path) -> int:
-    """The file descriptor of what is pinned at path; OSError if nothing is."""
+    """The file descriptor of the map, program or link pinned at path. OSError if there is none."""
     return libbpf.check(libbpf.library().bpf_obj_get(os.fsencode(path)), f"open {path}")
 
 
 @contextmanager
 def pinned(path: Path) -> Iterator[int]:
-    """The file descriptor of what is pinned at path, for a while."""
+    """The same as open_pinned(), closed at the end of the with block."""
     fd = open_pinned(path)
     try:
         yield fd

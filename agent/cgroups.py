@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 #: How deep containers lie at most: CONTAINER_DEPTH in bpf/include/cgroups.h.
 DEPTH = 16
-#: From a cgroup whose path is too long so many levels are gone up at once, and so often. A path of 4,096 bytes has at
+#: How many levels to go up at once from a cgroup whose path is too long, and how often. A path of 4,096 bytes has at
 #: least 16 components: what is left is longer than the path of any container's own cgroup.
 _CLIMB, _CLIMBS = 8, 512
 
@@ -53,7 +53,7 @@ class CgroupTree:
     def path(self, cgroup_id: int) -> str | None:
         """The path of a living cgroup below the mount, beginning with a slash; None if it is gone.
 
-        A container can make cgroups whose path is longer than any call takes: of these it is the path of an ancestor,
+        A container can make cgroups whose path is longer than any call takes. For these it is the path of an ancestor,
         or None if they lie too deep for that too.
         """
         handle = _FileHandle(8, _FILEID_KERNFS, cgroup_id)
@@ -84,10 +84,12 @@ class CgroupTree:
             return 0
 
     def walk(self, enough: Callable[[str], bool], most: int = 65_536) -> Iterator[str]:
-        """The paths of cgroups, each before those inside it, as deep as containers lie, and so many of them at most of
-        each of the root's own: users, who have one of these for themselves, take nothing from containers.
+        """The paths of cgroups as deep as containers lie, each before the cgroups inside it.
 
-        What enough says of a path, when it has been given out, keeps from looking inside it.
+        At most `most` below each cgroup of the root: users have one of these to themselves, so they leave room for
+        containers.
+
+        After a path was given out, enough(path) says whether to leave out what is inside it.
         """
         yield "/"
         for top in self._below(""):
@@ -110,7 +112,7 @@ class CgroupTree:
 
 
 def processes_in(folder: Path, most: int = 4096) -> list[int]:
-    """The processes in a cgroup and those inside it, so many of both at most, as a container may make any number."""
+    """The processes in a cgroup and in the cgroups inside it. Both are limited, as a container may make any number."""
     found: list[int] = []
     folders = [str(folder)]
     for at in range(most):

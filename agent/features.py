@@ -36,7 +36,7 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
 
 
 def missing_feature(log: str) -> str:
-    """The feature for want of which an object was refused; empty if that is not why."""
+    """The missing feature because of which an object was refused; empty if that is not the reason."""
     for pattern, name in _SAID:
         if found := pattern.search(log):
             return name(found)

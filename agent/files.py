@@ -43,12 +43,15 @@ def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """A whole file. OSError if it is none, is a link, or is longer: nothing else of it is read, or waited for."""
+    """A whole regular file.
+
+    OSError if it is a link, something else, or longer: then it is neither read nor waited for.
+    """
     return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), most)
 
 
 def read_below(folder: Path, path: str, most: int) -> bytes:
-    """The same of a path below a folder that crosses no link and no mount: file systems of users need not answer."""
+    """The same for a path below a folder. No link and no mount is crossed: file systems of users need not answer."""
     above = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     try:
         fd = _openat2(above, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK, _BENEATH)
@@ -58,7 +61,7 @@ def read_below(folder: Path, path: str, most: int) -> bytes:
 
 
 def open_in_root(root: int, path: bytes, flags: int) -> int:
-    """A descriptor of what a path is to programs whose root is that descriptor's folder. OSError as openat2(2).
+    """A descriptor of a path, as seen by programs whose root is the folder of descriptor root. OSError as openat2(2).
 
     No link leads out of that root, and none of /proc anywhere.
     """
@@ -75,7 +78,7 @@ def _openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:
 
 
 def load_json(path: Path, read: Callable[[], bytes]) -> Any:
-    """What read gives of path, as JSON; None if it is not there, and with a log line if it cannot be read."""
+    """The JSON that read returns for path. None if path is not there; None and a log line if it cannot be read."""
     try:
         return orjson.loads(read())
     except (FileNotFoundError, NotADirectoryError):

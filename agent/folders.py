@@ -1,7 +1,7 @@
-"""Folders in places that others can write: never through a link, and nothing that is not ours.
+"""Our folders in places that others can write: never reached through a link, never another user's.
 
 bpffs mounted without options is 1777 (bpf_fill_super, kernel/bpf/inode.c): any user may put a link where the agent has
-its own. So each folder is opened without following links, looked at, and what is in it is reached from there.
+a folder. So each folder is opened without following links and looked at, and its content is reached from there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _LINKS = 40
 
 
 class NotOurs(Unsupported):
-    """Others could change, or have made, what we are about to trust."""
+    """Another user could change, or has made, a folder or file that we are about to trust."""
 
 
 def check_place(path: Path, links: int = _LINKS) -> None:
     """NotOurs unless all on the way to path, but for path itself, is such that only root and this user can change it.
 
-    A folder that all may write is fine if it is sticky, as /tmp, and what is next on the way is not somebody else's.
+    A folder that all may write is fine if it is sticky, such as /tmp, and the next one on the way is not another
+    user's.
     """
     owners = (0, os.geteuid())
     path = Path(os.path.abspath(path))
@@ -59,7 +60,7 @@ def check_own(path: Path) -> None:
 
 
 def own_folder(path: Path) -> int:
-    """As open_own, of a folder that is made if there is none."""
+    """The same as open_own(), but the folder is made if there is none."""
     check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):

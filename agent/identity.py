@@ -46,14 +46,14 @@ class Container:
 
     @property
     def nameless(self) -> bool:
-        """Whether it is a pod's and nobody knows which: it came and went before its config.json was looked at."""
+        """Whether it is of an unknown pod: the container came and went before its config.json was looked at."""
         return bool(self.pod_uid) and not self.pod
 
 
 def parse_path(path: str) -> Place | None:
     """The container that a cgroup path lies in; None outside containers.
 
-    In a pod it is the first container below the pod's cgroup: what that one nests is part of it. kind's nodes
+    In a pod it is the first container below the pod's cgroup: cgroups inside that are part of it. kind's nodes
     are docker containers around pods, so a pod further down wins over a container further up.
     """
     pod_uid = node = ""
@@ -67,7 +67,7 @@ def parse_path(path: str) -> Place | None:
                 above.pop()
             node = "/" + "/".join(above)
             if not pod["more"]:
-                continue  # else the container's name follows in the same component
+                continue  # if not, the container's name follows in the same component
         found = _ID.fullmatch(part)
         if not found or _MONITOR.fullmatch(part):
             continue

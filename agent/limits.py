@@ -11,7 +11,7 @@ from agent.files import read_text
 from gadget.errors import Exhausted
 
 MIB = 1 << 20
-#: Where no cgroup has a limit: a quarter of the machine's memory, so many bytes at most.
+#: The limit if no cgroup has one: a quarter of the machine's memory, and this many bytes at most.
 UNLIMITED_BYTES = 1 << 30
 #: What the agent takes without runs, but for recordings, and each run beside its rings: measured under a flood of opens
 #: 3 MiB of maps and programs and as much of messages. And file descriptors of a run (25), and of all else.
@@ -48,7 +48,7 @@ class RunBudget:
 
 
 def bytes_for_runs(limit: int, recordings: int, machine: int) -> int:
-    """What all runs may take under a memory limit (0: none), beside recordings, on a machine of so much memory."""
+    """The bytes that all runs may take beside recordings. limit: the memory limit, 0 for none."""
     return max(0, limit - OWN_BYTES - recordings) if limit else min(machine // 4, UNLIMITED_BYTES)
 
 
@@ -93,7 +93,7 @@ def _limits(mount: Path, top: str, own: str, name: str) -> list[int]:
 
 
 def raise_descriptors(wanted: int) -> str:
-    """Let this process have so many file descriptors, as far as it may. In words why it has fewer; empty if not so."""
+    """Let this process have so many file descriptors. Returns why it has fewer, or an empty string."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted:
         return ""

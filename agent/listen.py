@@ -24,9 +24,9 @@ _FIRST_NETWORK = Path("/proc/sys/net/core/netdev_max_backlog")
 
 
 def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: Path = _FIRST_NETWORK) -> bool:
-    """Whether loopback here is that of a pod of its own, which no user of the machine can reach.
+    """Whether loopback here belongs to a pod with its own network, so that no user of the machine can reach it.
 
-    Not by environment variables or files, which a shell or a user can have too.
+    Environment variables and most files do not tell: a shell or a user can have them, too.
     """
     return bool(_HOSTS.search(read_text(mounts, _MOUNTS_BYTES))) and not first_network.exists()
 
@@ -56,9 +56,9 @@ def _is_loopback(address: str) -> bool:
 
 @contextmanager
 def unix_socket(path: Path) -> Iterator[None]:
-    """The place for a socket that only this user may open; gone in the end. GadgetError if an agent serves there.
+    """The path for a socket that only this user may open; removed in the end. GadgetError if an agent serves there.
 
-    Whoever binds it does so under this process's umask, which has to leave nothing to others.
+    The caller binds the socket under this process's umask, which must leave no rights to others.
     """
     with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
         probe.connect(str(path))

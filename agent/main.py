@@ -49,8 +49,8 @@ log = logging.getLogger("agent")
 R = TypeVar("R", Recorder, FlowRecorder)
 
 
-#: Has an item when the agent is to end. An Event that is waited for cannot be set by a signal's handler: if the signal
-#: comes while the wait begins, the thread has the lock that it waits for. SimpleQueue.put is made for that.
+#: Has an item when the agent is to end. It is no Event, as a signal's handler could not set that safely: if the signal
+#: comes while the wait begins, the thread already has the lock that set() needs. SimpleQueue.put needs no lock.
 Stopped = SimpleQueue[None]
 
 
@@ -112,7 +112,7 @@ def command(
 
     Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH.
     """
-    os.umask(0o077)  # all that is made here, sockets and pins too, is this user's alone; folders can be entered
+    os.umask(0o077)  # only this user can read what the agent makes, sockets and pins too; folders can be entered
     log_to_stderr(log_level)
     require_rights()
     if problem := raise_descriptors(MAX_FILES):
@@ -169,7 +169,7 @@ def _serve(
                     raise
                 why_not = str(error)
                 log.warning("no recorder: %s", why_not)
-        recorded = (traceloop is not None or flows) and not why_not  # by programs that outlive this process
+        recorded = (traceloop is not None or flows) and not why_not  # pinned by programs that outlive this process
         tracker = stack.enter_context(closing(Tracker(host_root, pins if recorded else None, pod_uid, states)))
         if kubernetes:
             tracker.pods = _watch_pods(node, tracker.changed)
@@ -233,7 +233,7 @@ def _labels(tracker: Tracker, flows: FlowRecorder | None, container: Container) 
 
 
 def _end_earlier(what: str, folder: Path) -> bool:
-    """See to it that nothing an earlier agent began goes on, unless that one runs. Whether there was something."""
+    """End what an earlier agent began, unless that agent runs. Returns whether there was something to end."""
     try:
         ended = end(folder)
     except (GadgetError, OSError) as error:

@@ -14,7 +14,7 @@ FLAVOUR = "___"
 
 
 def read_object(name: str) -> bytes:
-    """The object of a program for this machine, of several the one for what this kernel has. GadgetError if none is."""
+    """The object of a program for this machine and this kernel. GadgetError if there is none."""
     folder = OBJECTS / os.uname().machine
     for path in sorted(folder.glob(f"{name}{FLAVOUR}*.bpf.o")):
         if libbpf.kernel_has(path.name.removesuffix(".bpf.o").partition(FLAVOUR)[2]):

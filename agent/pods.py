@@ -21,22 +21,22 @@ log = logging.getLogger(__name__)
 
 PATH = "/api/v1/pods"
 PAGE = 250
-#: A pod as JSON is 8 KB as a rule, and no more than a few MB: etcd takes 1.5 MiB. Most API servers do not keep to PAGE
-#: where they answer from memory.
+#: The most bytes of a pod as JSON. As a rule it has 8 KB, and never more than a few MB: etcd takes 1.5 MiB. Most API
+#: servers ignore PAGE when they answer from memory.
 LINE_BYTES, PAGE_BYTES = 8 << 20, 64 << 20
-#: Pods that are remembered: a kubelet has 110, or some hundred, and those that have ended.
+#: How many pods are remembered: a kubelet has 110, or some hundred, and there are those that have ended.
 MOST = 20_000
-#: The API server ends a watch after this time, or up to twice as long: all nodes' at once would be many.
+#: The API server ends a watch after this time, or up to twice as long, so that not all nodes begin anew at once.
 WATCH_SECONDS = 300
 #: A watch that says nothing for this long is begun again: the connection may be dead. A bookmark comes each minute
 #: (defaultBookmarkFrequency in apiserver's pkg/storage/cacher).
 SILENT_SECONDS = 90.0
-#: A watch that ends sooner, and without a word, has failed.
+#: A watch that ends sooner than this, without an event, has failed.
 BRIEF_SECONDS = 1.0
 BACKOFF_SECONDS = (0.5, 30.0)
 #: How long close waits for a connection that is being made.
 CLOSE_SECONDS = 1.0
-#: So much of what the API server says goes into the log.
+#: How many letters of the API server's answer go into the log.
 SHOWN = 500
 #: The annotations that are kept; others may be a whole manifest each.
 ANNOTATIONS = "kubectl-gadget/"
@@ -108,7 +108,7 @@ class _Status(msgspec.Struct, rename={"pod_ips": "podIPs", "container_statuses":
 
 
 class _Pod(msgspec.Struct):
-    """A pod as far as we need it: what else its JSON has, which is most of it, is never made."""
+    """The parts of a pod that we need. The rest of its JSON, which is most of it, is never decoded."""
 
     metadata: _Metadata
     spec: _Spec | None = None
@@ -168,7 +168,7 @@ def _info(pod: _Pod) -> PodInfo:
 
 
 def parse_pod(text: bytes) -> PodInfo:
-    """A pod's JSON as far as we need it. msgspec.DecodeError if it is none."""
+    """The parts of a pod's JSON that we need. msgspec.DecodeError if it is not a pod."""
     return _info(_read_pod(text))
 
 
@@ -181,7 +181,7 @@ class PodWatch:
         self._node = node
         self._changed = changed
         self._pods: dict[str, PodInfo] = {}
-        self._version = ""  # to go on from; empty if all is to be listed
+        self._version = ""  # the version to go on from; empty if all pods are to be listed
         self._answer: Answer | None = None
         self.worker = Worker("pods", self._run, stalls_after=WATCH_SECONDS * 2)
         self.worker.start()
@@ -212,11 +212,11 @@ class PodWatch:
                     self._take(line)
                 why = "" if heard or time.monotonic() - began > BRIEF_SECONDS else "the watch ended at once"
             except TimeoutError:
-                why = ""  # nothing may have happened; a server that is away will not be reached again
+                why = ""  # perhaps nothing happened; a server that is away will not be reached again
                 log.debug("pods: nothing was heard for %.0f s: asking again", SILENT_SECONDS)
             except Unreachable as error:
                 why = str(error)
-            except Exception as error:  # 410, as the version is too old, or what makes no sense: names need none of it
+            except Exception as error:  # 410, too old, or nonsense: names need none of it
                 self._version, why = "", str(error) or type(error).__name__
             if why and not worker.stopping:
                 pause = wait * random.uniform(0.5, 1)  # all nodes may have lost the same API server
@@ -262,14 +262,14 @@ class PodWatch:
         info = _info(pod)
         _keep(self._pods, info)
         self._changed()
-        if event.type == "DELETED":  # it says at last what a short pod never had the time for
+        if event.type == "DELETED":  # the last event has what was still unknown of a pod that was short
             self._pods.pop(info.uid, None)
             self._changed()
         self._version = pod.metadata.resource_version
 
     @contextmanager
     def _ask(self, **query: Any) -> Iterator[Answer]:
-        """An answer about the node's pods, which close cuts."""
+        """An answer about the node's pods. close() cuts it."""
         query["fieldSelector"] = f"spec.nodeName={self._node}"
         with self._api.open("GET", f"{PATH}?{urlencode(query)}") as answer:
             self._answer = answer

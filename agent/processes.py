@@ -11,13 +11,13 @@ from pathlib import Path
 
 from agent.files import PROCESS_BYTES, read_descriptor
 
-#: By then a runtime's helpers have ended, or become the container's own program.
+#: After this time a runtime's helpers have ended, or have become the container's own program.
 SETTLED_SECONDS = 2.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A process of /proc, by its folder's descriptor: its number may be given to another, the folder is not."""
+    """A process of /proc, by its folder's descriptor: another process may get its number, but not this folder."""
 
     def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
         """Find a process. OSError if there is none of that number."""
@@ -68,7 +68,10 @@ class Process:
 def held(
     list_now: Callable[[], Sequence[int]], proc: Path, most: int, only: Collection[int] = ()
 ) -> Iterator[list[Process]]:
-    """Processes of those that list_now gives, all or only some, each for certain one of them: it is asked twice."""
+    """Some or all of the processes that list_now returns.
+
+    list_now is called twice, so that each is certainly one of them.
+    """
     with ExitStack() as stack:
         found: list[Process] = []
         for pid in list_now():
@@ -84,10 +87,11 @@ def held(
 
 
 def first_of(pids: Sequence[int], proc: Path, settled: float = SETTLED_SECONDS) -> int:
-    """The process that runs a container's own program, of all that are in it; 0 if that cannot be told (yet).
+    """Which of a container's processes runs its own program; 0 if that cannot be told (yet).
 
-    It is the oldest whose parent is outside, as runtimes' helpers end or become it soon: after so many seconds.
-    bpf/traceloop tells it of those that begin while it looks.
+    It is the oldest one with a parent outside. This holds some seconds after the start: then the runtime's helpers have
+    ended, or have become this process.
+    bpf/traceloop reports the first process of containers that begin while it runs.
     """
     inside = set(pids)
     now = time.clock_gettime(time.CLOCK_BOOTTIME)

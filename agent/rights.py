@@ -1,4 +1,4 @@
-"""What the agent must be allowed to do, told at its start and not at the first program that the kernel refuses."""
+"""What the agent must be allowed to do. Checked at its start, not when the kernel refuses the first program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEEDED = {
     "CAP_DAC_READ_SEARCH": (2, "finds the cgroup of an event"),
 }
 _SYS_ADMIN = 21
-#: Its line of groups is before those of capabilities, and may have 65,536 of them (NGROUPS_MAX).
+#: How much of the file is read: the line of groups comes before the capabilities, and may have 65,536 (NGROUPS_MAX).
 _STATUS_BYTES = 1 << 20
 _COVERED = {"CAP_BPF", "CAP_PERFMON"}  # by CAP_SYS_ADMIN: bpf_capable(), perfmon_capable()
 

@@ -1,9 +1,9 @@
 """Drains a BPF ring buffer of equal records as numpy views, without a callback per record.
 
-Layout: kernel/bpf/ringbuf.c. Page 0 holds the consumer position, page 1 the producer position, then the data, which
-the kernel offers twice in a row so that records that wrap are contiguous. We map them once, as a process is charged
-for each page that it maps, and copy a batch that wraps. Each record has a header of 8 bytes: its length with a busy
-bit, and a page offset.
+Layout: kernel/bpf/ringbuf.c. Page 0 holds the consumer position, page 1 the producer position; the data follows. The
+kernel offers the data twice in a row, so that a record that wraps would be contiguous. We map the data once, as a
+process is charged for each page that it maps, and copy a batch that wraps. Each record has a header of 8 bytes: its
+length with a busy bit, and a page offset.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _libc.syscall(_SYS_MEMBARRIER, _REGISTER_PRIVATE_EXPEDITED, 0)
 
 
 def fence() -> None:
-    """Let no read or write pass here: of headers and records, of records and the new position (arm64 may else)."""
+    """Keep the reads and writes before this call apart from those after it.
+
+    Without it arm64 could read a record before its header, or publish the new position before the record was read.
+    """
     _libc.syscall(_SYS_MEMBARRIER, _PRIVATE_EXPEDITED, 0)
 
 
@@ -51,16 +54,19 @@ class Ring:
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait to be read."""
+        """How many bytes wait to be read."""
         return int(self._producer[0]) - self._position
 
     @property
     def pressed(self) -> bool:
-        """Whether more than a quarter of it waits, on which the kernel wakes its reader (gadget_output in gadget.h)."""
+        """Whether more than a quarter of the ring waits.
+
+        At that the kernel wakes the reader (gadget_output in gadget.h).
+        """
         return self.waiting > (self._mask + 1) // 4
 
     def peek(self) -> npt.NDArray[np.uint8] | None:
-        """The records that wait, up to a batch, as a view of (records, record size) bytes; None if none do.
+        """The waiting records, a batch at most, as a view of (records, record size) bytes. None without any.
 
         Stops at the first record that its writer has not finished. Valid until release.
         """
@@ -86,7 +92,7 @@ class Ring:
         return np.ndarray((count, size), np.uint8, data, start + HEADER, (stride, 1))
 
     def release(self) -> None:
-        """Give the records of the last peek back to the kernel."""
+        """Give the memory of the last peek's records back to the kernel."""
         fence()
         self._position += self._pending
         self._pending = 0

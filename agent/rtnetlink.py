@@ -1,4 +1,4 @@
-"""The IP addresses of a network namespace, asked of the kernel by rtnetlink(7): what routes there are costs nothing."""
+"""The IP addresses of a network namespace, asked of the kernel by rtnetlink(7): any number of routes costs nothing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MESSAGE = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 #: The kernel's messages are no longer (netlink_recvmsg).
 _CHUNK = 32 << 10
-#: Of all that the kernel tells of a namespace: 3,000 addresses. Who has more hides those beyond from nobody but us.
+#: How much is read of a namespace: 3,000 addresses. A container with more hides the others only from us.
 MOST_BYTES = 256 << 10
-#: Addresses that are kept.
+#: How many addresses are kept.
 MOST = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)

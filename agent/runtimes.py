@@ -1,8 +1,8 @@
-"""The names of a container, from what its runtime has written before it started it; nobody is asked.
+"""The names of a container, from files that its runtime wrote before the container started. No server is asked.
 
-Who may make a pod, an image or a cgroup has a say in that too: pods' annotations and images' labels are copied into
-the same files. So of each runtime only those keys are read that it sets over them, where the cgroup says that the
-container is that runtime's, or else the folder where it is found. Read in containerd 301026e5, CRI-O f954a17e,
+Pods' annotations and images' labels are copied into the same files, so the author of a pod, an image or a cgroup could
+choose names. So only keys that the runtime sets over these are read, and only if the cgroup says that the container is
+that runtime's, or else the folder where it is found. Read in containerd 301026e5, CRI-O f954a17e,
 cri-dockerd 246bd657, and newContainerLabels of the kubelet.
 """
 
@@ -119,7 +119,7 @@ class Runtimes:
         if not isinstance(config, dict):
             return None
         labels = config["Config"].get("Labels") if isinstance(config.get("Config"), dict) else None
-        if place.pod_uid and isinstance(labels, dict):  # elsewhere they are the user's or the image's
+        if place.pod_uid and isinstance(labels, dict):  # in other files they are the user's or the image's
             return _pod(labels, _KEYS["docker"], place)
         return Container(place.id, "docker", name=_docker_name(config), pod_uid=place.pod_uid)
 
@@ -130,7 +130,7 @@ class Runtimes:
         return Container(place.id, "podman", name=name) if name else None
 
     def _of_user(self, place: Place, user: int) -> str:
-        """The name of a user's own container, from the user's own files: any name, but no pod's."""
+        """The name of a user's own container, from the user's own files: any name, but never a pod's."""
         share = ".local/share"
         if place.runtime == "docker":
             found = self._users.load(user, f"{share}/docker/containers/{place.id}/config.v2.json")
@@ -150,7 +150,7 @@ def _pod(found: Mapping[str, Any], keys: _Keys, place: Place) -> Container | Non
 
 
 def _checked(value: object, pattern: str, most: int) -> str:
-    """A value if it is a name; else as if there were none."""
+    """The value if it is a valid name; else an empty one."""
     return value if isinstance(value, str) and len(value) <= most and re.fullmatch(pattern, value) else ""
 
 

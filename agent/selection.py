@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from agent.identity import Container
 from gadget.chosen import Chosen
 
-#: What of a client's Selection is understood, as Started tells.
+#: The parts of a client's Selection that this agent understands, as Started tells.
 SELECTS = 1
 
 
 class Selection(Chosen):
-    """What a client chose, asked of the agent's containers."""
+    """The choice of a client, applied to the agent's containers."""
 
     def decide(self, container: Container, labels: Mapping[str, str] | None) -> bool | None:
         """Whether a container is chosen; None if that depends on labels that are not known (yet).

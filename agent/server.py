@@ -33,13 +33,13 @@ from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
 
 log = logging.getLogger(__name__)
 
-#: Runs at once; each holds two threads, two rings and its programs.
+#: How many runs there may be at once; each holds two threads, two rings and its programs.
 MAX_RUNS = 32
-#: Other streams at once, such as `containers -w`; each holds a thread.
+#: How many other streams there may be at once, such as `containers -w`; each holds a thread.
 MAX_READERS = 32
-#: Threads for calls that are answered at once, so that there is an answer when all of the others are taken.
+#: Threads for short calls, so that they are answered even if all others are taken.
 SPARE_THREADS = 8
-#: Connections at once, each a file descriptor. One that says nothing ends after 5 s, one without a call after 1 min.
+#: How many connections there may be at once. One that says nothing ends after 5 s, one without a call after 1 min.
 MAX_CONNECTIONS = 512
 #: File descriptors that all of this takes.
 MAX_FILES = OWN_FILES + MAX_RUNS * RUN_FILES + MAX_CONNECTIONS
@@ -87,7 +87,7 @@ class AgentService(rpc.AgentServicer):
         standing: StandingService | None = None,
         no_standing: str = "",
     ) -> None:
-        """Serve as node, naming what tracker knows, well as long as all workers are."""
+        """Serve as node, with the containers of tracker. The agent is healthy as long as all workers are."""
         self._inspector = inspector or Inspector(node, tracker)
         self._workers = workers
         self._traceloop = traceloop
@@ -157,7 +157,7 @@ class AgentService(rpc.AgentServicer):
 
     @contextmanager
     def _slot(self, slots: threading.BoundedSemaphore, what: str, context: grpc.ServicerContext) -> Iterator[None]:
-        """One of the places for streams. Ends the call if there is none."""
+        """Take one of the slots for streams. Ends the call if none is free."""
         if not slots.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{what} on {self._node} already: end one first")
         try:
@@ -327,7 +327,7 @@ class AgentService(rpc.AgentServicer):
 
 @contextmanager
 def _answers(node: str, context: grpc.ServicerContext) -> Iterator[None]:
-    """Says first who answers, and by which contract; ends the call with the status of a GadgetError."""
+    """Say first who answers, and by which contract; if there is a GadgetError, end the call with its status."""
     context.send_initial_metadata((("gadget-contract", str(CONTRACT)), ("gadget-node-bin", node.encode())))
     try:
         yield
@@ -352,7 +352,7 @@ def _finish_with(requests: Iterator[pb.RunRequest], finish: Callable[[], None]) 
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The answer to probes: an agent of which a thread has died or hangs is to be started anew."""
+    """The answer to probes. An agent with a thread that has died or hangs is to be started anew."""
 
     def __init__(self, problems: Callable[[], Sequence[str]]) -> None:
         """Serve as long as there are no problems."""

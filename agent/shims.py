@@ -1,7 +1,7 @@
-"""State folders of containerd, wherever a distribution has put them, by the processes that it leaves beside pods.
+"""Finds the state folders of containerd, wherever a distribution put them, by its shim processes.
 
-A shim works in the folder of its container. Any program may look like one, so only root's own are believed, outside
-containers, and only where nobody but root can make folders.
+A shim works in the folder of its container. Any program may look like a shim. So a shim is believed only if it is
+root's and outside containers, and only if its folder is in one that only root can write to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gadget.runtimes import CONTAINERS, State, parse_state
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 30.0
-#: As many processes as somebody has made, no more is looked: shims of a node that has just begun are among the first.
+#: How many processes are looked at: anybody can make more, and the shims of a node are among the first.
 MOST_SECONDS = 0.1
 _COMM = "containerd-shim"  # as much of it as a name holds
 _FOLDER = re.compile(rf"(/.+)/{re.escape(CONTAINERS['containerd'])}/[^/]+/[^/]+")
@@ -36,7 +36,7 @@ class Shims:
         self._next = 0.0
 
     def states(self) -> list[State]:
-        """Those that there are; none if it has just been looked."""
+        """The state folders that exist; none if they were looked for just now."""
         now = time.monotonic()
         if now < self._next:
             return []
@@ -50,7 +50,7 @@ class Shims:
         return list(filter(None, found.values()))
 
     def _place(self, process: Path) -> str:
-        """The state folder that a process works in; empty if it is no shim, or not root's."""
+        """The state folder that a process works in; empty if it is not a shim, or not root's."""
         try:
             if not read_text(process / "comm").startswith(_COMM):
                 return ""

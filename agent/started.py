@@ -1,4 +1,4 @@
-"""Since when a container runs that was there before the agent."""
+"""Tells since when a container has run that is older than the agent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.cgroups import processes_in
 
-#: Processes, and cgroups, of a container that are looked at, as it may have any number. The first one is among the
+#: How many processes, and cgroups, of a container are looked at: it may have any number. The first one is among the
 #: first that the kernel lists: those that come are added at the tail (css_set_move_task, kernel/cgroup/cgroup.c).
 LOOKED_AT = 64
 
@@ -15,7 +15,7 @@ LOOKED_AT = 64
 def started_at(folder: Path, proc: Path = Path("/proc")) -> int:
     """When the container whose cgroup's directory is folder began, CLOCK_BOOTTIME in nanoseconds; 0 if not known.
 
-    The earliest start of its processes, which is exact while its first program lives: the kernel counts it in the same
+    The earliest start of its processes. It is exact while its first program lives: the kernel counts it in the same
     clock (proc(5), starttime). The directory does not tell: it has no birth time (statx(2)), and its others are those
     of when it was last brought into memory (kernfs_init_inode, fs/kernfs/inode.c).
     """

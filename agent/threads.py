@@ -1,4 +1,4 @@
-"""Threads that an agent cannot do without: each tells when it has died, and when it does not get on."""
+"""Threads that an agent cannot do without. Each reports when it has died, and when it does not get on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gadget.errors import Exhausted
 
 log = logging.getLogger(__name__)
 
-#: A thread that has not got on for so long is as good as dead.
+#: A thread that has not got on for this long counts as dead.
 STALL_SECONDS = 10.0
 IDLE_SECONDS = 0.5
-#: How long the end of a thread is waited for, which may be in a call that takes its time.
+#: How long to wait for the end of a thread: it may be in a slow call.
 JOIN_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -29,7 +29,10 @@ class Worker:
     """One thread, at work until it is stopped."""
 
     def __init__(self, name: str, work: Callable[[Worker], None], stalls_after: float = STALL_SECONDS) -> None:
-        """Call work, which goes on until stopping says so, and beats or waits every stalls_after seconds or sooner."""
+        """Call work in a thread.
+
+        It goes on until stopping is true, and calls beat or wait at least every stalls_after seconds.
+        """
         self.name = name
         self._work = work
         self._stalls_after = stalls_after
@@ -46,7 +49,7 @@ class Worker:
 
     @property
     def stopping(self) -> bool:
-        """Whether it is to end."""
+        """Whether the thread is to end."""
         return self._stop.is_set()
 
     @property
@@ -65,7 +68,7 @@ class Worker:
         return f"thread {self.name} has not got on for {silent:.0f} s" if silent > self._stalls_after else ""
 
     def beat(self) -> None:
-        """It gets on. Calls by other threads, for which it shares code with them, say nothing."""
+        """Note that the thread gets on. Calls from other threads, which run the same code, do nothing."""
         if threading.get_ident() == self._thread.ident:
             self._beaten = time.monotonic()
 
@@ -81,17 +84,17 @@ class Worker:
         self._wake.set()
 
     def done(self) -> None:
-        """It ends in order, by itself."""
+        """Note that the thread ends in order, by itself."""
         self._stop.set()
 
     def stop(self, seconds: float = JOIN_SECONDS) -> None:
-        """End it, and wait for that so long. Callable from any thread but its own, again and before its start too."""
+        """End the thread, and wait so long for that. Callable from other threads, again, and before the start."""
         self._stop.set()
         self._wake.set()
         self.join(seconds)
 
     def join(self, seconds: float = JOIN_SECONDS) -> None:
-        """Wait so long for its end. Callable from any thread but its own."""
+        """Wait so long for the thread's end. Callable from other threads."""
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
@@ -99,14 +102,14 @@ class Worker:
         try:
             self._work(self)
             self._died = "it has ended"
-        except BaseException as error:  # SystemExit too, which threads end by without a word
+        except BaseException as error:  # SystemExit too: it would end the thread without a message
             self._died = f"{type(error).__name__}: {error}".removesuffix(": ")
             if not self._stop.is_set():
                 log.exception("thread %s died", self.name)
 
 
 class Pool:
-    """Some threads that do what is handed to them, in that order, for what has to wait in the kernel."""
+    """Some threads for tasks that wait in the kernel. They do the tasks in the order in which they were handed in."""
 
     def __init__(self, name: str, number: int) -> None:
         """Begin with so many threads, called name-0 and so on."""
@@ -117,7 +120,7 @@ class Pool:
             worker.start()
 
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Let a thread do something; what came of it."""
+        """Let a thread do a task. Returns the future result."""
         future: Future[Any] = Future()
 
         def do() -> None:
@@ -150,7 +153,7 @@ class Pool:
 
 
 class Bounded:
-    """Threads for what may never return, as a container's file system need not: so many at once, one for each key."""
+    """Threads for tasks that may never return, such as on a container's file system: so many at once, one per key."""
 
     def __init__(self, name: str, most: int) -> None:
         """None yet."""
@@ -159,7 +162,10 @@ class Bounded:
         self._busy: set[Hashable] = set()
 
     def start(self, key: Hashable, task: Callable[[], T]) -> Future[T]:
-        """Begin a task in a thread of its own; what comes of it. Exhausted if that key, or all others, wait still."""
+        """Begin a task in a thread of its own.
+
+        Exhausted if the key's last task, or too many others, have not returned.
+        """
         with self._lock:
             if key in self._busy or len(self._busy) >= self._most:
                 raise Exhausted("what was asked before has not been answered yet")

@@ -1,11 +1,11 @@
-"""Every container of this machine, from its first process on: which cgroup is whose.
+"""Knows every container of this machine from its first process on, and the container of every cgroup.
 
-A small program tells of each cgroup as it is made or removed, but for those inside a container that is known: of these
-there may be any number, and the kernel finds their container by walking up the tree. What it tells is read here before
-any event of that cgroup is looked at, since the kernel queued it before a process could run there.
+A small program reports each cgroup as it is made or removed. It leaves out cgroups inside a known container: there may
+be any number of these, and the kernel finds their container by walking up the tree. A report is read here before any
+event of that cgroup is looked at, since the kernel queued it before a process could run there.
 
-Two locks: who holds `_reading` reads changes, and the runtimes' files with them; `lock` guards the tables, and is held
-for look-ups and assignments alone.
+There are two locks. The thread that holds `_reading` reads changes, and the runtimes' files with them. `lock` guards
+the tables, and is held only for look-ups and assignments.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Containers that are gone and still have names for events that arrive late, at about 1 KB each.
+#: How many gone containers keep their names, at about 1 KB each, for events that arrive late.
 GONE_REMEMBERED = 8192
-#: …and for how long at least unless more than that many went within it.
+#: How long they keep them at least, unless more than that many have gone meanwhile.
 GONE_SECONDS = 300.0
-#: Cgroups inside containers that were told before their container was known.
+#: How many cgroups inside containers are remembered that were reported before their container was known.
 INSIDE_REMEMBERED = 8192
 POLL_SECONDS = 0.25
-#: Cgroups of the host that are known, here and in the kernel's map: three quarters of it, as a user of the machine can
-#: make any number, and there must be room for containers.
+#: How many cgroups of the host are known, here and in the kernel's map. It is three quarters of the map, as a user of
+#: the machine can make any number, and containers must have room.
 HOST_REMEMBERED = 49_152
-#: How long somebody waits for another to have read the changes.
+#: How long a thread waits for another one to read the changes.
 READ_SECONDS = 1.0
-#: How often the tree is read again at most, where more changes come than the queue holds.
+#: How often the tree is read again at most, if more changes come than the queue holds.
 WALK_SECONDS = 1.0
 OF_HOST, OF_OTHERS = 0, 1  # CGROUP_OF_HOST and CGROUP_OF_OTHERS in bpf/include/containers.h
 
@@ -83,13 +83,13 @@ class Tracker:
     def __init__(
         self, host_root: Path = Path("/"), pins: Path | None = None, pod_uid: str = "", states: Sequence[State] = ()
     ) -> None:
-        """Look at the cgroup tree of the host whose root is mounted at host_root; for names in states first.
+        """Look at the cgroup tree of the host whose root is mounted at host_root. Names are looked for in states first.
 
-        The map of containers is kept in pins, a folder of bpffs, for programs that outlive this process.
-        pod_uid is this agent's own pod: where several nodes share a kernel, pods elsewhere than it are others'.
+        The map of containers is kept in pins, a folder of bpffs, for programs that outlive this process. pod_uid is
+        this agent's own pod. If several nodes share a kernel, pods in another part of the tree are other nodes'.
         """
         elf = read_object("tracker")
-        #: Of programs that use the map of containers: those of another layout must not use this one.
+        #: Names the layout of the map of containers: programs of another layout must not use this map.
         self.layout = digest(elf)
         self._pinned = pins / f"containers-{self.layout}" if pins else None
         mounted = host_root / "proc"
@@ -97,15 +97,16 @@ class Tracker:
         self._runtimes = Runtimes(host_root, states, self._proc)
         self._tree = CgroupTree(find_cgroup2(host_root))
         self._node = self._find_node(pod_uid) if pod_uid else ""
-        #: containers that are there, and those of others with them, by id and by path
+        #: living containers, other nodes' too, by id and by path
         self._containers: dict[int, Cgroup] = {}
         self._paths: dict[str, Cgroup] = {}
-        #: the pause containers among them, by pod: no program of a pod can put them into another network
+        #: pause containers among these, by pod: no program of a pod can move them into another network
         self._pauses: dict[str, Cgroup] = {}
         self._addresses = Addresses(self._proc)
         self._gone: OrderedDict[int, Cgroup] = OrderedDict()
         self._inside: OrderedDict[int, int] = OrderedDict()
-        #: of the host; the last that are gone or too many too, so that their events are not those of unknown containers
+        #: cgroups of the host; also the latest that are gone or too many, so that their events do not count as unknown
+        #: containers'
         self._host: set[int] = set()
         self._gone_of_host: OrderedDict[int, None] = OrderedDict()
         self._host_is_full = False
@@ -128,7 +129,7 @@ class Tracker:
             with self._reading:
                 self._walk()
             for cgroup_id, _ in list(self._object.items("containers")) if adopted else ():
-                if self._find(cgroup_id) is None:  # it went while no agent was there
+                if self._find(cgroup_id) is None:  # it ended while no agent was there
                     self._object.delete("containers", cgroup_id)
         except BaseException:
             self._object.close()
@@ -137,7 +138,7 @@ class Tracker:
         self.worker.start()
 
     def _adopt(self) -> bool:
-        """Use the map that an earlier agent pinned, if it is as it should be; whether it is."""
+        """Use the map that an earlier agent pinned, if it fits. Returns whether it does."""
         if self._pinned is None:
             return False
         for other in _pinned_containers(self._pinned.parent):
@@ -162,7 +163,7 @@ class Tracker:
 
     @property
     def proc(self) -> Path:
-        """The host's /proc, or ours where that is all we may see."""
+        """The host's /proc, or our own if we may see nothing else."""
         return self._proc
 
     @property
@@ -171,9 +172,9 @@ class Tracker:
         return self._object.map_fd("containers")
 
     def resolve(self, cgroup_id: int) -> Cgroup | None:
-        """The container that the cgroup of that id is or is inside of, living or gone; without container if the host's.
+        """The living or gone container of the cgroup with that id. A cgroup of the host has no container.
 
-        None if it went before this tracker began, or when more changes came at once than the queue holds.
+        None if it went before this tracker began, or while more changes came at once than the queue holds.
         """
         if known := self._find(cgroup_id):
             return known
@@ -210,13 +211,13 @@ class Tracker:
         return info.annotations if info else {}
 
     def find_addresses(self) -> tuple[str, ...]:
-        """This node's own addresses; and into their Cgroups those that its running containers have by now."""
+        """Find this node's own addresses, and note the present addresses of its running containers."""
         for item in self.containers():
-            item.addresses = self.addresses_of(item) or item.addresses  # of one that is about to end they stay
+            item.addresses = self.addresses_of(item) or item.addresses  # if it is about to end its addresses stay
         return self._addresses.of(1)[1] if os.getpid() != 1 else ()  # without hostPID process 1 is this one
 
     def addresses_of(self, cgroup: Cgroup) -> tuple[str, ...]:
-        """The addresses of the network that a running container, or its pod, has for itself."""
+        """The addresses of a running container's own network, or of its pod's."""
         if cgroup.ended or cgroup.container is None:
             return ()
         with self.lock:
@@ -230,10 +231,10 @@ class Tracker:
             unpin_containers(self._pinned.parent)
 
     def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> list[Cgroup]:
-        """Call came for each container from now on, and gone at its end; gives those that there are.
+        """Call came for each new container from now on, and gone at its end. Returns the containers that exist.
 
-        changed is called when something about pods has changed. All are called in the middle of other work: they only
-        note what there is to do.
+        changed is called when something about pods has changed. The three are called in the middle of other work, so
+        they may only note what there is to do.
         """
         with self._reading:
             self._watchers.append((came, gone, changed))
@@ -245,11 +246,11 @@ class Tracker:
             self._watchers.clear()
 
     def folder(self, cgroup: Cgroup) -> Path:
-        """The directory of a cgroup that is there; one that does not exist if it is gone."""
+        """The directory of a cgroup. It does not exist if the cgroup is gone."""
         return Path(self._tree.mount + (self._tree.path(cgroup.id) or "/gone"))
 
     def is_there(self, cgroup_id: int) -> bool:
-        """Whether a container is there, by what has been read."""
+        """Whether a container exists, according to the changes that were read."""
         with self.lock:
             return cgroup_id in self._containers
 
@@ -261,7 +262,7 @@ class Tracker:
             changed()
 
     def containers(self) -> list[Cgroup]:
-        """The containers that run, and those that are gone and remembered."""
+        """The running containers, and the gone ones that are remembered."""
         self.catch_up()
         with self.lock:
             every = [*self._gone.values(), *self._containers.values()]
@@ -277,7 +278,7 @@ class Tracker:
         self._tree.close()
 
     def catch_up(self) -> None:
-        """Read the changes that there are by now, or wait until another has."""
+        """Read the waiting changes, or wait until another thread has read them."""
         if self._ring.waiting or self._reading.locked() or self._is_behind():
             with self._read() as may:
                 if may:
@@ -286,7 +287,7 @@ class Tracker:
 
     @contextmanager
     def _read(self) -> Iterator[bool]:
-        """Be the one who reads, if that can be had soon."""
+        """Hold the lock for reading, if it is free soon."""
         may = self._reading.acquire(timeout=READ_SECONDS)
         try:
             yield may
@@ -299,14 +300,14 @@ class Tracker:
             poll.register(self._ring.fd, select.EPOLLIN | select.EPOLLET)
             more = False
             while not worker.stopping:
-                poll.poll(0 if more else POLL_SECONDS)  # the edge of what came meanwhile has passed
+                poll.poll(0 if more else POLL_SECONDS)  # edge-triggered: left-over changes wake nobody
                 worker.beat()
                 with self._reading:
                     more = self._drain()
                     self._walk_again()
 
     def _find_node(self, pod_uid: str) -> str:
-        """The cgroup that this node's pods are in, as one of them is; empty if it is not there."""
+        """The cgroup that this node's pods are in, found by the agent's own pod; empty if that is not there."""
 
         def in_pod(path: str) -> bool:
             place = parse_path(path)
@@ -320,7 +321,7 @@ class Tracker:
         return ""
 
     def _walk(self) -> None:
-        """Read the tree, but for what is inside containers. What changes meanwhile is in the ring."""
+        """Read the tree without the cgroups inside containers. Changes meanwhile are in the ring."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for path in self._tree.walk(lambda path: path in self._paths):
             cgroup_id = self._tree.id(path)
@@ -347,7 +348,7 @@ class Tracker:
         self._walk()
 
     def _drain(self) -> bool:
-        """Take over what waits, which is what the queue holds at most; whether there was something."""
+        """Note all waiting changes, at most what the queue holds. Returns whether there were any."""
         records = self._ring.peek()
         if records is None:
             return False
@@ -362,13 +363,13 @@ class Tracker:
         return True
 
     def _add(self, cgroup_id: int, path: str, started: int) -> None:
-        """Take a cgroup over, told or found. The caller is the one who reads."""
+        """Note a cgroup that was reported or found. The caller holds `_reading`."""
         place = parse_path(path)
         if place and self._holds_node(place.path):
             place = None
         around = self._around(path) if place else None
         if around is None and place and place.path != path and (above := self._tree.id(place.path)):
-            self._add(above, place.path, started)  # it came first: what was told of it is lost, or still to come
+            self._add(above, place.path, started)  # its report is lost, or still to come
             around = self._around(path)
         if around:
             with self.lock:
@@ -397,7 +398,7 @@ class Tracker:
             self._gone_of_host.popitem(last=False)
 
     def _holds_node(self, path: str) -> bool:
-        """Whether a cgroup is that of a node that is a container itself, whose pods are looked at here."""
+        """Whether a cgroup is of a node that is a container itself, and whose pods this agent looks at."""
         return f"{self._node}/".startswith(f"{path}/")
 
     def _around(self, path: str) -> Cgroup | None:
@@ -414,7 +415,7 @@ class Tracker:
         cgroup = Cgroup(cgroup_id, self._runtimes.identify(place) if ours else None, started, path)
         shown = cgroup.shown
         before = self._paths.get(path)
-        if before and before.id != cgroup_id:  # its end is lost
+        if before and before.id != cgroup_id:  # the report of its end is lost
             self._remove(before.id, started)
         with self.lock:
             self._containers[cgroup_id] = self._paths[path] = cgroup

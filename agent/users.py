@@ -1,4 +1,4 @@
-"""Containers of users who are not root: whose a cgroup is, and what such a user's own files say.
+"""Containers of users who are not root: which user a cgroup belongs to, and what this user's own files say.
 
 A user may name cgroups as any runtime does, and put anything anywhere below home: links, pipes, file systems that
 never answer.
@@ -16,7 +16,7 @@ from agent.files import load_json, read_below, read_text
 from agent.identity import Place
 from gadget.errors import Unsupported
 
-#: Files that are longer are not read. A pod of 1.5 MB, etcd's limit, is well below.
+#: Longer files are not read. A pod of 1.5 MB, etcd's limit, is well below this.
 MOST_BYTES = 4 << 20
 _SLICE = re.compile(r"user-(\d+)\.slice")
 
@@ -33,7 +33,7 @@ class Users:
             self._cgroups = None
 
     def owner(self, place: Place) -> int:
-        """Whose a container is: the user who may make cgroups where it is. 0 is root."""
+        """The user that a container belongs to: who may make cgroups where it is. 0 is root."""
         above = Path(place.path).parent
         while self._cgroups and above != above.parent:
             try:

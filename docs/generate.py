@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import forms, kernels, traceloop, why
+from docs import authoring, decisions, fields, forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain
 
 FOLDER = Path(__file__).parent / "gadgets"
+OTHERS = (authoring, decisions, fields, forms, kernels, traceloop, why)
 
 
 def page(gadget: Gadget) -> str:
@@ -41,7 +42,7 @@ def page(gadget: Gadget) -> str:
         name = f"--no-{dashed}" if item.means.is_switch and on else f"--{dashed}"
         default = "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
         lines.append(f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc} |")
-    lines += ["", "Those that all gadgets have: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
+    lines += ["", "Options of all gadgets: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():
         keys = ", ".join(f"`{key}`" for key in field.means.json(field))
@@ -57,7 +58,7 @@ def _narrow(gadget: Gadget) -> list[str]:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     gadgets = {FOLDER / f"{name}.md": page(gadget) for name, gadget in catalog.load().items()}
-    return {**gadgets, **{each.PAGE: each.page() for each in (forms, kernels, traceloop, why)}}
+    return {**gadgets, **{each.PAGE: each.page() for each in OTHERS}}
 
 
 def write() -> None:

@@ -1,4 +1,7 @@
-"""What the command line and the agent share. No kernel; of Kubernetes the way to an API server."""
+"""What the command line and the agent have in common.
+
+It knows nothing of the kernel, and of Kubernetes only the API client.
+"""
 
 from gadget.later import leave_unused as _leave_unused
 

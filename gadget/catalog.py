@@ -20,10 +20,10 @@ CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 @dataclass(frozen=True)
 class Gadget:
-    """One entry. columns and wide name fields; headers says where a column's title is not the field's name.
+    """One gadget. columns and wide name fields; headers has the titles of columns that differ from the field's name.
 
-    narrow names the columns that a narrow terminal is without, the first first; good has the words of a field that
-    stand for no failure. aliases are what other tools call it: words as they are written on a command line.
+    narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
+    not failures. aliases are what other tools call it: words as they are written on a command line.
     """
 
     name: str
@@ -94,7 +94,7 @@ def parse(data: bytes) -> dict[str, Gadget]:
 
 
 def find(name: str) -> Gadget:
-    """The gadget of that name. UsageError naming what there is."""
+    """The gadget of that name. UsageError that names all gadgets if there is none."""
     try:
         return load()[name]
     except KeyError:

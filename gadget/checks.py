@@ -1,7 +1,7 @@
 """Whether what an agent or a recording says makes sense: the layout of its records, and each batch of rows.
 
-Whoever wrote it may mean harm. What is decoded afterwards trusts what has passed here: every field lies in its record,
-every slice of text in its row's, and no row is decoded to more than a few times its size.
+The author may mean harm. Decoding trusts whatever has passed here: every field lies in its record, every slice of text
+lies in its row's text, and no row is decoded to more than a few times its size.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _check_shown(item: Field) -> None:
 
 
 def check_alike(node: str, schema: Schema, own: Schema) -> None:
-    """Unsupported if the values of a field would be of another type than those of this program's field of its name."""
+    """Unsupported if the values of a field have another type than this program's field of the same name."""
     known = {item.name: item for item in own.shown}
     for item in schema.shown:
         mine = known.get(item.name, item)
@@ -155,7 +155,7 @@ def _check_section(schema: Schema, section: pb.Section) -> None:
 
 
 def _check_values(values: npt.NDArray[Any], item: Field, room: int, named: npt.NDArray[np.int64]) -> None:
-    """Look at a field of all rows, and add to named how many bytes of text its slices have."""
+    """Check a field of all rows. Adds to named how many bytes of text its slices have."""
     greatest = item.means.greatest
     if greatest is not None:
         if values.view(np.uint8).max() > greatest:

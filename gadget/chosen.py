@@ -9,7 +9,7 @@ from gadget.selector import parse_labels, parse_names
 
 
 class Chosen:
-    """Namespaces, pods, containers and labels that a client chose; everything if it chose nothing."""
+    """The namespaces, pods, containers and labels that a client chose. Everything, if it chose nothing."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Chosen:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it can decide nothing without labels."""
+        """Whether it needs labels to decide."""
         return bool(self._labels) or self._any_of.needs_labels
 
     def in_namespaces(self, namespace: str) -> bool:

@@ -62,7 +62,7 @@ class Value:
 
     @classmethod
     def plain(cls, text: str) -> Value:
-        r"""What stood there as it is, where only \* has a meaning of its own."""
+        r"""What was written, where only \* has a meaning of its own."""
         return cls(text, text.replace("\\*", "*"), _pattern(re.findall(r"\\\*|\*|[^*\\]+|\\", text)))
 
 
@@ -149,7 +149,7 @@ def _text(field: Column, op: str, value: Value) -> tuple[str, Callable[[Any], An
 
 
 def _each(test: Callable[[int], bool]) -> Callable[[Mask], Mask]:
-    """The test for a whole column of numbers, done once for each that is in it."""
+    """The test for a whole column of numbers, done once for each distinct number."""
 
     def column(numbers: Mask) -> Mask:
         import numpy as np

@@ -1,4 +1,4 @@
-"""By when a command must have been answered, if the user has set it (--wait): one for all that it waits for."""
+"""The time by which a command must be answered (--wait). It is one for everything that the command waits for."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def left() -> float | None:
 
 
 def bounded(seconds: float | None) -> float | None:
-    """How long a call may take that would take so long: no longer than to the deadline, if that is still to come."""
+    """How long a call may take: so many seconds, but only until the deadline, if there is one and it is not over."""
     rest = left()
     return seconds if not rest else rest if seconds is None else min(rest, seconds)

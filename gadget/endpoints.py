@@ -21,7 +21,7 @@ OWN_END = "src"
 
 
 def name_of(namespace: str, pod: str, container: str, container_id: str) -> Name:
-    """The name of a container as an end; RAW if it is none."""
+    """The name of a container's end of a connection; RAW if the container has no name."""
     if pod:
         return Name("pod", namespace, pod)
     if container or container_id:
@@ -31,7 +31,7 @@ def name_of(namespace: str, pod: str, container: str, container_id: str) -> Name
 
 @lru_cache(16_384)
 def is_everybodys(packed: bytes) -> bool:
-    """Whether an address of 16 bytes is that of whoever asks, as loopback is."""
+    """Whether every network has this address of 16 bytes for itself, such as loopback."""
     address = IPv6Address(packed)
     plain = address.ipv4_mapped or address
     return plain.is_loopback or plain.is_unspecified or plain.is_link_local
@@ -64,5 +64,5 @@ def show_address(packed: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
-#: What stands for any address; without a port they mean that the end is not known.
+#: Addresses that stand for any. Without a port, they mean that the end is not known.
 UNSPECIFIED = frozenset({bytes(16), IPv6Address("::ffff:0.0.0.0").packed})

@@ -1,9 +1,9 @@
 """Conditions on the fields of events, as --filter takes them, evaluated on whole batches.
 
-Grammar: conditions FIELD OP VALUE, joined by `,` `&&` or `and`, and more loosely by `||` or `or`; `!` or `not` turns
-round what follows it; parentheses group. A value ends at a comma, at one of these words and signs, and at a closing
-parenthesis that it did not open; one that has such in it goes in double quotes, where a backslash takes the next
-character for itself. What OP and VALUE mean for each kind of field is in gadget/conditions.py.
+Grammar: conditions FIELD OP VALUE, joined by `,` `&&` or `and`, and more loosely by `||` or `or`; `!` or `not` negates
+what follows it; parentheses group. A value ends at a comma, at one of these words and signs, and at a closing
+parenthesis that it did not open. A value with any of these in it goes in double quotes; a backslash there takes the
+next character as it is. What OP and VALUE mean for each kind of field is in gadget/conditions.py.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _OR = re.compile(r"\s*(?:\|\||(?<=[\s)\"])or(?=[\s(!]))\s*", re.IGNORECASE)
 _NOT = re.compile(r"(?:!|not(?=[\s(!]))\s*", re.IGNORECASE)
 _HEAD = re.compile(rf"(?P<field>[\w.]+)\s*(?P<op>[{SIGNS}]+)\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-#: What ends a plain value where no bracket is open.
+#: What ends a plain value outside brackets.
 _END = re.compile(r",|&&|\|\||\s+(?:and|or)(?=[\s(!])|\)", re.IGNORECASE)
 _OPEN, _CLOSE = "([{", ")]}"
-#: Parentheses and negations in each other; deeper ones would be at the limit of Python's stack.
+#: How deep parentheses and negations may be nested: more would reach the limit of Python's stack.
 DEEPEST = 50
 WANTED = "want FIELD OP VALUE, such as comm==sh or pid>100, joined by , or && or ||"
 
@@ -44,7 +44,7 @@ class Filter:
     fields: frozenset[str]
 
     def __call__(self, table: Table) -> Mask | None:
-        """The rows that stay; None for all of them."""
+        """The rows that stay; None if all stay."""
         return self.test(table) if self.test else None
 
 
@@ -148,7 +148,7 @@ class _Parser:
         return Value.plain(plain.strip())
 
     def _plain(self) -> str:
-        """Up to where a plain value ends. A bracket that it opens belongs to it: it may be a regular expression."""
+        """Where a plain value ends. A bracket that it opens belongs to it: the value may be a regular expression."""
         at, depth = self._at, 0
         while at < len(self._text):
             character = self._text[at]

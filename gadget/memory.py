@@ -9,21 +9,21 @@ from contextlib import suppress
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 #: Heaps that threads share. By default each of the first 16 threads has its own, which keeps what it once took.
 HEAPS = 2
-#: More than all copies of a batch of 1 MiB on its way take together, and little beside what Python itself takes.
+#: More than all copies of a batch of 1 MiB take together on its way, and little beside what Python itself takes.
 KEPT_BYTES = 16 << 20
 LARGEST_BYTES = 4 << 20
-#: Objects made before Python looks for cycles among them; a batch is thousands of tuples, which are in none.
+#: How many objects are made before Python looks for cycles. A batch is thousands of tuples, which are in no cycle.
 OBJECTS = 50_000
 
 
 def expect_batches() -> None:
     """Let malloc keep what is freed instead of returning it to the kernel, and Python seldom look for garbage.
 
-    The next batch would ask for it again, and to be given a page takes ten times as long as to fill it.
+    The next batch would ask for the memory again, and getting a page takes ten times as long as filling it.
     """
     gc.freeze()
     gc.set_threshold(OBJECTS)
-    with suppress(OSError, TypeError, AttributeError):  # glibc's alone; the command line runs elsewhere too
+    with suppress(OSError, TypeError, AttributeError):  # only glibc has it; the command line also runs elsewhere
         library = ctypes.CDLL(None)
         library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         library.mallopt(_M_MMAP_THRESHOLD, LARGEST_BYTES)

@@ -10,14 +10,14 @@ from fnmatch import translate
 from gadget.errors import UsageError
 from gadget.selector import Requirement, parse_labels
 
-#: What an agent looks at for each container: clients do not need more.
+#: How many choices an agent looks at for each container: clients do not need more.
 MOST_CHOICES = 1000
 LONGEST_PATTERN = 512
 
 
 @dataclass(frozen=True)
 class PodChoice:
-    """Pods whose name fits a pattern of fnmatch(3) or that have labels, in one namespace or any; or all but those."""
+    """Pods whose name fits a pattern of fnmatch(3), or that have labels, in one namespace or any; or all other pods."""
 
     pattern: str = ""
     labels: str = ""
@@ -46,7 +46,7 @@ class _Choice:
 
 
 class Pods:
-    """The pods that any of several choices means, without those that others mean; all pods if there is none."""
+    """The pods of any choice that includes, without the pods of those that exclude; all pods without a choice."""
 
     def __init__(self, choices: Iterable[PodChoice] = ()) -> None:
         """UsageError if a choice makes no sense."""

@@ -1,4 +1,4 @@
-"""How a recording lies in a file: MAGIC, then entries, each behind its length as a varint.
+"""The format of a recording's file: MAGIC, then entries, each behind its length as a varint.
 
 The entries are RecordingEntry of proto/gadget/v1/gadget.proto: a header, then replies of agents and ends.
 """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
 
 NOBODY = ("", "", "", "")
-#: Names of cgroups, and of addresses, that a stream keeps; an agent tells of 16,384 at a time.
+#: How many names of cgroups, and of addresses, a stream keeps; an agent tells 16,384 at a time.
 MOST_NAMES = 1 << 16
 
 Mask = npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ V = TypeVar("V")
 
 
 class Table:
-    """The rows of one section: every value by field name, decoded when first asked for."""
+    """The rows of one section of a batch. Values are asked for by field name, and decoded then."""
 
     def __init__(
         self,
@@ -89,12 +89,12 @@ class Table:
         return [kind.plain(value) for value in values] if kind and not kind.is_text else values, self._every
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
-        """A numeric field, of all rows; times since 1970."""
+        """The numbers of a field, for all rows; times since 1970."""
         whole, _, part = name.partition(".")
         return self.rows[whole][part] if part else self._means[name].raw(self, self.rows[name])
 
     def addresses(self, name: str) -> list[bytes]:
-        """The distinct addresses in an endpoint field, of 16 bytes each, whose name the row itself does not tell."""
+        """The distinct addresses (16 bytes) of an endpoint field whose names the row itself does not tell."""
         packed = _void(self.rows[name]["address"])
         if name == OWN_END:
             ids, index = self._cgroups
@@ -102,7 +102,7 @@ class Table:
         return [bytes(item) for item in np.unique(packed)]
 
     def own_ends(self) -> dict[bytes, Name]:
-        """Who has which address, as the rows' own ends tell it."""
+        """Which container has which address, as the processes' own ends tell."""
         if self._means.get(OWN_END) is not ENDPOINT:
             return {}
         ids, index = self._cgroups
@@ -144,7 +144,7 @@ class Table:
         return kind.member(self, whole, rows, mask, part) if part else kind.decode(self, name, rows, mask)
 
     def truncated(self, name: str, mask: Mask | None) -> list[int]:
-        """Which of the rows of mask have more of a field than was kept."""
+        """Which rows of mask have a cut value of a field."""
         if self._means.get(f"{name}_truncated") is not BOOL:
             return []
         cut = self.rows[f"{name}_truncated"]
@@ -168,7 +168,7 @@ def _void(addresses: npt.NDArray[Any]) -> npt.NDArray[np.void]:
 
 
 def _distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """The distinct values, and for each which one it is. Without sorting where all are the same, as they often are."""
+    """The distinct values, and for each value which one it is. Does not sort if all are the same, as they often are."""
     if len(values) and (values == values[0]).all():
         return values[:1], np.zeros(len(values), np.intp)
     return np.unique(values, return_inverse=True)
@@ -202,7 +202,7 @@ class Decoder:
     ) -> list[tuple[int, Row, str]]:
         """The time of each event that keep chooses, its values of fields, and its container's id.
 
-        None for a field that there is not.
+        None for a field that this schema does not have.
         """
         self.learn(batch.containers)
         for peer in batch.peers:

@@ -1,4 +1,4 @@
-"""Where container runtimes keep what they know of a container: below a state folder, in a folder for each."""
+"""Where container runtimes keep their files about containers: below a state folder, in a folder per container."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from gadget.errors import UsageError
 
-#: What holds the folders of containers, below a runtime's state folder. Its sockets are beside it, not in it.
+#: The folder that holds the containers' folders, below a runtime's state folder. The sockets are beside it, not in it.
 CONTAINERS = {
     "containerd": "io.containerd.runtime.v2.task",
     "cri-o": "overlay-containers",
@@ -35,7 +35,7 @@ class State:
         return f"{self.runtime}={self.path}"
 
 
-#: Those of the runtimes as they are, and as distributions set them up.
+#: The state folders of the runtimes, and those of distributions.
 STATES = (
     State("containerd", "/run/containerd"),
     State("containerd", "/run/k3s/containerd"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FLATTENED = ("gadget_header",)
 
-#: Who an event belongs to: fields that come from the agent's view of containers, not from the kernel.
+#: Fields that say which container an event is of. They come from the agent, not from the kernel.
 IDENTITY = ("node", "namespace", "pod", "container", "containerId")
 IDENTITY_DOCS = {
     "node": "node that the event comes from",
@@ -37,7 +37,10 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: what its values mean. values are the names of numbers; without doc it is not for users."""
+    """A column of a table, and what its values mean. values are the names of numbers.
+
+    Without doc it is not for users.
+    """
 
     name: str
     kind: str
@@ -54,7 +57,7 @@ class Column:
 class Field(Column):
     """One member of an event. offset and size in bytes.
 
-    count is how many there are in an array; size is that of all of them.
+    count is the number of items of an array; size is of all of them together.
     """
 
     offset: int
@@ -91,7 +94,7 @@ class Schema:
 
     @property
     def parts(self) -> dict[str, Column]:
-        """What values consist of, as columns of their own: dst.addr, dst.port, ..."""
+        """The parts of values, as columns of their own: dst.addr, dst.port, ..."""
         return {
             f"{item.name}.{part}": Column(f"{item.name}.{part}", kind, doc=f"{doc} of {item.name}")
             for item in self.shown
@@ -165,7 +168,7 @@ T = TypeVar("T")
 
 
 def _or_malformed(read: Callable[P, T]) -> Callable[P, T]:
-    """The same function, but where BTF does not fit together it raises BtfError."""
+    """The same function, but it raises BtfError if BTF does not fit together."""
 
     @wraps(read)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -178,7 +181,7 @@ def _or_malformed(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def kind_of(types: b.Btf, type_id: int) -> Kind:
-    """What a type means to users: its gadget_ typedef's name, else what C makes of it."""
+    """The kind of a C type: the name of its gadget_ typedef, else what C says of it."""
     alias = types.types[types.strip(type_id, typedefs=False)]
     while alias.kind == b.TYPEDEF:
         if alias.name.startswith("gadget_"):

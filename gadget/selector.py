@@ -22,7 +22,10 @@ _REQUIREMENT = re.compile(
 
 @dataclass(frozen=True)
 class Requirement:
-    """One condition: the label's value is among values, or it exists if values is None; negated turns it round."""
+    """One condition: the label's value is one of values, or, if values is None, the label exists.
+
+    negated: it is not so.
+    """
 
     key: str
     values: frozenset[str] | None
@@ -59,7 +62,7 @@ def parse_labels(text: str) -> list[Requirement]:
 
 @dataclass(frozen=True)
 class Names:
-    """Names that are wanted, any if none is named, and names that are not."""
+    """Names that are wanted (all, if none is given), and names that are not wanted."""
 
     wanted: frozenset[str]
     unwanted: frozenset[str]
@@ -80,7 +83,7 @@ def parse_names(items: Sequence[str]) -> Names:
 
 
 def parse_recorded(text: str) -> frozenset[str] | None:
-    """The namespaces of --traceloop, none of them for all of the machine; None for off. UsageError if it is neither."""
+    """The namespaces of --traceloop; empty means the whole machine, None means off. UsageError if it makes no sense."""
     names = frozenset(part.strip() for part in text.split(","))
     if names in ({"all"}, {"off"}):
         return frozenset() if "all" in names else None

@@ -26,11 +26,11 @@ from gadget.pod_choice import PodChoice
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
 
-#: A name is that of a file, a key of a ConfigMap and a word of the command line.
+#: A name must do as a file name, as a key of a ConfigMap and as a word of the command line.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 SUFFIX = ".toml"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-#: A file larger than that is none of these.
+#: A larger file is not a standing run.
 MOST_BYTES = 256 << 10
 
 

@@ -26,7 +26,7 @@ CAPTURES_MAX = 3
 ARGUMENTS_MAX = 6
 #: Added to the number of a 32-bit call.
 COMPAT = 1 << 32
-#: A call that took so long and then failed has waited for an answer, nanoseconds.
+#: A call that took this long (nanoseconds) and then failed has waited for an answer.
 WAITED_NS = 300_000_000
 
 
@@ -48,7 +48,7 @@ class How(IntEnum):
 
 @dataclass(frozen=True)
 class Capture:
-    """User memory to copy when a call returns; what after_success has means something only if it did not fail."""
+    """User memory to copy when a call returns. after_success: the memory means something only if the call succeeded."""
 
     argument: int
     how: How
@@ -71,7 +71,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Syscall:
-    """A system call of one machine. known: the headers have its prototype; else its arguments are six registers."""
+    """A system call of one machine. known: the headers have its prototype.
+
+    Without one its arguments are six registers.
+    """
 
     name: str
     number: int
@@ -107,7 +110,10 @@ def table(machine: str) -> dict[int, Syscall]:
 
 @cache
 def compat_table(machine: str) -> dict[int, Syscall]:
-    """The calls of a machine's 32-bit programs by number. Of those whose arguments are other ones, the registers."""
+    """The calls of a machine's 32-bit programs by number.
+
+    Calls with other arguments than the 64-bit ones have registers.
+    """
     return _described(machine, "compat")
 
 
@@ -129,7 +135,7 @@ def numbers(machine: str) -> dict[str, int]:
 
 
 def argument_count(machine: str, number: int) -> int:
-    """How many arguments a call takes: registers beyond hold nothing of it."""
+    """How many arguments a call takes. Further registers are not the call's."""
     return len(find(machine, number).arguments)
 
 
@@ -161,7 +167,10 @@ def match(patterns: Sequence[str]) -> frozenset[str]:
 
 
 def match_numbers(machine: str, patterns: Sequence[str]) -> frozenset[int]:
-    """The numbers on a machine of what match chooses: a call that another machine alone has is no mistake."""
+    """The numbers of the calls that match chooses.
+
+    A call that only another machine has is left out, without an error.
+    """
     own = numbers(machine)
     return frozenset(own[name] for name in match(patterns) if name in own)
 
@@ -278,7 +287,7 @@ def _captures(call: Syscall) -> Iterator[Capture]:
 
 @cache
 def plan(machine: str) -> dict[int, tuple[Capture, ...]]:
-    """What to copy of each call, by number; calls of which nothing is copied are absent."""
+    """The memory to copy for each call, by number. Calls without any are absent."""
     exceptions = {**_EXCEPTIONS, **(_AARCH64_EXCEPTIONS if machine == "aarch64" else {})}
     captures: dict[int, Iterable[Capture]] = {
         number: exceptions.get(call.name, ()) or () if call.name in exceptions else _captures(call)
@@ -290,7 +299,7 @@ def plan(machine: str) -> dict[int, tuple[Capture, ...]]:
 
 @cache
 def pointed(machine: str, number: int) -> dict[int, Capture]:
-    """What is copied of what each argument of a call points to, by argument; without what lies beyond."""
+    """The memory that is copied for each argument of a call, by argument; without further parts (REST, HEADER)."""
     beyond = (How.REST, How.HEADER)
     return {each.argument: each for each in plan(machine).get(number, ()) if each.how not in beyond}
 

@@ -134,7 +134,7 @@ def _server() -> Part:
         return Part("server", version=api_server(read_context(chosen_cluster().flags)).get("/version")["gitVersion"])
     except Unreachable:
         raise
-    except (GadgetError, KeyError) as error:  # it may refuse, and let us to the agents all the same
+    except (GadgetError, KeyError) as error:  # it may refuse this, and still let us reach the agents
         return Part("server", problem=str(error))
 
 
@@ -161,7 +161,7 @@ def _too_far(contract: int) -> str:
 
 
 def describe(targets: Targets) -> dict[str, Any]:
-    """What each agent says of itself (DescribeReply), or the GadgetError that kept it from answering."""
+    """The DescribeReply of each agent, or the GadgetError that kept it from answering."""
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.client import ask_all
 

@@ -1,4 +1,4 @@
-"""What several nodes have kept, as one stream in the order of its time."""
+"""Merges the kept events of several nodes into one stream, in the order of their time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kubectl_gadget.merge import TimedRow
 
 
 class Backlog:
-    """Holds rows until every node has sent what it has up to then, as nodes do not send equally fast."""
+    """Holds rows until every node has sent its rows up to that time: nodes do not send equally fast."""
 
     def __init__(self, targets: Iterable[str], last: int = 0) -> None:
-        """Wait for targets; give only so many rows, the last ones, once all have sent what they kept. 0: all."""
+        """Wait until all targets have sent what they kept. last: give only so many rows, the last ones; 0 for all."""
         self._upto = dict.fromkeys(targets, 0)
         self._rows: list[TimedRow] = []
         self._last: deque[TimedRow] | None = deque(maxlen=last) if last else None
@@ -25,7 +25,7 @@ class Backlog:
             self._upto[target] = max(self._upto[target], rows[-1][0])
 
     def done(self, target: str) -> None:
-        """A target has sent what it kept, or sends nothing any more."""
+        """Note that a target has sent what it kept, or sends nothing any more."""
         self._upto.pop(target, None)
 
     @property
@@ -34,7 +34,7 @@ class Backlog:
         return not self._upto
 
     def ripe(self) -> list[TimedRow]:
-        """The rows that nothing can come before any more."""
+        """The rows that no earlier row can follow any more."""
         bound = min(self._upto.values(), default=None)
         if bound is not None and bound <= self._given:
             return []
@@ -53,6 +53,6 @@ class Backlog:
         return given
 
     def rest(self) -> list[TimedRow]:
-        """All that is held, where not all have sent what they kept."""
+        """All rows that are held, if not all targets have sent what they kept."""
         self._upto.clear()
         return self.ripe()

@@ -1,4 +1,4 @@
-"""Calls to one agent. Whatever it answers, and however it fails, the caller gets a checked message or a GadgetError."""
+"""Calls to one agent. Whatever the agent does, the caller gets a checked message or a GadgetError."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),  # what is waited for, else 60 s
 )
-#: What all answers of an agent to a question that has an end may take.
+#: The most bytes of all answers to one call that ends.
 MOST_BYTES = 256 << 20
-#: How long an agent may take for what is a short answer.
+#: How long an agent may take for a short answer.
 ANSWER_SECONDS = 10.0
-#: Agents that are asked at once.
+#: How many agents are asked at once.
 AT_ONCE = 16
-#: Letters of an agent's own words in an error.
+#: How many letters of an agent's own words an error shows.
 LONGEST_DETAILS = 500
 _SERVICE = pb.DESCRIPTOR.services_by_name["Agent"]
-#: Agents of which the user has been told that they say they are on another node.
+#: Agents that said they are on another node, and the user has been told so.
 _told: set[Agent] = set()
 
 
@@ -43,7 +43,7 @@ def connect(address: str) -> grpc.Channel:
 
 
 def call(channel: grpc.Channel, method: str) -> Any:
-    """A method of an agent, whose answers are bytes for wire.parse: gRPC would log what it cannot parse itself."""
+    """A method of an agent. Its answers are bytes, for wire.parse: gRPC would log messages that it cannot parse."""
     described = _SERVICE.methods_by_name[method]
     kinds = {
         (False, False): channel.unary_unary,
@@ -84,7 +84,7 @@ def ask_once(agent: Agent, method: str, request: Message, timeout: float | None 
 
 
 def ask_all(targets: Targets, method: str, request: Message, timeout: float | None = ANSWER_SECONDS) -> dict[str, Any]:
-    """What each agent answers, or the GadgetError that kept it from that, by target."""
+    """The answer of each agent, or the GadgetError that kept it from answering, by target."""
 
     def one(target: str) -> Any:
         try:
@@ -117,7 +117,7 @@ def malformed(target: str, error: ValueError) -> Malformed:
 
 
 def settle_node(agent: Agent, reply: Any) -> str:
-    """Let a reply name the node that its agent was reached on. A warning if the agent says another, once."""
+    """Set a reply's node to the one that its agent was reached on. Warns once if the agent says another one."""
     if not agent.node or not hasattr(reply, "node"):
         return ""
     claimed, reply.node = reply.node, agent.node

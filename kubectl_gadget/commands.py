@@ -140,7 +140,7 @@ class GadgetCommand(HeadedCommand):
                 stream(request, reached, streams, find_directory(reached, namespaces, cluster=not (agent or local)))
 
 
-#: What `attach` takes, and not the command that makes what it attaches to.
+#: Options of `attach` that the command which makes a standing run does not take.
 _OF_ATTACH = ("form", "fields", "filter_", "count_by", "max_events", "timeout", "strict", "record")
 
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 SECONDS = 2.0
 #: Where a click context keeps the options of the cluster.
 CLUSTER = "kubectl_gadget.cluster"
-#: Those of them that are not kubectl's.
+#: The options of the cluster that are not kubectl's.
 _OWN = ("node", "gadget_namespace")
 
-#: What names of Kubernetes and of container runtimes consist of. A shell takes it for a word and nothing else.
+#: The letters of names in Kubernetes and container runtimes. A shell takes them for a plain word.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -84,7 +84,7 @@ def _item(incomplete: str, last: str, whole: str, doc: str = "") -> CompletionIt
 
 
 def _fields(ctx: click.Context) -> list[Column]:
-    """What the events of a gadget's command consist of, or those of the recording to replay."""
+    """The fields of a gadget's command, or of the recording to replay."""
     from gadget.errors import GadgetError
     from kubectl_gadget.output import all_fields
 

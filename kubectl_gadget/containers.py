@@ -17,7 +17,7 @@ from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.tell import tell
 
-#: A Ctrl-C that the kernel hands to another thread is heard by this one when it wakes.
+#: How often this thread wakes: it learns only then of a Ctrl-C that the kernel gave to another thread.
 WAKE_SECONDS = 1.0
 #: How long an agent may take to tell what else there is.
 SOON_SECONDS = 3.0
@@ -49,7 +49,7 @@ def list_containers(
 
 
 def known_containers(targets: Targets) -> list[Known] | None:
-    """The containers that run, as far as agents answer soon; None if none does."""
+    """The running containers of agents that answer soon; None if no agent does."""
     known, answered = [], False
     for target in targets:
         try:
@@ -85,10 +85,10 @@ def rows(reply: pb.ContainersReply) -> list[Row]:
 
 
 def show(targets: Targets, request: pb.ContainersRequest, output: Output, selection: Selection) -> None:
-    """Write what the targets know; if they know nothing of the selection, say so.
+    """Write the containers that the targets know; if none is of the selection, say so.
 
-    GadgetError of the last that fails, once the others have been shown. Of the others that fail the user is told: when
-    it happens if the rest goes on.
+    Raises the GadgetError of the last target that fails, once the others have been shown. The user is told of the
+    others that fail: at once, if the rest goes on.
     """
     queue: Queue[pb.ContainersReply | GadgetError | None] = Queue()
 

@@ -10,7 +10,7 @@ from gadget.errors import Unsupported
 
 
 def understands(contract: int) -> bool:
-    """Whether an agent of that contract is understood. 0: from before agents told."""
+    """Whether an agent of that contract is understood. 0: an agent from before there were contracts."""
     return contract in (0, CONTRACT)
 
 
@@ -21,7 +21,7 @@ def check(node: str, contract: int) -> None:
 
 
 def check_metadata(node: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """The same by what an agent says before its first answer; node is empty if only it can tell."""
+    """The same, by the metadata before an agent's first answer. node is empty if only the agent knows it."""
     said = dict(metadata)
     contract, own = said.get("gadget-contract", ""), said.get("gadget-node-bin", b"")
     number = int(contract) if isinstance(contract, str) and re.fullmatch(r"[0-9]{1,9}", contract) else 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gadget.selector import parse_names
 from kubectl_gadget.request import Selection
 
-#: Names that are listed in place of those that were not found.
+#: How many names are listed if a name was not found.
 LISTED = 5
 
 

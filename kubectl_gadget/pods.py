@@ -27,7 +27,7 @@ WANTED = f"want a pod's name, its beginning, * for anything, or KIND/NAME with {
 
 @dataclass(frozen=True)
 class PodName:
-    """One of what -p lists. kind is the plural that the API server has; empty for a name without one."""
+    """One item of -p. kind is the API server's plural, such as deployments; empty if the item has no kind."""
 
     written: str
     kind: str
@@ -36,7 +36,7 @@ class PodName:
 
     @property
     def is_workload(self) -> bool:
-        """Whether the API server has to say which pods it has."""
+        """Whether only the API server knows which pods it has."""
         return self.kind not in ("", "pods")
 
     def choices(self) -> list[PodChoice]:
@@ -69,5 +69,5 @@ def _read(written: str, *, without: bool) -> PodName:
 
 
 def name_choices(names: Sequence[PodName]) -> tuple[PodChoice, ...]:
-    """The choices of names for which nobody has to be asked."""
+    """The choices of names that need no API server."""
     return tuple(choice for name in names if not name.is_workload for choice in name.choices())

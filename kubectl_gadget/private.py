@@ -1,4 +1,4 @@
-"""Files with what was captured: arguments and paths of processes, which are for their owner alone."""
+"""Files with captured arguments and paths of processes. Only their owner may read them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def open_private(path: Path) -> BinaryIO:
 
 
 def empty(file: BinaryIO) -> None:
-    """Remove what a file held before, where there is something to remove."""
+    """Empty a file, if it has any content."""
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.truncate(0)

@@ -23,12 +23,12 @@ from kubectl_gadget.tell import tell
 class Writer:
     """Writes a recording. A context manager, which raises GadgetError in the end if the recording is not complete.
 
-    A file that is there already is replaced when the first agent answers. A disk that is full ends the recording, not
-    the stream: it is told then, and what comes later is counted.
+    A file that exists is replaced when the first agent answers. A full disk ends the recording, not the stream: the
+    user is told, and later events are counted.
     """
 
     def __init__(self, path: Path, gadget: str) -> None:
-        """Prepare a recording of gadget at path. GadgetError if there can be none."""
+        """Prepare a recording of gadget at path. GadgetError if that is not possible."""
         self._path = path
         self._failed, self._missing = "", 0
         self._early: list[pb.RecordingEntry] | None = [header(gadget)]
@@ -88,7 +88,7 @@ class Writer:
     def _close(self) -> None:
         try:
             self._file.close()
-        except OSError as error:  # or the rest of the entry that did not fit, tried again
+        except OSError as error:  # without this, the rest of the entry would be tried again
             self._failed = self._failed or error.strerror or str(error)
 
 

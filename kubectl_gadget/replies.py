@@ -1,4 +1,4 @@
-"""The replies of a run, looked at before they are used: in the words of whose agent's node, and whether they fit."""
+"""Checks the replies of a run before they are used: whether they fit, and the node's own names for values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubectl_gadget.request import Request
 
 
 def read_started(request: Request, node: str, started: pb.Started) -> tuple[Schema, Filter]:
-    """What events of a node look like, and which are wanted. GadgetError if they are not what request asks for."""
+    """A node's schema, and the filter in its words. GadgetError if they are not what request asks for."""
     contract.check(node, started.contract)
     schema = parse_schema(node, started.schema)
     check_alike(node, schema, request.gadget.schema)

@@ -23,7 +23,7 @@ NOBODY = "-"
 
 @dataclass(frozen=True)
 class Selection:
-    """Which containers. pods is what -p lists; any_of what that means, whole_names what older agents make of it."""
+    """Which containers. pods are the items of -p; any_of is what they mean; whole_names is for older agents."""
 
     namespaces: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Selection:
         return Chosen(self.namespaces, (), self.containers, self.labels, self.any_of)
 
     def resolve(self, find: Callable[[PodName], tuple[list[PodChoice], list[str]]]) -> Selection:
-        """The same with what find knows of workloads: how to tell their pods, and which there are."""
+        """The same, with the pods of workloads: find returns how to tell them, and which exist."""
         choices, names = list(self.any_of), list(self.whole_names)
         for name in read_pods(self.pods):
             if name.is_workload:
@@ -55,7 +55,7 @@ class Selection:
                 choices += found
                 names += [f"{'!' * name.without}{pod}" for pod in pods]
         if not any(name[0] != "!" for name in names) and any(not choice.without for choice in choices):
-            names.append(NOBODY)  # an empty list would be everybody to an older agent
+            names.append(NOBODY)  # to an older agent an empty list would mean all pods
         return replace(self, any_of=tuple(choices), whole_names=tuple(names))
 
 
@@ -109,7 +109,7 @@ class Request:
         return replace(self, selection=selection)
 
     def make_output(self, known: Mapping[str, Column], node: str) -> Output:
-        """What shows the events, with their fields as an agent knows them; node is the only one, if it is."""
+        """The output for the events, with their fields as an agent knows them. node: the only node, if there is one."""
         form, headers = self.form, self.gadget.headers
         if self.count_by:
             from kubectl_gadget.output.counts import Counts
@@ -118,7 +118,7 @@ class Request:
         return make_output(form, _in_words_of(known, self.fields), headers, self.look(known, node))
 
     def look(self, known: Mapping[str, Column], node: str) -> Look:
-        """What a table of the gadget's fields is to know, as an agent knows them; node is the only one, if it is."""
+        """How a table shows the gadget's fields, as an agent knows them. node: the only node, if there is one."""
         namespaces = parse_names(self.selection.namespaces).wanted
         fixed = {"node": node, "namespace": min(namespaces) if len(namespaces) == 1 else ""}
         return Look(

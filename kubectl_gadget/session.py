@@ -33,17 +33,17 @@ from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
-#: Beats of an agent that may be missed before it counts as silent.
+#: How many heartbeats of an agent may be missed before it counts as silent.
 BEATS_MISSED = 5
 #: What agents call the loss of events of containers that they could not name.
 NOT_KNOWN = "container not known"
-#: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
+#: How many rows are written at a time: so few that their memory stays in the processor's cache and is used again.
 AT_ONCE = 2000
-#: What an agent of before Selection.any_of makes of -p.
+#: What an agent that does not know Selection.any_of makes of -p.
 OLDER = "its agent is older: there -p means whole names, and pods that come later are not shown"
-#: Nodes that a recording may be of; Kubernetes has up to 5,000.
+#: How many nodes a recording may have; Kubernetes has up to 5,000.
 MOST_TARGETS = 10_000
-#: Places and reasons of losses that are told.
+#: How many losses the last line names, by container and reason.
 MOST_PLACES = 20
 
 
@@ -67,7 +67,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Gap:
-    """A time in which a target was not watched, and how it is told; when is said where its seconds are not known."""
+    """A time in which a target was not watched, and why. when says it in words if the seconds are not known."""
 
     target: str
     told: str
@@ -86,27 +86,30 @@ class Session:
     """Shows the events of one request, and keeps the books."""
 
     def __init__(self, request: Request, elsewhere: Callable[[], list[Known] | None] | None = None) -> None:
-        """Prepare to show what request asks for. elsewhere tells the containers that there are, asked for or not."""
+        """Prepare to show what request asks for.
+
+        elsewhere returns all containers that exist, whether asked for or not.
+        """
         self._request = request
         self._nodes: dict[str, Node] = {}
-        #: those who do not send now, and what was not seen of those who send again
+        #: targets that do not send now, each with its end; a target that sends again moves to _gaps
         self._away: dict[str, Ended] = {}
-        #: those of them of which the user has been told
+        #: the targets in _away that the user has been told about
         self._warned: set[str] = set()
         self._told: set[str] = set()
         self._gaps: list[Gap] = []
         self._merge = Merge()
-        self._backlog: Backlog | None = None  # of a standing run, until all have sent what they kept
+        self._backlog: Backlog | None = None  # for a standing run: until all nodes have sent what they kept
         self._newest = 0
         self._output: Output | None = None
-        self._containers: set[str] = set()  # ids of those that were shown
+        self._containers: set[str] = set()  # ids of the containers that were shown
         self._elsewhere = elsewhere
         self._looked = False
         self.shown = 0
 
     def _make_output(self, schema: Schema) -> Output:
         (first, *_) = self._nodes.values()
-        one = self._expected == 1 or not self._live  # of a recording as long as no other node's rows come
+        one = self._expected == 1 or not self._live  # for a recording, until rows of a second node come
         return self._request.make_output({**all_fields(schema), **schema.parts}, first.decoder.node if one else "")
 
     def run(

@@ -14,7 +14,7 @@ LONGEST_BELOW = 32
 
 
 def socket_root() -> Path:
-    """The folder for temporary files, or where its name is too long for a socket's, another. GadgetError if none is."""
+    """The folder for temporary files, or another if its name is too long for a socket. GadgetError if there is none."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if len(os.fsencode(folder)) + LONGEST_BELOW <= ROOM and os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)

@@ -25,7 +25,7 @@ class Targets(dict[str, Callable[[], str]]):
     are_nodes: bool = False
 
     def reach(self, target: str) -> Agent:
-        """One of them, once it can be reached. GadgetError if it cannot be."""
+        """A target's address, once it can be reached. GadgetError if it cannot be."""
         return Agent(target, self[target](), self.node(target))
 
     def node(self, target: str) -> str:

@@ -1,4 +1,4 @@
-"""What is said to the user, beside what outputs write: lines without anything that a terminal obeys."""
+"""Messages to the user, beside the rows that outputs write: lines without anything that a terminal obeys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods that flows belong to, remembered beyond their end and the agent's: names, labels, addresses, when."""
+"""The pods that flows belong to: names, labels, and which addresses each had when. Outlives the pods and the agent."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Pods remembered, the living ones first; about 500 bytes each.
+#: How many pods are remembered, about 500 bytes each. The living ones stay longest.
 MOST = 8192
-#: Addresses remembered that a pod had before.
+#: How many earlier addresses of a pod are remembered.
 MOST_FORMER = 16
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
 class Pod:
-    """A pod of this node. first and last are nanoseconds since 1970; last 0 while it is there.
+    """A pod of this node. first and last are nanoseconds since 1970; last is 0 while the pod exists.
 
-    addresses are what it has now, or had at last, since the given time; former those before, with from and to.
-    told: they are what the API server says. object_uid is that of a static pod's object there.
+    addresses: the pod's present or last addresses, and since when. former: its earlier addresses, with from and to.
+    told: the addresses come from the API server. object_uid: the UID that the API server has for a static pod.
     """
 
     uid: str
@@ -51,14 +51,14 @@ class Pod:
     object_uid: str = ""
 
     def give(self, addresses: list[str], told: bool) -> None:
-        """These are its addresses from now on. What was only guessed at until now was never true."""
+        """Set the addresses that the pod has from now on. Addresses that were only a guess until now are forgotten."""
         if not set(self.addresses) <= set(addresses) and (self.told or not told):
             self.part()
         self.addresses, self.told = addresses, told
         self.since = self.since or self.first
 
     def part(self) -> None:
-        """Its addresses are its own no more: from now on, or since its end."""
+        """Note that the pod no longer has its addresses: from now on, or since its end."""
         now = time.time_ns()
         self.former += [(address, self.since or self.first, self.last or now) for address in self.addresses]
         del self.former[:-MOST_FORMER]
@@ -91,7 +91,7 @@ class Pods:
     """Remembers pods, in a file too."""
 
     def __init__(self, file: Path, boot: str = "") -> None:
-        """Go on with what is in file, as far as it can be read. boot is an id of the machine's present run."""
+        """Go on with the pods in file, as far as it can be read. boot is the id of the machine's present boot."""
         self._file = file
         self._dirty = False
         #: why the file is not up to date; empty if it is
@@ -99,7 +99,7 @@ class Pods:
         self.pods: dict[str, Pod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since
         self.began, self.evicted = time.time_ns(), 0
-        #: connections that it found, of which it could not tell who had connected
+        #: how many connections it found without being able to tell which side had connected
         self.unclear = 0
         self._boot = boot or _BOOT.read_text().strip()
         try:
@@ -117,18 +117,18 @@ class Pods:
         self.owners = {cgroup: pod.uid for pod in self.pods.values() for cgroup in pod.cgroups}
 
     def _reboot(self) -> None:
-        """The machine ended since, and with it every pod; ids of cgroups begin anew."""
+        """The machine has been rebooted: every pod has ended, and cgroups get new ids."""
         ended = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for pod in self.pods.values():
             pod.last, pod.cgroups = pod.last or max(ended, pod.first), []
         self._dirty = True
 
     def begin(self) -> None:
-        """The table of flows is new."""
+        """Note that the table of flows is new."""
         self.began, self.evicted, self.unclear, self._dirty = time.time_ns(), 0, 0, True
 
     def came(self, cgroup_id: int, container: Container) -> Pod:
-        """A container began, or was there already. Gives its pod."""
+        """Note a container that began, or was there already. Returns its pod."""
         uid = container.pod_uid or container.id
         pod = self.pods.get(uid)
         if pod is None:
@@ -144,14 +144,14 @@ class Pods:
         return pod
 
     def gone(self, cgroup_id: int, still_there: bool) -> None:
-        """A container ended; still_there says whether another of its pod has not."""
+        """Note that a container ended. still_there: another container of its pod has not."""
         pod = self.pods.get(self.owners.get(cgroup_id, ""))
         if pod and not still_there and not pod.last:
             pod.last = time.time_ns()
             self._dirty = True
 
     def forget_cgroups(self, needed: Callable[[int], bool]) -> None:
-        """Forget those of containers that are gone and that nothing is told of any more."""
+        """Forget the cgroups of containers that are gone and that no flow belongs to any more."""
         for cgroup_id in [each for each in self.owners if not needed(each)]:
             pod = self.pods.get(self.owners.pop(cgroup_id))
             if pod and cgroup_id in pod.cgroups and (len(pod.cgroups) > 1 or pod.last):
@@ -159,7 +159,7 @@ class Pods:
                 self._dirty = True
 
     def learn(self, pod: Pod, info: PodInfo | None, addresses: tuple[str, ...]) -> None:
-        """Take over what the API server knows, or the addresses that were found without it."""
+        """Note what the API server knows of a pod, or addresses that were found without it."""
         before = replace(pod)
         if info:
             pod.labels, pod.owner, pod.host_network = info.labels, info.owner, info.host_network
@@ -171,12 +171,12 @@ class Pods:
         self._dirty |= before != pod
 
     def count_evicted(self, number: int) -> None:
-        """Flows have been removed."""
+        """Count flows that have been removed."""
         self.evicted += number
         self._dirty = True
 
     def count_unclear(self, number: int) -> None:
-        """Connections were found that nobody knows the direction of."""
+        """Count connections that were found without their direction."""
         self.unclear += number
         self._dirty |= bool(number)
 

@@ -25,14 +25,15 @@ from gadget import catalog
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 1.0
-#: How often it is asked how many flows came, and for what nobody knows yet of new pods.
+#: How often the recorder asks how many flows came, and looks up what it does not know yet of new pods.
 LOOK_SECONDS = 0.25
-#: How often the host's flows are removed, and when the table is made emptier and down to what.
+#: How often the host's flows are removed; how full the table gets before flows are removed, and how full it is then.
 CARE_SECONDS = 10.0
-#: A container's network is made with its cgroup or soon after; who has no address then shares the host's.
+#: A container's network is made with its cgroup or soon after. A container without an address by then is in the
+#: host's network.
 NETWORK_SECONDS = 10.0
 FULL, ROOMY = 0.75, 0.5
-#: So long after a pod's end the API server may still tell something of it.
+#: How long after a pod's end the API server may still know something about it.
 LEARN_SECONDS = 60.0
 _TCP = 6
 
@@ -48,23 +49,24 @@ class FlowRecorder:
         entries: int = ENTRIES,
         settings: Mapping[str, int] | None = None,
     ) -> None:
-        """Begin to record, or go on with what an earlier agent began; with pins in folder and a file in state."""
+        """Begin to record, or go on where an earlier agent was. Its pins are in folder, its file in state."""
         self._tracker = tracker
         self._table = Table(folder, tracker, entries, settings)
-        #: of the table, when it was last read: flows put into it, lost, and in it
+        #: the table when it was last read: flows that were put into it, flows that were lost, flows that it held
         self._made, self._lost, self._kept = 0, self._table.lost(), entries
         self._state = state
         self._pods = Pods(state / "pods.json")
         self._ended = False
-        #: Of the pods and what is noted of them here: held for look-ups and assignments alone, as who tells of
-        #: containers waits for it. Who holds it asks the tracker for nothing that would have to be read.
+        #: Guards the pods and the notes about them. It is held only for look-ups and assignments, as the thread that
+        #: reports containers waits for it. While holding it, ask the tracker for nothing that has to be read first.
         self._lock = threading.Lock()
         self._changed = True
         #: whether a pod has no address yet
         self._waiting = False
-        #: pods of which the API server has not told the addresses yet
+        #: pods whose addresses the API server has not told yet
         self._new: dict[str, Pod] = {}
-        #: beats between the steps of a round, of which there may be many: each network's sockets, each pod, each cgroup
+        #: called between the steps of a round to show that the thread gets on; there may be many steps: each network,
+        #: pod, cgroup
         self.worker = Worker("flows", self._care)
         for item in tracker.watch(self._came, self._gone, self._review):
             self._came(item)
@@ -84,7 +86,7 @@ class FlowRecorder:
 
     @property
     def save_problem(self) -> str:
-        """Why names of pods would be lost with this agent; empty if they are saved."""
+        """Why the names of pods would be lost if this agent ended; empty if they are saved."""
         return self._pods.problem
 
     @property
@@ -93,7 +95,7 @@ class FlowRecorder:
         return self._pods.began
 
     def losses(self) -> dict[str, int]:
-        """Flows that are not in the table, by why."""
+        """How many flows are not in the table, by reason."""
         return {
             "table full": self._table.lost(),
             "removed to make room": self._pods.evicted,
@@ -126,7 +128,7 @@ class FlowRecorder:
 
     def pods(self) -> list[Pod]:
         """Every pod that is remembered."""
-        self._changed |= self._tracker.pods is None  # nobody tells of addresses that came later
+        self._changed |= self._tracker.pods is None  # no event tells of addresses that came later
         self._learn()
         with self._lock:
             return [replace(pod) for pod in self._pods.pods.values()]
@@ -137,9 +139,9 @@ class FlowRecorder:
         return (pod and pod.labels) or None
 
     def read(self) -> tuple[Keys, Flows, list[str]]:
-        """All flows of containers, and the uid of the pod of each; empty for one that nobody knows any more.
+        """All flows of containers, each with the UID of its pod; empty if the pod is forgotten.
 
-        What is connected is seen now, however long ago it connected.
+        A flow with an open connection counts as seen now, however long ago it connected.
         """
         keys, flows = self._table.read()
         uids = {cgroup_id: self._uid(cgroup_id) for cgroup_id in np.unique(keys["cgroup_id"]).tolist()}
@@ -168,7 +170,7 @@ class FlowRecorder:
         return last
 
     def _uid(self, cgroup_id: int) -> str | None:
-        """Whose a cgroup is: a pod's uid, empty if it went unknown; None for the host's."""
+        """The UID of a cgroup's pod. Empty if the cgroup went before its pod was known, None for the host's."""
         self.worker.beat()
         if uid := self._pods.owners.get(cgroup_id):
             return uid
@@ -199,7 +201,7 @@ class FlowRecorder:
         self._learn_new()
 
     def _learn_new(self) -> None:
-        """Take what the API server tells of new pods, which it may forget the next moment."""
+        """Look up new pods at once: the API server may forget them the next moment."""
         with self._lock:
             for pod in list(self._new.values()):
                 if self._tracker.pods and (info := self._tracker.pods.get(pod.uid)):
@@ -208,7 +210,7 @@ class FlowRecorder:
                     del self._new[pod.uid]
 
     def _forget_ended(self) -> None:
-        """Pods that ended while no agent was there."""
+        """Note the end of pods that ended while no agent was there."""
         with self._lock:
             for pod in self._pods.pods.values():
                 if not pod.last and not any(map(self._tracker.is_there, pod.cgroups)):
@@ -216,7 +218,7 @@ class FlowRecorder:
                         self._pods.gone(cgroup_id, False)
 
     def _learn(self) -> None:
-        """Look up labels and addresses of pods, where something may have changed or is missing still."""
+        """Look up labels and addresses of pods that may have changed, or of which something is still missing."""
         if not self._changed and not self._waiting:
             return
         changed, self._changed = self._changed, False
@@ -235,7 +237,7 @@ class FlowRecorder:
                 self._waiting |= waits
 
     def _addresses(self, pod: Pod) -> tuple[str, ...]:
-        """Those of the network that a pod's containers have for themselves."""
+        """The addresses of a pod's own network; none if its containers are in the host's."""
         cgroups = map(self._tracker.resolve, filter(self._tracker.is_there, list(pod.cgroups)))
         return next(filter(None, (self._tracker.addresses_of(cgroup) for cgroup in cgroups if cgroup)), ())
 
@@ -261,7 +263,7 @@ class FlowRecorder:
         return self._kept + came > self._table.entries * FULL or self._table.lost() > self._lost
 
     def make_room(self) -> None:
-        """Remove the host's flows, which were taken for a container's, and, if there are too many, the oldest."""
+        """Remove flows of the host that were taken for a container's, and the oldest flows if there are too many."""
         self._made, self._lost = self._table.made(), self._table.lost()
         keys, flows = self._table.read()
         every = set(np.unique(keys["cgroup_id"]).tolist())
@@ -281,7 +283,7 @@ class FlowRecorder:
             log.warning("flows: removed the %d oldest: the table was nearly full", len(chosen))
 
     def _find_older(self) -> None:
-        """Put the connections into the table that there were before it."""
+        """Put connections that are older than the table into it."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         directions = catalog.constants("flows", "direction")
         for cgroup, process in self._networks():
@@ -299,7 +301,7 @@ class FlowRecorder:
             self._table.add(keys, flows)
 
     def _networks(self) -> Iterator[tuple[Cgroup, Path]]:
-        """A container of each network that is not the host's, and a process of it."""
+        """For each network but the host's, one of its containers and a process of that."""
         seen = {network_of(self._tracker.proc / "1")}
         for cgroup in self._tracker.containers():
             self.worker.beat()
@@ -312,5 +314,5 @@ class FlowRecorder:
 
 
 def _is_past(pod: Pod) -> bool:
-    """Whether nothing more can be learnt of a pod."""
+    """Whether nothing more can be learnt about a pod."""
     return bool(pod.last) and time.time_ns() - pod.last > LEARN_SECONDS * 1e9

@@ -1,6 +1,6 @@
-"""Connections that are there, from /proc/PID/net/tcp of each pod's network: older than the recorder, or still in use.
+"""Open connections, from /proc/PID/net/tcp of each pod's network: older than the recorder, or still in use.
 
-An iterator program (iter/tcp) would see the network namespace of its reader alone, so that nothing is gained by one.
+An iterator program (iter/tcp) would gain nothing: it sees only the network namespace of its reader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ESTABLISHED, _LISTEN = "01", "0A"  # net/tcp_states.h
-#: Sockets looked at in one network, each of the IP versions: 0.2 s of CPU.
+#: How many sockets of each IP version are looked at in one network: 0.2 s of CPU.
 MOST = 65_536
 #: Ports that the kernel gives to clients begin here (ip_local_port_range), if nobody has changed that.
 _EPHEMERAL = 32_768
@@ -23,7 +23,7 @@ _EPHEMERAL = 32_768
 class Connection(NamedTuple):
     """A connection as one side has it: its own address, the other's (16 bytes each), the server's port.
 
-    ingress is None, and the port 0, if nobody can tell any more which side connected.
+    ingress is None, and the port 0, if it cannot be told any more which side connected.
     """
 
     local: bytes
@@ -42,13 +42,13 @@ class Established(NamedTuple):
 
 
 def connections_of(process: Path) -> set[Connection]:
-    """The established TCP connections in the network namespace of a process of /proc, but for those within it."""
+    """The established TCP connections of a process's network namespace, but for those with both ends in it."""
     listening, found = _sockets(process)
     return {_directed(each, each.local_port in listening) for each in found}
 
 
 def established_in(process: Path) -> list[Established]:
-    """As connections_of, whoever connected."""
+    """The same as connections_of(), without the question which side connected."""
     return _sockets(process)[1]
 
 
@@ -63,7 +63,7 @@ def _directed(each: Established, listens: bool) -> Connection:
 
 
 def _sockets(process: Path) -> tuple[set[int], list[Established]]:
-    """The ports that somebody listens at, and the connections."""
+    """The ports at which a socket listens, and the connections."""
     listening, found = set(), []
     for line in _lines(process):
         _, local, peer, state, _ = line.split(maxsplit=4)

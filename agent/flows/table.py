@@ -44,7 +44,7 @@ Flows = npt.NDArray[np.void]
 class Table:
     """The flows of this machine.
 
-    is_new: it was made now, and holds nothing. adopted: the programs ran already, and have missed nothing.
+    is_new: the table was made now, and is empty. adopted: the programs ran before, and have missed nothing.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Table:
     ) -> None:
         """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out.
 
-        settings are those of the program, where they are not its own.
+        settings replace the program's own.
         """
         self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
         self.entries = entries
@@ -84,7 +84,7 @@ class Table:
         remove(self._folder.parent)
 
     def _adopt_or_attach(self, programs: BpfObject, links: Path, tracker: Tracker, settings: Mapping[str, int]) -> bool:
-        """See to it that the programs run; whether they did all the time."""
+        """Make sure that the programs run. Returns whether they ran all the time."""
         pins = {name: self._folder / name.removeprefix("flows_") for name in ("flows", "flows_lost", "flows_made")}
         programs.share("containers", tracker.map_fd)
         programs.resize("flows", self.entries)
@@ -113,7 +113,7 @@ class Table:
         return False
 
     def read(self) -> tuple[Keys, Flows]:
-        """All flows, as two arrays of equal length. Those that come meanwhile may be missing."""
+        """All flows, as two arrays of equal length. Flows that come while it reads may be missing."""
         position, following = ctypes.c_uint32(), ctypes.c_uint32()
         found, lookup = [(np.zeros(0, self.key), np.zeros(0, self.flow))], libbpf.library().bpf_map_lookup_batch
         begin: Any = None
@@ -152,11 +152,11 @@ class Table:
         return programs_in(self._folder)
 
     def lost(self) -> int:
-        """Flows so far that found no room."""
+        """How many flows found no room so far."""
         return self._number(self._lost)
 
     def made(self) -> int:
-        """Flows so far that the programs put into the table."""
+        """How many flows the programs have put into the table so far."""
         return self._number(self._made)
 
     def _number(self, fd: int) -> int:
@@ -166,7 +166,7 @@ class Table:
 
 
 def oldest_of_the_greatest(keys: Keys, flows: Flows, keep: int) -> npt.NDArray[np.intp]:
-    """Which flows to remove so that keep stay: of the containers with the most, those not seen for longest."""
+    """Which flows to remove so that keep flows stay: the oldest ones of the containers that have the most."""
     newest_first = np.lexsort((-flows["last"].astype(np.int64), keys["cgroup_id"]))
     owners = keys["cgroup_id"][newest_first]
     starts = np.r_[0, np.flatnonzero(owners[1:] != owners[:-1]) + 1]

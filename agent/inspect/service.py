@@ -24,7 +24,7 @@ from gadget.errors import Exhausted, UsageError
 
 log = logging.getLogger(__name__)
 
-#: How long all of an answer may take. What has not been told by then is left out, and named.
+#: How long all of an answer may take. Parts that are not there by then are left out, and named.
 SECONDS = 1.0
 MOST_PATHS, MOST_PORTS, LONGEST_PATH = 16, 16, 4096
 #: Threads that wait for containers at once: each container has one for each part of an answer.

@@ -69,7 +69,7 @@ def of_cgroup(folder: Path, mount: Path) -> Iterator[pb.Usage]:
 
 
 def _tightest(name: str, folder: Path, top: Path, limit: str, used: str) -> pb.Usage | None:
-    """Of a cgroup and those above it the limit of which the least is left; without any what the first uses."""
+    """The limit with the least left, of a cgroup and those above it. Without a limit, what the cgroup itself uses."""
     found: pb.Usage | None = None
     while folder != top and folder.is_relative_to(top):
         most, taken = _number(folder / limit), _number(folder / used)

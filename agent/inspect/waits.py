@@ -97,7 +97,7 @@ _READ = syscalls.numbers(_MACHINE)["read"] if _MACHINE in syscalls.MACHINES else
 
 
 def _thing(link: str, sockets: Mapping[int, Socket]) -> tuple[str, str, str]:
-    """Kind, name and state of what a link in /proc/PID/fd leads to."""
+    """Kind, name and state of the file or socket that a link in /proc/PID/fd leads to."""
     if match := _SOCKET.fullmatch(link):
         socket = sockets.get(int(match[1]))
         return (socket.kind, socket.name, socket.state) if socket else ("socket", "", "")
@@ -122,7 +122,7 @@ def file_locks(blocked: Sequence[pb.Blocked], proc: Path) -> Iterator[pb.Wait]:
 
 
 def children(blocked: Sequence[pb.Blocked], pids: Sequence[int], proc: Path) -> Iterator[pb.Wait]:
-    """Which child calls wait for: the one of the number that they name, else the oldest."""
+    """The child that a call waits for: the one that it names, else the oldest."""
     waiting = [call for call in blocked if name_of(call) in _CHILDREN]
     parents = {call.pid for call in waiting}
     of: dict[int, list[tuple[int, int]]] = {}
@@ -158,8 +158,8 @@ def _inner_number(task: Path | str, read: Callable[[str], str] | None = None) ->
 def mutexes(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> Iterator[pb.Wait]:
     """Which thread of its process holds a lock that a thread waits for: it reads their memory, which may take its time.
 
-    Of locks of glibc, and of those of which the futex itself names the thread, as it has to for the kernel to know it
-    (priority inheritance, robust locks) and musl's does.
+    It knows locks of glibc, and locks whose futex itself names the thread: those that the kernel has to know (priority
+    inheritance, robust locks), and musl's.
     """
     by_pid = {process.pid: process for process in processes}
     numbers: dict[int, dict[int, int]] = {}

@@ -19,7 +19,7 @@ from agent.tracker import Cgroup, Tracker
 #: longer is sent and counted: a pod is never left out because we did not know it.
 HELD_SECONDS = 2.0
 HELD_BYTES = 8 << 20
-#: Containers whose missed events are counted apart; those of more are counted together.
+#: How many containers have a count of missed events each. Further containers have one count together.
 MISSED = 1024
 DROP, KEEP, HOLD, MISS = range(4)
 
@@ -42,7 +42,7 @@ class Choosing:
         self._decided: dict[int, bool] = {}
         self._generation = -1
         self._held: list[Held] = []
-        #: events by cgroup that may have been asked for: see Container.nameless
+        #: by cgroup, how many events there were that the user may have asked for: see Container.nameless
         self._missed: Counter[int] = Counter()
         self._met: dict[int, Container] = {}
         #: rows that were kept although it is not known whether they were chosen
@@ -74,14 +74,14 @@ class Choosing:
         return self._release(everything=True)
 
     def met(self) -> dict[int, Container]:
-        """The containers of the rows and losses since this was last asked, by cgroup."""
+        """By cgroup, the containers of the rows and losses since the last call."""
         met, self._met = self._met, {}
         return met
 
     def losses(self) -> list[Loss]:
-        """What was lost so far of those that are chosen, or may be. The counts only grow."""
+        """The losses so far of containers that are chosen, or may be. The counts only grow."""
         totals, counts = self._source.losses()
-        # what was lost of others, before the kernel knew that they are not chosen, is no loss of this run
+        # other containers lost events before the kernel knew that they are not chosen: no loss of this run
         own = {cgroup for cgroup in counts if self._choose(cgroup) != DROP}
         losses = []
         for at, reason in enumerate(LOSSES):
@@ -95,9 +95,9 @@ class Choosing:
         return losses
 
     def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
-        """DROP, KEEP or HOLD for each record; None if all are kept. What is a MISS is counted and dropped."""
+        """DROP, KEEP or HOLD for each record; None if all are kept. A MISS is counted, then dropped."""
         ids: npt.NDArray[np.integer[Any]] = column(records, self._dtype, "cgroup_id")
-        if (ids == ids[0]).all():  # a flood is most often of one: no need to sort it
+        if (ids == ids[0]).all():  # a flood mostly comes from one cgroup: no need to sort
             choice = self._settle(int(ids[0]), len(ids))
             return None if choice == KEEP else np.full(len(ids), choice, np.int8)
         cgroups, index, counts = np.unique(ids, return_inverse=True, return_counts=True)

@@ -73,7 +73,7 @@ class Events:
         return any(ring.waiting for ring in self._rings)
 
     def read(self) -> Iterator[Rows]:
-        """What waits, up to a message for each ring. Rows are valid until the next are asked for."""
+        """The waiting rows, up to one message for each ring. They are valid until the next read."""
         for ring in self._rings:
             rows = ring.peek()
             if rows is not None:
@@ -81,7 +81,7 @@ class Events:
                 ring.release()
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
-        """Events lost so far, for each of LOSSES: of all, and of containers as far as it is known whose they were."""
+        """Events lost so far, for each of LOSSES: in all, and by container as far as the container is known."""
         return self.object.percpu_totals("losses", len(LOSSES)), dict(
             sorted(self.object.tallies("losses_by_cgroup", len(LOSSES)))
         )

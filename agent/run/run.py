@@ -17,28 +17,28 @@ from agent.threads import Worker
 from gadget.catalog import Gadget
 from gadget.errors import Exhausted, GadgetError
 
-#: How long an event may wait in a ring that is far from full. A message costs each side about a millisecond of CPU,
-#: however little is in it: more often is a load, and more seldom is seen by the eye. Where more events come than an
-#: eye can follow, a third as often is enough.
+#: How long an event may wait in a ring that is far from full. Each message costs agent and client about a millisecond
+#: of CPU, however few events it has. A shorter wait costs more CPU; a longer one can be seen. When more events come
+#: than a person can follow, three times the wait is short enough.
 DRAIN_SECONDS, BUSY_SECONDS = 0.05, 0.15
-#: Events in one look that are more than that.
+#: So many events at one look are more than a person can follow.
 MANY = 20
-#: How long to sleep where there was nothing: the next event wakes the reader, but for one that was sent as it looked.
+#: How long to sleep after a look that found nothing. The next event wakes the thread, unless it came during that look.
 IDLE_SECONDS = 0.25
-#: Counting losses costs a few system calls, so not with every batch.
+#: How often losses are counted: less often than batches are read, as counting costs a few system calls.
 LOSS_SECONDS = 0.25
-#: A subscriber hears at least this often that the run lives.
+#: How often a subscriber gets a heartbeat at least.
 BEAT_SECONDS = 1.0
-#: Over how long events per second are counted.
+#: The time over which events per second are counted.
 RATE_SECONDS = 2.0
-#: Looks at the source, for a subscriber that ends while others go on: its rings can hold no more.
+#: How many looks at the source a subscriber gets that ends while others go on. The rings can hold no more than that.
 LAST_LOOKS = 16
-#: How long the end of a run is waited for: its links are freed in that time, unless the kernel is very busy.
+#: How long to wait for the end of a run. Its links are freed in that time, unless the kernel is very busy.
 CLOSE_SECONDS = 10.0
 
 
 class Run:
-    """Reads from when it is made until its last subscriber leaves; then the source is detached, emptied and closed."""
+    """Reads a source until its last subscriber leaves; then it detaches, empties and closes the source."""
 
     def __init__(self, source: Events, choosing: Choosing, others: Sequence[Step] = ()) -> None:
         """Begin with one subscriber, first; takes source over. choosing is the first step, others come after it."""
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has ended and all that it took is given back."""
+        """Whether the run has ended and has given everything back."""
         return self._wake < 0 and not self.worker.is_alive
 
     @property

@@ -39,7 +39,7 @@ def begin(
         raise
 
 
-#: Dead threads that are told of.
+#: How many dead threads are reported.
 MOST_DEAD = 8
 
 
@@ -53,11 +53,11 @@ class Runs:
         self._died: deque[str] = deque(maxlen=MOST_DEAD)
 
     def subscribe(self, key: Hashable, begin_run: Callable[[], Run]) -> Subscriber:
-        """A subscriber of the run that was begun by this key, of a new one if there is none."""
+        """A subscriber of the run with this key. A new run begins if there is none."""
         for run in self.all():
             if self._by_key.get(run) == key and (subscriber := run.subscribe()):
                 return subscriber
-        run = begin_run()  # which takes its time; another that is begun meanwhile by the same key is one more run
+        run = begin_run()  # beginning takes time; if another thread begins one by the same key meanwhile, there are two
         with self._lock:
             self._by_key[run] = key
         return run.first

@@ -14,13 +14,13 @@ from agent.identity import Container
 from agent.run.batch import Batch, Loss, Packed, column
 from gadget.catalog import Gadget
 
-#: Bytes that wait for a reader that is slower than others of its run; what comes beyond that it loses.
+#: How many bytes wait for a subscriber that is slower than others of its run. It loses what does not fit.
 QUEUE_BYTES = 2 << 20
-#: What a batch takes in a queue beside its rows.
+#: The bytes that a batch takes in the queue beside its rows.
 BATCH_BYTES = 4096
 #: Cgroups whose names a reader is remembered to have; after that they are given again.
 NAMED = 16_384
-#: Containers whose losses by slowness are counted apart.
+#: How many containers have a count each of what was lost because the subscriber was slow.
 LOST = 1024
 TOO_SLOW = "reader too slow"
 
@@ -95,7 +95,7 @@ class Subscriber:
         self._run.wake()
 
     def forget(self) -> None:
-        """It no longer knows the containers that it was told of: they are told again when they come."""
+        """Forget which containers it was told of: they are told again when they come."""
         with self._changed:
             self._named.clear()
 
@@ -126,7 +126,7 @@ class Subscriber:
         return not self._queue
 
     def offer(self, batch: Batch, undecided: int, *, may_lose: bool) -> None:
-        """Give it a batch; one that it has no room for is lost, if others of the run go on meanwhile."""
+        """Give it a batch. If it has no room and other subscribers go on, the batch is lost to it."""
         with self._changed:
             self._undecided = undecided
             if batch.losses is not None:
@@ -169,7 +169,7 @@ class Subscriber:
         return [loss for loss in since if loss.count > 0] + own
 
     def _take_names(self, containers: Mapping[int, Container]) -> dict[int, Container]:
-        """Those that it has not been told of, which it is told now."""
+        """The containers that it has not been told of. They are told now."""
         if len(self._named) >= NAMED:
             self._named.clear()
         news = {cgroup: container for cgroup, container in containers.items() if cgroup not in self._named}

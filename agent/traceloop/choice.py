@@ -1,4 +1,4 @@
-"""Chooses the records of a container that has ended which may tell why: many recordings are asked for that at once.
+"""Chooses the records that may tell why a container ended. A command asks many recordings for them at once.
 
 A recording of 4,096 slots takes a command line some 20 ms to read, the records that are chosen a fifth of that. Every
 number here bounds what a container can make of it: at most some 1,500 records are chosen.
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from agent.traceloop.rings import About, Records, Snapshot, as_bytes
 from gadget import syscalls
 
-#: Of any kind: what came last tells most, and what is shown of it.
+#: How many of the last records of any kind are kept: they tell most, and are shown.
 LAST = 150
-#: Of a process, so that what it still did after a failure can be told, and of how many that were busy last.
+#: How many of a process's last records are kept, to tell what it did after a failure; and of how many processes.
 OF_A_PROCESS, PROCESSES = 32, 8
-#: Calls that failed: of those with the same number and error, as a program that tries again makes, and in all.
+#: How many failed calls are kept: with the same number and error, as of a program that tries again, and in all.
 ALIKE, FAILED = 64, 180
 #: Records that are no calls.
 OTHERS = {
@@ -36,7 +36,7 @@ BEGUN = 8
 #: Calls with an error that comes and goes in every program.
 _IDLE = ("EAGAIN", "EINTR", "EINPROGRESS", "EALREADY", "ENOTTY", "ESPIPE", "ECHILD", "ERESTARTSYS", "ERESTARTNOINTR",
          "ERESTARTNOHAND", "ERESTART_RESTARTBLOCK")  # fmt: skip
-#: For which EAGAIN says that there is no more of something.
+#: Calls whose EAGAIN says that there is no more of something.
 _GETS = ("clone", "clone3", "fork", "vfork", "mmap", "brk", "mremap", "mprotect", "mlock", "mlockall", "shmget",
          "shmat")  # fmt: skip
 _STANDARD = 3  # descriptors
@@ -71,9 +71,9 @@ FOLLOWED = (
 FIRST = 20, ("bind", "listen")
 _WRITES, _POLLS = ("write", "writev"), ("poll", "ppoll")
 _RECEIVES = ("read", "readv", "recvfrom", "recvmsg")
-#: By which the end of a connect that was under way becomes known.
+#: Calls that tell how a connect ended that was under way.
 _RESOLVES = (*_RECEIVES, "close", "write", "writev", "sendto", "sendmsg")
-#: Of which it counts how long they took: what their thread recorded before goes with them.
+#: Calls whose duration counts: the thread's record before goes with them.
 _TIMED = (*_RECEIVES, *_POLLS, "connect")
 
 Mask = npt.NDArray[np.bool_]
@@ -96,7 +96,10 @@ class Choice(NamedTuple):
 
 
 def choose(about: About, snapshot: Snapshot) -> Choice | None:
-    """The records of a snapshot that may tell of an end, with their text; None if these are all, or nobody can say."""
+    """The records of a snapshot that may tell why it ended, with their text.
+
+    None if these are all, or if it is not known.
+    """
     calls = snapshot.calls
     if len(calls) <= LAST or about.machine not in syscalls.MACHINES or not _is_readable(calls):
         return None
@@ -152,7 +155,7 @@ def _is_readable(calls: Records) -> bool:
 
 
 def _frames(calls: Records) -> tuple[Mask, Mask]:
-    """Of which the text beside three arguments is a frame of a stack, and of which it is the end of a line alone."""
+    """Which records have a frame of a stack as their text beside three arguments, and which only the end of a line."""
     assert calls.dtype.fields
     begin = calls.dtype.fields["args"][1] + 3 * calls.dtype["args"].base.itemsize
     text = as_bytes(calls)[:, begin : begin + 4]
@@ -210,7 +213,7 @@ class _Calls(NamedTuple):
         return found
 
     def tells(self) -> Mask:
-        """Of which an error is not a matter of course."""
+        """Which calls have an error that is not a matter of course."""
         found: Mask = ~_idle_errors()[np.clip(-self.result, 0, _MAX_ERROR)] | self.are(_GETS)
         return found
 
@@ -248,7 +251,7 @@ def _numbers_of(machine: str, names: tuple[str, ...]) -> Mask:
 
 
 def _newest(mask: Mask, most: int) -> Mask:
-    """Of those that mask has the last ones."""
+    """The last records that mask has."""
     found = np.zeros(len(mask), np.bool_)
     found[np.flatnonzero(mask)[-most:]] = True
     return found

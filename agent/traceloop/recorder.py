@@ -50,15 +50,15 @@ log = logging.getLogger(__name__)
 SLOTS = 4096
 TOTAL_BYTES = 128 << 20
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: How long what crashed stays whoever needs room: somebody may be about to look.
+#: How long the recording of a bad end stays, even if room is needed: a person may be about to look.
 KEPT_SECONDS = 60.0
-#: How often the thread shows that it lives, and how long somebody waits for it.
+#: How often the thread shows that it lives, and how long a caller waits for it.
 IDLE_SECONDS, ANSWER_SECONDS = 1.0, 5.0
-#: How soon it is decided whether what has a spare ring keeps it, and how long it may be unknown whose it is.
+#: How soon to decide whether a cgroup keeps its spare ring, and how long its container may stay unknown.
 FRESH_SECONDS, STRANGE_SECONDS = 0.1, 2.0
 #: Processes of a container, and cgroups in it, among which its first one is looked for.
 LOOKED_AT = 256
-#: For each ring that stands ready there is room for so many.
+#: How much room there must be for other rings for each spare one.
 ROOM_FOR_SPARES = 8
 OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only value that means something
 
@@ -86,17 +86,17 @@ class Recorder:
         self._settings = settings
         self._size = rings.ring_bytes(settings.slots)
         self._memory = rings.memory_bytes(self._size)
-        #: Of the tables below, which the worker alone changes.
+        #: Guards the tables below. Only the worker changes them.
         self._lock = threading.Lock()
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._known: dict[int, Ring] = {}
         self._refused: dict[int, Container] = {}
-        #: the last state of those whose container is gone: hundreds may have to be looked at for each new one
+        #: the last state of rings whose container is gone: hundreds of them may be looked at for each new one
         self._dead: dict[int, dict[str, int]] = {}
         self._retry_at = 0.0
         self._lost: Counter[str] = Counter()
         self._gap = ""
-        #: containers that were not recorded from their beginning, and when to look who runs their programs
+        #: containers that were not recorded from their beginning, and when to look for the process of their program
         self._late: dict[int, float] = {}
         #: cgroups with a spare ring of which nothing is known (yet), and since when
         self._strangers: dict[int, float] = {}
@@ -109,7 +109,7 @@ class Recorder:
         for other in root.iterdir():
             if other != self._folder:
                 self._save_all(other)
-        # rings that stand ready take room of others, of which there must be enough
+        # spare rings take room from others, which must have enough
         number = min(rings.SPARES, settings.total_bytes // self._memory // ROOM_FOR_SPARES)
         self._pointers, self._spares = self._attach(number)
         for path in self._folder.glob("ring-*"):
@@ -161,7 +161,7 @@ class Recorder:
             self._later(self._review)
 
     def _later(self, task: Callable[[], None]) -> None:
-        """Let the worker do something. The queue is bounded by containers: of each two things, and what clients ask."""
+        """Let the worker do a task. The queue is bounded: two tasks for each container, and the requests of clients."""
         self._todo.put(task)
         self.worker.wake()
 
@@ -323,7 +323,7 @@ class Recorder:
                 self._pointers.remove(cgroup_id)
 
     def _load_saved(self) -> None:
-        """Those of other layouts, as far as the limit allows; the oldest files beyond it go."""
+        """Load saved rings of other layouts, as far as the limit allows. The oldest files beyond it are removed."""
         found = sorted(self._settings.saved.glob("*-ring-*"), key=lambda path: path.stat().st_mtime, reverse=True)
         total = 0
         for path in found:
@@ -405,7 +405,7 @@ class Recorder:
                 self._delete(key)
 
     def _retry(self) -> None:
-        """Make the rings that there was no room for, as far as there is now."""
+        """Make rings that there was no room for, if there is room now."""
         for cgroup_id in list(self._refused):
             self.worker.beat()
             if not self._make_room():
@@ -488,7 +488,7 @@ class Recorder:
             ring.path.unlink(missing_ok=True)
 
     def _make_room(self) -> bool:
-        """Whether one more ring fits; the one that has been dead for longest goes for it."""
+        """Whether one more ring fits. The ring of the container that ended first goes for it."""
         while self._fit < 1:
             self._dead = {key: state for key, state in self._dead.items() if key in self._known}
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -508,7 +508,7 @@ class Recorder:
         return self._settings.total_bytes // self._memory - len(self._pinned()) - self._spares.number
 
     def _shrink(self) -> None:
-        """Keep the limit, if an earlier agent had a higher one: the longest dead go, then those that began last."""
+        """Keep the limit, if an earlier agent had a higher one: rings of the oldest ends go, then the youngest."""
 
         def worth(key: int) -> tuple[bool, int]:
             ring = self._known[key]
@@ -519,7 +519,7 @@ class Recorder:
             self._unlink(key)
 
     def _save_all(self, folder: Path) -> None:
-        """Rings that another layout's program has filled: to disk, and away with the program."""
+        """Save rings that another layout's program has filled, and remove the program."""
         for links in folder.glob("programs-*"):
             remove(links)
         self._settings.saved.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -548,7 +548,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _plans() -> bytes:
-    """What the program copies of each call's memory, as the array plans in its .rodata."""
+    """Which memory of each call the program copies: the array plans in its .rodata."""
     kind = catalog.record("traceloop", "plan")
     table = np.zeros(catalog.setting("traceloop", "plans")[1] // kind.itemsize, kind)
     machine = os.uname().machine

@@ -1,4 +1,4 @@
-"""Rings that stand ready: a container that has just come is recorded in one before anybody here has heard of it.
+"""Spare rings: a container that has just come is recorded in one before the agent has heard of it.
 
 The program gives a cgroup whose name is a container's a spare ring as it is made (bpf/traceloop/ring.h). Here that ring
 becomes the container's own, or is thrown away if the container is not to be recorded, and another one takes its place.
@@ -24,12 +24,12 @@ from agent.traceloop import rings
 
 log = logging.getLogger(__name__)
 
-#: Places for which there is no ring have this in place of a cgroup's id.
+#: Stands in place of a cgroup's id where there is no spare ring.
 _CLOSED = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Spares:
-    """The spare rings. What changes the kernel's map of them waits for it, so it is handed to later."""
+    """The spare rings. A change of the kernel's map of them waits in the kernel, so it is handed to later."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Spares:
         os.close(self._outer)
 
     def waiting(self) -> list[int]:
-        """The cgroups that have a spare ring, and of which nothing has been decided here."""
-        leaving = set(self._leaving)  # first: a place is freed before it is no more in there
+        """The cgroups that have a spare ring and are not decided on."""
+        leaving = set(self._leaving)  # before reading the table: an entry is freed before it leaves this set
         return [each for each in self._fresh.tolist() if each and each != _CLOSED and each not in leaving]
 
     def has(self, cgroup_id: int) -> bool:
@@ -83,7 +83,7 @@ class Spares:
         self._path(at).rename(path)
 
     def replace(self, cgroup_id: int, after: Future[None] | None = None) -> None:
-        """Put a new ring into the place of a cgroup's, which it has as its own by now, or which is thrown away."""
+        """Put a new spare ring in place of a cgroup's, which is the cgroup's own by now, or is thrown away."""
         at = self._place(cgroup_id)
         if at is not None and cgroup_id not in self._leaving:
             self._leaving.add(cgroup_id)

@@ -1,6 +1,6 @@
-"""Zeroes what a slot still holds of records before: the program writes what a call has, and leaves the rest.
+"""Zeroes the rest of older records in a slot: the program writes only what a call has.
 
-Nothing of a snapshot may leave the node but what its records say is theirs, as that alone was looked at (--redact).
+Only bytes that a record says are its own may leave the node, as --redact looked only at these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORD = 8
 _COUNTED = (syscalls.How.BYTES_POINTED, syscalls.How.VECTOR, syscalls.How.MESSAGE)
 #: Fields at the end of a slot, where text may be, that calls with _COUNTED text have.
 _COUNTS = ("size", "buffers", "skipped")
-#: Fields that records of some kinds alone have.
+#: Fields that only records of some kinds have.
 _SET_BY = {
     "result": ("KIND_CALL", "KIND_EXEC", "KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"),
     "number": ("KIND_CALL", "KIND_NO_RETURN", "KIND_EXEC"),
@@ -88,7 +88,7 @@ def _wipe_gaps(records: Records) -> None:
 
 @cache
 def _plan(machine: str) -> tuple[Mask, Mask]:
-    """Of each number whether the table of calls has it, and whether its text is counted."""
+    """For each number, whether the table of calls has it, and whether its text is counted."""
     known, counted = np.zeros((2, _NUMBERS), np.bool_)
     if machine in syscalls.MACHINES:
         known[list(syscalls.table(machine))] = True

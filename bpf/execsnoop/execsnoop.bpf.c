@@ -4,7 +4,7 @@
 #include "text.h"
 
 #define ARGS_MAX  4096 /* bytes of argument text kept */
-#define ARG_COUNT 256  /* arguments walked for a failed exec, whose list is not in one piece */
+#define ARG_COUNT 256  /* arguments that are walked for a failed exec: its list is not in one piece */
 
 enum { PROGRAM_SUCCESS, PROGRAM_FAILURE, PROGRAMS };
 
@@ -33,7 +33,7 @@ static __always_inline struct event *begin(__u32 program)
 	if (!event || !gadget_fill(&event->header))
 		return NULL;
 	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	__builtin_memset(event->pcomm, 0, sizeof(event->pcomm)); /* an event before may have left a longer one */
+	__builtin_memset(event->pcomm, 0, sizeof(event->pcomm)); /* an earlier event may have left a longer name */
 	BPF_CORE_READ_STR_INTO(&event->pcomm, task, real_parent, comm);
 	return event;
 }
@@ -77,7 +77,7 @@ int BPF_PROG(exec_success, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
-/* How a list of arguments ends as far as it was read. */
+/* How reading a list of arguments ended. */
 enum list_end { LIST_WHOLE, LIST_LONGER, LIST_NOT_IN_MEMORY, LIST_OF_NEW_PROGRAM };
 
 static __always_inline enum list_end read_argv(struct event *event, __u64 argv, bool compat)
@@ -100,21 +100,21 @@ static __always_inline enum list_end read_argv(struct event *event, __u64 argv, 
 		if (!length || bpf_probe_read_user(&last, 1, (void *)(arg + length - 1)))
 			return LIST_NOT_IN_MEMORY;
 		if (last) {
-			event->header.text_length--; /* the NUL that stands where it was cut */
+			event->header.text_length--; /* drop the NUL at the cut */
 			return LIST_LONGER;
 		}
 	}
 	return LIST_LONGER;
 }
 
-/* A failed exec: the caller's memory is still there, and its registers hold what it asked for. */
+/* A failed exec. The caller's memory is still there, and its registers hold the call's arguments. */
 struct asked {
 	__u64 path, argv;
 	int error;
 	bool compat;
 };
 
-/* False if the call was no exec that failed. */
+/* Read the arguments of the call. False if the call was not an exec that failed. */
 static __always_inline bool read_asked(struct pt_regs *regs, long result, struct asked *asked)
 {
 	__u32 number = syscall_number(regs);
@@ -138,8 +138,8 @@ static __always_inline bool read_asked(struct pt_regs *regs, long result, struct
 	return true;
 }
 
-/* Whether the exec failed when the old program was gone already: the kernel ends the process then. Of a program that it
- * has not finished to set up, it does not know yet where the arguments end. */
+/* Whether the exec failed when the old program was gone already. The kernel ends the process then. It has not finished
+ * setting up the new program, so it does not know yet where the arguments end. */
 static __always_inline bool is_between_programs(void)
 {
 	struct task_struct *task = current_task();
@@ -148,7 +148,8 @@ static __always_inline bool is_between_programs(void)
 	return mm && !BPF_CORE_READ(mm, arg_end);
 }
 
-/* What the registers say is of the old program. The new one's file, and its first argument if it has been copied. */
+/* The old program is gone, and what the registers point to with it. Read the file of the new program, and its first
+ * argument if the kernel has copied that. */
 static __always_inline void read_new_program(struct event *event)
 {
 	struct task_struct *task = current_task();
@@ -179,14 +180,15 @@ static __always_inline enum list_end read_list(struct event *event, const struct
 }
 
 #ifdef SCHEDULE_LATER
-/* An exec whose arguments are not all in memory, until its thread has gone far enough to wait for pages. */
+/* A failed exec whose arguments are not all in memory. It waits here until its thread may wait for pages. */
 struct later {
 	struct bpf_task_work work;
 	struct asked asked;
 	__u64 timestamp;
 };
 
-/* By thread. Programs may make their pages come as late as they like: when it is full, what is in memory is shown. */
+/* Waiting execs, by thread. A process can delay its pages as long as it likes. When this map is full, an event shows
+ * the arguments that are in memory. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -195,9 +197,9 @@ struct {
 	__type(value, struct later);
 } unread SEC(".maps");
 
-#define CHUNK 128 /* bytes of an argument that are asked for at once; they only pass through the stack */
+#define CHUNK 128 /* bytes of an argument that are read at once; they only pass through the stack */
 
-/* Have the kernel bring what read_argv will read. */
+/* Make the kernel bring into memory what read_argv() will read. */
 static __always_inline void touch_argv(const struct asked *asked)
 {
 	__u64 arg = 0, argv = asked->argv;
@@ -216,11 +218,12 @@ static __always_inline void touch_argv(const struct asked *asked)
 		if (length <= 0 || length > left)
 			return;
 		left -= length;
-		arg = length == sizeof(chunk) ? arg + sizeof(chunk) - 1 : 0; /* the last byte is a NUL always */
+		arg = length == sizeof(chunk) ? arg + sizeof(chunk) - 1 : 0; /* the last byte is always a NUL */
 	}
 }
 
-/* In the thread whose exec failed, before it goes on. It may sleep here, so other threads may run on this CPU. */
+/* Runs in the thread whose exec failed, before it goes on. The thread may sleep here, and others run on this CPU then.
+ */
 static int read_later(struct bpf_map *map, void *key, void *value)
 {
 	struct later *later = value;
@@ -229,7 +232,7 @@ static int read_later(struct bpf_map *map, void *key, void *value)
 	struct event *event;
 
 	touch_argv(&asked);
-	bpf_preempt_disable(); /* the scratch event is the CPU's */
+	bpf_preempt_disable(); /* the scratch event belongs to the CPU */
 	event = begin(PROGRAM_FAILURE);
 	if (event) {
 		event->header.timestamp = timestamp;

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who talks to whom: for each container, direction, protocol, peer and port of the server, when and how often.
+/* Who talks to whom. A flow is a container, a direction, a protocol, a peer and the server's port; the table says when
+ * and how often each was seen.
  *
- * TCP is told by the state changes of sockets: twice in the life of a connection. UDP and the like have no state, so
- * their packets are looked at where they enter and leave a cgroup; who spoke first is the client. */
+ * TCP connections are seen by the state changes of sockets, twice in the life of each. UDP and the like have no state,
+ * so these programs look at packets as they enter and leave a cgroup. A conversation is the packets of a socket and one
+ * peer; the side that spoke first is the client. */
 #include "containers.h"
 #include "sockets.h"
 
 #define ETH_P_IP          0x0800
 #define ETH_P_IPV6        0x86DD
 #define IPPROTO_ICMPV6    58
-#define ICMPV6_ECHO_REPLY 129 /* higher ones are of neighbour discovery and multicast: RFC 4861, RFC 2710 */
+#define ICMPV6_ECHO_REPLY 129 /* higher types are neighbour discovery and multicast: RFC 4861, RFC 2710 */
 #define SCTP_INIT         1   /* RFC 9260 */
 #define EPHEMERAL         32768
-/* How exact "last seen" is of a talk that goes on, and how seldom it is written. */
+/* How often "last seen" of a conversation is written, and so how exact it is. */
 #define NOTE_NS 1000000000ULL
 
-/* As connection tracking forgets UDP that nobody answers (nf_conntrack_udp_timeout), and what somebody has answered
- * (nf_conntrack_udp_timeout_stream): after that, whoever speaks first begins anew, also in the eyes of a NetworkPolicy.
- */
+/* After how much silence a conversation is over: one that nobody answered, and one that was answered. Connection
+ * tracking has the same times (nf_conntrack_udp_timeout, nf_conntrack_udp_timeout_stream). Whoever speaks next begins a
+ * new conversation, and a NetworkPolicy sees it so, too. */
 const volatile __u64 unanswered_ns = 30 * 1000000000ULL;
 const volatile __u64 answered_ns = 120 * 1000000000ULL;
-/* When these programs began (CLOCK_BOOTTIME). For a while the first packet of a talk may be an answer to an earlier
- * one. */
+/* When these programs began (CLOCK_BOOTTIME). For a while after that, the first packet that they see of a conversation
+ * may be an answer to a packet from before. */
 const volatile __u64 began = 0;
 
 enum direction {
@@ -35,7 +37,7 @@ struct names {
 RECORD(names);
 
 struct flow_key {
-	__u64 cgroup_id; /* the container's own, or one that nobody knew yet */
+	__u64 cgroup_id; /* the container's own cgroup, or a cgroup that was not known yet */
 	__u8 peer[16];   /* IPv4 as ::ffff:a.b.c.d */
 	__u16 port;      /* the server's; 0 where the protocol has none */
 	__u8 protocol;
@@ -46,10 +48,10 @@ RECORD(flow_key);
 
 struct flow {
 	__u64 first, last; /* CLOCK_BOOTTIME, nanoseconds */
-	__u64 count;       /* connections, or talks over UDP */
-	__u64 failed;      /* of these, attempts that came to nothing */
+	__u64 count;       /* connections, or conversations over UDP */
+	__u64 failed;      /* attempts among these that failed */
 	__u8 local[16];    /* the container's address */
-	__u64 older;       /* of these, connections from before the recorder, which found them */
+	__u64 older;       /* connections among these that are older than the recorder */
 };
 RECORD(flow);
 
@@ -60,7 +62,7 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Flows that found the table full, by nobody. */
+/* How many flows found the table full. Nobody resets it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -68,7 +70,7 @@ struct {
 	__type(value, __u64);
 } flows_lost SEC(".maps");
 
-/* Flows put into the table, ever: how the agent sees that it fills up without reading it. */
+/* How many flows were ever put into the table. By this the agent sees that the table fills up, without reading it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -76,7 +78,8 @@ struct {
 	__type(value, __u64);
 } flows_made SEC(".maps");
 
-/* A socket and whom it talks to: so that only the first packet, and one a second, costs more than a look. */
+/* A socket and its peer. With it only the first packet of a conversation, and one a second, costs more than a look-up.
+ */
 struct talk_key {
 	__u64 cookie;
 	__u8 peer[16];
@@ -89,7 +92,7 @@ struct talk {
 	__u64 last;
 	__u32 direction;
 	__u16 answered;
-	__u16 lost; /* its flow found no room, and has been counted as that */
+	__u16 lost; /* its flow found no room in the table, and has been counted as lost */
 };
 
 struct {
@@ -110,7 +113,7 @@ static __always_inline bool is_loopback(const __u8 *address)
 	return !words[2] && words[3] == bpf_htonl(1);
 }
 
-/* As find_container, of the cgroup of a packet's socket. */
+/* find_container() for the cgroup of a packet's socket. */
 static __always_inline enum whereabouts find_container_of(struct __sk_buff *skb, __u64 *id)
 {
 	__u64 above, *container;
@@ -136,7 +139,7 @@ static __always_inline enum whereabouts find_container_of(struct __sk_buff *skb,
 	return NOT_KNOWN;
 }
 
-/* Adds a connection or a talk to its flow. False if that finds no room. */
+/* Add a connection or a conversation to its flow. False if the flow is new and the table is full. */
 static __always_inline bool note(struct flow_key *key, const __u8 *local, bool failed)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key), new = {};
@@ -196,7 +199,8 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 		return 0;
 	if (!is_tcp(sk))
 		return 0;
-	/* the socket's, which is who made it: this runs in whatever process the packet interrupted */
+	/* the cgroup of the socket, so of the process that made it: this runs in whatever process the packet
+	 * interrupted */
 	cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
 	key.cgroup_id = BPF_CORE_READ(cgroup, kn, id);
 	if (find_container(cgroup, &key.cgroup_id) == OUTSIDE)
@@ -210,7 +214,7 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int before, int after)
 	if (!ends) {
 		if (!note(&key, local.address, after == TCP_CLOSE))
 			count_lost();
-	} else if (!touch(&key, bpf_ktime_get_boot_ns())) { /* nobody knows any more who began it */
+	} else if (!touch(&key, bpf_ktime_get_boot_ns())) { /* it is not known any more who began it */
 		key.direction = DIRECTION_INGRESS;
 		key.port = local.port;
 		touch(&key, bpf_ktime_get_boot_ns());
@@ -222,10 +226,10 @@ struct packet {
 	__u8 source[16], target[16];
 	__u16 source_port, target_port; /* network order */
 	__u8 protocol;
-	bool begins; /* it says that it is the first of a talk, as SCTP's does */
+	bool begins; /* it says that it begins a conversation, as SCTP's INIT does */
 };
 
-/* Whether a packet that begins at its IP header is TCP's: all that is done with most of them. */
+/* Whether a packet is TCP's; skb begins at its IP header. Nothing else is done with most packets. */
 static __always_inline bool is_tcp_packet(struct __sk_buff *skb)
 {
 	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -235,7 +239,7 @@ static __always_inline bool is_tcp_packet(struct __sk_buff *skb)
 	return data[skb->protocol == bpf_htons(ETH_P_IP) ? 9 : 6] == IPPROTO_TCP;
 }
 
-/* The ends of another. False for what is no IP. */
+/* Read the two ends of a packet that is not TCP's. False if it is not IP, or if no policy is about it. */
 static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet)
 {
 	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -253,7 +257,7 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		if (data + 40 > end)
 			return false;
-		packet->protocol = data[6]; /* what is behind extension headers counts as that extension */
+		packet->protocol = data[6]; /* if there are extension headers, the first one counts as the protocol */
 		header = 40;
 		__builtin_memcpy(packet->source, data + 8, 16);
 		__builtin_memcpy(packet->target, data + 24, 16);
@@ -262,19 +266,20 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *pa
 	}
 	if (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_SCTP ||
 	    packet->protocol == IPPROTO_UDPLITE) {
-		/* both ports at once; a message of no payload may lie outside the linear part */
+		/* both ports at once; the header of a message without payload may lie outside the linear part */
 		if (bpf_skb_load_bytes(skb, header, &packet->source_port, 4))
 			return false;
 		if (packet->protocol == IPPROTO_SCTP)
 			packet->begins = !bpf_skb_load_bytes(skb, header + 12, &type, 1) && type == SCTP_INIT;
 	} else if (packet->protocol == IPPROTO_ICMPV6) {
-		/* neighbours and routers, asked for by the kernel itself: no policy is about them */
+		/* The kernel itself asks for neighbours and routers. No policy is about these packets. */
 		if (bpf_skb_load_bytes(skb, header, &type, 1) || type > ICMPV6_ECHO_REPLY)
 			return false;
 	}
 	return true;
 }
 
+/* Whether a flow is in the table and was seen lately. */
 static __always_inline bool is_recent(struct flow_key *key, __u64 now)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key);
@@ -282,23 +287,25 @@ static __always_inline bool is_recent(struct flow_key *key, __u64 now)
 	return flow && now - flow->last < answered_ns;
 }
 
-/* How much a port looks like one that a client was given: those of the system, others, those of the kernel's choice. */
+/* How much a port looks like a client's: 0 for a port of the system, 2 for a port that the kernel gives to clients, 1
+ * for any other. */
 static __always_inline int rank(__u16 port)
 {
 	return port < 1024 ? 0 : port < EPHEMERAL ? 1 : 2;
 }
 
+/* Whether a conversation was over before this packet came. */
 static __always_inline bool is_over(const struct talk *talk, const struct packet *packet, __u64 now)
 {
 	__u64 silent = now - talk->last;
 
-	if (packet->protocol == IPPROTO_SCTP) /* its heartbeats come every 30 s and a little more: RFC 9260, 8.3 */
+	if (packet->protocol == IPPROTO_SCTP) /* SCTP sends heartbeats every 30 s and a little more: RFC 9260, 8.3 */
 		return packet->begins && silent >= unanswered_ns;
 	return silent >= (talk->answered ? answered_ns : unanswered_ns);
 }
 
-/* Whether the first packet that was seen of a talk is no first one. first and other are the flows that it is of if its
- * sender is the client, and if its receiver is. */
+/* Whether a packet is an answer, although it is the first packet that was seen of its conversation. The packet belongs
+ * to flow first if its sender is the client, and to flow other if its receiver is. */
 static __always_inline bool is_answer(const struct packet *packet, struct flow_key *first, struct flow_key *other,
 				      __u64 now)
 {
@@ -306,7 +313,8 @@ static __always_inline bool is_answer(const struct packet *packet, struct flow_k
 
 	if (packet->begins)
 		return false;
-	if (!packet->source_port && !packet->target_port) /* every socket for ICMP hears what others have asked for */
+	if (!packet->source_port &&
+	    !packet->target_port) /* ICMP: every socket for it hears the answers to all others */
 		return is_recent(other, now);
 	if (packet->protocol == IPPROTO_SCTP && sender == receiver)
 		return !bpf_map_lookup_elem(&flows, first) && bpf_map_lookup_elem(&flows, other);
@@ -328,7 +336,7 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 	if (!read_packet(skb, &packet))
 		return 1;
 	talking.cookie = bpf_get_socket_cookie(skb);
-	if (!talking.cookie) /* no socket: nobody's */
+	if (!talking.cookie) /* no socket, so no container */
 		return 1;
 	__builtin_memcpy(talking.peer, out ? packet.target : packet.source, 16);
 	local = out ? packet.source : packet.target;
@@ -357,7 +365,7 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 			key = other;
 		if (touch(&key, talk.last))
 			return 1;
-		/* it was removed to make room, or never found any */
+		/* the flow was removed to make room, or never found any */
 		if (note(&key, local, false)) {
 			known->lost = 0;
 		} else if (!known->lost) {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The tree of cgroups, upwards. */
+/* Walks up the tree of cgroups. */
 #pragma once
 
 #include "kernel.h"
 
-/* How deep in the tree a container's own cgroup lies at most, the root being 0. A pod's is at 2 to 5, and at 9 in nodes
- * that are containers. */
+/* The deepest level at which a container's own cgroup is looked for; the root is level 0. The cgroup of a pod's
+ * container is at level 2 to 5, and at 9 on a node that is itself a container. */
 #define CONTAINER_DEPTH 16
 
-/* The id of a cgroup's ancestor at a level above its own. A function of its own, as clang would take both offsets
- * before a loop, and one of them is not there. */
+/* The id of the ancestor of a cgroup at a level. It is a function of its own because clang would otherwise compute both
+ * offsets before a loop, and each kernel has only one of the two members. */
 static __noinline __u64 ancestor_id(struct cgroup *cgroup, __u32 level)
 {
 	struct cgroup *ancestor = NULL;

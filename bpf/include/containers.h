@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which container a cgroup belongs to, and whether this run wants it. Three answers: yes, no, and not known
- * yet. What is not known passes and is decided in user space, so that the first event of a new container is
- * never missed.
+/* Which container a cgroup belongs to. There are three answers: a container, no container, and not known yet. An event
+ * with the third answer passes, and user space decides. So the first event of a new container is never missed.
  *
- * A container may make as many cgroups inside its own as it likes. So none of them is kept: a cgroup's container is
- * found by walking up the tree. */
+ * A container may make as many cgroups inside its own as it likes. So the map holds none of these: a program finds the
+ * container of a cgroup by walking up the tree. */
 #pragma once
 
 #include "cgroups.h"
 
-/* Of cgroups outside containers, and of each container's own: its id, or one of the constants below. Absent inside
- * containers, and if not known yet. One for all objects of an agent; the tracker fills it. */
+/* From the id of a cgroup to its container. A container's own cgroup has its own id as value. A cgroup outside
+ * containers has one of the constants below. Two kinds of cgroups are absent: those inside a container's own, and new
+ * ones that the tracker has not read yet. All objects of an agent have this one map in common; the tracker fills it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536); /* cgroups of a large node; when it is full the rest is "not known yet" */
@@ -20,10 +20,10 @@ struct {
 } containers SEC(".maps");
 
 #define CGROUP_OF_HOST   0
-#define CGROUP_OF_OTHERS 1 /* a container that is not ours to show, with all that is inside it; the root's id is 1 */
+#define CGROUP_OF_OTHERS 1 /* a container that is not ours to show, with all inside it; 1 is the root's id */
 
-/* The container that a cgroup is inside of, which is not its own cgroup: its id, CGROUP_OF_OTHERS, or CGROUP_OF_HOST if
- * there is none that is known. */
+/* The container that is known of the nearest cgroup above this one: the id of the container's cgroup, or
+ * CGROUP_OF_OTHERS. CGROUP_OF_HOST if no cgroup above is a known container's. */
 static __noinline __u64 container_above(struct cgroup *cgroup)
 {
 	__u64 id, *container;
@@ -44,12 +44,12 @@ static __noinline __u64 container_above(struct cgroup *cgroup)
 }
 
 enum whereabouts {
-	NOT_KNOWN, /* a cgroup's container may not have been looked at yet */
-	OUTSIDE,   /* the host's, or not ours to show */
+	NOT_KNOWN, /* the tracker may not have read this cgroup yet */
+	OUTSIDE,   /* a cgroup of the host, or of a container that is not ours to show */
 	INSIDE,
 };
 
-/* Where the cgroup of an id is. Of one inside a container the id becomes that of the container's own. */
+/* Where a cgroup is; *id is its id. If it is inside a container, *id becomes the id of the container's own cgroup. */
 static __always_inline enum whereabouts find_container(struct cgroup *cgroup, __u64 *id)
 {
 	__u64 *known = bpf_map_lookup_elem(&containers, id);

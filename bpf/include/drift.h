@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What older kernels do otherwise. Each entry asks the running kernel's BTF, never its version. */
+/* Where kernels differ. Each entry asks the BTF of the running kernel what it has, never its version. */
 #pragma once
 
 #include "kernel.h"
 
-/* Kernel commit 3ca1032ab7ab (5.11) added bpf_get_current_task_btf. Before it the verifier knows no type of the current
- * task, and it can only be read by bpf_probe_read_kernel. */
+/* Whether the verifier knows the type of the current task, so that plain loads can read it: kernel commit 3ca1032ab7ab
+ * (5.11) added bpf_get_current_task_btf. Before it only bpf_probe_read_kernel can read the task. */
 static __always_inline bool task_has_type(void)
 {
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf);
 }
 
+/* The current task. Read its members by TASK_READ. */
 static __always_inline struct task_struct *current_task(void)
 {
 	return task_has_type() ? bpf_get_current_task_btf() : (void *)bpf_get_current_task();
 }
 
-/* A member of what current_task gave: by a plain load where that can be. */
+/* A member of the task that current_task() returned: by a plain load if the kernel allows it. */
 #define TASK_READ(task, member) (task_has_type() ? (task)->member : BPF_CORE_READ(task, member))
 
 /* The current task's cgroup in cgroup2. */
@@ -27,14 +28,14 @@ static __always_inline struct cgroup *current_cgroup(void)
 	return task_has_type() ? task->cgroups->dfl_cgrp : BPF_CORE_READ(task, cgroups, dfl_cgrp);
 }
 
-/* Kernel commit dd6e10fbd9fb (5.15) added bpf_task_pt_regs. */
+/* Whether a program may read the registers of a task: kernel commit dd6e10fbd9fb (5.15) added bpf_task_pt_regs. */
 static __always_inline bool has_task_registers(void)
 {
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs);
 }
 
-/* bpf_probe_read_user_str, with the NUL counted also where a string is empty: before "maccess: fix
- * strncpy_from_user_nofault() empty string handling", between 6.12 and 6.18, that returned 0. size is not 0. */
+/* bpf_probe_read_user_str, but the length of an empty string is 1 on every kernel, as the NUL counts. Kernels before
+ * "maccess: fix strncpy_from_user_nofault() empty string handling" (between 6.12 and 6.18) return 0. size is not 0. */
 static __always_inline long read_user_string(char *to, __u32 size, const void *from)
 {
 	long length = bpf_probe_read_user_str(to, size, from);
@@ -42,16 +43,17 @@ static __always_inline long read_user_string(char *to, __u32 size, const void *f
 	return length ? length : 1;
 }
 
-/* Kernel commit 38aa7003e369 (6.18): what a thread does before it goes on in user space, where it may wait for pages.
- * Of objects X and X___name the agent loads the one whose name the kernel's BTF has (agent/objects.py). An object of
- * its own, as libbpf looks for what the kernel itself lacks in its modules, which takes CAP_SYS_ADMIN. */
+/* Task work, kernel commit 38aa7003e369 (6.18): a thread runs it before it goes on in user space, and may wait for
+ * pages there. A gadget X that uses it has a second object, X___FUNCTION. The agent loads that one if the kernel's BTF
+ * has the function (agent/objects.py). One object would not do: libbpf looks for functions that the kernel itself lacks
+ * in the kernel's modules, which takes CAP_SYS_ADMIN. */
 struct bpf_task_work {
 	__u64 opaque;
 } __attribute__((aligned(8)));
 
 /* Kernel commit 38c8e1a2fc3d (7.0) dropped the last argument and the suffix. */
 struct bpf_map {
-}; /* libbpf takes one that is only declared for another type */
+}; /* defined, as libbpf takes a struct that is only declared for another type */
 
 extern int bpf_task_work_schedule_resume_impl(struct task_struct *task, struct bpf_task_work *work, void *map,
 					      int (*callback)(struct bpf_map *map, void *key, void *value),

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What members of an event and parameters mean: typedefs, and texts of help. The build reads them from an object's BTF.
- * No maps: whoever includes this has none that it does not use. */
+/* Typedefs say what a member of an event or a parameter means; DOC and PARAM give it a text of help. The build reads
+ * both from the object's BTF. This header defines no maps, so programs without events can include it. */
 #pragma once
 
 #include "kernel.h"
 
-#define DOC(text)                     __attribute__((btf_decl_tag(text)))
+/* The help text of a member of the event. A member without one is not shown. */
+#define DOC(text) __attribute__((btf_decl_tag(text)))
+
+/* A setting: an option --name of the command, which the program reads as param_name. value is its default. */
 #define PARAM(type, name, value, doc) const volatile type param_##name DOC(doc) = value
 
 typedef __u64 gadget_timestamp; /* CLOCK_BOOTTIME, nanoseconds; the agent sends wall-clock time */
@@ -19,8 +22,8 @@ typedef __u32 gadget_mode;       /* permission bits, shown in octal */
 typedef __u64 gadget_duration;   /* nanoseconds, or DURATION_UNKNOWN */
 typedef char gadget_string[128]; /* a parameter's text */
 
-/* A typedef gadget_…_flags of an enum is a set of bits. A name for 0 stands where the two low bits are 0, as in
- * the access mode of open(2). One of gadget_…_words is shown as words: RESULT_TIMED_OUT as "timed out". */
+/* A typedef gadget_…_flags of an enum is a set of bits. The name for 0 is shown when the two low bits are 0, as in the
+ * access mode of open(2). A typedef gadget_…_words is shown as words: RESULT_TIMED_OUT as "timed out". */
 
 struct gadget_slice {
 	__u16 offset;
@@ -43,8 +46,8 @@ struct gadget_full_path_slice {
 };
 typedef struct gadget_full_path_slice gadget_full_path;
 
-/* An IPv4 address is ::ffff:a.b.c.d here. All zero where it is not known. A member called src is the end of the process
- * itself: it is shown with the name of its own pod. */
+/* An IPv4 address is ::ffff:a.b.c.d here. An unknown address is all zero. A member called src is the process's own end:
+ * it is shown with the name of the process's pod. */
 struct gadget_socket_address {
 	__u8 address[16] __attribute__((aligned(4))); /* network order */
 	__u16 port;                                   /* host order */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Settings that every gadget has, decided in the kernel before an event costs anything. */
+/* The settings that every gadget has. The kernel applies them before an event costs anything. */
 #pragma once
 
 #include "containers.h"
@@ -12,7 +12,7 @@ PARAM(gadget_comm, comm, "", "only threads with this name");
 
 PARAM(bool, host, false, "also processes outside containers");
 
-/* Containers this run has decided on: 1 chosen, 0 not. */
+/* The decisions of this run, by container: 1 chosen, 0 not. A container that is absent is not decided yet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
@@ -21,7 +21,8 @@ struct {
 	__type(value, __u64);
 } chosen SEC(".maps");
 
-/* Whether the current thread's cgroup is chosen, or may be. Gives the id of its container's cgroup, else of its own. */
+/* Whether the current thread's container is chosen, or not decided yet. cgroup_id becomes the id of the container's
+ * cgroup; outside containers, of the thread's own. */
 static __always_inline bool cgroup_chosen(__u64 *cgroup_id)
 {
 	__u64 *decision;
@@ -38,6 +39,7 @@ static __always_inline bool cgroup_chosen(__u64 *cgroup_id)
 	}
 }
 
+/* Whether a thread of this name is chosen (--comm). */
 static __always_inline bool comm_chosen(const char *comm)
 {
 	if (!param_comm[0])
@@ -51,7 +53,8 @@ static __always_inline bool comm_chosen(const char *comm)
 	return true;
 }
 
-/* Fill the header for the current thread. False if the thread is not one the user chose. */
+/* Fill the header of an event for the current thread. False if the user did not choose the thread: send nothing then.
+ */
 static __always_inline bool gadget_fill(struct gadget_header *header)
 {
 	__u64 id = bpf_get_current_pid_tgid();

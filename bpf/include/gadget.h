@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What every gadget is made of: its event's header and tail, and the event's way out.
+/* What every gadget is made of: the header and the tail of its event, and the event's way to user space.
  *
- * The build reads all of it from the object's BTF: the struct event is the schema. Text of any length goes into the
- * event's tail and a gadget_slice member says where; short events take the ring of short records, so that one long
- * argument list does not make every record long. */
+ * The struct event is the schema: the build reads it from the object's BTF. Text of any length goes into the event's
+ * tail, and a gadget_slice member says where it lies there. Events with little text take the ring of short records, so
+ * that one long argument list does not make every record long. */
 #pragma once
 
 #include <linux/limits.h>
@@ -24,15 +24,15 @@ struct gadget_header {
 #ifndef TEXT_SHORT
 #define TEXT_SHORT 256 /* the tail of a short record: nine of ten execs fit; a gadget may have its own */
 #endif
-#define TEXT_MAX 8192 /* a power of two, and 13 bits of a length */
+#define TEXT_MAX 8192 /* a power of two: a length is 13 bits */
 
-/* The verifier wants room for the longest string behind the last offset, never sent. */
+/* Room for the longest string behind the last offset, which the verifier asks for. It is never sent. */
 #define TEXT_SLACK PATH_MAX
 
-/* Named by LOSSES of agent/run/events.py. */
+/* Why an event was lost. LOSSES of agent/run/events.py has their names. */
 enum gadget_loss {
 	LOSS_RING_FULL,
-	LOSS_TOO_MANY_AT_ONCE, /* a table of what goes on was full */
+	LOSS_TOO_MANY_AT_ONCE, /* a table of attempts or connections was full */
 	LOSS_TOTALS,
 };
 
@@ -40,8 +40,8 @@ struct gadget_losses {
 	__u64 of[LOSS_TOTALS];
 };
 
-/* GADGET_EVENTS(programs): the rings, the scratch events (one per program, as a program never
- * interrupts itself on one CPU: the kernel counts that as recursion instead) and the loss counters. */
+/* The rings of a gadget, and a scratch event for each of its programs. A program never interrupts itself on one CPU
+ * (the kernel counts that as recursion instead), but it may interrupt another one: so the scratch events are apart. */
 #define GADGET_EVENTS(programs)                          \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);      \
@@ -66,7 +66,8 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
-/* By the cgroup of the container. When it is full the totals above still count; the difference is shown as "other". */
+/* Losses by the cgroup of the container. When this map is full the totals above still count; the difference is shown as
+ * "other". */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -75,6 +76,7 @@ struct {
 	__type(value, struct gadget_losses);
 } losses_by_cgroup SEC(".maps");
 
+/* Count an event as lost. A gadget calls it when a table of its own is full; gadget_submit does for the rings. */
 static __always_inline void gadget_lost(enum gadget_loss reason, __u64 cgroup_id)
 {
 	struct gadget_losses none = {}, *counts;
@@ -93,19 +95,20 @@ static __always_inline void gadget_lost(enum gadget_loss reason, __u64 cgroup_id
 		__sync_fetch_and_add(&counts->of[reason], 1);
 }
 
-/* A container's part of a ring, which is known by the size of its records. */
+/* Whose quota: a container, and the ring, which the size of its records tells. */
 struct share_key {
 	__u64 container, record;
 };
 
-/* What a container has put into a ring that is more than half full, since the producer was at start. */
+/* How much of its quota a container has used: the bytes it put into a ring that was more than half full, since the
+ * producer's position was start. */
 struct share {
 	__u64 start, bytes;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024); /* that press at once; a forgotten one gets its share anew */
+	__uint(max_entries, 1024); /* at once; a container that is evicted begins its quota anew */
 	__type(key, struct share_key);
 	__type(value, struct share);
 } shares SEC(".maps");
@@ -138,8 +141,9 @@ static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes
 	return true;
 }
 
-/* Send bytes of an event. Wakes the reader for the first one since it has read all, so that it may sleep, and when a
- * quarter of the ring waits; between these its own timer is soon enough, and cheaper. */
+/* Send the first bytes of an event. Two events wake the reader: the first one in an empty ring, so that the reader may
+ * sleep, and any while more than a quarter of the ring waits. For the others the reader's own timer is soon enough, and
+ * cheaper. */
 static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, __u64 cgroup_id)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
@@ -152,7 +156,7 @@ static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, 
 
 static const char gadget_zeros[TEXT_MAX];
 
-/* Zero the tail, so that no event carries the rest of an earlier one. */
+/* Zero the tail of an event that is not sent after all, so that no later event carries the rest of it. */
 #define gadget_wipe(event)                                                \
 	do {                                                              \
 		__u32 used = (event)->header.text_length;                 \
@@ -161,7 +165,7 @@ static const char gadget_zeros[TEXT_MAX];
 		bpf_probe_read_kernel((event)->text, used, gadget_zeros); \
 	} while (0)
 
-/* Send the event and wipe it. */
+/* Send the event to user space, or count it as lost, and wipe its tail. */
 #define gadget_submit(event)                                                      \
 	do {                                                                      \
 		const __u64 fixed = offsetof(typeof(*(event)), text);             \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* TCP sockets: which one a file descriptor is, and the endpoints it connects. */
+/* TCP sockets: the socket behind a file descriptor, and its two endpoints. */
 #pragma once
 
 #include <linux/in.h>
@@ -24,8 +24,8 @@ enum tcp_state {
 	TCP_CLOSING = 11,
 };
 
-/* Of the process that connected or accepted, and of the kernel's own sockets too, over TCP and not MPTCP: that
- * has a TCP socket for each path. */
+/* Whether a socket is a TCP socket over IPv4 or IPv6. The kernel's own sockets are, too. An MPTCP socket is not: it has
+ * a TCP socket for each of its paths, and each of these is. */
 static __always_inline bool is_tcp(const struct sock *sk)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -33,7 +33,8 @@ static __always_inline bool is_tcp(const struct sock *sk)
 	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && (family == AF_INET || family == AF_INET6);
 }
 
-/* The socket behind a descriptor of the current process, which a system call has just used as one. */
+/* The socket behind a descriptor of the current process. Ask only after a system call that has used the descriptor as a
+ * socket's. NULL if another thread has changed the descriptor since. */
 static __always_inline struct sock *socket_of(int fd)
 {
 	struct task_struct *task = current_task();
@@ -49,7 +50,7 @@ static __always_inline struct sock *socket_of(int fd)
 	return BPF_CORE_READ(socket, sk);
 }
 
-/* The TCP socket behind a descriptor, as above. */
+/* The TCP socket behind a descriptor, NULL if it is none. See socket_of(). */
 static __always_inline struct sock *tcp_socket(int fd)
 {
 	struct sock *sk = socket_of(fd);
@@ -57,7 +58,7 @@ static __always_inline struct sock *tcp_socket(int fd)
 	return sk && is_tcp(sk) ? sk : NULL;
 }
 
-/* As above, of an MPTCP socket the one of its first path. */
+/* The TCP socket behind a descriptor; if it is an MPTCP socket, the TCP socket of its first path. See socket_of(). */
 static __always_inline struct sock *tcp_socket_of_any(int fd)
 {
 	struct sock *sk = socket_of(fd);
@@ -67,6 +68,7 @@ static __always_inline struct sock *tcp_socket_of_any(int fd)
 	return sk && is_tcp(sk) ? sk : NULL;
 }
 
+/* Whether an endpoint's address is an IPv4 address. */
 static __always_inline bool is_ipv4(const gadget_endpoint *endpoint)
 {
 	const __u32 *words = (const void *)endpoint->address;
@@ -74,6 +76,7 @@ static __always_inline bool is_ipv4(const gadget_endpoint *endpoint)
 	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
 }
 
+/* Set the address of an endpoint to an IPv4 address in network order. */
 static __always_inline void set_ipv4(gadget_endpoint *endpoint, __be32 address)
 {
 	__u32 *words = (void *)endpoint->address;
@@ -83,7 +86,7 @@ static __always_inline void set_ipv4(gadget_endpoint *endpoint, __be32 address)
 	words[3] = address;
 }
 
-/* A socket's two ends. The local port stays readable when the socket has given it back. */
+/* Read the two endpoints of a socket: src is this end. The local port stays readable after the socket gave it back. */
 static __always_inline void read_endpoints(const struct sock *sk, gadget_endpoint *src, gadget_endpoint *dst)
 {
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A system call as seen at its exit (tp_btf/sys_exit), where its argument registers still hold and the
- * kernel has faulted in what it read through them. */
+/* A system call, seen at its exit (tp_btf/sys_exit). There the argument registers still hold, and the memory that the
+ * kernel read through them is present. */
 #pragma once
 
 #include "drift.h"
@@ -11,8 +11,9 @@
 
 /* Numbers are ABI: arch/x86/entry/syscalls/, include/uapi/asm-generic/unistd.h, arch/arm64/tools/syscall_32.tbl */
 #define COMPAT(number) (COMPAT_FLAG | (number))
-#define NO_SYSCALL     0xffffffff /* in the registers of no call, or of one that has restored them */
-/* Any number of more than 16 bits: no kernel has such a call, but programs may ask for one, COMPAT_FLAG in it. */
+#define NO_SYSCALL     0xffffffff /* the registers hold no call, or a call that has restored them */
+/* Stands for any number of more than 16 bits. No kernel has such a call, but a program may ask for one, and its number
+ * might have COMPAT_FLAG in it. */
 #define UNKNOWN_SYSCALL 0xffff
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL_WRITE                    1
@@ -84,11 +85,13 @@
 #define SYSCALL_COMPAT_CLONE   COMPAT(120)
 #define SYSCALL_COMPAT_CLONE3  COMPAT(435)
 
-/* The 32-bit calls on x86 pass arguments in bx, cx, dx, si, di, bp; the kernel keeps them in pt_regs all the same. */
+/* The six arguments of a call. */
 struct syscall_args {
 	__u64 a0, a1, a2, a3, a4, a5;
 };
 
+/* The arguments of the call that has just ended. number is what syscall_number() returned: 32-bit calls on x86 pass
+ * their arguments in other registers (bx, cx, dx, si, di, bp). */
 static __always_inline struct syscall_args syscall_arguments(struct pt_regs *regs, __u32 number)
 {
 	struct syscall_args args;
@@ -113,6 +116,7 @@ static __always_inline struct syscall_args syscall_arguments(struct pt_regs *reg
 	return args;
 }
 
+/* The number as the program gave it. */
 static __always_inline __u32 syscall_number_as_given(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -122,6 +126,7 @@ static __always_inline __u32 syscall_number_as_given(struct pt_regs *regs)
 #endif
 }
 
+/* The number of the call that a task is in. See syscall_number(). */
 static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task_struct *task)
 {
 	__u32 number = syscall_number_as_given(regs);
@@ -135,6 +140,7 @@ static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task
 	return compat ? number | COMPAT_FLAG : number;
 }
 
+/* The number of the call that has just ended, one of SYSCALL_…, with COMPAT_FLAG for a 32-bit program. */
 static __always_inline __u32 syscall_number(struct pt_regs *regs)
 {
 	return syscall_number_of(regs, current_task());
@@ -145,10 +151,8 @@ static __always_inline __u32 syscall_number(struct pt_regs *regs)
 #define ERESTARTSYS           512
 #define ERESTART_RESTARTBLOCK 516
 
-/* Why a call failed, 0 if it did not. Here the kernel has not decided yet whether it begins a call again that a signal
- * interrupted: it may return once more. */
-/* What the result is of a call that seccomp has kept from happening by SIGSYS (SECCOMP_RET_TRAP): syscall_rollback()
- * puts back what its register held before. */
+/* The result of a call that seccomp did not let happen and answered by SIGSYS (SECCOMP_RET_TRAP). syscall_rollback()
+ * puts back what the register of the result held before the call. */
 static __always_inline long syscall_undone(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -158,6 +162,8 @@ static __always_inline long syscall_undone(struct pt_regs *regs)
 #endif
 }
 
+/* The error of a call from its result, 0 if the call succeeded. A call that a signal interrupted has EINTR; the kernel
+ * decides later whether it begins that call again, so the call may return once more. */
 static __always_inline int syscall_error(long result)
 {
 	if (result >= 0)

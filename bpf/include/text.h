@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Text for an event's tail: strings, argument lists, paths. Each helper appends at header->text_length. */
+/* Text for an event's tail: strings and paths. Each helper appends at header->text_length, and raises that. */
 #pragma once
 
 #include "drift.h"
 #include "gadget.h"
 
-/* At most max, in a form that the verifier can follow: clang may not fold the comparison into another. */
+/* The value, or max if that is less. The verifier can follow it, as clang may not fold the comparison into another. */
 static __always_inline __u64 at_most(__u64 value, __u64 max)
 {
 	asm volatile("" : "+r"(value));
@@ -15,11 +15,11 @@ static __always_inline __u64 at_most(__u64 value, __u64 max)
 	return value;
 }
 
-/* Components walked; a deeper path loses its first ones and says so. */
+/* How many components of a path are walked. A deeper path lacks its first components, and its slice says so (cut). */
 #define PATH_DEPTH 40
 
-/* Append a user string of up to limit bytes with its NUL; a longer one is cut. Returns the bytes it took,
- * 0 if it could not be read. */
+/* Append a string from user memory, with its NUL. At most limit bytes: a longer string is cut. Returns how many bytes
+ * it took, or 0 if it could not be read. */
 static __always_inline __u32 text_user_string(struct gadget_header *header, char *text, __u64 from, __u32 limit)
 {
 	__u32 at = header->text_length;
@@ -36,7 +36,7 @@ static __always_inline __u32 text_user_string(struct gadget_header *header, char
 	return length;
 }
 
-/* Append a path as the process passed it. */
+/* Append a path from user memory, as the process passed it. */
 static __always_inline gadget_path text_path_as_given(struct gadget_header *header, char *text, __u64 from)
 {
 	gadget_path slice = {.offset = header->text_length, .as_given = true};
@@ -46,7 +46,7 @@ static __always_inline gadget_path text_path_as_given(struct gadget_header *head
 	return slice;
 }
 
-/* The working directory of what current_task gave, for text_path. */
+/* The working directory of a task, for text_path. task is what current_task() returned. */
 static __always_inline struct path *working_directory(struct task_struct *task)
 {
 	struct fs_struct *fs = TASK_READ(task, fs);
@@ -54,7 +54,8 @@ static __always_inline struct path *working_directory(struct task_struct *task)
 	return __builtin_preserve_access_index(&fs->pwd);
 }
 
-/* As above: what absolute paths are relative to, which chroot(2) moves. */
+/* The root directory of a task, for text_path: absolute paths begin there, and chroot(2) moves it. task is what
+ * current_task() returned. */
 static __always_inline struct path *root_directory(struct task_struct *task)
 {
 	struct fs_struct *fs = TASK_READ(task, fs);
@@ -62,7 +63,7 @@ static __always_inline struct path *root_directory(struct task_struct *task)
 	return __builtin_preserve_access_index(&fs->root);
 }
 
-/* Append the path of a dentry as its mount namespace sees it. */
+/* Append the path of a file that the kernel has open, as its mount namespace sees it. */
 static __always_inline gadget_path text_path(struct gadget_header *header, char *text, struct path *path)
 {
 	struct dentry *dentry = BPF_CORE_READ(path, dentry);

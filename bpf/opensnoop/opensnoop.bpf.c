@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-#define TEXT_SHORT 128 /* nearly all paths: at 100,000 opens a second the size of a record counts */
+#define TEXT_SHORT 128 /* enough for nearly all paths: at 100,000 opens a second the size of a record counts */
 #include <asm/errno.h>
 
 #include "filter.h"
@@ -58,7 +58,7 @@ struct open {
 	__u64 path;
 	__u32 flags, mode;
 	bool in_root;
-	bool by_handle; /* and not by a path */
+	bool by_handle; /* not by a path */
 };
 
 static __always_inline __u32 common_flags(__u64 flags)
@@ -73,7 +73,7 @@ static __always_inline __u32 common_flags(__u64 flags)
 #endif
 }
 
-/* What an open asked for. False if the call was none. */
+/* Read what an open asked for. False if the call was not an open. */
 static __always_inline bool read_open(struct pt_regs *regs, struct open *open)
 {
 	__u32 number = syscall_number(regs);
@@ -128,7 +128,7 @@ static __always_inline bool has_prefix(const char *text)
 	return true;
 }
 
-/* An open file of a process. NULL if it has none of that number. */
+/* An open file of a process by its descriptor. NULL if there is none. */
 static __always_inline struct path *path_of(struct task_struct *task, int fd)
 {
 	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
@@ -138,11 +138,11 @@ static __always_inline struct path *path_of(struct task_struct *task, int fd)
 	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
 }
 
-/* What an open's path is relative to. NULL if the process named no open file. */
+/* The directory that an open's path is relative to. NULL if the process named a descriptor that is not open. */
 static __always_inline struct path *directory_of(const struct open *open, bool absolute)
 {
 	struct task_struct *task = current_task();
-	int fd = open->directory; /* bpf_core_read would take it for one of the kernel's */
+	int fd = open->directory; /* in a variable: bpf_core_read would take the member for a kernel's */
 
 	if (absolute && !open->in_root)
 		return root_directory(task);

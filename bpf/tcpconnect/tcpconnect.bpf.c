@@ -57,17 +57,17 @@ GADGET_EVENTS(PROGRAMS);
 PARAM(bool, pending, true, "show an attempt also while its first SYN has no answer");
 
 struct attempt {
-	struct gadget_header header; /* of the thread that began it */
+	struct gadget_header header; /* of the thread that began the attempt */
 	__u64 began;
-	gadget_endpoint dst; /* a call that gives up forgets it before it returns */
+	gadget_endpoint dst; /* kept here, as the socket forgets it before a call that gives up returns */
 	bool calling;        /* connect(2) has not returned yet */
 	bool interrupted;    /* by a signal */
-	bool done;           /* its last row is out: what connect(2) returns next is no news */
+	bool done;           /* its last row was sent: what connect(2) returns next is no news */
 	__u8 retransmits;
-	int told_meanwhile; /* an error that did not end it, as by ICMP */
+	int told_meanwhile; /* an error that did not end the attempt, such as one by ICMP */
 };
 
-/* By address of the socket. A failed attempt stays until the process has been told or the socket goes. */
+/* Attempts by address of the socket. A failed attempt stays until the process has been told or the socket goes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, ATTEMPTS);
@@ -76,7 +76,7 @@ struct {
 	__type(value, struct attempt);
 } attempts SEC(".maps");
 
-/* Whether the table has been full. From then on what nobody remembers may be an attempt that is counted as lost. */
+/* Whether the table has ever been full. From then on a call without an attempt may be one that was counted as lost. */
 static volatile bool overflowed;
 
 static __always_inline enum connect_result result_of(int error)
@@ -145,7 +145,7 @@ static __always_inline bool in_connect(void)
 	struct pt_regs *regs;
 
 	if (!has_task_registers())
-		return true; /* or TCP Fast Open or io_uring: of those the way they end may be told as "no answer" */
+		return true; /* or TCP Fast Open or io_uring: their end may be told as "no answer" */
 	regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	return is_connect(syscall_number(regs));
 }
@@ -169,8 +169,8 @@ static __always_inline void begin(const struct sock *sk)
 	}
 }
 
-/* Why a process that was told nothing by the socket's end gives an attempt up. An ICMP error that comes while
- * connect(2) has the socket ends nothing: it waits in sk_err_soft for SO_ERROR, which takes it away. */
+/* Why a process gives up an attempt that the socket has not ended. An ICMP error that comes while connect(2) has the
+ * socket does not end the attempt: it waits in sk_err_soft for SO_ERROR, which takes it away. */
 static __always_inline int why_given_up(const struct sock *sk, const struct attempt *attempt)
 {
 	int soft = BPF_CORE_READ(sk, sk_err_soft);
@@ -205,15 +205,15 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 		return 0;
 	}
 	if (old != TCP_SYN_SENT && old != TCP_SYN_RECV &&
-	    old != TCP_CLOSE) { /* it worked, and this program missed that */
+	    old != TCP_CLOSE) { /* the attempt succeeded, and this program missed that */
 		send_ended(PROGRAM_STATE, sk, attempt, RESULT_OK, 0, false);
 		bpf_map_delete_elem(&attempts, &key);
 		return 0;
 	}
 	error = sk->sk_err;
 	if (!error && attempt->calling && attempt->header.tid == (__u32)bpf_get_current_pid_tgid())
-		return 0;           /* connect(2) itself gives up, and will say why */
-	if (!error && !asked(sk)) { /* by TCP Fast Open or io_uring, which keep the reason to themselves */
+		return 0;           /* connect(2) itself gives up; its result will say why */
+	if (!error && !asked(sk)) { /* TCP Fast Open or io_uring, which do not tell the reason */
 		bpf_map_delete_elem(&attempts, &key);
 		return 0;
 	}
@@ -239,15 +239,15 @@ int BPF_PROG(sent_again, const struct sock *sk)
 	return 0;
 }
 
-/* Errors of a call that never come before its first SYN. */
+/* Whether an error of connect(2) never comes before the first SYN. */
 static __always_inline bool is_late(int error)
 {
 	return error == ECONNREFUSED || error == ECONNRESET || error == ECONNABORTED || error == EPIPE ||
 	       error == ETIMEDOUT;
 }
 
-/* A call that failed and of which there is no attempt: it failed before its first SYN, or that was before the stream.
- * The socket knows nothing of it any more, the arguments do. */
+/* A call that failed and has no attempt in the table: it failed before its first SYN, or its first SYN was before the
+ * stream. The socket has forgotten the address by now, so it is read from the call's arguments. */
 static __always_inline void send_forgotten_call(const struct sock *sk, __u64 address, int error)
 {
 	__u32 program = PROGRAM_RETURN;
@@ -258,7 +258,7 @@ static __always_inline void send_forgotten_call(const struct sock *sk, __u64 add
 		__be32 ipv4;
 		__u8 ipv6[16];
 	} asked = {};
-	/* tcp_disconnect() leaves these two: once there was a SYN, and an answer to it */
+	/* tcp_disconnect() leaves these two: they tell whether there was a SYN, and an answer to it */
 	bool begun = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 	bool answered = BPF_CORE_READ((const struct tcp_sock *)sk, rcv_nxt);
 
@@ -274,7 +274,8 @@ static __always_inline void send_forgotten_call(const struct sock *sk, __u64 add
 	event->error = error;
 	event->src = (gadget_endpoint){};
 	event->dst = (gadget_endpoint){};
-	if (bpf_probe_read_user(&asked, sizeof(asked), (void *)address)) /* a sockaddr_in may end where memory does */
+	if (bpf_probe_read_user(&asked, sizeof(asked),
+				(void *)address)) /* a sockaddr_in may be the last bytes of its page */
 		bpf_probe_read_user(&asked, offsetof(typeof(asked), ipv6), (void *)address);
 	event->dst.port = bpf_ntohs(asked.port);
 	if (asked.family == AF_INET)
@@ -306,7 +307,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	if (!sk)
 		return 0;
 	key = (__u64)sk;
-	state = BPF_CORE_READ(sk, __sk_common.skc_state); /* before done: who closes sets that first */
+	state = BPF_CORE_READ(sk, __sk_common.skc_state); /* read before done: a close sets done, then the state */
 	closed = state == TCP_CLOSE;
 	worked = (!error && state != TCP_SYN_SENT) || error == EISCONN; /* TCP_FASTOPEN_CONNECT puts the SYN off */
 	interrupted = error == EINTR;
@@ -314,7 +315,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt && attempt->done) {
 		attempt->calling = false;
-		/* one that failed before connect(2) said EINPROGRESS is told to the process by its next call */
+		/* if it failed before connect(2) returned EINPROGRESS, the next call tells the process */
 		if (told || !closed)
 			bpf_map_delete_elem(&attempts, &key);
 	} else if (attempt && worked) { /* the change to ESTABLISHED was missed */

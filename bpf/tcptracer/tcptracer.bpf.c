@@ -33,9 +33,9 @@ GADGET_EVENTS(PROGRAMS);
 
 struct connection {
 	struct gadget_header header; /* of the thread that connected or accepted */
-	__u64 opened;                /* 0: before this program looked */
+	__u64 opened;                /* 0 if it opened before this program ran */
 	gadget_endpoint src, dst;
-	bool connecting; /* by this end, and its handshake is not over */
+	bool connecting; /* this end connects, and the handshake is not over */
 };
 
 struct {
@@ -71,7 +71,7 @@ static __always_inline void send(__u32 program, const struct sock *sk, struct co
 	gadget_submit(event);
 }
 
-/* Describe a connection of the current process. False if nobody wants it. */
+/* Describe a connection of the current process. False if the user did not choose the process. */
 static __always_inline bool describe(const struct sock *sk, struct connection *connection, bool from_start)
 {
 	if (!gadget_fill(&connection->header))
@@ -81,7 +81,7 @@ static __always_inline bool describe(const struct sock *sk, struct connection *c
 	return true;
 }
 
-/* False if there are too many. */
+/* Add a connection to the table. False if the table is full. */
 static __always_inline bool remember(const struct sock *sk, struct connection *connection)
 {
 	__u64 key = (__u64)sk;
@@ -89,15 +89,15 @@ static __always_inline bool remember(const struct sock *sk, struct connection *c
 	return !bpf_map_update_elem(&connections, &key, connection, BPF_ANY);
 }
 
-/* Remember a connection of the current process, one of whose rows is lost otherwise. */
+/* Remember a connection of the current process. If there is no room, one of its rows is lost, and counted. */
 static __always_inline void follow(const struct sock *sk, struct connection *connection, bool from_start)
 {
 	if (is_tcp(sk) && describe(sk, connection, from_start) && !remember(sk, connection))
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, connection->header.cgroup_id);
 }
 
-/* Whether a connection ends because its own process closes it by reset. Of a peer's reset and of a timeout the socket
- * has the error by now; one that was never accepted has no process. */
+/* Whether a connection ends because its own process closes it by reset. After a peer's reset or a timeout the socket
+ * has an error by now. A connection that was never accepted has no process. */
 static __always_inline bool resets(const struct sock *sk, int old)
 {
 	return (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) && !sk->sk_err && sk->sk_socket;
@@ -116,11 +116,11 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 		break;
 	case TCP_ESTABLISHED:
 		connection = bpf_map_lookup_elem(&connections, &key);
-		if (!connection || !connection->connecting) /* TCP Fast Open accepts before */
+		if (!connection || !connection->connecting) /* TCP Fast Open accepts before this */
 			break;
 		connection->connecting = false;
 		read_endpoints(sk, &connection->src, &connection->dst);
-		send(PROGRAM_STATE, sk, connection, OPERATION_CONNECT); /* until here it was the handshake */
+		send(PROGRAM_STATE, sk, connection, OPERATION_CONNECT); /* the handshake ends here */
 		connection->opened = bpf_ktime_get_boot_ns();
 		break;
 	case TCP_FIN_WAIT1: /* close(2) or shutdown(2) */
@@ -165,13 +165,13 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	}
 	sk = tcp_socket_of_any(result);
 	if (sk && describe(sk, &fresh, true)) {
-		remember(sk, &fresh); /* else its close will be like that of an older one */
+		remember(sk, &fresh); /* if there is no room, its close is shown as that of an older connection */
 		send(PROGRAM_RETURN, sk, &fresh, OPERATION_ACCEPT);
 	}
 	return 0;
 }
 
-/* One whose last state change was before it was accepted. */
+/* A connection whose last state change was before it was accepted. */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(destroyed, struct sock *sk)
 {

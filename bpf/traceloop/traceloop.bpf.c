@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The flight recorder: every system call, exec, signal and end of a container's threads goes into its ring, with what
- * of its arguments lies in memory. */
+/* The flight recorder. Every system call, exec, signal and end of a container's threads goes into the container's ring,
+ * with the memory that its arguments point to, as far as it fits. */
 #include <asm/errno.h>
 
 #include "ring.h"
@@ -11,17 +11,17 @@
 #define TRACE_SIGNAL_IGNORED 1       /* trace/events/signal.h */
 #define AT_EXECVE_CHECK      0x10000 /* linux/fcntl.h, since Linux 6.14 (a5874fde3c08) */
 #define PARTS                2       /* further slots for one argument at most */
-#define STRINGS              6       /* of an argument list, each in a slot */
+#define STRINGS              6       /* strings of an argument list that are kept, each in a slot */
 #define TEXT_LIMIT           4096
-#define MESSAGE_MAX          256 /* a longer buffer is no message but data, and its beginning is enough */
+#define MESSAGE_MAX          256 /* a longer buffer is data, not a message, and its beginning is enough */
 #define CAPTURES             3   /* arguments of one call whose memory is copied, at most */
-#define NUMBERS              512 /* of system calls that have a plan */
+#define NUMBERS              512 /* system calls that can have a plan */
 #define BUFFERS                                                                                                 \
 	10           /* of an iovec array behind the first that holds something, each in a slot: glibc's loader \
 		      * writes why a program cannot start in as many */
 #define LOWEST 65536 /* no program has memory below, where numbers are that another command of a call takes */
 
-/* What to copy of a call's memory: gadget/syscalls.py, whose How this is. */
+/* How to copy the memory that an argument points to. gadget/syscalls.py says which argument of which call has which. */
 enum how {
 	HOW_NOTHING,
 	HOW_STRING,
@@ -58,15 +58,16 @@ RECORD(plan);
 RECORD(capture);
 const volatile struct plan plans[NUMBERS] = {};
 
-/* A length that the verifier can follow. clang leaves a mask out where it knows that the value is no larger, and what
- * it knows Linux 6.1 does not: it forgets a bound of 64 bits when only 32 of them are copied. */
+/* A length that the verifier can follow. clang leaves the mask out where it knows that the value is no larger.
+ * Linux 6.1 does not know that: it forgets a bound of 64 bits when only 32 of them are copied. */
 static __always_inline __u32 masked(__u64 value, __u32 mask)
 {
 	barrier_var(value);
 	return value & mask;
 }
 
-/* Text to copy: whose, from where, of which argument and how. counted: size, buffers, skipped are those of the call. */
+/* A text to copy: of which call and argument, from where, how much and how. counted: size, buffers and skipped go into
+ * the record of the call. */
 struct text {
 	__u64 owner, from, left, size;
 	__u32 argument;
@@ -83,8 +84,8 @@ static __always_inline long copy(char *to, __u32 size, const struct text *text)
 	return bpf_probe_read_user(to, size, (void *)text->from) ? -1 : size;
 }
 
-/* Copy up to size bytes, and move on behind them. Returns how many, without the NUL of a string, or NO_DATA; nothing
- * is left once a string has ended or could not be read. */
+/* Copy up to size bytes, and move on behind them. Returns how many, without the NUL of a string, or NO_DATA if they
+ * could not be read. text->left becomes 0 when a string has ended or could not be read. */
 static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
 {
 	long length = copy(to, size, text);
@@ -101,7 +102,7 @@ static __always_inline __u32 copy_some(char *to, __u32 size, struct text *text)
 	return length;
 }
 
-/* Whether a string whose copy filled its room ends just there. */
+/* Whether a string ends just where the copy ended. */
 static __always_inline bool ends_here(const struct text *text)
 {
 	char next = 0;
@@ -113,7 +114,7 @@ static __always_inline bool ends_here(const struct text *text)
 	return !next;
 }
 
-/* One further slot. Returns whether there is something left for another. */
+/* Fill one further slot. Returns whether text is left for another one. */
 static __noinline int copy_piece(struct ring *ring, struct text *text, __u32 part)
 {
 	__u64 size, sequence;
@@ -143,13 +144,13 @@ static __always_inline void copy_more(struct ring *ring, struct text *text)
 			return;
 }
 
-/* Whether a call writes to standard output or standard error, where the last words are. */
+/* Whether a call writes to standard output or standard error, where a program's last words are. */
 static __always_inline bool is_output(struct call *call)
 {
 	return (call->number == SYSCALL_WRITE || call->number == SYSCALL_WRITEV) && (__u32)call->args[0] <= 2;
 }
 
-/* Copy behind a call's arguments, and into further slots what does not fit. */
+/* Copy a text behind the arguments of a call; what does not fit goes into further slots. */
 static __always_inline void copy_text(struct ring *ring, struct call *call, struct text *text, __u32 arguments)
 {
 	__u64 room = SLOT_BYTES - offsetof(struct call, args) - (arguments & 7) * 8;
@@ -165,14 +166,14 @@ static __always_inline void copy_text(struct ring *ring, struct call *call, stru
 	if (room > text->left)
 		room = text->left;
 	if (room > 63)
-		room = 63; /* of a record without arguments, for the mask below */
+		room = 63; /* the room of a record without arguments, for the mask below */
 	call->argument |= text->argument;
 	call->length = copy_some((char *)call->args + (arguments & 7) * 8, masked(room, 63), text);
 	if (text->left)
 		copy_more(ring, text);
 }
 
-/* An argument list: each of the first strings in a slot of its own. An empty one has a slot without data. */
+/* Copy an argument list: each of its first strings into a slot of its own. An empty list has a slot without data. */
 static __noinline int copy_strings(struct ring *ring, struct text *text)
 {
 	__u64 list, item;
@@ -198,7 +199,7 @@ static __noinline int copy_strings(struct ring *ring, struct text *text)
 	return 0;
 }
 
-/* The first of count buffers of an iovec array that holds something, of the first two. */
+/* Find the first buffer of an iovec array that is not empty. Only the first two of its count buffers are looked at. */
 static __always_inline void find_buffer(struct text *text, __u64 count)
 {
 	__u64 vector[4] = {};
@@ -211,7 +212,7 @@ static __always_inline void find_buffer(struct text *text, __u64 count)
 	text->buffers = count > 0xffff ? 0xffff : count;
 }
 
-/* What belongs to an argument but is not what it points to first has slots of its own. */
+/* Copy a further part of an argument, which is not what the argument itself points to, into slots of its own. */
 static __always_inline void copy_beyond(struct ring *ring, struct text *text, enum beyond which, __u64 from, __u64 size)
 {
 	__u32 argument = text->argument;
@@ -224,7 +225,7 @@ static __always_inline void copy_beyond(struct ring *ring, struct text *text, en
 	text->argument = argument;
 }
 
-/* The buffers of an iovec array behind the one that find_buffer finds. */
+/* Copy the buffers of an iovec array that follow the one that find_buffer() found. */
 static __noinline int copy_buffers(struct ring *ring, struct text *text, __u64 list, __u64 count)
 {
 	bool first = true;
@@ -244,7 +245,7 @@ static __noinline int copy_buffers(struct ring *ring, struct text *text, __u64 l
 	return 0;
 }
 
-/* Of a struct msghdr the address, the control messages and further buffers. */
+/* Copy the address, the control messages and the further buffers of a struct msghdr. */
 static __noinline int copy_header(struct ring *ring, struct text *text)
 {
 	__u64 header[6]; /* ABI: name, namelen, iov, iovlen, control, controllen */
@@ -269,7 +270,7 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 	text.from = call->args[plan->argument & 7];
 	if (text.from < LOWEST)
 		return;
-	if (index == 1 && how >= HOW_REST) { /* behind what VECTOR and MESSAGE copy */
+	if (index == 1 && how >= HOW_REST) { /* the further parts come after what VECTOR and MESSAGE copy */
 		if (how == HOW_HEADER)
 			copy_header(ring, &text);
 		else if (call->args[plan->size & 7] > 1)
@@ -280,7 +281,7 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 		text.left = call->args[plan->size & 7];
 	} else if (how == HOW_BYTES_RESULT) {
 		text.left = call->args[plan->size & 7];
-		if (call->result < (__s64)text.left) /* recv(2) with MSG_TRUNC tells of more than it copied */
+		if (call->result < (__s64)text.left) /* recv(2) with MSG_TRUNC may return more than it copied */
 			text.left = call->result < 0 ? 0 : call->result;
 	} else if (how == HOW_BYTES_FIXED) {
 		text.left = plan->size;
@@ -316,7 +317,8 @@ static __always_inline void copy_argument(struct ring *ring, struct call *call, 
 		copy_more(ring, &text);
 }
 
-/* A clone as the child sees it, and an exec that succeeded, which sched_process_exec tells more of. */
+/* Whether a call of this number is recorded elsewhere if it returned 0: a clone as the child sees it, or an exec that
+ * succeeded, of which sched_process_exec tells more. */
 static __always_inline bool is_told_elsewhere(__u32 number)
 {
 	switch (number) {
@@ -344,7 +346,8 @@ static __always_inline bool is_execveat(__u32 number)
 	return number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT;
 }
 
-/* An execveat that only asked whether it may. Of one that began a program the registers are the new program's: zero. */
+/* Whether this is an execveat that only asked whether it is allowed. After one that began a program, the registers are
+ * the new program's: zero. */
 static __always_inline bool is_check(struct pt_regs *regs, __u32 number)
 {
 	return is_execveat(number) && syscall_arguments(regs, number).a4 & AT_EXECVE_CHECK;
@@ -377,8 +380,8 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	number = syscall_number_of(regs, task);
 	if (result == 0 && is_told_elsewhere(number) && !is_check(regs, number))
 		return 0;
-	if (number ==
-	    NO_SYSCALL) /* rt_sigreturn restores all registers, and marks this one; a program may call -1, too */
+	if (number == NO_SYSCALL) /* rt_sigreturn restores all registers and marks this one; but a program may ask for
+				     call -1, too */
 		number = result == -ENOSYS ? UNKNOWN_SYSCALL : SYSCALL_RT_SIGRETURN;
 	call = begin(ring, task, KIND_CALL, &sequence);
 	if (!call)
@@ -402,9 +405,10 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* Whether a process comes from outside and has a mount namespace of its own. What it executes is the container's
- * program or one of an exec; before that a runtime's helpers execute themselves, in the host's. Pid 1 does not tell: a
- * container may have the host's pid namespace or share a pod's, and make further ones in it. */
+/* Whether a process comes from outside the container and has a mount namespace of its own. Such a process executes the
+ * container's program, or the program of an exec into the container. Before that the runtime's helpers execute
+ * themselves, in the host's mount namespace. Pid 1 does not tell: a container may have the host's pid namespace, or its
+ * pod's, and may make further ones in it. */
 static __always_inline bool comes_from_outside(struct task_struct *task)
 {
 	struct task_struct *parent = task->real_parent;
@@ -431,8 +435,8 @@ int BPF_PROG(exec_succeeded, struct task_struct *task, int old_pid, struct linux
 	if (!call)
 		return 0;
 	call->tid = old_pid;
-	/* the file was one of a directory's or of a descriptor: "/dev/fd/N" or "/dev/fd/N/path". Of another execveat
-	 * nothing is left by now: set_personality_64bit() has written execve's number over its own */
+	/* fdpath is "/dev/fd/N" or "/dev/fd/N/path", if the call named a descriptor. An execveat without one cannot be
+	 * told from execve by now: set_personality_64bit() has written execve's number over the call's own. */
 	call->number = bprm->fdpath ? SYSCALL_EXECVEAT : SYSCALL_EXECVE;
 	call->result = outside ? task->start_boottime : 0;
 	text.owner = sequence;
@@ -469,19 +473,21 @@ int BPF_PROG(signal_delivered, int number, struct kernel_siginfo *info)
 	return 0;
 }
 
-/* Who sent it: what is delivered tells no more than a number in the receiver's pid namespace, and of SIGKILL nothing.
- */
+/* Who sent a signal. Its delivery tells only a number in the receiver's pid namespace, and nothing for SIGKILL. */
 SEC("tp_btf/signal_generate")
 int BPF_PROG(signal_sent, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int outcome)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	bool kernel = (long)info == 1; /* SEND_SIG_PRIV; then who runs need not have to do with it */
+	bool kernel =
+		(long)info ==
+		1; /* SEND_SIG_PRIV: the kernel sends it, and the current process may have nothing to do with it */
 	struct ring *ring;
 	struct call *call;
 	__u64 sequence;
 	int code;
 
-	/* TRACE_SIGNAL_DELIVERED: it will be. Of those that are ignored the requests to end say why a SIGKILL came */
+	/* 0 is TRACE_SIGNAL_DELIVERED. Ignored signals are recorded only if they ask to end: they say why a SIGKILL
+	 * came */
 	if (outcome != 0 && !(outcome == TRACE_SIGNAL_IGNORED && (number == SIGTERM || number == SIGINT)))
 		return 0;
 	if (task->tgid == target->tgid && !kernel)
@@ -561,7 +567,7 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 #define SCOPE        ".scope"
 #define MONITOR      "conmon"
 
-/* The end of a cgroup's name that is a container's: [[PREFIX](-|:)]ID[.scope], as in agent/identity.py. */
+/* The end of the name of a container's cgroup: [[PREFIX](-|:)]ID[.scope], as in agent/identity.py. */
 struct name_end {
 	char prefix[sizeof(MONITOR) - 1];
 	char separator;
@@ -576,7 +582,7 @@ static __always_inline bool is_same(const char *text, const char *other, int siz
 	return true;
 }
 
-/* Whether a name is that of a container's cgroup, and not of a monitor's beside it (conmon). */
+/* Whether a name is that of a container's cgroup, not that of the monitor beside it (conmon). */
 static __noinline bool is_container(struct cgroup *cgroup)
 {
 	struct name_end end = {};
@@ -612,15 +618,15 @@ static __noinline bool is_container(struct cgroup *cgroup)
 	return !is_same(end.prefix, MONITOR, sizeof(end.prefix));
 }
 
-/* Gives a cgroup that is a container's, by its name, a spare ring. User space will soon say whose it is, or empty it.
- */
+/* Give a cgroup a spare ring if its name is that of a container's. User space will soon make the ring the container's
+ * own, or empty it. */
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_made, struct cgroup *cgroup)
 {
 	__u32 zero = 0;
 	struct recorded *few = bpf_map_lookup_elem(&recorded, &zero);
 
-	if (!few || cgroup->root->hierarchy_id != 0) /* of version 1 it is 1 or more */
+	if (!few || cgroup->root->hierarchy_id != 0) /* cgroup version 1 has 1 or more */
 		return 0;
 	if (!is_container(cgroup) || container_above(cgroup) != CGROUP_OF_HOST)
 		return 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Follows the cgroup2 tree: tells user space of each cgroup as it comes and goes, but for those inside a container that
- * is known, which are the container's own affair. */
+/* Follows the cgroup2 tree: tells user space of each cgroup as it comes and goes. Cgroups inside a known container are
+ * left out, as they are the container's own affair. */
 #include "containers.h"
 
-#define CGROUP_PATH_MAX 1024 /* as the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
+#define CGROUP_PATH_MAX 1024 /* the size of the kernel's own buffer for this tracepoint: kernel/cgroup/cgroup.c */
 
 struct change {
 	__u64 timestamp; /* CLOCK_BOOTTIME, nanoseconds */
@@ -18,7 +18,7 @@ struct {
 	__uint(max_entries, 1 << 20);
 } changes SEC(".maps");
 
-/* Changes that found the ring full. User space walks the tree again when it grows. */
+/* How many changes found the ring full. When this grows, user space reads the whole tree again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

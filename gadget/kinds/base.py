@@ -1,4 +1,4 @@
-"""What any kind of value can have said of it. One that says nothing is a plain number."""
+"""What a kind of value can say about itself. A kind that says nothing is a plain number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Compared(Enum):
 
 
 class Cut(Enum):
-    """Where a value is cut that does not fit: what is left has to say something."""
+    """Where a value that does not fit is cut: what is left has to say something."""
 
     MIDDLE = auto()
     END = auto()
@@ -70,7 +70,7 @@ class Wanted(Protocol):
 
 
 class Source(Protocol):
-    """Rows of which a column is decoded. mask chooses rows, None all."""
+    """Rows, to decode columns from. mask chooses rows; None chooses all."""
 
     clock: int
 
@@ -85,7 +85,7 @@ class Source(Protocol):
 
 
 class Kind:
-    """A plain number, and what other kinds differ from."""
+    """A plain number. The other kinds override what is different for them."""
 
     def __init__(self, name: str) -> None:
         """A kind of that name: gadget_NAME in fields.h."""
@@ -95,24 +95,24 @@ class Kind:
 
     @property
     def each(self) -> Kind:
-        """What a value is a list of; the same if it is none."""
+        """The kind of one item, if this is a list; else this kind."""
         return self
 
     # How it lies in a record
 
     #: gadget_ANYTHING_NAME is of this kind too
     is_family = False
-    #: what it consists of, by the kinds of that; of others the parts are not looked at
+    #: its parts in C, each with its kind; a kind without parts is read as a whole
     parts: Mapping[str, str] = {}
-    #: bytes of those parts that can have no other size
+    #: the sizes in bytes of parts that have a fixed size
     part_sizes: Mapping[str, int] = {}
-    #: the size that it has, where it can be no other
+    #: its size in bytes, if that is fixed
     size = 0
-    #: the greatest byte that it may be, where there is one
+    #: the greatest byte that it may be, if there is a limit
     greatest: int | None = None
-    #: how values arrive, where it is not as numbers: those of two kinds are shown alike where this is the same
+    #: how values arrive, if not as numbers: values of two kinds with the same shape are shown alike
     shape = ""
-    #: whether a field that users see can be of it; others are for parts of fields, or for tables that are no events
+    #: whether a field of an event can be of this kind; others are for parts of fields, and for tables of other things
     in_events = True
 
     def fits(self, size: int) -> bool:
@@ -124,14 +124,14 @@ class Kind:
         return f"<{'i' if signed else 'u'}{size}"
 
     def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
-        """The names of its numbers, of those that its type has in C."""
+        """The names of its numbers, from the names that its type has in C."""
         return words
 
     # Its values
 
-    #: what a value consists of, for filters and columns, by kind and what it means
+    #: the parts of a value that filters and columns can name, each with its kind and meaning
     members: Mapping[str, tuple[str, str]] = {}
-    #: whether a batch has few distinct ones, which are cheaply told apart as they lie in a record
+    #: whether a batch has few distinct values, which are cheaply told apart as bytes of a record
     repeats = False
 
     def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
@@ -140,7 +140,7 @@ class Kind:
         return values
 
     def raw(self, source: Source, rows: Rows) -> Rows:
-        """Numbers as values, of those in a record."""
+        """The numbers of a record as values."""
         return rows
 
     def member(self, source: Source, name: str, rows: Rows, mask: Mask, which: str) -> list[Any]:
@@ -156,7 +156,7 @@ class Kind:
 
     # In a column
 
-    #: what is cut of a value that does not fit; None if nothing may be, as of numbers
+    #: where a value that does not fit is cut; None if it must not be cut, such as a number
     cut: Cut | None = None
     #: whether it says most of a row
     is_main = False
@@ -165,7 +165,7 @@ class Kind:
     #: cells that a column begins with, so that the table does not move when the first longer value comes, and to how
     #: many of them it may come down
     usual, tight = 0, 0
-    #: how long a value may be that a column is left out for: whoever chooses names is not to choose what I see
+    #: how many cells of a value count where columns are left out for want of room: a long name must not push out others
     considered = 20
     #: cells that it gets where there is room
     room = 0
@@ -187,7 +187,7 @@ class Kind:
         return {column.name: same}
 
     def flat(self, column: Described) -> dict[str, Callable[[Any], Any]]:
-        """The same, where no value may consist of others."""
+        """The same for forms whose values must not have parts."""
         return self.json(column)
 
     # In filters, completion and help
@@ -195,9 +195,9 @@ class Kind:
     compared = Compared.NUMBERS
     #: whether values are text as they are
     is_text = False
-    #: the number that says that it is not known
+    #: the number that stands for an unknown value
     unknown: int | None = None
-    #: what its words are to a value
+    #: how help begins the list of its words
     words_are = "one of"
 
     def plain(self, value: Any) -> str:
@@ -209,7 +209,7 @@ class Kind:
         return wanted.same
 
     def name_of(self, column: Described) -> Callable[[int], str] | None:
-        """What a number is called, as JSON has it, empty for none; None if numbers have no names."""
+        """The name of a number, as JSON has it, or empty if it has none. None if numbers of this kind have no names."""
         return None
 
     def numbers(self, column: Described) -> Mapping[str, int]:
@@ -217,16 +217,16 @@ class Kind:
         return {name: int(value) for value, name in column.values.items()}
 
     def parse(self, column: Described, text: str) -> int:
-        """A number from its name or digits. ValueError or OverflowError if it is neither."""
+        """The number that a name or digits stand for. ValueError or OverflowError if the text is neither."""
         names = self.numbers(column)
         return names[text] if text in names else self.digits(text)
 
     def several(self, text: str) -> Sequence[str]:
-        """The numbers in a text, whose bits together are the value."""
+        """The parts of a text. Each is a number, and their bits together are the value."""
         return [text]
 
     def digits(self, text: str) -> int:
-        """A number from its digits. ValueError or OverflowError if it is none."""
+        """The number that digits stand for. ValueError or OverflowError if the text is no number."""
         return int(text, 0)
 
     def wanted(self, column: Described) -> str:
@@ -252,7 +252,7 @@ class Kind:
         return self.name
 
     def pack(self, text: str, size: int, *, signed: bool) -> bytes:
-        """A value in size bytes. ValueError says why it cannot be."""
+        """A value as size bytes. ValueError says why that is not possible."""
         try:
             return self._setting(text).to_bytes(size, "little", signed=signed)
         except (KeyError, ValueError, OverflowError):

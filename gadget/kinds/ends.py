@@ -34,7 +34,7 @@ class Address(Identity):
 
 
 class End(Kind):
-    """An address and a port, with the name of who is there; None if it is not known."""
+    """An address and a port, with the name of the pod, service or node that has it; None if it is not known."""
 
     parts: Mapping[str, str] = {"address": "chars", "port": "int"}
     part_sizes: Mapping[str, int] = {"address": 16}
@@ -74,11 +74,11 @@ class End(Kind):
         return test
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """HOST:PORT."""
+        """HOST:PORT, HOST being the name if there is one."""
         return lambda value: escape(str(value)) if value else "-"
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
-        """An object."""
+        """An object of its parts."""
         return {
             column.name: lambda value: {key: _some(part) for key, part in value._asdict().items()} if value else None
         }

@@ -16,7 +16,7 @@ _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Int(Kind):
-    """A number that means nothing but itself."""
+    """A plain number."""
 
     is_right = True
     encoding = Encoding.PLAIN
@@ -28,12 +28,12 @@ class Int(Kind):
 
 
 class Size(Int):
-    """Bytes."""
+    """A number of bytes."""
 
     encoding = Encoding.CONVERTED
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """In mebibytes, what is less than one in kibibytes."""
+        """In mebibytes; less than one in kibibytes."""
 
         def short(value: int) -> str:
             if not value:
@@ -66,21 +66,21 @@ class Objects(Kind):
 
 
 class Pid(Kind):
-    """A process or thread."""
+    """The id of a process or thread."""
 
     usual, tight = 7, 6
     encoding = Encoding.PLAIN
 
 
 class Id(Kind):
-    """A user or group."""
+    """The id of a user or group."""
 
     usual, tight = 5, 3
     encoding = Encoding.PLAIN
 
 
 class CgroupId(Kind):
-    """A cgroup."""
+    """The id of a cgroup."""
 
     size = 8
 
@@ -102,15 +102,15 @@ class Bool(Kind):
         return "?"
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """In words."""
+        """The words yes and no."""
         return lambda value: "yes" if value else "no"
 
     def numbers(self, column: Described) -> Mapping[str, int]:
-        """What people write."""
+        """The words that people write."""
         return {"true": 1, "false": 0, "yes": 1, "no": 0}
 
     def wanted(self, column: Described) -> str:
-        """No number, though it would be taken."""
+        """Words only, though a number would be taken, too."""
         return ", ".join(self.numbers(column))
 
     def words(self, column: Described) -> Sequence[str]:
@@ -127,11 +127,11 @@ class Mode(Kind):
     encoding = Encoding.DISTINCT
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """As people write them."""
+        """In octal."""
         return octal
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
-        """For people and as a number."""
+        """In octal, and the number as NAME_raw."""
         return {column.name: octal, f"{column.name}_raw": same}
 
     def digits(self, text: str) -> int:
@@ -159,7 +159,7 @@ class Named(Kind):
         return lambda value: escape(name(value) or "")
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
-        """The name and the number."""
+        """The name, and the number as NAME_raw."""
         return {column.name: self.names(column), f"{column.name}_raw": same}
 
     def name_of(self, column: Described) -> Callable[[int], str] | None:
@@ -169,12 +169,12 @@ class Named(Kind):
 
 
 class Enum(Named):
-    """A value of an enum in C."""
+    """A value of an enum in C, by its name."""
 
     cut = Cut.MIDDLE
 
     def explained(self, column: Described) -> Sequence[str]:
-        """All there are."""
+        """All names."""
         return list(column.values.values())
 
 
@@ -212,14 +212,14 @@ class Errno(Named):
 
 
 class Flags(Enum):
-    """A set of bits with names."""
+    """A set of bits, each with a name."""
 
     is_family = True
     usual = tight = considered = 18
     words_are = "of"
 
     def names(self, column: Described) -> Callable[[int], str]:
-        """NAME|NAME, with what has no name in hexadecimal."""
+        """NAME|NAME; bits without a name are in hexadecimal."""
         names = sorted((int(value), name) for value, name in column.values.items() if value != "0")
         widest_first = sorted(names, key=lambda item: -item[0].bit_count())  # O_SYNC holds O_DSYNC's bit
         zero = column.values.get("0")

@@ -25,7 +25,7 @@ def decode_text(data: bytes) -> str:
 
 
 class CutArgs(list[str]):
-    """Arguments of which there were more: others behind them, or more of the last one too."""
+    """Arguments that were cut: others followed them. If last_too, the last one was cut as well."""
 
     def __init__(self, kept: list[str], *, last_too: bool) -> None:
         """Those that were kept."""
@@ -47,7 +47,7 @@ class Plain(Kind):
     compared = Compared.TEXTS
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """Escaped; what is empty has a mark."""
+        """The text, without control characters; `-` if it is empty."""
         return lambda value: escape(value) or "-"
 
 
@@ -64,7 +64,7 @@ class Identity(Plain):
 
 
 class ShortId(Kind):
-    """The id of a container, of which a column shows the beginning."""
+    """The id of a container. A column shows its beginning."""
 
     in_events = False
 
@@ -207,7 +207,7 @@ def _arguments(value: list[str]) -> str:
 
 
 class Path(Text):
-    """A path: as a process passed it, or as components, the last one first, of which the first may be missing."""
+    """A path, absolute or as a process passed it. It begins with … if its first components are missing."""
 
     parts: dict[str, str] = {**_SLICE, "as_given": "bool", "cut": "bool"}  # noqa: RUF012
     cut = Cut.MIDDLE
@@ -228,7 +228,7 @@ def _path(text: bytes, as_given: bool, cut: bool) -> str:
 
 
 class FullPath(Path):
-    """A path, with the directory that it is relative to."""
+    """A path, made absolute by the directory that it is relative to."""
 
     parts: dict[str, str] = {"directory": "path", "path": "path"}  # noqa: RUF012
     usual = tight = 0

@@ -35,7 +35,7 @@ class Moment(Kind):
 
 
 class Age(Moment):
-    """When something was, told by how long that is ago."""
+    """When something was, shown as how long ago that is."""
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """How long ago."""
@@ -43,7 +43,7 @@ class Age(Moment):
 
 
 class Timestamp(Moment):
-    """When an event was: CLOCK_BOOTTIME in the kernel."""
+    """When an event happened: CLOCK_BOOTTIME in the kernel, wall-clock time for users."""
 
     size = 8
     shape = "timestamp"

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from gadget.kube.websocket import WebSocket
 
 CONNECT_SECONDS = 10.0
-#: How often a WebSocket is asked for: the API server hangs up without a word if a kubelet has done so to it (tryUpgrade
-#: in apimachinery's pkg/util/proxy/upgradeaware.go).
+#: How many times a WebSocket is asked for. The API server hangs up without an answer if the kubelet has hung up on it
+#: (tryUpgrade in apimachinery's pkg/util/proxy/upgradeaware.go).
 WEBSOCKET_ATTEMPTS = 3
-#: How long a user who is refused is not asked to log in once more.
+#: After a refusal, how long the user is not asked to log in again.
 LOGIN_SECONDS = 60.0
-#: How often, and how long in all, one request waits for a server that says Retry-After. kubectl asks as often and
-#: waits as long as it is told to.
+#: How many times, and how long in all, one request waits for a server that says Retry-After. kubectl asks as many
+#: times, and waits as long as the server says.
 RETRIES, RETRY_SECONDS = 10, 60.0
-#: A refusal is no longer: a Status object, or a proxy's page.
+#: The most bytes that are read of a refusal: a Status object, or a proxy's page.
 REFUSAL_BYTES = 1 << 20
 #: Objects in one answer of the API server.
 PAGE = 500
@@ -73,7 +73,7 @@ class ApiServer:
         self._timeout = context.flags.request_timeout or None
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
-        self._renewed = 0.0  # when they were the last time that they had been refused, by the monotonic clock
+        self._renewed = 0.0  # when they were last renewed after a refusal, by the monotonic clock
         self._tls: ssl.SSLContext | None = None
 
     def get(self, path: str, **query: str) -> Any:
@@ -91,7 +91,7 @@ class ApiServer:
             query["continue"] = more
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        """Send a request, with body as JSON that is called kind; gives the object that comes back."""
+        """Send a request, with body as JSON of content type kind. Returns the object that comes back."""
         answer = self.fetch(method, path, body, kind)
         try:
             found = orjson.loads(answer)
@@ -102,12 +102,12 @@ class ApiServer:
         return found
 
     def fetch(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
-        """Send a request; gives the bytes that come back."""
+        """Send a request. Returns the bytes that come back."""
         with self.open(method, path, body, kind) as answer:
             return answer.read()
 
     def open(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Answer:
-        """Send a request; gives what comes back, to be read piece by piece. Errors as get."""
+        """Send a request. Returns the answer, to be read piece by piece. The same errors as get."""
         patience = _Patience()
         credentials, answer = self._send(method, path, body, kind)
         while (answer.status == 401 and self._renew(credentials)) or patience.waits(
@@ -155,7 +155,7 @@ class ApiServer:
     def _upgrade(
         self, path: str, protocol: str, *, again: bool
     ) -> tuple[Credentials, WebSocket | tuple[int, Mapping[str, str], bytes] | None]:
-        """Ask for a WebSocket: gives it, or the answer that came instead; none if it hung up and is asked again."""
+        """Ask for a WebSocket. Returns it, or the answer that came instead. None if the server hung up: ask again."""
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
         from gadget.kube.websocket import WebSocket
@@ -198,7 +198,7 @@ class ApiServer:
             else HTTPConnection(host, at_port, timeout=seconds)
         )
         if proxy:
-            port = address.port or (443 if tls else 80)  # else it would be the proxy's
+            port = address.port or (443 if tls else 80)  # without this it would be the proxy's
             connection.set_tunnel(address.hostname or "", port, proxy_headers(proxy))
         return credentials, connection
 
@@ -206,12 +206,12 @@ class ApiServer:
         return find_proxy(self._server, self._context.cluster.get("proxy-url") or "")
 
     def _way(self) -> str:
-        """By which proxy, if there is one: words behind the server's name."""
+        """The proxy on the way, if there is one: words that follow the server's name in an error."""
         proxy = self._proxy()
         return f" (by the proxy {proxy.hostname}:{proxy.port or 80})" if proxy else ""
 
     def _renew(self, refused: Credentials) -> bool:
-        """Whether there may be others than those that the server refused, perhaps before their time."""
+        """Whether there may be new credentials in place of the refused ones, which may not have expired."""
         with self._lock:
             if self._credentials is refused:
                 recently = self._renewed and time.monotonic() - self._renewed < LOGIN_SECONDS
@@ -234,12 +234,15 @@ class ApiServer:
 
 
 class Answer:
-    """What an API server answers. A context manager. It is for one thread, but for cut."""
+    """The answer of an API server. A context manager. Only cut may be called from another thread."""
 
     def __init__(self, connection: HTTPConnection, unreachable: Callable[[object], Unreachable]) -> None:
-        """Wait for its beginning, on a connection that a request has been sent on. OSError or HTTPException if not."""
+        """Wait for the beginning of the answer on connection, where a request was sent.
+
+        OSError or HTTPException if it fails.
+        """
         self._connection, self._unreachable = connection, unreachable
-        self._socket = connection.sock  # the connection forgets it if the answer is its last
+        self._socket = connection.sock  # the connection forgets its socket if the answer is the last one
         self._response = connection.getresponse()
         self.status, self.headers = self._response.status, self._response.headers
 
@@ -255,12 +258,12 @@ class Answer:
         self._connection.close()
 
     def cut(self) -> None:
-        """End it, from another thread: who reads it learns that at once."""
+        """End the answer from another thread. The reading thread learns that at once."""
         with suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # SSLSocket's own takes TLS away from who reads now
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # SSLSocket's own takes TLS from the reading thread
 
     def read(self, most: int | None = None) -> bytes:
-        """All of it. Unreachable if the connection breaks, Malformed if it is more than that many bytes."""
+        """The whole answer. Unreachable if the connection breaks, Malformed if it has more than that many bytes."""
         with self._told():
             data = self._response.read() if most is None else self._response.read(most + 1)
         if most is not None and len(data) > most:
@@ -268,7 +271,10 @@ class Answer:
         return data
 
     def lines(self, most: int, seconds: float) -> Iterator[bytes]:
-        """Each line as it comes, of that many bytes at most. TimeoutError if none comes for so long, else as read."""
+        """Each line as it comes, of that many bytes at most.
+
+        TimeoutError if no line comes for so long; other errors as read.
+        """
         self._socket.settimeout(seconds)
         while True:
             with self._told(TimeoutError):
@@ -313,18 +319,21 @@ def make_tls(context: Context, credentials: Credentials) -> ssl.SSLContext:
     if credentials.certificate:
         import tempfile
 
-        with tempfile.NamedTemporaryFile() as file:  # the ssl module reads certificates from files alone
+        with tempfile.NamedTemporaryFile() as file:  # the ssl module reads certificates only from files
             file.write(credentials.certificate + b"\n" + credentials.key)
             file.flush()
             try:
-                tls.load_cert_chain(file.name, password=b"")  # else OpenSSL asks for one on the terminal
+                tls.load_cert_chain(file.name, password=b"")  # without a password OpenSSL asks for one on the terminal
             except (ssl.SSLError, ValueError) as error:
                 raise GadgetError(f"kubeconfig: the client certificate or key is no good: {_reason(error)}") from None
     return tls
 
 
 def _trust(tls: ssl.SSLContext, bundle: bytes) -> None:
-    """Trust a bundle of certificates, which may have comments in any encoding. One good one is enough, as for Go."""
+    """Trust a bundle of certificates. It may have comments in any encoding.
+
+    One good certificate is enough, as for Go.
+    """
     why, good = "there is no certificate in it", False
     for block in _CERTIFICATE.findall(bundle):
         try:
@@ -341,7 +350,7 @@ def _reason(error: Exception) -> str:
 
 
 def refusal(code: int, body: bytes, location: str | None = None) -> ApiError:
-    """The error that a response stands for; its body is a Status object, or any text, as of a proxy."""
+    """The error that a response stands for. Its body is a Status object, or any text, such as a proxy's."""
     try:
         message = str(orjson.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
@@ -356,7 +365,7 @@ def refusal(code: int, body: bytes, location: str | None = None) -> ApiError:
 
 
 def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
-    """An error that names the right that is missing, if that is what it is."""
+    """An error that names the missing right, if a right is missing."""
     missing = re.search(r'cannot (\w+) resource "([^"]+)"', error.message)
     if error.code != 403 or not missing:
         return error
@@ -368,13 +377,13 @@ def not_allowed(error: ApiError, what: str, namespace: str) -> GadgetError:
 
 
 class _Patience:
-    """How long a server that asks to be asked later is waited for, by one request."""
+    """How long one request waits for a server that says Retry-After."""
 
     def __init__(self) -> None:
         self._left, self._seconds = RETRIES, RETRY_SECONDS
 
     def waits(self, status: int, after: str | None) -> bool:
-        """Whether it asked for that, and the time that it named has passed: client-go's rest/with_retry.go."""
+        """Whether to ask again. If so, the time that the server named has passed: client-go's rest/with_retry.go."""
         if not (status == 429 or status >= 500) or not after or not after.isdecimal():
             return False
         seconds = int(after)

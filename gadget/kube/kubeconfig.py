@@ -196,7 +196,7 @@ def _plugin(plugin: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 class _NotText(ValueError):
-    """Something in the place of a text, which YAML makes of what is not quoted."""
+    """A value that is no text, as YAML makes of unquoted words."""
 
 
 def _texts(values: Any) -> None:

@@ -1,4 +1,4 @@
-"""From what was seen to policies: each workload gets one, which allows what was seen and nothing else."""
+"""Makes policies from what was seen. Each workload gets one, which allows what was seen and nothing else."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 def advise(observation: Observation, settings: Settings | None = None) -> Advice:
     """The policies for what was observed. UsageError if settings make no sense.
 
-    A policy closes a direction if its own pods were seen to use it, or if another policy, whose selector finds them
-    too, closes it. What is open then is what either end saw, so that neither end closes what the other one's agent has
-    seen.
+    A policy closes a direction in two cases: its own pods were seen to use it, or another policy whose selector also
+    finds these pods closes it. In a closed direction it opens whatever the agent of either end saw, so that neither end
+    closes what the other one's agent has seen.
     """
     return _Advisor(observation, settings or Settings()).advise()
 
@@ -41,7 +41,7 @@ class _Draft:
 
     def __init__(self) -> None:
         self.peers: dict[str, dict[object, Peer]] = {INGRESS: {}, EGRESS: {}}
-        self.closed: set[str] = set()  # directions, at first those in which its own agents saw it
+        self.closed: set[str] = set()  # closed directions; at first those in which the workload's own agents saw it
 
 
 class _Advisor:
@@ -52,7 +52,7 @@ class _Advisor:
         self._networks = observation.cluster.networks
         self._dns = observation.cluster.dns_ports()
         self._drafts: dict[Workload, _Draft] = {}
-        #: Of workloads that no selector is for.
+        #: For workloads that no selector finds.
         self._loose: dict[Workload, _Draft] = {}
         self._peers: set[Workload] = set()
         self._remarks = Remarks(observation, settings)
@@ -62,7 +62,7 @@ class _Advisor:
         for (source, target, protocol, port), evidence in talks.items():
             if self._choice.has(source):
                 self._look(source, EGRESS, target, Port(port, protocol), evidence)
-            # what makes no rule at either end is told of once
+            # a connection that makes a rule at neither end is reported once
             silent = protocol in PORTLESS or not (evidence.count or self._settings.failed)
             if self._choice.has(target) and not (silent and self._choice.has(source)):
                 self._look(target, INGRESS, source, Port(port, protocol), evidence)
@@ -133,7 +133,7 @@ class _Advisor:
             self._remarks.widened(workload, direction, port, len(members), len(found), bits)
 
     def _peer(self, workload: Workload, other: Actor) -> tuple[object, Peer] | None:
-        """Who a rule would be about, and what tells them from others; None if a policy cannot say."""
+        """The peer of a rule, and what selects it; None if a policy cannot name it."""
         if isinstance(other, Workload):
             if other.selector is None:
                 return None
@@ -151,7 +151,7 @@ class _Advisor:
         return None
 
     def _doubt(self, workload: Workload, direction: str, other: End, port: Port) -> None:
-        """Say of an address taken for one outside the cluster what else it may be."""
+        """Warn that an address that is taken for one outside the cluster may be something else."""
         address = parse(other.address)
         if self._networks.is_shared(address):
             self._remarks.doubtful(workload, direction, other, port, SHARED)
@@ -159,7 +159,7 @@ class _Advisor:
             self._remarks.doubtful(workload, direction, other, port, MAYBE_SERVICE)
 
     def _with_dns(self, port: Port, target: Actor) -> Iterable[Port]:
-        """A port; of DNS those for UDP and TCP, because long answers come by the other one."""
+        """A port; for DNS both its UDP and its TCP port, because long answers come by TCP."""
         pairs = self._dns.get(target) if isinstance(target, Workload) else None
         if pairs and (port.protocol, port.port) in pairs:
             return [Port(number, protocol) for protocol, number in pairs]
@@ -172,9 +172,10 @@ class _Advisor:
         return [port]
 
     def _close(self, overlaps: Mapping[Workload, list[Workload]]) -> None:
-        """Close for each workload what policies close that are also about its pods, as then only its own rules open it.
+        """Close for each workload the directions that others' policies close for its pods.
 
-        A workload that gets no policy lends its rules to those.
+        Only the workload's own rules can open them again. The rules of a workload that gets no policy of its own go
+        into these policies.
         """
         for draft in self._drafts.values():
             if draft.closed and self._settings.default_deny:
@@ -206,7 +207,7 @@ class _Advisor:
                 yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
 
     def _fewer(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
-        """The same peers, with larger networks where those outside the cluster are very many."""
+        """The same peers, but larger networks in place of very many addresses outside the cluster."""
         outside: dict[tuple[tuple[Port, ...], int], list[Peer]] = {}
         for peer in peers:
             if peer.cidr and not peer.is_node:
@@ -265,7 +266,7 @@ def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[Rule]:
 
 
 def _policy_names(workloads: Iterable[Workload]) -> dict[Workload, str]:
-    """A name for each workload's policy: the workload's own, with its kind where that is not enough."""
+    """A name for each workload's policy: the workload's name, with its kind if two would have the same."""
     every = list(workloads)
     count = Counter((each.namespace, each.name) for each in every)
     names = {}

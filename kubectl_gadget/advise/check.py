@@ -16,11 +16,11 @@ from kubectl_gadget.text import fit, pad, width
 
 @dataclass(frozen=True)
 class Flow:
-    """Connections that were seen between two ends, to a port of target: how many, and when the last (ns since 1970).
+    """Connections that were seen from source to a port of target: how many, and when the last one was (ns since 1970).
 
-    The names are those of workloads, or addresses: the replicas of one workload are reported as one. Of flows that are
-    not asked for only the rules that they use matter. Of those with the same either, a number, only one was there, and
-    it is not known which.
+    The two are named by workload, so that the replicas of a workload are one, or by address. A flow that the user did
+    not ask for is not reported; only the rules that it uses count. either is a number: of the flows that have the same
+    one, only one took place, and it is not known which.
     """
 
     source: End
@@ -37,7 +37,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Judged:
-    """Connections of which one thing becomes, for one reason. maybe: they may have been others."""
+    """Connections with the same verdict for the same reason. maybe: it is not known whether they were these."""
 
     source: str
     target: str
@@ -51,9 +51,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """What becomes of all flows: those denied, and those allowed.
+    """The verdicts on all flows: the denied ones, and the allowed ones.
 
-    The numbers are of connections; unjudged are those of protocols that policies know not.
+    The numbers count connections. unjudged counts those of protocols that policies cannot name.
     """
 
     denied: list[Judged]
@@ -69,16 +69,16 @@ class Result:
         return 1 if self.denied else 0
 
 
-#: Cells that a narrow terminal has for who talks to whom.
+#: How many cells a narrow terminal has for who talks to whom.
 LEAST_FLOW = 36
 #: Source, target, protocol, port, reason, and whether it may have been another.
 _Key = tuple[str, str, str, int, str, bool]
 
 
 def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[str, str]] | None = None) -> Result:
-    """What becomes of flows; what is denied most comes first.
+    """The verdicts on flows; the flow with the most denied connections comes first.
 
-    about: namespace and name of the policies whose unused rules are told, None for all.
+    about: namespace and name of the policies whose unused rules are reported; None means all.
     """
     made: dict[bool, dict[_Key, Judged]] = {True: {}, False: {}}
     either: dict[int, tuple[int, bool]] = {}
@@ -93,7 +93,7 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
         used.update(verdict.rules)
         if not flow.asked:
             continue
-        if flow.either:  # whoever may be denied is
+        if flow.either:  # a flow that may be denied counts as denied
             _, others_too = either.get(flow.either, (0, True))
             either[flow.either] = (flow.count, others_too and verdict.allowed)
         else:

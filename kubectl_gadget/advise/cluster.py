@@ -219,7 +219,7 @@ class Cluster:
         return tuple({each.reached[0].end: each.reached[0] for each in held if each.pod.uid != flow.uid}.values())
 
     def _behind(self, port: ServicePort, is_ipv6: bool) -> tuple[Reached, ...]:
-        """Who answers at a Service's port: of those with addresses of both IP versions, at the flow's own."""
+        """The backends of a Service's port. If they have addresses of both IP versions, those of the flow's version."""
         found: dict[tuple[End, int], Reached] = {}
         fitting = [backend for backend in port.backends if (":" in backend.address) == is_ipv6]
         for backend in fitting or port.backends:
@@ -298,7 +298,7 @@ class Cluster:
         return end
 
     def _unknown_pod(self, flow: Flow) -> End:
-        """A pod of which only its name is known: of the workload whose pods are called so, if there is one."""
+        """A pod that is known only by its name. Its workload is the one whose pods are called so, if there is one."""
         name = f"{flow.namespace}/{flow.pod}"
         end = self._unknown_pods.get(name)
         if end is None:

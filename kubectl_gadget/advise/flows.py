@@ -38,7 +38,7 @@ Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MOST_NS)]
 
 @dataclass(frozen=True)
 class Header:
-    """When the flows were recorded, in nanoseconds since 1970, and by the agents of which nodes."""
+    """When the flows were recorded, in nanoseconds since 1970, and on which nodes."""
 
     from_ns: int
     until_ns: int

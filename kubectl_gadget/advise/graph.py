@@ -52,7 +52,7 @@ class Graph:
 
 
 def make_graph(observation: Observation, settings: Settings | None = None) -> Graph:
-    """The graph of what the chosen workloads were seen to do."""
+    """The graph of the traffic of the chosen workloads."""
     settings = settings or Settings()
     choice = Choice(settings)
     talks = {

@@ -19,7 +19,7 @@ Address = tuple[int, int]
 NAMESPACE_NAME = "kubernetes.io/metadata.name"  # a label that every namespace has, with its name
 
 
-@dataclass(frozen=True, eq=False)  # two are the same if they are one object: the key of what is known about them
+@dataclass(frozen=True, eq=False)  # compared by identity, as it is the key of tables about it
 class Pod:
     """What selectors see of a pod."""
 

@@ -91,7 +91,7 @@ class Evidence:
         self.older = self.older or member.older
 
     def add(self, other: Evidence) -> None:
-        """Add what was seen elsewhere. Of what a source sent to a Service each backend has all."""
+        """Add what was seen elsewhere. Each backend of a Service counts all that a source sent to it."""
         self.sent += other.sent
         if other.shared:
             self.shared = {**(self.shared or {}), **other.shared}

@@ -89,7 +89,7 @@ class Remarks:
         by_peer[shown(other)] = by_peer.get(shown(other), 0) + evidence.refused
 
     def portless(self, workload: Workload, direction: str, other: Actor, protocol: str) -> None:
-        """A protocol was seen of which policies know nothing."""
+        """Note traffic of a protocol that policies cannot name."""
         self._portless.setdefault((workload, direction, protocol), set()).add(shown(other))
 
     def no_port(self, workload: Workload, direction: str, other: Actor, port: Port) -> None:

@@ -15,7 +15,7 @@ DNS_PORT = 53
 
 @dataclass(frozen=True)
 class Backend:
-    """One of those that answer for a Service: a pod by its UID, or an address; and the port they listen on."""
+    """A backend of a Service: a pod by its UID, or an address; and the port it listens on."""
 
     uid: str
     address: str

@@ -102,7 +102,7 @@ class Union:
             rules ^= lowest
 
     def _denial(self, admits_peer: bool, opens_port: bool, protocol: str, port: int) -> str:
-        """Why a flow is denied, in the name of those policies that allow anything at all."""
+        """Why a flow is denied. Names the policies that allow anything at all."""
         speaking = [policy.name for policy in self._policies if policy.rules[self._direction]]
         names = speaking or [policy.name for policy in self._policies]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

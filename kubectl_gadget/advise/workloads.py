@@ -177,7 +177,7 @@ class Workloads:
         workload.pods.append(pod)
 
     def by_pod_name(self, namespace: str, pod: str) -> Workload | None:
-        """The workload whose pods are named like that, for a pod of which no more is known than its name."""
+        """The workload whose pods are named like that. For a pod that is known only by its name."""
         owner = self._named(namespace, pod)
         if owner is None:
             return None

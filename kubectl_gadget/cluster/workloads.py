@@ -27,7 +27,7 @@ LISTED = 10
 
 
 def find_pods(api: ApiServer, name: PodName, namespaces: Sequence[str]) -> tuple[list[PodChoice], list[str]]:
-    """How to tell the pods of a workload, also those that come later; and the names of those that there are.
+    """How to tell the pods of a workload, also later ones; and the names of the existing ones.
 
     In these namespaces, all if none is wanted. UsageError if there is no such workload, GadgetError if its pods cannot
     be told or the user may not see it.

@@ -66,7 +66,7 @@ def line(call: Call, limit: int = LIMIT, *, duration: bool = False) -> str:
 def to_json(call: Call) -> dict[str, Any]:
     """The call as an object. args are decoded as far as they can be, args_raw are the registers.
 
-    cut names those args of which there was more than was kept.
+    cut names the args that are not whole.
     """
     described = syscalls.find(call.machine, call.number)
     shown = decoders(call.machine, call.number, 1 << 30)

@@ -77,7 +77,7 @@ def signed_number(machine: str, argument: Argument) -> Decoder:
 
 
 def hex_number(machine: str, argument: Argument) -> Decoder:
-    """A number of which the bits matter."""
+    """A number whose bits matter."""
     return scalar(argument, hexadecimal, keep=True)
 
 
@@ -87,7 +87,7 @@ def mode(machine: str, argument: Argument) -> Decoder:
 
 
 def address(machine: str, argument: Argument) -> Decoder:
-    """A pointer of which nothing more is known."""
+    """A pointer without further knowledge."""
     return Decoder(lambda call, index: pointer(call.args[index]), lambda call, index: call.args[index])
 
 
@@ -136,7 +136,7 @@ def shown(make: Callable[[str], Callable[[int], str]], kind: str = "u32") -> Mea
     return lambda machine, argument: scalar(Argument(argument.name, kind), make(machine))
 
 
-#: Makes something of what was copied for an argument.
+#: Decodes the memory that was copied for an argument.
 Show = Callable[[Call, int, Captured], Any]
 
 
@@ -242,7 +242,7 @@ def after_success(decoder: Decoder) -> Decoder:
 
 
 def length_of(pointed: int) -> Meaning:
-    """A pointer to the length of what another argument points to."""
+    """A pointer to the length of another argument's memory."""
 
     def text(call: Call, index: int) -> str:
         found = call.captured.get(pointed)

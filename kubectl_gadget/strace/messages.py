@@ -41,7 +41,7 @@ def _buffers(call: Call, index: int, found: Captured, capture: Capture, limit: i
 
 
 def _bytes(capture: Capture) -> Callable[[Call, int, Captured], object]:
-    """The bytes of all buffers that were kept, up to the first of which the end is missing."""
+    """The bytes of all kept buffers, up to the first one that is cut."""
 
     def joined(call: Call, index: int, found: Captured) -> object:
         data = b""
@@ -119,7 +119,7 @@ def message(limit: int, capture: Capture) -> Meaning:
 
 
 def messages(machine: str, argument: syscalls.Argument) -> Decoder:
-    """An array of struct mmsghdr, of which the first is kept."""
+    """An array of struct mmsghdr. Only its first one was kept."""
     capture = Capture(1, How.MESSAGE)
 
     def show(call: Call, index: int, found: Captured) -> str:

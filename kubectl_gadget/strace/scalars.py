@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
-#: Of a byte that an octal digit follows all three digits are needed: those stand in the table from here on.
+#: The second half of the table, from here on, has bytes with all three octal digits: needed if an octal digit follows.
 _FULL = 0x100
 _ESCAPES = {
     **{code: f"\\{code:o}" for code in range(256) if not 0x20 <= code < 0x7F},
@@ -39,7 +39,7 @@ def octal(value: int) -> str:
 
 
 def quote(data: bytes, cut: bool = False) -> str:
-    """Bytes in double quotes, with octal escapes for all but printable ASCII; ... follows if it was cut."""
+    """Bytes in double quotes. All but printable ASCII is an octal escape; ... follows if the text was cut."""
     text = data.decode("latin-1")
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         text = _BEFORE_DIGIT.sub(lambda found: chr(ord(found[0]) + _FULL), text).translate(_ESCAPES)
@@ -47,7 +47,10 @@ def quote(data: bytes, cut: bool = False) -> str:
 
 
 def enumeration(names: Mapping[str, int], unknown: Callable[[int], str] | None = None) -> Callable[[int], str]:
-    """Shows a value's first name; without one, the number, with what it should have been in a comment."""
+    """Shows the first name of a value.
+
+    A value without a name is a number, with a comment that says what was expected.
+    """
     by_value: dict[int, str] = {}
     for name, value in names.items():
         by_value.setdefault(value, name)
@@ -57,9 +60,9 @@ def enumeration(names: Mapping[str, int], unknown: Callable[[int], str] | None =
 
 
 def flags(names: Mapping[str, int], zero: str = "", *, order: Sequence[str] = ()) -> Callable[[int], str]:
-    """Shows bits as NAME|NAME, and what has no name in hexadecimal.
+    """Shows bits as NAME|NAME; bits without a name are in hexadecimal.
 
-    Names are in the order of their lowest bit; those in order come last, as they are there.
+    Names come in the order of their lowest bit. The names in order come last, in that order.
     """
     given = {name: value for name, value in names.items() if value}
     widest_first = sorted(given.items(), key=lambda item: -item[1].bit_count())
@@ -83,7 +86,7 @@ def flags(names: Mapping[str, int], zero: str = "", *, order: Sequence[str] = ()
 
 
 def choice_and_flags(mask: int, choices: Mapping[str, int], others: Callable[[int], str]) -> Callable[[int], str]:
-    """Shows a word of which mask holds one value and the rest flags."""
+    """Shows a word that has one value in the bits of mask, and flags in the other bits."""
     known, choice, hint = set(choices.values()), enumeration(choices), _hint(choices)
 
     @lru_cache(1024)
@@ -91,7 +94,7 @@ def choice_and_flags(mask: int, choices: Mapping[str, int], others: Callable[[in
         if value & mask not in known:
             return f"{hexadecimal(value)} /* {hint} */"
         rest = others(value & ~mask) if value & ~mask else ""
-        if rest.endswith("*/"):  # of no known bits
+        if rest.endswith("*/"):  # if no bit is known
             rest = rest.partition(" ")[0]
         return "|".join(filter(None, (choice(value & mask), rest)))
 
@@ -99,7 +102,7 @@ def choice_and_flags(mask: int, choices: Mapping[str, int], others: Callable[[in
 
 
 def _hint(names: Mapping[str, int]) -> str:
-    """What strace says a number should have been: the common beginning of its names."""
+    """What strace says was expected in place of a number: the common beginning of the names."""
     pairs = zip(min(names), max(names), strict=False)
     prefix = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}???"

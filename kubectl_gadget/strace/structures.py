@@ -143,7 +143,7 @@ def open_flags(machine: str) -> Callable[[int], str]:
 
 
 def _huge_page_size(name: str, others: Callable[[int], str], always: bool) -> Callable[[int], str]:
-    """Shows flags of which the upper six bits are the logarithm of a page size; others of 0 only if always."""
+    """Shows flags whose upper six bits are the logarithm of a page size. Other flags of 0 are shown only if always."""
     shift, mask = 26, 0x3F  # include/uapi/asm-generic/hugetlb_encode.h
 
     def show(value: int) -> str:

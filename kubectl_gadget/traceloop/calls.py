@@ -90,7 +90,7 @@ _BEYOND = 8
 
 
 class _Reply(NamedTuple):
-    """What the records of a reply have in common. alone: of which what their thread recorded before is left out."""
+    """What the records of a reply have in common. alone: records whose thread's record before is left out."""
 
     machine: str
     clock_offset_ns: int

@@ -19,7 +19,7 @@ from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.traceloop.at_once import answers
 
-#: An id is told from a name from this many digits on, as with docker.
+#: A text of this many hexadecimal digits or more may be an id, as with docker.
 ID_DIGITS = 4
 LISTED = 10
 
@@ -34,7 +34,7 @@ class Instance:
 
     @property
     def container(self) -> pb.Container:
-        """Whose it is."""
+        """The container that was recorded."""
         return self.item.container
 
     @property
@@ -50,7 +50,7 @@ class Instance:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """What one deletion by name is about: a pod, or one machine's container without one."""
+        """What a deletion by name removes: the recordings of a pod, or of a container without a pod on one machine."""
         container = self.container
         return (container.namespace, container.pod) if container.pod else (self.node, container.container)
 
@@ -79,14 +79,14 @@ class Instance:
 
     @property
     def labels(self) -> Mapping[str, str] | None:
-        """Those of its pod, none outside pods; None if nobody knows them."""
+        """The labels of its pod: empty outside pods, None if they are not known."""
         if not self.container.pod:
             return {}
         return self.item.labels.labels if self.item.HasField("labels") else None
 
     @property
     def newest(self) -> int:
-        """What to sort by: when it began, or, of a container's second one, when that did."""
+        """What to sort by: when it began. For a second recording of the same container: when that began."""
         return max(self.item.started_ns, self.item.recorded_ns)
 
 
@@ -107,9 +107,9 @@ def ended_how(item: pb.TraceloopItem) -> str:
 
 
 def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
-    """The recordings of all targets, and the errors of those that did not answer or have lost some."""
+    """The recordings of all targets, and the errors of targets that did not answer or have lost recordings."""
     losses: list[GadgetError] = []
-    reached: set[str] = set()  # who is not is told by those who try
+    reached: set[str] = set()  # a target without a recorder says so when it is asked
 
     def one(target: str) -> list[Instance] | GadgetError:
         try:
@@ -128,9 +128,9 @@ def ask(targets: Targets) -> tuple[list[Instance], list[GadgetError]]:
 
 
 def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]:
-    """Those that -n, -p, -c and -l choose, the newest end first and what runs last.
+    """The recordings that -n, -p, -c and -l choose: the newest end first, running containers last.
 
-    Whose labels nobody knows is not left out by -l.
+    -l leaves out no recording whose labels are not known.
     """
     asked = selection.chosen()
 
@@ -146,9 +146,10 @@ def among(instances: Sequence[Instance], selection: Selection) -> list[Instance]
 
 
 def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> list[Instance]:
-    """The instances of a pod, a container without one, or of the one container whose id begins so.
+    """The recordings of a pod, of a container without a pod, or of the one container whose id begins so.
 
-    With begins, else those of all pods whose name begins so. UsageError if there are none, or if several ids begin so.
+    With begins: if there is no such pod, of all pods whose name begins so. UsageError if there are none, or several
+    ids.
     """
     if not name.strip():
         raise UsageError(f"{name!r}: an empty name")
@@ -170,7 +171,7 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
     import difflib
 
     pods = sorted({escape(instance.container.pod) or instance.name for instance in instances})
-    begun = {pod[: len(name)]: pod for pod in reversed(pods)}  # who misspells a name may not have written all of it
+    begun = {pod[: len(name)]: pod for pod in reversed(pods)}  # a misspelt name may also be only the beginning of one
     near = difflib.get_close_matches(name, pods, 3)
     near = near or [begun[each] for each in difflib.get_close_matches(name, begun, 3, 0.75)] or pods
     hint = f"there is {_listed(near)}" if near else "nothing is recorded there"
@@ -178,17 +179,17 @@ def named(instances: Sequence[Instance], name: str, *, begins: bool = False) -> 
 
 
 def _begun_by(instances: Sequence[Instance], name: str) -> list[Instance]:
-    """Those of the pods that -p NAME would choose."""
+    """The recordings of the pods that -p NAME would choose."""
     try:
         pods = Pods(name_choices(read_pods([name])))
-    except UsageError:  # no name that a pod can have
+    except UsageError:  # no pod can have this name
         return []
     own = [instance for instance in instances if instance.container.pod]
     return [each for each in own if pods.matches(each.container.namespace, each.container.pod, None)]
 
 
 def newest_bad_end(instances: Sequence[Instance]) -> Instance | None:
-    """The one that ended badly last."""
+    """The recording of the latest bad end."""
     crashed = [instance for instance in instances if instance.crashed]
     return max(crashed, key=lambda each: each.item.ended_ns or each.newest) if crashed else None
 
@@ -215,10 +216,10 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def choose(found: Sequence[Instance], name: str, number: int, previous: bool) -> Instance:
-    """One of the instances that name stands for: the number-th newest, or the newest that ended badly, or the newest.
+    """One of the recordings that name stands for: the number-th newest; else the newest bad end; else the newest.
 
-    UsageError if they belong to different pods or containers and nothing says which is meant; that only one of them
-    ended badly does.
+    UsageError if they belong to several pods or containers, and it is not clear which is meant. It is clear if only one
+    of these ended badly.
     """
     kinds = sorted({instance.name for instance in found})
     crashed = [instance for instance in found if instance.crashed]
@@ -241,7 +242,7 @@ def choose(found: Sequence[Instance], name: str, number: int, previous: bool) ->
 
 
 def one_owner(found: Sequence[Instance], name: str) -> Sequence[Instance]:
-    """What name stands for, if it is one pod or one container without a pod; else UsageError."""
+    """The recordings that name stands for, if they are of one pod or one container. Else UsageError."""
     if len({instance.owner for instance in found}) > 1:
         raise UsageError(
             f"{name!r} is {_listed(instance.title for instance in found)}: choose with -n, as namespace/pod, or by id"

@@ -35,7 +35,7 @@ def without_false_kills(entries: Sequence[Entry]) -> list[Entry]:
     It is delivered to each thread without telling who sent it. Where the process really was killed one line is enough.
     """
     killed = {entry.pid for entry in entries if isinstance(entry, End) and entry.status & 0x7F == _KILL}
-    told: dict[int, int] = {}  # of each process the last one, or the last of which it is known who sent it
+    told: dict[int, int] = {}  # the last signal of each process, or the last one whose sender is known
     false = set()
     for at, entry in enumerate(entries):
         if not isinstance(entry, Signal) or entry.number != _KILL:

@@ -22,7 +22,7 @@ DONE, RUNS, WAS_BAD, NOT_READY, CRASHED, STUCK, INIT = range(7)
 #: What a container waits for that is on its way.
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 _CRASH_LOOP = "CrashLoopBackOff"
-#: Statuses of those that a runtime ended.
+#: Statuses of processes that a runtime ended.
 _STOPPED = (9, 15, 137 << 8, 143 << 8)
 #: An end within the last while says more of what does not get ready than what it does now, nanoseconds.
 _RECENT_NS = 600_000_000_000

@@ -94,7 +94,7 @@ def gather_ends(
 ) -> Iterator[tuple[Sequence[Instance], Facts | GadgetError]]:
     """The facts of ends that an agent recorded, from the records that may tell of them, each with its item of ends.
 
-    An item has all runs of a container, the newest first. Of those that could not be had the error comes, at the end.
+    An item has all runs of a container, the newest first. The errors of missing ones come at the end.
     """
     waiting = {runs[0].container.cgroup_id: runs for runs in ends}
     problem = GadgetError("its recording has made room for another meanwhile")

@@ -187,7 +187,7 @@ def _init_container(said: Kubernetes) -> Finding:
 
 
 def _killing_probe(facts: Facts, said: Kubernetes) -> str | None:
-    """The kind of probe because of which the kubelet killed it."""
+    """The kind of probe whose failure made the kubelet kill it."""
     for event in reversed(said.events):
         match = _PROBE_KILLS.search(event.message) if event.reason == "Killing" else None
         if match and _fits(facts, said, event):
@@ -308,7 +308,7 @@ def _not_ready(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
 
 
 def _crashed(facts: Facts, said: Kubernetes) -> Iterator[Finding]:
-    """An end of which nothing but Kubernetes' word is known."""
+    """An end that only Kubernetes tells of."""
     if facts.recorded or said.exit_code is None or said.terminated in ("OOMKilled", "StartError", "ContainerCannotRun"):
         return
     if said.exit_code:

@@ -21,7 +21,7 @@ from kubectl_gadget.why.meant import what_failed
 SECONDS = 2.0
 #: Findings that are asked about, and what an agent takes of each kind at a time.
 _FINDINGS, _MOST, _LONGEST = 8, 16, 4096
-#: Causes of which a limit tells something, wherever they struck.
+#: Causes for which a limit tells something, wherever they struck.
 _OF_LIMITS = ("descriptors", "processes", "memory", "inotify", "file-size", "oom")
 
 

@@ -105,7 +105,7 @@ def _finding(facts: Facts, each: Pattern, match: re.Match[str], words: str, *, o
 
 
 def _asked(facts: Facts) -> bool:
-    """Whether a name server was asked, or should have been: programs say so of what is no name at all, too."""
+    """Whether a name server was asked, or should have been. Programs also report this for texts that are not names."""
     history = facts.history
     return bool(history.about_names) or any(each.subject.endswith(NAME_SERVER) for each in history.failures)
 

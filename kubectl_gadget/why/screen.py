@@ -21,7 +21,7 @@ from kubectl_gadget.why.findings import Finding
 
 #: Cells before what a line says.
 _INDENT = 11
-#: Calls that are shown of what a finding rests on, and bytes of a text in them.
+#: How many calls are shown as a finding's evidence, and how many bytes of a text in them.
 _EVIDENCE, _TEXT = 5, 48
 #: What strace writes behind an error's name; the sentence has it.
 _MEANING = re.compile(r" \([A-Z][^()]*\)$")
@@ -66,7 +66,7 @@ def head(facts: Facts) -> str:
 
 
 def _untold(facts: Facts) -> str:
-    """The title of what is no reason: of what runs that nothing is wrong, of an end that nobody can tell."""
+    """The title if there is no reason: that nothing is wrong, if it runs; that the reason of its end is not known."""
     return "nothing" if facts.running else "unclear"
 
 

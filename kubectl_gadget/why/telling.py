@@ -95,7 +95,7 @@ def _written(call: Call) -> str:
 
 
 def details(facts: Facts, attempts: Attempts) -> tuple[str, ...]:
-    """What else is known of what a failure was about."""
+    """What else is known about the object of a failure."""
     failure, found = attempts.last, []
     if attempts.meant.cause == "permission" and (failure.call.pid, failure.subject) in facts.history.made:
         found.append(f"it made that itself, so a seccomp profile or a security module refuses {failure.name}")

@@ -8,17 +8,19 @@ from typing import Any
 
 from tests.bench import NO_TOOL, Section
 from tests.bench.sections import SECTIONS
+from tests.bench.summary import summary
 
 PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
-INTRODUCTION = """# Benchmarks
+HEADING = "# Benchmarks"
+INTRODUCTION = """## All of it
 
 Made by `make bench`, which installs the peers and writes this page; edit `tests/bench/` instead. `make bench QUICK=1`
 takes some minutes and shows that all of it works. It writes the same figures for programs to `docs/benchmarks.jsonl`, one
 JSON object a line, the machine first, as `python -m tests.bench --json` prints them.
 
-Each figure is the median of its runs, with the least and the most in brackets. Read them as ratios: `× n` is how many
-times the figure of kubectl gadget's row, or else the table's first row, it is. *Of … made* is the rate at which events
-were really made beside a tool, where that is less than the column says.
+Each figure is the median of its runs; the least and the most stand in brackets. Read the figures as ratios: `× 2` means
+twice the figure of kubectl gadget's row, or of the table's first row if there is none. *Of … made* is the rate at which
+events were really made, if that is less than the column says.
 """
 
 
@@ -113,7 +115,15 @@ def _notes(items: Sequence[dict[str, Any]], section: Section) -> list[str]:
 
 def render(machine: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str:
     """The page."""
-    lines = [INTRODUCTION, "| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine.items())]
+    lines = [
+        HEADING,
+        "",
+        *summary(figures, number),
+        INTRODUCTION,
+        "| machine | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in machine.items()),
+    ]
     for section in SECTIONS:
         items = [item for item in figures if item["table"] == section.name]
         if items:

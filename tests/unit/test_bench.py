@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+
 from tests.bench import Figure, Goal
-from tests.bench.page import render
+from tests.bench.page import PAGE, render
 from tests.bench.sections import OPENS
+from tests.bench.summary import KEYS, Place
 
 FIGURES = [
     Figure(OPENS, "µs", [2.0, 1.0, 4.0], "CPU per event", Goal(1.5, missed="It does more.")),
@@ -31,3 +34,14 @@ def test_page() -> None:
         "- absent: needs a kprobe",
     ):
         assert line in page.splitlines(), page
+
+
+def test_page_begins_with_ten_figures() -> None:
+    """The page begins with at most ten figures, each beside another tool's where one was measured, all of kept ones."""
+    kept = [json.loads(line) for line in PAGE.with_suffix(".jsonl").read_text().splitlines()]
+    found = {Place(item["table"], item["row"], item["column"]) for item in kept[1:]}
+    assert len(KEYS) <= 10
+    assert {place for key in KEYS for place in (key.place, key.beside) if place} <= found
+    page = render(kept[0]["machine"], kept[1:])
+    assert page.index("## In short") < page.index("## All of it")
+    assert PAGE.read_text().startswith(page[: page.index("## All of it")])

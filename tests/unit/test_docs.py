@@ -28,6 +28,14 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_index_has_every_page() -> None:
+    """Every page can be found from the index, in one step; decisions from theirs."""
+    for folder in (ROOT / "docs", ROOT / "docs/decisions"):
+        linked = set(re.findall(r"\]\(([^)#:]+)\)", (folder / "README.md").read_text()))
+        pages = {str(page.relative_to(folder)) for page in [*folder.glob("*.md"), *folder.glob("gadgets/*.md")]}
+        assert pages - {"README.md"} <= linked
+
+
 def test_no_hand_kept_mirrors() -> None:
     """Nothing has to be kept the same in two places by hand."""
     phrase = "keep in " + "sync"

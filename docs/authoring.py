@@ -1,0 +1,70 @@
+"""The tables of docs/authoring.md: macros and helpers of bpf/include, by their comments, with examples from gadgets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("authoring.md")
+BPF = PAGE.parents[1] / "bpf"
+#: The headers in the order in which an author meets them, each with a title.
+HEADERS = {
+    "fields.h": "Fields and parameters",
+    "gadget.h": "Events and losses",
+    "filter.h": "What the user chose",
+    "text.h": "Text",
+    "syscalls.h": "System calls",
+    "sockets.h": "Sockets",
+    "drift.h": "Differences between kernels",
+}
+_COMMENT = r"/\*(?P<comment>(?:(?!\*/).)*)\*/\n"
+_MACRO = r"#define (?P<macro>[A-Za-z_]+\([a-z_, ]*\))"
+_FUNCTION = r"static __(?:always_|no)inline [a-z_0-9 ]+?\**(?P<function>[a-z_0-9]+)\((?P<parameters>[^)]*)\)\n\{"
+_DOCUMENTED = re.compile(rf"{_COMMENT}(?:{_MACRO}|{_FUNCTION})", re.DOTALL)
+
+
+def page() -> str:
+    """The page, with its generated parts as they should be."""
+    text = PAGE.read_text()
+    for header in HEADERS:
+        begin, end = f"<!-- {header}: made by `make docs` -->", "<!-- end -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{_table(header)}\n\n{end}{rest.split(end, 1)[1]}"
+    return text
+
+
+def _table(header: str) -> str:
+    rows = ["| | what it does | example |", "|---|---|---|"]
+    for name, parameters, comment in _documented((BPF / "include" / header).read_text()):
+        if example := _example(name):
+            shown = example.replace("|", "\\|")
+            rows.append(f"| `{name}({parameters})` | {comment} | `{shown}` |")
+    return "\n".join(rows)
+
+
+def _documented(text: str) -> Iterator[tuple[str, str, str]]:
+    """Name, parameters and comment of each macro and function that has a comment."""
+    for found in _DOCUMENTED.finditer(text):
+        comment = re.sub(r"\s*\n \* ?", " ", found["comment"]).strip()
+        if found["macro"]:
+            name, _, parameters = found["macro"].rstrip(")").partition("(")
+        else:
+            name = found["function"]
+            parts = [part.split()[-1].lstrip("*") for part in found["parameters"].split(",")]
+            parameters = ", ".join(part for part in parts if part != "void")
+        yield name, parameters, comment
+
+
+def _example(name: str) -> str:
+    """The shortest statement of a gadget that uses it, or else of another program; empty if there is none."""
+    for gadgets in (True, False):
+        found = [
+            " ".join(use.split())
+            for path in sorted(BPF.glob("*/*.bpf.c"))
+            if (path.parent / "gadget.toml").exists() is gadgets
+            for use in re.findall(rf"^[ \t]*([^\n/#]*\b{name}\((?:(?!;|\n\n|\{{).)*;?)", path.read_text(), re.M | re.S)
+        ]
+        if found:
+            return min(found, key=lambda use: (not use.endswith(";"), len(use)))
+    return ""
