@@ -42,9 +42,9 @@ def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
     return decode_text(_read(fd, most))
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """A whole file. OSError if it is none, is a link, or is longer: nothing else of it is read, or waited for."""
-    return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), most)
+def read_regular(path: Path, most: int, *, follow: bool = False) -> bytes:
+    """A whole file. OSError if it is none, is longer, or is a link unless those are followed: nothing is waited for."""
+    return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW * (not follow) | os.O_NONBLOCK), most)
 
 
 def read_below(folder: Path, path: str, most: int) -> bytes:
@@ -93,7 +93,7 @@ def _whole(fd: int, most: int) -> bytes:
     finally:
         os.close(fd)
     if len(data) > most:
-        raise OSError(f"longer than {most >> 20} MiB")
+        raise OSError(f"longer than {most >> 10} KiB")
     return data
 
 

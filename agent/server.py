@@ -295,6 +295,10 @@ class AgentService(rpc.AgentServicer):
         with _answers(self._node, context):
             self._traceloop.end()
             self._flows.end()
+            standing, self._standing = self._standing, None
+            if standing:
+                self._no_standing = "they have been removed there"
+                standing.end()
             self._tracker.unpin()
             return pb.EndReply()
 
