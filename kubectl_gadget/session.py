@@ -34,6 +34,10 @@ from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
+#: How long what others kept waits for an agent that says nothing, or not how often it beats.
+BACKLOG_SECONDS = 10.0
+#: How often silence is looked for.
+SILENCE_SECONDS = 0.5
 #: Beats of an agent that may be missed before it counts as silent.
 BEATS_MISSED = 5
 #: What agents call the loss of events of containers that they could not name.
@@ -125,7 +129,7 @@ class Session:
         traced, Incomplete under --strict.
         """
         expect_batches()
-        self._began = began = time.monotonic()
+        self._began = self._look_again = began = time.monotonic()
         if self._request.standing:
             self._backlog = Backlog(targets, self._request.last)
         self._expected, self._live = nodes, live
@@ -156,8 +160,9 @@ class Session:
                 self._look_for_containers()
                 if not self._full():
                     self._take(target, message)
-            elif self._live:
+            if self._live and (message is None or time.monotonic() > self._look_again):
                 self._look_for_silence()
+                self._look_again = time.monotonic() + SILENCE_SECONDS
             if self._backlog and not self._full():
                 self._show(self._backlog.ripe())
                 if self._backlog.is_done:
@@ -320,6 +325,9 @@ class Session:
                     self._warn_once(f"{name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
+        if self._request.standing and not away.coming and now_ns <= away.heard_ns:  # it goes on after what it sent
+            tell(f"{target}: joined again")
+            return
         seconds, again = 0.0, bool(away.heard_ns)
         if again:
             seconds = max(now_ns - away.heard_ns, 0) / 1e9  # the node's clock may have been set back
@@ -354,6 +362,12 @@ class Session:
             if limit and not node.silent and target not in self._away and now - node.heard > limit:
                 node.silent = True
                 tell(f"warning: {target}: nothing heard for {duration(limit)}")
+        backlog = self._backlog
+        for target in backlog.waiting if backlog else ():
+            known = self._nodes.get(target)
+            if backlog and now - (known.heard if known else self._began) > BACKLOG_SECONDS:
+                backlog.done(target)
+                tell(f"warning: {target}: what it kept is not waited for: it comes later than that of others")
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
@@ -371,8 +385,10 @@ class Session:
             tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
         for line in self._who_is_not_known():
             tell(line)
-        for gap in gaps:
+        for gap in gaps[:MOST_PLACES]:
             tell(f"incomplete: {gap.told}")
+        if len(gaps) > MOST_PLACES:
+            tell(f"incomplete: and {len(gaps) - MOST_PLACES} times more")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 

@@ -185,7 +185,7 @@ class History:
         file, gone = self._first(since_ns)
         reader = _Reader(gone, since_ns)
         yield from self._read(reader, file, follow, active)
-        yield reader.summary(self.heard_ns)
+        yield reader.summary()
 
     def _read(
         self, reader: _Reader, file: File | None, follow: bool, active: Callable[[], bool]
@@ -193,14 +193,14 @@ class History:
         caught_up, told, beat = False, 0, 0.0
         while file:
             before = reader.events
-            for entries in self._parts(file):
+            for entries, heard_ns in self._parts(file):
                 for entry in entries:
                     yield from reader.pass_on(entry)
                 if entries:
                     continue
-                if not caught_up or (self.heard_ns != told and time.monotonic() - beat >= BEAT_SECONDS):
-                    told, beat = self.heard_ns, time.monotonic()
-                    yield pb.RunReply(batch=pb.Batch(), sent_ns=told, caught_up=not caught_up)
+                if not caught_up or (heard_ns != told and time.monotonic() - beat >= BEAT_SECONDS):
+                    told, beat = heard_ns, time.monotonic()
+                    yield reader.beat(told, caught_up=not caught_up)
                     caught_up = True
                 if not follow or not active():
                     return
@@ -208,11 +208,14 @@ class History:
                 return
             following = self._next(file)
             if following and (missed := following.before - file.before - (reader.events - before)) > 0:
-                yield reader.miss(missed, self.heard_ns)
+                yield reader.miss(missed)
             file = following
 
-    def _parts(self, file: File) -> Iterator[list[pb.RecordingEntry]]:
-        """The entries of a file as they come, nothing where more may come later; the end when another file begins."""
+    def _parts(self, file: File) -> Iterator[tuple[list[pb.RecordingEntry], int]]:
+        """The entries of a file as they come, and up to when the run was watched by then.
+
+        Nothing where more may come later; the end when another file begins.
+        """
         try:
             source = file.path.open("rb")
         except FileNotFoundError:  # it has just made room
@@ -220,6 +223,7 @@ class History:
         with source:
             at, part = len(MAGIC), PART_BYTES
             while not self._closed:
+                heard_ns = self.heard_ns  # first: all that was read up to then is there
                 with self._changed:
                     end, last = file.size, file is self._files[-1]
                 if at < end:
@@ -227,13 +231,13 @@ class History:
                     found = list(_entries_with_ends(source.read(min(part, end - at))))
                     if found:
                         at, part = at + found[-1][1], PART_BYTES
-                        yield [entry for entry, _ in found]
+                        yield [entry for entry, _ in found], heard_ns
                     elif part < end - at:
                         part *= 2  # an entry that is larger
                     else:
                         at = end  # it has been damaged: see _read
                 elif last:
-                    yield []
+                    yield [], heard_ns
                     with self._changed:
                         if file.size == at and file is self._files[-1] and not self._closed:
                             self._changed.wait(LOOK_SECONDS)
@@ -280,6 +284,7 @@ class _Reader:
         self._end: pb.RecordedEnd | None = None
         self._begun = False
         self._given = 0
+        self._upto_ns = since_ns  # what was read up to then he has
         self.events = 0
 
     def pass_on(self, entry: pb.RecordingEntry) -> Iterator[pb.RunReply]:
@@ -299,7 +304,7 @@ class _Reader:
             self._begun = True
             yield reply
             if self._gone:
-                yield self.miss(0, reply.sent_ns)
+                yield self.miss(0)
 
     def _pass_on(self, reply: pb.RunReply) -> Iterator[pb.RunReply]:
         batch = reply.batch
@@ -312,6 +317,7 @@ class _Reader:
                 yield pb.RunReply(batch=pb.Batch(containers=batch.containers), sent_ns=reply.sent_ns)
             return
         self._given += count
+        self._upto_ns = reply.sent_ns
         if batch.losses:
             self._losses = [
                 pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=count)
@@ -322,14 +328,19 @@ class _Reader:
             batch.losses.extend(self._all_losses())
         yield reply
 
-    def miss(self, count: int, now_ns: int) -> pb.RunReply:
+    def beat(self, heard_ns: int, *, caught_up: bool) -> pb.RunReply:
+        """All that was read up to then he has."""
+        self._upto_ns = heard_ns
+        return pb.RunReply(batch=pb.Batch(), sent_ns=heard_ns, caught_up=caught_up)
+
+    def miss(self, count: int) -> pb.RunReply:
         """So many events were gone before they could be read."""
         self._gone += count
-        return pb.RunReply(batch=pb.Batch(losses=self._all_losses()), sent_ns=now_ns)
+        return pb.RunReply(batch=pb.Batch(losses=self._all_losses()), sent_ns=self._upto_ns)
 
-    def summary(self, now_ns: int) -> pb.RunReply:
+    def summary(self) -> pb.RunReply:
         """What it was given in all."""
-        return pb.RunReply(summary=pb.Summary(events=self._given, losses=self._all_losses()), sent_ns=now_ns)
+        return pb.RunReply(summary=pb.Summary(events=self._given, losses=self._all_losses()), sent_ns=self._upto_ns)
 
     def _all_losses(self) -> list[pb.Loss]:
         return [*self._losses, *([pb.Loss(reason=OVERWRITTEN, count=self._gone)] if self._gone else [])]
