@@ -207,4 +207,4 @@ class DeleteCommand(HeadedCommand):
                 from kubectl_gadget.cluster.definitions import forget
 
                 forget(names)
-            delete(names, reached)
+            delete(names, reached, forgotten=not (agent or local))

@@ -81,8 +81,11 @@ def find(name: str, replies: Mapping[str, Any]) -> pb.StandingStatus:
     raise UsageError(f"no standing run {name!r}: {there}")
 
 
-def delete(names: tuple[str, ...], targets: Targets) -> None:
-    """End runs everywhere. GadgetError if one is nowhere, or stays somewhere."""
+def delete(names: tuple[str, ...], targets: Targets, *, forgotten: bool) -> None:
+    """End runs everywhere. GadgetError if one is nowhere, or stays somewhere.
+
+    forgotten: the cluster defines them no more, and what still does on its nodes goes in a while.
+    """
     failed = []
     for name in names:
         replies = ask_all(targets, "StandingDelete", pb.StandingDeleteRequest(name=name))
@@ -97,7 +100,7 @@ def delete(names: tuple[str, ...], targets: Targets) -> None:
         if ended:
             write_line(f"{name} ended on {len(ended)} node{'' if len(ended) == 1 else 's'}; what it kept is gone")
         for target, reply in ended.items():
-            if reply.file:
+            if reply.file and not forgotten:
                 tell(f"warning: {target}: {reply.file} still defines {name}: it begins again with its agent")
     if failed:
         raise Unreachable("; ".join(failed))
