@@ -385,10 +385,14 @@ class Session:
             tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
         for line in self._who_is_not_known():
             tell(line)
-        for gap in gaps[:MOST_PLACES]:
-            tell(f"incomplete: {gap.told}")
-        if len(gaps) > MOST_PLACES:
-            tell(f"incomplete: and {len(gaps) - MOST_PLACES} times more")
+        of_each: Counter[str] = Counter()
+        for gap in gaps:
+            of_each[gap.target] += 1
+            if of_each[gap.target] <= MOST_PLACES:
+                tell(f"incomplete: {gap.told}")
+        for target, number in of_each.items():
+            if number > MOST_PLACES:
+                tell(f"incomplete: {target}: not seen {number - MOST_PLACES} times more")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 

@@ -14,10 +14,11 @@ import pytest
 from agent.server import _finish_with
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.standing import from_toml
 from kubectl_gadget import session, streams
 from kubectl_gadget.request import make_request
 from kubectl_gadget.targets import Targets
-from tests.conftest import wait_until
+from tests.conftest import run_cli, wait_until
 from tests.fakes import WholeAgent
 from tests.unit.test_session import cluster, ms, run, shown
 
@@ -33,7 +34,8 @@ class Keeps(WholeAgent):
         self.kept: list[tuple[int, pb.RunReply]] = []
         self.asked_since: list[int] = []
         self.catches_up, self.tells = True, 0
-        self.status = KEPT
+        self.status = pb.StandingStatus()
+        self.status.CopyFrom(KEPT)
 
     def keep(self, *times_ms: int) -> None:
         for at in ms(*times_ms):
@@ -44,6 +46,14 @@ class Keeps(WholeAgent):
     def StandingList(self, request: pb.StandingListRequest, context: grpc.ServicerContext) -> pb.StandingListReply:
         self._say_contract(context)
         return pb.StandingListReply(node=self.node, runs=[self.status])
+
+    def StandingDelete(
+        self, request: pb.StandingDeleteRequest, context: grpc.ServicerContext
+    ) -> pb.StandingDeleteReply:
+        self._say_contract(context)
+        if request.name != self.status.run.name or not self.status.run.start.gadget:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is none")
+        return pb.StandingDeleteReply(node=self.node)
 
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
         first = next(requests).attach
@@ -169,5 +179,36 @@ def test_many_gaps(keeps, capsys) -> None:
     request = make_request(GADGET, {}, "json", "", (), "", standing="execs", record=None)
     session.stream(request, Targets({"node-a": hostile.reach}), dict)
     told = capsys.readouterr().err.splitlines()
-    assert told[-1] == "incomplete: and 10 times more"
+    assert told[-1] == "incomplete: node-a: not seen 10 times more"
     assert len(told) == 22 and max(map(len, told)) < 1000
+
+
+def test_delete_goes_on(keeps) -> None:
+    """A wrong name among those I delete keeps none of the others, and is told in the end."""
+    agent = keeps("node-a")
+    done = run_cli("delete", "nobody", "execs", "--agent", agent.address)
+    assert (done.returncode, done.stdout) == (2, "execs ended on 1 node; what it kept is gone\n")
+    assert done.stderr == "error: no standing run 'nobody': there is execs\n"
+
+
+def test_runs_tell_options(keeps) -> None:
+    """`runs` tells what I have asked for, the gadget's own options too."""
+    agent = keeps("node-a")
+    agent.status.run.start.CopyFrom(
+        from_toml("x", 'gadget = "opensnoop"\n[parameters]\nfailed = true\npid = 7\n').start
+    )
+    (row,) = map(orjson.loads, run_cli("runs", "-o", "json", "--agent", agent.address).stdout.splitlines())
+    assert row["selection"] == "-A --failed --pid 7"
+    agent.status.run.start.selection.namespaces.append("shop")
+    (row,) = map(orjson.loads, run_cli("runs", "-o", "json", "--agent", agent.address).stdout.splitlines())
+    assert row["selection"] == "-n shop --failed --pid 7"
+
+
+def test_file_makes_no_sense(keeps) -> None:
+    """A name whose file makes no sense is told with its file and what is wrong, by attach and delete."""
+    agent = keeps("node-a")
+    agent.status = pb.StandingStatus(run=pb.Standing(name="odd"), file="/etc/odd.toml", problem="no value")
+    for command in ("attach", "delete"):
+        done = run_cli(command, "odd", "--agent", agent.address)
+        wanted = "error: odd is no run, as /etc/odd.toml makes no sense: no value\n"
+        assert (done.returncode, done.stderr) == (2, wanted)
