@@ -98,7 +98,10 @@ class AgentService(rpc.AgentServicer):
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
-        self._standing, self._no_standing = standing, no_standing or "an agent of --local ends with its command: run gadget-agent as a service"
+        self._standing, self._no_standing = (
+            standing,
+            no_standing or "an agent of --local ends with its command: run gadget-agent as a service",
+        )
         self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
 

@@ -61,6 +61,7 @@ class History:
         self._folder, self._gadget, self._node, self.most = folder, gadget, node, most
         self._file_bytes = min(max(most // FILES, LEAST_FILE_BYTES), MOST_FILE_BYTES)
         self._changed = threading.Condition()
+        self._io = threading.Lock()  # taken first: descriptors stay what they are while a disk takes its time
         os.close(own_folder(folder))
         self._files: list[File] = []
         self._writing = -1
@@ -102,8 +103,10 @@ class History:
 
     def beat(self, read_ns: int) -> None:
         """The run was watched up to then."""
-        self.heard_ns = read_ns
-        os.pwrite(self._heard, read_ns.to_bytes(8, "little"), 0)
+        with self._io:
+            if not self._closed:
+                os.pwrite(self._heard, read_ns.to_bytes(8, "little"), 0)
+                self.heard_ns = read_ns
 
     def interrupt(self, reason: str) -> None:
         """The run was not watched from when it was last heard of to the next Started, with which a file begins."""
@@ -112,7 +115,7 @@ class History:
     def append(self, reply: pb.RunReply) -> None:
         """Keep a reply. OSError if it cannot be, as where a disk is full; then nothing of it is there."""
         data = self._packed(reply)
-        with self._changed:
+        with self._io:
             file = self._files[-1]
             try:
                 _write(self._writing, data)
@@ -120,9 +123,10 @@ class History:
                 with suppress(OSError):
                     os.ftruncate(self._writing, file.size)
                 raise
-            file.size += len(data)
-            _note(file, reply)
-            self._changed.notify_all()
+            with self._changed:
+                file.size += len(data)
+                _note(file, reply)
+                self._changed.notify_all()
 
     def is_full(self) -> bool:
         """Whether the next reply should be in a file of its own, which begins with a Started: see begin."""
@@ -134,7 +138,7 @@ class History:
         while self.kept[1] + self._file_bytes > self.most and self.shrink():
             pass
         data = MAGIC + packed(header(self._gadget))
-        with self._changed:
+        with self._io:
             last = self._files[-1] if self._files else None
             if self._end and (last or self._end.heard_ns):
                 data += packed(pb.RecordingEntry(end=self._end))
@@ -158,8 +162,9 @@ class History:
             self._writing, self._end = made, None
             file = File(number, before, path, len(data))
             _note(file, started)
-            self._files.append(file)
-            self._changed.notify_all()
+            with self._changed:
+                self._files.append(file)
+                self._changed.notify_all()
 
     def shrink(self) -> bool:
         """Let the oldest file go, unless it is the one that is written; whether one went."""
@@ -263,6 +268,7 @@ class History:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        with self._io:
             fds, self._writing, self._heard = (self._writing, self._heard), -1, -1
         for fd in fds:
             if fd >= 0:
