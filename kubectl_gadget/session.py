@@ -42,6 +42,8 @@ SILENCE_SECONDS = 0.5
 BEATS_MISSED = 5
 #: What agents call the loss of events of containers that they could not name.
 NOT_KNOWN = "container not known"
+#: …and what standing runs lose of what they were to keep.
+OVERWRITTEN, NOT_KEPT = "overwritten", "could not be kept"
 #: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
 AT_ONCE = 2000
 #: What an agent of before Selection.any_of makes of -p.
@@ -400,7 +402,9 @@ class Session:
         reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
         if "ring full" in reasons:
             return " Narrow it down, or raise --buffer."
-        return "" if reasons == {NOT_KNOWN} else " Narrow it down."
+        if OVERWRITTEN in reasons:
+            return " More is kept with --keep."
+        return "" if reasons <= {NOT_KNOWN, NOT_KEPT} else " Narrow it down."
 
     def _who_is_not_known(self) -> Iterator[str]:
         """What events of containers that are not known are, and why they are left out."""
