@@ -17,6 +17,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
 from gadget.kinds.times import moment
 from gadget.memory import expect_batches
+from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Schema
 from kubectl_gadget.backlog import Backlog
@@ -42,8 +43,6 @@ SILENCE_SECONDS = 0.5
 BEATS_MISSED = 5
 #: What agents call the loss of events of containers that they could not name.
 NOT_KNOWN = "container not known"
-#: …and what standing runs lose of what they were to keep.
-OVERWRITTEN, NOT_KEPT = "overwritten", "could not be kept"
 #: Rows that are written at a time: what they take on the way is in the processor's cache, and memory is used again.
 AT_ONCE = 2000
 #: What an agent of before Selection.any_of makes of -p.

@@ -18,9 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from agent.folders import own_folder, remove
 from gadget._generated import gadget_pb2 as pb
-from gadget.recorded import MAGIC, header, packed
+from gadget.recorded import MAGIC, OVERWRITTEN, header, packed
 
 SUFFIX = ".gadget"
 #: Files that a history is of: so much of it goes at a time.
@@ -32,7 +34,6 @@ LOOK_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 #: What a reader has in memory of a file, unless an entry is larger.
 PART_BYTES = 256 << 10
-OVERWRITTEN = "overwritten"
 _MOST_NS = (1 << 63) - 1
 _NAME = re.compile(r"(\d{1,18})\.(\d{1,18})" + re.escape(SUFFIX))
 
@@ -400,7 +401,7 @@ def _entries_with_ends(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
             return
         try:
             entry = pb.RecordingEntry.FromString(data[at : at + length])
-        except ValueError:
+        except DecodeError:
             return
         at += length
         yield entry, at

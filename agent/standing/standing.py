@@ -20,6 +20,7 @@ from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError
+from gadget.recorded import NOT_KEPT
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ AGAIN_SECONDS = 10.0
 STALLS_AFTER = 60.0
 #: Containers of a file that are named again at the beginning of the next.
 NAMED = 4096
-NOT_KEPT = "could not be kept"
 
 
 class StandingRun:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.standing import history as module
-from agent.standing.history import OVERWRITTEN, History
+from agent.standing.history import History
 from gadget._generated import gadget_pb2 as pb
+from gadget.recorded import OVERWRITTEN
 from kubectl_gadget.recording import Recording
 
 SIZE = 1000
@@ -298,3 +299,24 @@ def test_late_writer(history: History) -> None:
     with pytest.raises(OSError, match="it has ended"):
         keep(history, 1)
     assert not list(history._folder.glob("*.gadget"))
+
+
+def test_damaged(history: History, tmp_path: Path) -> None:
+    """Where a disk has damaged what was kept, the next agent goes on, and I am told what is gone and since when."""
+    for number in range(1, 6):
+        keep(history, number)
+    history.close()
+    first, last = sorted((tmp_path / "run").glob("*.gadget"))
+    for path in (first, last):
+        data = bytearray(path.read_bytes())
+        data[-SIZE // 2 - 20 - SIZE : -SIZE] = b"\x0f" * (SIZE // 2 + 20)
+        path.write_bytes(data)
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    assert following.heard_ns < 5 * 10**9
+    following.interrupt("gone")
+    keep(following, 9)
+    replies = read(following)
+    events, gone = seen(replies)
+    assert 0 < events < 60 and gone > 0
+    assert any(reply.HasField("interrupted") for reply in replies)
+    following.close()

@@ -18,10 +18,10 @@ from agent.run.runs import Runs
 from agent.standing import service as module
 from agent.standing import standing
 from agent.standing.service import StandingService
-from agent.standing.standing import NOT_KEPT
 from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
+from gadget.recorded import NOT_KEPT
 from gadget.standing import from_toml
 from tests.conftest import wait_until
 from tests.unit.test_run import Everything, Source
