@@ -42,12 +42,12 @@ def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
     return decode_text(_read(fd, most))
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """A whole regular file.
+def read_regular(path: Path, most: int, *, follow: bool = False) -> bytes:
+    """A whole regular file; follow: a link is followed.
 
     OSError if it is a link, something else, or longer: then it is neither read nor waited for.
     """
-    return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), most)
+    return _whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW * (not follow) | os.O_NONBLOCK), most)
 
 
 def read_below(folder: Path, path: str, most: int) -> bytes:
@@ -96,7 +96,7 @@ def _whole(fd: int, most: int) -> bytes:
     finally:
         os.close(fd)
     if len(data) > most:
-        raise OSError(f"longer than {most >> 20} MiB")
+        raise OSError(f"longer than {most >> 10} KiB")
     return data
 
 

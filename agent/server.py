@@ -98,7 +98,10 @@ class AgentService(rpc.AgentServicer):
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
-        self._standing, self._no_standing = standing, no_standing or "this agent is one command's"
+        self._standing, self._no_standing = (
+            standing,
+            no_standing or "an agent of --local ends with its command: run gadget-agent as a service",
+        )
         self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
 
@@ -295,6 +298,10 @@ class AgentService(rpc.AgentServicer):
         with _answers(self._node, context):
             self._traceloop.end()
             self._flows.end()
+            standing, self._standing = self._standing, None
+            if standing:
+                self._no_standing = "they have been removed there"
+                standing.end()
             self._tracker.unpin()
             return pb.EndReply()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What a recording begins with; the digit is its version.
 MAGIC = b"gadget1\n"
+#: Why a standing run lost what it was to keep: it made room for what was newer, or the disk did not take it.
+OVERWRITTEN, NOT_KEPT = "overwritten", "could not be kept"
 
 
 def header(gadget: str) -> pb.RecordingEntry:

@@ -76,6 +76,8 @@ def check(run: pb.Standing) -> pb.Standing:
     wanted = start.selection
     any_of = [PodChoice(each.pattern, each.labels, each.namespace, each.without) for each in wanted.any_of]
     Chosen(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
+    if len(to_toml(run).encode()) > MOST_BYTES:
+        raise UsageError(f"{run.name} chooses too much: its definition may have {MOST_BYTES >> 10} KiB")
     return run
 
 
@@ -101,7 +103,9 @@ def from_toml(name: str, text: str) -> pb.Standing:
                 ),
             )
         )
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UsageError) as error:
+    except RecursionError:
+        raise UsageError(f"{name}{SUFFIX}: nested too deeply") from None
+    except (ValueError, msgspec.ValidationError, UsageError) as error:  # as of numbers that no field takes
         raise UsageError(f"{name}{SUFFIX}: {error}") from None
 
 

@@ -29,6 +29,11 @@ class Backlog:
         self._upto.pop(target, None)
 
     @property
+    def waiting(self) -> list[str]:
+        """The targets that are waited for."""
+        return list(self._upto)
+
+    @property
     def is_done(self) -> bool:
         """Whether all have."""
         return not self._upto

@@ -16,6 +16,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
 from gadget.kinds.times import moment
 from gadget.memory import expect_batches
+from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Schema
 from kubectl_gadget.backlog import Backlog
@@ -33,6 +34,10 @@ from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
+#: How long what others kept waits for an agent that says nothing, or not how often it beats.
+BACKLOG_SECONDS = 10.0
+#: How often silence is looked for.
+SILENCE_SECONDS = 0.5
 #: How many heartbeats of an agent may be missed before it counts as silent.
 BEATS_MISSED = 5
 #: What agents call the loss of events of containers that they could not name.
@@ -127,7 +132,7 @@ class Session:
         traced, Incomplete under --strict.
         """
         expect_batches()
-        self._began = began = time.monotonic()
+        self._began = self._look_again = began = time.monotonic()
         if self._request.standing:
             self._backlog = Backlog(targets, self._request.last)
         self._expected, self._live = nodes, live
@@ -158,8 +163,9 @@ class Session:
                 self._look_for_containers()
                 if not self._full():
                     self._take(target, message)
-            elif self._live:
+            if self._live and (message is None or time.monotonic() > self._look_again):
                 self._look_for_silence()
+                self._look_again = time.monotonic() + SILENCE_SECONDS
             if self._backlog and not self._full():
                 self._show(self._backlog.ripe())
                 if self._backlog.is_done:
@@ -322,6 +328,9 @@ class Session:
                     self._warn_once(f"{name}: its agent is of another version: {what}")
 
     def _came_again(self, target: str, away: Ended, now_ns: int) -> None:
+        if self._request.standing and not away.coming and now_ns <= away.heard_ns:  # it goes on after what it sent
+            tell(f"{target}: joined again")
+            return
         seconds, again = 0.0, bool(away.heard_ns)
         if again:
             seconds = max(now_ns - away.heard_ns, 0) / 1e9  # the node's clock may have been set back
@@ -356,6 +365,12 @@ class Session:
             if limit and not node.silent and target not in self._away and now - node.heard > limit:
                 node.silent = True
                 tell(f"warning: {target}: nothing heard for {duration(limit)}")
+        backlog = self._backlog
+        for target in backlog.waiting if backlog else ():
+            known = self._nodes.get(target)
+            if backlog and now - (known.heard if known else self._began) > BACKLOG_SECONDS:
+                backlog.done(target)
+                tell(f"warning: {target}: what it kept is not waited for: it comes later than that of others")
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
@@ -373,8 +388,14 @@ class Session:
             tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
         for line in self._who_is_not_known():
             tell(line)
+        of_each: Counter[str] = Counter()
         for gap in gaps:
-            tell(f"incomplete: {gap.told}")
+            of_each[gap.target] += 1
+            if of_each[gap.target] <= MOST_PLACES:
+                tell(f"incomplete: {gap.told}")
+        for target, number in of_each.items():
+            if number > MOST_PLACES:
+                tell(f"incomplete: {target}: not seen {number - MOST_PLACES} times more")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
 
@@ -382,7 +403,9 @@ class Session:
         reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
         if "ring full" in reasons:
             return " Narrow it down, or raise --buffer."
-        return "" if reasons == {NOT_KNOWN} else " Narrow it down."
+        if OVERWRITTEN in reasons:
+            return " More is kept with --keep."
+        return "" if reasons <= {NOT_KNOWN, NOT_KEPT} else " Narrow it down."
 
     def _who_is_not_known(self) -> Iterator[str]:
         """What events of containers that are not known are, and why they are left out."""

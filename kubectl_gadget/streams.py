@@ -101,9 +101,11 @@ class Streams:
         self._stop = threading.Event()
         self._targets = targets
         self._first, self._endless = first, endless
+        self._reads = first.WhichOneof("what") == "attach"  # what is kept: one who answers late has missed nothing
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
         self._heard: dict[str, int] = {}
+        self._shown: dict[str, int] = {}  # up to when events of a standing run came
         self._hopeless: set[str] = set()
         self._known: set[str] = set()
         self._joined = 0.0  # when the first one was, by the monotonic clock
@@ -155,8 +157,12 @@ class Streams:
                 if target not in self._running | self._hopeless:
                     self._begin(target, reach)
 
-    def _requests(self) -> Iterator[pb.RunRequest]:
-        yield self._first
+    def _requests(self, shown_ns: int) -> Iterator[pb.RunRequest]:
+        first = pb.RunRequest()
+        first.CopyFrom(self._first)
+        if self._reads:  # what this one sent before it went away has been shown
+            first.attach.since_ns = max(first.attach.since_ns, shown_ns)
+        yield first
         self._stop.wait()
         yield pb.RunRequest(stop=pb.Stop())
 
@@ -167,7 +173,7 @@ class Streams:
         try:
             agent = Agent(target, reach(), self._targets.node(target))
             with client.connect(agent.address) as channel:
-                self._calls[target] = call = client.call(channel, "Run")(self._requests())
+                self._calls[target] = call = client.call(channel, "Run")(self._requests(self._shown.get(target, 0)))
                 check = self._check(agent.node)
                 for data in call:
                     if len(data) > LARGEST_REPLY:
@@ -176,16 +182,18 @@ class Streams:
                     if warning := client.settle_node(agent, reply):
                         self._put(target, Notice(warning))
                     if reply.WhichOneof("what") == "interrupted":
-                        why = Unreachable(reply.interrupted.reason)
+                        why = Unreachable(reply.interrupted.reason[: client.LONGEST_DETAILS])
                         self._put(target, Ended(target, why, reply.interrupted.heard_ns, coming=True))
                         continue
                     # not when it came here: a client that was stopped finds old messages waiting
                     self._heard[target] = heard = reply.sent_ns or time.time_ns()
                     check(reply)
+                    if reply.WhichOneof("what") == "batch":
+                        self._shown[target] = reply.sent_ns
                     if reply.WhichOneof("what") == "started":
                         reply.started.received_ns = heard
                         self._joined = self._joined or time.monotonic()
-                        if not begun and time.monotonic() - self._joined > LATE_SECONDS:
+                        if not (begun or self._reads) and time.monotonic() - self._joined > LATE_SECONDS:
                             late = Unreachable(f"{target}: its agent answered later")
                             self._put(target, Ended(target, late, coming=True))
                         begun = True

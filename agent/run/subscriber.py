@@ -134,7 +134,8 @@ class Subscriber:
             if may_lose and self._queued >= QUEUE_BYTES:
                 self._lose(batch.sections)
                 self._lost_here = True
-                self._unnamed.update(batch.containers)
+                if len(self._unnamed) < NAMED:
+                    self._unnamed.update(batch.containers)
                 return
             losses = self._own_losses() if batch.losses is not None or self._lost_here else None
             self._lost_here = False

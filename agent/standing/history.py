@@ -1,22 +1,28 @@
 """What a standing run keeps: recordings in files of a folder, of which the oldest goes first.
 
 A file is called NUMBER.BEFORE.gadget: BEFORE is how many events the run had seen before its first one, so that nothing
-else has to be kept to tell how many are gone. Each begins with a Started, and names its containers itself.
+else has to be kept to tell how many are gone. Each begins with a Started, behind an end if nobody watched
+before it, then has the losses so far, and names its containers itself.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from agent.folders import own_folder, remove
 from gadget._generated import gadget_pb2 as pb
-from gadget.recorded import MAGIC, header, packed
+from gadget.recorded import MAGIC, OVERWRITTEN, header, packed
 
 SUFFIX = ".gadget"
 #: Files that a history is of: so much of it goes at a time.
@@ -26,18 +32,24 @@ LEAST_FILE_BYTES, MOST_FILE_BYTES = 64 << 10, 4 << 20
 LOOK_SECONDS = 0.25
 #: One who follows hears so often that the run is watched, if it is.
 BEAT_SECONDS = 1.0
-OVERWRITTEN = "overwritten"
+#: What a reader has in memory of a file, unless an entry is larger.
+PART_BYTES = 256 << 10
+_MOST_NS = (1 << 63) - 1
+_NAME = re.compile(r"(\d{1,18})\.(\d{1,18})" + re.escape(SUFFIX))
 
 
 @dataclass
 class File:
-    """One file. before: events of the run that are older; size: bytes of whole entries."""
+    """One file. before: events of the run that are older; size: bytes of whole entries; times are of its Started,
+    its first event and its last entry.
+    """
 
     number: int
     before: int
     path: Path
     size: int = 0
     events: int = 0
+    began_ns: int = 0
     first_ns: int = 0
     last_ns: int = 0
 
@@ -50,18 +62,25 @@ class History:
         self._folder, self._gadget, self._node, self.most = folder, gadget, node, most
         self._file_bytes = min(max(most // FILES, LEAST_FILE_BYTES), MOST_FILE_BYTES)
         self._changed = threading.Condition()
+        self._io = threading.Lock()  # taken first: descriptors stay what they are while a disk takes its time
         os.close(own_folder(folder))
         self._files: list[File] = []
         self._writing = -1
         self._closed = False
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            number, before = path.name.removesuffix(SUFFIX).split(".")
-            file = File(int(number), int(before), path)
-            _scan(file)
-            self._files.append(file)
+        self._end: pb.RecordedEnd | None = None  # what the next file begins with
         self._heard = os.open(folder / "heard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         #: up to when the run was watched, in nanoseconds since 1970; 0 if it never was
-        self.heard_ns = int.from_bytes(os.pread(self._heard, 8, 0), "little")
+        self.heard_ns = int.from_bytes(os.pread(self._heard, 8, 0), "little") & _MOST_NS
+        found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        whole = True
+        for file in sorted((File(int(match[1]), int(match[2]), path) for match, path in found), key=_number):
+            whole = _scan(file)
+            if file.began_ns:
+                self._files.append(file)
+            else:  # its agent was killed before it had begun it
+                file.path.unlink()
+        if self._files and not whole:  # what was cut off had been heard, too
+            self.heard_ns = min(self.heard_ns, self._files[-1].last_ns)
 
     @property
     def events(self) -> int:
@@ -85,82 +104,94 @@ class History:
 
     def beat(self, read_ns: int) -> None:
         """The run was watched up to then."""
-        self.heard_ns = read_ns
-        os.pwrite(self._heard, read_ns.to_bytes(8, "little"), 0)
+        with self._io:
+            if not self._closed:
+                os.pwrite(self._heard, read_ns.to_bytes(8, "little"), 0)
+                self.heard_ns = read_ns
 
     def interrupt(self, reason: str) -> None:
-        """Note that the run was not watched from when it was last heard of to the next Started. OSError."""
-        if self._writing < 0 and self._files:
-            last = self._files[-1]
-            self._writing = os.open(last.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        if self._writing >= 0:
-            end = pb.RecordedEnd(target=self._node, error=reason, heard_ns=self.heard_ns)
-            self._append(packed(pb.RecordingEntry(end=end)))
+        """The run was not watched from when it was last heard of to the next Started, with which a file begins."""
+        self._end = pb.RecordedEnd(target=self._node, error=reason, heard_ns=self.heard_ns)
 
     def append(self, reply: pb.RunReply) -> None:
         """Keep a reply. OSError if it cannot be, as where a disk is full; then nothing of it is there."""
-        reply.node = self._node
-        data = packed(pb.RecordingEntry(reply=pb.RecordedReply(target=self._node, reply=reply)))
-        self._append(data)
-        with self._changed:
+        data = self._packed(reply)
+        with self._io:
             file = self._files[-1]
-            if count := sum(section.count for section in reply.batch.sections):
-                file.events += count
-                file.first_ns, file.last_ns = file.first_ns or reply.sent_ns, reply.sent_ns
-            self._changed.notify_all()
+            try:
+                _write(self._writing, data)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._writing, file.size)
+                raise
+            with self._changed:
+                file.size += len(data)
+                _note(file, reply)
+                self._changed.notify_all()
 
     def is_full(self) -> bool:
         """Whether the next reply should be in a file of its own, which begins with a Started: see begin."""
         with self._changed:
-            return not self._files or self._files[-1].size >= self._file_bytes
+            return self._end is not None or self._writing < 0 or self._files[-1].size >= self._file_bytes
 
-    def begin(self, started: pb.RunReply) -> None:
-        """Begin a file, and let the oldest go if there is no room for it. OSError."""
-        with self._changed:
-            number = self._files[-1].number + 1 if self._files else 1
-            before = self._files[-1].before + self._files[-1].events if self._files else 0
-            path = self._folder / f"{number:08}.{before}{SUFFIX}"
-            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            if self._writing >= 0:
-                os.close(self._writing)
-            self._writing = made
-            self._files.append(File(number, before, path))
-        self._append(MAGIC + packed(header(self._gadget)))
-        self.append(started)
+    def begin(self, started: pb.RunReply, losses: Sequence[pb.Loss] = ()) -> None:
+        """Begin a file, losses being all so far, and let the oldest go if there is no room for it. OSError."""
         while self.kept[1] + self._file_bytes > self.most and self.shrink():
             pass
+        data = MAGIC + packed(header(self._gadget))
+        with self._io:
+            last = self._files[-1] if self._files else None
+            if self._end and (last or self._end.heard_ns):
+                data += packed(pb.RecordingEntry(end=self._end))
+            data += self._packed(started)
+            if losses:
+                data += self._packed(pb.RunReply(batch=pb.Batch(losses=losses), sent_ns=started.sent_ns))
+            number, before = (last.number + 1, last.before + last.events) if last else (1, 0)
+            path = self._folder / f"{number:08}.{before}{SUFFIX}"
+            if self._closed:
+                raise OSError(errno.ESTALE, "it has ended")
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                _write(made, data)
+            except OSError:
+                os.close(made)
+                with suppress(OSError):
+                    path.unlink()
+                raise
+            if self._writing >= 0:
+                os.close(self._writing)
+            self._writing, self._end = made, None
+            file = File(number, before, path, len(data))
+            _note(file, started)
+            with self._changed:
+                self._files.append(file)
+                self._changed.notify_all()
 
     def shrink(self) -> bool:
         """Let the oldest file go, unless it is the one that is written; whether one went."""
         with self._changed:
             if len(self._files) < 2:
                 return False
-            self._files.pop(0).path.unlink(missing_ok=True)
+            try:
+                self._files[0].path.unlink(missing_ok=True)
+            except OSError:  # as where the file system has become read only
+                return False
+            self._files.pop(0)
             return True
 
-    def _append(self, data: bytes) -> None:
-        with self._changed:
-            file = self._files[-1]
-        try:
-            if os.write(self._writing, data) < len(data):
-                raise OSError(28, os.strerror(28))  # a disk that is full takes a part
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._writing, file.size)
-            raise
-        with self._changed:
-            file.size += len(data)
-            self._changed.notify_all()
+    def _packed(self, reply: pb.RunReply) -> bytes:
+        reply.node = self._node
+        return packed(pb.RecordingEntry(reply=pb.RecordedReply(target=self._node, reply=reply)))
 
     def read(self, since_ns: int, follow: bool, active: Callable[[], bool]) -> Iterator[pb.RunReply]:
-        """What is kept, without whole files that are older than since_ns; then what comes, as long as active says so.
+        """What is kept but for what was read up to since_ns; then what comes, as long as active says so.
 
         What made room for newer events before it could be read is a loss, if it was asked for. In the end a summary.
         """
         file, gone = self._first(since_ns)
-        reader = _Reader(gone)
+        reader = _Reader(gone, since_ns)
         yield from self._read(reader, file, follow, active)
-        yield reader.summary(self.heard_ns)
+        yield reader.summary()
 
     def _read(
         self, reader: _Reader, file: File | None, follow: bool, active: Callable[[], bool]
@@ -168,39 +199,51 @@ class History:
         caught_up, told, beat = False, 0, 0.0
         while file:
             before = reader.events
-            for data in self._parts(file):
-                for entry in _entries(data):
+            for entries, heard_ns in self._parts(file):
+                for entry in entries:
                     yield from reader.pass_on(entry)
-                if data:
+                if entries:
                     continue
-                if not caught_up or (self.heard_ns != told and time.monotonic() - beat >= BEAT_SECONDS):
-                    told, beat = self.heard_ns, time.monotonic()
-                    yield pb.RunReply(batch=pb.Batch(), sent_ns=told, caught_up=not caught_up)
+                if not caught_up or (heard_ns != told and time.monotonic() - beat >= BEAT_SECONDS):
+                    told, beat = heard_ns, time.monotonic()
+                    yield reader.beat(told, caught_up=not caught_up)
                     caught_up = True
                 if not follow or not active():
                     return
+            if self._closed:
+                return
             following = self._next(file)
             if following and (missed := following.before - file.before - (reader.events - before)) > 0:
-                yield reader.miss(missed, self.heard_ns)
+                yield reader.miss(missed)
             file = following
 
-    def _parts(self, file: File) -> Iterator[bytes]:
-        """The entries of a file as they come, nothing where more may come later; the end when another file begins."""
+    def _parts(self, file: File) -> Iterator[tuple[list[pb.RecordingEntry], int]]:
+        """The entries of a file as they come, and up to when the run was watched by then.
+
+        Nothing where more may come later; the end when another file begins.
+        """
         try:
             source = file.path.open("rb")
         except FileNotFoundError:  # it has just made room
             return
         with source:
-            at = len(MAGIC)
+            at, part = len(MAGIC), PART_BYTES
             while not self._closed:
+                heard_ns = self.heard_ns  # first: all that was read up to then is there
                 with self._changed:
                     end, last = file.size, file is self._files[-1]
                 if at < end:
                     source.seek(at)
-                    yield source.read(end - at)
-                    at = end
+                    found = list(_entries_with_ends(source.read(min(part, end - at))))
+                    if found:
+                        at, part = at + found[-1][1], PART_BYTES
+                        yield [entry for entry, _ in found], heard_ns
+                    elif part < end - at:
+                        part *= 2  # an entry that is larger
+                    else:
+                        at = end  # it has been damaged: see _read
                 elif last:
-                    yield b""
+                    yield [], heard_ns
                     with self._changed:
                         if file.size == at and file is self._files[-1] and not self._closed:
                             self._changed.wait(LOOK_SECONDS)
@@ -211,12 +254,11 @@ class History:
         """Where to begin, and how many events that were asked for are gone."""
         with self._changed:
             files = list(self._files)
-        wanted = [file for file in files if not file.last_ns or file.last_ns >= since_ns or file is files[-1]]
-        if not wanted:
+        if not files:
             return None, 0
-        is_oldest = wanted[0] is files[0]
-        older = is_oldest and (not since_ns or (files[0].first_ns and files[0].first_ns > since_ns))
-        return wanted[0], files[0].before if older else 0
+        # the first after which one began too late: where the clock was set back, there may be several
+        at = next((at for at, later in enumerate(files[1:]) if later.began_ns > since_ns), len(files) - 1)
+        return files[at], files[0].before if at == 0 and files[0].began_ns > since_ns else 0
 
     def _next(self, file: File) -> File | None:
         with self._changed:
@@ -227,6 +269,7 @@ class History:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        with self._io:
             fds, self._writing, self._heard = (self._writing, self._heard), -1, -1
         for fd in fds:
             if fd >= 0:
@@ -240,63 +283,106 @@ class History:
 class _Reader:
     """One who reads a history: what of it is passed on."""
 
-    def __init__(self, gone: int) -> None:
-        """So many events of what was asked for are gone."""
-        self._gone = gone
+    def __init__(self, gone: int, since_ns: int) -> None:
+        """So many events of what was asked for are gone; what was read up to since_ns was not asked for."""
+        self._gone, self._since_ns = gone, since_ns
         self._losses: list[pb.Loss] = []
+        self._before: Counter[tuple[str, int]] = Counter()  # losses that are older than what was asked for
+        self._end: pb.RecordedEnd | None = None
         self._begun = False
+        self._given = 0
+        self._upto_ns = since_ns  # what was read up to then he has
         self.events = 0
 
     def pass_on(self, entry: pb.RecordingEntry) -> Iterator[pb.RunReply]:
         """What an entry is to the reader."""
         reply = entry.reply.reply
         if entry.WhichOneof("what") == "end":
-            self._begun, self._gone, self._losses = False, 0, []  # what was told until now stays so
-            end = entry.end
-            yield pb.RunReply(interrupted=pb.Interrupted(reason=end.error, heard_ns=end.heard_ns))
+            if self._begun:
+                self._begun, self._gone, self._losses = False, 0, []  # what was told until now stays so
+            self._before.clear()
+            self._end = entry.end
         elif reply.WhichOneof("what") == "batch":
-            self.events += sum(section.count for section in reply.batch.sections)
-            if reply.batch.losses:
-                self._losses = list(reply.batch.losses)
-                del reply.batch.losses[:]
-                reply.batch.losses.extend(self._all_losses())
-            yield reply
+            yield from self._pass_on(reply)
         elif reply.WhichOneof("what") == "started" and not self._begun:  # else the file's own: the stream goes on
+            end, self._end = self._end, None
+            if end and reply.sent_ns > self._since_ns:
+                yield pb.RunReply(interrupted=pb.Interrupted(reason=end.error, heard_ns=end.heard_ns))
             self._begun = True
             yield reply
             if self._gone:
-                yield self.miss(0, reply.sent_ns)
+                yield self.miss(0)
 
-    def miss(self, count: int, now_ns: int) -> pb.RunReply:
+    def _pass_on(self, reply: pb.RunReply) -> Iterator[pb.RunReply]:
+        batch = reply.batch
+        count = sum(section.count for section in batch.sections)
+        self.events += count
+        if reply.sent_ns <= self._since_ns:
+            if batch.losses:
+                self._before = Counter({(loss.reason, loss.cgroup_id): loss.count for loss in batch.losses})
+            if batch.containers:  # whose events are still to come
+                yield pb.RunReply(batch=pb.Batch(containers=batch.containers), sent_ns=reply.sent_ns)
+            return
+        self._given += count
+        self._upto_ns = reply.sent_ns
+        if batch.losses:
+            self._losses = [
+                pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=count)
+                for loss in batch.losses
+                if (count := loss.count - self._before[loss.reason, loss.cgroup_id]) > 0
+            ]
+            del batch.losses[:]
+            batch.losses.extend(self._all_losses())
+        yield reply
+
+    def beat(self, heard_ns: int, *, caught_up: bool) -> pb.RunReply:
+        """All that was read up to then he has."""
+        self._upto_ns = heard_ns
+        return pb.RunReply(batch=pb.Batch(), sent_ns=heard_ns, caught_up=caught_up)
+
+    def miss(self, count: int) -> pb.RunReply:
         """So many events were gone before they could be read."""
         self._gone += count
-        return pb.RunReply(batch=pb.Batch(losses=self._all_losses()), sent_ns=now_ns)
+        return pb.RunReply(batch=pb.Batch(losses=self._all_losses()), sent_ns=self._upto_ns)
 
-    def summary(self, now_ns: int) -> pb.RunReply:
+    def summary(self) -> pb.RunReply:
         """What it was given in all."""
-        return pb.RunReply(summary=pb.Summary(events=self.events, losses=self._all_losses()), sent_ns=now_ns)
+        return pb.RunReply(summary=pb.Summary(events=self._given, losses=self._all_losses()), sent_ns=self._upto_ns)
 
     def _all_losses(self) -> list[pb.Loss]:
         return [*self._losses, *([pb.Loss(reason=OVERWRITTEN, count=self._gone)] if self._gone else [])]
 
 
-def _scan(file: File) -> None:
-    """Find out what a file has, and cut off an entry that its agent did not finish."""
+def _number(file: File) -> int:
+    return file.number
+
+
+def _write(fd: int, data: bytes) -> None:
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a disk that is full takes a part
+
+
+def _note(file: File, reply: pb.RunReply) -> None:
+    """A file has one more reply."""
+    if reply.HasField("started"):
+        file.began_ns = file.began_ns or reply.sent_ns
+    file.last_ns = max(reply.sent_ns, file.began_ns)
+    if count := sum(section.count for section in reply.batch.sections):
+        file.events += count
+        file.first_ns = file.first_ns or reply.sent_ns
+
+
+def _scan(file: File) -> bool:
+    """Find out what a file has, and cut off an entry that its agent did not finish; whether there was none."""
     data = file.path.read_bytes()
     at = len(MAGIC)
-    for entry, end in _entries_with_ends(data[at:]):
+    for entry, end in _entries_with_ends(data[at:] if data.startswith(MAGIC) else b""):
         at = len(MAGIC) + end
-        reply = entry.reply.reply
-        if count := sum(section.count for section in reply.batch.sections):
-            file.events += count
-            file.first_ns, file.last_ns = file.first_ns or reply.sent_ns, reply.sent_ns
+        _note(file, entry.reply.reply)
     file.size = at
     if at < len(data):
         os.truncate(file.path, at)
-
-
-def _entries(data: bytes) -> Iterator[pb.RecordingEntry]:
-    return (entry for entry, _ in _entries_with_ends(data))
+    return at == len(data)
 
 
 def _entries_with_ends(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
@@ -315,7 +401,7 @@ def _entries_with_ends(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
             return
         try:
             entry = pb.RecordingEntry.FromString(data[at : at + length])
-        except ValueError:
+        except DecodeError:
             return
         at += length
         yield entry, at

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.files import read_text
-from agent.folders import own_folder
+from agent.files import printable, read_regular
+from agent.folders import own_folder, remove
 from agent.limits import RunBudget
 from agent.run.runs import Runs
 from agent.standing.standing import StandingRun
@@ -20,6 +20,7 @@ from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
+from gadget.kinds.texts import decode_text
 from gadget.standing import MOST_BYTES, SUFFIX, check, from_toml, to_toml
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,10 @@ MOST_RUNS = 16
 #: What all may keep together, unless --runs-keep says otherwise; one alone a quarter of it.
 KEEP_BYTES = 64 << 20
 LEAST_KEEP_BYTES = 256 << 10
+#: In the folder of each.
+DEFINITION = "run.toml"
+#: Files of definitions that are looked at.
+MOST_FILES = 64
 #: How often the folder of definitions is looked at.
 LOOK_SECONDS = 2.0
 #: How long an agent that ends just now is waited for.
@@ -68,15 +73,11 @@ class StandingService:
         self._state, self._files, self._keep = state, files, keep
         self._lock = threading.Lock()
         self._standing: dict[str, StandingRun] = {}
-        self._seen: dict[str, str] = {}  # what each file said when it was last looked at
-        self._problems: dict[str, str] = {}  # of files that define nothing
+        self._seen: dict[str, bytes | None] = {}  # what each file said when it was last looked at; None: look again
+        self._problems: dict[str, str] = {}  # of files that define nothing, by path
         self._lock_fd = _only_ours(state)
         for folder in sorted(state.iterdir()):
-            with suppress(FileNotFoundError):
-                try:
-                    self._begin(from_toml(folder.name, read_text(folder / "run.toml", MOST_BYTES)), "")
-                except GadgetError as error:
-                    log.warning("%s: %s", folder, error)
+            self._go_on(folder)
         self._look()
         self.worker = Worker("standing", self._watch)
         self.worker.start()
@@ -88,13 +89,12 @@ class StandingService:
 
     def list(self) -> pb.StandingListReply:
         """All of them."""
-        standing = [self._standing[name] for name in sorted(self._standing)]
-        status = [each.status() for each in standing]
+        status = [each.status() for _, each in sorted(self._standing.items())]
         status += [
             pb.StandingStatus(
-                run=pb.Standing(name=name.removesuffix(SUFFIX)), file=str(self._files / name), problem=why
+                run=pb.Standing(name=printable(self._name(Path(path)))), file=printable(path), problem=printable(why)
             )
-            for name, why in sorted(self._problems.items())
+            for path, why in sorted(self._problems.items())
         ]
         kept = sum(each.kept_bytes for each in status)
         return pb.StandingListReply(node=self._node, runs=status, kept_bytes=kept, most_bytes=self._keep)
@@ -105,7 +105,9 @@ class StandingService:
         with self._lock:
             before = self._standing.get(run.name)
             if before and to_toml(before.run) == to_toml(run):
-                before.file = file or before.file
+                if file and before.file != file:
+                    before.file = file
+                    _write_file(self._state / run.name / "file", file)
                 return
             if not before and len(self._standing) >= MOST_RUNS:
                 raise Exhausted(f"{MOST_RUNS} standing runs on {self._node} already: delete one first")
@@ -113,13 +115,19 @@ class StandingService:
                 raise UsageError(f"--keep: {self._node} keeps at most {self._keep >> 20}M in all (--runs-keep)")
             if before:
                 self._remove(before)
-            self._begin(run, file)
+            try:
+                self._begin(run, file)
+            except OSError as error:
+                raise Exhausted(f"{self._node}: what {run.name} sees cannot be kept: {error.strerror}") from None
 
     def delete(self, name: str) -> str:
         """End a run and remove what it kept. The file that defines it, if one does. UsageError if there is none."""
         with self._lock:
             run = self._standing.get(name)
             if run is None:
+                if "/" not in name and self._problems.pop(str(self._state / name / DEFINITION), ""):
+                    remove(self._state / name)
+                    return ""
                 raise UsageError(f"{self._node} has no standing run {name!r}")
             self._remove(run)
             return run.file
@@ -129,6 +137,9 @@ class StandingService:
         run = self._standing.get(request.name)
         if run is None:
             raise UsageError(f"{self._node} has no standing run {request.name!r}")
+        if not run.history.kept[1]:
+            why = run.problem or "it has just begun"
+            raise Unsupported(f"{self._node} has kept nothing of {request.name}: {why}")
         for reply in run.history.read(request.since_ns, request.follow, active):
             reply.node = self._node
             yield reply
@@ -142,19 +153,48 @@ class StandingService:
             self._standing.clear()
         os.close(self._lock_fd)
 
+    def end(self) -> None:
+        """End all for good, and leave nothing on disk."""
+        self.worker.stop()
+        with self._lock:
+            for each in list(self._standing.values()):
+                self._remove(each)
+            with suppress(OSError):
+                remove(self._state)
+
+    def _go_on(self, folder: Path) -> None:
+        """With the run of an earlier agent, if it is one's folder; why not is told."""
+        path = folder / DEFINITION
+        try:
+            run = from_toml(folder.name, decode_text(read_regular(path, MOST_BYTES)))
+            file = ""
+            with suppress(FileNotFoundError):
+                file = os.fsdecode(read_regular(folder / "file", MOST_BYTES))
+            self._begin(run, file)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (GadgetError, OSError) as error:
+            log.warning("%s: %s", path, error)
+            self._problems[str(path)] = str(error)
+            return
+        if file and Path(file).parent == self._files:
+            self._seen[Path(file).name] = None  # if it has gone meanwhile the run ends
+
     def _begin(self, run: pb.Standing, file: str) -> None:
         folder = self._state / run.name
         os.close(own_folder(folder))
-        (folder / "run.toml").write_text(to_toml(run))
+        _write_file(folder / DEFINITION, to_toml(run))
+        _write_file(folder / "file", file)
         keep = max(run.keep_bytes or self._keep // 4, LEAST_KEEP_BYTES)
         self._standing[run.name] = StandingRun(
             run, file, folder, keep, self._runs, self._node, self._tracker, self._budget, self._make_room
         )
 
     def _remove(self, run: StandingRun) -> None:
-        run.close()
-        run.history.delete()
         del self._standing[run.run.name]
+        run.close()
+        with suppress(FileNotFoundError):  # somebody else has removed it
+            run.history.delete()
 
     def _make_room(self) -> None:
         """Let the oldest that any run keeps go, as long as all keep too much."""
@@ -173,26 +213,72 @@ class StandingService:
 
     def _look(self) -> None:
         """Take over what the folder of definitions says, where that has changed."""
-        found = {}
-        with suppress(OSError):
-            for path in self._files.iterdir():
-                if path.name.endswith(SUFFIX) and not path.name.startswith("."):
-                    with suppress(OSError):
-                        found[path.name] = read_text(path, MOST_BYTES)
+        try:
+            found = self._read_files()
+        except OSError as error:  # which says nothing of what is in it
+            self._tell(self._files, str(error))
+            return
+        self._problems.pop(str(self._files), None)
         for name in [each for each in self._seen if each not in found]:
             del self._seen[name]
-            self._problems.pop(name, None)
-            run = self._standing.get(name.removesuffix(SUFFIX))
-            if run and run.file:
-                log.info("%s: %s is gone: ended", run.run.name, run.file)
-                self.delete(run.run.name)
-        for name, text in found.items():
-            if self._seen.get(name) == text:
+            path = self._files / name
+            self._problems.pop(str(path), None)
+            run = self._standing.get(path.stem)
+            if run and run.file == str(path):
+                log.info("%s: %s is gone: ended", path.stem, path)
+                with suppress(GadgetError, OSError):  # a client may just have deleted it
+                    self.delete(path.stem)
+        for name, data in found.items():
+            path = self._files / name
+            if data is None or self._seen.get(name) == data:
                 continue
-            self._seen[name] = text
+            self._seen[name] = data
             try:
-                self.put(from_toml(name.removesuffix(SUFFIX), text), str(self._files / name))
-                self._problems.pop(name, None)
-            except GadgetError as error:
-                self._problems[name] = str(error)
-                log.warning("%s: %s", self._files / name, error)
+                self.put(from_toml(path.stem, decode_text(data)), str(path))
+                self._problems.pop(str(path), None)
+            except (GadgetError, OSError) as error:
+                self._tell(path, str(error))
+                if not isinstance(error, UsageError):
+                    self._seen[name] = None  # it may be otherwise the next time
+
+    def _read_files(self) -> dict[str, bytes | None]:
+        """What each file says; None of one that cannot be read, which is told."""
+        found: dict[str, bytes | None] = {}
+        try:
+            paths = sorted(path for path in self._files.iterdir() if path.suffix == SUFFIX and path.name[0] != ".")
+        except FileNotFoundError:
+            return {}
+        for path in paths[:MOST_FILES]:
+            try:
+                found[path.name] = read_regular(path, MOST_BYTES, follow=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found[path.name] = None
+                self._seen[path.name] = None
+                self._tell(path, str(error))
+        for path in paths[MOST_FILES:]:
+            found[path.name] = self._seen.setdefault(path.name, None)
+        if len(paths) > MOST_FILES:
+            self._tell(paths[MOST_FILES], f"not looked at, nor are those after it: {MOST_FILES} files at most")
+        return found
+
+    def _name(self, path: Path) -> str:
+        """The run that a file defines."""
+        return path.parent.name if path.parent.parent == self._state else path.stem
+
+    def _tell(self, path: Path, why: str) -> None:
+        if self._problems.get(str(path)) != why:
+            self._problems[str(path)] = why
+            log.warning("%s: %s", path, why)
+
+
+def _write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all, unless it says that already."""
+    data = os.fsencode(text)
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)

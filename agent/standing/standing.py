@@ -19,7 +19,8 @@ from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError
+from gadget.errors import Exhausted, GadgetError
+from gadget.recorded import NOT_KEPT
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,17 @@ class StandingRun:
         self.history = History(folder, run.start.gadget, node, keep)
         self.since_ns = _since(folder)
         self.rate = 0.0
-        self._missed = 0  # events that could not be kept
+        self._losses: list[pb.Loss] = []  # all of the subscriber
+        self._missed = 0  # events since it began that could not be kept
+        self._untold = False  # whether what is kept does not tell of some of them yet
         self._why_not = ""
         self._why_not_kept = ""
         self.worker = Worker(f"standing-{run.name}", self._work, STALLS_AFTER)
-        self.worker.start()
+        try:
+            self.worker.start()
+        except RuntimeError as error:  # no more threads may be made
+            self.history.close()
+            raise Exhausted(str(error)) from None
 
     @property
     def problem(self) -> str:
@@ -62,7 +69,7 @@ class StandingRun:
 
     @property
     def lost(self) -> int:
-        """Events that were lost since this agent began."""
+        """Events that were lost since this agent began it."""
         subscriber = self._subscriber
         return self._missed + (subscriber.lost if subscriber else 0)
 
@@ -87,9 +94,10 @@ class StandingRun:
             try:
                 self._follow(worker)
                 self._why_not = "" if worker.stopping else "it has ended: begun anew"
-            except GadgetError as error:
+            except (GadgetError, OSError) as error:
+                if self._why_not != str(error):
+                    log.warning("%s: %s", self.run.name, error)
                 self._why_not = str(error)
-                log.warning("%s: %s", self.run.name, error)
             worker.wait(AGAIN_SECONDS)
 
     def _follow(self, worker: Worker) -> None:
@@ -102,9 +110,10 @@ class StandingRun:
         )
         with closing(subscriber):
             self._subscriber, self._why_not = subscriber, ""
+            self._losses, self._missed, self._untold = [], 0, True
             try:
-                self._try(lambda: self.history.interrupt(f"{self._node}: the agent was not there"), 0)
-                self._begin_file(subscriber)
+                self.history.interrupt(f"{self._node}: the agent was not there")
+                self._write(None, subscriber)
                 log.info("%s: %s began", self.run.name, start.gadget)
                 for batch in subscriber.batches():
                     worker.beat()
@@ -116,36 +125,46 @@ class StandingRun:
 
     def _keep(self, batch: Batch, subscriber: Subscriber) -> None:
         self.rate = subscriber.rate
-        events = sum(section.count for section in batch.sections)
-        if batch.sections or batch.containers or batch.losses:
+        if batch.sections or batch.containers or batch.losses or self._untold:
+            self._write(batch_reply(self._node, batch), subscriber)
+        if not self._untold:  # else the next agent is to tell that what came since was not watched
+            with suppress(OSError):
+                self.history.beat(batch.read_ns)
+
+    def _write(self, reply: pb.RunReply | None, subscriber: Subscriber) -> None:
+        """Keep a reply, in a new file if need be, or count what cannot be kept."""
+        for each in reply.batch.containers if reply else ():
+            if len(self._names) < NAMED:
+                self._names[each.cgroup_id] = each
+        try:
+            if reply and reply.batch.losses:
+                self._losses = list(reply.batch.losses)
             if self.history.is_full():
                 subscriber.forget()
-                self._begin_file(subscriber)
-            reply = batch_reply(self._node, batch)
-            for each in reply.batch.containers:
-                if len(self._names) < NAMED:
-                    self._names[each.cgroup_id] = each
-            self._try(lambda: self.history.append(reply), events)
-        with suppress(OSError):
-            self.history.beat(batch.read_ns)
+                self._begin_file()
+            if reply:
+                if self._missed and (self._untold or reply.batch.losses):
+                    del reply.batch.losses[:]
+                    reply.batch.losses.extend(self._all_losses())
+                self.history.append(reply)
+            self._untold, self._why_not_kept = False, ""
+        except OSError as error:
+            subscriber.forget()
+            self._missed += sum(section.count for section in reply.batch.sections) if reply else 0
+            self._untold = True
+            self._why_not_kept = f"{self._missed} events could not be kept: {error.strerror}"
 
-    def _begin_file(self, subscriber: Subscriber) -> None:
+    def _all_losses(self) -> list[pb.Loss]:
+        return [*self._losses, *([pb.Loss(reason=NOT_KEPT, count=self._missed)] if self._missed else [])]
+
+    def _begin_file(self) -> None:
         started = started_reply(self._node, self._gadget, self._tracker, self._selection)
         living = {each.cgroup_id for each in started.started.containers}
         started.started.containers.extend(each for key, each in self._names.items() if key not in living)
         started.started.received_ns = started.sent_ns
+        self.history.begin(started, self._all_losses())
         self._names.clear()
-        self._try(lambda: self.history.begin(started), 0)
         self._make_room()
-
-    def _try(self, write: Callable[[], None], events: int) -> None:
-        """Write to the history, or count what it does not take."""
-        try:
-            write()
-            self._why_not_kept = ""
-        except OSError as error:
-            self._missed += events
-            self._why_not_kept = f"{self._missed} events could not be kept: {error.strerror}"
 
 
 def _since(folder: Path) -> int:

@@ -11,6 +11,7 @@ from gadget.kube.kubeconfig import read_context
 from gadget.text import escape
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
+from kubectl_gadget.cluster.definitions import config_map
 from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.tell import tell, write_line
@@ -29,6 +30,7 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
     objects = manifests.render(manifests.Settings("", namespace=cluster.namespace, critical_quota=True))
+    objects.append(config_map(None, cluster.namespace))
     _end_recorders(api, cluster.namespace)
     removed, kept = [], False
     deadline = time.monotonic() + seconds

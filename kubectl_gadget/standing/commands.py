@@ -65,7 +65,7 @@ class RunsCommand(HeadedCommand):
                 reply.node,
                 status.run.name,
                 status.run.start.gadget,
-                _selection(status.run.start.selection) if status.run.start.gadget else "",
+                _chosen(status.run.start) if status.run.start.gadget else "",
                 status.since_ns,
                 status.events,
                 status.rate,
@@ -91,13 +91,16 @@ class RunsCommand(HeadedCommand):
             tell("No standing runs. Make one: kubectl gadget opensnoop -n shop --failed --detach --name bad-opens")
 
 
-def _selection(selection: Any) -> str:
-    """What of the machine a run is about, in the words of the options."""
+def _chosen(start: Any) -> str:
+    """What a run is about, in the words of the options."""
+    selection = start.selection
     pods = [f"{'!' * each.without}{each.pattern or each.labels}" for each in selection.any_of]
     parts = {"-n": selection.namespaces, "-p": pods, "-c": selection.containers}
     words = [f"{flag} {','.join(names)}" for flag, names in parts.items() if names]
     words += [f"-l {selection.labels}"] if selection.labels else []
-    return " ".join(words) or "-A"
+    for name, value in sorted(start.parameters.items()):
+        words.append(f"--{name.replace('_', '-')}" + f" {value}" * (value not in ("True", "true")))
+    return " ".join(words if any(parts.values()) or selection.labels else ["-A", *words])
 
 
 class AttachCommand(HeadedCommand):
@@ -209,4 +212,4 @@ class DeleteCommand(HeadedCommand):
                 from kubectl_gadget.cluster.definitions import forget
 
                 forget(names)
-            delete(names, reached)
+            delete(names, reached, forgotten=not (agent or local))

@@ -31,6 +31,7 @@ def put(run: pb.Standing, targets: Targets) -> None:
     """Tell all agents of a run, and the user what became of it. GadgetError if it runs nowhere."""
     replies = ask_all(targets, "StandingPut", pb.StandingPutRequest(run=run), PUT_SECONDS)
     problems = {target: str(reply) for target, reply in replies.items() if isinstance(reply, GadgetError)}
+    taken = len(replies) - len(problems)
     refused = next((reply for reply in replies.values() if isinstance(reply, UsageError)), None)
     if refused:
         raise refused
@@ -39,7 +40,8 @@ def put(run: pb.Standing, targets: Targets) -> None:
     for target, problem in problems.items():
         tell(f"warning: {problem if target in problem else f'{target}: {problem}'}")
     if not running:
-        raise Unreachable(f"{run.name} runs nowhere")
+        again = f"; agents try it again until you end it: kubectl gadget delete {run.name}" if taken else ""
+        raise Unreachable(f"{run.name} runs nowhere{again}")
     where = f"{running} of {len(replies)} nodes" if problems else f"{running} node{'' if running == 1 else 's'}"
     write_line(f"{run.name} runs on {where}.")
     write_line(f"To see it: kubectl gadget attach {run.name} -f; to end it: kubectl gadget delete {run.name}")
@@ -76,19 +78,27 @@ def find(name: str, replies: Mapping[str, Any]) -> pb.StandingStatus:
     answers = [reply for reply in replies.values() if not isinstance(reply, GadgetError)]
     if not answers and replies:
         raise next(iter(replies.values()))
-    known = sorted({run.run.name for reply in answers for run in reply.runs})
+    for status in filter(None, (one(reply, name) for reply in answers)):
+        raise UsageError(f"{name} is no run, as {status.file} makes no sense: {status.problem}")
+    known = sorted({run.run.name for reply in answers for run in reply.runs if run.run.start.gadget})
     there = f"there is {', '.join(known)}" if known else "there is none: GADGET --detach --name NAME makes one"
     raise UsageError(f"no standing run {name!r}: {there}")
 
 
-def delete(names: tuple[str, ...], targets: Targets) -> None:
-    """End runs everywhere. GadgetError if one is nowhere, or stays somewhere."""
-    failed = []
+def delete(names: tuple[str, ...], targets: Targets, *, forgotten: bool) -> None:
+    """End runs everywhere. GadgetError if one is nowhere, or stays somewhere.
+
+    forgotten: the cluster defines them no more, and what still does on its nodes goes in a while.
+    """
+    failed, unknown = [], None
     for name in names:
         replies = ask_all(targets, "StandingDelete", pb.StandingDeleteRequest(name=name))
         ended = {target: reply for target, reply in replies.items() if not isinstance(reply, GadgetError)}
         if not ended:
-            find(name, ask_list(targets))
+            try:
+                find(name, ask_list(targets))
+            except UsageError as error:  # the others of names are to end all the same
+                unknown = unknown or error
         failed += [
             f"{target}: {why}"
             for target, why in replies.items()
@@ -97,7 +107,9 @@ def delete(names: tuple[str, ...], targets: Targets) -> None:
         if ended:
             write_line(f"{name} ended on {len(ended)} node{'' if len(ended) == 1 else 's'}; what it kept is gone")
         for target, reply in ended.items():
-            if reply.file:
+            if reply.file and not forgotten:
                 tell(f"warning: {target}: {reply.file} still defines {name}: it begins again with its agent")
     if failed:
         raise Unreachable("; ".join(failed))
+    if unknown:
+        raise unknown

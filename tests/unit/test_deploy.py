@@ -13,7 +13,9 @@ import pytest
 
 from gadget.errors import GadgetError, Unreachable
 from gadget.kube.kubeconfig import Flags
+from gadget.standing import from_toml
 from kubectl_gadget.cluster import manifests
+from kubectl_gadget.cluster.definitions import config_map
 from kubectl_gadget.cluster.deploy import deploy
 from kubectl_gadget.cluster.options import Cluster as Chosen
 from kubectl_gadget.cluster.remedies import Remedies
@@ -193,6 +195,16 @@ def test_undeploy_removes_everything(cluster: Cluster, capsys) -> None:
     undeploy(chosen(cluster), 5)
     assert cluster.objects == {}
     assert "Namespace gadget" in capsys.readouterr().out
+
+
+def test_undeploy_removes_definitions(cluster: Cluster, capsys) -> None:
+    """Undeploy removes what --detach has defined, too: it keeps no namespace from going."""
+    deployed(cluster)
+    made = config_map(from_toml("opens", 'gadget = "opensnoop"'), "gadget")
+    cluster.objects[f"{NAMESPACE}/configmaps/gadget-runs"] = made
+    undeploy(chosen(cluster), 5)
+    assert cluster.objects == {}
+    assert "ConfigMap gadget-runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

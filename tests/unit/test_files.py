@@ -69,7 +69,7 @@ def test_not_a_file(tmp_path: Path) -> None:
     path.unlink()
     with path.open("wb") as file:
         os.ftruncate(file.fileno(), 1 << 30)
-    with pytest.raises(OSError, match="longer than 1 MiB"):
+    with pytest.raises(OSError, match="longer than 1024 KiB"):
         read_regular(path, 1 << 20)
     os.truncate(path, 1 << 20)
     assert len(read_regular(path, 1 << 20)) == 1 << 20

@@ -174,6 +174,17 @@ def test_slow_one(source: Source, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert reader.finish().losses == []
 
 
+def test_names_are_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that stands still while containers come and go does not take the agent's memory."""
+    monkeypatch.setattr(subscribing, "NAMED", 10)
+    slow = run.subscribe()
+    assert slow
+    for number in range(2000):
+        slow.offer(Batch([], {number: CONTAINERS[7]}), 0, may_lose=True)
+    assert len(slow._unnamed) <= 10
+    assert len(slow.summary().containers) <= 10
+
+
 def test_nobody_reads(source: Source, run: Run) -> None:
     """Where nobody reads, nothing is taken from the kernel, which counts what does not fit, container by container."""
     for _ in range(3):

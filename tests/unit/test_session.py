@@ -219,7 +219,11 @@ def test_agent_comes_again(fake, capsys, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("why", "advice"),
-    [("ring full", "Narrow it down, or raise --buffer."), ("too many at once", "Narrow it down.")],
+    [
+        ("ring full", "Narrow it down, or raise --buffer."),
+        ("too many at once", "Narrow it down."),
+        ("overwritten", "More is kept with --keep."),
+    ],
 )
 def test_advice_is_for_what_was_lost(fake, capsys, why: str, advice: str) -> None:
     """I am told to raise --buffer only where a larger ring would have helped."""

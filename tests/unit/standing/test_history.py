@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.standing import history as module
-from agent.standing.history import OVERWRITTEN, History
+from agent.standing.history import History
 from gadget._generated import gadget_pb2 as pb
+from gadget.recorded import OVERWRITTEN
 from kubectl_gadget.recording import Recording
 
 SIZE = 1000
@@ -73,11 +74,11 @@ def test_overwritten(history: History) -> None:
 
 
 def test_since(history: History) -> None:
-    """With --since I get no file that is older, and am not told of losses that were before."""
+    """With --since I get nothing that was read before, and am not told of losses that were before."""
     for number in range(1, 101):
         keep(history, number)
     events, gone = seen(read(history, 97))
-    assert 40 <= events <= 60 and gone == 0
+    assert (events, gone) == (30, 0)
     assert seen(read(history, 2))[1] == history.overwritten
 
 
@@ -109,7 +110,7 @@ def test_killed_in_the_middle(history: History, tmp_path: Path, cut: int) -> Non
     os.truncate(path, path.stat().st_size - cut)
     following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
     following.interrupt("gone")
-    following.begin(pb.RunReply(started=pb.Started(schema="{}")))
+    following.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=3 * 10**9))
     keep(following, 3)
     assert seen(read(following)) == (20, 0)
     following.close()
@@ -184,3 +185,138 @@ def test_deleted(history: History) -> None:
     assert [reply.WhichOneof("what") for reply in replies] == ["summary"]
     history.delete()
     assert not history._folder.exists()
+
+
+def test_gap_before_what_is_kept(history: History, tmp_path: Path) -> None:
+    """With --since I am told of a time in which nobody watched if it reaches into what I ask for, else not."""
+    keep(history, 1)
+    history.close()
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following.interrupt("gone")
+    keep(following, 50)
+    whats = [reply.WhichOneof("what") for reply in read(following, 20)]
+    assert whats == ["started", "interrupted", "started", "batch", "batch", "summary"]
+    assert [reply.WhichOneof("what") for reply in read(following, 60)] == ["started", "batch", "summary"]
+    following.close()
+
+
+def test_gap_is_kept_later(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap is told although the disk was full when it ended."""
+    keep(history, 1)
+    history.close()
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following.interrupt("gone")
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+        with pytest.raises(OSError, match="No space left"):
+            keep(following, 5)
+    keep(following, 6)
+    whats = [reply.WhichOneof("what") for reply in read(following)]
+    assert whats == ["started", "batch", "interrupted", "started", "batch", "batch", "summary"]
+    following.close()
+
+
+def test_full_disk_at_the_beginning_of_a_file(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file cannot be begun, what comes once there is room can be read all the same."""
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+        with pytest.raises(OSError, match="No space left"):
+            keep(history, 1)
+    keep(history, 2)
+    assert [reply.WhichOneof("what") for reply in read(history)] == ["started", "batch", "batch", "summary"]
+
+
+@pytest.mark.parametrize("size", [0, 3, 20])
+def test_killed_at_the_beginning_of_a_file(history: History, tmp_path: Path, size: int) -> None:
+    """An agent that was killed as it began a file costs nothing of what was kept, nor of what comes."""
+    keep(history, 1)
+    history.close()
+    (path,) = (tmp_path / "run").glob("*.gadget")
+    (path.parent / "00000002.10.gadget").write_bytes(path.read_bytes()[:size])
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    keep(following, 3)
+    assert seen(read(following)) == (20, 0)
+    following.close()
+
+
+def lose(history: History, number: int, count: int) -> None:
+    """A batch of no events that tells of so many losses in all."""
+    losses = [pb.Loss(reason="ring full", cgroup_id=7, count=count)]
+    history.append(pb.RunReply(batch=pb.Batch(losses=losses), sent_ns=number * 10**9))
+
+
+def test_losses_since(history: History) -> None:
+    """With --since I am told of the losses since then, and without it of all, also where their file has made room."""
+    for number in range(1, 6):
+        keep(history, number)
+    lose(history, 5, 3)
+    for number in range(6, 60):
+        if history.is_full():
+            losses = [pb.Loss(reason="ring full", cgroup_id=7, count=3)]
+            history.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=number * 10**9), losses)
+        keep(history, number)
+    assert [loss.count for loss in read(history)[-1].summary.losses if loss.reason == "ring full"] == [3]
+    assert not read(history, 58)[-1].summary.losses
+    lose(history, 60, 5)
+    assert [(loss.reason, loss.count) for loss in read(history, 58)[-1].summary.losses] == [("ring full", 2)]
+
+
+def test_goes_on(history: History) -> None:
+    """One who comes again after what was sent last gets each event that he has not had, once, with all names."""
+    for number in range(1, 10):
+        keep(history, number)
+    named = pb.Batch(containers=[pb.Container(cgroup_id=7)])
+    history.append(pb.RunReply(batch=named, sent_ns=9 * 10**9))
+    keep(history, 10)
+    replies = read(history, 9)
+    assert seen(replies) == (10, 0) and replies[-1].summary.events == 10
+    assert any(reply.batch.containers for reply in replies)
+
+
+def test_ended_in_the_middle(history: History) -> None:
+    """When the agent ends while I read, what I had not read yet is not taken for overwritten."""
+    for number in range(1, 15):
+        keep(history, number)
+    replies = history.read(0, True, lambda: True)
+    first = [next(replies), next(replies)]
+    history.close()
+    assert seen([*first, *replies])[1] == 0
+
+
+def test_small_parts(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little an agent has in memory of a file at a time, each reader gets all of it."""
+    monkeypatch.setattr(module, "PART_BYTES", 100)
+    for number in range(1, 15):
+        keep(history, number)
+    assert seen(read(history)) == (140, 0)
+
+
+def test_late_writer(history: History) -> None:
+    """A run that ends too late writes nothing into the folder of the next one of its name."""
+    history.close()
+    with pytest.raises(OSError, match="it has ended"):
+        keep(history, 1)
+    assert not list(history._folder.glob("*.gadget"))
+
+
+def test_damaged(history: History, tmp_path: Path) -> None:
+    """Where a disk has damaged what was kept, the next agent goes on, and I am told what is gone and since when."""
+    for number in range(1, 6):
+        keep(history, number)
+    history.close()
+    first, last = sorted((tmp_path / "run").glob("*.gadget"))
+    for path in (first, last):
+        data = bytearray(path.read_bytes())
+        data[-SIZE // 2 - 20 - SIZE : -SIZE] = b"\x0f" * (SIZE // 2 + 20)
+        path.write_bytes(data)
+    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    assert following.heard_ns < 5 * 10**9
+    following.interrupt("gone")
+    keep(following, 9)
+    replies = read(following)
+    events, gone = seen(replies)
+    assert 0 < events < 60 and gone > 0
+    assert any(reply.HasField("interrupted") for reply in replies)
+    following.close()

@@ -1,0 +1,214 @@
+"""attach: what the command line makes of agents that keep a run, come again, are slow or mean harm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import orjson
+import pytest
+
+from agent.server import _finish_with
+from gadget import CONTRACT, catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.standing import from_toml
+from kubectl_gadget import session, streams
+from kubectl_gadget.request import make_request
+from kubectl_gadget.targets import Targets
+from tests.conftest import run_cli, wait_until
+from tests.fakes import WholeAgent
+from tests.unit.test_session import cluster, ms, run, shown
+
+GADGET = catalog.find("execsnoop")
+KEPT = pb.StandingStatus(run=pb.Standing(name="execs", start=pb.Start(gadget="execsnoop")), kept_bytes=1)
+
+
+class Keeps(WholeAgent):
+    """Keeps batches, each read at the time of its event, and sends those that are asked for."""
+
+    def __init__(self, folder: Path, node: str) -> None:
+        super().__init__(folder, node)
+        self.kept: list[tuple[int, pb.RunReply]] = []
+        self.asked_since: list[int] = []
+        self.catches_up, self.tells = True, 0
+        self.status = pb.StandingStatus()
+        self.status.CopyFrom(KEPT)
+
+    def keep(self, *times_ms: int) -> None:
+        for at in ms(*times_ms):
+            self.emit(at)
+            batch = self._batches.get()
+            self.kept.append((at, pb.RunReply(node=self.node, batch=batch, sent_ns=at)))
+
+    def StandingList(self, request: pb.StandingListRequest, context: grpc.ServicerContext) -> pb.StandingListReply:
+        self._say_contract(context)
+        return pb.StandingListReply(node=self.node, runs=[self.status])
+
+    def StandingDelete(
+        self, request: pb.StandingDeleteRequest, context: grpc.ServicerContext
+    ) -> pb.StandingDeleteReply:
+        self._say_contract(context)
+        if request.name != self.status.run.name or not self.status.run.start.gadget:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is none")
+        return pb.StandingDeleteReply(node=self.node)
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        first = next(requests).attach
+        self.asked_since.append(first.since_ns)
+        over = threading.Event()
+        context.add_callback(over.set)
+        threading.Thread(target=_finish_with, args=(requests, over.set), daemon=True).start()
+        schema = orjson.dumps(self.schema.to_json()).decode()
+        started = pb.RunReply(node=self.node, started=pb.Started(schema=schema, contract=CONTRACT), sent_ns=1)
+        for _ in range(self.tells):
+            yield pb.RunReply(node=self.node, interrupted=pb.Interrupted(reason="x" * (4 << 20), heard_ns=-(2**63)))
+            yield started
+        yield started
+        self.started.set()
+        sent = 0
+        while not over.wait(0.02):
+            for at, reply in self.kept[sent:]:
+                sent += 1
+                if at > first.since_ns:
+                    yield reply
+            if self.catches_up:
+                yield pb.RunReply(node=self.node, batch=pb.Batch(), sent_ns=max([1, *(at for at, _ in self.kept)]),
+                                  caught_up=True)  # fmt: skip
+            if not first.follow:
+                break
+        yield pb.RunReply(node=self.node, summary=pb.Summary())
+
+
+@pytest.fixture
+def keeps(tmp_path: Path) -> Iterator[Callable[[str], Keeps]]:
+    made: list[Keeps] = []
+
+    def make(node: str) -> Keeps:
+        made.append(Keeps(tmp_path, node))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.die()
+
+
+def attach(targets: Targets, do: Callable[[], None]) -> None:
+    run(targets, do, record=None, standing="execs", follow=True)
+
+
+def test_comes_again(keeps, capsys) -> None:
+    """When an agent goes away and comes again while I follow, I see each event once, and am told of no false gap."""
+    first, other = keeps("node-a"), keeps("node-b")
+    targets = cluster(first, other)
+    first.keep(1, 2)
+    other.keep(3)
+
+    def do() -> None:
+        wait_until(lambda: first.started.is_set() and other.started.is_set(), "both")
+        time.sleep(0.3)
+        del targets.there["node-a"]
+        first.die()
+        time.sleep(0.5)
+        again = keeps("node-a")
+        again.keep(1, 2, 4)
+        targets.there["node-a"] = again.reach
+        assert again.started.wait(5)
+        assert again.asked_since == ms(2)
+        time.sleep(0.3)
+
+    attach(targets, do)
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-a", 1), ("node-a", 2), ("node-b", 3), ("node-a", 4)]
+    told = err.splitlines()
+    assert told[:2] == ["warning: node-a: the agent went away", "node-a: joined again"]
+    assert len(told) == 3 and told[2].endswith("; nothing lost.")
+
+
+def test_answers_late(keeps, capsys, monkeypatch) -> None:
+    """An agent that answers later than others has kept all, so nothing is missing."""
+    monkeypatch.setattr(streams, "LATE_SECONDS", 0.1)
+    first, late = keeps("node-a"), keeps("node-b")
+    first.keep(2)
+    late.keep(1)
+    targets = cluster(first, late)
+
+    def slowly() -> str:
+        first.started.wait(5)
+        time.sleep(0.5)
+        return late.reach()
+
+    targets["node-b"] = slowly
+    attach(targets, lambda: late.started.wait(5))
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-b", 1), ("node-a", 2)]
+    assert err.endswith("; nothing lost.\n")
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_one_hangs(keeps, capsys, monkeypatch, silent: bool) -> None:
+    """An agent that hangs does not keep what others kept from me for ever, and I am told."""
+    monkeypatch.setattr(session, "BACKLOG_SECONDS", 0.3)
+    first, hangs = keeps("node-a"), keeps("node-b")
+    first.keep(1)
+    hangs.catches_up = False
+    targets = cluster(first, hangs)
+    over, seen = threading.Event(), list[str]()
+    if silent:
+        targets["node-b"] = lambda: str(over.wait(20)) and hangs.reach()
+
+    def do() -> None:
+        def shows() -> bool:
+            seen.extend(capsys.readouterr())
+            return "node-a" in "".join(seen[::2])
+
+        wait_until(shows, "what the other kept")
+        over.set()
+
+    attach(targets, do)
+    wanted = "warning: node-b: what it kept is not waited for: it comes later than that of others"
+    assert wanted in "".join(seen[1::2])
+
+
+def test_many_gaps(keeps, capsys) -> None:
+    """However often and long an agent says that nobody watched, I get a line I can read, and not too many."""
+    hostile = keeps("node-a")
+    hostile.tells = 30
+    request = make_request(GADGET, {}, "json", "", (), "", standing="execs", record=None)
+    session.stream(request, Targets({"node-a": hostile.reach}), dict)
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "incomplete: node-a: not seen 10 times more"
+    assert len(told) == 22 and max(map(len, told)) < 1000
+
+
+def test_delete_goes_on(keeps) -> None:
+    """A wrong name among those I delete keeps none of the others, and is told in the end."""
+    agent = keeps("node-a")
+    done = run_cli("delete", "nobody", "execs", "--agent", agent.address)
+    assert (done.returncode, done.stdout) == (2, "execs ended on 1 node; what it kept is gone\n")
+    assert done.stderr == "error: no standing run 'nobody': there is execs\n"
+
+
+def test_runs_tell_options(keeps) -> None:
+    """`runs` tells what I have asked for, the gadget's own options too."""
+    agent = keeps("node-a")
+    agent.status.run.start.CopyFrom(
+        from_toml("x", 'gadget = "opensnoop"\n[parameters]\nfailed = true\npid = 7\n').start
+    )
+    (row,) = map(orjson.loads, run_cli("runs", "-o", "json", "--agent", agent.address).stdout.splitlines())
+    assert row["selection"] == "-A --failed --pid 7"
+    agent.status.run.start.selection.namespaces.append("shop")
+    (row,) = map(orjson.loads, run_cli("runs", "-o", "json", "--agent", agent.address).stdout.splitlines())
+    assert row["selection"] == "-n shop --failed --pid 7"
+
+
+def test_file_makes_no_sense(keeps) -> None:
+    """A name whose file makes no sense is told with its file and what is wrong, by attach and delete."""
+    agent = keeps("node-a")
+    agent.status = pb.StandingStatus(run=pb.Standing(name="odd"), file="/etc/odd.toml", problem="no value")
+    for command in ("attach", "delete"):
+        done = run_cli(command, "odd", "--agent", agent.address)
+        wanted = "error: odd is no run, as /etc/odd.toml makes no sense: no value\n"
+        assert (done.returncode, done.stderr) == (2, wanted)
