@@ -15,7 +15,7 @@ from agent.bpffs import mount_bpffs
 from tests.conftest import CLI, Agent, run_cli
 
 #: How often each command is interrupted; CI has less time than who looks for the last fault.
-INTERRUPTS = int(os.environ.get("INTERRUPTS", "12"))
+INTERRUPTS = int(os.environ.get("INTERRUPTS", "5"))
 #: When: from the interpreter's first moments to a stream that has been going on for a while.
 LATEST_SECONDS = 1.5
 #: What is promised, and what a busy machine may add to that for one in ten.
