@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 #: What a parser failed on is kept here.
@@ -34,13 +35,18 @@ def main() -> None:
     from tests.fuzz.targets import TARGETS
 
     KEPT.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or TARGETS:
+
+    def run(name: str) -> tuple[str, subprocess.CompletedProcess[str]]:
         with tempfile.TemporaryDirectory() as corpus:
             command = [sys.executable, "-m", "tests.fuzz", "--one", name, corpus]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            return name, subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+
+    pool = ThreadPoolExecutor(os.cpu_count())  # most of a short run is the instrumenting of what is imported
+    for name, done in pool.map(run, sys.argv[1:] or TARGETS):
         said = done.stdout + done.stderr
         if done.returncode:
             story = [line for line in said.splitlines() if not line.startswith(("#", "INFO", "WARNING", "stat::"))]
+            pool.shutdown(cancel_futures=True)
             sys.exit("\n".join([*story, f"{name}: failed"]))
         executed = next((line.split()[-1] for line in said.splitlines() if "number_of_executed_units" in line), "?")
         print(f"{name}: {executed} inputs in {seconds} s, none of which it failed on", flush=True)
