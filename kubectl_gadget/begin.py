@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
 
 
-def begin(request: Request, targets: Targets) -> Streams:
-    """The streams of a request to the targets, which begin as their context is entered."""
+@contextmanager
+def begin(request: Request, targets: Targets) -> Iterator[Streams]:
+    """Begin what a request asks of the targets. Ctrl-C ends it in order from then on, though nothing is shown yet."""
     first = pb.RunRequest(start=start_of(request))
     if request.standing:
         attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
@@ -20,7 +27,9 @@ def begin(request: Request, targets: Targets) -> Streams:
 
         return RunCheck(request, node)
 
-    return Streams(targets, first, check, endless=request.follow or not request.standing)
+    streams = Streams(targets, first, check, endless=request.follow or not request.standing)
+    with _stops(streams, request.timeout), streams:
+        yield streams
 
 
 def start_of(request: Request) -> pb.Start:
@@ -31,3 +40,35 @@ def start_of(request: Request) -> pb.Start:
         selection=pb.Selection(**request.selection.message()),
         ring_bytes=request.ring_bytes,
     )
+
+
+@contextmanager
+def _stops(streams: Streams, timeout: float) -> Iterator[None]:
+    """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C.
+
+    A thread does it: this one may have just the lock that is needed, and SimpleQueue.put needs none.
+    """
+    asked: SimpleQueue[bool] = SimpleQueue()
+
+    def on_signal(number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.put(True)
+
+    def watch() -> None:
+        while asked.get():
+            streams.stop()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    timer = threading.Timer(timeout, asked.put, [True])
+    timer.daemon = True
+    if timeout:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        asked.put(False)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Malformed, Unreachable, UsageError
@@ -442,7 +440,6 @@ class Session:
 def stream(request: Request, targets: Targets, streams: Streams, directory: Callable[[], Directory]) -> None:
     """Show what the targets send, which request has been sent to; directory names the ends of connections."""
     with ExitStack() as stack:
-        stack.enter_context(_stops(streams, request.timeout))
         messages = add_names(streams, Peers(directory))
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
@@ -518,35 +515,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest} s"
-
-
-@contextmanager
-def _stops(streams: Streams, timeout: float) -> Iterator[None]:
-    """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C.
-
-    A thread does it: this one may have just the lock that is needed, and SimpleQueue.put needs none.
-    """
-    asked: SimpleQueue[bool] = SimpleQueue()
-
-    def on_signal(number: int, frame: object) -> None:
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked.put(True)
-
-    def watch() -> None:
-        while asked.get():
-            streams.stop()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    threading.Thread(target=watch, name="stop", daemon=True).start()
-    timer = threading.Timer(timeout, asked.put, [True])
-    timer.daemon = True
-    if timeout:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        asked.put(False)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.standing import from_toml
 from kubectl_gadget import session, streams
+from kubectl_gadget.begin import begin
 from kubectl_gadget.request import make_request
 from kubectl_gadget.targets import Targets
 from tests.conftest import run_cli, wait_until
@@ -177,7 +178,9 @@ def test_many_gaps(keeps, capsys) -> None:
     hostile = keeps("node-a")
     hostile.tells = 30
     request = make_request(GADGET, {}, "json", "", (), "", standing="execs", record=None)
-    session.stream(request, Targets({"node-a": hostile.reach}), dict)
+    targets = Targets({"node-a": hostile.reach})
+    with begin(request, targets) as streams:
+        session.stream(request, targets, streams, dict)
     told = capsys.readouterr().err.splitlines()
     assert told[-1] == "incomplete: node-a: not seen 10 times more"
     assert len(told) == 22 and max(map(len, told)) < 1000
