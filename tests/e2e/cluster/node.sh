@@ -7,9 +7,9 @@ STATE=$FOLDER/$NAME
 CGROUP=/gadget-e2e/$NAME
 
 mount --make-rshared / # volumes are mounted into pods while they run
-mkdir -p /var/lib/kubelet /var/lib/containerd /var/lib/cni /var/log/pods /var/log/containers
+mkdir -p /var/lib/kubelet /var/lib/containerd /var/lib/cni /var/lib/gadget /var/log/pods /var/log/containers
 mount -t tmpfs -o mode=755 tmpfs /run
-for place in /var/lib/kubelet /var/lib/containerd /var/log/pods /var/log/containers; do
+for place in /var/lib/kubelet /var/lib/containerd /var/lib/gadget /var/log/pods /var/log/containers; do
 	mkdir -p "$STATE$place"
 	mount --bind "$STATE$place" $place
 done
