@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 #: How long after a run could not begin, or ended, it is tried again.
 AGAIN_SECONDS = 10.0
-#: To load an object takes seconds on a busy machine.
-STALLS_AFTER = 60.0
 #: Containers of a file that are named again at the beginning of the next.
 NAMED = 4096
 
@@ -55,7 +53,7 @@ class StandingRun:
         self._untold = False  # whether what is kept does not tell of some of them yet
         self._why_not = ""
         self._why_not_kept = ""
-        self.worker = Worker(f"standing-{run.name}", self._work, STALLS_AFTER)
+        self.worker = Worker(f"standing-{run.name}", self._work)
         try:
             self.worker.start()
         except RuntimeError as error:  # no more threads may be made

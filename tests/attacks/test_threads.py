@@ -77,9 +77,10 @@ def victim(bpffs: Path, kubeconfig: ApiServer, start_agent, tmp_path: Path, bare
             "--runs",
             str(tmp_path / "runs.d"),
         )
-        return Victim(
-            start_agent(*where, "--kubernetes", under=(sys.executable, "-m", "tests.attacks.killable", str(fifo))), fifo
-        )
+        under = (sys.executable, "-m", "tests.attacks.killable", str(fifo))
+        agent: Agent = start_agent(*where, "--kubernetes", under=under)
+        wait_until(lambda: "execs: execsnoop began" in agent.log.read_text(), "the standing run", 60)
+        return Victim(agent, fifo)
 
     return make
 
