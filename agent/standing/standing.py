@@ -25,7 +25,7 @@ from gadget.recorded import NOT_KEPT
 log = logging.getLogger(__name__)
 
 #: How long after a run could not begin, or ended, it is tried again.
-AGAIN_SECONDS = 10.0
+AGAIN_SECONDS = 5.0
 #: Containers of a file that are named again at the beginning of the next.
 NAMED = 4096
 
