@@ -1,0 +1,14 @@
+"""Where the command begins: Ctrl-C while its modules are imported ends it without a word."""
+
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Import the command line, and run it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from kubectl_gadget.cli import main as run
+
+    signal.signal(signal.SIGINT, before)
+    run()
