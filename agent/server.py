@@ -20,8 +20,9 @@ from agent.clock import clock_offset
 from agent.flows.service import FlowsService
 from agent.inspect.service import Inspector
 from agent.limits import OWN_FILES, RUN_FILES, RunBudget
-from agent.run.replies import batch_reply, container_messages, is_wanted, read_selection, started_reply, summary_reply
+from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
 from agent.run.runs import Runs, begin
+from agent.selection import Selection
 from agent.standing.service import StandingService
 from agent.threads import Worker
 from agent.traceloop.service import TraceloopService
@@ -175,7 +176,7 @@ class AgentService(rpc.AgentServicer):
         self, start: pb.Start, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.RunReply]:
         gadget = catalog.find(start.gadget)
-        selection = read_selection(start.selection)
+        selection = Selection.of(start.selection)
         if start.ring_bytes > MAX_RING_BYTES:
             raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
         parameters = dict(start.parameters)
@@ -238,7 +239,7 @@ class AgentService(rpc.AgentServicer):
     def _containers_of(
         self, request: pb.ContainersRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ContainersReply]:
-        selection = read_selection(request.selection)
+        selection = Selection.of(request.selection)
         sent: dict[int, pb.ContainerState] = {}
         offset = clock_offset()
         generation = -1

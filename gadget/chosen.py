@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 from gadget.pod_choice import PodChoice, Pods
 from gadget.selector import parse_labels, parse_names
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
 
 
 class Chosen:
@@ -25,6 +29,12 @@ class Chosen:
         self._containers = parse_names(containers)
         self._labels = parse_labels(labels)
         self._any_of = Pods(any_of)
+
+    @classmethod
+    def of(cls, message: pb.Selection) -> Self:
+        """The choice that a message has. UsageError if something makes no sense."""
+        any_of = [PodChoice(each.pattern, each.labels, each.namespace, each.without) for each in message.any_of]
+        return cls(message.namespaces, message.pods, message.containers, message.labels, any_of)
 
     @property
     def needs_labels(self) -> bool:

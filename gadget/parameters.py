@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
 from gadget.errors import UsageError
 from gadget.schema import Parameter
+
+if TYPE_CHECKING:
+    from gadget.catalog import Gadget
+
+
+def encode_all(gadget: Gadget, settings: Mapping[str, str]) -> Iterator[tuple[Parameter, bytes]]:
+    """Each parameter that is set, with the bytes for its value. UsageError if gadget has no such parameter or value."""
+    known = {parameter.name: parameter for parameter in gadget.parameters}
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"{gadget.name} has no parameter {name!r}: it has {', '.join(known)}")
+        yield known[name], encode(known[name], value)
 
 
 def encode(parameter: Parameter, text: str) -> bytes:

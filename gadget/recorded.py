@@ -6,6 +6,7 @@ The entries are RecordingEntry of proto/gadget/v1/gadget.proto: a header, then r
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gadget import __version__
@@ -34,3 +35,29 @@ def packed(entry: pb.RecordingEntry) -> bytes:
         prefix.append(length & 0x7F | 0x80)
         length >>= 7
     return bytes([*prefix, length]) + data
+
+
+def entries(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
+    """Each whole entry of a part of a file, and where it ends; up to one that is cut off or makes no sense."""
+    from google.protobuf.message import DecodeError
+
+    from gadget._generated import gadget_pb2 as pb
+
+    at = 0
+    while at < len(data):
+        length = shift = 0
+        while at < len(data):
+            byte = data[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80 or shift > 28:
+                break
+        if at + length > len(data) or not length:
+            return
+        try:
+            entry = pb.RecordingEntry.FromString(data[at : at + length])
+        except DecodeError:
+            return
+        at += length
+        yield entry, at

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +22,7 @@ from gadget import parameters
 from gadget.catalog import find
 from gadget.chosen import Chosen
 from gadget.errors import UsageError
-from gadget.pod_choice import PodChoice
+from gadget.kinds.numbers import SIZES
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 #: A name must do as a file name, as a key of a ConfigMap and as a word of the command line.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 SUFFIX = ".toml"
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 #: A larger file is not a standing run.
 MOST_BYTES = 256 << 10
 
@@ -67,15 +67,8 @@ def check_name(name: str) -> str:
 def check(run: pb.Standing) -> pb.Standing:
     """The same. UsageError if it cannot be run anywhere."""
     check_name(run.name)
-    start = run.start
-    known = {parameter.name: parameter for parameter in find(start.gadget).parameters}
-    for name, value in start.parameters.items():
-        if name not in known:
-            raise UsageError(f"{start.gadget} has no parameter {name!r}: it has {', '.join(known)}")
-        parameters.encode(known[name], value)
-    wanted = start.selection
-    any_of = [PodChoice(each.pattern, each.labels, each.namespace, each.without) for each in wanted.any_of]
-    Chosen(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
+    deque(parameters.encode_all(find(run.start.gadget), run.start.parameters), 0)
+    Chosen.of(run.start.selection)
     if len(to_toml(run).encode()) > MOST_BYTES:
         raise UsageError(f"{run.name} chooses too much: its definition may have {MOST_BYTES >> 10} KiB")
     return run
@@ -152,11 +145,11 @@ def _bytes(what: str, text: str) -> int:
     found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text)
     if text and not found:
         raise UsageError(f"{what} = {text!r}: want a size such as 64M")
-    return int(found[1]) * _UNITS.get(found[2], 1) if found else 0
+    return int(found[1]) * SIZES.get(found[2], 1) if found else 0
 
 
 def _size(size: int) -> str:
-    for unit, factor in reversed(_UNITS.items()):
+    for unit, factor in reversed(SIZES.items()):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return str(size) if size else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.deadline import bounded
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
 from kubectl_gadget import contract, wire
+from kubectl_gadget.at_once import answers
 from kubectl_gadget.targets import Agent, Targets
 from kubectl_gadget.tell import tell
 
@@ -28,8 +29,6 @@ CHANNEL_OPTIONS = (
 MOST_BYTES = 256 << 20
 #: How long an agent may take for a short answer.
 ANSWER_SECONDS = 10.0
-#: How many agents are asked at once.
-AT_ONCE = 16
 #: How many letters of an agent's own words an error shows.
 LONGEST_DETAILS = 500
 _SERVICE = pb.DESCRIPTOR.services_by_name["Agent"]
@@ -94,8 +93,7 @@ def ask_all(targets: Targets, method: str, request: Message, timeout: float | No
         except Exception as error:  # whatever it is: the others are to be shown
             return Unreachable(f"{target}: {type(error).__name__}: {error}")
 
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        return dict(zip(targets, pool.map(one, targets), strict=True))
+    return dict(zip(targets, answers({target: partial(one, target) for target in targets}), strict=True))
 
 
 def _answers(

@@ -11,7 +11,6 @@ from agent.ring import Ring
 from agent.run.batch import Rows
 from gadget import parameters
 from gadget.catalog import Gadget
-from gadget.errors import UsageError
 
 RINGS = ("events", "events_long")
 #: What losses that the kernel counts are called: enum gadget_loss, in its order.
@@ -48,13 +47,9 @@ class Events:
             raise
 
     def _configure(self, settings: Mapping[str, str]) -> None:
-        known = {parameter.name: parameter for parameter in self.gadget.parameters}
-        for name, value in settings.items():
-            if name not in known:
-                raise UsageError(f"{self.gadget.name} has no parameter {name!r}: it has {', '.join(known)}")
-            encoded = parameters.encode(known[name], value)
-            self.object.configure(known[name].offset, encoded)
-            if name == "host":
+        for parameter, encoded in parameters.encode_all(self.gadget, settings):
+            self.object.configure(parameter.offset, encoded)
+            if parameter.name == "host":
                 self.host = any(encoded)
 
     @property

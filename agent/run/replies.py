@@ -17,13 +17,6 @@ from agent.tracker import Cgroup, Tracker
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
-from gadget.pod_choice import PodChoice
-
-
-def read_selection(wanted: pb.Selection) -> Selection:
-    """What a client chose. UsageError if it makes no sense."""
-    any_of = [PodChoice(item.pattern, item.labels, item.namespace, item.without) for item in wanted.any_of]
-    return Selection(wanted.namespaces, wanted.pods, wanted.containers, wanted.labels, any_of)
 
 
 def is_wanted(tracker: Tracker, selection: Selection, item: Cgroup) -> bool:

@@ -213,10 +213,8 @@ class Run:
     def _look(self) -> list[Packed]:
         """What the source has, through all steps, and what they held before."""
         found = [pack(rows) for rows in self._through(self._steps, [])]
-        for rows in self._source.read():
-            found += [
-                pack(each) for each in self._through(self._steps, [rows])
-            ]  # before the source has its memory back
+        for rows in self._source.read():  # copied before the source has its memory back
+            found += [pack(each) for each in self._through(self._steps, [rows])]
         self.events += sum(section.count for section in found)
         return found
 

@@ -18,11 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from agent.folders import own_folder, remove
 from gadget._generated import gadget_pb2 as pb
-from gadget.recorded import MAGIC, OVERWRITTEN, header, packed
+from gadget.recorded import MAGIC, OVERWRITTEN, entries, header, packed
 
 SUFFIX = ".gadget"
 #: Files that a history is of: so much of it goes at a time.
@@ -199,10 +197,10 @@ class History:
         caught_up, told, beat = False, 0, 0.0
         while file:
             before = reader.events
-            for entries, heard_ns in self._parts(file):
-                for entry in entries:
+            for part, heard_ns in self._parts(file):
+                for entry in part:
                     yield from reader.pass_on(entry)
-                if entries:
+                if part:
                     continue
                 if not caught_up or (heard_ns != told and time.monotonic() - beat >= BEAT_SECONDS):
                     told, beat = heard_ns, time.monotonic()
@@ -234,7 +232,7 @@ class History:
                     end, last = file.size, file is self._files[-1]
                 if at < end:
                     source.seek(at)
-                    found = list(_entries_with_ends(source.read(min(part, end - at))))
+                    found = list(entries(source.read(min(part, end - at))))
                     if found:
                         at, part = at + found[-1][1], PART_BYTES
                         yield [entry for entry, _ in found], heard_ns
@@ -376,32 +374,10 @@ def _scan(file: File) -> bool:
     """Find out what a file has, and cut off an entry that its agent did not finish; whether there was none."""
     data = file.path.read_bytes()
     at = len(MAGIC)
-    for entry, end in _entries_with_ends(data[at:] if data.startswith(MAGIC) else b""):
+    for entry, end in entries(data[at:] if data.startswith(MAGIC) else b""):
         at = len(MAGIC) + end
         _note(file, entry.reply.reply)
     file.size = at
     if at < len(data):
         os.truncate(file.path, at)
     return at == len(data)
-
-
-def _entries_with_ends(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
-    """Each whole entry, and where it ends."""
-    at = 0
-    while at < len(data):
-        length = shift = 0
-        while at < len(data):
-            byte = data[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80 or shift > 28:
-                break
-        if at + length > len(data) or not length:
-            return
-        try:
-            entry = pb.RecordingEntry.FromString(data[at : at + length])
-        except DecodeError:
-            return
-        at += length
-        yield entry, at

@@ -11,9 +11,10 @@ from pathlib import Path
 from agent.files import read_text
 from agent.limits import RunBudget
 from agent.run.batch import Batch
-from agent.run.replies import batch_reply, read_selection, started_reply
+from agent.run.replies import batch_reply, started_reply
 from agent.run.runs import Runs, begin
 from agent.run.subscriber import Subscriber
+from agent.selection import Selection
 from agent.standing.history import History
 from agent.threads import Worker
 from agent.tracker import Tracker
@@ -42,7 +43,7 @@ class StandingRun:
         self._node, self._tracker, self._runs, self._budget = node, tracker, runs, budget
         self._make_room = make_room
         self._gadget = catalog.find(run.start.gadget)
-        self._selection = read_selection(run.start.selection)
+        self._selection = Selection.of(run.start.selection)
         self._subscriber: Subscriber | None = None
         self._names: dict[int, pb.Container] = {}
         self.history = History(folder, run.start.gadget, node, keep)

@@ -12,7 +12,7 @@ from gadget.kinds.base import Cut, Described, Encoding, Kind, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
-_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Int(Kind):
@@ -24,7 +24,7 @@ class Int(Kind):
     def digits(self, text: str) -> int:
         """Also with a unit: 4K, 1.5M."""
         size = _SIZE.fullmatch(text)
-        return round(float(size[1]) * _SIZES[size[2]]) if size else super().digits(text)
+        return round(float(size[1]) * SIZES[size[2]]) if size else super().digits(text)
 
 
 class Size(Int):

@@ -44,9 +44,14 @@ def seen(replies: list[pb.RunReply]) -> tuple[int, int]:
     return events, gone[-1] if gone else 0
 
 
+def go_on(folder: Path) -> History:
+    """The history of the next agent, or the first one."""
+    return History(folder / "run", "opensnoop", "node-a", 20 * SIZE)
+
+
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[History]:
-    made = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    made = go_on(tmp_path)
     yield made
     made.close()
 
@@ -87,7 +92,7 @@ def test_next_agent(history: History, tmp_path: Path) -> None:
     keep(history, 1)
     history.beat(3 * 10**9)
     history.close()
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     following.interrupt("the agent was not there")
     following.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=9 * 10**9))
     keep(following, 10)
@@ -108,7 +113,7 @@ def test_killed_in_the_middle(history: History, tmp_path: Path, cut: int) -> Non
     history.close()
     (path,) = (tmp_path / "run").glob("*.gadget")
     os.truncate(path, path.stat().st_size - cut)
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     following.interrupt("gone")
     following.begin(pb.RunReply(started=pb.Started(schema="{}"), sent_ns=3 * 10**9))
     keep(following, 3)
@@ -191,7 +196,7 @@ def test_gap_before_what_is_kept(history: History, tmp_path: Path) -> None:
     """With --since I am told of a time in which nobody watched if it reaches into what I ask for, else not."""
     keep(history, 1)
     history.close()
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     following.interrupt("gone")
     keep(following, 50)
     whats = [reply.WhichOneof("what") for reply in read(following, 20)]
@@ -204,7 +209,7 @@ def test_gap_is_kept_later(history: History, tmp_path: Path, monkeypatch: pytest
     """A gap is told although the disk was full when it ended."""
     keep(history, 1)
     history.close()
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     following.interrupt("gone")
     write = os.write
     with monkeypatch.context() as full:
@@ -235,7 +240,7 @@ def test_killed_at_the_beginning_of_a_file(history: History, tmp_path: Path, siz
     history.close()
     (path,) = (tmp_path / "run").glob("*.gadget")
     (path.parent / "00000002.10.gadget").write_bytes(path.read_bytes()[:size])
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     keep(following, 3)
     assert seen(read(following)) == (20, 0)
     following.close()
@@ -311,7 +316,7 @@ def test_damaged(history: History, tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[-SIZE // 2 - 20 - SIZE : -SIZE] = b"\x0f" * (SIZE // 2 + 20)
         path.write_bytes(data)
-    following = History(tmp_path / "run", "opensnoop", "node-a", 20 * SIZE)
+    following = go_on(tmp_path)
     assert following.heard_ns < 5 * 10**9
     following.interrupt("gone")
     keep(following, 9)
