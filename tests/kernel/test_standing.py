@@ -30,6 +30,11 @@ def run_of(agent: Agent, name: str) -> dict[str, Any]:
     return next((row for row in events(kubectl(agent, "runs", "-o", "json")) if row["name"] == name), {})
 
 
+def began(agent: Agent, name: str) -> None:
+    """Wait until the run sees what happens, which is after `runs` lists it."""
+    wait_until(lambda: re.search(rf"\b{name}: \w+ began", agent.log.read_text()), "the run's beginning")
+
+
 def settled(agent: Agent, name: str, count: int) -> None:
     wait_until(lambda: run_of(agent, name)["events"] == count, f"{count} events")
 
@@ -124,13 +129,13 @@ def test_defined_by_a_file(start_agent, tmp_path: Path, make_pod, workload) -> N
     (folder / "odd.toml").write_text('gadget = "exec')
     usual = ("--runs", str(folder), "--state", str(tmp_path / "state"))
     agent = start_agent(*usual)
-    wait_until(lambda: run_of(agent, "execs").get("kept", 0) > 0, "its beginning")
+    began(agent, "execs")
     assert "odd.toml" in run_of(agent, "odd")["problem"]
     run_workload(make_pod(), workload("execs"), 1, 7, 0)
     settled(agent, "execs", 1 + 7)
     assert agent.stop() == 0
     agent = start_agent(*usual)
-    wait_until(lambda: not run_of(agent, "execs")["problem"], "its return")
+    began(agent, "execs")
     run_workload(make_pod(), workload("execs"), 1, 5, 0)
     settled(agent, "execs", 1 + 7 + 1 + 5)
     done = run_cli("attach", "execs", "-o", "json", "--agent", agent.address)
@@ -156,10 +161,6 @@ def test_cannot_run(agent) -> None:
     kubectl(agent, "delete", "huge")
 
 
-def began(agent: Agent) -> None:
-    wait_until(lambda: "opens: opensnoop began" in agent.log.read_text(), "the run's beginning")
-
-
 @pytest.mark.timeout(240)
 def test_agent_killed(start_agent, tmp_path: Path, workload) -> None:
     """The agent is killed 20 times: I see all that it was there for, each event once, and each time that it was not."""
@@ -175,7 +176,7 @@ def test_agent_killed(start_agent, tmp_path: Path, workload) -> None:
             agent.stop(signal.SIGKILL)
             producer.make(7)
             agent = start_agent(*usual)
-            began(agent)
+            began(agent, "opens")
     done = run_cli("attach", "opens", "-o", "json", "--agent", agent.address)
     assert numbers(done.stdout) == expected
     gaps = re.findall(r"^incomplete: \S+: not seen from \S+ to \S+ \(\d+\.\d s\)$", done.stderr, re.M)
