@@ -118,8 +118,9 @@ class Head:
     def __str__(self) -> str:
         instance = self.instance
         end = f"{instance.state}{f' at {moment(self.ended_ns)}' if self.ended_ns else ''}"
-        torn = f"{self.torn:,} torn" if self.torn else "none torn"
-        head = f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept, {torn}"
+        head = f"# {instance.title}: {end}, {self.kept:,} of {instance.item.calls:,} calls kept"
+        if self.torn:
+            head += f", {self.torn:,} could not be read: they were being written"
         if self.late_ns:
             head += f"\n# recorded from {short_duration(self.late_ns)} after its start on"
         if self.left_out:

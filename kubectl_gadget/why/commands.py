@@ -42,6 +42,8 @@ FIELDS = [
 _EXAMPLES = """kubectl gadget why cart -n shop     of pods whose name begins so
   kubectl gadget why                  the newest bad end
   kubectl gadget why -A --since 6h    every bad end, each in a line; with -n those of one namespace"""
+#: How far back -A looks unless --since says otherwise.
+HOUR_SECONDS = 3600.0
 _SHOW = "kubectl gadget traceloop show"
 _COLOURS = {"certain": terminal.RED, "head": terminal.BOLD, "before": terminal.DIM, "more": terminal.DIM}
 
@@ -58,7 +60,7 @@ class WhyCommand(HeadedCommand):
             Option(["--instance"], heading=heading, type=click.IntRange(1), metavar="N",
                    help="The Nth newest run of it instead; 1 is the newest."),
             Option(["--previous"], heading=heading, is_flag=True, help="The run before the newest."),
-            Option(["--since"], heading=heading, type=Duration(), default="1h",
+            Option(["--since"], heading=heading, type=Duration(), default=None,
                    help="With -A: how far back ends are looked for. [default: 1h]"),
             Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "wide", "json"]),
                    default="columns", help="Format."),
@@ -73,7 +75,7 @@ def _why(
     name: str | None,
     instance: int | None,
     previous: bool,
-    since: float,
+    since: float | None,
     form: str,
     namespace: tuple[str, ...],
     all_namespaces: bool,
@@ -89,6 +91,8 @@ def _why(
     every = all_namespaces and not name
     if every and (instance or previous):
         raise UsageError(f"{'--instance' if instance else '--previous'} is of one container: name a pod")
+    if since is not None and not every:
+        raise UsageError("--since goes with -A, the table of all bad ends; of one container the newest run is told")
     need_recorder(agent, local)
     cluster = None if agent or local else _begin(namespace, name if name and "/" not in name else "", every=every)
     with find_targets(agent, local) as targets:
@@ -97,7 +101,7 @@ def _why(
         if every:
             if failure:
                 tell(f"incomplete: {failure}")
-            _table(found, selection, since, form, cluster)
+            _table(found, selection, HOUR_SECONDS if since is None else since, form, cluster)
             return
         plain_name = None if pods else name
         if cluster is None or instance or previous:

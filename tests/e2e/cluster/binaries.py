@@ -53,3 +53,7 @@ def kubernetes_binaries() -> Path:
         subprocess.run(command, cwd=MODULE, check=True)
 
     return built_once(f"kubernetes-{version}-{digest}", f"Kubernetes {version}", build)
+
+
+if __name__ == "__main__":
+    kubernetes_binaries()

@@ -40,7 +40,7 @@ def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[
         record(1), record(1240), item=RUNNING, node="node-a", unread=3, blocked=[BLOCKED], clock_offset_ns=ENDED
     )
     assert shown(tmp_path, capfd, given, view=View()).splitlines() == [
-        "# shop/cart-0/app cccccccccccc on node-a: running, 2 of 47 calls kept, 5 torn",
+        "# shop/cart-0/app cccccccccccc on node-a: running, 2 of 47 calls kept, 5 could not be read: they were being written",
         "22:13:20.000001 [cart 7] getpid() = 0",
         "… 1,238 calls are missing here …",
         "22:13:20.001240 [cart 7] getpid() = 0",

@@ -61,6 +61,10 @@ def test_command_for_all_calls(
     [
         (["-A", "--previous"], "--previous is of one container: name a pod"),
         (["-A", "--instance", "2"], "--instance is of one container: name a pod"),
+        (
+            ["cart-0", "--since", "2h"],
+            "--since goes with -A, the table of all bad ends; of one container the newest run is told",
+        ),
         (["cart-0", "--previous", "--instance", "2"], "--instance and --previous: choose one"),
         (["deploy/cart"], "deploy/cart: only a cluster knows which pods that is: with --agent give a pod's name"),
         (["web-0", "-n", "bank"], "no recording of 'web-0' in namespace bank: it is in -n shop"),
