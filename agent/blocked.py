@@ -40,6 +40,8 @@ def find_blocked(processes: Sequence[int]) -> Iterator[pb.Blocked]:
             comm = read_text(task / "comm").removesuffix("\n")
         except OSError:
             continue
+        if compat != _is_32bit(pid):
+            continue  # it began another program just now: the number may be of either
         if len(fields) < 7 or fields[0].startswith("-"):
             continue  # it runs, or waits for something that is not a call
         number, args = int(fields[0]), [int(each, 16) for each in fields[1:7]]

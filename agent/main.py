@@ -44,6 +44,8 @@ from gadget.selector import parse_recorded
 if TYPE_CHECKING:
     from agent.pods import PodWatch
 
+#: Of an option: whether it is there and may be read is told by what uses it, in words of its own.
+FOLDER = click.Path(path_type=Path, readable=False)
 LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
 R = TypeVar("R", Recorder, FlowRecorder)
@@ -69,7 +71,7 @@ def _end_with_stdin(stopped: Stopped) -> None:
 @click.option("--node", envvar="NODE_NAME", default=socket.gethostname, help="Name of this node. [default: host's]")
 @click.option("--pod-uid", envvar="POD_UID", default="", metavar="UID",
               help="The pod that this agent is in: pods in another node's cgroups are left to that one.")  # fmt: skip
-@click.option("--host-root", type=click.Path(path_type=Path), default="/", show_default=True,
+@click.option("--host-root", type=FOLDER, default="/", show_default=True,
               help="Where the host's file system is mounted.")  # fmt: skip
 @click.option("--runtime-state", "states", multiple=True, metavar="[RUNTIME=]PATH",
               callback=lambda context, parameter, value: tuple(map(parse_state, value)),
@@ -94,13 +96,13 @@ def _end_with_stdin(stopped: Stopped) -> None:
               help="Record who talks to whom, for `advise network-policy`.")  # fmt: skip
 @click.option("--flows-limit", type=click.IntRange(64), default=ENTRIES, show_default=True, metavar="N",
               help="Flows kept at most, of 200 bytes each.")  # fmt: skip
-@click.option("--runs", type=click.Path(path_type=Path), default="/etc/gadget/runs.d", show_default=True,
+@click.option("--runs", type=FOLDER, default="/etc/gadget/runs.d", show_default=True,
               help="Folder of files NAME.toml, each a standing run.")  # fmt: skip
 @click.option("--runs-keep", type=click.IntRange(1), default=KEEP_BYTES >> 20, show_default=True, metavar="MIB",
               help="What all standing runs may keep, in files below --state.")  # fmt: skip
-@click.option("--bpffs", type=click.Path(path_type=Path), default="/sys/fs/bpf", show_default=True,
+@click.option("--bpffs", type=FOLDER, default="/sys/fs/bpf", show_default=True,
               help="Where recordings stay while no agent runs; mounted if it is not.")  # fmt: skip
-@click.option("--state", type=click.Path(path_type=Path), default="/var/lib/gadget", show_default=True,
+@click.option("--state", type=FOLDER, default="/var/lib/gadget", show_default=True,
               help="Where recordings of an older agent are saved if this one cannot go on with them.")  # fmt: skip
 @click.option("--expect-bpffs", is_flag=True, hidden=True)  # deploy gives more rights to an agent that ends for it
 @click.option("--end-with-stdin", is_flag=True, hidden=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from gadget import syscalls
-from gadget._generated.gadget_pb2 import TraceloopListRequest, TraceloopReadRequest
+from gadget._generated.gadget_pb2 import TraceloopItem, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget import strace
 from kubectl_gadget.client import connect
@@ -52,7 +52,7 @@ def compare(bpffs: Path, start_agent: Callable[..., Agent], workload: Callable[[
         folder.mkdir()
         with bare_container() as container, connect(agent.address) as channel:
             stub = AgentStub(channel)
-            (item,) = wait_until(lambda: stub.TraceloopList(TraceloopListRequest()).items, "the recording")
+            item = wait_until(lambda: recorded(stub, container), "the recording")
             # strace itself stays outside: it makes many calls for each one that it shows
             enter = f'echo 0 > {container.cgroup}/cgroup.procs && exec "$0" "$@"'
             subprocess.run(
@@ -64,12 +64,22 @@ def compare(bpffs: Path, start_agent: Callable[..., Agent], workload: Callable[[
             )
             (reply,) = stub.TraceloopRead(TraceloopReadRequest(cgroup_id=item.container.cgroup_id))
         lines = whole_lines(log.read_text().splitlines())
-        begin, main = next((at, pid) for at, (pid, line) in enumerate(lines) if line.startswith(f'execve("{program}"'))
+        began = f'execve("{program}"'
+        begin, main = next((at, pid) for at, (pid, line) in enumerate(lines) if line.startswith(began))
         entries = Reader().entries(reply)
-        first = next(at for at, entry in enumerate(entries) if isinstance(entry, Call) and text(entry)[:6] == "execve")
+        first = next(at for at, each in enumerate(entries) if isinstance(each, Call) and text(each).startswith(began))
         return Both(entries[first + 1 :], [line for pid, line in lines[begin + 1 :] if pid == main])
 
     return run
+
+
+def recorded(stub: AgentStub, container: BareContainer) -> TraceloopItem | None:
+    """The recording of a container, once calls in it are recorded: it is listed a little before that."""
+    for item in stub.TraceloopList(TraceloopListRequest()).items:
+        subprocess.run(["/bin/sh", "-c", f"echo 0 > {container.cgroup}/cgroup.procs && exec true"], check=True)
+        if item.calls:
+            return item
+    return None
 
 
 def whole_lines(lines: list[str]) -> list[tuple[str, str]]:

@@ -29,7 +29,8 @@ def traced(cli: Cli) -> list[dict]:
 
 
 def start_json(start_cli: Callable[..., Cli], agent: Agent, *args: str) -> Cli:
-    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", *args)
+    # with room for all: an agent that gets no processor for a second, as on a busy machine, loses nothing then
+    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--buffer", "16M", *args)
     wait_until(lambda: "execsnoop: started" in agent.log.read_text(), "the stream's start")
     return cli
 

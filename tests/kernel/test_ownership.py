@@ -94,8 +94,10 @@ def test_least_privilege(tmp_path) -> None:
 
 def test_without_rights(tmp_path) -> None:
     """An agent that lacks rights says which, and for what, and leaves nothing behind."""
+    others = tmp_path / "state"  # as an agent of root leaves it
+    others.mkdir(mode=0o700)
     for command in (AS_NOBODY, ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]):
-        done = subprocess.run([*command, AGENT, "--listen", f"unix://{tmp_path}/x/agent.sock"],
+        done = subprocess.run([*command, AGENT, "--listen", f"unix://{tmp_path}/x/agent.sock", "--state", others],
                               capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
         assert done.stderr == (
             "error: the agent lacks CAP_BPF (loads programs), CAP_PERFMON (attaches them), "

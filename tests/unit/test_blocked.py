@@ -53,6 +53,18 @@ def test_open_of_a_fifo(tmp_path: Path) -> None:
     assert shown(blocked) == f'openat(AT_FDCWD, "{tmp_path}/jobs", O_RDONLY, <unfinished ...>)'
 
 
+def test_between_two_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is never shown by the name that its number has in the program before: while one begins, none is shown."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        try:
+            wait_until(lambda: list(find_blocked([process.pid])), "its call")
+            answers = iter([True, False])
+            monkeypatch.setattr("agent.blocked._is_32bit", lambda pid: next(answers))
+            assert list(find_blocked([process.pid])) == []
+        finally:
+            process.kill()
+
+
 def test_redacted(tmp_path: Path) -> None:
     """What --redact names is masked in the path of a call that hangs, too."""
     os.mkfifo(tmp_path / "token-8431")
