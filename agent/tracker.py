@@ -77,6 +77,22 @@ class Cgroup:
 Watcher = Callable[[Cgroup], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """What somebody is told by the tracker, until it is closed: came and gone of a container, changed of pods."""
+
+    came: Watcher
+    gone: Watcher
+    changed: Callable[[], None]
+    #: the containers that there were when it began
+    existing: Sequence[Cgroup]
+    _end: Callable[[Watch], None]
+
+    def close(self) -> None:
+        """Tell no more. Others go on being told. Callable again."""
+        self._end(self)
+
+
 class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
@@ -112,7 +128,7 @@ class Tracker:
         self._host_is_full = False
         self.lock = threading.Lock()
         self._reading = threading.Lock()
-        self._watchers: list[tuple[Watcher, Watcher, Callable[[], None]]] = []
+        self._watches: tuple[Watch, ...] = ()  # replaced as a whole: `changed` is read without a lock
         self._walked, self._walked_losses = 0.0, 0
         self.pods: PodWatch | None = None
         #: Grows with every container that comes, goes or changes.
@@ -230,20 +246,21 @@ class Tracker:
         if self._pinned:
             unpin_containers(self._pinned.parent)
 
-    def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> list[Cgroup]:
-        """Call came for each new container from now on, and gone at its end. Returns the containers that exist.
+    def watch(self, came: Watcher, gone: Watcher, changed: Callable[[], None]) -> Watch:
+        """Call came for each new container from now on, and gone at its end, until the watch is closed.
 
         changed is called when something about pods has changed. The three are called in the middle of other work, so
         they may only note what there is to do.
         """
         with self._reading:
-            self._watchers.append((came, gone, changed))
-            return [item for item in self._containers.values() if item.shown]
+            existing = [item for item in self._containers.values() if item.shown]
+            made = Watch(came, gone, changed, existing, self._unwatch)
+            self._watches = (*self._watches, made)
+            return made
 
-    def unwatch(self) -> None:
-        """Call nobody any more."""
+    def _unwatch(self, watch: Watch) -> None:
         with self._reading:
-            self._watchers.clear()
+            self._watches = tuple(each for each in self._watches if each is not watch)
 
     def folder(self, cgroup: Cgroup) -> Path:
         """The directory of a cgroup. It does not exist if the cgroup is gone."""
@@ -258,8 +275,8 @@ class Tracker:
         """Something about pods has changed."""
         with self.lock:
             self.generation += 1
-        for _, _, changed in list(self._watchers):
-            changed()
+        for watch in self._watches:
+            watch.changed()
 
     def containers(self) -> list[Cgroup]:
         """The running containers, and the gone ones that are remembered."""
@@ -425,8 +442,8 @@ class Tracker:
         self._tell_kernel(cgroup_id, cgroup_id if shown else OF_OTHERS)
         with self.lock:
             self.generation += 1
-        for came, _, _ in self._watchers if shown else ():
-            came(cgroup)
+        for watch in self._watches if shown else ():
+            watch.came(cgroup)
 
     def _tell_kernel(self, cgroup_id: int, container: int) -> None:
         if not self._object.set("containers", cgroup_id, container):
@@ -453,8 +470,8 @@ class Tracker:
                 self._gone.popitem(last=False)
         with self.lock:
             self.generation += 1
-        for _, gone, _ in self._watchers if cgroup.shown else ():
-            gone(cgroup)
+        for watch in self._watches if cgroup.shown else ():
+            watch.gone(cgroup)
 
 
 def _pinned_containers(pins: Path) -> Iterator[Path]:

@@ -68,7 +68,8 @@ class FlowRecorder:
         #: called between the steps of a round to show that the thread gets on; there may be many steps: each network,
         #: pod, cgroup
         self.worker = Worker("flows", self._care)
-        for item in tracker.watch(self._came, self._gone, self._review):
+        self._watch = tracker.watch(self._came, self._gone, self._review)
+        for item in self._watch.existing:
             self._came(item)
         self._forget_ended()
         self._learn()
@@ -109,6 +110,7 @@ class FlowRecorder:
 
     def close(self) -> None:
         """Let go. Recording goes on."""
+        self._watch.close()
         self.worker.stop()
         if not self._ended:
             self._learn()

@@ -118,7 +118,8 @@ class Recorder:
         self._shrink()
         self._load_saved()
         self.worker = Worker("traceloop", self._work)
-        for item in tracker.watch(self._came, self._gone, self._changed):
+        self._watch = tracker.watch(self._came, self._gone, self._changed)
+        for item in self._watch.existing:
             self._came(item)
         self.worker.start()
 
@@ -129,7 +130,7 @@ class Recorder:
 
     def close(self) -> None:
         """Let go. Recording goes on."""
-        self._tracker.unwatch()
+        self._watch.close()
         self.worker.stop()
         self._pointers.finish()
         self._spares.close()

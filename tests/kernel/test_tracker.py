@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from agent.server import Health
-from agent.tracker import GONE_REMEMBERED, Tracker
+from agent.tracker import GONE_REMEMBERED, Tracker, Watch
 from gadget.errors import GadgetError
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.pods import UNIFIED, BareContainer, Pod, annotations, remove_cgroups
@@ -47,6 +47,40 @@ def test_closed() -> None:
     assert closed.object.programs() == []
     with pytest.raises(GadgetError, match="no map containers"):
         _ = closed.map_fd
+
+
+def test_watches_of_several(tracker: Tracker, bare) -> None:
+    """A recorder that ends takes only its own subscription away: the others go on learning of containers."""
+    told: list[tuple[str, str, int]] = []
+
+    def watch(who: str) -> Watch:
+        return tracker.watch(
+            lambda cgroup: told.append((who, "came", cgroup.id)),
+            lambda cgroup: told.append((who, "gone", cgroup.id)),
+            lambda: told.append((who, "changed", 0)),
+        )
+
+    first, other = watch("first"), watch("other")
+    one = bare()
+    one_id = one.cgroup.stat().st_ino
+    wait_until(lambda: ("other", "came", one_id) in told and ("first", "came", one_id) in told, "both to be told")
+    late = watch("late")
+    assert one_id in [cgroup.id for cgroup in late.existing]
+    first.close()
+    first.close()
+    told.clear()
+    two_id = bare().cgroup.stat().st_ino
+    one.cgroup.rmdir()
+    wait_until(lambda: ("late", "gone", one_id) in told, "its end")
+    tracker.changed()
+    own = [each for each in told if each[2] in (0, one_id, two_id)]
+    assert sorted(own) == sorted(
+        (who, what, which)
+        for who in ("other", "late")
+        for what, which in (("came", two_id), ("gone", one_id), ("changed", 0))
+    )
+    other.close()
+    late.close()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
