@@ -1,8 +1,7 @@
 """The table of flows in the kernel. It stays, with the programs that fill it, when this process ends.
 
-In bpffs: FOLDER/LAYOUT/{flows,lost,made} and FOLDER/LAYOUT/programs-OBJECT/ (the links). LAYOUT and OBJECT are hashes:
-an agent with the same program adopts it, one with another program of the same layout replaces it and keeps the table,
-and one with another layout begins anew.
+In bpffs it is kept as agent/persistence.py says, with the maps flows, lost and made. An agent with another layout
+begins anew.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from ctypes import byref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
-from agent.bpffs import digest, lock, open_pinned, remove
+from agent.bpf_object import BpfObject, Program
+from agent.bpffs import open_pinned, remove
 from agent.objects import read_object
+from agent.persistence import Kept
 from agent.tracker import Tracker
 from gadget import catalog
 from gadget.errors import GadgetError
@@ -36,6 +37,8 @@ ENTRIES = 32_768
 _BATCH = 4096
 _ENOENT, _ENOSPC = 2, 28
 BPF_NOEXIST = 1  # linux/bpf.h
+#: Maps of the object that stay, and what they are called in bpffs.
+_PINS = {"flows": "flows", "flows_lost": "lost", "flows_made": "made"}
 
 Keys = npt.NDArray[np.void]
 Flows = npt.NDArray[np.void]
@@ -57,60 +60,47 @@ class Table:
         self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
         self.entries = entries
         self.udp_problem = ""
-        layout = digest(
-            orjson.dumps([catalog.record_fields("flows", name) for name in ("flow_key", "flow")] + [entries])
-        )
-        self._folder = folder / layout
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._locked = lock(folder)
-        for other in folder.iterdir():
-            if other != self._folder:
-                log.warning("flows: those of an agent with another layout are given up")
-                remove(other)
+        layout = [catalog.record_fields("flows", name) for name in ("flow_key", "flow")] + [entries]
+        self._kept = Kept(folder, orjson.dumps(layout), _give_up)
         self.is_new = False
         elf = read_object("flows")
-        links = self._folder / f"programs-{digest(elf + tracker.layout.encode())}"
         with BpfObject(elf, "flows") as programs:
-            self.adopted = self._adopt_or_attach(programs, links, tracker, settings or {})
-        self._flows, self._lost, self._made = (open_pinned(self._folder / name) for name in ("flows", "lost", "made"))
+            self.adopted = self._adopt_or_attach(programs, elf, tracker, settings or {})
+        self._flows, self._lost, self._made = (open_pinned(self._kept.folder / name) for name in _PINS.values())
 
     def close(self) -> None:
         """Let go. Recording goes on."""
-        for fd in (self._flows, self._lost, self._made, self._locked):
+        for fd in (self._flows, self._lost, self._made):
             os.close(fd)
+        self._kept.close()
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs."""
-        remove(self._folder.parent)
+        self._kept.end()
 
-    def _adopt_or_attach(self, programs: BpfObject, links: Path, tracker: Tracker, settings: Mapping[str, int]) -> bool:
+    def _adopt_or_attach(self, programs: BpfObject, elf: bytes, tracker: Tracker, settings: Mapping[str, int]) -> bool:
         """Make sure that the programs run. Returns whether they ran all the time."""
-        pins = {name: self._folder / name.removeprefix("flows_") for name in ("flows", "flows_lost", "flows_made")}
-        programs.share("containers", tracker.map_fd)
         programs.resize("flows", self.entries)
-        found = programs.share_pinned(pins)
-        if links.exists():
-            why_not = why_not_attached(programs, links, [*found.values(), tracker.map_fd])
-            if not why_not and found.keys() == pins.keys():
-                return True
-            log.warning("flows: begins anew, as %s", why_not or "a map is missing")
-        self.is_new = "flows" not in found
+        found = self._kept.adopt(programs, elf, tracker, _PINS, [*_PINS, "containers"])
+        if found.adopted:
+            return True
+        if found.why_not:
+            log.warning("flows: begins anew, as %s", found.why_not)
+        self.is_new = "flows" not in found.maps
         began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for name, value in {"began": began, **settings}.items():
             offset, size = catalog.setting("flows", name)
             programs.configure(offset, value.to_bytes(size, sys.byteorder))
-        programs.load()
-        for name in pins.keys() - found.keys():
-            programs.pin(name, pins[name])
-        for older in self._folder.glob("programs-*"):
-            remove(older)
+        self._kept.load(programs)
+        self._kept.attach(programs, partial(self._attach, programs, tracker.mount))
+        return False
+
+    def _attach(self, programs: BpfObject, cgroup: Path) -> None:
         try:
-            programs.attach(tracker.mount)
+            programs.attach(cgroup)
         except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
             self.udp_problem = str(error)
             log.warning("flows: UDP is not recorded: %s", error)
-        programs.pin_links(links)
-        return False
 
     def read(self) -> tuple[Keys, Flows]:
         """All flows, as two arrays of equal length. Flows that come while it reads may be missing."""
@@ -145,11 +135,11 @@ class Table:
 
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already."""
-        return missed_by(self._folder)
+        return self._kept.missed()
 
     def programs(self) -> list[Program]:
         """What the kernel says of the programs that record."""
-        return programs_in(self._folder)
+        return self._kept.programs()
 
     def lost(self) -> int:
         """How many flows found no room so far."""
@@ -163,6 +153,11 @@ class Table:
         value, key = ctypes.c_uint64(), ctypes.c_uint32(0)
         libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, byref(key), byref(value)), "count of flows")
         return value.value
+
+
+def _give_up(folder: Path) -> None:
+    log.warning("flows: those of an agent with another layout are given up")
+    remove(folder)
 
 
 def oldest_of_the_greatest(keys: Keys, flows: Flows, keep: int) -> npt.NDArray[np.intp]:

@@ -1,9 +1,7 @@
 """Keeps a ring for each container: makes, adopts, evicts. The programs stay attached when this process ends.
 
-In bpffs: FOLDER/LAYOUT/rings (which container has which ring), FOLDER/LAYOUT/programs-OBJECT/ (the links), and
-FOLDER/LAYOUT/ring-CGROUP for each container, living or gone. LAYOUT and OBJECT are hashes: an agent with the same
-program adopts it, one with another program of the same layout replaces it and keeps the rings, and one with another
-layout saves the rings to disk first.
+In bpffs it is kept as agent/persistence.py says: beside the maps, such as rings (which container has which ring), there
+is ring-CGROUP for each container, living or gone. An agent with another layout saves the rings to disk first.
 
 One thread does all of it, as who tells of containers must not wait: a ring takes a millisecond to make, and the kernel
 some 20 more to say that the program sees it.
@@ -30,11 +28,12 @@ import numpy as np
 import orjson
 
 from agent import libbpf
-from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
-from agent.bpffs import digest, lock, open_pinned, remove, remove_if_empty
+from agent.bpf_object import BpfObject, Program
+from agent.bpffs import open_pinned, remove, remove_if_empty
 from agent.cgroups import processes_in
 from agent.identity import Container
 from agent.objects import read_object
+from agent.persistence import Kept, stop_programs
 from agent.processes import SETTLED_SECONDS, first_of
 from agent.threads import Worker
 from agent.traceloop import rings
@@ -101,14 +100,8 @@ class Recorder:
         #: cgroups with a spare ring of which nothing is known (yet), and since when
         self._strangers: dict[int, float] = {}
         self._review_due = False
-        root = settings.folder
-        layout = digest(orjson.dumps([rings.own_layout(), self._size]))
-        self._folder = root / layout
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._locked = lock(root)  # an older agent of another layout counts too
-        for other in root.iterdir():
-            if other != self._folder:
-                self._save_all(other)
+        self._kept = Kept(settings.folder, orjson.dumps([rings.own_layout(), self._size]), self._save_all)
+        self._folder = self._kept.folder
         # spare rings take room from others, which must have enough
         number = min(rings.SPARES, settings.total_bytes // self._memory // ROOM_FOR_SPARES)
         self._pointers, self._spares = self._attach(number)
@@ -135,7 +128,7 @@ class Recorder:
         self._pointers.finish()
         self._spares.close()
         self._pointers.close()
-        os.close(self._locked)
+        self._kept.close()
 
     def end(self) -> None:
         """Stop recording, and leave nothing in bpffs or on disk."""
@@ -146,8 +139,8 @@ class Recorder:
         with self._lock:
             self._known.clear()
             self._refused.clear()
-        remove(self._folder.parent)
-        remove_if_empty(self._folder.parent.parent)
+        self._kept.end()
+        remove_if_empty(self._kept.root.parent)
         shutil.rmtree(self._settings.saved, ignore_errors=True)
 
     def _came(self, cgroup: Cgroup) -> None:
@@ -221,11 +214,11 @@ class Recorder:
         From Linux 7.0 on a program may be preempted (kernel commit a46023d5616e), and until it goes on the kernel skips
         it for all other threads of that CPU.
         """
-        return missed_by(self._folder)
+        return self._kept.missed()
 
     def programs(self) -> list[Program]:
         """What the kernel says of the programs that record."""
-        return programs_in(self._folder)
+        return self._kept.programs()
 
     @property
     def lost(self) -> str:
@@ -261,15 +254,11 @@ class Recorder:
 
     def _attach(self, spares: int) -> tuple[Pointers, Spares]:
         """Make sure that this agent's program runs, and looks where it is told."""
-        elf = read_object("traceloop")
-        plans = _plans()
-        links = self._folder / f"programs-{digest(elf + plans + self._tracker.layout.encode())}"
-        pinned = {name: self._folder / name for name in ("rings", "recorded", "spares")}
+        elf, plans = read_object("traceloop"), _plans()
         with BpfObject(elf, "traceloop") as recorder:
             recorder.configure(catalog.setting("traceloop", "plans")[0], plans)
             mask = np.uint32(self._settings.slots - 1).tobytes()
             recorder.configure(catalog.setting("traceloop", "slot_mask")[0], mask)
-            recorder.share("containers", self._tracker.map_fd)
             recorder.resize_inner("rings", self._size)
             recorder.resize_inner("spares", self._size)
 
@@ -278,24 +267,17 @@ class Recorder:
                 ready = recorder.map_fd("spares"), pointers.table, self._folder, self._size, spares
                 return pointers, Spares(*ready, pointers.later)
 
-            found = recorder.share_pinned(pinned)
-            used = [found["recorded"]] if "recorded" in found else []
-            of_some = [*found.values(), self._tracker.map_fd]
-            why_not = why_not_attached(recorder, links, used, of_some) if links.exists() else ""
-            if links.exists() and not why_not and found.keys() == pinned.keys():
+            pins = {name: name for name in ("rings", "recorded", "spares")}
+            found = self._kept.adopt(recorder, elf + plans, self._tracker, pins, ["recorded"])
+            if found.adopted:
                 log.info("traceloop: adopted, it has been recording all the time")
                 return take_over()
-            if links.exists():
-                self._gap = f"nothing was recorded until this agent came: {why_not or 'a map was missing'}"
+            if found.why_not:
+                self._gap = f"nothing was recorded until this agent came: {found.why_not}"
                 log.warning("traceloop: %s", self._gap)
-            recorder.load()
+            self._kept.load(recorder)
             taken = take_over()
-            for name in pinned.keys() - found.keys():
-                recorder.pin(name, pinned[name])
-            for path in self._folder.glob("programs-*"):  # before ours begins: better missing than there twice
-                remove(path)
-            recorder.attach()
-            recorder.pin_links(links)
+            self._kept.attach(recorder, recorder.attach)
             return taken
 
     def _adopt(self, path: Path) -> None:
@@ -521,8 +503,7 @@ class Recorder:
 
     def _save_all(self, folder: Path) -> None:
         """Save rings that another layout's program has filled, and remove the program."""
-        for links in folder.glob("programs-*"):
-            remove(links)
+        stop_programs(folder)
         self._settings.saved.mkdir(parents=True, exist_ok=True, mode=0o700)
         boot = BOOT.read_text()[:8]  # cgroup ids begin anew with each
         for path in folder.glob("ring-*"):
