@@ -144,13 +144,14 @@ def make_gadgets() -> None:
 
 def make_protobuf() -> None:
     """Generate Python from proto/."""
-    source = ROOT / "proto" / "gadget" / "v1" / "gadget.proto"
-    if up_to_date(GENERATED / "gadget_pb2_grpc.py", source):
-        return
-    run(sys.executable, "-m", "grpc_tools.protoc", f"-I{source.parent}", f"--python_out={GENERATED}",
-        f"--pyi_out={GENERATED}", f"--grpc_python_out={GENERATED}", source)  # fmt: skip
-    stub = GENERATED / "gadget_pb2_grpc.py"
-    stub.write_text(stub.read_text().replace("import gadget_pb2 as", "from gadget._generated import gadget_pb2 as"))
+    for source in sorted((ROOT / "proto" / "gadget" / "v1").glob("*.proto")):
+        stub = GENERATED / f"{source.stem}_pb2_grpc.py"
+        if up_to_date(stub, source):
+            continue
+        run(sys.executable, "-m", "grpc_tools.protoc", f"-I{source.parent}", f"--python_out={GENERATED}",
+            f"--pyi_out={GENERATED}", f"--grpc_python_out={GENERATED}", source)  # fmt: skip
+        module = f"{source.stem}_pb2"
+        stub.write_text(stub.read_text().replace(f"import {module} as", f"from gadget._generated import {module} as"))
 
 
 def make_syscalls() -> None:

@@ -6,26 +6,23 @@ import logging
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
-from agent.flows.service import FlowsService
-from agent.inspect.service import Inspector
 from agent.limits import OWN_FILES, RUN_FILES, RunBudget
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
 from agent.run.runs import Runs, begin
 from agent.selection import Selection
-from agent.standing.service import StandingService
-from agent.threads import Worker
-from agent.traceloop.service import TraceloopService
+from agent.service import Call, Method, Running
 from agent.tracker import Cgroup, Tracker
 from gadget import CONTRACT, __version__, catalog
 from gadget._generated import gadget_pb2 as pb
@@ -79,40 +76,54 @@ class AgentService(rpc.AgentServicer):
         self,
         node: str,
         tracker: Tracker,
-        traceloop: TraceloopService,
-        flows: FlowsService,
-        workers: Sequence[Worker] = (),
-        inspector: Inspector | None = None,
+        services: Mapping[str, Running],
         runs: Runs | None = None,
         budget: RunBudget | None = None,
-        standing: StandingService | None = None,
-        no_standing: str = "",
     ) -> None:
-        """Serve as node, with the containers of tracker. The agent is healthy as long as all workers are."""
-        self._inspector = inspector or Inspector(node, tracker)
-        self._workers = workers
-        self._traceloop = traceloop
-        self._flows = flows
+        """Serve as node, with the containers of tracker and services by name. It is healthy as long as all workers are.
+
+        What services answer are methods like those here.
+        """
         self._node = node
         self._tracker = tracker
+        self._services = services
         self._stopping = threading.Event()
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
-        self._standing, self._no_standing = (
-            standing,
-            no_standing or "an agent of --local ends with its command: run gadget-agent as a service",
-        )
         self._run_slots = threading.BoundedSemaphore(MAX_RUNS)
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
+        self._beginnings = {name: each for one in services.values() for name, each in one.beginnings().items()}
+        for each in (call for one in services.values() for call in one.calls()):
+            setattr(self, each.name, self.answering(each))
+
+    def answering(self, call: Call) -> Method:
+        """The method of a servicer that answers a call."""
+
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _answers(self._node, context), self._reader(context) if call.reads else nullcontext():
+                yield from call.answer(request, partial(self._goes_on, context))
+
+        def one(request: Any, context: grpc.ServicerContext) -> Any:
+            with _answers(self._node, context), self._reader(context) if call.reads else nullcontext():
+                return call.answer(request, partial(self._goes_on, context))
+
+        return stream if call.stream else one
+
+    def register(self, server: grpc.Server) -> None:
+        """Add all that is served to server."""
+        rpc.add_AgentServicer_to_server(self, server)
+        for each in self._services.values():
+            each.register(server, self.answering)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""
         runs = self._runs.all()
         objects = [self._tracker.object, *(run.object for run in runs)]
         programs = [(item.name, program) for item in objects for program in item.programs()]
-        programs += [("traceloop", program) for program in self._traceloop.programs()]
-        programs += [("flows", program) for program in self._flows.programs()]
+        programs += [(name, program) for name, each in self._services.items() for program in each.programs()]
+        services = [_status(name, each) for name, each in self._services.items()]
+        texts = {each.name: each.text for each in services}
         return pb.DescribeReply(
             node=self._node,
             version=__version__,
@@ -122,8 +133,9 @@ class AgentService(rpc.AgentServicer):
             btf=BTF.exists(),
             cgroups=self._tracker.cgroups,
             containers=sum(not item.ended for item in self._tracker.containers()),
-            traceloop=self._traceloop.describe(),
-            flows=self._flows.describe(),
+            traceloop=texts.get("traceloop", ""),
+            flows=texts.get("flows", ""),
+            services=services,
             problems=self.problems(),
             memory_bytes=_resident_bytes(),
             runs=[
@@ -151,12 +163,13 @@ class AgentService(rpc.AgentServicer):
             try:
                 if first and what == "start":
                     yield from self._run(first.start, requests, context)
-                elif first and what == "attach":
-                    yield from self._attach(first.attach, requests, context)
+                elif first and what in self._beginnings:
+                    yield from self._begin(what, getattr(first, what), requests, context)
                 else:
                     raise UsageError("a run begins with start or attach")
             except GadgetError as error:
-                log.warning("%s: %s", first.start.gadget or first.attach.name if first else what, error)
+                asked = getattr(first, what) if what else None
+                log.warning("%s: %s", getattr(asked, "gadget", "") or getattr(asked, "name", "") or what, error)
                 context.abort(status_of(error), str(error))
 
     @contextmanager
@@ -199,37 +212,15 @@ class AgentService(rpc.AgentServicer):
             yield summary_reply(self._node, subscriber)
         log.info("%s: ended after %d events", gadget.name, subscriber.events)
 
-    def _attach(
-        self, request: pb.Attach, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
+    def _begin(
+        self, what: str, asked: Any, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.RunReply]:
+        """What a service streams, until the client says stop or goes away."""
         over = threading.Event()
-        watch = threading.Thread(target=_finish_with, args=(requests, over.set), name=f"requests-{request.name}")
+        watch = threading.Thread(target=_finish_with, args=(requests, over.set), name=f"requests-{what}")
         watch.daemon = True  # ends with the call
         watch.start()
-        yield from self._on().read(request, lambda: self._goes_on(context) and not over.is_set())
-
-    def _on(self) -> StandingService:
-        if self._standing is None:
-            raise Unsupported(f"no standing runs on {self._node}: {self._no_standing}")
-        return self._standing
-
-    def StandingList(self, request: pb.StandingListRequest, context: grpc.ServicerContext) -> pb.StandingListReply:
-        """The standing runs, and what they keep."""
-        with _answers(self._node, context):
-            return self._on().list()
-
-    def StandingPut(self, request: pb.StandingPutRequest, context: grpc.ServicerContext) -> pb.StandingPutReply:
-        """Begin a standing run."""
-        with _answers(self._node, context):
-            self._on().put(request.run)
-            return pb.StandingPutReply(node=self._node)
-
-    def StandingDelete(
-        self, request: pb.StandingDeleteRequest, context: grpc.ServicerContext
-    ) -> pb.StandingDeleteReply:
-        """End a standing run."""
-        with _answers(self._node, context):
-            return pb.StandingDeleteReply(node=self._node, file=self._on().delete(request.name))
+        yield from self._beginnings[what](asked, lambda: self._goes_on(context) and not over.is_set())
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """The containers that are known; with follow, each again when it changes."""
@@ -257,52 +248,11 @@ class AgentService(rpc.AgentServicer):
                 return
             self._stopping.wait(FOLLOW_SECONDS)
 
-    def TraceloopList(self, request: pb.TraceloopListRequest, context: grpc.ServicerContext) -> pb.TraceloopListReply:
-        """What the flight recorder keeps."""
-        with _answers(self._node, context):
-            return self._traceloop.list()
-
-    def TraceloopRead(
-        self, request: pb.TraceloopReadRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.TraceloopReadReply]:
-        """The calls of one container."""
-        with _answers(self._node, context), self._reader(context):
-            yield from self._traceloop.read(request, partial(self._goes_on, context))
-
-    def TraceloopEnds(
-        self, request: pb.TraceloopEndsRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.TraceloopReadReply]:
-        """What may tell why containers ended."""
-        with _answers(self._node, context), self._reader(context):
-            yield from self._traceloop.ends(request.cgroup_ids, partial(self._goes_on, context))
-
-    def TraceloopDelete(
-        self, request: pb.TraceloopDeleteRequest, context: grpc.ServicerContext
-    ) -> pb.TraceloopDeleteReply:
-        """Forget one container's calls."""
-        with _answers(self._node, context):
-            self._traceloop.delete(request.cgroup_id)
-            return pb.TraceloopDeleteReply()
-
-    def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectReply:
-        """What the node says of a container that runs."""
-        with _answers(self._node, context), self._reader(context):
-            return self._inspector.inspect(request)
-
-    def Flows(self, request: pb.FlowsRequest, context: grpc.ServicerContext) -> Iterator[pb.FlowsReply]:
-        """Who talked to whom."""
-        with _answers(self._node, context), self._reader(context):
-            yield from self._flows.read()
-
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:
         """Stop recording, and remove what would outlive this agent."""
         with _answers(self._node, context):
-            self._traceloop.end()
-            self._flows.end()
-            standing, self._standing = self._standing, None
-            if standing:
-                self._no_standing = "they have been removed there"
-                standing.end()
+            for each in self._services.values():
+                each.end()
             self._tracker.unpin()
             return pb.EndReply()
 
@@ -324,13 +274,27 @@ class AgentService(rpc.AgentServicer):
 
     def problems(self) -> list[str]:
         """What is wrong with this agent's threads; nothing as a rule."""
-        workers = [*self._workers, *(self._standing.workers if self._standing else ())]
+        workers = [each.worker for each in (self._tracker, self._tracker.pods) if each]
+        workers += [worker for each in self._services.values() for worker in each.workers]
         return [*(worker.problem for worker in workers if worker.problem), *self._runs.problems()]
 
     def finish(self) -> None:
         """End every stream in order."""
         self._stopping.set()
         self._runs.finish()
+
+
+def _status(name: str, service: Running) -> pb.ServiceStatus:
+    """What Describe tells of a service. One that cannot tell does not keep the others from it."""
+    problems = [worker.problem for worker in service.workers if worker.problem]
+    text, losses = "", dict[str, int]()
+    try:
+        text, losses = service.describe(), dict(service.losses())
+    except (GadgetError, OSError) as error:
+        log.warning("%s: %s", name, error)
+        problems.append(str(error))
+    counts = [pb.Loss(reason=reason, count=count) for reason, count in losses.items() if count]
+    return pb.ServiceStatus(name=name, text=text, problem="; ".join(problems), losses=counts)
 
 
 @contextmanager
@@ -380,7 +344,7 @@ def serve(address: str, service: AgentService) -> grpc.Server:
         ThreadPoolExecutor(MAX_RUNS + MAX_READERS + SPARE_THREADS, thread_name_prefix="rpc"),
         options=SERVER_OPTIONS,
     )
-    rpc.add_AgentServicer_to_server(service, server)
+    service.register(server)
     checks = Health(service.problems)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     try:

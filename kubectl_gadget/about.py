@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,10 @@ LOOK = Look(
     narrow=("cgroups", "btf", "programs", "agent", "kernel", "flows", "runs", "rate", "memory", "events", "traceloop"),
     failed={"state": lambda state: state != "ready", "lost": bool},
 )
-WIDE = [Column("programs", "objects")]
+WIDE = [Column("programs", "objects"), Column("services", "objects")]
+#: Services of agents have a column each, those that have one above and so many others: agents may say anything.
+MORE_SERVICES = 8
+_SERVICE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 def _where() -> list[click.Parameter]:
@@ -77,9 +81,16 @@ class StatusCommand(HeadedCommand):
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         with find_targets(agent, local) as targets:
             found = describe(targets())
-        fields = FIELDS if find_form(form).extent == Extent.COLUMNS else [*FIELDS, *WIDE]
-        rows = [_row(target, reply)[: len(fields)] for target, reply in sorted(found.items())]
-        write_table(make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, LOOK), rows)
+        more = _more_services(found.values())
+        wide = [] if find_form(form).extent == Extent.COLUMNS else WIDE
+        fields = [*FIELDS, *(Column(name, "identity") for name in more), *wide]
+        rows = []
+        for target, reply in sorted(found.items()):
+            row, texts = _row(target, reply), _texts(reply)
+            after = row[len(FIELDS) :] if wide else ()
+            rows.append((*row[: len(FIELDS)], *(texts.get(name, "") for name in more), *after))
+        look = replace(LOOK, narrow=(*more, *LOOK.narrow))
+        write_table(make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, look), rows)
         sys.stdout.flush()
         _fail_without_agents(found, reasons=True)
 
@@ -176,9 +187,25 @@ def _state(reply: Any) -> str:
     return "; ".join(reply.problems) or "ready"
 
 
+def _texts(reply: Any) -> dict[str, str]:
+    """What an agent says of each of its services."""
+    if isinstance(reply, GadgetError):
+        return {}
+    older = {"traceloop": reply.traceloop, "flows": reply.flows}
+    return {each.name: each.text for each in reply.services} or older
+
+
+def _more_services(replies: Iterable[Any]) -> list[str]:
+    """The services without a column of their own of which some agent says something."""
+    known = {column.name for column in (*FIELDS, *WIDE)}
+    named = {name for reply in replies for name, text in _texts(reply).items() if text and _SERVICE.fullmatch(name)}
+    return sorted(named - known)[:MORE_SERVICES]
+
+
 def _row(target: str, reply: Any) -> tuple[Any, ...]:
     if isinstance(reply, GadgetError):
-        return (target, "no agent", "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [])
+        return (target, "no agent", "", "", "", "", 0, 0, 0, 0.0, 0, 0, "", "", [], [])
+    texts = _texts(reply)
     return (
         reply.node,
         _state(reply),
@@ -192,11 +219,20 @@ def _row(target: str, reply: Any) -> tuple[Any, ...]:
         sum(run.rate for run in reply.runs),
         min(sum(run.lost for run in reply.runs), MOST),
         reply.memory_bytes,
-        reply.traceloop,
-        reply.flows,
+        texts.get("traceloop", ""),
+        texts.get("flows", ""),
         [
             {"object": item.object, "name": item.name, "run_time_ns": item.run_time_ns, "runs": item.runs}
             for item in reply.programs
+        ],
+        [
+            {
+                "name": item.name,
+                "text": item.text,
+                "problem": item.problem,
+                "losses": [{"reason": loss.reason, "count": loss.count} for loss in item.losses],
+            }
+            for item in reply.services
         ],
     )
 

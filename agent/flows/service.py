@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent.bpf_object import Program
 from agent.clock import clock_offset
 from agent.flows.pods import Pod
 from agent.flows.recorder import FlowRecorder
+from agent.identity import Container
+from agent.service import Call, Running
+from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -17,14 +20,14 @@ from gadget.errors import Unsupported
 CHUNK = 4096
 
 
-class FlowsService:
+class FlowsService(Running):
     """Tells the flows."""
 
     def __init__(self, node: str, tracker: Tracker, recorder: FlowRecorder | None, why_not: str = "") -> None:
         """Answer as node; without a recorder say why there is none."""
         self._node = node
         self._tracker = tracker
-        self._recorder = recorder
+        self._recorder = self._begun = recorder
         self._why_not = why_not or "start its agent with --flows"
 
     def _on(self) -> FlowRecorder:
@@ -87,6 +90,28 @@ class FlowsService:
     def programs(self) -> Sequence[Program]:
         """What the kernel says of the programs that record."""
         return self._recorder.programs() if self._recorder else ()
+
+    def losses(self) -> Mapping[str, int]:
+        """How many flows are not in the table, by reason."""
+        return self._recorder.losses() if self._recorder else {}
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The thread that cares for the table."""
+        return (self._begun.worker,) if self._begun else ()
+
+    def calls(self) -> Sequence[Call]:
+        """What clients ask of flows."""
+        return (Call("Flows", lambda request, active: self.read(), stream=True, reads=True),)
+
+    def labels(self, container: Container) -> Mapping[str, str] | None:
+        """The labels of a container's pod, which may be gone; None if they are not known."""
+        return self._recorder.labels(container.pod_uid) if self._recorder else None
+
+    def close(self) -> None:
+        """Let go. Recording goes on."""
+        if self._begun:
+            self._begun.close()
 
     def end(self) -> None:
         """Stop recording, and remove what would outlive this agent."""

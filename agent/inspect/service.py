@@ -17,6 +17,7 @@ from agent.cgroups import processes_in
 from agent.inspect import sockets, usage, waits
 from agent.inspect.paths import Walk
 from agent.processes import Process, first_of, held
+from agent.service import Call, Running
 from agent.threads import Bounded
 from agent.tracker import Cgroup, Tracker
 from gadget._generated import gadget_pb2 as pb
@@ -36,13 +37,17 @@ _GROUPS = 32
 Part = Callable[[list[Any]], None]
 
 
-class Inspector:
+class Inspector(Running):
     """Answers questions about containers that run."""
 
     def __init__(self, node: str, tracker: Tracker, mask: Callable[[bytes], bytes] | None = None) -> None:
         """Answer as node about what tracker knows; mask hides in texts what is not to be told."""
         self._node, self._tracker, self._mask = node, tracker, mask
         self._threads = Bounded("inspect", _THREADS)
+
+    def calls(self) -> Sequence[Call]:
+        """What clients ask."""
+        return (Call("Inspect", lambda request, active: self.inspect(request), reads=True),)
 
     def inspect(self, request: pb.InspectRequest) -> pb.InspectReply:
         """What can be told of a container. UsageError if it does not run, or too much is asked."""

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from agent.files import printable, read_regular
 from agent.folders import own_folder, remove
 from agent.limits import RunBudget
 from agent.run.runs import Runs
+from agent.service import Active, Call, Running
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
 from agent.tracker import Tracker
@@ -271,6 +272,57 @@ class StandingService:
         if self._problems.get(str(path)) != why:
             self._problems[str(path)] = why
             log.warning("%s: %s", path, why)
+
+
+class StandingRuns(Running):
+    """The standing runs as clients see them, also where there are none."""
+
+    def __init__(self, node: str, standing: StandingService | None, why_not: str = "") -> None:
+        """Answer as node; without standing say why there is none."""
+        self._node, self._standing = node, standing
+        self._why_not = why_not or "an agent of --local ends with its command: run gadget-agent as a service"
+
+    def _on(self) -> StandingService:
+        if self._standing is None:
+            raise Unsupported(f"no standing runs on {self._node}: {self._why_not}")
+        return self._standing
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """Their threads."""
+        return self._standing.workers if self._standing else ()
+
+    def calls(self) -> Sequence[Call]:
+        """What clients ask."""
+        return (
+            Call("StandingList", lambda request, active: self._on().list()),
+            Call("StandingPut", self._put),
+            Call("StandingDelete", self._delete),
+        )
+
+    def beginnings(self) -> Mapping[str, Callable[[pb.Attach, Active], Iterator[pb.RunReply]]]:
+        """A client may attach to a run."""
+        return {"attach": lambda request, active: self._on().read(request, active)}
+
+    def _put(self, request: pb.StandingPutRequest, active: Active) -> pb.StandingPutReply:
+        self._on().put(request.run)
+        return pb.StandingPutReply(node=self._node)
+
+    def _delete(self, request: pb.StandingDeleteRequest, active: Active) -> pb.StandingDeleteReply:
+        return pb.StandingDeleteReply(node=self._node, file=self._on().delete(request.name))
+
+    def end(self) -> None:
+        """End all for good, and leave nothing on disk."""
+        standing, self._standing = self._standing, None
+        if standing:
+            self._why_not = "they have been removed there"
+            standing.end()
+            standing.close()
+
+    def close(self) -> None:
+        """End all; what they kept stays."""
+        if self._standing:
+            self._standing.close()
 
 
 def _write_file(path: Path, text: str) -> None:

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 SLOTS = 4096
 TOTAL_BYTES = 128 << 20
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: How long the recording of a bad end stays, even if room is needed: a person may be about to look.
+#: A person may be about to look at what ended badly.
 KEPT_SECONDS = 60.0
 #: How often the thread shows that it lives, and how long a caller waits for it.
 IDLE_SECONDS, ANSWER_SECONDS = 1.0, 5.0
@@ -64,13 +64,17 @@ OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only va
 
 @dataclass
 class Settings:
-    """What is recorded: folder in bpffs, where rings of another layout are saved, whom, how much in bytes."""
+    """What is recorded: folder in bpffs, where rings of another layout are saved, whom, how much in bytes.
+
+    kept_seconds: how long the recording of a bad end stays, even if room is needed.
+    """
 
     folder: Path
     saved: Path
     wants: Callable[[Container], bool]
     total_bytes: int = TOTAL_BYTES
     slots: int = SLOTS
+    kept_seconds: float = KEPT_SECONDS
 
 
 class Recorder:
@@ -225,6 +229,11 @@ class Recorder:
         """How many recordings of an earlier agent could not be kept, and why, and what it missed; empty if nothing."""
         return "; ".join([f"{number} of an older agent lost: {why}" for why, number in self._lost.items()]
                          + [self._gap] * bool(self._gap))  # fmt: skip
+
+    def losses(self) -> dict[str, int]:
+        """How much is missing in recordings, by reason."""
+        older = {f"recordings of an older agent: {why}": number for why, number in self._lost.items()}
+        return {"calls while the program was busy": self.missed(), **older}
 
     def _pinned(self) -> dict[int, Ring]:
         with self._lock:
@@ -476,7 +485,9 @@ class Recorder:
             self._dead = {key: state for key, state in self._dead.items() if key in self._known}
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             crashed = {key: state for key, state in self._dead.items() if _crashed(state)}
-            kept = {key: state["ended"] + int(KEPT_SECONDS * 1e9) - now for key, state in crashed.items()}
+            kept = {
+                key: state["ended"] + int(self._settings.kept_seconds * 1e9) - now for key, state in crashed.items()
+            }
             free = [(state["ended"], key) for key, state in self._dead.items() if kept.get(key, 0) <= 0]
             if not free:
                 if kept:  # try again when something that crashed need not be kept any more

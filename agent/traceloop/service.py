@@ -14,6 +14,8 @@ import orjson
 from agent.blocked import Memory, find_blocked
 from agent.bpf_object import Program
 from agent.identity import Container
+from agent.service import Active, Call, Running
+from agent.threads import Worker
 from agent.traceloop.choice import Choice, choose
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
@@ -27,7 +29,7 @@ FOLLOW_SECONDS = 0.1
 FOLLOW_POLLS = 5
 
 
-class TraceloopService:
+class TraceloopService(Running):
     """Lists, reads and deletes recordings."""
 
     def __init__(
@@ -42,7 +44,7 @@ class TraceloopService:
         self._labels = labels
         self._why_not = why_not or "start its agent with --traceloop all"
         self._node = node
-        self._recorder = recorder
+        self._recorder = self._begun = recorder
         self._redact = redact
         self._memory = Memory(redact.mask if redact else None)
 
@@ -112,6 +114,33 @@ class TraceloopService:
     def programs(self) -> Sequence[Program]:
         """What the kernel says of the programs that record."""
         return self._recorder.programs() if self._recorder else ()
+
+    def losses(self) -> Mapping[str, int]:
+        """How much is missing in recordings, by reason."""
+        return self._recorder.losses() if self._recorder else {}
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The threads that record."""
+        return self._begun.workers if self._begun else ()
+
+    def calls(self) -> Sequence[Call]:
+        """What clients ask of recordings."""
+        return (
+            Call("TraceloopList", lambda request, active: self.list()),
+            Call("TraceloopRead", self.read, stream=True, reads=True),
+            Call("TraceloopEnds", lambda request, active: self.ends(request.cgroup_ids, active), True, reads=True),
+            Call("TraceloopDelete", self._delete),
+        )
+
+    def _delete(self, request: pb.TraceloopDeleteRequest, active: Active) -> pb.TraceloopDeleteReply:
+        self.delete(request.cgroup_id)
+        return pb.TraceloopDeleteReply()
+
+    def close(self) -> None:
+        """Let go. Recording goes on."""
+        if self._begun:
+            self._begun.close()
 
     def end(self) -> None:
         """Stop recording for good."""

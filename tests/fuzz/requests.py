@@ -11,8 +11,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from agent.flows.service import FlowsService
+from agent.inspect.service import Inspector
 from agent.run import events
 from agent.server import AgentService
+from agent.standing.service import StandingRuns
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
@@ -31,7 +33,13 @@ ANSWERS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
 TRACKER: Any = SimpleNamespace(
     containers=list, find_addresses=list, generation=1, knows_labels=True, map_fd=-1, labels=lambda container: None
 )
-SERVICE = AgentService("node-a", TRACKER, TraceloopService("node-a", None), FlowsService("node-a", TRACKER, None))
+SERVICES = {
+    "traceloop": TraceloopService("node-a", None),
+    "flows": FlowsService("node-a", TRACKER, None),
+    "inspect": Inspector("node-a", TRACKER),
+    "standing": StandingRuns("node-a", None),
+}
+SERVICE = AgentService("node-a", TRACKER, SERVICES)
 
 
 class _Aborted(Exception):

@@ -407,10 +407,9 @@ def test_torn(recording, container, workload) -> None:
     assert state["calls"] > 4 * 20011
 
 
-def test_crash_is_kept(recording, container, workload, monkeypatch) -> None:
+def test_crash_is_kept(recording, container, workload) -> None:
     """When there is no room, what crashed a moment ago is not overwritten by what starts now: that has to wait a while."""
-    monkeypatch.setattr("agent.traceloop.recorder.KEPT_SECONDS", 2.0)
-    with recording(slots=64, total_bytes=ring_memory(64)) as recorder:
+    with recording(slots=64, total_bytes=ring_memory(64), kept_seconds=2.0) as recorder:
         app = container()
         crashed = ring_of(recorder, app)
         start(app, workload("ends"), "exit3").wait()

@@ -96,7 +96,12 @@ def test_tables_are_safe(agents: Callable[..., Any]) -> None:
             programs = [pb.ProgramStatus(object=CRAFTED, name=CRAFTED)]
             runs = [pb.RunStatus(gadget=CRAFTED, events=(1 << 64) - 1, lost=(1 << 64) - 1, rate=float("nan"))] * 2
             texts = dict.fromkeys(("node", "version", "kernel", "cgroups", "traceloop", "flows"), CRAFTED)
-            return pb.DescribeReply(**texts, programs=programs, runs=runs, contract=9)
+            losses = [pb.Loss(reason=CRAFTED, count=(1 << 64) - 1)]
+            services = [
+                pb.ServiceStatus(name=name, text=CRAFTED, problem=CRAFTED, losses=losses)
+                for name in ("flows", "node", "third", CRAFTED, "x" * 33, *(f"more-{number}" for number in range(99)))
+            ]
+            return pb.DescribeReply(**texts, programs=programs, runs=runs, contract=9, services=services)
 
         def Containers(self, request: Any, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
             self._say_contract(context)

@@ -1,0 +1,135 @@
+"""What a service of an agent is: something that is at work as long as the agent, beside the runs of gadgets.
+
+agent/services/NAME.py has a SERVICE; nothing else names it. Its settings are options, keys of --config and variables of
+the environment (agent/settings.py). What it says of itself is in `status`, and what is wrong with its threads ends the
+agent's health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from agent.bpf_object import Program
+from agent.identity import Container
+from agent.limits import RunBudget
+from agent.run.runs import Runs
+from agent.threads import Worker
+from agent.tracker import Tracker
+from gadget.errors import KernelLacks
+
+S = TypeVar("S")
+#: Says whether an answer is still waited for.
+Active = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A method of the gRPC service, and what answers it: answer gives the reply, of a stream an iterator of replies.
+
+    reads: it may take long, so that there may be only so many of these at once.
+    """
+
+    name: str
+    answer: Callable[[Any, Active], Any]
+    stream: bool = False
+    reads: bool = False
+
+
+#: Makes of a call the method of a servicer, as grpcio wants it: with our contract, errors and limits.
+Method = Callable[[Any, grpc.ServicerContext], Any]
+Answering = Callable[[Call], Method]
+
+
+class Running:
+    """A service at work, or why it is not. What one has nothing to say to it leaves as it is here."""
+
+    def describe(self) -> str:
+        """How it is, in one line, for `status`; empty if that is nobody's concern."""
+        return ""
+
+    def programs(self) -> Sequence[Program]:
+        """What the kernel says of its programs."""
+        return ()
+
+    def losses(self) -> Mapping[str, int]:
+        """How much it should have and has not, by reason."""
+        return {}
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The threads that it cannot do without."""
+        return ()
+
+    def calls(self) -> Sequence[Call]:
+        """The methods of the agent's gRPC service (proto/gadget/v1/gadget.proto) that it answers."""
+        return ()
+
+    def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[Any]]]:
+        """What else than a gadget a client may begin a run with, by the name in RunRequest, and what streams then."""
+        return {}
+
+    def register(self, server: grpc.Server, answering: Answering) -> None:
+        """Add gRPC services of its own."""
+
+    def labels(self, container: Container) -> Mapping[str, str] | None:
+        """The labels of a container's pod that is gone, if it remembers them."""
+        return None
+
+    def end(self) -> None:
+        """Stop for good: leave nothing that would outlive this agent. It is closed all the same."""
+
+    def close(self) -> None:
+        """Let go. What is kept in bpffs goes on."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a service works with. pins: the folder of bpffs, state: that on disk, in which it has one of its name.
+
+    redact: patterns of what may not leave this machine. running: the services so far, in the end all of them.
+    """
+
+    node: str
+    tracker: Tracker
+    pins: Path
+    state: Path
+    redact: tuple[str, ...] = ()
+    runs: Runs = field(default_factory=Runs)
+    budget: RunBudget = field(default_factory=RunBudget)
+    running: dict[str, Running] = field(default_factory=dict)
+
+    def labels(self, container: Container) -> Mapping[str, str] | None:
+        """The labels of a container's pod, also of one that is gone if a service remembers it; None if not known."""
+        found: Mapping[str, str] | None = self.tracker.labels(container)
+        for each in self.running.values() if found is None else ():
+            found = each.labels(container)
+            if found is not None:
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class Service(Generic[S]):
+    """A service, before it is begun. name is also its section of --config, and its folder in bpffs.
+
+    off makes what stands for it where it is not at work, with the reason; with an empty one, nobody asked for it.
+    """
+
+    name: str
+    settings: type[S]
+    begin: Callable[[Context, S], Running]
+    off: Callable[[Context, str], Running]
+    is_on: Callable[[S], bool] = lambda settings: True
+    #: bytes that it keeps in the kernel, which count as the agent's own
+    memory: Callable[[S], int] = lambda settings: 0
+    #: whether its programs and maps outlive the agent, in bpffs
+    kept: bool = False
+    #: whether an agent that lives only for one command has it
+    for_one_command: bool = False
+    #: what may be wrong with a machine on which the rest of the agent works all the same
+    lacking: tuple[type[Exception], ...] = (KernelLacks, OSError)
