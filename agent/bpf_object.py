@@ -17,6 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
+from agent.attach import KINDS, Kind, Where, kind_of
 from agent.bpffs import open_pinned, pinned, remove, unpin
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
@@ -96,11 +97,12 @@ class BpfObject:
         except OSError:  # no map
             return False
         own = self._map(map_name)
-        return (found.type, found.key_size, found.value_size, found.max_entries) == (
+        return (found.type, found.key_size, found.value_size, found.max_entries, found.map_flags) == (
             self._lib.bpf_map__type(own),
             self._lib.bpf_map__key_size(own),
             self._lib.bpf_map__value_size(own),
             self._lib.bpf_map__max_entries(own),
+            self._lib.bpf_map__map_flags(own),
         )
 
     def share_pinned(self, pins: Mapping[str, Path]) -> dict[str, int]:
@@ -144,6 +146,16 @@ class BpfObject:
         inner = self._lib.bpf_map__inner_map(self._map(map_name))
         libbpf.check(self._lib.bpf_map__set_value_size(inner, value_size), f"size of {map_name}")
 
+    def preallocate(self, *map_names: str) -> None:
+        """Before load: let programs for samples use these maps, on every kernel.
+
+        Before kernel commit 96da3f7d489d (6.1) such a program could use no map that allocates its entries. Since then
+        maps have an allocator of their own, which BTF tells.
+        """
+        if not libbpf.kernel_has("bpf_mem_alloc"):
+            for name in map_names:
+                libbpf.check(self._lib.bpf_map__set_map_flags(self._map(name), 0), f"flags of {name}")
+
     def load(self) -> None:
         """Create maps and verify programs. KernelLacks naming a feature, or GadgetError with the verifier's reason."""
         with _load_lock:
@@ -159,32 +171,28 @@ class BpfObject:
             raise KernelLacks(f"this kernel ({kernel}) lacks {feature}, which {self.name} needs")
         raise GadgetError(f"{self.name}: Linux {kernel} refused the program: {reason}")
 
-    def attach(self, cgroup: Path | None = None) -> None:
-        """Attach every program.
+    def attach(self, where: Where | None = None) -> None:
+        """Attach every program. What can be attached is, also if another program cannot be for want of a right."""
+        for kind in KINDS:
+            for program in self._programs():
+                if self._kind_of(program) is kind:
+                    self._attach(program, kind, where or Where())
 
-        Programs for a cgroup are attached to the given one, after the others, if that is allowed.
-        """
-        of_cgroup = [each for each in self._programs() if self._is_of_cgroup(each)]
-        for program in self._programs():
-            if program not in of_cgroup:
-                self._attached(program, self._lib.bpf_program__attach(program))
-        if cgroup and of_cgroup:
-            fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                for program in of_cgroup:
-                    self._attached(program, self._lib.bpf_program__attach_cgroup(program, fd))
-            finally:
-                os.close(fd)
+    def _kind_of(self, program: int) -> Kind:
+        section = os.fsdecode(self._lib.bpf_program__section_name(program))
+        if kind := kind_of(section):
+            return kind
+        raise GadgetError(f"{self.name}: nobody knows how to attach {self._name(program)}: its section is {section}")
 
-    def _is_of_cgroup(self, program: int) -> bool:
-        return bool(self._lib.bpf_program__section_name(program).startswith(b"cgroup_skb/"))
-
-    def _attached(self, program: int, link: int | None) -> None:
-        if not link:
-            code = ctypes.get_errno()
-            what = self._lib.bpf_program__name(program).decode()
-            raise GadgetError(f"{self.name}: could not attach {what}: {os.strerror(code)}")
-        self._links.append((program, link))
+    def _attach(self, program: int, kind: Kind, where: Where) -> None:
+        failed = f"{self.name}: could not attach {self._name(program)}"
+        try:
+            for link in kind.attach(program, where):
+                if not link:
+                    raise GadgetError(f"{failed}: {os.strerror(ctypes.get_errno())}")
+                self._links.append((program, link))
+        except OSError as error:
+            raise GadgetError(f"{failed}: {error.strerror}") from None
 
     def pin(self, map_name: str, path: Path) -> None:
         """Keep a map in bpffs at path."""

@@ -136,6 +136,7 @@ class Tracker:
         self._object = BpfObject(elf, "tracker")
         self._change = catalog.record("tracker", "change")
         try:
+            self._object.preallocate("containers")
             adopted = self._adopt()
             self._object.load()
             if self._pinned and not adopted:

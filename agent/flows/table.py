@@ -22,6 +22,7 @@ import numpy.typing as npt
 import orjson
 
 from agent import libbpf
+from agent.attach import Where
 from agent.bpf_object import BpfObject, Program
 from agent.bpffs import open_pinned, remove
 from agent.objects import read_object
@@ -97,7 +98,7 @@ class Table:
 
     def _attach(self, programs: BpfObject, cgroup: Path) -> None:
         try:
-            programs.attach(cgroup)
+            programs.attach(Where(cgroup=cgroup))
         except GadgetError as error:  # CAP_NET_ADMIN: TCP does without
             self.udp_problem = str(error)
             log.warning("flows: UDP is not recorded: %s", error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from agent.attach import Where
 from agent.bpf_object import BpfObject, ring_bytes
 from agent.limits import RunBudget
 from agent.objects import read_object
@@ -12,6 +15,8 @@ from agent.run.batch import Rows
 from gadget import parameters
 from gadget.catalog import Gadget
 
+#: The parameter that GADGET_SAMPLES (bpf/include/samples.h) makes.
+HZ = "hz"
 RINGS = ("events", "events_long")
 #: What losses that the kernel counts are called: enum gadget_loss, in its order.
 LOSSES = ("ring full", "too many at once")
@@ -21,11 +26,18 @@ class Events:
     """A gadget's object, loaded and attached, and its rings."""
 
     def __init__(
-        self, gadget: Gadget, settings: Mapping[str, str], containers_fd: int, budget: RunBudget, ring_size: int = 0
+        self,
+        gadget: Gadget,
+        settings: Mapping[str, str],
+        containers_fd: int,
+        cgroups: Path,
+        budget: RunBudget,
+        ring_size: int = 0,
     ) -> None:
         """Load gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
 
-        containers_fd is of the map of containers. Exhausted if the rings do not fit into the budget.
+        containers_fd is of the map of containers, cgroups where cgroup2 is mounted. Exhausted if the rings do not fit
+        into the budget.
         """
         self.gadget = gadget
         #: whether events of no container are asked for
@@ -34,23 +46,30 @@ class Events:
         self._rings: list[Ring] = []
         self._budget, self._taken = budget, 0
         try:
-            self._configure(settings)
+            hz = self._configure(settings)
             sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
             budget.take(sum(sizes))
             self._taken = sum(sizes)
             self.object.share("containers", containers_fd)
+            if hz:
+                self.object.preallocate("chosen", "losses_by_cgroup")
             self.object.load()
             self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
-            self.object.attach()
+            self.object.attach(Where(cgroup=cgroups, hz=hz))
         except BaseException:
             self.close()
             raise
 
-    def _configure(self, settings: Mapping[str, str]) -> None:
+    def _configure(self, settings: Mapping[str, str]) -> int:
+        """Set parameters; how many samples a second are asked for, if the gadget takes any."""
+        hz = next((bytes.fromhex(each.default) for each in self.gadget.parameters if each.name == HZ), b"")
         for parameter, encoded in parameters.encode_all(self.gadget, settings):
             self.object.configure(parameter.offset, encoded)
             if parameter.name == "host":
                 self.host = any(encoded)
+            elif parameter.name == HZ:
+                hz = encoded
+        return int.from_bytes(hz, sys.byteorder)
 
     @property
     def fds(self) -> list[int]:

@@ -31,7 +31,7 @@ def begin(
     """
     if selection.needs_labels and not tracker.knows_labels:
         raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
-    source = Events(gadget, settings, tracker.map_fd, budget or RunBudget(), ring_size)
+    source = Events(gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget(), ring_size)
     try:
         return Run(source, Choosing(source, tracker, selection))
     except BaseException:

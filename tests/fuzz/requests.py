@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 from unittest import mock
@@ -31,7 +32,13 @@ METHODS: tuple[tuple[str, type[Message]], ...] = (
 )
 ANSWERS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
 TRACKER: Any = SimpleNamespace(
-    containers=list, find_addresses=list, generation=1, knows_labels=True, map_fd=-1, labels=lambda container: None
+    containers=list,
+    find_addresses=list,
+    generation=1,
+    knows_labels=True,
+    map_fd=-1,
+    mount=Path("/"),
+    labels=lambda container: None,
 )
 SERVICES = {
     "traceloop": TraceloopService("node-a", None),
