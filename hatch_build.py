@@ -115,6 +115,20 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     }
 
 
+def make_kinds() -> None:
+    """Copy the kinds of values that gadgets have in their folders to where gadget/kinds finds them."""
+    folder = GENERATED / "kinds"
+    texts = {path.parent.name: path.read_text() for path in (ROOT / "bpf").glob("*/kinds.py")} | {"__init__": ""}
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.py"):
+        if stale.stem not in texts:
+            stale.unlink()
+    for name, text in texts.items():
+        target = folder / f"{name}.py"
+        if not target.exists() or target.read_text() != text:
+            target.write_text(text)
+
+
 def make_gadgets() -> None:
     """Compile every folder of bpf/ that holds a program, and write the catalogue of those with a gadget.toml."""
     bpf = ROOT / "bpf"
@@ -169,6 +183,7 @@ def make_all() -> None:
     GENERATED.mkdir(parents=True, exist_ok=True)
     (GENERATED / "__init__.py").touch()
     make_protobuf()
+    make_kinds()
     make_gadgets()
     make_syscalls()
 

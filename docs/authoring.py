@@ -13,6 +13,7 @@ HEADERS = {
     "fields.h": "Fields and parameters",
     "gadget.h": "Events and losses",
     "filter.h": "What the user chose",
+    "packets.h": "Packets",
     "text.h": "Text",
     "syscalls.h": "System calls",
     "sockets.h": "Sockets",

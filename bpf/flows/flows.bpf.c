@@ -113,32 +113,6 @@ static __always_inline bool is_loopback(const __u8 *address)
 	return !words[2] && words[3] == bpf_htonl(1);
 }
 
-/* find_container() for the cgroup of a packet's socket. */
-static __always_inline enum whereabouts find_container_of(struct __sk_buff *skb, __u64 *id)
-{
-	__u64 above, *container;
-
-	*id = bpf_skb_cgroup_id(skb);
-	container = bpf_map_lookup_elem(&containers, id);
-	if (container) {
-		if (*container <= CGROUP_OF_OTHERS)
-			return OUTSIDE;
-		*id = *container;
-		return INSIDE;
-	}
-	for (int level = 1; level <= CONTAINER_DEPTH; level++) {
-		above = bpf_skb_ancestor_cgroup_id(skb, level);
-		if (!above)
-			break;
-		container = bpf_map_lookup_elem(&containers, &above);
-		if (container && *container != CGROUP_OF_HOST) {
-			*id = *container;
-			return *container == CGROUP_OF_OTHERS ? OUTSIDE : INSIDE;
-		}
-	}
-	return NOT_KNOWN;
-}
-
 /* Add a connection or a conversation to its flow. False if the flow is new and the table is full. */
 static __always_inline bool note(struct flow_key *key, const __u8 *local, bool failed)
 {
@@ -349,7 +323,7 @@ static __always_inline int packet_passed(struct __sk_buff *skb, bool out)
 	answers = known && known->direction == (out ? DIRECTION_INGRESS : DIRECTION_EGRESS);
 	if (known && talk.last - known->last < NOTE_NS && (known->answered || !answers))
 		return 1;
-	if (is_loopback(talking.peer) || find_container_of(skb, &key.cgroup_id) == OUTSIDE)
+	if (is_loopback(talking.peer) || find_container_of_packet(skb, &key.cgroup_id) == OUTSIDE)
 		return 1;
 	__builtin_memcpy(key.peer, talking.peer, 16);
 	key.protocol = packet.protocol;

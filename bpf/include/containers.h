@@ -61,3 +61,29 @@ static __always_inline enum whereabouts find_container(struct cgroup *cgroup, __
 	}
 	return known || container == CGROUP_OF_OTHERS ? OUTSIDE : NOT_KNOWN;
 }
+
+/* find_container() for the cgroup of a packet's socket: of the process that made it. *id is 0 if it has none. */
+static __always_inline enum whereabouts find_container_of_packet(struct __sk_buff *skb, __u64 *id)
+{
+	__u64 above, *container;
+
+	*id = bpf_skb_cgroup_id(skb);
+	container = bpf_map_lookup_elem(&containers, id);
+	if (container) {
+		if (*container <= CGROUP_OF_OTHERS)
+			return OUTSIDE;
+		*id = *container;
+		return INSIDE;
+	}
+	for (int level = 1; level <= CONTAINER_DEPTH; level++) {
+		above = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (!above)
+			break;
+		container = bpf_map_lookup_elem(&containers, &above);
+		if (container && *container != CGROUP_OF_HOST) {
+			*id = *container;
+			return *container == CGROUP_OF_OTHERS ? OUTSIDE : INSIDE;
+		}
+	}
+	return NOT_KNOWN;
+}

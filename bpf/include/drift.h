@@ -34,6 +34,13 @@ static __always_inline bool has_task_registers(void)
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs);
 }
 
+/* Whether a program may ask for the socket of a file: kernel commit 4f19cab76136 (5.11) added
+ * bpf_sock_from_file. The same release gave tracing programs the storage of sockets. */
+static __always_inline bool has_socket_of_file(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_sock_from_file);
+}
+
 /* bpf_probe_read_user_str, but the length of an empty string is 1 on every kernel, as the NUL counts. Kernels before
  * "maccess: fix strncpy_from_user_nofault() empty string handling" (between 6.12 and 6.18) return 0. size is not 0. */
 static __always_inline long read_user_string(char *to, __u32 size, const void *from)

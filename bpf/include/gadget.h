@@ -141,16 +141,22 @@ static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes
 	return true;
 }
 
-/* Send the first bytes of an event. Two events wake the reader: the first one in an empty ring, so that the reader may
- * sleep, and any while more than a quarter of the ring waits. For the others the reader's own timer is soon enough, and
- * cheaper. */
+/* Whether the reader is woken for an event: for the first one in an empty ring, so that the reader may sleep, and for
+ * any while more than a quarter of the ring waits. For the others the reader's own timer is soon enough, and cheaper.
+ */
+static __always_inline __u64 gadget_wakeup(__u64 waiting, __u64 size)
+{
+	return !waiting || waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Send the first bytes of an event. */
 static __always_inline void gadget_output(void *ring, void *event, __u64 bytes, __u64 cgroup_id)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
 	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
-	__u64 wakeup = !waiting || waiting > size / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
-	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) || bpf_ringbuf_output(ring, event, bytes, wakeup))
+	if (!gadget_fair(ring, cgroup_id, bytes, waiting, size) ||
+	    bpf_ringbuf_output(ring, event, bytes, gadget_wakeup(waiting, size)))
 		gadget_lost(LOSS_RING_FULL, cgroup_id);
 }
 
@@ -175,4 +181,40 @@ static const char gadget_zeros[TEXT_MAX];
 		else                                                              \
 			gadget_output(&events_long, event, fixed + TEXT_MAX, id); \
 		gadget_wipe(event);                                               \
+	} while (0)
+
+/* Whether a container may reserve so many bytes of a ring. */
+static __always_inline bool gadget_may_reserve(void *ring, __u64 cgroup_id, __u64 bytes)
+{
+	return gadget_fair(ring, cgroup_id, bytes, bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA),
+			   bpf_ringbuf_query(ring, BPF_RB_RING_SIZE));
+}
+
+/* An event in the ring itself, with this header and all else zero; its tail has TEXT_SHORT bytes. It is for programs
+ * that may be interrupted by themselves, as those for packets: the second one would overwrite the first one's scratch
+ * event. NULL if there is no room, which is counted as lost. Call gadget_send() soon: later events wait for it. */
+#define gadget_reserve(from)                                                                                      \
+	({                                                                                                        \
+		const __u64 bytes = offsetof(struct event, text) + TEXT_SHORT;                                    \
+		struct event *reserved = NULL;                                                                    \
+		_Static_assert(sizeof(struct event) - TEXT_MAX - TEXT_SLACK + TEXT_SHORT <= sizeof(gadget_zeros), \
+			       "zeros reach");                                                                    \
+		if (gadget_may_reserve(&events, (from)->cgroup_id, bytes))                                        \
+			reserved = bpf_ringbuf_reserve(&events, bytes, 0);                                        \
+		if (reserved) {                                                                                   \
+			bpf_probe_read_kernel(reserved, bytes, gadget_zeros);                                     \
+			reserved->header = *(from);                                                               \
+		} else {                                                                                          \
+			gadget_lost(LOSS_RING_FULL, (from)->cgroup_id);                                           \
+		}                                                                                                 \
+		reserved;                                                                                         \
+	})
+
+/* Send an event that gadget_reserve() gave. */
+#define gadget_send(event)                                                                                      \
+	do {                                                                                                    \
+		const __u64 own = (offsetof(struct event, text) + TEXT_SHORT + BPF_RINGBUF_HDR_SZ + 7) & ~7ULL; \
+		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - own;                            \
+		__u64 size = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);                                      \
+		bpf_ringbuf_submit(event, gadget_wakeup(waiting, size));                                        \
 	} while (0)

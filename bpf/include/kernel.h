@@ -87,6 +87,19 @@ struct sched_entity {
 struct css_set;
 struct nsproxy;
 
+typedef struct {
+	__u32 val; /* as the first user namespace has it */
+} kuid_t;
+
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct sched_entity se;
@@ -96,6 +109,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	const struct cred *cred;
 	char comm[16];
 	struct task_struct *real_parent;
 	__u64 start_boottime;
@@ -150,6 +164,11 @@ struct mptcp_sock {
 struct socket {
 	struct file *file;
 	struct sock *sk;
+};
+
+struct bpf_iter__task_file {
+	struct task_struct *task;
+	struct file *file;
 };
 
 struct kernfs_node {

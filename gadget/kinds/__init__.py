@@ -5,6 +5,11 @@ One class for each kind, and the name of a kind nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path as Folder
+
 from gadget.kinds.base import Compared, Cut, Encoding, Kind
 from gadget.kinds.ends import Address, End
 from gadget.kinds.lists import ListOf
@@ -72,7 +77,15 @@ KINDS: dict[str, Kind] = {
 
 def find(name: str) -> Kind:
     """The kind of that name; one of another version's, of which nothing is known, is a plain number."""
-    return KINDS.get(name) or Kind(name)
+    return KINDS.get(name) or _of_gadgets().get(name) or Kind(name)
+
+
+@cache
+def _of_gadgets() -> Mapping[str, Kind]:
+    """Kinds that gadgets have in their folders: the build copies bpf/NAME/kinds.py beside the catalogue."""
+    files = sorted((Folder(__file__).parents[1] / "_generated" / "kinds").glob("[!_]*.py"))
+    modules = [import_module(f"gadget._generated.kinds.{file.stem}") for file in files]
+    return {kind.name: kind for module in modules for kind in module.KINDS}
 
 
 def list_of(name: str) -> Kind:

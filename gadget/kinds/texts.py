@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,32 @@ class Text(Plain):
     def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
         """From the tail."""
         return [decode_text(text) for text in source.slices(rows, mask)]
+
+
+class Parsed(Text):
+    """Text that the decoder of a gadget makes of the bytes that it finds, of each distinct value once."""
+
+    is_main = False
+    usual = tight = 0
+
+    def __init__(self, name: str) -> None:
+        """A kind of that name."""
+        super().__init__(name)
+        self._parsed = lru_cache(4096)(self._parse)
+
+    def read(self, data: bytes) -> str:
+        """The text. Anybody may have sent the data: ValueError, LookupError or struct.error if it makes no sense."""
+        raise NotImplementedError
+
+    def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
+        """Empty if the data makes no sense."""
+        return list(map(self._parsed, source.slices(rows, mask)))
+
+    def _parse(self, data: bytes) -> str:
+        try:
+            return self.read(data)
+        except (ValueError, LookupError, struct.error):
+            return ""
 
 
 class Args(Kind):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import events
+import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import events
+from tests.kernel.scratch import BuildFailed, Project
+
 SOURCE = """
 #include "filter.h"
 
@@ -46,30 +45,16 @@ wide = []
 """
 
 
-def copy(folder: Path) -> Path:
-    """A copy of the project's sources with a new gadget."""
-    for name in ("bpf", "proto", "gadget", "agent", "kubectl_gadget"):
-        ignored = shutil.ignore_patterns("__pycache__", "_objects", "_generated")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "hatch_build.py", folder)
-    (folder / "bpf/forks").mkdir()
-    (folder / "bpf/forks/gadget.toml").write_text(ABOUT)
-    (folder / "bpf/forks/forks.bpf.c").write_text(SOURCE)
-    return folder
-
-
-def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    options = {"env": environment, "cwd": "/", "capture_output": True, "text": True, "timeout": 60, "check": False}
-    return subprocess.run([sys.executable, "-P", *args], **options)
+def forks(folder: Path, source: str = SOURCE, about: str = ABOUT) -> Project:
+    """The project with that gadget."""
+    return Project(folder / "project", "forks", {"gadget.toml": about, "forks.bpf.c": source})
 
 
 def test_scratch_gadget(tmp_path: Path) -> None:
     """I add one folder under bpf/, and have a command with help, columns, JSON and filters."""
-    folder = copy(tmp_path / "project")
-    built = run(folder, str(folder / "hatch_build.py"))
-    assert built.returncode == 0, built.stderr
-    assert "forks" in run(folder, "-m", "kubectl_gadget", "--help").stdout
+    project = forks(tmp_path)
+    project.build()
+    assert "forks" in project.run("-m", "kubectl_gadget", "--help").stdout
     command = [
         "-m",
         "kubectl_gadget",
@@ -85,7 +70,7 @@ def test_scratch_gadget(tmp_path: Path) -> None:
     ]
     loop = subprocess.Popen(["sh", "-c", "while true; do (exit 0); done"], stdout=subprocess.DEVNULL)
     try:
-        done = run(folder, *command, "--max-events", "11")
+        done = project.run(*command, "--max-events", "11")
     finally:
         loop.kill()
         loop.wait()
@@ -95,11 +80,9 @@ def test_scratch_gadget(tmp_path: Path) -> None:
 
 def test_verifier_refusal(tmp_path: Path) -> None:
     """When the kernel refuses a program I get the verifier's reason in one line."""
-    folder = copy(tmp_path / "project")
-    source = folder / "bpf/forks/forks.bpf.c"
-    source.write_text(SOURCE.replace("event->child = ", "event->text[event->header.pid] = "))
-    assert run(folder, str(folder / "hatch_build.py")).returncode == 0
-    done = run(folder, "-m", "kubectl_gadget", "forks", "--local")
+    project = forks(tmp_path, SOURCE.replace("event->child = ", "event->text[event->header.pid] = "))
+    project.build()
+    done = project.run("-m", "kubectl_gadget", "forks", "--local")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: this machine: forks: Linux ")
@@ -109,7 +92,6 @@ def test_verifier_refusal(tmp_path: Path) -> None:
 
 def test_undocumented_column(tmp_path: Path) -> None:
     """A gadget.toml that names a field that is not there is refused when it is built."""
-    folder = copy(tmp_path / "project")
-    (folder / "bpf/forks/gadget.toml").write_text(ABOUT.replace('"child"', '"chield"'))
-    built = run(folder, str(folder / "hatch_build.py"))
-    assert "'chield' is no documented field" in built.stderr
+    project = forks(tmp_path, about=ABOUT.replace('"child"', '"chield"'))
+    with pytest.raises(BuildFailed, match="'chield' is no documented field"):
+        project.build()

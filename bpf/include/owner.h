@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Whose a socket is: the process that made it, or the last one that connected, sent or received by it. The kernel keeps
+ * that with the socket and frees it with the socket. A connection that is accepted begins with the owner of the socket
+ * that listened. A socket that is older than these programs has no owner until it is used; one that is connected
+ * already gets one when it sends UDP. */
+#pragma once
+
+#include <linux/in.h>
+
+#include "choice.h"
+#include "sockets.h"
+
+struct socket_owner {
+	__u32 pid, tid, uid, gid;
+	gadget_comm comm;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct socket_owner);
+} owners SEC(".maps");
+
+/* The current task. Programs for packets and sockets may not call the helpers that tell of it, so it is read. */
+static __always_inline struct task_struct *task_here(void)
+{
+	return (void *)bpf_get_current_task();
+}
+
+/* The cgroup of a task, and its id. */
+static __always_inline struct cgroup *cgroup_of(struct task_struct *task, __u64 *id)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+
+	*id = BPF_CORE_READ(cgroup, kn, id);
+	return cgroup;
+}
+
+/* Make a task the owner of a socket. */
+static __always_inline void set_owner(struct socket_owner *owner, struct task_struct *task)
+{
+	__u32 tid;
+
+	if (!owner)
+		return;
+	tid = BPF_CORE_READ(task, pid);
+	owner->pid = BPF_CORE_READ(task, tgid);
+	owner->tid = tid;
+	owner->uid = BPF_CORE_READ(task, cred, uid.val);
+	owner->gid = BPF_CORE_READ(task, cred, gid.val);
+	BPF_CORE_READ_INTO(&owner->comm, task, comm);
+}
+
+/* Make the current process the owner of a socket, if the user chose its container. */
+#define own(socket)                                                                                              \
+	({                                                                                                       \
+		struct task_struct *task = task_here();                                                          \
+		__u64 id;                                                                                        \
+		struct cgroup *cgroup = cgroup_of(task, &id);                                                    \
+		if (cgroup_chosen(cgroup, &id))                                                                  \
+			set_owner(bpf_sk_storage_get(&owners, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE), task); \
+		1; /* go on */                                                                                   \
+	})
+
+SEC("cgroup/sock_create")
+int own_created(struct bpf_sock *sk)
+{
+	return own(sk);
+}
+
+#define OWN(when)                                   \
+	SEC("cgroup/" #when)                        \
+	int own_##when(struct bpf_sock_addr *asked) \
+	{                                           \
+		return own(asked->sk);              \
+	}
+
+OWN(connect4)
+OWN(connect6)
+OWN(sendmsg4) /* UDP that names its receiver */
+OWN(sendmsg6)
+OWN(recvmsg4)
+OWN(recvmsg6)
+
+/* A socket that is there already. */
+SEC("iter/task_file")
+int own_older(struct bpf_iter__task_file *found)
+{
+	struct task_struct *task = found->task;
+	struct file *file = found->file;
+	struct socket_owner *owner;
+	struct socket *socket;
+	struct cgroup *cgroup;
+	__u16 family;
+	struct sock *sk;
+	__u64 id;
+
+	if (!has_socket_of_file() || !task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk)
+		return 0;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	cgroup = cgroup_of(task, &id);
+	if (!cgroup_chosen(cgroup, &id))
+		return 0;
+	owner = bpf_sk_storage_get(&owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (owner && !owner->pid) /* nobody has used it meanwhile */
+		set_owner(owner, task);
+	return 0;
+}

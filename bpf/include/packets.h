@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Packets as they leave and enter containers, for SEC("cgroup_skb/egress") and SEC("cgroup_skb/ingress"). Such a
+ * program must return 1: the kernel drops the packet otherwise. It may be interrupted by itself, so it sends its events
+ * by gadget_reserve() and gadget_send(). */
+#pragma once
+
+#include "owner.h"
+#include "sockets.h"
+#include "text.h"
+
+#define ETH_P_IP   0x0800
+#define ETH_P_IPV6 0x86DD
+
+/* Whose the socket of a packet is. Of UDP that leaves it is the current thread: nothing waits between it and here. */
+static __always_inline struct socket_owner *owner_of(struct __sk_buff *skb, bool out, __u64 container)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct socket_owner *owner;
+	struct task_struct *task;
+	struct cgroup *cgroup;
+	__u64 id;
+
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	owner = bpf_sk_storage_get(&owners, sk, NULL, 0);
+	if (owner || !out || sk->protocol != IPPROTO_UDP)
+		return owner;
+	task = task_here();
+	cgroup = cgroup_of(task, &id);
+	find_container(cgroup, &id);
+	if (id != container)
+		return NULL;
+	owner = bpf_sk_storage_get(&owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	set_owner(owner, task);
+	return owner;
+}
+
+/* Fill the header of an event for a packet; out: it leaves the container. The container is that of the packet's socket.
+ * The process is the socket's owner; if nobody knows it, pid and tid are 0, uid and gid -1, and comm is empty. False if
+ * the user did not choose it: send nothing then. */
+static __always_inline bool gadget_fill_packet(struct gadget_header *header, struct __sk_buff *skb, bool out)
+{
+	struct socket_owner *known, owner = {.uid = ANY_UID, .gid = ANY_UID};
+	enum whereabouts where = find_container_of_packet(skb, &header->cgroup_id);
+
+	if (!container_chosen(where, header->cgroup_id))
+		return false;
+	known = owner_of(skb, out, header->cgroup_id);
+	if (known)
+		owner = *known;
+	if (!process_chosen(owner.pid, owner.uid) || !comm_chosen(owner.comm))
+		return false;
+	header->timestamp = bpf_ktime_get_boot_ns();
+	header->pid = owner.pid;
+	header->tid = owner.tid;
+	header->uid = owner.uid;
+	header->gid = owner.gid;
+	__builtin_memcpy(header->comm, owner.comm, sizeof(header->comm));
+	header->text_length = 0;
+	return true;
+}
+
+/* What the headers of a packet say. */
+struct packet_ends {
+	gadget_endpoint own, peer; /* this container's end, and the other */
+	__u32 payload;             /* where it begins, in bytes */
+	__u8 protocol;             /* IPPROTO_… */
+};
+
+/* Read the headers of a packet over UDP or TCP; out: it leaves the container. False if it is another packet. Behind
+ * extension headers of IPv6 it is not looked. */
+static __always_inline bool read_packet_ends(struct __sk_buff *skb, bool out, struct packet_ends *ends)
+{
+	gadget_endpoint *from = out ? &ends->own : &ends->peer, *to = out ? &ends->peer : &ends->own;
+	__u8 fixed[40], offset;
+	__be16 ports[2];
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, fixed, 20))
+			return false;
+		ends->protocol = fixed[9];
+		ends->payload = (fixed[0] & 15) * 4;
+		set_ipv4(from, *(__be32 *)(fixed + 12));
+		set_ipv4(to, *(__be32 *)(fixed + 16));
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, 0, fixed, 40))
+			return false;
+		ends->protocol = fixed[6];
+		ends->payload = 40;
+		__builtin_memcpy(from->address, fixed + 8, 16);
+		__builtin_memcpy(to->address, fixed + 24, 16);
+	} else {
+		return false;
+	}
+	if (ends->protocol != IPPROTO_UDP && ends->protocol != IPPROTO_TCP)
+		return false;
+	if (bpf_skb_load_bytes(skb, ends->payload, ports, sizeof(ports)))
+		return false;
+	from->port = bpf_ntohs(ports[0]);
+	to->port = bpf_ntohs(ports[1]);
+	if (ends->protocol == IPPROTO_UDP) {
+		ends->payload += 8;
+		return true;
+	}
+	if (bpf_skb_load_bytes(skb, ends->payload + 12, &offset, 1))
+		return false;
+	ends->payload += (offset >> 4) * 4;
+	return true;
+}
+
+/* Make a packet's bytes from an offset on the tail of a reserved event: TEXT_SHORT at most, or limit, a constant. A
+ * decoder of the gadget's folder makes fields of them. */
+static __always_inline gadget_text text_packet(struct gadget_header *header, char *text, struct __sk_buff *skb,
+					       __u32 from, __u32 limit)
+{
+	gadget_text slice = {};
+	__u32 length = skb->len;
+
+	if (length <= from)
+		return slice;
+	length = at_most(length - from - 1, (limit < TEXT_SHORT ? limit : TEXT_SHORT) - 1) + 1;
+	if (bpf_skb_load_bytes(skb, from, text, length))
+		return slice;
+	header->text_length = slice.length = length;
+	return slice;
+}

@@ -1,0 +1,49 @@
+"""Gadgets that tests write: a copy of the project in a folder of the test, with one gadget more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class BuildFailed(Exception):
+    """What the build said."""
+
+
+class Project:
+    """A copy of the project's sources with a new gadget."""
+
+    def __init__(self, folder: Path, gadget: str, files: dict[str, str]) -> None:
+        """Make it in a folder; files are those of the gadget's own folder, by name."""
+        self.folder = folder
+        for name in ("bpf", "proto", "gadget", "agent", "kubectl_gadget"):
+            ignored = shutil.ignore_patterns("__pycache__", "_objects", "_generated")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        for name in ("hatch_build.py", "build_syscalls.py"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "bpf" / gadget).mkdir()
+        for name, text in files.items():
+            (folder / "bpf" / gadget / name).write_text(text)
+        #: what makes any Python run it
+        self.environment = {"PYTHONPATH": str(folder)}
+
+    def build(self) -> None:
+        """Compile it, or raise BuildFailed."""
+        built = self.run(str(self.folder / "hatch_build.py"))
+        if built.returncode:
+            raise BuildFailed(built.stderr)
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run Python with these arguments, to the end."""
+        options = {"env": {**os.environ, **self.environment}, "cwd": "/", "capture_output": True, "text": True}
+        return subprocess.run([sys.executable, "-P", *args], **options, timeout=60, check=False)
+
+    @property
+    def under(self) -> tuple[str, ...]:
+        """A command under which others run it."""
+        return ("env", *(f"{name}={value}" for name, value in self.environment.items()))
