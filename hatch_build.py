@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
 
 import build_syscalls  # noqa: E402
 from gadget.btf import Btf  # noqa: E402
-from gadget.schema import read_parameters, read_records, read_schema  # noqa: E402
+from gadget.schema import read_parameters, read_records, read_source  # noqa: E402
 
 GENERATED = ROOT / "gadget" / "_generated"
 OBJECTS = ROOT / "agent" / "_objects"
@@ -91,7 +91,7 @@ def describe_program(folder: Path, elf: bytes) -> dict[str, Any]:
 def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     """A gadget's entry in the catalogue: its gadget.toml, and schema and parameters from its object."""
     sections, types = read_types(elf)
-    schema = read_schema(types)
+    source, schema = read_source(types)
     about = tomllib.loads((folder / "gadget.toml").read_text())
     known = {field.name for field in schema.shown}
     for name in (
@@ -100,9 +100,10 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about.get("headers", {}),
         *about.get("narrow", ()),
         *about.get("good", {}),
+        *(name.lstrip("-") for name in about.get("sort", ())),
     ):
         if name not in known:
-            raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of struct event")
+            raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
     return {
         "headers": {},
         "narrow": [],
@@ -110,6 +111,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         "notes": "",
         "aliases": [],
         **about,
+        "source": source,
         "schema": schema.to_json(),
         "parameters": [asdict(item) for item in read_parameters(types, sections.get_section_by_name(".rodata").data())],
     }

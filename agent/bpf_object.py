@@ -194,6 +194,13 @@ class BpfObject:
         except OSError as error:
             raise GadgetError(f"{failed}: {error.strerror}") from None
 
+    def iterators(self) -> Iterator[int]:
+        """A file descriptor to read for each attached iterator, which belongs to the caller."""
+        for program, link in self._links:
+            if self._lib.bpf_program__section_name(program).startswith(b"iter/"):
+                made = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
+                yield libbpf.check(made, f"iterate {self._name(program)}")
+
     def pin(self, map_name: str, path: Path) -> None:
         """Keep a map in bpffs at path."""
         libbpf.check(self._lib.bpf_obj_pin(self.map_fd(map_name), os.fsencode(path)), f"pin {path}")

@@ -20,7 +20,7 @@ from agent.bpf_object import BTF
 from agent.clock import clock_offset
 from agent.limits import OWN_FILES, RUN_FILES, RunBudget
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
-from agent.run.runs import Runs, begin
+from agent.run.runs import Runs, begin, key_of
 from agent.selection import Selection
 from agent.service import Call, Method, Running
 from agent.tracker import Cgroup, Tracker
@@ -194,8 +194,17 @@ class AgentService(rpc.AgentServicer):
             raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
         parameters = dict(start.parameters)
         subscriber = self._runs.subscribe(
-            start.SerializeToString(deterministic=True),
-            lambda: begin(gadget, parameters, self._tracker, selection, self._budget, start.ring_bytes),
+            key_of(start),
+            lambda: begin(
+                gadget,
+                parameters,
+                self._tracker,
+                selection,
+                self._budget,
+                start.ring_bytes,
+                start.interval_ns,
+                start.totals,
+            ),
         )
         with closing(subscriber):
             watch = threading.Thread(

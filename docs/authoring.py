@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("authoring.md")
-BPF = PAGE.parents[1] / "bpf"
+BPF, TESTS = PAGE.parents[1] / "bpf", PAGE.parents[1] / "tests" / "gadgets"
 #: The headers in the order in which an author meets them, each with a title.
 HEADERS = {
     "fields.h": "Fields and parameters",
     "gadget.h": "Events and losses",
     "filter.h": "What the user chose",
     "packets.h": "Packets",
+    "table.h": "Tables",
+    "snapshot.h": "Snapshots",
     "text.h": "Text",
     "syscalls.h": "System calls",
     "sockets.h": "Sockets",
@@ -58,12 +60,13 @@ def _documented(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _example(name: str) -> str:
-    """The shortest statement of a gadget that uses it, or else of another program; empty if there is none."""
-    for gadgets in (True, False):
+    """The shortest statement of a gadget that uses it, else of another program or a test; empty if there is none."""
+    sources = sorted(BPF.glob("*/*.bpf.c"))
+    gadgets = [path for path in sources if (path.parent / "gadget.toml").exists()]
+    for paths in (gadgets, [path for path in sources if path not in gadgets], sorted(TESTS.glob("*/*.bpf.c"))):
         found = [
             " ".join(use.split())
-            for path in sorted(BPF.glob("*/*.bpf.c"))
-            if (path.parent / "gadget.toml").exists() is gadgets
+            for path in paths
             for use in re.findall(rf"^[ \t]*([^\n/#]*\b{name}\((?:(?!;|\n\n|\{{).)*;?)", path.read_text(), re.M | re.S)
         ]
         if found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gadget.errors import Unsupported, UsageError
-from gadget.schema import Field, Parameter, Schema, record_dtype
+from gadget.schema import EVENTS, Field, Parameter, Schema, record_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,8 @@ class Gadget:
     """One gadget. columns and wide name fields; headers has the titles of columns that differ from the field's name.
 
     narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
-    not failures. aliases are what other tools call it: words as they are written on a command line.
+    not failures. aliases are what other tools call it: words as they are written on a command line. source is one of
+    EVENTS, TABLE, SNAPSHOT; interval in seconds and sort are the defaults of --interval and --sort.
     """
 
     name: str
@@ -39,6 +40,14 @@ class Gadget:
     schema: Schema
     parameters: list[Parameter]
     aliases: list[str] = field(default_factory=list)
+    source: str = EVENTS
+    interval: float = 0.0
+    sort: list[str] = field(default_factory=list)
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether its rows come as whole tables."""
+        return self.source != EVENTS
 
 
 @cache

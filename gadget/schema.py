@@ -29,6 +29,13 @@ IDENTITY_DOCS = {
     "container": "name of the container in its pod",
     "containerId": "the runtime's id of the container",
 }
+#: The kinds of sources of rows.
+EVENTS, TABLE, SNAPSHOT = "events", "table", "snapshot"
+#: In a row of a table the time comes first, then the key.
+KEY_OFFSET = 8
+#: How much one table may have: it is one message, whose rows gadget/checks.py bounds, too.
+MOST_ENTRIES, MOST_TABLE_BYTES = 1 << 16, 8 << 20
+
 #: Of other things than bytes, each of which is of a kind.
 ARRAY = Kind("array")
 #: One event's values, in the order of the fields that were asked for.
@@ -145,6 +152,11 @@ def _dtype(fields: tuple[Field, ...], size: int) -> np.dtype[np.void]:
     return np.dtype({"names": [item.name for item in fields], "formats": formats, "offsets": offsets, "itemsize": size})
 
 
+def value_offset(key_size: int) -> int:
+    """Where in a row of a table its value begins."""
+    return KEY_OFFSET + (key_size + 7 & ~7)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A setting in the object's .rodata. default is its value there as hexadecimal bytes."""
@@ -227,18 +239,50 @@ def _fields(types: b.Btf, struct_id: int, base: int = 0) -> list[Field]:
 
 
 @_or_malformed
-def read_schema(types: b.Btf) -> Schema:
-    """The schema of an object: the struct that its scratch map holds. BtfError if there is none."""
-    scratch = types.section(".maps").get("scratch")
-    if scratch is None:
-        raise b.BtfError("no GADGET_EVENTS in this object")
-    members = types.types[types.strip(types.types[scratch.type_id].target)].members
-    value = next(member for member in members if member.name == "value")
-    event = types.strip(types.types[value.type_id].target)
+def read_source(types: b.Btf) -> tuple[str, Schema]:
+    """Which kind of source an object is, one of EVENTS, TABLE, SNAPSHOT, and the schema of its rows.
+
+    BtfError if it is none, or if its rows cannot be read.
+    """
+    maps = types.section(".maps")
+    if "scratch" in maps:
+        return EVENTS, _event(types, _member(types, maps["scratch"], "value"))
+    if "rows_first" in maps:
+        return TABLE, _table_row(types, maps["rows_first"])
+    if "snapshot" in maps:
+        row = _member(types, maps["snapshot"], "value")
+        return SNAPSHOT, Schema(tuple(_fields(types, row)), types.size(row))
+    raise b.BtfError("no GADGET_EVENTS, GADGET_TABLE or GADGET_SNAPSHOT in this object")
+
+
+def _member(types: b.Btf, variable: b.Member, name: str) -> int:
+    """What a member of a map's definition points to."""
+    members = types.types[types.strip(types.types[variable.type_id].target)].members
+    found = next(member for member in members if member.name == name)
+    return types.strip(types.types[types.strip(found.type_id)].target)
+
+
+def _event(types: b.Btf, event: int) -> Schema:
     text = next((member for member in types.types[event].members if member.name == "text"), None)
     if text is None:
         raise b.BtfError("struct event has no text tail")
     return Schema(tuple(_fields(types, event)), text.offset)
+
+
+def _table_row(types: b.Btf, table: b.Member) -> Schema:
+    """A row is the time of the table, the key and the value."""
+    key, value = _member(types, table, "key"), _member(types, table, "value")
+    entries = types.types[_member(types, table, "max_entries")].count
+    at, size = value_offset(types.size(key)), types.size(value)
+    if sum(types.size(member.type_id) for member in types.types[key].members) != types.size(key):
+        raise b.BtfError("the key of GADGET_TABLE has padding, which is not the same in equal keys")
+    if entries > MOST_ENTRIES or entries * (at + size) > MOST_TABLE_BYTES:
+        raise b.BtfError(f"GADGET_TABLE has more than {MOST_ENTRIES} rows or {MOST_TABLE_BYTES >> 20} MiB")
+    time = Field(name="timestamp", kind=kinds.TIMESTAMP.name, doc="when the table was read", offset=0, size=KEY_OFFSET)
+    fields = (time, *_fields(types, key, KEY_OFFSET), *_fields(types, value, at))
+    if len({item.name for item in fields}) < len(fields):
+        raise b.BtfError("key and value of GADGET_TABLE have members of the same name")
+    return Schema(fields, at + size)
 
 
 @_or_malformed

@@ -67,7 +67,10 @@ def check_name(name: str) -> str:
 def check(run: pb.Standing) -> pb.Standing:
     """The same. UsageError if it cannot be run anywhere."""
     check_name(run.name)
-    deque(parameters.encode_all(find(run.start.gadget), run.start.parameters), 0)
+    gadget = find(run.start.gadget)
+    if gadget.has_tables:
+        raise UsageError(f"{run.name}: a standing run keeps events, and {gadget.name} has none, but tables")
+    deque(parameters.encode_all(gadget, run.start.parameters), 0)
     Chosen.of(run.start.selection)
     if len(to_toml(run).encode()) > MOST_BYTES:
         raise UsageError(f"{run.name} chooses too much: its definition may have {MOST_BYTES >> 10} KiB")

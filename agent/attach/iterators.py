@@ -19,6 +19,8 @@ def attach(program: int, where: Where) -> Iterator[int | None]:
     lib = libbpf.library()
     link = lib.bpf_program__attach(program)
     yield link
+    if not link or not where.looks:
+        return
     fd = libbpf.check(lib.bpf_iter_create(lib.bpf_link__fd(link)), "iterator")
     try:
         while os.read(fd, 4096):  # a program that writes nothing is done by the first call

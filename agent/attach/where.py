@@ -11,7 +11,10 @@ class Where:
     """cgroup: the folder of the cgroup whose packets and sockets programs see, with all cgroups below it.
 
     hz: how often programs that take samples run on each CPU, in a second.
+
+    looks: iterators look at what there is at once. Else they wait for a reader.
     """
 
     cgroup: Path | None = None
     hz: int = 0
+    looks: bool = True

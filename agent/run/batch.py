@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,13 @@ class Loss:
     count: int
 
 
+class Whole(NamedTuple):
+    """A table: its number in the run, from 1 on, and how long it took, in nanoseconds."""
+
+    number: int
+    length_ns: int
+
+
 @dataclass(frozen=True)
 class Packed:
     """Rows of one size, one after the other."""
@@ -44,6 +51,7 @@ class Batch:
     containers: Mapping[int, Container]  # by cgroup; for a subscriber those that it has not been told of
     losses: list[Loss] | None = None
     read_ns: int = field(default_factory=time.time_ns)  # since 1970: up to then the source has been read
+    whole: Whole | None = None  # the table that the sections are, if they are one
 
 
 def pack(rows: Rows) -> Packed:

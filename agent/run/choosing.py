@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agent.identity import Container
 from agent.run.batch import Loss, Rows, column
-from agent.run.events import LOSSES, Events
+from agent.run.source import LOSSES, Source
 from agent.selection import Selection
 from agent.tracker import Cgroup, Tracker
 
@@ -34,11 +34,12 @@ class Held(NamedTuple):
 class Choosing:
     """What becomes of each row, by the container that it is of."""
 
-    def __init__(self, source: Events, tracker: Tracker, selection: Selection) -> None:
+    def __init__(self, source: Source, tracker: Tracker, selection: Selection) -> None:
         """Choose from source by selection, asking tracker; tells source's programs what is decided."""
         self._source, self._tracker, self._selection = source, tracker, selection
         schema = source.gadget.schema
         self._dtype, self._text_offset = schema.dtype(schema.text_offset), schema.text_offset
+        self._has_text = "text_length" in (self._dtype.names or ())
         self._decided: dict[int, bool] = {}
         self._generation = -1
         self._held: list[Held] = []
@@ -53,15 +54,19 @@ class Choosing:
         self._review()
         kept = self._release(everything=False)
         for rows in looked:
-            length = self._text_offset + int(column(rows, self._dtype, "text_length").max())
+            text = int(column(rows, self._dtype, "text_length").max()) if self._has_text else 0
+            length = self._text_offset + text
             trimmed = rows[:, :length]
             choices = self._choices(rows)
             if choices is None:
                 kept.append(trimmed)
                 continue
-            if (choices == HOLD).any():
-                self._hold(trimmed[choices == HOLD])
-            kept.append(trimmed[choices == KEEP])
+            held = choices == HOLD
+            if self._source.holds and held.any():
+                self._hold(trimmed[held])
+                choices[held] = DROP
+            self.undecided += int((choices == HOLD).sum())
+            kept.append(trimmed[choices != DROP])
         return [rows for rows in kept if len(rows)]
 
     @property

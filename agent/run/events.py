@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agent.attach import Where
-from agent.bpf_object import BpfObject, ring_bytes
+from agent.bpf_object import ring_bytes
 from agent.limits import RunBudget
-from agent.objects import read_object
 from agent.ring import Ring
 from agent.run.batch import Rows
-from gadget import parameters
+from agent.run.source import Loaded
 from gadget.catalog import Gadget
 
-#: The parameter that GADGET_SAMPLES (bpf/include/samples.h) makes.
-HZ = "hz"
 RINGS = ("events", "events_long")
-#: What losses that the kernel counts are called: enum gadget_loss, in its order.
-LOSSES = ("ring full", "too many at once")
 
 
-class Events:
+class Events(Loaded):
     """A gadget's object, loaded and attached, and its rings."""
 
     def __init__(
@@ -39,37 +32,16 @@ class Events:
         containers_fd is of the map of containers, cgroups where cgroup2 is mounted. Exhausted if the rings do not fit
         into the budget.
         """
-        self.gadget = gadget
-        #: whether events of no container are asked for
-        self.host = False
-        self.object = BpfObject(read_object(gadget.name), gadget.name)
         self._rings: list[Ring] = []
-        self._budget, self._taken = budget, 0
+        super().__init__(gadget, settings, budget, cgroups)
         try:
-            hz = self._configure(settings)
             sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
-            budget.take(sum(sizes))
-            self._taken = sum(sizes)
-            self.object.share("containers", containers_fd)
-            if hz:
-                self.object.preallocate("chosen", "losses_by_cgroup")
-            self.object.load()
+            self._load(containers_fd, sum(sizes))
             self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
-            self.object.attach(Where(cgroup=cgroups, hz=hz))
+            self.object.attach(self._where)
         except BaseException:
             self.close()
             raise
-
-    def _configure(self, settings: Mapping[str, str]) -> int:
-        """Set parameters; how many samples a second are asked for, if the gadget takes any."""
-        hz = next((bytes.fromhex(each.default) for each in self.gadget.parameters if each.name == HZ), b"")
-        for parameter, encoded in parameters.encode_all(self.gadget, settings):
-            self.object.configure(parameter.offset, encoded)
-            if parameter.name == "host":
-                self.host = any(encoded)
-            elif parameter.name == HZ:
-                hz = encoded
-        return int.from_bytes(hz, sys.byteorder)
 
     @property
     def fds(self) -> list[int]:
@@ -94,22 +66,9 @@ class Events:
                 yield rows
                 ring.release()
 
-    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
-        """Events lost so far, for each of LOSSES: in all, and by container as far as the container is known."""
-        return self.object.percpu_totals("losses", len(LOSSES)), dict(
-            sorted(self.object.tallies("losses_by_cgroup", len(LOSSES)))
-        )
-
-    def detach(self) -> None:
-        """Stop the programs; what they wrote stays."""
-        self.object.detach()
-
     def close(self) -> None:
         """Detach and free everything."""
         for ring in self._rings:
             ring.close()
         self._rings = []
-        self.object.close()
-        if self._taken:
-            self._budget.give_back(self._taken)
-            self._taken = 0
+        super().close()

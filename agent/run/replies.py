@@ -50,6 +50,8 @@ def batch_reply(node: str, batch: Batch) -> pb.RunReply:
     reply.batch.containers.extend(container_messages(batch.containers))
     reply.batch.losses.extend(_losses(batch.losses or []))
     reply.batch.clock_offset_ns = clock_offset()
+    if batch.whole:
+        reply.batch.table, reply.batch.table_ns = batch.whole
     return reply
 
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from agent.run.batch import Batch, Loss, Packed, Rows, Step, pack
+from agent.run.batch import Batch, Loss, Packed, Rows, Step, Whole, pack
 from agent.run.choosing import Choosing
-from agent.run.events import Events
+from agent.run.source import Source
 from agent.run.subscriber import Subscriber
 from agent.threads import Worker
 from gadget.catalog import Gadget
@@ -40,7 +40,7 @@ CLOSE_SECONDS = 10.0
 class Run:
     """Reads a source until its last subscriber leaves; then it detaches, empties and closes the source."""
 
-    def __init__(self, source: Events, choosing: Choosing, others: Sequence[Step] = ()) -> None:
+    def __init__(self, source: Source, choosing: Choosing, others: Sequence[Step] = ()) -> None:
         """Begin with one subscriber, first; takes source over. choosing is the first step, others come after it."""
         self._source, self._choosing = source, choosing
         self._steps: tuple[Step, ...] = (choosing, *others)
@@ -134,7 +134,7 @@ class Run:
             before, idle = 0, True  # the first event is told at once
             due = beat + DRAIN_SECONDS
             while not self._over:
-                poll.poll(max(0.0, due - time.monotonic()))
+                poll.poll(max(0.0, min(due, self._source.due) - time.monotonic()))
                 worker.beat()
                 ending = self._is_ending()
                 if ending and self._end_those():
@@ -147,7 +147,7 @@ class Run:
                     due = time.monotonic() + IDLE_SECONDS
                     continue
                 seen, idle = self.events, not self._is_waiting()
-                sections, losses = self._look(), None
+                (sections, whole), losses = self._look(), None
                 wait = IDLE_SECONDS if idle else BUSY_SECONDS if self.events - seen > MANY else DRAIN_SECONDS
                 now = time.monotonic()
                 due = now + wait
@@ -157,8 +157,8 @@ class Run:
                 if now - measured > RATE_SECONDS:
                     self.rate = (self.events - before) / (now - measured)
                     measured, before = now, self.events
-                if sections or losses is not None or now - beat > BEAT_SECONDS:
-                    self._publish(sections, losses)
+                if sections or whole or losses is not None or now - beat > BEAT_SECONDS:
+                    self._publish(sections, losses, whole)
                     beat = now
 
     def _is_ending(self) -> bool:
@@ -186,8 +186,9 @@ class Run:
             looks += 1
             if not self._wait_for_room():
                 break
-            if sections := self._look():
-                self._publish(sections, None)
+            sections, whole = self._look()
+            if sections or whole:
+                self._publish(sections, None, whole)
         held = [pack(rows) for rows in self._through(self._steps[1:], self._choosing.release())]
         self.events += sum(section.count for section in held)
         self._publish(held, self._count_losses())
@@ -210,13 +211,13 @@ class Run:
                     os.eventfd_read(self._wake)
         return True
 
-    def _look(self) -> list[Packed]:
-        """What the source has, through all steps, and what they held before."""
+    def _look(self) -> tuple[list[Packed], Whole | None]:
+        """What the source has, through all steps, and what they held before; which table it is, if it is one."""
         found = [pack(rows) for rows in self._through(self._steps, [])]
         for rows in self._source.read():  # copied before the source has its memory back
             found += [pack(each) for each in self._through(self._steps, [rows])]
         self.events += sum(section.count for section in found)
-        return found
+        return found, self._source.whole
 
     @staticmethod
     def _through(steps: Sequence[Step], rows: list[Rows]) -> list[Rows]:
@@ -232,8 +233,8 @@ class Run:
         self._losses = losses
         return losses
 
-    def _publish(self, sections: list[Packed], losses: list[Loss] | None) -> None:
-        batch = Batch(sections, self._choosing.met(), losses)
+    def _publish(self, sections: list[Packed], losses: list[Loss] | None, whole: Whole | None = None) -> None:
+        batch = Batch(sections, self._choosing.met(), losses, whole=whole)
         subscribers = self.subscribers
         for each in subscribers:
             each.offer(batch, self._choosing.undecided, may_lose=len(subscribers) > 1)

@@ -5,16 +5,31 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
 
 from agent.limits import RunBudget
 from agent.run.choosing import Choosing
 from agent.run.events import Events
 from agent.run.run import Run
+from agent.run.snapshot import Snapshots
+from agent.run.source import Source
 from agent.run.subscriber import Subscriber
+from agent.run.table import Tables
 from agent.selection import Selection
 from agent.tracker import Tracker
-from gadget.catalog import Gadget
-from gadget.errors import Unsupported
+from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget, find
+from gadget.errors import Unsupported, UsageError
+from gadget.schema import EVENTS, SNAPSHOT, TABLE
+
+#: Between tables. A shorter one would cost more than what it counts.
+LEAST_INTERVAL_NS, USUAL_INTERVAL_NS, MOST_INTERVAL_NS = 10**8, 10**9, 86_400 * 10**9
+
+
+def key_of(start: pb.Start) -> Hashable:
+    """What those have in common who may share a run. A run that tells of its own beginning is nobody else's."""
+    alone = start.totals or (find(start.gadget).source == SNAPSHOT and not start.interval_ns)
+    return object() if alone else start.SerializeToString(deterministic=True)
 
 
 def begin(
@@ -24,19 +39,49 @@ def begin(
     selection: Selection,
     budget: RunBudget | None = None,
     ring_size: int = 0,
+    interval_ns: int = 0,
+    totals: bool = False,
 ) -> Run:
     """A run of gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
 
-    Exhausted if its rings do not fit into the budget.
+    Of tables: interval_ns is the time between them, 0 for the gadget's own; totals are since the beginning. Exhausted
+    if its memory does not fit into the budget.
     """
     if selection.needs_labels and not tracker.knows_labels:
         raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
-    source = Events(gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget(), ring_size)
+    source = _open(
+        gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget(), ring_size, interval_ns, totals
+    )
     try:
         return Run(source, Choosing(source, tracker, selection))
     except BaseException:
         source.close()
         raise
+
+
+def _open(
+    gadget: Gadget,
+    settings: Mapping[str, str],
+    containers_fd: int,
+    cgroups: Path,
+    budget: RunBudget,
+    ring_size: int,
+    interval_ns: int,
+    totals: bool,
+) -> Source:
+    """The source that a gadget is. UsageError if it does not have what is asked for."""
+    if gadget.source == EVENTS and interval_ns:
+        raise UsageError(f"{gadget.name} has events, no tables: it takes no --interval")
+    if totals and gadget.source != TABLE:
+        raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
+    if interval_ns and not LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS:
+        raise UsageError("--interval: from 100ms to 24h")
+    if gadget.source == TABLE:
+        interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
+        return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)
+    if gadget.source == SNAPSHOT:
+        return Snapshots(gadget, settings, containers_fd, cgroups, budget, interval_ns)
+    return Events(gadget, settings, containers_fd, cgroups, budget, ring_size)
 
 
 #: How many dead threads are reported.

@@ -140,7 +140,7 @@ class Subscriber:
             losses = self._own_losses() if batch.losses is not None or self._lost_here else None
             self._lost_here = False
             own = Batch(list(batch.sections), self._take_names({**self._unnamed, **batch.containers}), losses)
-            own.read_ns = batch.read_ns
+            own.read_ns, own.whole = batch.read_ns, batch.whole
             self._unnamed = {}
             self._queue.append(own)
             self._queued += _size(own)

@@ -33,6 +33,7 @@ struct gadget_header {
 enum gadget_loss {
 	LOSS_RING_FULL,
 	LOSS_TOO_MANY_AT_ONCE, /* a table of attempts or connections was full */
+	LOSS_TABLE_FULL,       /* the rows of an interval were all taken: see table.h */
 	LOSS_TOTALS,
 };
 

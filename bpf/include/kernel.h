@@ -211,6 +211,17 @@ struct kernel_siginfo {
 	int si_code;
 };
 
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
 struct linux_binprm {
 	const char *filename, *fdpath;
 };

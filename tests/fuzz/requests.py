@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from agent.flows.service import FlowsService
 from agent.inspect.service import Inspector
-from agent.run import events
+from agent.run import source
 from agent.server import AgentService
 from agent.standing.service import StandingRuns
 from agent.traceloop.service import TraceloopService
@@ -101,7 +101,7 @@ def request(data: bytes) -> None:
         message = kind.FromString(data[1:])
     except DecodeError:
         return  # which gRPC refuses itself
-    with mock.patch.object(events, "BpfObject", _Object), contextlib.suppress(_Aborted):
+    with mock.patch.object(source, "BpfObject", _Object), contextlib.suppress(_Aborted):
         answer = getattr(SERVICE, name)(iter([message]) if name == "Run" else message, _Call())
         for _ in answer if name not in ("TraceloopDelete", "Inspect") else ():
             pass

@@ -30,7 +30,7 @@ from gadget.kube import credentials, kubeconfig
 from gadget.kube.api import make_tls
 from gadget.kube.proxy import find_proxy
 from gadget.pod_choice import PodChoice, Pods
-from gadget.schema import IDENTITY, read_parameters, read_records, read_schema
+from gadget.schema import IDENTITY, read_parameters, read_records, read_source
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
 from kubectl_gadget.request import make_request
@@ -72,7 +72,7 @@ def btf(data: bytes) -> None:
             types.size(number)
         read_records(types)
         read_parameters(types, b"")
-        read_schema(types)
+        read_source(types)
 
 
 def filter_(data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from agent.identity import Container
 from agent.run import subscriber as subscribing
 from agent.run.batch import Batch, Loss, Rows
 from agent.run.choosing import Choosing
-from agent.run.events import Events
 from agent.run.run import Run
+from agent.run.source import Source as AnySource
 from agent.run.subscriber import TOO_SLOW, Subscriber
 from gadget import catalog
 from gadget.errors import GadgetError
@@ -35,6 +36,7 @@ class Source:
         self.lost: list[Loss] = []
         self.detached = self.closed = False
         self.pressed = False
+        self.due, self.whole = math.inf, None
         self.fds = [self._read]
         self.broken: Exception | None = None
 
@@ -93,7 +95,7 @@ def source() -> Source:
 
 @pytest.fixture
 def run(source: Source) -> Iterator[Run]:
-    run = Run(cast(Events, source), cast(Choosing, Everything(source)))
+    run = Run(cast(AnySource, source), cast(Choosing, Everything(source)))
     yield run
     for each in (*run.subscribers, run.first):
         each.close()

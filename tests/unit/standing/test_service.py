@@ -12,9 +12,9 @@ import pytest
 
 from agent.limits import RunBudget
 from agent.run.choosing import Choosing
-from agent.run.events import Events
 from agent.run.run import Run
 from agent.run.runs import Runs
+from agent.run.source import Source as AnySource
 from agent.standing import service as module
 from agent.standing import standing
 from agent.standing.service import StandingService
@@ -52,7 +52,7 @@ class Machine:
         if self.refuses:
             raise self.refuses
         self.sources.append(Source())
-        return Run(cast(Events, self.sources[-1]), cast(Choosing, Everything(self.sources[-1])))
+        return Run(cast(AnySource, self.sources[-1]), cast(Choosing, Everything(self.sources[-1])))
 
     def agent(self) -> StandingService:
         """The next one, once the one before has ended."""

@@ -1,0 +1,43 @@
+"""When a source that no descriptor wakes is read: at an interval, or once."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+
+from agent.run.batch import Whole
+
+
+class Clock:
+    """The beginnings and ends of intervals."""
+
+    def __init__(self, interval_ns: int, *, at_once: bool) -> None:
+        """Intervals of so many nanoseconds, 0 for one alone; the first ends now if at_once."""
+        self._seconds = interval_ns / 1e9
+        self._number = 0
+        self._began = time.monotonic()
+        #: when the interval ends (monotonic, seconds)
+        self.due = self._began if at_once else self._began + self._seconds
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has ended."""
+        return time.monotonic() >= self.due
+
+    def end(self, *, last: bool = False) -> None:
+        """The interval ends now, or with last at once and then never again."""
+        self.due = inf if last else time.monotonic()
+
+    def next(self) -> Whole:
+        """Begin the next interval. Returns which one has ended, and how long it was."""
+        now = time.monotonic()
+        self._number += 1
+        ended = Whole(self._number, int((now - self._began) * 1e9))
+        self._began = now
+        self.due = max(self.due + self._seconds, now) if self._seconds else inf
+        return ended
+
+
+def boot_ns() -> int:
+    """Now, as programs in the kernel tell the time."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

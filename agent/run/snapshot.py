@@ -1,0 +1,111 @@
+"""A source of snapshots: the kernel iterates over what there is, and a program writes a row for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from agent.limits import RunBudget
+from agent.run.batch import Rows
+from agent.run.clocked import Clock, boot_ns
+from agent.run.source import LOSSES, Loaded
+from gadget.catalog import Gadget
+from gadget.schema import MOST_ENTRIES, MOST_TABLE_BYTES
+
+#: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
+READ_BYTES = 1 << 16
+
+
+class Snapshots(Loaded):
+    """A gadget's object, loaded, with its iterators."""
+
+    holds = False  # the rows of a snapshot are shown together
+
+    def __init__(
+        self,
+        gadget: Gadget,
+        settings: Mapping[str, str],
+        containers_fd: int,
+        cgroups: Path,
+        budget: RunBudget,
+        interval_ns: int,
+    ) -> None:
+        """Load gadget with parameter settings; interval_ns 0: one snapshot alone."""
+        super().__init__(gadget, settings, budget, cgroups)
+        self._size = gadget.schema.text_offset
+        self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
+        self._lost = 0
+        try:
+            self._load(containers_fd, 2 * self._most * self._size)
+            self.object.attach(replace(self._where, looks=False))
+        except BaseException:
+            self.close()
+            raise
+        self._clock = Clock(interval_ns, at_once=True)
+
+    @property
+    def fds(self) -> list[int]:
+        """None: it is read by the clock."""
+        return []
+
+    @property
+    def due(self) -> float:
+        """When the next one is to be taken."""
+        return self._clock.due
+
+    @property
+    def pressed(self) -> bool:
+        """Whether one is to be taken."""
+        return self._clock.is_due
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one is to be taken."""
+        return self._clock.is_due
+
+    def read(self) -> Iterator[Rows]:
+        """The rows of a snapshot, if one is to be taken."""
+        self.whole = None
+        if not self._clock.is_due:
+            return
+        self.whole = self._clock.next()
+        data = bytearray()
+        for number in self.object.iterators():
+            self._read(number, data)
+        if data:
+            rows = np.frombuffer(data, np.uint8).reshape(-1, self._size)
+            rows[:, :8] = np.array([boot_ns()], np.uint64).view(np.uint8)
+            yield rows
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Also the rows that a snapshot had no room for."""
+        totals, counts = super().losses()
+        totals[LOSSES.index("table full")] += self._lost
+        return totals, counts
+
+    def detach(self) -> None:
+        """No more snapshots are taken."""
+        self._clock.end(last=True)
+        super().detach()
+
+    def _read(self, fd: int, data: bytearray) -> None:
+        """Append the rows of one iterator, which is closed."""
+        beyond = 0
+        try:
+            while True:
+                try:
+                    part = os.read(fd, READ_BYTES)
+                except BlockingIOError:  # it has looked at a million things that it does not show: go on
+                    continue
+                if not part:
+                    break
+                room = self._most * self._size - len(data)
+                data += part[:room]
+                beyond += len(part) - min(room, len(part))
+        finally:
+            os.close(fd)
+        self._lost += beyond // self._size

@@ -1,0 +1,120 @@
+"""A source of rows: what every kind of source offers to its run, and what a gadget's object needs in each of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+from agent.attach import Where
+from agent.bpf_object import BpfObject
+from agent.limits import RunBudget
+from agent.objects import read_object
+from agent.run.batch import Rows, Whole
+from gadget import parameters
+from gadget.catalog import Gadget
+
+#: The parameter that GADGET_SAMPLES (bpf/include/samples.h) makes.
+HZ = "hz"
+#: What losses that the kernel counts are called: enum gadget_loss, in its order.
+LOSSES = ("ring full", "too many at once", "table full")
+
+
+class Source(Protocol):
+    """Gives rows in the gadget's schema until it is closed."""
+
+    gadget: Gadget
+    object: BpfObject
+    #: whether events of no container are asked for
+    host: bool
+    #: whether rows of containers that are not decided yet may be held back
+    holds: bool
+    #: of which table the rows of the last read were; None if they were of none
+    whole: Whole | None
+
+    @property
+    def due(self) -> float:
+        """When it has to be read though no descriptor says so (monotonic, seconds)."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """File descriptors that are readable when there is something to read."""
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it has to be read soon."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to read."""
+
+    def read(self) -> Iterator[Rows]:
+        """The rows that there are. They are valid until the next one is taken."""
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Events lost so far, for each of LOSSES: in all, and by container as far as the container is known."""
+
+    def detach(self) -> None:
+        """Stop the programs; what they wrote stays."""
+
+    def close(self) -> None:
+        """Detach and free everything."""
+
+
+class Loaded:
+    """A gadget's object through its life, and what it takes of the budget."""
+
+    holds = True
+    whole: Whole | None = None
+
+    def __init__(self, gadget: Gadget, settings: Mapping[str, str], budget: RunBudget, cgroups: Path) -> None:
+        """Open the object of gadget, and configure it by parameter settings; cgroups is where cgroup2 is mounted."""
+        self.gadget = gadget
+        self.host = False
+        self.object = BpfObject(read_object(gadget.name), gadget.name)
+        self._budget, self._taken = budget, 0
+        hz = next((bytes.fromhex(each.default) for each in gadget.parameters if each.name == HZ), b"")
+        try:
+            for parameter, encoded in parameters.encode_all(gadget, settings):
+                self.object.configure(parameter.offset, encoded)
+                if parameter.name == "host":
+                    self.host = any(encoded)
+                elif parameter.name == HZ:
+                    hz = encoded
+        except BaseException:
+            self.object.close()
+            raise
+        self._where = Where(cgroup=cgroups, hz=int.from_bytes(hz, sys.byteorder))
+
+    @property
+    def due(self) -> float:
+        """Never."""
+        return inf
+
+    def _load(self, containers_fd: int, size: int) -> None:
+        """Load the object, with maps of size bytes. Exhausted if they do not fit into the budget."""
+        self._budget.take(size)
+        self._taken = size
+        self.object.share("containers", containers_fd)
+        if self._where.hz:
+            self.object.preallocate("chosen", "losses_by_cgroup")
+        self.object.load()
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Events lost so far, for each of LOSSES: in all, and by container as far as the container is known."""
+        return self.object.percpu_totals("losses", len(LOSSES)), dict(
+            sorted(self.object.tallies("losses_by_cgroup", len(LOSSES)))
+        )
+
+    def detach(self) -> None:
+        """Stop the programs; what they wrote stays."""
+        self.object.detach()
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        self.object.close()
+        if self._taken:
+            self._budget.give_back(self._taken)
+            self._taken = 0

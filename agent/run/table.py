@@ -1,0 +1,134 @@
+"""A source of tables: what a gadget's programs have counted in each interval. See bpf/include/table.h."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+from ctypes import byref
+from errno import ENOENT
+from pathlib import Path
+
+import numpy as np
+
+from agent import libbpf
+from agent.limits import RunBudget
+from agent.run.batch import Rows
+from agent.run.clocked import Clock, boot_ns
+from agent.run.source import LOSSES, Loaded
+from agent.run.totals import Totals
+from gadget.catalog import Gadget
+from gadget.schema import KEY_OFFSET, value_offset
+
+#: The two tables, of which programs use one at a time.
+TABLES = ("rows_first", "rows_second")
+#: What the kernel takes for an entry of a hash map beside key and value (struct htab_elem), and for its bucket.
+ENTRY_BYTES = 48 + 16
+
+
+class Tables(Loaded):
+    """A gadget's object, loaded and attached, and its two tables. Rows are of one interval, or totals so far."""
+
+    holds = False  # the rows of a table are shown together
+
+    def __init__(
+        self,
+        gadget: Gadget,
+        settings: Mapping[str, str],
+        containers_fd: int,
+        cgroups: Path,
+        budget: RunBudget,
+        interval_ns: int,
+        *,
+        totals: bool = False,
+    ) -> None:
+        """Load gadget with parameter settings, and begin the first interval."""
+        super().__init__(gadget, settings, budget, cgroups)
+        try:
+            entries = self.object.resize(TABLES[0], None)
+            size = gadget.schema.text_offset
+            # both tables in the kernel, what is read of one, and what is sent
+            self._load(containers_fd, entries * (2 * (size + ENTRY_BYTES) + 2 * size))
+            self._fds = [self.object.map_fd(name) for name in TABLES]
+            info = libbpf.map_info(self._fds[0])
+            self._keys = np.zeros((entries, info.key_size), np.uint8)
+            self._values = np.zeros((entries, info.value_size), np.uint8)
+            self._totals = Totals(gadget.schema, info.key_size, entries) if totals else None
+            self._lib = libbpf.library()
+            self.object.attach(self._where)
+        except BaseException:
+            self.close()
+            raise
+        self._clock, self._detached = Clock(interval_ns, at_once=False), False
+
+    @property
+    def fds(self) -> list[int]:
+        """None: it is read by the clock."""
+        return []
+
+    @property
+    def due(self) -> float:
+        """When the interval ends."""
+        return self._clock.due
+
+    @property
+    def pressed(self) -> bool:
+        """Whether the interval has ended."""
+        return self._clock.is_due
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the interval has ended."""
+        return self._clock.is_due
+
+    def read(self) -> Iterator[Rows]:
+        """The rows of an interval that has ended."""
+        self.whole = None
+        if not self._clock.is_due:
+            return
+        ended = self._exchange()
+        self.whole = self._clock.next()
+        if self._detached:
+            self._clock.end(last=True)
+        rows = self._take(ended)
+        if self._totals:
+            rows = self._totals.add(rows)
+        if len(rows):
+            yield rows
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Also the rows that the totals had no room for."""
+        totals, counts = super().losses()
+        if self._totals:
+            totals[LOSSES.index("table full")] += self._totals.lost
+        return totals, counts
+
+    def detach(self) -> None:
+        """Stop the programs. The last interval ends then."""
+        super().detach()
+        if not self._detached:
+            self._detached = True
+            self._clock.end()
+
+    def _exchange(self) -> int:
+        """Let the programs use the other table. Returns the one that they used, which none of them uses any more."""
+        ended, following = self._fds
+        key, value = ctypes.c_uint32(0), ctypes.c_uint32(following)
+        # the kernel waits for programs before it returns: maybe_wait_bpf_programs, commit 1ae80cf31938 (4.20)
+        changed = self._lib.bpf_map_update_elem(self.object.map_fd("rows"), byref(key), byref(value), 0)
+        libbpf.check(changed, "exchange the tables")
+        self._fds.reverse()
+        return ended
+
+    def _take(self, table: int) -> Rows:
+        """The rows of a table, which is empty then."""
+        position, count = ctypes.c_uint32(), ctypes.c_uint32(len(self._keys))
+        into = self._keys.ctypes.data, self._values.ctypes.data
+        done = self._lib.bpf_map_lookup_and_delete_batch(table, None, byref(position), *into, byref(count), None)
+        if done != -ENOENT:  # as many as the table may have: the end is reached
+            libbpf.check(done, "read a table")
+        rows = np.zeros((count.value, self.gadget.schema.text_offset), np.uint8)
+        rows[:, :KEY_OFFSET] = np.array([boot_ns()], np.uint64).view(np.uint8)
+        key_size, at = self._keys.shape[1], value_offset(self._keys.shape[1])
+        rows[:, KEY_OFFSET : KEY_OFFSET + key_size] = self._keys[: count.value]
+        rows[:, at:] = self._values[: count.value]
+        return rows

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A gadget that counts: its rows lie in a table, which user space reads at an interval.
+ *
+ * There are two tables. Programs count in one of them; the agent reads and empties the other. At the end of an interval
+ * the agent exchanges the two. The kernel returns from that once no program uses the old one any more (a program that
+ * may sleep is not waited for: it must not count). So each row is of one interval, whole, and nothing is counted twice
+ * or between two intervals. What is idle has no row, so the table does not grow. */
+#pragma once
+
+#include "filter.h"
+
+/* The table of a gadget. A key and its value are one row. The key has a member cgroup_id and no padding. entries is how
+ * many keys one interval may have. More are lost, and counted. */
+#define GADGET_TABLE(key_type, value_type, entries)                                                            \
+	struct gadget_rows {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                               \
+		__uint(max_entries, entries);                                                                  \
+		__type(key, key_type);                                                                         \
+		__type(value, value_type);                                                                     \
+	} rows_first SEC(".maps"), rows_second SEC(".maps");                                                   \
+	struct {                                                                                               \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                                      \
+		__uint(max_entries, 1);                                                                        \
+		__type(key, __u32);                                                                            \
+		__array(values, struct gadget_rows);                                                           \
+	} rows SEC(".maps") = {.values = {(void *)&rows_first}};                                               \
+	static const value_type gadget_empty;                                                                  \
+	static __always_inline value_type *gadget_row(const key_type *key)                                     \
+	{                                                                                                      \
+		return gadget_row_of(&rows, key, &gadget_empty, key->cgroup_id);                               \
+	}                                                                                                      \
+	_Static_assert(__builtin_types_compatible_p(typeof(((key_type *)0)->cgroup_id), __u64), "a key has a " \
+												"cgroup_id")
+
+static __always_inline void *gadget_row_of(void *rows, const void *key, const void *empty, __u64 cgroup_id)
+{
+	void *table, *value;
+	__u32 zero = 0;
+
+	table = bpf_map_lookup_elem(rows, &zero);
+	if (!table)
+		return NULL;
+	value = bpf_map_lookup_elem(table, key);
+	if (value)
+		return value;
+	bpf_map_update_elem(table, key, empty, BPF_NOEXIST);
+	value = bpf_map_lookup_elem(table, key);
+	if (!value)
+		gadget_lost(LOSS_TABLE_FULL, cgroup_id);
+	return value;
+}

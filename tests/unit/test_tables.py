@@ -1,0 +1,192 @@
+"""Tables on their way: their layout in C, their intervals, and their sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import hatch_build
+from agent.identity import Container
+from agent.run import clocked
+from agent.run.choosing import Choosing
+from agent.run.clocked import Clock
+from agent.run.runs import begin, key_of
+from agent.run.totals import Totals
+from agent.selection import Selection
+from agent.tracker import Cgroup
+from gadget import catalog, standing
+from gadget._generated import gadget_pb2 as pb
+from gadget.btf import BtfError
+from gadget.errors import UsageError
+from gadget.schema import SNAPSHOT, TABLE, Schema, read_source
+
+GADGETS = Path(__file__).parents[1] / "gadgets"
+
+
+def describe(folder: Path, tmp_path: Path, **changes: str) -> dict:
+    """What the build makes of a gadget whose source has been changed."""
+    text = (folder / f"{folder.name}.bpf.c").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "changed.bpf.c").write_text(text)
+    hatch_build.compile_object(tmp_path / "changed.bpf.c", "x86_64", tmp_path / "changed.bpf.o")
+    return hatch_build.describe(folder, (tmp_path / "changed.bpf.o").read_bytes())
+
+
+def test_a_table_is_key_and_value(tmp_path: Path) -> None:
+    """A gadget with GADGET_TABLE has the fields of its key and its value, and the time of the table."""
+    entry = describe(GADGETS / "writes", tmp_path)
+    schema = Schema.from_json(entry["schema"])
+    assert entry["source"] == TABLE
+    assert [field.name for field in schema.shown] == ["timestamp", "cgroup_id", "pid", "uid", "comm", "writes", "bytes"]
+    assert [field.offset for field in schema.shown] == [0, 8, 16, 20, 24, 40, 48]
+    assert schema.text_offset == 56
+
+
+def test_a_snapshot_is_its_row(tmp_path: Path) -> None:
+    """A gadget with GADGET_SNAPSHOT has the fields of its row."""
+    entry = describe(GADGETS / "processes", tmp_path)
+    schema = Schema.from_json(entry["schema"])
+    assert entry["source"] == SNAPSHOT
+    assert [field.name for field in schema.shown][-2:] == ["comm", "parent"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("gadget_uid uid DOC", "__u8 small; gadget_uid uid DOC", "padding"),
+        ("__u64 writes DOC", "__u64 pid DOC", "the same name"),
+        ("#define ENTRIES 4096", "#define ENTRIES 65537", "more than 65536 rows"),
+    ],
+)
+def test_refused(tmp_path: Path, old: str, new: str, why: str) -> None:
+    """A table whose rows could not be told apart, or not be sent, is refused when it is built."""
+    changes = {old: new}
+    if "pid" in new:
+        changes["value->writes"] = "value->pid"
+    with pytest.raises(BtfError, match=why):
+        describe(GADGETS / "writes", tmp_path, **changes)
+
+
+def test_neither(tmp_path: Path) -> None:
+    """An object without any source is told what it lacks."""
+    elf = (Path(hatch_build.OBJECTS) / "x86_64" / "tracker.bpf.o").read_bytes()
+    with pytest.raises(BtfError, match="no GADGET_EVENTS, GADGET_TABLE or GADGET_SNAPSHOT"):
+        read_source(hatch_build.read_types(elf)[1])
+
+
+def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals have the same length, however late each is read; one that was missed is not made up for."""
+    now = [100.0]
+    monkeypatch.setattr(clocked.time, "monotonic", lambda: now[0])
+    clock = Clock(2 * 10**9, at_once=False)
+    assert (clock.is_due, clock.due) == (False, 102.0)
+    now[0] = 102.5
+    assert clock.is_due
+    assert clock.next() == (1, 2_500_000_000)
+    assert clock.due == 104.0
+    now[0] = 111.0
+    assert clock.next() == (2, 8_500_000_000)
+    assert clock.due == 111.0
+    clock.end(last=True)
+    assert clock.due == inf
+
+
+def test_once() -> None:
+    """A snapshot without an interval is taken at once, and never again."""
+    clock = Clock(0, at_once=True)
+    assert clock.is_due
+    assert clock.next().number == 1
+    assert clock.due == inf
+
+
+def test_totals(tmp_path: Path) -> None:
+    """Totals are the sums of all intervals, also of keys that are idle; keys beyond the bound are lost, and counted."""
+    schema = Schema.from_json(describe(GADGETS / "writes", tmp_path)["schema"])
+
+    def rows(at: int, *values: tuple[int, int, int]) -> np.ndarray:
+        made = np.zeros(len(values), schema.dtype(schema.text_offset))
+        made["timestamp"] = at
+        for row, (pid, writes, size) in zip(made, values, strict=True):
+            row["pid"], row["writes"], row["bytes"] = pid, writes, size
+        return made.view(np.uint8).reshape(len(values), -1)
+
+    totals = Totals(schema, 32, 3)
+    totals.add(rows(1, (7, 1, 10), (5, 2, 20)))
+    totals.add(rows(2, (5, 1, 1)))
+    found = totals.add(rows(3, (9, 1, 3), (7, 1, 5), (2, 1, 1))).view(schema.dtype(schema.text_offset))[:, 0]
+    assert found[["pid", "writes", "bytes"]].tolist() == [(5, 3, 21), (7, 2, 15), (9, 1, 3)]
+    assert set(found["timestamp"].tolist()) == {3}
+    assert totals.lost == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "said"),
+    [
+        ("events", {"interval_ns": 10**9}, "execsnoop has events, no tables: it takes no --interval"),
+        ("snapshot", {"totals": True}, "execsnoop counts nothing: it takes no --totals"),
+        ("table", {"interval_ns": 10**7}, "--interval: from 100ms to 24h"),
+        ("table", {"interval_ns": 10**15}, "--interval: from 100ms to 24h"),
+    ],
+)
+def test_no_such_source(source: str, asked: dict[str, Any], said: str) -> None:
+    """What a gadget cannot do is refused before anything is loaded."""
+    tracker: Any = SimpleNamespace(map_fd=-1)
+    gadget = replace(catalog.find("execsnoop"), source=source)
+    with pytest.raises(UsageError) as refused:
+        begin(gadget, {}, tracker, Selection.of(pb.Selection()), **asked)
+    assert str(refused.value) == said
+
+
+def test_who_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who ask for the same tables share a run; who wants totals, or one snapshot, has a beginning of their own."""
+
+    def shared(source: str, **asked: Any) -> bool:
+        gadget = replace(catalog.find("execsnoop"), source=source)
+        monkeypatch.setattr("agent.run.runs.find", lambda name: gadget)
+        start = pb.Start(gadget="execsnoop", **asked)
+        return key_of(start) == key_of(start)
+
+    assert shared("events")
+    assert shared("table", interval_ns=10**9)
+    assert not shared("table", totals=True)
+    assert shared("snapshot", interval_ns=10**9)
+    assert not shared("snapshot")
+
+
+def test_standing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standing run of a gadget with tables is refused: it keeps events."""
+    gadget = replace(catalog.find("execsnoop"), source=TABLE)
+    monkeypatch.setattr(standing, "find", lambda name: gadget)
+    with pytest.raises(UsageError, match="a standing run keeps events, and execsnoop has none, but tables"):
+        standing.check(pb.Standing(name="mine", start=pb.Start(gadget="execsnoop")))
+
+
+def test_labels_not_known_yet(tmp_path: Path) -> None:
+    """A row of a pod whose labels are not known yet is in its table, and is counted; one that is not chosen is not."""
+    schema = Schema.from_json(describe(GADGETS / "writes", tmp_path)["schema"])
+    labels = {7: None, 8: {"app": "web"}, 9: {"app": "cart"}}
+    source = SimpleNamespace(
+        gadget=SimpleNamespace(schema=schema),
+        host=False,
+        holds=False,
+        object=SimpleNamespace(set=lambda *args: True, missed=lambda: 0),
+    )
+    tracker = SimpleNamespace(
+        generation=1,
+        resolve=lambda number: Cgroup(number, Container(str(number), namespace="shop", pod="cart", pod_uid="u"), 1),
+        labels=lambda container: labels[int(container.id)],
+    )
+    choosing = Choosing(cast(Any, source), cast(Any, tracker), Selection.of(pb.Selection(labels="app=cart")))
+    rows = np.zeros(3, schema.dtype(schema.text_offset))
+    rows["cgroup_id"] = [7, 8, 9]
+    (kept,) = choosing([rows.view(np.uint8).reshape(3, -1)])
+    assert kept.view(rows.dtype)["cgroup_id"][:, 0].tolist() == [7, 9]
+    assert (choosing.undecided, choosing.waiting) == (1, False)
