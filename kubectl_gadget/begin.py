@@ -39,6 +39,8 @@ def start_of(request: Request) -> pb.Start:
         parameters=request.parameters,
         selection=pb.Selection(**request.selection.message()),
         ring_bytes=request.ring_bytes,
+        interval_ns=int(request.interval * 1e9),
+        totals=request.totals,
     )
 
 

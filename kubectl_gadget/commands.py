@@ -13,18 +13,22 @@ from click.core import ParameterSource
 from gadget import catalog
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
+from gadget.schema import TABLE
 from gadget.selector import parse_names
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import (
+    USUAL_SECONDS,
     Option,
     gadget_options,
     not_empty,
     output_options,
     standing_options,
     stream_options,
+    table_options,
     where_options,
 )
+from kubectl_gadget.order import read_order
 from kubectl_gadget.output import Extent, all_fields, explain, find_form, make_output
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import Request, make_request, make_selection
@@ -70,7 +74,10 @@ class GadgetCommand(HeadedCommand):
         """Make the command of gadget."""
         self.gadget = gadget
         params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output_options(), *stream_options()]
-        params += standing_options()
+        if gadget.has_tables:
+            params = [param for param in params if param.name not in _OF_EVENTS] + table_options(gadget)
+        else:
+            params += standing_options()
         super().__init__(gadget.name, gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -93,16 +100,21 @@ class GadgetCommand(HeadedCommand):
         form: str,
         fields: str,
         filter_: tuple[str, ...],
-        count_by: str,
-        max_events: int | None,
         timeout: float,
         strict: bool,
         record: Path | None,
-        buffer: int,
-        detach: bool,
-        name: str | None,
-        keep: int | None,
-        print_only: bool,
+        count_by: str = "",
+        max_events: int | None = None,
+        buffer: int = 0,
+        detach: bool = False,
+        name: str | None = None,
+        keep: int | None = None,
+        print_only: bool = False,
+        interval: float = 0.0,
+        sort: str = "",
+        top: int | None = None,
+        count: int | None = None,
+        totals: bool = False,
         **settings: Any,
     ) -> None:
         standing = (name or self.gadget.name, keep or 0, print_only) if detach else None
@@ -120,6 +132,8 @@ class GadgetCommand(HeadedCommand):
             timeout=timeout,
             strict=strict,
             record=record,
+            **(_of_tables(self.gadget, interval, sort, top or 0, count or 0) if self.gadget.has_tables else {}),
+            totals=totals,
         )
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))
@@ -138,6 +152,19 @@ class GadgetCommand(HeadedCommand):
 
                 namespaces = request.selection.namespaces
                 stream(request, reached, streams, find_directory(reached, namespaces, cluster=not (agent or local)))
+
+
+#: Options that mean nothing where rows come as whole tables.
+_OF_EVENTS = ("count_by", "max_events", "buffer")
+
+
+def _of_tables(gadget: Gadget, interval: float, sort: str, top: int, count: int) -> dict[str, Any]:
+    """What a request has to know of tables. Without an interval a snapshot is taken once."""
+    if gadget.source == TABLE:
+        interval = interval or gadget.interval or USUAL_SECONDS
+    elif not interval:
+        count = 1
+    return {"interval": interval, "order": read_order(gadget, sort, top), "count": count}
 
 
 #: Options of `attach` that the command which makes a standing run does not take.
@@ -226,8 +253,9 @@ class ReplayCommand(HeadedCommand):
             raise UsageError(f"{what}: recordings have no labels: choose with -n, -p and -c, or when you record")
         parse_names(node)
         recording = Recording(file)
+        gadget = catalog.find(recording.header.gadget)
         request = make_request(
-            catalog.find(recording.header.gadget),
+            gadget,
             {},
             form,
             fields,
@@ -237,5 +265,6 @@ class ReplayCommand(HeadedCommand):
             strict=strict,
             selection=selection,
             nodes=node,
+            order=read_order(gadget, "", 0),
         )
         replay(recording, request)

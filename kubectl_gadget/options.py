@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from gadget import parameters
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.schema import Parameter
+from gadget.schema import TABLE, Parameter
 from kubectl_gadget.completion import (
     Complete,
     complete_containers,
@@ -26,6 +26,8 @@ from kubectl_gadget.output import all_forms, find_form
 
 #: Of the options that may be given several times, those for which nothing means nothing.
 MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
+#: Between tables, unless the gadget says otherwise.
+USUAL_SECONDS = 1.0
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 #: Ten years: a lock waits for 292 of them at most (PY_TIMEOUT_MAX), and what is older was before eBPF.
 LONGEST_SECONDS = 10 * 365 * 86_400
@@ -232,6 +234,27 @@ def stream_options() -> list[click.Parameter]:
             help="Size of each of the two kernel rings, such as 16M. [default: 8M, and 4M for long texts]",
         ),
     ]
+
+
+def table_options(gadget: Gadget) -> list[click.Parameter]:
+    """Of gadgets whose rows come as whole tables: how often, how many, and in which order."""
+    heading = "Tables"
+    usual = f"{gadget.interval or USUAL_SECONDS:g}s" if gadget.source == TABLE else "one alone"
+    options: list[click.Parameter] = [
+        Option(["--interval"], heading=heading, type=Duration(), default=0.0, metavar="DURATION",
+               help=f"Time between tables, such as 2s. [default: {usual}]"),
+        Option(["--sort"], heading=heading, default="", metavar="A,-B", shell_complete=complete_fields,
+               help="Fields to sort by; -NAME: the greatest first."
+               + (f" [default: {','.join(gadget.sort)}]" if gadget.sort else "")),
+        Option(["--top"], heading=heading, type=click.IntRange(1), default=None, metavar="N",
+               help="Only the first N rows of each table."),
+        Option(["--count"], heading=heading, type=click.IntRange(1), default=None, metavar="N",
+               help="End after N tables."),
+    ]  # fmt: skip
+    if gadget.source == TABLE:
+        text = "Sums since the start, not of each interval."
+        options.append(Option(["--totals"], heading=heading, is_flag=True, help=text))
+    return options
 
 
 def standing_options() -> list[click.Parameter]:

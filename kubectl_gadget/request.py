@@ -14,6 +14,7 @@ from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
 from gadget.schema import IDENTITY, Column
 from gadget.selector import parse_labels, parse_names
+from kubectl_gadget.order import NO_ORDER, Order
 from kubectl_gadget.output import Look, Output, choose_fields, find_form, known_field, make_output
 from kubectl_gadget.pods import PodName, name_choices, read_pods
 
@@ -81,6 +82,7 @@ class Request:
     conditions are those of --filter, which are read anew in the words of each agent.
     nodes are those of a recording that are shown.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
+    order, interval (in seconds), totals and count (0 for no limit) are those of tables.
     standing is the name of the standing run to read, if it is one: what it kept since since_ns (since 1970), so many
     events of that, the last ones, 0 for all, and with follow what comes.
     """
@@ -103,6 +105,10 @@ class Request:
     since_ns: int = 0
     last: int = 0
     follow: bool = False
+    order: Order = NO_ORDER
+    interval: float = 0.0
+    totals: bool = False
+    count: int = 0
 
     def about(self, selection: Selection) -> Request:
         """The same of other containers."""
@@ -115,7 +121,13 @@ class Request:
             from kubectl_gadget.output.counts import Counts
 
             return Counts(_in_words_of(known, self.count_by), lambda shown: make_output(form, shown, headers), headers)
-        return make_output(form, _in_words_of(known, self.fields), headers, self.look(known, node))
+        shown, look = _in_words_of(known, self.fields), self.look(known, node)
+        if self.gadget.has_tables and find_form(form).is_table:
+            from kubectl_gadget.output.tables import Tables
+
+            once = self.count == 1 or not self.interval
+            return Tables(shown, lambda: make_output(form, shown, headers, look), once=once)
+        return make_output(form, shown, headers, look)
 
     def look(self, known: Mapping[str, Column], node: str) -> Look:
         """How a table shows the gadget's fields, as an agent knows them. node: the only node, if there is one."""

@@ -16,7 +16,7 @@ from gadget.kinds.times import moment
 from gadget.memory import expect_batches
 from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
-from gadget.schema import Schema
+from gadget.schema import Row, Schema
 from kubectl_gadget.backlog import Backlog
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
@@ -28,6 +28,7 @@ from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.replies import RunCheck, read_started
 from kubectl_gadget.request import Request, Selection
+from kubectl_gadget.rounds import WHOLE, Rounds
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
@@ -103,6 +104,8 @@ class Session:
         self._gaps: list[Gap] = []
         self._merge = Merge()
         self._backlog: Backlog | None = None  # for a standing run: until all nodes have sent what they kept
+        self._rounds = Rounds(request.interval) if request.gadget.has_tables else None
+        self._tables = 0
         self._newest = 0
         self._output: Output | None = None
         self._containers: set[str] = set()  # ids of the containers that were shown
@@ -170,6 +173,7 @@ class Session:
                     self._backlog = None
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
+                self._look_for_round()
             if self._output:
                 self._output.refresh(self._so_far)
             if self._full():
@@ -177,6 +181,8 @@ class Session:
         if self._backlog:
             self._show(self._backlog.rest())
         self._show(self._merge.rest())
+        while self._rounds and not self._full() and (rows := self._rounds.next(0.0)) is not None:
+            self._show_table(rows)
 
     def _look_for_containers(self) -> None:
         """Once all agents that there are have begun, tell if nothing is there that was asked for."""
@@ -203,7 +209,13 @@ class Session:
         """What stands below a live table."""
         lost = sum(node.lost() for node in self._nodes.values())
         seconds = duration(int(time.monotonic() - self._began)).replace(".0", "")
-        return f"{count(self.shown, 'event')} in {seconds}; {f'{lost} lost' if lost else 'nothing lost'}"
+        return f"{self._what()} in {seconds}; {f'{lost} lost' if lost else 'nothing lost'}"
+
+    def _what(self) -> str:
+        """What has been shown, in words."""
+        if self._rounds:
+            return f"{count(self.shown, 'row')} in {count(self._tables, 'table')}"
+        return count(self.shown, "event")
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
@@ -222,6 +234,8 @@ class Session:
         self._gaps.append(gap)
 
     def _full(self) -> bool:
+        if self._rounds:
+            return bool(self._request.count) and self._tables >= self._request.count
         return bool(self._request.max_events) and self.shown >= self._request.max_events
 
     def _take(self, target: str, reply: pb.RunReply) -> None:
@@ -230,6 +244,10 @@ class Session:
         assert self._output
         node = self._nodes[target]
         rows = node.decoder.rows(reply.batch, self._names, node.filter)
+        if self._rounds:
+            if reply.batch.table:
+                self._take_table(self._rounds, target, reply.batch.table_ns, rows)
+            return
         if rows and self._backlog:
             self._backlog.add(target, rows)
         if self._backlog and reply.caught_up:
@@ -242,17 +260,57 @@ class Session:
         else:
             self._merge.add(rows, self._now())
 
+    def _take_table(self, rounds: Rounds, target: str, length_ns: int, rows: list[TimedRow]) -> None:
+        assert self._output
+        if self._output.is_live and self._tables and length_ns < WHOLE * self._request.interval * 1e9:
+            return  # the end has cut it short: the one that stands there says more
+        rounds.add(target, rows, time.monotonic())
+
+    def _look_for_round(self) -> None:
+        """Show the tables of an interval once those of all nodes are there, or have had the time."""
+        if not self._rounds:
+            return
+        if not self._live:
+            self._show_table(self._rounds.ripe(0.0, None))
+            return
+        targets = [target for target, node in self._nodes.items() if target not in self._away and not node.silent]
+        if len(self._nodes.keys() | self._away.keys()) < self._expected:
+            targets.append("nodes that have not answered")
+        missing = self._rounds.missing(targets)
+        rows = self._rounds.ripe(time.monotonic(), targets)
+        for target in missing if rows is not None and not self._request.interval else ():
+            self.miss(Gap(target, f"{target}: its table did not come in time", when="at that time"))
+        self._show_table(rows)
+
+    def _show_table(self, rows: list[TimedRow] | None) -> None:
+        if rows is None:  # no round is over
+            return
+        assert self._output
+        # with whose it is as its last value
+        arranged = self._request.order.arrange([(*row, container) for _, row, container in rows], self._names)
+        width = len(self._output.fields)
+        self._tables += 1
+        self._containers.update([row[-1] for row in arranged])
+        if self._output.is_whole:
+            self._write([row[:width] for row in arranged])
+            return
+        for at in range(0, len(arranged), AT_ONCE):
+            self._write([row[:width] for row in arranged[at : at + AT_ONCE]])
+
+    def _write(self, rows: list[Row]) -> None:
+        assert self._output
+        try:
+            self._output.write(rows)
+        except CutShort as error:
+            raise OSError(error.errno, f"{error.strerror}: {self._written(error.taken)} written") from None
+        self.shown += len(rows)
+
     def _show(self, rows: list[TimedRow]) -> None:
         if self._request.max_events:
             rows = rows[: self._request.max_events - self.shown]
         for at in range(0, len(rows), AT_ONCE):
-            assert self._output
             part = rows[at : at + AT_ONCE]
-            try:
-                self._output.write([row for _, row, _ in part])
-            except CutShort as error:
-                raise OSError(error.errno, f"{error.strerror}: {self._written(error.taken)} written") from None
-            self.shown += len(part)
+            self._write([row for _, row, _ in part])
             self._containers.update([container for _, _, container in part])
 
     def _written(self, taken: bytes) -> str:
@@ -299,7 +357,8 @@ class Session:
             self._came_again(target, away, started.received_ns)
         if self._output is None:
             self._output = self._make_output(schema)
-            self._names = [item.name for item in self._output.fields]
+            # what rows are sorted by stands behind what is shown
+            self._names = [item.name for item in (*self._output.fields, *self._request.order.fields)]
         else:
             self._tell_other_words(name, schema)
         decoders = [node.decoder for node in self._nodes.values()]
@@ -380,10 +439,10 @@ class Session:
             kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
         else:
             kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
-        tell(f"{count(self.shown, 'event')} from {covered}{when}; {kept}")
+        tell(f"{self._what()} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
-            what = count(undecided, "event")
-            tell(f"{what} of pods whose labels were not known within 2 s were shown all the same.")
+            what, known = ("row", "") if self._rounds else ("event", " within 2 s")
+            tell(f"{count(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         for line in self._who_is_not_known():
             tell(line)
         of_each: Counter[str] = Counter()

@@ -25,6 +25,10 @@ class Output:
     """Writes rows whose values are in the order of its fields."""
 
     fields: Sequence[Column]
+    #: whether what is written at once is one whole table, and may have no rows
+    is_whole = False
+    #: whether it takes the place of what was written before
+    is_live = False
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
         """Begin, knowing the node and container names that will most likely appear, or all rows that will.
@@ -77,7 +81,7 @@ class Extent(IntEnum):
 
 @dataclass(frozen=True)
 class Form:
-    """One form of -o. one_line: a row is one line.
+    """One form of -o. one_line: a row is one line. is_table: rows stand below a header, for people.
 
     A form that takes something, as NAME=TEMPLATE does, is what read makes of that; names are the fields that it is
     about then.
@@ -88,6 +92,7 @@ class Form:
     extent: Extent
     one_line: bool
     make: Callable[[Sequence[Column], Mapping[str, str], Look], Output]
+    is_table: bool = False
     takes: str = ""
     read: Callable[[str], Form] | None = None
     names: tuple[str, ...] | None = None

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from gadget.schema import Column, Row
-from kubectl_gadget.output import Look, Output, terminal, write_table
+from kubectl_gadget.output import Look, Output, write_table
 from kubectl_gadget.output.forms.columns import Columns
-from kubectl_gadget.text import fit
-
-if TYPE_CHECKING:
-    from rich.live import Live
+from kubectl_gadget.output.in_place import InPlace
 
 #: Distinct values counted; events with others are counted together, and said so.
 MOST = 100_000
@@ -39,13 +34,7 @@ class Counts(Output):
         self._beyond = 0
         self._due = 0.0
         self._changed, self._said = False, ""
-        self._live = None
-        if sys.stdout.isatty():
-            from rich.live import Live
-
-            # warnings go above the table, unless standard error is somewhere else
-            self._live = Live(auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
-            self._live.start()
+        self._place = InPlace() if sys.stdout.isatty() else None
 
     def write(self, rows: Sequence[Row]) -> None:
         """Count rows."""
@@ -64,17 +53,17 @@ class Counts(Output):
 
     def refresh(self, sum_up: Callable[[], str]) -> None:
         """Bring the live table up to date, if it is time to; sum_up says what stands below it."""
-        if self._live and time.monotonic() >= self._due:
+        if self._place and time.monotonic() >= self._due:
             self._due = time.monotonic() + REFRESH_SECONDS
             said = sum_up()
             if self._changed or said != self._said:
                 self._changed, self._said = False, said
-                self._draw(self._live, said)
+                self._draw(self._place, said)
 
     def close(self) -> None:
         """Give the terminal back. Called again, it does nothing."""
-        if self._live:
-            self._live.stop()
+        if self._place:
+            self._place.close()
 
     def finish(self) -> str:
         """Write the result. Returns what has to be said about it."""
@@ -84,15 +73,7 @@ class Counts(Output):
         write_table(self._final, rows)
         return f"{self._beyond} more events had other values than the {MOST} that were counted" if self._beyond else ""
 
-    def _draw(self, live: Live, said: str) -> None:
-        from rich.text import Text
-
-        size = shutil.get_terminal_size()
-        room = max(size.lines - 3, 1)
-        top = heapq.nlargest(room, self._counts.items(), key=lambda item: item[1])
+    def _draw(self, place: InPlace, said: str) -> None:
+        top = heapq.nlargest(place.room, self._counts.items(), key=lambda item: item[1])
         lines = self._shown.lines([(number, *row) for row, number in top])
-        if more := len(self._counts) - len(top):
-            said = f"{more:,} more row{'s' * (more > 1)}; {said}"
-        lines.append(fit(said, terminal.columns()))
-        # not as str: it would be read as markup
-        live.update(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ignore"), refresh=True)
+        place.draw(lines, len(self._counts) - len(top), said)

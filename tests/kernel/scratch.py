@@ -15,17 +15,29 @@ class BuildFailed(Exception):
     """What the build said."""
 
 
+def copy_sources(folder: Path) -> Path:
+    """A copy of the project's sources, which is not built."""
+    for name in ("bpf", "proto", "gadget", "agent", "kubectl_gadget"):
+        ignored = shutil.ignore_patterns("__pycache__", "_objects", "_generated")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("hatch_build.py", "build_syscalls.py"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments and the project in that folder, to the end."""
+    options = {"env": {**os.environ, "PYTHONPATH": str(folder)}, "cwd": "/", "capture_output": True, "text": True}
+    return subprocess.run([sys.executable, "-P", *args], **options, timeout=120, check=False)
+
+
 class Project:
     """A copy of the project's sources with a new gadget."""
 
     def __init__(self, folder: Path, gadget: str, files: dict[str, str]) -> None:
         """Make it in a folder; files are those of the gadget's own folder, by name."""
         self.folder = folder
-        for name in ("bpf", "proto", "gadget", "agent", "kubectl_gadget"):
-            ignored = shutil.ignore_patterns("__pycache__", "_objects", "_generated")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("hatch_build.py", "build_syscalls.py"):
-            shutil.copy(ROOT / name, folder)
+        copy_sources(folder)
         (folder / "bpf" / gadget).mkdir()
         for name, text in files.items():
             (folder / "bpf" / gadget / name).write_text(text)
@@ -40,8 +52,7 @@ class Project:
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Run Python with these arguments, to the end."""
-        options = {"env": {**os.environ, **self.environment}, "cwd": "/", "capture_output": True, "text": True}
-        return subprocess.run([sys.executable, "-P", *args], **options, timeout=60, check=False)
+        return run(self.folder, *args)
 
     @property
     def under(self) -> tuple[str, ...]:

@@ -221,6 +221,13 @@ def _cut_middle(text: str, cells: int) -> str:
 _CUTTERS: dict[Cut, Callable[..., str]] = {Cut.MIDDLE: _cut_middle, Cut.END: fit, Cut.HOST: fit_endpoint}
 
 FORMS = (
-    Form("columns", "a table that fits the terminal", Extent.COLUMNS, one_line=True, make=Columns),
-    Form("wide", "a table of more columns", Extent.WIDE, one_line=True, make=partial(Columns, everything=True)),
+    Form("columns", "a table that fits the terminal", Extent.COLUMNS, one_line=True, make=Columns, is_table=True),
+    Form(
+        "wide",
+        "a table of more columns",
+        Extent.WIDE,
+        one_line=True,
+        make=partial(Columns, everything=True),
+        is_table=True,
+    ),
 )

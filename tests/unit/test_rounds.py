@@ -1,0 +1,93 @@
+"""Tables of several nodes, and the order of their rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gadget import catalog
+from gadget.errors import UsageError
+from kubectl_gadget.order import read_order
+from kubectl_gadget.rounds import AHEAD, ONCE_SECONDS, Rounds
+
+EXECSNOOP = catalog.find("execsnoop")
+
+
+def test_all_nodes() -> None:
+    """The tables of all nodes are shown together as soon as the last one is there."""
+    rounds = Rounds(2.0)
+    rounds.add("a", [(1, ("a",), "")], 10.0)
+    assert rounds.ripe(10.5, ["a", "b"]) is None
+    assert rounds.missing(["a", "b"]) == ["b"]
+    rounds.add("b", [(2, ("b",), "")], 11.0)
+    assert rounds.ripe(11.0, ["a", "b"]) == [(1, ("a",), ""), (2, ("b",), "")]
+    assert rounds.ripe(99.0, ["a", "b"]) is None
+
+
+def test_a_slow_node() -> None:
+    """A node that is late keeps the tables of the others for an interval, and no longer; its own comes with the next."""
+    rounds = Rounds(2.0)
+    rounds.add("a", [(1, ("a",), "")], 10.0)
+    assert rounds.ripe(11.9, ["a", "b"]) is None
+    assert rounds.ripe(12.0, ["a", "b"]) == [(1, ("a",), "")]
+    rounds.add("b", [(2, ("b",), "")], 12.1)
+    rounds.add("a", [(3, ("a",), "")], 12.2)
+    assert sorted(rounds.ripe(12.2, ["a", "b"]) or []) == [(2, ("b",), ""), (3, ("a",), "")]
+
+
+def test_at_once() -> None:
+    """What comes at once, as after a break, is still shown table by table, in which each node is once."""
+    rounds = Rounds(2.0)
+    for number in (1, 2):
+        rounds.add("a", [(number, ("a",), "")], 10.0)
+    assert rounds.ripe(10.1, ["a", "b"]) is None
+    rounds.add("b", [(1, ("b",), "")], 10.2)
+    assert rounds.ripe(10.2, ["a", "b"]) == [(1, ("a",), ""), (1, ("b",), "")]
+    assert rounds.ripe(10.2, ["a", "b"]) is None
+    assert rounds.ripe(12.2, ["a", "b"]) == [(2, ("a",), "")]
+
+
+def test_no_more_than_some_wait() -> None:
+    """Where nobody knows who may come, tables wait until there are some of one node; in the end all are there."""
+    rounds = Rounds(0.0)
+    assert rounds.seconds == ONCE_SECONDS
+    for number in range(AHEAD):
+        rounds.add("a", [(number, ("a",), "")], 10.0)
+    assert rounds.ripe(99.0, None) is None
+    rounds.add("a", [], 10.1)
+    assert rounds.ripe(10.1, None) == [(0, ("a",), "")]
+    rest = [rounds.next(10.1) for _ in range(AHEAD + 1)]
+    assert rest == [*([(number, ("a",), "")] for number in range(1, AHEAD)), [], None]
+
+
+def test_order() -> None:
+    """--sort takes several fields, - for the greatest first; what is alike keeps its order; --top cuts."""
+    order = read_order(EXECSNOOP, "-pid, comm", 3)
+    rows = [(1, "b", 0), (2, "b", 1), (2, "a", 2), (2, "a", 3), (None, "c", 4)]
+    assert order.arrange(rows, ["pid", "comm", "at"]) == [(2, "a", 2), (2, "a", 3), (2, "b", 1)]
+
+
+def test_usual_order() -> None:
+    """Without --sort the gadget's own order is used; without that rows stay as they are."""
+    usual = replace(EXECSNOOP, sort=["-pid"])
+    assert read_order(usual, "", 0).arrange([(1,), (2,)], ["pid"]) == [(2,), (1,)]
+    assert read_order(usual, "pid", 0).arrange([(2,), (1,)], ["pid"]) == [(1,), (2,)]
+    assert read_order(EXECSNOOP, "", 0).arrange([(2,), (1,)], ["pid"]) == [(2,), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("sort", "said"),
+    [("-pidd", "--sort: unknown field 'pidd': did you mean 'pid'?"), ("qqq", "execsnoop has timestamp, node,")],
+)
+def test_unknown(sort: str, said: str) -> None:
+    """A field that does not exist is refused with the one that was meant, or with all that there are."""
+    with pytest.raises(UsageError) as refused:
+        read_order(EXECSNOOP, sort, 0)
+    assert said in str(refused.value)
+
+
+def test_values_without_order() -> None:
+    """Lists and texts, and what an agent of another version does not have, can be sorted by."""
+    order = read_order(EXECSNOOP, "args", 0)
+    assert order.arrange([(["b"],), (None,), (["a", "c"],)], ["args"]) == [(None,), (["a", "c"],), (["b"],)]

@@ -1,0 +1,172 @@
+"""What the command line makes of agents that send tables."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pytest
+
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.schema import TABLE, Row
+from kubectl_gadget import session
+from kubectl_gadget.begin import begin
+from kubectl_gadget.order import read_order
+from kubectl_gadget.output import Output, make_output
+from kubectl_gadget.output.tables import Tables
+from kubectl_gadget.recording import Recording
+from kubectl_gadget.request import make_request
+from kubectl_gadget.targets import Targets
+from tests.fakes import FakeAgent
+
+GADGET = replace(catalog.find("execsnoop"), source=TABLE, sort=["-pid"])
+
+
+def send(agent: FakeAgent, number: int, *pids: int, seconds: float = 0.2) -> None:
+    """A table with a row for each pid."""
+    size = agent.schema.text_offset
+    rows = np.zeros(len(pids), agent.schema.dtype(size))
+    rows["timestamp"], rows["cgroup_id"], rows["pid"] = number * 10**9, 7, pids
+    sections = [pb.Section(record_size=size, count=len(rows), rows=rows.tobytes())] if pids else []
+    agent.send(pb.Batch(sections=sections, table=number, table_ns=int(seconds * 1e9)))
+
+
+def run(agents: list[FakeAgent], do, form: str = "json", **settings) -> None:
+    """Stream tables of agents while do runs."""
+    options = {"interval": 0.2, "order": read_order(GADGET, "", 0), **settings}
+    request = make_request(GADGET, {}, form, "node,pid", (), "", **options)
+    targets = Targets({each.node: each.reach for each in agents})
+
+    def script() -> None:
+        for each in agents:
+            assert each.started.wait(10)
+        do()
+
+    thread = threading.Thread(target=script)
+    with begin(request, targets) as streams:
+        thread.start()
+        session.stream(request, targets, streams, dict)
+    thread.join()
+
+
+def shown(text: str) -> list[tuple[str, int]]:
+    return [(row["node"], row["pid"]) for row in map(orjson.loads, text.splitlines())]
+
+
+def test_sorted_together(fake, capsys) -> None:
+    """The rows of one interval of all nodes are sorted together; --count ends the command after so many tables."""
+    agents = [fake("node-a"), fake("node-b")]
+
+    def do() -> None:
+        for number in (1, 2):
+            send(agents[0], number, 5 * number, 1)
+            send(agents[1], number, 3)
+
+    run(agents, do, count=2)
+    out, err = capsys.readouterr()
+    assert shown(out) == [("node-a", 5), ("node-b", 3), ("node-a", 1), ("node-a", 10), ("node-b", 3), ("node-a", 1)]
+    assert err.startswith("6 rows in 2 tables from 2 nodes")
+
+
+def test_top(fake, capsys) -> None:
+    """--top is of all nodes together."""
+    agents = [fake("node-a"), fake("node-b")]
+
+    def do() -> None:
+        send(agents[0], 1, 1, 2, 3)
+        send(agents[1], 1, 4, 5)
+
+    run(agents, do, count=1, order=read_order(GADGET, "-pid", 3))
+    assert shown(capsys.readouterr().out) == [("node-b", 5), ("node-b", 4), ("node-a", 3)]
+
+
+def test_slow_node(fake, capsys) -> None:
+    """A node from which nothing comes does not keep the tables of the others."""
+    agents = [fake("node-a"), fake("node-b")]
+    run(agents, lambda: send(agents[0], 1, 7), count=1)
+    assert shown(capsys.readouterr().out) == [("node-a", 7)]
+
+
+def test_one_below_the_other(fake, capsys) -> None:
+    """Where no terminal is, each table has its header, also one without rows."""
+    agent = fake("node-a")
+
+    def do() -> None:
+        send(agent, 1, 7)
+        send(agent, 2)
+        send(agent, 3, 8)
+
+    run([agent], do, form="columns", count=3)
+    out = [[line.split() for line in table.splitlines()] for table in capsys.readouterr().out.split("\n\n")]
+    assert out == [[["NODE", "PID"], ["node-a", "7"]], [["NODE", "PID"]], [["NODE", "PID"], ["node-a", "8"]]]
+
+
+def test_recorded(fake, capsys, tmp_path) -> None:
+    """A recording has the same tables."""
+    agents = [fake("node-a"), fake("node-b")]
+
+    def do() -> None:
+        for number in (1, 2):
+            for each in agents:
+                send(each, number, number)
+
+    path = tmp_path / "tables.gadget"
+    run(agents, do, count=2, record=path)
+    first = capsys.readouterr().out
+    request = make_request(GADGET, {}, "json", "node,pid", (), "", order=read_order(GADGET, "", 0))
+    session.replay(Recording(path), request)
+    out, err = capsys.readouterr()
+    assert sorted(shown(out)) == sorted(shown(first))
+    assert "4 rows in 2 tables from 2 nodes" in err
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as it is asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch):
+    """Makes tables on a terminal, of which each drawing is kept."""
+    drawn: list[list[str]] = []
+
+    class Place:
+        room = 2
+
+        def draw(self, lines, more, said) -> None:
+            drawn.append([*lines, f"{more} more; {said}"])
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("kubectl_gadget.output.tables.InPlace", Place)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout", Screen())
+    fields = [GADGET.schema["pid"]]
+
+    def make() -> Output:
+        return make_output("columns", fields, {})
+
+    return Tables(fields, make, once=False), drawn
+
+
+def test_refreshed(live) -> None:
+    """On a terminal a table takes the place of the one before; what does not fit is counted below it."""
+    tables, drawn = live
+    rows: list[Row] = [(5,), (4,), (3,)]
+    tables.write(rows)
+    tables.refresh(lambda: "1 table")
+    tables.refresh(lambda: "not yet")
+    tables.write(rows[:1])
+    tables.refresh(lambda: "2 tables")
+    tables.close()
+    assert [[line.strip() for line in each] for each in drawn] == [
+        ["PID", "5", "4", "1 more; 1 table"],
+        ["PID", "5", "0 more; 2 tables"],
+    ]
