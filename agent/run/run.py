@@ -134,7 +134,8 @@ class Run:
             before, idle = 0, True  # the first event is told at once
             due = beat + DRAIN_SECONDS
             while not self._over:
-                poll.poll(max(0.0, min(due, self._source.due) - time.monotonic()))
+                soonest = due if self.is_blocked else min(due, self._source.due)
+                poll.poll(max(0.0, soonest - time.monotonic()))
                 worker.beat()
                 ending = self._is_ending()
                 if ending and self._end_those():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -15,11 +16,12 @@ from agent.identity import Container
 from agent.run import subscriber as subscribing
 from agent.run.batch import Batch, Loss, Rows
 from agent.run.choosing import Choosing
-from agent.run.run import Run
+from agent.run.run import IDLE_SECONDS, Run
 from agent.run.source import Source as AnySource
 from agent.run.subscriber import TOO_SLOW, Subscriber
 from gadget import catalog
 from gadget.errors import GadgetError
+from tests.conftest import wait_until
 
 GADGET = catalog.find("opensnoop")
 SIZE = GADGET.schema.text_offset
@@ -196,6 +198,20 @@ def test_nobody_reads(source: Source, run: Run) -> None:
     source.put(7, 5)
     assert source.waiting
     assert Reader(run.first).finish().events == 8
+
+
+def test_nobody_reads_a_table(source: Source, run: Run) -> None:
+    """Where nobody reads, an interval that has ended is not looked at again and again: it costs no CPU."""
+    source.put(7, 1)
+    wait_until(lambda: run.is_blocked, "a full queue")
+    looks: list[float] = []
+    source.due = 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.worker, "beat", lambda: looks.append(time.monotonic()))
+        wait_until(lambda: len(looks) > 3, "some looks")
+    assert looks[3] - looks[1] > IDLE_SECONDS
+    source.due = math.inf
+    assert Reader(run.first).finish().events == 1
 
 
 def test_losses_since(source: Source, run: Run) -> None:
