@@ -119,8 +119,8 @@ def bare() -> Iterator[Callable[..., BareContainer]]:
     """Makes containers without a runtime, in which processes may do what they may outside; they are gone after the test."""
     with ExitStack() as stack:
 
-        def make(namespace: str = "shop", pod: str = "cart-0") -> BareContainer:
-            made = BareContainer(namespace, pod)
+        def make(namespace: str = "shop", pod: str = "cart-0", name: str = "app") -> BareContainer:
+            made = BareContainer(namespace, pod, name)
             stack.callback(made.delete)
             return made
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from math import inf
 
+import numpy as np
+import numpy.typing as npt
+
 from agent.run.batch import Whole
 
 
@@ -14,7 +17,8 @@ class Clock:
     def __init__(self, interval_ns: int, *, at_once: bool) -> None:
         """Intervals of so many nanoseconds, 0 for one alone; the first ends now if at_once."""
         self._seconds = interval_ns / 1e9
-        self._number = 0
+        #: how many have ended
+        self.number = 0
         self._began = time.monotonic()
         #: when the interval ends (monotonic, seconds)
         self.due = self._began if at_once else self._began + self._seconds
@@ -31,8 +35,8 @@ class Clock:
     def next(self) -> Whole:
         """Begin the next interval. Returns which one has ended, and how long it was."""
         now = time.monotonic()
-        self._number += 1
-        ended = Whole(self._number, int((now - self._began) * 1e9))
+        self.number += 1
+        ended = Whole(self.number, int((now - self._began) * 1e9))
         self._began = now
         self.due = max(self.due + self._seconds, now) if self._seconds else inf
         return ended
@@ -41,3 +45,8 @@ class Clock:
 def boot_ns() -> int:
     """Now, as programs in the kernel tell the time."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def stamp(now: int) -> npt.NDArray[np.uint8]:
+    """A time as it stands in a row."""
+    return np.array([now], np.uint64).view(np.uint8)

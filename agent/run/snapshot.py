@@ -11,10 +11,10 @@ import numpy as np
 
 from agent.limits import RunBudget
 from agent.run.batch import Rows
-from agent.run.clocked import Clock, boot_ns
+from agent.run.clocked import Clock, boot_ns, stamp
 from agent.run.source import LOSSES, Loaded
 from gadget.catalog import Gadget
-from gadget.schema import MOST_ENTRIES, MOST_TABLE_BYTES
+from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
 
 #: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
 READ_BYTES = 1 << 16
@@ -78,7 +78,7 @@ class Snapshots(Loaded):
             self._read(number, data)
         if data:
             rows = np.frombuffer(data, np.uint8).reshape(-1, self._size)
-            rows[:, :8] = np.array([boot_ns()], np.uint64).view(np.uint8)
+            rows[:, :KEY_OFFSET] = stamp(boot_ns())  # the header begins with it, too
             yield rows
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:

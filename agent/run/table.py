@@ -13,7 +13,7 @@ import numpy as np
 from agent import libbpf
 from agent.limits import RunBudget
 from agent.run.batch import Rows
-from agent.run.clocked import Clock, boot_ns
+from agent.run.clocked import Clock, boot_ns, stamp
 from agent.run.source import LOSSES, Loaded
 from agent.run.totals import Totals
 from gadget.catalog import Gadget
@@ -89,9 +89,10 @@ class Tables(Loaded):
         self.whole = self._clock.next()
         if self._detached:
             self._clock.end(last=True)
-        rows = self._take(ended)
+        now = boot_ns()
+        rows = self._take(ended, now)
         if self._totals:
-            rows = self._totals.add(rows)
+            rows = self._totals.add(rows, now)
         if len(rows):
             yield rows
 
@@ -113,21 +114,23 @@ class Tables(Loaded):
         """Let the programs use the other table. Returns the one that they used, which none of them uses any more."""
         ended, following = self._fds
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(following)
+        interval = (ctypes.c_uint64 * 2)(self._clock.number + 1, 0)
+        self._lib.bpf_map_update_elem(self.object.map_fd("interval"), byref(key), byref(interval), 0)
         # the kernel waits for programs before it returns: maybe_wait_bpf_programs, commit 1ae80cf31938 (4.20)
         changed = self._lib.bpf_map_update_elem(self.object.map_fd("rows"), byref(key), byref(value), 0)
         libbpf.check(changed, "exchange the tables")
         self._fds.reverse()
         return ended
 
-    def _take(self, table: int) -> Rows:
-        """The rows of a table, which is empty then."""
+    def _take(self, table: int, now: int) -> Rows:
+        """The rows of a table, which is empty then, as of now."""
         position, count = ctypes.c_uint32(), ctypes.c_uint32(len(self._keys))
         into = self._keys.ctypes.data, self._values.ctypes.data
         done = self._lib.bpf_map_lookup_and_delete_batch(table, None, byref(position), *into, byref(count), None)
         if done != -ENOENT:  # as many as the table may have: the end is reached
             libbpf.check(done, "read a table")
         rows = np.zeros((count.value, self.gadget.schema.text_offset), np.uint8)
-        rows[:, :KEY_OFFSET] = np.array([boot_ns()], np.uint64).view(np.uint8)
+        rows[:, :KEY_OFFSET] = stamp(now)
         key_size, at = self._keys.shape[1], value_offset(self._keys.shape[1])
         rows[:, KEY_OFFSET : KEY_OFFSET + key_size] = self._keys[: count.value]
         rows[:, at:] = self._values[: count.value]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.run.batch import Rows
+from agent.run.clocked import stamp
 from gadget.schema import KEY_OFFSET, Schema, value_offset
 
 #: Kinds of values that are added up. Of others the latest counts.
@@ -25,14 +26,14 @@ class Totals:
         self._most = most
         self.lost = 0
 
-    def add(self, rows: Rows) -> Rows:
-        """Add the rows of an interval, each of another key. Returns all totals."""
+    def add(self, rows: Rows, now: int) -> Rows:
+        """Add the rows of an interval, each of another key. Returns all totals, as of now."""
         if len(rows):
             known = np.isin(self._keys(rows), self._keys(self._rows))
             fits = known | (np.cumsum(~known) <= self._most - len(self._rows))
             self.lost += int((~fits).sum())
             self._merge(rows[fits])
-            self._rows[:, :KEY_OFFSET] = rows[0, :KEY_OFFSET]
+        self._rows[:, :KEY_OFFSET] = stamp(now)
         return self._rows.copy()
 
     def _keys(self, rows: Rows) -> npt.NDArray[np.void]:

@@ -27,24 +27,68 @@
 	static const value_type gadget_empty;                                                                  \
 	static __always_inline value_type *gadget_row(const key_type *key)                                     \
 	{                                                                                                      \
-		return gadget_row_of(&rows, key, &gadget_empty, key->cgroup_id);                               \
+		return gadget_row_of(&rows, key, &gadget_empty, key->cgroup_id, entries);                      \
 	}                                                                                                      \
 	_Static_assert(__builtin_types_compatible_p(typeof(((key_type *)0)->cgroup_id), __u64), "a key has a " \
 												"cgroup_id")
 
-static __always_inline void *gadget_row_of(void *rows, const void *key, const void *empty, __u64 cgroup_id)
+struct gadget_interval {
+	__u64 number, rows;
+};
+
+/* The interval that programs count in: the agent numbers it. rows is how many the table has so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gadget_interval);
+} interval SEC(".maps");
+
+/* Whether a container may have one more row. Anyone may while the table is half empty. Beyond that each may have an
+ * eighth of it, so that one that makes rows without end leaves room for the others. */
+static __always_inline bool gadget_row_fair(struct gadget_interval *now, __u64 cgroup_id, __u64 entries)
 {
+	struct share_key key = {.container = cgroup_id};
+	struct share *share;
+
+	if (now->rows <= entries / 2)
+		return true;
+	share = bpf_map_lookup_elem(&shares, &key);
+	return !share || share->start != now->number || share->bytes < entries / 8;
+}
+
+/* Count a new row of a container. In shares it is a ring with records of no bytes: start is the interval's number, and
+ * bytes are rows. */
+static __always_inline void gadget_row_counted(struct gadget_interval *now, __u64 cgroup_id)
+{
+	struct share_key key = {.container = cgroup_id};
+	struct share fresh = {.start = now->number, .bytes = 1}, *share;
+
+	__sync_fetch_and_add(&now->rows, 1);
+	share = bpf_map_lookup_elem(&shares, &key);
+	if (share && share->start == fresh.start)
+		__sync_fetch_and_add(&share->bytes, 1);
+	else
+		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
+}
+
+static __always_inline void *gadget_row_of(void *rows, const void *key, const void *empty, __u64 cgroup_id,
+					   __u64 entries)
+{
+	struct gadget_interval *now;
 	void *table, *value;
 	__u32 zero = 0;
 
 	table = bpf_map_lookup_elem(rows, &zero);
-	if (!table)
+	now = bpf_map_lookup_elem(&interval, &zero);
+	if (!table || !now)
 		return NULL;
 	value = bpf_map_lookup_elem(table, key);
 	if (value)
 		return value;
-	bpf_map_update_elem(table, key, empty, BPF_NOEXIST);
-	value = bpf_map_lookup_elem(table, key);
+	if (gadget_row_fair(now, cgroup_id, entries) && !bpf_map_update_elem(table, key, empty, BPF_NOEXIST))
+		gadget_row_counted(now, cgroup_id);
+	value = bpf_map_lookup_elem(table, key); /* another CPU may have made it */
 	if (!value)
 		gadget_lost(LOSS_TABLE_FULL, cgroup_id);
 	return value;

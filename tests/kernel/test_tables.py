@@ -34,7 +34,7 @@ for _ in range(children):
         os._exit(0)
     os.wait()
 """
-FEW = 7
+FEW = 64
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +140,17 @@ def test_totals_grow(scratch, start_cli, bare) -> None:
 
 
 def test_full_table(scratch, start_cli, bare) -> None:
-    """What a full table has no room for is counted as lost, with the container that it is of."""
-    cart = bare("shop", "cart-0")
-    known(scratch, cart)
-    cli = start_cli("few", "-n", "shop", "--interval", "10m", "-o", "json", "--agent", scratch.address)
+    """A container that fills the table loses its own rows, none of another's, and is named for it."""
+    cart, web = bare("shop", "cart-0"), bare("web", "web-0", "quiet")
+    known(scratch, cart, web)
+    cli = start_cli("few", "--interval", "10m", "-o", "json", "--agent", scratch.address)
     begun(scratch, "few")
-    write_in(cart, 23, 3, 1)
+    write_in(cart, 71, 3, 1)
+    write_in(web, 5, 2, 1)
     out, err = cli.finish()
-    assert [row["writes"] for row in events(out)] == [3] * FEW
-    lost = (23 - FEW) * 3
+    seen = Counter((row["pod"], row["writes"]) for row in events(out))
+    assert seen == {("cart-0", 3): FEW // 2 + 1, ("web-0", 2): 5}
+    lost = (71 - FEW // 2 - 1) * 3
     assert f"; {lost} lost: table full on node-a (app {lost})." in err
 
 

@@ -116,14 +116,15 @@ def test_totals(tmp_path: Path) -> None:
         made["timestamp"] = at
         for row, (pid, writes, size) in zip(made, values, strict=True):
             row["pid"], row["writes"], row["bytes"] = pid, writes, size
-        return made.view(np.uint8).reshape(len(values), -1)
+        return made.view(np.uint8).reshape(len(values), schema.text_offset)
 
     totals = Totals(schema, 32, 3)
-    totals.add(rows(1, (7, 1, 10), (5, 2, 20)))
-    totals.add(rows(2, (5, 1, 1)))
-    found = totals.add(rows(3, (9, 1, 3), (7, 1, 5), (2, 1, 1))).view(schema.dtype(schema.text_offset))[:, 0]
+    totals.add(rows(1, (7, 1, 10), (5, 2, 20)), 1)
+    totals.add(rows(2, (5, 1, 1)), 2)
+    totals.add(rows(3, (9, 1, 3), (7, 1, 5), (2, 1, 1)), 3)
+    found = totals.add(rows(4), 4).view(schema.dtype(schema.text_offset))[:, 0]
     assert found[["pid", "writes", "bytes"]].tolist() == [(5, 3, 21), (7, 2, 15), (9, 1, 3)]
-    assert set(found["timestamp"].tolist()) == {3}
+    assert set(found["timestamp"].tolist()) == {4}
     assert totals.lost == 1
 
 
