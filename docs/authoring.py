@@ -19,6 +19,7 @@ HEADERS = {
     "text.h": "Text",
     "syscalls.h": "System calls",
     "sockets.h": "Sockets",
+    "signals.h": "Signals",
     "drift.h": "Differences between kernels",
 }
 _COMMENT = r"/\*(?P<comment>(?:(?!\*/).)*)\*/\n"

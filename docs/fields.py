@@ -39,8 +39,8 @@ def _in_c(kind: Kind) -> str:
 
 
 def _typedefs() -> set[str]:
-    """Kinds that a gadget can have by a typedef of fields.h, or by the name of a typedef of its own."""
-    header = (PAGE.parents[1] / "bpf/include/fields.h").read_text()
+    """Kinds that a gadget can have by a typedef of a header, or by the name of a typedef of its own."""
+    header = "".join(path.read_text() for path in (PAGE.parents[1] / "bpf/include").glob("*.h"))
     families = {name for name, kind in KINDS.items() if kind.is_family}
     return families | {name for name in KINDS if f" gadget_{name};" in header or f" gadget_{name}[" in header}
 

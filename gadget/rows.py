@@ -113,6 +113,12 @@ class Table:
     def _owner(self, cgroup: int) -> Name:
         return name_of(*self._names.get(cgroup, NOBODY))
 
+    def containers(self, cgroups: npt.NDArray[Any]) -> list[Sequence[str]]:
+        """Namespace, pod, container and id of each cgroup; all empty outside containers."""
+        ids, index = _distinct(cgroups)
+        names = [self._names.get(int(cgroup), NOBODY) for cgroup in ids]
+        return [names[at] for at in index.tolist()]
+
     def endpoints(self, name: str, ends: npt.NDArray[Any], mask: Mask | None) -> list[Endpoint]:
         """The ends that a field has in the rows of mask."""
         ids, index = self._cgroups

@@ -14,6 +14,7 @@ from agent.run.batch import Loss, Rows, column
 from agent.run.source import LOSSES, Source
 from agent.selection import Selection
 from agent.tracker import Cgroup, Tracker
+from gadget.kinds import CONTAINER
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits
 #: longer is sent and counted: a pod is never left out because we did not know it.
@@ -21,7 +22,8 @@ HELD_SECONDS = 2.0
 HELD_BYTES = 8 << 20
 #: How many containers have a count of missed events each. Further containers have one count together.
 MISSED = 1024
-DROP, KEEP, HOLD, MISS = range(4)
+#: What becomes of a row. Of a row of two containers the greater of two choices does.
+DROP, MISS, HOLD, KEEP = range(4)
 
 
 class Held(NamedTuple):
@@ -40,6 +42,7 @@ class Choosing:
         schema = source.gadget.schema
         self._dtype, self._text_offset = schema.dtype(schema.text_offset), schema.text_offset
         self._has_text = "text_length" in (self._dtype.names or ())
+        self._others = [field.name for field in schema.fields if field.means is CONTAINER]
         self._decided: dict[int, bool] = {}
         self._generation = -1
         self._held: list[Held] = []
@@ -102,6 +105,8 @@ class Choosing:
     def _choices(self, records: Rows) -> npt.NDArray[np.int8] | None:
         """DROP, KEEP or HOLD for each record; None if all are kept. A MISS is counted, then dropped."""
         ids: npt.NDArray[np.integer[Any]] = column(records, self._dtype, "cgroup_id")
+        if self._others:
+            return self._choices_of_either(records, ids)
         if (ids == ids[0]).all():  # a flood mostly comes from one cgroup: no need to sort
             choice = self._settle(int(ids[0]), len(ids))
             return None if choice == KEEP else np.full(len(ids), choice, np.int8)
@@ -110,14 +115,37 @@ class Choosing:
         choices = np.array([self._settle(cgroup_id, count) for cgroup_id, count in each], np.int8)
         return None if (choices == KEEP).all() else choices[index]
 
+    def _choices_of_either(self, records: Rows, ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int8]:
+        """The same where a row tells of further containers: it is chosen if one of them is, and all are named."""
+        fields = [ids, *(column(records, self._dtype, name) for name in self._others)]
+        found = [np.unique(field, return_inverse=True) for field in fields]
+        each = [
+            np.array([self._choose(cgroup) if cgroup else DROP for cgroup in cgroups.tolist()], np.int8)[index]
+            for cgroups, index in found
+        ]
+        choices: npt.NDArray[np.int8] = np.maximum.reduce(each)
+        missed = choices == MISS
+        for cgroup, count in zip(*np.unique(ids[missed], return_counts=True), strict=True):
+            self._miss(int(cgroup), int(count))
+        choices[missed] = DROP
+        for cgroup in np.unique(np.concatenate([field[choices != DROP] for field in fields])).tolist():
+            known = self._tracker.resolve(cgroup) if cgroup else None
+            if known and known.container and not known.container.sandbox:
+                self._met[cgroup] = known.container
+        return choices
+
     def _settle(self, cgroup_id: int, count: int) -> int:
         """What becomes of so many events of a cgroup."""
         choice = self._choose(cgroup_id)
         if choice == MISS:
-            room = cgroup_id in self._missed or len(self._missed) < MISSED
-            self._missed[cgroup_id if room else 0] += count
+            self._miss(cgroup_id, count)
             return DROP
         return choice
+
+    def _miss(self, cgroup_id: int, count: int) -> None:
+        """Count events that the user may have asked for."""
+        room = cgroup_id in self._missed or len(self._missed) < MISSED
+        self._missed[cgroup_id if room else 0] += count
 
     def _choose(self, cgroup_id: int) -> int:
         host = self._source.host

@@ -50,6 +50,18 @@ static __always_inline long read_user_string(char *to, __u32 size, const void *f
 	return length ? length : 1;
 }
 
+/* Its two positions each have a page of their own. */
+struct bpf_ringbuf {
+	unsigned long consumer_pos, producer_pos;
+} __attribute__((preserve_access_index));
+
+/* The size of a page, in bytes: arm64 has kernels with 4, 16 and 64 KiB. */
+static __always_inline __u64 page_bytes(void)
+{
+	return bpf_core_field_offset(struct bpf_ringbuf, producer_pos) -
+	       bpf_core_field_offset(struct bpf_ringbuf, consumer_pos);
+}
+
 /* Task work, kernel commit 38aa7003e369 (6.18): a thread runs it before it goes on in user space, and may wait for
  * pages there. A gadget X that uses it has a second object, X___FUNCTION. The agent loads that one if the kernel's BTF
  * has the function (agent/objects.py). One object would not do: libbpf looks for functions that the kernel itself lacks

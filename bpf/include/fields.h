@@ -13,13 +13,15 @@
 
 typedef __u64 gadget_timestamp; /* CLOCK_BOOTTIME, nanoseconds; the agent sends wall-clock time */
 typedef __u64 gadget_cgroup_id;
-typedef __u32 gadget_pid; /* in the host's pid namespace */
-typedef __u32 gadget_uid; /* in the host's user namespace */
+typedef __u64 gadget_container; /* a container beside the header's, as its cgroup_id: see gadget_fill_pair */
+typedef __u32 gadget_pid;       /* in the host's pid namespace */
+typedef __u32 gadget_uid;       /* in the host's user namespace */
 typedef __u32 gadget_gid;
 typedef char gadget_comm[16];
 typedef __s32 gadget_errno;      /* positive, 0 for success */
 typedef __u32 gadget_mode;       /* permission bits, shown in octal */
 typedef __u64 gadget_duration;   /* nanoseconds, or DURATION_UNKNOWN */
+typedef __u64 gadget_size;       /* bytes */
 typedef char gadget_string[128]; /* a parameter's text */
 
 /* A typedef gadget_…_flags of an enum is a set of bits. The name for 0 is shown when the two low bits are 0, as in the

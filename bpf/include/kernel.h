@@ -60,9 +60,26 @@ struct fs_struct {
 	struct path root, pwd;
 };
 
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
+struct percpu_counter {
+	__s64 count;
+};
+
 struct mm_struct {
 	unsigned long arg_start, arg_end;
 	struct file *exe_file;
+	struct percpu_counter rss_stat[4];
+};
+
+struct mm_rss_stat {
+	atomic_long_t count[4];
+};
+
+struct mm_struct___before_6_2 {
+	struct mm_rss_stat rss_stat;
 };
 
 struct thread_info {
@@ -74,9 +91,18 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct task_io_accounting {
+	__u64 rchar, wchar, read_bytes, write_bytes;
+};
+
 struct signal_struct {
 	atomic_t live;
-	int group_exit_code;
+	int nr_threads, group_exit_code;
+	unsigned int flags;
+	unsigned long maxrss;
+	struct task_io_accounting ioac;
+	unsigned long long sum_sched_runtime;
+	short oom_score_adj;
 	struct mm_struct *oom_mm;
 };
 
@@ -108,6 +134,7 @@ struct task_struct {
 	unsigned long nvcsw;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	const struct cred *real_cred;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	char comm[16];
@@ -117,6 +144,7 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
+	struct task_io_accounting ioac;
 };
 
 struct in6_addr {
@@ -128,6 +156,7 @@ struct sock_common {
 	__be16 skc_dport;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned char skc_reuse : 4, skc_reuseport : 1, skc_ipv6only : 1;
 	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 	unsigned long skc_flags;
 };
@@ -145,6 +174,7 @@ struct sock {
 	struct socket *sk_socket;
 	int sk_err, sk_err_soft;
 	__u16 sk_protocol;
+	__u32 sk_max_ack_backlog;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
@@ -197,8 +227,23 @@ struct cgroup___before_6_1 {
 	__u64 ancestor_ids[1];
 };
 
+enum cgroup_subsys_id {
+	memory_cgrp_id = 4, /* the kernel's BTF has its own value */
+};
+
 struct css_set {
+	struct cgroup_subsys_state *subsys[16];
 	struct cgroup *dfl_cgrp;
+};
+
+struct page_counter {
+	atomic_long_t usage;
+	unsigned long max;
+};
+
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+	struct page_counter memory;
 };
 
 struct mnt_namespace;

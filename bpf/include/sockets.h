@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* TCP sockets: the socket behind a file descriptor, and its two endpoints. */
+/* Sockets: the socket behind a file descriptor, its two endpoints and its options. */
 #pragma once
 
 #include <linux/in.h>
@@ -24,13 +24,50 @@ enum tcp_state {
 	TCP_CLOSING = 11,
 };
 
+/* linux/in.h */
+enum socket_protocol {
+	PROTOCOL_UNKNOWN = 0,
+	PROTOCOL_ICMP = 1,
+	PROTOCOL_TCP = 6,
+	PROTOCOL_UDP = 17,
+	PROTOCOL_ICMPV6 = 58,
+	PROTOCOL_SCTP = 132,
+	PROTOCOL_UDPLITE = 136,
+	PROTOCOL_MPTCP = 262,
+};
+typedef enum socket_protocol gadget_protocol_words;
+
+/* What decides whether an address is free; the bits are ours. */
+enum socket_option {
+	SO_REUSEADDR = 1,
+	SO_REUSEPORT = 2,
+	IPV6_V6ONLY = 4,
+};
+typedef enum socket_option gadget_option_flags;
+
+/* Whether a socket is one of IPv4 or IPv6. */
+static __always_inline bool is_ip(const struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* The options of a socket that decide whether it may share an address. */
+static __always_inline __u32 socket_options(const struct sock *sk)
+{
+	const struct sock_common *common = &sk->__sk_common;
+
+	return (BPF_CORE_READ_BITFIELD_PROBED(common, skc_reuse) ? SO_REUSEADDR : 0) |
+	       (BPF_CORE_READ_BITFIELD_PROBED(common, skc_reuseport) ? SO_REUSEPORT : 0) |
+	       (BPF_CORE_READ_BITFIELD_PROBED(common, skc_ipv6only) ? IPV6_V6ONLY : 0);
+}
+
 /* Whether a socket is a TCP socket over IPv4 or IPv6. The kernel's own sockets are, too. An MPTCP socket is not: it has
  * a TCP socket for each of its paths, and each of these is. */
 static __always_inline bool is_tcp(const struct sock *sk)
 {
-	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-
-	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && (family == AF_INET || family == AF_INET6);
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && is_ip(sk);
 }
 
 /* The socket behind a descriptor of the current process. Ask only after a system call that has used the descriptor as a
@@ -98,4 +135,29 @@ static __always_inline void read_endpoints(const struct sock *sk, gadget_endpoin
 	}
 	src->port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
 	dst->port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
+/* Read an address that a call passes, a sockaddr_in or sockaddr_in6. False if it is in no memory, or of another family.
+ */
+static __always_inline bool read_user_endpoint(gadget_endpoint *endpoint, __u64 address)
+{
+	struct {
+		__u16 family;
+		__be16 port;
+		__be32 ipv4;
+		__u8 ipv6[16];
+	} asked = {};
+
+	*endpoint = (gadget_endpoint){};
+	if (bpf_probe_read_user(&asked, sizeof(asked),
+				(void *)address)) /* a sockaddr_in may be the last bytes of its page */
+		bpf_probe_read_user(&asked, offsetof(typeof(asked), ipv6), (void *)address);
+	if (asked.family == AF_INET)
+		set_ipv4(endpoint, asked.ipv4);
+	else if (asked.family == AF_INET6)
+		__builtin_memcpy(endpoint->address, asked.ipv6, sizeof(asked.ipv6));
+	else
+		return false;
+	endpoint->port = bpf_ntohs(asked.port);
+	return true;
 }

@@ -252,12 +252,6 @@ static __always_inline void send_forgotten_call(const struct sock *sk, __u64 add
 {
 	__u32 program = PROGRAM_RETURN;
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
-	struct {
-		__u16 family;
-		__be16 port;
-		__be32 ipv4;
-		__u8 ipv6[16];
-	} asked = {};
 	/* tcp_disconnect() leaves these two: they tell whether there was a SYN, and an answer to it */
 	bool begun = BPF_CORE_READ((const struct tcp_sock *)sk, write_seq);
 	bool answered = BPF_CORE_READ((const struct tcp_sock *)sk, rcv_nxt);
@@ -273,18 +267,7 @@ static __always_inline void send_forgotten_call(const struct sock *sk, __u64 add
 	event->result = result_of(error);
 	event->error = error;
 	event->src = (gadget_endpoint){};
-	event->dst = (gadget_endpoint){};
-	if (bpf_probe_read_user(&asked, sizeof(asked),
-				(void *)address)) /* a sockaddr_in may be the last bytes of its page */
-		bpf_probe_read_user(&asked, offsetof(typeof(asked), ipv6), (void *)address);
-	event->dst.port = bpf_ntohs(asked.port);
-	if (asked.family == AF_INET)
-		set_ipv4(&event->dst, asked.ipv4);
-	else if (asked.family == AF_INET6)
-		__builtin_memcpy(event->dst.address, asked.ipv6, sizeof(asked.ipv6));
-	else
-		event->dst.port = 0;
-	event->version = asked.family == AF_INET6 && !is_ipv4(&event->dst) ? 6 : 4;
+	event->version = read_user_endpoint(&event->dst, address) && !is_ipv4(&event->dst) ? 6 : 4;
 	gadget_submit(event);
 }
 

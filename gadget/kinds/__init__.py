@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path as Folder
 
 from gadget.kinds.base import Compared, Cut, Encoding, Kind
+from gadget.kinds.containers import OtherContainer
 from gadget.kinds.ends import Address, End
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
@@ -25,18 +26,20 @@ from gadget.kinds.numbers import (
     Objects,
     Pid,
     Rate,
+    Signal,
     Size,
     Words,
 )
 from gadget.kinds.texts import Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text
 from gadget.kinds.times import Age, Duration, Moment, Timestamp
 
-__all__ = ["BOOL", "CGROUP_ID", "CHARS", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
+__all__ = ["BOOL", "CGROUP_ID", "CHARS", "CONTAINER", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
 __all__ += ["Compared", "Cut", "Encoding", "Kind", "find", "list_of"]
 
 #: Those that the shape of a record or C itself knows.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
 CGROUP_ID, TIMESTAMP, ENDPOINT = CgroupId("cgroup_id"), Timestamp("timestamp"), End("endpoint")
+CONTAINER = OtherContainer("container")
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -49,6 +52,7 @@ KINDS: dict[str, Kind] = {
         CGROUP_ID,
         TIMESTAMP,
         ENDPOINT,
+        CONTAINER,
         Address("address"),
         Age("age"),
         Args("args"),
@@ -67,6 +71,7 @@ KINDS: dict[str, Kind] = {
         Pid("pid"),
         Rate("rate"),
         ShortId("short_id"),
+        Signal("signal"),
         Size("size"),
         String("string"),
         Text("text"),

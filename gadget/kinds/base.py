@@ -83,6 +83,9 @@ class Source(Protocol):
     def endpoints(self, name: str, ends: Rows, mask: Mask) -> list[Any]:
         """The ends that a field has in the rows of mask."""
 
+    def containers(self, cgroups: Rows) -> list[Any]:
+        """Namespace, pod, container and id of each cgroup; all empty outside containers."""
+
 
 class Kind:
     """A plain number. The other kinds override what is different for them."""

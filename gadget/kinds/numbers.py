@@ -12,6 +12,8 @@ from gadget.kinds.base import Cut, Described, Encoding, Kind, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
+#: The real-time signals as the kernel counts them, and strace.
+_SIGRTMIN, _SIGRTMAX = 32, 64
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -211,6 +213,19 @@ class Errno(Named):
         return abs(super().digits(text))
 
 
+class Signal(Named):
+    """A signal; 0 if there is none."""
+
+    usual = tight = 7
+    late = 2
+
+    def names(self, column: Described) -> Callable[[int], str | None]:
+        """None for 0; real-time signals as SIGRT_1."""
+        names = {_SIGRTMIN + number: f"SIGRT_{number}" for number in range(_SIGRTMAX - _SIGRTMIN + 1)}
+        names |= {int(value): name for value, name in column.values.items()}
+        return lambda value: names.get(value) or (str(value) if value else None)
+
+
 class Flags(Enum):
     """A set of bits, each with a name."""
 
@@ -219,7 +234,7 @@ class Flags(Enum):
     words_are = "of"
 
     def names(self, column: Described) -> Callable[[int], str]:
-        """NAME|NAME; bits without a name are in hexadecimal."""
+        """NAME|NAME; bits without a name are in hexadecimal, no bits are 0."""
         names = sorted((int(value), name) for value, name in column.values.items() if value != "0")
         widest_first = sorted(names, key=lambda item: -item[0].bit_count())  # O_SYNC holds O_DSYNC's bit
         zero = column.values.get("0")
@@ -233,7 +248,7 @@ class Flags(Enum):
                     rest &= ~bits
             shown = [zero] if zero and not value & 3 else []
             shown += [name for _, name in names if name in found]
-            return "|".join([*shown, hex(rest)] if rest or not shown else shown)
+            return "|".join([*shown, hex(rest)] if rest else shown) or "0"
 
         return show
 

@@ -86,7 +86,7 @@ def test_ours_alone_is_shown() -> None:
     assert [item.value for item in complete.get_completions([], "t")] == ["tcpconnect", "tcptracer", "traceloop"]
     assert "--namespace" in [item.value for item in complete.get_completions(["trace", "exec"], "--name")]
     for words in (["trace"], ["run"], ["nope"]):
-        assert [item.value for item in complete.get_completions(words, "e")] == ["execsnoop"]
+        assert [item.value for item in complete.get_completions(words, "e")] == ["execsnoop", "exitsnoop"]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_ours_alone_is_shown() -> None:
         ("trace_exce", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run trace_exce:latest", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run execsnop", "unknown gadget 'execsnop': did you mean execsnoop?"),
-        ("top file", "unknown gadget 'top': there is execsnoop, "),
-        ("run qqq", "unknown gadget 'qqq': there is execsnoop, "),
-        ("trace", "trace takes the name of a gadget; here trace exec is execsnoop, trace open is opensnoop, "),
-        ("trace -n shop", "trace takes the name of a gadget; here trace exec is execsnoop, "),
-        ("run", "run takes the name of a gadget, which stands alone here: there is execsnoop, "),
+        ("top file", "unknown gadget 'top': there is bindsnoop, "),
+        ("run qqq", "unknown gadget 'qqq': there is bindsnoop, "),
+        ("trace", "trace takes the name of a gadget; here trace bind is bindsnoop, "),
+        ("trace -n shop", "trace takes the name of a gadget; here trace bind is bindsnoop, "),
+        ("run", "run takes the name of a gadget, which stands alone here: there is bindsnoop, "),
     ],
 )
 def test_what_is_none_is_told_in_our_words(written: str, error: str) -> None:

@@ -48,6 +48,29 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "sent": 1234, "received": 98765, "duration": 3_210_000_000},
         {"pid": 9, "comm": b"old", "operation": 2, "src": (CART, 1), "dst": (WEB, 80), "duration": DURATION_UNKNOWN},
     ],
+    "bindsnoop": [
+        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "options": 1, "fd": 3},
+        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "options": 7, "fd": 3},
+        {"pid": 9, "comm": b"odd", "protocol": 255, "address": (bytes(16), 0), "error": 9, "options": 24, "fd": -1},
+    ],
+    "listensnoop": [
+        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 8080), "options": 1, "backlog": 511, "queue": 128},
+        {"pid": 9, "comm": b"odd", "address": (bytes(16), 0), "error": 88, "backlog": -1},
+    ],
+    "sigsnoop": [
+        {"pid": 9, "comm": b"sh", "signal": 15, "tpid": 4711, "ttid": 4711, "tcomm": b"cart", "target": 7, "reason": 1},
+        {"pid": 9, "comm": b"sh", "signal": 9, "tpid": 4194303, "result": 5, "error": 3, "reason": 1},
+        {"pid": 4711, "comm": b"cart", "signal": 11, "tpid": 4711, "tcomm": b"cart", "target": 7, "reason": 5},
+        {"pid": 12, "comm": b"cat", "signal": 17, "tpid": 9, "tcomm": b"sh", "target": 8, "result": 1, "reason": 16},
+    ],
+    "exitsnoop": [
+        {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
+         "rss": 3 << 20, "read": 4096, "written": 17},
+        {"pid": 4712, "ppid": 1, "comm": b"app", "result": 1, "code": 3, "age": 212_345},
+        {"pid": 4713, "ppid": 1, "comm": b"app", "result": 2, "signal": 15, "killer": 1, "killer_comm": b"init"},
+        {"pid": 4714, "ppid": 1, "comm": b"app", "result": 4, "signal": 9, "rss": 256 << 20},
+        {"pid": 4715, "ppid": 1, "comm": b"app", "result": 2, "signal": 35},
+    ],
 }  # fmt: skip
 
 

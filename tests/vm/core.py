@@ -176,6 +176,88 @@ def tcptracer(core: Core) -> None:
     assert closes == Counter([(10 * n, 3 * n) for n in range(1, 102)] + [(3 * n, 10 * n) for n in range(1, 102)])
 
 
+def exitsnoop(core: Core) -> None:
+    """Of each way to end I see exactly as many processes as ended so, with code, signal and who sent it."""
+    with Stream(core.tracker, "exitsnoop") as stream, container() as app:
+        core.work(app, "exits")
+        rows = stream.rows()
+    names = {"succeeds", "fails", "copies", "threads", "terminated", "killed", "real-time", "faults", "itself"}
+    ends = [row for row in rows if row["comm"] in names]
+    killers = {0: None, **{row["ppid"]: "parent" for row in ends}, **{row["pid"]: "itself" for row in ends}}
+    seen = Counter((row["comm"], row["code"], row["signal"], killers[row["killer"]]) for row in ends)
+    assert seen == {
+        ("succeeds", 0, None, None): 101,
+        ("fails", 3, None, None): 23,
+        ("copies", 0, None, None): 2,
+        ("threads", 0, None, None): 19,
+        ("terminated", 0, "SIGTERM", "parent"): 13,
+        ("killed", 0, "SIGKILL", "parent"): 11,
+        ("real-time", 0, "SIGRT_8", "parent"): 5,
+        ("faults", 0, "SIGSEGV", None): 7,
+        ("itself", 0, "SIGUSR1", "itself"): 3,
+    }, seen
+    assert all(row["age"] > 0 and row["rss"] > 0 for row in ends)
+
+
+def bindsnoop(core: Core) -> None:
+    """Of binds that succeed and of each way to fail I see exactly as many as happened."""
+    with Stream(core.tracker, "bindsnoop") as stream, container() as app:
+        core.work(app, "binds")
+        rows = stream.rows()
+    seen = Counter((row["protocol"], row["address"].addr, row["options"], row["error"]) for row in rows)
+    assert seen == {
+        ("tcp", "0.0.0.0", "SO_REUSEADDR", None): 13,
+        ("udp", "::", "SO_REUSEPORT|IPV6_V6ONLY", None): 11,
+        ("tcp", "0.0.0.0", "0", None): 18,
+        ("tcp", "0.0.0.0", "0", "EADDRINUSE"): 7,
+        ("tcp", "192.0.2.1", "0", "EADDRNOTAVAIL"): 5,
+        ("tcp", "0.0.0.0", "0", "EINVAL"): 17,
+        ("unknown", "0.0.0.0", "0", "ENOTSOCK"): 19,
+        ("unknown", "0.0.0.0", "0", "EBADF"): 2,
+    }, seen
+
+
+def listensnoop(core: Core) -> None:
+    """Of listens that succeed and of each way to fail I see exactly as many as happened."""
+    with Stream(core.tracker, "listensnoop") as stream, container() as app:
+        core.work(app, "binds")
+        rows = stream.rows()
+    seen = Counter((row["protocol"], row["options"], row["backlog"], row["error"]) for row in rows)
+    assert seen == {
+        ("tcp", "SO_REUSEADDR", 5, None): 13,
+        ("udp", "SO_REUSEPORT|IPV6_V6ONLY", 5, "ENOTSUP"): 11,
+        ("tcp", "0", 1 << 30, None): 3,
+        ("unknown", "0", 7, "ENOTSOCK"): 19,
+        ("unknown", "0", 9, "EBADF"): 2,
+    }, seen
+
+
+def sigsnoop(core: Core) -> None:
+    """Of signals that reach a process and of those that do not I see exactly as many as were sent, and why."""
+    with Stream(core.tracker, "sigsnoop") as stream, container() as app:
+        core.work(app, "signals")
+        rows = stream.rows()
+    own = [row for row in rows if row["comm"] == row["tcomm"] == "workload" or row["error"]]
+    seen = Counter((row["signal"], row["result"], row["reason"], row["error"]) for row in own)
+    dumped = seen.pop(("SIGCHLD", "ignored", "child dumped core", None), 0)
+    seen["SIGCHLD", "ignored", "child killed", None] += dumped
+    assert seen == {
+        ("SIGKILL", "delivered", "call", None): 11,
+        ("SIGSEGV", "delivered", "not mapped", None): 7,
+        ("SIGCHLD", "ignored", "child killed", None): 18,
+        ("SIGCHLD", "ignored", "child exited", None): 5,
+        ("SIGUSR2", "failed", "call", "EPERM"): 5,
+        ("SIGALRM", "delivered", "timer", None): 13,
+        ("SIGPIPE", "delivered", "kernel", None): 3,
+        ("SIGUSR2", "ignored", "call", None): 17,
+        ("SIGHUP", "delivered", "call", None): 19,
+        ("SIGTERM", "failed", "call", "ESRCH"): 23,
+        ("99", "failed", "call", "EINVAL"): 2,
+        ("SIGUSR1", "delivered", "call", None): 1,
+        ("SIGUSR1", "already pending", "call", None): 1,
+    }, seen
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -292,7 +374,19 @@ def _entries(service: TraceloopService, item: pb.TraceloopItem) -> list[Any]:
     return Reader().entries(reply)
 
 
-CASES = (tracker, execsnoop, opensnoop, tcpconnect, tcptracer, traceloop, flows)
+CASES = (
+    tracker,
+    execsnoop,
+    opensnoop,
+    tcpconnect,
+    tcptracer,
+    exitsnoop,
+    bindsnoop,
+    listensnoop,
+    sigsnoop,
+    traceloop,
+    flows,
+)
 
 
 def say(**values: object) -> None:

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+#define TEXT_SHORT 0
+#include "filter.h"
+#include "signals.h"
+#include "syscalls.h"
+
+enum { PROGRAM_GENERATE, PROGRAM_RETURN, PROGRAMS };
+
+/* The first five are the kernel's own: include/trace/events/signal.h */
+enum signal_result {
+	RESULT_DELIVERED,
+	RESULT_IGNORED,
+	RESULT_ALREADY_PENDING,
+	RESULT_QUEUE_FULL,
+	RESULT_INFO_LOST,
+	RESULT_FAILED,
+};
+typedef enum signal_result gadget_result_words;
+
+struct event {
+	struct gadget_header header;
+	gadget_signal signal DOC("the signal; none if a call that failed would only have asked for the process");
+	gadget_pid
+		tpid DOC("process id of the target, as the host sees it; of a call that failed, as the sender gave it");
+	gadget_pid ttid DOC("thread id of the target; of a signal to a process one of its threads");
+	gadget_comm tcomm DOC("name of the target");
+	gadget_container target DOC("container of the target; none outside containers");
+	gadget_result_words
+		result DOC("what became of it; queue full, info lost: too many wait already; failed: error says why");
+	gadget_reason_words reason DOC("who or what sent it: a process by one of its calls, or the kernel, and why");
+	gadget_errno error DOC("why the call failed that was to send it");
+	char text[TEXT_MAX + TEXT_SLACK];
+};
+
+GADGET_EVENTS(PROGRAMS);
+
+PARAM(bool, failed, false, "only signals that do not reach their target");
+
+/* A child tells its parent. Other signals of the kernel come in the midst of any process. */
+static __always_inline bool is_of_current(int number, struct kernel_siginfo *info, int code)
+{
+	return is_sent_by_process(code) || (number == SIGCHLD && (unsigned long)info > 1);
+}
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
+{
+	__u32 program = PROGRAM_GENERATE;
+	struct event *event = bpf_map_lookup_elem(&scratch, &program);
+	int code = signal_code(info);
+	struct gadget_header other = {};
+	bool own = is_of_current(number, info, code);
+
+	if (!event || (param_failed && result == RESULT_DELIVERED))
+		return 0;
+	if (!gadget_fill_pair(&event->header, own ? current_task() : target, &other, target))
+		return 0;
+	event->signal = number;
+	event->tpid = other.pid;
+	event->ttid = other.tid;
+	__builtin_memcpy(event->tcomm, other.comm, sizeof(event->tcomm));
+	event->target = other.cgroup_id;
+	event->result = result;
+	event->reason = info ? signal_reason(number, code) : REASON_KERNEL;
+	event->error = 0;
+	gadget_submit(event);
+	return 0;
+}
+
+/* What a call asked for. */
+struct asked {
+	int process, thread, signal;
+};
+
+/* Read what a call was to send. False if the call sends no signals. */
+static __always_inline bool read_asked(struct pt_regs *regs, struct asked *asked)
+{
+	__u32 number = syscall_number(regs);
+	struct syscall_args args = syscall_arguments(regs, number);
+
+	switch (number) {
+	case SYSCALL_KILL:
+	case SYSCALL_COMPAT_KILL:
+	case SYSCALL_RT_SIGQUEUEINFO:
+	case SYSCALL_COMPAT_RT_SIGQUEUEINFO:
+		*asked = (struct asked){args.a0, args.a0, args.a1};
+		return true;
+	case SYSCALL_TKILL:
+	case SYSCALL_COMPAT_TKILL:
+		*asked = (struct asked){0, args.a0, args.a1};
+		return true;
+	case SYSCALL_TGKILL:
+	case SYSCALL_COMPAT_TGKILL:
+	case SYSCALL_RT_TGSIGQUEUEINFO:
+	case SYSCALL_COMPAT_RT_TGSIGQUEUEINFO:
+		*asked = (struct asked){args.a0, args.a1, args.a2};
+		return true;
+	case SYSCALL_PIDFD_SEND_SIGNAL:
+	case SYSCALL_COMPAT_PIDFD_SEND_SIGNAL:
+		*asked = (struct asked){0, 0, args.a1};
+		return true;
+	default:
+		return false;
+	}
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(not_sent, struct pt_regs *regs, long result)
+{
+	__u32 program = PROGRAM_RETURN;
+	struct event *event;
+	struct asked asked;
+
+	if (result >= 0 || !read_asked(regs, &asked))
+		return 0;
+	event = bpf_map_lookup_elem(&scratch, &program);
+	if (!event || !gadget_fill(&event->header))
+		return 0;
+	event->signal = asked.signal;
+	event->tpid = asked.process > 0 ? asked.process : 0;
+	event->ttid = asked.thread > 0 ? asked.thread : 0;
+	__builtin_memset(event->tcomm, 0, sizeof(event->tcomm));
+	event->target = 0;
+	event->result = RESULT_FAILED;
+	event->reason = REASON_CALL;
+	event->error = syscall_error(result);
+	gadget_submit(event);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,131 @@
+"""sigsnoop on this kernel: every way a signal can go, with exact counts, and the containers of both ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.live import rows_of, run_workload, start_json
+from tests.pods import BareContainer
+
+#: What tests/workloads/signals.c does: (signal, result, reason, error): how often.
+SIGNALS = {
+    ("SIGKILL", "delivered", "call", None): 11,
+    ("SIGSEGV", "delivered", "not mapped", None): 7,
+    ("SIGCHLD", "ignored", "child killed", None): 18,
+    ("SIGCHLD", "ignored", "child exited", None): 5,
+    ("SIGUSR2", "failed", "call", "EPERM"): 5,
+    ("SIGALRM", "delivered", "timer", None): 13,
+    ("SIGPIPE", "delivered", "kernel", None): 3,
+    ("SIGUSR2", "ignored", "call", None): 17,
+    ("SIGHUP", "delivered", "call", None): 19,
+    ("SIGTERM", "failed", "call", "ESRCH"): 23,
+    ("99", "failed", "call", "EINVAL"): 2,
+    ("SIGUSR1", "delivered", "call", None): 1,
+    ("SIGUSR1", "already pending", "call", None): 1,
+}
+SIGNAL = signal.SIGTERM
+
+
+def way(row: dict) -> tuple[object, ...]:
+    return row["signal"], row["result"], row["reason"].replace("dumped core", "killed"), row["error"]
+
+
+def test_exact_count(agent, start_cli, make_pod, workload) -> None:
+    """Of each signal that a process gets or does not get I see exactly as many as were sent, why, and from whom."""
+    cli = start_json(start_cli, agent, "sigsnoop", "-p", "cart-0")
+    container = run_workload(make_pod("shop", "cart-0"), workload("signals"))
+    assert container.log.read_text() == "done\n"
+    rows = rows_of(cli)
+    own = [row for row in rows if row["comm"] == row["tcomm"] == "workload" or row["error"]]
+    assert Counter(map(way, own)) == SIGNALS
+    sent = [row for row in own if not row["error"]]
+    assert {(row["pod"], row["target"]["pod"], row["target"]["container"]) for row in sent} == {
+        ("cart-0", "cart-0", "app")
+    }
+    faults = [row for row in own if row["signal"] in ("SIGSEGV", "SIGALRM")]
+    assert all(row["pid"] == row["tpid"] for row in faults)
+
+
+def test_only_failed(agent, start_cli, make_pod, workload) -> None:
+    """With --failed I see only signals that did not reach their target."""
+    cli = start_json(start_cli, agent, "sigsnoop", "--failed", "-p", "cart-0")
+    run_workload(make_pod(), workload("signals"))
+    own = [row for row in rows_of(cli) if row["comm"] == row["tcomm"] == "workload" or row["error"]]
+    assert Counter(map(way, own)) == {key: count for key, count in SIGNALS.items() if key[1] != "delivered"}
+
+
+@contextmanager
+def sleeper(container: BareContainer) -> Iterator[int]:
+    """A process in a container, which waits for its end."""
+    with subprocess.Popen(
+        ["/bin/sleep", "600"], preexec_fn=lambda: (container.cgroup / "cgroup.procs").write_text("0")
+    ) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def end(sender: BareContainer | None, pid: int) -> None:
+    command = ["/bin/busybox", "kill", f"-{SIGNAL}", str(pid)]
+    if sender:
+        sender.run(*command)
+    else:
+        subprocess.run(command, check=True)
+
+
+def test_both_ends(agent, start_cli, bare) -> None:
+    """A signal from one container to another is shown to who asks for either, with the names of both."""
+    streams = {name: start_json(start_cli, agent, "sigsnoop", "-p", name) for name in ("cart-0", "web-0", "other-0")}
+    cart, web, other = bare("shop", "cart-0"), bare("web", "web-0"), bare("shop", "other-0")
+    for _ in range(7):
+        with sleeper(web) as pid:
+            end(cart, pid)
+    for _ in range(5):
+        with sleeper(cart) as pid:
+            end(None, pid)
+    for _ in range(3):
+        with sleeper(other) as pid:
+            end(other, pid)
+
+    def ends(row: dict) -> tuple[object, ...]:
+        return row["namespace"], row["pod"], row["target"]["namespace"], row["target"]["pod"]
+
+    seen = {
+        name: Counter(ends(row) for row in rows_of(cli) if row["signal"] == "SIGTERM" and row["comm"] == "busybox")
+        for name, cli in streams.items()
+    }
+    assert seen == {
+        "cart-0": {("shop", "cart-0", "web", "web-0"): 7, (None, None, "shop", "cart-0"): 5},
+        "web-0": {("shop", "cart-0", "web", "web-0"): 7},
+        "other-0": {("shop", "other-0", "shop", "other-0"): 3},
+    }
+
+
+def test_of_one_process(agent, start_cli, bare) -> None:
+    """--pid chooses the signals that a process gets, and those that it sends."""
+    container = bare()
+    with sleeper(container) as pid:
+        cli = start_json(start_cli, agent, "sigsnoop", "--pid", str(pid))
+        end(None, pid)
+    rows = [row for row in rows_of(cli) if row["signal"] == "SIGTERM"]
+    assert [row["tpid"] for row in rows] == [pid]
+    assert rows[0]["comm"] == "busybox"
+
+
+def test_condition_on_target(agent, start_cli, bare) -> None:
+    """I filter by the receiver's container, by its name and by a part of it."""
+    conditions = ("target==web/web-0", "target.pod==web-0", "target==web/web-0/app")
+    streams = [start_json(start_cli, agent, "sigsnoop", "--filter", condition) for condition in conditions]
+    cart, web = bare("shop", "cart-0"), bare("web", "web-0")
+    for container in (cart, web):
+        for _ in range(5):
+            with sleeper(container) as pid:
+                end(None, pid)
+    for cli in streams:
+        rows = [row for row in rows_of(cli) if row["signal"] == "SIGTERM"]
+        assert [row["target"]["pod"] for row in rows] == ["web-0"] * 5

@@ -1,0 +1,33 @@
+"""The rows of a gadget while a workload runs in a container, as a user gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Agent, Cli, events, wait_until
+from tests.pods import Container, Pod
+
+
+def start_json(start_cli: Callable[..., Cli], agent: Agent, gadget: str, *args: str) -> Cli:
+    """A stream of JSON that has begun."""
+    started = f"{gadget}: started"
+    before = agent.log.read_text().count(started)
+    cli = start_cli(gadget, "--agent", agent.address, "-o", "json", *args)
+    wait_until(lambda: agent.log.read_text().count(started) > before, "the stream's start")
+    return cli
+
+
+def run_workload(pod: Pod, program: Path, *args: str) -> Container:
+    """Run a program in a container until it says that it is done."""
+    container = pod.container("app", "/workload", *args, files={"/workload": program})
+    wait_until(lambda: "done\n" in container.log.read_text(), "the workload's end", 60)
+    return container
+
+
+def rows_of(cli: Cli) -> list[dict[str, Any]]:
+    """End a stream; its events, none of which may be lost."""
+    out, err = cli.finish()
+    assert "nothing lost" in err, err
+    return events(out)

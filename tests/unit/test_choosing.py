@@ -1,0 +1,92 @@
+"""Which rows a run keeps where a row tells of two containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from agent.identity import Container
+from agent.run.choosing import Choosing
+from agent.run.events import Events
+from agent.selection import Selection
+from agent.tracker import Cgroup, Tracker
+from gadget import catalog
+
+GADGET = catalog.find("sigsnoop")
+SIZE = GADGET.schema.text_offset
+HOST, SHOP, WEB, LOST = 5, 7, 8, 9
+CONTAINERS = {
+    SHOP: Container("a" * 64, namespace="shop", pod="cart-0", pod_uid="1"),
+    WEB: Container("b" * 64, namespace="web", pod="web-0", pod_uid="2"),
+}
+
+
+class Knows:
+    """A tracker of two containers and a cgroup of the host."""
+
+    generation = 1
+
+    def resolve(self, cgroup_id: int) -> Cgroup | None:
+        container = CONTAINERS.get(cgroup_id)
+        return Cgroup(cgroup_id, container, 0) if container or cgroup_id == HOST else None
+
+    def labels(self, container: Container) -> None:
+        return None
+
+
+class Programs:
+    """What is told of decisions."""
+
+    def set(self, *_: object) -> None:
+        pass
+
+    def missed(self) -> int:
+        return 0
+
+
+class Source:
+    """What a run of sigsnoop reads."""
+
+    gadget, host, object = GADGET, False, Programs()
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        return [0, 0], {}
+
+
+def rows(ends: Iterable[tuple[int, int]]) -> Any:
+    made = np.zeros(len(list(ends)), GADGET.schema.dtype(SIZE))
+    made["cgroup_id"], made["target"] = zip(*ends, strict=True)
+    made["pid"] = range(len(made))
+    return made.view(np.uint8).reshape(len(made), SIZE)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "host", "kept", "named"),
+    [
+        ("shop", False, [0, 1, 3, 5], {SHOP, WEB}),
+        ("web", False, [0, 1, 2], {SHOP, WEB}),
+        ("shop", True, [0, 1, 2, 3, 4, 5, 6], {SHOP, WEB}),
+        ("none", False, [], set()),
+    ],
+)
+def test_either(namespace: str, host: bool, kept: list[int], named: set[int]) -> None:
+    """A row is kept if one of its containers is chosen, and both are named; what nobody chose is neither."""
+    source = Source()
+    source.host = host
+    choosing = Choosing(cast(Events, source), cast(Tracker, Knows()), Selection(namespaces=[namespace]))
+    ends = [(SHOP, WEB), (WEB, SHOP), (HOST, WEB), (HOST, SHOP), (HOST, HOST), (SHOP, LOST), (HOST, 0)]
+    found = choosing([rows(ends)])
+    shown = [int(pid) for part in found for pid in part.view(GADGET.schema.dtype(SIZE))["pid"].ravel()]
+    assert (shown, set(choosing.met())) == (kept, named)
+
+
+def test_missed() -> None:
+    """A row of a container that is not known is counted, unless it is kept for its other one."""
+    choosing = Choosing(cast(Events, Source()), cast(Tracker, Knows()), Selection(namespaces=["shop"]))
+    assert len(choosing([rows([(LOST, SHOP)] * 3 + [(LOST, HOST)] * 5)])[0]) == 3
+    assert [(loss.reason, loss.cgroup_id, loss.count) for loss in choosing.losses()] == [
+        ("container not known", LOST, 5)
+    ]
