@@ -121,6 +121,15 @@ typedef struct {
 	__u32 val;
 } kgid_t;
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct user_namespace {
+	int level;
+	struct ns_common ns;
+};
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;

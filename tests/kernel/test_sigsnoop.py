@@ -7,9 +7,10 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from tests.live import rows_of, run_workload, start_json
-from tests.pods import BareContainer
+from tests.live import rows_of, start_json
+from tests.pods import BareContainer, run_in
 
 #: What tests/workloads/signals.c does: (signal, result, reason, error): how often.
 SIGNALS = {
@@ -34,13 +35,12 @@ def way(row: dict) -> tuple[object, ...]:
     return row["signal"], row["result"], row["reason"].replace("dumped core", "killed"), row["error"]
 
 
-def test_exact_count(agent, start_cli, make_pod, workload) -> None:
+def test_exact_count(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     """Of each signal that a process gets or does not get I see exactly as many as were sent, why, and from whom."""
     cli = start_json(start_cli, agent, "sigsnoop", "-p", "cart-0")
-    container = run_workload(make_pod("shop", "cart-0"), workload("signals"))
-    assert container.log.read_text() == "done\n"
+    run_in(bare("shop", "cart-0").cgroup, workload("signals"), cwd=tmp_path)
     rows = rows_of(cli)
-    own = [row for row in rows if row["comm"] == row["tcomm"] == "workload" or row["error"]]
+    own = [row for row in rows if row["comm"] == row["tcomm"] == "signals" or row["error"]]
     assert Counter(map(way, own)) == SIGNALS
     sent = [row for row in own if not row["error"]]
     assert {(row["pod"], row["target"]["pod"], row["target"]["container"]) for row in sent} == {
@@ -50,11 +50,11 @@ def test_exact_count(agent, start_cli, make_pod, workload) -> None:
     assert all(row["pid"] == row["tpid"] for row in faults)
 
 
-def test_only_failed(agent, start_cli, make_pod, workload) -> None:
+def test_only_failed(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     """With --failed I see only signals that did not reach their target."""
     cli = start_json(start_cli, agent, "sigsnoop", "--failed", "-p", "cart-0")
-    run_workload(make_pod(), workload("signals"))
-    own = [row for row in rows_of(cli) if row["comm"] == row["tcomm"] == "workload" or row["error"]]
+    run_in(bare().cgroup, workload("signals"), cwd=tmp_path)
+    own = [row for row in rows_of(cli) if row["comm"] == row["tcomm"] == "signals" or row["error"]]
     assert Counter(map(way, own)) == {key: count for key, count in SIGNALS.items() if key[1] != "delivered"}
 
 

@@ -63,6 +63,17 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "comm": b"cart", "signal": 11, "tpid": 4711, "tcomm": b"cart", "target": 7, "reason": 5},
         {"pid": 12, "comm": b"cat", "signal": 17, "tpid": 9, "tcomm": b"sh", "target": 8, "result": 1, "reason": 16},
     ],
+    "oomkill": [
+        {"pid": 4711, "comm": b"cart", "limit": 32 << 20, "used": 32 << 20, "rss": 31 << 20, "pages": 7936,
+         "score_adj": 999, "fpid": 4711, "fcomm": b"cart", "trigger": 7},
+        {"pid": 4712, "comm": b"cart", "scope": 1, "rss": 2 << 30, "pages": 1 << 19, "score_adj": -5, "fpid": 9,
+         "fcomm": b"kswapd", "trigger": 8},
+    ],
+    "mountsnoop": [
+        {"pid": 9, "comm": b"mount", "flags": 3, "source": b"shelf", "target": b"/srv/data", "type": b"tmpfs", "latency": 33_900},
+        {"pid": 9, "comm": b"umount", "operation": 1, "error": 22, "flags": 1 << 27, "source": b"", "target": b"/srv/data",
+         "latency": DURATION_UNKNOWN},
+    ],
     "exitsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
          "rss": 3 << 20, "read": 4096, "written": 17},

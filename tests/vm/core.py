@@ -258,6 +258,45 @@ def sigsnoop(core: Core) -> None:
     }, seen
 
 
+def oomkill(core: Core) -> None:
+    """Of 3 processes that use up the memory of their container I see each, with its limit and who asked for more."""
+    limit = 32 << 20
+    with Stream(core.tracker, "oomkill") as stream, container() as app:
+        for folder in reversed(app.cgroup.parents):
+            if (folder / "cgroup.subtree_control").exists():
+                (folder / "cgroup.subtree_control").write_text("+memory")
+        (app.cgroup / "memory.max").write_text(str(limit))
+        for _ in range(3):
+            core.work(app, "ends", "oom")
+        rows = stream.rows()
+    seen = [(row["comm"], row["scope"], row["limit"], row["pid"] == row["fpid"], row["trigger"].pod) for row in rows]
+    assert seen == [("workload", "cgroup", limit, True, "cart-0")] * 3, seen
+    assert all(limit // 2 < row["rss"] < 2 * limit for row in rows), rows
+
+
+def mountsnoop(core: Core) -> None:
+    """Of mounts and unmounts, the old and the new way, and of each failure I see exactly as many as happened."""
+    with Stream(core.tracker, "mountsnoop", comm="workload") as stream, container() as app:
+        core.work(app, "mounts")
+        rows = stream.rows()
+    seen = Counter((row["operation"], row["target"], row["type"], row["error"]) for row in rows)
+    assert seen == {
+        ("mount", "/", "", None): 1,
+        ("mount", "/tmp/place", "tmpfs", None): 13,
+        ("mount", "/tmp/other", "", None): 13,
+        ("umount", "/tmp/other", "", None): 13,
+        ("umount", "/tmp/place", "", None): 20,
+        ("fsopen", "", "tmpfs", None): 7,
+        ("fsmount", "", "", None): 7,
+        ("move mount", "/tmp/place", "", None): 7,
+        ("open tree", "", "", None): 7,
+        ("mount", "/tmp/not/there", "tmpfs", "ENOENT"): 5,
+        ("mount", "/tmp/place", "nosuchfs", "ENODEV"): 5,
+        ("umount", "/tmp/place", "", "EINVAL"): 5,
+        ("fsmount", "", "", "EBADF"): 5,
+    }, seen
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -384,6 +423,8 @@ CASES = (
     bindsnoop,
     listensnoop,
     sigsnoop,
+    oomkill,
+    mountsnoop,
     traceloop,
     flows,
 )
