@@ -11,6 +11,7 @@ import pytest
 from agent.identity import Container
 from agent.run.choosing import Choosing
 from agent.run.events import Events
+from agent.run.source import LOSSES
 from agent.selection import Selection
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog
@@ -50,10 +51,10 @@ class Programs:
 class Source:
     """What a run of sigsnoop reads."""
 
-    gadget, host, object = GADGET, False, Programs()
+    gadget, host, holds, object = GADGET, False, True, Programs()
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
-        return [0, 0], {}
+        return [0] * len(LOSSES), {}
 
 
 def rows(ends: Iterable[tuple[int, int]]) -> Any:

@@ -139,7 +139,7 @@ def test_totals(tmp_path: Path) -> None:
 )
 def test_no_such_source(source: str, asked: dict[str, Any], said: str) -> None:
     """What a gadget cannot do is refused before anything is loaded."""
-    tracker: Any = SimpleNamespace(map_fd=-1)
+    tracker: Any = SimpleNamespace(map_fd=-1, mount=Path("/"))
     gadget = replace(catalog.find("execsnoop"), source=source)
     with pytest.raises(UsageError) as refused:
         begin(gadget, {}, tracker, Selection.of(pb.Selection()), **asked)
