@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent import pod_settings
 from agent.bpffs import end, mount_bpffs
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
@@ -29,7 +30,7 @@ from agent.run.runs import Runs
 from agent.server import GRACE_SECONDS, MAX_FILES, AgentService, serve
 from agent.service import Context, Running, Service
 from agent.services import find_services
-from agent.settings import given, make, options, read_file, setting, settings_of
+from agent.settings import check_sets, given, make, options, read_file, setting
 from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
 from gadget.errors import GadgetError, NoBpffs, UsageError
@@ -126,8 +127,8 @@ class Settings:
     expect_bpffs: bool = setting(False, "End where there is no bpffs.", option="--expect-bpffs", hidden=True)
 
 
-#: The name of the agent's own section, beside those of services.
-AGENT = "agent"
+#: The names of the agent's own sections, beside those of services.
+AGENT, PODS = "agent", "pods"
 
 
 class AgentCommand(click.Command):
@@ -139,6 +140,7 @@ class AgentCommand(click.Command):
         #: the class of each section
         self.sections: dict[str, type[Any]] = {
             AGENT: Settings,
+            PODS: pod_settings.Settings,
             **{name: each.settings for name, each in self.services.items()},
         }
         super().__init__(
@@ -155,6 +157,12 @@ class AgentCommand(click.Command):
                     type=click.Path(path_type=Path),
                     help="File of settings, in TOML. An option or a variable of the environment goes before it.",
                 ),
+                click.Option(
+                    ["--set", "sets"],
+                    multiple=True,
+                    metavar="SECTION.KEY=VALUE",
+                    help="Any setting, also one without an option of its own. Repeatable.",
+                ),
                 *(option for name, kind in self.sections.items() for option in options(name, kind)),
                 click.Option(["--end-with-stdin"], is_flag=True, hidden=True),
             ],
@@ -165,10 +173,11 @@ class AgentCommand(click.Command):
     def settings(self, context: click.Context) -> dict[str, Any]:
         """The settings of each section."""
         path = context.params["config"]
+        check_sets(context.params["sets"], self.sections)
         tables = read_file(path, self.sections) if path else {}
         made: dict[str, Any] = {}
         for name, kind in self.sections.items():
-            said = given(context, settings_of(name, kind))
+            said = given(context, name, kind, context.params["sets"])
             made[name] = make(name, kind, said, os.environ, tables.get(name, {}), path)
         return made
 
@@ -227,7 +236,7 @@ def _serve(
             closing(Tracker(own.host_root, pins if recorded else None, own.pod_uid, own.runtime_state))
         )
         if own.kubernetes:
-            tracker.pods = _watch_pods(own.node, tracker.changed)
+            tracker.pods = _watch_pods(own.node, tracker.changed, settings[PODS])
         if not for_one_command:
             others = [each.name for each in services.values() if each.kept and not each.is_on(settings[each.name])]
             ended = [name for name in others if _end_earlier(name, pins / name)]
@@ -271,7 +280,7 @@ def _end_earlier(what: str, folder: Path) -> bool:
     return ended
 
 
-def _watch_pods(node: str, changed: Callable[[], None]) -> PodWatch:
+def _watch_pods(node: str, changed: Callable[[], None], settings: pod_settings.Settings) -> PodWatch:
     """A watch of the node's pods, by the pod's service account or a kubeconfig."""
     from agent.pods import PodWatch  # 3 MiB, with HTTP and TLS, that an agent without does without
     from gadget.kube.api import ApiServer
@@ -281,7 +290,7 @@ def _watch_pods(node: str, changed: Callable[[], None]) -> PodWatch:
         context = own_context() if "KUBERNETES_SERVICE_HOST" in os.environ else read_context(Flags())
     except GadgetError as error:
         raise GadgetError(f"--kubernetes: {error}") from None
-    return PodWatch(ApiServer(context), node, changed)
+    return PodWatch(ApiServer(context), node, changed, settings)
 
 
 def main() -> None:

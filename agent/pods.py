@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from agent.pod_settings import Settings
 from agent.threads import Worker
 from gadget.errors import Unreachable
 from gadget.kube.api import Answer, ApiError, ApiServer
@@ -20,20 +21,12 @@ from gadget.kube.api import Answer, ApiError, ApiServer
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/pods"
+#: Pods of a list, which most API servers ignore when they answer from memory.
 PAGE = 250
-#: The most bytes of a pod as JSON. As a rule it has 8 KB, and never more than a few MB: etcd takes 1.5 MiB. Most API
-#: servers ignore PAGE when they answer from memory.
-LINE_BYTES, PAGE_BYTES = 8 << 20, 64 << 20
 #: How many pods are remembered: a kubelet has 110, or some hundred, and there are those that have ended.
 MOST = 20_000
-#: The API server ends a watch after this time, or up to twice as long, so that not all nodes begin anew at once.
-WATCH_SECONDS = 300
-#: A watch that says nothing for this long is begun again: the connection may be dead. A bookmark comes each minute
-#: (defaultBookmarkFrequency in apiserver's pkg/storage/cacher).
-SILENT_SECONDS = 90.0
 #: A watch that ends sooner than this, without an event, has failed.
 BRIEF_SECONDS = 1.0
-BACKOFF_SECONDS = (0.5, 30.0)
 #: How long close waits for a connection that is being made.
 CLOSE_SECONDS = 1.0
 #: How many letters of the API server's answer go into the log.
@@ -175,15 +168,21 @@ def parse_pod(text: bytes) -> PodInfo:
 class PodWatch:
     """Keeps the pods of one node, by the UID that their cgroups carry, for as long as the API server answers."""
 
-    def __init__(self, api: ApiServer, node: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        node: str,
+        changed: Callable[[], None],
+        settings: Settings = Settings(),  # noqa: B008
+    ) -> None:
         """Watch through api; changed is called after each change."""
-        self._api = api
+        self._api, self._settings = api, settings
         self._node = node
         self._changed = changed
         self._pods: dict[str, PodInfo] = {}
         self._version = ""  # the version to go on from; empty if all pods are to be listed
         self._answer: Answer | None = None
-        self.worker = Worker("pods", self._run, stalls_after=WATCH_SECONDS * 2)
+        self.worker = Worker("pods", self._run, stalls_after=settings.watch_seconds * 2)
         self.worker.start()
 
     def get(self, uid: str) -> PodInfo | None:
@@ -198,7 +197,7 @@ class PodWatch:
         self.worker.stop(CLOSE_SECONDS)
 
     def _run(self, worker: Worker) -> None:
-        shortest, longest = BACKOFF_SECONDS
+        shortest, longest = self._settings.first_wait_seconds, self._settings.most_wait_seconds
         wait = shortest
         while not worker.stopping:
             worker.beat()
@@ -213,7 +212,7 @@ class PodWatch:
                 why = "" if heard or time.monotonic() - began > BRIEF_SECONDS else "the watch ended at once"
             except TimeoutError:
                 why = ""  # perhaps nothing happened; a server that is away will not be reached again
-                log.debug("pods: nothing was heard for %.0f s: asking again", SILENT_SECONDS)
+                log.debug("pods: nothing was heard for %.0f s: asking again", self._settings.silent_seconds)
             except Unreachable as error:
                 why = str(error)
             except Exception as error:  # 410, too old, or nonsense: names need none of it
@@ -232,7 +231,7 @@ class PodWatch:
             # from the API server's memory: with a few thousand nodes etcd would notice
             query = {"continue": more} if more else {"resourceVersion": "0"}
             with self._ask(limit=PAGE, **query) as answer:
-                page = _read_page(answer.read(PAGE_BYTES))
+                page = _read_page(answer.read(self._settings.page_bytes))
             for info in map(_info, page.items or ()):
                 _keep(found, info)
             more = page.metadata.more
@@ -244,10 +243,10 @@ class PodWatch:
 
     def _watch(self) -> Iterator[bytes]:
         """What changes from the version on, a line each; ends when the API server ends it."""
-        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)
+        seconds = random.randint(self._settings.watch_seconds, 2 * self._settings.watch_seconds)
         more = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
         with self._ask(watch="true", timeoutSeconds=seconds, **more) as answer:
-            yield from answer.lines(LINE_BYTES, SILENT_SECONDS)
+            yield from answer.lines(self._settings.line_bytes, self._settings.silent_seconds)
 
     def _take(self, line: bytes) -> None:
         """Learn from a line of a watch."""

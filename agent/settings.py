@@ -1,7 +1,8 @@
 """Settings: dataclasses whose fields say what they mean, made once when the agent starts.
 
 A setting is taken from the command line, else from a variable of the environment, else from the file of --config, else
-it is the default. `[traceloop] memory = 256` in the file, GADGET_TRACELOOP_MEMORY and --traceloop-memory are the same.
+it is the default. `[traceloop] memory = 256` in the file, GADGET_TRACELOOP_MEMORY and --traceloop-memory are the same,
+and so is --set traceloop.memory=256.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,13 +133,41 @@ def _option(named: Named, default: Any) -> click.Option:
     )
 
 
-def given(context: click.Context, named: Sequence[Named]) -> dict[str, Any]:
-    """What the command line says, by option."""
-    return {
-        each.option: context.params[each.parameter]
-        for each in named
-        if context.get_parameter_source(each.parameter) == ParameterSource.COMMANDLINE
-    }
+#: A value, and where it is from.
+Given = tuple[Any, str]
+
+
+def given(context: click.Context, section: str, kind: type, sets: Sequence[str] = ()) -> dict[str, Given]:
+    """What the command line says of the settings of a class, by field: its options, else sets, as SECTION.KEY=VALUE."""
+    found: dict[str, Given] = {}
+    for each in settings_of(section, kind):
+        prefix = f"{section}.{each.key}="
+        for text in sets:
+            if text.startswith(prefix):
+                where = f"--set {section}.{each.key}"
+                found[each.field] = _from_text(each, text.removeprefix(prefix), where), where
+        if context.get_parameter_source(each.parameter) == ParameterSource.COMMANDLINE:
+            found[each.field] = context.params[each.parameter], each.option
+    return found
+
+
+def check_sets(sets: Sequence[str], sections: Mapping[str, type]) -> None:
+    """UsageError if a text of --set names no setting."""
+    for text in sets:
+        name, equals, _ = text.partition("=")
+        section, _, key = name.partition(".")
+        if not equals or not key:
+            raise UsageError(f"--set {text}: want SECTION.KEY=VALUE")
+        _check_names("--set", section, [key], sections)
+
+
+def _check_names(where: str, section: str, keys: Iterable[str], sections: Mapping[str, type]) -> None:
+    if section not in sections:
+        raise UsageError(f"{where}: no section [{section}]: there are {', '.join(sorted(sections))}")
+    known = [each.key for each in settings_of(section, sections[section])]
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"{where}: [{section}] has no {key}: there are {', '.join(known) or 'none'}")
 
 
 def read_file(path: Path, sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:
@@ -150,21 +179,16 @@ def read_file(path: Path, sections: Mapping[str, type]) -> dict[str, dict[str, A
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--config: {path}: {error}") from None
     for section, table in found.items():
-        if section not in sections:
-            raise UsageError(f"{path}: no section [{section}]: there are {', '.join(sorted(sections))}")
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {section} is not a section")
-        keys = [each.key for each in settings_of(section, sections[section])]
-        for key in table:
-            if key not in keys:
-                raise UsageError(f"{path}: [{section}] has no {key}: there are {', '.join(keys)}")
+        _check_names(str(path), section, table, sections)
     return found
 
 
 def make(
     section: str,
     kind: type[S],
-    options: Mapping[str, Any],
+    said: Mapping[str, Given],
     environment: Mapping[str, str],
     table: Mapping[str, Any],
     path: Path | None = None,
@@ -173,8 +197,8 @@ def make(
     values = {}
     for each in settings_of(section, kind):
         variable = next((name for name in (each.variable, each.about.variable) if environment.get(name)), "")
-        if each.option in options:
-            values[each.field] = _checked(each, options[each.option], each.option)
+        if each.field in said:
+            values[each.field] = _checked(each, *said[each.field])
         elif variable:
             values[each.field] = _checked(each, _from_text(each, environment[variable], variable), variable)
         elif each.key in table:

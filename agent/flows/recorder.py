@@ -16,8 +16,9 @@ import numpy.typing as npt
 from agent.addresses import first_pid, network_of
 from agent.bpf_object import Program
 from agent.flows.pods import Pod, Pods
+from agent.flows.settings import Settings
 from agent.flows.sockets import connections_of, established_in
-from agent.flows.table import ENTRIES, Flows, Keys, Table, oldest_of_the_greatest
+from agent.flows.table import Flows, Keys, Table, oldest_of_the_greatest
 from agent.threads import Worker
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog
@@ -27,12 +28,9 @@ log = logging.getLogger(__name__)
 SAVE_SECONDS = 1.0
 #: How often the recorder asks how many flows came, and looks up what it does not know yet of new pods.
 LOOK_SECONDS = 0.25
-#: How often the host's flows are removed; how full the table gets before flows are removed, and how full it is then.
-CARE_SECONDS = 10.0
 #: A container's network is made with its cgroup or soon after. A container without an address by then is in the
 #: host's network.
 NETWORK_SECONDS = 10.0
-FULL, ROOMY = 0.75, 0.5
 #: How long after a pod's end the API server may still know something about it.
 LEARN_SECONDS = 60.0
 _TCP = 6
@@ -46,14 +44,18 @@ class FlowRecorder:
         tracker: Tracker,
         folder: Path,
         state: Path,
-        entries: int = ENTRIES,
-        settings: Mapping[str, int] | None = None,
+        settings: Settings = Settings(),  # noqa: B008
+        constants: Mapping[str, int] | None = None,
     ) -> None:
-        """Begin to record, or go on where an earlier agent was. Its pins are in folder, its file in state."""
+        """Begin to record, or go on where an earlier agent was. Its pins are in folder, its file in state.
+
+        constants replace the program's own.
+        """
+        self._settings = settings
         self._tracker = tracker
-        self._table = Table(folder, tracker, entries, settings)
+        self._table = Table(folder, tracker, settings.limit, constants)
         #: the table when it was last read: flows that were put into it, flows that were lost, flows that it held
-        self._made, self._lost, self._kept = 0, self._table.lost(), entries
+        self._made, self._lost, self._kept = 0, self._table.lost(), settings.limit
         self._state = state
         self._pods = Pods(state / "pods.json")
         self._ended = False
@@ -253,7 +255,7 @@ class FlowRecorder:
                 if now - saved > SAVE_SECONDS:
                     saved = now
                     self._pods.save()
-                if self._is_filling() or now - cared > CARE_SECONDS:
+                if self._is_filling() or now - cared > self._settings.care_seconds:
                     cared = now
                     self.make_room()
             except OSError as error:
@@ -262,7 +264,7 @@ class FlowRecorder:
     def _is_filling(self) -> bool:
         """Whether the table may be nearly full."""
         came = self._table.made() - self._made
-        return self._kept + came > self._table.entries * FULL or self._table.lost() > self._lost
+        return self._kept + came > self._table.entries * self._settings.full or self._table.lost() > self._lost
 
     def make_room(self) -> None:
         """Remove flows of the host that were taken for a container's, and the oldest flows if there are too many."""
@@ -276,9 +278,9 @@ class FlowRecorder:
         self._table.remove(keys[of_host])
         keys, flows = keys[~of_host], flows[~of_host]
         self._kept = len(keys)
-        if len(keys) > self._table.entries * FULL:
+        if len(keys) > self._table.entries * self._settings.full:
             flows["last"] = self._last_seen(keys, flows)
-            chosen = oldest_of_the_greatest(keys, flows, int(self._table.entries * ROOMY))
+            chosen = oldest_of_the_greatest(keys, flows, int(self._table.entries * self._settings.roomy))
             self._table.remove(keys[chosen])
             self._kept -= len(chosen)
             self._pods.count_evicted(len(chosen))

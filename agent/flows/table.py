@@ -33,8 +33,6 @@ from gadget.errors import GadgetError
 
 log = logging.getLogger(__name__)
 
-#: Flows kept at most. 180 bytes each in the kernel: 6 MB.
-ENTRIES = 32_768
 _BATCH = 4096
 _ENOENT, _ENOSPC = 2, 28
 BPF_NOEXIST = 1  # linux/bpf.h
@@ -52,11 +50,11 @@ class Table:
     """
 
     def __init__(
-        self, folder: Path, tracker: Tracker, entries: int = ENTRIES, settings: Mapping[str, int] | None = None
+        self, folder: Path, tracker: Tracker, entries: int, constants: Mapping[str, int] | None = None
     ) -> None:
         """Begin to record, or go on. Unsupported if another agent records; udp_problem says why UDP is left out.
 
-        settings replace the program's own.
+        entries: flows kept at most, of 180 bytes each in the kernel. constants replace the program's own.
         """
         self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
         self.entries = entries
@@ -66,7 +64,7 @@ class Table:
         self.is_new = False
         elf = read_object("flows")
         with BpfObject(elf, "flows") as programs:
-            self.adopted = self._adopt_or_attach(programs, elf, tracker, settings or {})
+            self.adopted = self._adopt_or_attach(programs, elf, tracker, constants or {})
         self._flows, self._lost, self._made = (open_pinned(self._kept.folder / name) for name in _PINS.values())
 
     def close(self) -> None:
@@ -79,7 +77,7 @@ class Table:
         """Stop recording, and leave nothing in bpffs."""
         self._kept.end()
 
-    def _adopt_or_attach(self, programs: BpfObject, elf: bytes, tracker: Tracker, settings: Mapping[str, int]) -> bool:
+    def _adopt_or_attach(self, programs: BpfObject, elf: bytes, tracker: Tracker, constants: Mapping[str, int]) -> bool:
         """Make sure that the programs run. Returns whether they ran all the time."""
         programs.resize("flows", self.entries)
         found = self._kept.adopt(programs, elf, tracker, _PINS, [*_PINS, "containers"])
@@ -89,7 +87,7 @@ class Table:
             log.warning("flows: begins anew, as %s", found.why_not)
         self.is_new = "flows" not in found.maps
         began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for name, value in {"began": began, **settings}.items():
+        for name, value in {"began": began, **constants}.items():
             offset, size = catalog.setting("flows", name)
             programs.configure(offset, value.to_bytes(size, sys.byteorder))
         self._kept.load(programs)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
-from agent.flows.table import ENTRIES
+from agent.flows.settings import Settings
 from agent.service import Context, Service
-from agent.settings import setting
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the flow recorder."""
-
-    on: bool = setting(True, "Record who talks to whom, for `advise network-policy`.", option="--flows")
-    limit: int = setting(ENTRIES, "Flows kept at most, of 200 bytes each.", unit="flows", least=64, metavar="N")
 
 
 def _begin(context: Context, settings: Settings) -> FlowsService:
-    recorder = FlowRecorder(context.tracker, context.pins / "flows", context.state / "flows", settings.limit)
+    recorder = FlowRecorder(context.tracker, context.pins / "flows", context.state / "flows", settings)
     return FlowsService(context.node, context.tracker, recorder)
 
 

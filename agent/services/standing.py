@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from agent.service import Context, Service
-from agent.settings import setting
-from agent.standing.service import KEEP_BYTES, StandingRuns, StandingService
+from agent.standing.service import StandingRuns, StandingService
+from agent.standing.settings import Settings
 from gadget.errors import Unsupported
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of standing runs."""
-
-    runs: Path = setting(
-        Path("/etc/gadget/runs.d"), "Folder of files NAME.toml, each a standing run.", option="--runs", metavar="PATH"
-    )
-    keep: int = setting(
-        KEEP_BYTES >> 20,
-        "What all standing runs may keep, in files below --state.",
-        unit="MiB",
-        least=1,
-        option="--runs-keep",
-        metavar="MIB",
-    )
 
 
 def _begin(context: Context, settings: Settings) -> StandingRuns:
@@ -35,8 +15,7 @@ def _begin(context: Context, settings: Settings) -> StandingRuns:
         context.tracker,
         context.budget,
         context.state / "runs",
-        settings.runs,
-        settings.keep << 20,
+        settings,
     )
     return StandingRuns(context.node, made)
 

@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agent.service import Context, Service
-from agent.settings import setting
 from agent.traceloop import recorder
-from agent.traceloop.recorder import KEPT_SECONDS, TOTAL_BYTES, Recorder
+from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService
-from gadget.selector import parse_recorded
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the flight recorder."""
-
-    record: frozenset[str] | None = setting(
-        frozenset(),
-        "Whose last system calls to keep. The annotation kubectl-gadget/traceloop: off leaves a pod out.",
-        option="--traceloop",
-        read=parse_recorded,
-        metavar="all|off|NAMESPACE,…",
-        shown="all",
-    )
-    memory: int = setting(
-        TOTAL_BYTES >> 20,
-        "Memory for all recordings, at most; each takes about 0.5 MiB.",
-        unit="MiB",
-        least=1,
-        metavar="MIB",
-    )
-    bad_end_seconds: float = setting(
-        KEPT_SECONDS,
-        "How long the recording of a bad end stays, even if room is needed: a person may be about to look.",
-        unit="s",
-        least=0,
-        option="",
-    )
+from agent.traceloop.settings import Settings
 
 
 def _begin(context: Context, settings: Settings) -> TraceloopService:
@@ -54,7 +23,7 @@ def _begin(context: Context, settings: Settings) -> TraceloopService:
         ),
     )
     redactor = Redactor(context.redact) if context.redact else None
-    return TraceloopService(context.node, made, redactor, labels=context.labels)
+    return TraceloopService(context.node, made, redactor, labels=context.labels, settings=settings)
 
 
 SERVICE = Service(

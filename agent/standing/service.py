@@ -16,6 +16,7 @@ from agent.folders import own_folder, remove
 from agent.limits import RunBudget
 from agent.run.runs import Runs
 from agent.service import Active, Call, Running
+from agent.standing.settings import Settings
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
 from agent.tracker import Tracker
@@ -26,17 +27,10 @@ from gadget.standing import MOST_BYTES, SUFFIX, check, from_toml, to_toml
 
 log = logging.getLogger(__name__)
 
-#: Standing runs at once: each holds a thread, and a run with its rings if no other client asks for the same.
-MOST_RUNS = 16
-#: What all may keep together, unless --runs-keep says otherwise; one alone a quarter of it.
-KEEP_BYTES = 64 << 20
+#: What one may keep at least.
 LEAST_KEEP_BYTES = 256 << 10
 #: In the folder of each.
 DEFINITION = "run.toml"
-#: Files of definitions that are looked at.
-MOST_FILES = 64
-#: How often the folder of definitions is looked at.
-LOOK_SECONDS = 2.0
 #: How long an agent that ends just now is waited for.
 LOCK_SECONDS = 2.0
 
@@ -66,12 +60,12 @@ class StandingService:
         tracker: Tracker,
         budget: RunBudget,
         state: Path,
-        files: Path,
-        keep: int = KEEP_BYTES,
+        settings: Settings,
     ) -> None:
-        """Go on with the runs in the folder state and those that the folder files defines."""
+        """Go on with the runs in the folder state and those that the folder of settings defines."""
         self._node, self._runs, self._tracker, self._budget = node, runs, tracker, budget
-        self._state, self._files, self._keep = state, files, keep
+        self._state, self._files, self._keep = state, settings.runs, settings.keep << 20
+        self._settings = settings
         self._lock = threading.Lock()
         self._standing: dict[str, StandingRun] = {}
         self._seen: dict[str, bytes | None] = {}  # what each file said when it was last looked at; None: look again
@@ -110,8 +104,8 @@ class StandingService:
                     before.file = file
                     _write_file(self._state / run.name / "file", file)
                 return
-            if not before and len(self._standing) >= MOST_RUNS:
-                raise Exhausted(f"{MOST_RUNS} standing runs on {self._node} already: delete one first")
+            if not before and len(self._standing) >= self._settings.most_runs:
+                raise Exhausted(f"{self._settings.most_runs} standing runs on {self._node} already: delete one first")
             if run.keep_bytes > self._keep:
                 raise UsageError(f"--keep: {self._node} keeps at most {self._keep >> 20}M in all (--runs-keep)")
             if before:
@@ -188,7 +182,16 @@ class StandingService:
         _write_file(folder / "file", file)
         keep = max(run.keep_bytes or self._keep // 4, LEAST_KEEP_BYTES)
         self._standing[run.name] = StandingRun(
-            run, file, folder, keep, self._runs, self._node, self._tracker, self._budget, self._make_room
+            run,
+            file,
+            folder,
+            keep,
+            self._settings.again_seconds,
+            self._runs,
+            self._node,
+            self._tracker,
+            self._budget,
+            self._make_room,
         )
 
     def _remove(self, run: StandingRun) -> None:
@@ -209,7 +212,7 @@ class StandingService:
 
     def _watch(self, worker: Worker) -> None:
         while not worker.stopping:
-            worker.wait(LOOK_SECONDS)
+            worker.wait(self._settings.look_seconds)
             self._look()
 
     def _look(self) -> None:
@@ -249,7 +252,8 @@ class StandingService:
             paths = sorted(path for path in self._files.iterdir() if path.suffix == SUFFIX and path.name[0] != ".")
         except FileNotFoundError:
             return {}
-        for path in paths[:MOST_FILES]:
+        most = self._settings.most_files
+        for path in paths[:most]:
             try:
                 found[path.name] = read_regular(path, MOST_BYTES, follow=True)
             except FileNotFoundError:
@@ -258,10 +262,10 @@ class StandingService:
                 found[path.name] = None
                 self._seen[path.name] = None
                 self._tell(path, str(error))
-        for path in paths[MOST_FILES:]:
+        for path in paths[most:]:
             found[path.name] = self._seen.setdefault(path.name, None)
-        if len(paths) > MOST_FILES:
-            self._tell(paths[MOST_FILES], f"not looked at, nor are those after it: {MOST_FILES} files at most")
+        if len(paths) > most:
+            self._tell(paths[most], f"not looked at, nor are those after it: {most} files at most")
         return found
 
     def _name(self, path: Path) -> str:

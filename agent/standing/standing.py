@@ -25,8 +25,6 @@ from gadget.recorded import NOT_KEPT
 
 log = logging.getLogger(__name__)
 
-#: How long after a run could not begin, or ended, it is tried again.
-AGAIN_SECONDS = 5.0
 #: Containers of a file that are named again at the beginning of the next.
 NAMED = 4096
 
@@ -35,11 +33,15 @@ class StandingRun:
     """Goes on until it is closed. What it kept stays, and another one of the same folder goes on with it."""
 
     def __init__(
-        self, run: pb.Standing, file: str, folder: Path, keep: int, runs: Runs, node: str, tracker: Tracker,
-        budget: RunBudget, make_room: Callable[[], None],
+        self, run: pb.Standing, file: str, folder: Path, keep: int, again_seconds: float, runs: Runs, node: str,
+        tracker: Tracker, budget: RunBudget, make_room: Callable[[], None],
     ) -> None:  # fmt: skip
-        """Begin. file defines it, if one does; make_room is called when more has been kept."""
+        """Begin. file defines it, if one does; make_room is called when more has been kept.
+
+        again_seconds: how long after it could not go on it is tried again.
+        """
         self.run, self.file = run, file
+        self._again_seconds = again_seconds
         self._node, self._tracker, self._runs, self._budget = node, tracker, runs, budget
         self._make_room = make_room
         self._gadget = catalog.find(run.start.gadget)
@@ -97,7 +99,7 @@ class StandingRun:
                 if self._why_not != str(error):
                     log.warning("%s: %s", self.run.name, error)
                 self._why_not = str(error)
-            worker.wait(AGAIN_SECONDS)
+            worker.wait(self._again_seconds)
 
     def _follow(self, worker: Worker) -> None:
         start = self.run.start

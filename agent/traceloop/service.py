@@ -20,13 +20,10 @@ from agent.traceloop.choice import Choice, choose
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot, span
+from agent.traceloop.settings import Settings
 from agent.traceloop.wipe import wipe
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
-
-FOLLOW_SECONDS = 0.1
-#: How many of them a record that is being written may take.
-FOLLOW_POLLS = 5
 
 
 class TraceloopService(Running):
@@ -39,9 +36,10 @@ class TraceloopService(Running):
         redact: Redactor | None = None,
         why_not: str = "",
         labels: Callable[[Container], Mapping[str, str] | None] = lambda container: None,
+        settings: Settings = Settings(),  # noqa: B008
     ) -> None:
         """Answer as node; without a recorder say why there is none. labels tells those of a container's pod."""
-        self._labels = labels
+        self._labels, self._settings = labels, settings
         self._why_not = why_not or "start its agent with --traceloop all"
         self._node = node
         self._recorder = self._begun = recorder
@@ -163,7 +161,7 @@ class TraceloopService(Running):
         self, ring: Ring, request: pb.TraceloopReadRequest, active: Callable[[], bool]
     ) -> Iterator[pb.TraceloopReadReply]:
         recorder, after = self._on(), 0
-        heads = deque([0], FOLLOW_POLLS)
+        heads = deque([0], self._settings.follow_polls)
         for poll in count():
             running = recorder.is_there(ring)
             snapshot = ring.snapshot(after)
@@ -181,7 +179,7 @@ class TraceloopService(Running):
                 yield self._reply(ring, self._item(ring), self._own(ring, snapshot), blocked=blocked)
             if not request.follow or not running or not active():
                 return
-            time.sleep(FOLLOW_SECONDS)
+            time.sleep(self._settings.follow_seconds)
 
     def _own(self, ring: Ring, snapshot: Snapshot) -> Snapshot:
         """The same without what may not leave the node."""

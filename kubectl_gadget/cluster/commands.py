@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -34,6 +35,13 @@ def _seccomp(context: click.Context, parameter: click.Parameter, value: str) -> 
     return value
 
 
+def _sets(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        if not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+=.*", text, re.DOTALL):  # which there are agents know
+            raise UsageError(f"--set {text}: want SECTION.KEY=VALUE")
+    return value
+
+
 class DeployCommand(HeadedCommand):
     """`deploy`: agents in a cluster."""
 
@@ -61,6 +69,8 @@ class DeployCommand(HeadedCommand):
                    help="Memory for those recordings on each node. [default: 128]"),
             Option(["--no-flows"], heading="Options", is_flag=True,
                    help="Do not record who talks to whom: no `advise network-policy`."),
+            Option(["--set", "sets"], heading="Options", multiple=True, metavar="SECTION.KEY=VALUE",
+                   callback=_sets, help="Any other setting of agents: docs/agent.md. Repeatable."),
             Option(["--runtime-state"], heading="Options", multiple=True, metavar="[RUNTIME=]PATH",
                    help="Where a runtime keeps its state, if not where it is usual. Repeatable."),
             Option(["--toleration"], heading="Options", multiple=True, metavar="KEY[=VALUE][:EFFECT]",

@@ -42,6 +42,8 @@ class Settings:
     traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
     no_flows: bool = False
+    #: settings of agents, SECTION.KEY=VALUE
+    sets: tuple[str, ...] = ()
     tolerations: tuple[Mapping[str, str], ...] = ()
     states: tuple[State, ...] = ()
 
@@ -108,6 +110,7 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
+    container["args"] += [f"--set={text}" for text in settings.sets]
     for number, state in enumerate(settings.states):
         _mount_state(pod, f"runtime-state-{number}", state)
     if settings.expect_bpffs and settings.least_privilege:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.bpffs import mount_bpffs
 from agent.flows.recorder import FlowRecorder
+from agent.flows.settings import Settings
 from agent.tracker import Tracker
 from tests.conftest import Agent
 
@@ -30,11 +31,14 @@ def recorder(bpffs: Path, tmp_path: Path) -> Iterator[Callable[..., FlowRecorder
     folder.mkdir()
     with ExitStack() as stack:
 
-        def make(entries: int = 4096, pods: Any = None, **settings: int) -> FlowRecorder:
+        def make(
+            entries: int = 4096, pods: Any = None, settings: Settings | None = None, **constants: int
+        ) -> FlowRecorder:
             stack.pop_all().close()
             tracker = stack.enter_context(closing(Tracker(pins=folder)))
             tracker.pods = pods and pods(tracker.changed)
-            made = FlowRecorder(tracker, folder / "flows", tmp_path / "state", entries, settings)
+            chosen = settings or Settings(limit=entries)
+            made = FlowRecorder(tracker, folder / "flows", tmp_path / "state", chosen, constants)
             return stack.enter_context(closing(made))
 
         yield make

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.flows.service import FlowsService
+from agent.flows.settings import Settings
 from agent.pods import PodWatch
 from agent.threads import Worker
 from tests import apiserver
@@ -113,10 +114,8 @@ def test_many_networks(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("agent.flows.recorder.Worker", partial(Worker, stalls_after=1.0))
     monkeypatch.setattr("agent.flows.recorder.established_in", slow)
-    monkeypatch.setattr("agent.flows.recorder.CARE_SECONDS", 0.0)
-    monkeypatch.setattr("agent.flows.recorder.FULL", 0.0)
     cart, _ = pair
-    made = recorder()
+    made = recorder(settings=Settings(limit=4096, care_seconds=0.0, full=0.0))
     attempt(cart, range(9000, 9003))
     problems = set()
     while len(looked) < 6:

@@ -24,6 +24,7 @@ from agent.traceloop.pointers import Pointers
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.rings import Ring
 from agent.traceloop.service import TraceloopService
+from agent.traceloop.settings import Settings as Following
 from agent.tracker import Tracker
 from gadget import catalog, syscalls
 from gadget._generated import gadget_pb2 as pb
@@ -114,16 +115,14 @@ def path_of(tid: int, number: int) -> bytes:
 
 
 @pytest.mark.parametrize(("slots", "each"), [(1 << 16, 4999), (512, 10007)])
-def test_follow(slots: int, each: int, recording, container, workload, monkeypatch) -> None:
+def test_follow(slots: int, each: int, recording, container, workload) -> None:
     """While I follow four threads at full speed each call comes once with its whole path, or is counted as missing; and
     if they are not too many for the ring, none is missing.
     """
-    monkeypatch.setattr("agent.traceloop.service.FOLLOW_SECONDS", 0.0)
-    monkeypatch.setattr("agent.traceloop.service.FOLLOW_POLLS", 1000)
     with recording(slots=slots) as recorder:
         app = container()
         ring = ring_of(recorder, app)
-        service = TraceloopService("node-a", recorder)
+        service = TraceloopService("node-a", recorder, settings=Following(follow_seconds=0.0, follow_polls=1000))
         work = start(app, workload("ends"), "paths", each)
         end = threading.Thread(target=lambda: (work.wait(), app.cgroup.rmdir()))
         end.start()

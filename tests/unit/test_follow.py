@@ -12,11 +12,13 @@ from agent.identity import Container
 from agent.traceloop import rings, service
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import About, Snapshot
+from agent.traceloop.settings import Settings
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 
 CALL, MORE, STATE = (catalog.record("traceloop", name) for name in ("call", "more", "state"))
 SLOTS = 8
+AT_ONCE = Settings(follow_seconds=0.0)
 TEXT = MORE.fields["data"][1]  # type: ignore[index]
 
 
@@ -85,15 +87,10 @@ def follow(ring: Ring, *steps: Any, redact: Redactor | None = None) -> list[tupl
 
     found = []
     request = pb.TraceloopReadRequest(cgroup_id=7, follow=True)
-    for reply in service.TraceloopService("node-a", recorder, redact).read(request, active):
+    for reply in service.TraceloopService("node-a", recorder, redact, settings=AT_ONCE).read(request, active):
         calls, more = np.frombuffer(reply.calls, CALL), np.frombuffer(reply.more, MORE)
         found.append(((calls["sequence"] >> np.uint64(2)).tolist(), (more["owner"] >> np.uint64(2)).tolist()))
     return found
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "FOLLOW_SECONDS", 0.0)
 
 
 def test_published_late(ring: Ring) -> None:
@@ -117,7 +114,7 @@ def test_never_published(ring: Ring) -> None:
     """A record that never comes, as its slot was claimed by another, holds the others up for half a second only."""
     ring.call(1)
     ring.call(3)
-    nothing = [lambda: None] * service.FOLLOW_POLLS
+    nothing = [lambda: None] * AT_ONCE.follow_polls
     assert follow(ring, *nothing[1:]) == [([1], [])]
     assert follow(ring, *nothing) == [([1], []), ([3], [])]
 

@@ -98,6 +98,7 @@ def test_runtime_elsewhere(least: bool) -> None:
 def test_settings_of_the_recorders(least: bool) -> None:
     """What I say of recorders, masking and taints reaches the agents."""
     given = ["--traceloop=shop,web", "--redact=pass=.*", '--redact="', "--traceloop-memory=64", "--no-flows"]
+    given += ["--set=traceloop.bad-end-seconds=3", "--set=counts.word=a=b"]
     taints = ["--toleration=a", "--toleration=b=c:NoSchedule", "--toleration=d:NoExecute"]
     mode = ["--least-privilege"] if least else []
     shown = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", *given, *taints, *mode)
@@ -112,7 +113,8 @@ def test_settings_of_the_recorders(least: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["--toleration=:NoSchedule", "--toleration=a:Never", "--node-selector=a", "--runtime-state=opt"]
+    "given",
+    ["--toleration=:NoSchedule", "--toleration=a:Never", "--node-selector=a", "--runtime-state=opt", "--set=memory=3"],
 )
 def test_mistakes(given: str) -> None:
     """A toleration, a selector or a folder that says nothing is refused in one line."""

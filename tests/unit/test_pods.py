@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent import main, pods
+from agent import main
+from agent.pod_settings import Settings
 from agent.pods import PodInfo, PodWatch
 from agent.pods import parse_pod as parse
 from gadget.errors import GadgetError
@@ -23,19 +24,15 @@ from tests.tunnels import make_certificate
 BOOKMARK = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "110"}}}
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pods, "BACKOFF_SECONDS", (0.05, 0.4))
-
-
 @pytest.fixture
 def server() -> Iterator[ApiServer]:
     with api_server() as running:
         yield running
 
 
-def watch(server: ApiServer) -> PodWatch:
-    return PodWatch(server.client(), "node-a", lambda: None)
+def watch(server: ApiServer, **settings: Any) -> PodWatch:
+    chosen = Settings(**{"first_wait_seconds": 0.05, "most_wait_seconds": 0.4, **settings})
+    return PodWatch(server.client(), "node-a", lambda: None, chosen)
 
 
 def added(name: str, version: int, **labels: str) -> dict[str, Any]:
@@ -138,7 +135,7 @@ def test_token_that_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         (tmp_path / "crt").rename(tmp_path / "ca.crt")
         (tmp_path / "token").write_text("first\n")
         server.tokens = {"first"}
-        watched = main._watch_pods("node-a", lambda: None)
+        watched = main._watch_pods("node-a", lambda: None, Settings())
         wait_until(lambda: server.watches(), "the watch")
         server.tokens = {"second"}
         server.pods = [pod("late")]
@@ -161,16 +158,15 @@ def test_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyte
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
         make_certificate(tmp_path, "another", "ca.", loopback=True)
         (tmp_path / "token").write_text("secret")
-        watched = main._watch_pods("node-a", lambda: None)
+        watched = main._watch_pods("node-a", lambda: None, Settings())
         wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text or "verify failed" in caplog.text, "a refusal")
         assert server.queries == []
         watched.close()
 
 
-def test_silent_server(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server(server: ApiServer) -> None:
     """A connection that has died without a word is noticed: the agent asks again from where it was."""
-    monkeypatch.setattr(pods, "SILENT_SECONDS", 0.3)
-    watched = watch(server)
+    watched = watch(server, silent_seconds=0.3)
     wait_until(lambda: len(server.watches()) > 1, "another watch", 4)  # the server would end it after 5 s
     server.events["100"] = [added("d", 101)]
     wait_until(lambda: watched.get("uid-d"), "a change")
@@ -178,11 +174,9 @@ def test_silent_server(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> No
     watched.close()
 
 
-def test_quiet_node(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_node(server: ApiServer) -> None:
     """An agent on a node where no pod changes for hours is as well as any other, and its log has nothing about it."""
-    monkeypatch.setattr(pods, "SILENT_SECONDS", 0.2)
-    monkeypatch.setattr(pods, "WATCH_SECONDS", 1)
-    watched = watch(server)
+    watched = watch(server, silent_seconds=0.2, watch_seconds=1)
     wait_until(lambda: len(server.watches()) > 15, "watches for longer than a thread may stand still")
     assert watched.worker.problem == ""
     watched.close()
@@ -199,13 +193,10 @@ def test_quiet_node(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
         (b"x" * 70_000, "a line of its answer is longer than 65536 bytes"),
     ],
 )
-def test_nonsense(
-    server: ApiServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sent: bytes, told: str
-) -> None:
+def test_nonsense(server: ApiServer, caplog: pytest.LogCaptureFixture, sent: bytes, told: str) -> None:
     """Whatever the API server sends costs no more memory than a line may have, is told, and all is listed anew."""
-    monkeypatch.setattr(pods, "LINE_BYTES", 1 << 16)
     server.events["100"], server.watch_seconds = [sent, SILENCE], 60.0
-    watched = watch(server)
+    watched = watch(server, line_bytes=1 << 16)
     wait_until(lambda: told in caplog.text, "a log line")
     server.pods = [pod("after")]
     wait_until(lambda: watched.get("uid-after") and not watched.get("uid-a"), "another list")
@@ -217,13 +208,10 @@ def test_nonsense(
     ("page", "told"),
     [(b"{}", "missing required field `metadata`"), (b" " * 70_000, "its answer is longer than 65536 bytes")],
 )
-def test_nonsense_in_a_list(
-    server: ApiServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, page: bytes, told: str
-) -> None:
+def test_nonsense_in_a_list(server: ApiServer, caplog: pytest.LogCaptureFixture, page: bytes, told: str) -> None:
     """The same of a list; the agent goes on once there is one that makes sense."""
-    monkeypatch.setattr(pods, "PAGE_BYTES", 1 << 16)
     server.page = page
-    watched = watch(server)
+    watched = watch(server, page_bytes=1 << 16)
     wait_until(lambda: told in caplog.text, "a log line")
     server.page = b""
     wait_until(lambda: watched.get("uid-a"), "a list")
@@ -284,12 +272,12 @@ def test_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     kubeconfig.read_context.cache_clear()
     with pytest.raises(GadgetError) as raised:
-        main._watch_pods("node-a", lambda: None)
+        main._watch_pods("node-a", lambda: None, Settings())
     assert str(raised.value) == f"--kubernetes: no cluster to talk to: there is no kubeconfig at {tmp_path}/none"
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", tmp_path)
     with pytest.raises(GadgetError, match="no service account's token"):
-        main._watch_pods("node-a", lambda: None)
+        main._watch_pods("node-a", lambda: None, Settings())
 
 
 def test_static_pod() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,29 @@ class Settings:
 
 
 SECTIONS = {"things": Settings}
-FIELDS = settings_of("things", Settings)
 
 
-def made(*args: str, environment: dict[str, str] | None = None, file: dict[str, Any] | None = None) -> Settings:
-    """The settings with these arguments."""
+def made(
+    *args: str,
+    environment: dict[str, str] | None = None,
+    file: dict[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> Settings:
+    """The settings with these arguments, and sets as the texts of --set."""
     found: list[Settings] = []
 
     @click.pass_context
     def command(context: click.Context, **_: Any) -> None:
-        found.append(make("things", Settings, given(context, FIELDS), environment or {}, file or {}, Path("x.toml")))
+        found.append(
+            make(
+                "things",
+                Settings,
+                given(context, "things", Settings, sets),
+                environment or {},
+                file or {},
+                Path("x.toml"),
+            )
+        )
 
     click.Command("things", params=options("things", Settings), callback=command).main(args, standalone_mode=False)
     return found[0]
@@ -73,6 +87,9 @@ def test_precedence() -> None:
     ]
     expected = Settings(False, 11, 0.5, Path("/o"), ("E", "F"), "round")
     assert made(*arguments, file=file, environment=environment) == expected
+    sets = ["things.most=13", "things.full=0.25"]
+    assert made(environment=environment, sets=sets).most == 13
+    assert made(*arguments, file=file, environment=environment, sets=sets) == replace(expected, full=0.25)
 
 
 def test_variables() -> None:
@@ -168,6 +185,12 @@ def test_options_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--traceloop", "Shop"], "--traceloop 'Shop': 'Shop' is no namespace"),
         (["--redact", "("], "--redact: missing )"),
+        (["--set", "traceloop.memroy=3"], "--set: [traceloop] has no memroy: there are record, memory, "),
+        (["--set", "loop.memory=3"], "--set: no section [loop]: there are agent, "),
+        (["--set", "memory=3"], "--set memory=3: want SECTION.KEY=VALUE"),
+        (["--set", "traceloop.memory"], "--set traceloop.memory: want SECTION.KEY=VALUE"),
+        (["--set", "traceloop.memory=0"], "--set traceloop.memory: 0 is too little: at least 1 MiB"),
+        (["--set", "inspect.on=0"], "--set: [inspect] has no on: there are none"),
         (["--runtime-state", "x"], "--runtime-state 'x': want the whole path"),
     ],
 )

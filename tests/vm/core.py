@@ -368,7 +368,7 @@ def flows(core: Core) -> None:
 
     pins = Path("/sys/fs/bpf/flows")
     recorder = FlowRecorder(
-        core.tracker, pins, Path("/run/flows"), settings=dict.fromkeys(("unanswered_ns", "answered_ns"), 10**9)
+        core.tracker, pins, Path("/run/flows"), constants=dict.fromkeys(("unanswered_ns", "answered_ns"), 10**9)
     )
     try:
         with container() as app:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from agent.run.source import Source as AnySource
 from agent.standing import service as module
 from agent.standing import standing
 from agent.standing.service import StandingService
+from agent.standing.settings import Settings
 from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
@@ -46,6 +48,7 @@ class Machine:
         self.files.mkdir()
         self.sources: list[Source] = []
         self.refuses: Exception | None = None
+        self.settings = Settings(self.files, look_seconds=0.02, again_seconds=0.05)
         self._agents: list[StandingService] = []
 
     def begin(self, *_: Any) -> Run:
@@ -58,7 +61,7 @@ class Machine:
         """The next one, once the one before has ended."""
         self.end()
         tracker = cast(Tracker, NoContainers())
-        self._agents.append(StandingService("node-a", Runs(), tracker, RunBudget(), self.state, self.files))
+        self._agents.append(StandingService("node-a", Runs(), tracker, RunBudget(), self.state, self.settings))
         return self._agents[-1]
 
     def end(self) -> None:
@@ -68,8 +71,6 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(standing, "AGAIN_SECONDS", 0.05)
     made = Machine(tmp_path)
     monkeypatch.setattr(standing, "begin", made.begin)
     yield made
@@ -120,9 +121,9 @@ def test_odd_files(machine: Machine) -> None:
     assert len(told) == 4 and all(told.values())
 
 
-def test_many_files(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files(machine: Machine) -> None:
     """Of more files than an agent looks at it takes the first, and says so."""
-    monkeypatch.setattr(module, "MOST_FILES", 2)
+    machine.settings = replace(machine.settings, most_files=2)
     for name in "abc":
         (machine.files / f"{name}.toml").write_text(OPENS)
     agent = machine.agent()
@@ -170,9 +171,9 @@ def test_file_comes_later(machine: Machine) -> None:
     assert of(machine.agent()) == {}
 
 
-def test_too_many(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many(machine: Machine) -> None:
     """A file for which there was no room begins once there is."""
-    monkeypatch.setattr(module, "MOST_RUNS", 1)
+    machine.settings = replace(machine.settings, most_runs=1)
     agent = machine.agent()
     agent.put(from_toml("opens", OPENS))
     (machine.files / "more.toml").write_text(OPENS)
