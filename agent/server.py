@@ -95,6 +95,8 @@ class AgentService(rpc.AgentServicer):
         self._reader_slots = threading.BoundedSemaphore(MAX_READERS)
         self._beginnings = {name: each for one in services.values() for name, each in one.beginnings().items()}
         for each in (call for one in services.values() for call in one.calls()):
+            if not hasattr(rpc.AgentServicer, each.name):
+                raise TypeError(f"{each.name} is no method of gadget.proto")
             setattr(self, each.name, self.answering(each))
 
     def answering(self, call: Call) -> Method:
