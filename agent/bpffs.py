@@ -57,6 +57,12 @@ def lock(folder: Path) -> int:
     return fd
 
 
+def check_free(folder: Path) -> None:
+    """Unsupported if another agent holds folder."""
+    if folder.exists():
+        os.close(lock(folder))
+
+
 def end(folder: Path) -> bool:
     """End what an earlier agent has been recording into folder, and forget it. Unsupported if that agent runs."""
     if not folder.exists():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import pod_settings
-from agent.bpffs import end, mount_bpffs
+from agent.bpffs import check_free, end, mount_bpffs
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
@@ -231,6 +231,8 @@ def _serve(
                 no_pins = str(error)
                 log.warning("no recorder: %s", no_pins)
                 on = {name: each for name, each in on.items() if not each.kept}
+        for each in kept if not no_pins else ():
+            check_free(pins / each.name)  # before any begins: what this agent begins stays when it ends
         recorded = bool(kept) and not no_pins  # pinned by programs that outlive this process
         tracker = stack.enter_context(
             closing(Tracker(own.host_root, pins if recorded else None, own.pod_uid, own.runtime_state))

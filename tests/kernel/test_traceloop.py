@@ -156,7 +156,7 @@ def test_no_memory(record) -> None:
 
 
 def test_second_agent(record, bpffs) -> None:
-    """A second agent for the same recordings refuses to start, in one line."""
+    """A second agent for the same recordings refuses to start, in one line, and begins nothing else either."""
     record()
     command = [AGENT, "--listen", "127.0.0.1:0", "--listen-local-users", "--bpffs", bpffs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -164,6 +164,7 @@ def test_second_agent(record, bpffs) -> None:
     assert re.fullmatch(
         r"error: another agent records in .*: one is enough for a machine", done.stderr.splitlines()[-1]
     )
+    assert not (bpffs / "gadget/flows").exists()
 
 
 def test_removed(record, make_pod, bpffs) -> None:
