@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
 
 import build_syscalls  # noqa: E402
-from gadget.btf import Btf  # noqa: E402
+from gadget.btf import Btf, BtfError  # noqa: E402
 from gadget.schema import read_parameters, read_records, read_source  # noqa: E402
 
 GENERATED = ROOT / "gadget" / "_generated"
@@ -91,7 +91,10 @@ def describe_program(folder: Path, elf: bytes) -> dict[str, Any]:
 def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     """A gadget's entry in the catalogue: its gadget.toml, and schema and parameters from its object."""
     sections, types = read_types(elf)
-    source, schema = read_source(types)
+    try:
+        source, schema = read_source(types)
+    except BtfError as error:
+        raise BuildError(f"{folder.name}: {error}") from None
     about = tomllib.loads((folder / "gadget.toml").read_text())
     known = {field.name for field in schema.shown}
     for name in (
