@@ -254,6 +254,8 @@ class ReplayCommand(HeadedCommand):
         parse_names(node)
         recording = Recording(file)
         gadget = catalog.find(recording.header.gadget)
+        if gadget.has_tables and max_events:
+            raise UsageError(f"--max-events: {gadget.name} has tables, no events")
         request = make_request(
             gadget,
             {},

@@ -6,15 +6,18 @@ import io
 import threading
 from dataclasses import replace
 
+import click
 import numpy as np
 import orjson
 import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.schema import TABLE, Row
+from gadget.errors import UsageError
+from gadget.schema import SNAPSHOT, TABLE, Row
 from kubectl_gadget import session
 from kubectl_gadget.begin import begin
+from kubectl_gadget.commands import GadgetCommand, ReplayCommand
 from kubectl_gadget.order import read_order
 from kubectl_gadget.output import Output, make_output
 from kubectl_gadget.output.tables import Tables
@@ -170,3 +173,39 @@ def test_refreshed(live) -> None:
         ["PID", "5", "4", "1 more; 1 table"],
         ["PID", "5", "0 more; 2 tables"],
     ]
+
+
+def options(source: str) -> set[str]:
+    return {name for param in GadgetCommand(replace(GADGET, source=source)).params for name in param.opts}
+
+
+def test_options() -> None:
+    """Gadgets with tables have options for these, and none that are about single events; other gadgets are as before."""
+    of_tables, of_events = {"--interval", "--sort", "--top", "--count"}, {"--max-events", "--count-by", "--buffer"}
+    assert of_tables | {"--totals"} <= options(TABLE)
+    assert of_tables <= options(SNAPSHOT)
+    assert not {*of_events, "--detach"} & (options(TABLE) | options(SNAPSHOT))
+    assert "--totals" not in options(SNAPSHOT)
+    assert of_events <= options("events")
+    assert not of_tables & options("events")
+
+
+def test_sort_is_completed() -> None:
+    """--sort completes the fields of the gadget, also the second one and after a sign."""
+    command = GadgetCommand(GADGET)
+    sort = next(param for param in command.params if param.name == "sort")
+    context = click.Context(command)
+    assert [item.value for item in sort.shell_complete(context, "-pid,-pp")] == ["-pid,-ppid"]
+
+
+def test_replayed_events(fake, tmp_path, capsys, monkeypatch) -> None:
+    """--max-events of a recording that has tables is refused."""
+    agent = fake("node-a")
+    path = tmp_path / "tables.gadget"
+    run([agent], lambda: send(agent, 1, 7), count=1, record=path)
+    monkeypatch.setattr("kubectl_gadget.commands.catalog.find", lambda name: GADGET)
+    with pytest.raises(UsageError, match="--max-events: execsnoop has tables, no events"):
+        ReplayCommand().main([str(path), "--max-events", "3"], standalone_mode=False)
+    capsys.readouterr()
+    ReplayCommand().main([str(path), "-o", "json", "--fields", "pid"], standalone_mode=False)
+    assert capsys.readouterr().out == '{"pid":7}\n'
