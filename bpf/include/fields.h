@@ -18,6 +18,7 @@ typedef __u32 gadget_pid;       /* in the host's pid namespace */
 typedef __u32 gadget_uid;       /* in the host's user namespace */
 typedef __u32 gadget_gid;
 typedef char gadget_comm[16];
+typedef __u32 gadget_syscall;    /* what gadget_syscall_of() returns */
 typedef __s32 gadget_errno;      /* positive, 0 for success */
 typedef __u32 gadget_mode;       /* permission bits, shown in octal */
 typedef __u64 gadget_duration;   /* nanoseconds, or DURATION_UNKNOWN */

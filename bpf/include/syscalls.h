@@ -275,6 +275,19 @@ static __always_inline __u32 syscall_number(struct pt_regs *regs)
 	return syscall_number_of(regs, current_task());
 }
 
+/* The call that a task is in, for an event. The number of 0xffff stands for none. */
+static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
+{
+	__u32 number = syscall_number_of((void *)bpf_task_pt_regs(task), task);
+
+	if (number == NO_SYSCALL)
+		return number;
+#if defined(__TARGET_ARCH_arm64)
+	number |= 1 << 17;
+#endif
+	return number;
+}
+
 /* asm-generic/errno-base.h, linux/errno.h */
 #define EINTR                 4
 #define ERESTARTSYS           512

@@ -16,6 +16,7 @@ from gadget.kinds.ends import Address, End
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
     Bool,
+    Call,
     CgroupId,
     Enum,
     Errno,
@@ -56,6 +57,7 @@ KINDS: dict[str, Kind] = {
         Address("address"),
         Age("age"),
         Args("args"),
+        Call("syscall"),
         Comm("comm"),
         Duration("duration"),
         Errno("errno"),

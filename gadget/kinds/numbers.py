@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gadget.kinds.base import Cut, Described, Encoding, Kind, same
+from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
@@ -174,6 +174,7 @@ class Enum(Named):
     """A value of an enum in C, by its name."""
 
     cut = Cut.MIDDLE
+    usual = tight = 16
 
     def explained(self, column: Described) -> Sequence[str]:
         """All names."""
@@ -222,8 +223,34 @@ class Signal(Named):
     def names(self, column: Described) -> Callable[[int], str | None]:
         """None for 0; real-time signals as SIGRT_1."""
         names = {_SIGRTMIN + number: f"SIGRT_{number}" for number in range(_SIGRTMAX - _SIGRTMIN + 1)}
-        names |= {int(value): name for value, name in column.values.items()}
+        names |= {_SIGRTMIN: "SIGRTMIN"} | {int(value): name for value, name in column.values.items()}
         return lambda value: names.get(value) or (str(value) if value else None)
+
+
+class Call(Named):
+    """A system call by its number: bit 16 is set for one of a 32-bit program, bit 17 on arm64; none if all bits are."""
+
+    usual = tight = 10
+    compared = Compared.TEXTS
+
+    def names(self, column: Described) -> Callable[[int], str | None]:
+        """The name; None outside calls."""
+        return _call_name
+
+    def plain(self, value: Any) -> str:
+        """The name."""
+        return _call_name(value) or ""
+
+
+@lru_cache(1024)
+def _call_name(value: int) -> str | None:
+    from gadget import syscalls
+
+    number = value & 0xFFFF
+    if number == 0xFFFF:
+        return None
+    machine = "aarch64" if value >> 17 & 1 else "x86_64"
+    return syscalls.find(machine, number | (syscalls.COMPAT if value >> 16 & 1 else 0)).name
 
 
 class Flags(Enum):

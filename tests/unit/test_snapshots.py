@@ -74,6 +74,19 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 9, "comm": b"umount", "operation": 1, "error": 22, "flags": 1 << 27, "source": b"", "target": b"/srv/data",
          "latency": DURATION_UNKNOWN},
     ],
+    "privsnoop": [
+        {"pid": 9, "comm": b"runc", "call": 8, "namespaces": 0x24020000, "id": -1},
+        {"pid": 9, "comm": b"su", "call": 0, "error": 1, "id": 0},
+        {"pid": 9, "comm": b"strace", "call": 9, "request": (10 << 16) + 16, "tpid": 4711, "id": -1},
+        {"pid": 9, "comm": b"odd", "call": 10, "request": (11 << 16) + 999, "id": -1},
+        {"pid": 9, "comm": b"chroot", "call": 18, "name": b"/srv", "id": -1},
+    ],
+    "capable": [
+        {"pid": 9, "comm": b"chroot", "capability": 18, "count": 1, "syscall": 161, "userns": 4026531837},
+        {"pid": 9, "comm": b"ping", "capability": 13, "result": 1, "count": 1000, "syscall": (1 << 17) + 198, "level": 1},
+        {"pid": 9, "comm": b"odd", "capability": 63, "result": 1, "count": 1, "syscall": 0xFFFFFFFF},
+        {"pid": 9, "comm": b"i386", "capability": 7, "count": 10, "syscall": (1 << 16) + 213},
+    ],
     "exitsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
          "rss": 3 << 20, "read": 4096, "written": 17},

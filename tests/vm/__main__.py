@@ -27,7 +27,20 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
 GUEST_SECONDS = 300.0
 COMPILERS = {"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}
-WORKLOADS = ("ends", "execs", "literals", "odd_opens", "opens", "traffic")
+WORKLOADS = (
+    "binds",
+    "caps",
+    "ends",
+    "execs",
+    "exits",
+    "literals",
+    "mounts",
+    "odd_opens",
+    "opens",
+    "privs",
+    "signals",
+    "traffic",
+)
 
 
 def try_kernel(kernel: Kernel, command: str) -> Done | GuestError:

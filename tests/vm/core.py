@@ -297,6 +297,49 @@ def mountsnoop(core: Core) -> None:
     }, seen
 
 
+def privsnoop(core: Core) -> None:
+    """Of calls that change or need privileges I see exactly as many as were made, with what was asked for."""
+    with Stream(core.tracker, "privsnoop", comm="workload") as stream, container() as app:
+        core.work(app, "privs")
+        rows = stream.rows()
+    seen = Counter((row["call"], row["request"], row["id"], row["name"]) for row in rows)
+    assert seen == {
+        ("unshare", "none", -1, ""): 13,
+        ("chroot", "none", -1, "/"): 11,
+        ("chroot", "none", -1, "/not/there"): 5,
+        ("memfd create", "none", -1, "memo"): 7,
+        ("ptrace", "traceme", -1, ""): 3,
+        ("ptrace", "attach", -1, ""): 2,
+        ("seccomp", "get action avail", -1, ""): 17,
+        ("bpf", "prog load", -1, ""): 19,
+        ("delete module", "none", -1, "no_such_module"): 23,
+        ("setns", "none", -1, ""): 29,
+        ("setresgid", "none", 1234, ""): 31,
+        ("setuid", "none", 65534, ""): 31,
+        ("setuid", "none", 0, ""): 31,
+        ("keyctl", "get keyring id", -1, ""): 37,
+        ("perf event open", "none", -1, ""): 2,
+        ("io uring setup", "none", -1, ""): 3,
+        ("userfaultfd", "none", -1, ""): 5,
+        ("landlock restrict self", "none", -1, ""): 7,
+        ("pivot root", "none", -1, "/not/there"): 11,
+    }, seen
+
+
+def capable(core: Core) -> None:
+    """Of checks of capabilities, granted and denied, I see exactly as many as there were."""
+    with Stream(core.tracker, "capable", comm="workload", every="true") as stream, container() as app:
+        core.work(app, "caps")
+        rows = stream.rows()
+    seen = Counter((row["capability"], row["result"], row["syscall"]) for row in rows)
+    assert {key: count for key, count in seen.items() if key[2] in ("chroot", "swapoff")} == {
+        ("CAP_SYS_CHROOT", "granted", "chroot"): 101,
+        ("CAP_SYS_ADMIN", "granted", "swapoff"): 7,
+        ("CAP_SYS_CHROOT", "denied", "chroot"): 13,
+        ("CAP_SYS_ADMIN", "denied", "swapoff"): 5,
+    }, seen
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -425,6 +468,8 @@ CASES = (
     sigsnoop,
     oomkill,
     mountsnoop,
+    privsnoop,
+    capable,
     traceloop,
     flows,
 )
