@@ -25,6 +25,13 @@ BUSYBOX = Path("/bin/busybox")
 MARK = "made-by-test"
 
 
+def mark(bundle: Path, cgroup: str) -> None:
+    """Tell in a bundle which process made it and where its cgroup is, at once: others may read it meanwhile."""
+    new = bundle / f"{MARK}.new"
+    new.write_text(f"{os.getpid()} {cgroup}")
+    new.replace(bundle / MARK)
+
+
 def annotations(namespace: str, pod: str, name: str, kind: str = "container") -> dict[str, str]:
     """What containerd's CRI writes into a container's config.json."""
     return {
@@ -121,7 +128,7 @@ class Container:
         config["annotations"] = annotations(pod.namespace, pod.name, name, kind)
         if change:
             change(config)
-        (self.bundle / MARK).write_text(f"{os.getpid()} {self.cgroup.lstrip('/')}")
+        mark(self.bundle, self.cgroup.lstrip("/"))
         (self.bundle / "config.json").write_text(json.dumps(config))
 
     @property
@@ -205,7 +212,7 @@ class BareContainer:
         self.pod_path = f"kubepods/besteffort/pod{self.pod_uid}"
         self.bundle = BUNDLES / self.id
         self.bundle.mkdir(parents=True)
-        (self.bundle / MARK).write_text(f"{os.getpid()} {self.pod_path}/{self.id}")
+        mark(self.bundle, f"{self.pod_path}/{self.id}")
         (self.bundle / "config.json").write_text(json.dumps({"annotations": annotations(namespace, pod, name)}))
         self.cgroup = UNIFIED / self.pod_path / self.id
         self.cgroup.mkdir(parents=True)
