@@ -77,13 +77,14 @@ def remove_leftovers() -> None:
                 os.kill(int(process.name), signal.SIGKILL)
     for mark in BUNDLES.glob(f"*/{MARK}"):
         owner, _, place = mark.read_text().partition(" ")
-        if runs(int(owner)):
+        if owner.isdecimal() and runs(int(owner)):
             continue
         path = Path(place)
         subprocess.run(["runc", "delete", "--force", mark.parent.name], check=False, capture_output=True)
-        remove_below(UNIFIED / path)
-        for each in (path, path.parent):  # the first is often gone already
-            remove_cgroups(str(each))
+        if place:  # else whoever made it was killed before it had a cgroup
+            remove_below(UNIFIED / path)
+            for each in (path, path.parent):  # the first is often gone already
+                remove_cgroups(str(each))
         shutil.rmtree(mark.parent, ignore_errors=True)
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
