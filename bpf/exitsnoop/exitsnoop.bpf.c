@@ -139,7 +139,9 @@ static __always_inline bool ends_process(struct task_struct *task)
 
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return false;
-	return BPF_CORE_READ(task, signal, nr_threads) == 1 || !bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST);
+	if (BPF_CORE_READ(task, signal, nr_threads) == 1) /* the others are gone: perhaps one has said so */
+		return !bpf_map_lookup_elem(&ended, &key);
+	return !bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST);
 }
 
 SEC("tp_btf/sched_process_exit")

@@ -23,6 +23,8 @@ static __always_inline bool gadget_fill(struct gadget_header *header)
 		return false;
 	if (!cgroup_chosen(current_cgroup(), &cgroup_id))
 		return false;
+	/* some kernels before 6.2 leave behind the name what an earlier event had there */
+	__builtin_memset(header->comm, 0, sizeof(header->comm));
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
 	if (!comm_chosen(header->comm))
 		return false;
