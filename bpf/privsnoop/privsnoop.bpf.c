@@ -175,86 +175,86 @@ struct asked {
 	__u64 name;
 };
 
-#define CALL(which)                  \
-	case SYSCALL_##which:        \
-	case SYSCALL_COMPAT_##which: \
-		asked->call = CALL_##which;
+/* Which argument of a call says what. */
+enum arguments {
+	ARGUMENTS_NONE,
+	ARGUMENTS_ID,
+	ARGUMENTS_ID_SECOND,
+	ARGUMENTS_NAMESPACES,
+	ARGUMENTS_NAMESPACES_SECOND,
+	ARGUMENTS_REQUEST,
+	ARGUMENTS_REQUEST_OF_TARGET,
+	ARGUMENTS_NAME,
+	ARGUMENTS_NAME_SECOND,
+	ARGUMENTS_NAME_THIRD,
+};
+
+struct known {
+	__u8 call; /* one more than its CALL_… */
+	__u8 arguments;
+};
+
+#define NUMBERS                   512
+#define KNOWN(which, says)        [SYSCALL_##which] = {CALL_##which + 1, ARGUMENTS_##says}
+#define KNOWN_COMPAT(which, says) [SYSCALL_COMPAT_##which & (NUMBERS - 1)] = {CALL_##which + 1, ARGUMENTS_##says}
+#define EVERY(known)                                                                                           \
+	known(SETUID, ID), known(SETGID, ID), known(SETREUID, ID_SECOND), known(SETREGID, ID_SECOND),          \
+		known(SETRESUID, ID_SECOND), known(SETRESGID, ID_SECOND), known(SETGROUPS, ID),                \
+		known(SETNS, NAMESPACES_SECOND), known(UNSHARE, NAMESPACES), known(PTRACE, REQUEST_OF_TARGET), \
+		known(BPF, REQUEST), known(INIT_MODULE, NAME_THIRD), known(FINIT_MODULE, NAME_SECOND),         \
+		known(DELETE_MODULE, NAME), known(MEMFD_CREATE, NAME), known(USERFAULTFD, NONE),               \
+		known(KEYCTL, REQUEST), known(PIVOT_ROOT, NAME), known(CHROOT, NAME), known(SECCOMP, REQUEST), \
+		known(LANDLOCK_RESTRICT_SELF, NONE), known(IO_URING_SETUP, NONE), known(PERF_EVENT_OPEN, NONE)
+
+/* By number. A table costs the calls that are none of ours one load each, and the verifier little. */
+static const struct known known_calls[NUMBERS] = {EVERY(KNOWN)};
+static const struct known known_compat_calls[NUMBERS] = {EVERY(KNOWN_COMPAT)};
 
 /* Read what a call asks for. False if the call is none of ours. */
 static __always_inline bool read_asked(struct pt_regs *regs, struct asked *asked)
 {
-	__u32 number = syscall_number(regs);
-	struct syscall_args args = syscall_arguments(regs, number);
+	__u32 number = syscall_number(regs), at = number & ~COMPAT_FLAG;
+	struct syscall_args args;
+	struct known known;
 
-	switch (number) {
-		CALL(SETUID)
+	if (at >= NUMBERS)
+		return false;
+	at = at_most(at, NUMBERS - 1); /* which the verifier can follow */
+	known = number & COMPAT_FLAG ? known_compat_calls[at] : known_calls[at];
+	if (!known.call)
+		return false;
+	args = syscall_arguments(regs, number);
+	asked->call = known.call - 1;
+	switch (known.arguments) {
+	case ARGUMENTS_ID:
 		asked->id = args.a0;
-		return true;
-		CALL(SETGID)
-		asked->id = args.a0;
-		return true;
-		CALL(SETREUID)
+		break;
+	case ARGUMENTS_ID_SECOND:
 		asked->id = args.a1;
-		return true;
-		CALL(SETREGID)
-		asked->id = args.a1;
-		return true;
-		CALL(SETRESUID)
-		asked->id = args.a1;
-		return true;
-		CALL(SETRESGID)
-		asked->id = args.a1;
-		return true;
-		CALL(SETGROUPS)
-		asked->id = args.a0;
-		return true;
-		CALL(SETNS)
-		asked->namespaces = args.a1;
-		return true;
-		CALL(UNSHARE)
+		break;
+	case ARGUMENTS_NAMESPACES:
 		asked->namespaces = args.a0;
-		return true;
-		CALL(PTRACE)
-		asked->request = REQUESTS(CALL_PTRACE) + (__u16)args.a0;
+		break;
+	case ARGUMENTS_NAMESPACES_SECOND:
+		asked->namespaces = args.a1;
+		break;
+	case ARGUMENTS_REQUEST_OF_TARGET:
 		asked->tpid = args.a1;
-		return true;
-		CALL(BPF)
-		asked->request = REQUESTS(CALL_BPF) + (__u16)args.a0;
-		return true;
-		CALL(INIT_MODULE)
-		asked->name = args.a2;
-		return true;
-		CALL(FINIT_MODULE)
+		/* fall through */
+	case ARGUMENTS_REQUEST:
+		asked->request = REQUESTS(asked->call) + (__u16)args.a0;
+		break;
+	case ARGUMENTS_NAME:
+		asked->name = args.a0;
+		break;
+	case ARGUMENTS_NAME_SECOND:
 		asked->name = args.a1;
-		return true;
-		CALL(DELETE_MODULE)
-		asked->name = args.a0;
-		return true;
-		CALL(MEMFD_CREATE)
-		asked->name = args.a0;
-		return true;
-		CALL(USERFAULTFD)
-		return true;
-		CALL(KEYCTL)
-		asked->request = REQUESTS(CALL_KEYCTL) + (__u16)args.a0;
-		return true;
-		CALL(PIVOT_ROOT)
-		asked->name = args.a0;
-		return true;
-		CALL(CHROOT)
-		asked->name = args.a0;
-		return true;
-		CALL(SECCOMP)
-		asked->request = REQUESTS(CALL_SECCOMP) + (__u16)args.a0;
-		return true;
-		CALL(LANDLOCK_RESTRICT_SELF)
-		return true;
-		CALL(IO_URING_SETUP)
-		return true;
-		CALL(PERF_EVENT_OPEN)
-		return true;
+		break;
+	case ARGUMENTS_NAME_THIRD:
+		asked->name = args.a2;
+		break;
 	}
-	return false;
+	return true;
 }
 
 /* Whether a call of bpf(2) is about the elements of a map: programs that use BPF make thousands of these a second. */
