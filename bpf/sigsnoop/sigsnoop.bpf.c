@@ -42,6 +42,18 @@ static __always_inline bool is_of_current(int number, struct kernel_siginfo *inf
 	return is_sent_by_process(code) || (number == SIGCHLD && (unsigned long)info > 1);
 }
 
+/* Whether a signal without a siginfo is one of kill(2), as since Linux 7; else the kernel sends it to who runs
+ * (SIGPIPE). */
+static __always_inline bool is_of_kill(void)
+{
+	__u32 number;
+
+	if (!has_task_registers())
+		return false;
+	number = syscall_number((void *)bpf_task_pt_regs(bpf_get_current_task_btf()));
+	return number == SYSCALL_KILL || number == SYSCALL_COMPAT_KILL;
+}
+
 SEC("tp_btf/signal_generate")
 int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
 {
@@ -61,7 +73,7 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	__builtin_memcpy(event->tcomm, other.comm, sizeof(event->tcomm));
 	event->target = other.cgroup_id;
 	event->result = result;
-	event->reason = info ? signal_reason(number, code) : REASON_KERNEL;
+	event->reason = info ? signal_reason(number, code) : is_of_kill() ? REASON_CALL : REASON_KERNEL;
 	event->error = 0;
 	gadget_submit(event);
 	return 0;
