@@ -62,6 +62,7 @@ class FlowRecorder:
         #: Guards the pods and the notes about them. It is held only for look-ups and assignments, as the thread that
         #: reports containers waits for it. While holding it, ask the tracker for nothing that has to be read first.
         self._lock = threading.Lock()
+        self._making_room = threading.Lock()  # so that no flow is counted twice as removed
         self._changed = True
         #: whether a pod has no address yet
         self._waiting = False
@@ -268,6 +269,10 @@ class FlowRecorder:
 
     def make_room(self) -> None:
         """Remove flows of the host that were taken for a container's, and the oldest flows if there are too many."""
+        with self._making_room:
+            self._make_room()
+
+    def _make_room(self) -> None:
         self._made, self._lost = self._table.made(), self._table.lost()
         keys, flows = self._table.read()
         every = set(np.unique(keys["cgroup_id"]).tolist())
