@@ -131,6 +131,10 @@ class BpfObject:
                 os.close(fd)
         return shared
 
+    def has_map(self, name: str) -> bool:
+        """Whether the object has a map of that name."""
+        return bool(self._lib.bpf_object__find_map_by_name(self._object, name.encode()))
+
     def share(self, map_name: str, fd: int) -> None:
         """Use the map behind fd, which another object made, instead of one of its own; before load."""
         libbpf.check(self._lib.bpf_map__reuse_fd(self._map(map_name), fd), f"share {map_name}")

@@ -252,7 +252,9 @@ def read_source(types: b.Btf) -> tuple[str, Schema]:
     if "snapshot" in maps:
         row = _member(types, maps["snapshot"], "value")
         return SNAPSHOT, Schema(tuple(_fields(types, row)), types.size(row))
-    raise b.BtfError("no GADGET_EVENTS, GADGET_TABLE or GADGET_SNAPSHOT in this object")
+    if record := types.section(".bss").get("record_event"):
+        return EVENTS, _event(types, types.strip(types.types[types.strip(types.types[record.type_id].target)].target))
+    raise b.BtfError("no GADGET_EVENTS, GADGET_RESERVED, GADGET_TABLE or GADGET_SNAPSHOT in this object")
 
 
 def _member(types: b.Btf, variable: b.Member, name: str) -> int:

@@ -35,9 +35,10 @@ class Events(Loaded):
         self._rings: list[Ring] = []
         super().__init__(gadget, settings, budget, cgroups)
         try:
-            sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in RINGS]
+            rings = [name for name in RINGS if self.object.has_map(name)]
+            sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in rings]
             self._load(containers_fd, sum(sizes))
-            self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(RINGS, sizes, strict=True)]
+            self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(rings, sizes, strict=True)]
             self.object.attach(self._where)
         except BaseException:
             self.close()

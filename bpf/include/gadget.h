@@ -60,6 +60,15 @@ struct gadget_losses {
 	} scratch SEC(".maps");                          \
 	_Static_assert(sizeof(((struct event *)0)->text) == TEXT_MAX + TEXT_SLACK, "text is the tail")
 
+/* The ring of a gadget whose programs all make their events by gadget_reserve(). */
+#define GADGET_RESERVED()                           \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_RINGBUF); \
+		__uint(max_entries, 8 << 20);       \
+	} events SEC(".maps");                      \
+	RECORD(event);                              \
+	_Static_assert(sizeof(((struct event *)0)->text) == TEXT_MAX + TEXT_SLACK, "text is the tail")
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LOSS_TOTALS);

@@ -14,6 +14,8 @@ from gadget.text import escape
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
 #: The real-time signals as the kernel counts them, and strace.
 _SIGRTMIN, _SIGRTMAX = 32, 64
+#: INVALID_UID of linux/uidgid.h
+_NO_ID = (1 << 32) - 1
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -79,6 +81,10 @@ class Id(Kind):
 
     usual, tight = 5, 3
     encoding = Encoding.PLAIN
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The number; `-` if it is not known."""
+        return lambda value: "-" if value == _NO_ID else str(value)
 
 
 class CgroupId(Kind):

@@ -171,7 +171,7 @@ class Parsed(Text):
     def __init__(self, name: str) -> None:
         """A kind of that name."""
         super().__init__(name)
-        self._parsed = lru_cache(4096)(self._parse)
+        self._parsed = lru_cache(1024)(self._parse)
 
     def read(self, data: bytes) -> str:
         """The text. Anybody may have sent the data: ValueError, LookupError or struct.error if it makes no sense."""

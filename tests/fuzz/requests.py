@@ -80,6 +80,12 @@ class _Object:
     def configure(self, offset: int, data: bytes) -> None:
         assert offset >= 0 and data
 
+    def has_map(self, name: str) -> bool:
+        return True
+
+    def preallocate(self, *names: str) -> None:
+        pass
+
     def resize(self, name: str, size: int | None) -> int:
         assert size is None or size & (size - 1) == 0, size
         return size or 1

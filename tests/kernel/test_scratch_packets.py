@@ -36,7 +36,7 @@ struct event {
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
-GADGET_EVENTS(1);
+GADGET_RESERVED();
 
 static __always_inline int passed(struct __sk_buff *skb, bool out)
 {
@@ -44,7 +44,7 @@ static __always_inline int passed(struct __sk_buff *skb, bool out)
 	struct packet_ends ends = {};
 	struct event *event;
 
-	if (!read_packet_ends(skb, out, &ends) || ends.protocol != IPPROTO_UDP)
+	if (packet_protocol(skb) != IPPROTO_UDP || !read_packet_ends(skb, out, &ends))
 		return 1;
 	if (ends.own.port != param_port && ends.peer.port != param_port)
 		return 1;

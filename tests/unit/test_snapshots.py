@@ -21,6 +21,9 @@ from kubectl_gadget.output import choose_fields, make_output
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 CLOCK = 1_700_000_000_000_000_000
 WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
+#: A question of DNS without its id, and the same with an address.
+ASKED = b"\1\0\0\1\0\0\0\0\0\0\3www\3a.b\0\0\1\0\1"
+ANSWERED = ASKED[:4] + b"\0\1\0\0\0\0" + ASKED[10:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1"
 
 #: An event of a gadget that has none below.
 ANY: list[dict[str, Any]] = [{"pid": 7, "comm": b"app"}]
@@ -35,6 +38,14 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "comm": b"cart", "fd": -1, "error": 13, "flags": 0o101, "mode": 0o640, "path": b"a\x1b[2J"},
         {"pid": 4711, "comm": b"cart", "fd": 4, "flags": 0o2000000, "path": b"./data/x",
          "full_path": b"cart/lib/var/", "file": b"x/data/srv/"},
+    ],
+    "dnssnoop": [
+        {"pid": 9, "comm": b"curl", "message": 0, "src": (CART, 44122), "dst": (WEB, 53), "rcode": 255, "id": 7,
+         "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},
+        {"pid": 9, "comm": b"curl", "message": 1, "src": (CART, 44122), "dst": (WEB, 53), "rcode": 0, "id": 7,
+         "name": ASKED, "type": ASKED, "addresses": ANSWERED, "latency": 212_345},
+        {"pid": 0, "comm": b"", "message": 1, "src": (CART, 44122), "dst": (WEB, 53), "rcode": 3, "id": 8,
+         "uid": 0xFFFFFFFF, "latency": DURATION_UNKNOWN},
     ],
     "tcpconnect": [
         {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "version": 4, "latency": 212_345},
@@ -100,7 +111,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 
 def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
     """Events as an agent sends them."""
-    schema, tail = gadget.schema, 64 + 8
+    schema, tail = gadget.schema, 128
     kinds = {field.name: field.kind for field in schema.fields}
     data = bytearray()
     for number, event in enumerate(events):
@@ -114,7 +125,7 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
         for name, value in event.items():
             if kinds[name] == "endpoint":
                 row[name]["address"], row[name]["port"] = value
-            elif kinds[name] in ("path", "args", "text"):
+            elif "length" in (row[name].dtype.names or ()):
                 row[name]["offset"], row[name]["length"] = len(text), len(value)
                 if kinds[name] == "path":
                     row[name]["as_given"] = not value.endswith(b"/")

@@ -35,6 +35,7 @@ from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import KernelLacks
+from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
@@ -340,6 +341,33 @@ def capable(core: Core) -> None:
     }, seen
 
 
+def dnssnoop(core: Core) -> None:
+    """Of each question and each answer I see both ends, with name, result, addresses and process."""
+
+    def talk() -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
+            server.bind(("127.0.0.1", 53))
+            client.connect(("127.0.0.1", 53))
+            asked = b"\3www\7example\3com\0\0\1\0\1"
+            for number in range(7):
+                client.send(struct.pack("!HHHHHH", number, 0x100, 1, 0, 0, 0) + asked)
+                _, peer = server.recvfrom(600)
+                address = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0\1"
+                server.sendto(struct.pack("!HHHHHH", number, 0x8180, 1, 1, 0, 0) + asked + address, peer)
+                client.recv(600)
+
+    with Stream(core.tracker, "dnssnoop") as stream, container() as app:
+        core.call(app, talk)
+        rows = stream.rows()
+    keys = ("message", "name", "type", "rcode", "addresses")
+    seen = Counter((*(row[key] for key in keys), row["latency"] == DURATION_UNKNOWN) for row in rows)
+    assert seen == {
+        ("question", "www.example.com", "A", None, "", True): 14,
+        ("answer", "www.example.com", "A", "NOERROR", "10.0.0.1", False): 14,
+    }, seen
+    assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -470,6 +498,7 @@ CASES = (
     mountsnoop,
     privsnoop,
     capable,
+    dnssnoop,
     traceloop,
     flows,
 )

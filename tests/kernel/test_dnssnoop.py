@@ -1,0 +1,77 @@
+"""dnssnoop on this kernel: every question and every answer at both ends, with what it says and how long it took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Cli, events, wait_until
+from tests.dns import ADDRESSES, MANY, NO_NAME, SILENT
+from tests.pods import UNIFIED, Container
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_in(container: Container, *args: str) -> subprocess.Popen[str]:
+    """tests/dns.py in a container's cgroup and network."""
+    procs = UNIFIED / container.cgroup.lstrip("/") / "cgroup.procs"
+    command = ["nsenter", f"--net=/proc/{container.pid}/ns/net", sys.executable, "-m", "tests.dns", *args]
+
+    def enter() -> None:
+        procs.write_text("0")
+
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=enter)
+
+
+def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
+    """I see each question and each answer over UDP, at both ends, with name, result, addresses, latency and process."""
+    cart, web = pair
+    with start_in(web, "serve", "10.77.0.2") as server:
+        assert server.stdout and server.stdout.readline() == "ready\n"  # it is older than the stream
+        cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json")
+        wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
+        with start_in(cart, "ask", "10.77.0.2") as client:
+            assert client.communicate(timeout=20)[0] == "done\n"
+        assert server.wait(20) == 0
+    out, err = cli.finish()
+    assert "nothing lost" in err, err
+    rows = [row for row in events(out) if row["pod"] in ("cart-0", "web-0")]
+
+    keys = ("pod", "message", "name", "type", "rcode", "addresses")
+    found = Counter((*(row[key] for key in keys), row["latency"] is None) for row in rows if row["name"] != MANY)
+    each = {
+        ("question", ADDRESSES, "A", None, "", True): 7,
+        ("answer", ADDRESSES, "A", "NOERROR", "10.0.0.1, 10.0.0.2", False): 7,
+        ("question", NO_NAME, "AAAA", None, "", True): 5,
+        ("answer", NO_NAME, "AAAA", "NXDOMAIN", "", False): 5,
+        ("question", SILENT, "HTTPS", None, "", True): 3,
+    }
+    assert found == {(pod, *key): count for pod in ("cart-0", "web-0") for key, count in each.items()}
+    many = [row["addresses"] for row in rows if row["name"] == MANY and row["message"] == "answer"]
+    assert len(many) == 2
+    assert all(text.startswith("fd00::1, ") and text.endswith(", …") for text in many)
+    ends = {(row["pod"], row["pid"], row["src"]["addr"]) for row in rows}
+    assert ends == {("cart-0", client.pid, "10.77.0.1"), ("web-0", server.pid, "10.77.0.2")}
+    assert {row["dst"]["port"] for row in rows if row["pod"] == "cart-0"} == {53}
+    # the client's latency has the server's in it
+    for number in {row["id"] for row in rows if row["message"] == "answer"}:
+        took = {row["pod"]: row["latency"] for row in rows if row["id"] == number and row["message"] == "answer"}
+        assert 0 < took["web-0"] < took["cart-0"]
+
+
+def test_filters(agent, start_cli: Callable[..., Cli], pair) -> None:
+    """I choose by name and result, and see no other namespace's."""
+    cart, web = pair
+    with start_in(web, "serve", "10.77.0.2") as server:
+        assert server.stdout and server.stdout.readline() == "ready\n"
+        condition = "rcode==NXDOMAIN and name==*.cluster.local"
+        cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json", "-n", "shop", "--filter", condition)
+        wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
+        with start_in(cart, "ask", "10.77.0.2") as client:
+            assert client.communicate(timeout=20)[0] == "done\n"
+        assert server.wait(20) == 0
+    rows = events(cli.finish()[0])
+    assert [(row["pod"], row["name"]) for row in rows] == [("cart-0", NO_NAME)] * 5
