@@ -25,7 +25,7 @@ from tests.vm.kernels import LINES, Kernel, find_kernels
 ROOT = Path(__file__).parents[2]
 #: Two processors' worth of guests; more of them only wait for each other.
 AT_ONCE = 2
-GUEST_SECONDS = 300.0
+GUEST_SECONDS = 600.0
 COMPILERS = {"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}
 WORKLOADS = (
     "binds",
