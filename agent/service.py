@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import grpc
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent.bpf_object import Program
 from agent.identity import Container
@@ -21,6 +19,9 @@ from agent.run.runs import Runs
 from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget.errors import KernelLacks
+
+if TYPE_CHECKING:
+    import grpc
 
 S = TypeVar("S")
 #: Says whether an answer is still waited for.
@@ -41,7 +42,7 @@ class Call:
 
 
 #: Makes of a call the method of a servicer, as grpcio wants it: with our contract, errors and limits.
-Method = Callable[[Any, grpc.ServicerContext], Any]
+Method = Callable[[Any, "grpc.ServicerContext"], Any]
 Answering = Callable[[Call], Method]
 
 

@@ -78,7 +78,7 @@ def test_refused(tmp_path: Path, old: str, new: str, why: str) -> None:
 def test_neither(tmp_path: Path) -> None:
     """An object without any source is told what it lacks."""
     elf = (Path(hatch_build.OBJECTS) / "x86_64" / "tracker.bpf.o").read_bytes()
-    with pytest.raises(BtfError, match="no GADGET_EVENTS, GADGET_TABLE or GADGET_SNAPSHOT"):
+    with pytest.raises(BtfError, match="no GADGET_EVENTS, GADGET_RESERVED, GADGET_TABLE or GADGET_SNAPSHOT"):
         read_source(hatch_build.read_types(elf)[1])
 
 
