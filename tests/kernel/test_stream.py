@@ -221,7 +221,7 @@ def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
 def test_signal_in_the_middle_of_a_write(agent, start_cli, make_pod, workload) -> None:
     """Ctrl-C while my pipe is full cuts no line, whatever PYTHONUNBUFFERED is."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", env=environment)
+    cli = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--buffer", "16M", env=environment)
     wait_until(lambda: "started" in agent.log.read_text(), "the stream's start")
     run_workload(make_pod(), workload("execs"), 2, 307, 0)  # about 1 MB of JSON, and nobody reads yet
     out, _ = cli.finish()
