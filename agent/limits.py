@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from contextlib import suppress
@@ -14,9 +15,10 @@ MIB = 1 << 20
 #: The limit if no cgroup has one: a quarter of the machine's memory, and this many bytes at most.
 UNLIMITED_BYTES = 1 << 30
 #: What the agent takes without runs, but for recordings, and each run beside its rings: measured under a flood of opens
-#: 3 MiB of maps and programs and as much of messages. And file descriptors of a run (25), and of all else.
+#: 3 MiB of maps and programs and as much of messages. And file descriptors of a run (25, and two of each CPU where it
+#: takes samples), and of all else.
 OWN_BYTES, RUN_BYTES = 80 * MIB, 6 * MIB
-RUN_FILES, OWN_FILES = 40, 256
+RUN_FILES, OWN_FILES = 40 + 2 * (os.cpu_count() or 1), 256
 
 
 class RunBudget:

@@ -58,7 +58,7 @@ def _end_with_stdin(stopped: Stopped) -> None:
 
 def _pattern(text: str) -> str:
     try:
-        re.compile(text.encode())
+        re.compile(os.fsencode(text))
     except re.error as error:
         raise UsageError(f"--redact: {error}") from None
     return text

@@ -24,6 +24,8 @@ from gadget.kinds.texts import decode_text
 
 #: A larger file is not one of settings.
 MOST_BYTES = 256 << 10
+#: No number is greater: of bytes in MiB, seconds and entries each is far more than there can be.
+MOST = 10**9
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 S = TypeVar("S")
 
@@ -145,10 +147,17 @@ def given(context: click.Context, section: str, kind: type, sets: Sequence[str] 
         for text in sets:
             if text.startswith(prefix):
                 where = f"--set {section}.{each.key}"
-                found[each.field] = _from_text(each, text.removeprefix(prefix), where), where
+                value = _from_text(each, text.removeprefix(prefix), where)
+                found[each.field] = (_of(found, each) + value if each.is_list else value), where
         if context.get_parameter_source(each.parameter) == ParameterSource.COMMANDLINE:
-            found[each.field] = context.params[each.parameter], each.option
+            value = context.params[each.parameter]
+            found[each.field] = (_of(found, each) + list(value) if each.is_list else value), each.option
     return found
+
+
+def _of(found: Mapping[str, Given], named: Named) -> list[str]:
+    """What was said of a list so far: it may be given several times, and each time adds to it."""
+    return list(found[named.field][0]) if named.field in found else []
 
 
 def check_sets(sets: Sequence[str], sections: Mapping[str, type]) -> None:
@@ -238,6 +247,8 @@ def _checked(named: Named, value: Any, where: str) -> Any:
         raise UsageError(
             f"{where}: {value} is too little: at least {about.least:g}{f' {about.unit}' * bool(about.unit)}"
         )
+    if named.kind in (int, float) and value > MOST:
+        raise UsageError(f"{where}: {value} is too much")
     if about.choices and value not in about.choices:
         raise UsageError(f"{where}: {value!r} is none of {', '.join(about.choices)}")
     try:

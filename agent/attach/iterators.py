@@ -23,7 +23,11 @@ def attach(program: int, where: Where) -> Iterator[int | None]:
         return
     fd = libbpf.check(lib.bpf_iter_create(lib.bpf_link__fd(link)), "iterator")
     try:
-        while os.read(fd, 4096):  # a program that writes nothing is done by the first call
-            pass
+        while True:
+            try:
+                if not os.read(fd, 4096):
+                    break
+            except BlockingIOError:  # it has looked at a million things and written nothing: go on (bpf_seq_read)
+                continue
     finally:
         os.close(fd)

@@ -94,7 +94,9 @@ class Choosing:
         losses = []
         for at, reason in enumerate(LOSSES):
             losses += [Loss(reason, cgroup, each[at]) for cgroup, each in counts.items() if each[at] and cgroup in own]
-            unknown = totals[at] - sum(each[at] for each in counts.values())
+            # of a row of two containers only one is counted: what it is of may be the other, which is chosen
+            counted = own if self._others else counts
+            unknown = totals[at] - sum(counts[cgroup][at] for cgroup in counted)
             if unknown > 0:
                 losses.append(Loss(reason, 0, unknown))
         losses += [Loss("container not known", cgroup, number) for cgroup, number in sorted(self._missed.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -27,7 +28,7 @@ class Redactor:
     def __init__(self, patterns: Sequence[str]) -> None:
         """Mask what any of patterns matches. UsageError if one is no regular expression."""
         try:
-            self._patterns = [re.compile(pattern.encode()) for pattern in patterns]
+            self._patterns = [re.compile(os.fsencode(pattern)) for pattern in patterns]
         except re.error as error:
             raise UsageError(f"--redact: {error}") from None
 

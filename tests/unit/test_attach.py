@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,3 +59,23 @@ def test_no_cgroup() -> None:
     """A program for packets cannot be attached to nothing."""
     with pytest.raises(OSError, match="no cgroup"):
         list(cgroups.attach(0, Where()))
+
+
+def test_a_million_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator that has nothing to say of a million things goes on: the kernel only asks whether it is to."""
+    reads = iter([BlockingIOError(), b"", BlockingIOError()])
+
+    def read(fd: int, size: int) -> bytes:
+        found = next(reads)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    calls = SimpleNamespace(
+        bpf_program__attach=lambda program: 1, bpf_link__fd=lambda link: 2, bpf_iter_create=lambda fd: 3
+    )
+    monkeypatch.setattr(iterators.libbpf, "library", lambda: calls)
+    monkeypatch.setattr(iterators.os, "read", read)
+    monkeypatch.setattr(iterators.os, "close", lambda fd: None)
+    assert list(iterators.attach(0, Where())) == [1]
+    assert len(list(reads)) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -53,8 +53,12 @@ class Source:
 
     gadget, host, holds, object = GADGET, False, True, Programs()
 
+    def __init__(self, lost: Mapping[int, int] | None = None) -> None:
+        self.lost = lost or {}
+
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
-        return [0] * len(LOSSES), {}
+        rest = [0] * (len(LOSSES) - 1)
+        return [sum(self.lost.values()), *rest], {cgroup: [number, *rest] for cgroup, number in self.lost.items()}
 
 
 def rows(ends: Iterable[tuple[int, int]]) -> Any:
@@ -91,3 +95,10 @@ def test_missed() -> None:
     assert [(loss.reason, loss.cgroup_id, loss.count) for loss in choosing.losses()] == [
         ("container not known", LOST, 5)
     ]
+
+
+def test_lost() -> None:
+    """A lost row counts, also if only the end that it was not counted for is of a container that I asked for."""
+    source = Source({SHOP: 2, HOST: 7, WEB: 3})
+    choosing = Choosing(cast(Events, source), cast(Tracker, Knows()), Selection(namespaces=["shop"]))
+    assert [(loss.cgroup_id, loss.count) for loss in choosing.losses()] == [(SHOP, 2), (0, 10)]

@@ -190,6 +190,7 @@ def test_options_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--set", "memory=3"], "--set memory=3: want SECTION.KEY=VALUE"),
         (["--set", "traceloop.memory"], "--set traceloop.memory: want SECTION.KEY=VALUE"),
         (["--set", "traceloop.memory=0"], "--set traceloop.memory: 0 is too little: at least 1 MiB"),
+        (["--set", "standing.look-seconds=1e12"], "--set standing.look-seconds: 1000000000000.0 is too much"),
         (["--set", "inspect.on=0"], "--set: [inspect] has no on: there are none"),
         (["--runtime-state", "x"], "--runtime-state 'x': want the whole path"),
     ],
@@ -215,3 +216,14 @@ def test_every_setting_is_told_of() -> None:
     assert all(each.about.doc.endswith(".") for each in every)
     names = [each.option for each in every if each.option]
     assert len(names) == len(set(names))
+
+
+def test_lists_add_up() -> None:
+    """Each pattern of secrets that I give is one, whichever way I give it: none takes the place of another."""
+    sets = ["--set", "agent.redact=password=.*", "--set", "agent.redact=token=.*"]
+    assert agent_settings(*sets, "--redact", "key=.*")["agent"].redact == ("password=.*", "token=.*", "key=.*")
+
+
+def test_bytes_of_options() -> None:
+    """A pattern may have bytes that are no text, as what it is to mask may have."""
+    assert agent_settings("--redact", "\udcff+")["agent"].redact == ("\udcff+",)
