@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,7 @@ def local_agent() -> Iterator[Callable[[], str]]:
         )
         assert agent.stdin
         try:
-            yield lambda: _ready(agent, address, log)
+            yield Ready(agent, address, log)
         finally:
             agent.stdin.close()
             try:
@@ -103,15 +104,32 @@ def local_agent() -> Iterator[Callable[[], str]]:
                 agent.wait()
 
 
-def _ready(agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> str:
-    assert agent.stdout
-    ready, _, _ = select.select([agent.stdout], [], [], SILENT_SECONDS)
-    if not ready:
-        tell("waiting for the local agent")
-        ready, _, _ = select.select([agent.stdout], [], [], START_SECONDS - SILENT_SECONDS)
-    if ready and os.read(agent.stdout.fileno(), 4096):
-        return address
-    agent.kill()
-    log.seek(0)
-    said = log.read().decode(errors="replace").strip().splitlines()
-    raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))
+class Ready:
+    """Waits for an agent that was just started, which says once that it is ready; any number may ask, from any thread."""
+
+    def __init__(self, agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> None:
+        """Of an agent that serves at address, and writes its errors to log."""
+        self._agent, self._address, self._log = agent, address, log
+        self._lock = threading.Lock()
+        self._is_ready = False
+
+    def __call__(self) -> str:
+        """Its address, once it serves. GadgetError if it does not in time."""
+        with self._lock:
+            if not self._is_ready:
+                self._wait()
+                self._is_ready = True
+        return self._address
+
+    def _wait(self) -> None:
+        assert self._agent.stdout
+        ready, _, _ = select.select([self._agent.stdout], [], [], SILENT_SECONDS)
+        if not ready:
+            tell("waiting for the local agent")
+            ready, _, _ = select.select([self._agent.stdout], [], [], START_SECONDS - SILENT_SECONDS)
+        if ready and os.read(self._agent.stdout.fileno(), 4096):
+            return
+        self._agent.kill()
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        raise GadgetError((said[-1] if said else "the local agent did not start").removeprefix("error: "))
