@@ -184,7 +184,7 @@ def read_file(path: Path, sections: Mapping[str, type]) -> dict[str, dict[str, A
     try:
         found = tomllib.loads(decode_text(read_regular(path, MOST_BYTES, follow=True)))
     except OSError as error:
-        raise UsageError(f"--config: {path}: {error.strerror}") from None
+        raise UsageError(f"--config: {path}: {error.strerror or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--config: {path}: {error}") from None
     for section, table in found.items():

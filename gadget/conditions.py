@@ -19,6 +19,7 @@ from gadget.errors import UsageError
 from gadget.kinds import Compared
 from gadget.kinds.base import same
 from gadget.schema import Column
+from gadget.text import meant
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
@@ -168,6 +169,7 @@ def number(field: Column, text: str) -> int:
         try:
             return kind.parse(field, part)
         except (ValueError, OverflowError):
-            raise UsageError(f"--filter: {part!r} is no value of {field.name}: want {kind.wanted(field)}") from None
+            hint = meant(part, kind.words(field)) or f"want {kind.wanted(field)}"
+            raise UsageError(f"--filter: {part!r} is no value of {field.name}: {hint}") from None
 
     return reduce(operator.or_, map(one, kind.several(text)))

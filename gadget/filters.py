@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gadget.conditions import SIGNS, Condition, Value, make_condition
 from gadget.errors import UsageError
 from gadget.schema import Column, Schema
+from gadget.text import meant
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
@@ -132,7 +133,8 @@ class _Parser:
             raise self._wrong()
         field = self._known.get(head["field"])
         if field is None:
-            raise UsageError(f"unknown field {head['field']!r} in --filter: there is {', '.join(self._known)}")
+            hint = meant(head["field"], self._known) or f"there is {', '.join(self._known)}"
+            raise UsageError(f"unknown field {head['field']!r} in --filter: {hint}")
         self._fields.add(field.name)
         return make_condition(field, head["op"], self._value())
 

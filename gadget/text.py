@@ -1,6 +1,8 @@
-"""Text that is safe on a terminal."""
+"""Text that is safe on a terminal, and what somebody meant who misspelt a word."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def _escape_character(character: str) -> str:
@@ -24,3 +26,15 @@ def quote(argument: str) -> str:
     if argument and _NEED_QUOTES.isdisjoint(argument):
         return escape(argument)
     return '"' + escape(argument).replace('"', '\\"') + '"'
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The words that somebody may have meant, as a question; empty if none is like it."""
+    from difflib import get_close_matches  # for those alone who misspell
+
+    small = {each.lower(): each for each in known}
+    own = word.lower()
+    parts = [each for low, each in small.items() if own in (low.rpartition(".")[2], low.rpartition("_")[2])]
+    near = parts or [small[each] for each in get_close_matches(own, small, 1)]
+    near += [each for low, each in small.items() if not near and len(own) > 2 and low.endswith(own)]
+    return f"did you mean {' or '.join(near[:3])}?" if near else ""

@@ -12,6 +12,7 @@ from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.tell import end_line
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def _stops(streams: Streams, timeout: float) -> Iterator[None]:
     def on_signal(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            end_line()
         asked.put(True)
 
     def watch() -> None:

@@ -105,7 +105,7 @@ def local_agent() -> Iterator[Callable[[], str]]:
 
 
 class Ready:
-    """Waits for an agent that was just started, which says once that it is ready; any number may ask, from any thread."""
+    """Waits for an agent that was just started, which says once that it is ready. Any thread may ask, any time."""
 
     def __init__(self, agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> None:
         """Of an agent that serves at address, and writes its errors to log."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import Column, Row
+from gadget.text import meant
 from kubectl_gadget.output import all_fields
 
 
@@ -53,8 +53,7 @@ def read_order(gadget: Gadget, sort: str, top: int) -> Order:
     for item in [part.strip() for part in sort.split(",") if part.strip()] or gadget.sort:
         name = item.lstrip("+-")
         if name not in known:
-            meant = get_close_matches(name, known, 1)
-            hint = f"did you mean {meant[0]!r}?" if meant else f"{gadget.name} has {', '.join(known)}"
+            hint = meant(name, known) or f"{gadget.name} has {', '.join(known)}"
             raise UsageError(f"--sort: unknown field {name!r}: {hint}")
         by.append((known[name], item[0] == "-"))
     return Order(tuple(by), top)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import click
 
 from gadget.text import escape
@@ -23,6 +26,13 @@ def write_line(text: str, colour: str = "") -> None:
 def write_lines(text: str) -> None:
     """Write lines to standard output, each with its end."""
     click.echo("\n".join(map(escape, text.split("\n"))), nl=False)
+
+
+def end_line() -> None:
+    """Let what is told next begin in a line of its own: a terminal has just shown ^C. For a signal handler, too."""
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\n")
 
 
 def redraw(text: str) -> None:

@@ -198,6 +198,10 @@ class Words(Enum):
         """In words."""
         return {value: name.partition("_")[2].lower().replace("_", " ") for value, name in words.items()}
 
+    def parse(self, column: Described, text: str) -> int:
+        """Also as one word, with underscores, as system calls are written."""
+        return super().parse(column, text if text in self.numbers(column) else text.replace("_", " "))
+
 
 class Errno(Named):
     """Why something failed; 0 if it did not."""

@@ -16,6 +16,7 @@ from typing import Any
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row, Schema
+from gadget.text import meant
 
 #: Identity as a column shows it; the id is for JSON and --fields.
 IDENTITY_COLUMNS = IDENTITY[:4]
@@ -142,9 +143,8 @@ def known_field(gadget: Gadget, name: str) -> Column:
     """A field of gadget's events, or a part of one. UsageError naming those that there are."""
     known = all_fields(gadget.schema) | gadget.schema.parts
     if name not in known:
-        raise UsageError(
-            f"unknown field {name!r}: {gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
-        )
+        there = f"{gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
+        raise UsageError(f"unknown field {name!r}: {meant(name, known) or there}")
     return known[name]
 
 

@@ -172,7 +172,7 @@ def test_bad_sort(project, monkeypatch) -> None:
     """A field to sort by that does not exist is refused with the one that I meant."""
     monkeypatch.setenv("PYTHONPATH", str(project))
     done = run_cli("writes", "--sort", "-byte", "--local")
-    assert (done.returncode, done.stderr) == (2, "error: --sort: unknown field 'byte': did you mean 'bytes'?\n")
+    assert (done.returncode, done.stderr) == (2, "error: --sort: unknown field 'byte': did you mean bytes?\n")
 
 
 def test_interval_of_the_agent(scratch) -> None:

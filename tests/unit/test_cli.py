@@ -29,8 +29,8 @@ from tests.conftest import CLI, run_cli
     [
         (["execsnop"], "unknown gadget 'execsnop': did you mean execsnoop?"),
         (["execsnoop", "--bogus"], "no such option '--bogus'"),
-        (["execsnoop", "--fields", "pids"], "unknown field 'pids': execsnoop has timestamp, node"),
-        (["execsnoop", "--filter", "pids==1"], "unknown field 'pids' in --filter"),
+        (["execsnoop", "--fields", "pids"], "unknown field 'pids': did you mean pid?"),
+        (["execsnoop", "--filter", "pids==1"], "unknown field 'pids' in --filter: did you mean pid?"),
         (["execsnoop", "--filter", "pid=1"], "unknown operator '=' in --filter: there is == != <= >= < > ~"),
         (["execsnoop", "--filter", "pid==one"], "'one' is no value of pid"),
         (["execsnoop", "--filter", "pid"], "want FIELD OP VALUE"),

@@ -96,7 +96,7 @@ def test_template_of_other_tables(capsys: pytest.CaptureFixture[str]) -> None:
     ("template", "why"),
     [
         ("{nothing}", "unknown field 'nothing': execsnoop has timestamp, node"),
-        ("{comm.addr}", "unknown field 'comm.addr': execsnoop has timestamp, node"),
+        ("{comm.addr}", "unknown field 'comm.addr': did you mean comm?"),
         ("{comm", "a lone { in '{comm': want {FIELD}, and {{ for {"),
         ("comm}", "a lone } in 'comm}'"),
         ("{} {comm}", "a lone { in"),

@@ -194,3 +194,9 @@ def test_a_list_lies_in_its_record() -> None:
     sent.sections[0].rows = rows.tobytes()
     with pytest.raises(Malformed):
         check_batch("node-a", LISTS, sent)
+
+
+def test_words_as_one() -> None:
+    """What is shown in words I may write as one, as system calls are called: memfd_create is `memfd create`."""
+    field = catalog.find("privsnoop").schema["call"]
+    assert field.means.parse(field, "memfd_create") == field.means.parse(field, "memfd create")
