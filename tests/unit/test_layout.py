@@ -252,6 +252,17 @@ def test_wide_has_every_column() -> None:
     assert shown.lines[0].split() == [field.name.upper() for field in fields]
 
 
+def test_wide_is_whole() -> None:
+    """Where not all columns of -o wide fit, its lines are as long as they have to be: nothing in them is cut."""
+    fields = [Column(name, "identity") for name in ("namespace", "pod", "container", "image")]
+    row = ("shop", "cart-6c9f7d5b8-x2x7l", "istio-proxy", "registry.example/shop/cart")
+    with screen(30) as shown:
+        output = Columns(fields, {}, everything=True)
+        output.start([], [row])
+        output.write([row])
+    assert "".join(shown.lines[1:]).split() == list(row)
+
+
 def test_wide_tells_the_reason() -> None:
     """-o wide cuts what says most of a row no more than the usual table does."""
     names = [Column(name, "identity") for name in ("namespace", "pod", "container", "state")]

@@ -18,7 +18,7 @@ from kubectl_gadget.text import fit, fit_endpoint, pad, widest, width
 #: More pods than this are not remembered to see whether each has but one container.
 _MOST_PODS = 10_000
 #: So many rows after a header there is another one if a column has grown since.
-HEADER_ROWS = 10
+HEADER_ROWS = 4
 _HINT = "-o wide for all columns"
 
 
@@ -191,6 +191,8 @@ class Columns(Output):
             main = main_of(self._columns)
             wish = min(MAIN_LEAST, self._columns[main].need) if main is not None else 0
             self._widths = widths(dict(enumerate(self._columns)), total, main, wish)
+            if sum(self._widths.values()) + len(GAP) * (len(self._widths) - 1) > total:  # then nothing is cut either
+                self._widths = {at: column.usual for at, column in enumerate(self._columns)}
         else:
             says_nothing = [*self._single, *(["container"] if self._containers is not None else [])]
             first, narrow = (
