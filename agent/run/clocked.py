@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.run.batch import Whole
+
+#: No interval ends sooner after the one before it than this part of its length: it would be about nothing.
+LEAST_PART = 0.1
 
 
 class Clock:
@@ -38,8 +41,15 @@ class Clock:
         self.number += 1
         ended = Whole(self.number, int((now - self._began) * 1e9))
         self._began = now
-        self.due = max(self.due + self._seconds, now) if self._seconds else inf
+        self.due = self.due + self._seconds if self._seconds else inf
+        self.rest(0.0)
         return ended
+
+    def rest(self, seconds: float) -> None:
+        """Nothing is due for so long from now: ends of intervals before that are passed over."""
+        earliest = time.monotonic() + max(seconds, LEAST_PART * self._seconds)
+        if self.due < earliest and self._seconds:
+            self.due += ceil((earliest - self.due) / self._seconds) * self._seconds
 
 
 def boot_ns() -> int:

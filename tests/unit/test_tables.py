@@ -17,6 +17,7 @@ from agent.run import clocked
 from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
+from agent.run.snapshot import Snapshots
 from agent.run.totals import Totals
 from agent.selection import Selection
 from agent.tracker import Cgroup
@@ -94,9 +95,36 @@ def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.due == 104.0
     now[0] = 111.0
     assert clock.next() == (2, 8_500_000_000)
-    assert clock.due == 111.0
+    assert clock.due == 112.0
     clock.end(last=True)
     assert clock.due == inf
+
+
+@pytest.mark.parametrize(("late", "due"), [(103.9, 106.0), (104.0, 106.0), (109.5, 110.0), (109.9, 112.0)])
+def test_no_empty_interval(monkeypatch: pytest.MonkeyPatch, late: float, due: float) -> None:
+    """After a delay no table is of almost no time: intervals end where they would have, those that are over do not."""
+    now = [100.0]
+    monkeypatch.setattr(clocked.time, "monotonic", lambda: now[0])
+    clock = Clock(2 * 10**9, at_once=False)
+    now[0] = late
+    clock.next()
+    assert clock.due == due
+
+
+@pytest.mark.parametrize(("takes", "due"), [(0.5, 102.0), (1.9, 104.0), (2.5, 106.0), (7.0, 114.0)])
+def test_slow_snapshots(monkeypatch: pytest.MonkeyPatch, takes: float, due: float) -> None:
+    """Snapshots that take longer than their interval leave the node as much time as they take."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    snapshots = object.__new__(Snapshots)
+    snapshots.object = cast(Any, SimpleNamespace(iterators=lambda: [7]))
+    snapshots._clock = Clock(2 * 10**9, at_once=True)
+    monkeypatch.setattr(snapshots, "_read", lambda fd, data: now.__setitem__(0, now[0] + takes))
+    assert list(snapshots.read()) == []
+    assert snapshots.whole == (1, 0)
+    assert snapshots.due == due
+    snapshots._clock.end(last=True)
+    assert list(snapshots.read()) == []
 
 
 def test_once() -> None:
