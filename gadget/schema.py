@@ -33,6 +33,10 @@ IDENTITY_DOCS = {
 EVENTS, TABLE, SNAPSHOT = "events", "table", "snapshot"
 #: In a row of a table the time comes first, then the key.
 KEY_OFFSET = 8
+#: Kinds of values of a table that totals add up. Of others the latest counts.
+ADDED = ("int", "duration", "size")
+#: How many bytes such a value has: a sum in fewer would begin again at 0.
+SUM_BYTES = 8
 #: How much one table may have: it is one message, whose rows gadget/checks.py bounds, too.
 MOST_ENTRIES, MOST_TABLE_BYTES = 1 << 16, 8 << 20
 
@@ -282,6 +286,9 @@ def _table_row(types: b.Btf, table: b.Member) -> Schema:
         raise b.BtfError(f"GADGET_TABLE has more than {MOST_ENTRIES} rows or {MOST_TABLE_BYTES >> 20} MiB")
     time = Field(name="timestamp", kind=kinds.TIMESTAMP.name, doc="when the table was read", offset=0, size=KEY_OFFSET)
     fields = (time, *_fields(types, key, KEY_OFFSET), *_fields(types, value, at))
+    for item in fields:
+        if item.offset >= at and item.kind in ADDED and item.size // item.count < SUM_BYTES:
+            raise b.BtfError(f"{item.name} of GADGET_TABLE is added up, so it has to have {SUM_BYTES} bytes")
     if len({item.name for item in fields}) < len(fields):
         raise b.BtfError("key and value of GADGET_TABLE have members of the same name")
     return Schema(fields, at + size)

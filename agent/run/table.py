@@ -25,6 +25,11 @@ TABLES = ("rows_first", "rows_second")
 ENTRY_BYTES = 48 + 16
 
 
+def most_bytes(entries: int, size: int, *, totals: bool) -> int:
+    """What a gadget with so many rows takes: two tables in the kernel, what is read of one, what is sent, totals."""
+    return entries * (2 * (size + ENTRY_BYTES) + 2 * size) + (Totals.most_bytes(entries, size) if totals else 0)
+
+
 class Tables(Loaded):
     """A gadget's object, loaded and attached, and its two tables. Rows are of one interval, or totals so far."""
 
@@ -46,8 +51,7 @@ class Tables(Loaded):
         try:
             entries = self.object.resize(TABLES[0], None)
             size = gadget.schema.text_offset
-            # both tables in the kernel, what is read of one, and what is sent
-            self._load(containers_fd, entries * (2 * (size + ENTRY_BYTES) + 2 * size))
+            self._load(containers_fd, most_bytes(entries, size, totals=totals))
             self._fds = [self.object.map_fd(name) for name in TABLES]
             info = libbpf.map_info(self._fds[0])
             self._keys = np.zeros((entries, info.key_size), np.uint8)

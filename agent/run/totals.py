@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from agent.run.batch import Rows
 from agent.run.clocked import stamp
-from gadget.schema import KEY_OFFSET, Schema, value_offset
+from gadget.kinds.times import DURATION_UNKNOWN
+from gadget.schema import ADDED, KEY_OFFSET, Schema, value_offset
 
-#: Kinds of values that are added up. Of others the latest counts.
-ADDED = ("int", "duration", "size")
+#: The value of a kind that is no number, but says that none is known.
+UNKNOWN = {"duration": DURATION_UNKNOWN}
+#: What adding takes for each key at most: so many rows at a time, and numbers for sorting.
+COPIES, SORT_BYTES = 11, 128
 
 
 class Totals:
@@ -21,10 +26,17 @@ class Totals:
         self._key = slice(KEY_OFFSET, KEY_OFFSET + key_size)
         self._dtype = schema.dtype(schema.text_offset)
         first = value_offset(key_size)
-        self._added = [item.name for item in schema.fields if item.offset >= first and item.kind in ADDED]
+        self._added = {
+            item.name: UNKNOWN.get(item.kind) for item in schema.fields if item.offset >= first and item.kind in ADDED
+        }
         self._rows = np.zeros((0, schema.text_offset), np.uint8)
         self._most = most
         self.lost = 0
+
+    @staticmethod
+    def most_bytes(entries: int, size: int) -> int:
+        """What the totals of so many keys, in rows of size bytes, take at most, also while they are added to."""
+        return entries * (COPIES * size + SORT_BYTES)
 
     def add(self, rows: Rows, now: int) -> Rows:
         """Add the rows of an interval, each of another key. Returns all totals, as of now."""
@@ -45,8 +57,19 @@ class Totals:
         _, first, place = np.unique(self._keys(both), return_index=True, return_inverse=True)
         merged = both[first]  # the first of equal keys: the latest
         values, every = merged.view(self._dtype)[:, 0], both.view(self._dtype)[:, 0]
-        for name in self._added:
-            sums = np.zeros_like(values[name])
-            np.add.at(sums, place, every[name])
-            values[name] = sums
+        for name, unknown in self._added.items():
+            values[name] = _sums(every[name], place, len(merged), unknown)
         self._rows = merged
+
+
+def _sums(values: npt.NDArray[Any], place: npt.NDArray[np.intp], count: int, unknown: int | None) -> npt.NDArray[Any]:
+    """The sum of the values of each place; of those that are known, if there are such."""
+    sums = np.zeros((count, *values.shape[1:]), values.dtype)
+    if unknown is None:
+        np.add.at(sums, place, values)
+        return sums
+    known = values != unknown
+    np.add.at(sums, place, np.where(known, values, 0))
+    some = np.zeros(sums.shape, bool)
+    np.logical_or.at(some, place, known)
+    return np.where(some, sums, np.array(unknown, values.dtype))

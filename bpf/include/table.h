@@ -9,8 +9,9 @@
 
 #include "filter.h"
 
-/* The table of a gadget. A key and its value are one row. The key has a member cgroup_id and no padding. entries is how
- * many keys one interval may have. More are lost, and counted. */
+/* The table of a gadget. A key and its value are one row. The key has a member cgroup_id and no padding. What --totals
+ * adds up of a value, numbers, durations and sizes, has 8 bytes each. entries is how many keys one interval may have.
+ * More are lost, and counted. */
 #define GADGET_TABLE(key_type, value_type, entries)                                                            \
 	struct gadget_rows {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_HASH);                                                               \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
 from agent.run.snapshot import Snapshots
+from agent.run.table import most_bytes
 from agent.run.totals import Totals
 from agent.selection import Selection
 from agent.tracker import Cgroup
@@ -25,7 +27,8 @@ from gadget import catalog, standing
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import BtfError
 from gadget.errors import UsageError
-from gadget.schema import SNAPSHOT, TABLE, Schema, read_source
+from gadget.kinds.times import DURATION_UNKNOWN
+from gadget.schema import KEY_OFFSET, SNAPSHOT, TABLE, Schema, read_source
 
 GADGETS = Path(__file__).parents[1] / "gadgets"
 
@@ -64,11 +67,12 @@ def test_a_snapshot_is_its_row(tmp_path: Path) -> None:
     [
         ("gadget_uid uid DOC", "__u8 small; gadget_uid uid DOC", "padding"),
         ("__u64 writes DOC", "__u64 pid DOC", "the same name"),
+        ("__u64 writes DOC", "__u32 writes DOC", "writes of GADGET_TABLE is added up, so it has to have 8 bytes"),
         ("#define ENTRIES 4096", "#define ENTRIES 65537", "more than 65536 rows"),
     ],
 )
 def test_refused(tmp_path: Path, old: str, new: str, why: str) -> None:
-    """A table whose rows could not be told apart, or not be sent, is refused when it is built."""
+    """A table whose rows could not be told apart, added up or sent is refused when it is built."""
     changes = {old: new}
     if "pid" in new:
         changes["value->writes"] = "value->pid"
@@ -154,6 +158,41 @@ def test_totals(tmp_path: Path) -> None:
     assert found[["pid", "writes", "bytes"]].tolist() == [(5, 3, 21), (7, 2, 15), (9, 1, 3)]
     assert set(found["timestamp"].tolist()) == {4}
     assert totals.lost == 1
+
+
+def test_totals_of_what_is_not_known(tmp_path: Path) -> None:
+    """Totals leave out durations that are not known; only where none is known, the total is not known, either."""
+    changes = {"__u64 bytes DOC": "gadget_duration waited[2]; gadget_duration bytes DOC"}
+    schema = Schema.from_json(describe(GADGETS / "writes", tmp_path, **changes)["schema"])
+    totals = Totals(schema, 32, 3)
+    for pids, times in (([7, 5], [DURATION_UNKNOWN, 20]), ([7, 5], [DURATION_UNKNOWN, DURATION_UNKNOWN]), ([5], [3])):
+        rows = np.zeros(len(pids), schema.dtype(schema.text_offset))
+        rows["pid"], rows["bytes"], rows["waited"][:, 1] = pids, times, times
+        found = totals.add(rows.view(np.uint8).reshape(len(pids), -1), 1).view(rows.dtype)[:, 0]
+    assert found[["pid", "bytes"]].tolist() == [(5, 23), (7, DURATION_UNKNOWN)]
+    assert found["waited"].tolist() == [[0, 23], [0, DURATION_UNKNOWN]]
+
+
+@pytest.mark.parametrize("key", ["", "char name[200];", "char name[320];"])
+def test_memory_of_totals(tmp_path: Path, key: str) -> None:
+    """What --totals take of memory is in the agent's budget."""
+    schema = Schema.from_json(
+        describe(GADGETS / "writes", tmp_path, **{"gadget_pid pid": f"{key} gadget_pid pid"})["schema"]
+    )
+    size, entries = schema.text_offset, 20_011
+    rows = np.zeros(entries, schema.dtype(size))
+    rows["pid"] = np.random.default_rng(7).permutation(entries)
+    table = rows.view(np.uint8).reshape(entries, size)
+    tracemalloc.start()
+    try:
+        totals = Totals(schema, schema["writes"].offset - KEY_OFFSET, entries)
+        for now in range(3):
+            totals.add(table, now)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    taken = most_bytes(entries, size, totals=True) - most_bytes(entries, size, totals=False)
+    assert most <= taken <= 2 * most, (most / entries, taken / entries)
 
 
 @pytest.mark.parametrize(
