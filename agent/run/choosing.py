@@ -49,6 +49,8 @@ class Choosing:
         #: by cgroup, how many events there were that the user may have asked for: see Container.nameless
         self._missed: Counter[int] = Counter()
         self._met: dict[int, Container] = {}
+        #: of rows that come again what became of them, by cgroup: of no more cgroups than there are rows
+        self._before: dict[int, int] = {}
         #: rows that were kept although it is not known whether they were chosen
         self.undecided = 0
 
@@ -56,6 +58,9 @@ class Choosing:
         """The chosen rows, as short as their text allows, and those held before that are chosen by now."""
         self._review()
         kept = self._release(everything=False)
+        if looked and self._source.repeats:  # those that were counted before are among them
+            self._missed.clear()
+            self.undecided = 0
         for rows in looked:
             text = int(column(rows, self._dtype, "text_length").max()) if self._has_text else 0
             length = self._text_offset + text
@@ -122,7 +127,7 @@ class Choosing:
         fields = [ids, *(column(records, self._dtype, name) for name in self._others)]
         found = [np.unique(field, return_inverse=True) for field in fields]
         each = [
-            np.array([self._choose(cgroup) if cgroup else DROP for cgroup in cgroups.tolist()], np.int8)[index]
+            np.array([self._choose_row(cgroup) if cgroup else DROP for cgroup in cgroups.tolist()], np.int8)[index]
             for cgroups, index in found
         ]
         choices: npt.NDArray[np.int8] = np.maximum.reduce(each)
@@ -138,7 +143,7 @@ class Choosing:
 
     def _settle(self, cgroup_id: int, count: int) -> int:
         """What becomes of so many events of a cgroup."""
-        choice = self._choose(cgroup_id)
+        choice = self._choose_row(cgroup_id)
         if choice == MISS:
             self._miss(cgroup_id, count)
             return DROP
@@ -149,20 +154,29 @@ class Choosing:
         room = cgroup_id in self._missed or len(self._missed) < MISSED
         self._missed[cgroup_id if room else 0] += count
 
+    def _choose_row(self, cgroup_id: int) -> int:
+        """What becomes of rows of a cgroup, and of those that come again when its container is forgotten."""
+        choice = self._choose(cgroup_id)
+        if self._source.repeats:
+            self._before[cgroup_id] = choice
+        return choice
+
     def _choose(self, cgroup_id: int) -> int:
         host = self._source.host
         cgroup = self._tracker.resolve(cgroup_id)
         if cgroup is None:  # perhaps of a container that came and went while more changed than could be followed
-            return KEEP if host else MISS
+            return self._before.get(cgroup_id, KEEP if host else MISS)
         if cgroup.container is None or cgroup.container.sandbox:
             return KEEP if host else DROP
         decision = self._decide(cgroup)
         if decision is False and not cgroup.container.nameless:
             return DROP
+        if decision is None and self._before.get(cgroup_id) == DROP:  # labels were known and are not now
+            return DROP
         self._met[cgroup_id] = cgroup.container
         if decision is False:
             return MISS  # perhaps it is one of those that were asked for
-        return HOLD if decision is None else KEEP
+        return HOLD if decision is None and self._before.get(cgroup_id) != KEEP else KEEP
 
     def _decide(self, cgroup: Cgroup) -> bool | None:
         decision = self._decided.get(cgroup.id)

@@ -31,6 +31,8 @@ class Source(Protocol):
     host: bool
     #: whether rows of containers that are not decided yet may be held back
     holds: bool
+    #: whether its rows come again each time, as totals do
+    repeats: bool
     #: of which table the rows of the last read were; None if they were of none
     whole: Whole | None
 
@@ -67,6 +69,7 @@ class Loaded:
     """A gadget's object through its life, and what it takes of the budget."""
 
     holds = True
+    repeats = False
     whole: Whole | None = None
 
     def __init__(self, gadget: Gadget, settings: Mapping[str, str], budget: RunBudget, cgroups: Path) -> None:

@@ -48,6 +48,7 @@ class Tables(Loaded):
     ) -> None:
         """Load gadget with parameter settings, and begin the first interval."""
         super().__init__(gadget, settings, budget, cgroups)
+        self.repeats = totals
         try:
             entries = self.object.resize(TABLES[0], None)
             size = gadget.schema.text_offset

@@ -51,7 +51,7 @@ class Programs:
 class Source:
     """What a run of sigsnoop reads."""
 
-    gadget, host, holds, object = GADGET, False, True, Programs()
+    gadget, host, holds, repeats, object = GADGET, False, True, False, Programs()
 
     def __init__(self, lost: Mapping[int, int] | None = None) -> None:
         self.lost = lost or {}

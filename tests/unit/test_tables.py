@@ -19,6 +19,7 @@ from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
 from agent.run.snapshot import Snapshots
+from agent.run.source import LOSSES
 from agent.run.table import most_bytes
 from agent.run.totals import Totals
 from agent.selection import Selection
@@ -42,6 +43,11 @@ def describe(folder: Path, tmp_path: Path, **changes: str) -> dict:
     (tmp_path / "changed.bpf.c").write_text(text)
     hatch_build.compile_object(tmp_path / "changed.bpf.c", "x86_64", tmp_path / "changed.bpf.o")
     return hatch_build.describe(folder, (tmp_path / "changed.bpf.o").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def writes(tmp_path_factory: pytest.TempPathFactory) -> Schema:
+    return Schema.from_json(describe(GADGETS / "writes", tmp_path_factory.mktemp("writes"))["schema"])
 
 
 def test_a_table_is_key_and_value(tmp_path: Path) -> None:
@@ -237,6 +243,85 @@ def test_standing(monkeypatch: pytest.MonkeyPatch) -> None:
         standing.check(pb.Standing(name="mine", start=pb.Start(gadget="execsnoop")))
 
 
+class Node:
+    """A source of totals, and the tracker of their containers, which knows what a test says."""
+
+    def __init__(self, schema: Schema, **selection: Any) -> None:
+        self.gadget = SimpleNamespace(schema=schema)
+        self.host, self.holds, self.repeats, self.generation = False, False, True, 1
+        self.object = SimpleNamespace(set=lambda *args: True, delete=lambda *args: True, missed=lambda: 0)
+        self.known: dict[int, Cgroup] = {}
+        self.app: dict[int, str | None] = {}
+        self.choosing = Choosing(cast(Any, self), cast(Any, self), Selection.of(pb.Selection(**selection)))
+
+    def resolve(self, number: int) -> Cgroup | None:
+        return self.known.get(number)
+
+    def labels(self, container: Container) -> dict[str, str] | None:
+        app = self.app[int(container.id)]
+        return None if app is None else {"app": app}
+
+    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
+        return [0] * len(LOSSES), {}
+
+    def know(self, number: int, namespace: str = "shop", app: str | None = None, **more: Any) -> None:
+        container = Container(str(number), namespace=namespace, pod="cart", pod_uid="u")
+        self.known[number], self.app[number] = Cgroup(number, container, 1, **more), app
+        self.generation += 1
+
+    def forget(self, number: int) -> None:
+        del self.known[number]
+        self.generation += 1
+
+    def choose(self, *cgroups: int) -> list[int]:
+        """The cgroups of the rows that are kept, of a table with a row of each of these."""
+        rows = np.zeros(len(cgroups), self.gadget.schema.dtype(self.gadget.schema.text_offset))
+        rows["cgroup_id"] = cgroups
+        kept = self.choosing([rows.view(np.uint8).reshape(len(cgroups), -1)])
+        return [number for part in kept for number in part.view(rows.dtype)["cgroup_id"][:, 0].tolist()]
+
+    def missed(self) -> list[tuple[int, int]]:
+        return [(loss.cgroup_id, loss.count) for loss in self.choosing.losses()]
+
+
+def test_totals_miss_once(writes: Schema) -> None:
+    """With --totals a row that cannot be told whose it is counts once as lost or not decided, however many tables follow."""
+    node = Node(writes, labels="app=cart")
+    node.know(7)
+    for _ in range(3):
+        assert node.choose(7, 9, 9) == [7]
+        assert (node.missed(), node.choosing.undecided) == ([(9, 2)], 1)
+    node.know(7, app="cart")
+    node.know(9, app="web")
+    assert node.choose(7, 9, 9) == [7]
+    assert (node.missed(), node.choosing.undecided) == ([], 0)
+
+
+def test_totals_of_who_is_gone(writes: Schema) -> None:
+    """With --totals containers that have ended keep their rows, also when the node knows them no more; others stay out."""
+    node = Node(writes, namespaces=["shop"])
+    node.know(7)
+    node.know(8, "web")
+    assert node.choose(7, 8) == [7]
+    node.forget(7)
+    node.forget(8)
+    for _ in range(2):
+        assert node.choose(7, 8) == [7]
+        assert (node.missed(), node.choosing.undecided) == ([], 0)
+
+
+def test_totals_of_labels_that_are_gone(writes: Schema) -> None:
+    """With --totals and -l a pod that is gone with its labels stays what it was: chosen, or not."""
+    node = Node(writes, labels="app=cart")
+    node.know(7, app="cart")
+    node.know(8, app="web")
+    assert node.choose(7, 8) == [7]
+    node.know(7, ended=5)
+    node.know(8, ended=5)
+    assert node.choose(7, 8) == [7]
+    assert (node.missed(), node.choosing.undecided) == ([], 0)
+
+
 def test_labels_not_known_yet(tmp_path: Path) -> None:
     """A row of a pod whose labels are not known yet is in its table, and is counted; one that is not chosen is not."""
     schema = Schema.from_json(describe(GADGETS / "writes", tmp_path)["schema"])
@@ -245,6 +330,7 @@ def test_labels_not_known_yet(tmp_path: Path) -> None:
         gadget=SimpleNamespace(schema=schema),
         host=False,
         holds=False,
+        repeats=False,
         object=SimpleNamespace(set=lambda *args: True, missed=lambda: 0),
     )
     tracker = SimpleNamespace(
