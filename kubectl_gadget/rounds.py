@@ -11,8 +11,6 @@ from kubectl_gadget.merge import TimedRow
 ONCE_SECONDS = 10.0
 #: So many tables of one node wait for those of others, whatever the time: in a recording, or after a long break.
 AHEAD = 4
-#: A table that took less of its interval than this was the last one, cut short by the end.
-WHOLE = 0.9
 
 
 class Rounds:

@@ -28,7 +28,7 @@ from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.replies import RunCheck, read_started
 from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.rounds import WHOLE, Rounds
+from kubectl_gadget.rounds import Rounds
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
@@ -106,6 +106,7 @@ class Session:
         self._backlog: Backlog | None = None  # for a standing run: until all nodes have sent what they kept
         self._rounds = Rounds(request.interval) if request.gadget.has_tables else None
         self._tables = 0
+        self._cut_ns = 0  # how long the tables took that the end cut short, and that are not shown
         self._newest = 0
         self._output: Output | None = None
         self._containers: set[str] = set()  # ids of the containers that were shown
@@ -246,7 +247,7 @@ class Session:
         rows = node.decoder.rows(reply.batch, self._names, node.filter)
         if self._rounds:
             if reply.batch.table:
-                self._take_table(self._rounds, target, reply.batch.table_ns, rows)
+                self._take_table(self._rounds, target, reply.batch, rows)
             return
         if rows and self._backlog:
             self._backlog.add(target, rows)
@@ -260,10 +261,11 @@ class Session:
         else:
             self._merge.add(rows, self._now())
 
-    def _take_table(self, rounds: Rounds, target: str, length_ns: int, rows: list[TimedRow]) -> None:
+    def _take_table(self, rounds: Rounds, target: str, batch: pb.Batch, rows: list[TimedRow]) -> None:
         assert self._output
-        if self._output.is_live and self._tables and length_ns < WHOLE * self._request.interval * 1e9:
-            return  # the end has cut it short: the one that stands there says more
+        if self._output.is_live and self._tables and batch.table_cut:  # the one that stands there says more
+            self._cut_ns = max(self._cut_ns, batch.table_ns)
+            return
         rounds.add(target, rows, time.monotonic())
 
     def _look_for_round(self) -> None:
@@ -443,6 +445,8 @@ class Session:
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what, known = ("row", "") if self._rounds else ("event", " within 2 s")
             tell(f"{count(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
+        if self._cut_ns:
+            tell(f"The last {duration(self._cut_ns / 1e9)} are not shown: the end cut their table short.")
         for line in self._who_is_not_known():
             tell(line)
         of_each: Counter[str] = Counter()

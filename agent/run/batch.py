@@ -28,10 +28,14 @@ class Loss:
 
 
 class Whole(NamedTuple):
-    """A table: its number in the run, from 1 on, and how long it took, in nanoseconds."""
+    """A table: its number in the run, from 1 on, and how long it took, in nanoseconds.
+
+    is_cut: it has less than a whole interval, as the end came before.
+    """
 
     number: int
     length_ns: int
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +87,13 @@ class Choosing:
     def release(self) -> list[Rows]:
         """All that is held, decided or not."""
         return self._release(everything=True)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Rows that are chosen within this come again: in the end no more are missed or undecided than before."""
+        missed, undecided = self._missed.copy(), self.undecided
+        yield
+        self._missed, self.undecided = missed, undecided
 
     def met(self) -> dict[int, Container]:
         """By cgroup, the containers of the rows and losses since the last call."""

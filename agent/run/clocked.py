@@ -35,6 +35,10 @@ class Clock:
         """The interval ends now, or with last at once and then never again."""
         self.due = inf if last else time.monotonic()
 
+    def so_far(self) -> Whole:
+        """The interval that goes on, as if it ended now."""
+        return Whole(self.number + 1, int((time.monotonic() - self._began) * 1e9), is_cut=True)
+
     def next(self) -> Whole:
         """Begin the next interval. Returns which one has ended, and how long it was."""
         now = time.monotonic()

@@ -51,7 +51,7 @@ def batch_reply(node: str, batch: Batch) -> pb.RunReply:
     reply.batch.losses.extend(_losses(batch.losses or []))
     reply.batch.clock_offset_ns = clock_offset()
     if batch.whole:
-        reply.batch.table, reply.batch.table_ns = batch.whole
+        reply.batch.table, reply.batch.table_ns, reply.batch.table_cut = batch.whole
     return reply
 
 

@@ -193,11 +193,24 @@ class Run:
         held = [pack(rows) for rows in self._through(self._steps[1:], self._choosing.release())]
         self.events += sum(section.count for section in held)
         self._publish(held, self._count_losses())
+        if not over:
+            self._give_so_far(ending)
         with self._lock:
             self._subscribers = [each for each in self._subscribers if each not in ending]
         for each in ending:
             each.end()
         return over
+
+    def _give_so_far(self, ending: Sequence[Subscriber]) -> None:
+        """Give those who leave what a table has by now: what they get does not depend on others, who get it whole."""
+        if not (found := self._source.so_far()):
+            return
+        rows, whole = found
+        with self._choosing.uncounted():
+            sections = [pack(each) for each in self._through(self._steps, [rows] if len(rows) else [])]
+            batch = Batch(sections, self._choosing.met(), self._choosing.losses(), whole=whole)
+            for each in ending:
+                each.offer(batch, self._choosing.undecided, may_lose=True)
 
     def _wait_for_room(self) -> bool:
         """Wait until a subscriber takes something; whether there is one."""

@@ -55,6 +55,9 @@ class Source(Protocol):
     def read(self) -> Iterator[Rows]:
         """The rows that there are. They are valid until the next one is taken."""
 
+    def so_far(self) -> tuple[Rows, Whole] | None:
+        """What a table has up to now, which goes on; None if it has no such thing."""
+
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
         """Events lost so far, for each of LOSSES: in all, and by container as far as the container is known."""
 
@@ -95,6 +98,10 @@ class Loaded:
     def due(self) -> float:
         """Never."""
         return inf
+
+    def so_far(self) -> tuple[Rows, Whole] | None:
+        """Nothing that goes on."""
+        return None
 
     def _load(self, containers_fd: int, size: int) -> None:
         """Load the object, with maps of size bytes. Exhausted if they do not fit into the budget."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ctypes import byref
 from errno import ENOENT
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from agent import libbpf
 from agent.limits import RunBudget
-from agent.run.batch import Rows
+from agent.run.batch import Rows, Whole
 from agent.run.clocked import Clock, boot_ns, stamp
 from agent.run.source import LOSSES, Loaded
 from agent.run.totals import Totals
@@ -63,7 +63,7 @@ class Tables(Loaded):
         except BaseException:
             self.close()
             raise
-        self._clock, self._detached = Clock(interval_ns, at_once=False), False
+        self._clock, self._detached, self._cut = Clock(interval_ns, at_once=False), False, False
 
     @property
     def fds(self) -> list[int]:
@@ -94,12 +94,17 @@ class Tables(Loaded):
         self.whole = self._clock.next()
         if self._detached:
             self._clock.end(last=True)
+            self.whole = self.whole._replace(is_cut=self._cut)
         now = boot_ns()
-        rows = self._take(ended, now)
+        rows = self._rows(self._lib.bpf_map_lookup_and_delete_batch, ended, now)
         if self._totals:
             rows = self._totals.add(rows, now)
         if len(rows):
             yield rows
+
+    def so_far(self) -> tuple[Rows, Whole]:
+        """What programs have counted in the interval up to now. They go on, and it comes again with the whole table."""
+        return self._rows(self._lib.bpf_map_lookup_batch, self._fds[0], boot_ns()), self._clock.so_far()
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
         """Also the rows that the totals had no room for."""
@@ -113,6 +118,7 @@ class Tables(Loaded):
         super().detach()
         if not self._detached:
             self._detached = True
+            self._cut = not self._clock.is_due and not self.repeats  # totals are about more than an interval
             self._clock.end()
 
     def _exchange(self) -> int:
@@ -127,11 +133,11 @@ class Tables(Loaded):
         self._fds.reverse()
         return ended
 
-    def _take(self, table: int, now: int) -> Rows:
-        """The rows of a table, which is empty then, as of now."""
+    def _rows(self, read: Callable[..., int], table: int, now: int) -> Rows:
+        """The rows of a table as of now, by one of libbpf's functions that read many at a time."""
         position, count = ctypes.c_uint32(), ctypes.c_uint32(len(self._keys))
         into = self._keys.ctypes.data, self._values.ctypes.data
-        done = self._lib.bpf_map_lookup_and_delete_batch(table, None, byref(position), *into, byref(count), None)
+        done = read(table, None, byref(position), *into, byref(count), None)
         if done != -ENOENT:  # as many as the table may have: the end is reached
             libbpf.check(done, "read a table")
         rows = np.zeros((count.value, self.gadget.schema.text_offset), np.uint8)

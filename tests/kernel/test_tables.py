@@ -125,6 +125,21 @@ def test_tables_add_up(scratch, start_cli, bare) -> None:
     assert err.endswith("; nothing lost.\n")
 
 
+def test_others_watch(scratch, start_cli, bare) -> None:
+    """Who ends while others watch the same has all that happened up to then, and the others have it once."""
+    cart = bare("shop", "cart-0")
+    known(scratch, cart)
+    command = ("writes", "-n", "shop", "--interval", "10m", "-o", "json", "--agent", scratch.address)
+    first = start_cli(*command)
+    begun(scratch, "writes")
+    second = start_cli(*command)
+    wait_until(lambda: scratch.log.read_text().count("writes: started") == 2, "the second stream's start")
+    write_in(cart, 3, 1_009, 7)
+    assert sums(events(second.finish()[0])) == {"writes": 3_027, "bytes": 21_189}
+    write_in(cart, 1, 11, 1)
+    assert sums(events(first.finish()[0])) == {"writes": 3_038, "bytes": 21_200}
+
+
 def test_totals_grow(scratch, start_cli, bare) -> None:
     """With --totals the last table has all sums, also of processes that have ended."""
     cart = bare("shop", "cart-0")

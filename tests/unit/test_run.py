@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from agent.identity import Container
 from agent.run import subscriber as subscribing
-from agent.run.batch import Batch, Loss, Rows
+from agent.run.batch import Batch, Loss, Rows, Whole
 from agent.run.choosing import Choosing
 from agent.run.run import IDLE_SECONDS, Run
 from agent.run.source import Source as AnySource
@@ -28,6 +29,13 @@ SIZE = GADGET.schema.text_offset
 CONTAINERS = {7: Container("c7", namespace="shop", pod="cart-0"), 8: Container("c8", namespace="shop", pod="web-0")}
 
 
+def rows_of(cgroup: int, count: int) -> Rows:
+    rows = np.zeros((count, SIZE), np.uint8)
+    form, offset = GADGET.schema.dtype(SIZE).fields["cgroup_id"][:2]  # type: ignore[index]
+    rows[:, offset : offset + 8] = np.array([cgroup], form).view(np.uint8)
+    return rows
+
+
 class Source:
     """Gives what a test puts into it."""
 
@@ -39,14 +47,12 @@ class Source:
         self.detached = self.closed = False
         self.pressed = False
         self.due, self.whole = math.inf, None
+        self.partly: tuple[Rows, Whole] | None = None
         self.fds = [self._read]
         self.broken: Exception | None = None
 
     def put(self, cgroup: int, count: int) -> None:
-        rows = np.zeros((count, SIZE), np.uint8)
-        form, offset = GADGET.schema.dtype(SIZE).fields["cgroup_id"][:2]  # type: ignore[index]
-        rows[:, offset : offset + 8] = np.array([cgroup], form).view(np.uint8)
-        self._rows.append(rows)
+        self._rows.append(rows_of(cgroup, count))
         os.write(self._write, b".")
 
     @property
@@ -58,6 +64,9 @@ class Source:
             raise self.broken
         while self._rows:
             yield self._rows.pop(0)
+
+    def so_far(self) -> tuple[Rows, Whole] | None:
+        return self.partly
 
     def detach(self) -> None:
         self.detached = True
@@ -82,6 +91,9 @@ class Everything:
 
     def release(self) -> list[Rows]:
         return []
+
+    def uncounted(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def met(self) -> dict[int, Container]:
         return dict(CONTAINERS)
@@ -159,6 +171,30 @@ def test_one_ends(source: Source, run: Run) -> None:
     source.put(7, 2)
     assert readers[0].finish().events == 5
     assert source.detached
+
+
+def test_one_leaves_a_table(source: Source, run: Run) -> None:
+    """One who leaves in the midst of an interval has what was counted by then; the others have the interval as a whole."""
+    second = run.subscribe()
+    assert second
+    readers = [Reader(run.first), Reader(second)]
+    whole = Whole(3, 7 * 10**8, is_cut=True)
+    source.partly = rows_of(8, 5), whole
+    assert readers[1].finish().events == 5
+    assert [batch.whole for batch in readers[1].batches if batch.whole] == [whole]
+    assert readers[0].finish().events == 0
+    assert [batch.whole for batch in readers[0].batches if batch.whole] == []
+    assert source.detached
+
+
+def test_one_leaves_an_empty_table(source: Source, run: Run) -> None:
+    """One who leaves a table in which nothing was counted has an empty table."""
+    second = run.subscribe()
+    assert second
+    reader = Reader(second)
+    source.partly = rows_of(8, 0), Whole(1, 10**8, is_cut=True)
+    assert reader.finish().events == 0
+    assert [batch.whole for batch in reader.batches if batch.whole] == [source.partly[1]]
 
 
 def test_slow_one(source: Source, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,17 @@ from tests.fakes import FakeAgent
 GADGET = replace(catalog.find("execsnoop"), source=TABLE, sort=["-pid"])
 
 
-def send(agent: FakeAgent, number: int, *pids: int, seconds: float = 0.2) -> None:
+def table(number: int, *pids: int, seconds: float = 0.2, cut: bool = False) -> pb.Batch:
     """A table with a row for each pid."""
-    size = agent.schema.text_offset
-    rows = np.zeros(len(pids), agent.schema.dtype(size))
+    size = GADGET.schema.text_offset
+    rows = np.zeros(len(pids), GADGET.schema.dtype(size))
     rows["timestamp"], rows["cgroup_id"], rows["pid"] = number * 10**9, 7, pids
     sections = [pb.Section(record_size=size, count=len(rows), rows=rows.tobytes())] if pids else []
-    agent.send(pb.Batch(sections=sections, table=number, table_ns=int(seconds * 1e9)))
+    return pb.Batch(sections=sections, table=number, table_ns=int(seconds * 1e9), table_cut=cut)
+
+
+def send(agent: FakeAgent, number: int, *pids: int) -> None:
+    agent.send(table(number, *pids))
 
 
 def run(agents: list[FakeAgent], do, form: str = "json", **settings) -> None:
@@ -173,6 +177,37 @@ def test_refreshed(live) -> None:
         ["PID", "5", "4", "1 more; 1 table"],
         ["PID", "5", "0 more; 2 tables"],
     ]
+
+
+def show(form: str, *tables: pb.RunReply, live: bool = True) -> None:
+    """Show what nodes have sent."""
+    request = make_request(GADGET, {}, form, "pid", (), "", interval=0.2, order=read_order(GADGET, "", 0))
+    schema = orjson.dumps(GADGET.schema.to_json()).decode()
+    started = [
+        pb.RunReply(node=node, started=pb.Started(schema=schema)) for node in {each.node: None for each in tables}
+    ]
+    session.Session(request).run([(each.node, each) for each in [*started, *tables]], 1, lambda: None, live=live)
+
+
+def test_cut_short(capsys, live, monkeypatch) -> None:
+    """On a terminal the last whole table stays, and what is not shown of the end is told; other short ones are shown."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    short = table(3, 7, seconds=0.125, cut=True)
+    show("columns", *(pb.RunReply(node="a", batch=each) for each in (table(1, 3), table(2, 5, 6, seconds=0.01), short)))
+    out, err = capsys.readouterr()
+    assert out.split() == ["PID", "6", "5"]
+    said = err.splitlines()
+    assert said[0].startswith("3 rows in 2 tables from 1 node")
+    assert said[1] == "The last 0.1 s are not shown: the end cut their table short."
+
+
+def test_cut_short_elsewhere(capsys) -> None:
+    """Where no terminal is, the table that the end cut short is there, too: all tables add up."""
+    short = table(2, 7, seconds=0.125, cut=True)
+    show("json", *(pb.RunReply(node="a", batch=each) for each in (table(1, 3), short)))
+    out, err = capsys.readouterr()
+    assert out.split() == ['{"pid":3}', '{"pid":7}']
+    assert "not shown" not in err
 
 
 def options(source: str) -> set[str]:

@@ -15,12 +15,13 @@ import pytest
 import hatch_build
 from agent.identity import Container
 from agent.run import clocked
+from agent.run.batch import Whole
 from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
 from agent.run.snapshot import Snapshots
 from agent.run.source import LOSSES
-from agent.run.table import most_bytes
+from agent.run.table import Tables, most_bytes
 from agent.run.totals import Totals
 from agent.selection import Selection
 from agent.tracker import Cgroup
@@ -101,10 +102,10 @@ def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (clock.is_due, clock.due) == (False, 102.0)
     now[0] = 102.5
     assert clock.is_due
-    assert clock.next() == (1, 2_500_000_000)
+    assert clock.next() == Whole(1, 2_500_000_000)
     assert clock.due == 104.0
     now[0] = 111.0
-    assert clock.next() == (2, 8_500_000_000)
+    assert clock.next() == Whole(2, 8_500_000_000)
     assert clock.due == 112.0
     clock.end(last=True)
     assert clock.due == inf
@@ -131,10 +132,38 @@ def test_slow_snapshots(monkeypatch: pytest.MonkeyPatch, takes: float, due: floa
     snapshots._clock = Clock(2 * 10**9, at_once=True)
     monkeypatch.setattr(snapshots, "_read", lambda fd, data: now.__setitem__(0, now[0] + takes))
     assert list(snapshots.read()) == []
-    assert snapshots.whole == (1, 0)
+    assert snapshots.whole == Whole(1, 0)
     assert snapshots.due == due
     snapshots._clock.end(last=True)
     assert list(snapshots.read()) == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "totals", "whole"),
+    [
+        (100.5, False, (1, 500_000_000, True)),
+        (102.5, False, (1, 2_500_000_000, False)),
+        (100.5, True, (1, 500_000_000, False)),
+    ],
+)
+def test_the_end_cuts(monkeypatch: pytest.MonkeyPatch, ends: float, totals: bool, whole: tuple[int, int, bool]) -> None:
+    """The table that the end has cut short says so; one of a whole interval, or of totals, does not."""
+    now = [100.0]
+    monkeypatch.setattr(clocked.time, "monotonic", lambda: now[0])
+    tables = object.__new__(Tables)
+    tables.object = cast(Any, SimpleNamespace(detach=lambda: None))
+    tables._lib = cast(Any, SimpleNamespace(bpf_map_lookup_and_delete_batch=None, bpf_map_lookup_batch=None))
+    tables._fds, tables._clock, tables._totals, tables.repeats = [5, 6], Clock(2 * 10**9, at_once=False), None, totals
+    tables._detached = tables._cut = False
+    monkeypatch.setattr(tables, "_exchange", lambda: 5)
+    monkeypatch.setattr(tables, "_rows", lambda read, table, now: np.zeros((table, 56), np.uint8))
+    now[0] = ends
+    rows, so_far = tables.so_far()
+    assert (len(rows), so_far) == (5, (1, whole[1], True))
+    tables.detach()
+    assert [len(rows) for rows in tables.read()] == [5]
+    assert tables.whole == whole
+    assert list(tables.read()) == []
 
 
 def test_once() -> None:
@@ -295,6 +324,18 @@ def test_totals_miss_once(writes: Schema) -> None:
     node.know(9, app="web")
     assert node.choose(7, 9, 9) == [7]
     assert (node.missed(), node.choosing.undecided) == ([], 0)
+
+
+def test_uncounted(writes: Schema) -> None:
+    """What was given of a table before it is whole is not counted twice as lost or not decided."""
+    node = Node(writes, labels="app=cart")
+    node.repeats = False
+    node.know(7)
+    node.choose(7, 9)
+    with node.choosing.uncounted():
+        assert node.choose(7, 7, 9) == [7, 7]
+        assert (node.missed(), node.choosing.undecided) == ([(9, 2)], 3)
+    assert (node.missed(), node.choosing.undecided) == ([(9, 1)], 1)
 
 
 def test_totals_of_who_is_gone(writes: Schema) -> None:
