@@ -30,7 +30,10 @@ int BPF_PROG(bound, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if ((number != SYSCALL_BIND && number != SYSCALL_COMPAT_BIND) || (param_failed && result >= 0))
+	if (number != SYSCALL_BIND && number != SYSCALL_COMPAT_BIND)
+		return 0;
+	result = syscall_result(regs, number, result);
+	if (param_failed && result >= 0)
 		return 0;
 	args = syscall_arguments(regs, number);
 	sk = result == -EBADF || result == -ENOTSOCK ? NULL : socket_of(args.a0);

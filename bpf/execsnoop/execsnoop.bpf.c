@@ -120,7 +120,7 @@ static __always_inline bool read_asked(struct pt_regs *regs, long result, struct
 	__u32 number = syscall_number(regs);
 	struct syscall_args args;
 
-	if (result >= 0 || !param_failed)
+	if (!param_failed)
 		return false;
 	if (number == SYSCALL_EXECVE || number == SYSCALL_COMPAT_EXECVE) {
 		args = syscall_arguments(regs, number);
@@ -133,6 +133,9 @@ static __always_inline bool read_asked(struct pt_regs *regs, long result, struct
 	} else {
 		return false;
 	}
+	result = syscall_result(regs, number, result);
+	if (result >= 0)
+		return false;
 	asked->error = syscall_error(result);
 	asked->compat = number & COMPAT_FLAG;
 	return true;

@@ -135,6 +135,14 @@ struct cred {
 	kgid_t gid;
 };
 
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct sched_entity se;
@@ -154,6 +162,8 @@ struct task_struct {
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct task_io_accounting ioac;
+	sigset_t blocked;
+	struct sigpending pending;
 };
 
 struct in6_addr {

@@ -293,15 +293,38 @@ static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
 #define ERESTARTSYS           512
 #define ERESTART_RESTARTBLOCK 516
 
-/* The result of a call that seccomp did not let happen and answered by SIGSYS (SECCOMP_RET_TRAP). syscall_rollback()
- * puts back what the register of the result held before the call. */
-static __always_inline long syscall_undone(struct pt_regs *regs)
+#define SIGSYS_BIT 30 /* in a set of signals */
+
+/* 0 if the register of the result holds what it held before the call: the number of the call on x86, its first argument
+ * on arm64. */
+static __always_inline __u64 differs_from_before(struct pt_regs *regs, __u32 number, long result)
 {
 #if defined(__TARGET_ARCH_x86)
-	return (int)regs->orig_ax;
+	return result ^ regs->orig_ax;
 #elif defined(__TARGET_ARCH_arm64)
-	return (int)regs->orig_x0;
+	__u64 difference = result ^ regs->orig_x0;
+
+	return number & COMPAT_FLAG ? (__u32)difference : difference;
 #endif
+}
+
+/* 1 if a SIGSYS waits for the current thread, which does not block it; else 0. */
+static __always_inline __u64 sigsys_waits(void)
+{
+	struct task_struct *task = current_task();
+
+	return (TASK_READ(task, pending.signal.sig[0]) & ~TASK_READ(task, blocked.sig[0])) >> SIGSYS_BIT & 1;
+}
+
+/* The result of the call that has just ended, -EPERM if seccomp kept it from happening and answered by SIGSYS
+ * (SECCOMP_RET_TRAP, SECCOMP_RET_KILL_PROCESS): syscall_rollback() then puts back the register of the result. A call
+ * may return that number by itself, so the signal has to wait, too; the kernel unblocks it. */
+static __always_inline long syscall_result(struct pt_regs *regs, __u32 number, long result)
+{
+	__u64 difference = differs_from_before(regs, number, result), negated = -difference;
+
+	barrier_var(negated); /* no branch: it would double what the verifier follows from here on */
+	return result | -(sigsys_waits() & ~((difference | negated) >> 63)); /* all ones are -EPERM */
 }
 
 /* The error of a call from its result, 0 if the call succeeded. A call that a signal interrupted has EINTR; the kernel

@@ -31,7 +31,10 @@ int BPF_PROG(listened, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if ((number != SYSCALL_LISTEN && number != SYSCALL_COMPAT_LISTEN) || (param_failed && result >= 0))
+	if (number != SYSCALL_LISTEN && number != SYSCALL_COMPAT_LISTEN)
+		return 0;
+	result = syscall_result(regs, number, result);
+	if (param_failed && result >= 0)
 		return 0;
 	args = syscall_arguments(regs, number);
 	sk = result == -EBADF || result == -ENOTSOCK ? NULL : socket_of(args.a0);

@@ -175,7 +175,10 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	struct asked asked;
 	gadget_path type;
 
-	if (!is_ours(number) || (param_failed && result >= 0))
+	if (!is_ours(number))
+		return 0;
+	result = syscall_result(regs, number, result);
+	if (param_failed && result >= 0)
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill(&event->header))

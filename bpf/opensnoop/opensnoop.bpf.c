@@ -74,9 +74,8 @@ static __always_inline __u32 common_flags(__u64 flags)
 }
 
 /* Read what an open asked for. False if the call was not an open. */
-static __always_inline bool read_open(struct pt_regs *regs, struct open *open)
+static __always_inline bool read_open(struct pt_regs *regs, __u32 number, struct open *open)
 {
-	__u32 number = syscall_number(regs);
 	struct syscall_args args;
 	__u64 how[3] = {}; /* struct open_how: flags, mode, resolve */
 
@@ -179,12 +178,11 @@ int BPF_PROG(opened, struct pt_regs *regs, long result)
 {
 	struct event *event;
 	struct open open;
-	__u32 zero = 0;
+	__u32 zero = 0, number = syscall_number(regs);
 
-	if (!read_open(regs, &open))
+	if (!read_open(regs, number, &open))
 		return 0;
-	if (result == syscall_undone(regs) && !path_of(current_task(), result))
-		result = -EPERM;
+	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &zero);

@@ -211,9 +211,9 @@ static const struct known known_calls[NUMBERS] = {EVERY(KNOWN)};
 static const struct known known_compat_calls[NUMBERS] = {EVERY(KNOWN_COMPAT)};
 
 /* Read what a call asks for. False if the call is none of ours. */
-static __always_inline bool read_asked(struct pt_regs *regs, struct asked *asked)
+static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struct asked *asked)
 {
-	__u32 number = syscall_number(regs), at = number & ~COMPAT_FLAG;
+	__u32 at = number & ~COMPAT_FLAG;
 	struct syscall_args args;
 	struct known known;
 
@@ -270,9 +270,12 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
 	struct asked asked = {.id = -1};
 	struct event *event;
-	__u32 zero = 0, length;
+	__u32 zero = 0, number = syscall_number(regs), length;
 
-	if ((param_failed && result >= 0) || !read_asked(regs, &asked))
+	if (!read_asked(regs, number, &asked))
+		return 0;
+	result = syscall_result(regs, number, result);
+	if (param_failed && result >= 0)
 		return 0;
 	if (asked.call == CALL_BPF && !param_elements && is_about_elements(asked.request))
 		return 0;

@@ -85,9 +85,8 @@ struct asked {
 };
 
 /* Read what a call was to send. False if the call sends no signals. */
-static __always_inline bool read_asked(struct pt_regs *regs, struct asked *asked)
+static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struct asked *asked)
 {
-	__u32 number = syscall_number(regs);
 	struct syscall_args args = syscall_arguments(regs, number);
 
 	switch (number) {
@@ -119,11 +118,14 @@ static __always_inline bool read_asked(struct pt_regs *regs, struct asked *asked
 SEC("tp_btf/sys_exit")
 int BPF_PROG(not_sent, struct pt_regs *regs, long result)
 {
-	__u32 program = PROGRAM_RETURN;
+	__u32 program = PROGRAM_RETURN, number = syscall_number(regs);
 	struct event *event;
 	struct asked asked;
 
-	if (result >= 0 || !read_asked(regs, &asked))
+	if (!read_asked(regs, number, &asked))
+		return 0;
+	result = syscall_result(regs, number, result);
+	if (result >= 0)
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &program);
 	if (!event || !gadget_fill(&event->header))

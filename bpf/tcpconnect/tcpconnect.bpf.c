@@ -280,11 +280,12 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	struct sock *sk;
 	bool closed, interrupted, told, worked;
 	__u8 state;
-	int error = syscall_error(result);
+	int error;
 	__u64 key;
 
 	if (!is_connect(number) || result == -EBADF || result == -ENOTSOCK)
 		return 0;
+	error = syscall_error(syscall_result(regs, number, result));
 	args = syscall_arguments(regs, number);
 	sk = tcp_socket(args.a0);
 	if (!sk)

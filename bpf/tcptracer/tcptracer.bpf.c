@@ -163,6 +163,8 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	default:
 		return 0;
 	}
+	if (syscall_result(regs, number, result) < 0)
+		return 0;
 	sk = tcp_socket_of_any(result);
 	if (sk && describe(sk, &fresh, true)) {
 		remember(sk, &fresh); /* if there is no room, its close is shown as that of an older connection */

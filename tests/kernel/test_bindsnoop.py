@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from tests.live import rows_of, run_workload, start_json
+from tests.pods import run_in
 
 #: What tests/workloads/binds.c does: (protocol, address, port, options, error): how often.
 BINDS = {
@@ -42,3 +44,10 @@ def test_only_failed(agent, start_cli, make_pod, workload) -> None:
     cli = start_json(start_cli, agent, "bindsnoop", "--failed")
     run_workload(make_pod(), workload("binds"))
     assert Counter(map(way, rows_of(cli))) == {key: count for key, count in BINDS.items() if key[-1]}
+
+
+def test_calls_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """A bind that seccomp kept from happening by SIGSYS failed, and --failed shows it."""
+    cli = start_json(start_cli, agent, "bindsnoop", "--comm", "trapped", "--failed")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    assert Counter(map(way, rows_of(cli))) == {("tcp", "127.0.0.1", 7007, "0", "EPERM"): 17}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.libbpf import kernel_has
 from tests.conftest import Agent, Cli, events, wait_until
-from tests.pods import Pod
+from tests.pods import Pod, run_in
 
 
 def run_workload(pod: Pod, binary: Path, *args: int | str) -> None:
@@ -156,3 +156,13 @@ def test_exec_that_fails_between_programs(agent, start_cli, make_pod, workload) 
     assert (seen["args"], seen["args_truncated"], seen["error"], seen["comm"]) == (
         ["half-way"], True, "EINVAL", "broken",
     )  # fmt: skip
+
+
+def test_execs_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """An exec that seccomp kept from happening by SIGSYS is shown as one that failed."""
+    cli = start_json(start_cli, agent, "--comm", "trapped")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    failed = [row for row in events(cli.finish()[0]) if row["error"]]
+    assert Counter((row["exe"], tuple(row["args"]), row["error"]) for row in failed) == {
+        ("/trapped", ("trapped",), "EPERM"): 37
+    }

@@ -45,3 +45,11 @@ def test_only_failed(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     cli = start_json(start_cli, agent, "mountsnoop", "--failed")
     run_in(bare().cgroup, workload("mounts"), cwd=tmp_path)
     assert Counter(map(way, rows_of(cli))) == {key: count for key, count in MOUNTS.items() if key[-1]}
+
+
+def test_calls_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """A mount that seccomp kept from happening by SIGSYS failed, and --failed shows it."""
+    cli = start_json(start_cli, agent, "mountsnoop", "--comm", "trapped", "--failed")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    rows = rows_of(cli)
+    assert Counter(map(way, rows)) == {("mount", "", "/trapped", "", "0", "EPERM"): 13}

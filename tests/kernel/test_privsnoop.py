@@ -62,3 +62,14 @@ def test_elements(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     assert seen[ELEMENTS] == 41
     assert seen["chroot", "none", "0", -1, "/not/there"] == 5
     assert not seen["chroot", "none", "0", -1, "/"]
+
+
+def test_calls_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """A call that seccomp kept from happening by SIGSYS failed, and --failed shows it."""
+    cli = start_json(start_cli, agent, "privsnoop", "--comm", "trapped", "--failed")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    assert Counter((row["call"], row["id"], row["name"], row["error"]) for row in rows_of(cli)) == {
+        ("setuid", 0, "", "EPERM"): 3,
+        ("chroot", -1, "/trapped", "EPERM"): 5,
+        ("memfd create", -1, "trapped", "EPERM"): 11,
+    }

@@ -129,3 +129,11 @@ def test_condition_on_target(agent, start_cli, bare) -> None:
     for cli in streams:
         rows = [row for row in rows_of(cli) if row["signal"] == "SIGTERM"]
         assert [row["target"]["pod"] for row in rows] == ["web-0"] * 5
+
+
+def test_calls_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """A kill that seccomp kept from happening by SIGSYS failed."""
+    cli = start_json(start_cli, agent, "sigsnoop", "--comm", "trapped", "--failed")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    own = [row for row in rows_of(cli) if row["error"]]
+    assert Counter(map(way, own)) == {("SIGUSR1", "failed", "call", "EPERM"): 31}

@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
 from tests.connections import REFUSED
+from tests.live import rows_of, start_json
 from tests.maps import HashMap
 from tests.pods import Container, link, run_in
 
@@ -296,3 +297,11 @@ def test_too_many_at_once(agent, start_cli, bare) -> None:
     out, err = cli.finish()
     assert [row["error"] for row in events(out)] == ["ENETUNREACH"] * 3
     assert "; 20 lost: too many at once on node-a (app 20). Narrow it down.\n" in err
+
+
+def test_connects_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """A connect that seccomp kept from happening by SIGSYS is shown as one that failed."""
+    cli = start_json(start_cli, agent, "tcpconnect", "--comm", "trapped")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    seen = Counter((row["dst"]["addr"], row["dst"]["port"], row["result"], row["error"]) for row in rows_of(cli))
+    assert seen == {("127.0.0.1", 7007, "failed", "EPERM"): 23}

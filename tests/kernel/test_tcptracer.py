@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Agent, Cli, events, wait_until
 from tests.connections import HELD_SECONDS
 from tests.kernel.test_tcpconnect import run_connects
+from tests.live import rows_of, start_json
 from tests.maps import HashMap
 from tests.pods import run_in
 
@@ -142,3 +143,10 @@ def test_too_many_at_once(agent, start, connections) -> None:
     out, err = cli.finish()
     assert Counter(row["operation"] for row in events(out)) == {"accept": 5}
     assert "; 15 lost: too many at once on node-a (app 15). Narrow it down.\n" in err
+
+
+def test_accepts_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """An accept that seccomp kept from happening by SIGSYS is shown as no connection."""
+    cli = start_json(start_cli, agent, "tcptracer", "--comm", "trapped")
+    run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    assert rows_of(cli) == []

@@ -40,6 +40,7 @@ WORKLOADS = (
     "privs",
     "signals",
     "traffic",
+    "trapped",
 )
 
 

@@ -78,6 +78,7 @@ def execsnoop(core: Core) -> None:
 
     with Stream(core.tracker, "execsnoop") as stream, container() as app:
         core.work(app, "literals", "23")
+        core.work(app, "trapped")
         rows = [row for row in stream.rows() if row["error"]]
     seen = Counter((row["exe"], tuple(row["args"]), row["args_truncated"], row["error"]) for row in rows)
     untouched = seen["/not/there", ("untouched", "second argument", "crosses pages"), False, "ENOENT"]
@@ -85,6 +86,7 @@ def execsnoop(core: Core) -> None:
     assert (untouched, missing) in ((23, 0), *([] if kernel_has("bpf_task_work") else [(0, 23)])), seen
     assert sum(seen["/not/there", ("nowhere",), True, error] for error in ("ENOENT", "EFAULT")) == 1, seen
     assert seen["/tmp/broken", ("half-way",), True, "EINVAL"] == 1, seen
+    assert seen["/trapped", ("trapped",), False, "EPERM"] == 37, seen
 
 
 def opensnoop(core: Core) -> None:
@@ -107,11 +109,13 @@ def opensnoop(core: Core) -> None:
     assert {key: seen[key] for key in odd} == odd, seen
     with Stream(core.tracker, "opensnoop", full_path="true", comm="workload") as stream, container() as app:
         core.work(app, "opens")
+        core.work(app, "trapped")
         rows = stream.rows()
     own = [row for row in rows if row["path"].startswith(("/tmp", "./", "leaf")) or not row["path"]]
     seen = Counter((row["path"], row["full_path"], row["mode"], row["error"]) for row in own)
     assert seen == {
-        ("/tmp/file", "/tmp/file", 0o600, None): 1,
+        ("/tmp/file", "/tmp/file", 0o600, None): 1 + 1,
+        ("/tmp/trapped", "/tmp/trapped", 0, "EPERM"): 7,
         ("/tmp/file", "/tmp/file", 0, None): 101 + 23,
         ("/tmp/missing", "/tmp/missing", 0, "ENOENT"): 13,
         ("/tmp/file/below", "/tmp/file/below", 0, "ENOTDIR"): 7,
@@ -157,7 +161,11 @@ def tcpconnect(core: Core) -> None:
 
         with Stream(core.tracker, "tcpconnect") as stream, container() as app:
             core.call(app, connects)
+            core.work(app, "trapped")
             rows = stream.rows()
+    trapped = [row for row in rows if row["error"] == "EPERM"]
+    assert [(row["dst"].addr, row["result"]) for row in trapped] == [("127.0.0.1", "failed")] * 23, trapped
+    rows = [row for row in rows if row["error"] != "EPERM"]
     assert Counter((row["dst"].addr, row["result"], row["error"]) for row in rows) == wanted, rows
     assert all(row["dst"].port == places[row["dst"].addr, row["result"]][1] for row in rows)
     assert all(row["latency"] > 0 and row["src"].addr == row["dst"].addr for row in rows)
@@ -168,6 +176,7 @@ def tcptracer(core: Core) -> None:
     Path("/tmp/go").touch()
     with Stream(core.tracker, "tcptracer") as stream, container() as app:
         core.work(app, "traffic")
+        core.work(app, "trapped")
         rows = stream.rows()
     kinds = Counter((row["operation"], row["version"]) for row in rows)
     assert kinds == {
@@ -204,6 +213,7 @@ def bindsnoop(core: Core) -> None:
     """Of binds that succeed and of each way to fail I see exactly as many as happened."""
     with Stream(core.tracker, "bindsnoop") as stream, container() as app:
         core.work(app, "binds")
+        core.work(app, "trapped")
         rows = stream.rows()
     seen = Counter((row["protocol"], row["address"].addr, row["options"], row["error"]) for row in rows)
     assert seen == {
@@ -215,6 +225,7 @@ def bindsnoop(core: Core) -> None:
         ("tcp", "0.0.0.0", "0", "EINVAL"): 17,
         ("unknown", "0.0.0.0", "0", "ENOTSOCK"): 19,
         ("unknown", "0.0.0.0", "0", "EBADF"): 2,
+        ("tcp", "127.0.0.1", "0", "EPERM"): 17,
     }, seen
 
 
@@ -222,6 +233,7 @@ def listensnoop(core: Core) -> None:
     """Of listens that succeed and of each way to fail I see exactly as many as happened."""
     with Stream(core.tracker, "listensnoop") as stream, container() as app:
         core.work(app, "binds")
+        core.work(app, "trapped")
         rows = stream.rows()
     seen = Counter((row["protocol"], row["options"], row["backlog"], row["error"]) for row in rows)
     assert seen == {
@@ -230,6 +242,7 @@ def listensnoop(core: Core) -> None:
         ("tcp", "0", 1 << 30, None): 3,
         ("unknown", "0", 7, "ENOTSOCK"): 19,
         ("unknown", "0", 9, "EBADF"): 2,
+        ("tcp", "0", 5, "EPERM"): 19,
     }, seen
 
 
@@ -237,6 +250,7 @@ def sigsnoop(core: Core) -> None:
     """Of signals that reach a process and of those that do not I see exactly as many as were sent, and why."""
     with Stream(core.tracker, "sigsnoop") as stream, container() as app:
         core.work(app, "signals")
+        core.work(app, "trapped")
         rows = stream.rows()
     own = [row for row in rows if row["comm"] == row["tcomm"] == "workload" or row["error"]]
     seen = Counter((row["signal"], row["result"], row["reason"], row["error"]) for row in own)
@@ -256,6 +270,8 @@ def sigsnoop(core: Core) -> None:
         ("99", "failed", "call", "EINVAL"): 2,
         ("SIGUSR1", "delivered", "call", None): 1,
         ("SIGUSR1", "already pending", "call", None): 1,
+        ("SIGUSR1", "failed", "call", "EPERM"): 31,
+        ("SIGSYS", "delivered", "seccomp", None): 195,
     }, seen
 
 
@@ -279,6 +295,7 @@ def mountsnoop(core: Core) -> None:
     """Of mounts and unmounts, the old and the new way, and of each failure I see exactly as many as happened."""
     with Stream(core.tracker, "mountsnoop", comm="workload") as stream, container() as app:
         core.work(app, "mounts")
+        core.work(app, "trapped")
         rows = stream.rows()
     seen = Counter((row["operation"], row["target"], row["type"], row["error"]) for row in rows)
     assert seen == {
@@ -295,6 +312,7 @@ def mountsnoop(core: Core) -> None:
         ("mount", "/tmp/place", "nosuchfs", "ENODEV"): 5,
         ("umount", "/tmp/place", "", "EINVAL"): 5,
         ("fsmount", "", "", "EBADF"): 5,
+        ("mount", "/trapped", "", "EPERM"): 13,
     }, seen
 
 
@@ -302,7 +320,12 @@ def privsnoop(core: Core) -> None:
     """Of calls that change or need privileges I see exactly as many as were made, with what was asked for."""
     with Stream(core.tracker, "privsnoop", comm="workload") as stream, container() as app:
         core.work(app, "privs")
+        core.work(app, "trapped")
         rows = stream.rows()
+    trapped = [row for row in rows if row["error"] == "EPERM" and row["call"] in ("chroot", "memfd create")]
+    assert Counter(row["name"] for row in trapped) == {"/trapped": 5, "trapped": 11}, trapped
+    assert sum(row["error"] == "EPERM" for row in rows if row["call"] == "setuid") == 31 + 3, rows
+    rows = [row for row in rows if row["name"] not in ("/trapped", "trapped")]
     seen = Counter((row["call"], row["request"], row["id"], row["name"]) for row in rows)
     assert seen == {
         ("unshare", "none", -1, ""): 13,
@@ -317,7 +340,7 @@ def privsnoop(core: Core) -> None:
         ("setns", "none", -1, ""): 29,
         ("setresgid", "none", 1234, ""): 31,
         ("setuid", "none", 65534, ""): 31,
-        ("setuid", "none", 0, ""): 31,
+        ("setuid", "none", 0, ""): 31 + 3,
         ("keyctl", "get keyring id", -1, ""): 37,
         ("perf event open", "none", -1, ""): 2,
         ("io uring setup", "none", -1, ""): 3,
