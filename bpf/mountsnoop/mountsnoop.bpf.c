@@ -157,6 +157,19 @@ int BPF_PROG(entered, struct pt_regs *regs)
 	return 0;
 }
 
+/* When the call of a thread began that has just ended, 0 if it is not known. Forget it: a call that seccomp denies has
+ * no beginning, and would take that of an earlier one. */
+static __always_inline __u64 take_beginning(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), *since = bpf_map_lookup_elem(&began, &thread), at = 0;
+
+	if (since) {
+		at = *since;
+		bpf_map_delete_elem(&began, &thread);
+	}
+	return at;
+}
+
 static __always_inline gadget_path read_text(struct event *event, __u64 from, __u32 limit)
 {
 	gadget_path slice = {.offset = event->header.text_length, .as_given = true};
@@ -169,14 +182,15 @@ static __always_inline gadget_path read_text(struct event *event, __u64 from, __
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
-	__u64 thread = bpf_get_current_pid_tgid(), *since;
 	__u32 zero = 0, number = syscall_number(regs);
 	struct event *event;
 	struct asked asked;
 	gadget_path type;
+	__u64 since;
 
 	if (!is_ours(number))
 		return 0;
+	since = take_beginning();
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)
 		return 0;
@@ -184,9 +198,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	if (!event || !gadget_fill(&event->header))
 		return 0;
 	asked = read_asked(regs, number);
-	since = bpf_map_lookup_elem(&began, &thread);
-	event->latency = since ? event->header.timestamp - *since : DURATION_UNKNOWN;
-	bpf_map_delete_elem(&began, &thread);
+	event->latency = since ? event->header.timestamp - since : DURATION_UNKNOWN;
 	event->operation = asked.operation;
 	event->error = syscall_error(result);
 	event->flags = asked.flags;

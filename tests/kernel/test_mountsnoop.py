@@ -53,3 +53,4 @@ def test_calls_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Pa
     run_in(bare("shop", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
     rows = rows_of(cli)
     assert Counter(map(way, rows)) == {("mount", "", "/trapped", "", "0", "EPERM"): 13}
+    assert {row["latency"] for row in rows} == {None}  # not since the fsopen before, which succeeded

@@ -1,5 +1,5 @@
 /* Calls that seccomp keeps from happening by SIGSYS, a prime number of times each; among them 7 opens of /tmp/trapped,
- * after one of /tmp/file that happens. Where a first argument may be 0 it is: arm64 rolls the result back to that. */
+ * after one of /tmp/file that happens, and 13 mounts after an fsopen. Where a first argument may be 0 it is: arm64 rolls the result back to that. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -50,6 +50,8 @@ int main(void)
 	const char *argv[] = {"trapped", NULL};
 
 	if (syscall(SYS_openat, AT_FDCWD, "/tmp/file", O_WRONLY | O_CREAT, 0600) < 0)
+		return 1;
+	if (syscall(SYS_fsopen, "tmpfs", 0) < 0)
 		return 1;
 	close(0);
 	/* the second is where a trapped accept seems to have put a connection on x86 */
