@@ -76,7 +76,7 @@ int BPF_PROG(signal_sent, int number, struct kernel_siginfo *info, struct task_s
 
 	if (outcome || is_harmless(number))
 		return 0;
-	if (is_sent_by_process(signal_code(info))) {
+	if (is_sent_by_process(info, signal_code(info), target)) {
 		killer.pid = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(killer.comm, sizeof(killer.comm));
 	}

@@ -2,7 +2,7 @@
 /* Signals: their numbers, and who sent one. */
 #pragma once
 
-#include "kernel.h"
+#include "syscalls.h"
 
 /* asm/signal.h: the same on all machines that we trace. Those from 32 on are shown as SIGRT_n. */
 enum signal_number {
@@ -41,9 +41,12 @@ enum signal_number {
 typedef enum signal_number gadget_signal; /* 0 for none */
 
 /* asm-generic/siginfo.h */
-#define SI_USER   0
-#define SI_KERNEL 0x80
-#define SI_TIMER  -2
+#define SI_USER    0
+#define SI_KERNEL  0x80
+#define SI_TIMER   -2
+#define SI_ASYNCIO -4
+#define SI_SIGIO   -5
+#define SI_ASYNCNL -60
 
 /* The si_code of a signal as the tracepoint signal_generate has it. Two small numbers stand for no siginfo:
  * SEND_SIG_NOINFO (0), a signal of the current process, and SEND_SIG_PRIV (1), one of the kernel. */
@@ -54,11 +57,40 @@ static __always_inline int signal_code(struct kernel_siginfo *info)
 	return BPF_CORE_READ(info, si_code);
 }
 
-/* Whether the current process sent a signal with this si_code, and not the kernel, which may do so in the midst of a
- * process that has nothing to do with it. */
-static __always_inline bool is_sent_by_process(int code)
+/* Whether the current thread is in a call that sends signals. */
+static __always_inline bool is_in_sending_call(void)
 {
-	return code <= SI_USER && code != SI_TIMER;
+	if (!has_task_registers())
+		return false;
+	switch (syscall_number((void *)bpf_task_pt_regs(bpf_get_current_task_btf()))) {
+	case SYSCALL_KILL:
+	case SYSCALL_COMPAT_KILL:
+	case SYSCALL_TKILL:
+	case SYSCALL_COMPAT_TKILL:
+	case SYSCALL_TGKILL:
+	case SYSCALL_COMPAT_TGKILL:
+	case SYSCALL_RT_SIGQUEUEINFO:
+	case SYSCALL_COMPAT_RT_SIGQUEUEINFO:
+	case SYSCALL_RT_TGSIGQUEUEINFO:
+	case SYSCALL_COMPAT_RT_TGSIGQUEUEINFO:
+	case SYSCALL_PIDFD_SEND_SIGNAL:
+	case SYSCALL_COMPAT_PIDFD_SEND_SIGNAL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Whether the current process sent a signal with this si_code, and not the kernel, which may do so in the midst of a
+ * process that has nothing to do with it, or to the process that runs (SIGPIPE, SIGXFSZ: these have no siginfo, as
+ * since Linux 7 those of kill(2)). rt_sigqueueinfo(2) takes also the codes of timers and of input and output from a
+ * process. */
+static __always_inline bool is_sent_by_process(struct kernel_siginfo *info, int code, struct task_struct *target)
+{
+	bool may_be_kernel = info ? code == SI_TIMER || code == SI_ASYNCIO || code == SI_SIGIO || code == SI_ASYNCNL
+				  : target == current_task();
+
+	return code <= SI_USER && (!may_be_kernel || is_in_sending_call());
 }
 
 /* Why a signal was sent: its si_code in words. */

@@ -37,21 +37,9 @@ GADGET_EVENTS(PROGRAMS);
 PARAM(bool, failed, false, "only signals that do not reach their target");
 
 /* A child tells its parent. Other signals of the kernel come in the midst of any process. */
-static __always_inline bool is_of_current(int number, struct kernel_siginfo *info, int code)
+static __always_inline bool is_of_current(int number, struct kernel_siginfo *info, int code, struct task_struct *target)
 {
-	return is_sent_by_process(code) || (number == SIGCHLD && (unsigned long)info > 1);
-}
-
-/* Whether a signal without a siginfo is one of kill(2), as since Linux 7; else the kernel sends it to who runs
- * (SIGPIPE). */
-static __always_inline bool is_of_kill(void)
-{
-	__u32 number;
-
-	if (!has_task_registers())
-		return false;
-	number = syscall_number((void *)bpf_task_pt_regs(bpf_get_current_task_btf()));
-	return number == SYSCALL_KILL || number == SYSCALL_COMPAT_KILL;
+	return is_sent_by_process(info, code, target) || (number == SIGCHLD && (unsigned long)info > 1);
 }
 
 SEC("tp_btf/signal_generate")
@@ -61,7 +49,7 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
 	int code = signal_code(info);
 	struct gadget_header other = {};
-	bool own = is_of_current(number, info, code);
+	bool own = is_of_current(number, info, code, target);
 
 	if (!event || (param_failed && result == RESULT_DELIVERED))
 		return 0;
@@ -73,7 +61,7 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	__builtin_memcpy(event->tcomm, other.comm, sizeof(event->tcomm));
 	event->target = other.cgroup_id;
 	event->result = result;
-	event->reason = info ? signal_reason(number, code) : is_of_kill() ? REASON_CALL : REASON_KERNEL;
+	event->reason = info ? signal_reason(number, code) : is_in_sending_call() ? REASON_CALL : REASON_KERNEL;
 	event->error = 0;
 	gadget_submit(event);
 	return 0;

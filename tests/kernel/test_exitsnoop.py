@@ -17,6 +17,10 @@ ENDS = {
     ("real-time", "killed", 0, "SIGRT_8", "parent"): 5,
     ("faults", "killed", 0, "SIGSEGV", None): 7,
     ("itself", "killed", 0, "SIGUSR1", "itself"): 3,
+    ("pipe", "killed", 0, "SIGPIPE", None): 17,
+    ("too big", "killed", 0, "SIGXFSZ", None): 29,
+    ("timer", "killed", 0, "SIGUSR2", None): 31,
+    ("queued", "killed", 0, "SIGUSR2", "parent"): 37,
 }
 
 

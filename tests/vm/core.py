@@ -191,7 +191,8 @@ def exitsnoop(core: Core) -> None:
     with Stream(core.tracker, "exitsnoop") as stream, container() as app:
         core.work(app, "exits")
         rows = stream.rows()
-    names = {"succeeds", "fails", "copies", "threads", "terminated", "killed", "real-time", "faults", "itself"}
+    names = {"succeeds", "fails", "copies", "threads", "terminated", "killed", "real-time", "faults"}
+    names |= {"itself", "pipe", "too big", "timer", "queued"}
     ends = [row for row in rows if row["comm"] in names]
     killers = {0: None, **{row["ppid"]: "parent" for row in ends}, **{row["pid"]: "itself" for row in ends}}
     seen = Counter((row["comm"], row["code"], row["signal"], killers[row["killer"]]) for row in ends)
@@ -205,6 +206,10 @@ def exitsnoop(core: Core) -> None:
         ("real-time", 0, "SIGRT_8", "parent"): 5,
         ("faults", 0, "SIGSEGV", None): 7,
         ("itself", 0, "SIGUSR1", "itself"): 3,
+        ("pipe", 0, "SIGPIPE", None): 17,
+        ("too big", 0, "SIGXFSZ", None): 29,
+        ("timer", 0, "SIGUSR2", None): 31,
+        ("queued", 0, "SIGUSR2", "parent"): 37,
     }, seen
     assert all(row["age"] > 0 and row["rss"] > 0 for row in ends)
 

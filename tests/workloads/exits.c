@@ -5,9 +5,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREADS 4
@@ -57,6 +60,34 @@ static void fault(void) { *(volatile int *)8 = 1; }
 
 static void signal_itself(void) { raise(SIGUSR1); }
 
+static void write_to_nobody(void)
+{
+	int fds[2];
+
+	if (pipe(fds) || close(fds[0]))
+		_exit(1);
+	_exit(write(fds[1], "x", 1));
+}
+
+static void write_too_much(void)
+{
+	struct rlimit none = {0, RLIM_INFINITY};
+
+	setrlimit(RLIMIT_FSIZE, &none);
+	_exit(write(memfd_create("file", 0), "x", 1));
+}
+
+static void let_timer_end(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+	struct itimerspec soon = {.it_value.tv_nsec = 1000};
+	timer_t timer;
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &soon, NULL))
+		_exit(1);
+	stay();
+}
+
 static void dump(void)
 {
 	struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
@@ -65,6 +96,15 @@ static void dump(void)
 	abort();
 }
 
+/* Send a signal, as a library does that has read or written for its caller: with the code of a kernel's own. */
+static void queue(pid_t process, int signal)
+{
+	siginfo_t info = {.si_code = SI_ASYNCIO};
+
+	syscall(SYS_rt_sigqueueinfo, process, signal, &info);
+}
+
+/* A signal below 0 is queued. */
 static void end(int count, const char *name, void (*way)(void), int signal)
 {
 	while (count--) {
@@ -85,8 +125,10 @@ static void end(int count, const char *name, void (*way)(void), int signal)
 		if (read(named[0], &byte, 1)) /* the child has its name now */
 			return;
 		close(named[0]);
-		if (signal)
+		if (signal > 0)
 			kill(child, signal);
+		if (signal < 0)
+			queue(child, -signal);
 		waitpid(child, &status, 0);
 		cores += WIFSIGNALED(status) && WCOREDUMP(status);
 	}
@@ -106,6 +148,10 @@ int main(void)
 	end(5, "real-time", stay, 40);
 	end(7, "faults", fault, 0);
 	end(3, "itself", signal_itself, 0);
+	end(17, "pipe", write_to_nobody, 0);
+	end(29, "too big", write_too_much, 0);
+	end(31, "timer", let_timer_end, 0);
+	end(37, "queued", stay, -SIGUSR2);
 	cores = 0;
 	end(1, "dumps", dump, 0);
 	printf("cores %d\ndone\n", cores);
