@@ -4,6 +4,9 @@
 #include "signals.h"
 #include "syscalls.h"
 
+#define EAGAIN   11 /* asm-generic/errno-base.h */
+#define SIGRTMIN 32 /* asm/signal.h: the first real-time signal */
+
 enum { PROGRAM_GENERATE, PROGRAM_RETURN, PROGRAMS };
 
 /* The first five are the kernel's own: include/trace/events/signal.h */
@@ -53,6 +56,8 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 
 	if (!event || (param_failed && result == RESULT_DELIVERED))
 		return 0;
+	/* here, as the verifier would follow each value of own to the end */
+	event->error = own && result == RESULT_QUEUE_FULL ? EAGAIN : 0;
 	if (!gadget_fill_pair(&event->header, own ? current_task() : target, &other, target))
 		return 0;
 	event->signal = number;
@@ -62,7 +67,6 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	event->target = other.cgroup_id;
 	event->result = result;
 	event->reason = info ? signal_reason(number, code) : is_in_sending_call() ? REASON_CALL : REASON_KERNEL;
-	event->error = 0;
 	gadget_submit(event);
 	return 0;
 }
@@ -103,6 +107,12 @@ static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struc
 	}
 }
 
+/* Whether a failed call has its row from the tracepoint of its signal: a real-time signal that found the queue full. */
+static __always_inline bool is_told_already(int signal, long result)
+{
+	return result == -EAGAIN && signal >= SIGRTMIN;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(not_sent, struct pt_regs *regs, long result)
 {
@@ -113,7 +123,7 @@ int BPF_PROG(not_sent, struct pt_regs *regs, long result)
 	if (!read_asked(regs, number, &asked))
 		return 0;
 	result = syscall_result(regs, number, result);
-	if (result >= 0)
+	if (result >= 0 || is_told_already(asked.signal, result))
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &program);
 	if (!event || !gadget_fill(&event->header))

@@ -273,6 +273,7 @@ def sigsnoop(core: Core) -> None:
         ("SIGHUP", "delivered", "call", None): 19,
         ("SIGTERM", "failed", "call", "ESRCH"): 23,
         ("99", "failed", "call", "EINVAL"): 2,
+        ("SIGRT_8", "queue full", "call", "EAGAIN"): 29,
         ("SIGUSR1", "delivered", "call", None): 1,
         ("SIGUSR1", "already pending", "call", None): 1,
         ("SIGUSR1", "failed", "call", "EPERM"): 31,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -89,6 +90,20 @@ static void broken_pipe(void)
 	close(fds[1]);
 }
 
+/* Signals that need room where there is none. */
+static void no_room(int count)
+{
+	struct rlimit before, none;
+
+	getrlimit(RLIMIT_SIGPENDING, &before);
+	none = before;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_SIGPENDING, &none);
+	while (count--)
+		expect(sigqueue(getpid(), 40, (union sigval){0}), EAGAIN, "queue");
+	setrlimit(RLIMIT_SIGPENDING, &before);
+}
+
 static void pending(void)
 {
 	kill(getpid(), SIGUSR1);
@@ -126,6 +141,7 @@ int main(void)
 		expect(kill(NOBODY_HERE, SIGTERM), ESRCH, "kill nobody");
 	for (int i = 0; i < 2; i++)
 		expect(kill(getpid(), 99), EINVAL, "kill with 99");
+	no_room(29);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	pending();
