@@ -14,6 +14,7 @@ HEADERS = {
     "gadget.h": "Events and losses",
     "filter.h": "What the user chose",
     "packets.h": "Packets",
+    "owner.h": "The owners of sockets",
     "table.h": "Tables",
     "snapshot.h": "Snapshots",
     "text.h": "Text",

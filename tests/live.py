@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import Agent, Cli, events, wait_until
-from tests.pods import Container, Pod
+from tests.pods import UNIFIED, Container, Pod
+
+ROOT = Path(__file__).parents[1]
 
 
 def start_json(start_cli: Callable[..., Cli], agent: Agent, gadget: str, *args: str) -> Cli:
@@ -31,3 +35,14 @@ def rows_of(cli: Cli) -> list[dict[str, Any]]:
     out, err = cli.finish()
     assert "nothing lost" in err, err
     return events(out)
+
+
+def start_python_in(container: Container, module: str, *args: str) -> subprocess.Popen[str]:
+    """A module of the tests in a container's cgroup and network."""
+    procs = UNIFIED / container.cgroup.lstrip("/") / "cgroup.procs"
+    command = ["nsenter", f"--net=/proc/{container.pid}/ns/net", sys.executable, "-m", module, *args]
+
+    def enter() -> None:
+        procs.write_text("0")
+
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=enter)

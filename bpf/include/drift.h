@@ -41,6 +41,33 @@ static __always_inline bool has_socket_of_file(void)
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_sock_from_file);
 }
 
+/* Whether the tracepoint tcp_retransmit_skb also tells of segments that could not be sent, and why, as a third argument
+ * (between 6.12 and 6.18). */
+static __always_inline bool tells_failed_retransmits(void)
+{
+	return bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err);
+}
+
+/* Whether the tracepoint kfree_skb tells why a packet is dropped, as a third argument: kernel commit c504e5c2f964
+ * (5.17). */
+static __always_inline bool tells_drop_reasons(void)
+{
+	return bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->reason);
+}
+
+/* Whether the tracepoint kfree_skb tells which socket was to receive the packet, as a fourth argument: kernel commit
+ * c53795d48ee8 (6.11). */
+static __always_inline bool tells_receiving_sockets(void)
+{
+	return bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk);
+}
+
+/* Whether a program may print the name of a function: kernel commit 7b15523a989b (5.13) added bpf_snprintf. */
+static __always_inline bool has_snprintf(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_snprintf);
+}
+
 /* bpf_probe_read_user_str, but the length of an empty string is 1 on every kernel, as the NUL counts. Kernels before
  * "maccess: fix strncpy_from_user_nofault() empty string handling" (between 6.12 and 6.18) return 0. size is not 0. */
 static __always_inline long read_user_string(char *to, __u32 size, const void *from)

@@ -173,6 +173,7 @@ struct in6_addr {
 struct sock_common {
 	__be32 skc_daddr, skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned char skc_reuse : 4, skc_reuseport : 1, skc_ipv6only : 1;
@@ -203,7 +204,43 @@ struct inet_sock {
 
 struct tcp_sock {
 	__u64 bytes_sent, bytes_retrans, bytes_received;
-	__u32 segs_out, write_seq, rcv_nxt;
+	__u32 segs_out, write_seq, rcv_nxt, srtt_us, total_retrans;
+};
+
+struct inet_connection_sock {
+	__u8 icsk_ca_state : 5;
+	__u8 icsk_retransmits, icsk_pending;
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct sk_buff {
+	struct sock *sk;
+	char cb[48];
+	__be16 protocol;
+	__u16 network_header;
+	unsigned int tail;
+	unsigned char *head;
+};
+
+struct tcp_skb_cb {
+	__u32 seq, end_seq;
+	__u16 tcp_flags;
+};
+
+enum skb_drop_reason {
+	SKB_DROP_REASON_NOT_SPECIFIED = 2, /* the kernel's BTF has the others, and its own values */
+};
+
+struct trace_event_raw_kfree_skb {
+	enum skb_drop_reason reason;
+	void *rx_sk;
+};
+
+struct trace_event_raw_tcp_retransmit_skb {
+	int err;
 };
 
 struct mptcp_sock {

@@ -63,6 +63,39 @@ static __always_inline void set_owner(struct socket_owner *owner, struct task_st
 		1; /* go on */                                                                                   \
 	})
 
+/* Fill the header of an event for a process, or for none that is known: pid and tid are 0 then, uid and gid -1, and
+ * comm is empty. The header has its cgroup_id already. False if the user did not choose the process. */
+static __always_inline bool fill_owner(struct gadget_header *header, const struct socket_owner *known)
+{
+	struct socket_owner owner = {.uid = ANY_UID, .gid = ANY_UID};
+
+	if (known)
+		owner = *known;
+	if (!process_chosen(owner.pid, owner.uid) || !comm_chosen(owner.comm))
+		return false;
+	header->timestamp = bpf_ktime_get_boot_ns();
+	header->pid = owner.pid;
+	header->tid = owner.tid;
+	header->uid = owner.uid;
+	header->gid = owner.gid;
+	__builtin_memcpy(header->comm, owner.comm, sizeof(header->comm));
+	header->text_length = 0;
+	return true;
+}
+
+/* Fill the header of an event for a socket, whoever runs. sk is an argument of the program's tracepoint. The container
+ * is that of the process that made the socket; the process is the socket's owner, as for packets. False if the user did
+ * not choose it: send nothing then. */
+static __always_inline bool gadget_fill_socket(struct gadget_header *header, struct sock *sk)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+
+	header->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+	if (!cgroup_chosen(cgroup, &header->cgroup_id))
+		return false;
+	return fill_owner(header, has_socket_of_file() ? bpf_sk_storage_get(&owners, sk, NULL, 0) : NULL);
+}
+
 SEC("cgroup/sock_create")
 int own_created(struct bpf_sock *sk)
 {

@@ -43,24 +43,9 @@ static __always_inline struct socket_owner *owner_of(struct __sk_buff *skb, bool
  * the user did not choose it: send nothing then. */
 static __always_inline bool gadget_fill_packet(struct gadget_header *header, struct __sk_buff *skb, bool out)
 {
-	struct socket_owner *known, owner = {.uid = ANY_UID, .gid = ANY_UID};
 	enum whereabouts where = find_container_of_packet(skb, &header->cgroup_id);
 
-	if (!container_chosen(where, header->cgroup_id))
-		return false;
-	known = owner_of(skb, out, header->cgroup_id);
-	if (known)
-		owner = *known;
-	if (!process_chosen(owner.pid, owner.uid) || !comm_chosen(owner.comm))
-		return false;
-	header->timestamp = bpf_ktime_get_boot_ns();
-	header->pid = owner.pid;
-	header->tid = owner.tid;
-	header->uid = owner.uid;
-	header->gid = owner.gid;
-	__builtin_memcpy(header->comm, owner.comm, sizeof(header->comm));
-	header->text_length = 0;
-	return true;
+	return container_chosen(where, header->cgroup_id) && fill_owner(header, owner_of(skb, out, header->cgroup_id));
 }
 
 /* A packet's protocol, IPPROTO_…; 0 if it is not IP. Ask it first: it costs next to nothing, and most packets are

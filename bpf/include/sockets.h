@@ -14,15 +14,21 @@
 
 /* net/tcp_states.h */
 enum tcp_state {
+	TCP_UNKNOWN = 0,
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
 	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
+	TCP_TIME_WAIT = 6,
 	TCP_CLOSE = 7,
 	TCP_CLOSE_WAIT = 8,
 	TCP_LAST_ACK = 9,
+	TCP_LISTEN = 10,
 	TCP_CLOSING = 11,
+	TCP_NEW_SYN_RECV = 12, /* a connection of which the handshake is not over: struct request_sock */
 };
+typedef enum tcp_state gadget_tcp_state_words;
 
 /* linux/in.h */
 enum socket_protocol {
@@ -135,6 +141,21 @@ static __always_inline void read_endpoints(const struct sock *sk, gadget_endpoin
 	}
 	src->port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
 	dst->port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
+/* Read the two endpoints of a connection of which the handshake is not over: src is this end. */
+static __always_inline void read_request_endpoints(const struct request_sock *request, gadget_endpoint *src,
+						   gadget_endpoint *dst)
+{
+	if (BPF_CORE_READ(request, __req_common.skc_family) == AF_INET) {
+		set_ipv4(src, BPF_CORE_READ(request, __req_common.skc_rcv_saddr));
+		set_ipv4(dst, BPF_CORE_READ(request, __req_common.skc_daddr));
+	} else {
+		BPF_CORE_READ_INTO((struct in6_addr *)src->address, request, __req_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO((struct in6_addr *)dst->address, request, __req_common.skc_v6_daddr);
+	}
+	src->port = BPF_CORE_READ(request, __req_common.skc_num);
+	dst->port = bpf_ntohs(BPF_CORE_READ(request, __req_common.skc_dport));
 }
 
 /* Read an address that a call passes, a sockaddr_in or sockaddr_in6. False if it is in no memory, or of another family.

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.conftest import Cli, events, wait_until
 from tests.dns import ADDRESSES, MANY, NO_NAME, SILENT
-from tests.pods import UNIFIED, Container
-
-ROOT = Path(__file__).parents[2]
-
-
-def start_in(container: Container, *args: str) -> subprocess.Popen[str]:
-    """tests/dns.py in a container's cgroup and network."""
-    procs = UNIFIED / container.cgroup.lstrip("/") / "cgroup.procs"
-    command = ["nsenter", f"--net=/proc/{container.pid}/ns/net", sys.executable, "-m", "tests.dns", *args]
-
-    def enter() -> None:
-        procs.write_text("0")
-
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=enter)
+from tests.live import start_python_in
 
 
 def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
     """I see each question and each answer over UDP, at both ends, with name, result, addresses, latency and process."""
     cart, web = pair
-    with start_in(web, "serve", "10.77.0.2") as server:
+    with start_python_in(web, "tests.dns", "serve", "10.77.0.2") as server:
         assert server.stdout and server.stdout.readline() == "ready\n"  # it is older than the stream
         cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json")
         wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
-        with start_in(cart, "ask", "10.77.0.2") as client:
+        with start_python_in(cart, "tests.dns", "ask", "10.77.0.2") as client:
             assert client.communicate(timeout=20)[0] == "done\n"
         assert server.wait(20) == 0
     out, err = cli.finish()
@@ -65,12 +49,12 @@ def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
 def test_filters(agent, start_cli: Callable[..., Cli], pair) -> None:
     """I choose by name and result, and see no other namespace's."""
     cart, web = pair
-    with start_in(web, "serve", "10.77.0.2") as server:
+    with start_python_in(web, "tests.dns", "serve", "10.77.0.2") as server:
         assert server.stdout and server.stdout.readline() == "ready\n"
         condition = "rcode==NXDOMAIN and name==*.cluster.local"
         cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json", "-n", "shop", "--filter", condition)
         wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
-        with start_in(cart, "ask", "10.77.0.2") as client:
+        with start_python_in(cart, "tests.dns", "ask", "10.77.0.2") as client:
             assert client.communicate(timeout=20)[0] == "done\n"
         assert server.wait(20) == 0
     rows = events(cli.finish()[0])

@@ -83,7 +83,8 @@ def test_ours_alone_is_shown() -> None:
         assert gadget.aliases
         assert not [alias for alias in gadget.aliases if f"  {alias} " in done.stdout]
     complete = ShellComplete(cli.cli, {}, cli.PROGRAM, "")
-    assert [item.value for item in complete.get_completions([], "t")] == ["tcpconnect", "tcptracer", "traceloop"]
+    names = ["tcpconnect", "tcpdrop", "tcpretrans", "tcptracer", "traceloop"]
+    assert [item.value for item in complete.get_completions([], "t")] == names
     assert "--namespace" in [item.value for item in complete.get_completions(["trace", "exec"], "--name")]
     for words in (["trace"], ["run"], ["nope"]):
         assert [item.value for item in complete.get_completions(words, "e")] == ["execsnoop", "exitsnoop"]
@@ -96,7 +97,7 @@ def test_ours_alone_is_shown() -> None:
         ("trace_exce", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run trace_exce:latest", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run execsnop", "unknown gadget 'execsnop': did you mean execsnoop?"),
-        ("top file", "unknown gadget 'top': there is bindsnoop, "),
+        ("fsnotify file", "unknown gadget 'fsnotify': there is bindsnoop, "),
         ("run qqq", "unknown gadget 'qqq': there is bindsnoop, "),
         ("trace", "trace takes the name of a gadget; here trace bind is bindsnoop, "),
         ("trace -n shop", "trace takes the name of a gadget; here trace bind is bindsnoop, "),

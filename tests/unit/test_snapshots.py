@@ -59,6 +59,20 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "sent": 1234, "received": 98765, "duration": 3_210_000_000},
         {"pid": 9, "comm": b"old", "operation": 2, "src": (CART, 1), "dst": (WEB, 80), "duration": DURATION_UNKNOWN},
     ],
+    "tcpretrans": [
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "state": 1, "kind": 2, "bytes": 1448,
+         "total": 1, "srtt": 212_345},
+        {"pid": 9, "comm": b"curl", "src": (CART, 44124), "dst": (WEB, 81), "state": 2, "kind": 1, "timeouts": 2,
+         "error": 113, "total": 2, "srtt": DURATION_UNKNOWN},
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "src": (CART, 80), "dst": (WEB, 44122), "state": 3, "kind": 5,
+         "srtt": DURATION_UNKNOWN},
+    ],
+    "tcpdrop": [
+        {"pid": 9, "comm": b"curl", "protocol": 6, "sender": (WEB, 80), "receiver": (CART, 44122), "state": 1, "flags": 24,
+         "bytes": 1448, "reason": b"SOCKET_FILTER", "function": b"tcp_v4_rcv"},
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "protocol": 17, "sender": (CART, 44122), "receiver": (WEB, 80),
+         "bytes": 3, "reason": b"NO_SOCKET", "function": b"__udp4_lib_rcv"},
+    ],
     "bindsnoop": [
         {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "options": 1, "fd": 3},
         {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "options": 7, "fd": 3},

@@ -39,7 +39,8 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from tests.vm.machine import Busy, Core, Stream, container
+from tests import losses
+from tests.vm.machine import Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
 CASE_SECONDS = 60
@@ -400,6 +401,50 @@ def dnssnoop(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
 
 
+def tcpretrans(core: Core) -> None:
+    """Of segments that are sent again I see exactly as many as TCP counts, with why, state and process."""
+    counts = Path("/tmp/counts")
+
+    def talk() -> None:
+        make_network()
+        losses.run(counts)
+
+    with Stream(core.tracker, "tcpretrans") as stream, container() as app:
+        core.call(app, talk)
+        rows = stream.rows()
+    told = json.loads(counts.read_text())
+    seen = Counter((row["kind"], row["state"], row["bytes"]) for row in rows)
+    assert seen["rto", "syn sent", 0] == sum(told["syn"]), (told, seen)
+    assert seen["syn ack", "syn recv", 0] == losses.SYN_ACK, (told, seen)
+    data = {kind: seen[kind, "established", losses.LOST] for kind in ("tlp", "rto", "fast", "loss")}
+    assert sum(data.values()) == sum(told["timeouts"]) + sum(told["fast"]), (told, seen)
+    assert data["tlp"] >= losses.TIMEOUTS and data["fast"] >= losses.FAST and data["rto"] >= 2 * losses.TIMEOUTS, seen
+    known = kernel_has("bpf_sock_from_file")  # came with what tells whose a socket is
+    assert len({row["pid"] for row in rows}) == 1 and bool(rows[0]["pid"]) == known, rows
+
+
+def tcpdrop(core: Core) -> None:
+    """Of packets that a socket does not take I see exactly as many as TCP had to send again, with why and where."""
+    counts = Path("/tmp/counts")
+
+    def talk() -> None:
+        make_network()
+        losses.run(counts)
+
+    with Stream(core.tracker, "tcpdrop", host="true") as stream, container() as app:
+        core.call(app, talk)
+        rows = [row for row in stream.rows() if row["bytes"] == losses.LOST]
+    told = json.loads(counts.read_text())
+    assert len(rows) == sum(told["timeouts"]) + sum(told["fast"]), (told, rows)
+    reasons = {(row["reason"], row["function"], row["protocol"], row["flags"]) for row in rows}
+    reason, function, *others = next(iter(reasons))
+    assert (len(reasons), *others) == (1, "tcp", "PSH|ACK"), reasons
+    if kernel_has("bpf_strncmp"):  # came with reasons
+        assert reason in ("SOCKET_FILTER", "TCP_FILTER") and function == "tcp_v4_rcv", reasons
+    whose = {(row["pod"], row["state"]) for row in rows}
+    assert whose in ({("cart-0", "established")}, {("", "unknown")}), whose
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -531,6 +576,8 @@ CASES = (
     privsnoop,
     capable,
     dnssnoop,
+    tcpretrans,
+    tcpdrop,
     traceloop,
     flows,
 )
