@@ -7,7 +7,7 @@ from pathlib import Path
 from docs import agent, authoring, decisions, fields, forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
-from kubectl_gadget.output import all_fields, explain
+from kubectl_gadget.output import all_fields, explain, listed
 
 FOLDER = Path(__file__).parent / "gadgets"
 OTHERS = (agent, authoring, decisions, fields, forms, kernels, traceloop, why)
@@ -41,7 +41,9 @@ def page(gadget: Gadget) -> str:
         dashed = item.name.replace("_", "-")
         name = f"--no-{dashed}" if item.means.is_switch and on else f"--{dashed}"
         default = "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
-        lines.append(f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc} |")
+        lines.append(
+            f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc}{listed(item)} |"
+        )
     lines += ["", "Options of all gadgets: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():

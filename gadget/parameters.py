@@ -24,6 +24,6 @@ def encode_all(gadget: Gadget, settings: Mapping[str, str]) -> Iterator[tuple[Pa
 def encode(parameter: Parameter, text: str) -> bytes:
     """The bytes for a value as text, parameter.size of them. UsageError if it does not fit the parameter."""
     try:
-        return parameter.means.pack(text, parameter.size, signed=parameter.signed)
+        return parameter.means.pack(text, parameter)
     except ValueError as error:
         raise UsageError(f"--{parameter.name} {text!r}: {error}") from None

@@ -163,7 +163,10 @@ def value_offset(key_size: int) -> int:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting in the object's .rodata. default is its value there as hexadecimal bytes."""
+    """A setting in the object's .rodata. default is its value there as hexadecimal bytes.
+
+    values are the names of numbers.
+    """
 
     name: str
     kind: str
@@ -172,6 +175,7 @@ class Parameter:
     signed: bool
     doc: str
     default: str
+    values: dict[str, str] = field(default_factory=dict)
 
     @property
     def means(self) -> Kind:
@@ -313,15 +317,18 @@ def read_parameters(types: b.Btf, rodata: bytes) -> list[Parameter]:
         if not name.startswith("param_"):
             continue
         target = types.types[variable.type_id].target
+        kind = kind_of(types, target)
+        names = kind.word_list(types.types[types.strip(target)].values)
         parameters.append(
             Parameter(
                 name=name.removeprefix("param_"),
-                kind=kind_of(types, target).name,
+                kind=kind.name,
                 offset=variable.offset,
                 size=variable.size,
                 signed=types.types[types.strip(target)].signed,
                 doc=types.tags.get((variable.type_id, -1), ""),
                 default=rodata[variable.offset : variable.offset + variable.size].hex(),
+                values={str(value): name for value, name in names.items()},
             )
         )
     return parameters

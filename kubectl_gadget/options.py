@@ -16,13 +16,14 @@ from gadget.errors import UsageError
 from gadget.schema import TABLE, Parameter
 from kubectl_gadget.completion import (
     Complete,
+    among,
     complete_containers,
     complete_fields,
     complete_filter,
     complete_namespaces,
     complete_pods,
 )
-from kubectl_gadget.output import all_forms, find_form
+from kubectl_gadget.output import all_forms, find_form, listed
 
 #: Of the options that may be given several times, those for which nothing means nothing.
 MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
@@ -82,6 +83,10 @@ class ParameterType(click.ParamType[str]):
             raise click.UsageError(str(error), ctx) from None
         return str(value)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Its words, if it has any."""
+        return among({*self._parameter.means.words(self._parameter)}, incomplete)
+
 
 class FormType(click.ParamType[str]):
     """A form of output, kept as text once it is known to be one."""
@@ -135,7 +140,7 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
     options: list[click.Parameter] = []
     for item in gadget.parameters:
         dashed = item.name.replace("_", "-")
-        text = f"{item.doc[0].upper()}{item.doc[1:]}."
+        text = f"{item.doc[0].upper()}{item.doc[1:]}{listed(item)}."
         if item.means.is_switch:
             on = int(item.default, 16) != 0
             names = f"--{dashed}/--no-{dashed}" if on else f"--{dashed}"

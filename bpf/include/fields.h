@@ -48,6 +48,7 @@ struct gadget_full_path_slice {
 	gadget_path path;
 };
 typedef struct gadget_full_path_slice gadget_full_path;
+typedef struct gadget_full_path_slice gadget_absolute_path; /* one that every event has */
 
 /* An IPv4 address is ::ffff:a.b.c.d here. An unknown address is all zero. A member called src is the process's own end:
  * it is shown with the name of the process's pod. */

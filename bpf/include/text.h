@@ -63,6 +63,17 @@ static __always_inline struct path *root_directory(struct task_struct *task)
 	return __builtin_preserve_access_index(&fs->root);
 }
 
+/* The path of an open file of a task by its descriptor, for text_path. NULL if there is none. task is what
+ * current_task() returned. */
+static __always_inline struct path *path_of(struct task_struct *task, int fd)
+{
+	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
+
+	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
+		bpf_core_read(&file, sizeof(file), &files[fd]);
+	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
+}
+
 /* Append the path of a file that the kernel has open, as its mount namespace sees it. */
 static __always_inline gadget_path text_path(struct gadget_header *header, char *text, struct path *path)
 {

@@ -127,16 +127,6 @@ static __always_inline bool has_prefix(const char *text)
 	return true;
 }
 
-/* An open file of a process by its descriptor. NULL if there is none. */
-static __always_inline struct path *path_of(struct task_struct *task, int fd)
-{
-	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
-
-	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
-		bpf_core_read(&file, sizeof(file), &files[fd]);
-	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
-}
-
 /* The directory that an open's path is relative to. NULL if the process named a descriptor that is not open. */
 static __always_inline struct path *directory_of(const struct open *open, bool absolute)
 {

@@ -27,11 +27,12 @@ from gadget.kinds.numbers import (
     Objects,
     Pid,
     Rate,
+    Set,
     Signal,
     Size,
     Words,
 )
-from gadget.kinds.texts import Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text
+from gadget.kinds.texts import AbsolutePath, Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text
 from gadget.kinds.times import Age, Duration, Moment, Timestamp
 
 __all__ = ["BOOL", "CGROUP_ID", "CHARS", "CONTAINER", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
@@ -54,6 +55,7 @@ KINDS: dict[str, Kind] = {
         TIMESTAMP,
         ENDPOINT,
         CONTAINER,
+        AbsolutePath("absolute_path"),
         Address("address"),
         Age("age"),
         Args("args"),
@@ -72,6 +74,7 @@ KINDS: dict[str, Kind] = {
         Path("path"),
         Pid("pid"),
         Rate("rate"),
+        Set("set"),
         ShortId("short_id"),
         Signal("signal"),
         Size("size"),

@@ -54,6 +54,18 @@ class Described(Protocol):
         """The names of its numbers."""
 
 
+class Setting(Described, Protocol):
+    """Where the value of a parameter goes: size in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Its size."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether it may be negative."""
+
+
 class Wanted(Protocol):
     """What a filter compares with."""
 
@@ -254,15 +266,15 @@ class Kind:
         """What help calls it."""
         return self.name
 
-    def pack(self, text: str, size: int, *, signed: bool) -> bytes:
-        """A value as size bytes. ValueError says why that is not possible."""
+    def pack(self, text: str, to: Setting) -> bytes:
+        """A value as bytes. ValueError says why that is not possible."""
         try:
-            return self._setting(text).to_bytes(size, "little", signed=signed)
+            return self._setting(text).to_bytes(to.size, "little", signed=to.signed)
         except (KeyError, ValueError, OverflowError):
             raise ValueError(f"not a {self.name}") from None
 
     def _setting(self, text: str) -> int:
-        return int(text, 0)
+        return self.digits(text)
 
 
 def same(value: Any) -> Any:

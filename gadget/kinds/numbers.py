@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, same
+from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Setting, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
@@ -201,6 +201,26 @@ class Words(Enum):
     def parse(self, column: Described, text: str) -> int:
         """Also as one word, with underscores, as system calls are written."""
         return super().parse(column, text if text in self.numbers(column) else text.replace("_", " "))
+
+
+class Set(Words):
+    """Some of the words of an enum, for a parameter: the bit of each word's value."""
+
+    in_events = False
+    words_are = "some of"
+
+    @property
+    def metavar(self) -> str:
+        """What help calls it."""
+        return "A,B"
+
+    def pack(self, text: str, to: Setting) -> bytes:
+        """The bits of words with commas between them."""
+        numbers = self.numbers(to)
+        wanted = [word.strip() for word in text.split(",")]
+        if unknown := [word for word in wanted if word not in numbers]:
+            raise ValueError(f"no {unknown[0]!r}: some of {', '.join(numbers)}")
+        return sum(1 << numbers[word] for word in {*wanted}).to_bytes(to.size, "little")
 
 
 class Errno(Named):

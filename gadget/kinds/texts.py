@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source, Wanted
+from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Setting, Source, Wanted
 from gadget.text import escape, quote
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ class Comm(Plain):
         """What help calls it."""
         return "name"
 
-    def pack(self, text: str, size: int, *, signed: bool) -> bytes:
+    def pack(self, text: str, to: Setting) -> bytes:
         """With a zero behind it."""
-        return _pack(text, size)
+        return _pack(text, to.size)
 
 
 class String(Plain):
@@ -135,9 +135,9 @@ class String(Plain):
 
     in_events = False
 
-    def pack(self, text: str, size: int, *, signed: bool) -> bytes:
+    def pack(self, text: str, to: Setting) -> bytes:
         """With a zero behind it."""
-        return _pack(text, size)
+        return _pack(text, to.size)
 
 
 def _pack(text: str, size: int) -> bytes:
@@ -267,6 +267,12 @@ class FullPath(Path):
         directories = super().decode(source, name, rows["directory"], mask)
         paths = super().decode(source, name, rows["path"], mask)
         return list(map(_joined, directories, paths)) if any(paths) else paths
+
+
+class AbsolutePath(FullPath):
+    """A path that every event has, made absolute by the directory that it is relative to."""
+
+    usual = tight = 20
 
 
 def _joined(directory: str, path: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row, Schema
+from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Parameter, Row, Schema
 from gadget.text import meant
 
 #: Identity as a column shows it; the id is for JSON and --fields.
@@ -135,8 +135,13 @@ def all_fields(schema: Schema) -> dict[str, Column]:
 def explain(field: Column, schema: Schema) -> str:
     """What a field means, with what a filter may call it: its parts, the words for its values."""
     parts = [name for name in schema.parts if name.startswith(f"{field.name}.")]
-    lists = (("parts", parts), (field.means.words_are, field.means.explained(field)))
-    return field.doc + "".join(f" ({what}: {', '.join(names)})" for what, names in lists if names)
+    return field.doc + (f" (parts: {', '.join(parts)})" if parts else "") + listed(field)
+
+
+def listed(named: Column | Parameter) -> str:
+    """The words for the values of a field or parameter, to be put behind its help."""
+    words = named.means.explained(named)
+    return f" ({named.means.words_are}: {', '.join(words)})" if words else ""
 
 
 def known_field(gadget: Gadget, name: str) -> Column:

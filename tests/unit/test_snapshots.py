@@ -25,6 +25,11 @@ WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
 ASKED = b"\1\0\0\1\0\0\0\0\0\0\3www\3a.b\0\0\1\0\1"
 ANSWERED = ASKED[:4] + b"\0\1\0\0\0\0" + ASKED[10:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1"
 
+#: Kinds of paths that have a directory and a path.
+ABSOLUTE = ("absolute_path", "full_path")
+#: What stands for no user and no group.
+NOBODY = (1 << 32) - 1
+
 #: An event of a gadget that has none below.
 ANY: list[dict[str, Any]] = [{"pid": 7, "comm": b"app"}]
 #: Events of each gadget, so that every form of every field is seen. A text member is given as bytes; an endpoint as (address, port); a full path as its directory.
@@ -38,6 +43,16 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "comm": b"cart", "fd": -1, "error": 13, "flags": 0o101, "mode": 0o640, "path": b"a\x1b[2J"},
         {"pid": 4711, "comm": b"cart", "fd": 4, "flags": 0o2000000, "path": b"./data/x",
          "full_path": b"cart/lib/var/", "file": b"x/data/srv/"},
+    ],
+    "filemods": [
+        {"pid": 9, "comm": b"mv", "operation": 1, "path": b"/srv/a", "to": b"/srv/archive/2026/a", "owner": NOBODY,
+         "group": NOBODY, "flags": 1},
+        {"pid": 9, "comm": b"rm", "operation": 0, "error": 13, "path": b"/etc/shadow", "owner": NOBODY,
+         "group": NOBODY},
+        {"pid": 9, "comm": b"chown", "operation": 8, "path": b"/srv/a", "owner": 1000, "group": NOBODY},
+        {"pid": 9, "comm": b"setcap", "operation": 10, "path": b"/bin/ping", "attribute": b"security.capability",
+         "owner": NOBODY, "group": NOBODY},
+        {"pid": 9, "comm": b"truncate", "operation": 6, "path": b"/var/log/app.log", "size": 1 << 20},
     ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "message": 0, "src": (CART, 44122), "dst": (WEB, 53), "rcode": 255, "id": 7,
@@ -134,7 +149,7 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
         text = b""
         for name in {"cwd", "file"} & set(kinds):
             row[name]["as_given"] = True
-        for name in {"full_path"} & set(kinds):
+        for name in [name for name, kind in kinds.items() if kind in ABSOLUTE]:
             row[name]["directory"]["as_given"] = row[name]["path"]["as_given"] = True
         for name, value in event.items():
             if kinds[name] == "endpoint":
@@ -143,6 +158,9 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
                 row[name]["offset"], row[name]["length"] = len(text), len(value)
                 if kinds[name] == "path":
                     row[name]["as_given"] = not value.endswith(b"/")
+                text += value
+            elif kinds[name] in ABSOLUTE and not value.endswith(b"/"):
+                row[name]["path"] = (len(text), len(value), True, False)
                 text += value
             elif kinds[name] == "full_path":
                 row[name]["path"] = row["path"]

@@ -34,6 +34,7 @@ WORKLOADS = (
     "execs",
     "exits",
     "literals",
+    "mods",
     "mounts",
     "odd_opens",
     "opens",

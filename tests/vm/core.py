@@ -374,6 +374,50 @@ def capable(core: Core) -> None:
     }, seen
 
 
+def filemods(core: Core) -> None:
+    """Of each change of a file, in vain or not, I see exactly as many as there were, with whole paths."""
+    shutil.rmtree("/tmp/mods", ignore_errors=True)
+    with Stream(core.tracker, "filemods", comm="workload") as stream, container() as app:
+        core.work(app, "mods")
+        rows = stream.rows()
+    seen = Counter((row["operation"], row["path"], row["to"], row["error"]) for row in rows)
+    file = "/tmp/mods/file"
+    wanted = {
+        ("mkdir", "/tmp/mods", "", None): 1,
+        ("mkdir", "/tmp/mods/sub", "", None): 13,
+        ("rmdir", "/tmp/mods/sub", "", None): 13,
+        ("mkdir", "/tmp/mods/next", "", None): 5,
+        ("rmdir", "/tmp/mods/next", "", None): 5,
+        ("link", file, "/tmp/mods/hard", None): 5,
+        ("unlink", "/tmp/mods/hard", "", None): 5,
+        ("symlink", "/tmp/mods/soft", "../mods/file", None): 5,
+        ("unlink", "/tmp/mods/soft", "", None): 5,
+        ("rename", file, "/tmp/mods/moved", None): 7,
+        ("rename", "/tmp/mods/moved", file, None): 7,
+        ("rename", file, file, "EEXIST"): 7,
+        ("truncate", file, "", None): 35,
+        ("chmod", file, "", None): 38,
+        ("chown", file, "", None): 38,
+        ("utimes", file, "", None): 6,
+        ("unlink", "/tmp/mods/none", "", "ENOENT"): 23,
+        ("rename", "/tmp/mods/none", "/tmp/mods/other", "ENOENT"): 23,
+        ("rmdir", "/tmp/mods", "", "ENOTEMPTY"): 23,
+        ("truncate", "", "", "EBADF"): 23,
+        ("chmod", "", "", "ENOENT"): 23,
+        ("unlink", "file", "", "EBADF"): 23,
+        ("unlink", file, "", None): 1,
+        ("chmod", file, "", "ENOENT"): 2,
+        ("rmdir", "/tmp/..", "", "ENOTEMPTY"): 1,
+    }
+    attributes = Counter((row["operation"], row["attribute"]) for row in rows if row["attribute"])
+    assert {key: count for key, count in seen.items() if "xattr" not in key[0]} == wanted, seen
+    assert attributes == {
+        ("setxattr", "trusted.memo"): 3,
+        ("setxattr", "trusted.more"): 3,
+        ("removexattr", "trusted.memo"): 3,
+    }, attributes
+
+
 def dnssnoop(core: Core) -> None:
     """Of each question and each answer I see both ends, with name, result, addresses and process."""
 
@@ -575,6 +619,7 @@ CASES = (
     mountsnoop,
     privsnoop,
     capable,
+    filemods,
     dnssnoop,
     tcpretrans,
     tcpdrop,
