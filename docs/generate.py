@@ -7,7 +7,7 @@ from pathlib import Path
 from docs import agent, authoring, decisions, fields, forms, kernels, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
-from kubectl_gadget.output import all_fields, explain, listed
+from kubectl_gadget.output import all_fields, explain, listed, usual
 
 FOLDER = Path(__file__).parent / "gadgets"
 OTHERS = (agent, authoring, decisions, fields, forms, kernels, traceloop, why)
@@ -40,7 +40,7 @@ def page(gadget: Gadget) -> str:
         on = int(item.default, 16) != 0
         dashed = item.name.replace("_", "-")
         name = f"--no-{dashed}" if item.means.is_switch and on else f"--{dashed}"
-        default = "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
+        default = usual(item) or "any" if not item.means.is_switch else f"`--{dashed}`" if on else "off"
         lines.append(
             f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc}{listed(item)} |"
         )

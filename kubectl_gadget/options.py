@@ -23,7 +23,7 @@ from kubectl_gadget.completion import (
     complete_namespaces,
     complete_pods,
 )
-from kubectl_gadget.output import all_forms, find_form, listed
+from kubectl_gadget.output import all_forms, find_form, listed, usual
 
 #: Of the options that may be given several times, those for which nothing means nothing.
 MAY_BE_EMPTY = ("filter_", "as_group", "as_user_extra")
@@ -149,6 +149,7 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
                        help=text + (" [default: yes]" if on else ""))
             )  # fmt: skip
         else:
+            text += f" [default: {default}]" if (default := usual(item)) else ""
             options.append(
                 Option([f"param_{item.name}", f"--{dashed}"], heading="Options", type=ParameterType(item), help=text)
             )

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128
-#include <asm/errno.h>
-
 #include "filter.h"
 #include "syscalls.h"
 #include "text.h"
 
-#define AT_FDCWD     -100
 #define AT_REMOVEDIR 0x200
 #define XATTR_BYTES  256 /* XATTR_NAME_MAX and a NUL */
 #define NO_ID        ((__u32)-1)
@@ -206,33 +203,16 @@ static __always_inline void read_more(struct event *event, const struct argument
 	}
 }
 
-/* The path that a call was given. Its descriptor's own path takes its place if it was given none. */
-static __always_inline void read_path(struct event *event, const struct arguments *given, struct place place,
-				      gadget_full_path *path)
+/* A path that a call was given. */
+static __always_inline gadget_full_path read_path(struct event *event, const struct arguments *given,
+						  struct place place)
 {
-	struct task_struct *task = current_task();
-	int fd = ARGUMENT(given, place.directory);
-	struct path *directory;
-	__u32 at = event->header.text_length & (TEXT_MAX - 1);
+	__u64 from = ARGUMENT(given, place.path);
 
-	path->directory = (gadget_path){.as_given = true};
-	path->path = text_path_as_given(&event->header, event->text, ARGUMENT(given, place.path));
 	if (place.directory == NONE)
-		return;
-	if (!path->path.length && (event->error == ENOENT || event->error == EFAULT))
-		return; /* an empty path that stands for nothing, or one that is in no memory */
-	if (path->path.length && event->text[at] == '/')
-		directory = root_directory(task);
-	else if (fd == AT_FDCWD)
-		directory = working_directory(task);
-	else
-		directory = path_of(task, fd);
-	if (!directory)
-		return;
-	if (path->path.length)
-		path->directory = text_path(&event->header, event->text, directory);
-	else
-		path->path = text_path(&event->header, event->text, directory);
+		return (gadget_full_path){.directory.as_given = true,
+					  .path = text_path_as_given(&event->header, event->text, from)};
+	return text_full_path(&event->header, event->text, ARGUMENT(given, place.directory), from, event->error);
 }
 
 SEC("tp_btf/sys_exit")
@@ -260,10 +240,10 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	/* all of them return 0 or an error; anything else is what a register held when seccomp trapped the call */
 	event->error = result > 0 || result == AT_FDCWD ? EPERM : syscall_error(result);
 	read_more(event, given, known);
-	read_path(event, given, known.path, &event->path);
+	event->path = read_path(event, given, known.path);
 	event->to = (gadget_full_path){.directory.as_given = true, .path.as_given = true}; /* none */
 	if (known.to.path != known.to.directory)
-		read_path(event, given, known.to, &event->to);
+		event->to = read_path(event, given, known.to);
 	if (known.more == MORE_ATTRIBUTE) {
 		event->attribute.offset = event->header.text_length;
 		length = text_user_string(&event->header, event->text, ARGUMENT(given, known.at), XATTR_BYTES);

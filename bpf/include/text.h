@@ -2,6 +2,8 @@
 /* Text for an event's tail: strings and paths. Each helper appends at header->text_length, and raises that. */
 #pragma once
 
+#include <asm/errno.h>
+
 #include "drift.h"
 #include "gadget.h"
 
@@ -63,14 +65,21 @@ static __always_inline struct path *root_directory(struct task_struct *task)
 	return __builtin_preserve_access_index(&fs->root);
 }
 
-/* The path of an open file of a task by its descriptor, for text_path. NULL if there is none. task is what
- * current_task() returned. */
-static __always_inline struct path *path_of(struct task_struct *task, int fd)
+/* An open file of a task by its descriptor. NULL if there is none. task is what current_task() returned. */
+static __always_inline struct file *file_of(struct task_struct *task, int fd)
 {
 	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
 
 	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
 		bpf_core_read(&file, sizeof(file), &files[fd]);
+	return file;
+}
+
+/* The path of an open file of a task by its descriptor, for text_path. NULL if there is none. */
+static __always_inline struct path *path_of(struct task_struct *task, int fd)
+{
+	struct file *file = file_of(task, fd);
+
 	return file ? __builtin_preserve_access_index(&file->f_path) : NULL;
 }
 
@@ -115,4 +124,33 @@ static __always_inline gadget_path text_path(struct gadget_header *header, char 
 	slice.length = at - header->text_length;
 	header->text_length = at;
 	return slice;
+}
+
+#define AT_FDCWD -100
+
+/* Append a path from user memory, and the directory that it is relative to: the descriptor fd, or AT_FDCWD. Without a
+ * path it is the descriptor's own, unless the call failed because of that: error says why it failed, 0 if it did not.
+ */
+static __always_inline gadget_full_path text_full_path(struct gadget_header *header, char *text, int fd, __u64 from,
+						       int error)
+{
+	struct task_struct *task = current_task();
+	__u32 at = header->text_length & (TEXT_MAX - 1);
+	gadget_full_path full = {.directory.as_given = true};
+	struct path *directory;
+
+	full.path = text_path_as_given(header, text, from);
+	if (!full.path.length && (error == ENOENT || error == EFAULT))
+		return full; /* an empty path that stands for nothing, or one that is in no memory */
+	if (full.path.length && text[at] == '/')
+		directory = root_directory(task);
+	else if (fd == AT_FDCWD)
+		directory = working_directory(task);
+	else
+		directory = path_of(task, fd);
+	if (directory && full.path.length)
+		full.directory = text_path(header, text, directory);
+	else if (directory)
+		full.path = text_path(header, text, directory);
+	return full;
 }

@@ -6,7 +6,6 @@
 #include "syscalls.h"
 #include "text.h"
 
-#define AT_FDCWD        -100
 #define RESOLVE_IN_ROOT 0x10 /* linux/openat2.h: the directory is the root of the path */
 
 /* open(2), with x86's values; arm64's are brought to these */

@@ -144,6 +144,14 @@ def listed(named: Column | Parameter) -> str:
     return f" ({named.means.words_are}: {', '.join(words)})" if words else ""
 
 
+def usual(parameter: Parameter) -> str:
+    """The default of a parameter that is no switch, if it has one that says something."""
+    default = bytes.fromhex(parameter.default)
+    if parameter.means.is_text or parameter.kind == "uid" or not any(default):
+        return ""
+    return parameter.means.text(parameter)(int.from_bytes(default, "little", signed=parameter.signed))
+
+
 def known_field(gadget: Gadget, name: str) -> Column:
     """A field of gadget's events, or a part of one. UsageError naming those that there are."""
     known = all_fields(gadget.schema) | gadget.schema.parts

@@ -54,6 +54,13 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "owner": NOBODY, "group": NOBODY},
         {"pid": 9, "comm": b"truncate", "operation": 6, "path": b"/var/log/app.log", "size": 1 << 20},
     ],
+    "fsslower": [
+        {"pid": 9, "comm": b"postgres", "operation": 3, "latency": 212_345_678, "type": b"ext4",
+         "path": b"/var/lib/postgresql/16/main/pg_wal/000000010000000000000001"},
+        {"pid": 9, "comm": b"cart", "operation": 0, "latency": 12_345_678, "bytes": 8192, "type": b"nfs4",
+         "path": b"/srv/a"},
+        {"pid": 9, "comm": b"cart", "operation": 2, "error": 110, "latency": 30_012_345_678, "path": b"/srv/b"},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "message": 0, "src": (CART, 44122), "dst": (WEB, 53), "rcode": 255, "id": 7,
          "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},

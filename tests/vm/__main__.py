@@ -40,6 +40,7 @@ WORKLOADS = (
     "opens",
     "privs",
     "signals",
+    "slow",
     "traffic",
     "trapped",
 )

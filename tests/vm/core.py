@@ -418,6 +418,37 @@ def filemods(core: Core) -> None:
     }, attributes
 
 
+def fsslower(core: Core) -> None:
+    """Of reads, writes, opens and syncs of files I see exactly as many as there were; of the slow ones only these."""
+    for least in ("0", "250ms"):
+        shutil.rmtree("/tmp/slow", ignore_errors=True)
+        with Stream(core.tracker, "fsslower", comm="workload", min=least) as stream, container() as app:
+            core.work(app, "slow")
+            rows = stream.rows()
+        slow = [row["latency"] for row in rows if row["bytes"] == 100]
+        assert len(slow) == 3 and min(slow) >= 300 * 10**6, slow
+        if least != "0":
+            assert all(row["latency"] >= 250 * 10**6 for row in rows), rows
+            continue
+        seen = Counter((row["operation"], row["path"], row["error"], row["bytes"]) for row in rows)
+        assert seen == {
+            ("open", "/tmp", None, 0): 1,
+            ("open", "/tmp/slow/file", None, 0): 1,
+            ("write", "/tmp/slow/file", None, 4096): 13,
+            ("write", "/tmp/slow/file", None, 1024): 7,
+            ("read", "/tmp/slow/file", None, 512): 11,
+            ("read", "/tmp/slow/file", None, 1024): 5,
+            ("read", "/tmp/slow/file", None, 0): 1,
+            ("sync", "/tmp/slow/file", None, 0): 6,
+            ("open", "/tmp/slow/other", None, 0): 17,
+            ("open", "/tmp/slow/none", "ENOENT", 0): 19,
+            ("read", "/tmp", "EISDIR", 0): 2,
+            ("open", "/tmp/slow/slow", None, 0): 1,
+            ("write", "/tmp/slow/slow", None, 4096): 1,
+            ("read", "/tmp/slow/slow", None, 100): 3,
+        }, seen
+
+
 def dnssnoop(core: Core) -> None:
     """Of each question and each answer I see both ends, with name, result, addresses and process."""
 
@@ -620,6 +651,7 @@ CASES = (
     privsnoop,
     capable,
     filemods,
+    fsslower,
     dnssnoop,
     tcpretrans,
     tcpdrop,

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+#define TEXT_SHORT 256
+#include "filter.h"
+#include "syscalls.h"
+#include "text.h"
+
+#define TYPE_BYTES 32
+
+/* linux/stat.h */
+#define S_IFMT  0170000
+#define S_IFDIR 0040000
+#define S_IFBLK 0060000
+#define S_IFREG 0100000
+
+enum file_operation {
+	OPERATION_READ,
+	OPERATION_WRITE,
+	OPERATION_OPEN,
+	OPERATION_SYNC,
+};
+typedef enum file_operation gadget_operation_words;
+typedef enum file_operation gadget_operation_set;
+
+struct event {
+	struct gadget_header header;
+	gadget_operation_words operation DOC("what took so long; sync is fsync(2) and its like");
+	gadget_errno error DOC("why it failed; none if it succeeded");
+	gadget_duration latency DOC("how long the call took, in nanoseconds");
+	gadget_size bytes DOC("how many bytes were read or written");
+	gadget_text type DOC("type of the file system; none if an open failed");
+	gadget_absolute_path path DOC("the file, as the kernel names it; if an open failed the path from the root");
+	char text[TEXT_MAX + TEXT_SLACK];
+};
+
+GADGET_EVENTS(1);
+
+PARAM(gadget_duration, min, 10000000, "only what took at least so long, such as 1ms");
+PARAM(gadget_operation_set, ops, 0, "only these operations");
+
+/* When a thread began its call, 0 if it is in none of ours. Each thread has its own, so nobody can take another's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} calls SEC(".maps");
+
+#define NUMBERS              512
+#define KNOWN(call, does)    [SYSCALL_##call] = OPERATION_##does + 1
+#define KNOWN_32(call, does) [SYSCALL_COMPAT_##call & (NUMBERS - 1)] = OPERATION_##does + 1
+#define ALL(known)                                                                                              \
+	known(READ, READ), known(PREAD64, READ), known(READV, READ), known(PREADV, READ), known(PREADV2, READ), \
+		known(WRITE, WRITE), known(PWRITE64, WRITE), known(WRITEV, WRITE), known(PWRITEV, WRITE),       \
+		known(PWRITEV2, WRITE), known(OPENAT, OPEN), known(OPENAT2, OPEN), known(FSYNC, SYNC),          \
+		known(FDATASYNC, SYNC)
+
+/* By number: one more than the OPERATION_…, 0 for calls that are none of ours. */
+static const __u8 known_calls[NUMBERS] = {
+	ALL(KNOWN),
+	KNOWN(SYNC_FILE_RANGE, SYNC),
+#if defined(__TARGET_ARCH_x86)
+	KNOWN(OPEN, OPEN),
+	KNOWN(CREAT, OPEN),
+#endif
+};
+static const __u8 known_compat_calls[NUMBERS] = {
+	ALL(KNOWN_32),
+	KNOWN_32(OPEN, OPEN),
+	KNOWN_32(CREAT, OPEN),
+#if defined(__TARGET_ARCH_x86)
+	KNOWN_32(SYNC_FILE_RANGE, SYNC),
+#elif defined(__TARGET_ARCH_arm64)
+	KNOWN_32(SYNC_FILE_RANGE2, SYNC),
+#endif
+};
+
+/* What a call does: one more than the OPERATION_…, 0 if it is none of ours or was not chosen. */
+static __always_inline __u32 find_known(__u32 number)
+{
+	__u32 at = number & ~COMPAT_FLAG, known;
+
+	if (at >= NUMBERS)
+		return 0;
+	at = at_most(at, NUMBERS - 1); /* which the verifier can follow */
+	known = number & COMPAT_FLAG ? known_compat_calls[at] : known_calls[at];
+	return known && (!param_ops || param_ops >> (known - 1) & 1) ? known : 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(entered, struct pt_regs *regs)
+{
+	__u64 id = bpf_get_current_pid_tgid(), *began;
+
+	if (!find_known(syscall_number(regs)) || !process_chosen(id >> 32, bpf_get_current_uid_gid()))
+		return 0;
+	began = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (began)
+		*began = bpf_ktime_get_boot_ns();
+	else
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, 0);
+	return 0;
+}
+
+/* Whether a file lies in a file system: sockets, pipes and terminals are waited for in their own ways. */
+static __always_inline bool is_stored(struct file *file)
+{
+	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
+	case S_IFDIR:
+	case S_IFBLK:
+	case S_IFREG:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static __always_inline gadget_text text_type(struct event *event, struct file *file)
+{
+	__u32 at = event->header.text_length;
+	gadget_text slice = {.offset = at};
+	long length;
+
+	if (at >= TEXT_MAX)
+		return slice;
+	length = bpf_probe_read_kernel_str(event->text + at, TYPE_BYTES,
+					   BPF_CORE_READ(file, f_inode, i_sb, s_type, name));
+	if (length > 1) {
+		slice.length = length - 1;
+		event->header.text_length = at + length;
+	}
+	return slice;
+}
+
+/* The path that an open in vain was given. */
+static __always_inline gadget_full_path read_asked(struct event *event, struct pt_regs *regs, __u32 number)
+{
+	struct syscall_args args = syscall_arguments(regs, number);
+	int fd = args.a0;
+	__u64 from = args.a1;
+
+	switch (number) {
+#if defined(__TARGET_ARCH_x86)
+	case SYSCALL_OPEN:
+	case SYSCALL_CREAT:
+#endif
+	case SYSCALL_COMPAT_OPEN:
+	case SYSCALL_COMPAT_CREAT:
+		fd = AT_FDCWD;
+		from = args.a0;
+	}
+	return text_full_path(&event->header, event->text, fd, from, event->error);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(returned, struct pt_regs *regs, long result)
+{
+	__u32 zero = 0, number = syscall_number(regs), known = find_known(number);
+	struct file *file = NULL;
+	struct event *event;
+	bool in_vain;
+	__u64 *began, since;
+
+	if (!known)
+		return 0;
+	began = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+	if (!began || !*began)
+		return 0; /* begun before the stream */
+	since = *began;
+	*began = 0;
+	if (bpf_ktime_get_boot_ns() - since < param_min)
+		return 0;
+	in_vain = known == OPERATION_OPEN + 1 && result < 0;
+	if (!in_vain) {
+		file = file_of(current_task(),
+			       known == OPERATION_OPEN + 1 ? result : syscall_arguments(regs, number).a0);
+		if (!file || !is_stored(file))
+			return 0;
+	}
+	event = bpf_map_lookup_elem(&scratch, &zero);
+	if (!event || !gadget_fill(&event->header))
+		return 0;
+	event->operation = known - 1;
+	event->error = syscall_error(result);
+	event->latency = event->header.timestamp - since;
+	event->bytes = result > 0 && known <= OPERATION_WRITE + 1 ? result : 0;
+	event->type = (gadget_text){};
+	if (in_vain) {
+		event->path = read_asked(event, regs, number);
+	} else {
+		event->path.directory = (gadget_path){.as_given = true}; /* none */
+		event->path.path =
+			text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
+		event->type = text_type(event, file);
+	}
+	gadget_submit(event);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
