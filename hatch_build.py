@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
 
 import build_syscalls  # noqa: E402
 from gadget.btf import Btf, BtfError  # noqa: E402
-from gadget.schema import read_parameters, read_records, read_source  # noqa: E402
+from gadget.errors import UsageError  # noqa: E402
+from gadget.filters import parse as parse_conditions  # noqa: E402
+from gadget.schema import EVENTS, IDENTITY, Schema, read_parameters, read_records, read_source  # noqa: E402
+from gadget.story import Story  # noqa: E402
 
 GENERATED = ROOT / "gadget" / "_generated"
 OBJECTS = ROOT / "agent" / "_objects"
@@ -107,6 +111,12 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     ):
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
+    parameters = read_parameters(types, sections.get_section_by_name(".rodata").data())
+    if "story" in about:
+        try:
+            check_story(about["story"], source, schema, {item.name for item in parameters})
+        except (TypeError, ValueError, UsageError) as error:
+            raise BuildError(f"{folder / 'gadget.toml'}: [story]: {error}") from None
     return {
         "headers": {},
         "narrow": [],
@@ -116,8 +126,26 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         **about,
         "source": source,
         "schema": schema.to_json(),
-        "parameters": [asdict(item) for item in read_parameters(types, sections.get_section_by_name(".rodata").data())],
+        "parameters": [asdict(item) for item in parameters],
     }
+
+
+def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: set[str]) -> None:
+    """ValueError, TypeError or UsageError unless [story] of a gadget.toml fits the gadget."""
+    story, known = Story(**about), {item.name: item for item in schema.shown}
+    story.check()
+    if source != EVENTS:
+        raise ValueError("a story has events, no tables")
+    if "kind" in known:
+        raise ValueError("'kind' is a key of its own in JSON, so no field may be called so")
+    if missing := [name for name in story.fields if name not in known and name not in schema.parts]:
+        raise ValueError(f"{missing[0]!r} is no documented field of its rows")
+    for name, words in story.silent.items():
+        if missing := [word for word in words if word not in known[name].values.values()]:
+            raise ValueError(f"{missing[0]!r} is no word of {name}")
+    if missing := [name for name in story.parameters if name not in parameters]:
+        raise ValueError(f"{missing[0]!r} is no parameter")
+    parse_conditions(story.only, schema, IDENTITY)
 
 
 def make_kinds() -> None:
@@ -155,6 +183,9 @@ def make_gadgets() -> None:
     for stale in OBJECTS.glob("*/*.bpf.o"):
         if not list(bpf.glob(f"*/{stale.name.removesuffix('.o')}.c")):
             stale.unlink()
+    told = Counter(entry["story"]["kind"] for entry in gadgets.values() if "story" in entry)
+    if twice := [kind for kind, number in told.items() if number > 1]:
+        raise BuildError(f"two gadgets have the kind {twice[0]!r} in [story]")
     text = json.dumps({"gadgets": gadgets, "programs": programs}, indent=1)
     target = GENERATED / "catalog.json"
     if not target.exists() or target.read_text() != text:

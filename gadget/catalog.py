@@ -11,6 +11,7 @@ import orjson
 
 from gadget.errors import Unsupported, UsageError
 from gadget.schema import EVENTS, Field, Parameter, Schema, record_dtype
+from gadget.story import Story
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,8 @@ class Gadget:
 
     narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
     not failures. aliases are what other tools call it: words as they are written on a command line. source is one of
-    EVENTS, TABLE, SNAPSHOT; interval in seconds and sort are the defaults of --interval and --sort.
+    EVENTS, TABLE, SNAPSHOT; interval in seconds and sort are the defaults of --interval and --sort. story is how
+    the command `story` shows its events, if it does.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Gadget:
     source: str = EVENTS
     interval: float = 0.0
     sort: list[str] = field(default_factory=list)
+    story: Story | None = None
 
     @property
     def has_tables(self) -> bool:
@@ -94,6 +97,7 @@ def parse(data: bytes) -> dict[str, Gadget]:
                     **entry,
                     "schema": Schema.from_json(entry["schema"]),
                     "parameters": [Parameter(**item) for item in entry["parameters"]],
+                    "story": Story(**entry["story"]) if entry.get("story") else None,
                 },
             )
             for name, entry in orjson.loads(data)["gadgets"].items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
@@ -29,7 +29,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
         return RunCheck(request, node)
 
     streams = Streams(targets, first, check, endless=request.follow or not request.standing)
-    with _stops(streams, request.timeout), streams:
+    with stops(streams.stop, request.timeout), streams:
         yield streams
 
 
@@ -46,7 +46,7 @@ def start_of(request: Request) -> pb.Start:
 
 
 @contextmanager
-def _stops(streams: Streams, timeout: float) -> Iterator[None]:
+def stops(stop: Callable[[], None], timeout: float) -> Iterator[None]:
     """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C.
 
     A thread does it: this one may have just the lock that is needed, and SimpleQueue.put needs none.
@@ -61,7 +61,7 @@ def _stops(streams: Streams, timeout: float) -> Iterator[None]:
 
     def watch() -> None:
         while asked.get():
-            streams.stop()
+            stop()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     threading.Thread(target=watch, name="stop", daemon=True).start()

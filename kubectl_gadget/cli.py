@@ -49,6 +49,7 @@ WRITTEN = {
     "replay": "commands:ReplayCommand",
     "runs": "standing.commands:RunsCommand",
     "status": "about:StatusCommand",
+    "story": "story.command:StoryCommand",
     "traceloop": "traceloop.commands:TraceloopCommand",
     "undeploy": "cluster.commands:UndeployCommand",
     "version": "about:VersionCommand",

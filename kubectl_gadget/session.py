@@ -244,7 +244,7 @@ class Session:
             return
         assert self._output
         node = self._nodes[target]
-        rows = node.decoder.rows(reply.batch, self._names, node.filter)
+        rows = self._rows(target, node, reply.batch)
         if self._rounds:
             if reply.batch.table:
                 self._take_table(self._rounds, target, reply.batch, rows)
@@ -260,6 +260,10 @@ class Session:
             self._show(rows)
         else:
             self._merge.add(rows, self._now())
+
+    def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
+        """The rows of a batch that are shown."""
+        return node.decoder.rows(batch, self._names, node.filter)
 
     def _take_table(self, rounds: Rounds, target: str, batch: pb.Batch, rows: list[TimedRow]) -> None:
         assert self._output
@@ -321,6 +325,30 @@ class Session:
             return count(self.shown + taken.count(b"\n"), "event")
         return f"at least {count(self.shown, 'event')}"
 
+    def _request_of(self, target: str) -> Request:
+        """What a target was asked."""
+        return self._request
+
+    def _called(self, target: str) -> str:
+        """What users call a target."""
+        return target
+
+    def _tell_state(self, target: str, state: str, text: str) -> None:
+        """Say how a target is by now; state is the same word for the same state."""
+        tell(text)
+
+    def _place(self, target: str, node: Node) -> str:
+        """Where the losses of a target were."""
+        return node.decoder.node
+
+    def _all_gaps(self) -> list[Gap]:
+        """All times in which a target was not watched."""
+        return [*self._gaps, *map(_open_gap, self._away.values())]
+
+    def _count_nodes(self) -> int:
+        """How many nodes were watched."""
+        return len(self._nodes)
+
     def _count(self, target: str, reply: pb.RunReply) -> None:
         what = reply.WhichOneof("what")
         if what == "started":
@@ -330,7 +358,7 @@ class Session:
         node.heard = time.monotonic()
         if node.silent:
             node.silent = False
-            tell(f"{target}: heard again")
+            self._tell_state(target, "heard", f"{self._called(target)}: heard again")
         if what == "batch":
             node.decoder.learn(reply.batch.containers)
             if reply.batch.losses:
@@ -341,7 +369,7 @@ class Session:
             node.undecided += reply.summary.undecided
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
-        schema, kept = read_started(self._request, name, started)
+        schema, kept = read_started(self._request_of(target), name, started)
         if self._live and not self._request.standing and self._request.selection.any_of and not started.selects:
             self._warn_once(f"{name}: {OLDER}")
         decoder = Decoder(name, schema)
@@ -396,9 +424,10 @@ class Session:
             told = f"not seen from {moment(away.heard_ns)} to {moment(now_ns)} ({duration(seconds)})"
         else:
             told = f"seen only from {moment(now_ns)} on"
-        self.miss(Gap(target, f"{target}: {told}", seconds, "" if again else "at first"))
+        called = self._called(target)
+        self.miss(Gap(target, f"{called}: {told}", seconds, "" if again else "at first"))
         if self._live and not self._backlog:
-            tell(f"{target}: joined{' again' * again}; {told}")
+            self._tell_state(target, "joined", f"{called}: joined{' again' * again}; {told}")
 
     def _ended(self, message: Ended) -> None:
         if not message.error:
@@ -414,7 +443,7 @@ class Session:
         ended = self._away[target]
         if self._live and not ended.coming and target not in self._told:
             self._told.add(target)
-            tell(f"warning: {ended.error}")
+            self._tell_state(target, str(ended.error), f"warning: {ended.error}")
 
     def _look_for_silence(self) -> None:
         """Tell of nodes that have missed their beat: an agent that hangs, or a network that swallows."""
@@ -423,7 +452,8 @@ class Session:
             limit = node.beat_seconds * BEATS_MISSED
             if limit and not node.silent and target not in self._away and now - node.heard > limit:
                 node.silent = True
-                tell(f"warning: {target}: nothing heard for {duration(limit)}")
+                silent = f"warning: {self._called(target)}: nothing heard for {duration(limit)}"
+                self._tell_state(target, "silent", silent)
         backlog = self._backlog
         for target in backlog.waiting if backlog else ():
             known = self._nodes.get(target)
@@ -433,9 +463,9 @@ class Session:
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
-        covered = f"{count(len(self._nodes), 'node')}, {count(len(self._containers - {''}), 'container')}"
+        covered = f"{count(self._count_nodes(), 'node')}, {count(len(self._containers - {''}), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
-        gaps = [*self._gaps, *map(_open_gap, self._away.values())]
+        gaps = self._all_gaps()
         if lost:
             kept = f"{lost} lost: {self._where()}.{self._advice()}"
             kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
@@ -486,7 +516,7 @@ class Session:
 
     def _where(self) -> str:
         places = []
-        for node in self._nodes.values():
+        for target, node in self._nodes.items():
             by_reason: dict[str, list[str]] = {}
             counts: Counter[tuple[str, int]] = Counter()
             for loss in (*node.earlier, *node.losses):
@@ -496,7 +526,9 @@ class Session:
                 who = (names[2] or names[3][:12]) if names else "other"
                 by_reason.setdefault(reason, []).append(f"{who} {number}")
             for reason, losers in by_reason.items():
-                places.append(f"{reason} on {node.decoder.node} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})")
+                places.append(
+                    f"{reason} on {self._place(target, node)} ({', '.join(losers[:5])}{', …' * (len(losers) > 5)})"
+                )
         return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
 
 

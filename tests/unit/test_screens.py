@@ -18,6 +18,8 @@ from kubectl_gadget import about, containers
 from kubectl_gadget.output import Look, Output, choose_fields, make_output
 from kubectl_gadget.output.counts import COUNT
 from kubectl_gadget.output.forms.columns import Columns
+from kubectl_gadget.story.kinds import all_kinds
+from kubectl_gadget.story.lines import Lines, Teller
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
@@ -112,6 +114,23 @@ def counts() -> None:
     whole(Columns([COUNT, schema["comm"], schema["path"]], {}), rows)
 
 
+def story() -> None:
+    """`story`, of events of every kind in one pod, and then of one in another."""
+    rows: list[Any] = []
+    for gadget, told in all_kinds().values():
+        teller = Teller(gadget, told, gadget.schema, every=False)
+        sent = batch(gadget, EVENTS[gadget.name])
+        sent.containers[0].pod = POD
+        names = [item.name for item in teller.fields]
+        timed = Decoder("node-a", gadget.schema).rows(sent, names, lambda table: None)
+        rows += [(teller, (CLOCK + len(rows) * 17_000_000 + at, *row[1:])) for at, (_, row, _) in enumerate(timed)]
+    output = Lines([*all_kinds()])
+    output.start([("node-a", "shop", POD, "cart", "a" * 64)])
+    output.write(rows)
+    teller, values = rows[0]
+    output.write([(teller, (CLOCK + SECOND, "shop", "web-0", "nginx", *values[4:])), rows[-1]])
+
+
 TABLES: dict[str, Callable[[], None]] = {
     **{name: (lambda name=name: stream(name)) for name in catalog.load()},
     "status": status,
@@ -119,6 +138,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "containers": known_containers,
     "list": gadgets,
     "count-by": counts,
+    "story": story,
 }
 
 

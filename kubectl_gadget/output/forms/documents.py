@@ -56,6 +56,10 @@ class JsonLines(Output):
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows at once."""
+        write_all(self.encoded(rows))
+
+    def encoded(self, rows: Sequence[Row]) -> bytes:
+        """Rows as they are written."""
         columns = list(zip(*rows, strict=True))
         parts: list[Any] = []
         same = b""  # what all rows have next: most columns of a batch have one value, and cost nothing then
@@ -67,7 +71,7 @@ class JsonLines(Output):
                 parts += [repeat(same + key), encoder(column)]
                 same = b""
         lines = b"".join(chain.from_iterable(zip(*parts, repeat(same + b"}\n", len(rows)), strict=False)))
-        write_all(visible(lines))
+        return visible(lines)
 
 
 def _column_encoder(field: Column, convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[bytes]]:

@@ -1,0 +1,1 @@
+"""`story`: the events of several gadgets as one stream, a line each."""

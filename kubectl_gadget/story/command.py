@@ -1,0 +1,103 @@
+"""The command `story`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from gadget.schema import Parameter
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.options import Option, Size, gadget_options, output_options, stream_options, where_options
+from kubectl_gadget.request import Request, make_request, make_selection
+from kubectl_gadget.story.kinds import Chosen, all_kinds, by_default, choose, complete_kinds
+from kubectl_gadget.where import default_namespace, find_selection, find_targets
+
+#: Of each ring: there are two for each kind, and an agent may have 32 runs in less than a gigabyte.
+RING_BYTES = 1 << 20
+#: Options that are those of a gadget's command.
+_TAKEN = ("max_events", "strict", "timeout")
+
+
+class StoryCommand(HeadedCommand):
+    """`story`: what happens in containers, as a story."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        first, *_ = all_kinds().values()
+        options: list[click.Parameter] = [
+            Option(["--kinds"], heading="Options", default="", metavar="A,B|+A,-B|all", shell_complete=complete_kinds,
+                   help="Kinds of events to show, or to add and leave out: see below. Those that you name are shown in "
+                   "full."),
+            *gadget_options(replace(first[0], parameters=_of_all())),
+            *where_options(),
+            *cluster_options(),
+            Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]),
+                   default="columns", help="Format."),
+            *(option for option in (*output_options(), *stream_options()) if option.name in _TAKEN),
+            Option(["--buffer"], heading="Output", type=Size(), default=RING_BYTES,
+                   help="Size of each of the two kernel rings of a kind, such as 4M. [default: 1M]"),
+        ]  # fmt: skip
+        title = "what happens in a pod: many kinds of events, a line each"
+        super().__init__("story", title, "kubectl gadget story -n shop -p cart", options, self._run)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And the kinds."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Kinds, and what is shown of them by default"):
+            rows = [(kind, f"{by_default(story)} ({gadget.title})") for kind, (gadget, story) in all_kinds().items()]
+            formatter.write_dl(rows, col_max=26)
+
+    def _run(
+        self,
+        kinds: str,
+        namespace: tuple[str, ...],
+        all_namespaces: bool,
+        pod: tuple[str, ...],
+        container: tuple[str, ...],
+        selector: str,
+        local: bool,
+        agent: tuple[str, ...],
+        form: str,
+        max_events: int | None,
+        strict: bool,
+        timeout: float,
+        buffer: int,
+        **settings: Any,
+    ) -> None:
+        chosen = choose(kinds)
+        selection = make_selection(namespace, all_namespaces, pod, container, selector)
+        if not (namespace or all_namespaces):
+            selection = replace(selection, namespaces=default_namespace(agent, local))
+        rest = {"max_events": max_events or 0, "strict": strict, "timeout": timeout, "ring_bytes": buffer}
+        with find_targets(agent, local) as targets:
+            selection = find_selection(selection, agent, local)
+            requests = {each.story.kind: _request(each, settings, form, selection=selection, **rest) for each in chosen}
+            from kubectl_gadget.begin import stops  # grpc, while a local agent starts
+            from kubectl_gadget.story.together import Together
+
+            reached = targets()
+            runs = Together(reached, requests)
+            with stops(runs.stop, timeout), runs:
+                from kubectl_gadget.peers import find_directory  # numpy, while it loads the gadgets
+                from kubectl_gadget.story.session import show
+
+                directory = find_directory(reached, selection.namespaces, cluster=not (agent or local))
+                show(requests, chosen, reached, runs, directory)
+
+
+def _of_all() -> list[Parameter]:
+    """The settings that every gadget of a story has."""
+    (first, _), *others = all_kinds().values()
+    kinds = [{item.name: item.kind for item in gadget.parameters} for gadget, _ in others]
+    return [item for item in first.parameters if all(each.get(item.name) == item.kind for each in kinds)]
+
+
+def _request(each: Chosen, settings: dict[str, Any], form: str, **rest: Any) -> Request:
+    """What one gadget is asked."""
+    story = each.story
+    usual = {} if each.is_named else {f"param_{name}": value for name, value in story.parameters.items()}
+    conditions = () if each.is_named or not story.only else (story.only,)
+    return make_request(each.gadget, {**usual, **settings}, form, "", conditions, "", **rest)

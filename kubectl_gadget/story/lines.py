@@ -1,0 +1,221 @@
+"""Events of any gadget as lines: when, who, a word for the kind, and what happened."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from gadget.catalog import Gadget
+from gadget.kinds import Cut
+from gadget.kinds.times import clock
+from gadget.schema import Column, Row, Schema
+from gadget.story import Part, Story, read_line
+from gadget.text import escape
+from kubectl_gadget.output import Output, all_fields, terminal, text_of
+from kubectl_gadget.output.forms.documents import JsonLines
+from kubectl_gadget.output.stdout import write_all, write_text
+from kubectl_gadget.text import fit, fit_endpoint, pad, width
+
+#: The columns stand so far apart.
+GAP = "  "
+#: What a field may come down to where the line has no room.
+LEAST = 8
+#: Pods that are remembered, to know which have several containers.
+MOST_PODS = 10_000
+#: What every line begins with is made of these.
+_WHO = ("timestamp", "namespace", "pod", "container")
+_CUTTERS: Mapping[Cut, Callable[..., str]] = {
+    Cut.MIDDLE: partial(fit, middle=True),
+    Cut.END: fit,
+    Cut.HOST: fit_endpoint,
+}
+
+
+class _Piece(NamedTuple):
+    """A piece of a line: text alone if at is None, or the value at a place in the row, with text around it."""
+
+    before: str
+    behind: str = ""
+    at: int | None = None
+    text: Callable[[Any], str] = str
+    silent: frozenset[str] = frozenset()
+    may_go: bool = False
+    cut: Callable[..., str] | None = None
+
+
+class Teller:
+    """Tells the events of one gadget, in the words of one agent."""
+
+    def __init__(self, gadget: Gadget, story: Story, schema: Schema, *, every: bool) -> None:
+        """Fields have every field of an event, or those that a line needs."""
+        self.kind, self._is_failure = story.kind, story.is_failure
+        known = _in_words_of(gadget.schema, schema)
+        failing = [name for name, item in known.items() if item.means.is_failure or name in gadget.good]
+        names = [*all_fields(gadget.schema)] if every else [*dict.fromkeys((*_WHO, *story.fields, *failing))]
+        self.fields: Sequence[Column] = [known[name] for name in names]
+        at = {name: number for number, name in enumerate(names)}
+
+        def piece(part: Part) -> _Piece:
+            if not part.field:
+                return _Piece(part.before)
+            item, silent = known[part.field], frozenset(story.silent.get(part.field, ()))
+            cut = _CUTTERS[item.means.cut] if item.means.cut else None
+            return _Piece(part.before, part.behind, at[part.field], text_of(item), silent, part.may_go, cut)
+
+        self._pieces: list[_Piece] = []
+        self._failed: list[_Piece] = []
+        if not every:
+            self._pieces = [piece(part) for part in read_line(story.line)]
+            self._failed = [piece(part) for part in read_line(story.failed or story.line)]
+        self._failing = [] if every else [(at[name], _test(known[name], gadget.good.get(name))) for name in failing]
+
+    def has_failed(self, values: Row) -> bool:
+        """Whether an event is a failure."""
+        return self._is_failure or any(test(values[at]) for at, test in self._failing)
+
+    def line(self, values: Row, room: int | None) -> str:
+        """What happened, in at most room cells, or in all that it takes. The end, which has the error, stays."""
+        texts: list[str] = []
+        cuttable: list[tuple[int, _Piece, str]] = []
+        for piece in self._failed if self.has_failed(values) else self._pieces:
+            if piece.at is None:
+                texts.append(piece.before)
+                continue
+            value = values[piece.at]
+            text = piece.text(value)
+            if piece.may_go and (not value or text in ("", "-") or text in piece.silent):
+                continue
+            if piece.cut:
+                cuttable.append((len(texts), piece, text))
+            texts.append(f"{piece.before}{text}{piece.behind}")
+        line = "".join(texts)
+        if room is None or width(line) <= room:
+            return line
+        for at, piece, text in sorted(cuttable, key=lambda each: -width(each[2])):
+            over = width("".join(texts)) - room
+            if over > 0 and piece.cut and width(text) > LEAST:
+                short = piece.cut(text, max(width(text) - over, LEAST))
+                texts[at] = f"{piece.before}{short}{piece.behind}"
+        return fit("".join(texts), room, middle=True)
+
+
+def _in_words_of(own: Schema, schema: Schema) -> dict[str, Column]:
+    """The fields that this program knows, with what an agent calls their values."""
+    theirs = all_fields(schema)
+    return {
+        name: item if name not in theirs else _with_words(item, {**item.values, **theirs[name].values})
+        for name, item in (all_fields(own) | own.parts).items()
+    }
+
+
+def _with_words(item: Column, values: dict[str, str]) -> Column:
+    return Column(item.name, item.means.name, item.doc, values) if not item.means.is_list else item
+
+
+def _test(item: Column, good: Sequence[str] | None) -> Callable[[Any], bool]:
+    """Whether a value is a failure; one that is not known is none."""
+    if good is None:
+        return bool
+    numbers = {int(number) for number, word in item.values.items() if word in good}
+    return lambda value: value is not None and value not in numbers
+
+
+#: An event: who can tell it, and its values.
+Event = tuple[Teller, Row]
+
+
+class Lines(Output):
+    """Writes a line for each event, with the pod where there are several."""
+
+    fields = ()
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        """Of these kinds."""
+        self._kinds = max(map(len, kinds))
+        self._terminal, self._coloured = sys.stdout.isatty(), terminal.has_colours()
+        #: the first container of each pod; None once there is another one
+        self._pods: dict[tuple[str, str], str | None] = {}
+        self._namespaces: set[str] = set()
+        self._widest = 0
+        self._begun = False
+
+    def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
+        """Begin; a terminal is told the pod if there is only one, as its lines do not name it."""
+        for _, namespace, pod, container, *_ in names:
+            self._notice(namespace, pod, container)
+        if not self._begun and self._terminal and len(self._pods) == 1 and names:
+            _, namespace, pod, container, *_ = names[0]
+            who = _called(namespace, pod, container, namespaced=True, contained=False)
+            head = fit(who, terminal.columns())
+            write_text(f"{terminal.BOLD}{head}{terminal.PLAIN}\n" if self._coloured else f"{head}\n")
+        self._begun = True
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write lines, cut where the terminal ends."""
+        for _, values in rows:
+            self._notice(*values[1:4])
+        total = terminal.columns() if self._terminal else None
+        write_text("".join([f"{self._line(teller, values, total)}\n" for teller, values in rows]))
+
+    def _notice(self, namespace: str, pod: str, container: str) -> None:
+        pods = self._pods
+        key = namespace, pod or container
+        if pods.get(key, "") == container:
+            return
+        if len(pods) >= MOST_PODS:
+            pods.clear()
+        pods[key] = None if key in pods else container
+        if len(self._namespaces) < MOST_PODS:
+            self._namespaces.add(namespace)
+        self._widest = max(self._widest, width(self._who(namespace, pod, container)))
+
+    def _who(self, namespace: str, pod: str, container: str) -> str:
+        several = self._pods.get((namespace, pod or container), "") is None
+        return _called(namespace, pod, container, namespaced=len(self._namespaces) > 1, contained=several)
+
+    def _line(self, teller: Teller, values: Row, total: int | None) -> str:
+        time, *who = values[:4]
+        cells = [clock(time)[:-3]]
+        plain = len(cells[0])
+        if len(self._pods) > 1:
+            room = self._widest if total is None else min(self._widest, max(total // 4, LEAST))
+            cell = pad(fit(self._who(*who), room, middle=True), room)
+            colour = terminal.colour_of(who[1])
+            cells.append(f"{colour}{cell}{terminal.PLAIN}" if self._coloured else cell)
+            plain += len(GAP) + room
+        plain += len(GAP) + self._kinds + len(GAP)
+        text = teller.line(values, None if total is None else max(total - plain, 1))
+        told = f"{teller.kind.ljust(self._kinds)}{GAP}{text}"
+        red = self._coloured and teller.has_failed(values)
+        cells.append(f"{terminal.RED}{told}{terminal.PLAIN}" if red else told)
+        return GAP.join(cells)
+
+
+def _called(namespace: str, pod: str, container: str, *, namespaced: bool, contained: bool) -> str:
+    name = [pod, container if contained else ""] if pod else [container]
+    return escape("/".join(filter(None, [namespace if namespaced else "", *name]))) or "-"
+
+
+class Documents(Output):
+    """Writes each event as JSON: its kind, and all fields that its gadget has."""
+
+    fields = ()
+
+    def __init__(self) -> None:
+        """Nothing has been written yet."""
+        self._encoders: dict[Teller, JsonLines] = {}
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write events at once."""
+        parts = []
+        for teller, events in groupby(rows, key=itemgetter(0)):
+            if teller not in self._encoders:
+                if len(self._encoders) >= MOST_PODS:
+                    self._encoders.clear()  # agents that begin anew have new ones
+                self._encoders[teller] = JsonLines([Column("kind", "identity"), *teller.fields])
+            parts.append(self._encoders[teller].encoded([(teller.kind, *values) for _, values in events]))
+        write_all(b"".join(parts))

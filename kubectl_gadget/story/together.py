@@ -1,0 +1,170 @@
+"""The runs of several gadgets on the same targets, as one stream of messages."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unreachable
+from kubectl_gadget.begin import start_of
+from kubectl_gadget.replies import RunCheck
+from kubectl_gadget.request import Request
+from kubectl_gadget.streams import MOST_QUIET_SECONDS, QUIET_SECONDS, Ended, Message, Notice, Streams
+from kubectl_gadget.targets import Targets
+
+#: Messages that wait for the screen. A full queue fills those of the streams, which slow the agents.
+QUEUE_LENGTH = 64
+#: For so long one answer to who is there does for all kinds, and what all of them say is said once.
+ONCE_SECONDS = 0.4
+SAME_SECONDS = 10.0
+
+
+def key_of(kind: str, target: str) -> str:
+    """What a run of one gadget on one target is known by."""
+    return f"{kind} {target}"
+
+
+def parts_of(key: str) -> tuple[str, str]:
+    """The kind and the target that a run is of."""
+    kind, _, target = key.partition(" ")
+    return kind, target
+
+
+class _Way:
+    """The address of a target, for all kinds alike: if each opened a new way to it, that would close the others'."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.number, self.broken = 0, 0
+        self.address = ""
+        self.used: dict[str, int] = {}
+
+    def reach(self, kind: str, open_: Callable[[], str]) -> str:
+        """The address. It is asked for again once somebody has found that what is there leads nowhere."""
+        with self.lock:
+            if self.number <= self.broken:
+                self.address = open_()
+                self.number += 1
+            self.used[kind] = self.number
+            return self.address
+
+    def ended(self, kind: str) -> None:
+        """The way that a kind took leads nowhere."""
+        self.broken = max(self.broken, self.used.get(kind, 0))
+
+
+class _Shared:
+    """The targets, as each kind sees them."""
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._ways: dict[str, _Way] = {}
+        self._lock = threading.Lock()
+        self._looked, self._found = 0.0, Targets()
+
+    def of(self, kind: str, targets: Targets | None = None) -> Targets:
+        """Targets that one kind may reach by itself."""
+        given = self._targets if targets is None else targets
+        made = Targets({name: partial(self._way(name).reach, kind, open_) for name, open_ in given.items()})
+        made.are_nodes = self._targets.are_nodes
+        if self._targets.look:
+            made.look = partial(self._look, kind, self._targets.look)
+        return made
+
+    def _look(self, kind: str, look: Callable[[], Targets]) -> Targets:
+        with self._lock:
+            if time.monotonic() - self._looked > ONCE_SECONDS:
+                self._found = look()
+                self._looked = time.monotonic()
+            found = self._found
+        return self.of(kind, found)
+
+    def _way(self, target: str) -> _Way:
+        return self._ways.setdefault(target, _Way())
+
+    def ended(self, kind: str, ended: Ended) -> None:
+        """Note that a run has ended for want of an agent."""
+        if isinstance(ended.error, Unreachable) and not ended.coming:
+            self._way(ended.target).ended(kind)
+
+
+class Together:
+    """The runs of several requests, by kind. A context manager that cancels what still runs."""
+
+    def __init__(self, targets: Targets, requests: Mapping[str, Request]) -> None:
+        """Begin each request on each target."""
+        self._shared = _Shared(targets)
+        self._queue: queue.Queue[Message | None] = queue.Queue(QUEUE_LENGTH)
+        self._streams = {
+            kind: Streams(
+                self._shared.of(kind), pb.RunRequest(start=start_of(request)), partial(RunCheck, request), endless=True
+            )
+            for kind, request in requests.items()
+        }
+        self._stack = ExitStack()
+        self._over = threading.Event()
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> Together:
+        for kind, streams in self._streams.items():
+            self._stack.enter_context(streams)
+            threading.Thread(target=self._pump, args=(kind, streams), name=f"pump-{kind}", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._stack.close()
+
+    def stop(self) -> None:
+        """Ask every agent to end all runs; their last events and summaries still come."""
+        for streams in self._streams.values():
+            streams.stop()
+
+    def _pump(self, kind: str, streams: Streams) -> None:
+        """Give on what one kind's streams send."""
+        try:
+            for target, message in streams:
+                if message is None:
+                    continue
+                if isinstance(message, Ended):
+                    self._shared.ended(kind, message)
+                    message = replace(message, target=key_of(kind, target))
+                self._give((key_of(kind, target), message))
+        finally:
+            self._give(None)
+
+    def _give(self, message: Message | None) -> None:
+        while not self._over.is_set():
+            try:
+                self._queue.put(message, timeout=MOST_QUIET_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages of all runs as they come, by the run's key; then the end."""
+        left, wait = len(self._streams), QUIET_SECONDS
+        while left:
+            try:
+                given = self._queue.get(timeout=wait)
+            except queue.Empty:
+                wait = min(2 * wait, MOST_QUIET_SECONDS)
+                yield "", None
+                continue
+            wait = QUIET_SECONDS
+            if given is None:
+                left -= 1
+            elif not (isinstance(given[1], Notice) and self._has_said(given[1].text)):
+                yield given
+
+    def _has_said(self, text: str) -> bool:
+        """Whether another kind has said the same of late."""
+        now = time.monotonic()
+        self._said = {each: at for each, at in self._said.items() if now - at < SAME_SECONDS}
+        return self._said.setdefault(text, now) != now

@@ -1,0 +1,107 @@
+"""story on this kernel: what a container does, as lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kubectl_gadget.story.kinds import choose
+from tests.conftest import Agent, Cli, wait_until
+from tests.pods import Container, Pod
+
+#: A shell that waits to be told, and then has trouble of several kinds.
+SCRIPT = """
+read word < /tmp/go
+/bin/cat /etc/missing
+/bin/nothing
+/bin/busybox nc 127.0.0.1 9
+/bin/sh -c 'kill -9 $$'
+exit 3
+"""
+STORY = r"""
+exec     cat[N] /bin/cat /etc/missing
+open     cat[N] /etc/missing: ENOENT
+exit     cat[N] after T: failed with 1
+exec     sh[N] /bin/nothing: ENOENT
+exit     sh[N] after T: failed with 127
+exec     busybox[N] /bin/busybox nc 127.0.0.1 9
+connect  busybox[N] 127.0.0.1:9 in T: refused (ECONNREFUSED)
+exit     busybox[N] after T: failed with 1
+exec     sh[N] /bin/sh -c "kill -9 $$"
+signal   sh[N] SIGKILL to sh[N]
+exit     sh[N] after T: killed by SIGKILL of sh[N]
+exit     sh[N] after T: failed with 3
+"""
+
+
+@contextmanager
+def waiting(pod: Pod, name: str = "app") -> Iterator[Callable[[], None]]:
+    """A container that does what SCRIPT says once the function is called that this gives."""
+    container = pod.prepare(name, "/bin/sh", "-c", SCRIPT)
+    gate = container.bundle / "rootfs/tmp/go"
+    os.mkfifo(gate)
+    container.start()
+    yield lambda: _open(gate, container)
+
+
+def _open(gate: Path, container: Container) -> None:
+    gate.write_text("go\n")  # waits for the container
+    container.wait(60)
+
+
+def start_story(start_cli: Callable[..., Cli], agent: Agent, *args: str, kinds: str = "") -> Cli:
+    """A story of which every kind has begun."""
+    cli = start_cli("story", "--agent", agent.address, *args, *(["--kinds", kinds] if kinds else []))
+    gadgets = [each.gadget.name for each in choose(kinds)]
+    wait_until(lambda: all(f"{name}: started" in agent.log.read_text() for name in gadgets), "the runs", 60)
+    return cli
+
+
+def plain(line: str) -> str:
+    """A line without its time and the numbers that differ each time."""
+    found = re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  (.*)", line)
+    assert found, line
+    return re.sub(r" (after|in) [\d.]+[mµn]?s", r" \1 T", re.sub(r"\[\d+\]", "[N]", found[1]))
+
+
+def test_story(agent, start_cli, make_pod) -> None:
+    """I read what a container did from its first trouble to its end, each event in its place and nothing else."""
+    with waiting(make_pod("shop", "cart-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "cart-0")
+        go()
+        out, err = cli.finish()
+    assert [plain(line) for line in out.splitlines()] == STORY.strip().splitlines()
+    assert err.startswith("12 events (5 exit, 4 exec, 1 open, 1 connect, 1 signal) from 1 node, 1 container, in ")
+    assert err.endswith("nothing lost.\n")
+
+
+def test_full_kinds_as_json(agent, start_cli, make_pod) -> None:
+    """Of kinds that I name I see everything, each event with its kind, its gadget's fields and its names."""
+    with waiting(make_pod("shop", "cart-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "cart-0", "-o", "json", kinds="open,exit")
+        go()
+        out, err = cli.finish()
+    assert "nothing lost" in err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert {(row["node"], row["namespace"], row["pod"], row["container"]) for row in rows} == {
+        ("node-a", "shop", "cart-0", "app")
+    }
+    assert Counter(row["kind"] for row in rows)["exit"] == 5
+    missing = [(row["comm"], row["error"]) for row in rows if row.get("path") == "/etc/missing"]
+    assert missing == [("cat", "ENOENT")]
+    assert [row["timestamp"] for row in rows] == sorted(row["timestamp"] for row in rows)
+
+
+def test_several_pods(agent, start_cli, make_pod) -> None:
+    """Of several pods each line names its own."""
+    with waiting(make_pod("shop", "cart-0")) as go, waiting(make_pod("shop", "web-0")) as go_too:
+        cli = start_story(start_cli, agent, "-n", "shop", kinds="exit")
+        go()
+        go_too()
+        out, _ = cli.finish()
+    assert Counter(plain(line).split()[0] for line in out.splitlines()) == {"cart-0": 5, "web-0": 5}

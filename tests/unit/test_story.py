@@ -1,0 +1,325 @@
+"""What `story` makes of the events of several gadgets, without a kernel."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+from click.testing import CliRunner
+
+import hatch_build
+from gadget import CONTRACT, catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Incomplete, Unreachable, UsageError
+from gadget.story import Part, read_line
+from kubectl_gadget.cli import cli
+from kubectl_gadget.request import Request, make_request
+from kubectl_gadget.story.kinds import all_kinds, choose
+from kubectl_gadget.story.lines import Lines, Teller
+from kubectl_gadget.story.session import show
+from kubectl_gadget.story.together import Together
+from kubectl_gadget.targets import Targets
+from tests.conftest import wait_until
+from tests.fakes import WholeAgent
+from tests.unit.test_layout import screen
+from tests.unit.test_snapshots import EVENTS, batch
+
+
+class ManyAgent(WholeAgent):
+    """Runs any gadget, but for those that it lacks."""
+
+    lacks: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        """Serve."""
+        self.queues: dict[str, queue.Queue[pb.Batch | None]] = {}
+        self.selections: dict[str, pb.Start] = {}
+        super().__init__(*args, **settings)
+
+    def tell(self, gadget: str, time_ns: int, lost: int = 0, at: int = 0) -> None:
+        """Send an event of a gadget that happened at a time."""
+        sent = batch(catalog.find(gadget), EVENTS[gadget][at : at + 1])
+        sent.clock_offset_ns, sent.containers[0].pod = time_ns, f"on-{self.node}"
+        if lost:
+            sent.losses.append(pb.Loss(reason="ring full", cgroup_id=7, count=lost))
+        self.queues[gadget].put(sent)
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """A run."""
+        start = next(requests).start
+        if start.gadget in self.lacks:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the kernel has no tracepoint for {start.gadget}")
+        self.selections[start.gadget] = start
+        batches: queue.Queue[pb.Batch | None] = queue.Queue()
+        context.add_callback(lambda: batches.put(None))
+        schema = orjson.dumps(catalog.find(start.gadget).schema.to_json()).decode()
+        yield pb.RunReply(node=self.node, started=pb.Started(schema=schema, contract=CONTRACT, selects=1))
+        self.queues[start.gadget] = batches
+
+        def wait_for_stop() -> None:
+            for _ in requests:
+                batches.put(None)
+                return
+
+        threading.Thread(target=wait_for_stop, daemon=True).start()
+        losses: list[pb.Loss] = []
+        while (sent := batches.get()) is not None:
+            losses = list(sent.losses) or losses
+            yield pb.RunReply(node=self.node, batch=sent)
+        yield pb.RunReply(node=self.node, summary=pb.Summary(losses=losses))
+
+
+def requests_of(kinds: str, form: str = "columns", **settings: Any) -> dict[str, Request]:
+    return {each.story.kind: make_request(each.gadget, {}, form, "", (), "", **settings) for each in choose(kinds)}
+
+
+def run(targets: Targets, kinds: str, do: Callable[[], None], form: str = "columns", **settings: Any) -> None:
+    """Show a story while do runs."""
+    requests = requests_of(kinds, form, **settings)
+    runs = Together(targets, requests)
+
+    def script() -> None:
+        try:
+            do()
+        finally:
+            runs.stop()
+
+    thread = threading.Thread(target=script)
+    with runs:
+        thread.start()
+        try:
+            show(requests, choose(kinds), targets, runs, dict)
+        finally:
+            thread.join()
+
+
+def targets_of(*agents: ManyAgent) -> Targets:
+    return Targets({each.node: each.reach for each in agents})
+
+
+def begun(agent: ManyAgent, *gadgets: str) -> None:
+    wait_until(lambda: {*gadgets} <= agent.queues.keys(), "the runs")
+
+
+def test_kinds() -> None:
+    """--kinds takes a list, or changes of what is shown by default; a kind that I name is shown in full."""
+
+    def chosen(text: str) -> dict[str, bool]:
+        return {each.story.kind: each.is_named for each in choose(text)}
+
+    usual = {kind: False for kind, (_, story) in all_kinds().items() if not story.optional}
+    assert chosen("") == usual
+    assert {"exec", "open", "dns", "connect", "signal", "exit"} <= usual.keys() and "cap" not in usual
+    assert chosen("exec, open") == {"exec": True, "open": True}
+    assert chosen("-dns") == {kind: False for kind in usual if kind != "dns"}
+    assert chosen("+open") == {**usual, "open": True}
+    assert chosen("+cap").keys() - usual.keys() == {"cap"}
+    assert chosen("all") == dict.fromkeys(all_kinds(), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("exce", "did you mean 'exec'"),
+        ("execsnoop", "did you mean 'exec'"),
+        ("zzz", "there is bind,"),
+        ("-all", "nothing"),
+    ],
+)
+def test_wrong_kinds(text: str, hint: str) -> None:
+    """A kind that there is not is an error that names the one I meant, also if I wrote the gadget's name."""
+    with pytest.raises(UsageError, match=hint):
+        choose(text)
+
+
+def test_completion() -> None:
+    """The shell completes kinds in a list."""
+    environment = {"_KUBECTL_GADGET_COMPLETE": "bash_complete", "COMP_WORDS": "kubectl-gadget story --kinds exec,+o"}
+    shown = CliRunner().invoke(cli, [], env={**environment, "COMP_CWORD": "3"}, prog_name="kubectl-gadget").output
+    assert shown.split() == ["plain,exec,+oom", "plain,exec,+open"]
+
+
+def test_every_gadget_has_a_story() -> None:
+    """Each gadget that has events has a kind of its own in a story."""
+    gadgets = catalog.load().values()
+    assert [gadget.name for gadget in gadgets if not gadget.has_tables and not gadget.story] == []
+    assert len(all_kinds()) == len([gadget for gadget in gadgets if gadget.story])
+
+
+def test_line() -> None:
+    """A line has fields, and parts that go where a field says nothing."""
+    assert read_line("{comm}[{pid}]{: |error|!}") == [
+        Part("", "comm"), Part("["), Part("", "pid"), Part("]"), Part(": ", "error", "!", True),
+    ]  # fmt: skip
+    for wrong in ("no field", "{comm", "comm}", "{comm}{}", "{a|b|c|d}", "{comm}\n"):
+        with pytest.raises(ValueError, match="want"):
+            read_line(wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"line": "{nope}"}, "'nope' is no documented field"),
+        ({"failed": "{nope}"}, "'nope' is no documented field"),
+        ({"kind": "Exec!"}, "want a word"),
+        ({"silent": {"error": ["ENOPE"]}}, "'ENOPE' is no word of error"),
+        ({"parameters": {"nope": "1"}, "said": "few"}, "'nope' is no parameter"),
+        ({"only": "nope==1", "said": "few"}, "unknown field 'nope'"),
+        ({"only": "pid==1"}, "said has to tell"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_build_checks(change: dict[str, Any], why: str) -> None:
+    """The build refuses a [story] that does not fit the gadget, and says why."""
+    gadget = catalog.find("execsnoop")
+    about = {"kind": "exec", "line": "{comm}[{pid}]", **change}
+    with pytest.raises((TypeError, ValueError, UsageError), match=why):
+        hatch_build.check_story(about, "events", gadget.schema, {item.name for item in gadget.parameters})
+
+
+def test_merged_by_time(agents, capsys) -> None:
+    """Events of several gadgets and nodes come in one stream by time, with the pod, and are counted by kind."""
+    first, second = agents("node-a", ManyAgent), agents("node-b", ManyAgent)
+
+    def do() -> None:
+        for each in (first, second):
+            begun(each, "execsnoop", "exitsnoop")
+        base = 1_700_000_000_000_000_000
+        first.tell("exitsnoop", base + 30_000_000, at=1)
+        second.tell("execsnoop", base + 20_000_000)
+        first.tell("execsnoop", base + 10_000_000, at=1)
+        second.tell("exitsnoop", base + 40_000_000, lost=3)
+        wait_until(lambda: "".join(seen).count("\n") >= 4 or seen.append(capsys.readouterr().out), "four lines")
+
+    seen: list[str] = []
+    run(targets_of(first, second), "exec,exit", do)
+    out, err = capsys.readouterr()
+    lines = [line.partition("  ")[2] for line in ("".join(seen) + out).splitlines()]
+    assert lines == [
+        "on-node-a  exec  sh[4712] /bin/psql: ENOENT",
+        'on-node-b  exec  sh[4711] sh -c "a b"',
+        "on-node-a  exit  app[4712] after 212µs: failed with 3",
+        "on-node-b  exit  sh[4711] after 3.2s",
+    ]
+    assert err.startswith("4 events (2 exec, 2 exit) from 2 nodes, 1 container, in ")
+    assert "3 lost: ring full on node-b, exit (cart 3)" in err
+
+
+def test_json(agents, capsys) -> None:
+    """As JSON each event has its kind, and all fields that its gadget has."""
+    agent = agents("node-a", ManyAgent)
+
+    def do() -> None:
+        begun(agent, "execsnoop", "opensnoop")
+        agent.tell("execsnoop", 1)
+        agent.tell("opensnoop", 2)
+
+    run(targets_of(agent), "exec,open", do, "json")
+    out = capsys.readouterr().out
+    first, second = map(orjson.loads, out.splitlines())
+    assert (first["kind"], first["args"], first["pod"]) == ("exec", ["sh", "-c", "a b"], "on-node-a")
+    assert (second["kind"], second["path"], second["fd"]) == ("open", "/etc/hosts", 3)
+
+
+def test_default_leaves_noise_out(agents) -> None:
+    """By default opens that succeed are left out in the kernel; if I name the kind, they are not."""
+    agent = agents("node-a", ManyAgent)
+    runner = CliRunner()
+    for kinds, wanted in (("-exec,-exit,-dns,-listen,-oom,-bind,-mount,-priv,-signal,-connect", "true"), ("open", "")):
+        agent.selections.clear()
+        done = runner.invoke(cli, ["story", "--agent", agent.address, "--kinds", kinds, "--timeout", "300ms"])
+        assert done.exit_code == 0, done.output
+        assert agent.selections["opensnoop"].parameters.get("failed", "") == wanted
+
+
+def test_lacking_gadget(agents, capsys) -> None:
+    """What a node's kernel cannot trace is said once, and the rest goes on; nothing counts as missed."""
+    agent = agents("node-a", ManyAgent)
+    agent.lacks = ("dnssnoop",)
+    kinds = "-exit,-bind,-listen,-mount,-oom,-open,-priv,-signal,-connect"
+
+    def do() -> None:
+        begun(agent, "execsnoop")
+        agent.tell("execsnoop", 1)
+
+    run(targets_of(agent), kinds, do, strict=True)
+    out, err = capsys.readouterr()
+    assert out.endswith('sh[4711] sh -c "a b"\n')
+    warning, last = err.splitlines()
+    assert warning == "warning: node-a: nothing of dns: the kernel has no tracepoint for dnssnoop"
+    assert last.startswith("1 event (1 exec) from 1 node, 1 container") and last.endswith("nothing lost.")
+
+
+def test_lacking_gadget_that_was_named(agents, capsys) -> None:
+    """If I ask for just that kind, it counts as missed."""
+    agent = agents("node-a", ManyAgent)
+    agent.lacks = ("dnssnoop",)
+    with pytest.raises(Incomplete):
+        run(targets_of(agent), "exec,dns", lambda: begun(agent, "execsnoop"), strict=True)
+    assert "not watched: node-a, dns at all" in capsys.readouterr().err
+
+
+def test_absent_node_is_told_once(agents, capsys) -> None:
+    """A node without an agent is told of once, not once for each kind."""
+    agent = agents("node-a", ManyAgent)
+
+    def no_agent() -> str:
+        raise Unreachable("node-c: no agent (pod gadget-7xk is Pending)")
+
+    def do() -> None:
+        begun(agent, "execsnoop", "exitsnoop")
+        wait_until(lambda: seen.append(capsys.readouterr().err) or "node-c" in "".join(seen), "the warning")
+
+    seen: list[str] = []
+    run(Targets({"node-a": agent.reach, "node-c": no_agent}), "exec,exit", do)
+    err = "".join(seen) + capsys.readouterr().err
+    assert err.count("warning: node-c: no agent") == 1
+    assert err.count("incomplete: node-c: no agent") == 1
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_error_stays_visible(columns: int) -> None:
+    """However long a path is and however narrow my terminal: a line fits, and its end says how the open failed."""
+    gadget, told = all_kinds()["open"]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    names = [item.name for item in teller.fields]
+    row = dict.fromkeys(names, 0) | {
+        "namespace": "shop", "pod": "cart-0", "container": "app", "comm": "app", "pid": 7, "path": "/x" * 300, "error": 13,
+    }  # fmt: skip
+    with screen(columns) as shown:
+        output = Lines(["open", "connect"])
+        output.write([(teller, tuple(row[name] for name in names))])
+    (line,) = shown.lines
+    assert len(line) <= columns
+    assert "app[7] /" in line and line.endswith(": EACCES")
+
+
+def test_resize_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are red, each line fits the terminal as it is then, and the pod has a column once there are several."""
+    monkeypatch.setattr("kubectl_gadget.output.terminal.has_colours", lambda: True)
+    gadget, told = all_kinds()["open"]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    names = [item.name for item in teller.fields]
+
+    def event(pod: str, error: int) -> Any:
+        row = dict.fromkeys(names, 0) | {"namespace": "shop", "pod": pod, "container": "app", "comm": "app"}
+        return teller, tuple((row | {"path": "/etc/hosts" * 9, "error": error})[name] for name in names)
+
+    with screen(120) as shown:
+        output = Lines(["open"])
+        output.start([("node-a", "shop", "cart-0", "app", "")])
+        output.write([event("cart-0", 0)])
+        with monkeypatch.context() as resized:
+            resized.setattr("kubectl_gadget.output.terminal.columns", lambda: 60)
+            output.write([event("web-0", 2)])
+        raw = shown.buffer.getvalue().decode()
+        head, first, second = shown.lines
+    assert head == "shop/cart-0"
+    assert "cart-0" not in first and len(first) <= 120
+    assert "  web-0   open  app[0] /etc" in second and len(second) <= 60
+    assert [("\x1b[31mopen" in line) for line in raw.splitlines()] == [False, False, True]
