@@ -144,22 +144,21 @@ class Lines(Output):
         self._begun = False
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Begin; a terminal is told the pod if there is only one, as its lines do not name it."""
+        """Note who there is."""
         for _, namespace, pod, container, *_ in names:
             self._notice(namespace, pod, container)
-        if not self._begun and self._terminal and len(self._pods) == 1 and names:
-            _, namespace, pod, container, *_ = names[0]
-            who = _called(namespace, pod, container, namespaced=True, contained=False)
-            head = fit(who, terminal.columns())
-            write_text(f"{terminal.BOLD}{head}{terminal.PLAIN}\n" if self._coloured else f"{head}\n")
-        self._begun = True
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Write lines, cut where the terminal ends."""
+        """Write lines, cut where the terminal ends. It is told the pod first if there is one, which no line names."""
         for _, values in rows:
             self._notice(*values[1:4])
         total = terminal.columns() if self._terminal else None
-        write_text("".join([f"{self._line(teller, values, total)}\n" for teller, values in rows]))
+        lines = [self._line(teller, values, total) for teller, values in rows]
+        if not self._begun and total and len(self._pods) == 1 and any(rows[0][1][1:4]):
+            who = fit(_called(*rows[0][1][1:4], namespaced=True, contained=False), total)
+            lines.insert(0, f"{terminal.BOLD}{who}{terminal.PLAIN}" if self._coloured else who)
+        self._begun = True
+        write_text("\n".join(lines) + "\n")
 
     def _notice(self, namespace: str, pod: str, container: str) -> None:
         pods = self._pods

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Unreachable
+from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.begin import start_of
 from kubectl_gadget.replies import RunCheck
 from kubectl_gadget.request import Request
@@ -20,8 +20,9 @@ from kubectl_gadget.targets import Targets
 
 #: Messages that wait for the screen. A full queue fills those of the streams, which slow the agents.
 QUEUE_LENGTH = 64
-#: For so long one answer to who is there does for all kinds, and what all of them say is said once.
-ONCE_SECONDS = 0.4
+#: For so long one answer to who is there does for all kinds, and one failure to reach a target.
+ONCE_SECONDS, FAILED_SECONDS = 0.4, 2.0
+#: For so long what all kinds say is said once.
 SAME_SECONDS = 10.0
 
 
@@ -43,13 +44,21 @@ class _Way:
         self.lock = threading.Lock()
         self.number, self.broken = 0, 0
         self.address = ""
+        self.failure: GadgetError | None = None
+        self.failed_at = 0.0
         self.used: dict[str, int] = {}
 
     def reach(self, kind: str, open_: Callable[[], str]) -> str:
         """The address. It is asked for again once somebody has found that what is there leads nowhere."""
         with self.lock:
             if self.number <= self.broken:
-                self.address = open_()
+                if self.failure and time.monotonic() - self.failed_at < FAILED_SECONDS:
+                    raise self.failure
+                try:
+                    self.address, self.failure = open_(), None
+                except GadgetError as error:
+                    self.failure, self.failed_at = error, time.monotonic()
+                    raise
                 self.number += 1
             self.used[kind] = self.number
             return self.address

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import orjson
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import hatch_build
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Incomplete, Unreachable, UsageError
 from gadget.story import Part, read_line
+from kubectl_gadget import streams
 from kubectl_gadget.cli import cli
 from kubectl_gadget.request import Request, make_request
 from kubectl_gadget.story.kinds import all_kinds, choose
@@ -24,9 +29,10 @@ from kubectl_gadget.story.lines import Lines, Teller
 from kubectl_gadget.story.session import show
 from kubectl_gadget.story.together import Together
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.text import width
 from tests.conftest import wait_until
 from tests.fakes import WholeAgent
-from tests.unit.test_layout import screen
+from tests.unit.test_layout import screen, values
 from tests.unit.test_snapshots import EVENTS, batch
 
 
@@ -62,9 +68,9 @@ class ManyAgent(WholeAgent):
         self.queues[start.gadget] = batches
 
         def wait_for_stop() -> None:
-            for _ in requests:
+            with suppress(grpc.RpcError):  # the agent has died
+                next(requests)
                 batches.put(None)
-                return
 
         threading.Thread(target=wait_for_stop, daemon=True).start()
         losses: list[pb.Loss] = []
@@ -282,6 +288,64 @@ def test_absent_node_is_told_once(agents, capsys) -> None:
     assert err.count("incomplete: node-c: no agent") == 1
 
 
+def test_agent_that_comes_again(agents, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that is begun anew is joined again by all kinds, on one way to it; I am told once of what I missed."""
+    monkeypatch.setattr(streams, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "MOST_LOOK_SECONDS", 0.2)
+    there, opened = [agents("node-a", ManyAgent)], []
+
+    def open_way() -> str:
+        opened.append(there[0].address)
+        return there[0].reach()
+
+    targets = Targets({"node-a": open_way})
+    targets.look = lambda: Targets({"node-a": open_way})
+    kinds = {"exec": "execsnoop", "exit": "exitsnoop", "open": "opensnoop"}
+
+    def do() -> None:
+        begun(there[0], *kinds.values())
+        for gadget in kinds.values():
+            there[0].tell(gadget, 1)
+        wait_until(lambda: seen.append(capsys.readouterr().out) or "".join(seen).count("\n") == 3, "the first lines")
+        old, there[0] = there[0], agents("node-a", ManyAgent)
+        old.die()
+        begun(there[0], *kinds.values())
+        for gadget in kinds.values():
+            there[0].tell(gadget, 2)
+        wait_until(lambda: seen.append(capsys.readouterr().out) or "".join(seen).count("\n") == 6, "the other lines")
+
+    seen: list[str] = []
+    errors: list[str] = []
+    monkeypatch.setattr("kubectl_gadget.session.tell", errors.append)
+    run(targets, ",".join(kinds), do)
+    assert opened.count(there[0].address) == 1
+    (last,) = [line for line in errors if line.startswith("6 events")]
+    assert "from 1 node, 1 container" in last
+    assert re.search(r"not watched: node-a 1 time, [\d.]+ s\.$", last), last
+    assert len([line for line in errors if line.startswith("incomplete: node-a: not seen from")]) == 1
+
+
+@given(st.data(), st.integers(40, 220))
+@settings(deadline=None)
+def test_fits(data: st.DataObject, columns: int) -> None:
+    """Whatever processes choose to be called: no line is wider than my terminal, or has what a terminal obeys."""
+    output_of = st.sampled_from([*all_kinds()])
+    events = []
+    for kind in data.draw(st.lists(output_of, min_size=1, max_size=4)):
+        gadget, told = all_kinds()[kind]
+        teller = Teller(gadget, told, gadget.schema, every=False)
+        events.append((teller, data.draw(st.tuples(*map(values, teller.fields)))))
+    with screen(columns) as shown:
+        output = Lines([*all_kinds()])
+        for event in events:
+            output.write([event])
+        lines = shown.lines
+    assert len(lines) >= len(events)
+    for line in lines:
+        assert line.isprintable()
+        assert width(line) <= columns
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_error_stays_visible(columns: int) -> None:
     """However long a path is and however narrow my terminal: a line fits, and its end says how the open failed."""
@@ -294,7 +358,7 @@ def test_error_stays_visible(columns: int) -> None:
     with screen(columns) as shown:
         output = Lines(["open", "connect"])
         output.write([(teller, tuple(row[name] for name in names))])
-    (line,) = shown.lines
+    _, line = shown.lines
     assert len(line) <= columns
     assert "app[7] /" in line and line.endswith(": EACCES")
 
@@ -312,7 +376,6 @@ def test_resize_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with screen(120) as shown:
         output = Lines(["open"])
-        output.start([("node-a", "shop", "cart-0", "app", "")])
         output.write([event("cart-0", 0)])
         with monkeypatch.context() as resized:
             resized.setattr("kubectl_gadget.output.terminal.columns", lambda: 60)
