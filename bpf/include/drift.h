@@ -68,6 +68,17 @@ static __always_inline bool has_snprintf(void)
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_snprintf);
 }
 
+struct trace_event_raw_mark_victim {
+	__u32 uid;
+} __attribute__((preserve_access_index));
+
+/* Whether mark_victim passes the victim's task and records its user; before kernel commit 72ba14deb40a (6.10) it passes
+ * the victim's number. */
+static __always_inline bool victim_mark_has_task(void)
+{
+	return bpf_core_field_exists(struct trace_event_raw_mark_victim, uid);
+}
+
 /* bpf_probe_read_user_str, but the length of an empty string is 1 on every kernel, as the NUL counts. Kernels before
  * "maccess: fix strncpy_from_user_nofault() empty string handling" (between 6.12 and 6.18) return 0. size is not 0. */
 static __always_inline long read_user_string(char *to, __u32 size, const void *from)

@@ -31,8 +31,9 @@ struct event {
 
 GADGET_EVENTS(1);
 
-/* The task to which a thread has sent the kernel's SIGKILL last, by thread. The killer sends it, then marks the victim:
- * before kernel commit 72ba14deb40a (6.10) the mark has only the number of the victim. */
+/* The task to which a thread has sent the kernel's SIGKILL last, by thread. The killer sends it, then marks the victim,
+ * whose task the mark does not have on every kernel; then it may kill others that share the victim's memory, and an
+ * entry stays. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -107,8 +108,14 @@ static __always_inline bool find_full(struct event *event, struct task_struct *t
 	return false;
 }
 
+/* Whether a task is the one that a mark is about. Else it was left by an earlier kill, and may be gone. */
+static __always_inline bool is_marked(struct task_struct *task, __u64 mark)
+{
+	return victim_mark_has_task() ? (__u64)task == mark : BPF_CORE_READ(task, pid) == (int)mark;
+}
+
 SEC("tp_btf/mark_victim")
-int BPF_PROG(killed)
+int BPF_PROG(killed, __u64 mark)
 {
 	__u64 thread = bpf_get_current_pid_tgid(), *found = bpf_map_lookup_elem(&victims, &thread);
 	struct gadget_header trigger = {};
@@ -120,6 +127,8 @@ int BPF_PROG(killed)
 		return 0; /* it was about to end by itself */
 	victim = (void *)*found;
 	bpf_map_delete_elem(&victims, &thread);
+	if (!is_marked(victim, mark))
+		return 0; /* likewise */
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill_pair(&event->header, victim, &trigger, current_task()))
 		return 0;
