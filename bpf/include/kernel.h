@@ -159,6 +159,7 @@ struct sigpending {
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	struct sched_entity se;
 	int exit_code;
 	int pid, tgid;

@@ -436,13 +436,22 @@ static __always_inline __u32 syscall_number(struct pt_regs *regs)
 	return syscall_number_of(regs, current_task());
 }
 
+#define PF_IO_WORKER 0x00000010 /* linux/sched.h: works for io_uring */
+#define PF_KTHREAD   0x00200000
+
+/* Whether a task makes no system calls: the registers of a thread of the kernel are all 0. */
+static __always_inline bool makes_no_calls(struct task_struct *task)
+{
+	return TASK_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER);
+}
+
 /* The call that a task is in, for an event. The number of 0xffff stands for none. */
 static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
 {
 	__u32 number = syscall_number_of((void *)bpf_task_pt_regs(task), task);
 
-	if (number == NO_SYSCALL)
-		return number;
+	if (number == NO_SYSCALL || makes_no_calls(task))
+		return NO_SYSCALL;
 #if defined(__TARGET_ARCH_arm64)
 	number |= 1 << 17;
 #endif

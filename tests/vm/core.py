@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -372,6 +373,12 @@ def capable(core: Core) -> None:
         ("CAP_SYS_CHROOT", "denied", "chroot"): 13,
         ("CAP_SYS_ADMIN", "denied", "swapoff"): 5,
     }, seen
+    with Stream(core.tracker, "capable", pod="", host="true", comm="kdevtmpfs", every="true") as stream:
+        Path("/tmp/console").unlink(missing_ok=True)
+        os.mknod("/tmp/console", stat.S_IFCHR | 0o600, os.makedev(4, 40))
+        Path("/tmp/console").open("wb").close()  # a thread of the kernel makes the devices of a new console
+        rows = stream.rows()
+    assert Counter((row["capability"], row["syscall"]) for row in rows) == {("CAP_MKNOD", None): 3}, rows
 
 
 def filemods(core: Core) -> None:
