@@ -4,7 +4,6 @@
 
 #include "filter.h"
 #include "sockets.h"
-#include "syscalls.h"
 
 struct event {
 	struct gadget_header header;
@@ -21,6 +20,8 @@ GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only binds that failed");
 
+static const struct socket_call bind_call = {SYSCALL_BIND, SYSCALL_COMPAT_BIND, SOCKETCALL_BIND};
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(bound, struct pt_regs *regs, long result)
 {
@@ -30,12 +31,11 @@ int BPF_PROG(bound, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if (number != SYSCALL_BIND && number != SYSCALL_COMPAT_BIND)
+	if (!read_socket_call(regs, number, bind_call, &args))
 		return 0;
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)
 		return 0;
-	args = syscall_arguments(regs, number);
 	sk = result == -EBADF || result == -ENOTSOCK ? NULL : socket_of(args.a0);
 	if (!read_user_endpoint(&asked, args.a1) && !sk)
 		return 0; /* no socket, and no address of IP: perhaps of a Unix domain */

@@ -8,6 +8,7 @@
 
 #include "drift.h"
 #include "fields.h"
+#include "syscalls.h"
 
 #define AF_INET  2
 #define AF_INET6 10
@@ -50,6 +51,36 @@ enum socket_option {
 	IPV6_V6ONLY = 4,
 };
 typedef enum socket_option gadget_option_flags;
+
+/* linux/net.h: what socketcall(2) is asked to do */
+#define SOCKETCALL_BIND   2
+#define SOCKETCALL_LISTEN 4
+
+/* A call about a socket, by its numbers for 64-bit and 32-bit programs. 32-bit programs on x86 may also make it by
+ * socketcall(2), which has the arguments in memory. */
+struct socket_call {
+	__u32 number, compat, by_socketcall;
+};
+
+/* Read the first three arguments of the call that has just ended. False if it is another one. */
+static __always_inline bool read_socket_call(struct pt_regs *regs, __u32 number, struct socket_call call,
+					     struct syscall_args *args)
+{
+	*args = syscall_arguments(regs, number);
+#if defined(__TARGET_ARCH_x86)
+	if (number == SYSCALL_COMPAT_SOCKETCALL && args->a0 == call.by_socketcall) {
+		__u32 in_memory[3] = {};
+
+		if (bpf_probe_read_user(in_memory, sizeof(in_memory), (void *)args->a1)) /* listen(2) has only two */
+			bpf_probe_read_user(in_memory, 2 * sizeof(in_memory[0]), (void *)args->a1);
+		args->a0 = in_memory[0];
+		args->a1 = in_memory[1];
+		args->a2 = in_memory[2];
+		return true;
+	}
+#endif
+	return number == call.number || number == call.compat;
+}
 
 /* Whether a socket is one of IPv4 or IPv6. */
 static __always_inline bool is_ip(const struct sock *sk)

@@ -16,6 +16,11 @@
  * might have COMPAT_FLAG in it. */
 #define UNKNOWN_SYSCALL 0xffff
 #if defined(__TARGET_ARCH_x86)
+#define X32_BIT                          0x40000000
+#define X32_FIRST                        512 /* of the numbers that only x32 has */
+#define X32_PTRACE                       521
+#define X32_RT_SIGQUEUEINFO              524
+#define X32_RT_TGSIGQUEUEINFO            536
 #define SYSCALL_WRITE                    1
 #define SYSCALL_OPEN                     2
 #define SYSCALL_RT_SIGRETURN             15
@@ -48,6 +53,7 @@
 #define SYSCALL_COMPAT_OPEN_BY_HANDLE_AT COMPAT(342)
 #define SYSCALL_COMPAT_EXECVEAT          COMPAT(358)
 #define SYSCALL_COMPAT_BIND              COMPAT(361)
+#define SYSCALL_COMPAT_SOCKETCALL        COMPAT(102)
 #define SYSCALL_COMPAT_CONNECT           COMPAT(362) /* socketcall(2) is not looked into */
 #define SYSCALL_COMPAT_LISTEN            COMPAT(363)
 #define SYSCALL_COMPAT_ACCEPT4           COMPAT(364)
@@ -416,7 +422,7 @@ static __always_inline __u32 syscall_number_as_given(struct pt_regs *regs)
 #endif
 }
 
-/* The number of the call that a task is in. See syscall_number(). */
+/* The number of the call that a task is in, UNKNOWN_SYSCALL for one of x32. See syscall_number(). */
 static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task_struct *task)
 {
 	__u32 number = syscall_number_as_given(regs);
@@ -430,10 +436,34 @@ static __always_inline __u32 syscall_number_of(struct pt_regs *regs, struct task
 	return compat ? number | COMPAT_FLAG : number;
 }
 
+/* The number that a call has for 64-bit programs. x86 kernels may have a third kind of calls, x32 (CONFIG_X86_X32_ABI),
+ * and any program may make them: with the same numbers and X32_BIT, but for some that are their own, and that older
+ * kernels take without X32_BIT, too: arch/x86/entry/syscalls/syscall_64.tbl. */
+static __always_inline __u32 without_x32(struct pt_regs *regs, __u32 number)
+{
+#if defined(__TARGET_ARCH_x86)
+	__u32 rest = syscall_number_as_given(regs) - X32_BIT;
+
+	if (number < X32_FIRST || number > UNKNOWN_SYSCALL)
+		return number;
+	if (number == UNKNOWN_SYSCALL && rest < UNKNOWN_SYSCALL)
+		number = rest;
+	switch (number) {
+	case X32_PTRACE:
+		return SYSCALL_PTRACE;
+	case X32_RT_SIGQUEUEINFO:
+		return SYSCALL_RT_SIGQUEUEINFO;
+	case X32_RT_TGSIGQUEUEINFO:
+		return SYSCALL_RT_TGSIGQUEUEINFO;
+	}
+#endif
+	return number;
+}
+
 /* The number of the call that has just ended, one of SYSCALL_…, with COMPAT_FLAG for a 32-bit program. */
 static __always_inline __u32 syscall_number(struct pt_regs *regs)
 {
-	return syscall_number_of(regs, current_task());
+	return without_x32(regs, syscall_number_of(regs, current_task()));
 }
 
 #define PF_IO_WORKER 0x00000010 /* linux/sched.h: works for io_uring */
@@ -448,7 +478,8 @@ static __always_inline bool makes_no_calls(struct task_struct *task)
 /* The call that a task is in, for an event. The number of 0xffff stands for none. */
 static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
 {
-	__u32 number = syscall_number_of((void *)bpf_task_pt_regs(task), task);
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+	__u32 number = without_x32(regs, syscall_number_of(regs, task));
 
 	if (number == NO_SYSCALL || makes_no_calls(task))
 		return NO_SYSCALL;

@@ -4,7 +4,6 @@
 
 #include "filter.h"
 #include "sockets.h"
-#include "syscalls.h"
 
 struct event {
 	struct gadget_header header;
@@ -22,6 +21,8 @@ GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only calls that failed");
 
+static const struct socket_call listen_call = {SYSCALL_LISTEN, SYSCALL_COMPAT_LISTEN, SOCKETCALL_LISTEN};
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(listened, struct pt_regs *regs, long result)
 {
@@ -31,12 +32,11 @@ int BPF_PROG(listened, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if (number != SYSCALL_LISTEN && number != SYSCALL_COMPAT_LISTEN)
+	if (!read_socket_call(regs, number, listen_call, &args))
 		return 0;
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)
 		return 0;
-	args = syscall_arguments(regs, number);
 	sk = result == -EBADF || result == -ENOTSOCK ? NULL : socket_of(args.a0);
 	if (sk && !is_ip(sk))
 		return 0;

@@ -72,3 +72,37 @@ def test_connects(rows) -> None:
 def test_connections(rows) -> None:
     """Of a 32-bit program's connections I see connect, accept and both closes."""
     assert Counter(e["operation"] for e in rows("tcptracer", "connects")) == {"connect": 7, "accept": 7, "close": 14}
+
+
+def test_binds(rows) -> None:
+    """Of a 32-bit program's binds I see each, by whichever call."""
+    seen = Counter((e["protocol"], e["address"]["addr"], e["error"]) for e in rows("bindsnoop", "binds"))
+    assert seen == {("tcp", "0.0.0.0", None): 11 + 13}
+
+
+def test_listens(rows) -> None:
+    """Of a 32-bit program's listens I see each, by whichever call."""
+    seen = Counter((e["protocol"], e["backlog"], e["error"]) for e in rows("listensnoop", "binds"))
+    assert seen == {("tcp", 5, None): 11 + 13}
+
+
+def test_privileged_x32(rows) -> None:
+    """A program cannot hide its privileged calls by making them as x32 calls."""
+    seen = Counter((e["call"], e["request"]) for e in rows("privsnoop", "x32"))
+    assert seen == {("chroot", "none"): 17, ("ptrace", "attach"): 19}
+
+
+def test_mounts_x32(rows) -> None:
+    """A program cannot hide its mounts by making them as x32 calls."""
+    seen = Counter((e["operation"], e["target"]) for e in rows("mountsnoop", "x32"))
+    assert seen == {("umount", "/not/there"): 23}
+
+
+def test_binds_x32(rows) -> None:
+    """A program cannot hide its binds by making them as x32 calls."""
+    assert [e["fd"] for e in rows("bindsnoop", "x32")] == [-1] * 29
+
+
+def test_listens_x32(rows) -> None:
+    """A program cannot hide its listens by making them as x32 calls."""
+    assert [e["fd"] for e in rows("listensnoop", "x32")] == [-1] * 31

@@ -1,5 +1,6 @@
 /* compat KIND: system calls by their 32-bit numbers, from a 64-bit program, each a prime number of times.
- * KIND: opens, execs that fail, connects and accepts over loopback; without one it makes a call that changes nothing.
+ * KIND: opens, execs that fail, connects and accepts over loopback, binds and listens also by socketcall, x32: calls
+ * by the numbers of that; without one it makes a call that changes nothing.
  * The kernel kills it (SIGSEGV) if it does not emulate 32-bit calls. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -10,10 +11,26 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* arch/x86/entry/syscalls/syscall_32.tbl */
-enum { OPEN = 5, CREAT = 8, EXECVE = 11, GETPID = 20, OPENAT = 295, EXECVEAT = 358, CONNECT = 362, ACCEPT4 = 364, OPENAT2 = 437 };
+enum {
+	OPEN = 5,
+	CREAT = 8,
+	EXECVE = 11,
+	GETPID = 20,
+	SOCKETCALL = 102,
+	OPENAT = 295,
+	EXECVEAT = 358,
+	BIND = 361,
+	CONNECT = 362,
+	LISTEN = 363,
+	ACCEPT4 = 364,
+	OPENAT2 = 437,
+};
+enum { BY_SOCKETCALL_BIND = 2, BY_SOCKETCALL_LISTEN = 4 }; /* linux/net.h */
+enum { X32 = 0x40000000 };
 
 static int call(int number, long a, long b, long c, long d)
 {
@@ -100,6 +117,42 @@ static void connects(void)
 	}
 }
 
+static void binds(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	long at = low(&any, sizeof(any));
+
+	for (int i = 0; i < 11 + 13; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		uint32_t to_bind[] = {fd, at, sizeof(any)}, to_listen[] = {fd, 5};
+		if (i < 11) {
+			expect("socketcall", call(SOCKETCALL, BY_SOCKETCALL_BIND, low(to_bind, sizeof(to_bind)), 0, 0), 0);
+			expect("socketcall", call(SOCKETCALL, BY_SOCKETCALL_LISTEN, low(to_listen, sizeof(to_listen)), 0, 0), 0);
+		} else {
+			expect("bind", call(BIND, fd, at, sizeof(any), 0), 0);
+			expect("listen", call(LISTEN, fd, 5, 0, 0), 0);
+		}
+		close(fd);
+	}
+}
+
+/* They fail where the kernel has no x32. */
+static void x32(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET};
+
+	for (int i = 0; i < 17; i++)
+		syscall(X32 | SYS_chroot, "/not/there");
+	for (int i = 0; i < 19; i++)
+		syscall(X32 | 521, 16 /* PTRACE_ATTACH */, 4194303, 0, 0);
+	for (int i = 0; i < 23; i++)
+		syscall(X32 | SYS_umount2, "/not/there", 0);
+	for (int i = 0; i < 29; i++)
+		syscall(X32 | SYS_bind, -1, &any, sizeof(any));
+	for (int i = 0; i < 31; i++)
+		syscall(X32 | SYS_listen, -1, 5);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -110,6 +163,10 @@ int main(int argc, char **argv)
 		execs();
 	if (strcmp(argv[1], "connects") == 0)
 		connects();
+	if (strcmp(argv[1], "binds") == 0)
+		binds();
+	if (strcmp(argv[1], "x32") == 0)
+		x32();
 	printf("done\n");
 	return 0;
 }
