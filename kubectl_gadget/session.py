@@ -104,7 +104,7 @@ class Session:
         self._gaps: list[Gap] = []
         self._merge = Merge()
         self._backlog: Backlog | None = None  # for a standing run: until all nodes have sent what they kept
-        self._rounds = Rounds(request.interval) if request.gadget.has_tables else None
+        self._rounds: Rounds | None = None
         self._tables = 0
         self._cut_ns = 0  # how long the tables took that the end cut short, and that are not shown
         self._newest = 0
@@ -138,6 +138,7 @@ class Session:
         if self._request.standing:
             self._backlog = Backlog(targets, self._request.last)
         self._expected, self._live = nodes, live
+        self._rounds = Rounds(self._request.interval, recorded=not live) if self._request.gadget.has_tables else None
         try:
             self._follow(messages, stop)
         finally:
@@ -247,7 +248,7 @@ class Session:
         rows = self._rows(target, node, reply.batch)
         if self._rounds:
             if reply.batch.table:
-                self._take_table(self._rounds, target, reply.batch, rows)
+                self._take_table(self._rounds, target, reply, rows)
             return
         if rows and self._backlog:
             self._backlog.add(target, rows)
@@ -265,12 +266,15 @@ class Session:
         """The rows of a batch that are shown."""
         return node.decoder.rows(batch, self._names, node.filter)
 
-    def _take_table(self, rounds: Rounds, target: str, batch: pb.Batch, rows: list[TimedRow]) -> None:
+    def _take_table(self, rounds: Rounds, target: str, reply: pb.RunReply, rows: list[TimedRow]) -> None:
         assert self._output
+        batch = reply.batch
         if self._output.is_live and self._tables and batch.table_cut:  # the one that stands there says more
             self._cut_ns = max(self._cut_ns, batch.table_ns)
             return
-        rounds.add(target, rows, time.monotonic())
+        # the first snapshot is taken at once, so how long its interval is cannot be told
+        length = batch.table_ns / 1e9 if batch.table > 1 and not batch.table_cut else 0.0
+        rounds.add(target, rows, time.monotonic() if self._live else reply.sent_ns / 1e9, length)
 
     def _look_for_round(self) -> None:
         """Show the tables of an interval once those of all nodes are there, or have had the time."""

@@ -61,6 +61,54 @@ def test_no_more_than_some_wait() -> None:
     assert rest == [*([(number, ("a",), "")] for number in range(1, AHEAD)), [], None]
 
 
+def replayed(*tables: tuple[str, float, float]) -> list[list[str]]:
+    """Which tables of a recording stand together: of each its node, when it was read, and its length."""
+    rounds, found = Rounds(0.0, recorded=True), []
+    for node, at, length in tables:
+        rounds.add(node, [(0, (f"{node}{at:g}",), "")], at, length)
+        found.append(rounds.ripe(0.0, None))
+    while (rest := rounds.next(0.0)) is not None:
+        found.append(rest)
+    return [[str(row[0]) for _, row, _ in each] for each in found if each]
+
+
+def each_second(node: str, first: float, *numbers: int) -> list[tuple[str, float, float]]:
+    return [(node, first + number, 1.0 if number else 0.0) for number in numbers]
+
+
+def test_replayed_gap() -> None:
+    """In a recording a node that was away stands beside what others had at the same time, not beside what came before."""
+    tables = [*each_second("a", 0.0, *range(9)), *each_second("b", 0.1, 0, 1, 6, 7, 8)]
+    assert replayed(*sorted(tables, key=lambda table: table[1])) == [
+        *(["a0", "b0.1"], ["a1", "b1.1"], ["a2"], ["a3"], ["a4"], ["a5"]),
+        *(["a6", "b6.1"], ["a7", "b7.1"], ["a8", "b8.1"]),
+    ]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.3, 0.5, 0.74])
+def test_replayed_apart(apart: float) -> None:
+    """In a recording nodes stay together, however far apart their intervals begin, and if tables come a little late."""
+    late = [0.0, 0.01, -0.01, 0.0, 0.005]
+    tables = [
+        (node, first + number + late[number], 1.0) for number in range(5) for node, first in (("a", 0), ("b", apart))
+    ]
+    assert [[name[0] for name in each] for each in replayed(*tables)] == [["a", "b"]] * 5
+
+
+def test_replayed_once() -> None:
+    """In a recording of one snapshot all nodes are one table, though a snapshot does not say how long it took."""
+    assert replayed(("a", 100.0, 0.0), ("b", 103.0, 0.0)) == [["a100", "b103"]]
+
+
+def test_replayed_delay() -> None:
+    """In a recording one table that took long does not change what the others stand beside."""
+    tables = [*each_second("a", 0.0, *range(1, 9)), ("b", 1.0, 1.0), ("b", 6.0, 5.0), ("b", 7.0, 1.0), ("b", 8.0, 1.0)]
+    assert replayed(*sorted(tables, key=lambda table: table[1])) == [
+        *(["a1", "b1"], ["a2"], ["a3"], ["a4"], ["a5"]),
+        *(["a6", "b6"], ["a7", "b7"], ["a8", "b8"]),
+    ]
+
+
 def test_order() -> None:
     """--sort takes several fields, - for the greatest first; what is alike keeps its order; --top cuts."""
     order = read_order(EXECSNOOP, "-pid, comm", 3)

@@ -131,6 +131,17 @@ def test_recorded(fake, capsys, tmp_path) -> None:
     assert "4 rows in 2 tables from 2 nodes" in err
 
 
+def test_recorded_by_time(capsys) -> None:
+    """A recording shows together what nodes read at the same time, also if one of them joined later."""
+
+    def read(node: str, number: int, at: int) -> pb.RunReply:
+        return pb.RunReply(node=node, batch=table(number, 10 * number, seconds=1), sent_ns=at * 10**9)
+
+    show("columns", *(read("a", number, number) for number in (1, 2, 3)), read("b", 1, 3), live=False)
+    tables = capsys.readouterr().out.split("\n\n")
+    assert [each.split()[1:] for each in tables] == [["10"], ["20"], ["30", "10"]]
+
+
 class Screen(io.StringIO):
     """A terminal, as far as it is asked."""
 
