@@ -15,6 +15,7 @@ HEADERS = {
     "filter.h": "What the user chose",
     "packets.h": "Packets",
     "owner.h": "The owners of sockets",
+    "quota.h": "Tables of a gadget's own",
     "table.h": "Tables",
     "snapshot.h": "Snapshots",
     "text.h": "Text",

@@ -1,10 +1,16 @@
-"""DNS over UDP between two processes, for tests that watch it: python -m tests.dns serve|ask ADDRESS.
+"""DNS for tests that watch it: over UDP between two processes, python -m tests.dns serve|ask ADDRESS; over TCP, in one
+process, python -m tests.dns tcp ADDRESS.
 
 serve says "ready", answers what `ask` asks, and ends when it is asked nothing that is DNS. ask asks, and says "done":
   ADDRESSES  7 times, of type A: two addresses
   NO_NAME    5 times, of type AAAA: there is no such name
-  SILENT     3 times, of type HTTPS: nobody answers
+  SILENT     3 times, of type HTTPS: nobody answers, for which it waits
   MANY       once, of type AAAA: 40 addresses
+tcp asks by one connection, and says "done":
+  ADDRESSES  TOGETHER times, two questions in a segment, and both answers
+  NO_NAME    APART times, the length in a segment of its own
+  MANY       IN_PIECES times, the answers in many segments, one of which has the end of one and the begin of the next
+  SILENT     once: nobody answers, for which it waits
 """
 
 from __future__ import annotations
@@ -17,6 +23,9 @@ ADDRESSES, NO_NAME = "api.example.com", "api.example.com.shop.svc.cluster.local"
 SILENT, MANY = "nobody.answers", "many"
 A, AAAA, HTTPS = 1, 28, 65
 PORT, MOST = 53, 2000
+#: So long it waits for an answer, in seconds, longer than dnssnoop.
+PATIENCE = 8
+TOGETHER, APART, IN_PIECES = 6, 5, 2
 NOERROR, NXDOMAIN = 0, 3
 QUESTION, ANSWER = 0x0100, 0x8180
 ANSWERS = {
@@ -63,9 +72,68 @@ def ask(address: str) -> None:
                 if name in ANSWERS:
                     assert client.recv(MOST)[:2] == head[:2]
                 number += 1
+        wait_in_vain(client)
         client.send(b"no DNS")
     print("done", flush=True)
 
 
+def wait_in_vain(client: socket.socket) -> None:
+    client.settimeout(PATIENCE)
+    try:
+        raise AssertionError(client.recv(MOST))
+    except TimeoutError:
+        pass
+
+
+def framed(message: bytes) -> bytes:
+    return struct.pack("!H", len(message)) + message
+
+
+def question(number: int, name: str, kind: int) -> bytes:
+    return struct.pack("!HHHHHH", number, QUESTION, 1, 0, 0, 0) + encode(name) + struct.pack("!HH", kind, 1)
+
+
+def over_tcp(address: str) -> None:
+    """Both ends' every send is a segment, as each is read before the next one."""
+    with socket.create_server((address, PORT)) as listens, socket.create_connection((address, PORT)) as client:
+        server = listens.accept()[0]
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def pass_on(end: socket.socket, other: socket.socket, data: bytes) -> None:
+            end.sendall(data)
+            left = len(data)
+            while left:
+                left -= len(other.recv(left))
+
+        number = 0
+        for _ in range(TOGETHER // 2):
+            asked = [question(number + each, ADDRESSES, A) for each in (1, 2)]
+            number += 2
+            pass_on(client, server, b"".join(map(framed, asked)))
+            pass_on(server, client, b"".join(framed(answer(each, *ANSWERS[ADDRESSES])) for each in asked))
+        for _ in range(APART):
+            number += 1
+            asked_once = question(number, NO_NAME, AAAA)
+            for end, other, message in (
+                (client, server, asked_once),
+                (server, client, answer(asked_once, *ANSWERS[NO_NAME])),
+            ):
+                data = framed(message)
+                pass_on(end, other, data[:2])
+                pass_on(end, other, data[2:])
+        answers = b""
+        for _ in range(IN_PIECES):
+            number += 1
+            pass_on(client, server, framed(question(number, MANY, AAAA)))
+            answers += framed(answer(question(number, MANY, AAAA), *ANSWERS[MANY]))
+        for at in range(0, len(answers), 250):
+            pass_on(server, client, answers[at : at + 250])
+        pass_on(client, server, framed(question(number + 1, SILENT, HTTPS)))
+        wait_in_vain(client)
+        server.close()
+    print("done", flush=True)
+
+
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask}[sys.argv[1]](sys.argv[2])
+    {"serve": serve, "ask": ask, "tcp": over_tcp}[sys.argv[1]](sys.argv[2])

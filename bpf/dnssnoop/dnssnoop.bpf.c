@@ -1,19 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Questions and answers of DNS over UDP, as they leave and enter containers. What they say is parsed by kinds.py. */
-#define TEXT_SHORT 512 /* what is kept of a message; longer ones came with EDNS only: RFC 6891 */
+/* Questions and answers of DNS over UDP and TCP, as they leave and enter containers, and questions that nobody answers.
+ * What they say is parsed by kinds.py. */
+#define TEXT_SHORT 512 /* what is kept of a message; longer ones came with EDNS and TCP only: RFC 6891 */
 #include "packets.h"
+#include "quota.h"
 
-#define QUESTIONS  16384 /* at once that wait for an answer; of the others, the latency is not known */
-#define DNS_HEADER 12    /* RFC 1035, 4.1.1 */
-#define DNS_ANSWER 0x80
-#define DNS_OPCODE 0x78 /* 0 for questions and their answers */
-#define DNS_RCODE  0x0f
+#define QUESTIONS    16384 /* at once that wait for an answer; one more is not followed, and counted as lost */
+#define SHARE        4096  /* of these, so many of one container */
+#define STREAMS      16384 /* directions of TCP connections that are followed at once */
+#define MOST         8     /* messages of one packet that are looked at */
+#define DNS_HEADER   12    /* RFC 1035, 4.1.1 */
+#define DNS_ANSWER   0x80
+#define DNS_OPCODE   0x78 /* 0 for questions and their answers */
+#define DNS_ZERO     0x40
+#define DNS_RCODE    0x0f
+#define DNS_QUESTION (DNS_HEADER - 2 + 255 + 4) /* bytes behind the id: the longest name, type and class */
+#define CLOCK_BOOT   7                          /* linux/time.h, CLOCK_BOOTTIME */
+
+#define NO_ANSWER_AFTER 5000000000 /* nanoseconds: glibc asks again then */
 
 PARAM(__u16, port, 53, "the servers' port");
+PARAM(bool, failed, false, "only answers that are not NOERROR, and questions without an answer");
+PARAM(gadget_duration, slow, 0,
+      "only answers that took so long or longer, as 100ms, and questions without an answer; with --failed, both");
 
 enum message {
 	MESSAGE_QUESTION,
 	MESSAGE_ANSWER,
+	MESSAGE_NO_ANSWER,
 };
 typedef enum message gadget_message_words;
 
@@ -38,17 +52,23 @@ typedef enum rcode gadget_dns_rcode;
 typedef struct gadget_slice gadget_dns_name;
 typedef struct gadget_slice gadget_dns_type;
 typedef struct gadget_slice gadget_dns_addresses;
+typedef struct gadget_slice gadget_dns_cnames;
 
 struct event {
 	struct gadget_header header;
+	gadget_protocol_words protocol DOC("udp or tcp");
 	gadget_endpoint src DOC("this end");
 	gadget_endpoint dst DOC("the other end");
-	gadget_message_words message DOC("question or answer");
+	gadget_endpoint server DOC("the end that is asked");
+	gadget_message_words message DOC("question, answer, or no answer");
 	gadget_dns_name name DOC("the name that is asked for");
 	gadget_dns_type type DOC("what is asked for, such as A or AAAA");
 	gadget_dns_rcode rcode DOC("how the server answers; none of a question");
 	gadget_dns_addresses addresses DOC("the addresses in an answer; … if there may be more");
-	gadget_duration latency DOC("of an answer, how long after the question at this end, in nanoseconds");
+	gadget_dns_cnames cnames DOC("the names in an answer that the name stands for");
+	gadget_duration
+		latency DOC("of an answer, how long after the question at this end, in nanoseconds; of no answer, "
+			    "how long it was waited for");
 	__u16 id DOC("the message's id");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
@@ -63,64 +83,283 @@ struct question {
 	__u16 unused;
 };
 
+/* What is kept of it until it is answered. */
+struct asked {
+#ifdef TIMERS
+	struct bpf_timer timer;
+#endif
+	struct gadget_header header;
+	gadget_endpoint src, dst, server;
+	__u32 length; /* of the text */
+	__u8 protocol;
+	bool answered;
+	char text[DNS_QUESTION + 3];
+};
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, QUESTIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct question);
-	__type(value, __u64); /* when it was asked */
+	__type(value, struct asked);
 } questions SEC(".maps");
 
-static __always_inline __u64 latency_of(struct __sk_buff *skb, const gadget_endpoint *peer, __u16 id, bool answers)
-{
-	struct question question = {.cookie = bpf_get_socket_cookie(skb), .id = id};
-	__u64 now = bpf_ktime_get_boot_ns(), *asked, latency;
+static const struct asked nothing_asked;
 
-	__builtin_memcpy(question.peer.address, peer->address, sizeof(peer->address));
-	question.peer.port = peer->port;
-	if (!answers) {
-		bpf_map_update_elem(&questions, &question, &now, BPF_ANY);
-		return DURATION_UNKNOWN;
+static __always_inline void forget(void *map, const struct question *question, __u64 cgroup_id)
+{
+	if (!bpf_map_delete_elem(map, question))
+		quota_give(cgroup_id);
+}
+
+#ifdef TIMERS
+static int not_answered(void *map, struct question *question, struct asked *asked)
+{
+	struct gadget_header header = asked->header;
+	struct event *event;
+
+	if (!asked->answered) {
+		header.timestamp = bpf_ktime_get_boot_ns();
+		event = gadget_reserve(&header);
+		if (event) {
+			bpf_probe_read_kernel(event->text, sizeof(asked->text), asked->text);
+			event->header.text_length = event->name.length = at_most(asked->length, sizeof(asked->text));
+			event->type = event->name;
+			event->protocol = asked->protocol;
+			event->src = asked->src;
+			event->dst = asked->dst;
+			event->server = asked->server;
+			event->message = MESSAGE_NO_ANSWER;
+			event->rcode = NONE;
+			event->latency = header.timestamp - asked->header.timestamp;
+			event->id = question->id;
+			gadget_send(event);
+		}
 	}
-	asked = bpf_map_lookup_elem(&questions, &question);
+	forget(map, question, header.cgroup_id);
+	return 0;
+}
+
+static __always_inline void begin_to_wait(struct asked *asked)
+{
+	if (bpf_timer_init(&asked->timer, &questions, CLOCK_BOOT))
+		return;
+	bpf_timer_set_callback(&asked->timer, not_answered);
+	bpf_timer_start(&asked->timer, NO_ANSWER_AFTER, 0);
+}
+#else
+static __always_inline void begin_to_wait(struct asked *asked)
+{
+}
+#endif
+
+/* A message in a packet. */
+struct place {
+	struct gadget_header header;
+	struct packet_ends ends;
+	struct question question;
+	__u32 at, length; /* of what the packet has of it, behind its id */
+	bool out, answers;
+	__u8 rcode;
+};
+
+static __always_inline const gadget_endpoint *server_of(const struct place *place)
+{
+	return place->answers == place->out ? &place->ends.own : &place->ends.peer;
+}
+
+/* Follow a question. One with the same id, while it waits, is the same question, asked again. */
+static __always_inline void follow(struct __sk_buff *skb, struct place *place)
+{
+	__u64 cgroup_id = place->header.cgroup_id;
+	struct asked *asked;
+	__u32 length;
+
+	if (bpf_map_lookup_elem(&questions, &place->question))
+		return;
+	if (!quota_take(cgroup_id, SHARE)) {
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, cgroup_id);
+		return;
+	}
+	if (bpf_map_update_elem(&questions, &place->question, &nothing_asked, BPF_NOEXIST)) {
+		quota_give(cgroup_id);
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, cgroup_id);
+		return;
+	}
+	asked = bpf_map_lookup_elem(&questions, &place->question);
+	if (!asked)
+		return;
+	asked->header = place->header;
+	asked->src = place->ends.own;
+	asked->dst = place->ends.peer;
+	asked->server = *server_of(place);
+	asked->protocol = place->ends.protocol;
+	length = at_most(place->length - 1, DNS_QUESTION - 1) + 1;
+	if (!bpf_skb_load_bytes(skb, place->at, asked->text, length))
+		asked->length = length;
+	begin_to_wait(asked);
+}
+
+/* How long ago a question was asked that is answered now. */
+static __always_inline __u64 latency_of(const struct question *question)
+{
+	struct asked *asked = bpf_map_lookup_elem(&questions, question);
+	__u64 latency, cgroup_id;
+
 	if (!asked)
 		return DURATION_UNKNOWN;
-	latency = now - *asked;
-	bpf_map_delete_elem(&questions, &question);
+	asked->answered = true;
+	latency = bpf_ktime_get_boot_ns() - asked->header.timestamp;
+	cgroup_id = asked->header.cgroup_id;
+	forget(&questions, question, cgroup_id);
 	return latency;
+}
+
+/* Whether the user wants to see a message. */
+static __always_inline bool message_chosen(const struct place *place, __u64 latency)
+{
+	if (!param_failed && !param_slow)
+		return true;
+	if (!place->answers)
+		return false;
+	return (param_failed && place->rcode) || (param_slow && latency != DURATION_UNKNOWN && latency >= param_slow);
+}
+
+/* Look at a message, which has more than its header in this packet. */
+static __noinline int look(struct __sk_buff *skb, struct place *place)
+{
+	__u64 latency = DURATION_UNKNOWN;
+	struct event *event;
+	__u32 length;
+
+	if (!place)
+		return 0;
+	if (place->answers)
+		latency = latency_of(&place->question);
+	else
+		follow(skb, place);
+	if (!message_chosen(place, latency))
+		return 0;
+	event = gadget_reserve(&place->header);
+	if (!event)
+		return 0;
+	event->protocol = place->ends.protocol;
+	event->src = place->ends.own;
+	event->dst = place->ends.peer;
+	event->server = *server_of(place);
+	event->message = place->answers ? MESSAGE_ANSWER : MESSAGE_QUESTION;
+	event->rcode = place->answers ? place->rcode : NONE;
+	event->id = place->question.id;
+	event->latency = latency;
+	length = at_most(place->length - 1, TEXT_SHORT - 1) + 1;
+	if (!bpf_skb_load_bytes(skb, place->at, event->text, length)) {
+		event->header.text_length = event->name.length = length;
+		event->type = event->addresses = event->cnames = event->name;
+	}
+	gadget_send(event);
+	return 0;
+}
+
+/* Find a message at an offset of a packet, of which the packet has so many bytes. False if it is none; strict: if it is
+ * no plain question or answer, either. */
+static __always_inline bool find(struct __sk_buff *skb, struct place *place, __u32 at, __u32 length, bool strict)
+{
+	__u8 dns[6]; /* id, flags, number of questions */
+
+	if (length < DNS_HEADER || bpf_skb_load_bytes(skb, at, dns, sizeof(dns)) || dns[2] & DNS_OPCODE)
+		return false;
+	if (strict && (dns[3] & DNS_ZERO || dns[4] || dns[5] != 1))
+		return false;
+	place->question.id = dns[0] << 8 | dns[1];
+	place->answers = dns[2] & DNS_ANSWER;
+	place->rcode = dns[3] & DNS_RCODE;
+	place->at = at + sizeof(__u16);
+	place->length = length - sizeof(__u16);
+	return true;
+}
+
+/* One direction of a TCP connection: a length of two bytes is before each message. */
+struct direction {
+	__u64 cookie; /* of the socket */
+	__u64 out;
+};
+
+struct stream {
+	__u32 next;   /* sequence number of what is to be read next */
+	__u16 length; /* of the message there, if its length was read already; else 0 */
+	__u16 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STREAMS);
+	__type(key, struct direction);
+	__type(value, struct stream);
+} streams SEC(".maps");
+
+/* Look at the messages of a TCP segment. Where the first one of a connection begins is not known if it is older than
+ * this program, so a segment is tried. */
+static __always_inline void read_segment(struct __sk_buff *skb, struct place *place)
+{
+	struct direction direction = {.cookie = place->question.cookie, .out = place->out};
+	__u32 sequence, at = 0, size = skb->len - place->ends.payload;
+	struct stream stream = {}, *known = bpf_map_lookup_elem(&streams, &direction);
+	bool sure = false;
+	__be16 length;
+
+	if (bpf_skb_load_bytes(skb, place->ends.transport + 4, &sequence, sizeof(sequence)))
+		return;
+	sequence = bpf_ntohl(sequence);
+	if (known && (__s32)(known->next - sequence) >= 0) {
+		stream = *known;
+		at = stream.next - sequence;
+		sure = true;
+	}
+	for (int i = 0; i < MOST && at < size; i++) {
+		if (!stream.length) {
+			if (at + sizeof(length) > size ||
+			    bpf_skb_load_bytes(skb, place->ends.payload + at, &length, sizeof(length)))
+				break;
+			stream.length = bpf_ntohs(length);
+			at += sizeof(length);
+			if (stream.length < DNS_HEADER || (!sure && size > sizeof(length) && size < DNS_HEADER))
+				goto lost;
+		}
+		if (at >= size)
+			break;
+		if (find(skb, place, place->ends.payload + at, at_most(size - at, stream.length), !sure))
+			look(skb, place);
+		else if (!sure)
+			goto lost;
+		sure = true;
+		at += stream.length;
+		stream.length = 0;
+	}
+	stream.next = sequence + at;
+	bpf_map_update_elem(&streams, &direction, &stream, BPF_ANY);
+	return;
+lost:
+	bpf_map_delete_elem(&streams, &direction);
 }
 
 static __always_inline int passed(struct __sk_buff *skb, bool out)
 {
-	struct gadget_header header = {};
-	struct packet_ends ends = {};
-	struct event *event;
-	__u8 dns[4]; /* id, flags */
-	bool answers;
-	__u16 id;
+	__u8 protocol = packet_protocol(skb);
+	struct place place = {.out = out};
 
-	if (packet_protocol(skb) != IPPROTO_UDP || !read_packet_ends(skb, out, &ends))
+	if ((protocol != IPPROTO_UDP && protocol != IPPROTO_TCP) || !read_packet_ends(skb, out, &place.ends))
 		return 1;
-	if (ends.own.port != param_port && ends.peer.port != param_port)
+	if (place.ends.own.port != param_port && place.ends.peer.port != param_port)
 		return 1;
-	if (skb->len < ends.payload + DNS_HEADER || bpf_skb_load_bytes(skb, ends.payload, dns, sizeof(dns)))
+	if (skb->len <= place.ends.payload || !gadget_fill_packet(&place.header, skb, out))
 		return 1;
-	if (dns[2] & DNS_OPCODE || !gadget_fill_packet(&header, skb, out))
-		return 1;
-	event = gadget_reserve(&header);
-	if (!event)
-		return 1;
-	id = dns[0] << 8 | dns[1];
-	answers = dns[2] & DNS_ANSWER;
-	event->src = ends.own;
-	event->dst = ends.peer;
-	event->message = answers ? MESSAGE_ANSWER : MESSAGE_QUESTION;
-	event->rcode = answers ? dns[3] & DNS_RCODE : NONE;
-	event->id = id;
-	event->name = text_packet(&event->header, event->text, skb, ends.payload + sizeof(id), TEXT_SHORT);
-	event->type = event->name;
-	event->addresses = event->name;
-	event->latency = latency_of(skb, &ends.peer, id, answers);
-	gadget_send(event);
+	place.question.cookie = bpf_get_socket_cookie(skb);
+	__builtin_memcpy(place.question.peer.address, place.ends.peer.address, sizeof(place.question.peer.address));
+	place.question.peer.port = place.ends.peer.port;
+	if (protocol == IPPROTO_TCP)
+		read_segment(skb, &place);
+	else if (find(skb, &place, place.ends.payload, skb->len - place.ends.payload, false))
+		look(skb, &place);
 	return 1;
 }
 

@@ -16,7 +16,7 @@ from gadget.text import escape
 _ID, _HEADER = 2, 12  # bytes; messages come without their id
 #: So many records of an answer are read.
 _MOST = 64
-_A, _AAAA, _IN = 1, 28, 1
+_A, _CNAME, _AAAA, _IN = 1, 5, 28, 1
 _NO_RCODE = 255
 #: IANA, Resource Record (RR) TYPEs: those that are met.
 _TYPES = {
@@ -26,11 +26,12 @@ _TYPES = {
 
 
 class Message(NamedTuple):
-    """A message's first question, and the addresses that it has as answers."""
+    """A message's first question, and the addresses and names that it has as answers."""
 
     name: str
     type: str
     addresses: str
+    cnames: str
 
 
 @lru_cache(1024)
@@ -39,11 +40,12 @@ def read(data: bytes) -> Message:
     data = bytes(_ID) + data  # what points into it counts from there
     questions, answers = struct.unpack_from("!HH", data, 4)
     if not questions:
-        return Message("", "", "")
+        return Message("", "", "", "")
     name, at = _name(data, _HEADER)
     (kind,) = struct.unpack_from("!H", data, at)
     at += 4
     addresses: list[str] = []
+    cnames: list[str] = []
     try:
         for _ in range(questions - 1):
             at = _behind_name(data, at) + 4
@@ -56,12 +58,14 @@ def read(data: bytes) -> Message:
             if group == _IN and (of, length) in ((_A, 4), (_AAAA, 16)):
                 family = socket.AF_INET if of == _A else socket.AF_INET6
                 addresses.append(socket.inet_ntop(family, data[at : at + length]))
+            elif group == _IN and of == _CNAME:
+                cnames.append(_name(data, at)[0])
             at += length
         if answers > _MOST:
             addresses.append("…")
     except (ValueError, LookupError, struct.error):
         addresses.append("…")
-    return Message(name, _TYPES.get(kind, f"TYPE{kind}"), ", ".join(addresses))
+    return Message(name, _TYPES.get(kind, f"TYPE{kind}"), ", ".join(addresses), ", ".join(cnames))
 
 
 def _name(data: bytes, at: int) -> tuple[str, int]:
@@ -135,6 +139,14 @@ class DnsAddresses(Parsed):
         return read(data).addresses
 
 
+class DnsCnames(Parsed):
+    """The names in an answer of DNS that the name stands for."""
+
+    def read(self, data: bytes) -> str:
+        """With commas between them."""
+        return read(data).cnames
+
+
 class DnsRcode(Enum):
     """How a server answers, by the name of the code; none of a question."""
 
@@ -156,4 +168,5 @@ KINDS = (
     DnsName("dns_name"),
     DnsType("dns_type"),
     DnsAddresses("dns_addresses"),
+    DnsCnames("dns_cnames"),
 )

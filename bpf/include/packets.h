@@ -62,7 +62,8 @@ static __always_inline __u8 packet_protocol(struct __sk_buff *skb)
 /* What the headers of a packet say. */
 struct packet_ends {
 	gadget_endpoint own, peer; /* this container's end, and the other */
-	__u32 payload;             /* where it begins, in bytes */
+	__u32 transport;           /* where the header of UDP or TCP begins, in bytes */
+	__u32 payload;             /* where what is behind it begins */
 	__u8 protocol;             /* IPPROTO_… */
 };
 
@@ -93,6 +94,7 @@ static __always_inline bool read_packet_ends(struct __sk_buff *skb, bool out, st
 	}
 	if (ends->protocol != IPPROTO_UDP && ends->protocol != IPPROTO_TCP)
 		return false;
+	ends->transport = ends->payload;
 	if (bpf_skb_load_bytes(skb, ends->payload, ports, sizeof(ports)))
 		return false;
 	from->port = bpf_ntohs(ports[0]);

@@ -95,6 +95,9 @@ class Duration(Kind):
         """Examples."""
         return "100ms, 1.5s or nanoseconds"
 
+    def _setting(self, text: str) -> int:
+        return self.digits(text)
+
 
 @lru_cache(64)
 def _second(seconds: int) -> str:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.conftest import Cli, events, wait_until
-from tests.dns import ADDRESSES, MANY, NO_NAME, SILENT
-from tests.live import start_python_in
+from tests.dns import ADDRESSES, APART, IN_PIECES, MANY, NO_NAME, SILENT, TOGETHER
+from tests.live import rows_of, start_json, start_python_in
 
 
 def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
-    """I see each question and each answer over UDP, at both ends, with name, result, addresses, latency and process."""
+    """I see each question, each answer and each want of one over UDP, at both ends, with name, result and process."""
     cart, web = pair
     with start_python_in(web, "tests.dns", "serve", "10.77.0.2") as server:
         assert server.stdout and server.stdout.readline() == "ready\n"  # it is older than the stream
         cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json")
         wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
         with start_python_in(cart, "tests.dns", "ask", "10.77.0.2") as client:
-            assert client.communicate(timeout=20)[0] == "done\n"
-        assert server.wait(20) == 0
+            assert client.communicate(timeout=60)[0] == "done\n"
+        assert server.wait(60) == 0
     out, err = cli.finish()
     assert "nothing lost" in err, err
     rows = [row for row in events(out) if row["pod"] in ("cart-0", "web-0")]
@@ -32,6 +34,7 @@ def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
         ("question", NO_NAME, "AAAA", None, "", True): 5,
         ("answer", NO_NAME, "AAAA", "NXDOMAIN", "", False): 5,
         ("question", SILENT, "HTTPS", None, "", True): 3,
+        ("no answer", SILENT, "HTTPS", None, "", False): 3,
     }
     assert found == {(pod, *key): count for pod in ("cart-0", "web-0") for key, count in each.items()}
     many = [row["addresses"] for row in rows if row["name"] == MANY and row["message"] == "answer"]
@@ -40,10 +43,56 @@ def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
     ends = {(row["pod"], row["pid"], row["src"]["addr"]) for row in rows}
     assert ends == {("cart-0", client.pid, "10.77.0.1"), ("web-0", server.pid, "10.77.0.2")}
     assert {row["dst"]["port"] for row in rows if row["pod"] == "cart-0"} == {53}
+    assert {(row["server"]["addr"], row["server"]["port"], row["protocol"]) for row in rows} == {
+        ("10.77.0.2", 53, "udp")
+    }
+    assert all(row["latency"] >= 5e9 for row in rows if row["message"] == "no answer")
     # the client's latency has the server's in it
     for number in {row["id"] for row in rows if row["message"] == "answer"}:
         took = {row["pod"]: row["latency"] for row in rows if row["id"] == number and row["message"] == "answer"}
         assert 0 < took["web-0"] < took["cart-0"]
+
+
+def test_tcp(agent, start_cli: Callable[..., Cli], make_pod) -> None:
+    """Over TCP I see each message at both ends, also of several in a segment, and of one in several segments."""
+    container = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600")
+    cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0")
+    with start_python_in(container, "tests.dns", "tcp", "127.0.0.1") as process:
+        assert process.communicate(timeout=60)[0] == "done\n"
+    rows = rows_of(cli)
+    keys = ("message", "name", "type", "rcode", "protocol")
+    assert Counter(tuple(row[key] for key in keys) for row in rows) == {
+        ("question", ADDRESSES, "A", None, "tcp"): 2 * TOGETHER,
+        ("answer", ADDRESSES, "A", "NOERROR", "tcp"): 2 * TOGETHER,
+        ("question", NO_NAME, "AAAA", None, "tcp"): 2 * APART,
+        ("answer", NO_NAME, "AAAA", "NXDOMAIN", "tcp"): 2 * APART,
+        ("question", MANY, "AAAA", None, "tcp"): 2 * IN_PIECES,
+        ("answer", MANY, "AAAA", "NOERROR", "tcp"): 2 * IN_PIECES,
+        ("question", SILENT, "HTTPS", None, "tcp"): 2,
+        ("no answer", SILENT, "HTTPS", None, "tcp"): 2,
+    }
+    assert all((row["latency"] is None) == (row["message"] == "question") for row in rows)
+    assert {(row["server"]["addr"], row["server"]["port"], row["pid"]) for row in rows} == {
+        ("127.0.0.1", 53, process.pid)
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (["--failed"], {("answer", NO_NAME): 2 * APART, ("no answer", SILENT): 2}),
+        (["--slow", "1h"], {("no answer", SILENT): 2}),
+        (["--slow", "1h", "--failed"], {("answer", NO_NAME): 2 * APART, ("no answer", SILENT): 2}),
+    ],
+    ids=["failed", "slow", "both"],
+)
+def test_only_what_is_wrong(agent, start_cli, make_pod, options: list[str], seen: dict[tuple[str, str], int]) -> None:
+    """With --failed I see the answers that are no success, with --slow those that took long, and always no answers."""
+    container = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600")
+    cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0", *options)
+    with start_python_in(container, "tests.dns", "tcp", "127.0.0.1") as process:
+        assert process.communicate(timeout=60)[0] == "done\n"
+    assert Counter((row["message"], row["name"]) for row in rows_of(cli)) == seen
 
 
 def test_filters(agent, start_cli: Callable[..., Cli], pair) -> None:
@@ -55,7 +104,7 @@ def test_filters(agent, start_cli: Callable[..., Cli], pair) -> None:
         cli = start_cli("dnssnoop", "--agent", agent.address, "-o", "json", "-n", "shop", "--filter", condition)
         wait_until(lambda: "dnssnoop: started" in agent.log.read_text(), "the stream's start")
         with start_python_in(cart, "tests.dns", "ask", "10.77.0.2") as client:
-            assert client.communicate(timeout=20)[0] == "done\n"
-        assert server.wait(20) == 0
+            assert client.communicate(timeout=60)[0] == "done\n"
+        assert server.wait(60) == 0
     rows = events(cli.finish()[0])
     assert [(row["pod"], row["name"]) for row in rows] == [("cart-0", NO_NAME)] * 5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gadget import kinds
 
-NAME, TYPE, ADDRESSES = (kinds.find(f"dns_{name}") for name in ("name", "type", "addresses"))
+NAME, TYPE, ADDRESSES, CNAMES = (kinds.find(f"dns_{name}") for name in ("name", "type", "addresses", "cnames"))
 A, CNAME, AAAA = 1, 5, 28
 HEAD = struct.Struct("!HHHHH")  # without the id
 
@@ -38,6 +38,7 @@ def test_reads() -> None:
     """A message says its name, its type and its addresses, also those behind other names."""
     data = message(WWW, A, (CNAME, b"\1x\xc0\x10"), (A, FOUR), (AAAA, SIX))
     assert (read(NAME, data), read(TYPE, data), read(ADDRESSES, data)) == ("www.example.com", "A", "10.0.0.1, fd00::1")
+    assert read(CNAMES, data) == "x.example.com"
     assert read(NAME, message(b"\0", 2)) == "."
     assert read(TYPE, message(WWW, 65280)) == "TYPE65280"
 

@@ -40,7 +40,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from tests import losses
+from tests import dns, losses
 from tests.vm.machine import Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
@@ -457,29 +457,39 @@ def fsslower(core: Core) -> None:
 
 
 def dnssnoop(core: Core) -> None:
-    """Of each question and each answer I see both ends, with name, result, addresses and process."""
+    """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
     def talk() -> None:
+        make_network()
+        dns.over_tcp("127.0.0.1")
         with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
-            server.bind(("127.0.0.1", 53))
-            client.connect(("127.0.0.1", 53))
-            asked = b"\3www\7example\3com\0\0\1\0\1"
+            server.bind(("127.0.0.1", dns.PORT))
+            client.connect(("127.0.0.1", dns.PORT))
             for number in range(7):
-                client.send(struct.pack("!HHHHHH", number, 0x100, 1, 0, 0, 0) + asked)
-                _, peer = server.recvfrom(600)
-                address = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0\1"
-                server.sendto(struct.pack("!HHHHHH", number, 0x8180, 1, 1, 0, 0) + asked + address, peer)
+                client.send(dns.question(number, dns.ADDRESSES, dns.A))
+                asked, peer = server.recvfrom(600)
+                server.sendto(dns.answer(asked, *dns.ANSWERS[dns.ADDRESSES]), peer)
                 client.recv(600)
 
     with Stream(core.tracker, "dnssnoop") as stream, container() as app:
         core.call(app, talk)
         rows = stream.rows()
-    keys = ("message", "name", "type", "rcode", "addresses")
+    keys = ("protocol", "message", "name", "rcode")
     seen = Counter((*(row[key] for key in keys), row["latency"] == DURATION_UNKNOWN) for row in rows)
+    each = {
+        ("udp", dns.ADDRESSES, "NOERROR"): 7,
+        ("tcp", dns.ADDRESSES, "NOERROR"): dns.TOGETHER,
+        ("tcp", dns.NO_NAME, "NXDOMAIN"): dns.APART,
+        ("tcp", dns.MANY, "NOERROR"): dns.IN_PIECES,
+    }
     assert seen == {
-        ("question", "www.example.com", "A", None, "", True): 14,
-        ("answer", "www.example.com", "A", "NOERROR", "10.0.0.1", False): 14,
+        **{(protocol, "question", name, None, True): 2 * count for (protocol, name, _), count in each.items()},
+        **{(protocol, "answer", name, rcode, False): 2 * count for (protocol, name, rcode), count in each.items()},
+        ("tcp", "question", dns.SILENT, None, True): 2,
+        **({("tcp", "no answer", dns.SILENT, None, False): 2} if kernel_has("bpf_timer_start") else {}),
     }, seen
+    addresses = {row["addresses"] for row in rows if row["name"] == dns.ADDRESSES and row["message"] == "answer"}
+    assert addresses == {"10.0.0.1, 10.0.0.2"}, addresses
     assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
 
 
