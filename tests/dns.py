@@ -74,7 +74,6 @@ def ask(address: str) -> None:
                 number += 1
         wait_in_vain(client)
         client.send(b"no DNS")
-    print("done", flush=True)
 
 
 def wait_in_vain(client: socket.socket) -> None:
@@ -132,8 +131,8 @@ def over_tcp(address: str) -> None:
         pass_on(client, server, framed(question(number + 1, SILENT, HTTPS)))
         wait_in_vain(client)
         server.close()
-    print("done", flush=True)
 
 
 if __name__ == "__main__":
     {"serve": serve, "ask": ask, "tcp": over_tcp}[sys.argv[1]](sys.argv[2])
+    print("done", flush=True)

@@ -98,6 +98,14 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "protocol": 17, "sender": (CART, 44122), "receiver": (WEB, 80),
          "bytes": 3, "reason": b"NO_SOCKET", "function": b"__udp4_lib_rcv"},
     ],
+    "udpsnoop": [
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 53), "sent": 44, "packets_sent": 1,
+         "duration": DURATION_UNKNOWN},
+        {"pid": 9, "comm": b"curl", "operation": 1, "src": (CART, 44122), "dst": (WEB, 53), "reason": 1, "sent": 44,
+         "received": 128, "packets_sent": 1, "packets_received": 2, "duration": 212_345},
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "operation": 1, "role": 1, "src": (CART, 53), "dst": (WEB, 44122),
+         "reason": 2, "received": 11, "packets_received": 1},
+    ],
     "bindsnoop": [
         {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "options": 1, "fd": 3},
         {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "options": 7, "fd": 3},

@@ -40,7 +40,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from tests import dns, losses
+from tests import datagrams, dns, losses
 from tests.vm.machine import Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
@@ -537,6 +537,20 @@ def tcpdrop(core: Core) -> None:
     assert whose in ({("cart-0", "established")}, {("", "unknown")}), whose
 
 
+def udpsnoop(core: Core) -> None:
+    """Of each conversation over UDP I see begin and end, at both ends, with why, and bytes and datagrams each way."""
+
+    def talk() -> None:
+        make_network()
+        datagrams.talk()
+
+    with Stream(core.tracker, "udpsnoop", silence=datagrams.SILENCE) as stream, container() as app:
+        core.call(app, talk)
+        rows = stream.rows()
+    assert Counter(map(datagrams.seen, rows)) == datagrams.rows(), rows
+    assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
+
+
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -672,6 +686,7 @@ CASES = (
     dnssnoop,
     tcpretrans,
     tcpdrop,
+    udpsnoop,
     traceloop,
     flows,
 )
