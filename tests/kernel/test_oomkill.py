@@ -36,3 +36,17 @@ def test_end_is_told_alike(agent, start_cli, make_pod, workload) -> None:
     pod.container("app", "/workload", "oom", files={"/workload": workload("ends")}, memory=LIMIT).wait()
     ends = [row for row in rows_of(cli) if row["comm"] == "workload"]
     assert [(row["result"], row["signal"], row["killer"]) for row in ends] == [("oom killed", "SIGKILL", 0)]
+
+
+def test_shared_memory(agent, start_cli, make_pod, workload) -> None:
+    """Of processes that share their memory I see the one that was chosen, not those that are killed with it."""
+    pod = make_pod("shop", "cart-0")
+    cli = start_json(start_cli, agent, "oomkill", "-p", "cart-0")
+    for number in range(3):
+        container = pod.container(
+            f"app-{number}", "/workload", "oom shared", files={"/workload": workload("ends")}, memory=LIMIT
+        )
+        container.wait()
+    rows = rows_of(cli)
+    assert [row["container"] for row in rows] == [f"app-{number}" for number in range(3)]
+    assert all(row["comm"] == "workload" and row["scope"] == "cgroup" for row in rows)

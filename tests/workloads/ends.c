@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -95,6 +96,22 @@ static void *count(void *unused)
 	return NULL;
 }
 
+static int stay(void *unused)
+{
+	for (;;)
+		pause();
+	return 0;
+}
+
+/* Another process in the same memory. */
+static void share_memory(void)
+{
+	static char stack[65536];
+
+	if (clone(stay, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL) < 0)
+		exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	const char *way = argc > 1 ? argv[1] : "";
@@ -132,7 +149,9 @@ int main(int argc, char **argv)
 		pipe(fds);
 		read(fds[0], &byte, 1);
 	}
-	if (!strcmp(way, "oom"))
+	if (!strcmp(way, "oom shared"))
+		share_memory();
+	if (!strncmp(way, "oom", 3))
 		for (;;)
 			memset(malloc(1 << 20), 1, 1 << 20);
 	pause();
