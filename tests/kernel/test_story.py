@@ -71,8 +71,8 @@ def plain(line: str) -> str:
 
 def test_story(agent, start_cli, make_pod) -> None:
     """I read what a container did from its first trouble to its end, each event in its place and nothing else."""
-    with waiting(make_pod("shop", "cart-0")) as go:
-        cli = start_story(start_cli, agent, "-p", "cart-0")
+    with waiting(make_pod("shop", "story-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "story-0")
         go()
         out, err = cli.finish()
     assert [plain(line) for line in out.splitlines()] == STORY.strip().splitlines()
@@ -82,14 +82,14 @@ def test_story(agent, start_cli, make_pod) -> None:
 
 def test_full_kinds_as_json(agent, start_cli, make_pod) -> None:
     """Of kinds that I name I see everything, each event with its kind, its gadget's fields and its names."""
-    with waiting(make_pod("shop", "cart-0")) as go:
-        cli = start_story(start_cli, agent, "-p", "cart-0", "-o", "json", kinds="open,exit")
+    with waiting(make_pod("shop", "story-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "story-0", "-o", "json", kinds="open,exit")
         go()
         out, err = cli.finish()
     assert "nothing lost" in err
     rows = [json.loads(line) for line in out.splitlines()]
     assert {(row["node"], row["namespace"], row["pod"], row["container"]) for row in rows} == {
-        ("node-a", "shop", "cart-0", "app")
+        ("node-a", "shop", "story-0", "app")
     }
     assert Counter(row["kind"] for row in rows)["exit"] == 5
     missing = [(row["comm"], row["error"]) for row in rows if row.get("path") == "/etc/missing"]
@@ -99,8 +99,8 @@ def test_full_kinds_as_json(agent, start_cli, make_pod) -> None:
 
 def test_several_pods(agent, start_cli, make_pod) -> None:
     """Of several pods each line names its own."""
-    with waiting(make_pod("shop", "cart-0")) as go, waiting(make_pod("shop", "web-0")) as go_too:
-        cli = start_story(start_cli, agent, "-n", "shop", kinds="exit")
+    with waiting(make_pod("tales", "cart-0")) as go, waiting(make_pod("tales", "web-0")) as go_too:
+        cli = start_story(start_cli, agent, "-n", "tales", kinds="exit")
         go()
         go_too()
         out, _ = cli.finish()
