@@ -69,8 +69,8 @@ class ManyAgent(WholeAgent):
 
         def wait_for_stop() -> None:
             with suppress(grpc.RpcError):  # the agent has died
-                next(requests)
-                batches.put(None)
+                if next(requests, None):
+                    batches.put(None)
 
         threading.Thread(target=wait_for_stop, daemon=True).start()
         losses: list[pb.Loss] = []
