@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -107,13 +108,9 @@ def _in_words_of(own: Schema, schema: Schema) -> dict[str, Column]:
     """The fields that this program knows, with what an agent calls their values."""
     theirs = all_fields(schema)
     return {
-        name: item if name not in theirs else _with_words(item, {**item.values, **theirs[name].values})
+        name: replace(item, values={**item.values, **theirs[name].values}) if name in theirs else item
         for name, item in (all_fields(own) | own.parts).items()
     }
-
-
-def _with_words(item: Column, values: dict[str, str]) -> Column:
-    return Column(item.name, item.means.name, item.doc, values) if not item.means.is_list else item
 
 
 def _test(item: Column, good: Sequence[str] | None) -> Callable[[Any], bool]:
