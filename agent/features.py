@@ -21,6 +21,7 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         lambda found: found[1] + found[2],
     ),
     (re.compile(r"(?:invalid|unknown) func \w+#(\d+)"), _helper),
+    (re.compile(r"map '\w+_of_tasks': failed to create"), lambda found: "the storage of tasks (Linux 5.11)"),
     # kernel commit 5ca419f2864a, and how kernels before it and after it refuse an operation that they do not know
     (
         re.compile(r"BPF_STX uses reserved fields|BPF_ATOMIC uses invalid atomic opcode"),

@@ -37,13 +37,14 @@ GADGET_EVENTS(1);
 PARAM(gadget_duration, min, 10000000, "only what took at least so long, such as 1ms");
 PARAM(gadget_operation_set, ops, 0, "only these operations");
 
-/* When a thread began its call, 0 if it is in none of ours. Each thread has its own, so nobody can take another's. */
+/* When a thread began its call, 0 if it is in none of ours. Each thread has its own, so nobody can take another's room.
+ * agent/features.py knows what a kernel lacks that refuses a map of such a name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, __u64);
-} calls SEC(".maps");
+} calls_of_tasks SEC(".maps");
 
 #define NUMBERS              512
 #define KNOWN(call, does)    [SYSCALL_##call] = OPERATION_##does + 1
@@ -93,7 +94,7 @@ int BPF_PROG(entered, struct pt_regs *regs)
 
 	if (!find_known(syscall_number(regs)) || !process_chosen(id >> 32, bpf_get_current_uid_gid()))
 		return 0;
-	began = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	began = bpf_task_storage_get(&calls_of_tasks, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (began)
 		*began = bpf_ktime_get_boot_ns();
 	else
@@ -162,7 +163,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 
 	if (!known)
 		return 0;
-	began = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+	began = bpf_task_storage_get(&calls_of_tasks, bpf_get_current_task_btf(), NULL, 0);
 	if (!began || !*began)
 		return 0; /* begun before the stream */
 	since = *began;

@@ -52,6 +52,7 @@ struct super_block {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 	struct super_block *i_sb;
 };
 
@@ -157,7 +158,25 @@ struct sigpending {
 	sigset_t signal;
 };
 
+struct hlist_node {
+	struct hlist_node *next, **pprev;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	struct hlist_head tasks[2]; /* PIDTYPE_PID, PIDTYPE_TGID */
+	struct upid numbers[1];
+};
+
 struct task_struct {
+	struct hlist_node pid_links[2];
 	struct thread_info thread_info;
 	unsigned int flags;
 	struct sched_entity se;
@@ -207,6 +226,7 @@ struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
+	struct pid *sk_peer_pid;
 	int sk_err, sk_err_soft;
 	__u16 sk_protocol;
 	__u32 sk_max_ack_backlog;

@@ -31,6 +31,10 @@ from agent.features import missing_feature
             "libbpf: prog 'call_returned': failed to load: -524\n",
             "a compiler for all of these BPF instructions (on arm64 Linux 5.18)",
         ),
+        (
+            "libbpf: map 'calls_of_tasks': failed to create: Invalid argument(-22)\nlibbpf: failed to load object 'a'\n",
+            "the storage of tasks (Linux 5.11)",
+        ),
         ("R2 min value is negative, either use unsigned or 'var &= const'\n", ""),
         ("", ""),
     ],

@@ -61,6 +61,11 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "path": b"/srv/a"},
         {"pid": 9, "comm": b"cart", "operation": 2, "error": 110, "latency": 30_012_345_678, "path": b"/srv/b"},
     ],
+    "fdpass": [
+        {"pid": 9, "comm": b"dockerd", "operation": 0, "fd": 7, "socket": 3, "type": 1, "inode": 4711, "peer_pid": 17,
+         "peer_comm": b"containerd", "path": b"/run/containerd/io"},
+        {"pid": 9, "comm": b"app", "operation": 1, "fd": 9, "socket": 4, "type": 3, "inode": 4712, "path": b"/TCP"},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},

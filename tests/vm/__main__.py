@@ -38,6 +38,7 @@ WORKLOADS = (
     "mounts",
     "odd_opens",
     "opens",
+    "passes",
     "privs",
     "signals",
     "slow",

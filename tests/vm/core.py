@@ -458,6 +458,28 @@ def fsslower(core: Core) -> None:
         }, seen
 
 
+def fdpass(core: Core) -> None:
+    """Of open files that a process passes to another I see each at both ends, with its type, name and the other end."""
+    with Stream(core.tracker, "fdpass", comm="workload") as stream, container() as app:
+        core.work(app, "passes")
+        rows = stream.rows()
+    kinds = {
+        ("file", "/tmp/passed"): 47,
+        ("directory", "/tmp"): 7,
+        ("pipe", ""): 5,
+        ("socket", "-"): 3,
+        ("file", "/memfd:memo"): 11,
+        ("other", "/[eventfd]"): 2,
+        ("character device", "/dev/null"): 101,
+    }
+    seen = Counter((row["operation"], row["type"], row["path"] if row["type"] != "socket" else "-") for row in rows)
+    assert seen == {(way, *kind): count for way in ("send", "receive") for kind, count in kinds.items()}, seen
+    assert {(row["peer_comm"], row["peer"].pod) for row in rows} == {("workload", "cart-0")}
+    inodes = {way: {row["inode"] for row in rows if row["operation"] == way} for way in ("send", "receive")}
+    assert len(inodes["send"]) == 7 and inodes["send"] == inodes["receive"], inodes
+    assert len({row["pid"] for row in rows}) == 2 and len({row["peer_pid"] for row in rows}) == 1
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -685,6 +707,7 @@ CASES = (
     capable,
     filemods,
     fsslower,
+    fdpass,
     dnssnoop,
     tcpretrans,
     tcpdrop,
