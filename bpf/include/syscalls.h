@@ -475,18 +475,25 @@ static __always_inline bool makes_no_calls(struct task_struct *task)
 	return TASK_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER);
 }
 
-/* The call that a task is in, for an event. The number of 0xffff stands for none. */
-static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
+/* A number that syscall_number() returned, for an event. */
+static __always_inline __u32 gadget_syscall_numbered(__u32 number)
 {
-	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
-	__u32 number = without_x32(regs, syscall_number_of(regs, task));
-
-	if (number == NO_SYSCALL || makes_no_calls(task))
-		return NO_SYSCALL;
+	if (number == NO_SYSCALL)
+		return number;
 #if defined(__TARGET_ARCH_arm64)
 	number |= 1 << 17;
 #endif
 	return number;
+}
+
+/* The call that a task is in, for an event. The number of 0xffff stands for none. */
+static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+
+	if (makes_no_calls(task))
+		return NO_SYSCALL;
+	return gadget_syscall_numbered(without_x32(regs, syscall_number_of(regs, task)));
 }
 
 /* asm-generic/errno-base.h, linux/errno.h */

@@ -66,6 +66,10 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "peer_comm": b"containerd", "path": b"/run/containerd/io"},
         {"pid": 9, "comm": b"app", "operation": 1, "fd": 9, "socket": 4, "type": 3, "inode": 4712, "path": b"/TCP"},
     ],
+    "syscalltop": [
+        {"pid": 9, "comm": b"cart", "syscall": 202, "calls": 17_011, "errors": 503, "time": 59_012_345_678},
+        {"pid": 9, "comm": b"cart", "syscall": (1 << 17) | 63, "calls": 11, "time": 12_345},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},
@@ -168,7 +172,9 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
     data = bytearray()
     for number, event in enumerate(events):
         row = np.zeros(1, schema.dtype(schema.text_offset + tail))[0]
-        row["timestamp"], row["cgroup_id"], row["tid"] = number * 1000, 7, event["pid"]
+        row["timestamp"], row["cgroup_id"] = number * 1000, 7
+        if "tid" in kinds:
+            row["tid"] = event["pid"]
         text = b""
         for name in {"cwd", "file"} & set(kinds):
             row[name]["as_given"] = True

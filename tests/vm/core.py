@@ -480,6 +480,33 @@ def fdpass(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 2 and len({row["peer_pid"] for row in rows}) == 1
 
 
+def syscalltop(core: Core) -> None:
+    """Of system calls I see by process exactly how many there were, how many failed, and that they took their time."""
+
+    def call() -> None:
+        for _ in range(10_007):
+            os.getppid()
+        for _ in range(503):
+            os.access("", os.F_OK)
+        for _ in range(3):
+            time.sleep(0.1)
+
+    with Stream(core.tracker, "syscalltop") as stream, container() as app:
+        core.call(app, call)
+        rows = stream.rows()
+    calls, errors, times = Counter[str](), Counter[str](), Counter[str]()
+    for row in rows:
+        calls[row["syscall"]] += row["calls"]
+        errors[row["syscall"]] += row["errors"]
+        times[row["syscall"]] += row["time"]
+    access = "access" if os.uname().machine == "x86_64" else "faccessat"
+    assert (calls["getppid"], errors["getppid"]) == (10_007, 0), calls
+    assert (calls[access], errors[access]) == (503, 503), calls
+    slept = max(times, key=lambda name: times[name])
+    assert "sleep" in slept and calls[slept] == 3 and times[slept] >= 300 * 10**6, times
+    assert len({row["pid"] for row in rows}) == 1
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -708,6 +735,7 @@ CASES = (
     filemods,
     fsslower,
     fdpass,
+    syscalltop,
     dnssnoop,
     tcpretrans,
     tcpdrop,
