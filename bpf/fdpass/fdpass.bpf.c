@@ -60,6 +60,7 @@ GADGET_EVENTS(1);
 struct message {
 	enum pass_operation operation;
 	int socket;
+	__u32 files_left; /* so that a process which changes the message meanwhile is not looked at for long */
 	__u32 peer_pid;
 	__u64 peer;
 	char peer_comm[16];
@@ -94,7 +95,16 @@ static __always_inline enum file_type type_of(struct file *file)
 	}
 }
 
-/* Send an event about a file of the current message. The verifier looks at a function that is not static only once. */
+static __always_inline void lose_rest(void)
+{
+	struct gadget_header header;
+
+	if (gadget_fill(&header))
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
+}
+
+/* Send an event about a file of the current message. 1 if it can have no more. The verifier looks at a function that is
+ * not static only once. */
 __noinline int tell_file(int fd)
 {
 	__u32 zero = 0;
@@ -102,8 +112,9 @@ __noinline int tell_file(int fd)
 	struct event *event = bpf_map_lookup_elem(&scratch, &zero);
 	struct file *file;
 
-	if (!event || !message || !gadget_fill(&event->header))
-		return 0;
+	if (!event || !message || !message->files_left || !gadget_fill(&event->header))
+		return 1;
+	message->files_left--;
 	file = file_of(current_task(), fd);
 	event->operation = message->operation;
 	event->fd = fd;
@@ -150,12 +161,13 @@ __noinline int look_into(__u64 header, __u32 word)
 		files = (length - head) / sizeof(fd);
 		if (kind[0] == SOL_SOCKET && kind[1] == SCM_RIGHTS)
 			for (int i = 0; i < FILES && i < files; i++)
-				if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(at + head + i * sizeof(fd))))
-					tell_file(fd);
+				if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(at + head + i * sizeof(fd))) &&
+				    tell_file(fd))
+					return 0;
 		at += (length + word - 1) & ~((__u64)word - 1);
 	}
 	if (at + head <= end)
-		gadget_lost(LOSS_TOO_MANY_AT_ONCE, bpf_get_current_cgroup_id());
+		lose_rest();
 	return 0;
 }
 
@@ -230,14 +242,17 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 		return 0; /* no control messages, as with most */
 	message->operation = known.receives ? OPERATION_RECEIVE : OPERATION_SEND;
 	message->socket = args.a0;
+	message->files_left = FILES;
 	read_peer(message, sk);
 	if (!known.many)
 		return look_into(args.a1, word);
 	size = word * 8; /* struct mmsghdr: seven words, and the length of the message */
-	for (int i = 0; i < MESSAGES && i < result; i++)
+	for (int i = 0; i < MESSAGES && i < result; i++) {
+		message->files_left = FILES;
 		look_into(args.a1 + i * size, word);
+	}
 	if (result > MESSAGES)
-		gadget_lost(LOSS_TOO_MANY_AT_ONCE, bpf_get_current_cgroup_id());
+		lose_rest();
 	return 0;
 }
 

@@ -91,14 +91,15 @@ SEC("tp_btf/sys_enter")
 int BPF_PROG(entered, struct pt_regs *regs)
 {
 	__u64 id = bpf_get_current_pid_tgid(), *began;
+	struct gadget_header header;
 
 	if (!find_known(syscall_number(regs)) || !process_chosen(id >> 32, bpf_get_current_uid_gid()))
 		return 0;
 	began = bpf_task_storage_get(&calls_of_tasks, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (began)
 		*began = bpf_ktime_get_boot_ns();
-	else
-		gadget_lost(LOSS_TOO_MANY_AT_ONCE, 0);
+	else if (gadget_fill(&header))
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
 	return 0;
 }
 
