@@ -22,7 +22,7 @@
 PARAM(__u16, port, 53, "the servers' port");
 PARAM(bool, failed, false, "only answers that are not NOERROR, and questions without an answer");
 PARAM(gadget_duration, slow, 0,
-      "only answers that took so long or longer, as 100ms, and questions without an answer; with --failed, both");
+      "only answers that took so long or longer (100ms), and questions without an answer; with --failed, both");
 
 enum message {
 	MESSAGE_QUESTION,
@@ -347,7 +347,9 @@ static __always_inline int passed(struct __sk_buff *skb, bool out)
 	__u8 protocol = packet_protocol(skb);
 	struct place place = {.out = out};
 
-	if ((protocol != IPPROTO_UDP && protocol != IPPROTO_TCP) || !read_packet_ends(skb, out, &place.ends))
+	if ((protocol != IPPROTO_UDP && protocol != IPPROTO_TCP) || !packet_has_port(skb, param_port))
+		return 1;
+	if (!read_packet_ends(skb, out, &place.ends))
 		return 1;
 	if (place.ends.own.port != param_port && place.ends.peer.port != param_port)
 		return 1;

@@ -59,6 +59,21 @@ static __always_inline __u8 packet_protocol(struct __sk_buff *skb)
 	return skb->protocol == bpf_htons(ETH_P_IP) ? data[9] : skb->protocol == bpf_htons(ETH_P_IPV6) ? data[6] : 0;
 }
 
+/* Whether one of the ports of a packet over UDP or TCP is this one, or may be. Ask it before the headers are read: that
+ * costs more, and most packets are of other ports. */
+static __always_inline bool packet_has_port(struct __sk_buff *skb, __u16 port)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__be16 *ports;
+
+	if (data + 1 > end)
+		return true;
+	ports = (void *)data + (skb->protocol == bpf_htons(ETH_P_IP) ? (data[0] & 15) * 4 : 40);
+	if ((void *)(ports + 2) > (void *)end)
+		return true; /* they lie elsewhere */
+	return ports[0] == bpf_htons(port) || ports[1] == bpf_htons(port);
+}
+
 /* What the headers of a packet say. */
 struct packet_ends {
 	gadget_endpoint own, peer; /* this container's end, and the other */

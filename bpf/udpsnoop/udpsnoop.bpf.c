@@ -11,7 +11,7 @@
 #define CLOCK_BOOT    7 /* linux/time.h, CLOCK_BOOTTIME */
 
 PARAM(gadget_duration, silence, 30000000000,
-      "how long nothing is said until a conversation is over, as 30s; 4 times as long if it was answered");
+      "how long nothing is said until a conversation is over; 4 times as long if it was answered");
 
 enum operation {
 	OPERATION_BEGIN,

@@ -38,6 +38,7 @@ from tests.conftest import CLI, run_cli
         (["execsnoop", "--filter", "pid~1"], "pid is a number"),
         (["execsnoop", "--comm", "a-name-that-is-too-long"], "at most 15 bytes"),
         (["execsnoop", "--pid", "x"], "--pid 'x': not a pid"),
+        (["dnssnoop", "--slow", "soon"], "--slow 'soon': not a duration"),
         (["execsnoop", "--timeout", "soon"], "'soon' is no duration"),
         (["execsnoop", "--buffer", "lots"], "'lots' is no size"),
         (["replay", "no\x1b[31msuch"], r"no\x1b[31msuch: no such file"),
