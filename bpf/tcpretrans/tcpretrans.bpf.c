@@ -32,7 +32,7 @@ struct event {
 	gadget_endpoint src DOC("this end");
 	gadget_endpoint dst DOC("the other end");
 	gadget_tcp_state_words state DOC("state of the connection");
-	gadget_retransmit_words kind DOC("why it is sent again");
+	gadget_retransmit_words reason DOC("why it is sent again");
 	gadget_errno error DOC("why it could not be sent again; none if it was");
 	__u32 bytes DOC("bytes of data in it; of a SYN or FIN alone none");
 	__u32 timeouts DOC("timeouts in a row, since the peer acknowledged something new");
@@ -83,7 +83,7 @@ int BPF_PROG(sent_again, struct sock *sk, struct sk_buff *skb)
 		return 0;
 	read_endpoints(sk, &event->src, &event->dst);
 	event->state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	event->kind = kind_of(sk);
+	event->reason = kind_of(sk);
 	event->error = tells_failed_retransmits() ? -(int)ctx[2] : 0;
 	event->bytes = data_of(segment);
 	event->timeouts = BPF_CORE_READ((const struct inet_connection_sock *)sk, icsk_retransmits);
@@ -108,7 +108,7 @@ int BPF_PROG(answered_again, struct sock *sk, struct request_sock *request)
 		return 0;
 	read_request_endpoints(request, &event->src, &event->dst);
 	event->state = TCP_SYN_RECV;
-	event->kind = RETRANSMIT_SYN_ACK;
+	event->reason = RETRANSMIT_SYN_ACK;
 	event->srtt = DURATION_UNKNOWN;
 	gadget_send(event);
 	return 0;

@@ -94,11 +94,11 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 9, "comm": b"old", "operation": 2, "src": (CART, 1), "dst": (WEB, 80), "duration": DURATION_UNKNOWN},
     ],
     "tcpretrans": [
-        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "state": 1, "kind": 2, "bytes": 1448,
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "state": 1, "reason": 2, "bytes": 1448,
          "total": 1, "srtt": 212_345},
-        {"pid": 9, "comm": b"curl", "src": (CART, 44124), "dst": (WEB, 81), "state": 2, "kind": 1, "timeouts": 2,
+        {"pid": 9, "comm": b"curl", "src": (CART, 44124), "dst": (WEB, 81), "state": 2, "reason": 1, "timeouts": 2,
          "error": 113, "total": 2, "srtt": DURATION_UNKNOWN},
-        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "src": (CART, 80), "dst": (WEB, 44122), "state": 3, "kind": 5,
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "src": (CART, 80), "dst": (WEB, 44122), "state": 3, "reason": 5,
          "srtt": DURATION_UNKNOWN},
     ],
     "tcpdrop": [

@@ -556,7 +556,7 @@ def tcpretrans(core: Core) -> None:
         core.call(app, talk)
         rows = stream.rows()
     told = json.loads(counts.read_text())
-    seen = Counter((row["kind"], row["state"], row["bytes"]) for row in rows)
+    seen = Counter((row["reason"], row["state"], row["bytes"]) for row in rows)
     assert seen["rto", "syn sent", 0] == sum(told["syn"]), (told, seen)
     assert seen["syn ack", "syn recv", 0] == losses.SYN_ACK, (told, seen)
     data = {kind: seen[kind, "established", losses.LOST] for kind in ("tlp", "rto", "fast", "loss")}
