@@ -23,8 +23,9 @@ TimedRow = tuple[int, Row, str]
 class Merge:
     """Holds rows for a moment, and gives them back in order."""
 
-    def __init__(self) -> None:
-        """Nothing is held yet."""
+    def __init__(self, hold_seconds: float = HOLD_SECONDS) -> None:
+        """Rows will wait for so long."""
+        self._hold = hold_seconds
         self._rows: list[TimedRow] = []
         #: when rows came, the latest time of an event among them, and how many there were
         self._came: deque[tuple[float, int, int]] = deque()
@@ -42,7 +43,7 @@ class Merge:
             return []
         self._next = now + STEP_SECONDS
         latest = None
-        while self._came and (self._came[0][0] <= now - HOLD_SECONDS or beyond > 0):
+        while self._came and (self._came[0][0] <= now - self._hold or beyond > 0):
             _, last, number = self._came.popleft()
             latest, beyond = max(latest or 0, last), beyond - number
         if latest is None:

@@ -11,7 +11,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 from gadget.schema import Row, Schema
 from kubectl_gadget.containers import known_containers
-from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output
 from kubectl_gadget.peers import Directory, Peers, add_names
@@ -23,6 +23,10 @@ from kubectl_gadget.story.together import Together, parts_of
 from kubectl_gadget.streams import Ended
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
+
+#: How long a row waits for earlier ones of other runs: of the threads of many runs one is late on a busy node, and an
+#: event in the wrong place makes another story.
+HOLD_SECONDS = 0.5
 
 
 class StorySession(Session):
@@ -37,6 +41,7 @@ class StorySession(Session):
         """Prepare to show what requests ask for, by kind."""
         first, *_ = requests.values()
         super().__init__(first, elsewhere)
+        self._merge = Merge(HOLD_SECONDS)
         self._requests = requests
         self._chosen = {each.story.kind: each for each in chosen}
         self._tellers: dict[str, tuple[Node, Teller]] = {}
