@@ -143,14 +143,24 @@ static __always_inline __u64 read_word(__u64 from, __u32 index, __u32 word)
 	return value;
 }
 
+/* Send events about the descriptors of a control message. 1 if the message can have no more. */
+__noinline int tell_files(__u64 from, __u64 files)
+{
+	int fd;
+
+	for (int i = 0; i < FILES && i < files; i++)
+		if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(from + i * sizeof(fd))) && tell_file(fd))
+			return 1;
+	return 0;
+}
+
 /* Look for descriptors in a message. word is the size of a pointer of the program. */
 __noinline int look_into(__u64 header, __u32 word)
 {
 	/* name, its length, two members for the buffers, then control messages and their length */
 	__u64 at = read_word(header, 4, word), end = at + read_word(header, 5, word);
 	__u32 head = word + 8, kind[2];
-	__u64 length, files;
-	int fd;
+	__u64 length;
 
 	for (int controls = 0; controls < CONTROLS; controls++) {
 		if (!at || at + head > end)
@@ -158,12 +168,9 @@ __noinline int look_into(__u64 header, __u32 word)
 		length = read_word(at, 0, word);
 		if (length < head || length > end - at || bpf_probe_read_user(kind, sizeof(kind), (void *)(at + word)))
 			return 0;
-		files = (length - head) / sizeof(fd);
-		if (kind[0] == SOL_SOCKET && kind[1] == SCM_RIGHTS)
-			for (int i = 0; i < FILES && i < files; i++)
-				if (!bpf_probe_read_user(&fd, sizeof(fd), (void *)(at + head + i * sizeof(fd))) &&
-				    tell_file(fd))
-					return 0;
+		if (kind[0] == SOL_SOCKET && kind[1] == SCM_RIGHTS &&
+		    tell_files(at + head, (length - head) / sizeof(int)))
+			return 0;
 		at += (length + word - 1) & ~((__u64)word - 1);
 	}
 	if (at + head <= end)
