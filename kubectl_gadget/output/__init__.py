@@ -147,9 +147,10 @@ def listed(named: Column | Parameter) -> str:
 def usual(parameter: Parameter) -> str:
     """The default of a parameter that is no switch, if it has one that says something."""
     default = bytes.fromhex(parameter.default)
-    if parameter.means.is_text or parameter.kind == "uid" or not any(default):
+    if parameter.means.is_text or not any(default):
         return ""
-    return parameter.means.text(parameter)(int.from_bytes(default, "little", signed=parameter.signed))
+    text = parameter.means.text(parameter)(int.from_bytes(default, "little", signed=parameter.signed))
+    return "" if text == "-" else text  # anybody
 
 
 def known_field(gadget: Gadget, name: str) -> Column:
