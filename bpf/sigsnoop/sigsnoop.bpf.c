@@ -37,7 +37,7 @@ struct event {
 
 GADGET_EVENTS(PROGRAMS);
 
-PARAM(bool, failed, false, "only signals that do not reach their target");
+PARAM(bool, failed, false, "only signals that could not be sent or were lost; ignored ones were not");
 
 /* A child tells its parent. Other signals of the kernel come in the midst of any process. */
 static __always_inline bool is_of_current(int number, struct kernel_siginfo *info, int code, struct task_struct *target)
@@ -54,7 +54,7 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	struct gadget_header other = {};
 	bool own = is_of_current(number, info, code, target);
 
-	if (!event || (param_failed && result == RESULT_DELIVERED))
+	if (!event || (param_failed && result <= RESULT_IGNORED))
 		return 0;
 	/* here, as the verifier would follow each value of own to the end */
 	event->error = own && result == RESULT_QUEUE_FULL ? EAGAIN : 0;
