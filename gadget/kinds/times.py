@@ -95,9 +95,6 @@ class Duration(Kind):
         """Examples."""
         return "100ms, 1.5s or nanoseconds"
 
-    def _setting(self, text: str) -> int:
-        return self.digits(text)
-
 
 @lru_cache(64)
 def _second(seconds: int) -> str:

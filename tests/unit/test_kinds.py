@@ -18,7 +18,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.checks import check_batch, parse_schema
 from gadget.errors import Malformed
 from gadget.filters import parse
-from gadget.kinds import KINDS, find
+from gadget.kinds import KINDS
 from gadget.kinds.base import Described, Kind
 from gadget.rows import Decoder
 from gadget.schema import Field, Schema
@@ -200,9 +200,3 @@ def test_words_as_one() -> None:
     """What is shown in words I may write as one, as system calls are called: memfd_create is `memfd create`."""
     field = catalog.find("privsnoop").schema["call"]
     assert field.means.parse(field, "memfd_create") == field.means.parse(field, "memfd create")
-
-
-@pytest.mark.parametrize(("text", "nanoseconds"), [("100ms", 100_000_000), ("1m30s", 90_000_000_000), ("7", 7)])
-def test_settings_have_units(text: str, nanoseconds: int) -> None:
-    """I say how long something takes with a unit, in an option of a gadget as in a condition."""
-    assert find("duration").pack(text, 8, signed=False) == nanoseconds.to_bytes(8, "little")
