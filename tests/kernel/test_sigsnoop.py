@@ -56,7 +56,9 @@ def test_only_failed(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     cli = start_json(start_cli, agent, "sigsnoop", "--failed", "-p", "cart-0")
     run_in(bare().cgroup, workload("signals"), cwd=tmp_path)
     own = [row for row in rows_of(cli) if row["comm"] == row["tcomm"] == "signals" or row["error"]]
-    assert Counter(map(way, own)) == {key: count for key, count in SIGNALS.items() if key[1] not in ("delivered", "ignored")}
+    assert Counter(map(way, own)) == {
+        key: count for key, count in SIGNALS.items() if key[1] not in ("delivered", "ignored")
+    }
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import agent
+from agent.run.table import TABLES
 
 OBJECTS = sorted((Path(agent.__file__).parent / "_objects").glob("*/*.bpf.o"))
 
@@ -38,6 +39,7 @@ def used_in(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_map_is_used(path: Path) -> None:
-    """No object brings a map along that none of its programs uses: the kernel would set memory aside for it."""
+    """No object brings a map along that nobody uses: the kernel would set memory aside for it."""
     assert maps_of(path)
-    assert maps_of(path) - used_in(path) == set()
+    # the second table is put in the first one's place by the agent
+    assert maps_of(path) - used_in(path) - {TABLES[1]} == set()
