@@ -31,6 +31,11 @@ from agent.features import missing_feature
             "libbpf: prog 'call_returned': failed to load: -524\n",
             "a compiler for all of these BPF instructions (on arm64 Linux 5.18)",
         ),
+        ("0: (85) call unknown#169\ninvalid func unknown#169\n", "the BPF helper bpf_timer_init (Linux 5.15)"),
+        (
+            "number of funcs in func_info doesn't match number of subprogs\n",
+            "timers that call a function of the program (Linux 5.15)",
+        ),
         (
             "libbpf: map 'calls_of_tasks': failed to create: Invalid argument(-22)\nlibbpf: failed to load object 'a'\n",
             "the storage of tasks (Linux 5.11)",
