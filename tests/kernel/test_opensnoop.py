@@ -54,14 +54,12 @@ def test_exact_counts(agent, start_cli, make_pod, workload) -> None:
 
 
 @pytest.mark.parametrize("failed", [True, False])
-def test_opens_that_seccomp_ended(agent, start_cli, make_pod, workload, failed: bool) -> None:
+def test_opens_that_seccomp_ended(agent, start_cli, bare, workload, tmp_path: Path, failed: bool) -> None:
     """An open that seccomp kept from happening by SIGSYS failed, and --failed shows it; it has no descriptor."""
-    cli = start(start_cli, agent, "--comm", "workload", "-n", "trap", *["--failed"] * failed)
-    container = make_pod("trap", "trap-0").container("app", "/workload", files={"/workload": workload("trapped")})
-    wait_until(lambda: "done" in container.log.read_text(), "the workload's end")
-    seen = Counter(
-        (e["path"], e["error"], e["fd"] == -1) for e in events(cli.finish()[0]) if e["path"].startswith("/tmp")
-    )
+    cli = start(start_cli, agent, "--comm", "trapped", "-n", "trap", *["--failed"] * failed)
+    run_in(bare("trap", "trap-0").cgroup, workload("trapped"), cwd=tmp_path)
+    paths = ("/tmp/trapped", "/tmp/file")
+    seen = Counter((e["path"], e["error"], e["fd"] == -1) for e in events(cli.finish()[0]) if e["path"] in paths)
     assert seen == {("/tmp/trapped", "EPERM", True): 7} | ({} if failed else {("/tmp/file", None, False): 1})
 
 

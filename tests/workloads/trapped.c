@@ -49,7 +49,7 @@ int main(void)
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(7007), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	const char *argv[] = {"trapped", NULL};
 
-	if (syscall(SYS_openat, AT_FDCWD, "/tmp/file", O_WRONLY | O_CREAT, 0600) < 0)
+	if (syscall(SYS_openat, AT_FDCWD, "/tmp/file", O_WRONLY | O_CREAT, 0600) < 0 || unlink("/tmp/file"))
 		return 1;
 	if (syscall(SYS_fsopen, "tmpfs", 0) < 0)
 		return 1;
