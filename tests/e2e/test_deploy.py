@@ -103,6 +103,8 @@ def test_nothing_is_left_on_nodes(deployed: None, make_namespace: Callable[[str]
 
 #: The profile of containerd 1.6 knows neither CAP_BPF nor CAP_PERFMON.
 LEAST = ["--least-privilege", "--seccomp=Unconfined"]
+#: Gadgets that show something of any pod that works.
+SEEN = ("execsnoop", "exitsnoop", "opensnoop", "tcpconnect", "tcptracer")
 
 
 @pytest.mark.parametrize("options", [[], ["--privileged"], LEAST])
@@ -146,9 +148,12 @@ def test_least_privilege_is_enough(
     pods = {node: (shop, shop.pod(f"cart-{index}", node)) for index, node in enumerate(nodes())}
     work = "/bin/true; busybox wget -q -O /dev/null http://$KUBERNETES_SERVICE_HOST:443/ 2>/dev/null; true"
     for each in json.loads(f"[{','.join(gadget('list', '-o', 'json').stdout.splitlines())}]"):
-        stream = start_stream(each["name"], where, "--namespace=least")
-        wait_for_nodes(stream, pods, work)
-        _, said = stream.finish()
+        if each["name"] in SEEN:
+            stream = start_stream(each["name"], where, "--namespace=least")
+            wait_for_nodes(stream, pods, work)
+            _, said = stream.finish()
+        else:
+            said = gadget(each["name"], where, "--namespace=least", "--timeout=1s").stderr
         assert f"from {len(pods)} nodes" in said and "nothing lost" in said, (each["name"], said)
     rows = [json.loads(line) for line in gadget("status", where, "-o", "json").stdout.splitlines()]
     assert [row["node"] for row in rows] == sorted(pods) and all(" MiB" in row["traceloop"] for row in rows), rows
