@@ -47,6 +47,8 @@ class Tables(Loaded):
         totals: bool = False,
     ) -> None:
         """Load gadget with parameter settings, and begin the first interval."""
+        self._keys = self._values = np.empty((0, 0), np.uint8)
+        self._totals: Totals | None = None
         super().__init__(gadget, settings, budget, cgroups)
         self.repeats = totals
         try:
@@ -120,6 +122,12 @@ class Tables(Loaded):
             self._detached = True
             self._cut = not self._clock.is_due and not self.repeats  # totals are about more than an interval
             self._clock.end()
+
+    def close(self) -> None:
+        """Detach and free everything. What is large is freed at once, whoever still refers to the run."""
+        super().close()
+        self._keys = self._values = np.empty((0, 0), np.uint8)
+        self._totals = None
 
     def _exchange(self) -> int:
         """Let the programs use the other table. Returns the one that they used, which none of them uses any more."""
