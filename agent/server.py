@@ -208,20 +208,22 @@ class AgentService(rpc.AgentServicer):
                 start.totals,
             ),
         )
-        with closing(subscriber):
-            watch = threading.Thread(
-                target=_finish_with, args=(requests, subscriber.finish), name=f"requests-{gadget.name}"
-            )
-            watch.daemon = True  # ends with the call
-            watch.start()
-            log.info("%s: started for %s with %s", gadget.name, context.peer(), parameters)
-            yield started_reply(self._node, gadget, self._tracker, selection)
-            for batch in subscriber.batches():
-                if not context.is_active():
-                    break
-                yield batch_reply(self._node, batch)
-            yield summary_reply(self._node, subscriber)
-        log.info("%s: ended after %d events", gadget.name, subscriber.events)
+        try:
+            with closing(subscriber):
+                watch = threading.Thread(
+                    target=_finish_with, args=(requests, subscriber.finish), name=f"requests-{gadget.name}"
+                )
+                watch.daemon = True  # ends with the call
+                watch.start()
+                log.info("%s: started for %s with %s", gadget.name, context.peer(), parameters)
+                yield started_reply(self._node, gadget, self._tracker, selection)
+                for batch in subscriber.batches():
+                    if not context.is_active():
+                        break
+                    yield batch_reply(self._node, batch)
+                yield summary_reply(self._node, subscriber)
+        finally:  # also of a call that was cut off: gRPC then asks for nothing more
+            log.info("%s: ended after %d events", gadget.name, subscriber.events)
 
     def _begin(
         self, what: str, asked: Any, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext

@@ -93,7 +93,7 @@ def test_killed_under_load(record, bpffs: Path, workload, pair, capsys, figure) 
             finally:
                 streams.stop()
 
-        with Streams(targets, start, partial(RunCheck, request)) as streams:
+        with Streams(targets, pb.RunRequest(start=start), partial(RunCheck, request)) as streams:
             thread = threading.Thread(target=kill_again_and_again, args=(streams,))
             thread.start()
             Session(request).run(streams, 1, streams.stop, live=True)
