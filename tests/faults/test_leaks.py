@@ -92,7 +92,7 @@ def test_five_hundred_runs(agent: Agent, figure: Figure) -> None:
             for _ in run(stub, name, how):
                 if number % 10 == 0:
                     passed |= kernel_objects(pid) - before
-            if number == 60:  # by now all that is made once has been
+            if number == 6 * len(catalog.load()):  # by now all that is made once has been: each ended twice in each way
                 wait_until(lambda: kernel_objects(pid) == before, "the end of the runs")
                 warm = holds(pid)
     wait_until(lambda: kernel_objects(pid) == before, "the end of the runs")
