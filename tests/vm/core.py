@@ -47,7 +47,7 @@ HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
 CASE_SECONDS = 60
 #: Since Linux 7.0 tasks can be preempted in the middle of a program: see Busy. Before, only an interrupt comes there.
 PREEMPTS_SINCE = 7
-ATTEMPTS, ATTEMPTS_BEFORE = 10, 3
+ATTEMPTS, ATTEMPTS_BEFORE = 30, 3
 
 
 def tracker(core: Core) -> None:
