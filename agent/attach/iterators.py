@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from agent import libbpf
 from agent.attach.where import Where
 
+#: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
+READ_BYTES = 1 << 16
+
 
 def takes(section: str) -> bool:
     """Iterators."""
@@ -21,13 +24,20 @@ def attach(program: int, where: Where) -> Iterator[int | None]:
     yield link
     if not link or not where.looks:
         return
-    fd = libbpf.check(lib.bpf_iter_create(lib.bpf_link__fd(link)), "iterator")
+    for _ in read(libbpf.check(lib.bpf_iter_create(lib.bpf_link__fd(link)), "iterator")):
+        pass
+
+
+def read(fd: int) -> Iterator[bytes]:
+    """What an iterator's program writes, in parts. The descriptor is closed in the end."""
     try:
         while True:
             try:
-                if not os.read(fd, 4096):
-                    break
+                part = os.read(fd, READ_BYTES)
             except BlockingIOError:  # it has looked at a million things and written nothing: go on (bpf_seq_read)
                 continue
+            if not part:
+                return
+            yield part
     finally:
         os.close(fd)

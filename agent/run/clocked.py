@@ -1,4 +1,4 @@
-"""When a source that no descriptor wakes is read: at an interval, or once."""
+"""Sources that no descriptor wakes: they are read at an interval, or once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.run.batch import Whole
+from agent.run.source import Loaded
 
 #: No interval ends sooner after the one before it than this part of its length: it would be about nothing.
 LEAST_PART = 0.1
@@ -54,6 +55,32 @@ class Clock:
         earliest = time.monotonic() + max(seconds, LEAST_PART * self._seconds)
         if self.due < earliest and self._seconds:
             self.due += ceil((earliest - self.due) / self._seconds) * self._seconds
+
+
+class Clocked(Loaded):
+    """A gadget's object that is read when its clock says so."""
+
+    _clock: Clock
+
+    @property
+    def fds(self) -> list[int]:
+        """None: it is read by the clock."""
+        return []
+
+    @property
+    def due(self) -> float:
+        """When the interval ends."""
+        return self._clock.due
+
+    @property
+    def pressed(self) -> bool:
+        """Whether the interval has ended."""
+        return self._clock.is_due
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the interval has ended."""
+        return self._clock.is_due
 
 
 def boot_ns() -> int:

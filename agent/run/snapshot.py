@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.attach import iterators
 from agent.limits import RunBudget
 from agent.run.batch import Rows
-from agent.run.clocked import Clock, boot_ns, stamp
-from agent.run.source import LOSSES, Loaded
+from agent.run.clocked import Clock, Clocked, boot_ns, stamp
+from agent.run.source import LOSSES
 from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
 
-#: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
-READ_BYTES = 1 << 16
 
-
-class Snapshots(Loaded):
+class Snapshots(Clocked):
     """A gadget's object, loaded, with its iterators."""
 
     holds = False  # the rows of a snapshot are shown together
@@ -47,26 +44,6 @@ class Snapshots(Loaded):
             self.close()
             raise
         self._clock = Clock(interval_ns, at_once=True)
-
-    @property
-    def fds(self) -> list[int]:
-        """None: it is read by the clock."""
-        return []
-
-    @property
-    def due(self) -> float:
-        """When the next one is to be taken."""
-        return self._clock.due
-
-    @property
-    def pressed(self) -> bool:
-        """Whether one is to be taken."""
-        return self._clock.is_due
-
-    @property
-    def waiting(self) -> bool:
-        """Whether one is to be taken."""
-        return self._clock.is_due
 
     def read(self) -> Iterator[Rows]:
         """The rows of a snapshot, if one is to be taken."""
@@ -99,17 +76,8 @@ class Snapshots(Loaded):
     def _read(self, fd: int, data: bytearray) -> None:
         """Append the rows of one iterator, which is closed."""
         beyond = 0
-        try:
-            while True:
-                try:
-                    part = os.read(fd, READ_BYTES)
-                except BlockingIOError:  # it has looked at a million things that it does not show: go on
-                    continue
-                if not part:
-                    break
-                room = self._most * self._size - len(data)
-                data += part[:room]
-                beyond += len(part) - min(room, len(part))
-        finally:
-            os.close(fd)
+        for part in iterators.read(fd):
+            room = self._most * self._size - len(data)
+            data += part[:room]
+            beyond += len(part) - min(room, len(part))
         self._lost += beyond // self._size

@@ -13,8 +13,8 @@ import numpy as np
 from agent import libbpf
 from agent.limits import RunBudget
 from agent.run.batch import Rows, Whole
-from agent.run.clocked import Clock, boot_ns, stamp
-from agent.run.source import LOSSES, Loaded
+from agent.run.clocked import Clock, Clocked, boot_ns, stamp
+from agent.run.source import LOSSES
 from agent.run.totals import Totals
 from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, value_offset
@@ -30,7 +30,7 @@ def most_bytes(entries: int, size: int, *, totals: bool) -> int:
     return entries * (2 * (size + ENTRY_BYTES) + 2 * size) + (Totals.most_bytes(entries, size) if totals else 0)
 
 
-class Tables(Loaded):
+class Tables(Clocked):
     """A gadget's object, loaded and attached, and its two tables. Rows are of one interval, or totals so far."""
 
     holds = False  # the rows of a table are shown together
@@ -66,26 +66,6 @@ class Tables(Loaded):
             self.close()
             raise
         self._clock, self._detached, self._cut = Clock(interval_ns, at_once=False), False, False
-
-    @property
-    def fds(self) -> list[int]:
-        """None: it is read by the clock."""
-        return []
-
-    @property
-    def due(self) -> float:
-        """When the interval ends."""
-        return self._clock.due
-
-    @property
-    def pressed(self) -> bool:
-        """Whether the interval has ended."""
-        return self._clock.is_due
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the interval has ended."""
-        return self._clock.is_due
 
     def read(self) -> Iterator[Rows]:
         """The rows of an interval that has ended."""
