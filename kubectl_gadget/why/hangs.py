@@ -45,12 +45,13 @@ def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
     """What a call that has not returned waits for; none if it is not known to wait."""
     waits = _WAITS.get(call_name(call))
     found = waits(facts, call) if waits else None
-    if not found:
+    long = since is None or since >= LONG_NS
+    if not found or (not long and found[0] == "hang-lock" and _works_meanwhile(facts, call)):
         return None
     cause, what = found
     lasts = f"has waited {short_duration(since)}" if since else "waits"
     who = "it" if call.pid == facts.history.main else plain(call.comm, 40)
-    long, leads = since is None or since >= LONG_NS, call.tid == facts.history.main
+    leads = call.tid == facts.history.main
     weight = (60 if long else 35) + (10 if leads else 0) + _IMPORTANCE.get(cause, 0)
     sentence = f"{who} {lasts} {what}"
     # who waits for a condition waits by futex as well: only a lock has a holder
@@ -62,6 +63,15 @@ def _serves(facts: Facts) -> bool:
     """Whether it listens, or some thread waits for events, as the one does that has the work of others to give."""
     return facts.history.listens() or any(
         call_name(call).startswith(("epoll", "accept")) for call, _ in facts.history.blocked
+    )
+
+
+def _works_meanwhile(facts: Facts, call: Call) -> bool:
+    """Whether the process of a futex did more than its runtime just now: who has the work rests by futex too."""
+    last = facts.now_ns - LONG_NS // 4
+    return call_name(call).startswith("futex") and any(
+        isinstance(each, Call) and each.pid == call.pid and each.time_ns > last and call_name(each) not in _GO_RUNS
+        for each in facts.history.entries
     )
 
 

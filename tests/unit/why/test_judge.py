@@ -415,6 +415,15 @@ def test_conditions() -> None:
     assert first(Story().hangs("flock", 3, 2)).certain
 
 
+def test_rests() -> None:
+    """A program whose thread rests for 0.2 s between two pieces of work is not told to wait for a lock."""
+    worked = Story().opens("/tmp/beat", 5).call("close", 5).hangs("futex", 0x7000, 128, 0, seconds=0.199)
+    told = judge(worked.facts(now_ns=worked.now + 199_000_000))
+    assert "hang-lock" not in [each.cause for each in told]
+    long = Story().opens("/tmp/beat", 5).hangs("futex", 0x7000, 128, 0)
+    assert judge(long.facts(now_ns=long.now + 60_000_000_000))[0].cause == "hang-lock"
+
+
 def test_works_between() -> None:
     """What a container looks for between other work, as a cron does, is not told as what it waits for."""
     assert not [each for each in judge(_looks(works=True).facts()) if "again and again" in each.sentence]
