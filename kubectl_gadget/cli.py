@@ -44,6 +44,7 @@ WRITTEN = {
     "containers": "commands:ContainersCommand",
     "delete": "standing.commands:DeleteCommand",
     "deploy": "cluster.commands:DeployCommand",
+    "detect": "detect.commands:DetectCommand",
     "help": "headed:HelpCommand",
     "list": "about:ListCommand",
     "replay": "commands:ReplayCommand",

@@ -30,6 +30,7 @@ from gadget.kube import credentials, kubeconfig
 from gadget.kube.api import make_tls
 from gadget.kube.proxy import find_proxy
 from gadget.pod_choice import PodChoice, Pods
+from gadget.rules.ruleset import load as load_rules
 from gadget.schema import IDENTITY, read_parameters, read_records, read_source
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget import recording
@@ -79,6 +80,32 @@ def filter_(data: bytes) -> None:
     """What follows --filter."""
     with contextlib.suppress(UsageError):
         filters.parse(data.decode(errors="replace"), EXECS.schema, IDENTITY)(table())
+
+
+def rules(data: bytes) -> None:
+    """A rule file, and an event for what it defines."""
+    with contextlib.suppress(UsageError):
+        for rule in load_rules([("rules.yaml", data.decode(errors="replace"))]).rules:
+            rule.test({"evt.type": "execve", "proc.name": "sh"})
+            rule.output.text({"proc.name": "sh"})
+
+
+def _rule_file() -> bytes:
+    return b"""
+- list: shells
+  items: [sh, "b sh"]
+- macro: shell
+  condition: proc.name in (shells) or tolower(proc.args) glob "a*[b]"
+- rule: a
+  desc: d
+  condition: evt.type in (execve, execveat) and not shell and proc.aname[2] exists
+  output: got %10proc.name from %tolower(proc.pname) and %fd.sip
+  priority: WARNING
+  exceptions: [{name: x, fields: [proc.name, fd.name], comps: [=, startswith], values: [[a, /b]]}]
+- rule: a
+  condition: and fd.num > 3
+  override: {condition: append}
+"""
 
 
 def selector(data: bytes) -> None:
@@ -218,6 +245,7 @@ TARGETS = {
     "btf": Target(btf, _section),
     "schema": Target(answers.schema, lambda: orjson.dumps(EXECS.schema.to_json())),
     "filter": Target(filter_, lambda: b'pid>1,comm==sh,args~"a b"'),
+    "rules": Target(rules, _rule_file),
     "selector": Target(selector, lambda: b"app in (cart, web),tier!=db,!old"),
     "parameter": Target(parameter, lambda: b"0x10"),
     "config": Target(config, lambda: orjson.dumps({"annotations": annotations("shop", "cart-0", "app"), "Name": "x"})),

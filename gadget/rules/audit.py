@@ -1,0 +1,258 @@
+"""The fields of a Kubernetes audit event (audit.k8s.io/v1), as rules name them: plugins/k8saudit, extract.go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+
+_REQUEST, _SPEC, _NOTE = "requestObject", ("requestObject", "spec"), "annotations"
+_PATHS: dict[str, tuple[str, ...]] = {
+    "ka.auditid": ("auditID",),
+    "ka.stage": ("stage",),
+    "ka.auth.decision": (_NOTE, "authorization.k8s.io/decision"),
+    "ka.auth.reason": (_NOTE, "authorization.k8s.io/reason"),
+    "ka.auth.openshift.decision": (_NOTE, "authentication.openshift.io/decision"),
+    "ka.auth.openshift.username": (_NOTE, "authentication.openshift.io/username"),
+    "ka.validations.admission.policy.failure": (_NOTE, "validation.policy.admission.k8s.io/validation_failure"),
+    "ka.security.pod.violations": (_NOTE, "pod-security.kubernetes.io/audit-violations"),
+    "ka.cluster.name": (_NOTE, "cluster_name"),
+    "ka.user.name": ("user", "username"),
+    "ka.user.groups": ("user", "groups"),
+    "ka.impuser.name": ("impersonatedUser", "username"),
+    "ka.verb": ("verb",),
+    "ka.uri": ("requestURI",),
+    "ka.useragent": ("userAgent",),
+    "ka.sourceips": ("sourceIPs",),
+    "ka.target.name": ("objectRef", "name"),
+    "ka.target.namespace": ("objectRef", "namespace"),
+    "ka.target.resource": ("objectRef", "resource"),
+    "ka.target.subresource": ("objectRef", "subresource"),
+    "ka.req.configmap.name": ("objectRef", "name"),
+    "ka.req.configmap.obj": (_REQUEST, "data"),
+    "ka.req.binding.subjects": (_REQUEST, "subjects"),
+    "ka.req.binding.role": (_REQUEST, "roleRef", "name"),
+    "ka.req.role.rules": (_REQUEST, "rules"),
+    "ka.req.pod.host_ipc": (*_SPEC, "hostIPC"),
+    "ka.req.pod.host_network": (*_SPEC, "hostNetwork"),
+    "ka.req.pod.host_pid": (*_SPEC, "hostPID"),
+    "ka.req.container.host_network": (*_SPEC, "hostNetwork"),
+    "ka.req.pod.run_as_user": (*_SPEC, "securityContext", "runAsUser"),
+    "ka.req.pod.run_as_group": (*_SPEC, "securityContext", "runAsGroup"),
+    "ka.req.pod.fs_group": (*_SPEC, "securityContext", "fsGroup"),
+    "ka.req.pod.supplemental_groups": (*_SPEC, "securityContext", "supplementalGroups"),
+    "ka.req.pod.volumes.hostpath": (*_SPEC, "volumes", "hostPath", "path"),
+    "ka.req.pod.volumes.flexvolume_driver": (*_SPEC, "volumes", "flexVolume", "driver"),
+    "ka.req.service.type": (*_SPEC, "type"),
+    "ka.req.service.ports": (*_SPEC, "ports"),
+    "ka.req.role.rules.apiGroups": (_REQUEST, "rules", "apiGroups"),
+    "ka.req.role.rules.nonResourceURLs": (_REQUEST, "rules", "nonResourceURLs"),
+    "ka.req.role.rules.verbs": (_REQUEST, "rules", "verbs"),
+    "ka.req.role.rules.resources": (_REQUEST, "rules", "resources"),
+    "ka.resp.name": ("responseObject", "metadata", "name"),
+    "ka.response.code": ("responseStatus", "code"),
+    "ka.response.reason": ("responseStatus", "reason"),
+}
+_SECURITY = "securityContext"
+#: Of the containers of a pod, behind ka.req.pod.containers., .initContainers. and .ephemeralContainers.
+_OF_CONTAINERS: dict[str, tuple[str, ...]] = {
+    "name": ("name",),
+    "image": ("image",),
+    "image.repository": ("image",),
+    "command": ("command",),
+    "args": ("args",),
+    "host_port": ("ports",),
+    "privileged": (_SECURITY, "privileged"),
+    "allow_privilege_escalation": (_SECURITY, "allowPrivilegeEscalation"),
+    "read_only_fs": (_SECURITY, "readOnlyRootFilesystem"),
+    "run_as_user": (_SECURITY, "runAsUser"),
+    "run_as_group": (_SECURITY, "runAsGroup"),
+    "eff_run_as_user": (_SECURITY, "runAsUser"),
+    "eff_run_as_group": (_SECURITY, "runAsGroup"),
+    "proc_mount": (_SECURITY, "procMount"),
+    "add_capabilities": (_SECURITY, "capabilities", "add"),
+}
+_CONTAINERS = re.compile(r"ka\.req\.pod\.(containers|initContainers|ephemeralContainers)\.(.+)")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
+_KEY = re.compile(r"([^\[]+)(?:\[(.*)\])?", re.DOTALL)
+#: Fields of several values: a check of one that has none is as of one that is missing.
+LISTS = frozenset(
+    name for name in _PATHS
+    if name.startswith("ka.req.role.rules") or name in (
+        "ka.user.groups", "ka.sourceips", "ka.req.binding.subjects", "ka.req.pod.supplemental_groups",
+        "ka.req.pod.volumes.hostpath", "ka.req.pod.volumes.flexvolume_driver", "ka.req.service.ports",
+    )
+)  # fmt: skip
+
+
+class AuditEvent:
+    """One audit event; a field is read when it is asked for, and once."""
+
+    def __init__(self, event: Mapping[str, Any], number: int = 1) -> None:
+        self._event = event
+        self._known: dict[str, Any] = {"evt.num": number, "evt.source": "k8s_audit"}
+
+    def get(self, key: str) -> Any:
+        """The value of a field; None if the event does not have it."""
+        if key not in self._known:
+            self._known[key] = self._read(key)
+        return self._known[key]
+
+    def _read(self, key: str) -> Any:
+        found = _KEY.fullmatch(key)
+        name, arg = (found[1], found[2]) if found else (key, None)
+        if name.startswith(("jevt.", "json.")):
+            return self._json(name[5:], arg)
+        if "auditID" not in self._event:
+            return None
+        index = _index(arg)
+        if of := _CONTAINERS.fullmatch(name):
+            return self._containers(of[1], of[2], index)
+        if name in _SPECIAL:
+            return _SPECIAL[name](self, arg)
+        if name not in _PATHS:
+            return None
+        if name in LISTS:
+            return tuple(_flat(_values(self._event, _PATHS[name], index))) or None
+        value = self._at(*_PATHS[name])
+        return None if value is None else _text(value)
+
+    def _at(self, *keys: str) -> Any:
+        value: Any = self._event
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def _json(self, name: str, arg: str | None) -> Any:
+        if name == "obj":
+            return orjson.dumps(self._event, option=orjson.OPT_INDENT_2).decode()
+        if name in ("rawtime", "time"):
+            return rawtime(self._at("stageTimestamp"))
+        value: Any = self._event
+        for part in (arg or "").removeprefix("/").split("/") if arg else ():
+            part = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        return None if value is None else _text(value)
+
+    def _containers(self, which: str, name: str, index: int | None) -> Any:
+        """A field of the containers of a pod."""
+        if name not in _OF_CONTAINERS:
+            return None
+        found = list(_values(self._event, (*_SPEC, which, *_OF_CONTAINERS[name]), index))
+        if name.startswith("eff_"):
+            default = self._at(*_SPEC, _OF_CONTAINERS[name][-1])
+            found = [("0" if default is None else default) if each is None else each for each in found]
+        found = [each for each in found if each is not None]
+        texts: Iterable[str]
+        if name in ("command", "args"):
+            texts = (" ".join(map(_text, each)) for each in found if isinstance(each, list))
+        elif name == "host_port":
+            ports = (port for each in found if isinstance(each, list) for port in each if isinstance(port, dict))
+            texts = (_text(port.get("hostPort", port.get("containerPort"))) for port in ports)
+        elif name == "image.repository":
+            texts = (repository(_text(each)) for each in found)
+        else:
+            texts = _flat(found)
+        return tuple(texts) or None
+
+    def _parameter(self, name: str | None) -> Any:
+        found = parse_qs(urlsplit(_text(self._at("requestURI") or "")).query, keep_blank_values=True)
+        return found[name][0] if name in found else None
+
+    def _subjects(self, kind: str, *, named: bool = False) -> Any:
+        subjects = self._at(_REQUEST, "subjects")
+        own = (each for each in subjects if isinstance(each, dict)) if isinstance(subjects, list) else ()
+        chosen = [each for each in own if each.get("kind") == kind and "name" in each]
+        names = (f"{each.get('namespace')}:{each['name']}" if named else _text(each["name"]) for each in chosen)
+        return tuple(names) or None
+
+    def _pod_name(self) -> Any:
+        if self._at("objectRef", "resource") != "pods" or self._at("objectRef", "subresource"):
+            return None
+        return self.get("ka.resp.name")
+
+    def _volume_types(self, index: int | None) -> Any:
+        volumes = _flat_values(_values(self._event, (*_SPEC, "volumes"), index))
+        return tuple(key for each in volumes if isinstance(each, dict) for key in each if key != "name") or None
+
+    def _host_path(self, wanted: str | None) -> Any:
+        paths = self.get("ka.req.pod.volumes.hostpath") or ()
+        prefix = wanted.removesuffix("*") if wanted and wanted.endswith("*") else None
+        found = wanted in paths or (prefix is not None and any(each.startswith(prefix) for each in paths))
+        return "true" if found else "false"
+
+    def _first(self, key: str) -> Any:
+        return next(iter(self.get(key) or ()), None)
+
+
+_SPECIAL: dict[str, Callable[[AuditEvent, str | None], Any]] = {
+    "ka.uri.param": lambda event, arg: event._parameter(arg),
+    "ka.target.pod.name": lambda event, _: event._pod_name(),
+    "ka.req.binding.subjects.user_names": lambda event, _: event._subjects("User"),
+    "ka.req.binding.subjects.group_names": lambda event, _: event._subjects("Group"),
+    "ka.req.binding.subjects.serviceaccount_names": lambda event, _: event._subjects("ServiceAccount"),
+    "ka.req.binding.subjects.serviceaccount_ns_names": lambda event, _: event._subjects("ServiceAccount", named=True),
+    "ka.req.binding.subject.has_name": lambda *_: "true",
+    "ka.req.container.image": lambda event, _: event._first("ka.req.pod.containers.image"),
+    "ka.req.container.image.repository": lambda event, _: event._first("ka.req.pod.containers.image.repository"),
+    "ka.req.container.privileged": lambda event, _: (
+        "true" if "true" in (event.get("ka.req.pod.containers.privileged") or ()) else "false"
+    ),
+    "ka.req.volume.hostpath": lambda event, arg: event._host_path(arg),
+    "ka.req.pod.volumes.volume_type": lambda event, arg: event._volume_types(_index(arg)),
+}
+
+
+def _index(arg: str | None) -> int | None:
+    return int(arg) if arg and arg.isdecimal() else None
+
+
+def _values(value: Any, keys: tuple[str, ...], index: int | None) -> Iterator[Any]:
+    """What stands behind keys; of a list what stands there in each element, or in the one at index."""
+    for at, key in enumerate(keys):
+        if isinstance(value, list):
+            chosen = value if index is None else value[index : index + 1]
+            for each in chosen:
+                yield from _values(each, keys[at:], index)
+            return
+        value = value.get(key) if isinstance(value, dict) else None
+    yield value
+
+
+def _flat_values(found: Iterable[Any]) -> Iterator[Any]:
+    for each in found:
+        yield from each if isinstance(each, list) else (each,)
+
+
+def _flat(found: Iterable[Any]) -> Iterator[str]:
+    return (_text(each) for each in _flat_values(found) if each is not None)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def repository(image: str) -> str:
+    """An image without its tag and its digest. A port of its registry belongs to it, which Falco's plugin cuts off."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def rawtime(stamp: Any) -> str | None:
+    """Nanoseconds since 1970 of a time as the API server writes it, as a text."""
+    found = _STAMP.fullmatch(stamp) if isinstance(stamp, str) else None
+    if not found:
+        return None
+    try:
+        seconds = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    return f"{int(seconds)}{(found[2] or '').ljust(9, '0')}"

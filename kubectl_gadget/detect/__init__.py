@@ -1,0 +1,1 @@
+"""`detect`: rules in Falco's language."""

@@ -1,0 +1,1 @@
+"""Rules in Falco's language."""
