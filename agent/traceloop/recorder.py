@@ -195,9 +195,14 @@ class Recorder:
                 self._retry()
 
     def rings(self) -> list[Ring]:
-        """Every ring, of living containers and gone ones."""
+        """Every ring that the program writes to or has written to, of living containers and gone ones."""
         with self._lock:
-            return list(self._known.values())
+            return [ring for key, ring in self._known.items() if self._has_begun(key, ring)]
+
+    def _has_begun(self, key: int, ring: Ring) -> bool:
+        """Whether the program knows a ring: that of an older container only some milliseconds after it is made."""
+        change = self._pointers.change(key)
+        return change is None or change.done() or ring.about.recorded == ring.about.created
 
     def refused(self) -> dict[int, Container]:
         """Containers that run and have no ring, because the memory for rings is used up."""
