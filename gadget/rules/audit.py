@@ -89,6 +89,21 @@ LISTS = frozenset(
 )  # fmt: skip
 
 
+def events(payload: bytes) -> Iterator[dict[str, Any]]:
+    """The audit events of a payload: one, an array, or an EventList. What is none of them is passed over.
+
+    Raises:
+        ValueError: The payload is no JSON.
+
+    """
+    found = orjson.loads(payload)
+    if isinstance(found, dict) and found.get("kind") == "EventList":
+        found = found.get("items")
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, dict) and each.get("kind") == "Event" and "auditID" in each:
+            yield each
+
+
 class AuditEvent:
     """One audit event; a field is read when it is asked for, and once."""
 

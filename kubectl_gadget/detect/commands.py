@@ -1,4 +1,4 @@
-"""The commands of `detect` that need no agent: they read rules and files of events."""
+"""`detect` and its commands. None of them needs an agent: they read rules, and events from files or a webhook."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import GadgetError, UsageError
-from gadget.text import escape, meant
+from gadget.text import meant
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Option
 from kubectl_gadget.tell import tell, write_line, write_lines
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gadget.rules.ruleset import Rule, Ruleset
 
 FILE = click.Path(path_type=Path)
+FORMS = ("columns", "text", "json")
 
 
 class Wrong(GadgetError):
@@ -44,17 +45,84 @@ def _form() -> Option:
                    help="Format.")  # fmt: skip
 
 
-class DetectCommand(click.Group):
+class DetectCommand(HeadedCommand, click.Group):
     """`detect`: what rules say of events."""
-
-    title = "rules in Falco's language: check, test and explain them"
 
     def __init__(self) -> None:
         """Make the group."""
-        super().__init__("detect", help=f"{self.title[0].upper()}{self.title[1:]}.", short_help=self.title)
-        self.context_settings = {"help_option_names": ["-h", "--help"]}
+        options: list[click.Parameter] = [
+            _option("--k8s-audit", "where", metavar="FILE|DIR|-|URL",
+                    help="Audit events of Kubernetes: a file, a folder, standard input, or a URL to serve as the API "
+                    "server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
+            _option("-f", "--follow", is_flag=True, help="Also what is written to the file from now on."),
+            *_chosen(),
+            _option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
+                    help="columns; text: Falco's line; json: Falco's JSON."),
+        ]  # fmt: skip
+        title = "what rules in Falco's language say of events"
+        example = "kubectl gadget detect --k8s-audit audit.log --rules k8s_audit_rules.yaml"
+        super().__init__("detect", title, example, options, _detect)
+        self.invoke_without_command = True
         for command in (_check_command(), _explain_command(), _test_command(), _verify_command()):
             self.add_command(command)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And what else can be done with rules."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
+
+
+def _chosen() -> list[click.Parameter]:
+    from gadget.rules.files import PRIORITIES
+
+    return [
+        _rules(),
+        _option("--priority", type=click.Choice(PRIORITIES, case_sensitive=False),
+                help="Only rules of that priority or a higher one."),
+        _option("--tag", "tags", multiple=True, metavar="TAG", help="Only rules with one of these tags."),
+        _option("--rule", "names", multiple=True, metavar="NAME", help="Only these rules, also disabled ones."),
+        _option("--rule-matching", "matching", type=click.Choice(["all", "first"]), default="all",
+                help="Whether all rules count that fire on an event, or the first alone, as in Falco. [default: all]"),
+    ]  # fmt: skip
+
+
+def _detect(
+    where: str | None,
+    follow: bool,
+    rules: tuple[Path, ...],
+    priority: str | None,
+    tags: tuple[str, ...],
+    names: tuple[str, ...],
+    matching: str,
+    form: str,
+) -> None:
+    if click.get_current_context().invoked_subcommand:
+        return
+    if not where:
+        raise UsageError("say what to judge: --k8s-audit audit.log")
+    from kubectl_gadget.detect.judge import judge
+
+    known = _given(rules)
+    for warning in known.warnings:
+        tell(f"warning: {warning}")
+    judge(where, _narrowed(known, priority, tags, names), form, follow=follow, first=matching == "first")
+
+
+def _narrowed(rules: Ruleset, priority: str | None, tags: tuple[str, ...], names: tuple[str, ...]) -> Ruleset:
+    """The rules that were chosen."""
+    from dataclasses import replace
+
+    from gadget.rules.alerts import at_least
+    from gadget.rules.files import PRIORITIES
+
+    chosen = [replace(_rule(rules, name), enabled=True) for name in names] or [*rules.rules]
+    if tags and not any(rule.tags & set(tags) for rule in chosen):
+        question = meant(tags[0], {tag for rule in chosen for tag in rule.tags})
+        raise UsageError(f"no rule has the tag {tags[0]}{f': {question}' if question else ''}")
+    wanted = at_least(priority) if priority else frozenset(PRIORITIES)
+    kept = (rule for rule in chosen if rule.priority in wanted and (not tags or rule.tags & set(tags)))
+    return replace(rules, rules=tuple(kept))
 
 
 def read_rules(paths: Sequence[Path]) -> Ruleset:
@@ -105,7 +173,7 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
 
     rules = read_rules(files)
     for warning in rules.warnings:
-        tell(f"warning: {escape(str(warning))}")
+        tell(f"warning: {warning}")
     chosen = [_rule(rules, name)] if name else rules.rules
     if form == "json":
         import orjson
@@ -121,9 +189,9 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
     write_line(f"{len(chosen)} rules ({enabled} enabled), {len(known.macros)} macros, {len(known.lists)} lists")
     for rule in chosen:
         if why := never(rule.condition, rule.source):
-            write_line(f"{rule.at}: {escape(rule.name)} can never fire: {escape(why)}")
+            write_line(f"{rule.at}: {rule.name} can never fire: {why}")
         for at in known.rules[rule.name].changed:
-            write_line(f"{at}: {escape(rule.name)} is changed, which is of {rule.at}")
+            write_line(f"{at}: {rule.name} is changed, which is of {rule.at}")
 
 
 def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:
@@ -167,8 +235,8 @@ def _shown(rules: Ruleset, rule: Rule) -> str:
     parts = rule.condition.children if isinstance(rule.condition, Both) else (rule.condition,)
     word = rule.condition.word if isinstance(rule.condition, Both) else ""
     condition = [f"  {word + ' ' if at else ''}{text(part, inside=True)}" for at, part in enumerate(parts)]
-    return "\n".join([*(f"{name + ':':13}{escape(value)}" for name, value in rows if value), "condition:",
-                      *map(escape, condition)])  # fmt: skip
+    return "\n".join([*(f"{name + ':':13}{value}" for name, value in rows if value), "condition:",
+                      *condition])  # fmt: skip
 
 
 # explain
@@ -198,13 +266,13 @@ def _explain(rules: tuple[Path, ...], name: str, path: Path, whole: bool) -> Non
     fires = bool(rule.test(event))
     for line in lines(rule.condition, event, source, whole=whole):
         mark = "✓" if line.held else "✗"
-        value = f"   {escape(line.value)}" if line.value else ""
-        write_line(f"{'  ' * line.depth}{mark} {escape(line.text)}{value}")
+        value = f"   {line.value}" if line.value else ""
+        write_line(f"{'  ' * line.depth}{mark} {line.text}{value}")
     first = known.matching(event, source, first=True)
     told = f"{rule.name} {'fires' if fires else 'does not fire'}{'' if rule.enabled else ', and is disabled'}"
     if fires and first and first[0].name != rule.name:
         told += f"; where the first rule alone counts, {first[0].name} hides it"
-    write_line(escape(told))
+    write_line(told)
 
 
 def _given(rules: tuple[Path, ...]) -> Ruleset:
@@ -277,7 +345,7 @@ def _test(files: tuple[Path, ...], rules: tuple[Path, ...]) -> None:
             wrong += 1
             told = [f"{name} did not fire" for name in wanted if name not in fired]
             told += [f"{name} fired" for name in fired if name not in wanted]
-            write_line(escape(f"{place}: {case.get('case', 'a case')}: {', '.join(told)}"))
+            write_line(f"{place}: {case.get('case', 'a case')}: {', '.join(told)}")
     write_line(f"{right} of {right + wrong} cases are right")
     if wrong:
         raise Wrong(f"{wrong} cases are wrong")
@@ -322,7 +390,7 @@ def _verify(files: tuple[Path, ...], rules: tuple[Path, ...], form: str) -> None
             write_line(orjson.dumps({**told, "wrong": verdict.wrong}).decode())
             continue
         for each in verdict.wrong:
-            write_line(escape(each))
+            write_line(each)
         write_line(f"{path}: {verdict.right} of {verdict.right + len(verdict.wrong)} are right")
     if wrong:
         raise Wrong(f"{wrong} facts are not as they should be")

@@ -1,0 +1,64 @@
+"""Alerts: what rules say of events, in Falco's forms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gadget.rules.checks import Event
+from gadget.rules.files import PRIORITIES
+from gadget.rules.ruleset import Rule, Ruleset
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule that fired on an event at a time, in nanoseconds since 1970."""
+
+    rule: Rule
+    time_ns: int
+    text: str
+    fields: dict[str, Any]
+
+    def line(self) -> str:
+        """Falco's line of text: local time, priority, output."""
+        return f"{_clock(self.time_ns)}: {self.rule.priority} {self.text}"
+
+    def json(self, hostname: str) -> bytes:
+        """Falco's JSON, keys sorted, to the byte (falco_formats.cpp)."""
+        said = {
+            "hostname": hostname,
+            "output": self.line(),
+            "output_fields": {**self.fields, "evt.time": self.time_ns},
+            "priority": self.rule.priority,
+            "rule": self.rule.name,
+            "source": self.rule.source,
+            "tags": sorted(self.rule.tags),
+            "time": stamp(self.time_ns),
+        }
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+
+
+def alerts(rules: Ruleset, event: Event, source: str, time_ns: int, *, first: bool = False) -> Iterator[Alert]:
+    """What rules say of an event."""
+    for rule in rules.matching(event, source, first=first):
+        yield Alert(rule, time_ns, rule.output.text(event), rule.output.values(event))
+
+
+def stamp(time_ns: int) -> str:
+    """A time as RFC 3339 has it, with nanoseconds."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
+
+
+def _clock(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:09}"
+
+
+def at_least(priority: str) -> frozenset[str]:
+    """The priorities that are as urgent as one, or more."""
+    return frozenset(PRIORITIES[: PRIORITIES.index(priority) + 1])

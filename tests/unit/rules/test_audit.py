@@ -1,0 +1,210 @@
+"""Kubernetes audit events: from files, standard input and an API server's webhook to alerts."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from kubectl_gadget.detect.audit import MOST_BYTES
+from tests.conftest import CLI, run_cli
+
+RULES = """
+- rule: Secret read
+  desc: d
+  condition: ka.target.resource = secrets and ka.verb in (get, list)
+  output: A secret was read | user=%ka.user.name secret=%ka.target.name groups=%ka.user.groups
+  priority: WARNING
+  source: k8s_audit
+  tags: [secrets, b]
+- rule: Anything
+  desc: d
+  condition: ka.verb exists
+  output: Something happened
+  priority: DEBUG
+  source: k8s_audit
+"""
+
+
+def event(name: str, verb: str = "get", resource: str = "secrets") -> dict[str, object]:
+    return {
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": f"id-{name}", "stage": "ResponseComplete",
+        "verb": verb, "user": {"username": "eve\x1b[31m", "groups": ["a", "b"]},
+        "objectRef": {"resource": resource, "namespace": "shop", "name": name},
+        "stageTimestamp": "2025-11-28T20:00:00.123456Z",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """Two rules."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    return path
+
+
+def detect(rules: Path, where: str, *more: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return run_cli("detect", "--k8s-audit", where, "--rules", str(rules), *more, **options)
+
+
+def test_falco_json(rules: Path, tmp_path: Path) -> None:
+    """An alert in JSON is Falco's line to the byte, so that what reads Falco's reads ours."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(event("db")))
+    done = detect(
+        rules,
+        str(path),
+        "-o",
+        "json",
+        "--rule",
+        "secret read",
+        env={**os.environ, "TZ": "UTC", "FALCO_HOSTNAME": "node-a"},
+    )
+    assert done.stdout == (
+        '{"hostname":"node-a","output":"20:00:00.123456000: Warning A secret was read | user=eve\\u001b[31m secret=db '
+        'groups=(a,b)","output_fields":{"evt.time":1764360000123456000,"ka.target.name":"db",'
+        '"ka.user.groups":["a","b"],"ka.user.name":"eve\\u001b[31m"},"priority":"Warning","rule":"Secret read",'
+        '"source":"k8s_audit","tags":["b","secrets"],"time":"2025-11-28T20:00:00.123456000Z"}\n'
+    )
+    assert done.stderr == "1 alert (1 Secret read) from 1 audit event.\n"
+
+
+def test_terminal_is_safe(rules: Path, tmp_path: Path) -> None:
+    """What a user of the cluster called himself does not colour my terminal."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(event("db")))
+    for form in ("columns", "text"):
+        assert "eve\\x1b[31m secret=db" in detect(rules, str(path), "-o", form).stdout
+
+
+def test_choice(rules: Path, tmp_path: Path) -> None:
+    """I choose rules by priority, tag and name, and whether the first alone counts."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(event("db")) + b"\n" + orjson.dumps(event("x", "create")))
+    for more, told in ((("--priority", "notice"), "1 alert (1 Secret read)"), (("--tag", "secrets"), "1 alert"),
+                       (("--rule", "Anything"), "2 alerts (2 Anything)"), (("--rule-matching", "first"), "2 alerts (1 "),
+                       ((), "3 alerts (2 Anything, 1 Secret read)")):  # fmt: skip
+        assert told in detect(rules, str(path), *more).stderr
+
+
+def test_folder_and_stdin(rules: Path, tmp_path: Path) -> None:
+    """A folder of logs is read from the oldest file to the newest, and standard input like a file; what is no event is counted."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for at, name in enumerate(("b", "a")):
+        (folder / name).write_bytes(orjson.dumps(event(name)) + b"\nnot JSON\n{}\n")
+        os.utime(folder / name, (at, at))
+    done = detect(rules, str(folder), "--rule", "Secret read")
+    assert [line.split("secret=")[1][0] for line in done.stdout.splitlines()] == ["b", "a"]
+    assert (
+        done.stderr
+        == "2 alerts (2 Secret read) from 2 audit events; 2 of what came is no JSON; 2 of what came has no audit event.\n"
+    )
+    assert "1 alert " in detect(rules, "-", "--rule", "Secret read", input=orjson.dumps(event("c")).decode()).stderr
+
+
+@pytest.fixture
+def webhook(rules: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A webhook of `detect` that runs, and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(CLI), "detect", "--k8s-audit", f"http://127.0.0.1:{port}/k8s-audit", "--rules", str(rules),
+               "--rule", "Secret read"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr and "judging" in process.stderr.readline()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as there:
+            if there.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.02)
+    yield process, port
+    process.kill()
+    process.communicate()
+
+
+def post(port: int, body: bytes, path: str = "/k8s-audit", kind: str = "application/json; charset=utf-8") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", path, body, {"Content-Type": kind})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_webhook(webhook: tuple[subprocess.Popen[str], int]) -> None:
+    """As an API server's webhook it takes a list, an array and a single event, answers each, and refuses what is none."""
+    process, port = webhook
+    assert post(port, orjson.dumps({"kind": "EventList", "items": [event("a"), 5, event("b")]})) == 200
+    assert post(port, orjson.dumps([event("c"), {}])) == 200
+    assert post(port, orjson.dumps(event("d"))) == 200
+    assert post(port, b"{broken") == 200
+    assert post(port, b"{}", path="/other") == 404
+    assert post(port, b"{}", kind="text/plain") == 400
+    assert process.stdout
+    seen = [process.stdout.readline().split("secret=")[1][0] for _ in range(4)]
+    assert seen == ["a", "b", "c", "d"]
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert "4 alerts (4 Secret read) from 4 audit events; 1 of what came is no JSON." in told
+    assert process.returncode == 0
+
+
+def test_webhook_is_bounded(webhook: tuple[subprocess.Popen[str], int]) -> None:
+    """A body that is longer than any batch is refused before it is read, and counted."""
+    process, port = webhook
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        head = f"POST /k8s-audit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {MOST_BYTES + 1}\r\n\r\n"
+        client.sendall(head.encode())
+        assert b" 413 " in client.recv(100)
+    assert post(port, orjson.dumps(event("d"))) == 200
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert "1 of what came was too long" in told
+
+
+def test_follow(rules: Path, tmp_path: Path) -> None:
+    """A log that is followed goes on in the file that takes its place."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(event("a")) + b"\n")
+    command = [str(CLI), "detect", "--k8s-audit", str(path), "-f", "--rules", str(rules), "--rule", "Secret read"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert "secret=a" in process.stdout.readline()
+        with path.open("ab") as file:
+            file.write(orjson.dumps(event("b"))[:40])
+            file.flush()
+            time.sleep(0.3)
+            file.write(orjson.dumps(event("b"))[40:] + b"\n")
+        assert "secret=b" in process.stdout.readline()
+        path.rename(tmp_path / "audit.log.1")
+        path.write_bytes(orjson.dumps(event("c")) + b"\n")
+        assert "secret=c" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert "3 alerts" in process.communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize(("where", "told"), [
+    ("/nowhere/audit.log", "No such file or directory"),
+    ("http://127.0.0.1/k8s-audit", "has no port"),
+    ("https://127.0.0.1:1/k8s-audit", "only http:// is served"),
+])  # fmt: skip
+def test_bad_places(rules: Path, where: str, told: str) -> None:
+    """A place that there is not is one clear line."""
+    done = detect(rules, where)
+    assert done.returncode in (1, 2) and told in done.stderr and done.stderr.count("error") == 1
+
+
+def test_no_rules_for_audit(tmp_path: Path) -> None:
+    """Rules for system calls alone are an error here, and no silence."""
+    path = tmp_path / "rules.yaml"
+    path.write_text("- rule: a\n  desc: d\n  condition: evt.type = open\n  output: o\n  priority: DEBUG\n")
+    assert "none of these rules is for audit events" in detect(path, "-", input="").stderr
