@@ -99,8 +99,6 @@ class HeadedCommand(click.Command):
 class HelpCommand(HeadedCommand):
     """`help`: what --help shows, of any command."""
 
-    in_overview = False
-
     def __init__(self) -> None:
         """Make the command."""
         names = click.Argument(["names"], nargs=-1, metavar="[COMMAND]", shell_complete=_complete_command)
