@@ -357,6 +357,25 @@ def event_types(node: Node, *, negated: bool = False) -> frozenset[str]:
     return every - own if negated else own
 
 
+def folded(node: Node) -> Node | bool:
+    """A condition without the parts that hold always or never: those are how rule files switch something off."""
+    if isinstance(node, Not):
+        inner = folded(node.child)
+        return not inner if isinstance(inner, bool) else Not(inner)
+    if isinstance(node, Both):
+        children = [folded(child) for child in node.children]
+        if (decides := node.word == "or") in [child for child in children if isinstance(child, bool)]:
+            return decides
+        rest = tuple(child for child in children if not isinstance(child, bool))
+        return Both(node.word, rest) if len(rest) > 1 else rest[0] if rest else not decides
+    if isinstance(node, Check):
+        if isinstance(node.right, Several) and not node.right.items:
+            return False
+        if (types := _never(node)) is not None:
+            return bool(types)
+    return node
+
+
 def _plain(operand: Operand) -> str:
     """The name of a field that stands alone, without an argument."""
     return operand.name if isinstance(operand, FieldName) and operand.arg is None else ""
