@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from gadget.rules.ruleset import Rule, Ruleset
 
 FILE = click.Path(path_type=Path)
+_TLS = {
+    "ca": "Whom to trust at https:// places, in PEM.",
+    "cert": "Our own certificate for them.",
+    "key": "Its key.",
+}
 FORMS = ("columns", "text", "json")
 
 
@@ -58,6 +63,11 @@ class DetectCommand(HeadedCommand, click.Group):
             *_chosen(),
             _option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                     help="columns; text: Falco's line; json: Falco's JSON."),
+            _option("--to", heading="Output", multiple=True, metavar="PLACE",
+                    help="Also there: file:PATH, https://HOST/PATH, slack:URL, otlp:URL, program:COMMAND, "
+                    "syslog[:HOST:PORT]."),
+            *(_option(f"--to-{name}", f"to_{name}", heading="Output", type=FILE, metavar="FILE", help=text)
+              for name, text in _TLS.items()),
         ]  # fmt: skip
         title = "what rules in Falco's language say of events"
         example = "kubectl gadget detect --k8s-audit audit.log --rules k8s_audit_rules.yaml"
@@ -96,17 +106,23 @@ def _detect(
     names: tuple[str, ...],
     matching: str,
     form: str,
+    to: tuple[str, ...],
+    **tls: Path | None,
 ) -> None:
     if click.get_current_context().invoked_subcommand:
         return
     if not where:
         raise UsageError("say what to judge: --k8s-audit audit.log")
-    from kubectl_gadget.detect.judge import judge
+    from gadget.rules.channels import Channels, Patience, Tls, make
+    from kubectl_gadget.detect.judge import judge, own_name
 
     known = _given(rules)
     for warning in known.warnings:
         tell(f"warning: {warning}")
-    judge(where, _narrowed(known, priority, tags, names), form, follow=follow, first=matching == "first")
+    chosen, patience = _narrowed(known, priority, tags, names), Patience()
+    keys = Tls(tls["to_ca"], tls["to_cert"], tls["to_key"])
+    channels = Channels((make(place, own_name(), keys, patience) for place in to), patience.drain)
+    judge(where, chosen, form, channels, follow=follow, first=matching == "first")
 
 
 def _narrowed(rules: Ruleset, priority: str | None, tags: tuple[str, ...], names: tuple[str, ...]) -> Ruleset:

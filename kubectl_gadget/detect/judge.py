@@ -11,6 +11,7 @@ from gadget.errors import UsageError
 from gadget.rules import alerts
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent
+from gadget.rules.channels import Channels
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
 from kubectl_gadget.detect.audit import Counts, events, payloads
@@ -20,7 +21,7 @@ from kubectl_gadget.tell import tell, write_line
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
 
 
-def judge(where: str, rules: Ruleset, form: str, *, follow: bool, first: bool) -> None:
+def judge(where: str, rules: Ruleset, form: str, channels: Channels, *, follow: bool, first: bool) -> None:
     """Write the alerts of audit events from a place, then how many there were; until Ctrl-C where it has no end."""
     if not any(rule.source == AUDIT and rule.enabled for rule in rules.rules):
         raise UsageError("none of these rules is for audit events (source: k8s_audit), and enabled")
@@ -37,14 +38,23 @@ def judge(where: str, rules: Ruleset, form: str, *, follow: bool, first: bool) -
             for alert in alerts.alerts(rules, event, AUDIT, time_ns, first=first):
                 fired[alert.rule.name] += 1
                 write(alert)
+                channels.put(alert)
     except KeyboardInterrupt:
         if not endless:
             raise
     tell(_summary(counts, fired))
+    for sent in channels.end():
+        lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
+        tell(f"{sent.sent} alert{'' if sent.sent == 1 else 's'} sent to {sent.name}{lost}")
+
+
+def own_name() -> str:
+    """The name of this machine in alerts; FALCO_HOSTNAME says another, as in Falco."""
+    return os.environ.get("FALCO_HOSTNAME") or socket.gethostname()
 
 
 def _writer(form: str) -> Callable[[Alert], None]:
-    hostname = os.environ.get("FALCO_HOSTNAME") or socket.gethostname()
+    hostname = own_name()
     if form == "json":
         return lambda alert: write_line(alert.json(hostname).decode())
     if form == "text":

@@ -85,6 +85,16 @@ def test_terminal_is_safe(rules: Path, tmp_path: Path) -> None:
         assert "eve\\x1b[31m secret=db" in detect(rules, str(path), "-o", form).stdout
 
 
+def test_to_places(rules: Path, tmp_path: Path) -> None:
+    """Alerts go to other places too, and the end tells how many each got."""
+    path, there = tmp_path / "audit.log", tmp_path / "alerts.log"
+    path.write_bytes(orjson.dumps(event("db")))
+    done = detect(rules, str(path), "-o", "json", "--to", f"file:{there}")
+    assert there.read_text() == done.stdout
+    assert done.stderr.endswith(f"2 alerts sent to file:{there}\n")
+    assert "is no place for alerts" in detect(rules, str(path), "--to", "nowhere").stderr
+
+
 def test_choice(rules: Path, tmp_path: Path) -> None:
     """I choose rules by priority, tag and name, and whether the first alone counts."""
     path = tmp_path / "audit.log"

@@ -1,0 +1,384 @@
+"""Where alerts go: a file, a webhook, a program, syslog, Slack, an OTLP collector.
+
+Each channel has a queue and a thread of its own, so that one that is stuck never delays another. What a full queue does
+not take is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import queue
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from gadget import __version__
+from gadget.errors import UsageError
+from gadget.rules.alerts import Alert
+from gadget.rules.files import PRIORITIES
+from gadget.text import escape
+
+#: Severity numbers of OTLP's logs data model, from Emergency to Debug.
+_SEVERITIES = (24, 22, 21, 17, 13, 10, 9, 5)
+_USER = 1  # syslog's facility LOG_USER, as Falco's
+_SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long channels wait, in seconds: for an answer, before the next attempt (doubled each time), at the end."""
+
+    answer: float = 10.0
+    first_pause: float = 0.25
+    last_pause: float = 30.0
+    drain: float = 5.0
+    alerts: int = 10_000
+    """How many may wait for a channel; each has about 1 KiB."""
+
+
+class Refused(Exception):
+    """A receiver does not take an alert, and would not if it were sent again."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a channel's alerts."""
+
+    name: str
+    sent: int
+    lost: int
+    why: str
+    """Why the last one was lost, or had to be sent again."""
+
+
+class Channel:
+    """A queue of alerts, and the thread that gives them away one after the other."""
+
+    def __init__(
+        self, name: str, send: Callable[[Alert], None], patience: Patience, close: Callable[[], None] = lambda: None
+    ) -> None:
+        """Send gives an alert away: OSError if it has to be sent again, Refused if that makes no sense."""
+        self.name, self._send, self._close, self._patience = name, send, close, patience
+        self._queue: queue.Queue[Alert | None] = queue.Queue(patience.alerts)
+        self._handed, self._sent, self._lost, self._why = 0, 0, 0, ""
+        self._lock = threading.Lock()
+        self._ends = threading.Event()
+        self._deadline = float("inf")
+        self._thread = threading.Thread(target=self._run, name=f"channel-{name}"[:60], daemon=True)
+        self._thread.start()
+
+    def put(self, alert: Alert) -> None:
+        """Hand in an alert; it is lost if too many wait."""
+        self._handed += 1
+        try:
+            self._queue.put_nowait(alert)
+        except queue.Full:
+            self._lose(1, "the receiver is too slow")
+
+    def end(self, deadline: float) -> None:
+        """Send what waits, until a time of time.monotonic()."""
+        self._deadline = deadline
+        self._ends.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+
+    def join(self) -> Sent:
+        """Wait for its end; what has not been sent by then is lost."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.2)
+        if self._thread.is_alive():  # it waits for an answer
+            self._lose(self._handed - self._sent - self._lost, self._why or "the receiver does not answer")
+        return Sent(self.name, self._sent, self._lost, self._why)
+
+    def _run(self) -> None:
+        while not (self._ends.is_set() and self._queue.empty()):
+            alert = self._queue.get()
+            if alert is not None:
+                self._give(alert)
+        self._close()
+
+    def _give(self, alert: Alert) -> None:
+        pause = self._patience.first_pause
+        while True:
+            try:
+                self._send(alert)
+            except Refused as error:
+                self._lose(1, str(error))
+                return
+            except OSError as error:
+                self._why = error.strerror or str(error) or type(error).__name__
+            else:
+                with self._lock:
+                    self._sent += 1
+                return
+            if time.monotonic() + pause > self._deadline:
+                self._lose(1, self._why)
+                return
+            if self._ends.is_set():
+                time.sleep(pause)
+            else:
+                self._ends.wait(pause)  # at the end there is less time
+            pause = min(2 * pause, self._patience.last_pause)
+
+    def _lose(self, number: int, why: str) -> None:
+        with self._lock:
+            self._lost += number
+            self._why = why
+
+
+class Channels:
+    """All channels."""
+
+    def __init__(self, channels: Iterable[Channel], drain: float) -> None:
+        """drain: how many seconds they have at the end for what waits."""
+        self._channels, self._drain = list(channels), drain
+
+    def put(self, alert: Alert) -> None:
+        """Hand an alert to each."""
+        for channel in self._channels:
+            channel.put(alert)
+
+    def end(self) -> list[Sent]:
+        """Give away what waits, for a while at most; tells what became of all."""
+        deadline = time.monotonic() + self._drain
+        for channel in self._channels:
+            channel.end(deadline)
+        return [channel.join() for channel in self._channels]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How receivers are known, and how we are known to them: files in PEM."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """For connections to receivers.
+
+        Raises:
+            UsageError: A file is no certificate or key.
+
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"no TLS with {self.ca or self.certificate}: {error.strerror or error}") from None
+        return context
+
+
+KINDS = "file:PATH, http(s)://HOST/PATH, slack:URL, otlp:URL, program:COMMAND, syslog or syslog:HOST:PORT"
+
+
+def make(where: str, hostname: str, tls: Tls, patience: Patience) -> Channel:
+    """The channel of a place.
+
+    Raises:
+        UsageError: There is no such kind of place.
+
+    """
+    kind, _, rest = where.partition(":")
+    if kind == "file" and rest:
+        file = _File(Path(rest))
+        return Channel(where, lambda alert: file.write(alert.json(hostname) + b"\n"), patience, file.close)
+    if kind == "program" and rest:
+        program = _Program(rest, patience.answer)
+        return Channel(where, lambda alert: program.write(alert.json(hostname) + b"\n"), patience, program.close)
+    if kind == "syslog":
+        log = _Syslog(rest, patience.answer)
+        return Channel(where, log.send, patience, log.close)
+    bodies: dict[str, Callable[[Alert], bytes]] = {
+        "http": lambda alert: alert.json(hostname),
+        "https": lambda alert: alert.json(hostname),
+        "slack": _slack,
+        "otlp": lambda alert: _otlp(alert, hostname),
+    }
+    url = where if kind in ("http", "https") else rest
+    if kind in bodies and url.startswith(("http://", "https://")):
+        body, hook = bodies[kind], _Webhook(url, tls, "/v1/logs" if kind == "otlp" else "/", patience.answer)
+        return Channel(_without_secret(where), lambda alert: hook.post(body(alert)), patience, hook.close)
+    raise UsageError(f"{where!r} is no place for alerts; there are {KINDS}")
+
+
+def _without_secret(where: str) -> str:
+    """A place as it may be shown: paths of webhooks are secrets."""
+    head, slashes, rest = where.partition("://")
+    return f"{head}{slashes}{rest.partition('/')[0].rpartition('@')[2]}"
+
+
+class _File:
+    """A file that is appended to, and opened anew on SIGUSR1: whoever rotates it sends that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._again = path, False
+        self._file = path.open("ab", buffering=0)
+
+        def reopen(*_: Any) -> None:
+            self._again = True
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, reopen)
+
+    def write(self, line: bytes) -> None:
+        if self._again:
+            self._again = False
+            self.close()
+            self._file = self._path.open("ab", buffering=0)
+        self._file.write(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Program:
+    """A program that gets a line for each alert; one that has ended is started again."""
+
+    def __init__(self, command: str, patience: float) -> None:
+        self._patience = patience
+        try:
+            self._command = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"program:{command}: {error}") from None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self, line: bytes) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, bufsize=0)
+        assert self._process.stdin
+        self._process.stdin.write(line)
+
+    def close(self) -> None:
+        if self._process:
+            assert self._process.stdin
+            with suppress(OSError):
+                self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._patience)
+
+
+class _Syslog:
+    """The log daemon of this machine, or of another: RFC 3164, a datagram for each alert."""
+
+    def __init__(self, place: str, patience: float) -> None:
+        self._patience = patience
+        host, _, port = place.rpartition(":")
+        if place and not (host and port.isdecimal()):
+            raise UsageError(f"syslog:{place} has no port, as syslog:logs.example.com:514")
+        self._address: Any = (host.strip("[]"), int(port)) if place else "/dev/log"
+        self._socket: socket.socket | None = None
+
+    def send(self, alert: Alert) -> None:
+        if self._socket is None:
+            self._socket = socket.socket(_family(self._address), socket.SOCK_DGRAM)
+            self._socket.settimeout(self._patience)
+        code = _USER * 8 + PRIORITIES.index(alert.rule.priority)
+        text = f"<{code}>kubectl-gadget[{os.getpid()}]: {escape(alert.line())}"
+        try:
+            self._socket.sendto(text.encode("utf-8", "replace")[:8192], self._address)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+        self._socket = None
+
+
+def _family(address: Any) -> int:
+    if isinstance(address, str):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+class _Webhook:
+    """A URL that alerts are posted to, over one connection as long as that lasts."""
+
+    def __init__(self, url: str, tls: Tls, default_path: str, patience: float) -> None:
+        self._patience = patience
+        parts = urlsplit(url)
+        try:
+            self._host, self._port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise UsageError(f"{url}: {error}") from None
+        if not self._host:
+            raise UsageError(f"{url} has no host")
+        self._path = (parts.path or default_path) + (f"?{parts.query}" if parts.query else "")
+        self._context = tls.context() if parts.scheme == "https" else None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, body: bytes) -> None:
+        if self._connection is None:
+            self._connection = (
+                http.client.HTTPSConnection(self._host, self._port, timeout=self._patience, context=self._context)
+                if self._context
+                else http.client.HTTPConnection(self._host, self._port, timeout=self._patience)
+            )
+        headers = {"Content-Type": "application/json", "User-Agent": f"kubectl-gadget/{__version__}"}
+        try:
+            self._connection.request("POST", self._path, body, headers)
+            reply = self._connection.getresponse()
+            reply.read(1 << 16)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise error if isinstance(error, OSError) else OSError(str(error) or type(error).__name__) from None
+        if reply.status >= 500 or reply.status in (408, 429):
+            self.close()
+            raise OSError(f"HTTP {reply.status} {reply.reason}")
+        if reply.status >= 300:
+            raise Refused(f"HTTP {reply.status} {reply.reason}")
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+
+def _slack(alert: Alert) -> bytes:
+    """A message for a webhook of Slack and what is compatible: what processes say cannot be markup in it."""
+    text = escape(alert.text).translate(_SLACK).replace("`", "'")
+    return orjson.dumps({"text": f"*{alert.rule.priority}* {alert.rule.name}\n```{text}```"})
+
+
+def _otlp(alert: Alert, hostname: str) -> bytes:
+    """A log record of OTLP/HTTP in JSON."""
+    severity = PRIORITIES.index(alert.rule.priority)
+    shown = {key: value for key, value in alert.fields.items() if value is not None}
+    said = {"rule": alert.rule.name, "source": alert.rule.source, **shown}
+    record = {
+        "timeUnixNano": str(alert.time_ns),
+        "severityNumber": _SEVERITIES[severity],
+        "severityText": alert.rule.priority,
+        "body": {"stringValue": alert.text},
+        "attributes": [{"key": key, "value": _otlp_value(value)} for key, value in said.items()],
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "kubectl-gadget"}},
+                               {"key": "host.name", "value": {"stringValue": hostname}}]}  # fmt: skip
+    scope = {"scope": {"name": "kubectl-gadget", "version": __version__}, "logRecords": [record]}
+    return orjson.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [scope]}]})
+
+
+def _otlp_value(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_otlp_value(each) for each in value]}}
+    return {"stringValue": str(value)}
