@@ -30,7 +30,7 @@ _TRANSFORMER = re.compile(rf"({'|'.join(TRANSFORMERS)})\(")
 _OPERATOR = re.compile(
     rf"<=|<|>=|>|==|=|!=|(?:exists|intersects|in|pmatch)(?![a-zA-Z0-9_.])|(?:{'|'.join(WORDS)})(?=\s)"
 )
-_MODIFIER = re.compile(rf"[ \t\b\r\n]*({'|'.join(MODIFIERS)})[ \t\b\r\n]+(?=\(|(?!(?:and|or|not)\b)[a-zA-Z])")
+_MODIFIER = re.compile(rf"[ \t\b\r\n]+({'|'.join(MODIFIERS)})[ \t\b\r\n]+(?=\(|(?!(?:and|or|not)\b)[a-zA-Z])")
 _ESCAPES = {" ": b"\\", "b": b"\b", "f": b"\f", "n": b"\n", "r": b"\r", "t": b"\t", "\\": b"\\", "/": b"/"}
 
 

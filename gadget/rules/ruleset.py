@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,20 @@ from gadget.rules.checks import Compiler, Event, Test, checks, event_types
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.files import DefinedMacro, DefinedRule, Entry, Excepted, Files
 from gadget.rules.outputs import Output
-from gadget.rules.parser import DEPTH, LIST_OPERATORS, MODIFIERS, Both, Check, Literal, Name, Node, Not, Several, parse
+from gadget.rules.parser import (
+    DEPTH,
+    LIST_OPERATORS,
+    MODIFIERS,
+    TRANSFORMERS,
+    Both,
+    Check,
+    Literal,
+    Name,
+    Node,
+    Not,
+    Several,
+    parse,
+)
 from gadget.rules.problems import (
     COMPILE_CONDITION,
     COMPILE_OUTPUT,
@@ -28,6 +42,8 @@ CHECKS, LEVELS = 100_000, 400
 ITEMS = 1_000_000
 #: A rule that runs on more types of events is told of: it costs something for nearly each.
 MANY_TYPES = 100
+#: A value of an exception that is no text but a field or a transformer, as rule_loader_compiler.cpp lets it be.
+_COMPUTED = re.compile(rf"(val|{'|'.join(TRANSFORMERS)})\(\S*\)")
 _DEPRECATED = ("evt.dir", "evt.latency", "evt.latency.s", "evt.latency.ns", "evt.latency.human", "evt.wait_latency")
 _INFO = "%container.info"
 
@@ -312,5 +328,6 @@ def _part(name: Entry, operator: Entry, value: Entry) -> str:
         text = value.scalar.value
         right = text if text.startswith("(") else f"({quoted(text)})"
     else:
-        right = quoted(value.scalar.value)
+        text = value.scalar.value
+        right = text if _COMPUTED.fullmatch(text) else quoted(text)
     return f"{name.text.value} {operator.text.value} {right if words[0] != 'exists' else ''}"

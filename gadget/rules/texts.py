@@ -64,13 +64,14 @@ class Text:
         """
         found: list[Piece] = []
         length = 0
+        word = _words(lists)
         for piece in self.pieces:
             at = 0
-            for word in _WORD.finditer(piece.value):
-                if word[0] not in lists:
+            for name in word.finditer(piece.value):
+                if name[0] not in lists:
                     continue
-                used(word[0])
-                start, end, items = word.start(), word.end(), ", ".join(map(quoted, lists[word[0]]))
+                used(name[0])
+                start, end, items = name.start(), name.end(), ", ".join(map(quoted, lists[name[0]]))
                 before = piece.value[at:start]
                 if not items:  # the comma on one of its sides goes with it
                     if before.rstrip().endswith(","):
@@ -85,6 +86,13 @@ class Text:
                     raise RulesError(VALIDATE, "with its lists written out this is too long", piece.scalar.at)
             found.append(Piece(piece.value[at:], piece.scalar, None if piece.offset is None else piece.offset + at))
         return Text(found)
+
+
+def _words(lists: Mapping[str, Sequence[str]]) -> re.Pattern[str]:
+    """What may be the name of a list: a word, and names that are more than one; those are warned of, and work."""
+    odd = sorted((name for name in lists if not BARE.fullmatch(name)), key=len, reverse=True)
+    names = "|".join(rf"(?<![^ \t\n\r(),=]){re.escape(name)}(?![^ \t\n\r(),=])" for name in odd)
+    return re.compile(f"{names}|{_WORD.pattern}", re.DOTALL) if odd else _WORD
 
 
 def quoted(item: str) -> str:

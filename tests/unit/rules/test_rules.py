@@ -243,3 +243,42 @@ def test_grammar_error_is_short() -> None:
     with pytest.raises(ConditionError) as raised:
         parse("proc.name = a " + "x" * 10_000)
     assert len(str(raised.value)) < 100
+
+
+COMPUTED = {
+    "a field in val()": ("[val(proc.pname)]", "not (proc.name = val(proc.pname))", False),
+    "a transformer": ("[toupper(proc.pname)]", "not (proc.name = toupper(proc.pname))", False),
+    "a field's name alone is a text": ("[proc.pname]", "not (proc.name = proc.pname)", True),
+    "a transformer with a blank is a text": (
+        '["toupper( proc.pname)"]', 'not (proc.name = "toupper( proc.pname)")', True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_exception_computed(name: str) -> None:
+    """The value of an exception may be another field; what only looks like one is a text, and warned of."""
+    value, wanted, warned = COMPUTED[name]
+    more = (
+        f"  exceptions:\n    - name: x\n      fields: [proc.name]\n      comps: [=]\n      values:\n        - {value}\n"
+    )
+    found = loaded(rule("evt.type = open", more))
+    assert (
+        text(found.rules[0].condition).replace("not proc.name", "not (proc.name") + ")"
+        == f"evt.type = open and {wanted}"
+    )
+    assert [each.code for each in found.warnings] == ["LOAD_COMPILE_CONDITION"] * warned
+
+
+def test_list_of_two_words() -> None:
+    """A list whose name no condition should have is warned of, and works all the same."""
+    found = loaded("- list: my shells\n  items: [sh, bash]\n" + rule("evt.type=execve and proc.name in (my shells)"))
+    assert [each.code for each in found.warnings] == ["LOAD_INVALID_LIST_NAME"]
+    assert found.matching(EVENT)
+
+
+@pytest.mark.parametrize("condition", ["proc.name ==anyof (a, b)", "proc.name !=allof (a, b)"])
+def test_modifier_needs_a_blank(condition: str) -> None:
+    """A modifier that touches its operator is an error, as in Falco."""
+    with pytest.raises(ConditionError):
+        parse(condition)
