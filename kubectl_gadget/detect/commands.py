@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class DetectCommand(HeadedCommand, click.Group):
         example = "kubectl gadget detect --k8s-audit audit.log --rules k8s_audit_rules.yaml"
         super().__init__("detect", title, example, options, _detect)
         self.invoke_without_command = True
-        for command in (_check_command(), _explain_command(), _test_command(), _verify_command()):
+        for command in (_check_command(), _explain_command(), _test_command(), _tune_command(), _verify_command()):
             self.add_command(command)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -380,6 +381,47 @@ def _cases(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(case.get("fires", []), list):
             raise UsageError(f"{path}: case {number} says fires, which is a list of names of rules")
         yield f"{path}: case {number}", case
+
+
+# tune
+
+
+def _tune_command() -> click.Command:
+    options: list[click.Parameter] = [
+        _files(),
+        _rules(),
+        _option("--least", type=click.IntRange(1), default=5, metavar="N",
+                help="Only exceptions that would have removed so many alerts. [default: 5]"),
+    ]  # fmt: skip
+    title = "exceptions for rules whose alerts are many and alike, from alerts in JSON"
+    example = "kubectl gadget detect tune --rules rules.yaml alerts.jsonl > exceptions.yaml"
+    return HeadedCommand("tune", title, example, options, _tune, verb="Proposes")
+
+
+def _tune(files: tuple[Path, ...], rules: tuple[Path, ...], least: int) -> None:
+    from gadget.rules.ruleset import load
+    from kubectl_gadget.detect.tune import overrides, propose, read_alerts
+
+    alerts: list[Any] = []
+    for path in files:
+        with path.open("rb") as file:
+            try:
+                alerts += read_alerts(file)
+            except ValueError as error:
+                raise UsageError(f"{path}: {error}") from None
+    proposals, counts = propose(alerts, least)
+    text = overrides(proposals)
+    if rules:
+        load([*_texts(rules), ("the exceptions that are proposed", text)])
+    if text:
+        write_lines(f"{text}\n" if not text.endswith("\n") else text)
+    removed = Counter[str]()
+    for each in proposals:
+        removed[each.rule] += each.removes
+    for name, number in counts.most_common():
+        left = number - removed[name]
+        why = "" if removed[name] else ": none is like enough others to be excepted"
+        tell(f"{name}: {left} of {number} alert{'' if number == 1 else 's'} left{why}")
 
 
 # verify
