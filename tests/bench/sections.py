@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, single, traceloop, tunnel, why
+from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, rules, single, traceloop, tunnel, why
 from tests.bench.streams import compare
 
 OPENS = "kubectl gadget opensnoop, as JSON"
@@ -93,6 +93,13 @@ SECTIONS = (
         "why: containers that failed",
         "Of the corpus in tests/why, each another program: of many ends of one container the newest alone is looked into.",
         (why.measure,),
+    ),
+    Section(
+        "rules",
+        "detect: rules",
+        "Rules alone, in batches of 10,000 opens by 200 processes of 2,000 files. Falco's engine takes 1.0 to 1.2 µs for an "
+        "open under its stable rules, and 6.5 to 8 µs under all 93.",
+        (rules.measure,),
     ),
     Section(
         "agent",
