@@ -27,6 +27,8 @@ _TLS = {
     "key": "Its key.",
 }
 FORMS = ("columns", "text", "json")
+#: What stands for the rules that come with it, in the place of a path.
+DEFAULT = Path("default")
 
 
 class Wrong(GadgetError):
@@ -42,7 +44,7 @@ def _files(*, required: bool = True) -> click.Argument:
 
 
 def _rules() -> Option:
-    help_ = "Rules: a file, or a folder of them. Again: those that change or add to the ones before."
+    help_ = "Rules: a file, a folder of them, or `default`. Again: those that change or add to the ones before."
     return _option("--rules", "rules", type=FILE, multiple=True, metavar="PATH", help=help_)
 
 
@@ -143,7 +145,7 @@ def _narrowed(rules: Ruleset, priority: str | None, tags: tuple[str, ...], names
 
 
 def read_rules(paths: Sequence[Path]) -> Ruleset:
-    """Load rule files; of a folder its .yaml and .yml files by name.
+    """Load rule files; of a folder its .yaml and .yml files by name; `default` is those that come with it.
 
     Raises:
         UsageError: One cannot be read, or makes no sense.
@@ -155,7 +157,12 @@ def read_rules(paths: Sequence[Path]) -> Ruleset:
 
 
 def _texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    from gadget.rules import default
+
     for path in paths:
+        if path == DEFAULT and not path.exists():
+            yield from default.files()
+            continue
         found = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
         if not found:
             raise UsageError(f"{path} has no .yaml file in it")
