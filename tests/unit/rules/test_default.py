@@ -239,6 +239,19 @@ def test_override(name: str) -> None:
     assert not fired(case, OVERRIDES[name])
 
 
+def test_page() -> None:
+    """What the page of the default rules says to write in a file of one's own works, and it lists each list to fill."""
+    page = (HERE.parents[2] / "docs/rules.md").read_text()
+    mine = "\n".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    changed = rules(mine)
+    assert not changed.warnings
+    assert fired(cases()[0]) == fired(cases()[0], mine) == [RULE]
+    assert not fired(cases()[0], mine, container__image__repository="registry.example.com/tools/debug")
+    assert set(re.findall(r"^\| `(allowed_\w+)`", page, re.MULTILINE)) == {
+        name for name in rules().files.lists if name.startswith("allowed_")
+    }
+
+
 def test_priority() -> None:
     """I can give a default rule another priority."""
     changed = rules(f"- rule: {RULE}\n  priority: ERROR\n  override: {{priority: replace}}\n")
