@@ -301,7 +301,7 @@ def _explain(rules: tuple[Path, ...], name: str, path: Path, whole: bool) -> Non
 
 def _given(rules: tuple[Path, ...]) -> Ruleset:
     if not rules:
-        raise UsageError("say which rules, as --rules falco_rules.yaml")
+        raise UsageError("say which rules, as --rules default")
     return read_rules(rules)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from gadget.rules.batch import BatchRules, Rows
 from gadget.rules.default import files
 from gadget.rules.explain import never
 from gadget.rules.ruleset import Rule, Ruleset, load
 from kubectl_gadget.detect.commands import as_event
 from tests.conftest import run_cli
+from tests.unit.rules.test_batch import batch_of, judged
 
 HERE = Path(__file__).parent
 CASES, ON_CASES = HERE / "default_cases.yaml", HERE / "default_on_cases.yaml"
@@ -78,6 +80,14 @@ def test_case(case: dict[str, Any]) -> None:
     """A default rule fires on what it is about, alone, and no default rule does on usual work."""
     more = (ON.read_text(),) if case in yaml.safe_load(ON_CASES.read_text()) else ()
     assert fired(case, *more) == case.get("fires", [])
+
+
+def test_cases_at_once() -> None:
+    """The default rules fire on the same events among others as alone."""
+    some = [case for case in yaml.safe_load(CASES.read_text()) if "evt.type" in case["event"]]
+    events = [as_event(case["event"], case["case"])[0] for case in some]
+    tables = (Rows(), Rows(), Rows())
+    assert judged(BatchRules(rules(), tables), batch_of(events, tables)) == [case.get("fires", []) for case in some]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", all_rules())
