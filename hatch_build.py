@@ -141,7 +141,7 @@ def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: 
     if missing := [name for name in story.fields if name not in known and name not in schema.parts]:
         raise ValueError(f"{missing[0]!r} is no documented field of its rows")
     for name, words in story.silent.items():
-        if missing := [word for word in words if word not in known[name].values.values()]:
+        if missing := [word for word in words if word not in known[name].means.words(known[name])]:
             raise ValueError(f"{missing[0]!r} is no word of {name}")
     if missing := [name for name in story.parameters if name not in parameters]:
         raise ValueError(f"{missing[0]!r} is no parameter")
