@@ -31,8 +31,8 @@ MOST_FIXED_BYTES = 4096
 MOST_ROWS, MOST_SECTIONS = 1 << 17, 4096
 #: A slice's offset has 16 bits, so no text can be longer; programs write up to 8 KiB.
 MOST_TEXT_BYTES = 1 << 16
-#: Fields of a row may name the same text, as those do that are parts of an answer of DNS.
-SHARED = 4
+#: Fields of a row may name the same text, as those do that are parts of a hello of TLS.
+SHARED = 5
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _FIELD = {

@@ -204,6 +204,10 @@ struct in6_addr {
 	__u8 s6_addr[16];
 };
 
+typedef struct {
+	long long counter;
+} atomic64_t;
+
 struct sock_common {
 	__be32 skc_daddr, skc_rcv_saddr;
 	__be16 skc_dport;
@@ -213,6 +217,7 @@ struct sock_common {
 	unsigned char skc_reuse : 4, skc_reuseport : 1, skc_ipv6only : 1;
 	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 	unsigned long skc_flags;
+	atomic64_t skc_cookie;
 };
 
 struct cgroup;

@@ -17,6 +17,7 @@ from gadget.catalog import Gadget
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.rows import Decoder
 from kubectl_gadget.output import choose_fields, make_output
+from tests import tls
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 CLOCK = 1_700_000_000_000_000_000
@@ -24,6 +25,9 @@ WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
 #: A question of DNS without its id, and the same with an address.
 ASKED = b"\1\0\0\1\0\0\0\0\0\0\3www\3a.b\0\0\1\0\1"
 ANSWERED = ASKED[:4] + b"\0\1\0\0\0\0" + ASKED[10:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1"
+
+#: The fields that are read from a hello of TLS.
+OF_HELLO = ("name", "alpn", "version", "ech", "state")
 
 #: Kinds of paths that have a directory and a path.
 ABSOLUTE = ("absolute_path", "full_path")
@@ -80,6 +84,13 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "server": (WEB, 53), "rcode": 3, "id": 8, "uid": 0xFFFFFFFF, "latency": DURATION_UNKNOWN},
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 2, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 9, "name": ASKED, "type": ASKED, "latency": 5_000_123_456},
+    ],
+    "snisnoop": [
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 443), **dict.fromkeys(OF_HELLO, tls.hello(*tls.USUAL))},
+        {"pid": 9, "comm": b"firefox", "src": (CART, 44124), "dst": (IPv6Address("2001:db8::7").packed, 8443),
+         **dict.fromkeys(OF_HELLO, tls.hello(*tls.ECH_TOO[:-1], tls.extension(tls.ECH, b"")))},
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "src": (CART, 44126), "dst": (WEB, 443),
+         **dict.fromkeys(OF_HELLO, tls.MALFORMED)},
     ],
     "tcpconnect": [
         {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "version": 4, "latency": 212_345},
@@ -167,7 +178,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
 
 def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
     """Events as an agent sends them."""
-    schema, tail = gadget.schema, 128
+    schema, tail = gadget.schema, 1024
     kinds = {field.name: field.kind for field in schema.fields}
     data = bytearray()
     for number, event in enumerate(events):

@@ -40,7 +40,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from tests import datagrams, dns, losses
+from tests import datagrams, dns, losses, tls
 from tests.vm.machine import Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
@@ -545,6 +545,21 @@ def dnssnoop(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
 
 
+def snisnoop(core: Core) -> None:
+    """Of hellos of TLS, whole, in pieces or damaged, I see each once, with what it says and its process."""
+
+    def talk() -> None:
+        make_network()
+        tls.run()
+
+    with Stream(core.tracker, "snisnoop") as stream, container() as app:
+        core.call(app, talk)
+        rows = stream.rows()
+    seen = Counter(tls.seen(row, lambda end: end.addr) for row in rows)
+    assert seen == tls.rows(), (seen - tls.rows(), tls.rows() - seen)
+    assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
+
+
 def tcpretrans(core: Core) -> None:
     """Of segments that are sent again I see exactly as many as TCP counts, with why, state and process."""
     counts = Path("/tmp/counts")
@@ -738,6 +753,7 @@ CASES = (
     fdpass,
     syscalltop,
     dnssnoop,
+    snisnoop,
     tcpretrans,
     tcpdrop,
     udpsnoop,
