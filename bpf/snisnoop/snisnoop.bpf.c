@@ -51,12 +51,12 @@ GADGET_RESERVED();
 struct hello {
 	struct gadget_header header;
 	gadget_endpoint src, dst;
-	__u32 first;  /* where it begins in what the socket sends */
-	__u32 length; /* of the data, in bytes */
-	__u32 record; /* where in the data the record begins that is read next */
-	__u32 before; /* bytes of the hello in the records before it */
-	__u8 records; /* how many these are */
-	__u8 head[HELLO_HEADER];
+	__u32 first;                 /* where it begins in what the socket sends */
+	__u32 length;                /* of the data, in bytes */
+	__u32 record;                /* where in the data the record begins that is read next */
+	__u32 before;                /* bytes of the hello in the records before it */
+	__u8 records;                /* how many these are */
+	__u8 head[2 * HELLO_HEADER]; /* its header, and what may be written behind that: see is_ready() */
 	bool cut;
 	__u8 data[MOST + BLOCK];
 };
@@ -204,9 +204,9 @@ static __noinline int is_ready(struct hello *hello)
 		here = hello->length - at - TLS_HEADER;
 		if (here > length)
 			here = length;
-		for (__u32 j = 0; j < HELLO_HEADER; j++) {
-			if (j >= hello->before && j - hello->before < here)
-				hello->head[j] = record[TLS_HEADER + at_most(j - hello->before, HELLO_HEADER)];
+		if (hello->before < HELLO_HEADER) { /* what is not this record's is overwritten by the next one */
+			for (int j = 0; j < HELLO_HEADER; j++)
+				hello->head[(hello->before + j) & (sizeof(hello->head) - 1)] = record[TLS_HEADER + j];
 		}
 		if (hello->before + here >= HELLO_HEADER) {
 			need = HELLO_HEADER + (hello->head[1] << 16 | hello->head[2] << 8 | hello->head[3]);
