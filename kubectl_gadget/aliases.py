@@ -9,6 +9,8 @@ from gadget.errors import UsageError
 
 #: Before the name of any gadget.
 _RUN = "run"
+#: Of commands that are no gadget's.
+OF_OTHERS = {"trace-all": "story"}
 
 
 def meaning(words: Sequence[str], ours: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -16,7 +18,7 @@ def meaning(words: Sequence[str], ours: Sequence[str]) -> tuple[str, str, list[s
 
     words begin with none of ours.
     """
-    known = {alias: gadget.name for gadget in catalog.load().values() for alias in gadget.aliases}
+    known = {alias: gadget.name for gadget in catalog.load().values() for alias in gadget.aliases} | OF_OTHERS
     first, second = words[0], words[1] if len(words) > 1 and words[1][:1] != "-" else ""
     if first == _RUN:
         if not second:

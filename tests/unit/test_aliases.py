@@ -11,7 +11,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from gadget import catalog
-from kubectl_gadget import cli
+from kubectl_gadget import aliases, cli
 from tests.conftest import CLI, run_cli
 
 
@@ -44,6 +44,7 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
         ("tcplife", "tcptracer"),
         ("tcpconnect-bpfcc", "tcpconnect"),
         ("execsnoop.bt", "execsnoop"),
+        ("trace-all", "story"),
     ],
 )
 def test_what_other_tools_call_it(written: str, name: str) -> None:
@@ -114,7 +115,7 @@ def test_what_is_none_is_told_in_our_words(written: str, error: str) -> None:
 
 def test_each_name_means_one_thing() -> None:
     """No name of another tool hides a command of ours, or means two of them."""
-    every = [alias for gadget in catalog.load().values() for alias in gadget.aliases]
+    every = [*(alias for gadget in catalog.load().values() for alias in gadget.aliases), *aliases.OF_OTHERS]
     ours = set(cli.cli.list_commands(click.Context(cli.cli)))
     assert len(every) == len(set(every))
     assert not ours & {*every, *(alias.partition(" ")[0] for alias in every), "run"}
