@@ -37,6 +37,15 @@ WANTED = "want FIELD OP VALUE, such as comm==sh or pid>100, joined by , or && or
 Test = Callable[["Table"], "Mask"]
 
 
+class UnknownField(UsageError):
+    """A condition is about a field that there is not."""
+
+    def __init__(self, field: str, hint: str) -> None:
+        """It was called so; hint is what there is."""
+        super().__init__(f"unknown field {field!r} in --filter: {hint}")
+        self.field = field
+
+
 @dataclass(frozen=True)
 class Filter:
     """The rows for which a whole expression holds; every row if there is no expression."""
@@ -134,7 +143,7 @@ class _Parser:
         field = self._known.get(head["field"])
         if field is None:
             hint = meant(head["field"], self._known) or f"there is {', '.join(self._known)}"
-            raise UsageError(f"unknown field {head['field']!r} in --filter: {hint}")
+            raise UnknownField(head["field"], hint)
         self._fields.add(field.name)
         return make_condition(field, head["op"], self._value())
 

@@ -6,7 +6,7 @@ The entries are RecordingEntry of proto/gadget/v1/gadget.proto: a header, then r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gadget import __version__
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 
 #: What a recording begins with; the digit is its version.
 MAGIC = b"gadget1\n"
+#: What the header of a story's recording names where others name their gadget.
+STORY = "story"
 #: Why a standing run lost what it was to keep: it made room for what was newer, or the disk did not take it.
 OVERWRITTEN, NOT_KEPT = "overwritten", "could not be kept"
 
 
-def header(gadget: str) -> pb.RecordingEntry:
-    """What stands first."""
+def header(gadget: str, kinds: Mapping[str, bool] | None = None) -> pb.RecordingEntry:
+    """What stands first. kinds are those of a story, each with whether it is recorded in full."""
     from gadget._generated import gadget_pb2 as pb
 
-    return pb.RecordingEntry(header=pb.RecordingHeader(gadget=gadget, version=__version__, began_ns=time.time_ns()))
+    of_story = [pb.RecordedKind(kind=kind, in_full=in_full) for kind, in_full in (kinds or {}).items()]
+    made = pb.RecordingHeader(gadget=gadget, version=__version__, began_ns=time.time_ns(), kinds=of_story)
+    return pb.RecordingEntry(header=made)
 
 
 def packed(entry: pb.RecordingEntry) -> bytes:

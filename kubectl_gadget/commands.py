@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
+from gadget.recorded import STORY
 from gadget.schema import TABLE
 from gadget.selector import parse_names
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
+from kubectl_gadget.completion import complete_filter, recorded
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import (
     USUAL_SECONDS,
@@ -212,6 +216,19 @@ def _narrowing() -> list[click.Parameter]:
     return [*(option for option in where_options() if option.name in wanted), node]
 
 
+def _complete_recorded(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """A condition on the fields of a recording, which may be a story's."""
+    header = recorded(ctx)
+    if not (header and header.gadget == STORY):
+        return complete_filter(ctx, param, incomplete)
+    from kubectl_gadget.story.kinds import recorded as kinds_of
+    from kubectl_gadget.story.requests import complete_of
+
+    with suppress(UsageError):
+        return complete_of(kinds_of({each.kind: each.in_full for each in header.kinds}), incomplete)
+    return []
+
+
 class ReplayCommand(HeadedCommand):
     """`replay`: a recording, with any output, fields and filter."""
 
@@ -224,7 +241,7 @@ class ReplayCommand(HeadedCommand):
             [
                 click.Argument(["file"], metavar="FILE|-", callback=not_empty, type=click.Path(path_type=Path)),
                 *_narrowing(),
-                *output_options(),
+                *output_options(_complete_recorded),
             ],
             self._run,
         )
@@ -253,6 +270,13 @@ class ReplayCommand(HeadedCommand):
             raise UsageError(f"{what}: recordings have no labels: choose with -n, -p and -c, or when you record")
         parse_names(node)
         recording = Recording(file)
+        if recording.header.gadget == STORY:
+            from kubectl_gadget.story.session import replay as replay_story
+
+            of_fields = {"--fields": fields, "--count-by": count_by}
+            rest = {"max_events": max_events or 0, "strict": strict, "selection": selection, "nodes": node}
+            replay_story(recording, form, [name for name, value in of_fields.items() if value], filter_, **rest)
+            return
         gadget = catalog.find(recording.header.gadget)
         if gadget.has_tables and max_events:
             raise UsageError(f"--max-events: {gadget.name} has tables, no events")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from kubectl_gadget.pods import KINDS
 
 if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
     from gadget.schema import Column
 
 SECONDS = 2.0
@@ -68,14 +69,19 @@ def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def complete_filter(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The field of a filter's last condition, or the words for its value."""
+    return conditions(_fields(ctx), incomplete)
+
+
+def conditions(fields: Iterable[Column], incomplete: str) -> list[CompletionItem]:
+    """The same where a filter may ask for fields."""
     last = re.split(r"[,(]|&&|\|\||\s(?:and|or|not)\s", incomplete)[-1]
     found = re.fullmatch(r"\s*!?\s*([\w.]*)(?:(?:[=!]=|!?~)(.*))?", last)
     if not found:
         return []
     name, value = found.groups()
     if value is None:
-        return [_item(incomplete, name, field.name, field.doc) for field in _fields(ctx) if field.name.startswith(name)]
-    words = [word for field in _fields(ctx) if field.name == name for word in field.means.words(field)]
+        return [_item(incomplete, name, field.name, field.doc) for field in fields if field.name.startswith(name)]
+    words = [word for field in fields if field.name == name for word in field.means.words(field)]
     return [_item(incomplete, value, word) for word in words if word.startswith(value)]
 
 
@@ -89,14 +95,26 @@ def _fields(ctx: click.Context) -> list[Column]:
     from kubectl_gadget.output import all_fields
 
     gadget = getattr(ctx.command, "gadget", None)
-    # what is left over: click takes arguments last, and not at all after an option whose value is still to come
-    if gadget is None and (file := ctx.params.get("file") or next(iter(ctx.args), None)):
+    if gadget is None and (header := recorded(ctx)):
         from gadget import catalog
+
+        with suppress(GadgetError):
+            gadget = catalog.find(header.gadget)
+    return [*all_fields(gadget.schema).values(), *gadget.schema.parts.values()] if gadget else []
+
+
+def recorded(ctx: click.Context) -> pb.RecordingHeader | None:
+    """What the recording to replay is of; None if there is none."""
+    from gadget.errors import GadgetError
+
+    # what is left over: click takes arguments last, and not at all after an option whose value is still to come
+    file = ctx.params.get("file") or next(iter(ctx.args), None)
+    if file and str(file) != "-":
         from kubectl_gadget.recording import Recording
 
         with suppress(GadgetError):
-            gadget = catalog.find(Recording(Path(file)).header.gadget)
-    return [*all_fields(gadget.schema).values(), *gadget.schema.parts.values()] if gadget else []
+            return Recording(Path(file)).header
+    return None
 
 
 def complete_containers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -30,12 +30,17 @@ def within(chosen: Chosen, keep: Keep) -> Keep:
     return both
 
 
-def of_nodes(messages: Iterable[Message], nodes: Sequence[str], known: set[str]) -> Iterator[Message]:
-    """The messages of these nodes, of all if there are none; known gets the names of those that there are."""
+def of_nodes(
+    messages: Iterable[Message], nodes: Sequence[str], known: set[str], called: Callable[[str], str]
+) -> Iterator[Message]:
+    """The messages of these nodes, of all if there are none; known gets the names of those that there are.
+
+    called is what users call a target.
+    """
     wanted, named = parse_names(nodes), {}
     for target, message in messages:
         if isinstance(message, pb.RunReply) and message.node:
             named[target] = message.node
             known.add(message.node)
-        if wanted.matches(named.get(target, target)):
+        if wanted.matches(named.get(target, called(target))):
             yield target, message

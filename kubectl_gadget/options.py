@@ -176,8 +176,8 @@ def where_options(containers: Complete = complete_containers) -> list[click.Para
     ]  # fmt: skip
 
 
-def output_options() -> list[click.Parameter]:
-    """How much is shown, and how."""
+def output_options(conditions: Complete = complete_filter) -> list[click.Parameter]:
+    """How much is shown, and how; conditions completes those of --filter."""
     heading = "Output"
     return [
         Option(["form", "-o", "--output"], heading=heading, type=FormType(), default="columns", help="Format."),
@@ -194,7 +194,7 @@ def output_options() -> list[click.Parameter]:
             heading=heading,
             multiple=True,
             metavar="EXPR",
-            shell_complete=complete_filter,
+            shell_complete=conditions,
             help="Only events like 'comm==sh && (uid!=0 || path==/etc/*)'. Operators: == != < <= > >= ~ !~ (regular "
             "expression).",
         ),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, UsageError
+from gadget.errors import GadgetError, Unsupported, UsageError
 from gadget.recorded import MAGIC, header, packed
 from kubectl_gadget import wire
 from kubectl_gadget.private import empty, open_private
@@ -27,11 +27,11 @@ class Writer:
     user is told, and later events are counted.
     """
 
-    def __init__(self, path: Path, gadget: str) -> None:
-        """Prepare a recording of gadget at path. GadgetError if that is not possible."""
+    def __init__(self, path: Path, gadget: str, kinds: Mapping[str, bool] | None = None) -> None:
+        """Prepare a recording of gadget, or of a story of kinds, at path. GadgetError if that is not possible."""
         self._path = path
         self._failed, self._missing = "", 0
-        self._early: list[pb.RecordingEntry] | None = [header(gadget)]
+        self._early: list[pb.RecordingEntry] | None = [header(gadget, kinds)]
         self._made = not path.exists()
         try:
             self._file = open_private(path)
@@ -95,7 +95,9 @@ class Writer:
 def _entry(target: str, message: pb.RunReply | Ended) -> pb.RecordingEntry:
     if isinstance(message, Ended):
         error = str(message.error) if message.error else ""
-        return pb.RecordingEntry(end=pb.RecordedEnd(target=target, error=error, heard_ns=message.heard_ns))
+        lacks = isinstance(message.error, Unsupported | UsageError)
+        end = pb.RecordedEnd(target=target, error=error, heard_ns=message.heard_ns, unsupported=lacks)
+        return pb.RecordingEntry(end=end)
     return pb.RecordingEntry(reply=pb.RecordedReply(target=target, reply=message))
 
 
@@ -129,7 +131,8 @@ class Recording:
             if entry.WhichOneof("what") == "reply":
                 yield entry.reply.target, entry.reply.reply
             elif entry.end.target:
-                error = GadgetError(entry.end.error) if entry.end.error else None
+                kind = Unsupported if entry.end.unsupported else GadgetError
+                error = kind(entry.end.error) if entry.end.error else None
                 yield entry.end.target, Ended(entry.end.target, error, entry.end.heard_ns)
             elif entry.WhichOneof("what") == "end":
                 self.complete = True

@@ -153,6 +153,40 @@ class Session:
         watched = live and not (self._request.standing and not self._request.follow)
         self._conclude(f", in {duration(time.monotonic() - began)}" if watched else kept)
 
+    def replay(self, recording: Recording) -> None:
+        """Show a recording."""
+        wanted, nodes = self._request.nodes, set[str]()
+
+        def messages() -> Iterator[Message]:
+            checks: dict[str, RunCheck] = {}
+            for target, message in of_nodes(recording, wanted, nodes, self._called):
+                if isinstance(message, pb.RunReply):
+                    if target not in checks and len(checks) >= MOST_TARGETS:
+                        raise GadgetError(f"{recording.path}: of more than {MOST_TARGETS:,} nodes")
+                    try:
+                        checks.setdefault(target, RunCheck(self._request_of(target), ""))(message)
+                    except Malformed as error:
+                        raise GadgetError(f"{recording.path}: {error}") from error
+                yield target, message
+            if not recording.complete:
+                self.miss(CUT_OFF)
+
+        try:
+            self.run(messages(), 2, lambda: None, live=False)  # columns with the node: who can tell how many come
+            self.tell_nothing()
+        except Unreachable:
+            if nodes and wanted:
+                known, asked = ", ".join(sorted(nodes)), ",".join(wanted)
+                raise UsageError(f"--node {asked}: the recording has none of them; there is {known}") from None
+            if recording.complete:
+                raise
+            raise GadgetError(f"{recording.path}: cut before its first event") from None
+        except (GadgetError, OSError):
+            raise
+        except Exception as error:  # whatever a damaged file leads to, of which there is no list
+            where = f"{recording.path}: damaged after the first {count(self.shown, 'event')} that can be shown"
+            raise GadgetError(where) from error
+
     def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
         for target, message in messages:
             if isinstance(message, Ended):
@@ -228,7 +262,7 @@ class Session:
         return first
 
     def _now(self) -> float:
-        """Seconds by which rows wait for each other: of a recording, those of its own events."""
+        """Seconds by which rows wait for each other: of a recording, when its own came."""
         return time.monotonic() if self._live else self._newest / 1e9
 
     def miss(self, gap: Gap) -> None:
@@ -256,7 +290,7 @@ class Session:
             self._backlog.done(target)
         if not rows or self._backlog:
             return
-        self._newest = max(self._newest, rows[-1][0])
+        self._newest = max(self._newest, reply.sent_ns or rows[-1][0])
         if self._expected == 1 and len(self._nodes) == 1:
             self._show(rows)
         else:
@@ -548,40 +582,7 @@ def stream(request: Request, targets: Targets, streams: Streams, directory: Call
 
 def replay(recording: Recording, request: Request) -> None:
     """Show a recording as request asks."""
-    session = Session(request)
-
-    nodes: set[str] = set()
-
-    def messages() -> Iterator[Message]:
-        checks: dict[str, RunCheck] = {}
-        for target, message in of_nodes(recording, request.nodes, nodes):
-            if isinstance(message, pb.RunReply):
-                if target not in checks and len(checks) >= MOST_TARGETS:
-                    raise GadgetError(f"{recording.path}: of more than {MOST_TARGETS:,} nodes")
-                try:
-                    checks.setdefault(target, RunCheck(request, ""))(message)
-                except Malformed as error:
-                    raise GadgetError(f"{recording.path}: {error}") from error
-            yield target, message
-        if not recording.complete:
-            session.miss(CUT_OFF)
-
-    try:
-        session.run(messages(), 2, lambda: None, live=False)  # columns with the node: there is no telling how many come
-        session.tell_nothing()
-    except Unreachable:
-        if nodes and request.nodes:
-            known = ", ".join(sorted(nodes))
-            asked = ",".join(request.nodes)
-            raise UsageError(f"--node {asked}: the recording has none of them; there is {known}") from None
-        if recording.complete:
-            raise
-        raise GadgetError(f"{recording.path}: cut before its first event") from None
-    except (GadgetError, OSError):
-        raise
-    except Exception as error:  # whatever a damaged file leads to, of which there is no list
-        where = f"{recording.path}: damaged after the first {count(session.shown, 'event')} that can be shown"
-        raise GadgetError(where) from error
+    Session(request).replay(recording)
 
 
 def _open_gap(ended: Ended) -> Gap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,14 +12,15 @@ from gadget.schema import Parameter
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Option, Size, gadget_options, output_options, stream_options, where_options
-from kubectl_gadget.request import Request, make_request, make_selection
-from kubectl_gadget.story.kinds import Chosen, all_kinds, by_default, choose, complete_kinds
+from kubectl_gadget.request import make_selection
+from kubectl_gadget.story.kinds import FORMS, all_kinds, by_default, choose, complete_kinds
+from kubectl_gadget.story.requests import complete_conditions, make_requests
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 #: Of each ring: there are two for each kind, and an agent may have 32 runs in less than a gigabyte.
 RING_BYTES = 1 << 20
 #: Options that are those of a gadget's command.
-_TAKEN = ("max_events", "strict", "timeout")
+_TAKEN = ("max_events", "strict", "timeout", "record")
 
 
 class StoryCommand(HeadedCommand):
@@ -34,8 +36,12 @@ class StoryCommand(HeadedCommand):
             *gadget_options(replace(first[0], parameters=_of_all())),
             *where_options(),
             *cluster_options(),
-            Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["columns", "json"]),
+            Option(["form", "-o", "--output"], heading="Output", type=click.Choice(FORMS),
                    default="columns", help="Format."),
+            Option(["filter_", "--filter"], heading="Output", multiple=True, metavar="[KIND:]EXPR",
+                   shell_complete=complete_conditions, help="Only events like 'comm==sh && uid!=0'. KIND: is for one "
+                   "kind, the others stay as they are: 'exec:args~curl'. Operators: == != < <= > >= ~ !~ (regular "
+                   "expression)."),
             *(option for option in (*output_options(), *stream_options()) if option.name in _TAKEN),
             Option(["--buffer"], heading="Output", type=Size(), default=RING_BYTES,
                    help="Size of each of the two kernel rings of a kind, such as 4M. [default: 1M]"),
@@ -61,9 +67,11 @@ class StoryCommand(HeadedCommand):
         local: bool,
         agent: tuple[str, ...],
         form: str,
+        filter_: tuple[str, ...],
         max_events: int | None,
         strict: bool,
         timeout: float,
+        record: Path | None,
         buffer: int,
         **settings: Any,
     ) -> None:
@@ -71,10 +79,20 @@ class StoryCommand(HeadedCommand):
         selection = make_selection(namespace, all_namespaces, pod, container, selector)
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))
-        rest = {"max_events": max_events or 0, "strict": strict, "timeout": timeout, "ring_bytes": buffer}
+        requests = make_requests(
+            chosen,
+            settings,
+            form,
+            filter_,
+            max_events=max_events or 0,
+            strict=strict,
+            timeout=timeout,
+            ring_bytes=buffer,
+            record=record,
+        )
         with find_targets(agent, local) as targets:
             selection = find_selection(selection, agent, local)
-            requests = {each.story.kind: _request(each, settings, form, selection=selection, **rest) for each in chosen}
+            requests = {kind: request.about(selection) for kind, request in requests.items()}
             from kubectl_gadget.begin import stops  # grpc, while a local agent starts
             from kubectl_gadget.story.together import Together
 
@@ -93,11 +111,3 @@ def _of_all() -> list[Parameter]:
     (first, _), *others = all_kinds().values()
     kinds = [{item.name: item.kind for item in gadget.parameters} for gadget, _ in others]
     return [item for item in first.parameters if all(each.get(item.name) == item.kind for each in kinds)]
-
-
-def _request(each: Chosen, settings: dict[str, Any], form: str, **rest: Any) -> Request:
-    """What one gadget is asked."""
-    story = each.story
-    usual = {} if each.is_named else {f"param_{name}": value for name, value in story.parameters.items()}
-    conditions = () if each.is_named or not story.only else (story.only,)
-    return make_request(each.gadget, {**usual, **settings}, form, "", conditions, "", **rest)

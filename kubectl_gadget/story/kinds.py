@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -15,6 +16,8 @@ from gadget.errors import UsageError
 from gadget.story import Story
 
 ALL = "all"
+#: What -o takes.
+FORMS = ("columns", "json")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def choose(text: str) -> list[Chosen]:
         elif kind in known:
             found = [kind]
         else:
-            raise UsageError(f"--kinds: no kind {kind!r}: {_hint(kind)}")
+            raise UsageError(f"--kinds: no kind {kind!r}: {hint(kind)}")
         for each in found:
             named.pop(each, None)
             if item[0] != "-":
@@ -57,7 +60,19 @@ def choose(text: str) -> list[Chosen]:
     return [Chosen(*known[kind], named[kind]) for kind in known if kind in named]
 
 
-def _hint(kind: str) -> str:
+def recorded(kinds: Mapping[str, bool]) -> list[Chosen]:
+    """The kinds of a recording, each with whether it is in it in full. UsageError if one is of another version."""
+    known = all_kinds()
+    for kind in kinds:
+        if kind not in known:
+            raise UsageError(
+                f"the recording has {kind}, unknown to this version of kubectl gadget: use the one that made it"
+            )
+    return [Chosen(*known[kind], kinds[kind]) for kind in known if kind in kinds]
+
+
+def hint(kind: str) -> str:
+    """The kind that was meant, or what there is."""
     known = all_kinds()
     names = {gadget.name: name for name, (gadget, _) in known.items()} | {name: name for name in known}
     near = get_close_matches(kind, names, 1)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
+from gadget.recorded import STORY
 from gadget.schema import Row, Schema
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output
 from kubectl_gadget.peers import Directory, Peers, add_names
+from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import Request
 from kubectl_gadget.session import Gap, Node, Session, count
-from kubectl_gadget.story.kinds import Chosen
+from kubectl_gadget.story.kinds import FORMS, Chosen, recorded
 from kubectl_gadget.story.lines import Documents, Lines, Teller
+from kubectl_gadget.story.requests import make_requests
 from kubectl_gadget.story.together import Together, parts_of
 from kubectl_gadget.streams import Ended
 from kubectl_gadget.targets import Targets
@@ -63,7 +68,7 @@ class StorySession(Session):
 
     def _look_if_begun(self) -> None:
         """Once all runs have begun that can, tell a person that from now on nothing is missing."""
-        if not self._has_begun and len(self._nodes.keys() | self._away.keys()) >= self._expected:
+        if self._live and not self._has_begun and len(self._nodes.keys() | self._away.keys()) >= self._expected:
             self._has_begun = True
             if self._nodes and sys.stderr.isatty():
                 tell(f"watching {', '.join(self._chosen)}")
@@ -179,4 +184,19 @@ def show(
 ) -> None:
     """Show what the runs of requests send."""
     session = StorySession(requests, chosen, lambda: known_containers(targets))
-    session.run(add_names(runs, Peers(directory)), len(targets) * len(requests), runs.stop, live=True)
+    messages, (first, *_) = add_names(runs, Peers(directory)), requests.values()
+    with ExitStack() as stack:
+        if first.record:
+            kinds = {each.story.kind: each.is_named for each in chosen}
+            messages = stack.enter_context(Writer(first.record, STORY, kinds)).keep(messages)
+        session.run(messages, len(targets) * len(requests), runs.stop, live=True)
+
+
+def replay(recording: Recording, form: str, of_fields: Sequence[str], conditions: Sequence[str], **rest: Any) -> None:
+    """Show a story's recording. UsageError if that is to be in another form, or of_fields names options for columns."""
+    for option in [*of_fields, *([f"-o {form}"] if form not in FORMS else [])]:
+        raise UsageError(f"{option}: {recording.path} is of a story, which has lines, or -o json")
+    chosen = recorded({each.kind: each.in_full for each in recording.header.kinds})
+    if not chosen:
+        raise UsageError(f"{recording.path}: does not say what its story is of")
+    StorySession(make_requests(chosen, {}, form, conditions, **rest), chosen).replay(recording)

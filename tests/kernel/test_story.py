@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubectl_gadget.story.kinds import choose
-from tests.conftest import Agent, Cli, wait_until
+from tests.conftest import Agent, Cli, run_cli, wait_until
 from tests.pods import Container, Pod
 
 #: A shell that waits to be told, and then has trouble of several kinds.
@@ -108,3 +108,37 @@ def test_several_pods(agent, start_cli, make_pod) -> None:
         go_too()
         out, _ = cli.finish()
     assert Counter(plain(line).split()[0] for line in out.splitlines()) == {"cart-0": 5, "web-0": 5}
+
+
+def test_recorded(agent, start_cli, make_pod, tmp_path) -> None:
+    """A story that I record is shown again with the same lines, without an agent, and may be narrowed by conditions."""
+    file = tmp_path / "story.gadget"
+    with waiting(make_pod("shop", "story-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "story-0", "--record", str(file))
+        go()
+        out, err = cli.finish()
+    assert "nothing lost" in err and out.count("\n") == len(STORY.strip().splitlines())
+    again = run_cli("replay", str(file))
+    assert sorted(again.stdout.splitlines()) == sorted(out.splitlines())
+    assert [line[:12] for line in again.stdout.splitlines()] == sorted(line[:12] for line in out.splitlines())
+    assert again.stderr == re.sub(r", in [\d.]+ s;", ", as recorded;", err)
+    chosen = run_cli("replay", str(file), "--filter", "exec:error!=0", "--filter", "exit:signal!=0").stdout
+    assert [plain(line).split()[:3] for line in chosen.splitlines()] == [
+        ["open", "cat[N]", "/etc/missing:"],
+        ["exec", "sh[N]", "/bin/nothing:"],
+        ["connect", "busybox[N]", "127.0.0.1:9"],
+        ["signal", "sh[N]", "SIGKILL"],
+        ["exit", "sh[N]", "after"],
+    ]
+
+
+def test_conditions(agent, start_cli, make_pod) -> None:
+    """A condition on one kind leaves the others as they are, and one without a kind is for all."""
+    with waiting(make_pod("shop", "story-0")) as go:
+        cli = start_story(start_cli, agent, "-p", "story-0", "--filter", "comm==busybox", "--filter", "exit:code==0")
+        go()
+        out, _ = cli.finish()
+    assert sorted(plain(line) for line in out.splitlines()) == [
+        "connect  busybox[N] 127.0.0.1:9 in T: refused (ECONNREFUSED)",
+        "exec     busybox[N] /bin/busybox nc 127.0.0.1 9",
+    ]
