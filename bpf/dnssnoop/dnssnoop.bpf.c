@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Questions and answers of DNS over UDP and TCP, as they leave and enter containers, and questions that nobody answers.
  * What they say is parsed by kinds.py. */
-#define TEXT_SHORT 512 /* what is kept of a message; longer ones came with EDNS and TCP only: RFC 6891 */
+#define TEXT_SHORT 512 /* bytes: what is kept of a message; longer ones came with EDNS and TCP only: RFC 6891 */
 #include "packets.h"
 #include "quota.h"
 
@@ -14,8 +14,8 @@
 #define DNS_OPCODE   0x78 /* 0 for questions and their answers */
 #define DNS_ZERO     0x40
 #define DNS_RCODE    0x0f
-#define DNS_QUESTION (DNS_HEADER - 2 + 255 + 4) /* bytes behind the id: the longest name, type and class */
-#define CLOCK_BOOT   7                          /* linux/time.h, CLOCK_BOOTTIME */
+#define DNS_QUESTION (DNS_HEADER + 255 + 4) /* bytes with the longest name, type and class */
+#define CLOCK_BOOT   7                      /* linux/time.h, CLOCK_BOOTTIME */
 
 #define NO_ANSWER_AFTER 5000000000 /* nanoseconds: glibc asks again then */
 
@@ -48,7 +48,7 @@ enum rcode {
 };
 typedef enum rcode gadget_dns_rcode;
 
-/* A message behind its id. Its parts have kinds of their own: kinds.py. */
+/* A message, with its whole length in place of its id. Its parts have kinds of their own: kinds.py. */
 typedef struct gadget_slice gadget_dns_name;
 typedef struct gadget_slice gadget_dns_type;
 typedef struct gadget_slice gadget_dns_addresses;
@@ -62,9 +62,10 @@ struct event {
 	gadget_endpoint server DOC("the end that is asked");
 	gadget_message_words message DOC("question, answer, or no answer");
 	gadget_dns_name name DOC("the name that is asked for");
-	gadget_dns_type type DOC("what is asked for, such as A or AAAA");
+	gadget_dns_type type DOC("what is asked for, such as A or AAAA; malformed if the question makes no sense");
 	gadget_dns_rcode rcode DOC("how the server answers; none of a question");
-	gadget_dns_addresses addresses DOC("the addresses in an answer; … if there may be more");
+	gadget_dns_addresses addresses
+		DOC("the addresses in an answer; … if there may be more, malformed if what follows makes no sense");
 	gadget_dns_cnames cnames DOC("the names in an answer that the name stands for");
 	gadget_duration
 		latency DOC("of an answer, how long after the question at this end, in nanoseconds; of no answer, "
@@ -159,6 +160,7 @@ struct place {
 	struct packet_ends ends;
 	struct question question;
 	__u32 at, length; /* of what the packet has of it, behind its id */
+	__u16 whole;      /* of it all */
 	bool out, answers;
 	__u8 rcode;
 };
@@ -168,12 +170,21 @@ static __always_inline const gadget_endpoint *server_of(const struct place *plac
 	return place->answers == place->out ? &place->ends.own : &place->ends.peer;
 }
 
+/* Copy a message as kinds.py reads it, at most so many bytes. Returns how many they are. */
+static __always_inline __u32 copy_message(struct __sk_buff *skb, const struct place *place, char *text, __u32 limit)
+{
+	__u32 length = at_most(place->length - 1, limit - sizeof(__u16) - 1) + 1;
+
+	text[0] = place->whole >> 8;
+	text[1] = place->whole & 0xff;
+	return bpf_skb_load_bytes(skb, place->at, text + sizeof(__u16), length) ? 0 : length + sizeof(__u16);
+}
+
 /* Follow a question. One with the same id, while it waits, is the same question, asked again. */
 static __always_inline void follow(struct __sk_buff *skb, struct place *place)
 {
 	__u64 cgroup_id = place->header.cgroup_id;
 	struct asked *asked;
-	__u32 length;
 
 	if (bpf_map_lookup_elem(&questions, &place->question))
 		return;
@@ -194,9 +205,7 @@ static __always_inline void follow(struct __sk_buff *skb, struct place *place)
 	asked->dst = place->ends.peer;
 	asked->server = *server_of(place);
 	asked->protocol = place->ends.protocol;
-	length = at_most(place->length - 1, DNS_QUESTION - 1) + 1;
-	if (!bpf_skb_load_bytes(skb, place->at, asked->text, length))
-		asked->length = length;
+	asked->length = copy_message(skb, place, asked->text, DNS_QUESTION);
 	begin_to_wait(asked);
 }
 
@@ -251,11 +260,9 @@ static __noinline int look(struct __sk_buff *skb, struct place *place)
 	event->rcode = place->answers ? place->rcode : NONE;
 	event->id = place->question.id;
 	event->latency = latency;
-	length = at_most(place->length - 1, TEXT_SHORT - 1) + 1;
-	if (!bpf_skb_load_bytes(skb, place->at, event->text, length)) {
-		event->header.text_length = event->name.length = length;
-		event->type = event->addresses = event->cnames = event->name;
-	}
+	length = copy_message(skb, place, event->text, TEXT_SHORT);
+	event->header.text_length = event->name.length = length;
+	event->type = event->addresses = event->cnames = event->name;
 	gadget_send(event);
 	return 0;
 }
@@ -327,6 +334,7 @@ static __always_inline void read_segment(struct __sk_buff *skb, struct place *pl
 		}
 		if (at >= size)
 			break;
+		place->whole = stream.length;
 		if (find(skb, place, place->ends.payload + at, at_most(size - at, stream.length), !sure))
 			look(skb, place);
 		else if (!sure)
@@ -358,9 +366,10 @@ static __always_inline int passed(struct __sk_buff *skb, bool out)
 	place.question.cookie = bpf_get_socket_cookie(skb);
 	__builtin_memcpy(place.question.peer.address, place.ends.peer.address, sizeof(place.question.peer.address));
 	place.question.peer.port = place.ends.peer.port;
+	place.whole = skb->len - place.ends.payload;
 	if (protocol == IPPROTO_TCP)
 		read_segment(skb, &place);
-	else if (find(skb, &place, place.ends.payload, skb->len - place.ends.payload, false))
+	else if (find(skb, &place, place.ends.payload, place.whole, false))
 		look(skb, &place);
 	return 1;
 }

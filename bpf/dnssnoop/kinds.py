@@ -13,7 +13,10 @@ from gadget.kinds.numbers import Enum
 from gadget.kinds.texts import Parsed
 from gadget.text import escape
 
-_ID, _HEADER = 2, 12  # bytes; messages come without their id
+_ID, _HEADER = 2, 12  # bytes
+_TRUNCATED = 2  # of the byte behind the id
+#: What is raised where the bytes end.
+_OVER = (LookupError, struct.error)
 #: So many records of an answer are read.
 _MOST = 64
 _A, _CNAME, _AAAA, _IN = 1, 5, 28, 1
@@ -25,79 +28,101 @@ _TYPES = {
 }  # fmt: skip
 
 
+#: What is said of what makes no sense, and of an answer with more than could be read of it.
+_MALFORMED, _MORE = "malformed", "…"
+#: A name's bytes, with the lengths of its labels: RFC 1035, 2.3.4.
+_LONGEST_NAME = 255
+
+
 class Message(NamedTuple):
     """A message's first question, and the addresses and names that it has as answers."""
 
     name: str
     type: str
-    addresses: str
-    cnames: str
+    addresses: str = ""
+    cnames: str = ""
 
 
 @lru_cache(1024)
 def read(data: bytes) -> Message:
-    """Read a message behind its id; it may be cut. ValueError or LookupError if there is no question in it."""
-    data = bytes(_ID) + data  # what points into it counts from there
-    questions, answers = struct.unpack_from("!HH", data, 4)
-    if not questions:
-        return Message("", "", "", "")
-    name, at = _name(data, _HEADER)
-    (kind,) = struct.unpack_from("!H", data, at)
-    at += 4
+    """Read a message, which has the length of the whole message in place of its id. It may be cut, or no message."""
+    if not data:
+        return Message("", "")
+    whole = int.from_bytes(data[:_ID], "big")
+    behind = _MORE if len(data) < whole else _MALFORMED  # what it means that there are no further bytes
+    try:
+        questions, answers = struct.unpack_from("!HH", data, 4)
+        if not questions:
+            return Message("", "")
+        name, at = _name(data, _HEADER)
+        kind, _ = struct.unpack_from("!HH", data, at)
+    except ValueError:
+        return Message("", _MALFORMED)
+    except _OVER:
+        return Message("", _MALFORMED if behind == _MALFORMED else "")
     addresses: list[str] = []
     cnames: list[str] = []
     try:
-        for _ in range(questions - 1):
-            at = _behind_name(data, at) + 4
-        for _ in range(min(answers, _MOST)):
-            at = _behind_name(data, at)
-            of, group, _, length = struct.unpack_from("!HHIH", data, at)
-            at += 10
-            if at + length > len(data):
-                raise ValueError("cut")
-            if group == _IN and (of, length) in ((_A, 4), (_AAAA, 16)):
-                family = socket.AF_INET if of == _A else socket.AF_INET6
-                addresses.append(socket.inet_ntop(family, data[at : at + length]))
-            elif group == _IN and of == _CNAME:
-                cnames.append(_name(data, at)[0])
-            at += length
-        if answers > _MOST:
-            addresses.append("…")
-    except (ValueError, LookupError, struct.error):
-        addresses.append("…")
+        _answers(data, at + 4, questions, answers, addresses, cnames)
+        if answers > _MOST or data[2] & _TRUNCATED:
+            addresses.append(_MORE)
+    except ValueError:
+        addresses.append(_MALFORMED)
+    except _OVER:
+        addresses.append(_MORE if data[2] & _TRUNCATED else behind)
     return Message(name, _TYPES.get(kind, f"TYPE{kind}"), ", ".join(addresses), ", ".join(cnames))
+
+
+def _answers(data: bytes, at: int, questions: int, answers: int, addresses: list[str], cnames: list[str]) -> None:
+    """Add what the answers say, from behind the first question on. ValueError, or one of _OVER, where that ends."""
+    for _ in range(questions - 1):
+        at = _behind_name(data, at) + 4
+    for _ in range(min(answers, _MOST)):
+        at = _behind_name(data, at)
+        of, group, _, length = struct.unpack_from("!HHIH", data, at)
+        at += 10
+        if at + length > len(data):
+            raise IndexError
+        if group == _IN and of in (_A, _AAAA):
+            # ValueError unless it is as long as an address
+            addresses.append(socket.inet_ntop(socket.AF_INET if of == _A else socket.AF_INET6, data[at : at + length]))
+        elif group == _IN and of == _CNAME:
+            cnames.append(_name(data, at)[0])
+        at += length
 
 
 def _name(data: bytes, at: int) -> tuple[str, int]:
     """The name at a place, and where it ends there. A pointer leads back, so there is an end."""
     labels: list[str] = []
-    end, limit = 0, at
-    while data[at]:
-        size = data[at]
+    end, limit, left = 0, at, _LONGEST_NAME - 1
+    while size := data[at]:
         if size >> 6 == 3:
             target = (size & 0x3F) << 8 | data[at + 1]
             end = end or at + 2
-            if target >= limit:
+            if not _HEADER <= target < limit:
                 raise ValueError("a pointer that does not lead back")
             at = limit = target
             continue
         if size >> 6:
             raise ValueError("no label")
+        left -= 1 + size
+        if left < 0:
+            raise ValueError("a name that is too long")
         label = data[at + 1 : at + 1 + size]
         if len(label) < size:
-            raise ValueError("cut")
+            raise IndexError
         labels.append(_shown(label))
         at += 1 + size
-        if len(labels) > 127:
-            raise ValueError("a name of more labels than there can be")
     return ".".join(labels) or ".", end or at + 1
 
 
 def _behind_name(data: bytes, at: int) -> int:
-    while data[at]:
-        if data[at] >> 6 == 3:
+    while size := data[at]:
+        if size >> 6 == 3:
             return at + 2
-        at += 1 + data[at]
+        if size >> 6:
+            raise ValueError("no label")
+        at += 1 + size
     return at + 1
 
 
@@ -125,7 +150,7 @@ class DnsType(Parsed):
     usual = tight = 5
 
     def read(self, data: bytes) -> str:
-        """Its name, or TYPE65280 if it has none (RFC 3597)."""
+        """Its name, TYPE65280 if it has none (RFC 3597), malformed if the question makes no sense."""
         return read(data).type
 
 

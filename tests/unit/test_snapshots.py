@@ -22,9 +22,9 @@ from tests import tls
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 CLOCK = 1_700_000_000_000_000_000
 WEB, CART = (IPv6Address(f"::ffff:10.244.1.{last}").packed for last in (9, 7))
-#: A question of DNS without its id, and the same with an address.
-ASKED = b"\1\0\0\1\0\0\0\0\0\0\3www\3a.b\0\0\1\0\1"
-ANSWERED = ASKED[:4] + b"\0\1\0\0\0\0" + ASKED[10:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1"
+#: A question of DNS with its length in place of its id, and the same with an address.
+ASKED = b"\0\x19\1\0\0\1\0\0\0\0\0\0\3www\3a.b\0\0\1\0\1"
+ANSWERED = b"\0\x29" + ASKED[2:6] + b"\0\1\0\0\0\0" + ASKED[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1"
 
 #: The fields that are read from a hello of TLS.
 OF_HELLO = ("name", "alpn", "version", "ech", "state")
