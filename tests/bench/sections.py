@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tests.bench import Goal, Section, advise, agents, cli, fanout, flows, kernel, rules, single, traceloop, tunnel, why
+from tests.bench import (
+    Goal,
+    Section,
+    advise,
+    agents,
+    bursts,
+    cli,
+    fanout,
+    flows,
+    kernel,
+    rules,
+    single,
+    traceloop,
+    tunnel,
+    why,
+)
 from tests.bench.streams import compare
 
 OPENS = "kubectl gadget opensnoop, as JSON"
@@ -66,6 +81,14 @@ SECTIONS = (
         (compare("connects", CONNECTS_GOALS),),
         CONNECTS,
         SLOWER,
+    ),
+    Section(
+        "bursts",
+        "dnssnoop and sigsnoop at high rates",
+        "One stream as JSON. A question over loopback, with its answer, is four rows: both are seen where they leave and where they "
+        "come. A signal is one. *Told* is what is shown, and what the last line says is lost. CPU is that of the agent, for each row "
+        "that was made. What makes the events takes its share of the machine, and at the highest rate all that there is.",
+        (bursts.measure,),
     ),
     Section(
         "cli",

@@ -5,12 +5,15 @@
  *       execs      of this program, which ends at once
  *       connects   to a listener of its own at the IPv4 address WHERE, over TCP, reset at once
  *       packets    one byte over a TCP connection with itself at WHERE, which is a packet
- *       datagrams  one of a byte from a UDP socket to another one of its own at WHERE */
+ *       datagrams  one of a byte from a UDP socket to another one of its own at WHERE
+ *       questions  of DNS over UDP, to a server of its own at an address of loopback, which answers
+ *       signals    one to itself, which it handles */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +167,51 @@ static void two_sockets(void)
 	connect(near_end, (void *)&there, sizeof(there));
 }
 
+static void serve_itself(void)
+{
+	there.sin_addr.s_addr = htonl(INADDR_LOOPBACK & 0xff000000 | getpid() & 0xffffff);
+	there.sin_port = htons(53);
+	far_end = socket(AF_INET, SOCK_DGRAM, 0);
+	near_end = socket(AF_INET, SOCK_DGRAM, 0);
+	if (bind(far_end, (void *)&there, sizeof(there)) || connect(near_end, (void *)&there, sizeof(there)))
+		fail("bind");
+}
+
+static void ask_once(void)
+{
+	static unsigned char message[] = "\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\3com\0\0\1\0";
+	static unsigned short id;
+	struct sockaddr_in peer;
+	socklen_t size = sizeof(peer);
+
+	memcpy(message, &id, sizeof(id));
+	id++;
+	message[2] = 1;
+	message[sizeof(message) - 1] = 1; /* the class, instead of the string's end */
+	if (write(near_end, message, sizeof(message)) != sizeof(message) ||
+	    recvfrom(far_end, message, sizeof(message), 0, (void *)&peer, &size) != sizeof(message))
+		fail("ask");
+	message[2] |= 0x80;
+	if (sendto(far_end, message, sizeof(message), 0, (void *)&peer, size) != sizeof(message) ||
+	    read(near_end, message, sizeof(message)) != sizeof(message))
+		fail("answer");
+}
+
+static void handled(int number)
+{
+	(void)number;
+}
+
+static void handle(void)
+{
+	signal(SIGUSR1, handled);
+}
+
+static void signal_once(void)
+{
+	kill(getpid(), SIGUSR1);
+}
+
 static const struct kind {
 	const char *name;
 	void (*prepare)(void), (*once)(void);
@@ -173,6 +221,8 @@ static const struct kind {
 	{"connects", listen_here, connect_once},
 	{"packets", connect_itself, send_once},
 	{"datagrams", two_sockets, send_datagram},
+	{"questions", serve_itself, ask_once},
+	{"signals", handle, signal_once},
 };
 
 static long repeat(const struct kind *kind, double rate, double seconds, long times)
