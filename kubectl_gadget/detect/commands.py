@@ -44,7 +44,10 @@ def _files(*, required: bool = True) -> click.Argument:
 
 
 def _rules() -> Option:
-    help_ = "Rules: a file, a folder of them, or `default`. Again: those that change or add to the ones before."
+    help_ = (
+        "Rules: a file, a folder of them, or `default`, which judge where none are named. Again: those "
+        "that change or add to the ones before."
+    )
     return _option("--rules", "rules", type=FILE, multiple=True, metavar="PATH", help=help_)
 
 
@@ -73,7 +76,7 @@ class DetectCommand(HeadedCommand, click.Group):
               for name, text in _TLS.items()),
         ]  # fmt: skip
         title = "what rules in Falco's language say of events"
-        example = "kubectl gadget detect --k8s-audit audit.log --rules k8s_audit_rules.yaml"
+        example = "kubectl gadget detect --k8s-audit audit.log"
         super().__init__("detect", title, example, options, _detect)
         self.invoke_without_command = True
         for command in (_check_command(), _explain_command(), _test_command(), _tune_command(), _verify_command()):
@@ -300,9 +303,8 @@ def _explain(rules: tuple[Path, ...], name: str, path: Path, whole: bool) -> Non
 
 
 def _given(rules: tuple[Path, ...]) -> Ruleset:
-    if not rules:
-        raise UsageError("say which rules, as --rules default")
-    return read_rules(rules)
+    """The rules that were named, or the default ones."""
+    return read_rules(rules or (DEFAULT,))
 
 
 def read_event(path: Path) -> tuple[Event, str]:

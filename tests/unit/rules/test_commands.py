@@ -121,7 +121,7 @@ BAD = {
     "bytes": (["check", "{folder}/binary.yaml"], "is no text: byte 0 is not UTF-8"),
     "an empty folder": (["check", "{folder}/empty"], "has no .yaml file in it"),
     "no such rule": (["check", "{folder}", "--rule", "Shel"], "there is no rule 'Shel': did you mean Shell?"),
-    "no rules": (["explain", "--rule", "a", "--event", "{folder}/event.json"], "say which rules"),
+    "no such default rule": (["explain", "--rule", "a", "--event", "{folder}/event.json"], "there is no rule 'a'"),
     "no event": (
         ["explain", "--rules", "{folder}", "--rule", "Shell", "--event", "{folder}/a.yaml"],
         "no event in JSON",
@@ -142,3 +142,13 @@ def test_bad_input(name: str, folder: Path) -> None:
               .replace("{folder}", str(folder)) for arg in arguments]  # fmt: skip
     done = run_cli("detect", *places)
     assert done.returncode in (1, 2) and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_default_rules(folder: Path) -> None:
+    """Where I name no rules, those that come with it judge."""
+    event = {"kind": "Event", "auditID": "a", "stage": "ResponseComplete", "verb": "create", "user": {"username": "eve"},
+             "objectRef": {"resource": "clusterrolebindings", "name": "x"}, "responseStatus": {"code": 201},
+             "requestObject": {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [{"kind": "User", "name": "eve"}]},
+             "stageTimestamp": "2025-11-28T20:00:00Z"}  # fmt: skip
+    done = run_cli("detect", "--k8s-audit", "-", input=orjson.dumps(event).decode())
+    assert "Rights of cluster-admin are given away" in done.stdout
