@@ -104,7 +104,6 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     for name in (
         *about["columns"],
         *about["wide"],
-        *about.get("headers", {}),
         *about.get("narrow", ()),
         *about.get("good", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),
@@ -118,7 +117,6 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         except (TypeError, ValueError, UsageError) as error:
             raise BuildError(f"{folder / 'gadget.toml'}: [story]: {error}") from None
     return {
-        "headers": {},
         "narrow": [],
         "good": {},
         "notes": "",

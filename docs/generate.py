@@ -27,8 +27,8 @@ def page(gadget: Gadget) -> str:
         "```",
         "",
         *([gadget.notes, ""] if gadget.notes else []),
-        f"Columns: {', '.join(gadget.headers.get(name, name.upper()) for name in shown)}.",
-        f"`-o wide` adds {', '.join(gadget.headers.get(name, name.upper()) for name in gadget.wide)}.",
+        f"Columns: {', '.join(name.upper() for name in shown)}.",
+        f"`-o wide` adds {', '.join(name.upper() for name in gadget.wide)}.",
         *_narrow(gadget),
         "",
         "## Options",
@@ -53,7 +53,7 @@ def page(gadget: Gadget) -> str:
 
 
 def _narrow(gadget: Gadget) -> list[str]:
-    names = [gadget.headers.get(name, name.upper()) for name in gadget.narrow]
+    names = [name.upper() for name in gadget.narrow]
     return [f"A narrow terminal is without {', '.join(names)} ([screens](../screens.md))."] if names else []
 
 

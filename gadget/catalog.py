@@ -21,7 +21,7 @@ CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 @dataclass(frozen=True)
 class Gadget:
-    """One gadget. columns and wide name fields; headers has the titles of columns that differ from the field's name.
+    """One gadget. columns and wide name fields, whose names in capitals are the titles of the columns.
 
     narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
     not failures. aliases are what other tools call it: words as they are written on a command line. source is one of
@@ -36,7 +36,6 @@ class Gadget:
     notes: str
     columns: list[str]
     wide: list[str]
-    headers: dict[str, str]
     narrow: list[str]
     good: dict[str, list[str]]
     schema: Schema

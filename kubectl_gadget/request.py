@@ -116,18 +116,18 @@ class Request:
 
     def make_output(self, known: Mapping[str, Column], node: str) -> Output:
         """The output for the events, with their fields as an agent knows them. node: the only node, if there is one."""
-        form, headers = self.form, self.gadget.headers
+        form = self.form
         if self.count_by:
             from kubectl_gadget.output.counts import Counts
 
-            return Counts(_in_words_of(known, self.count_by), lambda shown: make_output(form, shown, headers), headers)
+            return Counts(_in_words_of(known, self.count_by), lambda shown: make_output(form, shown, {}), {})
         shown, look = _in_words_of(known, self.fields), self.look(known, node)
         if self.gadget.has_tables and find_form(form).is_table:
             from kubectl_gadget.output.tables import Tables
 
             once = self.count == 1 or not self.interval
-            return Tables(shown, lambda: make_output(form, shown, headers, look), once=once)
-        return make_output(form, shown, headers, look)
+            return Tables(shown, lambda: make_output(form, shown, {}, look), once=once)
+        return make_output(form, shown, {}, look)
 
     def look(self, known: Mapping[str, Column], node: str) -> Look:
         """How a table shows the gadget's fields, as an agent knows them. node: the only node, if there is one."""

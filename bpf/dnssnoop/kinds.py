@@ -158,6 +158,7 @@ class DnsAddresses(Parsed):
     """The addresses in an answer of DNS."""
 
     is_main = True
+    usual = tight = 15  # one of IPv4
 
     def read(self, data: bytes) -> str:
         """With commas between them."""

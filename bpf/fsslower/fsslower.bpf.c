@@ -27,7 +27,7 @@ struct event {
 	gadget_errno error DOC("why it failed; none if it succeeded");
 	gadget_duration latency DOC("how long the call took, in nanoseconds");
 	gadget_size bytes DOC("how many bytes were read or written");
-	gadget_text type DOC("type of the file system; none if an open failed");
+	gadget_word type DOC("type of the file system; none if an open failed");
 	gadget_absolute_path path DOC("the file, as the kernel names it; if an open failed the path from the root");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
@@ -116,10 +116,10 @@ static __always_inline bool is_stored(struct file *file)
 	}
 }
 
-static __always_inline gadget_text text_type(struct event *event, struct file *file)
+static __always_inline gadget_word text_type(struct event *event, struct file *file)
 {
 	__u32 at = event->header.text_length;
-	gadget_text slice = {.offset = at};
+	gadget_word slice = {.offset = at};
 	long length;
 
 	if (at >= TEXT_MAX)
@@ -185,7 +185,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	event->error = syscall_error(result);
 	event->latency = event->header.timestamp - since;
 	event->bytes = result > 0 && known <= OPERATION_WRITE + 1 ? result : 0;
-	event->type = (gadget_text){};
+	event->type = (gadget_word){};
 	if (in_vain) {
 		event->path = read_asked(event, regs, number);
 	} else {

@@ -33,6 +33,7 @@ struct gadget_slice {
 	__u16 length;
 };
 typedef struct gadget_slice gadget_text; /* bytes, most often UTF-8 */
+typedef struct gadget_slice gadget_word; /* the same, of a few letters */
 typedef struct gadget_slice gadget_args; /* each argument ends with a NUL */
 
 struct gadget_path_slice {

@@ -59,7 +59,7 @@ struct event {
 		flags DOC("its flags; those of calls other than mount(2) by the names that mount(2) has for them");
 	gadget_path source DOC("what was to be mounted: a device, a path or any name");
 	gadget_path target DOC("where; relative paths as they were passed");
-	gadget_text type DOC("type of the file system");
+	gadget_word type DOC("type of the file system");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
@@ -205,7 +205,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	event->source = read_text(event, asked.source, SOURCE_MAX);
 	event->target = read_text(event, asked.target, SOURCE_MAX);
 	type = read_text(event, asked.type, TYPE_MAX);
-	event->type = (gadget_text){type.offset, type.length};
+	event->type = (gadget_word){type.offset, type.length};
 	gadget_submit(event);
 	return 0;
 }

@@ -148,10 +148,21 @@ enum namespace_flag {
 };
 typedef enum namespace_flag gadget_namespace_flags;
 
+/* What a call asked for, whichever arguments say it. */
+struct privilege_detail {
+	gadget_request_words request;
+	gadget_namespace_flags namespaces;
+	__u32 id;
+	gadget_pid tpid;
+	gadget_text name;
+};
+typedef struct privilege_detail gadget_privilege_detail;
+
 struct event {
 	struct gadget_header header;
 	gadget_call_words call DOC("the system call");
 	gadget_errno error DOC("why it failed; none if it succeeded");
+	gadget_privilege_detail detail DOC("what it asked for: request, namespaces, id, target or name in one");
 	gadget_request_words request DOC("what ptrace, bpf, keyctl or seccomp was asked to do");
 	gadget_namespace_flags namespaces DOC("of unshare and setns: which namespaces; 0 also means any to setns");
 	__s32 id DOC("of setuid and its like: the id that was asked for, the effective one of several, as the process "
@@ -290,6 +301,8 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	event->tpid = asked.tpid;
 	length = asked.name ? text_user_string(&event->header, event->text, asked.name, NAME_BYTES) : 0;
 	event->name = (gadget_text){.length = length ? length - 1 : 0};
+	event->detail =
+		(gadget_privilege_detail){event->request, event->namespaces, event->id, event->tpid, event->name};
 	gadget_submit(event);
 	return 0;
 }

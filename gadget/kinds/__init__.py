@@ -32,7 +32,7 @@ from gadget.kinds.numbers import (
     Size,
     Words,
 )
-from gadget.kinds.texts import AbsolutePath, Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text
+from gadget.kinds.texts import AbsolutePath, Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text, Word
 from gadget.kinds.times import Age, Duration, Moment, Timestamp
 
 __all__ = ["BOOL", "CGROUP_ID", "CHARS", "CONTAINER", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
@@ -80,6 +80,7 @@ KINDS: dict[str, Kind] = {
         Size("size"),
         String("string"),
         Text("text"),
+        Word("word"),
         Words("words"),
     )
 }

@@ -182,12 +182,18 @@ class Kind:
     usual, tight = 0, 0
     #: how many cells of a value count where columns are left out for want of room: a long name must not push out others
     considered = 20
+    #: to how many cells what is longer may be cut, so that it still says something
+    least = 12
     #: cells that it gets where there is room
     room = 0
     #: how late it is left out where there is no room at all
     late: int | None = None
     #: whether any value but 0 is a failure
     is_failure = False
+
+    def longest(self, column: Described) -> int | None:
+        """How many cells the longest value needs; None if that is not known before."""
+        return None
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """How values look; never with a control character."""

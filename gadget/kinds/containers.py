@@ -36,7 +36,7 @@ class OtherContainer(Kind):
         "containerId": ("identity", "id"),
     }
     cut = Cut.MIDDLE
-    usual = tight = 18
+    usual = tight = 20
     encoding = Encoding.DISTINCT
     compared = Compared.VALUES
 

@@ -42,7 +42,7 @@ class End(Kind):
     shape = "endpoint"
     cut = Cut.HOST
     is_main = True
-    usual = tight = considered = 21
+    usual = tight = considered = least = 21  # an IPv4 address and a port
     room = 38  # of pod/NAMESPACE/NAME:PORT, mostly
     encoding = Encoding.DISTINCT
     compared = Compared.VALUES

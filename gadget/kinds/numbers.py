@@ -34,6 +34,7 @@ class Int(Kind):
 class Size(Int):
     """A number of bytes."""
 
+    usual = tight = 5
     encoding = Encoding.CONVERTED
 
     def text(self, column: Described) -> Callable[[Any], str]:
@@ -193,6 +194,10 @@ class Words(Enum):
     is_family = True
     usual = tight = 11
     late = 2
+
+    def longest(self, column: Described) -> int | None:
+        """That of the words."""
+        return max(map(len, column.values.values()), default=None)
 
     def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
         """In words."""

@@ -162,6 +162,13 @@ class Text(Plain):
         return [decode_text(text) for text in source.slices(rows, mask)]
 
 
+class Word(Text):
+    """A short text, as the type of a file system."""
+
+    is_main = False
+    usual = tight = 8
+
+
 class Parsed(Text):
     """Text that the decoder of a gadget makes of the bytes that it finds, of each distinct value once."""
 

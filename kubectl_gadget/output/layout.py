@@ -12,28 +12,35 @@ GAP = "  "
 MAIN_LEAST = 30
 #: Where all values are known it gets half of a wide terminal but for so many cells before long names are whole.
 MAIN_SPARES = 10
-#: What can be cut is cut down to so much.
-LEAST = 8
+#: Where two columns say most of a row, as the two ends of a mount, each gets so many where there is no room for more.
+SHARED_LEAST = 20
 
 
 @dataclass
 class Measured:
-    """One column: title is the cells of its title, need what that and the values have needed so far."""
+    """One column: title is the cells of its title, need what that and the values have needed so far.
+
+    longest is what the longest of its values needs, if all are known before.
+    """
 
     name: str
     kind: Kind
     title: int
     need: int
+    longest: int | None = None
 
     @property
     def usual(self) -> int:
         """With room for what is to come."""
-        return max(self.need, self.kind.usual)
+        return self._with_room(self.kind.usual)
 
     @property
     def tight(self) -> int:
         """With the least room for what is to come."""
-        return max(self.need, self.kind.tight)
+        return self._with_room(self.kind.tight)
+
+    def _with_room(self, cells: int) -> int:
+        return max(self.need, cells if self.longest is None else min(cells, self.longest))
 
     @property
     def considered(self) -> int:
@@ -43,7 +50,7 @@ class Measured:
     @property
     def least(self) -> int:
         """What it takes at least."""
-        return min(self.need, max(LEAST, self.title)) if self.kind.cut else self.tight
+        return min(self.need, max(self.kind.least, self.title)) if self.kind.cut else self.tight
 
 
 def main_of(columns: Sequence[Measured]) -> int | None:
@@ -66,8 +73,12 @@ def arrange(
     wish = min(MAIN_LEAST, total // 2)
     if main is not None and complete:
         wish = min(max(wish, total // 2 - MAIN_SPARES), columns[main].need)
+    elif main is not None and not columns[main].kind.is_main:
+        wish = min(wish, columns[main].considered)
     elif main is not None and main != len(columns) - 1:
         wish = min(wish, columns[main].usual)  # the rest is for its neighbours until it needs it
+    if main is not None:
+        wish = max(wish, columns[main].least)
     shown = list(range(len(columns)))
 
     def taken(measure: str) -> int:
@@ -87,6 +98,8 @@ def arrange(
                 break
             if at in shown:
                 shown.remove(at)
+        if measure == "considered" and taken(measure) > total and sum(columns[at].kind.is_main for at in shown) > 1:
+            wish = min(wish, SHARED_LEAST)
     return widths({at: columns[at] for at in shown}, total, main, wish)
 
 
@@ -116,7 +129,7 @@ def widths(columns: Mapping[int, Measured], total: int, main: int | None, wish: 
         if column.kind.room and sum(found.values()) + column.kind.room - found[at] <= left:
             found[at] = max(found[at], column.kind.room)
     if main is not None and main in columns:
-        rest = max(room - sum(found.values()), columns[main].least)
+        rest = max(room - sum(found.values()), min(columns[main].least, room))
         found[main] = rest if main == max(columns) else min(rest, max(columns[main].usual, columns[main].kind.room))
     return {at: found[at] for at in columns}
 

@@ -87,7 +87,7 @@ def _rows(form: str) -> Result:
     expect_batches()  # as the command does
     gadget = catalog.find("execsnoop")
     fields = choose_fields(gadget, form, "", [])
-    output = make_output(form, fields, gadget.headers)
+    output = make_output(form, fields, {})
     many = _batch(0)
     decoder = Decoder("node-a", gadget.schema)
     names = [field.name for field in fields]

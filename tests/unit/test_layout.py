@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,15 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gadget import catalog
+from gadget._generated.kinds.privsnoop import Asked
 from gadget.endpoints import Endpoint
 from gadget.kinds import Cut
+from gadget.kinds.containers import Who
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.schema import Column, Row
 from kubectl_gadget.about import FIELDS as STATUS
 from kubectl_gadget.about import LOOK as STATUS_LOOK
-from kubectl_gadget.output import Look, choose_fields, terminal
+from kubectl_gadget.output import Look, all_fields, choose_fields, terminal
 from kubectl_gadget.output.counts import COUNT
 from kubectl_gadget.output.forms.columns import Columns
+from kubectl_gadget.request import Request
 from kubectl_gadget.text import fit, fit_endpoint, width
 from kubectl_gadget.traceloop.commands import FIELDS as RECORDINGS
 from tests.conftest import CLI, wait_until
@@ -59,7 +63,23 @@ VALUES = {
     "duration": st.just(DURATION_UNKNOWN) | st.integers(0, (1 << 63) - 1),
     "size": st.integers(0, 1 << 63),
     "rate": st.floats(0, 1e15),
+    "privilege_detail": st.tuples(*[st.integers(0, (1 << 32) - 1)] * 4, TEXTS).map(lambda parts: Asked(*parts)),
     "mode": st.integers(0, 0o7777),
+}
+#: No id: of calls that have none.
+NO_ID = (1 << 32) - 1
+NARROW = {"node": "node-a", "namespace": "shop"}
+PATH = "/var/lib/kubelet/pods/0f6d/volumes/data"
+#: Values of other kinds than numbers, as long as they often are.
+LONG: dict[str, Any] = {
+    **dict.fromkeys(("path", "absolute_path", "full_path"), PATH),
+    **dict.fromkeys(("text", "word"), "SOCKET_FILTER"),
+    **dict.fromkeys(("dns_name", "dns_cnames"), "redis.shop.svc.cluster.local"),
+    "dns_addresses": "10.244.12.137",
+    "dns_type": "AAAA",
+    "args": ["python3", "-m", "http.server", "--bind", "127.0.0.1"],
+    "container": Who("shop", "cart-6c9f7d5b8-x2x7l", "cart", ""),
+    "privilege_detail": Asked(0, 0x24020000, NO_ID, 0, ""),
 }
 TABLES: dict[str, tuple[list[Column], Look]] = {
     name: (choose_fields(gadget, "columns", "", []), Look(narrow=gadget.narrow, fixed={"node": "node-a"}))
@@ -278,7 +298,7 @@ def test_wide_tells_the_reason() -> None:
 def test_two_containers_in_a_pod() -> None:
     """CONTAINER is left out while each pod has one, and is there as soon as one has two."""
     fields, look, rows = rows_of("execsnoop", {"args": ["a"]}, {"args": ["b"], "container": "istio-proxy"})
-    with screen(90) as shown:
+    with screen(100) as shown:
         output = Columns(fields, {}, look)
         output.start([("node-a", "shop", "cart-6c9f7d5b8-x2x7l", "cart", "")])
         for row in rows:
@@ -365,3 +385,95 @@ def test_a_reason_is_worth_more_than_a_long_name(columns: int, least: int) -> No
         output.write(rows)
     assert all(len(line) <= columns for line in terminal.lines)
     assert len(terminal.lines[1]) - terminal.lines[0].index("WHY") >= least
+
+
+#: Of each gadget: values as they are on nodes, the columns that must be there at 80 cells, and how they look.
+TELLING: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
+    "dnssnoop": [
+        (
+            {"message": 1, "name": "redis.shop.svc.cluster.local", "rcode": 0, "addresses": "10.244.12.137"},
+            {"MESSAGE": "answer", "RCODE": "NOERROR", "ADDRESSES": "10.244.12.137"},
+        ),
+        (
+            {"message": 1, "name": "prices.shop", "rcode": 3, "addresses": ""},
+            {"NAME": "prices.shop", "RCODE": "NXDOMAIN"},
+        ),
+        ({"message": 2, "name": "prices.shop", "rcode": 255, "addresses": ""}, {"MESSAGE": "no answer"}),
+    ],
+    "privsnoop": [
+        (
+            {"call": 8, "detail": Asked(0, 0x24020000, NO_ID, 0, "")},
+            {"CALL": "unshare", "DETAIL": "NEWNS|NEWUTS|NEWPID"},
+        ),
+        ({"call": 0, "error": 1, "detail": Asked(0, 0, 0, 0, "")}, {"CALL": "setuid", "ERROR": "EPERM", "DETAIL": "0"}),
+        (
+            {"call": 9, "detail": Asked((10 << 16) + 16, 0, NO_ID, 4711, "")},
+            {"CALL": "ptrace", "DETAIL": "attach 4711"},
+        ),
+        ({"call": 18, "detail": Asked(0, 0, NO_ID, 0, "/srv/jail")}, {"CALL": "chroot", "DETAIL": "/srv/jail"}),
+    ],
+    "oomkill": [
+        (
+            {"limit": 256 << 20, "used": 255 << 20, "fcomm": "resize", "trigger": Who("shop", "thumb-0", "app", "")},
+            {"COMM": "python3", "LIMIT": "256M", "USED": "255M", "FCOMM": "resize", "TRIGGER": "shop/thumb-0/app"},
+        )
+    ],
+    "mountsnoop": [
+        (
+            {
+                "operation": 0,
+                "error": 16,
+                "type": "overlay",
+                "source": "/dev/mapper/data",
+                "target": "/var/lib/app/data",
+            },
+            {"OPERATION": "mount", "ERROR": "EBUSY", "TYPE": "overlay", "TARGET": "/var/lib/app/data"},
+        ),
+        (
+            {"operation": 0, "type": "tmpfs", "source": "tmpfs", "target": "/run/secrets"},
+            {"TYPE": "tmpfs", "SOURCE": "tmpfs", "TARGET": "/run/secrets"},
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("table", TELLING)
+def test_what_says_most_is_there_at_80(table: str) -> None:
+    """At 80 columns I see what an event is about: name and answer, call and detail, limit and trigger, source and target."""
+    fields, look, rows = rows_of(table, *(values for values, _ in TELLING[table]))
+    with screen(80) as shown:
+        output = Columns(fields, {}, replace(look, fixed=NARROW))
+        output.start([("node-a", "shop", "cart-6c9f7d5b8-x2x7l", "cart", "")])
+        output.write(rows)
+    header = next(line for line in reversed(shown.lines) if line.startswith("POD"))
+    for line, (_, wanted) in zip(shown.lines[-len(rows) :], TELLING[table], strict=True):
+        assert set(wanted) <= set(header.split())
+        assert not [text for text in wanted.values() if text not in line]
+
+
+def test_no_name_is_cut_to_a_few_letters() -> None:
+    """Where a name or an address has no room at 80 columns, another column goes: what is left of it says who it is."""
+    for table, (fields, look) in TABLES.items():
+        if table not in catalog.load():
+            continue
+        who = Endpoint("10.244.12.137", 44122, "raw", "", "")
+        long = {"identity": "cart-6c9f7d5b8-x2x7l", "comm": "containerd-shim", "endpoint": who}
+        row = tuple(long.get(field.kind, LONG.get(field.kind, 0)) for field in fields)
+        with screen(80) as shown:
+            output = Columns(fields, {}, replace(look, fixed=NARROW))
+            output.start([], [row])
+            output.write([row])
+        pieces = [cell for cell in re.split(" {2,}", shown.lines[-1]) if "…" in cell]
+        assert all(len(cell) >= 12 for cell in pieces), (table, shown.lines)
+        assert not any("44122" in cell for cell in pieces), (table, shown.lines)
+
+
+@pytest.mark.parametrize("name", [name for name, gadget in catalog.load().items() if not gadget.has_tables])
+def test_a_heading_is_the_name_of_a_field(name: str) -> None:
+    """I filter by what stands above a column, in small letters."""
+    gadget = catalog.find(name)
+    request = Request(gadget, {}, "wide", choose_fields(gadget, "wide", "", []), frozenset(), (), "")
+    with screen(200) as shown:
+        request.make_output(all_fields(gadget.schema), "").start([])
+    known = {field.lower() for field in all_fields(gadget.schema)}
+    assert {heading.lower() for heading in shown.lines[-1].split()} <= known

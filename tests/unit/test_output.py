@@ -48,7 +48,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def show(form: str, fields: str = "") -> None:
     chosen = choose_fields(GADGET, form, fields, [])
-    output = make_output(form, chosen, GADGET.headers)
+    output = make_output(form, chosen, {})
     decoder = Decoder("node-a", GADGET.schema)
     rows = [row for _, row, _ in decoder.rows(batch(), [field.name for field in chosen], lambda table: None)]
     output.start([("node-a", *names) for names in NAMES.values()])

@@ -43,7 +43,8 @@ class Columns(Output):
         self._titles = [headers.get(field.name, field.name.upper()) for field in fields]
         self._texts = [text_of(field) for field in fields]
         self._columns = [
-            Measured(f.name, f.means, width(title), width(title)) for f, title in zip(fields, self._titles, strict=True)
+            Measured(field.name, field.means, width(title), width(title), field.means.longest(field))
+            for field, title in zip(fields, self._titles, strict=True)
         ]
         self._places = {field.name: at for at, field in enumerate(fields)}
         self._everything = everything
