@@ -5,6 +5,7 @@
 
 #define SIGNAL_GROUP_EXIT 0x4 /* linux/sched/signal.h */
 #define CORE_DUMPED       0x80
+#define SHELL_SIGNALS     128 /* what shells add to the number of a signal */
 
 enum exit_result {
 	RESULT_OK,
@@ -21,7 +22,7 @@ struct event {
 	gadget_comm pcomm DOC("name of the parent");
 	gadget_result_words
 		result DOC("how it ended; failed: with a code that is not 0; core dumped: killed, with a core");
-	__u8 code DOC("exit code; 0 if a signal ended it");
+	__u8 code DOC("exit code as shells and Kubernetes tell it: 128 + the signal if one ended it");
 	gadget_signal signal DOC("the signal that ended it");
 	gadget_pid killer DOC("process id of who sent that signal; 0 if the kernel did, or if it is not known");
 	gadget_comm killer_comm DOC("name of who sent that signal");
@@ -164,8 +165,8 @@ int BPF_PROG(process_ended, struct task_struct *task)
 	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	__builtin_memset(event->pcomm, 0, sizeof(event->pcomm));
 	BPF_CORE_READ_STR_INTO(&event->pcomm, task, real_parent, comm);
-	event->code = status >> 8;
 	event->signal = status & 0x7f;
+	event->code = event->signal ? SHELL_SIGNALS + event->signal : status >> 8;
 	event->result = result_of(status, BPF_CORE_READ(task, signal, oom_mm) != NULL);
 	read_killer(event, task->tgid);
 	read_use(event, task);

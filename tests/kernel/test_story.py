@@ -34,7 +34,7 @@ connect  busybox[N] 127.0.0.1:9 in T: refused (ECONNREFUSED)
 exit     busybox[N] after T: failed with 1
 exec     sh[N] /bin/sh -c "kill -9 $$"
 signal   sh[N] SIGKILL to sh[N]
-exit     sh[N] after T: killed by SIGKILL of sh[N]
+exit     sh[N] after T: killed by SIGKILL of sh[N] with 137
 exit     sh[N] after T: failed with 3
 """
 

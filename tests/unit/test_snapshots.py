@@ -169,9 +169,9 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
          "rss": 3 << 20, "read": 4096, "written": 17},
         {"pid": 4712, "ppid": 1, "comm": b"app", "result": 1, "code": 3, "age": 212_345},
-        {"pid": 4713, "ppid": 1, "comm": b"app", "result": 2, "signal": 15, "killer": 1, "killer_comm": b"init"},
-        {"pid": 4714, "ppid": 1, "comm": b"app", "result": 4, "signal": 9, "rss": 256 << 20},
-        {"pid": 4715, "ppid": 1, "comm": b"app", "result": 2, "signal": 35},
+        {"pid": 4713, "ppid": 1, "comm": b"app", "result": 2, "code": 143, "signal": 15, "killer": 1, "killer_comm": b"init"},
+        {"pid": 4714, "ppid": 1, "comm": b"app", "result": 4, "code": 137, "signal": 9, "rss": 256 << 20},
+        {"pid": 4715, "ppid": 1, "comm": b"app", "result": 2, "code": 163, "signal": 35},
     ],
 }  # fmt: skip
 

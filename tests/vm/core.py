@@ -203,16 +203,16 @@ def exitsnoop(core: Core) -> None:
         ("fails", 3, None, None): 23,
         ("copies", 0, None, None): 2,
         ("threads", 0, None, None): 19,
-        ("terminated", 0, "SIGTERM", "parent"): 13,
-        ("killed", 0, "SIGKILL", "parent"): 11,
-        ("real-time", 0, "SIGRT_8", "parent"): 5,
-        ("faults", 0, "SIGSEGV", None): 7,
-        ("itself", 0, "SIGUSR1", "itself"): 3,
-        ("pipe", 0, "SIGPIPE", None): 17,
-        ("too big", 0, "SIGXFSZ", None): 29,
-        ("timer", 0, "SIGUSR2", None): 31,
+        ("terminated", 143, "SIGTERM", "parent"): 13,
+        ("killed", 137, "SIGKILL", "parent"): 11,
+        ("real-time", 168, "SIGRT_8", "parent"): 5,
+        ("faults", 139, "SIGSEGV", None): 7,
+        ("itself", 138, "SIGUSR1", "itself"): 3,
+        ("pipe", 141, "SIGPIPE", None): 17,
+        ("too big", 153, "SIGXFSZ", None): 29,
+        ("timer", 140, "SIGUSR2", None): 31,
         # which before Linux 5.15 cannot be told from a signal of the kernel
-        ("queued", 0, "SIGUSR2", "parent" if kernel_has("bpf_task_pt_regs") else None): 37,
+        ("queued", 140, "SIGUSR2", "parent" if kernel_has("bpf_task_pt_regs") else None): 37,
     }, seen
     assert all(row["age"] > 0 and row["rss"] > 0 for row in ends)
 
