@@ -68,6 +68,7 @@ struct event {
 GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only checks that were denied");
+PARAM(bool, unaudited, false, "also checks that the kernel makes without audit, as one for most memory that is mapped");
 PARAM(bool, every, false, "each check, not only the first, the 10th, the 100th and so on of a process");
 
 struct check {
@@ -107,6 +108,45 @@ static __always_inline bool is_round(__u64 number)
 	return number == 1;
 }
 
+#define FRAMES       8  /* callers of the check that are looked at */
+#define SYMBOL_BYTES 32 /* bytes of a function's name that are compared */
+
+/* Whether a place in the kernel's code lies in a function that asks without audit, by address: the name takes long. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, bool);
+} places SEC(".maps");
+
+#define BEGINS(name, with) (!bpf_strncmp(name, sizeof(with) - 1, with))
+
+static __always_inline bool asks_without_audit(__u64 place)
+{
+	bool *known = bpf_map_lookup_elem(&places, &place), found;
+	char name[SYMBOL_BYTES] = {};
+
+	if (known)
+		return *known;
+	bpf_snprintf(name, sizeof(name), "%ps", &place, sizeof(place));
+	found = BEGINS(name, "security_vm_enough_memory") || BEGINS(name, "ns_capable_noaudit") ||
+		BEGINS(name, "has_capability_noaudit") || BEGINS(name, "has_ns_capability_noaudit");
+	bpf_map_update_elem(&places, &place, &found, BPF_ANY);
+	return found;
+}
+
+/* Whether the kernel makes this check without audit (CAP_OPT_NOAUDIT): the tracepoint does not tell, the callers do. */
+static __always_inline bool is_unaudited(void *ctx)
+{
+	__u64 places[FRAMES] = {};
+
+	bpf_get_stack(ctx, places, sizeof(places), 0);
+	for (int i = 0; i < FRAMES && places[i]; i++)
+		if (asks_without_audit(places[i]))
+			return true;
+	return false;
+}
+
 SEC("tp_btf/cap_capable")
 int BPF_PROG(checked, const struct cred *cred, struct user_namespace *target, const struct user_namespace *own,
 	     int which, int result)
@@ -120,6 +160,8 @@ int BPF_PROG(checked, const struct cred *cred, struct user_namespace *target, co
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill(&event->header))
+		return 0;
+	if (!param_unaudited && is_unaudited(ctx))
 		return 0;
 	check.started = BPF_CORE_READ(task, group_leader, start_boottime);
 	check.tgid = task->tgid;

@@ -19,6 +19,8 @@ CHECKS = {
     ("CAP_SYS_CHROOT", "denied", "chroot"): 13,
     ("CAP_SYS_ADMIN", "denied", "swapoff"): 5,
 }
+#: The same, of checks without audit.
+UNAUDITED = {("CAP_SYS_ADMIN", "granted", "mremap"): 17}
 NAMES = {name for _, _, name in CHECKS}
 has_tracepoint = pytest.mark.skipif(not kernel_has("trace_event_raw_cap_capable"), reason="needs Linux 6.14")
 
@@ -36,9 +38,25 @@ def test_exact_count(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     rows = [row for row in rows_of(every) if row["syscall"] in NAMES]
     assert Counter(map(way, rows)) == CHECKS
     assert {row["level"] for row in rows} == {0}
-    # an exec asks for CAP_SYS_ADMIN, too, so that the first of it need not be in swapoff
-    chroots = [(row["result"], row["count"]) for row in rows_of(few) if row["syscall"] == "chroot"]
-    assert chroots == [("granted", 1), ("granted", 10), ("granted", 100), ("denied", 1), ("denied", 10)]
+    counts = [(*way(row), row["count"]) for row in rows_of(few) if row["syscall"] in NAMES]
+    assert counts == [
+        *(("CAP_SYS_CHROOT", "granted", "chroot", count) for count in (1, 10, 100)),
+        ("CAP_SYS_ADMIN", "granted", "swapoff", 1),
+        *(("CAP_SYS_CHROOT", "denied", "chroot", count) for count in (1, 10)),
+        ("CAP_SYS_ADMIN", "denied", "swapoff", 1),
+    ]
+
+
+@has_tracepoint
+def test_checks_without_audit(agent, start_cli, bare, workload, tmp_path: Path) -> None:
+    """Checks that the kernel makes without audit, as for memory that is mapped, I see with --unaudited only, all of them."""
+    usual = start_json(start_cli, agent, "capable", "--comm", "caps", "--every")
+    every = start_json(start_cli, agent, "capable", "--comm", "caps", "--every", "--unaudited")
+    run_in(bare("shop", "cart-0").cgroup, workload("caps"), cwd=tmp_path)
+    rows = rows_of(usual)
+    assert not [row for row in rows if row["syscall"] in ("mmap", "mremap", "brk", "mprotect")]
+    names = {*NAMES, "mremap"}
+    assert Counter(way(row) for row in rows_of(every) if row["syscall"] in names) == CHECKS | UNAUDITED
 
 
 @has_tracepoint

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,8 +14,21 @@ static void ask(int count, long number, const void *argument, int error)
 			printf("%ld: %s instead of %s\n", number, strerror(errno), strerror(error));
 }
 
+/* For what is mapped more the kernel asks without audit whether some memory is kept from it. */
+static void grow(int count)
+{
+	size_t page = sysconf(_SC_PAGESIZE), pages = 1;
+	void *at = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (; count--; pages++)
+		at = mremap(at, pages * page, (pages + 1) * page, MREMAP_MAYMOVE);
+	if (at == MAP_FAILED)
+		printf("mremap: %s\n", strerror(errno));
+}
+
 int main(void)
 {
+	grow(17);
 	ask(101, SYS_chroot, "/", 0);
 	ask(7, SYS_swapoff, NULL, EFAULT);
 	if (syscall(SYS_setresuid, 65534, 65534, 65534))
