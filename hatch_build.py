@@ -111,6 +111,8 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
     parameters = read_parameters(types, sections.get_section_by_name(".rodata").data())
+    if unknown := {*about.get("left_out", {})} - {item.name for item in parameters if item.means.is_switch}:
+        raise BuildError(f"{folder / 'gadget.toml'}: [left_out]: {min(unknown)!r} is no switch")
     if "story" in about:
         try:
             check_story(about["story"], source, schema, {item.name for item in parameters})
@@ -119,6 +121,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     return {
         "narrow": [],
         "good": {},
+        "left_out": {},
         "notes": "",
         "aliases": [],
         **about,
@@ -141,7 +144,7 @@ def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: 
     for name, words in story.silent.items():
         if missing := [word for word in words if word not in known[name].means.words(known[name])]:
             raise ValueError(f"{missing[0]!r} is no word of {name}")
-    if missing := [name for name in story.parameters if name not in parameters]:
+    if missing := [name for name in (*story.parameters, *story.whole) if name not in parameters]:
         raise ValueError(f"{missing[0]!r} is no parameter")
     parse_conditions(story.only, schema, IDENTITY)
 

@@ -24,9 +24,9 @@ class Gadget:
     """One gadget. columns and wide name fields, whose names in capitals are the titles of the columns.
 
     narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
-    not failures. aliases are what other tools call it: words as they are written on a command line. source is one of
-    EVENTS, TABLE, SNAPSHOT; interval in seconds and sort are the defaults of --interval and --sort. story is how
-    the command `story` shows its events, if it does.
+    not failures; left_out says what is not shown unless a switch is on, by the switch. aliases are what other tools
+    call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
+    and sort are the defaults of --interval and --sort. story is how the command `story` shows its events, if it does.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Gadget:
     wide: list[str]
     narrow: list[str]
     good: dict[str, list[str]]
+    left_out: dict[str, str]
     schema: Schema
     parameters: list[Parameter]
     aliases: list[str] = field(default_factory=list)

@@ -27,7 +27,8 @@ class Story:
 
     failed is the form of a line for a failure, if it is another. silent has the words of a field that say nothing.
     is_failure: each event is one. Unless the user names the kind, the gadget runs with parameters, or not at all if it
-    is optional, and its events are shown if they fit the condition only; said tells in words what is left then.
+    is optional, and its events are shown if they fit the condition only; said tells in words what is left then. If the
+    user does, it runs with the parameters of whole.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Story:
     optional: bool = False
     is_failure: bool = False
     failed: str = ""
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fields(self) -> list[str]:
@@ -50,8 +52,8 @@ class Story:
         """ValueError unless it makes sense, whatever fields there are."""
         if not _KIND.fullmatch(self.kind) or self.kind == "all":
             raise ValueError(f"kind {self.kind!r}: want a word of 2 to 8 small letters")
-        if bool(self.parameters or self.only) != bool(self.said):
-            raise ValueError("said has to tell what parameters and only leave")
+        if bool(self.parameters or self.only or self.whole) != bool(self.said):
+            raise ValueError("said has to tell what parameters and only leave, or what is less than the whole")
 
 
 def read_line(line: str) -> list[Part]:

@@ -515,7 +515,7 @@ class Session:
             tell(f"{count(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         if self._cut_ns:
             tell(f"The last {duration(self._cut_ns / 1e9)} are not shown: the end cut their table short.")
-        for line in self._who_is_not_known():
+        for line in (*self._who_is_not_known(), *self._left_out()):
             tell(line)
         of_each: Counter[str] = Counter()
         for gap in gaps:
@@ -527,6 +527,13 @@ class Session:
                 tell(f"incomplete: {target}: not seen {number - MOST_PLACES} times more")
         if self._request.strict and (lost or gaps):
             raise Incomplete("not complete, and --strict was given")
+
+    def _left_out(self) -> Iterator[str]:
+        """What the gadget does not show as it was asked; of what was kept it is not known how that was."""
+        if self._live and not self._request.standing:
+            for name, what in self._request.gadget.left_out.items():
+                if self._request.parameters.get(name, "").lower() != "true":
+                    yield f"{what} left out: --{name.replace('_', '-')} shows them."
 
     def _advice(self) -> str:
         reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}

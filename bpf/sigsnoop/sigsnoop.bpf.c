@@ -38,6 +38,14 @@ struct event {
 GADGET_EVENTS(PROGRAMS);
 
 PARAM(bool, failed, false, "only signals that could not be sent or were lost; ignored ones were not");
+PARAM(bool, all, false, "also SIGCHLD, SIGURG, signals of timers and mere tests (0), which are left out else");
+
+/* Whether a signal is one of those that come by the thousand and say little. A process may claim to be a timer. */
+static __always_inline bool is_left_out(int number, int code, bool own)
+{
+	return !param_all && (!number || number == SIGCHLD || number == SIGURG ||
+			      (!own && signal_reason(number, code) == REASON_TIMER));
+}
 
 /* A child tells its parent. Other signals of the kernel come in the midst of any process. */
 static __always_inline bool is_of_current(int number, struct kernel_siginfo *info, int code, struct task_struct *target)
@@ -54,7 +62,7 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	struct gadget_header other = {};
 	bool own = is_of_current(number, info, code, target);
 
-	if (!event || (param_failed && result <= RESULT_IGNORED))
+	if (!event || is_left_out(number, code, own) || (param_failed && result <= RESULT_IGNORED))
 		return 0;
 	/* here, as the verifier would follow each value of own to the end */
 	event->error = own && result == RESULT_QUEUE_FULL ? EAGAIN : 0;
@@ -123,7 +131,7 @@ int BPF_PROG(not_sent, struct pt_regs *regs, long result)
 	if (!read_asked(regs, number, &asked))
 		return 0;
 	result = syscall_result(regs, number, result);
-	if (result >= 0 || is_told_already(asked.signal, result))
+	if (result >= 0 || is_left_out(asked.signal, SI_USER, true) || is_told_already(asked.signal, result))
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &program);
 	if (!event || !gadget_fill(&event->header))

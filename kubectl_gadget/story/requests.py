@@ -31,7 +31,8 @@ def make_requests(
     requests = {}
     for each in chosen:
         kind, story = each.story.kind, each.story
-        usual = {} if each.is_named else {f"param_{name}": value for name, value in story.parameters.items()}
+        parameters = story.whole if each.is_named else story.parameters
+        usual = {f"param_{name}": value for name, value in parameters.items()}
         only = () if each.is_named or not story.only else (story.only,)
         given = (*only, *asked[kind])
         requests[kind] = make_request(each.gadget, {**usual, **settings}, form, "", given, "", **rest)

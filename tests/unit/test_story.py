@@ -175,6 +175,7 @@ def test_line() -> None:
         ({"kind": "Exec!"}, "want a word"),
         ({"silent": {"error": ["ENOPE"]}}, "'ENOPE' is no word of error"),
         ({"parameters": {"nope": "1"}, "said": "few"}, "'nope' is no parameter"),
+        ({"whole": {"nope": "1"}, "said": "few"}, "'nope' is no parameter"),
         ({"only": "nope==1", "said": "few"}, "unknown field 'nope'"),
         ({"only": "pid==1"}, "said has to tell"),
         ({"colour": "red"}, "colour"),
@@ -241,6 +242,16 @@ def test_default_leaves_noise_out(agents) -> None:
         done = runner.invoke(cli, ["story", "--agent", agent.address, "--kinds", kinds, "--timeout", "300ms"])
         assert done.exit_code == 0, done.output
         assert agent.selections["opensnoop"].parameters.get("failed", "") == wanted
+
+
+def test_a_named_kind_is_whole(agents) -> None:
+    """If I name the kind of signals I get all of them, also those that sigsnoop leaves out by itself."""
+    agent = agents("node-a", ManyAgent)
+    for kinds, wanted in (("+exec", ""), ("signal", "true")):
+        agent.selections.clear()
+        done = CliRunner().invoke(cli, ["story", "--agent", agent.address, "--kinds", kinds, "--timeout", "300ms"])
+        assert done.exit_code == 0, done.output
+        assert agent.selections["sigsnoop"].parameters.get("all", "") == wanted
 
 
 def test_lacking_gadget(agents, capsys) -> None:

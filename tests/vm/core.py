@@ -256,7 +256,7 @@ def listensnoop(core: Core) -> None:
 
 def sigsnoop(core: Core) -> None:
     """Of signals that reach a process and of those that do not I see exactly as many as were sent, and why."""
-    with Stream(core.tracker, "sigsnoop") as stream, container() as app:
+    with Stream(core.tracker, "sigsnoop", all="true") as stream, container() as app:
         core.work(app, "signals")
         core.work(app, "trapped")
         rows = stream.rows()
