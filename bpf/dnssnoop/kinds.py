@@ -11,7 +11,6 @@ from typing import NamedTuple
 from gadget.kinds.base import Described
 from gadget.kinds.numbers import Enum
 from gadget.kinds.texts import Parsed
-from gadget.text import escape
 
 _ID, _HEADER = 2, 12  # bytes
 _TRUNCATED = 2  # of the byte behind the id
@@ -182,11 +181,6 @@ class DnsRcode(Enum):
         """The name of a code, as IANA has it."""
         name = super().names(column)
         return lambda value: None if value == _NO_RCODE else name(value)
-
-    def text(self, column: Described) -> Callable[[int], str]:
-        """The name."""
-        name = self.names(column)
-        return lambda value: escape(name(value) or "-")
 
 
 KINDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source, Wanted
+from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, Source, Wanted
 from gadget.kinds.numbers import Flags, Words
 from gadget.kinds.texts import Text
 from gadget.text import escape
@@ -56,7 +56,7 @@ class PrivilegeDetail(Kind):
     def text(self, column: Described) -> Callable[[Any], str]:
         """The request and its target, the namespaces, the id or the name."""
         text = self._text(column)
-        return lambda value: escape(text(value)) or "-"
+        return lambda value: escape(text(value)) or NONE
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """The same; null if there is nothing to say."""

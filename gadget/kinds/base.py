@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_] | None
 
 
+#: What a column shows where there is nothing: it does not apply, or there is none; and where it is not known.
+NONE, UNKNOWN = "-", "?"
+#: Of the process that an event is of, in the header of gadget.h. Every event is of one: what is empty is not known.
+OF_PROCESS = ("pid", "tid", "uid", "gid", "comm")
+
+
+def nothing(column: Described) -> str:
+    """What stands for a value that is not there."""
+    return UNKNOWN if column.name in OF_PROCESS else NONE
+
+
 class Compared(Enum):
     """What a filter looks at: a whole column of numbers, each distinct text, or each distinct value."""
 
@@ -188,6 +199,8 @@ class Kind:
     room = 0
     #: how late it is left out where there is no room at all
     late: int | None = None
+    #: what a column shows for None
+    missing = NONE
     #: whether any value but 0 is a failure
     is_failure = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source, Wanted
+from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, Source, Wanted
 from gadget.text import escape
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OtherContainer(Kind):
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """NAMESPACE/POD/CONTAINER."""
-        return lambda value: escape(str(value)) if value else "-"
+        return lambda value: escape(str(value)) if value else NONE
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """An object of its names."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gadget.endpoints import NOWHERE, Endpoint
 from gadget.errors import UsageError
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source, Wanted
+from gadget.kinds.base import UNKNOWN, Compared, Cut, Described, Encoding, Kind, Source, Wanted
 from gadget.kinds.texts import Identity
 from gadget.text import escape
 
@@ -40,6 +40,7 @@ class End(Kind):
     part_sizes: Mapping[str, int] = {"address": 16}
     members = _MEMBERS
     shape = "endpoint"
+    missing = UNKNOWN
     cut = Cut.HOST
     is_main = True
     usual = tight = considered = least = 21  # an IPv4 address and a port
@@ -74,8 +75,8 @@ class End(Kind):
         return test
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """HOST:PORT, HOST being the name if there is one."""
-        return lambda value: escape(str(value)) if value else "-"
+        """HOST:PORT, HOST being the name if there is one; `?` if it is not known."""
+        return lambda value: escape(str(value)) if value else UNKNOWN
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """An object of its parts."""

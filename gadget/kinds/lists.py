@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Source
+from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, Source
 
 if TYPE_CHECKING:
     from gadget.kinds.base import Mask, Rows
@@ -54,7 +54,7 @@ class ListOf(Kind):
     def text(self, column: Described) -> Callable[[Any], str]:
         """With commas between them."""
         text = self._each.text(column)
-        return lambda values: ", ".join(map(text, values)) or "-"
+        return lambda values: ", ".join(map(text, values)) or NONE
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """A list for each key."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Setting, same
+from gadget.kinds.base import NONE, UNKNOWN, Compared, Cut, Described, Encoding, Kind, Setting, nothing, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
@@ -42,7 +42,7 @@ class Size(Int):
 
         def short(value: int) -> str:
             if not value:
-                return "-"
+                return NONE
             return f"{value / (1 << 20):.0f}M" if value >= 1 << 20 else f"{max(value >> 10, 1)}K"
 
         return short
@@ -76,6 +76,10 @@ class Pid(Kind):
     usual, tight = 7, 6
     encoding = Encoding.PLAIN
 
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The number; `-` if there is no such process, `?` if it is not known."""
+        return lambda value: str(value) if value else nothing(column)
+
 
 class Id(Kind):
     """The id of a user or group."""
@@ -84,8 +88,8 @@ class Id(Kind):
     encoding = Encoding.PLAIN
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """The number; `-` if it is not known."""
-        return lambda value: "-" if value == _NO_ID else str(value)
+        """The number; `-` if there is none, `?` if it is not known."""
+        return lambda value: nothing(column) if value == _NO_ID else str(value)
 
 
 class CgroupId(Kind):
@@ -163,9 +167,9 @@ class Named(Kind):
         return lambda value: names.get(value) or str(value)
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """The name."""
+        """The name; `-` for none."""
         name = self.names(column)
-        return lambda value: escape(name(value) or "")
+        return lambda value: escape(name(value) or NONE)
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """The name, and the number as NAME_raw."""
@@ -202,6 +206,12 @@ class Words(Enum):
     def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
         """In words."""
         return {value: name.partition("_")[2].lower().replace("_", " ") for value, name in words.items()}
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The words; `-` for none, `?` for unknown."""
+        name = self.names(column)
+        marks = {"none": NONE, "unknown": UNKNOWN}
+        return lambda value: escape(marks.get(name(value) or "none", name(value) or ""))
 
     def parse(self, column: Described, text: str) -> int:
         """Also as one word, with underscores, as system calls are written."""
@@ -313,6 +323,11 @@ class Flags(Enum):
             return "|".join([*shown, hex(rest)] if rest else shown) or "0"
 
         return show
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The names with | between them; `-` for no bits."""
+        name = self.names(column)
+        return lambda value: NONE if name(value) == "0" else escape(name(value) or NONE)
 
     def several(self, text: str) -> Sequence[str]:
         """NAME|NAME."""

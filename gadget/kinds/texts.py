@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
-from gadget.kinds.base import Compared, Cut, Described, Encoding, Kind, Setting, Source, Wanted
+from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, Setting, Source, Wanted, nothing
 from gadget.text import escape, quote
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Plain(Kind):
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """The text, without control characters; `-` if it is empty."""
-        return lambda value: escape(value) or "-"
+        return lambda value: escape(value) or NONE
 
 
 class Identity(Plain):
@@ -71,7 +71,7 @@ class ShortId(Kind):
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """As runtimes show them."""
-        return lambda value: escape(value[:12])
+        return lambda value: escape(value[:12]) or NONE
 
 
 class Chars(Kind):
@@ -110,6 +110,10 @@ class Comm(Plain):
         if len(rows) and (rows == rows[0]).all():
             return [decode_text(rows[0].tobytes().rstrip(b"\0"))] * len(rows)
         return [decode_text(value) for value in rows.tolist()]
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The text, without control characters; `-` if there is none, `?` if it is not known."""
+        return lambda value: escape(value) or nothing(column)
 
     def matcher(self, column: Described, wanted: Wanted) -> Callable[[Any], bool]:
         """UsageError if it is longer than any name."""
@@ -225,8 +229,8 @@ class Args(Kind):
         return (*value, "…") if isinstance(value, CutArgs) else tuple(value)
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """As a shell user would write them."""
-        return _arguments
+        """As a shell user would write them; `-` if there are none."""
+        return lambda value: _arguments(value) or NONE
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """A list."""

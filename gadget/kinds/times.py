@@ -9,7 +9,7 @@ from functools import lru_cache
 from time import gmtime, localtime, strftime, time_ns
 from typing import TYPE_CHECKING, Any
 
-from gadget.kinds.base import Described, Encoding, Kind, Source
+from gadget.kinds.base import NONE, UNKNOWN, Described, Encoding, Kind, Source
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,7 +78,7 @@ class Duration(Kind):
     unknown = DURATION_UNKNOWN
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """In three digits or so."""
+        """In three digits or so; `?` if it is not known."""
         return short_duration
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
@@ -121,7 +121,7 @@ def clock(nanoseconds: int) -> str:
 def moment(nanoseconds: int | None) -> str:
     """Nanoseconds since 1970 as local time of day, with the date unless it is today's."""
     if not nanoseconds:
-        return ""
+        return NONE
     then = localtime(nanoseconds // 1_000_000_000)
     return strftime("%H:%M:%S" if then[:3] == localtime()[:3] else "%Y-%m-%d %H:%M", then)
 
@@ -129,7 +129,7 @@ def moment(nanoseconds: int | None) -> str:
 def ago(nanoseconds: int | None, now: int) -> str:
     """How long before now, in the unit that suits it."""
     if not nanoseconds:
-        return ""
+        return NONE
     seconds = max(0, now - nanoseconds) // 1_000_000_000
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
@@ -140,7 +140,7 @@ def ago(nanoseconds: int | None, now: int) -> str:
 def short_duration(nanoseconds: int) -> str:
     """A time in three digits or so, in the unit that suits it."""
     if nanoseconds == DURATION_UNKNOWN:
-        return "-"
+        return UNKNOWN
     seconds = nanoseconds // 1_000_000_000
     if seconds >= 3600:
         return f"{seconds // 3600}h{seconds // 60 % 60:02d}m"

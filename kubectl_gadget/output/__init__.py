@@ -15,6 +15,7 @@ from typing import Any
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
+from gadget.kinds.base import NONE, UNKNOWN
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Parameter, Row, Schema
 from gadget.text import meant
 
@@ -54,8 +55,8 @@ class Output:
 
 def text_of(column: Column) -> Callable[[Any], str]:
     """How values look, with what stands for one that an agent of another version does not have."""
-    text = column.means.text(column)
-    return lambda value: "-" if value is None else text(value)
+    text, missing = column.means.text(column), column.means.missing
+    return lambda value: missing if value is None else text(value)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def usual(parameter: Parameter) -> str:
     if parameter.means.is_text or not any(default):
         return ""
     text = parameter.means.text(parameter)(int.from_bytes(default, "little", signed=parameter.signed))
-    return "" if text == "-" else text  # anybody
+    return "" if text in (NONE, UNKNOWN) else text  # anybody
 
 
 def known_field(gadget: Gadget, name: str) -> Column:

@@ -98,8 +98,9 @@ def arrange(
                 break
             if at in shown:
                 shown.remove(at)
-        if measure == "considered" and taken(measure) > total and sum(columns[at].kind.is_main for at in shown) > 1:
-            wish = min(wish, SHARED_LEAST)
+        several = sum(columns[at].kind.is_main for at in shown) > 1
+        if main is not None and several and measure == "considered" and taken(measure) > total:
+            wish = max(min(wish, SHARED_LEAST), columns[main].least)
     return widths({at: columns[at] for at in shown}, total, main, wish)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gadget.catalog import Gadget
 from gadget.kinds import Cut
+from gadget.kinds.base import NONE, UNKNOWN
 from gadget.kinds.times import clock
 from gadget.schema import Column, Row, Schema
 from gadget.story import Part, Story, read_line
@@ -88,7 +89,7 @@ class Teller:
                 continue
             value = values[piece.at]
             text = piece.text(value)
-            if piece.may_go and (not value or text in ("", "-") or text in piece.silent):
+            if piece.may_go and (not value or text in ("", NONE, UNKNOWN) or text in piece.silent):
                 continue
             if piece.cut:
                 cuttable.append((len(texts), piece, text))
@@ -193,7 +194,7 @@ class Lines(Output):
 
 def _called(namespace: str, pod: str, container: str, *, namespaced: bool, contained: bool) -> str:
     name = [pod, container if contained else ""] if pod else [container]
-    return escape("/".join(filter(None, [namespace if namespaced else "", *name]))) or "-"
+    return escape("/".join(filter(None, [namespace if namespaced else "", *name]))) or NONE
 
 
 class Documents(Output):

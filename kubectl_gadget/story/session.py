@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -159,6 +159,10 @@ class StorySession(Session):
                     for gap in gaps
                 ]
         return found
+
+    def _left_out(self) -> Iterator[str]:
+        """The page of `story` says what is left out by default; a kind that is named is whole."""
+        return iter(())
 
     def _conclude(self, when: str) -> None:
         try:

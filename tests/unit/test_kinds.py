@@ -19,10 +19,11 @@ from gadget.checks import check_batch, parse_schema
 from gadget.errors import Malformed
 from gadget.filters import parse
 from gadget.kinds import KINDS
-from gadget.kinds.base import Described, Kind
+from gadget.kinds.base import OF_PROCESS, Described, Kind
+from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.rows import Decoder
 from gadget.schema import Field, Schema
-from kubectl_gadget.output import all_fields, make_output
+from kubectl_gadget.output import all_fields, make_output, text_of
 from kubectl_gadget.output.counts import Counts
 from tests.unit.rows import batch
 
@@ -200,3 +201,35 @@ def test_words_as_one() -> None:
     """What is shown in words I may write as one, as system calls are called: memfd_create is `memfd create`."""
     field = catalog.find("privsnoop").schema["call"]
     assert field.means.parse(field, "memfd_create") == field.means.parse(field, "memfd create")
+
+
+#: What stands for nothing, by kind.
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("comm", "text", "word", "path", "absolute_path", "full_path", "dns_name", "dns_type"), ""),
+    **dict.fromkeys(("dns_addresses", "dns_cnames"), ""),
+    **dict.fromkeys(("errno", "signal", "pid", "size"), 0),
+    **dict.fromkeys(("uid", "gid", "syscall"), (1 << 32) - 1),
+    **dict.fromkeys(("endpoint", "container"), None),
+    "dns_rcode": 255,
+    "duration": DURATION_UNKNOWN,
+    "args": [],
+}
+
+
+@pytest.mark.parametrize("name", catalog.load())
+def test_one_mark_for_nothing(name: str) -> None:
+    """What does not apply is - on every screen, and what is not known is ?: no cell is blank, or has a word for it."""
+    shown = catalog.find(name).schema.shown
+    for field in (field for field in shown if field.kind in NOTHING):
+        unknown = field.name in OF_PROCESS or field.kind in ("endpoint", "duration")
+        assert text_of(field)(NOTHING[field.kind]) == ("?" if unknown else "-"), field.name
+    for field in (field for field in shown if field.kind == "words"):
+        texts = {word: text_of(field)(int(number)) for number, word in field.values.items()}
+        assert (texts.get("none", "-"), texts.get("unknown", "?")) == ("-", "?"), field.name
+
+
+def test_whose_process_is_not_known() -> None:
+    """The members of the header that tell of a process are those for which nothing means not known."""
+    headers = [[field.name for field in each.schema.fields] for each in catalog.load().values() if not each.has_tables]
+    common = {name for name in headers[0] if all(name in names for names in headers)}
+    assert common - {"timestamp", "cgroup_id", "text_length"} == {*OF_PROCESS}

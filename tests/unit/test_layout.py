@@ -167,7 +167,7 @@ def test_fits(cells: Any, table: tuple[list[Column], Look, list[list[Row]]], col
 
 def _whole(field: Column, fields: Sequence[Column], rows: list[Row], lines: list[str]) -> None:
     text, at = field.means.text(field), fields.index(field)
-    wanted = [text(row[at]) if row[at] is not None else "-" for row in rows]
+    wanted = [text(row[at]) if row[at] is not None else field.means.missing for row in rows]
     assert all(value in line for value, line in zip(wanted, lines[-len(rows) :], strict=True))
 
 

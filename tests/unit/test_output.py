@@ -79,9 +79,9 @@ def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
     show("columns")
     assert capsys.readouterr().out == (
         "NODE    NAMESPACE  POD     CONTAINER  PID      PPID     COMM          ERROR   ARGS\n"
-        "node-a  shop       cart-0  cart       1        0        sh                    sh -c true\n"
-        'node-a  web        web-0   nginx      2        0        ls                    ls \\x1b[31mred "a b" …\n'
-        "node-a  -          -       -          3        0        nope          ENOENT\n"
+        "node-a  shop       cart-0  cart       1        -        sh            -       sh -c true\n"
+        'node-a  web        web-0   nginx      2        -        ls            -       ls \\x1b[31mred "a b" …\n'
+        "node-a  -          -       -          3        -        nope          ENOENT  -\n"
     )
 
 
@@ -90,10 +90,10 @@ def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
     show("wide", "-node,-namespace,-pod,-container")
     assert capsys.readouterr().out == (
         "PID      PPID     COMM          ERROR   TID      UID    GID    PCOMM         EXE                   ARGS\n"
-        "1        0        sh                    1        0      0      -             /bin/sh               sh -c true\n"
-        "2        0        ls                    2        0      0      -             /usr/bin/ls           "
+        "1        -        sh            -       1        0      0      -             /bin/sh               sh -c true\n"
+        "2        -        ls            -       2        0      0      -             /usr/bin/ls           "
         'ls \\x1b[31mred "a b" …\n'
-        "3        0        nope          ENOENT  3        0      0      -             ./nope\n"
+        "3        -        nope          ENOENT  3        0      0      -             ./nope                -\n"
     )
 
 

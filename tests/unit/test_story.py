@@ -395,5 +395,5 @@ def test_resize_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
         head, first, second = shown.lines
     assert head == "shop/cart-0"
     assert "cart-0" not in first and len(first) <= 120
-    assert "  web-0   open  app[0] /etc" in second and len(second) <= 60
+    assert "  web-0   open  app[?] /etc" in second and len(second) <= 60
     assert [("\x1b[31mopen" in line) for line in raw.splitlines()] == [False, False, True]
