@@ -25,8 +25,7 @@ sys.path.insert(0, str(ROOT))  # a build runs before anything is installed
 import build_syscalls  # noqa: E402
 from gadget.btf import Btf, BtfError  # noqa: E402
 from gadget.errors import UsageError  # noqa: E402
-from gadget.filters import parse as parse_conditions  # noqa: E402
-from gadget.schema import EVENTS, IDENTITY, Schema, read_parameters, read_records, read_source  # noqa: E402
+from gadget.schema import EVENTS, Schema, read_parameters, read_records, read_source  # noqa: E402
 from gadget.story import Story  # noqa: E402
 
 GENERATED = ROOT / "gadget" / "_generated"
@@ -146,7 +145,6 @@ def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: 
             raise ValueError(f"{missing[0]!r} is no word of {name}")
     if missing := [name for name in (*story.parameters, *story.whole) if name not in parameters]:
         raise ValueError(f"{missing[0]!r} is no parameter")
-    parse_conditions(story.only, schema, IDENTITY)
 
 
 def make_kinds() -> None:

@@ -27,15 +27,13 @@ class Story:
 
     failed is the form of a line for a failure, if it is another. silent has the words of a field that say nothing.
     is_failure: each event is one. Unless the user names the kind, the gadget runs with parameters, or not at all if it
-    is optional, and its events are shown if they fit the condition only; said tells in words what is left then. If the
-    user does, it runs with the parameters of whole.
+    is optional; said tells in words what is left then. If the user does, it runs with the parameters of whole.
     """
 
     kind: str
     line: str
     silent: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
-    only: str = ""
     said: str = ""
     optional: bool = False
     is_failure: bool = False
@@ -52,8 +50,8 @@ class Story:
         """ValueError unless it makes sense, whatever fields there are."""
         if not _KIND.fullmatch(self.kind) or self.kind == "all":
             raise ValueError(f"kind {self.kind!r}: want a word of 2 to 8 small letters")
-        if bool(self.parameters or self.only or self.whole) != bool(self.said):
-            raise ValueError("said has to tell what parameters and only leave, or what is less than the whole")
+        if bool(self.parameters or self.whole) != bool(self.said):
+            raise ValueError("said has to tell what parameters leave, or what is less than the whole")
 
 
 def read_line(line: str) -> list[Part]:

@@ -33,9 +33,7 @@ def make_requests(
         kind, story = each.story.kind, each.story
         parameters = story.whole if each.is_named else story.parameters
         usual = {f"param_{name}": value for name, value in parameters.items()}
-        only = () if each.is_named or not story.only else (story.only,)
-        given = (*only, *asked[kind])
-        requests[kind] = make_request(each.gadget, {**usual, **settings}, form, "", given, "", **rest)
+        requests[kind] = make_request(each.gadget, {**usual, **settings}, form, "", tuple(asked[kind]), "", **rest)
     return requests
 
 
