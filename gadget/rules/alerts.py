@@ -39,7 +39,10 @@ class Alert:
             "tags": sorted(self.rule.tags),
             "time": stamp(self.time_ns),
         }
-        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+        try:
+            return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # texts of processes need not be UTF-8
+            return orjson.dumps(_valid(said), option=orjson.OPT_SORT_KEYS)
 
 
 def alerts(rules: Ruleset, event: Event, source: str, time_ns: int, *, first: bool = False) -> Iterator[Alert]:
@@ -52,6 +55,17 @@ def stamp(time_ns: int) -> str:
     """A time as RFC 3339 has it, with nanoseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
+
+
+def _valid(what: Any) -> Any:
+    """The same with texts that are UTF-8, where U+FFFD stands for bytes that are not, and numbers of 64 bits."""
+    if isinstance(what, str):
+        return what.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(what, dict):
+        return {_valid(key): _valid(value) for key, value in what.items()}
+    if isinstance(what, list | tuple):
+        return [_valid(each) for each in what]
+    return what if not isinstance(what, int) or abs(what) < 1 << 63 else str(what)
 
 
 def _clock(time_ns: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -77,7 +78,8 @@ _OF_CONTAINERS: dict[str, tuple[str, ...]] = {
     "add_capabilities": (_SECURITY, "capabilities", "add"),
 }
 _CONTAINERS = re.compile(r"ka\.req\.pod\.(containers|initContainers|ephemeralContainers)\.(.+)")
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_LATEST = 7_258_118_400  # 2200-01-01
 _KEY = re.compile(r"([^\[]+)(?:\[(.*)\])?", re.DOTALL)
 #: Fields of several values: a check of one that has none is as of one that is missing.
 LISTS = frozenset(
@@ -96,12 +98,23 @@ def events(payload: bytes) -> Iterator[dict[str, Any]]:
         ValueError: The payload is no JSON.
 
     """
-    found = orjson.loads(payload)
+    found = _parsed(payload)
     if isinstance(found, dict) and found.get("kind") == "EventList":
         found = found.get("items")
     for each in found if isinstance(found, list) else [found]:
-        if isinstance(each, dict) and each.get("kind") == "Event" and "auditID" in each:
-            yield each
+        if isinstance(each, dict) and "auditID" in each and each.get("kind", "Event") == "Event":
+            yield each  # those of a list of the API server have no kind
+
+
+def _parsed(payload: bytes) -> Any:
+    """JSON. What a client wrote into its request may be no UTF-8, and does not hide the events beside it."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(payload.decode("utf-8", "replace"))
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
 
 
 class AuditEvent:
@@ -150,8 +163,9 @@ class AuditEvent:
         value: Any = self._event
         for part in (arg or "").removeprefix("/").split("/") if arg else ():
             part = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                value = value[int(part)]
+            if isinstance(value, list):
+                index = _index(part)
+                value = value[index] if index is not None and index < len(value) else None
             else:
                 value = value.get(part) if isinstance(value, dict) else None
         return None if value is None else _text(value)
@@ -170,7 +184,8 @@ class AuditEvent:
             texts = (" ".join(map(_text, each)) for each in found if isinstance(each, list))
         elif name == "host_port":
             ports = (port for each in found if isinstance(each, list) for port in each if isinstance(port, dict))
-            texts = (_text(port.get("hostPort", port.get("containerPort"))) for port in ports)
+            numbers = (port.get("hostPort", port.get("containerPort")) for port in ports)
+            texts = (_text(number) for number in numbers if number is not None)
         elif name == "image.repository":
             texts = (repository(_text(each)) for each in found)
         else:
@@ -178,7 +193,8 @@ class AuditEvent:
         return tuple(texts) or None
 
     def _parameter(self, name: str | None) -> Any:
-        found = parse_qs(urlsplit(_text(self._at("requestURI") or "")).query, keep_blank_values=True)
+        query = _text(self._at("requestURI") or "").partition("?")[2].partition("#")[0]
+        found = parse_qs(query, keep_blank_values=True)
         return found[name][0] if name in found else None
 
     def _subjects(self, kind: str, *, named: bool = False) -> Any:
@@ -197,7 +213,14 @@ class AuditEvent:
         volumes = _flat_values(_values(self._event, (*_SPEC, "volumes"), index))
         return tuple(key for each in volumes if isinstance(each, dict) for key in each if key != "name") or None
 
+    def _privileged(self) -> Any:
+        if self._at(*_SPEC, "containers") is None:
+            return None
+        return "true" if "true" in (self.get("ka.req.pod.containers.privileged") or ()) else "false"
+
     def _host_path(self, wanted: str | None) -> Any:
+        if self._at(*_SPEC, "volumes") is None:
+            return None
         paths = self.get("ka.req.pod.volumes.hostpath") or ()
         prefix = wanted.removesuffix("*") if wanted and wanted.endswith("*") else None
         found = wanted in paths or (prefix is not None and any(each.startswith(prefix) for each in paths))
@@ -217,16 +240,14 @@ _SPECIAL: dict[str, Callable[[AuditEvent, str | None], Any]] = {
     "ka.req.binding.subject.has_name": lambda *_: "true",
     "ka.req.container.image": lambda event, _: event._first("ka.req.pod.containers.image"),
     "ka.req.container.image.repository": lambda event, _: event._first("ka.req.pod.containers.image.repository"),
-    "ka.req.container.privileged": lambda event, _: (
-        "true" if "true" in (event.get("ka.req.pod.containers.privileged") or ()) else "false"
-    ),
+    "ka.req.container.privileged": lambda event, _: event._privileged(),
     "ka.req.volume.hostpath": lambda event, arg: event._host_path(arg),
     "ka.req.pod.volumes.volume_type": lambda event, arg: event._volume_types(_index(arg)),
 }
 
 
 def _index(arg: str | None) -> int | None:
-    return int(arg) if arg and arg.isdecimal() else None
+    return int(arg) if arg and re.fullmatch("[0-9]{1,9}", arg) else None
 
 
 def _values(value: Any, keys: tuple[str, ...], index: int | None) -> Iterator[Any]:
@@ -251,7 +272,15 @@ def _flat(found: Iterable[Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # nested deeper than 254 levels, or not UTF-8
+        try:
+            return json.dumps(value, separators=(",", ":"))
+        except RecursionError:
+            return "(nested too deep)"
 
 
 def repository(image: str) -> str:
@@ -262,12 +291,12 @@ def repository(image: str) -> str:
 
 
 def rawtime(stamp: Any) -> str | None:
-    """Nanoseconds since 1970 of a time as the API server writes it, as a text."""
+    """Nanoseconds since 1970 of a time by RFC 3339, as a text; none if it is none, or after the year 2200."""
     found = _STAMP.fullmatch(stamp) if isinstance(stamp, str) else None
     if not found:
         return None
     try:
-        seconds = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+        seconds = int(datetime.fromisoformat(f"{found[1]}{found[3].replace('Z', '+00:00')}").timestamp())
     except ValueError:
         return None
-    return f"{int(seconds)}{(found[2] or '').ljust(9, '0')}"
+    return f"{seconds}{(found[2] or '').ljust(9, '0')}" if 0 < seconds < _LATEST else None

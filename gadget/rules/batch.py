@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gadget.rules.checks import Compiler, Event, Test, checks, folded
+from gadget.rules.checks import Compiler, Event, Test, checks, folded, names
 from gadget.rules.fields import SYSCALL
-from gadget.rules.parser import Both, Check, FieldName, Node, Not, Operand, Several, Transformed
+from gadget.rules.parser import Both, Check, Node, Not
 from gadget.rules.ruleset import Rule, Ruleset
 
 CALL, PROCESS, DESCRIPTOR, OWN = range(4)
@@ -238,18 +238,7 @@ def _cost(plan: _Plan) -> int:
 def _names(check: Check) -> Iterable[str]:
     for side in (check.left, check.right):
         if side is not None:
-            yield from _named(side)
-
-
-def _named(operand: Operand) -> Iterable[str]:
-    if isinstance(operand, FieldName):
-        yield operand.name
-    elif isinstance(operand, Transformed):
-        for arg in operand.args:
-            yield from _named(arg)
-    elif isinstance(operand, Several):
-        for item in operand.items:
-            yield from _named(item)
+            yield from names(side)
 
 
 def _without_places(node: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 import queue
+import re
 import shlex
 import signal
 import socket
@@ -21,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -33,6 +34,8 @@ from gadget.text import escape
 
 #: Severity numbers of OTLP's logs data model, from Emergency to Debug.
 _SEVERITIES = (24, 22, 21, 17, 13, 10, 9, 5)
+#: How much of a receiver's answer is read.
+_READ = 1 << 16
 _USER = 1  # syslog's facility LOG_USER, as Falco's
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -68,12 +71,21 @@ class Channel:
     """A queue of alerts, and the thread that gives them away one after the other."""
 
     def __init__(
-        self, name: str, send: Callable[[Alert], None], patience: Patience, close: Callable[[], None] = lambda: None
+        self,
+        name: str,
+        send: Callable[[Alert], None],
+        patience: Patience,
+        tell: Callable[[str], None],
+        close: Callable[[], None],
     ) -> None:
-        """Send gives an alert away: OSError if it has to be sent again, Refused if that makes no sense."""
-        self.name, self._send, self._close, self._patience = name, send, close, patience
+        """Send gives an alert away: OSError if it has to be sent again, any other error if that makes no sense.
+
+        tell is told in a line when the receiver begins to fail, and when it takes alerts again.
+        """
+        self.name, self._send, self._close, self._patience, self._tell = name, send, close, patience, tell
         self._queue: queue.Queue[Alert | None] = queue.Queue(patience.alerts)
         self._handed, self._sent, self._lost, self._why = 0, 0, 0, ""
+        self._fails = self._is_over = False
         self._lock = threading.Lock()
         self._ends = threading.Event()
         self._deadline = float("inf")
@@ -86,7 +98,7 @@ class Channel:
         try:
             self._queue.put_nowait(alert)
         except queue.Full:
-            self._lose(1, "the receiver is too slow")
+            self._lose("the receiver is too slow")
 
     def end(self, deadline: float) -> None:
         """Send what waits, until a time of time.monotonic()."""
@@ -98,8 +110,11 @@ class Channel:
     def join(self) -> Sent:
         """Wait for its end; what has not been sent by then is lost."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.2)
-        if self._thread.is_alive():  # it waits for an answer
-            self._lose(self._handed - self._sent - self._lost, self._why or "the receiver does not answer")
+        with self._lock:
+            self._is_over = True  # what the thread does from now on is not counted
+            if left := self._handed - self._sent - self._lost:
+                self._lost += left
+                self._why = self._why or "the receiver does not answer"
         return Sent(self.name, self._sent, self._lost, self._why)
 
     def _run(self) -> None:
@@ -107,24 +122,27 @@ class Channel:
             alert = self._queue.get()
             if alert is not None:
                 self._give(alert)
-        self._close()
+        with suppress(OSError):
+            self._close()
 
     def _give(self, alert: Alert) -> None:
         pause = self._patience.first_pause
         while True:
             try:
                 self._send(alert)
-            except Refused as error:
-                self._lose(1, str(error))
-                return
             except OSError as error:
                 self._why = error.strerror or str(error) or type(error).__name__
+                self._note(fails=True)
+            except Exception as error:  # of one alert, whatever it is: the next may be better
+                self._lose(str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}")
+                return
             else:
                 with self._lock:
-                    self._sent += 1
+                    self._sent += not self._is_over
+                self._note(fails=False)
                 return
             if time.monotonic() + pause > self._deadline:
-                self._lose(1, self._why)
+                self._lose(self._why)
                 return
             if self._ends.is_set():
                 time.sleep(pause)
@@ -132,10 +150,17 @@ class Channel:
                 self._ends.wait(pause)  # at the end there is less time
             pause = min(2 * pause, self._patience.last_pause)
 
-    def _lose(self, number: int, why: str) -> None:
+    def _lose(self, why: str) -> None:
         with self._lock:
-            self._lost += number
+            self._lost += not self._is_over
             self._why = why
+        self._note(fails=True)
+
+    def _note(self, *, fails: bool) -> None:
+        """Tell where that changes, until the end, which tells all."""
+        if fails != self._fails and not self._ends.is_set():
+            self._tell(f"warning: {self.name} fails: {self._why}" if fails else f"{self.name} takes alerts again")
+        self._fails = fails
 
 
 class Channels:
@@ -185,8 +210,8 @@ class Tls:
 KINDS = "file:PATH, http(s)://HOST/PATH, slack:URL, otlp:URL, program:COMMAND, syslog or syslog:HOST:PORT"
 
 
-def make(where: str, hostname: str, tls: Tls, patience: Patience) -> Channel:
-    """The channel of a place.
+def make(where: str, hostname: str, tls: Tls, patience: Patience, tell: Callable[[str], None]) -> Channel:
+    """The channel of a place. tell is told where it fails.
 
     Raises:
         UsageError: There is no such kind of place.
@@ -195,13 +220,13 @@ def make(where: str, hostname: str, tls: Tls, patience: Patience) -> Channel:
     kind, _, rest = where.partition(":")
     if kind == "file" and rest:
         file = _File(Path(rest))
-        return Channel(where, lambda alert: file.write(alert.json(hostname) + b"\n"), patience, file.close)
+        return Channel(where, lambda alert: file.write(alert.json(hostname) + b"\n"), patience, tell, file.close)
     if kind == "program" and rest:
         program = _Program(rest, patience.answer)
-        return Channel(where, lambda alert: program.write(alert.json(hostname) + b"\n"), patience, program.close)
+        return Channel(where, lambda alert: program.write(alert.json(hostname) + b"\n"), patience, tell, program.close)
     if kind == "syslog":
         log = _Syslog(rest, patience.answer)
-        return Channel(where, log.send, patience, log.close)
+        return Channel(where, log.send, patience, tell, log.close)
     bodies: dict[str, Callable[[Alert], bytes]] = {
         "http": lambda alert: alert.json(hostname),
         "https": lambda alert: alert.json(hostname),
@@ -211,35 +236,49 @@ def make(where: str, hostname: str, tls: Tls, patience: Patience) -> Channel:
     url = where if kind in ("http", "https") else rest
     if kind in bodies and url.startswith(("http://", "https://")):
         body, hook = bodies[kind], _Webhook(url, tls, "/v1/logs" if kind == "otlp" else "/", patience.answer)
-        return Channel(_without_secret(where), lambda alert: hook.post(body(alert)), patience, hook.close)
+        return Channel(_without_secret(where), lambda alert: hook.post(body(alert)), patience, tell, hook.close)
     raise UsageError(f"{where!r} is no place for alerts; there are {KINDS}")
 
 
 def _without_secret(where: str) -> str:
-    """A place as it may be shown: paths of webhooks are secrets."""
+    """A place as it may be shown: paths and queries of webhooks are secrets."""
     head, slashes, rest = where.partition("://")
-    return f"{head}{slashes}{rest.partition('/')[0].rpartition('@')[2]}"
+    return f"{head}{slashes}{re.split('[/?#]', rest)[0].rpartition('@')[2]}"
+
+
+#: Grows with each SIGUSR1: whoever rotates files sends that.
+_rotations = 0
+
+
+def _rotated(*_: Any) -> None:
+    global _rotations
+    _rotations += 1
 
 
 class _File:
-    """A file that is appended to, and opened anew on SIGUSR1: whoever rotates it sends that."""
+    """A file that is appended to, line by line, and opened anew on SIGUSR1."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._again = path, False
+        self._path, self._seen = path, _rotations
         self._file = path.open("ab", buffering=0)
-
-        def reopen(*_: Any) -> None:
-            self._again = True
-
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGUSR1, reopen)
+            signal.signal(signal.SIGUSR1, _rotated)
 
     def write(self, line: bytes) -> None:
-        if self._again:
-            self._again = False
-            self.close()
-            self._file = self._path.open("ab", buffering=0)
-        self._file.write(line)
+        if self._seen != _rotations:
+            seen, newer = _rotations, self._path.open("ab", buffering=0)
+            self._file.close()
+            self._file, self._seen = newer, seen
+        end = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            if len(rest) < len(line):  # no half a line: the whole comes again
+                with suppress(OSError):
+                    self._file.truncate(end)
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -254,6 +293,8 @@ class _Program:
             self._command = shlex.split(command)
         except ValueError as error:
             raise UsageError(f"program:{command}: {error}") from None
+        if not self._command:
+            raise UsageError("program: has no command")
         self._process: subprocess.Popen[bytes] | None = None
 
     def write(self, line: bytes) -> None:
@@ -278,7 +319,7 @@ class _Syslog:
     def __init__(self, place: str, patience: float) -> None:
         self._patience = patience
         host, _, port = place.rpartition(":")
-        if place and not (host and port.isdecimal()):
+        if place and not (host and port.isascii() and port.isdecimal() and int(port[:6]) < 1 << 16):
             raise UsageError(f"syslog:{place} has no port, as syslog:logs.example.com:514")
         self._address: Any = (host.strip("[]"), int(port)) if place else "/dev/log"
         self._socket: socket.socket | None = None
@@ -312,18 +353,34 @@ class _Webhook:
 
     def __init__(self, url: str, tls: Tls, default_path: str, patience: float) -> None:
         self._patience = patience
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
+            self._host.encode("idna")
         except ValueError as error:
             raise UsageError(f"{url}: {error}") from None
         if not self._host:
             raise UsageError(f"{url} has no host")
-        self._path = (parts.path or default_path) + (f"?{parts.query}" if parts.query else "")
+        path = (parts.path or default_path) + (f"?{parts.query}" if parts.query else "")
+        self._path = quote(path, safe="/?:@!$&'()*+,;=%-._~[]")
         self._context = tls.context() if parts.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, body: bytes) -> None:
+        reused = self._connection is not None
+        try:
+            status, reason = self._posted(body)
+        except OSError:
+            if not reused:
+                raise
+            status, reason = self._posted(body)  # the receiver has closed what was open
+        if status >= 500 or status in (408, 429):
+            self.close()
+            raise OSError(f"HTTP {status} {reason}")
+        if status >= 300:
+            raise Refused(f"HTTP {status} {reason}")
+
+    def _posted(self, body: bytes) -> tuple[int, str]:
         if self._connection is None:
             self._connection = (
                 http.client.HTTPSConnection(self._host, self._port, timeout=self._patience, context=self._context)
@@ -334,15 +391,12 @@ class _Webhook:
         try:
             self._connection.request("POST", self._path, body, headers)
             reply = self._connection.getresponse()
-            reply.read(1 << 16)
+            if len(reply.read(_READ)) == _READ:  # there may be more, which the next request would meet
+                self.close()
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise error if isinstance(error, OSError) else OSError(str(error) or type(error).__name__) from None
-        if reply.status >= 500 or reply.status in (408, 429):
-            self.close()
-            raise OSError(f"HTTP {reply.status} {reply.reason}")
-        if reply.status >= 300:
-            raise Refused(f"HTTP {reply.status} {reply.reason}")
+        return reply.status, reply.reason
 
     def close(self) -> None:
         if self._connection:
@@ -352,8 +406,8 @@ class _Webhook:
 
 def _slack(alert: Alert) -> bytes:
     """A message for a webhook of Slack and what is compatible: what processes say cannot be markup in it."""
-    text = escape(alert.text).translate(_SLACK).replace("`", "'")
-    return orjson.dumps({"text": f"*{alert.rule.priority}* {alert.rule.name}\n```{text}```"})
+    name, text = (escape(each).translate(_SLACK).replace("`", "'") for each in (alert.rule.name, alert.text))
+    return orjson.dumps({"text": f"*{alert.rule.priority}* {name}\n```{text}```"})
 
 
 def _otlp(alert: Alert, hostname: str) -> bytes:
@@ -380,5 +434,5 @@ def _otlp_value(value: Any) -> dict[str, Any]:
     if isinstance(value, int):
         return {"intValue": str(value)}
     if isinstance(value, list):
-        return {"arrayValue": {"values": [_otlp_value(each) for each in value]}}
+        return {"arrayValue": {"values": [_otlp_value(each) for each in value if each is not None]}}
     return {"stringValue": str(value)}

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from gadget.rules import fields, values
 from gadget.rules.fields import TEXTS
 from gadget.rules.parser import (
+    EQUALS,
     TRANSFORMERS,
     Both,
     Check,
@@ -28,6 +29,8 @@ from gadget.rules.parser import (
     Transformed,
 )
 from gadget.rules.problems import ConditionError
+
+_TYPES = frozenset(("evt.type", "syscall.type"))
 
 
 class Event(Protocol):
@@ -104,6 +107,10 @@ class Compiler:
         if check.operator == "exists":
             return f"({left.code}) is not None"
         right = check.right
+        if check.operator in (*EQUALS, "in"):
+            computed = isinstance(right, Transformed) and _plain(check.left) in _TYPES
+            if computed or (isinstance(check.left, Transformed) and _TYPES & set(names(check.left))):
+                raise ConditionError("evt.type is compared with names of types alone, without a transformer", check.at)
         if isinstance(right, Transformed | FieldName):
             return self._against(check, left, self._side(right))
         if right is None:
@@ -187,7 +194,8 @@ class Compiler:
         except ValueError as error:
             raise ConditionError(f"{left.name} {check.operator}: {error}", literal.at) from None
         if left.name == "evt.type" and found not in fields.event_types():
-            raise ConditionError(f"there is no event type {found}", literal.at, unknown=True)
+            text = fields.asked(f"there is no event type {found}", found, fields.event_types())
+            raise ConditionError(text, literal.at, unknown=True)
         return found
 
     def _warn(self, check: Check, literal: Literal) -> None:
@@ -317,13 +325,22 @@ def _names_field(text: str, source: str) -> bool:
     if not found:
         return False
     try:
-        fields.find(found[1], found[2], source)
+        fields.find(found[1], found[2], source, ask=False)
     except ConditionError:
         return False
     return True
 
 
 # what is known of conditions before there is an event
+
+
+def names(operand: Operand) -> Iterator[str]:
+    """The fields that an operand names."""
+    if isinstance(operand, FieldName):
+        yield operand.name
+    elif isinstance(operand, Transformed | Several):
+        for each in operand.args if isinstance(operand, Transformed) else operand.items:
+            yield from names(each)
 
 
 def checks(node: Node) -> Iterator[Check]:
@@ -348,7 +365,7 @@ def event_types(node: Node, *, negated: bool = False) -> frozenset[str]:
     if not isinstance(node, Check):
         return every
     own = _never(node)
-    if own is None and _plain(node.left) in ("evt.type", "syscall.type") and node.operator in ("=", "!=", "in"):
+    if own is None and not node.modifier and _plain(node.left) in _TYPES and node.operator in ("=", "!=", "in"):
         right = node.right.items if isinstance(node.right, Several) else (node.right,)
         own = frozenset(item.text for item in right if isinstance(item, Literal))
         own = every - own if node.operator == "!=" else own
@@ -384,12 +401,12 @@ def _plain(operand: Operand) -> str:
 def _never(check: Check) -> frozenset[str] | None:
     """No type for a check of the number of an event that never holds, as it is at least 1; all if it always does."""
     right = check.right
-    if _plain(check.left) != "evt.num" or not isinstance(right, Literal | Several):
+    if _plain(check.left) != "evt.num" or check.modifier or not isinstance(right, Literal | Several):
         return None
     texts = [
         item.text for item in (right.items if isinstance(right, Several) else (right,)) if isinstance(item, Literal)
     ]
-    if not all(text.isdecimal() for text in texts):
+    if not texts or not all(re.fullmatch(r"\+?[0-9]{1,20}", text) for text in texts):
         return None
     numbers, every = list(map(int, texts)), fields.event_types()
     if check.operator == "in":

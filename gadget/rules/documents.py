@@ -88,6 +88,7 @@ def read(text: str, name: str) -> Iterator[Node]:
         RulesError: The text is no YAML, or has more in it than rules need.
 
     """
+    text = text.removeprefix("\ufeff")
     document = Document(name, text)
     if len(text) > BYTES:
         raise RulesError(YAML_PARSE, f"a rule file has at most {BYTES >> 20} MiB", Position(name, 1, 1))
@@ -129,7 +130,10 @@ class _Composer:
             start, end = event.start_mark, event.end_mark
             assert start and end
             plain = event.style in (None, "")
-            node = Scalar(event.value, plain, self._document, at, start.index, end.index)
+            first = start.index
+            if event.style in ("|", ">"):  # its header may have a comment
+                first = self._document.text.find("\n", first, end.index) + 1 or first
+            node = Scalar(event.value, plain, self._document, at, first, end.index)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = Sequence(list(self._items(yaml.SequenceEndEvent, depth)), at)
         else:

@@ -86,8 +86,8 @@ def has_source(name: str, source: str) -> bool:
     return bool(_GENERIC.match(name)) or (source == AUDIT) == name.startswith(("ka.", "jevt.", "json."))
 
 
-def find(name: str, arg: str | None, source: str, at: int = 0) -> Field:
-    """The field of that name and argument.
+def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = True) -> Field:
+    """The field of that name and argument. ask: an error says which was meant, which takes a millisecond.
 
     Raises:
         ConditionError: There is none, or it takes no such argument.
@@ -96,13 +96,17 @@ def find(name: str, arg: str | None, source: str, at: int = 0) -> Field:
     key = name if arg is None else f"{name}[{arg}]"
     for prefix in ("evt.arg.", "evt.rawarg."):
         if name.startswith(prefix) and arg is None and source == SYSCALL:
-            return _argument(key, prefix[:-1], name.removeprefix(prefix), at)
+            return _argument(key, prefix[:-1], name.removeprefix(prefix), at, ask=ask)
     if name.startswith("thread.cgroup.") and arg is None and source == SYSCALL:
         return Field(key, "thread.cgroup", *known()["thread.cgroup"], arg=name.removeprefix("thread.cgroup."))
     plain = "evt.abspath" if name in ("evt.abspath.src", "evt.abspath.dst") else name
     if plain not in known() or not has_source(plain, source):
-        others = [each for each in known() if has_source(each, source)]
-        raise ConditionError(_asked(f"no event of source {source} has a field {name}", name, others), at, unknown=True)
+        text = f"no event of source {source} has a field {name}"
+        if plain in known():
+            text += f": for events of Kubernetes a rule says source: {AUDIT}" if source == SYSCALL else ""
+        elif ask:
+            text = asked(text, name, [each for each in known() if has_source(each, source)])
+        raise ConditionError(text, at, unknown=True)
     kind, properties = known()[plain]
     if arg is not None and not properties & {"arg", "needs_arg"}:
         raise ConditionError(f"{name} takes no argument in brackets", at, unknown=True)
@@ -115,16 +119,18 @@ def find(name: str, arg: str | None, source: str, at: int = 0) -> Field:
     return Field(key, plain, kind, properties, arg)
 
 
-def _asked(text: str, name: str, others: Iterable[str]) -> str:
+def asked(text: str, name: str, others: Iterable[str]) -> str:
+    """A text, and what was meant by a name, as a question."""
     question = meant(name, others)
     return f"{text}: {question}" if question else text
 
 
-def _argument(key: str, field: str, name: str, at: int) -> Field:
+def _argument(key: str, field: str, name: str, at: int, *, ask: bool) -> Field:
     """An argument of an event by its name: evt.arg has its text, evt.rawarg its value."""
     types = _argument_types()
     if name not in types:
-        raise ConditionError(_asked(f"no event has an argument {name}", name, types), at, unknown=True)
+        text = f"no event has an argument {name}"
+        raise ConditionError(asked(text, name, types) if ask else text, at, unknown=True)
     kind, properties = known()[field]
     if field == "evt.rawarg":
         kind = "CHARBUF" if types[name] in ("DYN", "SOCKADDR", "SOCKTUPLE") else types[name]

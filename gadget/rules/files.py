@@ -44,8 +44,8 @@ class Defined:
     at: Position
     index: int = 0
     visibility: int = 0
-    changed: list[Position] = field(default_factory=list)
-    """Where else it was defined, appended to, overridden or switched."""
+    history: list[Position] = field(default_factory=list)
+    """Where it was defined, and appended to, overridden, switched or defined anew since."""
 
 
 @dataclass
@@ -162,7 +162,8 @@ class Files:
 
     def _engine(self, item: Mapping) -> None:
         wanted = _scalar(item, "required_engine_version")
-        version = (0, int(wanted.value), 0) if wanted.value.isdecimal() else _version(wanted)
+        plain = re.fullmatch("[0-9]{1,9}", wanted.value)
+        version = (0, int(wanted.value), 0) if plain else _version(wanted)
         if version is None:
             raise RulesError(YAML_VALIDATE, f"{wanted.value!r} is no version, as 0.57.0", wanted.at)
         if version[0] != ENGINE[0] or version > ENGINE:
@@ -222,27 +223,27 @@ class Files:
     def _old_append(self, item: Mapping) -> bool:
         appended = "append" in item.pairs and _switch(item, "append")
         if appended:
-            self.warn("LOAD_DEPRECATED_ITEM", "append is out of use: write override: {condition: append}",
+            self.warn("LOAD_DEPRECATED_ITEM", "append is deprecated: write override: {condition: append}",
                       item.keys["append"])  # fmt: skip
         return appended
 
     def _define(self, among: dict[str, _Some], new: _Some) -> None:
         old = among.get(new.name)
         new.index = old.index if old else self._count
-        new.visibility, new.changed = self._count, [*old.changed, old.at] if old else []
+        new.visibility, new.history = self._count, [*(old.history if old else ()), new.at]
         among[new.name] = new
         self._count += 1
 
     def _changed(self, old: Defined, at: Position) -> None:
         old.visibility = self._count
-        old.changed.append(at)
+        old.history.append(at)
         self._count += 1
 
     def _before(self, among: dict[str, _Some], new: _Some) -> _Some:
         if new.name not in among:
             question = meant(new.name, among)
             text = f"there is nothing of the name {new.name} to change before this"
-            raise RulesError(VALIDATE, f"{text}{f': {question}' if question else ''}", new.at)
+            raise RulesError(VALIDATE, f"{text}{f': {question}' if question else ''}", new.at, is_of_others=True)
         return among[new.name]
 
     # rules
@@ -266,7 +267,7 @@ class Files:
             self.warn("LOAD_DEPRECATED_ITEM", "write also override: {enabled: replace}", item.at)
             old = self._before(self.rules, DefinedRule(name.value, name.at))
             old.switches["enabled"] = enabled
-            old.changed.append(name.at)
+            old.history.append(name.at)
         else:
             for key in required:
                 _scalar(item, key)
@@ -275,7 +276,9 @@ class Files:
                 _scalar(item, "source")
             self._same_source(new, source)
             if new.source not in SOURCES:
-                self.warn("LOAD_UNKNOWN_SOURCE", f"there is no source {source}: the rule is passed over", name.at)
+                question = meant(new.source, SOURCES)
+                text = f"there is no source {source}{f', {question}' if question else ''}: the rule is passed over"
+                self.warn("LOAD_UNKNOWN_SOURCE", text, name.at)
             for key in _REPLACED & item.pairs.keys():
                 self._set(new, item, key)
             self._define(self.rules, new)
@@ -296,7 +299,8 @@ class Files:
         new = DefinedRule(name.value, name.at, source=source)
         for key, operation in keys.items():
             self._set(new, item, key, append=operation == "append")
-        self._same_source(new, source)
+        if "condition" in keys:
+            self._same_source(new, source)
         old = self._before(self.rules, new)
         if not keys:
             raise RulesError(VALIDATE, "a rule that is appended to needs a condition or exceptions", name.at)
@@ -454,7 +458,8 @@ def _items(node: Node, wanted: str) -> list[Node]:
 def _scalar(item: Mapping, key: str, *, empty: bool = False) -> Scalar:
     """The text of a key, which has to be there and to say something."""
     if key not in item.pairs:
-        raise RulesError(YAML_VALIDATE, f"there is no {key} here", item.at)
+        near = [each for each in item.pairs if key in meant(each, [key])]
+        raise RulesError(YAML_VALIDATE, f"there is no {key} here{f', but {near[0]}' if near else ''}", item.at)
     node = item.pairs[key]
     if not isinstance(node, Scalar):
         raise RulesError(YAML_VALIDATE, f"{key} is a text", node.at)
@@ -466,7 +471,7 @@ def _scalar(item: Mapping, key: str, *, empty: bool = False) -> Scalar:
 def _texts(node: Node) -> list[str]:
     texts = []
     for item in _items(node, "expected a list of texts"):
-        if not isinstance(item, Scalar):
+        if not isinstance(item, Scalar) or item.is_null:
             raise RulesError(YAML_VALIDATE, "expected a text", item.at)
         texts.append(item.value)
     return texts
@@ -487,13 +492,13 @@ def _priority(node: Scalar) -> str:
 
 
 def _version(node: Scalar) -> tuple[int, ...] | None:
-    found = re.fullmatch(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+][\w.+-]*)?", node.value)
+    found = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?![0-9.]).*", node.value)
     return tuple(map(int, found.groups())) if found else None
 
 
 def _entry(item: Mapping, key: str) -> Entry | None:
     node = item.pairs.get(key)
-    if node is None:
+    if node is None or (isinstance(node, Scalar) and node.is_null):
         return None
     entry = _read(node)
     return None if entry.scalar is None and not entry.items else entry

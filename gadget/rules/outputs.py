@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,6 +14,7 @@ from gadget.rules.parser import FieldName, Operand, Parser, Several, Transformed
 from gadget.rules.problems import ConditionError
 
 MISSING = "<NA>"
+_WIDTH = re.compile("[0-9]*")
 _NAME = re.compile(r"[a-zA-Z][\w.]*", re.ASCII)
 
 
@@ -39,7 +40,7 @@ class Output:
     """
 
     def __init__(self, text: str, source: str) -> None:
-        self._compiler = Compiler(source)
+        self.written, self._compiler = text, Compiler(source)
         self._parts: list[str | _Token] = []
         self.fields: dict[str, tuple[Callable[[Event], Any], str]] = {}
         at = 0
@@ -58,8 +59,12 @@ class Output:
 
     def _token(self, text: str, at: int) -> int:
         """Read one field behind a %; gives where the text goes on."""
-        digits = re.compile(r"\d*").match(text, at)
+        digits = _WIDTH.match(text, at)
         start = digits.end() if digits else at
+        if start - at > 4:
+            raise ConditionError("a width has at most 4 digits", at)
+        if start == len(text):
+            raise ConditionError("a % at the end has no field behind it", at)
         operand, end = self._operand(text, start)
         value, side = self._extractor(operand)
         self._parts.append(_Token(value, side.kind, int(text[at:start] or 0)))
@@ -80,23 +85,35 @@ class Output:
         """The longest field that stands there, or a transformer."""
         name = _NAME.match(text, at)
         if not name:
-            raise ConditionError("a % has a field behind it, as %proc.name", at)
+            raise ConditionError("a % has a field behind it, as %proc.name", at, unknown=True)
         if text[name.end() : name.end() + 1] == "(":
-            parser = Parser(text, at=at)
-            return parser.operand(), parser.at
+            return self._transformer(text, at)
         for end in range(name.end(), at, -1):
-            if (found := self._field(text, at, end)) is not None:
+            whole = text if text[end : end + 1] == "[" else text[:end]
+            if (found := self._field(whole, at, end) or self._field(text[:end], at, end)) is not None:
                 return found
         self._compiler.extractor(Parser(text, at=at).operand())  # its error says why there is none
         raise ConditionError(f"there is no field {name[0]}", at, unknown=True)
 
+    def _transformer(self, text: str, at: int) -> tuple[Operand, int]:
+        """A transformer; brackets behind it that it does not take are text."""
+        parser = Parser(text, at=at)
+        try:
+            found = parser.operand()
+            if isinstance(found, Transformed) and found.arg is not None and found.name != "getopt":
+                found, parser.at = replace(found, arg=None), text.rindex("[", at, parser.at)
+            self._compiler.extractor(found)
+        except ConditionError as error:
+            raise ConditionError(error.text, error.at, unknown=True) from None
+        return found, parser.at
+
     def _field(self, text: str, at: int, end: int) -> tuple[Operand, int] | None:
-        parser = Parser(text if text[end : end + 1] == "[" else text[:end], at=at)
+        parser = Parser(text, at=at)
         try:
             operand = parser.operand()
             if not isinstance(operand, FieldName) or at + len(operand.name) != end:
                 return None
-            fields.find(operand.name, operand.arg, self._compiler.source, at)
+            fields.find(operand.name, operand.arg, self._compiler.source, at, ask=False)
         except ConditionError:
             return None
         return operand, parser.at

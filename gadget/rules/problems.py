@@ -37,8 +37,9 @@ class Problem:
 class RulesError(UsageError):
     """Rules that cannot be loaded: nothing of them is."""
 
-    def __init__(self, code: str, text: str, position: Position) -> None:
-        self.problem = Problem(code, text, position)
+    def __init__(self, code: str, text: str, position: Position, *, is_of_others: bool = False) -> None:
+        """is_of_others: it names what other rules may have."""
+        self.problem, self.is_of_others = Problem(code, text, position), is_of_others
         super().__init__(str(self.problem))
 
 

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gadget.rules.checks import Compiler, Event, Test, checks, event_types
+from gadget.rules.checks import Compiler, Event, Test, checks, event_types, names
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.files import DefinedMacro, DefinedRule, Entry, Excepted, Files
 from gadget.rules.outputs import Output
@@ -37,8 +37,10 @@ from gadget.rules.problems import (
 from gadget.rules.texts import Piece, Text, quoted
 from gadget.text import meant
 
-#: Of a condition with its macros written out: checks, and levels. Falco's own longest has 1,400 checks in 12 levels.
-CHECKS, LEVELS = 100_000, 400
+#: Of all rules with macros written out the checks, and of one the levels. Falco's have 14,000 checks in 12 levels.
+CHECKS, LEVELS = 200_000, 400
+#: Of all conditions with their lists written out.
+LENGTH = 16 << 20
 ITEMS = 1_000_000
 #: A rule that runs on more types of events is told of: it costs something for nearly each.
 MANY_TYPES = 100
@@ -139,6 +141,7 @@ class _Compiling:
     def __init__(self, files: Files) -> None:
         self._files, self._places, self._used = files, _Places(), set[str]()
         self._lists = dict(self._written_out())
+        self._checks = self._length = 0  # of all conditions so far
         self._macros: dict[str, _Resolved] = {}
 
     def rules(self) -> Iterator[Rule]:
@@ -173,26 +176,28 @@ class _Compiling:
         """Lists with the items of lists in them; one that is in itself is a text there."""
         lists = self._files.lists
 
+        total = 0
+
         def items(name: str, path: tuple[str, ...]) -> Iterator[str]:
+            nonlocal total
             for item in lists[name].items:
+                total += 1
+                if total > ITEMS or len(path) > LEVELS:
+                    raise RulesError(VALIDATE, f"lists have more than {ITEMS:,} items in all", lists[name].at)
                 if item in lists and item not in path:
                     self._used.add(item)
                     yield from items(item, (*path, item))
                 else:
                     yield item
 
-        total = 0
-        for name, each in lists.items():
-            found = []
-            for item in items(name, (name,)):
-                found.append(item)
-                total += 1
-                if total > ITEMS:
-                    raise RulesError(VALIDATE, f"lists have more than {ITEMS:,} items in all", each.at)
-            yield name, found
+        for name in lists:
+            yield name, list(items(name, (name,)))
 
     def _parsed(self, text: Text) -> Node:
         written = text.expanded(self._lists, self._used.add)
+        self._length += len(written.value)
+        if self._length > LENGTH:
+            raise RulesError(VALIDATE, "with their lists written out these rules are too long", text.position(0))
         base = self._places.add(written)
         if not written.value.strip():
             raise RulesError(COMPILE_CONDITION, "the condition says nothing", text.position(0))
@@ -220,7 +225,7 @@ class _Compiling:
             question = meant(name.name, macros)
             text = f"there is no macro {name.name}"
             text += f" before this: it is defined at {late.at}" if late else f": {question}" if question else ""
-            raise RulesError(VALIDATE, text, self._places.position(name.at))
+            raise RulesError(VALIDATE, text, self._places.position(name.at), is_of_others=not late)
         if name.name in path:
             raise RulesError(VALIDATE, f"the macro {name.name} is made of itself", self._places.position(name.at))
         used.add(name.name)
@@ -237,15 +242,17 @@ class _Compiling:
         """A rule, ready; nothing if it names what does not exist and says that it may be skipped for that."""
         skips = rule.switches.get("skip-if-unknown-filter", False)
         text = Text.joined(rule.output)
+        start = len(text.value) - len(text.value.lstrip())
         try:
             output = Output(text.value.strip().replace(_INFO, ""), rule.source)
         except ConditionError as error:
-            self._skip(error, text.position(error.at), COMPILE_OUTPUT, skips=skips)
+            self._skip(error, text.position(start + error.at), COMPILE_OUTPUT, skips=skips)
             return None
         self._warn_output(text)
         tree = self._parsed(Text(self._pieces(rule)))
         resolved = self._resolved(tree, {name: each.node for name, each in self._macros.items()}, used, ())
-        if resolved.checks > CHECKS or resolved.levels > LEVELS:
+        self._checks += resolved.checks
+        if self._checks > CHECKS or resolved.levels > LEVELS:
             raise RulesError(VALIDATE, f"the condition of {rule.name} becomes too large", rule.at)
         self._warn_condition(rule, resolved.node)
         compiler = Compiler(rule.source)
@@ -273,20 +280,21 @@ class _Compiling:
     def _warn_output(self, text: Text) -> None:
         for name in (_INFO, *_DEPRECATED):
             if (at := text.value.find(name)) >= 0:
-                self._files.warn("LOAD_DEPRECATED_ITEM", f"{name} is out of use", text.position(at))
+                self._files.warn("LOAD_DEPRECATED_ITEM", f"{name} is deprecated", text.position(at))
 
     def _warn_condition(self, rule: DefinedRule, node: Node) -> None:
         """Warn of a text for missing values, which audit events do not have, and of fields that are out of use."""
         for check in checks(node):
-            name = getattr(check.left, "name", "")
+            own = list(names(check.left))
             right = check.right.items if isinstance(check.right, Several) else (check.right,)
             equal = check.operator in ("=", "!=", "in", "intersects", "pmatch")
-            unsafe = name.startswith(("ka.", "jevt.")) and equal and not check.modifier
+            name = next((each for each in own if each.startswith(("ka.", "jevt."))), "")
+            unsafe = bool(name) and equal and not check.modifier
             if unsafe and any(isinstance(each, Literal) and each.text == "<NA>" for each in right):
                 text = f"{name} is never the text <NA>: ask with exists"
                 self._files.warn("LOAD_UNSAFE_NA_CHECK", text, self._places.position(check.at))
-            if name in _DEPRECATED:
-                self._files.warn("LOAD_DEPRECATED_ITEM", f"{name} is out of use", self._places.position(check.at))
+            for name in set(own) & set(_DEPRECATED):
+                self._files.warn("LOAD_DEPRECATED_ITEM", f"{name} is deprecated", self._places.position(check.at))
 
     def _pieces(self, rule: DefinedRule) -> Iterator[Piece]:
         """The condition of a rule with its exceptions: (condition) and not (tuple or tuple …) and not …."""
@@ -313,21 +321,24 @@ def _excepted(exception: Excepted) -> Iterator[Piece]:
     for value in exception.values:
         if len(value.items) != len(own.items):
             raise RulesError(VALIDATE, "each value of an exception has one part for each field", value.at)
-        parts = (_part(*each) for each in zip(own.items, operators.items, value.items, strict=True))
-        yield Piece(f"{word}({' and '.join(parts)})", own.items[0].text, None)
+        yield Piece(f"{word}(", own.items[0].text, None)
+        for at, (name, operator, part) in enumerate(zip(own.items, operators.items, value.items, strict=True)):
+            yield Piece(f"{' and ' if at else ''}{name.text.value} ", name.text, None)
+            yield Piece(f"{operator.text.value} ", operator.text, None)
+            yield Piece(_right(operator, part), part.scalar or name.text, None)
+        yield Piece(")", own.items[0].text, None)
         word = " or "
     yield Piece(")", own.items[0].text, None)
 
 
-def _part(name: Entry, operator: Entry, value: Entry) -> str:
-    """One comparison of an exception."""
+def _right(operator: Entry, value: Entry) -> str:
+    """The right side of one comparison of an exception."""
     words = operator.text.value.split()
+    if words[0] == "exists":
+        return ""
     if value.scalar is None:
-        right = f"({', '.join(quoted(each.text.value) for each in value.items)})"
-    elif words[0] in LIST_OPERATORS or words[-1] in MODIFIERS:
-        text = value.scalar.value
-        right = text if text.startswith("(") else f"({quoted(text)})"
-    else:
-        text = value.scalar.value
-        right = text if _COMPUTED.fullmatch(text) else quoted(text)
-    return f"{name.text.value} {operator.text.value} {right if words[0] != 'exists' else ''}"
+        return f"({', '.join(quoted(each.text.value) for each in value.items)})"
+    text = value.scalar.value
+    if words[0] in LIST_OPERATORS or words[-1] in MODIFIERS:
+        return text if text.startswith("(") else f"({quoted(text)})"
+    return text if _COMPUTED.fullmatch(text) else quoted(text)

@@ -77,7 +77,7 @@ def _bytes(text: str, *, hexadecimal: bool) -> bytes:
 
 
 def _number(text: str, bits: int) -> int:
-    if not re.fullmatch(r"\s*[+-]?\d{1,20}", text):
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,20}", text):
         raise ValueError(f"{text!r} is no decimal number")
     number, low, high = int(text), *((-(1 << -bits - 1), 1 << -bits - 1) if bits < 0 else (0, 1 << bits))
     if not low <= number < high:
@@ -86,7 +86,7 @@ def _number(text: str, bits: int) -> int:
 
 
 def _port(text: str) -> int:
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return _number(text, 16)
     try:
         return socket.getservbyname(text)
@@ -96,6 +96,8 @@ def _port(text: str) -> int:
 
 def _address(text: str) -> bytes:
     try:
+        if "%" in text:
+            raise ValueError("a zone")
         return ip_address(text).packed
     except ValueError:
         raise ValueError(f"{text!r} is no IP address") from None
@@ -110,6 +112,8 @@ def network(text: str) -> Callable[[bytes], bool]:
     """
     address, _, mask = text.partition("/")
     try:
+        if not re.fullmatch("[0-9]{1,3}", mask):
+            raise ValueError("no mask")
         parsed = ip_network(f"{address}/{int(mask)}", strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is no network, as 10.0.0.0/8") from None
@@ -130,10 +134,18 @@ def regex(pattern: str) -> Callable[[str], Any]:
     options.posix_syntax = options.longest_match = True
     options.log_errors = False
     try:
-        compiled = re2.compile(pattern.encode("utf-8", "replace"), options=options)
+        compiled = re2.compile(_utf8(pattern), options=options)
     except re2.error as error:
         raise ValueError(f"{pattern!r} is no regular expression: {_said(error)}") from None
-    return lambda text: compiled.fullmatch(text.encode("utf-8", "replace"))
+    return lambda text: compiled.fullmatch(_utf8(text))
+
+
+def _utf8(text: str) -> bytes:
+    """UTF-8 in which U+FFFD stands for bytes that are none."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
 
 
 def _said(error: Exception) -> str:
@@ -147,8 +159,8 @@ def glob(pattern: str, *, fold: bool = False) -> Callable[[str], Any]:
     options = re2.Options()
     options.case_sensitive, options.dot_nl, options.log_errors = not fold, True, False
     options.encoding = re2.Options.Encoding.UTF8
-    compiled = re2.compile("".join(_glob_parts(pattern)).encode("utf-8", "replace"), options=options)
-    return lambda text: compiled.fullmatch(text.encode("utf-8", "replace"))
+    compiled = re2.compile(_utf8("".join(_glob_parts(_utf8(pattern).decode()))), options=options)
+    return lambda text: compiled.fullmatch(_utf8(text))
 
 
 def _glob_parts(pattern: str) -> Sequence[str]:

@@ -75,15 +75,21 @@ def typed(event: Mapping[str, Any], source: str) -> dict[str, Any]:
 def _typed(key: str, value: Any, source: str) -> Any:
     name, bracket, arg = key.partition("[")
     try:
-        kind = fields.find(name, arg.removesuffix("]") if bracket else None, source).type
+        field_ = fields.find(name, arg.removesuffix("]") if bracket else None, source, ask=False)
+        kind, many = field_.type, field_.is_list or field_.any_of
     except ConditionError:
-        kind = "CHARBUF"
+        kind, many = "CHARBUF", True
+    if isinstance(value, list) != many and isinstance(value, list):
+        raise ValueError(f"{key} has one value, not {value!r}")
     if isinstance(value, list):
         return tuple(_one(each, kind) for each in value) or None
     return None if value is None else _one(value, kind)
 
 
 def _one(value: Any, kind: str) -> Any:
+    numeric = kind in fields.NUMBERS or kind == "PORT"
+    if (numeric and type(value) is not int) or (kind == "BOOL" and type(value) is not bool):
+        raise ValueError(f"{value!r} is no value of type {kind}")
     if kind in ("IPADDR", "IPNET"):
         return ip_address(value).packed
     if kind == "BYTEBUF" and isinstance(value, str):

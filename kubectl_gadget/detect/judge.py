@@ -3,49 +3,91 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import signal
 import socket
+import sys
+import textwrap
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from gadget.errors import UsageError
+import click
+
 from gadget.rules import alerts
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent
-from gadget.rules.channels import Channels
+from gadget.rules.channels import Channels, Sent
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
-from kubectl_gadget.detect.audit import Counts, events, payloads
+from gadget.text import escape
+from kubectl_gadget.detect.audit import Counts, events, is_endless, payloads
+from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import tell, write_line
+from kubectl_gadget.tell import end_line, tell, write_line
 
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
+#: What has a request object that rules look into, where the audit policy keeps it.
+_WRITES = ("create", "update", "patch")
 
 
-def judge(where: str, rules: Ruleset, form: str, channels: Channels, *, follow: bool, first: bool) -> None:
-    """Write the alerts of audit events from a place, then how many there were; until Ctrl-C where it has no end."""
-    if not any(rule.source == AUDIT and rule.enabled for rule in rules.rules):
-        raise UsageError("none of these rules is for audit events (source: k8s_audit), and enabled")
-    counts, fired = Counts(), Counter[str]()
-    write = _writer(form)
-    came = payloads(where, counts, follow=follow)
-    endless = follow or where.startswith("http")
-    if endless:
-        tell(f"judging audit events of {where}; ends with Ctrl-C")
-    try:
-        for number, found in enumerate(events(came, counts), 1):
-            event = AuditEvent(found, number)
-            time_ns = int(event.get("jevt.rawtime") or 0)
-            for alert in alerts.alerts(rules, event, AUDIT, time_ns, first=first):
-                fired[alert.rule.name] += 1
-                write(alert)
-                channels.put(alert)
-    except KeyboardInterrupt:
-        if not endless:
-            raise
-    tell(_summary(counts, fired))
-    for sent in channels.end():
-        lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
-        tell(f"{sent.sent} alert{'' if sent.sent == 1 else 's'} sent to {sent.name}{lost}")
+def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *, follow: bool, first: bool) -> None:
+    """Write the alerts of audit events from places, then how many there were; until Ctrl-C where they have no end.
+
+    Raises:
+        Wrong: Nothing of what came was an audit event, or alerts could not be sent.
+
+    """
+    counts, fired, bare = Counts(), Counter[str](), 0
+    write, stop = _writer(form), threading.Event()
+    if is_endless(where, follow=follow):
+        _end_with(stop)
+    for number, found in enumerate(events(payloads(where, counts, stop, follow=follow, tell=tell), counts), 1):
+        bare += found.get("level") == "Metadata" and found.get("verb") in _WRITES
+        try:
+            judged = _judged(rules, found, number, first=first)
+        except Exception as error:  # one event, whatever is in it, hides no other
+            if counts.lose("events could not be judged"):
+                tell(f"warning: event {found['auditID']!r} could not be judged: {type(error).__name__}: {error}")
+            continue
+        for alert in judged:
+            fired[alert.rule.name] += 1
+            write(alert)
+            channels.put(alert)
+    tell(_summary(counts, fired, bare))
+    lost = sum(_told(sent).lost for sent in channels.end())
+    if counts.lost and not counts.events:
+        raise Wrong("nothing of what came was an audit event")
+    if lost:
+        raise Wrong(f"{lost} {'alert was' if lost == 1 else 'alerts were'} not sent")
+
+
+def _judged(rules: Ruleset, found: dict[str, Any], number: int, *, first: bool) -> list[Alert]:
+    event = AuditEvent(found, number)
+    time_ns = int(event.get("jevt.rawtime") or time.time_ns())
+    return list(alerts.alerts(rules, event, AUDIT, time_ns, first=first))
+
+
+def _end_with(stop: threading.Event) -> None:
+    """Let Ctrl-C and SIGTERM end it once what has come is judged; the second one at once."""
+
+    def end(*_: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        end_line()
+        stop.set()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+
+
+def _told(sent: Sent) -> Sent:
+    lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
+    tell(f"{sent.sent} {'alert' if sent.sent == 1 else 'alerts'} sent to {sent.name}{lost}")
+    return sent
 
 
 def own_name() -> str:
@@ -56,23 +98,52 @@ def own_name() -> str:
 def _writer(form: str) -> Callable[[Alert], None]:
     hostname = own_name()
     if form == "json":
-        return lambda alert: write_line(alert.json(hostname).decode())
+        return lambda alert: click.echo(_safe(alert.json(hostname).decode()))
     if form == "text":
         return lambda alert: write_line(alert.line())
-    return lambda alert: write_line(_columns(alert), _COLOURS.get(alert.rule.priority, ""))
+    return _write_columns
 
 
-def _columns(alert: Alert) -> str:
-    """When, how urgent, which rule, and what it says."""
-    clock = alert.line().partition(".")[0]
-    return f"{clock}  {alert.rule.priority:13}  {alert.rule.name}: {alert.text}"
+def _safe(line: str) -> str:
+    """JSON without characters that move a terminal's cursor: as JSON's own escapes, which say the same."""
+    return line if line.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in line)
 
 
-def _summary(counts: Counts, fired: Counter[str]) -> str:
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
+def _write_columns(alert: Alert) -> None:
+    """When, how urgent, and what it says; on a terminal lines break between words."""
+    says = re.sub(r" [\w.-]+=<NA>(?= |$)", "", alert.text)
+    if not says.lower().startswith(alert.rule.name.lower()):
+        says = f"{alert.rule.name}: {says}"
+    line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {escape(says)}"
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True, break_on_hyphens=False)
+    else:
+        lines = [line]
+    for each in lines:
+        write_line(each, _COLOURS.get(alert.rule.priority, ""))
+
+
+def _when(time_ns: int) -> str:
+    """Local time, with the date if that is not today."""
+    then = time.localtime(time_ns // 1_000_000_000)
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
+
+
+def _summary(counts: Counts, fired: Counter[str], bare: int) -> str:
     """How many alerts of which rules there were, of how many events, and what was not judged."""
-    alerts_ = sum(fired.values())
-    which = f" ({', '.join(f'{number} {name}' for name, number in fired.most_common(5))}" if fired else ""
-    more = f", and {len(fired) - 5} more rules" if len(fired) > 5 else ""
-    lost = "; ".join(f"{number} of what came {why}" for why, number in counts.lost.items())
-    told = f"{alerts_} alert{'' if alerts_ == 1 else 's'}{f'{which}{more})' if fired else ''}"
-    return f"{told} from {counts.events} audit event{'' if counts.events == 1 else 's'}{f'; {lost}' if lost else ''}."
+    number = sum(fired.values())
+    which = ", ".join(f"{count} {name}" for name, count in fired.most_common(5))
+    which += f", and {len(fired) - 5} more rules" if len(fired) > 5 else ""
+    parts = [f"{number} alert{'' if number == 1 else 's'}{f' ({which})' if which else ''} from "
+             f"{counts.events} audit event{'' if counts.events == 1 else 's'}"]  # fmt: skip
+    if bare:
+        parts.append(f"{bare} that change something had no content (level Metadata) for rules to read")
+    parts += [f"{lost} {why}" for why, lost in counts.lost.items()]
+    return f"{'; '.join(parts)}."

@@ -1,24 +1,35 @@
-"""Exceptions proposed from alerts: what most alerts of a rule have in common, as Falco's `exceptions`."""
+"""`detect tune`: exceptions proposed from alerts, by what many alerts of a rule have in common."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import click
 import orjson
+
+from gadget.errors import UsageError
+from kubectl_gadget.detect.given import files_argument, option, read_rules, rule_texts, rules_option
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.tell import tell, write_lines
 
 #: What an exception may name, by what it says: who did it, where, and to what. Of each the first that alerts have.
 _WHO = ("proc.exepath", "proc.name", "ka.user.name")
 _BY = ("proc.pname",)
 _WHERE = ("container.image.repository", "k8s.ns.name", "ka.target.namespace")
 _WHAT = ("fd.directory", "fd.sip.name", "fd.sip", "fd.name", "ka.target.resource")
-_WHAT_TOO = ("ka.verb",)
 #: Fewer alerts than that are no noise.
 LEAST = 5
 #: At most so many proposals for a rule: a person reads them.
 MOST = 10
+#: Rules of these priorities are seldom noise, whoever it was.
+URGENT = ("Emergency", "Alert", "Critical", "Error")
+HEAD = "# Each of these is silence: read it before it goes behind the rules, as --rules default --rules FILE."
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def propose(alerts: Iterable[Mapping[str, Any]], least: int = LEAST) -> tuple[li
 
 
 def _values(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for names in (_WHO, _BY, _WHERE, _WHAT, _WHAT_TOO):
+    for names in (_WHO, _BY, _WHERE, _WHAT):
         for name in names:
             value = fields.get(name)
             if isinstance(value, str) and value not in ("", "<NA>"):
@@ -92,7 +103,7 @@ def overrides(proposals: Iterable[Proposal]) -> str:
                   f"      fields: [{', '.join(fields)}]", f"      comps: [{', '.join('=' for _ in fields)}]",
                   "      values:"]  # fmt: skip
         for each in own:
-            values = ", ".join(_quoted(value) for _, value in each.values)
+            values = ", ".join(_value(value) for _, value in each.values)
             lines.append(f"        - [{values}]  # {each.removes} of {each.of} alerts")
         lines += ["  override: {exceptions: append}", ""]
     return "\n".join(lines)
@@ -108,5 +119,65 @@ def _grouped(proposals: Iterable[Proposal]) -> Iterator[tuple[str, tuple[str, ..
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML in double quotes, which JSON's are."""
-    return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
+    """A text as YAML in double quotes, with what is not printable as escapes."""
+    return json.dumps(text).replace("\x7f", "\\x7f")
+
+
+def _value(text: str) -> str:
+    """A value of an exception. Quotes of its own make it a text, whatever a process calls itself: no field, no list."""
+    own = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "'" + own.replace("'", "''") + "'" if own.isprintable() else _quoted(own)
+
+
+# the command
+
+
+def tune_command() -> click.Command:
+    """`detect tune`."""
+    options: list[click.Parameter] = [
+        files_argument(),
+        rules_option("Rules that the exceptions are for: they are tried on them, and alerts of others are left out."),
+        option("--least", type=click.IntRange(1), default=LEAST, metavar="N",
+               help=f"Only exceptions that would have removed so many alerts. [default: {LEAST}]"),
+        option("--urgent", is_flag=True, help="Also for rules of priority Error and higher ones."),
+    ]  # fmt: skip
+    title = "exceptions for rules whose alerts are many and alike"
+    example = "kubectl gadget detect tune --rules default alerts.jsonl > exceptions.yaml"
+    return HeadedCommand("tune", title, example, options, _tune, verb="Proposes")
+
+
+def _tune(files: tuple[Path, ...], rules: tuple[Path, ...], least: int, urgent: bool) -> None:
+    from gadget.rules.ruleset import load
+
+    proposals, counts = propose([alert for path in files for alert in _alerts(path)], least)
+    notes: dict[str, str] = {}
+    if rules:
+        known = {rule.name for rule in read_rules(rules).rules}
+        notes |= {each.rule: "none of these rules" for each in proposals if each.rule not in known}
+    if not urgent:
+        notes |= {each.rule: f"{each.priority}: --urgent proposes for it too" for each in proposals
+                  if each.priority in URGENT}  # fmt: skip
+    kept = [each for each in proposals if each.rule not in notes]
+    text = overrides(kept)
+    if rules and text:
+        load([*rule_texts(rules), ("the exceptions", text)])
+    if text:
+        write_lines(f"{HEAD}\n{text}")
+    removed = Counter[str]()
+    for each in kept:
+        removed[each.rule] += each.removes
+    if not counts:
+        tell("there are no alerts")
+    for name, number in counts.most_common():
+        why = notes.get(name) or "" if removed[name] or name in notes else "no exception fits enough of them"
+        tell(f"{name}: {number - removed[name]} of {number} {'alert' if number == 1 else 'alerts'} left"
+             f"{f' ({why})' if why else ''}")  # fmt: skip
+
+
+def _alerts(path: Path) -> Iterator[Mapping[str, Any]]:
+    file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+    with file:
+        try:
+            yield from read_alerts(file)
+        except ValueError as error:
+            raise UsageError(f"{path}: {error}") from None

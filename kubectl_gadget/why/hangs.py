@@ -46,7 +46,10 @@ def _wait(facts: Facts, call: Call, since: int | None) -> Finding | None:
     waits = _WAITS.get(call_name(call))
     found = waits(facts, call) if waits else None
     long = since is None or since >= LONG_NS
-    if not found or (not long and found[0] == "hang-lock" and _works_meanwhile(facts, call)):
+    if not found:
+        return None
+    rests = found[0] == "hang-lock" and (not long or _is_go(facts))  # a goroutine that waits for a lock has no thread
+    if rests and _works_meanwhile(facts, call):
         return None
     cause, what = found
     lasts = f"has waited {short_duration(since)}" if since else "waits"
@@ -64,6 +67,11 @@ def _serves(facts: Facts) -> bool:
     return facts.history.listens() or any(
         call_name(call).startswith(("epoll", "accept")) for call, _ in facts.history.blocked
     )
+
+
+def _is_go(facts: Facts) -> bool:
+    """Whether it began with Go's runtime, which asks for its processors with a buffer of 8 KiB (os_linux.go)."""
+    return any(call.args[1] == _GO_BYTES for call in facts.history.calls("sched_getaffinity"))
 
 
 def _works_meanwhile(facts: Facts, call: Call) -> bool:
@@ -143,6 +151,7 @@ _GO_RUNS = frozenset(
     ("futex", "nanosleep", "getpid", "tgkill", "rt_sigreturn", "sched_yield", "madvise", "epoll_pwait")
 )
 _GO_STOPS, _SI_TKILL, _OFTEN = 23, -6, 10
+_GO_BYTES = 8192
 
 
 def _preempted(facts: Facts) -> Iterator[Finding]:

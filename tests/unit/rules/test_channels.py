@@ -76,7 +76,7 @@ def receiving(answers: Callable[[int], int]) -> Iterator[Receiver]:
 
 def sent(where: str, number: int = 5, text: str = "o") -> Sent:
     """Send alerts to one place, to its end."""
-    channels = Channels([make(where, "node-a", Tls(), QUICK)], QUICK.drain)
+    channels = Channels([make(where, "node-a", Tls(), QUICK, print)], QUICK.drain)
     for at in range(number):
         channels.put(alert(at, text))
     return channels.end()[0]
@@ -129,7 +129,7 @@ def test_stuck_receiver_stops_nobody(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute, receiving(lambda _: 200) as receiver:
         stuck = f"http://127.0.0.1:{mute.getsockname()[1]}"
         places = (stuck, receiver.url, f"file:{tmp_path}/alerts.log")
-        channels = Channels([make(place, "node-a", Tls(), QUICK) for place in places], QUICK.drain)
+        channels = Channels([make(place, "node-a", Tls(), QUICK, print) for place in places], QUICK.drain)
         began = time.monotonic()
         for at in range(200):
             channels.put(alert(at))
@@ -155,7 +155,7 @@ def test_file_is_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "alerts.log"
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        channels = Channels([make(f"file:{path}", "node-a", Tls(), QUICK)], QUICK.drain)
+        channels = Channels([make(f"file:{path}", "node-a", Tls(), QUICK, print)], QUICK.drain)
         channels.put(alert(1))
         wait_until(lambda: path.read_bytes().count(b"\n") == 1, "the first alert", 10)
         path.rename(tmp_path / "alerts.log.1")
@@ -171,7 +171,7 @@ def test_program(tmp_path: Path) -> None:
     """A program gets a line for each alert; one that ends is started again."""
     out = tmp_path / "seen"
     script = f"import sys; open({str(out)!r}, 'a').write(sys.stdin.readline())"
-    channels = Channels([make(f'program:{sys.executable} -c "{script}"', "node-a", Tls(), QUICK)], QUICK.drain)
+    channels = Channels([make(f'program:{sys.executable} -c "{script}"', "node-a", Tls(), QUICK, print)], QUICK.drain)
     for at in range(2):
         channels.put(alert(at))
         wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == at + 1, "the line", 20)  # noqa: B023
@@ -219,7 +219,7 @@ def test_secret_is_not_shown() -> None:
 def test_no_place(where: str) -> None:
     """A place that makes no sense is refused before any alert."""
     with pytest.raises(UsageError):
-        make(where, "node-a", Tls(), QUICK)
+        make(where, "node-a", Tls(), QUICK, print)
 
 
 def test_https_needs_trust(tmp_path: Path) -> None:
@@ -227,4 +227,4 @@ def test_https_needs_trust(tmp_path: Path) -> None:
     wrong = tmp_path / "ca.pem"
     wrong.write_text("nothing")
     with pytest.raises(UsageError):
-        make("https://127.0.0.1:1/", "node-a", Tls(ca=wrong), QUICK)
+        make("https://127.0.0.1:1/", "node-a", Tls(ca=wrong), QUICK, print)

@@ -30,9 +30,9 @@ def test_check(folder: Path) -> None:
     done = run_cli("detect", "check", str(folder))
     assert done.returncode == 0 and not done.stderr
     assert done.stdout.splitlines() == [
-        "2 rules (2 enabled), 1 macros, 1 lists",
-        f"{folder}/b.yaml:1:9: Shell is changed, which is of {folder}/a.yaml:5:9",
+        "2 rules (2 enabled), 1 macro, 1 list",
         f"{folder}/b.yaml:4:9: Nothing can never fire: proc.args in () compares with nothing",
+        f"{folder}/b.yaml:1:9: changes the rule Shell of {folder}/a.yaml:5:9",
     ]
 
 
@@ -75,7 +75,8 @@ def test_explain(folder: Path) -> None:
         "  ✓ evt.type in (execve, execveat)   execve",
         "  ✓ proc.name in (sh, bash)   sh",
         "  ✓ proc.tty != 0   34816",
-        "Shell fires; where the first rule alone counts, First hides it",
+        "Shell fires",
+        "Where the first rule alone counts, 'First' hides it",
     ]
     (folder / "event.json").write_bytes(orjson.dumps({"output_fields": {**EVENT, "proc.name": "a\x1b[31m"}}))
     assert run_cli(*told).stdout.splitlines() == [
@@ -120,14 +121,14 @@ BAD = {
     "no file": (["check", "/nowhere/a.yaml"], "/nowhere/a.yaml: No such file or directory"),
     "bytes": (["check", "{folder}/binary.yaml"], "is no text: byte 0 is not UTF-8"),
     "an empty folder": (["check", "{folder}/empty"], "has no .yaml file in it"),
-    "no such rule": (["check", "{folder}", "--rule", "Shel"], "there is no rule 'Shel': did you mean Shell?"),
+    "no such rule": (["check", "{folder}", "--rule", "Shel"], "there is no rule 'Shel': did you mean 'Shell'?"),
     "no such default rule": (["explain", "--rule", "a", "--event", "{folder}/event.json"], "there is no rule 'a'"),
     "no event": (
         ["explain", "--rules", "{folder}", "--rule", "Shell", "--event", "{folder}/a.yaml"],
         "no event in JSON",
     ),
     "no facts": (["verify", "{folder}/a.yaml"], "is no file of facts"),
-    "no cases": (["test", "--rules", "{folder}", "{folder}/a.yaml"], "has no cases"),
+    "no cases": (["test", "--rules", "{folder}", "{folder}/a.yaml"], "case 1 has a key list"),
 }
 
 

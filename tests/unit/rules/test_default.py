@@ -14,7 +14,7 @@ from gadget.rules.batch import BatchRules, Rows
 from gadget.rules.default import files
 from gadget.rules.explain import never
 from gadget.rules.ruleset import Rule, Ruleset, load
-from kubectl_gadget.detect.commands import as_event
+from kubectl_gadget.detect.given import as_event
 from tests.conftest import run_cli
 from tests.unit.rules.test_batch import batch_of, judged
 
@@ -51,7 +51,8 @@ def cases() -> list[dict[str, Any]]:
 def fired(case: dict[str, Any], *more: str, **changed: Any) -> list[str]:
     """The rules that fire on the event of a case, with some fields changed."""
     names = {key.replace("__", "."): value for key, value in changed.items()}
-    event, source = as_event({**case["event"], **names}, case["case"])
+    given = as_event({**case["event"], **names}, case["case"])
+    event, source = given.event, given.source
     return [rule.name for rule in rules(*more).matching(event, source)]
 
 
@@ -85,7 +86,7 @@ def test_case(case: dict[str, Any]) -> None:
 def test_cases_at_once() -> None:
     """The default rules fire on the same events among others as alone."""
     some = [case for case in yaml.safe_load(CASES.read_text()) if "evt.type" in case["event"]]
-    events = [as_event(case["event"], case["case"])[0] for case in some]
+    events = [as_event(case["event"], case["case"]).event for case in some]
     tables = (Rows(), Rows(), Rows())
     assert judged(BatchRules(rules(), tables), batch_of(events, tables)) == [case.get("fires", []) for case in some]  # type: ignore[arg-type]
 

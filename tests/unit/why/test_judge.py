@@ -420,6 +420,9 @@ def test_rests() -> None:
     worked = Story().opens("/tmp/beat", 5).call("close", 5).hangs("futex", 0x7000, 128, 0, seconds=0.199)
     told = judge(worked.facts(now_ns=worked.now + 199_000_000))
     assert "hang-lock" not in [each.cause for each in told]
+    go = Story().call("sched_getaffinity", 0, 8192, result=64).opens("/tmp/beat", 5)
+    told = judge(go.hangs("futex", 0x7000, 128, 0, seconds=60).facts(now_ns=go.now + 200_000_000))
+    assert "hang-lock" not in [each.cause for each in told]
     long = Story().opens("/tmp/beat", 5).hangs("futex", 0x7000, 128, 0)
     assert judge(long.facts(now_ns=long.now + 60_000_000_000))[0].cause == "hang-lock"
 

@@ -1,0 +1,144 @@
+"""`detect check` and `detect list`: what rule files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kubectl_gadget.detect.given import (
+    FILE,
+    PriorityType,
+    files_argument,
+    form_option,
+    given_rules,
+    narrowed,
+    option,
+    read_rules,
+    rules_named,
+)
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.tell import tell, write_line, write_lines
+
+if TYPE_CHECKING:
+    from gadget.rules.files import Defined
+    from gadget.rules.ruleset import Rule, Ruleset
+
+#: A rule with more types of events has in fact none.
+_MANY = 100
+
+
+def check_command() -> click.Command:
+    """`detect check`."""
+    rule = option("--rule", "name", metavar="NAME", help="One rule: what it means, its macros and lists written out.")
+    title = "what rule files say, what changes what, and what can never fire"
+    example = "kubectl gadget detect check falco_rules.yaml my_rules.yaml"
+    return HeadedCommand("check", title, example, [files_argument(), rule, form_option()], _check, verb="Tells")
+
+
+def list_command() -> click.Command:
+    """`detect list`."""
+    options: list[click.Parameter] = [
+        click.Argument(["files"], nargs=-1, type=FILE, metavar="[FILE...]"),
+        option("--priority", type=PriorityType(), help="Only rules of that priority or a higher one."),
+        option("--tag", "tags", multiple=True, metavar="TAG", help="Only rules with one of these tags."),
+        form_option(),
+    ]
+    example = "kubectl gadget detect list --priority error"
+    return HeadedCommand("list", "rules, the default ones or those of files", example, options, _list, verb="Lists")
+
+
+def _list(files: tuple[Path, ...], priority: str | None, tags: tuple[str, ...], form: str) -> None:
+    rules = narrowed(given_rules(files), priority, tags)
+    if form == "json":
+        _write_json(rules, list(rules.rules))
+        return
+    width = max(len(rule.priority) for rule in rules.rules)
+    for rule in rules.rules:
+        source = "audit" if rule.source == "k8s_audit" else "calls"
+        write_line(f"{rule.priority:{width}}  {source:5}  {rule.name}{'' if rule.enabled else ' (off)'}")
+
+
+def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
+    from gadget.rules.explain import never
+
+    rules = read_rules(files)
+    for warning in rules.warnings:
+        tell(f"warning: {warning}")
+    chosen = rules_named(rules, name) if name else list(rules.rules)
+    if form == "json":
+        _write_json(rules, chosen)
+        return
+    if name:
+        write_lines("\n\n".join(_shown(rules, rule) for rule in chosen) + "\n")
+        return
+    known = rules.files
+    on = sum(rule.enabled for rule in chosen)
+    write_line(f"{_count(len(chosen), 'rule')} ({on} enabled), {_count(len(known.macros), 'macro')}, "
+               f"{_count(len(known.lists), 'list')}")  # fmt: skip
+    for rule in chosen:
+        if why := never(rule.condition, rule.source):
+            write_line(f"{rule.at}: {rule.name} can never fire: {why}")
+    for kind, defined in (("rule", known.rules), ("macro", known.macros), ("list", known.lists)):
+        for each in defined.values():
+            _tell_changes(kind, each)
+
+
+def _tell_changes(kind: str, each: Defined) -> None:
+    before = [str(at) for at in each.history]
+    for at in range(1, len(before)):
+        write_line(f"{before[at]}: changes the {kind} {each.name} of {', '.join(before[:at])}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _write_json(rules: Ruleset, chosen: list[Rule]) -> None:
+    import orjson
+
+    for rule in chosen:
+        write_line(orjson.dumps(_described(rules, rule)).decode())
+
+
+def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:
+    from gadget.rules.explain import never, text
+
+    return {
+        "rule": rule.name,
+        "at": [str(at) for at in rules.files.rules[rule.name].history],
+        "enabled": rule.enabled,
+        "source": rule.source,
+        "priority": rule.priority,
+        "tags": sorted(rule.tags),
+        "desc": " ".join(rule.desc.split()),
+        "event_types": sorted(rule.types) if len(rule.types) <= _MANY else None,
+        "condition": text(rule.condition),
+        "output": rule.output.written,
+        "output_fields": list(rule.output.fields),
+        "never": never(rule.condition, rule.source) or None,
+    }
+
+
+def _shown(rules: Ruleset, rule: Rule) -> str:
+    from gadget.rules.explain import text
+    from gadget.rules.parser import Both
+
+    told = _described(rules, rule)
+    types = "all" if told["event_types"] is None else " ".join(told["event_types"]) or "none"
+    rows = [
+        ("rule", f"{rule.name}{'' if rule.enabled else ' (off)'}"),
+        ("means", told["desc"]),
+        ("from", ", changed by ".join(told["at"])),
+        ("priority", rule.priority),
+        ("source", rule.source),
+        ("tags", " ".join(told["tags"])),
+        ("event types", types if rule.source == "syscall" else ""),
+        ("never fires", told["never"] or ""),
+        ("output", rule.output.written),
+    ]
+    parts = rule.condition.children if isinstance(rule.condition, Both) else (rule.condition,)
+    word = rule.condition.word if isinstance(rule.condition, Both) else ""
+    condition = [f"  {word + ' ' if at else ''}{text(part, inside=True)}" for at, part in enumerate(parts)]
+    return "\n".join([*(f"{name + ':':13}{value}" for name, value in rows if value), "condition:", *condition])
