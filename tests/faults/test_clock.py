@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 import pytest
 
+from tests.attacks.beside import recordings
 from tests.conftest import WORKLOADS, events, run_cli, wait_until
 from tests.faults.production import PATH, Producer, Watched, books, opens, stop
 from tests.kernel.flows import ask, read, talk
@@ -104,6 +105,7 @@ def test_node_clock_is_set_and_recorders(
         return [number for number, _ in found], times
 
     with Producer(workload("produce")) as producer:
+        wait_until(lambda: recordings(agent, producer.namespace), "the recording")  # spare rings need a moment, too
         shown = {}
         for number, seconds in ((11, 0), (13, -HOUR), (17, HOUR)):
             clock.set(seconds)
