@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gadget.rules.checks import Compiler, Event, Test, checks, event_types, names
@@ -37,10 +38,10 @@ from gadget.rules.problems import (
 from gadget.rules.texts import Piece, Text, quoted
 from gadget.text import meant
 
-#: Of all rules with macros written out the checks, and of one the levels. Falco's have 14,000 checks in 12 levels.
-CHECKS, LEVELS = 200_000, 400
-#: Of all conditions with their lists written out.
-LENGTH = 16 << 20
+#: Of all rules with macros written out the checks, and of one the levels. Falco's 141 have 1,711 checks in 12 levels.
+CHECKS, LEVELS = 100_000, 400
+#: Characters of all conditions with their lists written out. Falco's have 83,126.
+LENGTH = 8 << 20
 ITEMS = 1_000_000
 #: A rule that runs on more types of events is told of: it costs something for nearly each.
 MANY_TYPES = 100
@@ -141,7 +142,8 @@ class _Compiling:
     def __init__(self, files: Files) -> None:
         self._files, self._places, self._used = files, _Places(), set[str]()
         self._lists = dict(self._written_out())
-        self._checks = self._length = 0  # of all conditions so far
+        self._length = 0  # of all conditions so far
+        self._trees: dict[str, _Resolved] = {}
         self._macros: dict[str, _Resolved] = {}
 
     def rules(self) -> Iterator[Rule]:
@@ -157,10 +159,39 @@ class _Compiling:
         for macro in macros:
             visible = {each.name: trees[each.name] for each in macros if each.index < macro.visibility}
             self._macros[macro.name] = self._resolved(trees[macro.name], visible, used, (macro.name,))
-        for rule in sorted(self._files.rules.values(), key=lambda each: each.index):
-            if rule.source in SOURCES and (made := self._rule(rule, used)):
+        rules = [
+            rule for rule in sorted(self._files.rules.values(), key=lambda each: each.index) if rule.source in SOURCES
+        ]
+        self._measure(rules, used)
+        for rule in rules:
+            if made := self._rule(rule, used):
                 yield made
         self._warn_unused(used, macros)
+
+    def _measure(self, rules: list[DefinedRule], used: set[str]) -> None:
+        """Refuse what would be too much before anything is compiled, which takes 0.1 ms a check.
+
+        Raises:
+            RulesError: It would.
+
+        """
+        total = 0
+        with suppress(RulesError):  # told in its turn
+            for rule in rules:
+                self._trees[rule.name] = self._tree(rule, used)
+                total += self._trees[rule.name].checks
+                if total > CHECKS:
+                    break
+        if total > CHECKS:
+            raise RulesError(VALIDATE, f"with macros written out these rules have more than {CHECKS:,} checks", rule.at)
+
+    def _tree(self, rule: DefinedRule, used: set[str]) -> _Resolved:
+        """The condition of a rule with its exceptions, lists and macros."""
+        macros = {name: each.node for name, each in self._macros.items()}
+        resolved = self._resolved(self._parsed(Text(self._pieces(rule))), macros, used, ())
+        if resolved.levels > LEVELS:
+            raise RulesError(VALIDATE, f"the condition of {rule.name} becomes too large", rule.at)
+        return resolved
 
     def _warn_unused(self, used: set[str], macros: Iterable[DefinedMacro]) -> None:
         for macro in macros:
@@ -249,11 +280,7 @@ class _Compiling:
             self._skip(error, text.position(start + error.at), COMPILE_OUTPUT, skips=skips)
             return None
         self._warn_output(text)
-        tree = self._parsed(Text(self._pieces(rule)))
-        resolved = self._resolved(tree, {name: each.node for name, each in self._macros.items()}, used, ())
-        self._checks += resolved.checks
-        if self._checks > CHECKS or resolved.levels > LEVELS:
-            raise RulesError(VALIDATE, f"the condition of {rule.name} becomes too large", rule.at)
+        resolved = self._trees.get(rule.name) or self._tree(rule, used)
         self._warn_condition(rule, resolved.node)
         compiler = Compiler(rule.source)
         try:

@@ -11,7 +11,7 @@ from gadget.rules.documents import Scalar
 from gadget.rules.parser import BARE
 from gadget.rules.problems import VALIDATE, Position, RulesError
 
-#: A condition whose lists are written out is no longer than that: the longest of Falco's own has 60,000 characters.
+#: A condition whose lists are written out is no longer than that.
 LONGEST = 4 << 20
 _WORD = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^ \t\n\r(),=\"']+", re.DOTALL)
 
