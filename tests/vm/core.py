@@ -504,7 +504,7 @@ def syscalltop(core: Core) -> None:
     assert (calls["getppid"], errors["getppid"]) == (10_007, 0), calls
     assert (calls[access], errors[access]) == (503, 503), calls
     slept = max(times, key=lambda name: times[name])
-    assert "sleep" in slept and calls[slept] == 3 and times[slept] >= 300 * 10**6, times
+    assert "sleep" in slept and calls[slept] == 3 and times[slept] >= 270 * 10**6, times  # clocks of guests differ
     assert len({row["pid"] for row in rows}) == 1
 
 
