@@ -23,6 +23,17 @@ def write_line(text: str, colour: str = "") -> None:
     click.echo(f"{colour}{line}{terminal.PLAIN}" if coloured else line, color=coloured)
 
 
+def write_json(line: str) -> None:
+    """Write a line of JSON to standard output; what would move a cursor as JSON's own escapes, which say the same."""
+    safe = line if line.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in line)
+    click.echo(safe)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
 def write_lines(text: str) -> None:
     """Write lines to standard output, each with its end."""
     click.echo("\n".join(map(escape, text.split("\n"))), nl=False)

@@ -19,7 +19,7 @@ from kubectl_gadget.detect.given import (
     rules_named,
 )
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.tell import tell, write_line, write_lines
+from kubectl_gadget.tell import tell, write_json, write_line, write_lines
 
 if TYPE_CHECKING:
     from gadget.rules.files import Defined
@@ -99,7 +99,7 @@ def _write_json(rules: Ruleset, chosen: list[Rule]) -> None:
     import orjson
 
     for rule in chosen:
-        write_line(orjson.dumps(_described(rules, rule)).decode())
+        write_json(orjson.dumps(_described(rules, rule)).decode())
 
 
 def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:

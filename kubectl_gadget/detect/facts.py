@@ -8,7 +8,7 @@ import click
 
 from kubectl_gadget.detect.given import Wrong, files_argument, form_option, read_rules, rules_option
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.tell import write_line
+from kubectl_gadget.tell import write_json, write_line
 
 
 def verify_command() -> click.Command:
@@ -31,7 +31,7 @@ def _verify(files: tuple[Path, ...], rules: tuple[Path, ...], form: str) -> None
             import orjson
 
             told = {"file": str(path), "right": verdict.right, "of": verdict.right + len(verdict.wrong)}
-            write_line(orjson.dumps({**told, "wrong": verdict.wrong}).decode())
+            write_json(orjson.dumps({**told, "wrong": verdict.wrong}).decode())
             continue
         for each in verdict.wrong:
             write_line(each)

@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
-
 from gadget.rules import alerts
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent
@@ -27,7 +25,7 @@ from gadget.text import escape
 from kubectl_gadget.detect.audit import Counts, events, is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import end_line, tell, write_line
+from kubectl_gadget.tell import end_line, tell, write_json, write_line
 
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
 #: What has a request object that rules look into, where the audit policy keeps it.
@@ -98,20 +96,10 @@ def own_name() -> str:
 def _writer(form: str) -> Callable[[Alert], None]:
     hostname = own_name()
     if form == "json":
-        return lambda alert: click.echo(_safe(alert.json(hostname).decode()))
+        return lambda alert: write_json(alert.json(hostname).decode())
     if form == "text":
         return lambda alert: write_line(alert.line())
     return _write_columns
-
-
-def _safe(line: str) -> str:
-    """JSON without characters that move a terminal's cursor: as JSON's own escapes, which say the same."""
-    return line if line.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in line)
-
-
-def _escaped(character: str) -> str:
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 
 def _write_columns(alert: Alert) -> None:
