@@ -38,3 +38,9 @@ def meant(word: str, known: Iterable[str]) -> str:
     near = parts or [small[each] for each in get_close_matches(own, small, 1)]
     near += [each for low, each in small.items() if not near and len(own) > 2 and low.endswith(own)]
     return f"did you mean {' or '.join(near[:3])}?" if near else ""
+
+
+def asked(text: str, name: str, others: Iterable[str]) -> str:
+    """A text, and what was meant by a name, as a question."""
+    question = meant(name, others)
+    return f"{text}: {question}" if question else text

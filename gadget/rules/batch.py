@@ -123,11 +123,6 @@ class BatchRules:
             for node in [folded(rule.condition)] if node is not False
         ]  # fmt: skip
 
-    @property
-    def parts(self) -> int:
-        """How many distinct parts conditions have."""
-        return sum(isinstance(plan, _Part) for plan in self._plans.values())
-
     def matching(self, batch: Batch) -> list[tuple[Rule, Places]]:
         """The rules that fire, and on which events of a batch, in the order of the rules."""
         by_type = _by_type(batch.types)

@@ -29,6 +29,7 @@ from gadget.rules.parser import (
     Transformed,
 )
 from gadget.rules.problems import ConditionError
+from gadget.text import asked
 
 _TYPES = frozenset(("evt.type", "syscall.type"))
 
@@ -194,7 +195,7 @@ class Compiler:
         except ValueError as error:
             raise ConditionError(f"{left.name} {check.operator}: {error}", literal.at) from None
         if left.name == "evt.type" and found not in fields.event_types():
-            text = fields.asked(f"there is no event type {found}", found, fields.event_types())
+            text = asked(f"there is no event type {found}", found, fields.event_types())
             raise ConditionError(text, literal.at, unknown=True)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import yaml
@@ -73,7 +73,6 @@ class Document:
 
     name: str
     text: str
-    _lines: list[int] = field(default_factory=list)
 
     def position(self, offset: int) -> Position:
         """The place of a character."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from gadget import syscalls
 from gadget.rules.problems import ConditionError
-from gadget.text import meant
+from gadget.text import asked
 
 SYSCALL, AUDIT = "syscall", "k8s_audit"
 SOURCES = (SYSCALL, AUDIT)
@@ -117,12 +116,6 @@ def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = Tr
     if plain == "evt.rawarg":
         kind = "CHARBUF"
     return Field(key, plain, kind, properties, arg)
-
-
-def asked(text: str, name: str, others: Iterable[str]) -> str:
-    """A text, and what was meant by a name, as a question."""
-    question = meant(name, others)
-    return f"{text}: {question}" if question else text
 
 
 def _argument(key: str, field: str, name: str, at: int, *, ask: bool) -> Field:

@@ -13,7 +13,7 @@ from gadget.rules.documents import Sequence as Items
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.parser import BARE, EQUALS, MODIFIERS, OPERATORS, WORDS, Parser
 from gadget.rules.problems import VALIDATE, YAML_VALIDATE, ConditionError, Position, Problem, RulesError
-from gadget.text import meant
+from gadget.text import asked, meant
 
 #: The version of Falco's engine whose language this is: rules that need a later one are refused.
 ENGINE = (0, 63, 0)
@@ -155,8 +155,7 @@ class Files:
          "required_plugin_versions": self._plugins}[kind](item)  # fmt: skip
         for key, at in item.keys.items():
             if key not in _KEYS[kind]:
-                question = meant(key, _KEYS[kind])
-                self.warn("LOAD_UNKNOWN_KEY", f"a {kind} has no key {key}{f': {question}' if question else ''}", at)
+                self.warn("LOAD_UNKNOWN_KEY", asked(f"a {kind} has no key {key}", key, _KEYS[kind]), at)
 
     # versions
 
@@ -241,9 +240,8 @@ class Files:
 
     def _before(self, among: dict[str, _Some], new: _Some) -> _Some:
         if new.name not in among:
-            question = meant(new.name, among)
             text = f"there is nothing of the name {new.name} to change before this"
-            raise RulesError(VALIDATE, f"{text}{f': {question}' if question else ''}", new.at, is_of_others=True)
+            raise RulesError(VALIDATE, asked(text, new.name, among), new.at, is_of_others=True)
         return among[new.name]
 
     # rules

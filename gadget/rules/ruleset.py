@@ -36,7 +36,7 @@ from gadget.rules.problems import (
     RulesError,
 )
 from gadget.rules.texts import Piece, Text, quoted
-from gadget.text import meant
+from gadget.text import asked
 
 #: Of all rules with macros written out the checks, and of one the levels. Falco's 141 have 1,711 checks in 12 levels.
 CHECKS, LEVELS = 100_000, 400
@@ -253,9 +253,8 @@ class _Compiling:
     def _macro(self, name: Name, macros: Mapping[str, Node], used: set[str], path: tuple[str, ...]) -> _Resolved:
         if name.name not in macros:
             late = self._files.macros.get(name.name)
-            question = meant(name.name, macros)
             text = f"there is no macro {name.name}"
-            text += f" before this: it is defined at {late.at}" if late else f": {question}" if question else ""
+            text = f"{text} before this: it is defined at {late.at}" if late else asked(text, name.name, macros)
             raise RulesError(VALIDATE, text, self._places.position(name.at), is_of_others=not late)
         if name.name in path:
             raise RulesError(VALIDATE, f"the macro {name.name} is made of itself", self._places.position(name.at))

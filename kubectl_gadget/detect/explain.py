@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gadget.errors import UsageError
-from gadget.text import meant
+from gadget.text import asked, meant
 from kubectl_gadget.detect.given import (
     FILE,
     Wrong,
@@ -93,8 +93,8 @@ def _test(files: tuple[Path, ...], rules: tuple[Path, ...]) -> None:
                 raise UsageError(f"{place}: {given.unknown}")
             wanted = case.get("fires", [])
             if unknown := [name for name in wanted if name not in names]:
-                question = meant(str(unknown[0]), names)
-                raise UsageError(f"{place}: there is no rule {unknown[0]!r}{f': {question}' if question else ''}")
+                text = f"{place}: there is no rule {unknown[0]!r}"
+                raise UsageError(asked(text, str(unknown[0]), names))
             fired = [rule.name for rule in known.matching(given.event, given.source)]
             if sorted(fired) == sorted(wanted):
                 right += 1
