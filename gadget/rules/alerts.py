@@ -16,12 +16,19 @@ from gadget.rules.ruleset import Rule, Ruleset
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule that fired on an event at a time, in nanoseconds since 1970."""
+    """A rule that fired on an event at a time, in nanoseconds since 1970.
+
+    count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
+    not be known.
+    """
 
     rule: Rule
     time_ns: int
     text: str
     fields: dict[str, Any]
+    count: int = 1
+    cgroup_id: int = 0
+    incomplete: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ _TABLES = {
     **dict.fromkeys((f"evt.arg.{name}" for name in _PATHS), DESCRIPTOR),
     **dict.fromkeys(("evt.arg", "evt.rawarg", "evt.info", "evt.buffer", "evt.abspath", "evt.num"), OWN),
     **dict.fromkeys(("evt.time", "evt.rawtime", "evt.datetime", "fd.connected", "fd.name_changed"), OWN),
-    **dict.fromkeys(("proc.duration", "proc.ppid.duration", "container.duration"), OWN),
+    **dict.fromkeys(("proc.duration", "proc.ppid.duration", "container.duration", "thread.tid", "thread.ismain"), OWN),
+    **dict.fromkeys((f"fd.{which}ip.name" for which in "sclr"), OWN),
 }  # fmt: skip
 _UNKNOWN, _NO, _YES = 0, 1, 2
 
@@ -39,6 +41,7 @@ Ids = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.intp]
 
 
+@cache
 def table_of(name: str) -> int:
     """The table that has a field."""
     prefixes = (name[:size] for size in range(len(name), 0, -1))
@@ -65,9 +68,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch:
-    """Events: of each its type, the ids of its rows in the three tables, and what is its own."""
+    """Events: of each its type, by its place in names; the ids of its rows in the three tables; and what is its own."""
 
-    types: npt.NDArray[np.object_]
+    names: Sequence[str]
+    types: npt.NDArray[np.integer[Any]]
     ids: tuple[Ids, Ids, Ids]
     own: Sequence[Event]
 
@@ -125,7 +129,7 @@ class BatchRules:
 
     def matching(self, batch: Batch) -> list[tuple[Rule, Places]]:
         """The rules that fire, and on which events of a batch, in the order of the rules."""
-        by_type = _by_type(batch.types)
+        by_type = _by_type(batch)
         found = []
         for rule, plan in self._rules:
             places = [by_type[name] for name in by_type.keys() & rule.types if len(by_type[name])]
@@ -135,7 +139,7 @@ class BatchRules:
                     continue
                 found.append((rule, fired))
                 if self._first:
-                    name = batch.types[fired[0]]
+                    name = batch.names[batch.types[fired[0]]]
                     by_type[name] = np.setdiff1d(by_type[name], fired, assume_unique=True)
         return found
 
@@ -246,7 +250,6 @@ def _without_places(node: Any) -> Any:
     return (type(node).__name__, *map(_without_places, parts))
 
 
-def _by_type(types: npt.NDArray[np.object_]) -> dict[str, Places]:
-    names, which, sizes = np.unique(types, return_inverse=True, return_counts=True)
-    order = np.argsort(which, kind="stable")
-    return dict(zip(names.tolist(), np.split(order, np.cumsum(sizes)[:-1]), strict=True))
+def _by_type(batch: Batch) -> dict[str, Places]:
+    present = np.flatnonzero(np.bincount(batch.types, minlength=len(batch.names)))
+    return {batch.names[which]: np.flatnonzero(batch.types == which) for which in present.tolist()}

@@ -73,7 +73,8 @@ def batch_of(events: Sequence[Mapping[str, Any]], tables: tuple[Rows, Rows, Rows
             found.append(names[key])
         own.append(parts[3])
     columns = tuple(np.array(each, np.uint32) for each in ids)
-    return Batch(np.array([event["evt.type"] for event in events], object), columns, own)  # type: ignore[arg-type]
+    types = sorted({event["evt.type"] for event in events})
+    return Batch(types, np.array([types.index(event["evt.type"]) for event in events]), columns, own)  # type: ignore[arg-type]
 
 
 def judged(rules: BatchRules, batch: Batch) -> list[list[str]]:
@@ -110,7 +111,7 @@ def test_asked_once() -> None:
 
     tables = (Rows([{"evt.type": "openat"}]), Rows([Process({"proc.name": "sh"})]), Rows([{"fd.name": f"/etc/{at}"} for at in range(100)]))  # fmt: skip
     zeros = np.zeros(100, np.uint32)
-    batch = Batch(np.full(100, "openat", object), (zeros, zeros, np.arange(100, dtype=np.uint32)), [{}] * 100)
+    batch = Batch(["openat"], np.zeros(100, int), (zeros, zeros, np.arange(100, dtype=np.uint32)), [{}] * 100)
     quick = BatchRules(loaded(rule(f"'{CONDITIONS[0]}'")), tables)
     assert [len(places) for _, places in quick.matching(batch)] == [100]
     assert asked == ["proc.name"]

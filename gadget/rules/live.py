@@ -1,0 +1,424 @@
+"""Judges what happens: batches of the gadget `detect` against rules.
+
+An event's process, descriptor and call are looked up by their bytes. Each distinct one is made an object once, and
+rules are asked once for each (gadget/rules/batch.py). Python's work grows with what differs, not with the number of
+events.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gadget.rules.alerts import Alert
+from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Places, Rows, table_of
+from gadget.rules.calls import Call, Values
+from gadget.rules.checks import checks, names
+from gadget.rules.fields import SYSCALL
+from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, Row, Surroundings
+from gadget.rules.ruleset import Rule, Ruleset
+from gadget.schema import Field, Schema
+
+EXECS, ENDS = ("execve", "execveat"), "procexit"
+#: What tells of processes and is asked of no rule.
+_STATES = ("fork", "change")
+#: Rows of a table; with more it begins anew.
+MOST_ROWS = 65_536
+#: Alerts that one rule makes of one batch. Those beyond are counted with the last.
+MOST_ALERTS = 256
+#: The numbers of an event that decide which row of a table it has.
+_OF_KEY = ("pid", "start", "exec_id")
+_OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap_permitted")
+_OF_PROCESS = (*_OF_KEY, *_OF_NOW)
+#: What a new process has from its parent.
+_INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
+_OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
+_OF_CALL = ("call", "result", "fd", "flags", "mode", "exe_upper_layer", "exe_memfd", "exe_writable")
+#: The argument that a rule may ask the table of calls about.
+_ARGUMENT = {"socket": 0, "ptrace": 0, "bpf": 0, "unshare": 0, "setns": 1}
+
+Bytes = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.uint32]
+
+
+class Packed(Protocol):
+    """Rows of one size, one after the other."""
+
+    record_size: int
+    count: int
+    rows: bytes
+
+
+class _Section:
+    """Rows of one size."""
+
+    def __init__(self, schema: Schema, data: Bytes) -> None:
+        """The rows that are the rows of data."""
+        self.bytes, self.text_at = data, schema.text_offset
+        self.rows = data.view(schema.dtype(data.shape[1]))[:, 0]
+
+    @classmethod
+    def of(cls, schema: Schema, packed: Packed) -> _Section:
+        """All rows of a section of a batch."""
+        return cls(schema, np.frombuffer(packed.rows, np.uint8).reshape(packed.count, packed.record_size))
+
+    def only(self, schema: Schema, chosen: npt.NDArray[np.bool_]) -> _Section:
+        """Some of the rows."""
+        return self if chosen.all() else _Section(schema, self.bytes[chosen])
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def columns(self, fields: Sequence[Field], *more: Bytes) -> Bytes:
+        """The bytes of some fields side by side, and more, filled up to whole words."""
+        parts = [self.bytes[:, each.offset : each.offset + each.size] for each in fields]
+        parts += more
+        width = sum(part.shape[1] for part in parts)
+        return np.hstack([*parts, np.zeros((len(self), -width % 4), np.uint8)])
+
+    def text(self, at: int, where: Any) -> bytes:
+        """The text that a slice of a row names."""
+        start = self.text_at + int(where["offset"])
+        return self.bytes[at, start : start + int(where["length"])].tobytes()
+
+    def path(self, at: int, where: Any) -> str:
+        """A path of a row, as it was passed or from the root; empty if there is none."""
+        text = self.text(at, where)
+        if not where["as_given"]:
+            text = (b"/\xe2\x80\xa6/" if where["cut"] else b"/") + b"/".join(text.split(b"/")[-2::-1])
+        return _decoded(text)
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _joined(folder: str, path: str) -> str:
+    """A path from the root without . and .. in it; one whose folder is not known stays as it is."""
+    whole = posixpath.join(folder, path.lstrip("/")) if folder else path
+    return posixpath.normpath(f"/{whole.lstrip('/')}") if whole.startswith("/") else whole
+
+
+class _Grouping:
+    """Which rows are equal in some bytes, and the id that each distinct one has."""
+
+    def __init__(self, words: int = 64) -> None:
+        self._odd = np.random.default_rng().integers(1, 1 << 63, words, np.uint64) | np.uint64(1)
+
+    def ids(self, keys: Bytes, known: dict[bytes, int], make: Callable[[int, bytes], int]) -> Ids:
+        """Ids of rows by their bytes; make gives that of a row that is not known."""
+        first, which = self._distinct(keys)
+        found = np.empty(len(first), np.uint32)
+        for place, at in enumerate(first.tolist()):
+            key = keys[at].tobytes().rstrip(b"\0")  # rows of one text are of several lengths
+            number = known.get(key)
+            found[place] = make(at, key) if number is None else number
+        return found[which]
+
+    def _distinct(self, keys: Bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The first of equal rows, and for each row which it is equal to. By a sum that is quick, and is checked."""
+        words = keys.view(np.uint32)
+        while len(self._odd) < words.shape[1]:
+            self._odd = np.concatenate([self._odd, _Grouping(len(self._odd))._odd])
+        sums = words.astype(np.uint64) @ self._odd[: words.shape[1]]
+        _, first, which = np.unique(sums, return_index=True, return_inverse=True)
+        if not (words == words[first[which]]).all():
+            _, first, which = np.unique(keys.view(f"V{keys.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+        return first, which
+
+
+class _Calls(Sequence[Call]):
+    """The events of a batch, each made when it is asked for."""
+
+    def __init__(self, number: int, make: Callable[[int], Call]) -> None:
+        self._number, self._make = number, make
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._make(at)
+
+
+class _Event:
+    """An event as a whole."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def get(self, key: str, /) -> Any:
+        """The value of a field; None if it is missing."""
+        return (self._call.process if table_of(key) == PROCESS else self._call).get(key)
+
+
+class Judge:
+    """Knows the processes, and what rules say of their events."""
+
+    def __init__(
+        self, rules: Ruleset, schema: Schema, surroundings: Surroundings, *, first: bool = False, host: bool = False
+    ) -> None:
+        """Judge events in a schema, also those outside containers with host."""
+        self._schema, self._surroundings, self._host = schema, surroundings, host
+        self._names = [name.replace(" ", "_") for name in _words(schema["call"])]
+        self._tables = Rows(), Rows(), Rows()
+        self._known: tuple[dict[bytes, int], ...] = ({}, {}, {})
+        self._grouping = _Grouping()
+        columns = {CALL: _OF_CALL, PROCESS: _OF_PROCESS, DESCRIPTOR: _OF_DESCRIPTOR}
+        self._columns = {table: [schema[name] for name in names] for table, names in columns.items()}
+        self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
+        self.processes = Processes(surroundings.process)
+        self._clock_ns = 0
+        #: events that rules were asked about
+        self.judged = 0
+        self.use(rules, first=first)
+
+    def use(self, rules: Ruleset, *, first: bool = False) -> None:
+        """Go on with other rules; what is known of processes stays."""
+        self._rules = BatchRules(rules, self._tables, first=first)
+        wanted = frozenset[str]().union(*(rule.types for rule in _asked(rules)))
+        self._wanted = np.array([name in wanted and name not in _STATES for name in self._names])
+        calls = [name for name in self._names if name in wanted and name not in (*_STATES, ENDS)]
+        self._fields = {rule.name: _fields(rule) for rule in _asked(rules)}
+        fields = frozenset[str]().union(*self._fields.values())
+        #: settings of the gadget: what these rules need
+        self.parameters = {
+            "calls": ",".join(name.replace("_", " ") for name in calls or EXECS),
+            "host_calls": str(self._host).lower(),
+            "buffers": str("evt.buffer" in fields).lower(),
+            "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
+        }
+        #: types that rules ask about and no event has
+        self.unwatched = sorted(
+            {name for rule in _asked(rules) if not rule.types & set(self._names) for name in rule.types}
+        )
+
+    def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
+        """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
+        self._clock_ns = clock_offset_ns
+        found = [_Section.of(self._schema, packed) for packed in sections if packed.count]
+        self._follow(found)
+        self._make_room()
+        return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)
+
+    # processes
+
+    def _follow(self, sections: Sequence[_Section]) -> None:
+        """Take in what became of processes, in the order in which it happened."""
+        states = np.array([name in (*_STATES, *EXECS, ENDS) for name in self._names])
+        changes = [
+            (int(section.rows["timestamp"][at]), section, at)
+            for section in sections
+            for at in np.flatnonzero(states[section.rows["call"]] & (section.rows["result"] >= 0)).tolist()
+        ]
+        changes.sort(key=lambda change: change[0])
+        for _, section, at in changes:
+            name = self._names[section.rows["call"][at]]
+            if name == ENDS:
+                self.processes.end(_key(section.rows[at]), int(section.rows["timestamp"][at]))
+            elif name == "change":
+                self._change(section, at)
+            else:
+                self.processes.add(self._begun(section, at, is_exec=name in EXECS))
+        if changes:
+            self.processes.forget(changes[-1][0])
+
+    def _begun(self, section: _Section, at: int, *, is_exec: bool) -> Process:
+        """The program of a process that was forked, or has begun another one."""
+        row, key = section.rows[at], _key(section.rows[at])
+        ancestors = self._ancestors(row)
+        program = Process(key, _decoded(bytes(row["comm"]).rstrip(b"\0")), ancestors)
+        if is_exec:
+            text = section.text(at, row["arguments"])
+            program.arguments = tuple(_decoded(text).removesuffix("\0").split("\0")) if text else ()
+            program.upper_layer, program.memfd = bool(row["exe_upper_layer"]), bool(row["exe_memfd"])
+            program.writable, program.inode = bool(row["exe_writable"]), int(row["exe_ino"])
+            program.ctime, program.mtime = int(row["exe_ctime"]), int(row["exe_mtime"])
+            program.environment = _decoded(section.text(at, row["env"])) or None
+        elif parent := self.processes.running(int(row["ppid"]), int(row["parent_start"])):
+            for name in _INHERITED:
+                setattr(program, name, getattr(parent, name))
+        program.path = section.path(at, row["exe"]) or None
+        self._place(program, section, at)
+        return program
+
+    def _ancestors(self, row: Any) -> tuple[Ancestor, ...]:
+        if not row["ppid"]:
+            return ()
+        pid, start = int(row["ppid"]), int(row["parent_start"])
+        parent = self.processes.running(pid, start)
+        if parent is None:
+            parent = self.processes.get(Key(pid, start, int(row["parent_exec_id"])), "")
+        return parent.below()
+
+    @staticmethod
+    def _place(program: Process, section: _Section, at: int) -> None:
+        row = section.rows[at]
+        program.cwd = section.path(at, row["cwd"]) or program.cwd
+        program.vpid, program.vpgid = int(row["vpid"]), int(row["vpgid"])
+        program.pgid, program.sid = int(row["pgid"]), int(row["sid"])
+
+    def _change(self, section: _Section, at: int) -> None:
+        key = _key(section.rows[at])
+        program = self.processes.get(key, _decoded(bytes(section.rows[at]["comm"]).rstrip(b"\0")))
+        self._place(program, section, at)
+        for each in program.rows:
+            self._known[PROCESS].pop(each, None)
+        program.rows.clear()
+
+    # events
+
+    def _make_room(self) -> None:
+        for table, known in zip(self._tables, self._known, strict=True):
+            if len(table.rows) > MOST_ROWS:
+                table.clear()
+                known.clear()
+
+    def _alerts(self, section: _Section) -> Iterator[Alert]:
+        """What rules say of the events of a section."""
+        section = section.only(self._schema, self._wanted[section.rows["call"]])
+        if not self._host and len(section):
+            section = section.only(self._schema, self._inside(section.rows["cgroup_id"]))
+        if not len(section):
+            return
+        first_number = self.judged + 1
+        self.judged += len(section)
+        of_process = self._process_ids(section)
+
+        def call(at: int) -> Call:
+            row = self._tables[PROCESS].rows[of_process[at]]
+            assert isinstance(row, Row)
+            return Call(self._values(section, at), first_number + at, row)
+
+        def intern(table: int, keys: Bytes) -> Ids:
+            known, rows = self._known[table], self._tables[table]
+            return self._grouping.ids(keys, known, _adding(rows, known, call))
+
+        of_call = intern(CALL, self._call_keys(section))
+        of_descriptor = intern(DESCRIPTOR, self._descriptor_keys(section))
+        ids = of_call, of_process, of_descriptor
+        batch = Batch(self._names, section.rows["call"], ids, _Calls(len(section), call))
+        for rule, fired in self._rules.matching(batch):
+            yield from self._grouped(rule, fired, batch)
+
+    def _grouped(self, rule: Rule, fired: Places, batch: Batch) -> Iterator[Alert]:
+        """An alert for each process and descriptor that a rule fired on, with how often it did."""
+        _, process, descriptor = (ids[fired].astype(np.uint64) for ids in batch.ids)
+        _, first, counts = np.unique(process << np.uint64(32) | descriptor, return_index=True, return_counts=True)
+        order = np.argsort(first, kind="stable")
+        times = counts[order]
+        times[MOST_ALERTS - 1 : MOST_ALERTS] += times[MOST_ALERTS:].sum()
+        for place, count in zip(first[order][:MOST_ALERTS].tolist(), times.tolist(), strict=False):
+            call = batch.own[fired[place]]
+            assert isinstance(call, Call)
+            event = _Event(call)
+            yield Alert(
+                rule,
+                call.values.time_ns,
+                rule.output.text(event),
+                rule.output.values(event),
+                count=count,
+                cgroup_id=call.process.now.cgroup_id,
+                incomplete=_missing(self._fields[rule.name], call),
+            )
+
+    def _inside(self, cgroups: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which are of containers."""
+        distinct, which = np.unique(cgroups, return_inverse=True)
+        found = [self._surroundings.container(cgroup) is not None for cgroup in distinct.tolist()]
+        return np.array(found, bool)[which]
+
+    def _process_ids(self, section: _Section) -> Ids:
+        def make(at: int, key: bytes) -> int:
+            row = section.rows[at]
+            process = self.processes.get(_key(row), _decoded(bytes(row["comm"]).rstrip(b"\0")))
+            number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings))
+            self._known[PROCESS][key] = number
+            process.rows.add(key)
+            return number
+
+        return self._grouping.ids(section.columns(self._columns[PROCESS]), self._known[PROCESS], make)
+
+    def _call_keys(self, section: _Section) -> Bytes:
+        which, args = self._arguments[section.rows["call"]], section.rows["args"]
+        argument = np.where(which == 1, args[:, 1], np.where(which == 0, args[:, 0], 0)).astype(np.uint64)
+        return section.columns(self._columns[CALL], argument.view(np.uint8).reshape(-1, 8))
+
+    def _descriptor_keys(self, section: _Section) -> Bytes:
+        failed = (section.rows["result"] < 0).view(np.uint8).reshape(-1, 1)
+        return section.columns(self._columns[DESCRIPTOR], failed, section.bytes[:, section.text_at :])
+
+    def _values(self, section: _Section, at: int) -> Values:
+        row = section.rows[at]
+        path, to = row["path"], row["to"]
+        raw, to_raw = (section.path(at, each["path"]) for each in (path, to))
+        boot_ns = int(row["timestamp"])
+        return Values(
+            type=self._names[row["call"]],
+            time_ns=boot_ns + self._clock_ns,
+            boot_ns=boot_ns,
+            result=int(row["result"]),
+            fd=int(row["fd"]),
+            flags=int(row["flags"]),
+            mode=int(row["mode"]),
+            args=row["args"].tolist(),
+            tid=int(row["tid"]),
+            fd_type=chr(row["fd_type"]) if row["fd_type"] else "",
+            protocol=int(row["protocol"]),
+            family=int(row["family"]),
+            connected=bool(row["connected"]),
+            name_changed=bool(row["name_changed"]),
+            src=_end(row["src"]),
+            dst=_end(row["dst"]),
+            path=_joined(section.path(at, path["directory"]), raw),
+            raw=raw if path["path"]["as_given"] else "",
+            to=_joined(section.path(at, to["directory"]), to_raw),
+            to_raw=to_raw,
+            data=section.text(at, row["data"]),
+        )
+
+
+def _asked(rules: Ruleset) -> list[Rule]:
+    return [rule for rule in rules.rules if rule.enabled and rule.source == SYSCALL and rule.types]
+
+
+def _fields(rule: Rule) -> frozenset[str]:
+    """The fields that a rule asks about or shows."""
+    sides = (side for check in checks(rule.condition) for side in (check.left, check.right) if side is not None)
+    return frozenset(name for side in sides for name in names(side)).union(rule.output.fields)
+
+
+def _words(field: Field) -> list[str]:
+    """The words of an enum by their numbers, which begin with 0."""
+    found = {int(number): word for number, word in field.values.items()}
+    return [found.get(number, "") for number in range(max(found) + 1)]
+
+
+def _key(row: Any) -> Key:
+    return Key(*(int(row[name]) for name in _OF_KEY))
+
+
+def _now(row: Any) -> Now:
+    return Now(*(int(row[name]) for name in _OF_NOW))
+
+
+def _end(endpoint: Any) -> tuple[bytes, int]:
+    return bytes(endpoint["address"]).ljust(16, b"\0"), int(endpoint["port"])  # numpy takes zeros for padding
+
+
+def _adding(table: Rows, known: dict[bytes, int], call: Callable[[int], Call]) -> Callable[[int, bytes], int]:
+    def make(at: int, key: bytes) -> int:
+        number = known[key] = table.add(call(at))
+        return number
+
+    return make
+
+
+def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:
+    """Which fields of a rule were missing because the process, or the image of its container, is not known."""
+    doubtful: tuple[str, ...] = () if call.process.process.is_known else ("proc.",)
+    doubtful += () if call.process.get("container.id") == "host" else ("container.image",)
+    return tuple(sorted(name for name in asked if name.startswith(doubtful) and call.process.get(name) is None))

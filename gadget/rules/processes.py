@@ -1,0 +1,367 @@
+"""The processes that events are of, and their ancestors, as rules ask about them.
+
+A program of a process is known by the process's id, when it began and how many programs it has run. What events tell of
+forks, execs and changes is kept for each; what each event carries itself (ids of users, terminal, capabilities) makes
+a row of its own.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from gadget.rules import words
+from gadget.rules.checks import Event
+
+#: Programs that are remembered; of those that have ended the first to end goes first.
+MOST = 65_536
+#: How long a process that has ended is remembered, in seconds: events of it may still come.
+KEPT_SECONDS = 30
+#: Ancestors of a process that are known: rules ask for up to 7.
+ANCESTORS = 16
+NO_LOGIN = 0xFFFF_FFFF
+#: In /proc times have this unit (clock ticks, in nanoseconds), in the kernel nanoseconds.
+TICK_NS = 10_000_000
+
+
+class Key(NamedTuple):
+    """Which program of which process: start in nanoseconds since boot, number grows with each exec."""
+
+    pid: int
+    start: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """What is remembered of an ancestor, as of the last exec or fork below it."""
+
+    key: Key
+    name: str
+    arguments: tuple[str, ...] | None
+    path: str | None
+    vpid: int
+
+    @property
+    def command(self) -> str | None:
+        """Name and arguments."""
+        return command(self.name, self.arguments)
+
+    @property
+    def exe(self) -> str | None:
+        """The program's name for itself."""
+        return self.arguments[0] if self.arguments else None
+
+
+@dataclass
+class Process:
+    """A program of a process. None stands for what is not known of it."""
+
+    key: Key
+    name: str
+    ancestors: tuple[Ancestor, ...] = ()
+    arguments: tuple[str, ...] | None = None
+    path: str | None = None
+    cwd: str | None = None
+    vpid: int = 0
+    pgid: int = 0
+    sid: int = 0
+    vpgid: int = 0
+    upper_layer: bool | None = None
+    memfd: bool | None = None
+    writable: bool | None = None
+    inode: int | None = None
+    ctime: int | None = None
+    mtime: int | None = None
+    environment: str | None = None
+    #: the keys of its rows, which are made anew when it changes
+    rows: set[bytes] = field(default_factory=set)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its program is known, and not only that it is there."""
+        return self.arguments is not None
+
+    def as_ancestor(self) -> Ancestor:
+        """What its descendants know of it."""
+        return Ancestor(self.key, self.name, self.arguments, self.path, self.vpid)
+
+    def below(self) -> tuple[Ancestor, ...]:
+        """The ancestors of its children."""
+        return (self.as_ancestor(), *self.ancestors[: ANCESTORS - 1])
+
+
+class Surroundings(Protocol):
+    """What is known of a process beside what events tell. None: not known, or none."""
+
+    def container(self, cgroup_id: int) -> Event | None:
+        """The fields container.… and k8s.… of the container of a cgroup; None outside containers."""
+
+    def user(self, cgroup_id: int, pid: int, uid: int) -> str | None:
+        """The name of a user, as the container of the process has it."""
+
+    def group(self, cgroup_id: int, pid: int, gid: int) -> str | None:
+        """The name of a group, likewise."""
+
+    def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
+        """The names for which the container got an address (4 or 16 bytes) as an answer of DNS."""
+
+    def process(self, pid: int) -> Process | None:
+        """A process as it is now, its start in ticks."""
+
+
+class Processes:
+    """The programs that are known."""
+
+    def __init__(self, find: Callable[[int], Process | None]) -> None:
+        """Find tells of a process that runs now and began unseen."""
+        self._find = find
+        self._known: dict[Key, Process] = {}
+        self._running: dict[tuple[int, int], Key] = {}  # by id and start, the program that it runs now
+        self._before: dict[tuple[int, int], Process] = {}  # by id and start in ticks, those that nothing has told of
+        self._ended: deque[tuple[int, Key]] = deque()
+        #: how many had to go although they may still run
+        self.forgotten = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: Key, name: str) -> Process:
+        """The program of an event. One that is not known yet is looked for, and has this name if it is nowhere."""
+        return self._known.get(key) or self._learn(key, name)
+
+    def running(self, pid: int, start: int) -> Process | None:
+        """The program that a process runs."""
+        key = self._running.get((pid, start))
+        return self._known.get(key) if key else None
+
+    def add(self, process: Process) -> None:
+        """Take in a program that has begun."""
+        if len(self._known) >= MOST:
+            self._make_room()
+        key = process.key
+        self._known[key] = process
+        before = self._running.get((key.pid, key.start))
+        if before and before != key:  # events of it may still come
+            self._ended.append((0, before))
+        self._running[key.pid, key.start] = key
+
+    def end(self, key: Key, now_ns: int) -> None:
+        """The process has ended."""
+        self._before.pop((key.pid, key.start // TICK_NS), None)
+        self._ended.append((now_ns, key))
+        self._running.pop((key.pid, key.start), None)
+
+    def forget(self, now_ns: int) -> None:
+        """Forget what ended a while ago."""
+        while self._ended and self._ended[0][0] < now_ns - KEPT_SECONDS * 1_000_000_000:
+            self._known.pop(self._ended.popleft()[1], None)
+
+    def know(self, processes: Iterable[Process]) -> None:
+        """Take in those that run already, their start in ticks."""
+        self._before = {(each.key.pid, each.key.start): each for each in processes}
+
+    def _learn(self, key: Key, name: str) -> Process:
+        ticks = key.start // TICK_NS
+        found = self._before.pop((key.pid, ticks), None) or self._find(key.pid)
+        if found is None or found.key.start != ticks:
+            found = Process(key, name)
+        found.key = key
+        self.add(found)
+        return found
+
+    def _make_room(self) -> None:
+        if self._ended:
+            self._known.pop(self._ended.popleft()[1], None)
+            return
+        key = next(iter(self._known))
+        del self._known[key]
+        self._running.pop((key.pid, key.start), None)
+        self.forgotten += 1
+
+
+class Now(NamedTuple):
+    """What an event tells of its process beside its program. login is NO_LOGIN if nobody has logged in."""
+
+    cgroup_id: int
+    uid: int
+    gid: int
+    login: int
+    tty: int
+    effective: int
+    permitted: int
+
+
+class Row:
+    """A process at an event: its fields as rules name them."""
+
+    def __init__(self, process: Process, now: Now, surroundings: Surroundings) -> None:
+        self.process, self.now = process, now
+        self._surroundings = surroundings
+
+    def get(self, key: str, /) -> Any:
+        """The value of a field; None if it is missing."""
+        if made := _FIELDS.get(key):
+            return made(self)
+        name, bracket, rest = key.partition("[")
+        if name.startswith(("container.", "k8s.")):
+            return self._of_container(key)
+        if bracket and (with_argument := _WITH_ARGUMENT.get(name)):
+            return with_argument(self, rest.removesuffix("]"))
+        return None
+
+    def _of_container(self, key: str) -> Any:
+        container = self._surroundings.container(self.now.cgroup_id)
+        if container is None:
+            return "host" if key in ("container.id", "container.name") else None
+        return container.get(key)
+
+    @property
+    def parent(self) -> Ancestor | None:
+        """Its parent, if that is known."""
+        return self.process.ancestors[0] if self.process.ancestors else None
+
+    def user(self, uid: int) -> str | None:
+        """The name of a user."""
+        return self._surroundings.user(self.now.cgroup_id, self.process.key.pid, uid)
+
+    def group(self, gid: int) -> str | None:
+        """The name of a group."""
+        return self._surroundings.group(self.now.cgroup_id, self.process.key.pid, gid)
+
+    def domains(self, address: bytes) -> tuple[str, ...]:
+        """The names for which its container got an address."""
+        return self._surroundings.domains(self.now.cgroup_id, address)
+
+    def leader(self, pid: int) -> Ancestor | None:
+        """The leader of its session or group, if that is itself or an ancestor."""
+        if pid == self.process.key.pid:
+            return self.process.as_ancestor()
+        return next((each for each in self.process.ancestors if each.key.pid == pid), None)
+
+
+def command(name: str, arguments: Sequence[str] | None) -> str | None:
+    """proc.cmdline: the name, and the arguments behind the first."""
+    return None if arguments is None else " ".join([name, *arguments[1:]])
+
+
+def _own(attribute: str) -> Callable[[Row], Any]:
+    return lambda row: getattr(row.process, attribute)
+
+
+def _parents(attribute: str) -> Callable[[Row], Any]:
+    return lambda row: getattr(row.parent, attribute) if row.parent else None
+
+
+def _all(attribute: str) -> Callable[[Row], Any]:
+    """Of all ancestors, as far as it is known of each."""
+
+    def found(row: Row) -> tuple[Any, ...] | None:
+        values = tuple(getattr(each, attribute) for each in row.process.ancestors)
+        return tuple(each for each in values if each is not None) or None
+
+    return found
+
+
+def _of_ancestor(attribute: str) -> Callable[[Row, str], Any]:
+    """0 is the process itself."""
+
+    def found(row: Row, text: str) -> Any:
+        number = int(text) if text.isascii() and text.isdecimal() else ANCESTORS + 1
+        if number > len(row.process.ancestors):
+            return None
+        return getattr(row.process.ancestors[number - 1] if number else row.process.as_ancestor(), attribute)
+
+    return found
+
+
+def _of_leader(which: str, attribute: str) -> Callable[[Row], Any]:
+    def found(row: Row) -> Any:
+        leader = row.leader(getattr(row.process, which))
+        return getattr(leader, attribute) if leader else None
+
+    return found
+
+
+def _arguments(row: Row) -> str | None:
+    return None if row.process.arguments is None else " ".join(row.process.arguments[1:])
+
+
+def _argument(row: Row, text: str) -> str | None:
+    given = row.process.arguments
+    number = int(text) + 1 if text.isascii() and text.isdecimal() else 0
+    return given[number] if given and 0 < number < len(given) else None
+
+
+def _variable(row: Row, name: str) -> str | None:
+    for each in (row.process.environment or "").split("\0"):
+        if each.startswith(f"{name}="):
+            return each.partition("=")[2]
+    return None
+
+
+def _exe_line(row: Row) -> str | None:
+    return None if row.process.arguments is None else " ".join(row.process.arguments)
+
+
+def _cwd(row: Row) -> str | None:
+    """With a slash at its end, as in Falco."""
+    return None if row.process.cwd is None else posixpath.join(row.process.cwd, "")
+
+
+_ANCESTRAL = {"name": "name", "exe": "exe", "exepath": "path", "cmdline": "command"}
+_FIELDS: Mapping[str, Callable[[Row], Any]] = {
+    "proc.name": _own("name"),
+    "proc.exe": lambda row: row.process.arguments[0] if row.process.arguments else None,
+    "proc.exepath": _own("path"),
+    "proc.args": _arguments,
+    "proc.cmdline": lambda row: command(row.process.name, row.process.arguments),
+    "proc.exeline": _exe_line,
+    "proc.cmdnargs": lambda row: None if row.process.arguments is None else len(row.process.arguments[1:]),
+    "proc.cmdlenargs": lambda row: None if row.process.arguments is None else sum(map(len, row.process.arguments[1:])),
+    "proc.cwd": _cwd,
+    "proc.env": lambda row: row.process.environment and row.process.environment.rstrip("\0").replace("\0", " "),
+    "proc.tty": lambda row: row.now.tty,
+    "proc.pid": lambda row: row.process.key.pid,
+    "proc.ppid": lambda row: row.parent.key.pid if row.parent else None,
+    "proc.vpid": _own("vpid"),
+    "proc.pvpid": _parents("vpid"),
+    "proc.sid": _own("sid"),
+    "proc.pgid": _own("pgid"),
+    "proc.vpgid": _own("vpgid"),
+    "proc.is_vpgid_leader": lambda row: row.process.vpgid == row.process.vpid,
+    "proc.is_pgid_leader": lambda row: row.process.pgid == row.process.key.pid,
+    "proc.is_sid_leader": lambda row: row.process.sid == row.process.key.pid,
+    "proc.sname": _of_leader("sid", "name"),
+    "proc.sid.exe": _of_leader("sid", "exe"),
+    "proc.sid.exepath": _of_leader("sid", "path"),
+    "proc.pgid.name": _of_leader("pgid", "name"),
+    "proc.pgid.exe": _of_leader("pgid", "exe"),
+    "proc.pgid.exepath": _of_leader("pgid", "path"),
+    "proc.is_exe_upper_layer": _own("upper_layer"),
+    "proc.is_exe_from_memfd": _own("memfd"),
+    "proc.is_exe_writable": _own("writable"),
+    "proc.exe_ino": _own("inode"),
+    "proc.exe_ino.ctime": _own("ctime"),
+    "proc.exe_ino.mtime": _own("mtime"),
+    **{f"proc.p{field}": _parents(attribute) for field, attribute in _ANCESTRAL.items()},
+    **{f"proc.a{field}": _all(attribute) for field, attribute in _ANCESTRAL.items()},
+    "proc.apid": lambda row: tuple(each.key.pid for each in row.process.ancestors) or None,
+    "user.uid": lambda row: row.now.uid,
+    "user.name": lambda row: row.user(row.now.uid),
+    "user.loginuid": lambda row: -1 if row.now.login == NO_LOGIN else row.now.login,
+    "user.loginname": lambda row: "<NA>" if row.now.login == NO_LOGIN else row.user(row.now.login),
+    "group.gid": lambda row: row.now.gid,
+    "group.name": lambda row: row.group(row.now.gid),
+    "thread.cap_effective": lambda row: words.capabilities(row.now.effective),
+    "thread.cap_permitted": lambda row: words.capabilities(row.now.permitted),
+}
+_WITH_ARGUMENT: Mapping[str, Callable[[Row, str], Any]] = {
+    **{f"proc.a{field}": _of_ancestor(attribute) for field, attribute in _ANCESTRAL.items()},
+    "proc.args": _argument,
+    "proc.env": _variable,
+    "proc.apid": lambda row, text: (_of_ancestor("key")(row, text) or (None,))[0],
+}

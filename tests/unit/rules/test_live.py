@@ -1,0 +1,335 @@
+"""What happens is judged in batches, and each event as if it were judged alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.run.batch import Packed
+from gadget.catalog import find
+from gadget.rules import live, processes
+from gadget.rules.alerts import Alert
+from gadget.rules.checks import Event
+from gadget.rules.live import Judge
+from gadget.rules.processes import Process
+from gadget.rules.ruleset import Ruleset
+from tests.unit.rules.test_rules import loaded, rule
+
+SCHEMA = find("detect").schema
+CALLS = {word: int(number) for number, word in SCHEMA["call"].values.items()}
+CONTAINER, HOST = 700, 1
+SECOND = 1_000_000_000
+EXEC = {"arguments": ("nginx",), "exe": "/usr/sbin/nginx", "cwd": "/srv", "vpid": 1, "ppid": 5, "parent_start": 50}
+
+
+class Node:
+    """What is known beside events: one container, its users, and processes that run already."""
+
+    def __init__(self, *running: Process, container: Mapping[str, Any] | None = None) -> None:
+        self.running = {each.key.pid: each for each in running}
+        self._container = container or {"container.id": "0123456789ab", "container.image.repository": "shop/web"}
+
+    def container(self, cgroup_id: int) -> Event | None:
+        return self._container if cgroup_id == CONTAINER else None
+
+    def user(self, cgroup_id: int, pid: int, uid: int) -> str | None:
+        return {0: "root", 33: "www-data"}.get(uid, "<NA>")
+
+    def group(self, cgroup_id: int, pid: int, gid: int) -> str | None:
+        return self.user(cgroup_id, pid, gid)
+
+    def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
+        return ("evil.example",) if address == bytes([198, 51, 100, 7]) else ()
+
+    def process(self, pid: int) -> Process | None:
+        return self.running.get(pid)
+
+
+def packed(*events: Mapping[str, Any], width: int = 512) -> Packed:
+    """Events as the programs pack them."""
+    rows = np.zeros(len(events), SCHEMA.dtype(SCHEMA.text_offset + width))
+    usual = {"cgroup_id": CONTAINER, "pid": 7, "tid": 7, "start": 70, "fd": -1, "loginuid": 0xFFFF_FFFF}
+    for at, event in enumerate(events):
+        texts = b""
+        row = rows[at]
+        for part in (
+            row["exe"],
+            row["cwd"],
+            *(row[name][each] for name in ("path", "to") for each in ("directory", "path")),
+        ):
+            part["as_given"] = True  # none
+        for name, value in {**usual, "comm": "nginx", "timestamp": at + 1, **event}.items():
+            if name == "call":
+                row[name] = CALLS[value.replace("_", " ")]
+            elif name in ("src", "dst"):
+                address = ip_address(value[0])
+                mapped = bytes(10) + b"\xff\xff" if address.version == 4 else b""
+                row[name]["address"] = mapped + address.packed
+                row[name]["port"] = value[1]
+            elif name in ("path", "to"):
+                folder, passed = value if isinstance(value, tuple) else ("", value)
+                texts += _slice(row[name]["path"], texts, passed, as_given=True)
+                texts += _slice(row[name]["directory"], texts, folder, as_given=not folder)
+            elif name in ("exe", "cwd"):
+                texts += _slice(row[name], texts, value, as_given=False)
+            elif name in ("arguments", "env", "data"):
+                text = value if isinstance(value, bytes) else "".join(f"{each}\0" for each in value).encode()
+                row[name]["offset"], row[name]["length"] = len(texts), len(text)
+                texts += text
+            elif name == "fd_type":
+                row[name] = ord(value)
+            else:
+                row[name] = value
+        row["text_length"] = len(texts)
+        rows.view(np.uint8).reshape(len(events), -1)[at, SCHEMA.text_offset :][: len(texts)] = list(texts)
+    return Packed(rows.itemsize, len(events), rows.tobytes())
+
+
+def _slice(where: Any, before: bytes, path: str, *, as_given: bool) -> bytes:
+    text = path.encode("utf-8", "surrogateescape")
+    if not as_given:
+        text = b"".join(part + b"/" for part in reversed(text.split(b"/")[1:]) if part)
+    where["offset"], where["length"], where["as_given"] = len(before), len(text), as_given
+    return text
+
+
+def fired(conditions: str | Ruleset, *events: Mapping[str, Any], node: Node | None = None, **more: Any) -> list[Alert]:
+    """The alerts of a rule with this condition, its output all that these tests look at."""
+    rules = conditions if isinstance(conditions, Ruleset) else loaded(rule(f"'{conditions}'"))
+    return Judge(rules, SCHEMA, node or Node(), **more).judge([packed(*events)], 0)
+
+
+def value(field: str, *events: Mapping[str, Any], node: Node | None = None) -> Any:
+    """What a field is at the last of some events."""
+    text = rule("'evt.num > 0'", "  warn_evttypes: false\n").replace("output: ", f"output: o %{field} ", 1)
+    alerts = Judge(loaded(text), SCHEMA, node or Node()).judge([packed(*events)], 0)
+    return alerts[-1].fields[field]
+
+
+def exec_of(name: str, *arguments: str, **more: Any) -> dict[str, Any]:
+    return {**EXEC, "call": "execve", "comm": name, "exec_id": 2, "arguments": arguments or (name,), **more}
+
+
+def test_shell_in_a_container() -> None:
+    """A shell that a web server starts is an alert, with the command line and its ancestors."""
+    events = (
+        exec_of("nginx", "nginx", "-g", "daemon off"),
+        {
+            "call": "fork",
+            "pid": 8,
+            "tid": 8,
+            "start": 80,
+            "exec_id": 2,
+            "ppid": 7,
+            "parent_start": 70,
+            "parent_exec_id": 2,
+        },
+        exec_of("sh", "sh", "-c", "id", pid=8, tid=8, start=80, exec_id=3, ppid=7, parent_start=70, tty=34816, vpid=9),
+    )
+    condition = "evt.type = execve and container.id != host and proc.name = sh and proc.pname = nginx and proc.tty != 0"
+    (alert,) = fired(condition, *events)
+    assert (alert.time_ns, alert.cgroup_id, alert.count, alert.incomplete) == (3, CONTAINER, 1, ())
+    wanted = {
+        "proc.cmdline": "sh -c id", "proc.pcmdline": "nginx -g daemon off", "proc.exepath": "/usr/sbin/nginx",
+        "proc.cwd": "/srv/", "proc.vpid": 9, "proc.pvpid": 1, "proc.ppid": 7, "user.name": "root", "evt.res": "SUCCESS",
+        "container.image.repository": "shop/web", "user.loginuid": -1, "evt.arg.flags": "0",
+    }  # fmt: skip
+    assert {field: value(field, *events) for field in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("event", "wanted"),
+    [
+        (
+            {"call": "openat", "path": ("/var/www", "../log/./x"), "fd": 3, "result": 3, "fd_type": "f", "flags": 0o1101, "mode": 0o755},
+            {
+                "fd.name": "/var/log/x", "fd.nameraw": "../log/./x", "fd.directory": "/var/log", "fd.filename": "x",
+                "fd.typechar": "f", "fd.type": "file", "fd.num": 3, "evt.is_open_write": True, "evt.is_open_read": False,
+                "evt.is_open_exec": True, "evt.arg.name": "/var/log/x", "evt.arg.flags": "O_WRONLY|O_CREAT|O_TRUNC",
+                "evt.rawres": 3, "evt.arg.target": None, "fd.sip": None,
+            },
+        ),
+        (
+            {"call": "open", "path": ("/", "/etc/shadow"), "result": -13, "fd_type": "o", "flags": 2},
+            {
+                "fd.name": "/etc/shadow", "fd.directory": "/etc", "fd.filename": None, "fd.num": -1, "evt.res": "EACCES",
+                "evt.is_open_read": True, "evt.is_open_write": True, "evt.is_open_exec": False,
+            },
+        ),
+        (
+            {
+                "call": "connect", "fd": 4, "result": -115, "fd_type": "4", "protocol": 6, "family": 2,
+                "src": ("10.0.0.1", 40000), "dst": ("198.51.100.7", 443),
+            },
+            {
+                "fd.name": "10.0.0.1:40000->198.51.100.7:443", "fd.sip": "198.51.100.7", "fd.cip": "10.0.0.1",
+                "fd.rip": "198.51.100.7", "fd.lport": 40000, "fd.sport": 443, "fd.l4proto": "tcp", "fd.sockfamily": "ip",
+                "fd.type": "ipv4", "evt.res": "EINPROGRESS", "fd.sip.name": "evil.example", "fd.is_server": False,
+            },
+        ),
+        (
+            {
+                "call": "accept4", "fd": 5, "result": 5, "fd_type": "6", "protocol": 6, "family": 10,
+                "src": ("2001:db8::1", 80), "dst": ("2001:db8::2", 50000),
+            },
+            {"fd.name": "2001:db8::2:50000->2001:db8::1:80", "fd.sip": "2001:db8::1", "fd.cport": 50000, "fd.is_server": True},
+        ),
+        (
+            {"call": "symlinkat", "path": ("/tmp", "x"), "to": "/etc/shadow"},
+            {"evt.arg.target": "/etc/shadow", "evt.arg.linkpath": "/tmp/x", "fd.name": None, "fd.num": None},
+        ),
+        ({"call": "rename", "path": ("/a", "b"), "to": ("/c", "d")}, {"evt.arg.oldpath": "/a/b", "evt.arg.newpath": "/c/d"}),
+        ({"call": "fchmodat", "path": ("/a", "b"), "mode": 0o4711}, {"evt.arg.mode": "S_IXOTH|S_IXGRP|S_IXUSR|S_IWUSR|S_IRUSR|S_ISUID", "evt.arg.filename": "/a/b"}),
+        ({"call": "ptrace", "args": [16, 99, 0, 0, 0, 0]}, {"evt.arg.request": "PTRACE_ATTACH", "evt.arg.pid": "99"}),
+        ({"call": "bpf", "args": [5, 0, 0, 0, 0, 0], "result": 7}, {"evt.arg.cmd": "BPF_PROG_LOAD", "evt.arg.fd": "7"}),
+        ({"call": "unshare", "args": [0x10020000, 0, 0, 0, 0, 0]}, {"evt.arg.flags": "CLONE_NEWNS|CLONE_NEWUSER"}),
+        ({"call": "socket", "args": [17, 3, 0, 0, 0, 0], "result": 3, "fd": 3}, {"evt.arg.domain": "AF_PACKET", "fd.num": 3}),
+        ({"call": "setuid", "args": [33, 0, 0, 0, 0, 0]}, {"evt.arg.uid": "www-data"}),
+        (
+            {"call": "dup2", "fd": 0, "result": 0, "fd_type": "4", "args": [4, 0, 0, 0, 0, 0], "dst": ("10.1.1.1", 4444)},
+            {"fd.num": 0, "fd.rip": "10.1.1.1", "evt.arg.oldfd": "4", "evt.rawres": 0},
+        ),
+    ],
+    ids=lambda case: case.get("call", ""),
+)  # fmt: skip
+def test_fields(event: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """A rule finds in a call what Falco's own engine finds there."""
+    assert {field: value(field, exec_of("nginx"), event) for field in wanted} == wanted
+
+
+def test_like_alone() -> None:
+    """Events that are judged together have the alerts that each has alone."""
+    choose = random.Random(3)
+    conditions = [
+        "evt.type in (open, openat) and evt.is_open_write = true and fd.name startswith /etc and proc.name = nginx",
+        "evt.type = openat and not (user.uid = 0 or fd.name = /tmp/x) and fd.num > 3",
+        "evt.type = connect and fd.sip = 198.51.100.7 and fd.sip.name = evil.example",
+        "evt.type in (openat, connect) and evt.res != SUCCESS and proc.tty = 0",
+    ]
+    rules = loaded("".join(rule(f"'{each}'", "", f"r{at}") for at, each in enumerate(conditions)))
+    some = [
+        {
+            "call": choose.choice(["open", "openat", "connect"]), "fd": choose.randint(3, 5), "fd_type": choose.choice("f4"),
+            "result": choose.choice([3, -2]), "flags": choose.choice([0, 1]), "euid": choose.choice([0, 33]),
+            "path": ("/", choose.choice(["etc/passwd", "tmp/x"])), "dst": (choose.choice(["198.51.100.7", "10.0.0.1"]), 80),
+            "tty": choose.choice([0, 1]),
+        }
+        for _ in range(3_000)
+    ]  # fmt: skip
+    together = Judge(rules, SCHEMA, Node())
+    one_by_one = Judge(rules, SCHEMA, Node())
+    counts = dict[str, int]()
+    for event in some:
+        for alert in one_by_one.judge([packed(event)], 0):
+            counts[alert.rule.name] = counts.get(alert.rule.name, 0) + alert.count
+    found = dict[str, int]()
+    for alert in together.judge([packed(*some[:1_500]), packed(*some[1_500:], width=900)], 0):
+        found[alert.rule.name] = found.get(alert.rule.name, 0) + alert.count
+    assert found == counts
+    assert len(counts) == len(conditions)
+    assert together.judged == one_by_one.judged == 3_000
+
+
+def test_equal_sums() -> None:
+    """Paths that a container chose so that they look alike in sums are told from each other."""
+    grouping = live._Grouping()
+    grouping._odd[:] = 1
+    keys = np.array([[1, 0, 0, 0, 2, 0, 0, 0], [2, 0, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 2, 0, 0, 0]], np.uint8)
+    known = dict[bytes, int]()
+
+    def make(at: int, key: bytes) -> int:
+        known[key] = len(known)
+        return known[key]
+
+    first, second, third = grouping.ids(keys, known, make).tolist()
+    assert first == third != second
+
+
+def test_host() -> None:
+    """Processes of the host are no alerts unless they are asked for, and a container's process knows them as ancestors."""
+    shim = exec_of("runc", cgroup_id=HOST, pid=5, tid=5, start=50)
+    inside = exec_of("sh", parent_exec_id=2)
+    assert [alert.cgroup_id for alert in fired("evt.type = execve", shim, inside)] == [CONTAINER]
+    assert len(fired("evt.type = execve and proc.pname = runc", shim, inside)) == 1
+    assert [each.fields["container.id"] for each in fired(loaded(rule("evt.type = execve").replace("output: ", "output: o %container.id ")), shim, inside, host=True)] == ["host", "0123456789ab"]  # fmt: skip
+
+
+def test_order() -> None:
+    """An exec in one ring comes before the opens in the other that happened after it."""
+    judge = Judge(loaded(rule("evt.type = openat and proc.name = sh")), SCHEMA, Node())
+    opened = {"call": "openat", "timestamp": 20, "exec_id": 3, "fd_type": "f", "path": "/x"}
+    (alert,) = judge.judge([packed(opened), packed(exec_of("sh", exec_id=3, timestamp=10), width=900)], 0)
+    assert alert.incomplete == ()
+
+
+def test_change() -> None:
+    """The working directory of a process is the one that it changed to."""
+    judge = Judge(loaded(rule("evt.type = openat and proc.cwd = /tmp/")), SCHEMA, Node())
+    opened = {"call": "openat", "exec_id": 2, "fd_type": "f", "path": "/x"}
+    assert judge.judge([packed(exec_of("sh"), opened)], 0) == []
+    assert len(judge.judge([packed({"call": "change", "exec_id": 2, "cwd": "/tmp"}), packed(opened)], 0)) == 1
+
+
+def test_ran_before() -> None:
+    """A process that ran before the agent came is known by what /proc tells of it."""
+    before = Process(processes.Key(7, 0, 0), "java", arguments=("java", "-jar", "x.jar"))
+    (alert,) = fired(
+        "evt.type = openat and proc.args contains jar", {"call": "openat", "path": "/x"}, node=Node(before)
+    )
+    assert alert.incomplete == ()
+
+
+def test_unknown() -> None:
+    """An alert whose process is not known says which fields nobody knew."""
+    (alert,) = fired("evt.type = openat and not proc.args contains jar", {"call": "openat", "path": "/x"})
+    assert alert.incomplete == ("proc.args",)
+    nameless = Node(container={"container.id": "0123456789ab"})
+    condition = "evt.type = execve and not container.image.repository in (shop/web)"
+    (alert,) = fired(condition, exec_of("sh"), node=nameless)
+    assert alert.incomplete == ("container.image.repository",)
+
+
+def test_repeated() -> None:
+    """What happens again and again is one alert with a count, and no count is lost however much differs."""
+    opened = {"call": "openat", "fd_type": "f", "path": "/etc/shadow"}
+    (alert,) = fired("evt.type = openat", *[opened] * 100)
+    assert alert.count == 100
+    alerts = fired("evt.type = openat", *({**opened, "path": f"/etc/{at}"} for at in range(1_000)))
+    assert len(alerts) == live.MOST_ALERTS
+    assert sum(alert.count for alert in alerts) == 1_000
+
+
+def test_other_rules() -> None:
+    """Other rules take over in the midst, and what was known of processes stays."""
+    judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
+    assert judge.parameters["calls"] == "execve"
+    assert len(judge.judge([packed(exec_of("sh"))], 0)) == 1
+    judge.use(loaded(rule("evt.type = init_module and proc.name = sh")))
+    assert judge.parameters["calls"] == "init module"
+    assert len(judge.judge([packed({"call": "init_module", "exec_id": 2})], 0)) == 1
+
+
+def _forks(number: int) -> Iterator[dict[str, Any]]:
+    for at in range(number):
+        pid = at + 10
+        yield {"call": "fork", "pid": pid, "tid": pid, "start": pid, "ppid": pid - 1, "parent_start": pid - 1}
+        yield {"call": "procexit", "pid": pid - 1, "tid": pid - 1, "start": pid - 1}
+
+
+def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that forks without end takes no more than its share of memory."""
+    monkeypatch.setattr(processes, "MOST", 50)
+    judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
+    judge.judge([packed(*_forks(500))], 0)
+    assert len(judge.processes) <= 50
+    assert max(len(each.ancestors) for each in judge.processes._known.values()) == processes.ANCESTORS
+    monkeypatch.setattr(live, "MOST_ROWS", 10)
+    quick = Judge(loaded(rule("evt.type = openat")), SCHEMA, Node())
+    for at in range(30):
+        assert len(quick.judge([packed({"call": "openat", "path": f"/{at}"})], 0)) == 1
+    assert all(len(table.rows) <= 11 for table in quick._tables)
