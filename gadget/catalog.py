@@ -27,6 +27,7 @@ class Gadget:
     not failures; left_out says what is not shown unless a switch is on, by the switch. aliases are what other tools
     call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
     and sort are the defaults of --interval and --sort. story is how the command `story` shows its events, if it does.
+    hidden: no command shows it, and only the agent itself begins it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Gadget:
     interval: float = 0.0
     sort: list[str] = field(default_factory=list)
     story: Story | None = None
+    hidden: bool = False
 
     @property
     def has_tables(self) -> bool:
@@ -82,9 +84,14 @@ def record(program: str, name: str) -> np.dtype[np.void]:
 
 
 @cache
-def load() -> dict[str, Gadget]:
-    """Every gadget by name."""
+def _all() -> dict[str, Gadget]:
     return parse(CATALOGUE.read_bytes())
+
+
+@cache
+def load() -> dict[str, Gadget]:
+    """Every gadget that users see, by name."""
+    return {name: gadget for name, gadget in _all().items() if not gadget.hidden}
 
 
 def parse(data: bytes) -> dict[str, Gadget]:
@@ -107,8 +114,8 @@ def parse(data: bytes) -> dict[str, Gadget]:
 
 
 def find(name: str) -> Gadget:
-    """The gadget of that name. UsageError that names all gadgets if there is none."""
+    """The gadget of that name, also a hidden one. UsageError that names all others if there is none."""
     try:
-        return load()[name]
+        return _all()[name]
     except KeyError:
         raise UsageError(f"unknown gadget {name!r}: there is {', '.join(load())}") from None

@@ -11,18 +11,13 @@ static __always_inline bool thread_chosen(__u32 pid, __u32 uid, const char *comm
 	return process_chosen(pid, uid) && comm_chosen(comm);
 }
 
-/* Fill the header of an event for the current thread. False if the user did not choose the thread: send nothing then.
- */
-static __always_inline bool gadget_fill(struct gadget_header *header)
+/* Fill the header of an event for the current thread, whose container is known. False if the user did not choose the
+ * thread by --comm. */
+static __always_inline bool fill_current(struct gadget_header *header, __u64 cgroup_id)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u64 owner = bpf_get_current_uid_gid();
-	__u64 cgroup_id = bpf_get_current_cgroup_id();
 
-	if (!process_chosen(id >> 32, owner))
-		return false;
-	if (!cgroup_chosen(current_cgroup(), &cgroup_id))
-		return false;
 	/* some kernels before 6.2 leave behind the name what an earlier event had there */
 	__builtin_memset(header->comm, 0, sizeof(header->comm));
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
@@ -36,6 +31,17 @@ static __always_inline bool gadget_fill(struct gadget_header *header)
 	header->gid = owner >> 32;
 	header->text_length = 0;
 	return true;
+}
+
+/* Fill the header of an event for the current thread. False if the user did not choose the thread: send nothing then.
+ */
+static __always_inline bool gadget_fill(struct gadget_header *header)
+{
+	__u64 cgroup_id = bpf_get_current_cgroup_id();
+
+	if (!process_chosen(bpf_get_current_pid_tgid() >> 32, bpf_get_current_uid_gid()))
+		return false;
+	return cgroup_chosen(current_cgroup(), &cgroup_id) && fill_current(header, cgroup_id);
 }
 
 /* Fill the header of an event for any task, whoever runs. Says whether the user chose the task, and its container. */

@@ -47,13 +47,40 @@ struct file_system_type {
 };
 
 struct super_block {
+	unsigned long s_flags, s_magic;
 	struct file_system_type *s_type;
+};
+
+typedef struct {
+	__u32 val; /* as the first user namespace has it */
+} kuid_t;
+
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
 };
 
 struct inode {
 	unsigned short i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	unsigned int i_flags;
 	unsigned long i_ino;
+	__s64 i_mtime_sec, i_ctime_sec;
+	__u32 i_mtime_nsec, i_ctime_nsec;
 	struct super_block *i_sb;
+};
+
+struct inode___before_6_11 {
+	struct timespec64 __i_mtime, __i_ctime;
+};
+
+struct inode___before_6_6 {
+	struct timespec64 i_mtime, i_ctime;
 };
 
 struct file {
@@ -84,7 +111,7 @@ struct percpu_counter {
 };
 
 struct mm_struct {
-	unsigned long arg_start, arg_end;
+	unsigned long arg_start, arg_end, env_start, env_end;
 	struct file *exe_file;
 	struct percpu_counter rss_stat[4];
 };
@@ -110,8 +137,21 @@ struct task_io_accounting {
 	__u64 rchar, wchar, read_bytes, write_bytes;
 };
 
+struct pid;
+
+struct tty_driver {
+	int major, minor_start;
+};
+
+struct tty_struct {
+	int index;
+	struct tty_driver *driver;
+};
+
 struct signal_struct {
 	atomic_t live;
+	struct pid *pids[4]; /* PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID */
+	struct tty_struct *tty;
 	int nr_threads, group_exit_code;
 	unsigned int flags;
 	unsigned long maxrss;
@@ -128,14 +168,6 @@ struct sched_entity {
 struct css_set;
 struct nsproxy;
 
-typedef struct {
-	__u32 val; /* as the first user namespace has it */
-} kuid_t;
-
-typedef struct {
-	__u32 val;
-} kgid_t;
-
 struct ns_common {
 	unsigned int inum;
 };
@@ -145,9 +177,14 @@ struct user_namespace {
 	struct ns_common ns;
 };
 
+typedef struct {
+	__u64 val; /* two halves before 6.3 */
+} kernel_cap_t;
+
 struct cred {
-	kuid_t uid;
-	kgid_t gid;
+	kuid_t uid, euid, fsuid;
+	kgid_t gid, egid, fsgid;
+	kernel_cap_t cap_permitted, cap_effective;
 };
 
 typedef struct {
@@ -171,6 +208,7 @@ struct upid {
 };
 
 struct pid {
+	unsigned int level;
 	struct hlist_head tasks[2]; /* PIDTYPE_PID, PIDTYPE_TGID */
 	struct upid numbers[1];
 };
@@ -198,6 +236,8 @@ struct task_struct {
 	struct task_io_accounting ioac;
 	sigset_t blocked;
 	struct sigpending pending;
+	kuid_t loginuid;
+	__u64 self_exec_id;
 };
 
 struct in6_addr {
@@ -236,6 +276,16 @@ struct sock {
 	__u16 sk_protocol;
 	__u32 sk_max_ack_backlog;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct unix_address {
+	int len;
+	char name[]; /* a sockaddr_un */
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct sock *peer;
 };
 
 struct inet_sock {

@@ -167,6 +167,21 @@
 #define SYSCALL_COMPAT_RECVMSG           COMPAT(372)
 #define SYSCALL_COMPAT_SENDMMSG          COMPAT(345)
 #define SYSCALL_COMPAT_RECVMMSG          COMPAT(337)
+#define SYSCALL_SOCKET                   41
+#define SYSCALL_SENDTO                   44
+#define SYSCALL_RECVFROM                 45
+#define SYSCALL_DUP                      32
+#define SYSCALL_DUP2                     33
+#define SYSCALL_DUP3                     292
+#define SYSCALL_CHDIR                    80
+#define SYSCALL_FCHDIR                   81
+#define SYSCALL_SETSID                   112
+#define SYSCALL_SETPGID                  109
+#define SYSCALL_CAPSET                   126
+#define SYSCALL_COMPAT_SOCKET            COMPAT(359)
+#define SYSCALL_COMPAT_SENDTO            COMPAT(369)
+#define SYSCALL_COMPAT_RECVFROM          COMPAT(371)
+#define SYSCALL_COMPAT_DUP3              COMPAT(330)
 #define REGISTER_ARG0(regs)              ((regs)->di)
 #define REGISTER_ARG1(regs)              ((regs)->si)
 #define REGISTER_ARG2(regs)              ((regs)->dx)
@@ -303,6 +318,20 @@
 #define SYSCALL_COMPAT_RECVMSG           COMPAT(297)
 #define SYSCALL_COMPAT_SENDMMSG          COMPAT(374)
 #define SYSCALL_COMPAT_RECVMMSG          COMPAT(365)
+#define SYSCALL_SOCKET                   198
+#define SYSCALL_SENDTO                   206
+#define SYSCALL_RECVFROM                 207
+#define SYSCALL_DUP                      23
+#define SYSCALL_DUP3                     24
+#define SYSCALL_CHDIR                    49
+#define SYSCALL_FCHDIR                   50
+#define SYSCALL_SETSID                   157
+#define SYSCALL_SETPGID                  154
+#define SYSCALL_CAPSET                   91
+#define SYSCALL_COMPAT_SOCKET            COMPAT(281)
+#define SYSCALL_COMPAT_SENDTO            COMPAT(290)
+#define SYSCALL_COMPAT_RECVFROM          COMPAT(292)
+#define SYSCALL_COMPAT_DUP3              COMPAT(358)
 #define REGISTER_ARG0(regs)              ((regs)->orig_x0)
 #define REGISTER_ARG1(regs)              ((regs)->regs[1])
 #define REGISTER_ARG2(regs)              ((regs)->regs[2])
@@ -380,6 +409,13 @@
 #define SYSCALL_COMPAT_RT_SIGQUEUEINFO        COMPAT(178)
 #define SYSCALL_COMPAT_TKILL                  COMPAT(238)
 #define SYSCALL_COMPAT_PIDFD_SEND_SIGNAL      COMPAT(424)
+#define SYSCALL_COMPAT_DUP                    COMPAT(41)
+#define SYSCALL_COMPAT_DUP2                   COMPAT(63)
+#define SYSCALL_COMPAT_CHDIR                  COMPAT(12)
+#define SYSCALL_COMPAT_FCHDIR                 COMPAT(133)
+#define SYSCALL_COMPAT_SETSID                 COMPAT(66)
+#define SYSCALL_COMPAT_SETPGID                COMPAT(57)
+#define SYSCALL_COMPAT_CAPSET                 COMPAT(185)
 
 /* The six arguments of a call. */
 struct syscall_args {

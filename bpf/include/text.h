@@ -128,11 +128,11 @@ static __always_inline gadget_path text_path(struct gadget_header *header, char 
 
 #define AT_FDCWD -100
 
-/* Append a path from user memory, and the directory that it is relative to: the descriptor fd, or AT_FDCWD. Without a
- * path it is the descriptor's own, unless the call failed because of that: error says why it failed, 0 if it did not.
- */
-static __always_inline gadget_full_path text_full_path(struct gadget_header *header, char *text, int fd, __u64 from,
-						       int error)
+/* Append a path from user memory, and the directory that it is relative to: the descriptor fd, or AT_FDCWD; an absolute
+ * path is, too, if in_root (RESOLVE_IN_ROOT). Without a path it is the descriptor's own, unless the call failed because
+ * of that: error says why it failed, 0 if it did not. */
+static __always_inline gadget_full_path text_path_in(struct gadget_header *header, char *text, int fd, __u64 from,
+						     int error, bool in_root)
 {
 	struct task_struct *task = current_task();
 	__u32 at = header->text_length & (TEXT_MAX - 1);
@@ -142,7 +142,7 @@ static __always_inline gadget_full_path text_full_path(struct gadget_header *hea
 	full.path = text_path_as_given(header, text, from);
 	if (!full.path.length && (error == ENOENT || error == EFAULT))
 		return full; /* an empty path that stands for nothing, or one that is in no memory */
-	if (full.path.length && text[at] == '/')
+	if (full.path.length && text[at] == '/' && !in_root)
 		directory = root_directory(task);
 	else if (fd == AT_FDCWD)
 		directory = working_directory(task);
@@ -153,4 +153,11 @@ static __always_inline gadget_full_path text_full_path(struct gadget_header *hea
 	else if (directory)
 		full.path = text_path(header, text, directory);
 	return full;
+}
+
+/* text_path_in() for the calls that know no other root. */
+static __always_inline gadget_full_path text_full_path(struct gadget_header *header, char *text, int fd, __u64 from,
+						       int error)
+{
+	return text_path_in(header, text, fd, from, error, false);
 }
