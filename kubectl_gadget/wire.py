@@ -19,9 +19,10 @@ LARGEST = 64 << 20
 MOST_PARTS = 1 << 19
 #: What one takes beside its bytes, about.
 PART_BYTES = 128
-#: Letters of a name or a sentence; more are cut off. Kubernetes' names have up to 253. What is JSON is not cut.
+#: Letters of a name or a sentence; more are cut off. Kubernetes' names have up to 253. JSON, and what an alert says,
+#: which have bounds of their own, are not cut.
 LONGEST_TEXT = 1024
-_JSON = ("schema", "layout")
+_WHOLE = ("schema", "layout", "output")
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 M = TypeVar("M", bound=Message)
@@ -114,7 +115,7 @@ def _fields(kind: Descriptor) -> dict[int, _Field]:
 
     return {
         field.number: _Field(
-            field.message_type, field.type == field.TYPE_STRING and field.name not in _JSON, flat(field.message_type)
+            field.message_type, field.type == field.TYPE_STRING and field.name not in _WHOLE, flat(field.message_type)
         )
         for field in kind.fields
         if field.message_type or field.type == field.TYPE_STRING
@@ -131,7 +132,7 @@ def _shorten(message: Any) -> None:
         elif field.message_type:
             for each in value if isinstance(value, list) or hasattr(value, "append") else [value]:
                 _shorten(each)
-        elif field.type == field.TYPE_STRING and field.name not in _JSON:
+        elif field.type == field.TYPE_STRING and field.name not in _WHOLE:
             if isinstance(value, str):
                 setattr(message, field.name, _short(value))
             else:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 import numpy as np
@@ -16,7 +17,12 @@ import orjson
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
+from gadget.rules.alerts import Alert
 from gadget.schema import Schema
+
+if TYPE_CHECKING:
+    from agent.run.batch import Batch
+    from gadget.rules.ruleset import Ruleset
 
 
 class FakeAgent(rpc.AgentServicer):
@@ -127,3 +133,33 @@ class WholeAgent(FakeAgent):
         """Nobody talked."""
         self._say_contract(context)
         yield pb.FlowsReply(node=self.node, head=pb.FlowsHead(began_ns=1))
+
+
+class FakeJudge:
+    """Says of each event that the first rule fired, in the place of gadget.rules.live.Judge."""
+
+    made: ClassVar[list[FakeJudge]] = []
+    broken: ClassVar[Exception | None] = None
+
+    def __init__(
+        self, rules: Ruleset, schema: Schema, containers: object, *, first: bool = False, host: bool = False
+    ) -> None:
+        """Judge events in schema's layout."""
+        self.rules, self.first, self.host = rules, first, host
+        self.parameters: dict[str, str] = {}
+        self.judged = 0
+        self._dtype = schema.dtype(schema.text_offset)
+        FakeJudge.made.append(self)
+
+    def judge(self, batch: Batch, clock_offset_ns: int) -> list[Alert]:
+        """An alert for each event; the error of the class, if it has one."""
+        found = []
+        for section in batch.sections:
+            if FakeJudge.broken:
+                raise FakeJudge.broken
+            rows = np.frombuffer(section.rows, self._dtype, section.count)
+            self.judged += section.count
+            for cgroup in rows["cgroup_id"].tolist():
+                fields = {"proc.name": "sh", "container.id": f"c{cgroup}"}
+                found.append(Alert(self.rules.rules[0], time.time_ns(), f"A shell in c{cgroup}", fields, cgroup))
+        return found

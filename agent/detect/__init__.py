@@ -1,1 +1,1 @@
-"""Rules at work in an agent."""
+"""Rules in Falco's language that judge what happens on this node."""

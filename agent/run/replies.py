@@ -25,15 +25,15 @@ def is_wanted(tracker: Tracker, selection: Selection, item: Cgroup) -> bool:
     return container is not None and selection.decide(container, tracker.labels(container)) is not False
 
 
-def started_reply(node: str, gadget: Gadget, tracker: Tracker, selection: Selection) -> pb.RunReply:
-    """The first message: what events look like, and the running containers that are chosen, or may be."""
+def started_reply(node: str, gadget: Gadget | None, tracker: Tracker, selection: Selection) -> pb.RunReply:
+    """The first message: what events look like, if they are sent, and the containers that are chosen, or may be."""
     chosen = {
         item.id: item.container
         for item in tracker.containers()
         if not item.ended and item.container and is_wanted(tracker, selection, item)
     }
     started = pb.Started(
-        schema=orjson.dumps(gadget.schema.to_json()).decode(),
+        schema=orjson.dumps(gadget.schema.to_json()).decode() if gadget else "",
         containers=container_messages(chosen),
         contract=CONTRACT,
         beat_ms=int(BEAT_SECONDS * 1000),
@@ -48,7 +48,7 @@ def batch_reply(node: str, batch: Batch) -> pb.RunReply:
     while batch.sections:  # and freed when it has been: gRPC will make two more
         reply.batch.sections.add(**vars(batch.sections.pop(0)))
     reply.batch.containers.extend(container_messages(batch.containers))
-    reply.batch.losses.extend(_losses(batch.losses or []))
+    reply.batch.losses.extend(loss_messages(batch.losses or []))
     reply.batch.clock_offset_ns = clock_offset()
     if batch.whole:
         reply.batch.table, reply.batch.table_ns, reply.batch.table_cut = batch.whole
@@ -59,7 +59,7 @@ def summary_reply(node: str, subscriber: Subscriber) -> pb.RunReply:
     """The last message."""
     events, losses, containers, undecided = subscriber.summary()
     summary = pb.Summary(
-        events=events, losses=_losses(losses), containers=container_messages(containers), undecided=undecided
+        events=events, losses=loss_messages(losses), containers=container_messages(containers), undecided=undecided
     )
     return pb.RunReply(node=node, summary=summary, sent_ns=time.time_ns())
 
@@ -79,5 +79,6 @@ def container_messages(known: Mapping[int, Container]) -> list[pb.Container]:
     ]
 
 
-def _losses(losses: Sequence[Loss]) -> list[pb.Loss]:
+def loss_messages(losses: Sequence[Loss]) -> list[pb.Loss]:
+    """Losses, as messages."""
     return [pb.Loss(reason=loss.reason, cgroup_id=loss.cgroup_id, count=loss.count) for loss in losses]

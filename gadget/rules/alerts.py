@@ -5,29 +5,49 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from gadget.rules.checks import Event
 from gadget.rules.files import PRIORITIES
-from gadget.rules.ruleset import Rule, Ruleset
+from gadget.rules.ruleset import Ruleset
+
+
+class Fired(Protocol):
+    """What an alert says of its rule."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def priority(self) -> str:
+        """One of PRIORITIES."""
+
+    @property
+    def source(self) -> str:
+        """What its events come from."""
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Its tags."""
 
 
 @dataclass(frozen=True)
 class Alert:
     """A rule that fired on an event at a time, in nanoseconds since 1970.
 
-    count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
-    not be known.
+    cgroup_id: where that was; 0 if it is not an event of a process, or not known. count is on how many events it fired
+    that were equal in process and descriptor, incomplete which of its fields could not be known.
     """
 
-    rule: Rule
+    rule: Fired
     time_ns: int
     text: str
     fields: dict[str, Any]
-    count: int = 1
     cgroup_id: int = 0
+    count: int = 1
     incomplete: tuple[str, ...] = ()
 
     def line(self) -> str:
@@ -46,10 +66,15 @@ class Alert:
             "tags": sorted(self.rule.tags),
             "time": stamp(self.time_ns),
         }
-        try:
-            return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
-        except TypeError:  # texts of processes need not be UTF-8
-            return orjson.dumps(_valid(said), option=orjson.OPT_SORT_KEYS)
+        return dumps(said)
+
+
+def dumps(what: Any) -> bytes:
+    """JSON with sorted keys. Texts of processes need not be UTF-8: what is not becomes U+FFFD."""
+    try:
+        return orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return orjson.dumps(valid(what), option=orjson.OPT_SORT_KEYS)
 
 
 def alerts(rules: Ruleset, event: Event, source: str, time_ns: int, *, first: bool = False) -> Iterator[Alert]:
@@ -64,14 +89,14 @@ def stamp(time_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
 
 
-def _valid(what: Any) -> Any:
+def valid(what: Any) -> Any:
     """The same with texts that are UTF-8, where U+FFFD stands for bytes that are not, and numbers of 64 bits."""
     if isinstance(what, str):
         return what.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     if isinstance(what, dict):
-        return {_valid(key): _valid(value) for key, value in what.items()}
+        return {valid(key): valid(value) for key, value in what.items()}
     if isinstance(what, list | tuple):
-        return [_valid(each) for each in what]
+        return [valid(each) for each in what]
     return what if not isinstance(what, int) or abs(what) < 1 << 63 else str(what)
 
 

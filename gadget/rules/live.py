@@ -48,9 +48,25 @@ Ids = npt.NDArray[np.uint32]
 class Packed(Protocol):
     """Rows of one size, one after the other."""
 
-    record_size: int
-    count: int
-    rows: bytes
+    @property
+    def record_size(self) -> int:
+        """Bytes of each."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def rows(self) -> bytes:
+        """All of them."""
+
+
+class Looked(Protocol):
+    """What one look at the gadget gave."""
+
+    @property
+    def sections(self) -> Sequence[Packed]:
+        """By size."""
 
 
 class _Section:
@@ -171,7 +187,7 @@ class Judge:
         self._columns = {table: [schema[name] for name in names] for table, names in columns.items()}
         self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
         self.processes = Processes(surroundings.process)
-        self._clock_ns = 0
+        self._clock_ns, self._has_begun = 0, False
         #: events that rules were asked about
         self.judged = 0
         self.use(rules, first=first)
@@ -196,10 +212,13 @@ class Judge:
             {name for rule in _asked(rules) if not rule.types & set(self._names) for name in rule.types}
         )
 
-    def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
+    def judge(self, batch: Looked, clock_offset_ns: int) -> list[Alert]:
         """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
         self._clock_ns = clock_offset_ns
-        found = [_Section.of(self._schema, packed) for packed in sections if packed.count]
+        if not self._has_begun:  # the programs are at work: who begins from here on is told of
+            self._has_begun = True
+            self.processes.know(self._surroundings.running())
+        found = [_Section.of(self._schema, packed) for packed in batch.sections if packed.count]
         self._follow(found)
         self._make_room()
         return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)

@@ -112,6 +112,9 @@ class Surroundings(Protocol):
     def process(self, pid: int) -> Process | None:
         """A process as it is now, its start in ticks."""
 
+    def running(self) -> Iterable[Process]:
+        """All that run, likewise."""
+
 
 class Processes:
     """The programs that are known."""

@@ -1,0 +1,164 @@
+"""Rules at work: events of the gadget `detect` are judged in a thread, and the alerts wait to be taken."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from agent.clock import clock_offset
+from agent.detect.choice import NOT_KNOWN, Choice, Chosen
+from agent.detect.surroundings import Surroundings
+from agent.detect.waiting import Waiting
+from agent.identity import Container
+from agent.run.batch import Batch
+from agent.run.replies import container_messages, loss_messages
+from agent.run.runs import begin, key_of
+from agent.selection import Selection
+from agent.service import Context
+from agent.threads import Worker
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
+from gadget.rules import live, messages
+from gadget.rules.ruleset import Ruleset
+
+log = logging.getLogger(__name__)
+
+GADGET = "detect"
+NOT_JUDGED = "could not be judged"
+TOO_SLOW = "alerts came too fast for their reader"
+TOO_LARGE = "alerts were too large"
+#: Containers that wait to be named; more of them are named when they have alerts.
+MOST_NAMED = 16_384
+
+
+class Judging:
+    """Judges the events of this node until it is closed. One reader takes the alerts, and what comes with them."""
+
+    def __init__(
+        self,
+        context: Context,
+        rules: Ruleset,
+        selection: Selection,
+        surroundings: Surroundings,
+        *,
+        first: bool,
+        host: bool,
+    ) -> None:
+        """Begin. selection, host: whose alerts are wanted.
+
+        Raises:
+            Unsupported: This kernel cannot, or the choice needs labels that this agent does not have.
+            Exhausted: There is no memory for one more run.
+
+        """
+        tracker = context.tracker
+        if selection.needs_labels and not tracker.knows_labels:
+            raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
+        gadget = catalog.find(GADGET)
+        self._judge = live.Judge(rules, gadget.schema, surroundings, first=first, host=host)
+        self._choice = Choice(tracker, selection, host=host)
+        start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
+        self._subscriber = context.runs.subscribe(
+            key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
+        )
+        self._waiting = Waiting()
+        self._lost: Counter[str] = Counter()
+        self._run_losses: list[pb.Loss] = []
+        self._named: dict[int, Container] = {}
+        #: why the last batch that was not judged was not; empty if all were
+        self.problem = ""
+        self.error: Exception | None = None
+        self.worker = Worker(GADGET, self._work)
+        try:
+            self.worker.start()
+        except BaseException:
+            self._subscriber.close()
+            raise
+
+    @property
+    def judged(self) -> int:
+        """Events that were judged so far."""
+        return self._judge.judged
+
+    @property
+    def undecided(self) -> int:
+        """Alerts that were given although it is not known whether they are asked for."""
+        return self._choice.undecided
+
+    @property
+    def rate(self) -> float:
+        """Events per second, of late."""
+        return self._subscriber.rate
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that there will ever be has been taken."""
+        return self._waiting.is_over
+
+    def take(self, seconds: float) -> list[pb.Alert]:
+        """The alerts that wait, or those that come within seconds."""
+        return self._waiting.take(seconds)
+
+    def named(self) -> list[pb.Container]:
+        """The containers that have not been told of."""
+        named, self._named = self._named, {}
+        return container_messages(named)
+
+    def losses(self) -> list[pb.Loss]:
+        """All that was lost so far: events, and alerts."""
+        own = [pb.Loss(reason=reason, count=count) for reason, count in sorted(self._lost.items())]
+        missed = sorted(self._choice.missed.copy().items())
+        own += [pb.Loss(reason=NOT_KNOWN, cgroup_id=cgroup, count=count) for cgroup, count in missed]
+        return [*self._run_losses, *own]
+
+    def finish(self) -> None:
+        """End after what has happened by now. Callable again."""
+        self._subscriber.finish()
+
+    def close(self) -> None:
+        """End at once."""
+        self._subscriber.finish()
+        self.worker.stop()
+        self._subscriber.close()
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            for batch in self._subscriber.batches():
+                worker.beat()
+                self._take(batch)
+            self._put(self._choice.rest())
+        except Exception as error:  # whatever ended the run: the reader is to be told
+            self.error = error
+        finally:
+            self._subscriber.close()
+            self._waiting.close()
+            worker.done()
+
+    def _take(self, batch: Batch) -> None:
+        """Judge a batch. One that cannot be judged, for whatever reason, hides no other."""
+        events, before = sum(section.count for section in batch.sections), self._judge.judged
+        if batch.losses is not None:
+            self._run_losses = loss_messages(batch.losses)
+        if len(self._named) < MOST_NAMED:
+            self._named = {**self._named, **batch.containers}
+        try:
+            self._put(self._choice(self._judge.judge(batch, clock_offset())))
+        except Exception as error:
+            self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
+            why = f"{type(error).__name__}: {error}"
+            if why != self.problem:
+                log.exception("detect: %d events could not be judged", events)
+            self.problem = why
+
+    def _put(self, chosen: Iterable[Chosen]) -> None:
+        for alert, container in chosen:
+            message = pb.Alert()
+            if not messages.fill(message, alert):
+                self._lost[TOO_LARGE] += 1
+                continue
+            if container:
+                message.container.CopyFrom(container_messages({alert.cgroup_id: container})[0])
+            if not self._waiting.put(message):
+                self._lost[TOO_SLOW] += 1

@@ -1,0 +1,59 @@
+"""Alerts that wait for whoever takes them, with a bound on their bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.rules.messages import MOST_ALERTS
+
+#: Of all that wait, and of those that are taken at a time; what an alert takes beside its bytes.
+MOST_BYTES, TAKEN_BYTES, ALERT_BYTES = 4 << 20, 1 << 20, 512
+
+
+class Waiting:
+    """A queue of alerts, which never makes the one who puts them in wait."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._queue: deque[tuple[pb.Alert, int]] = deque()
+        self._bytes, self._is_closed = 0, False
+        self._changed = threading.Condition()
+
+    def put(self, alert: pb.Alert) -> bool:
+        """Hand in an alert; gives whether there was room."""
+        size = alert.ByteSize() + ALERT_BYTES
+        with self._changed:
+            if self._bytes + size > MOST_BYTES:
+                return False
+            self._queue.append((alert, size))
+            self._bytes += size
+            self._changed.notify()
+        return True
+
+    def take(self, seconds: float) -> list[pb.Alert]:
+        """What waits, or comes within seconds, as much as fits into a message."""
+        taken: list[pb.Alert] = []
+        with self._changed:
+            if not (self._queue or self._is_closed):
+                self._changed.wait(seconds)
+            room = TAKEN_BYTES
+            while self._queue and room > 0 and len(taken) < MOST_ALERTS:
+                alert, size = self._queue.popleft()
+                taken.append(alert)
+                self._bytes -= size
+                room -= size
+        return taken
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing waits and nothing comes."""
+        with self._changed:
+            return self._is_closed and not self._queue
+
+    def close(self) -> None:
+        """No more come."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()

@@ -1,0 +1,75 @@
+"""Alerts as agents send them, and as the command line reads them. The agent may mean harm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gadget.errors import Malformed
+from gadget.rules.alerts import Alert, dumps, valid
+from gadget.rules.files import PRIORITIES
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+
+#: Bytes of an alert: of its text and of its fields each. A field has 4 KiB at most, an output about ten.
+LONGEST = 256 << 10
+#: Alerts of one message.
+MOST_ALERTS = 4096
+MOST_TAGS = 256
+_MOST_NS = 1 << 63
+_SCALARS = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an alert that was sent says of its rule."""
+
+    name: str
+    priority: str
+    source: str
+    tags: frozenset[str]
+
+
+def fill(message: pb.Alert, alert: Alert) -> bool:
+    """Put an alert into a message, without its container. False if it is too large to be sent."""
+    output, fields = valid(alert.text), dumps(alert.fields)
+    if max(len(output.encode()), len(fields)) > LONGEST:
+        return False
+    rule = alert.rule
+    message.rule, message.priority, message.source = valid(rule.name), rule.priority, rule.source
+    message.time_ns, message.output, message.fields_json = alert.time_ns, output, fields
+    message.tags.extend(sorted(valid(each) for each in rule.tags))
+    return True
+
+
+def check(node: str, messages: list[pb.Alert]) -> None:
+    """Malformed unless each is an alert that can be shown."""
+    try:
+        if len(messages) > MOST_ALERTS:
+            raise ValueError("too many")
+        for each in messages:
+            read(each)
+    except (ValueError, RecursionError):
+        raise Malformed(f"{node}: its agent sends alerts that make no sense") from None
+
+
+def read(message: pb.Alert) -> Alert:
+    """The alert of a message. ValueError if it is none."""
+    if message.priority not in PRIORITIES or not 0 < message.time_ns < _MOST_NS or not message.rule:
+        raise ValueError(message.priority)
+    if max(len(message.output), len(message.fields_json)) > LONGEST or len(message.tags) > MOST_TAGS:
+        raise ValueError("too long")
+    fields = orjson.loads(message.fields_json)
+    if not isinstance(fields, dict) or not all(map(_is_plain, fields.values())):
+        raise ValueError("fields")
+    said = Said(message.rule, message.priority, message.source, frozenset(message.tags))
+    return Alert(said, message.time_ns, message.output, fields, message.container.cgroup_id)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _SCALARS) or (
+        isinstance(value, list) and all(isinstance(each, _SCALARS) for each in value)
+    )

@@ -1,0 +1,245 @@
+"""Rules of a client in an agent: which alerts it gets, what it is told of losses, and when that ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import BoundedSemaphore
+
+import pytest
+
+from agent.detect import service, waiting
+from agent.detect.choice import NOT_KNOWN, Choice
+from agent.detect.judging import NOT_JUDGED, TOO_LARGE, TOO_SLOW
+from agent.detect.rules import MOST_BYTES
+from agent.detect.service import Detect
+from agent.run.batch import Loss
+from agent.selection import Selection
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
+from gadget.rules import messages
+from gadget.rules.alerts import Alert
+from tests.conftest import wait_until
+from tests.fakes import FakeJudge
+from tests.unit.detect.conftest import HOST, RULES, Machine
+from tests.unit.rules.test_rules import rule
+from tests.unit.test_run import CONTAINERS
+
+
+class Client:
+    """One who has asked for alerts, and says when it has enough."""
+
+    def __init__(self, machine: Machine, detect: Detect | None = None, **asked: object) -> None:
+        files = [pb.RuleFile(name="rules.yaml", text=RULES)]
+        request = pb.Detect(**{"files": files, "rules": ["Shell"], **asked})  # type: ignore[arg-type]
+        self.active = True
+        self._replies = (detect or Detect(machine.context)).beginnings()["detect"](request, lambda: self.active)
+
+    def begin(self) -> pb.Started:
+        return next(self._replies).started
+
+    def alerts(self, number: int) -> list[pb.Alert]:
+        """The next alerts, so many."""
+        found: list[pb.Alert] = []
+        while len(found) < number:
+            found += next(self._replies).alerts.alerts
+        return found
+
+    def until(self, loss: str) -> int:
+        """How many were lost by a reason, once it is told that some were."""
+        for reply in self._replies:
+            for each in reply.alerts.losses:
+                if each.reason == loss:
+                    return each.count
+        raise AssertionError(f"no {loss}")
+
+    def end(self) -> tuple[list[pb.Alert], pb.Summary]:
+        """The rest, and the summary."""
+        self.active, rest = False, []
+        for reply in self._replies:
+            rest += reply.alerts.alerts
+        return rest, reply.summary
+
+    def close(self) -> None:
+        self._replies.close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def client(machine: Machine) -> Iterator[Client]:
+    made = Client(machine)
+    made.begin()
+    yield made
+    made.close()
+
+
+def test_alerts(machine: Machine, client: Client) -> None:
+    """An alert has its rule, what it says, its fields as JSON, and the names of the container."""
+    machine.put(7)
+    (alert,) = client.alerts(1)
+    assert (alert.rule, alert.priority, alert.source, alert.output) == ("Shell", "Warning", "syscall", "A shell in c7")
+    assert alert.fields_json == b'{"container.id":"c7","proc.name":"sh"}'
+    assert (alert.container.namespace, alert.container.pod, alert.container.cgroup_id) == ("shop", "cart-0", 7)
+    assert abs(alert.time_ns - time.time_ns()) < 10**10
+
+
+def test_summary(machine: Machine, client: Client) -> None:
+    """When I say stop the alerts of what has happened come, then the number of them, within a second."""
+    machine.put(7, 3)
+    began = time.monotonic()
+    rest, summary = client.end()
+    assert (len(rest), summary.events, time.monotonic() - began < 1) == (3, 3, True)
+    wait_until(lambda: not machine.context.runs.all(), "the end of the run")
+
+
+def test_beat(client: Client) -> None:
+    """Where nothing fires I still hear of the agent each second, and how many events were judged."""
+    began = time.monotonic()
+    assert next(client._replies).alerts.judged == 0 and 0.5 < time.monotonic() - began < 3
+
+
+def test_started(machine: Machine) -> None:
+    """What I get first has the containers that I chose, and no schema: no events come."""
+    client = Client(machine, selection=pb.Selection(namespaces=["shop"], pods=["web-0"]))
+    started = client.begin()
+    assert [each.pod for each in started.containers] == ["web-0"] and not started.schema and started.beat_ms == 1000
+    client.close()
+
+
+def test_selection(machine: Machine) -> None:
+    """I get alerts of the pods that I chose alone, and none from outside containers."""
+    client = Client(machine, selection=pb.Selection(pods=["web-0"]))
+    client.begin()
+    for cgroup in (7, 8, HOST):
+        machine.put(cgroup)
+    rest, summary = client.end()
+    assert [each.output for each in rest] == ["A shell in c8"] and not summary.losses
+
+
+def test_host(machine: Machine) -> None:
+    """With --host I get those from outside containers too, without a container."""
+    client = Client(machine, host=True)
+    client.begin()
+    for cgroup in (7, HOST):
+        machine.put(cgroup)
+    rest, _ = client.end()
+    assert [each.container.pod for each in rest] == ["cart-0", ""] and not rest[1].HasField("container")
+    assert FakeJudge.made[0].host
+
+
+def test_container_not_known(machine: Machine, client: Client) -> None:
+    """An alert of a cgroup that nobody knows is left out without --host, and counted."""
+    machine.put(12345, 2)
+    rest, summary = client.end()
+    assert not rest
+    assert [(each.reason, each.cgroup_id, each.count) for each in summary.losses] == [(NOT_KNOWN, 12345, 2)]
+
+
+def test_labels_that_come_later(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With -l an alert waits for its pod's labels; if they do not come in time I get it, and am told that."""
+    for cgroup in (7, 8):
+        monkeypatch.setitem(CONTAINERS, cgroup, replace(CONTAINERS[cgroup], pod_uid=f"uid-{cgroup}"))
+    machine.labels_of["c8"] = {"app": "web"}
+    said = messages.Said("Shell", "Warning", "syscall", frozenset())
+    cart, web = Alert(said, 1, "", {}, 7), Alert(said, 1, "", {}, 8)
+    choose = Choice(machine.context.tracker, Selection(labels="app=cart"), host=False)
+    assert not list(choose([cart, web]))
+    machine.labels_of["c7"] = {"app": "cart"}
+    assert [alert for alert, _ in choose([])] == [cart]
+    del machine.labels_of["c7"]
+    assert not list(choose([cart])) and choose.undecided == 0
+    assert [alert for alert, _ in choose.rest()] == [cart] and choose.undecided == 1
+
+
+def test_no_labels_here(machine: Machine) -> None:
+    """With -l on an agent that watches no pods I am told that it cannot."""
+    machine.knows_labels = False
+    with pytest.raises(Unsupported, match="-l needs labels"):
+        Client(machine, selection=pb.Selection(labels="app=cart")).begin()
+
+
+def test_broken_judge(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that fails on some events hides no others: what was not judged is counted and told."""
+    monkeypatch.setattr(FakeJudge, "broken", ZeroDivisionError("odd"))
+    machine.put(7, 3)
+    assert client.until(NOT_JUDGED) == 3
+    monkeypatch.setattr(FakeJudge, "broken", None)
+    machine.put(8)
+    rest, summary = client.end()
+    assert [each.output for each in rest] == ["A shell in c8"]
+    assert [(each.reason, each.count) for each in summary.losses] == [(NOT_JUDGED, 3)]
+
+
+def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where I am too slow for a flood of alerts the agent's memory is bounded, and what I do not get is told."""
+    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
+    machine.put(7, 1000)
+    wait_until(lambda: FakeJudge.made[0].judged == 1000, "the flood")
+    rest, summary = client.end()
+    (lost,) = summary.losses
+    assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and 0 < len(rest) < 20
+
+
+def test_large_alert(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert that is too large to be sent is counted, and the next one comes."""
+    monkeypatch.setattr(messages, "LONGEST", 30)
+    machine.put(7)
+    assert client.until(TOO_LARGE) == 1
+
+
+def test_losses_of_the_run(machine: Machine, client: Client) -> None:
+    """What was lost before rules could see it is told, with the container."""
+    machine.sources[0].lost = [Loss("ring full", 7, 5)]
+    machine.put(7)
+    assert client.until("ring full") == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"files": []}, "no rule"),
+        ({"rules": ["Nobody"]}, "no rule on system calls 'Nobody'"),
+        ({"files": [pb.RuleFile(name="a.yaml", text=rule("proc.nme = sh"))], "rules": []}, "a.yaml:3"),
+        ({"files": [pb.RuleFile(name="a.yaml", text="#" * (MOST_BYTES + 1))]}, "too long"),
+        ({"files": [pb.RuleFile(name="a.yaml", text="- " * 5000)]}, "a.yaml"),
+        ({"selection": pb.Selection(labels="a in (")}, "a in"),
+    ],
+)
+def test_refused(machine: Machine, asked: dict[str, object], why: str) -> None:
+    """Rules that make no sense, are too long or not there are refused with the reason, and nothing runs."""
+    with pytest.raises(UsageError, match=why):
+        Client(machine, **asked).begin()
+    assert not machine.sources
+
+
+def test_rules_that_were_named_are_on(machine: Machine) -> None:
+    """A rule that its file has off is asked if I name it, and of the others none."""
+    off = rule("evt.type = execve", name="Off") + "  enabled: false\n"
+    client = Client(machine, files=[pb.RuleFile(name="a.yaml", text=RULES + off)], rules=["Off"])
+    client.begin()
+    assert [(each.name, each.enabled) for each in FakeJudge.made[0].rules.rules] == [("Off", True)]
+    client.close()
+    with pytest.raises(UsageError, match="enabled"):
+        Client(machine, files=[pb.RuleFile(name="a.yaml", text=off)], rules=[]).begin()
+
+
+def test_run_that_ends(machine: Machine, client: Client) -> None:
+    """When the run dies I am told why, rather than that nothing happens."""
+    machine.sources[0].broken = OSError("the ring is gone")
+    machine.put(7)
+    with pytest.raises(GadgetError, match="the ring is gone"):
+        client.end()
+
+
+def test_many_clients(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many clients have rules asked at once; each that goes gives its place back."""
+    monkeypatch.setattr(service, "BoundedSemaphore", lambda most: BoundedSemaphore(1))
+    detect = Detect(machine.context)
+    first = Client(machine, detect)
+    first.begin()
+    with pytest.raises(Exhausted, match="end one first"):
+        Client(machine, detect).begin()
+    first.close()
+    second = Client(machine, detect)
+    second.begin()
+    second.close()
