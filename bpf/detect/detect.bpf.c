@@ -6,10 +6,11 @@
 #include "syscalls.h"
 #include "text.h"
 
-#define ARGS_MAX    4096 /* bytes of argument text kept, and of an environment */
-#define BUFFER_MAX  80   /* bytes of what is sent or received */
-#define NAME_MAX_OF 256  /* bytes of a name that is no path */
-#define NO_FD       -1
+#define ARGS_MAX         4096 /* bytes of argument text kept, and of an environment */
+#define BUFFER_MAX       80   /* bytes of what is sent or received */
+#define TEXT_OF_CALL_MAX 1024 /* bytes of the name of a memfd, and of options of a module */
+#define UNIX_NAME_MAX    108  /* linux/un.h */
+#define NO_FD            -1
 
 enum { PROGRAM_CALL, PROGRAM_EXEC, PROGRAM_FORK, PROGRAM_EXIT, PROGRAMS };
 
@@ -608,6 +609,151 @@ static __always_inline void read_paths(struct event *event, struct known known, 
 	(1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_LAST_ACK | \
 	 1 << TCP_CLOSING)
 
+/* Peers of the last datagrams of sockets that have none, by socket and its inode's number, as another socket may be at
+ * the same place later. One that gives way to newer ones has another peer then. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64[2]);
+	__type(value, gadget_endpoint);
+} last_peers SEC(".maps");
+
+static __always_inline bool is_same(const gadget_endpoint *one, const gadget_endpoint *other)
+{
+	const __u32 *words = (void *)one->address, *others = (void *)other->address;
+
+	return one->port == other->port && words[0] == others[0] && words[1] == others[1] && words[2] == others[2] &&
+	       words[3] == others[3];
+}
+
+/* Whether a socket sends to another peer than before. */
+static __always_inline bool is_other_peer(struct sock *sk, const gadget_endpoint *peer)
+{
+	__u64 key[2] = {(__u64)sk, BPF_CORE_READ(sk, sk_socket, file, f_inode, i_ino)};
+	gadget_endpoint *last = bpf_map_lookup_elem(&last_peers, &key);
+
+	if (last && is_same(last, peer))
+		return false;
+	bpf_map_update_elem(&last_peers, &key, peer, BPF_ANY);
+	return true;
+}
+
+/* Append the name of a UNIX socket: a path, or bytes behind a NUL, which becomes a "@". length is that of the address.
+ */
+static __always_inline gadget_path text_unix_name(struct event *event, const void *address, __u32 length, bool of_user)
+{
+	__u32 at = event->header.text_length, most = length - sizeof(__u16);
+	gadget_path slice = {.offset = at, .as_given = true};
+	char *name = event->text + at;
+	long failed;
+
+	if (at >= TEXT_MAX - UNIX_NAME_MAX - 1 || length <= sizeof(__u16))
+		return slice;
+	most = at_most(most, UNIX_NAME_MAX);
+	if (of_user)
+		failed = bpf_probe_read_user(name, most, address + sizeof(__u16));
+	else
+		failed = bpf_probe_read_kernel(name, most, address + sizeof(__u16));
+	if (failed)
+		return slice;
+	slice.length = most;
+	if (name[0])
+		slice.length = bpf_probe_read_kernel_str(name, most + 1, name) - 1; /* up to a NUL */
+	else
+		name[0] = '@';
+	event->header.text_length = at + slice.length;
+	return slice;
+}
+
+/* The name that a UNIX socket is bound to, else its peer's. */
+static __always_inline gadget_path text_unix_socket(struct event *event, struct sock *sk)
+{
+	struct unix_sock *socket = (void *)sk, *peer;
+	struct unix_address *address;
+
+	if (!bpf_core_type_exists(struct unix_sock))
+		return (gadget_path){.as_given = true};
+	address = BPF_CORE_READ(socket, addr);
+	if (!address) {
+		peer = (void *)BPF_CORE_READ(socket, peer);
+		address = BPF_CORE_READ(peer, addr);
+	}
+	return text_unix_name(event, (void *)address + bpf_core_field_offset(struct unix_address, name),
+			      BPF_CORE_READ(address, len), false);
+}
+
+/* What a call about a socket names and carries. */
+struct named {
+	__u64 address, buffer, bytes;
+	__u32 length; /* of the address */
+};
+
+/* A member of struct msghdr or struct iovec. word is the size of a pointer of the program. */
+static __always_inline __u64 read_word(__u64 from, __u32 index, __u32 word)
+{
+	__u64 value = 0;
+
+	if (word == 8)
+		bpf_probe_read_user(&value, 8, (void *)(from + index * 8));
+	else
+		bpf_probe_read_user(&value, 4, (void *)(from + index * 4));
+	return value;
+}
+
+static __always_inline struct named read_named(const struct event *event, __u32 more, __u32 word)
+{
+	struct named named = {};
+	__u64 vector;
+
+	switch (more) {
+	case MORE_ADDRESS:
+		named.address = event->args[1];
+		named.length = event->args[2];
+		break;
+	case MORE_SENT_TO:
+	case MORE_RECEIVED_FROM:
+		named.address = event->args[4];
+		named.length = event->args[5];
+		if (more == MORE_RECEIVED_FROM)
+			named.length = read_word(event->args[5], 0, 4);
+		named.buffer = event->args[1];
+		named.bytes = event->args[2];
+		break;
+	case MORE_MESSAGE: /* name, its length, buffers, how many */
+		named.address = read_word(event->args[1], 0, word);
+		named.length = read_word(event->args[1], 1, word);
+		vector = read_word(event->args[1], 2, word);
+		named.buffer = read_word(vector, 0, word);
+		named.bytes = read_word(vector, 1, word);
+	}
+	return named;
+}
+
+/* Whether a call receives, so that its result says how much there is. */
+static __always_inline bool receives(const struct event *event)
+{
+	return event->call == CALL_RECVFROM || event->call == CALL_RECVMSG;
+}
+
+/* Take the address that a call names for the end that it is. */
+static __always_inline void read_address(struct event *event, const struct named *named)
+{
+	const void *address = (void *)named->address;
+	bool is_new = event->call == CALL_CONNECT || event->call == CALL_BIND;
+	gadget_endpoint end;
+
+	if (!address || (!is_new && event->protocol == IPPROTO_TCP))
+		return; /* TCP sends to its peer whatever the call names */
+	if (event->family == AF_UNIX)
+		event->path.path = text_unix_name(event, address, named->length, true);
+	else if (!read_user_endpoint(&end, named->address))
+		return;
+	else if (event->call != CALL_BIND)
+		event->dst = end;
+	else if (event->result < 0)
+		event->src = end;
+}
+
 static __always_inline __u8 letter_of_socket(const struct event *event)
 {
 	switch (event->family) {
@@ -624,33 +770,50 @@ static __always_inline __u8 letter_of_socket(const struct event *event)
 	}
 }
 
-static __always_inline void read_socket(struct event *event, struct sock *sk)
+/* Read the socket behind the descriptor of a call, and what the call says of it. word is the size of a pointer of the
+ * program. */
+__noinline int read_socket(int fd, __u32 more, __u32 word)
 {
+	__u32 program = PROGRAM_CALL;
+	struct event *event = bpf_map_lookup_elem(&scratch, &program);
+	struct sock *sk = socket_of(fd);
+	struct named named;
+
+	if (!event || !sk)
+		return 0;
 	event->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	event->protocol = BPF_CORE_READ(sk, sk_protocol);
 	event->connected = HAS_PEER >> (BPF_CORE_READ(sk, __sk_common.skc_state) & 15) & 1;
 	if (is_ip(sk))
 		read_endpoints(sk, &event->src, &event->dst);
+	named = read_named(event, more, word);
+	if (!receives(event) || event->result >= 0)
+		read_address(event, &named);
+	if (event->family == AF_UNIX && !event->path.path.length)
+		event->path.path = text_unix_socket(event, sk);
+	if ((event->call == CALL_SENDTO || event->call == CALL_SENDMSG) && event->protocol == IPPROTO_UDP &&
+	    !event->connected)
+		event->name_changed = is_other_peer(sk, &event->dst);
+	if (param_buffers && named.buffer && event->result > 0)
+		event->data = text_bytes(event, named.buffer,
+					 receives(event) && event->result < named.bytes ? event->result : named.bytes,
+					 BUFFER_MAX);
+	event->fd_type = letter_of_socket(event);
+	return 0;
 }
 
-/* Read what is behind the descriptor of a call, and its path if the call has none of its own. */
+/* Read the file behind the descriptor of a call, and its path unless the call named one. 1 if it is a socket. */
 __noinline int read_file(int fd, bool named)
 {
 	__u32 program = PROGRAM_CALL;
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
 	struct file *file = file_of(current_task(), fd);
-	struct sock *sk;
 
 	if (!event || !file)
 		return 0;
 	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
 	case S_IFSOCK:
-		sk = socket_of(fd);
-		if (!sk)
-			return 0;
-		read_socket(event, sk);
-		event->fd_type = letter_of_socket(event);
-		return 0;
+		return 1;
 	case S_IFIFO:
 		event->fd_type = 'p';
 		return 0;
@@ -666,57 +829,97 @@ __noinline int read_file(int fd, bool named)
 	return 0;
 }
 
-/* Read what a connect, bind or send names. */
-static __always_inline void read_address(struct event *event, __u64 address, __u32 length)
+/* What a descriptor would have been that an open in vain does not have. */
+static __always_inline __u8 letter_in_vain(__u64 call)
 {
-	gadget_endpoint end;
-
-	if (!address || !read_user_endpoint(&end, address))
-		return;
-	if (event->call != CALL_BIND)
-		event->dst = end;
-	else if (event->result < 0)
-		event->src = end;
+	switch (call) {
+	case CALL_OPEN:
+		return 'o';
+	case CALL_OPENAT:
+	case CALL_OPENAT2:
+	case CALL_CREAT:
+		return 'f';
+	default:
+		return 0;
+	}
 }
 
-/* Read what an open asks for. Whether an absolute path begins at the directory. */
-static __always_inline bool read_open(struct event *event, struct known known)
+static __always_inline void read_descriptor(struct event *event, struct known known, __u32 number)
 {
-	__u64 how[3] = {}; /* struct open_how: flags, mode, resolve */
+	bool named = known.path.directory != known.path.path;
+
+	if (known.fd == RESULT)
+		event->fd = event->result < 0 ? NO_FD : event->result;
+	else if (known.fd != NONE)
+		event->fd = argument(event, known.fd);
+	if (event->fd < 0)
+		event->fd_type = letter_in_vain(event->call);
+	else if (read_file(event->fd, named))
+		read_socket(event->fd, known.more, number & COMPAT_FLAG ? 4 : 8);
+}
+
+/* Read what a call asks for, beside paths and sockets. Whether an absolute path begins at the call's directory. */
+static __always_inline bool read_more(struct event *event, struct known known)
+{
+	__u64 how[3] = {}, first = argument(event, known.at); /* struct open_how: flags, mode, resolve */
+	__u32 length;
 
 	switch (known.more) {
-	case MORE_FLAGS:
-		event->flags = (__u32)argument(event, known.at);
-		event->mode = argument(event, known.at + 1) & 07777;
-		break;
 	case MORE_HOW:
-		bpf_probe_read_user(how, sizeof(how), (void *)argument(event, known.at));
-		event->flags = how[0];
-		event->mode = how[1] & 07777;
+		bpf_probe_read_user(how, sizeof(how), (void *)first);
+		break;
+	case MORE_FLAGS:
+		how[0] = (__u32)first;
+		how[1] = argument(event, known.at + 1);
 		break;
 	case MORE_MODE:
-		event->mode = argument(event, known.at) & 07777;
-		break;
+		event->mode = first & 07777;
+		if (event->call == CALL_CREAT)
+			event->flags = O_CREAT | O_WRONLY | O_TRUNC;
+		return false;
+	case MORE_FAMILY:
+		event->family = first;
+		return false;
+	case MORE_TEXT:
+		event->data.offset = event->header.text_length;
+		length = text_user_string(&event->header, event->text, first, TEXT_OF_CALL_MAX);
+		event->data.length = length ? length - 1 : 0;
+		return false;
+	default:
+		return false;
 	}
-	if (event->call == CALL_CREAT)
-		event->flags = O_CREAT | O_WRONLY | O_TRUNC;
-	else
-		event->flags = common_flags(event->flags);
-	if (known.more != MORE_MODE && !(event->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
-		event->mode = 0; /* the register holds whatever it held before */
+	event->flags = common_flags(how[0]);
+	if (event->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) /* else there may be anything */
+		event->mode = how[1] & 07777;
 	return how[2] & RESOLVE_IN_ROOT;
 }
 
+/* The arguments of a call. Those of socketcall(2) lie in memory. */
 static __always_inline void read_given(struct event *event, struct pt_regs *regs, __u32 number)
 {
 	struct syscall_args args = syscall_arguments(regs, number);
 
+#if defined(__TARGET_ARCH_x86)
+	if (number == SYSCALL_COMPAT_SOCKETCALL) {
+		for (int i = 0; i < 6; i++)
+			event->args[i] = read_word(args.a1, i, 4);
+		return;
+	}
+#endif
 	event->args[0] = args.a0;
 	event->args[1] = args.a1;
 	event->args[2] = args.a2;
 	event->args[3] = args.a3;
 	event->args[4] = args.a4;
 	event->args[5] = args.a5;
+}
+
+/* Whether a call of bpf(2) is about the elements of a map: programs that use BPF make thousands of these a second. */
+static __always_inline bool is_about_elements(__u64 command)
+{
+	return (command >= BPF_MAP_LOOKUP_ELEM && command <= BPF_MAP_GET_NEXT_KEY) ||
+	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM ||
+	       (command >= BPF_MAP_LOOKUP_BATCH && command <= BPF_MAP_DELETE_BATCH);
 }
 
 SEC("tp_btf/sys_exit")
@@ -730,29 +933,23 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	if (!known.call)
 		return 0;
 	result = syscall_result(regs, number, result);
-	if (!is_wanted(known.call - 1, result))
+	if (!is_wanted(known.call - 1, result) ||
+	    (known.call - 1 == CALL_BPF && is_about_elements(syscall_arguments(regs, number).a0)))
 		return 0;
 	event = begin(PROGRAM_CALL, known.call - 1, param_host_calls || known.call - 1 == CALL_CHANGE);
 	if (!event)
 		return 0;
 	event->result = result;
+	read_given(event, regs, number);
 	if (known.call - 1 == CALL_CHANGE) {
 		read_relations(event, current_task());
 		event->cwd = path_of_directory(PROGRAM_CALL, current_task());
 		gadget_submit(event);
 		return 0;
 	}
-	read_given(event, regs, number);
-	in_root = read_open(event, known);
+	in_root = read_more(event, known);
 	read_paths(event, known, in_root);
-	if (known.fd == RESULT)
-		event->fd = result < 0 ? NO_FD : result;
-	else if (known.fd != NONE)
-		event->fd = argument(event, known.fd);
-	if (event->fd >= 0)
-		read_file(event->fd, known.path.directory != known.path.path);
-	if (known.more == MORE_ADDRESS)
-		read_address(event, argument(event, known.at), argument(event, known.at + 1));
+	read_descriptor(event, known, number);
 	gadget_submit(event);
 	return 0;
 }

@@ -278,9 +278,13 @@ struct sock {
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
+struct sockaddr_un {
+	char sun_path[108];
+};
+
 struct unix_address {
 	int len;
-	char name[]; /* a sockaddr_un */
+	struct sockaddr_un name[];
 };
 
 struct unix_sock {
