@@ -390,6 +390,7 @@ static __always_inline void read_relations(struct event *event, struct task_stru
 #define S_IMMUTABLE         8
 #define OVERLAYFS_MAGIC     0x794c7630
 #define ANON_INODE_FS_MAGIC 0x09041934
+#define NSFS_MAGIC          0x6e736673
 #define CAP_DAC_OVERRIDE    1
 #define NANOSECONDS         1000000000ULL
 #define NANOSECONDS_MASK    0x3fffffff /* since 6.13 a flag is beside them */
@@ -808,6 +809,7 @@ __noinline int read_file(int fd, bool named)
 	__u32 program = PROGRAM_CALL;
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
 	struct file *file = file_of(current_task(), fd);
+	unsigned long magic;
 
 	if (!event || !file)
 		return 0;
@@ -821,9 +823,11 @@ __noinline int read_file(int fd, bool named)
 		event->fd_type = 'd';
 		break;
 	default:
-		event->fd_type = BPF_CORE_READ(file, f_inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC ? 'e' : 'f';
+		magic = BPF_CORE_READ(file, f_inode, i_sb, s_magic);
+		event->fd_type = magic == ANON_INODE_FS_MAGIC ? 'e' : 'f';
+		named |= magic == ANON_INODE_FS_MAGIC || magic == NSFS_MAGIC; /* these have no path */
 	}
-	if (!named && event->fd_type != 'e')
+	if (!named)
 		event->path.path =
 			text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
 	return 0;

@@ -230,10 +230,11 @@ class Set(Words):
         return "A,B"
 
     def pack(self, text: str, to: Setting) -> bytes:
-        """The bits of words with commas between them."""
+        """The bits of words with commas between them; a word may have underscores, as system calls are written."""
         numbers = self.numbers(to)
-        wanted = [word.strip() for word in text.split(",")]
-        if unknown := [word for word in wanted if word not in numbers]:
+        words = [word.strip() for word in text.split(",")]
+        wanted = [word if word in numbers else word.replace("_", " ") for word in words]
+        if unknown := [word for word, known in zip(words, wanted, strict=True) if known not in numbers]:
             raise ValueError(f"no {unknown[0]!r}: some of {', '.join(numbers)}")
         return sum(1 << numbers[word] for word in {*wanted}).to_bytes(to.size, "little")
 

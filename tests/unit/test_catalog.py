@@ -3,7 +3,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from gadget import catalog
+from gadget.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,3 +25,13 @@ def test_only_its_folder_knows_a_gadget() -> None:
     assert len(names) >= 4 and len(files) > 50
     hits = {str(path.relative_to(ROOT)): known.findall(path.read_text()) for path in files}
     assert {path: found for path, found in hits.items() if found} == {}
+
+
+def test_hidden() -> None:
+    """What only the agent itself begins is in no list, help or completion, and takes no command's name."""
+    assert catalog.find("detect").hidden
+    assert "detect" not in catalog.load()
+    assert all(not gadget.hidden for gadget in catalog.load().values())
+    with pytest.raises(UsageError) as refused:
+        catalog.find("nothing")
+    assert "detect" not in str(refused.value)

@@ -22,6 +22,16 @@ def test_words_are_bits(text: str, bits: int) -> None:
     assert int.from_bytes(encode(OPS, text), "little") == bits
 
 
+def test_words_with_underscores() -> None:
+    """I name a call as it is written, of a set that is 64 bits wide, too."""
+    calls = next(item for item in catalog.find("detect").parameters if item.name == "calls")
+    bits = {name: 1 << int(value) for value, name in calls.values.items()}
+    assert len(bits) <= 8 * calls.size == 64
+    assert int.from_bytes(encode(calls, "memfd_create,openat"), "little") == bits["memfd create"] | bits["openat"]
+    with pytest.raises(UsageError, match="no 'memfd_made'"):
+        encode(calls, "memfd_made")
+
+
 @pytest.mark.parametrize("text", ["delete", "unlink,", "unlink;rename", "0", "UNLINK"])
 def test_other_words_are_refused(text: str) -> None:
     """A word that an option has not is refused, with those that it has."""
