@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from agent.addresses import Addresses
 from agent.bpf_object import BpfObject
 from agent.bpffs import digest, remove_if_empty, unpin
 from agent.cgroups import CgroupTree, find_cgroup2
+from agent.clock import clock_offset
 from agent.identity import Container, Place, parse_path
 from agent.objects import read_object
 from agent.ring import Ring
@@ -33,6 +34,7 @@ from agent.runtimes import Runtimes
 from agent.started import started_at
 from agent.threads import Worker
 from gadget import catalog
+from gadget.container_facts import ContainerFacts
 from gadget.runtimes import State
 
 if TYPE_CHECKING:
@@ -226,6 +228,16 @@ class Tracker:
         """The annotations of a container's pod, as far as they are known."""
         info = self.pods.get(container.pod_uid) if self.pods else None
         return info.annotations if info else {}
+
+    def facts(self, cgroup: Cgroup) -> ContainerFacts | None:
+        """What rules ask of a container, as far as it is known by now; None for a cgroup of the host."""
+        place = parse_path(cgroup.path)
+        if cgroup.container is None or place is None:
+            return None
+        began = cgroup.started + clock_offset()
+        return replace(
+            self._runtimes.facts(place, cgroup.container), started_ns=began, labels=self.labels(cgroup.container)
+        )
 
     def find_addresses(self) -> tuple[str, ...]:
         """Find this node's own addresses, and note the present addresses of its running containers."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,20 +134,36 @@ class CriPod:
             log_directory=str(containerd.folder),
             linux=pb.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{self._cgroup}",
-                security_context=pb.LinuxSandboxSecurityContext(namespace_options=node),
+                security_context=pb.LinuxSandboxSecurityContext(namespace_options=node, privileged=True),
             ),
         )
         self._node = node
         self._id = self._runtime.RunPodSandbox(pb.RunPodSandboxRequest(config=self._config)).pod_sandbox_id
 
-    def run(self, name: str, *command: str, attempt: int = 0) -> str:
-        """Create and start a container; attempt counts restarts. Returns its id."""
+    def run(
+        self,
+        name: str,
+        *command: str,
+        attempt: int = 0,
+        mounts: Sequence[dict[str, Any]] = (),
+        privileged: bool = False,
+        capabilities: Sequence[str] = (),
+    ) -> str:
+        """Create and start a container; attempt counts restarts. Returns its id.
+
+        mounts and the capabilities added are as in the CRI.
+        """
         pb = self._pb
-        security = pb.LinuxContainerSecurityContext(namespace_options=self._node)
+        security = pb.LinuxContainerSecurityContext(
+            namespace_options=self._node,
+            privileged=privileged,
+            capabilities=pb.Capability(add_capabilities=capabilities),
+        )
         config = pb.ContainerConfig(
             metadata=pb.ContainerMetadata(name=name, attempt=attempt),
             image=pb.ImageSpec(image=BUSY),
             command=command,
+            mounts=[pb.Mount(**mount) for mount in mounts],
             log_path=f"{name}-{attempt}.log",
             linux=pb.LinuxContainerConfig(security_context=security),
         )

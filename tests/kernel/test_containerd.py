@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from agent.tracker import Tracker
+from gadget.rules.containers import container_field
 from tests.conftest import events, run_cli, wait_until
 from tests.containerd import Containerd
 
@@ -49,3 +53,37 @@ def test_containers_of_containerd(containerd: Containerd, agent) -> None:
     assert [(row["container"], row["containerId"], row["runtime"], row["state"]) for row in rows] == [
         ("nginx", running, "containerd", "running")
     ]
+
+
+def test_facts_of_containerd(containerd: Containerd) -> None:
+    """Rules know image, mounts and privileges of a pod's containers as its author asked for them, and since when they run."""
+    pod = containerd.pod("shop", "rules-0")
+    mounts = [
+        {"host_path": "/etc", "container_path": "/host/etc", "readonly": True},
+        {"host_path": "/proc", "container_path": "/host/proc"},
+    ]
+    ids = [
+        pod.run("plain", "/bin/sleep", "3600", mounts=mounts),
+        pod.run("open", "/bin/sleep", "3600", capabilities=["ALL"]),
+        pod.run("privileged", "/bin/sleep", "3600", privileged=True),
+    ]
+    with closing(Tracker()) as tracker:
+        cgroups = {each.container.id: each for each in tracker.containers() if each.container}
+        found = [tracker.facts(cgroups[each]) for each in ids]
+        assert [
+            [container_field(each, f"container.{name}") for name in ("id", "name", "type", "privileged")]
+            for each in found
+        ] == [
+            [ids[0][:12], "plain", "containerd", False],
+            [ids[1][:12], "open", "containerd", False],
+            [ids[2][:12], "privileged", "containerd", True],
+        ]
+        for each in found:
+            assert container_field(each, "container.image.repository") == "localhost/busybox"
+            assert container_field(each, "container.image.tag") == "test"
+            assert container_field(each, "k8s.pod.name") == "rules-0"
+            assert 0 < container_field(each, "container.duration", time_ns=time.time_ns()) < 60e9
+        assert container_field(found[0], "container.mount[/etc]") == "/etc:/host/etc::false:private"
+        assert container_field(found[0], "container.mount.dest[/proc*]") == "/host/proc"
+        assert container_field(found[0], "container.mount.dest[/]") is None
+        assert container_field(found[1], "container.mount.dest[/etc]") is None
