@@ -39,7 +39,7 @@ def read_text(path: Path, most: int = PROCESS_BYTES) -> str:
 
 def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
     """The same of a file that is open."""
-    return decode_text(_read(fd, most))
+    return decode_text(read_bytes(fd, most))
 
 
 def read_regular(path: Path, most: int, *, follow: bool = False) -> bytes:
@@ -68,6 +68,21 @@ def open_in_root(root: int, path: bytes, flags: int) -> int:
     return _openat2(root, path, flags, _IN_ROOT)
 
 
+def open_regular(root: int, path: bytes) -> int:
+    """A descriptor of a regular file, to read, as seen by programs whose root is the folder of descriptor root.
+
+    OSError if it is something else: that is not opened, as a device does things when it is. A file system in the way
+    need not answer, so this may never return, and reading neither.
+    """
+    found = open_in_root(root, path, os.O_PATH)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError("not a regular file")
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(found)
+
+
 def _openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     fd: int = _libc.syscall(_OPENAT2, folder, path, ctypes.byref(how), ctypes.sizeof(how))
@@ -92,7 +107,7 @@ def _whole(fd: int, most: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError("not a regular file")
-        data = _read(fd, most + 1)
+        data = read_bytes(fd, most + 1)
     finally:
         os.close(fd)
     if len(data) > most:
@@ -105,7 +120,8 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _read(fd: int, most: int) -> bytes:
+def read_bytes(fd: int, most: int) -> bytes:
+    """The next bytes of an open file: so many, or fewer at its end. OSError as read(2)."""
     data = b""
     while len(data) < most and (more := os.read(fd, most - len(data))):
         data += more
