@@ -34,12 +34,16 @@ _LONGEST_NAME = 255
 
 
 class Message(NamedTuple):
-    """A message's first question, and the addresses and names that it has as answers."""
+    """A message's first question, and the addresses and names that it has as answers.
+
+    records are the addresses that could be read, of 4 or 16 bytes, each with the seconds that it holds.
+    """
 
     name: str
     type: str
     addresses: str = ""
     cnames: str = ""
+    records: tuple[tuple[bytes, int], ...] = ()
 
 
 @lru_cache(1024)
@@ -59,32 +63,41 @@ def read(data: bytes) -> Message:
         return Message("", _MALFORMED)
     except _OVER:
         return Message("", _MALFORMED if behind == _MALFORMED else "")
-    addresses: list[str] = []
+    records: list[tuple[bytes, int]] = []
     cnames: list[str] = []
+    end = []
     try:
-        _answers(data, at + 4, questions, answers, addresses, cnames)
+        _answers(data, at + 4, questions, answers, records, cnames)
         if answers > _MOST or data[2] & _TRUNCATED:
-            addresses.append(_MORE)
+            end = [_MORE]
     except ValueError:
-        addresses.append(_MALFORMED)
+        end = [_MALFORMED]
     except _OVER:
-        addresses.append(_MORE if data[2] & _TRUNCATED else behind)
-    return Message(name, _TYPES.get(kind, f"TYPE{kind}"), ", ".join(addresses), ", ".join(cnames))
+        end = [_MORE if data[2] & _TRUNCATED else behind]
+    addresses = ", ".join([*(_shown_address(address) for address, _ in records), *end])
+    return Message(name, _TYPES.get(kind, f"TYPE{kind}"), addresses, ", ".join(cnames), tuple(records))
 
 
-def _answers(data: bytes, at: int, questions: int, answers: int, addresses: list[str], cnames: list[str]) -> None:
+def _shown_address(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def _answers(
+    data: bytes, at: int, questions: int, answers: int, records: list[tuple[bytes, int]], cnames: list[str]
+) -> None:
     """Add what the answers say, from behind the first question on. ValueError, or one of _OVER, where that ends."""
     for _ in range(questions - 1):
         at = _behind_name(data, at) + 4
     for _ in range(min(answers, _MOST)):
         at = _behind_name(data, at)
-        of, group, _, length = struct.unpack_from("!HHIH", data, at)
+        of, group, seconds, length = struct.unpack_from("!HHIH", data, at)
         at += 10
         if at + length > len(data):
             raise IndexError
         if group == _IN and of in (_A, _AAAA):
-            # ValueError unless it is as long as an address
-            addresses.append(socket.inet_ntop(socket.AF_INET if of == _A else socket.AF_INET6, data[at : at + length]))
+            if length != (4 if of == _A else 16):
+                raise ValueError("no address")
+            records.append((data[at : at + length], seconds))
         elif group == _IN and of == _CNAME:
             cnames.append(_name(data, at)[0])
         at += length

@@ -1,0 +1,196 @@
+"""The names of addresses, by the answers of DNS that a container got. Nobody is asked.
+
+A run of dnssnoop tells the answers. A container, and who answers it, may say anything in these. What they say counts
+for that container alone. So a name tells what a container asked for, not whose an address is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.limits import RunBudget
+from agent.run.batch import Batch, Packed
+from agent.run.runs import Runs, begin
+from agent.run.subscriber import Subscriber
+from agent.selection import Selection
+from agent.threads import Worker
+from agent.tracker import Tracker
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated.kinds.dnssnoop import Message, read
+from gadget.errors import GadgetError
+
+log = logging.getLogger(__name__)
+
+#: An answer counts for as long as it says, but at least and at most so long: programs keep addresses longer.
+LEAST_SECONDS, MOST_SECONDS = 300, 86_400
+#: Names of an address, addresses of a container, and of all, at 3 KB if they have as many and as long names as can be.
+#: The oldest make room.
+NAMES, ADDRESSES, ALL_ADDRESSES = 8, 256, 8192
+#: A name without characters that are shown as numbers is no longer (RFC 1035, 2.3.4).
+NAME_LETTERS = 253
+#: Answers to one container that are read of each batch, the newest.
+ANSWERS = 256
+AGAIN_SECONDS = 10.0
+_MAPPED = bytes(10) + b"\xff\xff"
+
+#: When each name of an address ends to count, the newest last.
+_Names = dict[str, float]
+
+
+class Domains:
+    """What names addresses have, by container. Its methods may be called by any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """None yet: learn is to be called, or follow."""
+        self._clock = clock
+        self._gadget = catalog.find("dnssnoop")
+        self._answer = _number(self._gadget.schema["message"].values, "answer")
+        self._no_error = _number(self._gadget.schema["rcode"].values, "NOERROR")
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, OrderedDict[bytes, _Names]] = OrderedDict()
+        self._size = 0
+        #: answers that were not read, as there were too many for one container
+        self.skipped = 0
+        #: up to when all that was answered is known, in nanoseconds since 1970
+        self.read_ns = 0
+
+    def names(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
+        """The names, in lower case, that an address had when a container asked for them, the newest first.
+
+        cgroup_id is of the container's own cgroup. The address has 4 or 16 bytes; one of IPv4 may be written as one of
+        IPv6.
+        """
+        now = self._clock()
+        with self._lock:
+            known = self._known.get(cgroup_id)
+            found = known.get(address.removeprefix(_MAPPED)) if known else None
+            return tuple(name for name, end in reversed(found.items()) if end > now) if found else ()
+
+    def learn(self, batch: Batch) -> None:
+        """Take the answers of a batch of dnssnoop that containers got from others."""
+        for section in batch.sections:
+            rows = np.frombuffer(section.rows, self._gadget.schema.dtype(section.record_size), section.count)
+            chosen = (rows["message"] == self._answer) & (rows["rcode"] == self._no_error)
+            chosen &= rows["server"] == rows["dst"]  # the end that asked
+            at = np.flatnonzero(chosen)
+            newest = at[_newest(rows["cgroup_id"][at])]
+            self.skipped += len(at) - len(newest)
+            self._take(rows, newest, section)
+        self.read_ns = batch.read_ns
+
+    def _take(self, rows: npt.NDArray[np.void], at: npt.NDArray[np.intp], section: Packed) -> None:
+        places = rows["name"][at]
+        starts = at * section.record_size + self._gadget.schema.text_offset + places["offset"]
+        ends = starts + places["length"]
+        cgroups = rows["cgroup_id"][at].tolist()
+        for cgroup_id, start, end in zip(cgroups, starts.tolist(), ends.tolist(), strict=True):
+            self._keep(cgroup_id, read(section.rows[start:end]))
+
+    def _keep(self, cgroup_id: int, said: Message) -> None:
+        now, name = self._clock(), said.name.lower()
+        if not said.records or len(name) > NAME_LETTERS:
+            return
+        with self._lock:
+            known = self._known.setdefault(cgroup_id, OrderedDict())
+            self._known.move_to_end(cgroup_id)
+            self._size -= len(known)
+            for address, seconds in said.records:
+                address = address.removeprefix(_MAPPED)
+                names = known.setdefault(address, {})
+                known.move_to_end(address)
+                ends = now + min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
+                names[name] = max(names.pop(name, 0.0), ends)
+                if len(names) > NAMES:
+                    del names[next(iter(names))]
+                if len(known) > ADDRESSES:
+                    known.popitem(last=False)
+            self._size += len(known)
+            while self._size > ALL_ADDRESSES:
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Make room for one address, of the container that has learned nothing for longest."""
+        cgroup_id, oldest = next(iter(self._known.items()))
+        oldest.popitem(last=False)
+        self._size -= 1
+        if not oldest:
+            del self._known[cgroup_id]
+
+
+class Follower:
+    """Keeps a Domains up to date by a run of dnssnoop, until it is closed."""
+
+    def __init__(self, domains: Domains, runs: Runs, tracker: Tracker, budget: RunBudget) -> None:
+        """Begin. What keeps the run from beginning is tried again, and told by problem."""
+        self._domains, self._runs, self._tracker, self._budget = domains, runs, tracker, budget
+        self._subscriber: Subscriber | None = None
+        self._why_not = ""
+        self.worker = Worker("domains", self._work)
+        self.worker.start()
+
+    @property
+    def problem(self) -> str:
+        """Why no answers are learned; empty if they are."""
+        return self.worker.problem or self._why_not
+
+    @property
+    def lost(self) -> int:
+        """Messages of DNS that were lost, or not read, since the run began."""
+        subscriber = self._subscriber
+        return self._domains.skipped + (subscriber.lost if subscriber else 0)
+
+    def close(self) -> None:
+        """End the run, if nobody else has it."""
+        if subscriber := self._subscriber:
+            subscriber.finish()
+        self.worker.stop()
+
+    def _work(self, worker: Worker) -> None:
+        while not worker.stopping:
+            try:
+                self._follow(worker)
+                self._why_not = "" if worker.stopping else "dnssnoop has ended: begun anew"
+            except (GadgetError, OSError) as error:
+                if self._why_not != str(error):
+                    log.warning("domains: %s", error)
+                self._why_not = str(error)
+            worker.wait(AGAIN_SECONDS)
+
+    def _follow(self, worker: Worker) -> None:
+        start = pb.Start(gadget="dnssnoop")
+        gadget = catalog.find(start.gadget)
+        subscriber = self._runs.subscribe(
+            start.SerializeToString(deterministic=True),
+            lambda: begin(gadget, {}, self._tracker, Selection.of(start.selection), self._budget),
+        )
+        with closing(subscriber):
+            self._subscriber, self._why_not = subscriber, ""
+            try:
+                for batch in subscriber.batches():
+                    worker.beat()
+                    self._domains.learn(batch)
+                    if worker.stopping:
+                        subscriber.finish()
+            finally:
+                self._subscriber = None
+
+
+def _number(values: dict[str, str], name: str) -> int:
+    return next(int(number) for number, word in values.items() if word == name)
+
+
+def _newest(cgroups: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    """Which rows are among the last of their cgroup, in order."""
+    order = np.argsort(cgroups, kind="stable")
+    _, starts, counts = np.unique(cgroups[order], return_index=True, return_counts=True)
+    behind = np.repeat(starts + counts, counts) - np.arange(len(order))
+    return np.sort(order[behind <= ANSWERS])
