@@ -29,6 +29,8 @@ CHANNEL_OPTIONS = (
 MOST_BYTES = 256 << 20
 #: How long an agent may take for a short answer.
 ANSWER_SECONDS = 10.0
+#: What an agent says of a beginning that it does not know: see agent/server.py.
+_NO_BEGINNING = "a run begins with start or attach"
 #: How many letters of an agent's own words an error shows.
 LONGEST_DETAILS = 500
 _SERVICE = pb.DESCRIPTOR.services_by_name["Agent"]
@@ -128,12 +130,12 @@ def settle_node(agent: Agent, reply: Any) -> str:
 def error_of(target: str, error: grpc.RpcError) -> GadgetError:
     """The error that a failed call stands for; the reverse of the agent's status_of."""
     code, details = error.code(), (error.details() or "")[:LONGEST_DETAILS]
+    if code == grpc.StatusCode.UNIMPLEMENTED or details == _NO_BEGINNING:
+        return Unsupported(f"{target}: its agent is older and cannot do this: update it with `kubectl gadget deploy`")
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return UsageError(details)
     if code == grpc.StatusCode.FAILED_PRECONDITION:
         return Unsupported(details)
-    if code == grpc.StatusCode.UNIMPLEMENTED:
-        return Unsupported(f"{target}: its agent is older and cannot do this: update it with `kubectl gadget deploy`")
     if code == grpc.StatusCode.UNAVAILABLE:
         return Unreachable(f"{target}: no agent answers there")
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:

@@ -89,6 +89,9 @@ CUT_OFF = Gap(
 class Session:
     """Shows the events of one request, and keeps the books."""
 
+    #: what is shown, in a word
+    thing = "event"
+
     def __init__(self, request: Request, elsewhere: Callable[[], list[Known] | None] | None = None) -> None:
         """Prepare to show what request asks for.
 
@@ -251,7 +254,7 @@ class Session:
         """What has been shown, in words."""
         if self._rounds:
             return f"{count(self.shown, 'row')} in {count(self._tables, 'table')}"
-        return count(self.shown, "event")
+        return count(self.shown, self.thing)
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
@@ -360,8 +363,8 @@ class Session:
     def _written(self, taken: bytes) -> str:
         """How many events standard output has, of which taken was the last that it took."""
         if find_form(self._request.form).one_line:
-            return count(self.shown + taken.count(b"\n"), "event")
-        return f"at least {count(self.shown, 'event')}"
+            return count(self.shown + taken.count(b"\n"), self.thing)
+        return f"at least {count(self.shown, self.thing)}"
 
     def _request_of(self, target: str) -> Request:
         """What a target was asked."""
@@ -407,15 +410,12 @@ class Session:
             node.undecided += reply.summary.undecided
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
-        schema, kept = read_started(self._request_of(target), name, started)
+        node = self._begun(target, name, started)
+        decoder, schema = node.decoder, node.decoder.schema
+        decoder.learn(started.containers)
+        node.beat_seconds, node.heard = started.beat_ms / 1000, time.monotonic()
         if self._live and not self._request.standing and self._request.selection.any_of and not started.selects:
             self._warn_once(f"{name}: {OLDER}")
-        decoder = Decoder(name, schema)
-        decoder.learn(started.containers)
-        selection = self._request.selection
-        agents_choose = self._live and not self._request.standing
-        keep = kept if agents_choose or selection == Selection() else within(selection.chosen(), kept)
-        node = Node(decoder, keep, beat_seconds=started.beat_ms / 1000, heard=time.monotonic())
         if before := self._nodes.get(target):
             node.earlier, node.undecided = [*before.earlier, *before.losses], before.undecided
             decoder.names.update({**before.decoder.names, **decoder.names})
@@ -435,6 +435,14 @@ class Session:
             self._output.start(known)  # else the first rows tell how wide columns have to be
         for each in self._away:
             self._tell_away(each)
+
+    def _begun(self, target: str, name: str, started: pb.Started) -> Node:
+        """A node whose agent has begun. GadgetError if it cannot be understood."""
+        schema, kept = read_started(self._request_of(target), name, started)
+        selection = self._request.selection
+        agents_choose = self._live and not self._request.standing
+        keep = kept if agents_choose or selection == Selection() else within(selection.chosen(), kept)
+        return Node(Decoder(name, schema), keep)
 
     def _warn_once(self, what: str) -> None:
         """Tell what an agent is like, though it may begin anew any number of times."""
@@ -511,7 +519,7 @@ class Session:
             kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
         tell(f"{self._what()} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
-            what, known = ("row", "") if self._rounds else ("event", " within 2 s")
+            what, known = ("row", "") if self._rounds else (self.thing, " within 2 s")
             tell(f"{count(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         if self._cut_ns:
             tell(f"The last {duration(self._cut_ns / 1e9)} are not shown: the end cut their table short.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -18,10 +18,11 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.rules.alerts import Alert
+from gadget.rules.processes import Processes
 from gadget.schema import Schema
 
 if TYPE_CHECKING:
-    from agent.run.batch import Batch
+    from agent.run.batch import Packed
     from gadget.rules.ruleset import Ruleset
 
 
@@ -135,6 +136,46 @@ class WholeAgent(FakeAgent):
         yield pb.FlowsReply(node=self.node, head=pb.FlowsHead(began_ns=1))
 
 
+class AlertAgent(FakeAgent):
+    """One whose rules fire as the test says."""
+
+    detect = pb.Detect()
+
+    def fire(self, *alerts: pb.Alert, judged: int = 0, lost: int = 0, why: str = "ring full") -> None:
+        """Send alerts."""
+        who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
+        losses = [pb.Loss(reason=why, cgroup_id=7, count=lost)] if lost else []
+        self._replies.put(pb.Alerts(alerts=alerts, judged=judged, losses=losses, containers=[who]))
+
+    def alert(
+        self, rule: str = "Shell", at_ns: int = 10**18, output: str = "A shell in a container", **more: object
+    ) -> pb.Alert:
+        """An alert of the only container."""
+        who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
+        usual = {"priority": "Warning", "source": "syscall", "fields_json": b'{"proc.name":"sh"}', "container": who}
+        return pb.Alert(rule=rule, time_ns=at_ns, output=output, **{**usual, **more})  # type: ignore[arg-type]
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """A stream of alerts."""
+        self.detect = next(requests).detect
+        self._replies: queue.Queue[pb.Alerts | None] = queue.Queue()
+        context.add_callback(lambda: self._replies.put(None))
+        yield pb.RunReply(node=self.node, started=pb.Started(contract=self._contract, selects=1))
+        self.started.set()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._wait_for_stop, requests)
+            losses: list[pb.Loss] = []
+            while (alerts := self._replies.get()) is not None:
+                losses = list(alerts.losses) or losses
+                yield pb.RunReply(node=self.node, alerts=alerts)
+        yield pb.RunReply(node=self.node, summary=pb.Summary(losses=losses))
+
+    def _wait_for_stop(self, requests: Iterator[pb.RunRequest]) -> None:
+        for _ in requests:
+            self._replies.put(None)
+            return
+
+
 class FakeJudge:
     """Says of each event that the first rule fired, in the place of gadget.rules.live.Judge."""
 
@@ -148,18 +189,21 @@ class FakeJudge:
         self.rules, self.first, self.host = rules, first, host
         self.parameters: dict[str, str] = {}
         self.judged = 0
+        self.processes = Processes(lambda pid: None)
         self._dtype = schema.dtype(schema.text_offset)
         FakeJudge.made.append(self)
 
-    def judge(self, batch: Batch, clock_offset_ns: int) -> list[Alert]:
+    def judge(self, sections: Sequence[Packed], clock_offset_ns: int) -> list[Alert]:
         """An alert for each event; the error of the class, if it has one."""
         found = []
-        for section in batch.sections:
+        for section in sections:
             if FakeJudge.broken:
                 raise FakeJudge.broken
             rows = np.frombuffer(section.rows, self._dtype, section.count)
             self.judged += section.count
             for cgroup in rows["cgroup_id"].tolist():
                 fields = {"proc.name": "sh", "container.id": f"c{cgroup}"}
-                found.append(Alert(self.rules.rules[0], time.time_ns(), f"A shell in c{cgroup}", fields, cgroup))
+                found.append(
+                    Alert(self.rules.rules[0], time.time_ns(), f"A shell in c{cgroup}", fields, cgroup_id=cgroup)
+                )
         return found

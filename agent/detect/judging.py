@@ -26,6 +26,8 @@ from gadget.rules.ruleset import Ruleset
 log = logging.getLogger(__name__)
 
 GADGET = "detect"
+#: The fields that are names of addresses.
+DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
 NOT_JUDGED = "could not be judged"
 TOO_SLOW = "alerts came too fast for their reader"
 TOO_LARGE = "alerts were too large"
@@ -41,7 +43,6 @@ class Judging:
         context: Context,
         rules: Ruleset,
         selection: Selection,
-        surroundings: Surroundings,
         *,
         first: bool,
         host: bool,
@@ -57,7 +58,8 @@ class Judging:
         if selection.needs_labels and not tracker.knows_labels:
             raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
         gadget = catalog.find(GADGET)
-        self._judge = live.Judge(rules, gadget.schema, surroundings, first=first, host=host)
+        self._surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
+        self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host)
         self._choice = Choice(tracker, selection, host=host)
         start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
         self._subscriber = context.runs.subscribe(
@@ -75,6 +77,7 @@ class Judging:
             self.worker.start()
         except BaseException:
             self._subscriber.close()
+            self._surroundings.close()
             raise
 
     @property
@@ -122,6 +125,7 @@ class Judging:
         self._subscriber.finish()
         self.worker.stop()
         self._subscriber.close()
+        self._surroundings.close()
 
     def _work(self, worker: Worker) -> None:
         try:
@@ -144,7 +148,7 @@ class Judging:
         if len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}
         try:
-            self._put(self._choice(self._judge.judge(batch, clock_offset())))
+            self._put(self._choice(self._judge.judge(batch.sections, clock_offset())))
         except Exception as error:
             self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
             why = f"{type(error).__name__}: {error}"

@@ -11,9 +11,6 @@ from gadget.errors import UsageError
 if TYPE_CHECKING:
     from gadget.rules.ruleset import Ruleset
 
-#: Of all files. gRPC takes messages of 4 MiB; Falco's own rules have 0.3.
-MOST_BYTES = 3 << 20
-
 
 def load(files: Iterable[tuple[str, str]], names: Collection[str] = ()) -> Ruleset:
     """The rules on system calls of files, given as name and text: those of the names, which are on, else all.
@@ -24,11 +21,12 @@ def load(files: Iterable[tuple[str, str]], names: Collection[str] = ()) -> Rules
     """
     from gadget.rules import ruleset
     from gadget.rules.fields import SYSCALL
+    from gadget.rules.messages import MOST_RULE_BYTES
     from gadget.rules.problems import RulesError
 
     found = list(files)
-    if sum(len(text.encode()) for _, text in found) > MOST_BYTES:
-        raise UsageError(f"these rules are too long: {MOST_BYTES >> 20} MiB at most")
+    if sum(len(text.encode()) for _, text in found) > MOST_RULE_BYTES:
+        raise UsageError(f"these rules are too long: {MOST_RULE_BYTES >> 20} MiB at most")
     try:
         rules = ruleset.load(found)
     except RulesError as error:

@@ -47,13 +47,10 @@ class Detect(Running):
 
     def _stream(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         from agent.detect.judging import Judging
-        from agent.detect.surroundings import Surroundings
 
         node, selection = self._context.node, Selection.of(request.selection)
         rules = load(((each.name, each.text) for each in request.files), request.rules)
-        judging = Judging(
-            self._context, rules, selection, Surroundings(self._context), first=request.first, host=request.host
-        )
+        judging = Judging(self._context, rules, selection, first=request.first, host=request.host)
         sent = 0
         with closing(judging):
             yield started_reply(node, None, self._context.tracker, selection)

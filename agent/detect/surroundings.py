@@ -1,55 +1,70 @@
-"""What this node knows of processes beside what events tell."""
+"""What this node knows of processes beside what events tell: containers, users, names of addresses, and /proc."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+from agent.accounts import HOST, Accounts
 from agent.detect.running import Running
+from agent.domains import Domains, Follower
 from agent.service import Context
-from gadget.rules.checks import Event
+from agent.tracker import Cgroup
+from gadget.rules.containers import container_field
 from gadget.rules.processes import Process
 
+#: Containers whose fields are ready.
+MOST = 4096
 
-class Names(dict[str, object]):
-    """The fields of a container that its names tell."""
+
+class Fields:
+    """The fields of a container, read when a rule first asks for one that its name does not tell."""
+
+    def __init__(self, context: Context, cgroup: Cgroup) -> None:
+        self._context, self._cgroup = context, cgroup
+
+    def get(self, key: str, /) -> Any:
+        """The value of a field; None if it is missing."""
+        return container_field(self._context.tracker.facts(self._cgroup), key)
 
 
 class Surroundings:
-    """Containers, their users and groups, names of addresses, and the processes that run."""
+    """Of the processes of this node. Names of addresses are known from when they are followed."""
 
-    def __init__(self, context: Context) -> None:
-        """Of the node of context."""
-        self._tracker = context.tracker
-        self._running = Running()
+    def __init__(self, context: Context, *, domains: bool) -> None:
+        """With domains, follow the answers of DNS."""
+        self._context, self._tracker = context, context.tracker
+        self._running = Running(self._tracker.proc)
+        self._accounts = Accounts(self._folder, self._tracker.proc)
+        self._domains = Domains()
+        self._ready: OrderedDict[int, Fields] = OrderedDict()
+        self.follower = Follower(self._domains, context.runs, self._tracker, context.budget) if domains else None
 
-    def container(self, cgroup_id: int) -> Event | None:
+    def container(self, cgroup_id: int) -> Fields | None:
         """The fields container.… and k8s.… of the container of a cgroup; None outside containers."""
+        if found := self._ready.get(cgroup_id):
+            return found
         cgroup = self._tracker.resolve(cgroup_id)
-        found = cgroup.container if cgroup else None
-        if found is None:
+        if cgroup is None or cgroup.container is None or cgroup.container.sandbox:
             return None
-        return Names(
-            {
-                "container.id": found.id[:12],
-                "container.full_id": found.id,
-                "container.name": found.name or None,
-                "k8s.ns.name": found.namespace or None,
-                "k8s.pod.name": found.pod or None,
-                "k8s.pod.uid": found.pod_uid or None,
-            }
-        )
+        found = self._ready[cgroup_id] = Fields(self._context, cgroup)
+        if len(self._ready) > MOST:
+            self._ready.popitem(last=False)
+        return found
 
     def user(self, cgroup_id: int, pid: int, uid: int) -> str | None:
         """The name of a user, as the container of the process has it."""
-        return "root" if uid == 0 else "<NA>"
+        return self._accounts.user(self._whose(cgroup_id), uid)
 
     def group(self, cgroup_id: int, pid: int, gid: int) -> str | None:
         """The name of a group, likewise."""
-        return "root" if gid == 0 else "<NA>"
+        return self._accounts.group(self._whose(cgroup_id), gid)
 
     def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
         """The names for which the container got an address (4 or 16 bytes) as an answer of DNS."""
-        return ()
+        return self._domains.names(cgroup_id, address)
 
     def process(self, pid: int) -> Process | None:
         """A process as it is now, its start in ticks."""
@@ -58,3 +73,15 @@ class Surroundings:
     def running(self) -> Iterable[Process]:
         """All that run, likewise."""
         return self._running.all()
+
+    def close(self) -> None:
+        """Follow nothing more."""
+        if self.follower:
+            self.follower.close()
+
+    def _folder(self, cgroup_id: int) -> Path:
+        cgroup = self._tracker.resolve(cgroup_id)
+        return self._tracker.folder(cgroup) if cgroup else Path("/gone")
+
+    def _whose(self, cgroup_id: int) -> int:
+        return cgroup_id if self.container(cgroup_id) else HOST

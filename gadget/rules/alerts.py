@@ -38,26 +38,27 @@ class Fired(Protocol):
 class Alert:
     """A rule that fired on an event at a time, in nanoseconds since 1970.
 
-    cgroup_id: where that was; 0 if it is not an event of a process, or not known. count is on how many events it fired
-    that were equal in process and descriptor, incomplete which of its fields could not be known.
+    count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
+    not be known. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not known.
     """
 
     rule: Fired
     time_ns: int
     text: str
     fields: dict[str, Any]
-    cgroup_id: int = 0
     count: int = 1
+    cgroup_id: int = 0
     incomplete: tuple[str, ...] = ()
+    node: str = ""
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""
         return f"{_clock(self.time_ns)}: {self.rule.priority} {self.text}"
 
     def json(self, hostname: str) -> bytes:
-        """Falco's JSON, keys sorted, to the byte (falco_formats.cpp)."""
+        """Falco's JSON, keys sorted, to the byte (falco_formats.cpp). hostname: of an event whose node is not known."""
         said = {
-            "hostname": hostname,
+            "hostname": self.node or hostname,
             "output": self.line(),
             "output_fields": {**self.fields, "evt.time": self.time_ns},
             "priority": self.rule.priority,

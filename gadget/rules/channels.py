@@ -423,7 +423,7 @@ def _otlp(alert: Alert, hostname: str) -> bytes:
         "attributes": [{"key": key, "value": _otlp_value(value)} for key, value in said.items()],
     }
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "kubectl-gadget"}},
-                               {"key": "host.name", "value": {"stringValue": hostname}}]}  # fmt: skip
+                               {"key": "host.name", "value": {"stringValue": alert.node or hostname}}]}  # fmt: skip
     scope = {"scope": {"name": "kubectl-gadget", "version": __version__}, "logRecords": [record]}
     return orjson.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [scope]}]})
 

@@ -61,14 +61,6 @@ class Packed(Protocol):
         """All of them."""
 
 
-class Looked(Protocol):
-    """What one look at the gadget gave."""
-
-    @property
-    def sections(self) -> Sequence[Packed]:
-        """By size."""
-
-
 class _Section:
     """Rows of one size."""
 
@@ -212,13 +204,13 @@ class Judge:
             {name for rule in _asked(rules) if not rule.types & set(self._names) for name in rule.types}
         )
 
-    def judge(self, batch: Looked, clock_offset_ns: int) -> list[Alert]:
+    def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
         """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
         self._clock_ns = clock_offset_ns
         if not self._has_begun:  # the programs are at work: who begins from here on is told of
             self._has_begun = True
             self.processes.know(self._surroundings.running())
-        found = [_Section.of(self._schema, packed) for packed in batch.sections if packed.count]
+        found = [_Section.of(self._schema, packed) for packed in sections if packed.count]
         self._follow(found)
         self._make_room()
         return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)
@@ -398,6 +390,11 @@ class Judge:
             to_raw=to_raw,
             data=section.text(at, row["data"]),
         )
+
+
+def asks(rules: Ruleset, *names: str) -> bool:
+    """Whether a rule on what happens asks about one of these fields, or shows it."""
+    return any(not _fields(rule).isdisjoint(names) for rule in _asked(rules))
 
 
 def _asked(rules: Ruleset) -> list[Rule]:

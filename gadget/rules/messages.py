@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
 #: Bytes of an alert: of its text and of its fields each. A field has 4 KiB at most, an output about ten.
 LONGEST = 256 << 10
+#: Of all rule files that an agent is asked: gRPC takes messages of 4 MiB, and Falco's own rules have 0.3.
+MOST_RULE_BYTES = 3 << 20
 #: Alerts of one message.
 MOST_ALERTS = 4096
-MOST_TAGS = 256
+MOST_TAGS = 256  # and fields
 _MOST_NS = 1 << 63
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -42,10 +45,12 @@ def fill(message: pb.Alert, alert: Alert) -> bool:
     message.rule, message.priority, message.source = valid(rule.name), rule.priority, rule.source
     message.time_ns, message.output, message.fields_json = alert.time_ns, output, fields
     message.tags.extend(sorted(valid(each) for each in rule.tags))
+    message.count = alert.count
+    message.incomplete.extend(alert.incomplete)
     return True
 
 
-def check(node: str, messages: list[pb.Alert]) -> None:
+def check(node: str, messages: Collection[pb.Alert]) -> None:
     """Malformed unless each is an alert that can be shown."""
     try:
         if len(messages) > MOST_ALERTS:
@@ -56,17 +61,29 @@ def check(node: str, messages: list[pb.Alert]) -> None:
         raise Malformed(f"{node}: its agent sends alerts that make no sense") from None
 
 
-def read(message: pb.Alert) -> Alert:
-    """The alert of a message. ValueError if it is none."""
+def read(message: pb.Alert, node: str = "") -> Alert:
+    """The alert of a message from a node. ValueError if it is none."""
     if message.priority not in PRIORITIES or not 0 < message.time_ns < _MOST_NS or not message.rule:
         raise ValueError(message.priority)
-    if max(len(message.output), len(message.fields_json)) > LONGEST or len(message.tags) > MOST_TAGS:
+    if (
+        max(len(message.output), len(message.fields_json)) > LONGEST
+        or max(len(message.tags), len(message.incomplete)) > MOST_TAGS
+    ):
         raise ValueError("too long")
     fields = orjson.loads(message.fields_json)
     if not isinstance(fields, dict) or not all(map(_is_plain, fields.values())):
         raise ValueError("fields")
     said = Said(message.rule, message.priority, message.source, frozenset(message.tags))
-    return Alert(said, message.time_ns, message.output, fields, message.container.cgroup_id)
+    return Alert(
+        said,
+        message.time_ns,
+        message.output,
+        fields,
+        count=message.count,
+        cgroup_id=message.container.cgroup_id,
+        incomplete=tuple(message.incomplete),
+        node=node,
+    )
 
 
 def _is_plain(value: Any) -> bool:

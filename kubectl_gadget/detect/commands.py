@@ -1,19 +1,43 @@
-"""The command `detect`. No part of it needs an agent: it reads rules, and events from files or a webhook."""
+"""The command `detect`: rules in agents, on audit events, and what can be done with rule files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gadget.errors import UsageError
+from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.check import check_command, list_command
 from kubectl_gadget.detect.explain import explain_command, test_command
 from kubectl_gadget.detect.facts import verify_command
-from kubectl_gadget.detect.given import FILE, PriorityType, given_rules, narrowed, option, rules_option
+from kubectl_gadget.detect.given import (
+    DEFAULT,
+    FILE,
+    PriorityType,
+    falco_rules_option,
+    given_rules,
+    narrowed,
+    option,
+    rule_texts,
+    rules_option,
+)
 from kubectl_gadget.detect.tune import tune_command
 from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.options import output_options, stream_options, where_options
+from kubectl_gadget.request import make_selection
 from kubectl_gadget.tell import tell
+from kubectl_gadget.where import default_namespace, find_selection, find_targets
+
+if TYPE_CHECKING:
+    from gadget.rules.ruleset import Ruleset
+    from kubectl_gadget.detect.live import Asked
+    from kubectl_gadget.targets import Targets
 
 FORMS = ("columns", "text", "json")
 _TLS = {
@@ -29,18 +53,23 @@ class DetectCommand(HeadedCommand, click.Group):
     def __init__(self) -> None:
         """Make the group."""
         options: list[click.Parameter] = [
-            option("--k8s-audit", "where", multiple=True, metavar="FILE|DIR|-|URL",
-                   help="Audit events of Kubernetes: files, folders, standard input, or a URL to serve as the API "
-                   "server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
-            option("-f", "--follow", is_flag=True, help="Go on with what is written to the file, after what is in it."),
             rules_option(),
+            falco_rules_option(),
             option("--priority", type=PriorityType(), help="Only rules of that priority or a higher one."),
             option("--tag", "tags", multiple=True, metavar="TAG", help="Only rules with one of these tags."),
             option("--rule", "names", multiple=True, metavar="NAME",
                    help="Only these rules, also those that are off; a * stands for anything."),
-            option("--rule-matching", "matching", type=click.Choice(["all", "first"]), default="all",
+            option("--rule-matching", "matching", type=click.Choice(["all", "first"]), default=None,
                    help="Whether all rules count that fire on an event, or the first alone, as in Falco. "
                    "[default: all]"),
+            option("--host", is_flag=True, help="Also what processes outside containers do."),
+            *where_options(),
+            *cluster_options(),
+            option("--k8s-audit", "where", heading="Audit events", multiple=True, metavar="FILE|DIR|-|URL",
+                   help="Judge audit events of Kubernetes instead: of files, folders, standard input, or a URL to "
+                   "serve as the API server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
+            option("-f", "--follow", heading="Audit events", is_flag=True,
+                   help="Go on with what is written to the file, after what is in it."),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                    help="columns; text: Falco's line; json: Falco's JSON. [default: columns]"),
             option("--to", heading="Output", multiple=True, metavar="PLACE",
@@ -48,9 +77,10 @@ class DetectCommand(HeadedCommand, click.Group):
                    "program:COMMAND, syslog[:HOST:PORT]."),
             *(option(f"--to-{name}", f"to_{name}", heading="Output", type=FILE, metavar="FILE", help=text)
               for name, text in _TLS.items()),
+            *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
-        title = "what rules in Falco's language say of events"
-        super().__init__("detect", title, "kubectl gadget detect --k8s-audit audit.log", options, _detect)
+        title = "what rules in Falco's language say of what happens"
+        super().__init__("detect", title, "kubectl gadget detect -n shop --priority warning", options, _detect)
         self.invoke_without_command = True
         for command in (
             list_command(),
@@ -78,30 +108,82 @@ class DetectCommand(HeadedCommand, click.Group):
         return super().resolve_command(ctx, args)
 
 
+#: Options that mean nothing where audit events are judged: these are of no node.
+_LIVE = ("host", "timeout", "strict", "node", *(option.name for option in where_options()))
+
+
 def _detect(
     where: tuple[str, ...],
     follow: bool,
     rules: tuple[Path, ...],
+    falco_rules: tuple[Path, ...],
     priority: str | None,
     tags: tuple[str, ...],
     names: tuple[str, ...],
-    matching: str,
+    matching: str | None,
     form: str,
     to: tuple[str, ...],
-    **tls: Path | None,
+    to_ca: Path | None,
+    to_cert: Path | None,
+    to_key: Path | None,
+    **live: Any,
 ) -> None:
     if click.get_current_context().invoked_subcommand:
         return
-    if not where:
-        raise UsageError("say what to judge: --k8s-audit audit.log")
+    if where:
+        _refuse_of_nodes()
     from gadget.rules.channels import Channels, Patience, Tls, make
-    from gadget.rules.fields import AUDIT
-    from kubectl_gadget.detect.judge import judge, own_name
+    from gadget.rules.fields import AUDIT, SYSCALL
+    from kubectl_gadget.detect.judge import judge, own_name, writer
 
-    known = given_rules(rules)
+    paths = (*falco_rules, *rules) or (DEFAULT,)
+    first = (matching or ("first" if falco_rules else "all")) == "first"
+    known = given_rules(paths)
     for warning in known.warnings:
         tell(f"warning: {warning}")
-    chosen, patience = narrowed(known, priority, tags, names, AUDIT), Patience()
-    keys = Tls(tls["to_ca"], tls["to_cert"], tls["to_key"])
-    channels = Channels([make(place, own_name(), keys, patience, tell) for place in to], patience.drain)
-    judge(where, chosen, form, channels, follow=follow, first=matching == "first")
+    chosen, patience = narrowed(known, priority, tags, names, AUDIT if where else SYSCALL), Patience()
+
+    def channels() -> Channels:
+        keys = Tls(to_ca, to_cert, to_key)
+        return Channels([make(place, own_name(), keys, patience, tell) for place in to], patience.drain)
+
+    if where:
+        judge(where, chosen, form, channels(), follow=follow, first=first)
+        return
+    with _asked(paths, chosen, first=first, **live) as (asked, targets):
+        from kubectl_gadget.detect.live import live as show
+
+        show(asked, targets, writer(form), channels())
+
+
+def _refuse_of_nodes() -> None:
+    """UsageError for an option that is about nodes."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in _LIVE and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{max(param.opts, key=len)}: of what happens on nodes, and audit events are of none")
+
+
+@contextmanager
+def _asked(
+    paths: Sequence[Path],
+    rules: Ruleset,
+    *,
+    first: bool,
+    host: bool,
+    local: bool,
+    agent: tuple[str, ...],
+    timeout: float,
+    strict: bool,
+    **selected: Any,
+) -> Iterator[tuple[Asked, Targets]]:
+    """What is asked of whom."""
+    selection = make_selection(**selected)
+    if not (selection.namespaces or selected["all_namespaces"]):
+        selection = replace(selection, namespaces=default_namespace(agent, local))
+    with find_targets(agent, local) as targets:
+        selection = find_selection(selection, agent, local)
+        from kubectl_gadget.detect.live import ask  # grpc and numpy, while a local agent starts
+
+        asked = ask(rule_texts(paths), rules, selection, first=first, host=host, timeout=timeout, strict=strict)
+        yield asked, targets()

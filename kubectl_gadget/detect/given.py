@@ -30,6 +30,11 @@ class Wrong(GadgetError):
     """Something is not as it should be: the exit code tells a script."""
 
 
+#: What rules of a source are asked of, and where those of the other one are.
+_ABOUT = {
+    "k8s_audit": ("audit events", "those on system calls judge live, without --k8s-audit"),
+    "syscall": ("system calls", "those on audit events need --k8s-audit"),
+}
 _SHORT = {"info": "Informational", "warn": "Warning", "crit": "Critical", "err": "Error", "emerg": "Emergency"}
 
 
@@ -68,6 +73,12 @@ def rules_option(help_: str = "") -> Option:
     )
     return option("--rules", "rules", type=FILE, multiple=True, metavar="PATH", help=help_ or usual,
                   shell_complete=_complete_rules)  # fmt: skip
+
+
+def falco_rules_option() -> Option:
+    """--falco-rules."""
+    text = "Rules, with --rule-matching first unless that is given, as Falco has it. They go before those of --rules."
+    return option("--falco-rules", "falco_rules", type=FILE, multiple=True, metavar="PATH", help=text)
 
 
 def form_option() -> Option:
@@ -176,10 +187,9 @@ def narrowed(
     if not kept:
         raise UsageError("no rule is left by --rule, --tag and --priority together")
     if source and not any(rule.source == source and rule.enabled for rule in kept):
-        others = "rules on system calls do not run yet" if kept[0].source != source else "they are disabled"
-        raise UsageError(
-            f"none of the {len(kept)} rules that are chosen is for audit events (source: {source}): {others}"
-        )
+        what, others = _ABOUT[source]
+        why = "they are disabled" if any(rule.source == source for rule in kept) else others
+        raise UsageError(f"none of the {len(kept)} rules that are chosen is for {what} (source: {source}): {why}")
     return replace(rules, rules=tuple(kept))
 
 

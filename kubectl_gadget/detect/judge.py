@@ -40,7 +40,7 @@ def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *
 
     """
     counts, fired, bare = Counts(), Counter[str](), 0
-    write, stop = _writer(form), threading.Event()
+    write, stop = writer(form), threading.Event()
     if is_endless(where, follow=follow):
         _end_with(stop)
     for number, found in enumerate(events(payloads(where, counts, stop, follow=follow, tell=tell), counts), 1):
@@ -53,12 +53,22 @@ def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *
             continue
         for alert in judged:
             fired[alert.rule.name] += 1
-            write(alert)
+            write(alert, "")
             channels.put(alert)
     tell(_summary(counts, fired, bare))
-    lost = sum(_told(sent).lost for sent in channels.end())
+    lost = end(channels)
     if counts.lost and not counts.events:
         raise Wrong("nothing of what came was an audit event")
+    check_sent(lost)
+
+
+def end(channels: Channels) -> int:
+    """Let channels end, and tell of each what it sent; gives how many alerts were not."""
+    return sum(_told(sent).lost for sent in channels.end())
+
+
+def check_sent(lost: int) -> None:
+    """Wrong if so many alerts that were not sent are some."""
     if lost:
         raise Wrong(f"{lost} {'alert was' if lost == 1 else 'alerts were'} not sent")
 
@@ -93,21 +103,28 @@ def own_name() -> str:
     return os.environ.get("FALCO_HOSTNAME") or socket.gethostname()
 
 
-def _writer(form: str) -> Callable[[Alert], None]:
+#: Writes an alert, and who it is about where that is known.
+Write = Callable[[Alert, str], None]
+
+
+def writer(form: str) -> Write:
+    """What writes alerts in a form: columns, text, json."""
     hostname = own_name()
     if form == "json":
-        return lambda alert: write_json(alert.json(hostname).decode())
+        return lambda alert, who: write_json(alert.json(hostname).decode())
     if form == "text":
-        return lambda alert: write_line(alert.line())
+        return lambda alert, who: write_line(alert.line())
     return _write_columns
 
 
-def _write_columns(alert: Alert) -> None:
-    """When, how urgent, and what it says; on a terminal lines break between words."""
+def _write_columns(alert: Alert, who: str) -> None:
+    """When, how urgent, of whom, and what it says; on a terminal lines break between words."""
     says = re.sub(r" [\w.-]+=<NA>(?= |$)", "", alert.text)
     if not says.lower().startswith(alert.rule.name.lower()):
         says = f"{alert.rule.name}: {says}"
-    line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {escape(says)}"
+    says += f" ({alert.count} times)" if alert.count > 1 else ""
+    says += f" (not known: {', '.join(alert.incomplete)})" if alert.incomplete else ""
+    line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         lines = textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True, break_on_hyphens=False)
@@ -124,13 +141,17 @@ def _when(time_ns: int) -> str:
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
 
 
-def _summary(counts: Counts, fired: Counter[str], bare: int) -> str:
-    """How many alerts of which rules there were, of how many events, and what was not judged."""
+def by_rule(fired: Counter[str]) -> str:
+    """How many alerts there were of which rules."""
     number = sum(fired.values())
     which = ", ".join(f"{count} {name}" for name, count in fired.most_common(5))
     which += f", and {len(fired) - 5} more rules" if len(fired) > 5 else ""
-    parts = [f"{number} alert{'' if number == 1 else 's'}{f' ({which})' if which else ''} from "
-             f"{counts.events} audit event{'' if counts.events == 1 else 's'}"]  # fmt: skip
+    return f"{number} alert{'' if number == 1 else 's'}{f' ({which})' if which else ''}"
+
+
+def _summary(counts: Counts, fired: Counter[str], bare: int) -> str:
+    """How many alerts of which rules there were, of how many events, and what was not judged."""
+    parts = [f"{by_rule(fired)} from {counts.events} audit event{'' if counts.events == 1 else 's'}"]
     if bare:
         parts.append(f"{bare} that change something had no content (level Metadata) for rules to read")
     parts += [f"{lost} {why}" for why, lost in counts.lost.items()]

@@ -36,7 +36,7 @@ class Machine:
     knows_labels, pods, generation, cgroups, worker = True, None, 0, "v2", SimpleNamespace(problem="")
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.proc = folder, folder
         self.sources: list[Source] = []
         self.labels_of: dict[str, dict[str, str]] = {}
         self.refuses: Exception | None = None

@@ -12,7 +12,6 @@ import pytest
 from agent.detect import service, waiting
 from agent.detect.choice import NOT_KNOWN, Choice
 from agent.detect.judging import NOT_JUDGED, TOO_LARGE, TOO_SLOW
-from agent.detect.rules import MOST_BYTES
 from agent.detect.service import Detect
 from agent.run.batch import Loss
 from agent.selection import Selection
@@ -141,7 +140,7 @@ def test_labels_that_come_later(machine: Machine, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setitem(CONTAINERS, cgroup, replace(CONTAINERS[cgroup], pod_uid=f"uid-{cgroup}"))
     machine.labels_of["c8"] = {"app": "web"}
     said = messages.Said("Shell", "Warning", "syscall", frozenset())
-    cart, web = Alert(said, 1, "", {}, 7), Alert(said, 1, "", {}, 8)
+    cart, web = Alert(said, 1, "", {}, cgroup_id=7), Alert(said, 1, "", {}, cgroup_id=8)
     choose = Choice(machine.context.tracker, Selection(labels="app=cart"), host=False)
     assert not list(choose([cart, web]))
     machine.labels_of["c7"] = {"app": "cart"}
@@ -200,7 +199,7 @@ def test_losses_of_the_run(machine: Machine, client: Client) -> None:
         ({"files": []}, "no rule"),
         ({"rules": ["Nobody"]}, "no rule on system calls 'Nobody'"),
         ({"files": [pb.RuleFile(name="a.yaml", text=rule("proc.nme = sh"))], "rules": []}, "a.yaml:3"),
-        ({"files": [pb.RuleFile(name="a.yaml", text="#" * (MOST_BYTES + 1))]}, "too long"),
+        ({"files": [pb.RuleFile(name="a.yaml", text="#" * (messages.MOST_RULE_BYTES + 1))]}, "too long"),
         ({"files": [pb.RuleFile(name="a.yaml", text="- " * 5000)]}, "a.yaml"),
         ({"selection": pb.Selection(labels="a in (")}, "a in"),
     ],

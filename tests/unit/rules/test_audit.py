@@ -218,6 +218,6 @@ def test_no_rules_for_audit(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("- rule: a\n  desc: d\n  condition: evt.type = open\n  output: o\n  priority: DEBUG\n")
     assert (
-        "is for audit events (source: k8s_audit): rules on system calls do not run yet"
+        "is for audit events (source: k8s_audit): those on system calls judge live"
         in detect(path, "-", input="").stderr
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.run.batch import Batch, Packed
+from agent.run.batch import Packed
 from gadget.catalog import find
 from gadget.rules import live, processes
 from gadget.rules.alerts import Alert
@@ -104,13 +104,13 @@ def _slice(where: Any, before: bytes, path: str, *, as_given: bool) -> bytes:
 def fired(conditions: str | Ruleset, *events: Mapping[str, Any], node: Node | None = None, **more: Any) -> list[Alert]:
     """The alerts of a rule with this condition, its output all that these tests look at."""
     rules = conditions if isinstance(conditions, Ruleset) else loaded(rule(f"'{conditions}'"))
-    return Judge(rules, SCHEMA, node or Node(), **more).judge(Batch([packed(*events)], {}), 0)
+    return Judge(rules, SCHEMA, node or Node(), **more).judge([packed(*events)], 0)
 
 
 def value(field: str, *events: Mapping[str, Any], node: Node | None = None) -> Any:
     """What a field is at the last of some events."""
     text = rule("'evt.num > 0'", "  warn_evttypes: false\n").replace("output: ", f"output: o %{field} ", 1)
-    alerts = Judge(loaded(text), SCHEMA, node or Node()).judge(Batch([packed(*events)], {}), 0)
+    alerts = Judge(loaded(text), SCHEMA, node or Node()).judge([packed(*events)], 0)
     return alerts[-1].fields[field]
 
 
@@ -228,10 +228,10 @@ def test_like_alone() -> None:
     one_by_one = Judge(rules, SCHEMA, Node())
     counts = dict[str, int]()
     for event in some:
-        for alert in one_by_one.judge(Batch([packed(event)], {}), 0):
+        for alert in one_by_one.judge([packed(event)], 0):
             counts[alert.rule.name] = counts.get(alert.rule.name, 0) + alert.count
     found = dict[str, int]()
-    for alert in together.judge(Batch([packed(*some[:1_500]), packed(*some[1_500:], width=900)], {}), 0):
+    for alert in together.judge([packed(*some[:1_500]), packed(*some[1_500:], width=900)], 0):
         found[alert.rule.name] = found.get(alert.rule.name, 0) + alert.count
     assert found == counts
     assert len(counts) == len(conditions)
@@ -266,7 +266,7 @@ def test_order() -> None:
     """An exec in one ring comes before the opens in the other that happened after it."""
     judge = Judge(loaded(rule("evt.type = openat and proc.name = sh")), SCHEMA, Node())
     opened = {"call": "openat", "timestamp": 20, "exec_id": 3, "fd_type": "f", "path": "/x"}
-    (alert,) = judge.judge(Batch([packed(opened), packed(exec_of("sh", exec_id=3, timestamp=10), width=900)], {}), 0)
+    (alert,) = judge.judge([packed(opened), packed(exec_of("sh", exec_id=3, timestamp=10), width=900)], 0)
     assert alert.incomplete == ()
 
 
@@ -274,10 +274,8 @@ def test_change() -> None:
     """The working directory of a process is the one that it changed to."""
     judge = Judge(loaded(rule("evt.type = openat and proc.cwd = /tmp/")), SCHEMA, Node())
     opened = {"call": "openat", "exec_id": 2, "fd_type": "f", "path": "/x"}
-    assert judge.judge(Batch([packed(exec_of("sh"), opened)], {}), 0) == []
-    assert (
-        len(judge.judge(Batch([packed({"call": "change", "exec_id": 2, "cwd": "/tmp"}), packed(opened)], {}), 0)) == 1
-    )
+    assert judge.judge([packed(exec_of("sh"), opened)], 0) == []
+    assert len(judge.judge([packed({"call": "change", "exec_id": 2, "cwd": "/tmp"}), packed(opened)], 0)) == 1
 
 
 def test_ran_before() -> None:
@@ -313,10 +311,10 @@ def test_other_rules() -> None:
     """Other rules take over in the midst, and what was known of processes stays."""
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
     assert judge.parameters["calls"] == "execve"
-    assert len(judge.judge(Batch([packed(exec_of("sh"))], {}), 0)) == 1
+    assert len(judge.judge([packed(exec_of("sh"))], 0)) == 1
     judge.use(loaded(rule("evt.type = init_module and proc.name = sh")))
     assert judge.parameters["calls"] == "init module"
-    assert len(judge.judge(Batch([packed({"call": "init_module", "exec_id": 2})], {}), 0)) == 1
+    assert len(judge.judge([packed({"call": "init_module", "exec_id": 2})], 0)) == 1
 
 
 def _forks(number: int) -> Iterator[dict[str, Any]]:
@@ -330,11 +328,11 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that forks without end takes no more than its share of memory."""
     monkeypatch.setattr(processes, "MOST", 50)
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
-    judge.judge(Batch([packed(*_forks(500))], {}), 0)
+    judge.judge([packed(*_forks(500))], 0)
     assert len(judge.processes) <= 50
     assert max(len(each.ancestors) for each in judge.processes._known.values()) == processes.ANCESTORS
     monkeypatch.setattr(live, "MOST_ROWS", 10)
     quick = Judge(loaded(rule("evt.type = openat")), SCHEMA, Node())
     for at in range(30):
-        assert len(quick.judge(Batch([packed({"call": "openat", "path": f"/{at}"})], {}), 0)) == 1
+        assert len(quick.judge([packed({"call": "openat", "path": f"/{at}"})], 0)) == 1
     assert all(len(table.rows) <= 11 for table in quick._tables)
