@@ -153,7 +153,7 @@ def test_memory(known: Domains, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (list(known._known), known._size) == ([16, 30], 2)
 
 
-def test_flood(known: Domains) -> None:
+def test_answers_without_end(known: Domains) -> None:
     """A container that is answered without end costs no more than some hundred answers at a time; what is left out is counted."""
     rows = [event(answer(f"n{at}.org", FOUR)) for at in range(domains.ANSWERS + 5)]
     learn(known, *rows, event(answer("mine.org", SIX), cgroup=8), *rows[:2])
