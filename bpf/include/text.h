@@ -128,9 +128,7 @@ static __always_inline gadget_path text_path(struct gadget_header *header, char 
 
 #define AT_FDCWD -100
 
-/* Append a path from user memory, and the directory that it is relative to: the descriptor fd, or AT_FDCWD; an absolute
- * path is, too, if in_root (RESOLVE_IN_ROOT). Without a path it is the descriptor's own, unless the call failed because
- * of that: error says why it failed, 0 if it did not. */
+/* text_full_path() of a call that may make the directory the root of absolute paths, too: in_root (RESOLVE_IN_ROOT). */
 static __always_inline gadget_full_path text_path_in(struct gadget_header *header, char *text, int fd, __u64 from,
 						     int error, bool in_root)
 {
@@ -155,7 +153,9 @@ static __always_inline gadget_full_path text_path_in(struct gadget_header *heade
 	return full;
 }
 
-/* text_path_in() for the calls that know no other root. */
+/* Append a path from user memory, and the directory that it is relative to: the descriptor fd, or AT_FDCWD. Without a
+ * path it is the descriptor's own, unless the call failed because of that: error says why it failed, 0 if it did not.
+ */
 static __always_inline gadget_full_path text_full_path(struct gadget_header *header, char *text, int fd, __u64 from,
 						       int error)
 {

@@ -41,7 +41,7 @@ from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
 from tests import datagrams, dns, losses, tls
-from tests.vm.machine import Busy, Core, Stream, container, make_network
+from tests.vm.machine import WORKLOAD, Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
 CASE_SECONDS = 60
@@ -382,6 +382,73 @@ def capable(core: Core) -> None:
         Path("/tmp/console").open("wb").close()  # a thread of the kernel makes the devices of a new console
         rows = stream.rows()
     assert Counter((row["capability"], row["syscall"]) for row in rows) == {("CAP_MKNOD", None): 3}, rows
+
+
+def detect(core: Core) -> None:
+    """Of processes and calls that rules judge I am told all, with paths, ends of connections and descriptors."""
+    for leftover in ("file", "made", "hard", "soft", "sock"):
+        Path("/tmp", leftover).unlink(missing_ok=True)
+    with Stream(core.tracker, "detect", comm="workload", host="true") as stream, container() as app:
+        for what in ("files", "sockets", "privileges", "processes"):
+            core.work(app, "suspect", what, str(WORKLOAD))
+        rows = stream.rows()
+    older = {
+        "open": "openat",
+        "creat": "openat",
+        "chmod": "fchmodat",
+        "link": "linkat",
+        "symlink": "symlinkat",
+        "rename": "renameat",
+        "unlink": "unlinkat",
+        "mkdir": "mkdirat",
+        "rmdir": "unlinkat",
+        "dup2": "dup3",
+    }
+    here = {} if os.uname().machine == "x86_64" else older
+    said = {
+        (row["call"], "" if row["result"] >= 0 else errno.errorcode[-row["result"]], row["path"], row["to"],
+         chr(row["fd_type"] or 32), row["mode"])
+        for row in rows
+    }  # fmt: skip
+    file = "/tmp/file"
+    wanted = {
+        ("open", "", file, "", "f", 0o640),
+        ("openat2", "", file, "", "f", 0),
+        ("creat", "ENOENT", "/not/there", "", "f", 0o751),
+        ("chmod", "", file, "", " ", 0o4711),
+        ("fchmod", "", file, "", "f", 0o755),
+        ("fchmodat", "", file, "", " ", 0o640),
+        ("link", "", file, "/tmp/hard", " ", 0),
+        ("symlink", "", "/tmp/soft", "../etc", " ", 0),
+        ("renameat2", "EEXIST", "/tmp/hard", file, " ", 0),
+        ("rmdir", "", "/tmp/sub", "", " ", 0),
+        ("dup", "", file, "", "f", 0),
+        ("bind", "", "sock", "", "u", 0),
+        ("connect", "ECONNREFUSED", "@hidden", "", "u", 0),
+        ("accept", "", "sock", "", "u", 0),
+        ("connect", "ECONNREFUSED", "", "", "4", 0),
+        ("accept4", "", "", "", "4", 0),
+        ("sendmsg", "", "", "", "4", 0),
+        ("dup2", "", "", "", "4", 0),
+        ("setns", "", "", "", "f", 0),
+        ("memfd create", "", "/memfd:memo", "", "f", 0),
+        ("mount", "ENOENT", "/tmp/not/there", "none", " ", 0),
+        ("execve", "ENOENT", "/not/there", "", " ", 0),
+    }
+    wanted = {(here.get(call, call), *rest) for call, *rest in wanted}
+    assert said >= wanted, wanted - said
+    program = WORKLOAD.stat()
+    first = [row for row in rows if row["call"] == "execve" and row["arguments"][1:2] == ["processes"]]
+    forks = [row for row in rows if row["call"] == "fork" and row["ppid"] == first[0]["pid"]]
+    ends = {row["pid"] for row in rows if row["call"] == "procexit"}
+    assert first[0]["arguments"] == [str(WORKLOAD), "processes", str(WORKLOAD)]
+    assert (first[0]["exe"], first[0]["cwd"], first[0]["vpid"]) == (str(WORKLOAD), "/tmp", first[0]["pid"])
+    assert (first[0]["exe_ino"], first[0]["exe_mtime"]) == (program.st_ino, program.st_mtime_ns)
+    assert [(row["exe"], row["cwd"], row["parent_start"]) for row in forks] == [
+        (str(WORKLOAD), "/", first[0]["start"])
+    ] * 2
+    assert {row["pid"] for row in rows if row["call"] == "change"} >= {first[0]["pid"], forks[0]["pid"]}
+    assert ends
 
 
 def filemods(core: Core) -> None:
@@ -748,6 +815,7 @@ CASES = (
     mountsnoop,
     privsnoop,
     capable,
+    detect,
     filemods,
     fsslower,
     fdpass,
