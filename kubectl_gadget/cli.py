@@ -40,6 +40,7 @@ def _reasons(found: Sequence[Instance]) -> Mapping[tuple[str, int], str]:
 #: Where each command that is written out is, by its name. A command line imports its own alone.
 WRITTEN = {
     "advise": "advise.commands:AdviseCommand",
+    "alerts": "detect.kept:AlertsCommand",
     "attach": "standing.commands:AttachCommand",
     "containers": "commands:ContainersCommand",
     "delete": "standing.commands:DeleteCommand",

@@ -101,7 +101,8 @@ class Streams:
         self._stop = threading.Event()
         self._targets = targets
         self._first, self._endless = first, endless
-        self._reads = first.WhichOneof("what") == "attach"  # what is kept: one who answers late has missed nothing
+        self._what = first.WhichOneof("what") or ""
+        self._reads = self._what in ("attach", "kept_alerts")  # what is kept: one who answers late has missed nothing
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
         self._heard: dict[str, int] = {}
@@ -161,7 +162,8 @@ class Streams:
         first = pb.RunRequest()
         first.CopyFrom(self._first)
         if self._reads:  # what this one sent before it went away has been shown
-            first.attach.since_ns = max(first.attach.since_ns, shown_ns)
+            asked = getattr(first, self._what)
+            asked.since_ns = max(asked.since_ns, shown_ns)
         yield first
         self._stop.wait()
         yield pb.RunRequest(stop=pb.Stop())

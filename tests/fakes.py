@@ -145,7 +145,7 @@ class AlertAgent(FakeAgent):
         """Send alerts."""
         who = pb.Container(cgroup_id=7, namespace="shop", pod=f"on-{self.node}", container="app", id=self.node)
         losses = [pb.Loss(reason=why, cgroup_id=7, count=lost)] if lost else []
-        self._replies.put(pb.Alerts(alerts=alerts, judged=judged, losses=losses, containers=[who]))
+        self._replies.put(pb.Batch(alerts=alerts, judged=judged, losses=losses, containers=[who]))
 
     def alert(
         self, rule: str = "Shell", at_ns: int = 10**18, output: str = "A shell in a container", **more: object
@@ -158,16 +158,16 @@ class AlertAgent(FakeAgent):
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
         """A stream of alerts."""
         self.detect = next(requests).detect
-        self._replies: queue.Queue[pb.Alerts | None] = queue.Queue()
+        self._replies: queue.Queue[pb.Batch | None] = queue.Queue()
         context.add_callback(lambda: self._replies.put(None))
         yield pb.RunReply(node=self.node, started=pb.Started(contract=self._contract, selects=1))
         self.started.set()
         with ThreadPoolExecutor(1) as pool:
             pool.submit(self._wait_for_stop, requests)
             losses: list[pb.Loss] = []
-            while (alerts := self._replies.get()) is not None:
-                losses = list(alerts.losses) or losses
-                yield pb.RunReply(node=self.node, alerts=alerts)
+            while (batch := self._replies.get()) is not None:
+                losses = list(batch.losses) or losses
+                yield pb.RunReply(node=self.node, batch=batch)
         yield pb.RunReply(node=self.node, summary=pb.Summary(losses=losses))
 
     def _wait_for_stop(self, requests: Iterator[pb.RunRequest]) -> None:

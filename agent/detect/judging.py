@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 from agent.clock import clock_offset
 from agent.detect.choice import NOT_KNOWN, Choice, Chosen
@@ -17,10 +19,12 @@ from agent.run.runs import begin, key_of
 from agent.selection import Selection
 from agent.service import Context
 from agent.threads import Worker
+from agent.traceloop.redact import Redactor
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
 from gadget.rules import live, messages
+from gadget.rules.alerts import Alert
 from gadget.rules.ruleset import Ruleset
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,7 @@ class Judging:
         self._surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
         self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host)
         self._choice = Choice(tracker, selection, host=host)
+        self._mask = Redactor(context.redact).mask if context.redact else None
         start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
         self._subscriber = context.runs.subscribe(
             key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
@@ -159,10 +164,21 @@ class Judging:
     def _put(self, chosen: Iterable[Chosen]) -> None:
         for alert, container in chosen:
             message = pb.Alert()
-            if not messages.fill(message, alert):
+            if not messages.fill(message, masked(alert, self._mask) if self._mask else alert):
                 self._lost[TOO_LARGE] += 1
                 continue
             if container:
                 message.container.CopyFrom(container_messages({alert.cgroup_id: container})[0])
             if not self._waiting.put(message):
                 self._lost[TOO_SLOW] += 1
+
+
+def masked(alert: Alert, mask: Callable[[bytes], bytes]) -> Alert:
+    """The alert without what is not to leave this machine."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, str):
+            return mask(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        return [of(each) for each in value] if isinstance(value, list | tuple) else value
+
+    return replace(alert, text=of(alert.text), fields={name: of(value) for name, value in alert.fields.items()})

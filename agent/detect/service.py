@@ -1,22 +1,24 @@
-"""What clients ask of rules on this node."""
+"""What clients ask of rules on this node: to judge by theirs, and for the alerts of the agent's own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.detect.rules import load
 from agent.run.replies import started_reply
 from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
 from agent.service import Active, Context, Running
+from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Exhausted
+from gadget.errors import Exhausted, Unsupported
 
 if TYPE_CHECKING:
+    from agent.detect.always import Always
     from agent.detect.judging import Judging
 
 #: Clients whose rules are asked at once: each has a thread, its rules, and what they know of processes.
@@ -26,16 +28,48 @@ LOOK_SECONDS = 0.25
 
 
 class Detect(Running):
-    """Judges by the rules of clients."""
+    """Judges by the rules of clients, and by the agent's own, if it has any."""
 
-    def __init__(self, context: Context) -> None:
-        """For clients of this agent."""
-        self._context = context
+    def __init__(self, context: Context, always: Always | None = None, why_not: str = "") -> None:
+        """For clients of this agent. always: its own rules; why_not: why there are none, if there were to be."""
+        self._context, self._always, self._why_not = context, always, why_not
         self._slots = BoundedSemaphore(MOST_CLIENTS)
 
-    def beginnings(self) -> Mapping[str, Callable[[pb.Detect, Active], Iterator[pb.RunReply]]]:
-        """A client may have its own rules judge."""
-        return {"detect": self._detect}
+    def describe(self) -> str:
+        """How its own rules are."""
+        if self._always:
+            return self._always.describe()
+        return f"off: {self._why_not}" if self._why_not else ""
+
+    def losses(self) -> Mapping[str, int]:
+        """What its own rules should have judged, and have not."""
+        return self._always.losses() if self._always else {}
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The thread of its own rules."""
+        return [self._always.worker] if self._always else []
+
+    def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[pb.RunReply]]]:
+        """A client may have its own rules judge, or read the alerts of the agent's."""
+        return {"detect": self._detect, "kept_alerts": self._kept}
+
+    def end(self) -> None:
+        """Keep nothing."""
+        if always := self._always:
+            self._always, self._why_not = None, "it has been removed there"
+            always.end()
+
+    def close(self) -> None:
+        """End; what was kept stays."""
+        if self._always:
+            self._always.close()
+
+    def _kept(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
+        if self._always is None:
+            why = self._why_not or "give it rules: gadget-agent --detect DIR, or deploy --detect default"
+            raise Unsupported(f"no rules always judge on {self._context.node}: {why}")
+        yield from self._always.read(request, active)
 
     def _detect(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         if not self._slots.acquire(blocking=False):
@@ -55,7 +89,7 @@ class Detect(Running):
         with closing(judging):
             yield started_reply(node, None, self._context.tracker, selection)
             for reply in _replies(node, judging, active):
-                sent += len(reply.alerts.alerts)
+                sent += len(reply.batch.alerts)
                 yield reply
             if judging.error:
                 raise judging.error
@@ -67,6 +101,8 @@ class Detect(Running):
 
 def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunReply]:
     """Alerts as they come, an empty message at least each second, until nobody wants more."""
+    from agent.detect.replies import alerts_reply
+
     told: list[pb.Loss] = []
     next_beat = time.monotonic() + BEAT_SECONDS
     while not judging.is_over:
@@ -76,12 +112,6 @@ def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunRepl
         alerts, losses = judging.take(LOOK_SECONDS), judging.losses()
         if not alerts and losses == told and time.monotonic() < next_beat:
             continue
-        reply = pb.RunReply(node=node, sent_ns=now_ns)
-        reply.alerts.judged = judging.judged
-        reply.alerts.alerts.extend(alerts)
-        reply.alerts.containers.extend(judging.named())
-        if losses != told:
-            reply.alerts.losses.extend(losses)
-            told = losses
-        yield reply
+        yield alerts_reply(node, now_ns, alerts, judging, losses if losses != told else ())
+        told = losses
         next_beat = time.monotonic() + BEAT_SECONDS

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agent.detect.service import Detect
-from agent.service import Context, Running, Service
+from agent.detect.settings import Settings
+from agent.service import Context, Service
+from gadget.errors import Unsupported
 
 
-@dataclass(frozen=True)
-class Settings:
-    """None."""
+def _begin(context: Context, settings: Settings) -> Detect:
+    from agent.detect.always import Always  # and all that rules need, which an agent without does without
+
+    return Detect(context, Always(context, settings))
 
 
-def _begin(context: Context, settings: Settings) -> Running:
-    return Detect(context)
-
-
-SERVICE = Service("detect", Settings, _begin, lambda context, why_not: Detect(context), for_one_command=True)
+SERVICE = Service(
+    "detect",
+    Settings,
+    _begin,
+    lambda context, why_not: Detect(context, None, why_not),
+    is_on=lambda settings: bool(settings.rules),
+    lacking=(Unsupported, OSError),
+)

@@ -313,7 +313,7 @@ class _Reader:
 
     def _pass_on(self, reply: pb.RunReply) -> Iterator[pb.RunReply]:
         batch = reply.batch
-        count = sum(section.count for section in batch.sections)
+        count = _count(batch)
         self.events += count
         if reply.sent_ns <= self._since_ns:
             if batch.losses:
@@ -360,12 +360,16 @@ def _write(fd: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a disk that is full takes a part
 
 
+def _count(batch: pb.Batch) -> int:
+    return sum(section.count for section in batch.sections) + len(batch.alerts)
+
+
 def _note(file: File, reply: pb.RunReply) -> None:
     """A file has one more reply."""
     if reply.HasField("started"):
         file.began_ns = file.began_ns or reply.sent_ns
     file.last_ns = max(reply.sent_ns, file.began_ns)
-    if count := sum(section.count for section in reply.batch.sections):
+    if count := _count(reply.batch):
         file.events += count
         file.first_ns = file.first_ns or reply.sent_ns
 

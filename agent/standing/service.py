@@ -35,7 +35,7 @@ DEFINITION = "run.toml"
 LOCK_SECONDS = 2.0
 
 
-def _only_ours(state: Path) -> int:
+def only_ours(state: Path) -> int:
     """The folder, which no other agent writes to as long as this one does. Unsupported if one does."""
     fd = own_folder(state)
     deadline = time.monotonic() + LOCK_SECONDS
@@ -70,7 +70,7 @@ class StandingService:
         self._standing: dict[str, StandingRun] = {}
         self._seen: dict[str, bytes | None] = {}  # what each file said when it was last looked at; None: look again
         self._problems: dict[str, str] = {}  # of files that define nothing, by path
-        self._lock_fd = _only_ours(state)
+        self._lock_fd = only_ours(state)
         for folder in sorted(state.iterdir()):
             self._go_on(folder)
         self._look()

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
 from gadget.errors import Malformed, UsageError
+from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
 from gadget.rules import messages
+from gadget.rules.alerts import at_least
 from gadget.rules.channels import Channels
 from gadget.rules.fields import SYSCALL
+from gadget.rules.files import PRIORITIES
 from gadget.rules.ruleset import Ruleset
-from gadget.schema import Row, Schema
+from gadget.schema import Column, Row, Schema
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.detect.judge import Write, by_rule, check_sent, end
+from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.nothing import Known
-from kubectl_gadget.output import Output
+from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.session import Node, Session, count
 from kubectl_gadget.streams import Check, Streams
@@ -30,6 +35,10 @@ from kubectl_gadget.targets import Targets
 _SCHEMA = Schema((), 0)
 _GADGET = Gadget("detect", "", "", "", "", [], [], [], {}, {}, _SCHEMA, [])
 _RING_FULL = "ring full"
+#: What alerts are counted by, and how many rows a table of counts has at most; further ones are one together.
+COUNTED_BY = ("rule", "priority", "node", "namespace", "pod", "container")
+MOST_COUNTED = 10_000
+_OTHERS = "(others)"
 
 
 @dataclass(frozen=True)
@@ -99,11 +108,11 @@ class AlertCheck:
         if what == "started":
             contract.check(node, reply.started.contract)
             self._has_begun = True
-        elif not self._has_begun or what not in ("alerts", "summary"):
+        elif not self._has_begun or what not in ("batch", "summary", "interrupted") or reply.batch.sections:
             raise Malformed(f"{node}: its agent sends no alerts, but something else")
-        elif what == "alerts":
-            messages.check(node, reply.alerts.alerts)
-            if any(each.rule not in self._names for each in reply.alerts.alerts):
+        elif what == "batch":
+            messages.check(node, reply.batch.alerts)
+            if self._names and any(each.rule not in self._names for each in reply.batch.alerts):
                 raise Malformed(f"{node}: its agent sends alerts of rules that it was not asked for")
 
 
@@ -118,11 +127,11 @@ class AlertOutput(Output):
         self.fired: Counter[str] = Counter()
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Rows are alerts with whom each is about."""
-        for alert, who in rows:
+        """Rows are alerts with the container of each."""
+        for alert, container in rows:
             self.fired[alert.rule.name] += 1
             self._channels.put(alert)
-            self._write(alert, who)
+            self._write(alert, who(container, alert.node))
 
 
 class AlertSession(Session):
@@ -131,11 +140,15 @@ class AlertSession(Session):
     thing = "alert"
 
     def __init__(
-        self, request: Request, output: AlertOutput, elsewhere: Callable[[], list[Known] | None] | None = None
+        self,
+        request: Request,
+        output: AlertOutput,
+        elsewhere: Callable[[], list[Known] | None] | None = None,
+        keep: Callable[[pb.Alert], bool] = lambda alert: True,
     ) -> None:
-        """Prepare to show what request asks for."""
+        """Prepare to show what request asks for; keep chooses alerts that agents do not choose."""
         super().__init__(request, elsewhere)
-        self._alerts = output
+        self._alerts, self._keep = output, keep
         self._judged: dict[str, int] = {}  # of each target since it has begun
         self._judged_before = 0
 
@@ -152,37 +165,53 @@ class AlertSession(Session):
 
     def _count(self, target: str, reply: pb.RunReply) -> None:
         super()._count(target, reply)
-        if reply.WhichOneof("what") == "alerts":
-            node = self._nodes[target]
-            self._judged[target] = reply.alerts.judged
-            node.decoder.learn(reply.alerts.containers)
-            if reply.alerts.losses:
-                node.losses = list(reply.alerts.losses)
+        if reply.batch.judged:
+            self._judged[target] = reply.batch.judged
 
-    def _take(self, target: str, reply: pb.RunReply) -> None:
-        if not reply.alerts.alerts:
-            return
-        name = self._nodes[target].decoder.node
-        rows = sorted(
-            (
-                (each.time_ns, (messages.read(each, name), who(each.container, name)), each.container.id)
-                for each in reply.alerts.alerts
-            ),
-            key=lambda row: row[0],
-        )
-        if self._expected == 1 and len(self._nodes) == 1:
-            self._show(rows)
-        else:
-            self._merge.add(rows, self._now())
+    def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
+        name = node.decoder.node
+        rows = [
+            (each.time_ns, (messages.read(each, name), each.container), each.container.id)
+            for each in batch.alerts
+            if self._keep(each)
+        ]
+        return sorted(rows, key=lambda row: row[0])
 
     def _what(self) -> str:
         return f"{by_rule(self._alerts.fired)} of {count(self._judged_before + sum(self._judged.values()), 'event')}"
 
     def _advice(self) -> str:
-        losses = (loss for node in self._nodes.values() for loss in (*node.earlier, *node.losses))
-        return (
-            " Ask fewer rules: --priority, --tag, --rule." if any(each.reason == _RING_FULL for each in losses) else ""
-        )
+        reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}
+        if OVERWRITTEN in reasons:
+            return " More is kept with --detect-keep of the agent."
+        asked = "" if self._request.standing else ": --priority, --tag, --rule"
+        return f" Ask fewer rules{asked}." if _RING_FULL in reasons else ""
+
+
+class CountOutput(AlertOutput):
+    """Counts alerts by who they are about, and writes the table in the end."""
+
+    def __init__(self, by: Sequence[str], form: str) -> None:
+        """Count by some of COUNTED_BY."""
+        super().__init__(lambda alert, who: None, Channels([], 0.0))
+        self._by, self._form, self._counts = by, form, Counter[tuple[str, ...]]()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Rows are alerts with the container of each."""
+        for alert, container in rows:
+            self.fired[alert.rule.name] += 1
+            values = {"rule": alert.rule.name, "priority": alert.rule.priority, "node": alert.node}
+            key = tuple(str(values.get(name) or getattr(container, name, "")) for name in self._by)
+            others = (_OTHERS, *[""] * (len(self._by) - 1))
+            self._counts[key if key in self._counts or len(self._counts) < MOST_COUNTED else others] += 1
+
+    def finish(self) -> str:
+        """Write the table, the most frequent first."""
+        columns = [Column("count", "int"), *(Column(name, "identity") for name in self._by)]
+        if self._counts:
+            rows = [(number, *key) for key, number in self._counts.most_common()]
+            write_table(make_output(self._form, columns, {}), rows)
+        return ""
 
 
 def who(container: pb.Container, node: str) -> str:
@@ -215,3 +244,70 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
         finally:
             lost = end(channels)
     check_sent(lost)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is asked of kept alerts: since_ns since 1970, 0 for all; priority None for any; names with * in them."""
+
+    selection: Selection
+    since_ns: int
+    follow: bool
+    priority: str | None = None
+    names: tuple[str, ...] = ()
+    timeout: float = 0.0
+    strict: bool = False
+
+    def request(self) -> Request:
+        """The same, as a session has it."""
+        return Request(
+            _GADGET,
+            {},
+            "",
+            (),
+            frozenset(),
+            (),
+            "",
+            strict=self.strict,
+            selection=self.selection,
+            timeout=self.timeout,
+            standing="alerts",
+            since_ns=self.since_ns,
+            follow=self.follow,
+        )
+
+    def keep(self) -> Callable[[pb.Alert], bool]:
+        """Whether an alert is asked for."""
+        chosen, everywhere = self.selection.chosen(), self.selection == Selection()
+        urgent = at_least(self.priority) if self.priority else frozenset(PRIORITIES)
+        names = [name.lower() for name in self.names]
+
+        def keep(alert: pb.Alert) -> bool:
+            own = alert.container
+            return (
+                alert.time_ns >= self.since_ns
+                and alert.priority in urgent
+                and (not names or any(fnmatchcase(alert.rule.lower(), name) for name in names))
+                and (everywhere or bool(chosen.matches(own.namespace, own.pod, own.container, None)))
+            )
+
+        return keep
+
+
+def read(asked: Kept, targets: Targets, output: AlertOutput) -> None:
+    """Write what agents have kept, and what comes if that is asked for.
+
+    Raises:
+        GadgetError: No agent keeps alerts.
+        Incomplete: Something was lost, and that was not to be.
+
+    """
+
+    def check(node: str) -> Check:
+        return AlertCheck((), node)
+
+    first = pb.RunRequest(kept_alerts=pb.KeptAlerts(since_ns=asked.since_ns, follow=asked.follow))
+    streams = Streams(targets, first, check, endless=asked.follow)
+    session = AlertSession(asked.request(), output, keep=asked.keep())
+    with stops(streams.stop, asked.timeout), streams:
+        session.run(streams, len(targets), streams.stop, live=True, targets=targets)

@@ -184,17 +184,17 @@ def test_alerts_that_make_no_sense(agent: Callable[..., AlertAgent], change: dic
     check = AlertCheck({"Shell"}, "node-a")
     check(pb.RunReply(started=pb.Started()))
     with pytest.raises(Malformed, match="node-a: its agent sends alerts"):
-        check(pb.RunReply(alerts=pb.Alerts(alerts=[alert])))
+        check(pb.RunReply(batch=pb.Batch(alerts=[alert])))
 
 
 def test_other_replies() -> None:
     """An agent that answers rules with events, or before it has begun, is refused."""
     with pytest.raises(Malformed):
-        AlertCheck({"Shell"}, "node-a")(pb.RunReply(alerts=pb.Alerts()))
+        AlertCheck({"Shell"}, "node-a")(pb.RunReply(batch=pb.Batch()))
     check = AlertCheck({"Shell"}, "node-a")
     check(pb.RunReply(started=pb.Started()))
     with pytest.raises(Malformed):
-        check(pb.RunReply(batch=pb.Batch()))
+        check(pb.RunReply(batch=pb.Batch(sections=[pb.Section(count=1)])))
 
 
 def test_long_and_odd_outputs(agent: Callable[..., AlertAgent], capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,13 +42,13 @@ class Client:
         """The next alerts, so many."""
         found: list[pb.Alert] = []
         while len(found) < number:
-            found += next(self._replies).alerts.alerts
+            found += next(self._replies).batch.alerts
         return found
 
     def until(self, loss: str) -> int:
         """How many were lost by a reason, once it is told that some were."""
         for reply in self._replies:
-            for each in reply.alerts.losses:
+            for each in reply.batch.losses:
                 if each.reason == loss:
                     return each.count
         raise AssertionError(f"no {loss}")
@@ -57,7 +57,7 @@ class Client:
         """The rest, and the summary."""
         self.active, rest = False, []
         for reply in self._replies:
-            rest += reply.alerts.alerts
+            rest += reply.batch.alerts
         return rest, reply.summary
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ def test_summary(machine: Machine, client: Client) -> None:
 def test_beat(client: Client) -> None:
     """Where nothing fires I still hear of the agent each second, and how many events were judged."""
     began = time.monotonic()
-    assert next(client._replies).alerts.judged == 0 and 0.5 < time.monotonic() - began < 3
+    assert next(client._replies).batch.judged == 0 and 0.5 < time.monotonic() - began < 3
 
 
 def test_started(machine: Machine) -> None:

@@ -1,0 +1,235 @@
+"""Rules that judge as long as the agent is there: those of a folder. Their alerts are kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from agent.detect.folder import Files, read
+from agent.detect.judging import GADGET, Judging
+from agent.detect.replies import alerts_reply
+from agent.detect.rules import load
+from agent.detect.settings import Settings
+from agent.files import printable
+from agent.folders import remove
+from agent.run.replies import started_reply
+from agent.selection import Selection
+from agent.service import Active, Context
+from agent.standing.history import History
+from agent.standing.service import only_ours
+from agent.threads import Worker
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import GadgetError
+from gadget.recorded import NOT_KEPT
+from gadget.rules.ruleset import Ruleset
+
+log = logging.getLogger(__name__)
+
+#: How long alerts are waited for before the folder is looked at again, and so on.
+TAKE_SECONDS = 0.25
+#: To load and compile rules may take 10 s (gadget/rules/ruleset.py).
+STALL_SECONDS = 60.0
+_EVER_NS = 1 << 63
+#: Reasons and containers that have a count of losses each.
+MOST_LOSSES = 4096
+
+
+class Always:
+    """Judges by the rules of a folder until it is closed. What it kept stays, and the next agent goes on with it."""
+
+    def __init__(self, context: Context, settings: Settings) -> None:
+        """Begin.
+
+        Raises:
+            Unsupported: Another agent of this machine does that already.
+            OSError: Nothing can be kept.
+
+        """
+        self._context, self._settings = context, settings
+        folder = context.state / GADGET
+        self._lock_fd = only_ours(folder)
+        self._folder = folder
+        try:
+            self.history = History(folder / "alerts", GADGET, context.node, settings.keep << 20)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._files: Files | None = None  # what was last looked at
+        self._rules: Ruleset | None = None
+        self._next: Ruleset | None = None  # what has not begun yet
+        self._judging: Judging | None = None
+        self._from_ns = 0  # alerts of earlier events are those of the rules before
+        self._judged = 0  # by the rules before
+        self._earlier: Counter[tuple[str, int]] = Counter()  # losses of the rules before
+        self._told: list[pb.Loss] = []
+        self._missed, self._why_not_kept = 0, ""
+        self._refused = self._why_not = ""
+        self._try_at = 0.0
+        self.worker = Worker(GADGET, self._work, STALL_SECONDS)
+        try:
+            self.worker.start()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def describe(self) -> str:
+        """How it is, in one line."""
+        events, size, _ = self.history.kept
+        rules, overwritten = self._rules, self.history.overwritten
+        parts = [f"{len(rules.rules) if rules else 0} rules; {events} alerts kept in {size / (1 << 20):.1f} "
+                 f"of {self._settings.keep} MiB"]  # fmt: skip
+        parts += [f"{overwritten} overwritten"] if overwritten else []
+        parts += [f"not judging: {self._why_not}"] if self._why_not else []
+        parts += (
+            [f"the rules before go on, as new ones are refused: {self._refused}"] if self._refused and rules else []
+        )
+        parts += [f"refused: {self._refused}"] if self._refused and not rules else []
+        parts += (
+            [f"events were not judged: {judging.problem}"] if (judging := self._judging) and judging.problem else []
+        )
+        parts += [f"{self._missed} alerts could not be kept: {self._why_not_kept}"] if self._why_not_kept else []
+        return printable(" ".join("; ".join(parts).split()))
+
+    def losses(self) -> dict[str, int]:
+        """All that was lost since this agent began, by reason."""
+        found: Counter[str] = Counter()
+        for loss in self._all_losses():
+            found[loss.reason] += loss.count
+        return dict(found)
+
+    def read(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
+        """What was kept, and with follow what comes."""
+        for reply in self.history.read(request.since_ns, request.follow, active):
+            reply.node = self._context.node
+            yield reply
+
+    def close(self) -> None:
+        """End; what was kept stays."""
+        self.worker.stop()
+        if self._judging:
+            self._end(self._judging, _EVER_NS)
+            self._judging = None
+        self._let_go()
+
+    def end(self) -> None:
+        """End, and leave nothing on disk."""
+        self.close()
+        with suppress(OSError, GadgetError):
+            remove(self._folder)
+
+    def _let_go(self) -> None:
+        self.history.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _work(self, worker: Worker) -> None:
+        self.history.interrupt(f"{self._context.node}: the agent was not there")
+        look_at = 0.0
+        while not worker.stopping:
+            if time.monotonic() >= look_at:
+                self._look()
+                look_at = time.monotonic() + self._settings.look_seconds
+            if self._next and time.monotonic() >= self._try_at:
+                self._begin(self._next)
+            judging = self._judging
+            if judging is None:
+                worker.wait(min(TAKE_SECONDS, self._settings.look_seconds))
+                continue
+            worker.beat()
+            now_ns = time.time_ns()
+            self._keep(judging, judging.take(min(TAKE_SECONDS, self._settings.look_seconds)), now_ns)
+            if judging.is_over:
+                self._fail(str(judging.error or "the run has ended"))
+
+    def _look(self) -> None:
+        """Take over what the folder says, where that has changed and makes sense."""
+        try:
+            files = read(self._settings.rules)
+            if files == self._files:
+                return
+            self._files = files
+            self._next = load(files)
+            self._refused, self._try_at = "", 0.0
+            log.info("detect: %d rules of %s", len(self._next.rules), ", ".join(self._settings.rules))
+        except (GadgetError, OSError) as error:
+            if isinstance(error, OSError):
+                self._files = None  # it may be there the next time
+            if self._refused != str(error):
+                log.warning("detect: %s", error)
+            self._refused = str(error)
+
+    def _begin(self, rules: Ruleset) -> None:
+        """Let rules judge in place of those before: each event is judged by the one or by the other."""
+        try:
+            made = Judging(self._context, rules, Selection(), first=self._settings.first, host=self._settings.host)
+        except (GadgetError, OSError) as error:
+            if self._why_not != str(error):
+                log.warning("detect: %s", error)
+            self._why_not, self._try_at = str(error), time.monotonic() + self._settings.again_seconds
+            return
+        from_ns = time.time_ns() if self._judging else 0
+        if self._judging:
+            self._end(self._judging, from_ns)
+        self._judging, self._from_ns, self._rules, self._next, self._why_not = made, from_ns, rules, None, ""
+
+    def _end(self, judging: Judging, until_ns: int) -> None:
+        """End the rules before, and keep their alerts of events up to a time."""
+        judging.finish()
+        deadline = time.monotonic() + STALL_SECONDS / 2
+        while not judging.is_over and time.monotonic() < deadline:
+            self.worker.beat()
+            taken = judging.take(TAKE_SECONDS)
+            self._keep(judging, [each for each in taken if each.time_ns < until_ns], time.time_ns())
+        self._let_pass(judging)
+
+    def _let_pass(self, judging: Judging) -> None:
+        judging.close()
+        self._judged += judging.judged
+        for loss in judging.losses():
+            key = (loss.reason, loss.cgroup_id)
+            self._earlier[key if len(self._earlier) < MOST_LOSSES else (loss.reason, 0)] += loss.count
+
+    def _fail(self, why: str) -> None:
+        """The run has ended by itself: try again later."""
+        log.warning("detect: %s", why)
+        if self._judging:
+            self._let_pass(self._judging)
+        self._judging, self._next, self._why_not = None, self._rules, why
+        self._try_at = time.monotonic() + self._settings.again_seconds
+        self.history.interrupt(f"{self._context.node}: {why}")
+
+    def _keep(self, judging: Judging, alerts: Sequence[pb.Alert], now_ns: int) -> None:
+        """Keep alerts that have been taken, or count them."""
+        alerts = [each for each in alerts if each.time_ns >= self._from_ns]
+        losses = self._all_losses()
+        try:
+            if self.history.is_full():
+                started = started_reply(self._context.node, None, self._context.tracker, Selection())
+                started.started.received_ns = started.sent_ns
+                self.history.begin(started, losses)
+                self._told = losses
+            if alerts or losses != self._told:
+                reply = alerts_reply(
+                    self._context.node, now_ns, alerts, judging, losses if losses != self._told else ()
+                )
+                reply.batch.judged += self._judged
+                self.history.append(reply)
+                self._told = losses
+            self._why_not_kept = ""
+            self.history.beat(now_ns)
+        except OSError as error:
+            self._missed += len(alerts)
+            self._why_not_kept = error.strerror or str(error)
+
+    def _all_losses(self) -> list[pb.Loss]:
+        losses = self._earlier.copy()
+        for loss in self._judging.losses() if self._judging else ():
+            losses[loss.reason, loss.cgroup_id] += loss.count
+        if self._missed:
+            losses[NOT_KEPT, 0] += self._missed
+        return [pb.Loss(reason=reason, cgroup_id=cgroup, count=count) for (reason, cgroup), count in losses.items()]

@@ -1,0 +1,96 @@
+"""`kubectl gadget alerts`: what the rules of agents that always judge have said."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gadget.errors import UsageError
+from gadget.text import meant
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.detect.given import PriorityType, option
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.options import Duration, output_options, stream_options, where_options
+from kubectl_gadget.pods import read_pods
+from kubectl_gadget.request import make_selection
+from kubectl_gadget.where import find_targets
+
+if TYPE_CHECKING:
+    from kubectl_gadget.detect.live import AlertOutput
+
+FORMS = ("columns", "text", "json")
+
+
+class AlertsCommand(HeadedCommand):
+    """`alerts`: what agents keep, and what comes."""
+
+    in_overview = False  # `detect` tells of it
+
+    def __init__(self) -> None:
+        """Make the command."""
+        options: list[click.Parameter] = [
+            option("-f", "--follow", is_flag=True, help="Go on with what comes."),
+            option("--since", type=Duration(), default=0.0, metavar="1h",
+                   help="What happened in so long. [default: all that is kept]"),
+            option("--priority", type=PriorityType(), help="Only alerts of that priority or a higher one."),
+            option("--rule", "names", multiple=True, metavar="NAME",
+                   help="Only alerts of these rules; a * stands for anything."),
+            *(each for each in where_options() if each.name not in ("all_namespaces", "selector")),
+            *cluster_options(),
+            option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
+                   help="columns; text: Falco's line; json: Falco's JSON. [default: columns]"),
+            option("--by", heading="Output", default="", metavar="A,B",
+                   help="Count alerts by rule, priority, node, namespace, pod, container: one table in the end."),
+            *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
+        ]  # fmt: skip
+        title = "alerts of rules that always judge; see detect"
+        super().__init__("alerts", title, "kubectl gadget alerts --since 1h -n shop", options, self._run)
+
+    def _run(
+        self,
+        follow: bool,
+        since: float,
+        priority: str | None,
+        names: tuple[str, ...],
+        namespace: tuple[str, ...],
+        pod: tuple[str, ...],
+        container: tuple[str, ...],
+        local: bool,
+        agent: tuple[str, ...],
+        form: str,
+        by: str,
+        **rest: Any,
+    ) -> None:
+        selection = make_selection(namespace, False, pod, container, "")
+        if any(name.is_workload for name in read_pods(pod)):
+            raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
+        fields = _fields(by, form)
+        with find_targets(agent, local) as targets:
+            from kubectl_gadget.detect.live import Kept, read
+
+            asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)
+            read(asked, targets(), _output(fields, form))
+
+
+def _fields(by: str, form: str) -> list[str]:
+    """What alerts are counted by. UsageError if that is none of what they have."""
+    from kubectl_gadget.detect.live import COUNTED_BY
+
+    fields = [name.strip() for name in by.split(",") if name.strip()]
+    for name in fields:
+        if name not in COUNTED_BY:
+            there = f"there is {', '.join(COUNTED_BY)}"
+            raise UsageError(f"--by {name}: {meant(name, COUNTED_BY) or there}")
+    if fields and form == "text":
+        raise UsageError("--by: a table is -o columns or json")
+    return fields
+
+
+def _output(fields: list[str], form: str) -> AlertOutput:
+    from gadget.rules.channels import Channels
+    from kubectl_gadget.detect.judge import writer
+    from kubectl_gadget.detect.live import AlertOutput, CountOutput
+
+    return CountOutput(fields, form) if fields else AlertOutput(writer(form), Channels([], 0.0))
