@@ -28,6 +28,8 @@ from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import end_line, tell, write_json, write_line
 
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
+#: The words that outputs of rules have for a container's names: ours, and those that Falco adds.
+_PLACE = "container|namespace|pod|container_id|container_name|k8s_pod_name|k8s_ns_name"
 #: What has a request object that rules look into, where the audit policy keeps it.
 _WRITES = ("create", "update", "patch")
 
@@ -119,9 +121,7 @@ def writer(form: str) -> Write:
 
 def _write_columns(alert: Alert, who: str) -> None:
     """When, how urgent, of whom, and what it says; on a terminal lines break between words."""
-    says = re.sub(r" [\w.-]+=<NA>(?= |$)", "", alert.text)
-    if not says.lower().startswith(alert.rule.name.lower()):
-        says = f"{alert.rule.name}: {says}"
+    says = _sentence(alert, who)
     says += f" ({alert.count} times)" if alert.count > 1 else ""
     says += f" (not known: {', '.join(alert.incomplete)})" if alert.incomplete else ""
     line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
@@ -132,6 +132,17 @@ def _write_columns(alert: Alert, who: str) -> None:
         lines = [line]
     for each in lines:
         write_line(each, _COLOURS.get(alert.rule.priority, ""))
+
+
+def _sentence(alert: Alert, who: str) -> str:
+    """The rule, and what it shows: what stands before the first | is the rule in other words, as in Falco's rules."""
+    said, bar, shown = alert.text.partition(" | ")
+    shown = re.sub(r"(?:^| )[\w.-]+=<NA>(?= |$)", "", shown).strip()
+    if who:  # which has them already
+        shown = re.sub(rf"(?:^| )(?:{_PLACE})=\S*(?= |$)", "", shown).strip()
+    if bar:
+        return f"{alert.rule.name} | {shown}" if shown else alert.rule.name
+    return said if said.lower().startswith(alert.rule.name.lower()) else f"{alert.rule.name}: {said}"
 
 
 def _when(time_ns: int) -> str:
