@@ -120,11 +120,12 @@ class _Grouping:
     def ids(self, keys: Bytes, known: dict[bytes, int], make: Callable[[int, bytes], int]) -> Ids:
         """Ids of rows by their bytes; make gives that of a row that is not known."""
         first, which = self._distinct(keys)
+        width, every = keys.shape[1], keys[first].tobytes()
         found = np.empty(len(first), np.uint32)
-        for place, at in enumerate(first.tolist()):
-            key = keys[at].tobytes().rstrip(b"\0")  # rows of one text are of several lengths
+        for place in range(len(first)):
+            key = every[place * width : (place + 1) * width].rstrip(b"\0")  # rows of one text are of several lengths
             number = known.get(key)
-            found[place] = make(at, key) if number is None else number
+            found[place] = make(int(first[place]), key) if number is None else number
         return found[which]
 
     def _distinct(self, keys: Bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
