@@ -27,7 +27,7 @@ class Gadget:
     not failures; left_out says what is not shown unless a switch is on, by the switch. aliases are what other tools
     call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
     and sort are the defaults of --interval and --sort. story is how the command `story` shows its events, if it does.
-    hidden: no command shows it, and only the agent itself begins it.
+    hidden: it has no command, as a service of the agent begins it.
     """
 
     name: str

@@ -141,12 +141,13 @@ enum more {
 	MORE_FLAGS, /* and a mode behind them */
 	MORE_HOW,   /* struct open_how */
 	MORE_MODE,
-	MORE_ADDRESS, /* and its length behind it */
-	MORE_SENT_TO,
-	MORE_RECEIVED_FROM, /* its length is in memory */
-	MORE_MESSAGE,       /* struct msghdr */
 	MORE_FAMILY,
 	MORE_TEXT,
+	/* of sockets: read_named() knows where */
+	MORE_ADDRESS,
+	MORE_SENT_TO,
+	MORE_RECEIVED_FROM,
+	MORE_MESSAGE,
 };
 
 struct known {
@@ -161,13 +162,13 @@ struct known {
 	known(EXECVE, EXECVE, NONE, {HERE, 0}, {}, 0, 0), known(EXECVEAT, EXECVEAT, NONE, {0, 1}, {}, 0, 0),           \
 		known(OPENAT, OPENAT, RESULT, {0, 1}, {}, MORE_FLAGS, 2),                                              \
 		known(OPENAT2, OPENAT2, RESULT, {0, 1}, {}, MORE_HOW, 2),                                              \
-		known(CONNECT, CONNECT, 0, {}, {}, MORE_ADDRESS, 1), known(ACCEPT4, ACCEPT4, RESULT, {}, {}, 0, 0),    \
-		known(LISTEN, LISTEN, 0, {}, {}, 0, 0), known(BIND, BIND, 0, {}, {}, MORE_ADDRESS, 1),                 \
+		known(CONNECT, CONNECT, 0, {}, {}, MORE_ADDRESS, 0), known(ACCEPT4, ACCEPT4, RESULT, {}, {}, 0, 0),    \
+		known(LISTEN, LISTEN, 0, {}, {}, 0, 0), known(BIND, BIND, 0, {}, {}, MORE_ADDRESS, 0),                 \
 		known(SOCKET, SOCKET, RESULT, {}, {}, MORE_FAMILY, 0),                                                 \
-		known(SENDTO, SENDTO, 0, {}, {}, MORE_SENT_TO, 4),                                                     \
-		known(SENDMSG, SENDMSG, 0, {}, {}, MORE_MESSAGE, 1),                                                   \
-		known(RECVFROM, RECVFROM, 0, {}, {}, MORE_RECEIVED_FROM, 4),                                           \
-		known(RECVMSG, RECVMSG, 0, {}, {}, MORE_MESSAGE, 1), known(DUP, DUP, RESULT, {}, {}, 0, 0),            \
+		known(SENDTO, SENDTO, 0, {}, {}, MORE_SENT_TO, 0),                                                     \
+		known(SENDMSG, SENDMSG, 0, {}, {}, MORE_MESSAGE, 0),                                                   \
+		known(RECVFROM, RECVFROM, 0, {}, {}, MORE_RECEIVED_FROM, 0),                                           \
+		known(RECVMSG, RECVMSG, 0, {}, {}, MORE_MESSAGE, 0), known(DUP, DUP, RESULT, {}, {}, 0, 0),            \
 		known(DUP3, DUP3, RESULT, {}, {}, 0, 0), known(LINKAT, LINKAT, NONE, {0, 1}, {2, 3}, 0, 0),            \
 		known(SYMLINKAT, SYMLINKAT, NONE, {1, 2}, {NONE, 0}, 0, 0),                                            \
 		known(UNLINKAT, UNLINKAT, NONE, {0, 1}, {}, 0, 0),                                                     \
@@ -517,7 +518,7 @@ int BPF_PROG(executed, struct task_struct *task, int old_pid, struct linux_binpr
 	if (!event)
 		return 0;
 	if (BPF_CORE_READ(bprm, fdpath))
-		event->call = CALL_EXECVEAT;
+		event->call = CALL_EXECVEAT; /* with a descriptor; without one it is as execve(2) */
 	read_arguments(event, mm);
 	read_relations(event, task);
 	read_program(event, task, mm->exe_file);
