@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +17,8 @@ from agent.service import Active, Context, Running
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, Unsupported
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from agent.detect.always import Always
@@ -87,6 +90,7 @@ class Detect(Running):
         judging = Judging(self._context, rules, selection, first=request.first, host=request.host)
         sent = 0
         with closing(judging):
+            log.info("detect: %d rules of a client began", len(rules.rules))
             yield started_reply(node, None, self._context.tracker, selection)
             for reply in _replies(node, judging, active):
                 sent += len(reply.batch.alerts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option
 from kubectl_gadget.tell import write_lines
 
+#: Of a ConfigMap, which has 1 MiB with all else that is in it.
+MOST_RULE_BYTES = 1000 << 10
+_DEFAULT = "default"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
@@ -69,6 +73,8 @@ class DeployCommand(HeadedCommand):
                    help="Memory for those recordings on each node. [default: 128]"),
             Option(["--no-flows"], heading="Options", is_flag=True,
                    help="Do not record who talks to whom: no `advise network-policy`."),
+            Option(["--detect"], heading="Options", multiple=True, metavar="default|DIR",
+                   help="Rules that always judge: those that come with it, and .yaml files of a folder; see alerts."),
             Option(["--set", "sets"], heading="Options", multiple=True, metavar="SECTION.KEY=VALUE",
                    callback=_sets, help="Any other setting of agents: docs/agent.md. Repeatable."),
             Option(["--runtime-state"], heading="Options", multiple=True, metavar="[RUNTIME=]PATH",
@@ -102,6 +108,7 @@ class DeployCommand(HeadedCommand):
         privileged: bool,
         seccomp: str,
         priority_class: str,
+        detect: tuple[str, ...],
         **settings: Any,
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
@@ -127,6 +134,8 @@ class DeployCommand(HeadedCommand):
             expect_bpffs=may.rights and not print_only,
             seccomp=seccomp or "RuntimeDefault",
             priority_class=priority_class or manifests.CRITICAL,
+            default_rules=_DEFAULT in detect,
+            rules=_rules(detect),
             **settings,
         )
         if print_only:
@@ -157,6 +166,35 @@ class UndeployCommand(HeadedCommand):
         from kubectl_gadget.cluster.undeploy import undeploy
 
         undeploy(chosen_cluster(), timeout)
+
+
+def _rules(places: tuple[str, ...]) -> dict[str, str]:
+    """The rule files of a folder by name, which make sense behind the default ones if these are named too.
+
+    Raises:
+        UsageError: They make none, or a ConfigMap cannot have them.
+
+    """
+    folders = [Path(place) for place in places if place != _DEFAULT]
+    if not folders:
+        return {}
+    if len(folders) > 1 or not folders[0].is_dir():
+        raise UsageError(f"--detect {folders[-1]}: want {_DEFAULT}, and one folder with .yaml files")
+    from gadget.rules import default, ruleset
+
+    paths = sorted(path for path in folders[0].iterdir() if path.suffix in (".yaml", ".yml"))
+    try:
+        found = {path.name: path.read_text() for path in paths}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--detect {folders[0]}: a file is no text: {error}") from None
+    if not found:
+        raise UsageError(f"--detect {folders[0]}: has no .yaml file in it")
+    if sum(len(text.encode()) for text in found.values()) > MOST_RULE_BYTES:
+        raise UsageError(f"--detect {folders[0]}: a ConfigMap has {MOST_RULE_BYTES >> 10} KiB at most")
+    if odd := next((name for name in found if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", name)), ""):
+        raise UsageError(f"--detect {folders[0]}: no file of a ConfigMap can be called {odd!r}")
+    ruleset.load([*(default.files() if _DEFAULT in places else ()), *found.items()])
+    return found
 
 
 def _toleration(text: str) -> dict[str, str]:

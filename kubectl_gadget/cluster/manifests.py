@@ -14,6 +14,8 @@ from gadget.runtimes import State
 #: What says that an object is deploy's, and so undeploy's.
 MANAGED_BY = {"app.kubernetes.io/managed-by": "kubectl-gadget"}
 NAMESPACE = "gadget"
+#: As in agent.yaml.
+RULES, RULES_PATH = "gadget-rules", "/etc/gadget/rules.d"
 CRITICAL = "system-node-critical"
 #: What the agent takes for recordings unless it is told else, which the limit in agent.yaml has in it.
 TRACELOOP_MIB = 128
@@ -42,6 +44,9 @@ class Settings:
     traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
     no_flows: bool = False
+    #: rules that always judge: whether the default ones do, and files by name
+    default_rules: bool = False
+    rules: Mapping[str, str] = field(default_factory=dict)
     #: settings of agents, SECTION.KEY=VALUE
     sets: tuple[str, ...] = ()
     tolerations: tuple[Mapping[str, str], ...] = ()
@@ -71,9 +76,21 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             item["subjects"][0]["namespace"] = settings.namespace
         if item["kind"] == "DaemonSet":
             _adapt(item["spec"]["template"]["spec"], settings)
+    if settings.rules:
+        objects.insert(-1, rules_map(settings.rules, settings.namespace))
     if settings.critical_quota:
         objects.insert(1, critical_quota(settings.namespace))
     return objects
+
+
+def rules_map(rules: Mapping[str, str], namespace: str) -> dict[str, Any]:
+    """The ConfigMap that has rule files, by name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": RULES, "namespace": namespace, "labels": dict(MANAGED_BY)},
+        "data": dict(rules),
+    }
 
 
 def critical_quota(namespace: str) -> dict[str, Any]:
@@ -110,6 +127,8 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
+    places = ["default"] * settings.default_rules + [RULES_PATH] * bool(settings.rules)
+    container["args"] += [f"--detect={place}" for place in places]
     container["args"] += [f"--set={text}" for text in settings.sets]
     for number, state in enumerate(settings.states):
         _mount_state(pod, f"runtime-state-{number}", state)

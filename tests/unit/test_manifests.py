@@ -13,6 +13,7 @@ from gadget.runtimes import STATES, State
 from kubectl_gadget.cluster.manifests import Settings, render
 from tests.conftest import run_cli
 from tests.seccomp import names_in
+from tests.unit.rules.test_rules import rule
 
 MODES = pytest.mark.parametrize("least", [False, True], ids=["privileged", "least-privilege"])
 
@@ -66,7 +67,7 @@ def test_no_runtime_is_in_reach(least: bool) -> None:
         volume["name"]: PurePosixPath(volume["hostPath"]["path"]) for volume in pod["volumes"] if "hostPath" in volume
     }
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
-    assert paths.keys() == mounts.keys() - {"runs"}  # a ConfigMap
+    assert paths.keys() == mounts.keys() - {"runs", "rules"}  # ConfigMaps
     for socket in ("containerd/containerd.sock", "k3s/containerd/containerd.sock", "docker.sock", "crio/crio.sock",
                    "k0s/containerd.sock", "docker/containerd/containerd.sock", "podman/podman.sock", "containerd/s/shim"):  # fmt: skip
         assert not [path for path in paths.values() if PurePosixPath("/run", socket).is_relative_to(path)], socket
@@ -110,6 +111,36 @@ def test_settings_of_the_recorders(least: bool) -> None:
         {"key": "b", "operator": "Equal", "value": "c", "effect": "NoSchedule"},
         {"key": "d", "operator": "Exists", "effect": "NoExecute"},
     ]
+
+
+def test_rules_that_always_judge(tmp_path: Path) -> None:
+    """Deploy --detect brings my rule files to the agents, beside those that come with it, once they make sense."""
+    (tmp_path / "mine.yaml").write_text(rule("evt.type = execve", name="Mine"))
+    (tmp_path / "README.md").write_text("no rules")
+    command = ["deploy", "--print-only", "--kubeconfig=/dev/null", "--detect", "default", "--detect", str(tmp_path)]
+    made = list(yaml.safe_load_all(run_cli(*command, "--gadget-namespace=x").stdout))
+    (config_map,) = (each for each in made if each["kind"] == "ConfigMap")
+    assert config_map["metadata"]["namespace"] == "x" and [*config_map["data"]] == ["mine.yaml"]
+    pod = made[-1]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    (place,) = (each["mountPath"] for each in container["volumeMounts"] if each["name"] == "rules")
+    assert [each for each in container["args"] if "--detect" in each] == ["--detect=default", f"--detect={place}"]
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "rules")
+    assert volume["configMap"] == {"name": config_map["metadata"]["name"], "optional": True}
+    (tmp_path / "mine.yaml").write_text(rule("proc.nme = sh", name="Mine"))
+    refused = run_cli(*command)
+    assert refused.returncode == 2 and "mine.yaml:3:" in refused.stderr and not refused.stdout
+
+
+def test_rules_that_no_configmap_has(tmp_path: Path) -> None:
+    """A folder without rules, one with too many, and two folders are refused in one line."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "b.yaml").write_text("#" * (1 << 20))
+    for places in ((tmp_path / "a",), (tmp_path / "b",), (tmp_path / "a", tmp_path / "b"), (tmp_path / "none",)):
+        given = [f"--detect={place}" for place in places]
+        done = run_cli("deploy", "--print-only", "--kubeconfig=/dev/null", *given)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and str(places[-1]) in done.stderr
 
 
 @pytest.mark.parametrize(
