@@ -285,8 +285,8 @@ static __always_inline void begin_event(struct event *event, struct task_struct 
 	event->fd = NO_FD;
 	event->start = READ(task, group_leader, start_boottime);
 	event->exec_id = TASK_READ(task, self_exec_id);
-	event->euid = BPF_CORE_READ(cred, euid.val);
-	event->egid = BPF_CORE_READ(cred, egid.val);
+	event->euid = READ(task, cred, euid.val);
+	event->egid = READ(task, cred, egid.val);
 	bpf_core_read(&event->cap_effective, sizeof(event->cap_effective), &cred->cap_effective);
 	bpf_core_read(&event->cap_permitted, sizeof(event->cap_permitted), &cred->cap_permitted);
 	event->loginuid =
@@ -810,11 +810,13 @@ __noinline int read_file(int fd, bool named)
 	__u32 program = PROGRAM_CALL;
 	struct event *event = bpf_map_lookup_elem(&scratch, &program);
 	struct file *file = file_of(current_task(), fd);
+	struct inode *inode;
 	unsigned long magic;
 
 	if (!event || !file)
 		return 0;
-	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
+	inode = BPF_CORE_READ(file, f_inode);
+	switch (BPF_CORE_READ(inode, i_mode) & S_IFMT) {
 	case S_IFSOCK:
 		return 1;
 	case S_IFIFO:
@@ -824,7 +826,7 @@ __noinline int read_file(int fd, bool named)
 		event->fd_type = 'd';
 		break;
 	default:
-		magic = BPF_CORE_READ(file, f_inode, i_sb, s_magic);
+		magic = BPF_CORE_READ(inode, i_sb, s_magic);
 		event->fd_type = magic == ANON_INODE_FS_MAGIC ? 'e' : 'f';
 		named |= magic == ANON_INODE_FS_MAGIC || magic == NSFS_MAGIC; /* these have no path */
 	}

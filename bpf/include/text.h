@@ -68,9 +68,12 @@ static __always_inline struct path *root_directory(struct task_struct *task)
 /* An open file of a task by its descriptor. NULL if there is none. task is what current_task() returned. */
 static __always_inline struct file *file_of(struct task_struct *task, int fd)
 {
-	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
+	struct file *file = NULL, **files;
+	__u32 size;
 
-	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
+	files = task_has_type() ? task->files->fdt->fd : BPF_CORE_READ(task, files, fdt, fd);
+	size = task_has_type() ? task->files->fdt->max_fds : BPF_CORE_READ(task, files, fdt, max_fds);
+	if ((__u32)fd < size)
 		bpf_core_read(&file, sizeof(file), &files[fd]);
 	return file;
 }

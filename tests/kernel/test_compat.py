@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Agent, Cli, events, wait_until
+from tests.kernel.judged import watching
 from tests.pods import run_in
 
 
@@ -106,3 +107,36 @@ def test_binds_x32(rows) -> None:
 def test_listens_x32(rows) -> None:
     """A program cannot hide its listens by making them as x32 calls."""
     assert [e["fd"] for e in rows("listensnoop", "x32")] == [-1] * 31
+
+
+def test_judged(bare, compat: Path, tmp_path: Path) -> None:
+    """A program cannot hide its calls from rules by making them as 32-bit calls."""
+    up = 'ip link set lo up; exec "$@"'
+    with watching() as rows:
+        for kind in ("opens", "execs", "connects", "binds"):
+            run_in(bare().cgroup, "unshare", "--net", "sh", "-c", up, "sh", compat, kind, cwd=tmp_path)
+    files = ("open", "openat", "openat2", "creat", "execve", "execveat")
+    own = [row for row in rows if row["comm"] == "compat" and not row["ppid"]]
+    short = str(tmp_path)
+    assert Counter(
+        (row["call"], row["result"] >= 0, row["path"].removeprefix(f"{short}/")) for row in own if row["call"] in files
+    ) == {
+        ("open", False, "missing"): 37,
+        ("openat", False, "missing"): 41,
+        ("creat", True, "made"): 43,
+        ("openat2", False, "made"): 47,
+        ("execve", False, "/does/not/exist"): 11,
+        ("execveat", False, "/does/not/exist"): 13,
+    }
+    assert Counter(
+        (row["call"], row["result"] >= 0, row["fd_type"])
+        for row in own
+        if row["call"] in ("connect", "accept4", "bind", "listen")
+    ) == {
+        ("connect", False, "4"): 17,
+        ("connect", True, "4"): 7,
+        ("accept4", True, "4"): 7,
+        ("bind", True, "4"): 11 + 13 + 1,
+        ("listen", True, "4"): 11 + 13 + 1,
+    }
+    assert {row["dst"].split(" ")[0] for row in own if row["call"] == "connect"} == {"127.0.0.1"}

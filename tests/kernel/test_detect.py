@@ -5,22 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.run.runs import begin
-from agent.selection import Selection
-from agent.tracker import Tracker
-from gadget import catalog
-from gadget._generated import gadget_pb2 as pb
-from gadget.rows import Table
+from tests.kernel.judged import Rows, watching
 from tests.pods import BareContainer, run_in
 
-GADGET = catalog.find("detect")
 #: What every event has of its process.
 OF_PROCESS = {"timestamp", "cgroup_id", "pid", "tid", "uid", "gid", "comm", "text_length", "start", "exec_id",
               "cap_effective", "cap_permitted", "euid", "egid", "loginuid", "tty"}  # fmt: skip
@@ -28,33 +20,6 @@ OF_PROCESS = {"timestamp", "cgroup_id", "pid", "tid", "uid", "gid", "comm", "tex
 RELATIONS = {"ppid", "parent_start", "parent_exec_id", "vpid", "pgid", "sid", "vpgid"}
 OF_FILE = {"exe_ino", "exe_ctime", "exe_mtime"}
 CREAT_FLAGS, CREAT = os.O_CREAT | os.O_WRONLY | os.O_TRUNC, os.O_CREAT | os.O_RDWR
-Rows = list[dict[str, Any]]
-
-
-@contextmanager
-def watching(**settings: str) -> Iterator[Rows]:
-    """The events of all that happens inside, when it is over."""
-    rows: Rows = []
-    with closing(Tracker()) as tracker:
-        run = begin(GADGET, {"host": "true", **settings}, tracker, Selection.of(pb.Selection()))
-        with closing(run.first) as subscriber:
-            yield rows
-            subscriber.finish()
-            for batch in subscriber.batches():
-                assert not batch.losses
-                for section in batch.sections:
-                    rows += rows_of(Table(GADGET.schema, section, {}, "", 0))
-    rows.sort(key=lambda row: row["timestamp"])
-
-
-def rows_of(table: Table) -> Rows:
-    columns = {field.name: table.column(field.name) for field in GADGET.schema.fields}
-    words = GADGET.schema["call"].values
-    columns["call"] = [words[str(call)] for call in columns["call"]]
-    columns["fd_type"] = [chr(letter) if letter else "" for letter in columns["fd_type"]]
-    for name in ("src", "dst"):
-        columns[name] = [f"{end.addr} {end.port}" if end else "" for end in columns[name]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def run(container: BareContainer, program: Path, what: str, folder: Path, *flags: str) -> None:
@@ -270,6 +235,24 @@ def test_of_process(bare, tmp_path: Path) -> None:
     terminal, ticks = map(int, done.stdout.splitlines()[0].split())
     assert (row["tty"], row["start"] * os.sysconf("SC_CLK_TCK") // 10**9) == (terminal, ticks)
     assert terminal
+    began = {row["arguments"][0]: row["exe_writable"] for row in rows if row["arguments"]}
+    assert (began["setpriv"], began["cat"]) == (True, False)
+
+
+def test_layers(bare, tmp_path: Path) -> None:
+    """Of a program I am told whether its file came with the image or was written in the container."""
+    layers = "lowerdir=lower,upperdir=upper,workdir=work"
+    script = f"""
+        mkdir lower upper work merged
+        cp /bin/true lower/image
+        mount -t overlay overlay -o {layers} merged
+        cp merged/image merged/made
+        merged/image && merged/made && echo done
+    """
+    with watching() as rows:
+        run_in(bare().cgroup, "unshare", "--mount", "sh", "-c", script, cwd=tmp_path)
+    began = {row["arguments"][0]: row["exe_upper_layer"] for row in rows if row["arguments"]}
+    assert (began["merged/image"], began["merged/made"], began["sh"]) == (False, True, False)
 
 
 def test_outside(workload, tmp_path: Path) -> None:
