@@ -80,8 +80,8 @@ class Always:
         """How it is, in one line."""
         events, size, _ = self.history.kept
         rules, overwritten = self._rules, self.history.overwritten
-        parts = [f"{len(rules.rules) if rules else 0} rules; {events} alerts kept in {size / (1 << 20):.1f} "
-                 f"of {self._settings.keep} MiB"]  # fmt: skip
+        used = f"{size / (1 << 20):.1f} of {self._settings.keep} MiB"
+        parts = [_count(len(rules.rules) if rules else 0, "rule"), f"{_count(events, 'alert')} kept in {used}"]
         parts += [f"{overwritten} overwritten"] if overwritten else []
         parts += [f"not judging: {self._why_not}"] if self._why_not else []
         parts += (
@@ -144,7 +144,7 @@ class Always:
             now_ns = time.time_ns()
             self._keep(judging, judging.take(min(TAKE_SECONDS, self._settings.look_seconds)), now_ns)
             if judging.is_over:
-                self._fail(str(judging.error or "the run has ended"))
+                self._fail(str(judging.error or "its run has ended"))
 
     def _look(self) -> None:
         """Take over what the folder says, where that has changed and makes sense."""
@@ -233,3 +233,7 @@ class Always:
         if self._missed:
             losses[NOT_KEPT, 0] += self._missed
         return [pb.Loss(reason=reason, cgroup_id=cgroup, count=count) for (reason, cgroup), count in losses.items()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -176,7 +176,15 @@ def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.Monke
     wait_until(lambda: FakeJudge.made[0].judged == 1000, "the flood")
     rest, summary = client.end()
     (lost,) = summary.losses
-    assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and 0 < len(rest) < 20
+    assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and rest
+
+
+def test_bounded_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts that nobody takes take no more memory than they may, and give it back when they are taken."""
+    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
+    queue, alert = waiting.Waiting(), pb.Alert(output="x" * 488)
+    assert sum(queue.put(alert) for _ in range(1000)) == 9
+    assert len(queue.take(0)) == 9 and queue.put(alert)
 
 
 def test_large_alert(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

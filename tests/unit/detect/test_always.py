@@ -1,0 +1,293 @@
+"""Rules that always judge: what is kept, what becomes of changed rules, and how I read it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from agent.detect.always import Always
+from agent.detect.judging import NOT_JUDGED, masked
+from agent.detect.service import Detect
+from agent.detect.settings import Settings
+from agent.server import AgentService, serve
+from agent.standing import service as standing
+from agent.traceloop.redact import Redactor
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
+from gadget.recorded import NOT_KEPT
+from gadget.rules.alerts import Alert
+from gadget.rules.messages import Said
+from tests.conftest import run_cli, wait_until
+from tests.fakes import FakeJudge
+from tests.unit.detect.conftest import RULES, Machine
+from tests.unit.rules.test_rules import rule
+
+
+class Node:
+    """Agents, one after the other, that judge by the rules of a folder."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine, self.rules = machine, folder / "rules"
+        self.rules.mkdir()
+        (self.rules / "a.yaml").write_text(RULES)
+        self.settings = Settings((str(self.rules),), keep=1, look_seconds=0.02, again_seconds=0.05)
+        self._agent: Always | None = None
+
+    def agent(self) -> Always:
+        """The next one, at work."""
+        self.end()
+        begun = len(self.machine.sources)
+        self._agent = Always(self.machine.context, self.settings)
+        wait_until(lambda: len(self.machine.sources) > begun, "the run")
+        return self._agent
+
+    def end(self) -> None:
+        if self._agent:
+            self._agent.close()
+        self._agent = None
+
+    def kept(self, since_ns: int = 0) -> list[pb.RunReply]:
+        assert self._agent
+        return list(self._agent.read(pb.KeptAlerts(since_ns=since_ns), lambda: True))
+
+    def alerts(self) -> list[pb.Alert]:
+        return [alert for reply in self.kept() for alert in reply.batch.alerts]
+
+
+@pytest.fixture
+def node(machine: Machine, tmp_path: Path) -> Iterator[Node]:
+    made = Node(machine, tmp_path)
+    yield made
+    made.end()
+
+
+def said(node: Node) -> list[str]:
+    return [f"{alert.rule} {alert.output}" for alert in node.alerts()]
+
+
+def test_kept(node: Node) -> None:
+    """Alerts are kept without a client, and those of earlier agents stay; that nobody watched in between is told."""
+    node.agent()
+    node.machine.put(7)
+    wait_until(lambda: said(node) == ["Shell A shell in c7"], "the alert")
+    node.agent()
+    node.machine.put(8)
+    wait_until(lambda: said(node) == ["Shell A shell in c7", "Shell A shell in c8"], "the second alert")
+    (gap,) = [reply.interrupted for reply in node.kept() if reply.WhichOneof("what") == "interrupted"]
+    assert gap.reason == "node-a: the agent was not there" and gap.heard_ns
+
+
+def test_end_keeps_the_last_alerts(node: Node) -> None:
+    """What happened just before the agent ended is judged and kept."""
+    node.agent()
+    node.machine.put(7, 5)
+    node.end()
+    node.agent()
+    assert len(said(node)) == 5
+
+
+def test_changed_rules(node: Node) -> None:
+    """When the folder changes the new rules judge, each event by the old or by the new ones, and none twice."""
+    agent = node.agent()
+    node.machine.put(7)
+    wait_until(lambda: len(said(node)) == 1, "the first alert")
+    (node.rules / "a.yaml").write_text(rule("evt.type = open", name="Open"))
+    wait_until(lambda: "1 rule;" in agent.describe(), "the new rules")
+    node.machine.put(8)
+    wait_until(lambda: said(node) == ["Shell A shell in c7", "Open A shell in c8"], "the second alert")
+    assert len(node.machine.context.runs.all()) == 1
+
+
+def test_broken_rules(node: Node) -> None:
+    """Rules that make no sense are refused in `status`, with the place, and those before go on; until they are mended."""
+    agent = node.agent()
+    (node.rules / "b.yaml").write_text(rule("proc.nme = sh", name="B"))
+    wait_until(lambda: "b.yaml:3:" in agent.describe(), "the refusal")
+    assert "the rules before go on, as new ones are refused" in agent.describe() and "\n" not in agent.describe()
+    node.machine.put(7)
+    wait_until(lambda: len(said(node)) == 1, "the alert")
+    (node.rules / "b.yaml").unlink()
+    wait_until(lambda: "refused" not in agent.describe(), "the end of the refusal")
+    assert not agent.worker.problem
+
+
+def test_folder_that_comes_later(machine: Machine, node: Node) -> None:
+    """A folder that is not there yet, or empty, is told, and taken when it has rules."""
+    (node.rules / "a.yaml").rename(node.rules.parent / "a.yaml")
+    node._agent = agent = Always(machine.context, node.settings)
+    wait_until(lambda: "refused: " in agent.describe(), "the refusal")
+    (node.rules.parent / "a.yaml").rename(node.rules / "a.yaml")
+    wait_until(lambda: "2 rules; 0 alerts kept" in agent.describe(), "the rules")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"- " * 5000, b"#" * (4 << 20), b"- rule: {}\n", b"- rule: [\n"])
+def test_hostile_rules(node: Node, content: bytes) -> None:
+    """Whatever is in a file, the agent goes on with the rules before, and tells what is wrong in one line."""
+    agent = node.agent()
+    (node.rules / "odd.yaml").write_bytes(content)
+    wait_until(lambda: "refused" in agent.describe(), "the refusal")
+    assert agent.describe().isprintable() and not agent.worker.problem
+
+
+def test_kernel_that_cannot(machine: Machine, node: Node) -> None:
+    """Where events cannot be had now that is told, and tried again."""
+    machine.refuses = Unsupported("no ring buffers here")
+    node._agent = agent = Always(machine.context, node.settings)
+    wait_until(lambda: "not judging: no ring buffers here" in agent.describe(), "the reason")
+    machine.refuses = None
+    wait_until(lambda: "not judging" not in agent.describe(), "the run")
+
+
+def test_run_that_dies(node: Node) -> None:
+    """When a run dies another one begins, and the gap is told."""
+    node.agent()
+    node.machine.put(7)
+    wait_until(lambda: len(said(node)) == 1, "the alert")
+    node.machine.sources[0].broken = OSError("the ring is gone")
+    node.machine.put(7)
+    wait_until(lambda: len(node.machine.sources) == 2, "another run")
+    node.machine.put(8)
+    wait_until(lambda: len(said(node)) == 2, "an alert after it")
+    reasons = [reply.interrupted.reason for reply in node.kept() if reply.WhichOneof("what") == "interrupted"]
+    assert any("the ring is gone" in reason for reason in reasons)
+
+
+def test_losses_add_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not judged is in `status` and in what is read, also once other rules judge."""
+    agent = node.agent()
+    monkeypatch.setattr(FakeJudge, "broken", ZeroDivisionError("odd"))
+    node.machine.put(7, 3)
+    wait_until(lambda: agent.losses() == {NOT_JUDGED: 3}, "the loss")
+    assert "events were not judged: ZeroDivisionError: odd" in agent.describe()
+    (node.rules / "b.yaml").write_text(rule("evt.type = open", name="Open"))
+    wait_until(lambda: "3 rules" in agent.describe(), "the new rules")
+    node.machine.put(7, 2)
+    wait_until(lambda: agent.losses() == {NOT_JUDGED: 5}, "both losses")
+    wait_until(lambda: [each.count for each in node.kept()[-1].summary.losses] == [5], "both losses, kept")
+
+
+def test_bounded(node: Node) -> None:
+    """What is kept has a bound; the oldest goes first, and how many have gone is told."""
+    agent = node.agent()
+    alert = pb.Alert(rule="Shell", time_ns=1, priority="Warning", output="x" * 20_000, fields_json=b"{}")
+    wait_until(lambda: agent.history.kept[1], "the first file")
+    agent.worker.stop()
+    assert agent._judging
+    for _ in range(100):
+        agent._from_ns = 0
+        agent._keep(agent._judging, [alert], time.time_ns())
+    events, size, _ = agent.history.kept
+    assert size <= 1 << 20 and events < 60 and agent.history.overwritten == 100 - events
+    assert f"{100 - events} overwritten" in agent.describe()
+    assert [(each.reason, each.count) for each in node.kept()[-1].summary.losses] == [("overwritten", 100 - events)]
+
+
+def test_disk_full(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts that cannot be written are counted, and told with the reason."""
+    agent = node.agent()
+    wait_until(lambda: agent.history.kept[1], "the first file")
+
+    def fail(reply: pb.RunReply) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(agent.history, "append", fail)
+        node.machine.put(7, 3)
+        wait_until(lambda: "3 alerts could not be kept: No space left on device" in agent.describe(), "the reason")
+    node.machine.put(8)
+    wait_until(lambda: agent.losses() == {NOT_KEPT: 3} and said(node) == ["Shell A shell in c8"], "the next alert")
+
+
+def test_two_agents(machine: Machine, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second agent on the machine does not write where the first one does."""
+    monkeypatch.setattr(standing, "LOCK_SECONDS", 0.1)
+    node.agent()
+    with pytest.raises(Unsupported, match="another agent"):
+        Always(machine.context, node.settings)
+
+
+def test_end_leaves_nothing(node: Node) -> None:
+    """`undeploy` removes the alerts too."""
+    agent = node.agent()
+    wait_until(lambda: agent.history.kept[1], "the first file")
+    detect = Detect(node.machine.context, agent)
+    node._agent = None
+    detect.end()
+    detect.close()
+    assert not (node.machine.folder / "detect").exists()
+    with pytest.raises(Unsupported, match="it has been removed there"):
+        next(detect.beginnings()["kept_alerts"](pb.KeptAlerts(), lambda: True))
+
+
+def test_nobody_asked(machine: Machine) -> None:
+    """An agent without rules says how to give it some."""
+    with pytest.raises(Unsupported, match="no rules always judge on node-a: give it rules: gadget-agent --detect DIR"):
+        next(Detect(machine.context).beginnings()["kept_alerts"](pb.KeptAlerts(), lambda: True))
+
+
+def test_redacted() -> None:
+    """What --redact matches leaves the machine in no alert, neither in its text nor in its fields."""
+    alert = Alert(Said("Shell", "Warning", "syscall", frozenset()), 1, "cmd=x password=secret", {
+        "proc.cmdline": "x password=secret", "proc.aname": ("password=secret",), "proc.pid": 7})  # fmt: skip
+    made = masked(alert, Redactor(["password=[^ ]*"]).mask)
+    assert made.text == f"cmd=x {'*' * 15}"
+    assert made.fields == {"proc.cmdline": f"x {'*' * 15}", "proc.aname": ["*" * 15], "proc.pid": 7}
+
+
+@pytest.fixture
+def served(node: Node, tmp_path: Path) -> Iterator[str]:
+    """The address of an agent whose rules have fired on shop/cart-0 and shop/web-0."""
+    agent = node.agent()
+    service = AgentService(
+        "node-a",
+        node.machine.context.tracker,
+        {"detect": Detect(node.machine.context, agent)},
+        node.machine.context.runs,
+    )
+    server = serve(f"unix://{tmp_path}/agent.sock", service)
+    node.machine.put(7, 2)
+    node.machine.put(8)
+    wait_until(lambda: len(said(node)) == 3, "the alerts")
+    yield f"unix://{tmp_path}/agent.sock"
+    service.finish()
+    server.stop(1).wait()
+
+
+def test_command(served: str) -> None:
+    """`alerts` shows what was kept, of the pods and rules that I choose, and says of how many events it is."""
+    done = run_cli("alerts", "--agent", served)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3, done.stderr
+    assert re.fullmatch(
+        r"3 alerts \(3 Shell\) of 3 events from 1 node, 2 containers, as kept; nothing lost\.\n", done.stderr
+    )
+    chosen = run_cli("alerts", "--agent", served, "-p", "web*", "-o", "json", "--rule", "sh*", "--priority", "error")
+    assert chosen.returncode == 0 and not chosen.stdout
+    chosen = run_cli("alerts", "--agent", served, "-p", "web*", "-o", "json", "--rule", "sh*", "--since", "1h")
+    assert orjson.loads(chosen.stdout)["hostname"] == "node-a"
+
+
+def test_counted(served: str) -> None:
+    """--by counts them by rule and pod, the most frequent first."""
+    done = run_cli("alerts", "--agent", served, "--by", "rule,pod")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["COUNT", "RULE", "POD"],
+        ["2", "Shell", "cart-0"],
+        ["1", "Shell", "web-0"],
+    ]
+    wrong = run_cli("alerts", "--agent", served, "--by", "pods")
+    assert wrong.returncode == 2 and "did you mean pod?" in wrong.stderr
+
+
+def test_follow(served: str, node: Node) -> None:
+    """With -f those that come are shown, too."""
+    timer = threading.Timer(2.0, node.machine.put, [8])
+    timer.start()
+    done = run_cli("alerts", "--agent", served, "-f", "--timeout", "4s", "-o", "text")
+    timer.join()
+    assert len(done.stdout.splitlines()) == 4, done.stderr
