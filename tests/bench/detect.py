@@ -15,7 +15,7 @@ from tests.bench import Figure, Goal, Plan
 from tests.bench.agents import wait_until_idle
 from tests.bench.machine import cpu_seconds, peak_mib
 from tests.bench.streams import workload
-from tests.conftest import CLI, Agent, wait_until
+from tests.conftest import CLI, Agent
 from tests.unit.rules.test_facts import DATA, STOCK
 
 RATE, SECONDS, IDLE_SECONDS = 100_000, 10.0, 10.0
