@@ -203,7 +203,6 @@ class FakeJudge:
             self.judged += section.count
             for cgroup in rows["cgroup_id"].tolist():
                 fields = {"proc.name": "sh", "container.id": f"c{cgroup}"}
-                found.append(
-                    Alert(self.rules.rules[0], time.time_ns(), f"A shell in c{cgroup}", fields, cgroup_id=cgroup)
-                )
+                rule, says = self.rules.rules[0], f"A shell in c{cgroup}"
+                found.append(Alert(rule, time.time_ns(), says, fields, cgroup_id=cgroup, program=object()))
         return found

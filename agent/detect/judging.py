@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
 from gadget.rules import live, messages
 from gadget.rules.alerts import Alert
+from gadget.rules.grouping import Groups
 from gadget.rules.ruleset import Ruleset
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Judging:
         self._surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
         self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host)
         self._choice = Choice(tracker, selection, host=host)
+        self._groups = None if first else Groups()
         self._mask = Redactor(context.redact).mask if context.redact else None
         start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
         self._subscriber = context.runs.subscribe(
@@ -137,6 +139,7 @@ class Judging:
             for batch in self._subscriber.batches():
                 worker.beat()
                 self._take(batch)
+            self._put(self._choice(self._groups.rest() if self._groups else ()))
             self._put(self._choice.rest())
         except Exception as error:  # whatever ended the run: the reader is to be told
             self.error = error
@@ -153,13 +156,24 @@ class Judging:
         if len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}
         try:
-            self._put(self._choice(self._judge.judge(batch.sections, clock_offset())))
+            self._surroundings.wait(batch.read_ns)
+            alerts = self._judge.judge(batch.sections, clock_offset())
+            self._put(self._choice(self._grouped(alerts, batch.read_ns)))
         except Exception as error:
             self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
             why = f"{type(error).__name__}: {error}"
             if why != self.problem:
                 log.exception("detect: %d events could not be judged", events)
             self.problem = why
+
+    def _grouped(self, alerts: Iterable[Alert], now_ns: int) -> Iterator[Alert]:
+        """Equal alerts as one, unless rules are asked as Falco asks them."""
+        if self._groups is None:
+            yield from alerts
+            return
+        for alert in alerts:
+            yield from self._groups.add(alert)
+        yield from self._groups.due(now_ns)
 
     def _put(self, chosen: Iterable[Chosen]) -> None:
         for alert, container in chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from agent.tracker import Cgroup
 from gadget.rules.containers import container_field
 from gadget.rules.processes import Process
 
+#: How long answers of DNS are waited for. They are read each 0.15 s when there are many (agent/run/run.py).
+ANSWER_SECONDS = 0.4
 #: Containers whose fields are ready.
 MOST = 4096
 
@@ -65,6 +68,12 @@ class Surroundings:
     def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
         """The names for which the container got an address (4 or 16 bytes) as an answer of DNS."""
         return self._domains.names(cgroup_id, address)
+
+    def wait(self, until_ns: int) -> None:
+        """Wait for what DNS answered up to a time (since 1970), or not any longer: a connect comes after its answer."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self.follower and self._domains.read_ns < until_ns and time.monotonic() < deadline:
+            time.sleep(ANSWER_SECONDS / 20)
 
     def process(self, pid: int) -> Process | None:
         """A process as it is now, its start in ticks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,9 @@ class Alert:
     """A rule that fired on an event at a time, in nanoseconds since 1970.
 
     count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
-    not be known. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not known.
+    not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: session and
+    program of the process. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not
+    known.
     """
 
     rule: Fired
@@ -50,6 +52,8 @@ class Alert:
     cgroup_id: int = 0
     incomplete: tuple[str, ...] = ()
     node: str = ""
+    since_ns: int = 0
+    program: Hashable = None
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""
@@ -57,10 +61,11 @@ class Alert:
 
     def json(self, hostname: str) -> bytes:
         """Falco's JSON, keys sorted, to the byte (falco_formats.cpp). hostname: of an event whose node is not known."""
+        counted = {"evt.count": self.count} if self.count > 1 else {}  # in Falco it is 1 wherever a rule shows it
         said = {
             "hostname": self.node or hostname,
             "output": self.line(),
-            "output_fields": {**self.fields, "evt.time": self.time_ns},
+            "output_fields": {**self.fields, **counted, "evt.time": self.time_ns},
             "priority": self.rule.priority,
             "rule": self.rule.name,
             "source": self.rule.source,

@@ -326,7 +326,7 @@ class Judge:
         for place, count in zip(first[order][:MOST_ALERTS].tolist(), times.tolist(), strict=False):
             call = batch.own[fired[place]]
             assert isinstance(call, Call)
-            event = _Event(call)
+            event, program = _Event(call), call.process.process
             yield Alert(
                 rule,
                 call.values.time_ns,
@@ -334,6 +334,7 @@ class Judge:
                 rule.output.values(event),
                 count=count,
                 cgroup_id=call.process.now.cgroup_id,
+                program=(program.sid, program.path or program.name),
                 incomplete=_missing(self._fields[rule.name], call),
             )
 

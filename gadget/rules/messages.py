@@ -45,7 +45,7 @@ def fill(message: pb.Alert, alert: Alert) -> bool:
     message.rule, message.priority, message.source = valid(rule.name), rule.priority, rule.source
     message.time_ns, message.output, message.fields_json = alert.time_ns, output, fields
     message.tags.extend(sorted(valid(each) for each in rule.tags))
-    message.count = alert.count
+    message.count, message.since_ns = alert.count, alert.since_ns
     message.incomplete.extend(alert.incomplete)
     return True
 
@@ -83,6 +83,7 @@ def read(message: pb.Alert, node: str = "") -> Alert:
         cgroup_id=message.container.cgroup_id,
         incomplete=tuple(message.incomplete),
         node=node,
+        since_ns=message.since_ns if 0 < message.since_ns <= message.time_ns else 0,
     )
 
 

@@ -122,7 +122,8 @@ def writer(form: str) -> Write:
 def _write_columns(alert: Alert, who: str) -> None:
     """When, how urgent, of whom, and what it says; on a terminal lines break between words."""
     says = _sentence(alert, who)
-    says += f" ({alert.count} times)" if alert.count > 1 else ""
+    since = f" since {_when(alert.since_ns)}" if alert.since_ns else ""
+    says += f" ({alert.count} more{since})" if alert.since_ns else f" ({alert.count} times)" * (alert.count > 1)
     says += f" (not known: {', '.join(alert.incomplete)})" if alert.incomplete else ""
     line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
     if sys.stdout.isatty():

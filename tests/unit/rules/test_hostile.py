@@ -169,7 +169,7 @@ def test_modifiers_and_event_types() -> None:
     one = {"evt.type": "open", "evt.num": 5}
     tables = (Rows([one]), Rows([{}]), Rows([{}]))
     zeros = np.zeros(1, np.uint32)
-    batch = Batch(np.array(["open"], object), (zeros, zeros, zeros), [one])
+    batch = Batch(["open"], np.zeros(1, int), (zeros, zeros, zeros), [one])
     assert len(known.matching(one)) == len(BatchRules(known, tables).matching(batch)) == 1
 
 

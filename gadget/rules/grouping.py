@@ -1,0 +1,62 @@
+"""Alerts that say the same again and again, as one with a count."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+
+from gadget.rules.alerts import Alert
+
+#: How long equal alerts are counted before the count is told, and of how many at a time.
+WINDOW_NS, MOST = 60 * 1_000_000_000, 4096
+#: Fields that differ from event to event without that the alert says something else.
+_OF_EVENT = re.compile(r"(evt\.(time|num|rawtime|datetime)|proc|thread|user|group)\b")
+
+
+class Groups:
+    """Lets the first of equal alerts pass at once, and tells how many came after it.
+
+    Alerts are equal if the rule, the container, the session and the program of the process, and the fields that are not
+    about the process are. None is dropped: all are in the counts.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._open: OrderedDict[Hashable, tuple[int, Alert | None]] = OrderedDict()
+
+    def add(self, alert: Alert) -> Iterator[Alert]:
+        """What is to be told now."""
+        yield from self.due(alert.time_ns)
+        key = _key(alert)
+        if key not in self._open:
+            if len(self._open) >= MOST:
+                yield from self._close(next(iter(self._open)))
+            self._open[key] = alert.time_ns + WINDOW_NS, None
+            yield alert
+            return
+        until, before = self._open[key]
+        count = alert.count + (before.count if before else 0)
+        since = before.since_ns if before else alert.since_ns or alert.time_ns
+        self._open[key] = until, replace(alert, count=count, since_ns=since)
+
+    def due(self, now_ns: int) -> Iterator[Alert]:
+        """The counts of those whose time is over."""
+        while self._open and next(iter(self._open.values()))[0] <= now_ns:
+            yield from self._close(next(iter(self._open)))
+
+    def rest(self) -> Iterator[Alert]:
+        """All counts."""
+        while self._open:
+            yield from self._close(next(iter(self._open)))
+
+    def _close(self, key: Hashable) -> Iterator[Alert]:
+        _, more = self._open.pop(key)
+        if more:
+            yield more
+
+
+def _key(alert: Alert) -> Hashable:
+    shown = tuple((name, str(value)) for name, value in sorted(alert.fields.items()) if not _OF_EVENT.match(name))
+    return alert.rule.name, alert.cgroup_id, alert.program, shown

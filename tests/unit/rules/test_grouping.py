@@ -1,0 +1,55 @@
+"""One thing that happens again and again is told once, with a count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gadget.rules import grouping
+from gadget.rules.alerts import Alert
+from gadget.rules.grouping import Groups
+from gadget.rules.messages import Said
+
+SECOND = 1_000_000_000
+
+
+def alert(at: int, file: str = "/etc/shadow", pid: int = 7, **more: Any) -> Alert:
+    """An alert at a second."""
+    fields = {"fd.name": file, "proc.pid": pid, "proc.cmdline": f"cat {at}"}
+    said = Said("Password hashes are read", "Warning", "syscall", frozenset())
+    return Alert(said, at * SECOND, "read", fields, cgroup_id=5, program=(9, "/bin/cat"), **more)
+
+
+def told(groups: Groups, *alerts: Alert) -> list[tuple[int, int, int]]:
+    """Second, count and first second of all that is told of alerts."""
+    every = [each for given in alerts for each in groups.add(given)]
+    return [(each.time_ns // SECOND, each.count, each.since_ns // SECOND) for each in [*every, *groups.rest()]]
+
+
+def test_again() -> None:
+    """Seven reads by one session are two lines: the first at once, and that six more came after it, since when."""
+    assert told(Groups(), *(alert(at, pid=at) for at in range(1, 8))) == [(1, 1, 0), (7, 6, 2)]
+
+
+def test_nothing_is_dropped() -> None:
+    """Counts add up to what was given, however the alerts come."""
+    given = [alert(at, f"/etc/{at % 3}", count=at % 4 + 1) for at in range(500)]
+    assert sum(count for _, count, _ in told(Groups(), *given)) == sum(each.count for each in given)
+
+
+def test_others() -> None:
+    """Another file, another program or another rule is another alert."""
+    groups = Groups()
+    other = Alert(alert(3).rule, 3 * SECOND, "read", alert(3).fields, cgroup_id=5, program=(9, "/bin/less"))
+    assert len(told(groups, alert(1), alert(2, "/etc/passwd"), other)) == 3
+
+
+def test_window() -> None:
+    """What goes on is told each minute, and not only when it ends."""
+    found = told(Groups(), *(alert(at) for at in range(0, 130, 10)))
+    assert [(second, count) for second, count, _ in found] == [(0, 1), (50, 5), (60, 1), (110, 5), (120, 1)]
+
+
+def test_many() -> None:
+    """Very many different alerts take no more memory than their share, and all are told."""
+    groups = Groups()
+    assert len(told(groups, *(alert(1, f"/{at}") for at in range(grouping.MOST + 100)))) == grouping.MOST + 100
