@@ -196,8 +196,8 @@ class Always:
 
     def _fail(self, why: str) -> None:
         """The run has ended by itself: try again later."""
-        log.warning("detect: %s", why)
         if self._judging:
+            log.log(logging.WARNING if self._judging.error else logging.INFO, "detect: %s", why)  # else the agent ends
             self._let_pass(self._judging)
         self._judging, self._next, self._why_not = None, self._rules, why
         self._try_at = time.monotonic() + self._settings.again_seconds

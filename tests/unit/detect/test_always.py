@@ -158,6 +158,16 @@ def test_run_that_dies(node: Node) -> None:
     assert any("the ring is gone" in reason for reason in reasons)
 
 
+def test_agent_that_ends(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that ends in order warns of nothing, and keeps what happened by then."""
+    node.agent()
+    node.machine.put(7)
+    node.machine.context.runs.finish()
+    wait_until(lambda: len(said(node)) == 1, "the alert")
+    node.end()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_losses_add_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not judged is in `status` and in what is read, also once other rules judge."""
     agent = node.agent()
