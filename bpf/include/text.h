@@ -68,12 +68,9 @@ static __always_inline struct path *root_directory(struct task_struct *task)
 /* An open file of a task by its descriptor. NULL if there is none. task is what current_task() returned. */
 static __always_inline struct file *file_of(struct task_struct *task, int fd)
 {
-	struct file *file = NULL, **files;
-	__u32 size;
+	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
 
-	files = task_has_type() ? task->files->fdt->fd : BPF_CORE_READ(task, files, fdt, fd);
-	size = task_has_type() ? task->files->fdt->max_fds : BPF_CORE_READ(task, files, fdt, max_fds);
-	if ((__u32)fd < size)
+	if ((__u32)fd < BPF_CORE_READ(task, files, fdt, max_fds))
 		bpf_core_read(&file, sizeof(file), &files[fd]);
 	return file;
 }

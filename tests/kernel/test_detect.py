@@ -132,7 +132,7 @@ def test_sockets(bare, workload, tmp_path: Path) -> None:
         {"call": "socket", "result": 11, "fd": 11, **unix},
         {"call": "connect", "fd": 11, "connected": True, **named},
         {"call": "accept", "result": 12, "fd": 12, "connected": True, **named},
-        {"call": "sendto", "result": 5, "fd": 11, "connected": True, **named},
+        {"call": "sendto", "result": 100, "fd": 11, "connected": True, **named},
         {"call": "socket", "result": 13, "fd": 13, **unix},
         {"call": "connect", "result": "ECONNREFUSED", "fd": 13, "path": "@hidden", **unix},
         {"call": "socket", "result": 14, "fd": 14, "family": 16, "fd_type": "n"},
@@ -269,17 +269,21 @@ def test_outside(workload, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen"),
+    ("asked", "seen", "said"),
     [
-        ("connect,finit_module", {"connect"}),
-        ("recvfrom,bind", {"bind", "recvfrom"}),
-        ("", {"socket", "bind", "listen", "connect", "accept", "accept4", "sendto", "sendmsg", "dup2"}),
+        ("connect,finit_module", {"connect"}, set()),
+        ("recvfrom,bind", {"bind", "recvfrom"}, {"hello"}),
+        ("recvmsg", {"recvmsg"}, {"h" * 80}),
+        (
+            "",
+            {"socket", "bind", "listen", "connect", "accept", "accept4", "sendto", "sendmsg", "dup2"},
+            {"hello", "query", "h" * 80},
+        ),
     ],
 )
-def test_only_some(bare, workload, tmp_path: Path, asked: str, seen: set[str]) -> None:
-    """Of calls that I do not ask for I am told nothing; without a choice of all but what is received."""
+def test_only_some(bare, workload, tmp_path: Path, asked: str, seen: set[str], said: set[str]) -> None:
+    """I am told only of the calls that I ask for, without a choice of all but what is received, and what they carry."""
     with watching(**({"calls": asked} if asked else {}), buffers="true") as rows:
         run(bare(), workload("suspect"), "sockets", tmp_path)
     assert {each["call"] for each in calls(rows)} == seen
-    data = {row["data"] for row in rows if row["comm"] == "suspect"} - {""}
-    assert data == ({"hello", "query"} if "sendto" in seen else {"hello"} if "recvfrom" in seen else set())
+    assert {row["data"] for row in rows if row["comm"] == "suspect"} - {""} == said

@@ -133,14 +133,19 @@ static void datagrams(void)
 static void names(void)
 {
 	struct sockaddr_un path = {AF_UNIX, "sock"}, hidden = {AF_UNIX, "\0hidden"};
+	char said[100], heard[200];
+	struct iovec whole = {heard, sizeof(heard)};
+	struct msghdr message = {NULL, 0, &whole, 1, NULL, 0, 0};
 	int listener = expect(socket(AF_UNIX, SOCK_STREAM, 0), 0, "socket"), end; /* 10 */
 
+	memset(said, 'h', sizeof(said));
 	expect(bind(listener, (void *)&path, sizeof(path)), 0, "bind");
 	expect(listen(listener, 5), 0, "listen");
 	end = expect(socket(AF_UNIX, SOCK_STREAM, 0), 0, "socket"); /* 11 */
 	expect(connect(end, (void *)&path, sizeof(path.sun_family) + 4), 0, "connect");
 	expect(accept(listener, NULL, NULL), 0, "accept"); /* 12 */
-	expect(sendto(end, "hello", 5, 0, NULL, 0), 0, "sendto");
+	expect(sendto(end, said, sizeof(said), 0, NULL, 0), 0, "sendto");
+	expect(recvmsg(12, &message, 0), 0, "recvmsg");
 	end = expect(socket(AF_UNIX, SOCK_STREAM, 0), 0, "socket"); /* 13 */
 	expect(connect(end, (void *)&hidden, sizeof(hidden.sun_family) + 7), ECONNREFUSED, "connect in vain");
 	expect(socket(AF_NETLINK, SOCK_RAW, 0), 0, "socket"); /* 14 */
