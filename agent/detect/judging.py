@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
 from gadget.rules import live, messages
-from gadget.rules.alerts import Alert
+from gadget.rules.alerts import INTERNAL, Alert
 from gadget.rules.grouping import Groups
 from gadget.rules.ruleset import Ruleset
 
@@ -34,6 +35,9 @@ GADGET = "detect"
 #: The fields that are names of addresses.
 DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
 NOT_JUDGED = "could not be judged"
+#: The rule of alerts that tell of losses, and how often they do at most.
+LOST = "Events or alerts were lost"
+LOSSES_NS = 10 * 1_000_000_000
 TOO_SLOW = "alerts came too fast for their reader"
 TOO_LARGE = "alerts were too large"
 #: Containers that wait to be named; more of them are named when they have alerts.
@@ -59,7 +63,7 @@ class Judging:
             Exhausted: There is no memory for one more run.
 
         """
-        tracker = context.tracker
+        self._tracker = tracker = context.tracker
         if selection.needs_labels and not tracker.knows_labels:
             raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
         gadget = catalog.find(GADGET)
@@ -74,6 +78,7 @@ class Judging:
         )
         self._waiting = Waiting()
         self._lost: Counter[str] = Counter()
+        self._told, self._told_ns = Counter[tuple[str, int]](), 0
         self._run_losses: list[pb.Loss] = []
         self._named: dict[int, Container] = {}
         #: why the last batch that was not judged was not; empty if all were
@@ -141,6 +146,7 @@ class Judging:
                 self._take(batch)
             self._put(self._choice(self._groups.rest() if self._groups else ()))
             self._put(self._choice.rest())
+            self._put(self._lost_since(time.time_ns(), 0))
         except Exception as error:  # whatever ended the run: the reader is to be told
             self.error = error
         finally:
@@ -160,11 +166,24 @@ class Judging:
             alerts = self._judge.judge(batch.sections, clock_offset())
             self._put(self._choice(self._grouped(alerts, batch.read_ns)))
         except Exception as error:
-            self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
             why = f"{type(error).__name__}: {error}"
             if why != self.problem:
                 log.exception("detect: %d events could not be judged", events)
             self.problem = why
+            self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
+        self._put(self._lost_since(batch.read_ns, LOSSES_NS))
+
+    def _lost_since(self, now_ns: int, least_ns: int) -> Iterator[Chosen]:
+        """What was lost since it was last told, if that is so long ago, as alerts: by reason and container."""
+        if now_ns - self._told_ns < least_ns:
+            return
+        for loss in self.losses():
+            before = self._told[loss.reason, loss.cgroup_id]
+            if loss.count > before:
+                self._told_ns = now_ns
+                self._told[loss.reason, loss.cgroup_id] = loss.count
+                cgroup = self._tracker.resolve(loss.cgroup_id) if loss.cgroup_id else None
+                yield lost(loss.reason, loss.count - before, now_ns), cgroup.container if cgroup else None
 
     def _grouped(self, alerts: Iterable[Alert], now_ns: int) -> Iterator[Alert]:
         """Equal alerts as one, unless rules are asked as Falco asks them."""
@@ -179,12 +198,18 @@ class Judging:
         for alert, container in chosen:
             message = pb.Alert()
             if not messages.fill(message, masked(alert, self._mask) if self._mask else alert):
-                self._lost[TOO_LARGE] += 1
+                self._lost[TOO_LARGE] += alert.rule.source != INTERNAL
                 continue
             if container:
                 message.container.CopyFrom(container_messages({alert.cgroup_id: container})[0])
             if not self._waiting.put(message):
-                self._lost[TOO_SLOW] += 1
+                self._lost[TOO_SLOW] += alert.rule.source != INTERNAL
+
+
+def lost(reason: str, count: int, now_ns: int) -> Alert:
+    """An alert that something was lost: of a rule that no file has, from a source of its own, as Falco does it."""
+    said = messages.Said(LOST, "Warning", INTERNAL, frozenset())
+    return Alert(said, now_ns, f"{LOST} | count={count} reason={reason}", {"lost.count": count, "lost.reason": reason})
 
 
 def masked(alert: Alert, mask: Callable[[bytes], bytes]) -> Alert:

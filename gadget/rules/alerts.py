@@ -13,6 +13,9 @@ from gadget.rules.checks import Event
 from gadget.rules.files import PRIORITIES
 from gadget.rules.ruleset import Ruleset
 
+#: The source of alerts that are about detect itself.
+INTERNAL = "internal"
+
 
 class Fired(Protocol):
     """What an alert says of its rule."""

@@ -79,7 +79,7 @@ def read(message: pb.Alert, node: str = "") -> Alert:
         message.time_ns,
         message.output,
         fields,
-        count=message.count,
+        count=max(message.count, 1),
         cgroup_id=message.container.cgroup_id,
         incomplete=tuple(message.incomplete),
         node=node,

@@ -14,7 +14,7 @@ from gadget.errors import Malformed, UsageError
 from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
 from gadget.rules import messages
-from gadget.rules.alerts import at_least
+from gadget.rules.alerts import INTERNAL, at_least
 from gadget.rules.channels import Channels
 from gadget.rules.fields import SYSCALL
 from gadget.rules.files import PRIORITIES
@@ -112,7 +112,8 @@ class AlertCheck:
             raise Malformed(f"{node}: its agent sends no alerts, but something else")
         elif what == "batch":
             messages.check(node, reply.batch.alerts)
-            if self._names and any(each.rule not in self._names for each in reply.batch.alerts):
+            others = [each for each in reply.batch.alerts if each.rule not in self._names and each.source != INTERNAL]
+            if self._names and others:
                 raise Malformed(f"{node}: its agent sends alerts of rules that it was not asked for")
 
 
@@ -129,7 +130,7 @@ class AlertOutput(Output):
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
         for alert, container in rows:
-            self.fired[alert.rule.name] += 1
+            self.fired[alert.rule.name] += alert.count
             self._channels.put(alert)
             self._write(alert, who(container, alert.node))
 
@@ -199,11 +200,11 @@ class CountOutput(AlertOutput):
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
         for alert, container in rows:
-            self.fired[alert.rule.name] += 1
+            self.fired[alert.rule.name] += alert.count
             values = {"rule": alert.rule.name, "priority": alert.rule.priority, "node": alert.node}
             key = tuple(str(values.get(name) or getattr(container, name, "")) for name in self._by)
             others = (_OTHERS, *[""] * (len(self._by) - 1))
-            self._counts[key if key in self._counts or len(self._counts) < MOST_COUNTED else others] += 1
+            self._counts[key if key in self._counts or len(self._counts) < MOST_COUNTED else others] += alert.count
 
     def finish(self) -> str:
         """Write the table, the most frequent first."""

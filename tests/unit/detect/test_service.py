@@ -18,12 +18,17 @@ from agent.selection import Selection
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
 from gadget.rules import messages
-from gadget.rules.alerts import Alert
+from gadget.rules.alerts import INTERNAL, Alert
 from tests.conftest import wait_until
 from tests.fakes import FakeJudge
 from tests.unit.detect.conftest import HOST, RULES, Machine
 from tests.unit.rules.test_rules import rule
 from tests.unit.test_run import CONTAINERS
+
+
+def of_rules(reply: pb.RunReply) -> list[pb.Alert]:
+    """The alerts that do not tell of losses."""
+    return [each for each in reply.batch.alerts if each.source != INTERNAL]
 
 
 class Client:
@@ -42,7 +47,7 @@ class Client:
         """The next alerts, so many."""
         found: list[pb.Alert] = []
         while len(found) < number:
-            found += next(self._replies).batch.alerts
+            found += of_rules(next(self._replies))
         return found
 
     def until(self, loss: str) -> int:
@@ -57,8 +62,14 @@ class Client:
         """The rest, and the summary."""
         self.active, rest = False, []
         for reply in self._replies:
-            rest += reply.batch.alerts
+            rest += of_rules(reply)
         return rest, reply.summary
+
+    def replies(self) -> Iterator[pb.RunReply]:
+        """Those up to the end, which comes once something has been lost."""
+        for reply in self._replies:
+            self.active = self.active and not reply.batch.losses
+            yield reply
 
     def close(self) -> None:
         self._replies.close()  # type: ignore[attr-defined]
@@ -199,6 +210,20 @@ def test_losses_of_the_run(machine: Machine, client: Client) -> None:
     machine.sources[0].lost = [Loss("ring full", 7, 5)]
     machine.put(7)
     assert client.until("ring full") == 5
+
+
+def test_losses_are_alerts(machine: Machine, client: Client) -> None:
+    """What was lost is an alert of its own, with how much of which container, so that whoever gets alerts knows."""
+    machine.sources[0].lost = [Loss("ring full", 7, 5)]
+    machine.put(7)
+    found = [each for reply in client.replies() for each in reply.batch.alerts if each.source == INTERNAL]
+    assert [(each.output, each.fields_json, each.container.pod) for each in found] == [
+        (
+            "Events or alerts were lost | count=5 reason=ring full",
+            b'{"lost.count":5,"lost.reason":"ring full"}',
+            "cart-0",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
