@@ -29,6 +29,8 @@ DESCRIPTORS = frozenset((
     *OPENS, "creat", "connect", "accept", "accept4", "listen", "bind", "socket", "sendto", "sendmsg", "recvfrom",
     "recvmsg", "dup", "dup2", "dup3", "fchmod", "finit_module", "setns", "memfd_create",
 ))  # fmt: skip
+#: The calls that make a descriptor of which the kernel tells the number alone.
+_NUMBERED = ("bpf", "userfaultfd")
 #: The calls in which the other end is the client.
 _SERVING = ("accept", "accept4", "listen", "bind")
 
@@ -176,6 +178,12 @@ def _domains(which: str) -> Callable[[Call], Any]:
     return found
 
 
+def _number(call: Call) -> int | None:
+    if call.values.type in _NUMBERED:
+        return max(call.values.result, -1)
+    return call.values.fd if call.has_descriptor else None
+
+
 def _directory(call: Call) -> str | None:
     path = call.name
     return (posixpath.dirname(path) or "/") if path and call.is_file else None
@@ -233,7 +241,7 @@ _FIELDS: Mapping[str, Callable[[Call], Any]] = {
     "evt.is_open_read": _opens(lambda values: values.flags & _O_ACCMODE != _O_WRONLY),
     "evt.is_open_write": _opens(lambda values: values.flags & _O_ACCMODE in (_O_WRONLY, _O_RDWR)),
     "evt.is_open_exec": _is_open_exec,
-    "fd.num": lambda call: call.values.fd if call.has_descriptor else None,
+    "fd.num": _number,
     "fd.name": lambda call: call.name if call.has_descriptor else None,
     "fd.nameraw": lambda call: call.values.raw or None if call.has_descriptor else None,
     "fd.directory": _directory,
