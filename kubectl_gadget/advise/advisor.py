@@ -108,7 +108,7 @@ class _Advisor:
         refused = self._settings.failed
         own = evidence.sent_in_all + evidence.refused_sent * refused
         if direction == INGRESS:
-            own = evidence.received + evidence.refused_received * refused
+            own = evidence.received_in_all + evidence.refused_received * refused
         if own:
             draft.closed.add(direction)
         if evidence.older:

@@ -82,12 +82,13 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
     """
     made: dict[bool, dict[_Key, Judged]] = {True: {}, False: {}}
     either: dict[int, tuple[int, bool]] = {}
+    told: set[tuple[int, _Key | str]] = set()  # of flows of which one took place, those that are in a line already
     used: set[Rule] = set()
     unjudged: Counter[str] = Counter()
     numbers = Counter[bool]()
     for flow in flows:
         if flow.protocol not in PROTOCOLS:
-            unjudged[flow.protocol] += flow.count if flow.asked else 0
+            unjudged[flow.protocol] += _again(told, flow, flow.protocol) if flow.asked else 0
             continue
         verdict = evaluator.decide(flow.source, flow.target, flow.protocol, flow.port)
         used.update(verdict.rules)
@@ -101,12 +102,22 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
         key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason, flow.either > 0)
         known = made[verdict.allowed].get(key)
         count, last = (known.count, known.last_ns) if known else (0, 0)
-        made[verdict.allowed][key] = Judged(*key[:5], count + flow.count, max(last, flow.last_ns), key[5])
+        count += _again(told, flow, key)
+        made[verdict.allowed][key] = Judged(*key[:5], count, max(last, flow.last_ns), key[5])
     for count, allowed in either.values():
         numbers[allowed] += count
     unused = [rule for rule in evaluator.unused(used) if about is None or (rule.namespace, rule.policy) in about]
     denied, passed = (sorted(made[allowed].values(), key=_order) for allowed in (False, True))
     return Result(denied, unused, numbers[True], +unjudged, numbers[False], passed)
+
+
+def _again(told: set[tuple[int, _Key | str]], flow: Flow, key: _Key | str) -> int:
+    """The connections of a flow that are not counted in its line yet."""
+    if flow.either:
+        if (flow.either, key) in told:
+            return 0
+        told.add((flow.either, key))
+    return flow.count
 
 
 def _order(item: Judged) -> tuple[object, ...]:

@@ -49,15 +49,15 @@ class End:
 class Reached(NamedTuple):
     """An end that a flow may have reached, and which peer it was.
 
-    port is the one there, 0 if it is the flow's. node is the peer's, if it is one pod. shared is the Service behind
-    which it is one of several.
+    port is the one there, 0 if it is the flow's. nodes are those of the pods, as far as they are known. service is
+    the Service behind which it is.
     """
 
     end: End
     port: int
     peer: str
-    node: str = ""
-    shared: ServicePort | None = None
+    nodes: frozenset[str] = frozenset()
+    service: ServicePort | None = None
 
 
 class _Holder(NamedTuple):
@@ -165,7 +165,7 @@ class Cluster:
                 flow.namespace, flow.pod, flow.uid, {}, "", (), flow.first, flow.last, flow.node, False, ()
             )
             first, last = min(first, pod.first), max(last, pod.last)
-            reached = Reached(ends[0], 0, pod.name, pod.node)
+            reached = Reached(ends[0], 0, pod.name, _nodes_of(pod))
             self._learned[flow.uid, flow.local] = _Holder(first, last, pod, (reached,))
 
     def apply_learned(self) -> None:
@@ -221,6 +221,8 @@ class Cluster:
     def _behind(self, port: ServicePort, is_ipv6: bool) -> tuple[Reached, ...]:
         """The backends of a Service's port. If they have addresses of both IP versions, those of the flow's version."""
         found: dict[tuple[End, int], Reached] = {}
+        # by the other IP version there may be other backends, so that this is a Service of its own
+        name, own = f"svc/{port.service}", replace(port)
         fitting = [backend for backend in port.backends if (":" in backend.address) == is_ipv6]
         for backend in fitting or port.backends:
             pod, end = self._by_uid.get(backend.uid), None
@@ -231,22 +233,21 @@ class Cluster:
             if pod:
                 end = self._pod_end(pod, backend.address, replica=True)
             if end is not None:
-                found[end, backend.port] = Reached(end, backend.port, f"svc/{port.service}")
+                known_nodes = found[end, backend.port].nodes if (end, backend.port) in found else frozenset()
+                nodes = known_nodes | (_nodes_of(pod) if pod else end.nodes)
+                found[end, backend.port] = Reached(end, backend.port, name, nodes, own)
         if not found:
-            name = f"svc/{port.service}"
             return (Reached(End("unknown", f"{name}, which has no endpoints", ""), port.port, name),)
-        # by the other IP version they may be others, so that this is one of its own
-        shared = replace(port) if len(found) > 1 else None
-        reached = tuple(each._replace(shared=shared) for each in found.values())
+        reached = tuple(found.values())
         if port.port == DNS_PORT and self._caches_dns:  # the cache answers at the Service's address, before any NAT
             reached += tuple(
-                Reached(self._node_end(address, "", f"node-local DNS at {address}"), DNS_PORT, "")
-                for address in self._dns_addresses(port)
+                Reached(self._node_end(address, "", f"node-local DNS at {address}"), DNS_PORT, "", service=own)
+                for service in self.services
+                if service.name == port.service and service.is_cluster_dns
+                for address in service.cluster_addresses
+                if (":" in address) == is_ipv6
             )
         return reached
-
-    def _dns_addresses(self, port: ServicePort) -> tuple[str, ...]:
-        return next(each.cluster_addresses for each in self.services if each.name == port.service)
 
     def _fill(self) -> None:
         """Note who has which address. A Service's ports count before all else, as its addresses may be on nodes too."""
@@ -257,7 +258,7 @@ class Cluster:
                 if address in self._nodes:
                     continue
                 known = self.addresses.setdefault(address, _Address(End("unknown", address, address)))
-                reached = Reached(self._pod_end(pod, address), 0, pod.name, pod.node)
+                reached = Reached(self._pod_end(pod, address), 0, pod.name, _nodes_of(pod))
                 known.holders += [_Holder(first, last, pod, (reached,)) for first, last in pod.had(address)]
         for service in self.services:
             self._fill_service(service)
@@ -344,6 +345,10 @@ class Cluster:
         if self.networks.is_service(address):
             return End("unknown", f"{text}, of a Service that is gone", text)
         return End("external", text, text)
+
+
+def _nodes_of(pod: Pod) -> frozenset[str]:
+    return frozenset([pod.node] if pod.node else ())
 
 
 def _node_name(nodes: frozenset[str]) -> str:

@@ -5,8 +5,9 @@ connections, replies included; both ends must allow one. Where the specification
 
 - Pods with hostNetwork: "undefined"; here the more common of the two behaviours that the concept page describes, they
   are as their node. No policy selects them and no selector admits them; an ipBlock with the node's address does.
-- A pod and its own node: the API names only traffic from the node, the concept page traffic "to and from" it, which is
-  taken here. The rules that match are reported nevertheless, as some network plugins do filter what goes to the node.
+- A pod and its own node: the API names only traffic from the node, the concept page traffic "to and from" it. Plugins
+  let in what comes from the node; what goes to it they judge like all else (Calico and kube-router in the INPUT chain,
+  Cilium as entity host). So it is here. The rules that match what comes from the node are reported nevertheless.
 - ipBlock and pods: by the flow's address, see BlockPeer.
 - Named ports: resolved on the target pod, for egress too. A target that is no pod has none, so that no name matches.
 - Protocols besides TCP, UDP and SCTP: "not defined", so that there is no verdict.
@@ -39,7 +40,7 @@ class End:
     """One end of a flow: a pod, or with an address alone a node or someone outside.
 
     pod is the name that tells a pod from its replicas; named_ports its ports by protocol and name. is_own_node is true
-    for the node (kubelet, host-network pods) on which the other end runs.
+    of a source: the node (kubelet, host-network pods) on which the target runs.
     """
 
     address: str = ""
@@ -124,8 +125,6 @@ class Evaluator:
             egress, ingress = (_exempt(side, "a pod always reaches itself") for side in (egress, ingress))
         elif source.is_own_node:
             ingress = _exempt(ingress, "a node always reaches its own pods")
-        elif target.is_own_node:
-            egress = _exempt(egress, "a pod always reaches its own node")
         return Verdict(egress, ingress)
 
     def unused(self, used: Collection[Rule]) -> list[Rule]:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TypeVar
 
@@ -179,8 +180,8 @@ class FlowsFile:
                 self._keep(line)
 
     def flows(self) -> Iterator[Flow]:
-        """The flows, up to where the file was cut off."""
-        decode, known = msgspec.json.Decoder(_Line).decode, set[str]()
+        """The flows, up to where the file was cut off; their addresses have the one spelling of each."""
+        decode, spelt = msgspec.json.Decoder(_Line).decode, lru_cache(65_536)(normalize)
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
             if not line.startswith(_FLOW) and (number == 1 or b'"flow"' not in line[:16]):
@@ -190,11 +191,10 @@ class FlowsFile:
                 flow = decode(line).flow
                 if flow is None:
                     continue
-                if not is_plain(flow.peer):
-                    normalize(flow.peer)
-                if flow.local and (flow.host_network or flow.uid not in known):
-                    normalize(flow.local)
-                    known.add(flow.uid)
+                peer = flow.peer if ":" not in flow.peer and is_plain(flow.peer) else spelt(flow.peer)
+                local = spelt(flow.local) if flow.local else ""
+                if (peer, local) != (flow.peer, flow.local):
+                    flow = msgspec.structs.replace(flow, peer=peer, local=local)
             except msgspec.ValidationError as error:
                 raise self._wrong(f"not a flow: {error}") from None
             except (msgspec.DecodeError, UnicodeDecodeError):  # msgspec 0.22 says "not UTF-8" by the second

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
+from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
-from kubectl_gadget.advise.services import ServicePort
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
 
 
@@ -60,16 +60,6 @@ class _Pair:
     connections: list[Connection] = field(default_factory=list)
     total: Evidence = field(default_factory=Evidence)
 
-    @property
-    def certain(self) -> int:
-        """How many are known to have been between these two, and not another backend of a Service."""
-        return max(self.total.sent, self.total.received)
-
-    @property
-    def services(self) -> set[tuple[Actor, ServicePort]]:
-        """The Services by which it was reached, among others."""
-        return {(self.source, service) for _, service in self.total.shared or ()}
-
 
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
@@ -82,8 +72,8 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
             pair = pairs.setdefault(key, _Pair(source, target))
             pair.connections.append(each)
             pair.total.add(each.evidence)
-    for number, together in enumerate(_together(pairs.values()), 1):
-        for pair, connection, count, either in _counted(together):
+    for number, alike in enumerate(together(pairs.values(), lambda pair: pair.total), 1):
+        for pair, connection, count, either in _counted(alike):
             within = ""  # the namespace, where it goes without saying
             if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
                 within = connection.source.namespace
@@ -114,39 +104,20 @@ def _each_of(crowd: Crowd, flow: Flow, since: int) -> Iterator[Flow]:
             yield replace(flow, source=source, target=target, count=member.done, last_ns=member.last)
 
 
-def _together(pairs: Iterable[_Pair]) -> list[list[_Pair]]:
-    """Pairs to which the same connections may have gone are together."""
-    groups: dict[int, list[_Pair]] = {}
-    of_service: dict[tuple[Actor, ServicePort], list[_Pair]] = {}
-    for pair in pairs:
-        group = [pair]
-        for service in pair.services:
-            other = of_service.setdefault(service, group)
-            if other is not group:
-                groups.pop(id(other), None)
-                group += other
-                of_service |= {each: group for member in other for each in member.services}
-        groups[id(group)] = group
-    return list(groups.values())
-
-
-def _counted(together: list[_Pair]) -> Iterator[tuple[_Pair, Connection, int, bool]]:
+def _counted(pairs: list[_Pair]) -> Iterator[tuple[_Pair, Connection, int, bool]]:
     """How often each connection was seen, and none twice; and whether it may as well have been another of them.
 
     The target's agent knows which pod it was; what the source's knows of a Service's pods is that it was one of them.
     """
-    shared: dict[tuple[cluster.End, ServicePort], int] = {}
-    for pair in together:
-        shared |= pair.total.shared or {}
-        left = pair.certain
+    for pair in pairs:
+        left = pair.total.certain
         for each in sorted(pair.connections, key=lambda each: -each.evidence.received):
-            count = min(max(each.evidence.sent, each.evidence.received), left)
+            count = min(each.evidence.certain, left)
             left -= count
             if count:
                 yield pair, each, count, False
-    rest = sum(shared.values()) + sum(pair.total.sent - pair.certain for pair in together)
-    if rest > 0:
-        others = [(pair, each) for pair in together for each in pair.connections if each.evidence.shared]
+    if rest := uncertain([pair.total for pair in pairs]):
+        others = [(pair, each) for pair in pairs for each in pair.connections if each.evidence.shared]
         yield from ((pair, each, rest, len(others) > 1) for pair, each in others)
 
 

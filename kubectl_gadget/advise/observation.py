@@ -10,23 +10,27 @@ from gadget.errors import UsageError
 from kubectl_gadget.advise.cluster import Cluster, End, Reached
 from kubectl_gadget.advise.crowd import MANY, Crowd, Member
 from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
-from kubectl_gadget.advise.services import ServicePort
 
 #: Source, target, protocol, the port that the target listens on.
 Key = tuple[End, End, str, int]
+#: What tells connections of which only is known that one of several edges had them: the agent's direction, and more.
+Shared = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class Evidence:
     """How often and when connections were seen. The two ends see the same ones, each by its own node's agent.
 
-    sent: by the source's agent; shared: by it too, to a Service whose other backends may have got them, by source and
-    Service; received: by the target's agent; refused_*: attempts that failed. first and last in nanoseconds since 1970.
+    sent: by the source's agent; received: by the target's; *_alone: those among them of which the other end's node has
+    no agent; shared: by one of the two, and others than this edge may have had them; refused_*: attempts that failed.
+    first and last in nanoseconds since 1970.
     """
 
     sent: int = 0
-    shared: dict[tuple[End, ServicePort], int] | None = None
     received: int = 0
+    sent_alone: int = 0
+    received_alone: int = 0
+    shared: dict[Shared, int] | None = None
     refused_sent: int = 0
     refused_received: int = 0
     first: int = 1 << 63
@@ -37,33 +41,49 @@ class Evidence:
 
     @property
     def count(self) -> int:
-        """Connections: what one of the ends saw, whichever saw more."""
-        return max(self.sent_in_all, self.received)
+        """Connections: what one of the ends saw, whichever saw more; all of them, if others may have had some."""
+        return max(self.sent_in_all + self.received_alone, self.received_in_all + self.sent_alone)
+
+    @property
+    def certain(self) -> int:
+        """Connections that no other edge can have had."""
+        return max(self.sent + self.received_alone, self.received + self.sent_alone)
 
     @property
     def sent_in_all(self) -> int:
         """Connections that the source's agent saw."""
-        return self.sent + (sum(self.shared.values()) if self.shared else 0)
+        return self.sent + self._shared("egress")
+
+    @property
+    def received_in_all(self) -> int:
+        """Connections that the target's agent saw."""
+        return self.received + self._shared("ingress")
+
+    def _shared(self, direction: str) -> int:
+        return sum(count for key, count in self.shared.items() if key[0] == direction) if self.shared else 0
 
     @property
     def refused(self) -> int:
         """Attempts that failed."""
         return max(self.refused_sent, self.refused_received)
 
-    def see(self, flow: Flow, egress: bool, peer: str, shared: tuple[End, ServicePort] | None) -> None:
-        """Add a flow with peer, a pod's name if it is one, and the Service if others may have got it as well."""
+    def see(self, flow: Flow, egress: bool, peer: str, alone: bool, shared: Shared | None) -> None:
+        """Add a flow with peer, a pod's name if it is one. shared, if other edges may have had it as well."""
         failed, first, last = flow.failed, flow.first, flow.last
         done = flow.count - failed if flow.count > failed else 0
-        if not egress:
-            self.received += done
-            self.refused_received += failed
-        elif shared:
+        if shared:
             self.shared = self.shared or {}
             self.shared[shared] = self.shared.get(shared, 0) + done
+        elif egress:
+            self.sent += done
+            self.sent_alone += done if alone else 0
+        else:
+            self.received += done
+            self.received_alone += done if alone else 0
+        if egress:
             self.refused_sent += failed
         else:
-            self.sent += done
-            self.refused_sent += failed
+            self.refused_received += failed
         if first < self.first:
             self.first = first
         if last > self.last:
@@ -91,11 +111,13 @@ class Evidence:
         self.older = self.older or member.older
 
     def add(self, other: Evidence) -> None:
-        """Add what was seen elsewhere. Each backend of a Service counts all that a source sent to it."""
+        """Add what was seen elsewhere. What is shared counts in full at each edge."""
         self.sent += other.sent
+        self.received += other.received
+        self.sent_alone += other.sent_alone
+        self.received_alone += other.received_alone
         if other.shared:
             self.shared = {**(self.shared or {}), **other.shared}
-        self.received += other.received
         self.refused_sent += other.refused_sent
         self.refused_received += other.refused_received
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
@@ -143,6 +165,7 @@ class Observation:
         """
         self.context = context
         self.cluster = Cluster(context, by_address=by_address)
+        self._recorded = frozenset(context.header.nodes)
         self.edges: dict[Key, Evidence] = {}
         self._crowds: dict[tuple[End, bool, str, int, int], End] = {}
         #: What came to pods from their own nodes: kubelet's probes, and host-network pods.
@@ -180,22 +203,33 @@ class Observation:
 
     def _see(self, flow: Flow, ends: tuple[End, ...], reached: tuple[Reached, ...]) -> None:
         egress = flow.direction == "egress"
-        for own in ends:
-            is_pod = own.kind != "node"
-            for end, port, name, node, shared in reached:
-                if not is_pod and end.kind != "pod":
-                    continue  # no policy is about that
-                if egress:
-                    key = (own, end, flow.protocol, port or flow.port)
-                    within = not is_pod and node == flow.node
-                else:
-                    key = (end, own, flow.protocol, port or flow.port)
-                    within = flow.node in end.nodes
-                found = self.from_own_node if within else self.edges
-                evidence = found.get(key)
-                if evidence is None:
-                    evidence = found[key] = Evidence()
-                evidence.see(flow, egress, name, (own, shared) if shared else None)
+        found = [
+            (edges, own, each)
+            for own in ends
+            for each in reached
+            if own.kind != "node" or each.end.kind == "pod"  # no policy is about two nodes
+            for edges in self._among(flow, own, each, egress)
+        ]
+        shared = (flow.direction, flow.node, ends, reached[0].service or reached) if len(found) > 1 else None
+        for edges, own, (end, port, name, nodes, _) in found:
+            source, target = (own, end) if egress else (end, own)
+            key = (source, target, flow.protocol, port or flow.port)
+            evidence = edges.get(key)
+            if evidence is None:
+                evidence = edges[key] = Evidence()
+            nodes = nodes or end.nodes
+            evidence.see(flow, egress, name, bool(nodes) and nodes.isdisjoint(self._recorded), shared)
+
+    def _among(self, flow: Flow, own: End, reached: Reached, egress: bool) -> Iterator[dict[Key, Evidence]]:
+        """Whether one of the two is the other's own node: of a Service's pods some may be on it, and others not."""
+        if not egress:
+            yield self.from_own_node if flow.node in reached.end.nodes else self.edges
+            return
+        within = own.kind == "node" and flow.node in reached.nodes
+        if within:
+            yield self.from_own_node
+        if not within or len(reached.nodes) > 1:
+            yield self.edges
 
     def _join_crowd(self, number: int, flow: Flow, ends: tuple[End, ...]) -> None:
         """Note what was seen of an address outside; of nodes with such no policy is about it."""

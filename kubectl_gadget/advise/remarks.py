@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 
 from gadget.kinds.times import short_duration
 from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.counting import count
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import INGRESS, Port, Remark
-from kubectl_gadget.advise.services import ServicePort
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
 from kubectl_gadget.advise.workloads import Workload
 
@@ -180,19 +180,15 @@ class Remarks:
 def summarize(observation: Observation, talks: Talks, choice: Choice, since: int = 0) -> str:
     """The recording in a line."""
     header = observation.context.header
-    count = 0
-    actors: set[Workload] = set()
-    shared: dict[tuple[End, ServicePort], int] = {}
-    for (source, target, protocol, _), evidence in talks.items():
-        if (choice.has(source) or choice.has(target)) and protocol not in PORTLESS:
-            actors |= {actor for actor in (source, target) if isinstance(actor, Workload)}
-            to_services = evidence.sent_in_all - evidence.sent
-            count += max(evidence.sent, evidence.received - to_services)
-            shared.update(evidence.shared or {})
-    count += sum(shared.values())
+    asked = {
+        key: evidence
+        for key, evidence in talks.items()
+        if (choice.has(key[0]) or choice.has(key[1])) and key[2] not in PORTLESS
+    }
+    actors = {actor for source, target, _, _ in asked for actor in (source, target) if isinstance(actor, Workload)}
     span = short_duration(observation.span_ns(since))
     return (
-        f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count, 'connection')} "
+        f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count(asked.values()), 'connection')} "
         f"between {_count(len(actors), 'workload')}"
     )
 

@@ -116,7 +116,7 @@ def _explained(peer: Peer, direction: str) -> list[str]:
     pods = seen.sources if direction == INGRESS else seen.targets
     if pods:
         lines.append(f"{'from' if direction == INGRESS else 'to'} {_some(pods)}")
-    if not (seen.received if direction == INGRESS else seen.sent_in_all):
+    if not (seen.received_in_all if direction == INGRESS else seen.sent_in_all):
         lines.append("seen at the other end only")
     return lines
 

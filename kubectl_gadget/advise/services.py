@@ -43,6 +43,13 @@ class Service:
     proxies: tuple[str, ...]
     ports: tuple[ServicePort, ...]
 
+    @property
+    def is_cluster_dns(self) -> bool:
+        """Whether it is in the pods' resolv.conf, as kube-dns, and not kube-dns-upstream, to which caches forward."""
+        by = {port.protocol for port in self.ports if port.port == DNS_PORT}
+        named = self.name.startswith("kube-system/") and not self.name.endswith("-upstream")
+        return named and {"UDP", "TCP"} <= by
+
 
 def read_services(objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> list[Service]:
     """All Services, by name."""

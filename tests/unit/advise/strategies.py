@@ -74,11 +74,19 @@ class Truth:
     seen_by_target: bool
     failed: bool
     last: int
+    count: int
+    perhaps: tuple[Group, ...] = ()  # whom the source may have reached by a Service, for all that its agent knows
 
     @property
     def seen(self) -> bool:
         """Whether any agent saw it."""
         return self.seen_by_source or self.seen_by_target
+
+    @property
+    def is_about_a_pod(self) -> bool:
+        """Whether a policy can be about either end, or could be if the Service had chosen another."""
+        groups = (self.source_group, self.target_group, *(self.perhaps if self.seen_by_source else ()))
+        return any(group is not None and not group.host_network for group in groups)
 
     @property
     def nameable(self) -> bool:
@@ -332,6 +340,7 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
         more["failed"] = more["count"]
     local = {"local": _of_version(world, source, version)}
     agent = source.node in seeing
+    perhaps: tuple[Group, ...] = ()
     if how in ("outside", "inside"):
         address = draw(st.sampled_from(OUTSIDE[version]))
         see = build.egress if how == "outside" else build.ingress
@@ -367,7 +376,7 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
         # what is not there at the time is not behind the Service, but the file tells of the end of the recording
         target_group, port = draw(st.sampled_from(chosen.targets))
         target = draw(st.sampled_from([pod for pod in target_group.pods if not early or pod.name.endswith("-0")]))
-        protocol = chosen.protocol
+        protocol, perhaps = chosen.protocol, tuple(group for group, _ in chosen.targets)
     else:
         target_group = draw(st.sampled_from(world.groups))
         target = draw(st.sampled_from(_there(target_group, early)))
@@ -377,12 +386,13 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
             return  # a pod with itself, or a node
         if agent:
             build.egress(source, _of_version(world, target, version), port, protocol, **more, **local)
-    _arrive(world, source_group, source, target_group, target, protocol, port, seeing, more, version)
+    _arrive(world, source_group, source, target_group, target, protocol, port, seeing, more, version, perhaps)
 
 
 def _arrive(
     world: World, source_group: Group, source: Place, target_group: Group, target: Place, protocol: str, port: int,
     seeing: set[str], more: dict[str, int], version: int,
+    perhaps: tuple[Group, ...] = (),
 ) -> None:  # fmt: skip
     """What the target's agent sees, and the truth."""
     sent, received = source.node in seeing, target.node in seeing and target.address != source.address
@@ -398,15 +408,15 @@ def _arrive(
     if sent or received:
         _open(world, source_group, source, target_group, [target], protocol, port, "failed" in more, version)
     ends = (source, source_group, target, target_group)
-    _true(world, ends, _of_version(world, target, version), protocol, port, (sent, received), more)
+    _true(world, ends, _of_version(world, target, version), protocol, port, (sent, received), more, perhaps)
 
 
 def _true(
     world: World, ends: tuple[Place | None, Group | None, Place | None, Group | None], address: str, protocol: str,
-    port: int, seen: tuple[bool, bool], more: dict[str, int],
+    port: int, seen: tuple[bool, bool], more: dict[str, int], perhaps: tuple[Group, ...] = (),
 ) -> None:  # fmt: skip
     failed = "failed" in more
-    truth = Truth(*ends, address, protocol, port, *seen, failed, BEGAN + more["last"] * SECOND)
+    truth = Truth(*ends, address, protocol, port, *seen, failed, BEGAN + more["last"] * SECOND, more["count"], perhaps)
     world.truths.append(truth)
     if truth.seen and not (truth.source_group and truth.target_group):
         start, stop = truth.source_group or address, truth.target_group or address

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,19 @@ def test_check_fits(columns: int) -> None:
 def test_exit_code(flows: list[Flow], code: int) -> None:
     """In CI a denied flow fails the job; an unused rule does not."""
     assert check(evaluator(), flows).exit_code == code
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "ICMP"])
+def test_one_of_several_counts_once(protocol: str) -> None:
+    """Connections of which I can't be told which backend got them count once, in the sum and in each line."""
+    several = [replace(flow("web", "cart", 9090, protocol, 37), either=1) for _ in range(3)]
+    *lines, last = show(check(evaluator(), several), SPAN)
+    numbers = {"TCP": "0 of 37 connections allowed, 37 denied, ", "ICMP": "0 of 0 connections allowed, 0 denied, "}
+    assert last.startswith(numbers[protocol])
+    assert last.endswith("37 ICMP not judged.") == (protocol == "ICMP")
+    assert ["up to 37 connections" in line for line in lines if line.startswith("DENIED")] == [True] * (
+        protocol == "TCP"
+    )
 
 
 def test_order_of_flows_means_nothing() -> None:

@@ -101,8 +101,8 @@ def test_unused_rules() -> None:
 
 def test_rules_of_own_node_are_used() -> None:
     """A rule for my own node counts as used though nothing could deny that traffic: some plugins need it."""
-    judge = evaluator(load("web: {policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 192.0.2.11/32}}]}]}"))
-    assert judge.unused(judge.decide(ENDS["web"], ENDS["own-node"], "UDP", 53).rules) == []
+    judge = evaluator(load("cart: {ingress: [{from: [{ipBlock: {cidr: 192.0.2.11/32}}]}]}"))
+    assert judge.unused(judge.decide(ENDS["own-node"], ENDS["cart"], "UDP", 53).rules) == []
 
 
 def test_own_labels_of_a_namespace_count() -> None:

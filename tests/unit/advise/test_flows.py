@@ -145,6 +145,31 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes])
         read_flows(path)
 
 
+def test_spelling_of_addresses(tmp_path: Path) -> None:
+    """However an address is spelt in a file, and in whatever order, it is one address."""
+    flows = [line(peer=each, local="10.0.0.5") for each in ("::ffff:10.96.0.10", "10.96.0.10", "2001:DB8:0::1")]
+    flows.append(line(peer="2001:db8::1", local="::ffff:10.0.0.5"))
+    for order in (flows, flows[::-1]):
+        peers = [(flow.peer, flow.local) for flow in FlowsFile(written(tmp_path, HEADER, *order)).flows()]
+        assert set(peers) == {("10.96.0.10", "10.0.0.5"), ("2001:db8::1", "10.0.0.5")}
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_wrong_address_of_a_known_pod(tmp_path: Path, by_address: bool) -> None:
+    """A pod's own address that is none is refused in each of its lines, not in the first alone."""
+    path = written(tmp_path, HEADER, line(local="10.0.0.5"), line(local="}0.0.0.5"))
+    with pytest.raises(UsageError, match="line 3: not a flow"):
+        read_flows(path, by_address=by_address)
+
+
+def test_wrong_node_of_a_pod(tmp_path: Path) -> None:
+    """A pod whose node is no text is refused by the line it is in."""
+    pod = {"namespace": "a", "name": "p", "uid": "u", "labels": {}, "owner": "", "addresses": [], "first": 0, "last": 1}
+    path = written(tmp_path, HEADER, orjson.dumps({"pod": {**pod, "node": {"x": 1}}}) + b"\n")
+    with pytest.raises(UsageError, match="line 2: not a pod"):
+        read_flows(path)
+
+
 def test_no_file(tmp_path: Path) -> None:
     """A file that is not there, or cannot be written, is told by its name."""
     with pytest.raises(UsageError, match="No such file"):

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from kubectl_gadget.advise.advisor import advise
-from kubectl_gadget.advise.check import check
+from kubectl_gadget.advise.check import check, show
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.observation import read_flows
+from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
 
@@ -39,6 +40,22 @@ def test_situation(name: str) -> None:
     assert shown == golden.read_text()
     assert [each for each in yaml.safe_load_all(shown) if each] == [policy.to_dict() for policy in advice.policies]
     assert (folder / "README.md").read_text().count("\n") > 2
+
+
+@pytest.mark.parametrize("name", sorted({path.parent.name for path in GOLDEN.glob("*/given*.yaml")}))
+def test_check_of_situation(name: str) -> None:
+    """In the situations with given policies `check` says of these what the page next to them says."""
+    for given in sorted((GOLDEN / name).glob("given*.yaml")):
+        policies = read_policies(given, "default").policies
+        by_address = Evaluator(policies, {}).looks_at_addresses
+        observation = read_flows(given.parent / "flows.jsonl", by_address=by_address)
+        evaluator = Evaluator(policies, namespaces_of(observation))
+        result = check(evaluator, flows_of(observation, settings_of(given.parent)))
+        shown = "".join(f"{line}\n" for line in show(result, observation.span_ns(), everything=True))
+        golden = given.with_name(f"check-{given.stem}.txt")
+        if os.environ.get("SNAPSHOTS") == "write":
+            golden.write_text(shown)
+        assert shown == golden.read_text()
 
 
 @pytest.mark.parametrize("name", [name for name in SITUATIONS if name != "hostile-names"])  # whose labels are none

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from kubectl_gadget.advise.advisor import advise
+from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.flows import Flow
+from kubectl_gadget.advise.judge import flows_of
 from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.advise.policy import Advice
 from kubectl_gadget.advise.render import render_yaml
@@ -173,6 +175,20 @@ def test_nothing_else_is_allowed(world: World, asked: Settings) -> None:
                 verdict = evaluator.decide(source, target, protocol, port)
                 isolated = verdict.egress.isolated or verdict.ingress.isolated
                 assert verdict.allowed != isolated, f"{start} → {stop} {port}/{protocol}\n{render_yaml(advice)}"
+
+
+@MANY
+@given(world=worlds(), by_address=st.booleans(), closed=st.sampled_from(["nothing", "advice", "all"]))
+def test_each_connection_is_judged_once(world: World, by_address: bool, closed: str) -> None:
+    """Allowed, denied and not judged are together the connections of the recording, each once, whatever the policies."""
+    observation = Observation(world.build.context, world.build.flows, by_address=by_address)
+    policies = [policy.to_dict() for policy in advise(observation).policies] if closed == "advice" else []
+    if closed == "all":
+        spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        policies = [{"metadata": {"namespace": each, "name": "x"}, "spec": spec} for each in ("shop", "web")]
+    result = check(Evaluator(policies, {}), flows_of(observation, Settings()))
+    happened = sum(truth.count for truth in world.truths if truth.seen and not truth.failed and truth.is_about_a_pod)
+    assert result.allowed + result.denied_number + result.unjudged.total() == happened
 
 
 @MANY
