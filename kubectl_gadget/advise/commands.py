@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gadget.errors import UsageError
+from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, where_options
@@ -56,8 +56,24 @@ def _with_local(run: Callable[..., None]) -> Callable[..., None]:
     return with_local
 
 
+def _with_codes_of_diff(run: Callable[..., None]) -> Callable[..., None]:
+    """The same function with the exit codes of diff and kubectl diff: 1 is a difference, an error is more."""
+
+    @wraps(run)
+    def with_codes(**options: Any) -> None:
+        try:
+            run(**options)
+        except GadgetError as error:
+            error.exit_code = max(error.exit_code, UsageError.exit_code)
+            raise
+
+    return with_codes
+
+
 def _input(*, required: bool = False) -> Option:
-    what = "Flows that `monitor` has kept" + ("." if required else ", instead of asking the agents.")
+    what = "Flows that `monitor` has kept, - for standard input" + (
+        "." if required else ", instead of asking the agents."
+    )
     return _option("--input", "input_", type=FILE, metavar="FILE", required=required, help=what)
 
 
@@ -246,7 +262,7 @@ def _diff_command() -> click.Command:
         "what the advice would change",
         "kubectl gadget advise network-policy diff -n shop",
         [policy, _input(), *_watch_options(), *_advice_options(), *_where()],
-        _with_local(_diff),
+        _with_codes_of_diff(_with_local(_diff)),
     )
 
 
@@ -264,7 +280,9 @@ def _diff(
         advised = [each.to_dict() for each in _advice(observation, settings).policies]
         # what was not looked at is neither advised nor superfluous
         asked = {*policies_about(map(compile_policy, current), observation, settings), *map(diff.key, advised)}
-        write_lines(diff.show(diff.diff([each for each in current if diff.key(each) in asked], advised)))
+        changes = diff.diff([each for each in current if diff.key(each) in asked], advised)
+        write_lines(diff.show(changes))
+    sys.exit(1 if any(change.text for change in changes) else 0)
 
 
 def _graph_command() -> click.Command:
@@ -311,7 +329,11 @@ def _settings(
 
 
 def _since(settings: Settings, observation: Observation, seconds: float) -> Settings:
-    """The settings with --since, which counts from the end of the recording."""
+    """The settings with --since, which counts from the end of the recording. UsageError if they choose nothing."""
+    from kubectl_gadget.advise.talks import check_choice
+
+    given = click.get_current_context().params.get("namespace")  # another one was not asked for, and may be empty
+    check_choice(settings if given else replace(settings, namespaces=()), observation)
     if not seconds:
         return settings
     return replace(settings, since=observation.context.header.until_ns - int(seconds * 1e9))

@@ -6,6 +6,7 @@ JSON lines, described in docs/network-policy.md.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -25,6 +26,7 @@ from kubectl_gadget.private import empty, open_private
 FORMAT, VERSION = "kubectl-gadget flows", 1
 #: How our own writer begins a flow: nearly all lines, which the first pass need not parse.
 _FLOW = b'{"flow":'
+STDIN = Path("-")
 Protocol = Literal["TCP", "UDP", "SCTP", "ICMP", "OTHER"]
 #: Protocols that have no ports, and no policy can be about them; OTHER is any that is not named here.
 PORTLESS = ("ICMP", "OTHER")
@@ -166,13 +168,13 @@ class FlowsFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file at path and read its context. UsageError if it is none."""
-        self._path = path
+        """Open the file at path, - for standard input, and read its context. UsageError if it is none."""
+        self._path = "standard input" if path == STDIN else str(path)
         self._number = 0
         try:
             self._file = _seekable(path)
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from None
+            raise UsageError(f"{self._path}: {error.strerror}") from None
         self.context = Context(self._header())
         for number, line in enumerate(self._file, 2):
             if not line.startswith(_FLOW) and not line.isspace():
@@ -267,7 +269,7 @@ class FlowsFile:
 
 
 def _seekable(path: Path) -> IO[bytes]:
-    file = path.open("rb")
+    file = sys.stdin.buffer if path == STDIN else path.open("rb")
     if file.seekable():
         return file
     copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115

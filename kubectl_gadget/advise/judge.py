@@ -67,7 +67,7 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     pairs: dict[tuple[Actor, Actor, str, int, bool], _Pair] = {}
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
-        if each.evidence.last >= settings.since:
+        if each.evidence.last_done >= settings.since:
             key = (source, target, each.protocol, each.port, each.own_node)
             pair = pairs.setdefault(key, _Pair(source, target))
             pair.connections.append(each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gadget.errors import UsageError
@@ -23,7 +23,7 @@ class Evidence:
 
     sent: by the source's agent; received: by the target's; *_alone: those among them of which the other end's node has
     no agent; shared: by one of the two, and others than this edge may have had them; refused_*: attempts that failed.
-    first and last in nanoseconds since 1970.
+    first, last, and the last that came about, in nanoseconds since 1970.
     """
 
     sent: int = 0
@@ -35,6 +35,7 @@ class Evidence:
     refused_received: int = 0
     first: int = 1 << 63
     last: int = 0
+    last_done: int = 0
     older: bool = False
     sources: set[str] | None = None
     targets: set[str] | None = None
@@ -88,6 +89,8 @@ class Evidence:
             self.first = first
         if last > self.last:
             self.last = last
+        if done and last > self.last_done:
+            self.last_done = last
         if flow.older:
             self.older = True
         if peer:
@@ -108,7 +111,14 @@ class Evidence:
             self.received += member.done
             self.refused_received += member.failed
         self.first, self.last = min(self.first, member.first), max(self.last, member.last)
+        self.last_done = max(self.last_done, member.last_done)
         self.older = self.older or member.older
+
+    def since(self, moment: int) -> Evidence:
+        """The same, but attempts that failed alone if none has come about since a moment."""
+        if self.last_done >= moment:
+            return self
+        return replace(self, sent=0, received=0, sent_alone=0, received_alone=0, shared=None)
 
     def add(self, other: Evidence) -> None:
         """Add what was seen elsewhere. What is shared counts in full at each edge."""
@@ -121,6 +131,7 @@ class Evidence:
         self.refused_sent += other.refused_sent
         self.refused_received += other.refused_received
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.last_done = max(self.last_done, other.last_done)
         self.older |= other.older
         if other.sources:
             self.sources = (self.sources or set()) | other.sources

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import yaml
 
-from gadget.errors import GadgetError, UsageError
+from gadget.errors import UsageError
 from kubectl_gadget.advise.compile import compile_policy
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -28,8 +28,8 @@ class Found:
 def read_policies(path: Path, namespace: str) -> Found:
     """The policies of a file, or of all files in a folder and below it; namespace is that of those that name none.
 
-    GadgetError if a file can't be read. UsageError, with file and document, if there is no policy, a wrong one, or one
-    twice: each of these would make a check say less than it seems to say.
+    UsageError, with file and document, if there is no file or no policy, a wrong one, or one twice: each of these would
+    make a check say less than it seems to say.
     """
     found = Found()
     seen: dict[tuple[str, str], str] = {}
@@ -37,7 +37,7 @@ def read_policies(path: Path, namespace: str) -> Found:
         try:
             text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise GadgetError(f"{file}: {getattr(error, 'strerror', None) or 'is no text in UTF-8'}") from None
+            raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'is no text in UTF-8'}") from None
         for where, item in parse_objects(text, str(file)):
             _add(found, seen, where, item, namespace)
     if not found.policies:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gadget.errors import UsageError
 from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.observation import Evidence, Observation, of_crowd
@@ -47,8 +48,23 @@ def add_up(observation: Observation, settings: Settings) -> Talks:
         total = talks.get(key)
         if total is None:
             total = talks[key] = Evidence()
-        total.add(evidence)
+        total.add(evidence.since(settings.since))
     return talks
+
+
+def check_choice(settings: Settings, observation: Observation) -> None:
+    """UsageError if settings choose what is not there: a namespace, or labels that no pod of the chosen ones has."""
+    wanted = parse_names(settings.namespaces).wanted
+    cluster = observation.cluster
+    known = {item["metadata"].get("namespace", "") for item in observation.context.objects}
+    known |= {item["metadata"]["name"] for item in observation.context.objects if item["kind"] == "Namespace"}
+    known |= {workload.namespace for workload in cluster.workloads.all}
+    if missing := sorted(wanted - known):
+        raise UsageError(f"-n {missing[0]}: no such namespace: there are {', '.join(sorted(known - {''})) or 'none'}")
+    choice = Choice(settings)
+    if settings.selector and not any(map(choice.has, cluster.workloads.all)):
+        where = f" in {', '.join(sorted(wanted))}" if wanted else ""
+        raise UsageError(f"-l {settings.selector}: no pod{where} has such labels")
 
 
 class Choice:

@@ -41,7 +41,7 @@ def test_report() -> None:
     names = lambda text: [each["metadata"]["name"] for each in yaml.safe_load_all(text) if each]  # noqa: E731
     assert names(out) == ["cart", "web"]
     assert names(advise("report", "--input", FLOWS, "-n", "shop", "-l", "app=web")[0]) == ["web"]
-    assert names(advise("report", "--input", FLOWS, "-n", "elsewhere")[0]) == []
+    assert names(advise("report", "--input", FLOWS, "-n", "!shop")[0]) == []
     assert [
         each["kind"] for each in json.loads(advise("report", "--input", FLOWS, "-A", "-o", "json")[0])["items"]
     ] == ["NetworkPolicy"] * 2
@@ -80,11 +80,11 @@ def test_check(tmp_path: Path) -> None:
 
 
 def test_diff(tmp_path: Path) -> None:
-    """`diff` shows what the advice would change of the policies that there are."""
+    """`diff` shows what the advice would change of the policies that there are, and as diff does by exit code 1."""
     narrow = tmp_path / "narrow.yaml"
     narrow.write_text(NARROW)
     out, _, code = advise("diff", "--input", FLOWS, "-A", "--policy", str(narrow))
-    assert code == 0
+    assert code == 1
     assert "changed  shop/cart" in out and "created  shop/web" in out
     assert "\n-" in out and "\n+" in out
 
@@ -93,7 +93,7 @@ def test_diff_of_nothing(tmp_path: Path) -> None:
     """A `diff` that changes nothing says so: where there is nothing at all, and where all is as advised."""
     narrow, advice = tmp_path / "narrow.yaml", tmp_path / "advice.yaml"
     narrow.write_text(NARROW)
-    nothing = advise("diff", "--input", FLOWS, "-n", "elsewhere", "--policy", str(narrow))
+    nothing = advise("diff", "--input", FLOWS, "-n", "!shop", "--policy", str(narrow))
     assert nothing == ("nothing to change: there are no policies there, and none is advised\n", "", 0)
     advice.write_text(advise("report", "--input", FLOWS, "-A")[0])
     same = advise("diff", "--input", FLOWS, "-A", "--policy", str(advice))
@@ -148,6 +148,53 @@ def test_mistakes(arguments: list[str], said: str) -> None:
     _, err, code = advise(*arguments)
     assert err.lower().startswith(said.format(file=__file__).lower())
     assert (code, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "command", [["report"], ["check", "--policy", "{narrow}"], ["diff", "--policy", "{narrow}"], ["graph"]]
+)
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (["-n", "shpo"], "-n shpo: no such namespace: there are shop"),
+        (["-n", "shop,shpo"], "-n shpo: no such namespace: there are shop"),
+        (["-n", "shop", "-l", "app=crat"], "-l app=crat: no pod in shop has such labels"),
+        (["-A", "-l", "app=crat"], "-l app=crat: no pod has such labels"),
+    ],
+)
+def test_misspelt_choice(command: list[str], chosen: list[str], said: str, tmp_path: Path) -> None:
+    """A namespace or label that I misspell is an error, so that no job in CI is green for having looked at nothing."""
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text(NARROW)
+    words = [word.format(narrow=narrow) for word in command]
+    assert advise(*words, "--input", FLOWS, *chosen) == ("", f"error: {said}\n", 2)
+
+
+@pytest.mark.parametrize("command", ["check", "diff"])
+def test_no_policy_there(command: str, tmp_path: Path) -> None:
+    """A --policy that is not there is a mistake of the command line, with exit code 2."""
+    missing = str(tmp_path / "missing")
+    done = advise(command, "--input", FLOWS, "-A", "--policy", missing)
+    assert done == ("", f"error: {missing}: No such file or directory\n", 2)
+
+
+def test_errors_of_diff_are_no_differences(tmp_path: Path) -> None:
+    """`diff` that can't be made has an exit code above 1, as kubectl diff has."""
+    agent = f"unix://{tmp_path}/none.sock"
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text(NARROW)
+    assert advise("diff", "--agent", agent, "-A", "--policy", str(narrow))[2] == 2
+    assert advise("check", "--agent", agent, "-A", "--policy", str(narrow))[2] == 1
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_input_from_a_pipe(piped: bool) -> None:
+    """--input - reads the recording from a pipe or a file on standard input; what is wrong there is told so."""
+    for path, start in ((FLOWS, "# from 1h00m"), (__file__, "error: standard input, line 1: not a flows file")):
+        words = ("advise", "network-policy", "report", "--input", "-", "-A")
+        with open(path) as file:
+            done = run_cli(*words, **({"input": file.read()} if piped else {"stdin": file}))
+        assert (done.stdout + done.stderr).startswith(start)
 
 
 def test_graph(tmp_path: Path) -> None:

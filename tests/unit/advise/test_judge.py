@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.check import Result, check, show, to_json
@@ -12,7 +15,7 @@ from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of
 from kubectl_gadget.advise.observation import Observation, read_flows
 from kubectl_gadget.advise.talks import Settings
-from tests.unit.advise.build import Build
+from tests.unit.advise.build import BEGAN, SECOND, Build
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -127,3 +130,26 @@ def test_service_by_both_ip_versions() -> None:
         assert ": 7 connections" in advise(Observation(build.context, build.flows)).summary
         build.flows.reverse()
         build.context.objects.reverse()
+
+
+@pytest.mark.parametrize("others", [0, 600])
+def test_since_wants_a_success(others: int) -> None:
+    """With --since a peer counts only if a connection came about since then, however many attempts failed."""
+    build = Build()
+    build.node("node-a")
+    web = build.pod("shop", "web", "node-a", {"app": "web"})
+    build.egress(web, "203.0.113.7", 443, count=5, first=60, last=120)
+    build.egress(web, "203.0.113.7", 443, count=3, failed=3, first=3000, last=3100)
+    for number in range(others):
+        build.egress(web, f"198.51.{number // 250}.{number % 250}", 443, first=3000, last=3100)
+    observation = Observation(build.context, build.flows)
+    late = Settings(since=BEGAN + 1800 * SECOND)
+    allowed = {
+        peer.cidr
+        for policy in advise(observation, late).policies
+        for rule in policy.rules["Egress"]
+        for peer in rule.peers
+    }
+    assert not any(ip_address("203.0.113.7") in ip_network(each) for each in allowed)
+    assert check(Evaluator([], {}), flows_of(observation, late)).allowed == others
+    assert check(Evaluator([], {}), flows_of(observation, Settings())).allowed == others + 5
