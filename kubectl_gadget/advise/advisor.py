@@ -68,6 +68,7 @@ class _Advisor:
                 self._look(target, INGRESS, source, Port(port, protocol), evidence)
         self._remarks.add_general(self._choice)
         overlaps = find_overlaps(self._observation.cluster.workloads.all, {*self._drafts, *self._peers})
+        self._remarks.add_labels({*self._drafts, *self._peers})
         self._remarks.add_overlaps(overlaps, self._drafts, self._choice)
         self._close(overlaps)
         # all have a say, so that a policy's name is the same whoever is asked for

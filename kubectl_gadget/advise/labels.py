@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from gadget.selector import Requirement
@@ -20,8 +21,18 @@ _PASSING = {
     "pod-template-hash",
     "rollouts-pod-template-hash",
     "istio.io/rev",
+    "job.runner.gitlab.com/id",
     "service.istio.io/canonical-revision",
+    "spark-app-selector",
+    "spark-exec-id",
+    "sparkoperator.k8s.io/submission-id",
     "statefulset.kubernetes.io/pod-name",
+    "tekton.dev/pipelineRun",
+    "tekton.dev/pipelineRunUID",
+    "tekton.dev/taskRun",
+    "tekton.dev/taskRunUID",
+    "workflows.argoproj.io/completed",
+    "workflows.argoproj.io/workflow",
 }
 _PASSING_PREFIXES = (
     "apps.kubernetes.io/",
@@ -33,6 +44,13 @@ _PASSING_PREFIXES = (
 #: Labels that a new version changes; an owner's selector may have them, as it never changes.
 _VERSIONS = {"app.kubernetes.io/version", "helm.sh/chart", "version"}
 
+#: The last parts of labels that say what a pod is: one such is never taken for that of one run.
+_NAMING = {"app", "component", "instance", "k8s-app", "name", "part-of", "run"}
+#: Who leads a group of replicas, and who follows: operators give these values to others at a failover.
+_ROLES = {"follower", "leader", "master", "primary", "replica", "secondary", "slave", "standby", "standby-leader"}
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#: UUIDs, hashes, times, and such at the end of a word.
+_GENERATED = re.compile(rf"(?:.*[-_.])?(?:{_UUID}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{{8,}}|[0-9]{{8,}})")
 _OPERATORS = {"In": (True, False), "NotIn": (True, True), "Exists": (False, False), "DoesNotExist": (False, True)}
 
 
@@ -44,6 +62,42 @@ def is_passing(label: str) -> bool:
 def stable(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that a pod's successors will have too."""
     return {key: value for key, value in labels.items() if not is_passing(key) and key not in _VERSIONS}
+
+
+def is_role(label: str, value: str) -> bool:
+    """Whether a label says which replica leads: at a failover it moves to another pod."""
+    return "role" in label.lower() and value.lower() in _ROLES
+
+
+def is_generated(value: str) -> bool:
+    """Whether a value looks as if a program had made it for one run or revision."""
+    return _GENERATED.fullmatch(value) is not None
+
+
+def is_numbered(value: str) -> bool:
+    """Whether a digit is in a value."""
+    return any(map(str.isdecimal, value))
+
+
+def names_a_workload(label: str) -> bool:
+    """Whether a label says what a pod is, as app and app.kubernetes.io/name do."""
+    return label.rpartition("/")[2] in _NAMING
+
+
+def of_one_run(runs: Collection[Mapping[str, str]]) -> set[str]:
+    """Of the labels of what may be runs of one thing those that each of them has another value of."""
+    values: dict[str, set[str]] = {}
+    for labels in runs:
+        for key, value in labels.items():
+            values.setdefault(key, set()).add(value)
+    return {key for key, own in values.items() if len(own) == len(runs) > 1}
+
+
+def likeness(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """The same for what differs in numbered labels alone, such as the number of a run."""
+    return frozenset(
+        (key, "" if is_numbered(value) and not names_a_workload(key) else value) for key, value in labels.items()
+    )
 
 
 def owner_selector(selector: Mapping[str, Any] | None) -> Selector | None:
@@ -67,11 +121,15 @@ def owner_selector(selector: Mapping[str, Any] | None) -> Selector | None:
 
 def common_selector(labels: Iterable[Mapping[str, str]]) -> Selector | None:
     """The stable labels that all have; None if there are none."""
-    common: dict[str, str] | None = None
-    for each in labels:
-        own = stable(each)
-        common = own if common is None else {key: value for key, value in common.items() if own.get(key) == value}
-    return _selector(dict(sorted((common or {}).items())), [])
+    return _selector(dict(sorted(common(map(stable, labels)).items())), [])
+
+
+def common(labels: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The labels that all have."""
+    found: dict[str, str] | None = None
+    for own in labels:
+        found = dict(own) if found is None else {key: value for key, value in found.items() if own.get(key) == value}
+    return found or {}
 
 
 def _selector(labels: dict[str, str], expressions: list[dict[str, Any]]) -> Selector | None:

@@ -37,6 +37,7 @@ class Remarks:
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._widened: dict[tuple[Workload, str, Port], str] = {}
+        self._selecting: Collection[Workload] = ()
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
@@ -82,6 +83,10 @@ class Remarks:
             denied = {str(other) for other in others if workload in closing and not choice.has(other)}
             if denied:
                 self._denied[workload] = denied
+
+    def add_labels(self, selecting: Collection[Workload]) -> None:
+        """Selectors ask for labels, or do not, that the pods may not keep."""
+        self._selecting = selecting
 
     def failed(self, workload: Workload, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """All attempts failed."""
@@ -145,6 +150,10 @@ class Remarks:
         for workload, others in self._overlaps.items():
             text = f"the selector of {workload} also matches pods of {_some(others)}"
             found.append(self._about(workload, text))
+        for workload in self._selecting:
+            if moving := ", ".join(workload.moving):
+                text = f"the selector of {workload} does not ask for {moving}, which a failover gives to another pod"
+                found.append(self._about(workload, text))
         for workload, others in self._denied.items():
             text = f"the policy of {workload} denies what pods of {_some(others)} do: advise on those too, without -l"
             found.append(self._about(workload, text))
@@ -168,6 +177,13 @@ class Remarks:
             self._about(workload, f"some connections of {workload} are older than the agent")
             for workload in self._older
         )
+        for workload in self._selecting:
+            for label in workload.generated:
+                text = f"the selector of {workload} does not ask for {label}, which looks like a label of one run"
+                found.append(self._about(workload, text))
+            for label in workload.numbered:
+                text = f"the selector of {workload} asks for {label}: take it out if the next run has another"
+                found.append(self._about(workload, text))
         if self._host:
             found.append(Remark(f"no policy for {_some(self._host, 9)}: NetworkPolicy is not about host-network pods"))
         return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))

@@ -8,7 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubectl_gadget.advise.flows import NamedPort, RememberedPod
-from kubectl_gadget.advise.labels import Selector, common_selector, owner_selector, requirements, stable
+from kubectl_gadget.advise.labels import (
+    Selector,
+    common,
+    common_selector,
+    is_generated,
+    is_numbered,
+    is_role,
+    likeness,
+    names_a_workload,
+    of_one_run,
+    owner_selector,
+    requirements,
+    stable,
+)
 from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import controller, moment_ns
 
@@ -17,7 +30,15 @@ FOREVER = 1 << 63
 
 #: Labels that name what a bare pod is, the best first.
 _NAMES = ("app.kubernetes.io/name", "app", "k8s-app", "run", "name", "component")
+#: Kinds that own the pods of one run. The next run has another owner.
+_RUNS = re.compile(r"(?!Cron|Scheduled).*(Application|Build|Job|Pod|Run|Runner|Task|Workflow)")
+#: What ends the name of one run: a random word as the API server makes them, or a number.
+_RUN_SUFFIX = re.compile(r"-([bcdfghjklmnpqrstvwxz2456789]{5}|\d{5,})$")
+#: The most that a label's value can hold of a name.
+_VALUE_LENGTH = 63
 _OF_REPLICASET = re.compile(r"-[a-z0-9]{1,10}-[a-z0-9]{5}")
+#: What Argo Rollouts gives the pods of a revision; their ReplicaSets are named as those of a Deployment are.
+ROLLOUT_HASH = "rollouts-pod-template-hash"
 #: What follows the name of an owner in its pods' names.
 _SUFFIXES = {
     "Deployment": _OF_REPLICASET,
@@ -57,13 +78,21 @@ class Pod:
 
 @dataclass(eq=False)
 class Workload:
-    """Pods that are replicas of each other. selector is None where no stable label tells them from others."""
+    """Pods that are replicas of each other, or runs of one thing.
+
+    selector is None where no stable label tells them from others. Of the labels that all pods have, it is without
+    moving, which a failover gives to another pod, and without generated, which look like those of one run; of those in
+    it, numbered may be of one run, as no other was seen.
+    """
 
     namespace: str
     kind: str
     name: str
     selector: Selector | None = None
     pods: list[Pod] = field(default_factory=list)
+    moving: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+    numbered: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -156,8 +185,16 @@ class Workloads:
         # the longest name first, as web-canary's pods are named like web's too
         self._objects = dict(sorted(found.items(), key=lambda each: (-len(each[0][2]), each[0])))
         self._found: dict[tuple[str, str, object], Workload] = {}
+        runs: dict[tuple[str, str, str], list[Pod]] = {}
         for pod in pods:
-            self.add(pod)
+            kind, name = (self._named(pod.namespace, pod.name) if pod.only_named else None) or self._owner(pod)
+            if name and (kind == "Pod" or not _RUNS.fullmatch(kind)):  # a static pod's name stays
+                self._add(pod, kind, name, name)
+                continue
+            if pod.only_named and name:
+                pod.labels = self._template_labels(pod.namespace, kind, name)
+            runs.setdefault((pod.namespace, kind, name or pod.owner or pod.uid), []).append(pod)
+        self._add_runs(runs)
         for workload in self._found.values():
             self._finish(workload)
 
@@ -166,11 +203,20 @@ class Workloads:
         """All that have pods, by namespace, name and kind."""
         return sorted(self._found.values(), key=lambda each: (each.namespace, each.name, each.kind))
 
-    def add(self, pod: Pod) -> None:
-        """Put a pod into its workload."""
-        kind, name = (self._named(pod.namespace, pod.name) if pod.only_named else None) or self._owner(pod)
-        # pods without an owner are replicas if they are labelled alike
-        key = name or frozenset(stable(pod.labels).items()) or pod.uid
+    def _add_runs(self, runs: Mapping[tuple[str, str, str], list[Pod]]) -> None:
+        """Put pods whose owners do not stay, or that have none, into workloads: those that are labelled alike."""
+        alike: dict[tuple[str, str, frozenset[tuple[str, str]]], list[tuple[str, dict[str, str]]]] = {}
+        for (namespace, kind, owner), pods in runs.items():
+            labels = common(map(lasting, pods))
+            alike.setdefault((namespace, kind, likeness(labels)), []).append((owner, labels))
+        for (namespace, kind, _), several in alike.items():
+            passing = of_one_run([labels for _, labels in several])
+            for owner, labels in several:
+                kept = frozenset((key, value) for key, value in labels.items() if key not in passing)
+                for pod in runs[namespace, kind, owner]:
+                    self._add(pod, kind, "", kept or owner)
+
+    def _add(self, pod: Pod, kind: str, name: str, key: object) -> None:
         workload = self._found.get((pod.namespace, kind, key))
         if workload is None:
             workload = self._found[pod.namespace, kind, key] = Workload(pod.namespace, kind, name)
@@ -181,11 +227,22 @@ class Workloads:
         owner = self._named(namespace, pod)
         if owner is None:
             return None
-        workload = self._found.get((namespace, *owner))
+        kind, name = owner
+        key: object = name
+        if _RUNS.fullmatch(kind):
+            key = frozenset(_lasting(self._template_labels(namespace, kind, name), pod, owner).items()) or name
+        workload = self._found.get((namespace, kind, key))
         if workload is None:
-            workload = self._found[namespace, *owner] = Workload(namespace, *owner)
+            workload = self._found[namespace, kind, key] = Workload(namespace, kind, name)
             self._finish(workload)
         return workload
+
+    def _template_labels(self, namespace: str, kind: str, name: str) -> dict[str, str]:
+        """The labels that an owner gives its pods, as far as they are known."""
+        spec = self._objects.get((namespace, kind, name), {}).get("spec") or {}
+        template = (spec.get("jobTemplate") or {}).get("spec", spec).get("template") or {}
+        own = (template.get("metadata") or {}).get("labels") or (spec.get("selector") or {}).get("matchLabels") or {}
+        return dict(own)
 
     def _named(self, namespace: str, pod: str) -> tuple[str, str] | None:
         """Kind and name of the workload whose pods are named like that."""
@@ -200,18 +257,21 @@ class Workloads:
         kind, _, name = pod.owner.partition("/")
         if kind == "Node":  # a static pod, which each node has under a name of its own
             return "Pod", pod.name.removesuffix(f"-{name}")
-        if not name:
+        if not name or kind == "Pod":
             return "Pod", ""
         item = self._objects.get((pod.namespace, kind, name))
         if item is not None:
             return self._top(pod.namespace, kind, name, controller(item))
-        if kind == "ReplicaSet":
-            revision = pod.labels.get("pod-template-hash", "")
-            if revision and name.endswith(f"-{revision}"):
-                return "Deployment", name[: -len(revision) - 1]
+        shorter, _, revision = name.rpartition("-")
+        if kind == "ReplicaSet" and pod.labels.get(ROLLOUT_HASH) == revision:
+            return "Rollout", shorter
         above = {"ReplicaSet": "Deployment", "Job": "CronJob"}.get(kind, "")
-        shorter, _, _ = name.rpartition("-")
-        return (above, shorter) if (pod.namespace, above, shorter) in self._objects else (kind, name)
+        owner = self._objects.get((pod.namespace, above, shorter))
+        if owner is None:
+            hashed = kind == "ReplicaSet" and revision != "" and pod.labels.get("pod-template-hash") == revision
+            return ("Deployment", shorter) if hashed else (kind, name)
+        wanted = requirements(owner_selector((owner.get("spec") or {}).get("selector")) or {})
+        return (above, shorter) if all(each.matches(pod.labels) for each in wanted) else (kind, name)
 
     def _top(self, namespace: str, kind: str, name: str, owner: str) -> tuple[str, str]:
         while owner:
@@ -225,18 +285,20 @@ class Workloads:
         workload.pods.sort(key=lambda pod: (pod.name, pod.uid))
         item = self._objects.get((workload.namespace, workload.kind, workload.name), {})
         spec = item.get("spec") or {}
-        labels = [pod.labels for pod in workload.pods if not pod.only_named]
-        if not labels:
-            template = (spec.get("jobTemplate") or {}).get("spec", spec).get("template") or {}
-            labels = [
-                (template.get("metadata") or {}).get("labels") or (spec.get("selector") or {}).get("matchLabels") or {}
-            ]
-            labels = labels if any(labels) or not workload.pods else [pod.labels for pod in workload.pods]
+        known = [pod for pod in workload.pods if not pod.only_named]
+        if not known:
+            labels = self._template_labels(workload.namespace, workload.kind, workload.name)
+            known = [pod for pod in workload.pods if not labels]
+        else:
+            labels = dict(known[0].labels)
         for pod in workload.pods:
-            pod.labels = stable(labels[0]) if pod.only_named and workload.name else pod.labels
-        workload.selector = owner_selector(spec.get("selector")) or common_selector(labels)
+            pod.labels = stable(labels) if pod.only_named and workload.name else pod.labels
+        own = list(map(lasting, known)) or [_lasting(labels, "", (workload.kind, workload.name))]
+        workload.selector = owner_selector(spec.get("selector")) or common_selector(own)
+        if workload.selector and not owner_selector(spec.get("selector")):
+            _note_doubts(workload, common(stable(pod.labels) for pod in known), workload.selector["matchLabels"])
         if not workload.name:
-            workload.name = _bare_name(workload.pods)
+            workload.name = _run_name(workload) or _bare_name(workload.pods)
 
 
 def find_overlaps(workloads: Iterable[Workload], selecting: Iterable[Workload]) -> dict[Workload, list[Workload]]:
@@ -258,6 +320,44 @@ def find_overlaps(workloads: Iterable[Workload], selecting: Iterable[Workload]) 
             if other is not workload and any(all(each.matches(own) for each in conditions) for own in several):
                 found.setdefault(workload, []).append(other)
     return found
+
+
+def lasting(pod: Pod) -> dict[str, str]:
+    """The labels that a pod's successors will have too, in the next run and after a failover."""
+    kind, _, name = pod.owner.partition("/")
+    return _lasting(pod.labels, pod.name, (kind, name))
+
+
+def _lasting(labels: Mapping[str, str], pod: str, owner: tuple[str, str]) -> dict[str, str]:
+    kind, name = owner
+    stays = stable(labels)
+    for key, value in stable(labels).items():
+        own_pod = value == pod[:_VALUE_LENGTH]
+        own_run = value == name[:_VALUE_LENGTH] and _RUNS.fullmatch(kind)
+        # app=web is no label of one pod or run where someone gave the pod or Job web its name
+        given = names_a_workload(key) if not own_pod else not name and (names_a_workload(key) or not is_numbered(value))
+        if is_generated(value) or ((own_pod or own_run) and not (given and not _RUN_SUFFIX.search(value))):
+            del stays[key]
+    return {key: value for key, value in stays.items() if not is_role(key, value)} or stays
+
+
+def _note_doubts(workload: Workload, labels: Mapping[str, str], kept: Mapping[str, str]) -> None:
+    """Say which of the labels that all pods have may be wrong to ask for, or not to."""
+    left = {key: value for key, value in sorted(labels.items()) if key not in kept}
+    workload.moving = tuple(f"{key}={value}" for key, value in left.items() if is_role(key, value))
+    workload.generated = tuple(f"{key}={value}" for key, value in left.items() if is_generated(value))
+    runs = {pod.owner or pod.uid for pod in workload.pods}
+    if len(runs) == 1 and (workload.kind == "Pod" or _RUNS.fullmatch(workload.kind)):
+        doubtful = ((key, value) for key, value in kept.items() if is_numbered(value) and not names_a_workload(key))
+        workload.numbered = tuple(f"{key}={value}" for key, value in doubtful)
+
+
+def _run_name(workload: Workload) -> str:
+    """A name for runs of one thing, the same for the next run; empty for bare pods."""
+    names = {pod.owner.partition("/")[2] for pod in workload.pods if not pod.owner.startswith("Pod/")} - {""}
+    if len(names) < 2:
+        return "".join(_RUN_SUFFIX.sub("", name) for name in names)
+    return _common_start(sorted(names)).rpartition("-")[0]
 
 
 def _bare_name(pods: list[Pod]) -> str:
