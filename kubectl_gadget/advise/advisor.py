@@ -9,9 +9,14 @@ from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_network
 
+from gadget.errors import UsageError
+from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.compile import compile_policy
 from kubectl_gadget.advise.crowd import MANY, Crowd
+from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
+from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.networks import is_private, parse, single
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
@@ -75,8 +80,22 @@ class _Advisor:
         names = _policy_names({**dict.fromkeys(self._observation.cluster.workloads.all), **dict.fromkeys(self._drafts)})
         policies = tuple(self._policies(names))
         self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
+        self._judge(policies)
         summary = summarize(self._observation, talks, self._choice, self._settings.since)
         return Advice(policies, self._remarks.warnings, self._remarks.notes, summary)
+
+    def _judge(self, policies: Iterable[Policy]) -> None:
+        """Look at the advice as check does, so that no one applies what denies something without having been told."""
+        taken = []
+        for policy in policies:
+            try:
+                compile_policy(policy.to_dict())
+                taken.append(policy.to_dict())
+            except UsageError as error:
+                self._remarks.refused(policy, str(error))
+        evaluator = Evaluator(taken, namespaces_of(self._observation))
+        flows = flows_of(self._observation, self._settings, whole_names=True)
+        self._remarks.denied(check(evaluator, flows, ()).denied)
 
     def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """Make a rule from what was seen at one end, or say why not."""

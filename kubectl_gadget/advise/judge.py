@@ -61,8 +61,11 @@ class _Pair:
     total: Evidence = field(default_factory=Evidence)
 
 
-def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
-    """All connections, with whether settings ask for them; attempts that failed are none."""
+def flows_of(observation: Observation, settings: Settings, *, whole_names: bool = False) -> Iterator[Flow]:
+    """All connections, with whether settings ask for them; attempts that failed are none.
+
+    Where settings ask for one namespace, the names of workloads are without it unless whole_names are wanted.
+    """
     choice = Choice(settings)
     pairs: dict[tuple[Actor, Actor, str, int, bool], _Pair] = {}
     for each in observation.connections():
@@ -75,7 +78,8 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     for number, alike in enumerate(together(pairs.values(), lambda pair: pair.total), 1):
         for pair, connection, count, either in _counted(alike):
             within = ""  # the namespace, where it goes without saying
-            if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
+            one = len(settings.namespaces) == 1 and not whole_names
+            if one and connection.source.namespace == connection.target.namespace:
                 within = connection.source.namespace
             flow = Flow(
                 source=_end(connection.source, connection.source_pod, own_node=connection.own_node),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from shlex import quote
 
 from gadget.kinds.times import short_duration
+from kubectl_gadget.advise.check import Judged
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.counting import count
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
-from kubectl_gadget.advise.policy import INGRESS, Port, Remark
+from kubectl_gadget.advise.policy import INGRESS, Policy, Port, Remark
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
 from kubectl_gadget.advise.workloads import Workload
+from kubectl_gadget.output.encode import encode
 
 #: An agent that began this much later than the first is told of; those of one rollout are not.
 LATE_NS = 120 * 1_000_000_000
@@ -27,6 +30,14 @@ _PLURALS = {
 }
 
 
+#: Source, target, protocol, port.
+_Talk = tuple[str, str, str, int]
+
+
+#: Kinds whose pods are made from spec.template, which can be changed.
+_WITH_TEMPLATE = ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")
+
+
 class Remarks:
     """Collects what there is to tell, and tells alike things once."""
 
@@ -35,6 +46,9 @@ class Remarks:
         self._observation = observation
         self._settings = settings
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
+        self._peers_without_labels: dict[str, Workload] = {}
+        self._will_be_denied: dict[_Talk, Judged] = {}
+        self._refused: list[Remark] = []
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._selecting: Collection[Workload] = ()
@@ -54,11 +68,22 @@ class Remarks:
         """A rule would need a peer that a policy cannot name."""
         if isinstance(other, Workload):
             name, why = shown(other), _NO_LABELS
+            self._peers_without_labels[name] = other
         elif other.address and other.name == other.address:
             name, why = other.address, _NEVER_KNOWN
         else:
             name, _, why = other.name.partition(", ")
         self._uncovered.setdefault((workload, direction, why, port), set()).add(name)
+
+    def denied(self, judged: Collection[Judged]) -> None:
+        """The advice denies what was seen."""
+        self._will_be_denied = {
+            (_named(each.source), _named(each.target), each.protocol, each.port): each for each in judged
+        }
+
+    def refused(self, policy: Policy, why: str) -> None:
+        """The API server does not take a policy."""
+        self._refused.append(Remark(f"will be refused: {why}", policy.namespace, policy.name))
 
     def doubtful(self, workload: Workload, direction: str, other: End, port: Port, why: str) -> None:
         """What a rule takes for an address outside may be another's."""
@@ -134,11 +159,7 @@ class Remarks:
     def warnings(self) -> tuple[Remark, ...]:
         """What may break or stay open."""
         found = [Remark(text) for text in (*self._observation.losses(), *self._general)]
-        by_why: dict[tuple[Workload, str, str, Port], set[str]] = self._uncovered
-        for (workload, direction, why, port), names in by_why.items():
-            text = _arrow(shown(workload), _some(names), direction, port)
-            told = why if len(names) == 1 else _PLURALS.get(why, why)
-            found.append(self._about(workload, f"not covered: {text}" + (f", {told}" if told else "")))
+        found += [*self._refused, *self._not_covered()]
         found += (self._about(workload, text) for (workload, _, _), text in self._widened.items())
         for (workload, direction, why, port), names in self._doubtful.items():
             text = f"{_arrow(shown(workload), _some(names), direction, port)}: {why}"
@@ -162,6 +183,29 @@ class Remarks:
             text = f"{_WORDS[protocol]}: {' → '.join(ends)}: NetworkPolicy cannot allow it, and plugins may drop it"
             found.append(self._about(workload, text))
         return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))
+
+    def _not_covered(self) -> Iterator[Remark]:
+        """What no rule is about, and of that what will be denied; at last what would be denied for any other reason."""
+        denied = dict(self._will_be_denied)
+        for (workload, direction, why, port), names in self._uncovered.items():
+            talks = {name: _talk(name, str(workload), direction, port) for name in names}
+            open_names = {name for name, talk in talks.items() if talk not in self._will_be_denied}
+            closed_names = names - open_names
+            if why == _NO_LABELS:
+                for name in closed_names:
+                    text = f"WILL BE DENIED: {_arrow(shown(workload), name, direction, port)}, {why}"
+                    yield self._about(workload, f"{text}: {add_label(self._peers_without_labels[name])}")
+                closed_names = set()
+            for start, some in (("not covered", open_names), ("WILL BE DENIED", closed_names)):
+                if some:
+                    text = _arrow(shown(workload), _some(some), direction, port)
+                    told = why if len(some) == 1 else _PLURALS.get(why, why)
+                    yield self._about(workload, f"{start}: {text}" + (f", {told}" if told else ""))
+            for talk in talks.values():
+                denied.pop(talk, None)
+        for (source, target, protocol, port_number), judged in denied.items():
+            text = f"{source} → {target}:{port_number}/{protocol}, {_count(judged.count, 'connection')}"
+            yield Remark(f"WILL BE DENIED: {text}: {judged.reason}")
 
     @property
     def notes(self) -> tuple[Remark, ...]:
@@ -207,6 +251,29 @@ def summarize(observation: Observation, talks: Talks, choice: Choice, since: int
         f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count(asked.values()), 'connection')} "
         f"between {_count(len(actors), 'workload')}"
     )
+
+
+def add_label(workload: Workload) -> str:
+    """What to do so that policies can be about a workload, with kubectl's command line where one does it."""
+    told = "add a label to its template"
+    namespace, name, kind = quote(workload.namespace), quote(workload.name), workload.kind
+    patch: dict[str, object] = {"template": {"metadata": {"labels": {"app": workload.name}}}}
+    if kind == "CronJob":
+        patch = {"jobTemplate": {"spec": patch}}
+    elif kind not in _WITH_TEMPLATE:
+        return told
+    body = quote(encode({"spec": patch}).decode())
+    return f"{told}: kubectl patch {kind.lower()} {name} --namespace {namespace} --type merge --patch {body}"
+
+
+def _named(name: str) -> str:
+    """A name without what is said of it."""
+    return name.partition(", ")[0]
+
+
+def _talk(other: str, workload: str, direction: str, port: Port) -> _Talk:
+    source, target = (other, workload) if direction == INGRESS else (workload, other)
+    return source, target, port.protocol, port.port
 
 
 def _count(number: int, what: str) -> str:

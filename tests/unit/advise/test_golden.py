@@ -67,6 +67,6 @@ def test_what_it_denies_is_warned_about(name: str) -> None:
     evaluator = Evaluator([policy.to_dict() for policy in advice.policies], namespaces_of(observation))
     result = check(evaluator, flows_of(observation, settings))
     warned = {each.text.partition(", ")[0] for each in advice.warnings}
-    denied = {f"not covered: {each.source} → {each.target}:{each.port}/{each.protocol}" for each in result.denied}
+    denied = {f"WILL BE DENIED: {each.source} → {each.target}:{each.port}/{each.protocol}" for each in result.denied}
     assert denied <= warned
     assert result.unused == [] or settings.failed  # what failed is judged by none

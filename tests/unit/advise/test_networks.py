@@ -76,7 +76,7 @@ def test_gone_service_among_few() -> None:
     advice = advice_of(build)
     assert blocks(advice) == ["10.97.45.3/32"]
     assert [each.text for each in advice.warnings] == [
-        "not covered: shop/pod-0 → 10.96.45.3:80/TCP, of a Service that is gone"
+        "WILL BE DENIED: shop/pod-0 → 10.96.45.3:80/TCP, of a Service that is gone"
     ]
 
 

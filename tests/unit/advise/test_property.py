@@ -192,6 +192,19 @@ def test_each_connection_is_judged_once(world: World, by_address: bool, closed: 
 
 
 @MANY
+@given(world=worlds())
+def test_nothing_is_denied_silently(world: World) -> None:
+    """What the advice would deny of what was seen is told with it, and what is told is so."""
+    advice = advise(observe(world.build))
+    observation = Observation(world.build.context, world.build.flows, by_address=True)
+    denied = check(evaluator_of(advice), flows_of(observation, Settings())).denied
+    told = [each.text for each in advice.warnings if each.text.startswith("WILL BE DENIED")]
+    event(f"denied: {bool(denied)}")
+    assert bool(denied) == bool(told)
+    assert all(any(each.target in text or each.source in text for text in told) for each in denied)
+
+
+@MANY
 @given(world=worlds(), seed=st.integers(0, 1000), cut=st.booleans())
 def test_same_bytes(world: World, seed: int, cut: bool) -> None:
     """The same flows give the same bytes, whatever their order, the node they came from first, or how they were cut up."""

@@ -18,8 +18,10 @@ from kubectl_gadget.advise.draw import render_graph
 from kubectl_gadget.advise.graph import make_graph
 from kubectl_gadget.advise.observation import Observation, read_flows
 from kubectl_gadget.advise.policy import Advice, Policy
+from kubectl_gadget.advise.remarks import add_label
 from kubectl_gadget.advise.render import render_cilium, render_json, render_yaml, write_policies
 from kubectl_gadget.advise.talks import Settings
+from kubectl_gadget.advise.workloads import Workload
 from tests.unit.advise.build import Build
 from tests.unit.advise.test_golden import GOLDEN, SITUATIONS, settings_of
 
@@ -144,7 +146,7 @@ def test_output_dir(tmp_path: Path) -> None:
     """--output-dir writes a file for each policy, with the warnings about it, and nowhere else."""
     paths = write_policies(advise(situation("gone-unknown")), tmp_path / "policies")
     assert [path.name for path in paths] == ["shop.cart.yaml", "shop.web.yaml"]
-    assert paths[1].read_text().startswith("# not covered: shop/web → 10.244.3.77:9100/TCP")
+    assert paths[1].read_text().startswith("# WILL BE DENIED: shop/web → 10.244.3.77:9100/TCP")
     build = Build()
     build.node("node-a")
     web = build.pod("../../etc", "../x", "node-a", {"app": "web"})
@@ -225,3 +227,17 @@ def test_many_addresses() -> None:
     graph = make_graph(Observation(build.context, build.flows))
     assert [spot.name for spot in graph.spots] == ["other addresses", "web"]
     assert graph.arrows[0].count == 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("StatefulSet", "db", "kubectl patch statefulset db --namespace shop --type merge --patch "
+         """'{"spec":{"template":{"metadata":{"labels":{"app":"db"}}}}}'"""),
+        ("Job", "once", "add a label to its template"),
+        ("CronJob", "$(reboot)", "kubectl patch cronjob '$(reboot)' --namespace shop"),
+    ],
+)  # fmt: skip
+def test_line_that_adds_a_label(kind: str, name: str, told: str) -> None:
+    """The line for kubectl that I am given changes what it says, and is harmless whatever things are called."""
+    assert told in add_label(Workload("shop", kind, name))

@@ -66,6 +66,13 @@ def test_expressions_mean_what_they_mean_in_kubernetes() -> None:
     [
         ("web-5d5-abcde", "ReplicaSet/web-5d5", {"pod-template-hash": "5d5"}, [], "Deployment web"),
         ("web-5d5-abcde", "ReplicaSet/web-5d5", {}, [("Deployment", "web", "")], "Deployment web"),
+        (
+            "web-5d5-abcde",
+            "ReplicaSet/web-5d5",
+            {"rollouts-pod-template-hash": "5d5"},
+            [("Deployment", "web", "")],
+            "Rollout web",
+        ),
         ("web-abcde", "ReplicaSet/web", {}, [], "ReplicaSet web"),
         ("web-5d5-abcde", "ReplicaSet/web-5d5", {}, [("ReplicaSet", "web-5d5", "Rollout/web")], "Rollout web"),
         ("db-0", "StatefulSet/db", {}, [], "StatefulSet db"),
@@ -87,6 +94,16 @@ def test_owners(
     build.pod("shop", pod, "node-a", {"app": "x", **labels}, owner)
     (found,) = observe(build).cluster.workloads.all
     assert f"{found.kind} {found.name}" == workload
+
+
+def test_deployment_of_other_pods() -> None:
+    """A Deployment whose selector does not find a pod is not its owner, whatever the pod is called."""
+    build = Build()
+    build.node("node-a")
+    build.owner("Deployment", "shop", "web", {"matchLabels": {"app": "old"}})
+    build.pod("shop", "web-5d5-abcde", "node-a", {"app": "web", "pod-template-hash": "5d5"}, "ReplicaSet/web-5d5")
+    (found,) = observe(build).cluster.workloads.all
+    assert (found.kind, found.selector) == ("ReplicaSet", {"matchLabels": {"app": "web"}})
 
 
 def test_names_of_policies() -> None:
