@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_network
@@ -18,6 +18,7 @@ from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.networks import is_private, parse, single
+from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
 from kubectl_gadget.advise.remarks import Remarks, summarize
@@ -60,6 +61,7 @@ class _Advisor:
         #: For workloads that no selector finds.
         self._loose: dict[Workload, _Draft] = {}
         self._peers: set[Workload] = set()
+        self._nodes = NodePeers(observation.cluster)
         self._remarks = Remarks(observation, settings)
 
     def advise(self) -> Advice:
@@ -125,6 +127,8 @@ class _Advisor:
             _add_peer(draft.peers[direction], *peer, port, evidence, ports)
             if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
                 self._doubt(workload, direction, other, port)
+            if direction == INGRESS and isinstance(other, End):
+                self._add_alike(workload, other, port, draft.peers[INGRESS], ports)
         refused = self._settings.failed
         own = evidence.sent_in_all + evidence.refused_sent * refused
         if direction == INGRESS:
@@ -133,6 +137,15 @@ class _Advisor:
             draft.closed.add(direction)
         if evidence.older:
             self._remarks.older(workload)
+
+    def _add_alike(
+        self, workload: Workload, other: End, port: Port, peers: dict[object, Peer], ports: Iterable[Port]
+    ) -> None:
+        """Allow the other nodes or API servers too where the next connection may come from one of them."""
+        for address in self._nodes.alike(other.address, workload, port):
+            end = self._observation.cluster.outsider(address, 0, -1)
+            if peer := self._peer(workload, end):
+                _add_peer(peers, *peer, port, Evidence(), ports)
 
     def _add_crowd(
         self, workload: Workload, direction: str, crowd: Crowd, port: Port, peers: dict[object, Peer]
@@ -224,7 +237,14 @@ class _Advisor:
                     each: tuple(_rules(self._fewer(workload, each, draft.peers[each].values()), workload.namespace))
                     for each in types
                 }
+                for each in types:
+                    self._note_nodes(workload, each, draft.peers[each].values())
                 yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
+
+    def _note_nodes(self, workload: Workload, direction: str, peers: Collection[Peer]) -> None:
+        for port in {port for peer in peers for port in peer.ports}:
+            if some := self._nodes.some_of(peer for peer in peers if port in peer.ports):
+                self._remarks.some_nodes(workload, direction, port, *some)
 
     def _fewer(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
         """The same peers, but larger networks in place of very many addresses outside the cluster."""

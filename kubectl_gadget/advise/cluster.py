@@ -93,6 +93,17 @@ class Cluster:
         self.services = read_services(context.objects, self.pods)
         #: Each cluster has this Service, so that who knows none cannot tell its Services' addresses from others.
         self.knows_services = any(service.name == "default/kubernetes" for service in self.services)
+        #: Where the API servers are: not at an address of a Service, but at those of its endpoints.
+        self.api_servers = frozenset(
+            backend.address
+            for service in self.services
+            if service.name == "default/kubernetes"
+            for port in service.ports
+            for backend in port.backends
+        )
+        #: Addresses by which nodes know each other, with the names of those that have them.
+        self.node_addresses = _by_address(_of_nodes(context))
+        self.node_names = frozenset(item["metadata"]["name"] for item in context.objects if item["kind"] == "Node")
         self._stated = _by_address(_stated(context, self.pods))
         virtual = {address for each in self.services for address in (*each.cluster_addresses, *each.outer_addresses)}
         found = ((address, node.name) for node in context.nodes for address in map(normalize, node.addresses))
@@ -120,6 +131,10 @@ class Cluster:
         self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
 
+    def workload_of(self, uid: str) -> Workload | None:
+        """The workload of a pod."""
+        return self._workload_of.get(uid)
+
     def dns_ports(self) -> dict[Workload, set[tuple[str, int]]]:
         """The ports at which workloads answer for a DNS Service: one that has port 53 both for UDP and for TCP."""
         found: dict[Workload, set[tuple[str, int]]] = {}
@@ -128,7 +143,7 @@ class Cluster:
             if len({port.protocol for port in ports}) == 2:
                 for port in ports:
                     for backend in port.backends:
-                        if workload := self._workload_of.get(backend.uid):
+                        if workload := self.workload_of(backend.uid):
                             found.setdefault(workload, set()).add((port.protocol, backend.port))
         return found
 
@@ -183,7 +198,7 @@ class Cluster:
         """Who has an address outside the cluster; a pod, if one turned out to have it at the time."""
         known = self.addresses.get(address)
         if known is None:
-            known = self.addresses[address] = _Address(End("external", address, address))
+            known = self.addresses[address] = _Address(self._stranger(address))
         held = (each.reached[0].end for each in known.holders if each.first <= last and each.last >= first)
         return next(held, known.end or End("external", address, address))
 
@@ -325,7 +340,7 @@ class Cluster:
             end.name = name
             self._node_names[address] = name
         elif address not in self._node_names:
-            end.name = _node_name(end.nodes)
+            end.name = _node_name(end.nodes) + (" (API server)" if address in self.api_servers else "")
         return end
 
     def _look_up(self, text: str) -> _Address:
@@ -344,7 +359,7 @@ class Cluster:
             return End("unknown", text, text)
         if self.networks.is_service(address):
             return End("unknown", f"{text}, of a Service that is gone", text)
-        return End("external", text, text)
+        return End("external", f"API server {text}" if text in self.api_servers else text, text)
 
 
 def _nodes_of(pod: Pod) -> frozenset[str]:
@@ -358,14 +373,19 @@ def _node_name(nodes: frozenset[str]) -> str:
 
 def _stated(context: Context, pods: list[Pod]) -> Iterator[tuple[str, str]]:
     """The addresses and names of nodes by their objects and their host-network pods."""
-    for item in context.objects:
-        if item["kind"] == "Node":
-            for each in (item.get("status") or {}).get("addresses") or ():
-                if each["type"] in ("InternalIP", "ExternalIP"):
-                    yield normalize(each["address"]), item["metadata"]["name"]
+    yield from _of_nodes(context, "InternalIP", "ExternalIP")
     for pod in pods:
         for address in pod.addresses if pod.host_network and pod.node else ():
             yield address, pod.node
+
+
+def _of_nodes(context: Context, *types: str) -> Iterator[tuple[str, str]]:
+    """The addresses of these types, or the internal ones, and the names of nodes by their objects."""
+    for item in context.objects:
+        if item["kind"] == "Node":
+            for each in (item.get("status") or {}).get("addresses") or ():
+                if each["type"] in (types or ("InternalIP",)):
+                    yield normalize(each["address"]), item["metadata"]["name"]
 
 
 def _by_address(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:

@@ -52,6 +52,7 @@ class Remarks:
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._selecting: Collection[Workload] = ()
+        self._some_nodes: dict[tuple[Workload, str, tuple[str, ...], int], set[Port]] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
@@ -94,6 +95,10 @@ class Remarks:
         what = _arrow(shown(workload), f"{seen:,} addresses", direction, port, many=True)
         text = f"{what}: allowed as {networks:,} networks, the largest a /{bits}, with all others in them"
         self._widened[workload, direction, port] = f"{text}: see --cidr-group"
+
+    def some_nodes(self, workload: Workload, direction: str, port: Port, names: Collection[str], total: int) -> None:
+        """A rule names some of all nodes."""
+        self._some_nodes.setdefault((workload, direction, tuple(natural(names)), total), set()).add(port)
 
     def no_labels(self, workload: Workload) -> None:
         """A policy would select all pods."""
@@ -170,6 +175,10 @@ class Remarks:
         )
         for workload, others in self._overlaps.items():
             text = f"the selector of {workload} also matches pods of {_some(others)}"
+            found.append(self._about(workload, text))
+        for (workload, direction, nodes, total), ports in self._some_nodes.items():
+            what = f"{'from' if direction == INGRESS else 'to'} {_some(nodes)} at {', '.join(map(str, sorted(ports)))}"
+            text = f"the policy of {workload} names {len(nodes)} of {total} nodes: {what}"
             found.append(self._about(workload, text))
         for workload in self._selecting:
             if moving := ", ".join(workload.moving):

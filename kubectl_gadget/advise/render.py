@@ -104,11 +104,15 @@ def _cilium_comments(policy: Policy) -> Comments:
 
 
 def _short(peer: Peer) -> str:
+    if not peer.evidence.last:
+        return f"{_head(peer) or f'{peer.cidr}: '}not seen, but others like it"
     return f"{_head(peer)}{_counted(peer.evidence)}, last {_minute(peer.evidence.last)}"
 
 
 def _explained(peer: Peer, direction: str) -> list[str]:
     seen = peer.evidence
+    if not seen.last:
+        return [_short(peer)]
     lines = [f"{_head(peer)}{_counted(seen)}, first {_second(seen.first)}, last {_second(seen.last)}"]
     if len(peer.ports) > 1:
         counts = (f"{port} {each.count:,}" for port, each in sorted(peer.ports.items()))

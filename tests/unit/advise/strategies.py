@@ -108,6 +108,8 @@ class World:
     open: list[tuple[Who, Who, str, int, bool]] = field(default_factory=list)
     #: where a workload answers for DNS: by UDP and TCP
     dns: list[tuple[Group, int]] = field(default_factory=list)
+    #: to whom every node leads by a node port: the workload, the protocol, and the port there
+    led_to: list[tuple[Group, str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,8 @@ def _service(draw: st.DrawFn, world: World, number: int, versions: list[int]) ->
     if kind != "selected":
         for version in versions:
             _slices(world, namespace, f"svc-{number}", ports, groups, version)
+    if kind in ("balancer", "node port"):
+        world.led_to += [(group, port.protocol, at) for port in ports for group, at in port.targets]
     if kind == "dns":
         world.dns += [(group, 53) for group in groups]
     return None if kind == "headless" else _Service(addresses, ports if groups or kind == "legacy" else ())
@@ -439,11 +443,16 @@ def _open(
     failed: bool, version: int,
 ) -> None:  # fmt: skip
     """Note what may be open after this was seen: host-network pods are their node's address."""
-    start: Who = _of_version(world, source, version) if source_group.host_network else source_group
+    starts: list[Who] = [_of_version(world, source, version) if source_group.host_network else source_group]
+    if source_group.host_network and any(
+        (group.namespace, group.wants, each, at) == (target_group.namespace, target_group.wants, protocol, port)
+        for group, each, at in world.led_to
+    ):
+        starts = [_node_address(version, node) for node in world.build.nodes]
     protocols = _protocols(world, target_group, protocol, port)
     for target in targets:
         stop: Who = _of_version(world, target, version) if target_group.host_network else target_group
-        world.open += [(start, stop, each, port, failed) for each in protocols]
+        world.open += [(start, stop, each, port, failed) for start in starts for each in protocols]
 
 
 def _there(group: Group, early: bool) -> list[Place]:
