@@ -17,7 +17,7 @@ from kubectl_gadget.advise.crowd import MANY, Crowd
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.judge import flows_of, namespaces_of
-from kubectl_gadget.advise.networks import is_private, parse, single
+from kubectl_gadget.advise.networks import is_private, is_special, parse, single
 from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
@@ -178,7 +178,8 @@ class _Advisor:
             return cidr, Peer({other.name}, cidr=cidr, is_node=True)
         if other.kind == "external":
             cidr = single(other.address)
-            if bits := self._settings.cidr_group:
+            bits = self._settings.cidr_group
+            if bits and not is_special(other.address):
                 cidr = self._networks.group(parse(other.address), bits)
             return cidr, Peer({other.name}, cidr=cidr)
         return None
@@ -186,6 +187,8 @@ class _Advisor:
     def _doubt(self, workload: Workload, direction: str, other: End, port: Port) -> None:
         """Warn that an address that is taken for one outside the cluster may be something else."""
         address = parse(other.address)
+        if is_special(other.address):
+            return
         if self._networks.is_shared(address):
             self._remarks.doubtful(workload, direction, other, port, SHARED)
         elif direction == EGRESS and not self._observation.cluster.knows_services and is_private(address):
@@ -198,7 +201,7 @@ class _Advisor:
             return [Port(number, protocol) for protocol, number in pairs]
         # at a cloud's link-local address too, but not at any other outside
         near = isinstance(target, End) and (
-            target.kind == "node" or (target.kind == "external" and parse(target.address).is_link_local)
+            target.kind == "node" or (target.kind == "external" and is_special(target.address))
         )
         if near and port.port == DNS_PORT and port.protocol != "SCTP":
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]

@@ -9,7 +9,15 @@ from typing import NamedTuple
 from kubectl_gadget.advise.crowd import Crowd
 from kubectl_gadget.advise.flows import Context, Flow, NamedPort
 from kubectl_gadget.advise.labels import stable
-from kubectl_gadget.advise.networks import Networks, is_nobody, is_node_local, normalize, parse
+from kubectl_gadget.advise.networks import (
+    ON_EACH_NODE,
+    WELL_KNOWN,
+    Networks,
+    is_nobody,
+    may_be_dns_cache,
+    normalize,
+    parse,
+)
 from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, read_services
 from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
 
@@ -211,6 +219,8 @@ class Cluster:
         known = self.addresses.get(flow.peer)
         if known is None:
             known = self.addresses[flow.peer] = self._look_up(flow.peer)
+        if flow.port == DNS_PORT and flow.direction == "egress" and self._is_dns_cache(flow):
+            return (Reached(self._node_end(normalize(flow.peer), "", "node-local DNS"), 0, ""),)
         if known.services and flow.direction == "egress":
             key = (flow.protocol, flow.port)
             if reached := known.resolved.get(key):
@@ -219,6 +229,11 @@ class Cluster:
                 reached = known.resolved[key] = self._behind(known.services[key], ":" in normalize(flow.peer))
                 return reached
         return self._held(known, flow) if known.holders else known.reached
+
+    def _is_dns_cache(self, flow: Flow) -> bool:
+        """Whether a question was sent to the cache of a node: at a link-local address that is nothing else."""
+        address = parse(flow.peer)
+        return flow.protocol in ("UDP", "TCP") and may_be_dns_cache(address) and str(address) not in WELL_KNOWN
 
     def _held(self, known: _Address, flow: Flow) -> tuple[Reached, ...]:
         """The pods that had an address while a flow lasted; else the one that had it shortly before or after."""
@@ -333,7 +348,7 @@ class Cluster:
         if end is None:
             end = self._node_ends[address] = End("node", "", address, host_network=True)
             end.nodes = self._nodes.get(address) or frozenset()
-            name = name or ("node-local DNS" if is_node_local(parse(address)) else "")
+            name = name or WELL_KNOWN.get(address, "")
         if node and address not in self._nodes:
             end.nodes |= {node}
         if name:
@@ -353,8 +368,10 @@ class Cluster:
         address = parse(text)
         if is_nobody(address):
             return None
-        if is_node_local(address):
+        if text in ON_EACH_NODE:
             return self._node_end(text, "")
+        if text in WELL_KNOWN or address.is_link_local:
+            return End("external", WELL_KNOWN.get(text, text), text)
         if self.networks.is_pod(address):
             return End("unknown", text, text)
         if self.networks.is_service(address):

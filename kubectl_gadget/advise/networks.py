@@ -28,6 +28,22 @@ _TOTAL_BITS = {4: 32, 6: 128}
 _SPECIAL = tuple(
     map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8"))
 )
+#: Who is at addresses that are the same everywhere. Amazon: "Instance metadata", "EKS Pod Identity considerations",
+#: "Amazon Time Sync Service"; Istio: "Ambient and Kubernetes NetworkPolicy".
+WELL_KNOWN = {
+    "169.254.169.254": "cloud metadata",
+    "fd00:ec2::254": "cloud metadata",
+    "169.254.169.253": "cloud DNS",
+    "fd00:ec2::253": "cloud DNS",
+    "169.254.169.123": "cloud time",
+    "fd00:ec2::123": "cloud time",
+    "169.254.170.23": "EKS Pod Identity",
+    "fd00:ec2::23": "EKS Pod Identity",
+    "169.254.7.127": "Istio probes",
+    "fd16:9254:7127:1337:ffff:ffff:ffff:ffff": "Istio probes",
+}
+#: Those of them at which each node answers itself: for Cilium, its entity host.
+ON_EACH_NODE = ("169.254.170.23", "fd00:ec2::23")
 #: Networks in which a cluster's own may be: RFC 1918, RFC 6598, RFC 4193.
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")))
 
@@ -64,10 +80,10 @@ def is_nobody(address: Address) -> bool:
     return int(address) == 0xFFFFFFFF
 
 
-def is_node_local(address: Address) -> bool:
-    """Whether a node answers there itself, as its DNS cache does at 169.254.20.10, or with kubespray at 169.254.25.10.
+def may_be_dns_cache(address: Address) -> bool:
+    """Whether a node's DNS cache may be there: at 169.254.20.10, with kubespray at 169.254.25.10, or wherever it is.
 
-    At 169.254.169.0/24 a cloud does.
+    At 169.254.169.0/24 a cloud's own DNS is.
     """
     return address.version == 4 and address.is_link_local and (int(address) >> 8) & 0xFF != 169
 
@@ -190,6 +206,11 @@ class Networks:
         """The CIDR of bits around an IPv4 address (of 64 around IPv6), or of it alone where that has others of ours."""
         network = _network(address, bits if address.version == 4 else max(bits, 64))
         return single(str(address)) if self._ours.holds_of(network) else str(network)
+
+
+def is_special(text: str) -> bool:
+    """Whether an address is no one's outside: link-local, or one of those that are the same everywhere."""
+    return text in WELL_KNOWN or parse(text).is_link_local
 
 
 def is_private(address: Address) -> bool:

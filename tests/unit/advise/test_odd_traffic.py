@@ -75,6 +75,51 @@ def test_cloud_resolver() -> None:
     assert "toCIDR" in to_cilium(advice.policies[0])["spec"]["egress"][0]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_link_local_addresses_are_what_they_are(told: bool) -> None:
+    """A link-local address is DNS only if DNS went there; Pod Identity is on each node, whether its agent tells or not."""
+    build, pod = web()
+    if told:
+        build.node_addresses("node-a", "192.168.0.1", "169.254.170.23", "fd00:ec2::23")
+    build.egress(pod, "169.254.170.23", 80)
+    build.egress(pod, "fd00:ec2::23", 80)
+    build.egress(pod, "169.254.20.10", 9253)
+    build.ingress(pod, "169.254.7.127", 8080)
+    for _ in range(2):
+        shown = render_yaml(advice_of(build, cidr_group=24))
+        assert shown.count("# EKS Pod Identity: 1 connection") == 2
+        assert "169.254.20.10/32" in shown and "# Istio probes: 1 connection" in shown and "DNS" not in shown
+        spec = to_cilium(advice_of(build).policies[0])["spec"]
+        assert spec["ingress"][0]["fromCIDR"] == ["169.254.7.127/32"]
+        assert {key for rule in spec["egress"] for key in rule} == {"toEntities", "toCIDR", "toPorts"}
+        build.flows.reverse()
+
+
+def test_any_api_server_may_be_next() -> None:
+    """What was let in from one of the API servers outside the cluster is let in from all, and they are named."""
+    build, pod = web()
+    build.service(
+        "default", "kubernetes", "10.96.0.1", [{"port": 443}], [], [443], addresses=["203.0.113.4", "203.0.113.5"]
+    )
+    build.ingress(pod, "203.0.113.5", 9443, count=7)
+    shown = render_yaml(advice_of(build))
+    assert "# API server 203.0.113.4: not seen" in shown
+    assert "# API server 203.0.113.5: 7 connections" in shown
+    assert [policy.types for policy in advice_of(build).policies] == [("Ingress",)]
+
+
+def test_some_of_the_nodes() -> None:
+    """Where the rules name some of the nodes alone I am told of how many, as the next pod of a host network is elsewhere."""
+    build, pod = web()
+    build.node("node-b")
+    build.ingress(pod, "192.168.0.2", 9100)
+    told = "the policy of shop/web names 1 of 2 nodes: from node-b at 9100/TCP"
+    assert told in [each.text for each in advice_of(build).warnings]
+    build.egress(pod, "192.168.0.1", 10250)
+    build.egress(pod, "192.168.0.2", 10250)
+    assert [each.text for each in advice_of(build).warnings] == [told]
+
+
 def test_port_zero() -> None:
     """A flow to port 0 becomes no rule, as the API server refuses port 0, but a warning."""
     build, pod = web()
