@@ -162,7 +162,7 @@ class Judging:
         if len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}
         try:
-            self._surroundings.wait(batch.read_ns)
+            self._surroundings.begin(batch.read_ns)
             alerts = self._judge.judge(batch.sections, clock_offset())
             self._put(self._choice(self._grouped(alerts, batch.read_ns)))
         except Exception as error:

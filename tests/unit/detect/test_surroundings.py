@@ -1,0 +1,54 @@
+"""What rules know beside events comes in time, and never holds them up for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agent.detect import surroundings
+from agent.detect.surroundings import Surroundings
+
+ADDRESS = bytes([10, 0, 0, 1])
+
+
+class Names:
+    """Answers of DNS, as far as they have been read."""
+
+    def __init__(self) -> None:
+        self.read_ns, self.known = 5, ()
+
+    def names(self, cgroup_id: int, address: bytes) -> Any:
+        return self.known
+
+
+@pytest.fixture
+def around(monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+    monkeypatch.setattr(surroundings, "Follower", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(surroundings, "Domains", Names)
+    tracker = SimpleNamespace(proc=None, resolve=lambda cgroup: None)
+    return Surroundings(cast(Any, SimpleNamespace(tracker=tracker, runs=None, budget=None)), domains=True)
+
+
+def test_answer_before_connect(around: Surroundings) -> None:
+    """A connection that comes right after its answer of DNS has the name, though the answer is read later."""
+    names = cast(Any, around._domains)
+
+    def learn() -> None:
+        names.known, names.read_ns = ("evil.example",), 10
+
+    threading.Timer(0.05, learn).start()
+    around.begin(9)
+    assert around.domains(7, ADDRESS) == ("evil.example",)
+
+
+def test_nobody_answers(around: Surroundings) -> None:
+    """A container that connects to addresses without names, over and over, takes a tenth of the time at most."""
+    began = time.monotonic()
+    for at in range(200):
+        around.begin(10 + at)
+        assert around.domains(7, ADDRESS) == ()
+    assert time.monotonic() - began < 2 * surroundings.ANSWER_SECONDS
