@@ -37,7 +37,7 @@ def read(places: Sequence[str]) -> Files:
             raise UsageError(f"{place}: {len(paths)} .yaml files: want 1 to {MOST_FILES}")
         for path in paths:
             try:
-                found.append((path.name, read_regular(path, MOST_RULE_BYTES, follow=True).decode()))
+                found.append((path.name, str(read_regular(path, MOST_RULE_BYTES, follow=True), "utf-8")))
             except UnicodeDecodeError as error:
                 raise UsageError(f"{path} is no text: byte {error.start} is not UTF-8") from None
     return tuple(found)

@@ -264,7 +264,7 @@ def test_ctrl_c(agent: Callable[..., AlertAgent], rules: str, tmp_path: Path) ->
         assert "A shell in a container" in process.stdout.readline()
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0 and time.monotonic() - began < 1.0
+        assert process.wait(10) == 0 and time.monotonic() - began < 3.0
         err = process.stderr.read().splitlines()
     assert err[0].startswith("1 alert (1 Shell) of 3 events from 1 node, 1 container, in ")
     assert err[1].startswith("1 alert sent to file:")
