@@ -10,6 +10,8 @@ import click
 from kubectl_gadget.detect.given import (
     FILE,
     PriorityType,
+    complete_rule,
+    complete_tag,
     files_argument,
     form_option,
     given_rules,
@@ -31,7 +33,13 @@ _MANY = 100
 
 def check_command() -> click.Command:
     """`detect check`."""
-    rule = option("--rule", "name", metavar="NAME", help="One rule: what it means, its macros and lists written out.")
+    rule = option(
+        "--rule",
+        "name",
+        metavar="NAME",
+        shell_complete=complete_rule,
+        help="One rule: what it means, its macros and lists written out.",
+    )
     title = "what rule files say, what changes what, and what can never fire"
     example = "kubectl gadget detect check falco_rules.yaml my_rules.yaml"
     return HeadedCommand("check", title, example, [files_argument(), rule, form_option()], _check, verb="Tells")
@@ -42,7 +50,14 @@ def list_command() -> click.Command:
     options: list[click.Parameter] = [
         click.Argument(["files"], nargs=-1, type=FILE, metavar="[FILE...]"),
         option("--priority", type=PriorityType(), help="Only rules of that priority or a higher one."),
-        option("--tag", "tags", multiple=True, metavar="TAG", help="Only rules with one of these tags."),
+        option(
+            "--tag",
+            "tags",
+            multiple=True,
+            metavar="TAG",
+            shell_complete=complete_tag,
+            help="Only rules with one of these tags.",
+        ),
         form_option(),
     ]
     example = "kubectl gadget detect list --priority error"

@@ -14,6 +14,7 @@ from kubectl_gadget.detect.given import (
     FILE,
     Wrong,
     as_event,
+    complete_rule,
     files_argument,
     given_rules,
     option,
@@ -31,7 +32,7 @@ def explain_command() -> click.Command:
     """`detect explain`."""
     options: list[click.Parameter] = [
         rules_option(),
-        option("--rule", "name", metavar="NAME", required=True, help="Which rule."),
+        option("--rule", "name", metavar="NAME", shell_complete=complete_rule, required=True, help="Which rule."),
         option("--event", "path", type=FILE, metavar="FILE", required=True,
                help="An event in JSON: fields and their values, an alert, or a Kubernetes audit event."),
         option("--all", "whole", is_flag=True, help="Also the parts of the condition that did not decide."),

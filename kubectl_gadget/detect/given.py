@@ -92,6 +92,27 @@ def _complete_rules(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [*word, CompletionItem(incomplete, type="file")]
 
 
+def complete_rule(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the rules that are given, with what each is about."""
+    start = incomplete.lower()
+    found = [each for each in _known(ctx) if each.name.lower().startswith(start)]
+    return [CompletionItem(each.name, help=each.desc.split(". ")[0].strip()) for each in found]
+
+
+def complete_tag(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tags of the rules that are given."""
+    tags = {tag for each in _known(ctx) for tag in each.tags}
+    return [CompletionItem(each) for each in sorted(tags) if each.startswith(incomplete)]
+
+
+def _known(ctx: click.Context) -> Sequence[Rule]:
+    paths = [*(ctx.params.get("falco_rules") or ()), *(ctx.params.get("rules") or ctx.params.get("files") or ())]
+    try:
+        return given_rules(paths).rules
+    except (GadgetError, OSError):
+        return ()
+
+
 # rules
 
 

@@ -10,7 +10,7 @@ import click
 from gadget.errors import UsageError
 from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
-from kubectl_gadget.detect.given import PriorityType, option
+from kubectl_gadget.detect.given import PriorityType, complete_rule, option
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
@@ -35,7 +35,7 @@ class AlertsCommand(HeadedCommand):
             option("--since", type=Duration(), default=0.0, metavar="1h",
                    help="What happened in so long. [default: all that is kept]"),
             option("--priority", type=PriorityType(), help="Only alerts of that priority or a higher one."),
-            option("--rule", "names", multiple=True, metavar="NAME",
+            option("--rule", "names", multiple=True, metavar="NAME", shell_complete=complete_rule,
                    help="Only alerts of these rules; a * stands for anything."),
             *(each for each in where_options() if each.name not in ("all_namespaces", "selector")),
             *cluster_options(),

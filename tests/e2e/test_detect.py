@@ -1,0 +1,84 @@
+"""Rules on a cluster: what pods do on any node is an alert with the pod's names, at once and afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.e2e.conftest import BUSYBOX, IMAGE, Namespace, Stream, gadget, nodes
+
+OWN_PLACE = "gadget-of-rules"
+WRITE = "File below /etc is written by hand"
+RULE = """\
+- rule: Nobody sleeps
+  desc: A test.
+  condition: evt.type = execve and evt.rawres = 0 and container.id != host and proc.args = "0.123"
+  output: Somebody sleeps | command=%proc.cmdline pod=%k8s.pod.name image=%container.image.repository parent=%proc.pname
+  priority: WARNING
+"""
+
+
+@pytest.fixture
+def always(tmp_path: Path) -> Iterator[None]:
+    """Agents on all nodes that judge by a rule, whoever looks."""
+    (tmp_path / "sleep.yaml").write_text(RULE)
+    place = f"--gadget-namespace={OWN_PLACE}"
+    done = gadget("deploy", "--image", IMAGE, "--privileged", "--detect", str(tmp_path), place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield
+    gadget("undeploy", place)
+
+
+def fields(alert: dict[str, Any], *names: str) -> tuple[Any, ...]:
+    """Values of an alert."""
+    return tuple(alert["output_fields"][name] for name in names)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_live(make_namespace: Callable[[str], Namespace], start_stream: Callable[..., Stream]) -> None:
+    """A file that is written by hand in a pod is an alert from its node, with pod, image and command."""
+    shop, other = make_namespace("judged"), make_namespace("not-judged")
+    pods = {node: shop.pod(f"cart-{index}", node) for index, node in enumerate(nodes())}
+    stranger = other.pod("cart-0", next(iter(pods)))
+    stream = start_stream("detect", "-n", "judged", "--rule", WRITE)
+
+    def all_seen() -> bool:
+        other.run(stranger, "sh", "-c", "echo a > /etc/theirs")
+        for pod in pods.values():
+            shop.run(pod, "sh", "-c", "echo a > /etc/ours")
+        return {each["hostname"] for each in stream.events()} >= set(pods)
+
+    wait_until(all_seen, "an alert of each node", 60)
+    alerts, said = stream.finish()
+    assert {each["rule"] for each in alerts} == {WRITE}
+    names = ("k8s.ns.name", "k8s.pod.name", "fd.name", "container.image.repository", "proc.pname", "user.name")
+    image = BUSYBOX.partition(":")[0]
+    wanted = {(node, "judged", pod, "/etc/ours", image, "runc", "root") for node, pod in pods.items()}
+    assert {(each["hostname"], *fields(each, *names)) for each in alerts} == wanted
+    assert f" from {len(pods)} nodes" in said and "nothing lost" in said
+
+
+@pytest.mark.usefixtures("always")
+def test_always(make_namespace: Callable[[str], Namespace]) -> None:
+    """Agents that have rules keep their alerts: I read afterwards what happened while nobody looked."""
+    shop = make_namespace("watched")
+    pods = {node: shop.pod(f"cart-{index}", node) for index, node in enumerate(nodes())}
+    for pod in pods.values():
+        shop.run(pod, "sleep", "0.123")
+
+    def kept() -> dict[str, dict[str, Any]]:
+        done = gadget("alerts", "-n", "watched", "-o", "json", f"--gadget-namespace={OWN_PLACE}")
+        return {each["hostname"]: each for each in map(json.loads, done.stdout.splitlines())}
+
+    wait_until(lambda: set(kept()) == set(pods), "an alert of each node", 60)
+    for node, alert in kept().items():
+        assert alert["rule"] == "Nobody sleeps"
+        assert fields(alert, "k8s.pod.name", "proc.cmdline") == (pods[node], "sleep 0.123")
+    table = gadget("alerts", "--by", "rule,pod", f"--gadget-namespace={OWN_PLACE}").stdout
+    assert "Nobody sleeps" in table and all(pod in table for pod in pods.values())
+    assert "1 rule;" in gadget("status", f"--gadget-namespace={OWN_PLACE}").stdout
