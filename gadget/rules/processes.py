@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Ancestor:
-    """What is remembered of an ancestor, as of the last exec or fork below it."""
+    """What is remembered of an ancestor, as of the last exec or fork below it. The name is empty if it is not known."""
 
     key: Key
     name: str
@@ -256,7 +256,7 @@ def _own(attribute: str) -> Callable[[Row], Any]:
 
 
 def _parents(attribute: str) -> Callable[[Row], Any]:
-    return lambda row: getattr(row.parent, attribute) if row.parent else None
+    return lambda row: (getattr(row.parent, attribute) if row.parent else None) or None
 
 
 def _all(attribute: str) -> Callable[[Row], Any]:
@@ -264,7 +264,7 @@ def _all(attribute: str) -> Callable[[Row], Any]:
 
     def found(row: Row) -> tuple[Any, ...] | None:
         values = tuple(getattr(each, attribute) for each in row.process.ancestors)
-        return tuple(each for each in values if each is not None) or None
+        return tuple(each for each in values if each not in (None, "")) or None
 
     return found
 
@@ -276,7 +276,8 @@ def _of_ancestor(attribute: str) -> Callable[[Row, str], Any]:
         number = int(text) if text.isascii() and text.isdecimal() else ANCESTORS + 1
         if number > len(row.process.ancestors):
             return None
-        return getattr(row.process.ancestors[number - 1] if number else row.process.as_ancestor(), attribute)
+        of = row.process.ancestors[number - 1] if number else row.process.as_ancestor()
+        return getattr(of, attribute) or None
 
     return found
 

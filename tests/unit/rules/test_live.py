@@ -298,6 +298,12 @@ def test_unknown() -> None:
     assert alert.incomplete == ("container.image.repository",)
 
 
+def test_unknown_parent() -> None:
+    """A parent that nobody knows is missing, not one without a name."""
+    assert value("proc.pname", exec_of("sh")) is None
+    assert fired("evt.type = execve and not proc.pname exists and not proc.aname exists", exec_of("sh"))
+
+
 def test_repeated() -> None:
     """What happens again and again is one alert with a count, and no count is lost however much differs."""
     opened = {"call": "openat", "fd_type": "f", "path": "/etc/shadow"}
