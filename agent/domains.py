@@ -40,6 +40,8 @@ NAME_LETTERS = 253
 #: Answers to one container that are read of each batch, the newest.
 ANSWERS = 256
 AGAIN_SECONDS = 10.0
+#: How long to wait for answers that have come already and were not read yet.
+CATCH_UP_SECONDS = 0.3
 _MAPPED = bytes(10) + b"\xff\xff"
 
 #: When each name of an address ends to count, the newest last.
@@ -56,6 +58,7 @@ class Domains:
         self._answer = _number(self._gadget.schema["message"].values, "answer")
         self._no_error = _number(self._gadget.schema["rcode"].values, "NOERROR")
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._known: OrderedDict[int, OrderedDict[bytes, _Names]] = OrderedDict()
         self._size = 0
         #: answers that were not read, as there were too many for one container
@@ -85,7 +88,14 @@ class Domains:
             newest = at[_newest(rows["cgroup_id"][at])]
             self.skipped += len(at) - len(newest)
             self._take(rows, newest, section)
-        self.read_ns = batch.read_ns
+        with self._changed:
+            self.read_ns = batch.read_ns
+            self._changed.notify_all()
+
+    def wait(self, until_ns: int, seconds: float) -> bool:
+        """Wait so long at most until all is known that was answered until then, since 1970; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.read_ns >= until_ns, seconds)
 
     def _take(self, rows: npt.NDArray[np.void], at: npt.NDArray[np.intp], section: Packed) -> None:
         places = rows["name"][at]
@@ -147,6 +157,12 @@ class Follower:
         """Messages of DNS that were lost, or not read, since the run began."""
         subscriber = self._subscriber
         return self._domains.skipped + (subscriber.lost if subscriber else 0)
+
+    def catch_up(self, until_ns: int) -> None:
+        """See to it that all is known that was answered until then, in nanoseconds since 1970, unless it takes long."""
+        if (subscriber := self._subscriber) and self._domains.read_ns < until_ns:
+            subscriber.look()
+            self._domains.wait(until_ns, CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """End the run, if nobody else has it."""

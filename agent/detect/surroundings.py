@@ -16,8 +16,6 @@ from agent.tracker import Cgroup
 from gadget.rules.containers import container_field
 from gadget.rules.processes import Process
 
-#: How long answers of DNS are waited for. They are read each 0.15 s when there are many (agent/run/run.py).
-ANSWER_SECONDS = 0.4
 #: Containers whose fields are ready.
 MOST = 4096
 
@@ -71,21 +69,19 @@ class Surroundings:
         found = self._domains.names(cgroup_id, address)
         if found or not self.follower or self._domains.read_ns >= self._until_ns:
             return found
-        self._catch_up()
+        self._catch_up(self.follower)
         return self._domains.names(cgroup_id, address)
 
     def begin(self, until_ns: int) -> None:
         """From here on it is asked about what happened up to a time (since 1970)."""
         self._until_ns = until_ns
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, follower: Follower) -> None:
         """Wait for what DNS answered up to then, as a connect comes after its answer. A tenth of the time at most."""
         began = time.monotonic()
-        if began < self._wait_again:
-            return
-        while self._domains.read_ns < self._until_ns and time.monotonic() < began + ANSWER_SECONDS:
-            time.sleep(ANSWER_SECONDS / 20)
-        self._wait_again = began + 10 * (time.monotonic() - began)
+        if began >= self._wait_again:
+            follower.catch_up(self._until_ns)
+            self._wait_again = began + 10 * (time.monotonic() - began)
 
     def process(self, pid: int) -> Process | None:
         """A process as it is now, its start in ticks."""

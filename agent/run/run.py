@@ -55,6 +55,7 @@ class Run:
         self._over = False
         #: whether it waits for a subscriber to take something
         self.is_blocked = False
+        self._asked = False
         self._waking = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.worker = Worker(f"run-{self.gadget.name}", self._work)
@@ -101,6 +102,11 @@ class Run:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
+    def look(self) -> None:
+        """Read the source at once, and give subscribers a batch even if there is nothing. Callable from any thread."""
+        self._asked = True
+        self.wake()
+
     def finish(self) -> None:
         """End every subscriber in order."""
         for each in self.subscribers:
@@ -140,7 +146,9 @@ class Run:
                 ending = self._is_ending()
                 if ending and self._end_those():
                     return
-                if not ending and time.monotonic() < due and not (idle or self._source.pressed):
+                if asked := self._asked:
+                    self._asked = False
+                if not (ending or asked or idle or self._source.pressed) and time.monotonic() < due:
                     continue  # it will be soon enough
                 if not self._has_room():
                     # nobody takes anything: the rings fill, and the kernel counts what does not fit, container by
@@ -158,7 +166,7 @@ class Run:
                 if now - measured > RATE_SECONDS:
                     self.rate = (self.events - before) / (now - measured)
                     measured, before = now, self.events
-                if sections or whole or losses is not None or now - beat > BEAT_SECONDS:
+                if asked or sections or whole or losses is not None or now - beat > BEAT_SECONDS:
                     self._publish(sections, losses, whole)
                     beat = now
 

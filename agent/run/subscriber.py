@@ -35,6 +35,9 @@ class Publisher(Protocol):
     def wake(self) -> None:
         """Something was taken, or is to end."""
 
+    def look(self) -> None:
+        """Give a batch at once."""
+
     def leave(self, subscriber: Subscriber) -> None:
         """It wants no more."""
 
@@ -88,6 +91,10 @@ class Subscriber:
                 self._run.wake()
             self.events += sum(section.count for section in batch.sections)
             yield batch
+
+    def look(self) -> None:
+        """Let a batch come at once, of what has happened by now. Callable from any thread."""
+        self._run.look()
 
     def finish(self) -> None:
         """End the batches, after what has happened by now. Callable from any thread, and again."""

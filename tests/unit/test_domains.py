@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from agent import domains
-from agent.domains import ADDRESSES, ALL_ADDRESSES, LEAST_SECONDS, MOST_SECONDS, NAMES, Domains
+from agent.detect.surroundings import Surroundings
+from agent.domains import ADDRESSES, ALL_ADDRESSES, LEAST_SECONDS, MOST_SECONDS, NAMES, Domains, Follower
 from agent.run.batch import Batch, pack
+from agent.run.subscriber import Subscriber
+from agent.service import Context
 from gadget import catalog
 from tests.dns import encode
 
@@ -166,3 +173,29 @@ def test_read_so_far(known: Domains) -> None:
     """Who judges a connection can tell whether answers from before it are known yet."""
     known.learn(Batch([], {}, read_ns=5))
     assert known.read_ns == 5
+
+
+class Answers:
+    """A run of dnssnoop whose reader gets an answer when it asks for what there is."""
+
+    def __init__(self, known: Domains) -> None:
+        self._known = known
+        self.looks = 0
+
+    def look(self) -> None:
+        self.looks += 1
+        threading.Timer(0.01, learn, (self._known, event(answer("pool.example.com", FOUR)))).start()
+
+
+def test_connects_at_once(known: Domains, tmp_path: Path) -> None:
+    """A rule knows the name of an address although the program connects as soon as it is told, and asks for it once."""
+    context = SimpleNamespace(tracker=SimpleNamespace(proc=tmp_path), runs=None, budget=None)
+    surroundings = Surroundings(cast(Context, context), domains=False)
+    answers = Answers(known)
+    follower = Follower.__new__(Follower)
+    follower._domains, follower._subscriber = known, cast(Subscriber, answers)
+    surroundings._domains, surroundings.follower = known, follower
+    surroundings.until_ns = time.time_ns()
+    assert surroundings.domains(7, packed(FOUR)) == ("pool.example.com",)
+    assert surroundings.domains(7, packed("10.0.0.9")) == surroundings.domains(7, packed("10.0.0.8")) == ()
+    assert answers.looks == 1

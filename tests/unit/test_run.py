@@ -287,3 +287,15 @@ def test_beat(source: Source, run: Run) -> None:
     batches = run.first.batches()
     assert next(batches).sections == []
     assert next(batches).sections == []
+
+
+def test_look(run: Run) -> None:
+    """Who asks what has happened by now is told at once, also that it is nothing."""
+    reader = Reader(run.first)
+    wait_until(lambda: reader.batches, "the first beat")
+    before = len(reader.batches)
+    began = time.monotonic()
+    run.first.look()
+    wait_until(lambda: len(reader.batches) > before, "an answer")
+    assert time.monotonic() - began < IDLE_SECONDS
+    reader.finish()
