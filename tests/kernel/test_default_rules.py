@@ -125,7 +125,7 @@ CASES = (
     Case("Network connection becomes the input or output of a process", *connects("10.1.2.3", 9000, "0"),
          "breaks connect 10.1.2.3 9001 20; breaks connect 127.0.0.1 9002 0; sshd connect 10.1.2.3 9003 0"),
     Case("Network tool gives a connection to a program", "nc 127.0.0.1 9 -e /bin/true", ("nc 127.0.0.1 9 -e /bin/true",),
-         "nc 127.0.0.1 9; cat /bin/nc"),
+         "nc 127.0.0.1 9; ls /bin/nc"),
     Case("Network scanner in a container", "nmap -p 1-99 10.1.2.3", ("nmap /usr/bin/nmap -p 1-99 10.1.2.3",), "nc -w 1 127.0.0.1 9; cat /usr/bin/nmap"),
     Case("File gets the rights of its owner", "chmod 4755 /opt/c", ("chmod 4755 /opt/c", "/opt/c"), "chmod 755 /opt/c; /usr/bin/dpkg 'chmod 4755 /opt/c'"),
     Case("Program leaves its container for the node", "nsenter true", ("nsenter true",), "chroot /srv /bin/none"),
@@ -159,6 +159,13 @@ CASES = (
 #: The alerts of those who work in the container: a terminal, kubectl exec -i without one.
 BY_PEOPLE = Alert(SHELL, "sh", parent="runc"), Alert(SHELL, "sh -l", parent="runc")
 
+#: A start script of somebody's own.
+LAUNCH = """#!/bin/sh
+. /tools
+sed -i s/a/b/ /etc/nginx/nginx.conf
+cp /etc/hostname /etc/app.name
+exec /docker-entrypoint.sh "$@"
+"""
 #: As the image of nginx begins: its script is the first process, and other scripts are called by it.
 ENTRYPOINT = """#!/bin/sh
 . /tools
@@ -189,7 +196,7 @@ def image(root: Path, breaks: Path) -> None:
     script = [". /tools", "ip link set lo up", *(f"ip addr add {address} dev lo" for address in ADDRESSES)]
     script += [line for case in CASES for line in (case.attack, case.twin)]
     texts = dict.fromkeys(FILES, "root:x:0:0:root:/root:/bin/sh\n") | dict.fromkeys(SCRIPTS, SCRIPT)
-    texts |= {"/docker-entrypoint.sh": ENTRYPOINT, "/docker-entrypoint.d/10-listen.sh": LISTEN}
+    texts |= {"/launch": LAUNCH, "/docker-entrypoint.sh": ENTRYPOINT, "/docker-entrypoint.d/10-listen.sh": LISTEN}
     texts |= {"/tools": BY_PATH, "/all.sh": "\n".join(script)}
     copies = dict.fromkeys(BREAKS, breaks) | dict.fromkeys(("/bin/busybox", "/host/bin/none", "/srv/bin/none"), BUSYBOX)
     for path in (*texts, *copies):
@@ -314,7 +321,7 @@ def test_default_rules(
             return container
 
         wait_until(is_judged, "the begin")
-        calm = prepared("calm", "/docker-entrypoint.sh", "daemon off;")
+        calm = prepared("calm", "/launch", "daemon off;")
         cart = prepared("cart-0", "/bin/sleep", "600")
         for command in EVERY_DAY:
             subprocess.run(["runc", "exec", calm.id, *command], check=False, stdin=subprocess.DEVNULL)
