@@ -16,7 +16,7 @@ from kubectl_gadget.advise.compile import compile_policy
 from kubectl_gadget.advise.crowd import MANY, Crowd
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
-from kubectl_gadget.advise.judge import flows_of, namespaces_of
+from kubectl_gadget.advise.judge import denied_of, namespaces_of
 from kubectl_gadget.advise.networks import is_private, is_special, parse, single
 from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
@@ -96,8 +96,8 @@ class _Advisor:
             except UsageError as error:
                 self._remarks.refused(policy, str(error))
         evaluator = Evaluator(taken, namespaces_of(self._observation))
-        flows = flows_of(self._observation, self._settings, whole_names=True)
-        self._remarks.denied(check(evaluator, flows, ()).denied)
+        denied = denied_of(self._observation, self._settings, evaluator)
+        self._remarks.denied(check(evaluator, denied, ()).denied)
 
     def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """Make a rule from what was seen at one end, or say why not."""

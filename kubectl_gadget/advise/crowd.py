@@ -71,9 +71,18 @@ class Crowd:
         """All that were seen since a moment; of those with whom none has come about since, what failed."""
         columns = zip(self._index, self._done, self._failed, self._first, self._last, self._last_done, strict=True)
         older = self._older
+        # one number for two equal ones: there may be a million of them
         return (
-            Member(number, done if last_done >= since else 0, failed, first, last, last_done, number in older)
-            for number, done, failed, first, last, last_done in columns
+            Member(
+                number,
+                done if done_at >= since else 0,
+                failed,
+                first,
+                last,
+                done_at if done_at != last else last,
+                number in older,
+            )
+            for number, done, failed, first, last, done_at in columns
             if last >= since
         )
 

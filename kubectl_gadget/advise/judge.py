@@ -10,6 +10,7 @@ from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
 from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
+from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
@@ -61,11 +62,26 @@ class _Pair:
     total: Evidence = field(default_factory=Evidence)
 
 
-def flows_of(observation: Observation, settings: Settings, *, whole_names: bool = False) -> Iterator[Flow]:
-    """All connections, with whether settings ask for them; attempts that failed are none.
+def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.Evaluator) -> Iterator[Flow]:
+    """Of the connections that settings ask for those that are denied, without the counting that check does.
 
-    Where settings ask for one namespace, the names of workloads are without it unless whole_names are wanted.
+    Very many addresses outside are left out: the networks that advice has for them are made of these addresses.
     """
+    choice = Choice(settings)
+    for (source, target, protocol, port), evidence in observation.edges.items():
+        actors = source.workload or source, target.workload or target
+        if evidence.last_done < max(settings.since, 1) or not any(map(choice.has, actors)):
+            continue
+        if source.crowd or target.crowd or protocol in PORTLESS:
+            continue
+        each = Connection(source, target, protocol, port, evidence, own_node=False)
+        ends = _end(source, each.source_pod, own_node=False), _end(target, each.target_pod, own_node=False)
+        if not evaluator.allows(*ends, protocol, port):
+            yield Flow(*ends, protocol, port, evidence.count, evidence.last, shown(actors[0]), shown(actors[1]))
+
+
+def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
+    """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = Choice(settings)
     pairs: dict[tuple[Actor, Actor, str, int, bool], _Pair] = {}
     for each in observation.connections():
@@ -78,8 +94,7 @@ def flows_of(observation: Observation, settings: Settings, *, whole_names: bool 
     for number, alike in enumerate(together(pairs.values(), lambda pair: pair.total), 1):
         for pair, connection, count, either in _counted(alike):
             within = ""  # the namespace, where it goes without saying
-            one = len(settings.namespaces) == 1 and not whole_names
-            if one and connection.source.namespace == connection.target.namespace:
+            if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
                 within = connection.source.namespace
             flow = Flow(
                 source=_end(connection.source, connection.source_pod, own_node=connection.own_node),

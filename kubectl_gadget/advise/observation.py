@@ -214,13 +214,16 @@ class Observation:
 
     def _see(self, flow: Flow, ends: tuple[End, ...], reached: tuple[Reached, ...]) -> None:
         egress = flow.direction == "egress"
-        found = [
-            (edges, own, each)
-            for own in ends
-            for each in reached
-            if own.kind != "node" or each.end.kind == "pod"  # no policy is about two nodes
-            for edges in self._among(flow, own, each, egress)
-        ]
+        if egress and len(ends) == len(reached) == 1 and ends[0].kind != "node":  # nearly all
+            found = [(self.edges, ends[0], reached[0])]
+        else:
+            found = [
+                (edges, own, each)
+                for own in ends
+                for each in reached
+                if own.kind != "node" or each.end.kind == "pod"  # no policy is about two nodes
+                for edges in self._among(flow, own, each, egress)
+            ]
         shared = (flow.direction, flow.node, ends, reached[0].service or reached) if len(found) > 1 else None
         for edges, own, (end, port, name, nodes, _) in found:
             source, target = (own, end) if egress else (end, own)
