@@ -183,9 +183,17 @@ class FakeJudge:
     broken: ClassVar[Exception | None] = None
 
     def __init__(
-        self, rules: Ruleset, schema: Schema, containers: object, *, first: bool = False, host: bool = False
+        self,
+        rules: Ruleset,
+        schema: Schema,
+        containers: object,
+        *,
+        first: bool = False,
+        host: bool = False,
+        remember: bool = False,
     ) -> None:
         """Judge events in schema's layout."""
+        self.remember = remember
         self.rules, self.first, self.host = rules, first, host
         self.parameters: dict[str, str] = {}
         self.judged = 0

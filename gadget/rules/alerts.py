@@ -11,6 +11,8 @@ import orjson
 
 from gadget.rules.checks import Event
 from gadget.rules.files import PRIORITIES
+from gadget.rules.processes import Program
+from gadget.rules.recent import Happened
 from gadget.rules.ruleset import Ruleset
 
 #: The source of alerts that are about detect itself.
@@ -44,7 +46,7 @@ class Alert:
     count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
     not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: session and
     program of the process. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not
-    known.
+    known. ancestry has the process and its ancestors. happened is what the container did before; None if nobody looked.
     """
 
     rule: Fired
@@ -57,6 +59,9 @@ class Alert:
     node: str = ""
     since_ns: int = 0
     program: Hashable = None
+    id: str = ""
+    ancestry: tuple[Program, ...] = ()
+    happened: tuple[Happened, ...] | None = None
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""
@@ -64,8 +69,21 @@ class Alert:
 
     def json(self, hostname: str) -> bytes:
         """Falco's JSON, keys sorted, to the byte (falco_formats.cpp). hostname: of an event whose node is not known."""
+        return dumps(self._said(hostname))
+
+    def whole_json(self, hostname: str) -> bytes:
+        """The same with what Falco does not tell: id, count, ancestry, incomplete."""
+        more = {
+            "id": self.id,
+            "count": self.count,
+            "incomplete": list(self.incomplete),
+            "ancestry": [each._asdict() for each in self.ancestry],
+        }
+        return dumps(self._said(hostname) | more)
+
+    def _said(self, hostname: str) -> dict[str, Any]:
         counted = {"evt.count": self.count} if self.count > 1 else {}  # in Falco it is 1 wherever a rule shows it
-        said = {
+        return {
             "hostname": self.node or hostname,
             "output": self.line(),
             "output_fields": {**self.fields, **counted, "evt.time": self.time_ns},
@@ -75,7 +93,6 @@ class Alert:
             "tags": sorted(self.rule.tags),
             "time": stamp(self.time_ns),
         }
-        return dumps(said)
 
 
 def dumps(what: Any) -> bytes:

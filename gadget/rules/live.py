@@ -7,9 +7,8 @@ events.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,9 @@ from gadget.rules.calls import Call, Values
 from gadget.rules.checks import checks, names
 from gadget.rules.fields import SYSCALL
 from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, Row, Surroundings
+from gadget.rules.recent import Happened, Recent
 from gadget.rules.ruleset import Rule, Ruleset
+from gadget.rules.sections import Bytes, Packed, Section, decoded, joined
 from gadget.schema import Field, Schema
 
 EXECS, ENDS = ("execve", "execveat"), "procexit"
@@ -41,74 +42,7 @@ _OF_CALL = ("call", "result", "fd", "flags", "mode", "exe_upper_layer", "exe_mem
 #: The argument that a rule may ask the table of calls about.
 _ARGUMENT = {"socket": 0, "ptrace": 0, "bpf": 0, "unshare": 0, "setns": 1}
 
-Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint32]
-
-
-class Packed(Protocol):
-    """Rows of one size, one after the other."""
-
-    @property
-    def record_size(self) -> int:
-        """Bytes of each."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-
-    @property
-    def rows(self) -> bytes:
-        """All of them."""
-
-
-class _Section:
-    """Rows of one size."""
-
-    def __init__(self, schema: Schema, data: Bytes) -> None:
-        """The rows that are the rows of data."""
-        self.bytes, self.text_at = data, schema.text_offset
-        self.rows = data.view(schema.dtype(data.shape[1]))[:, 0]
-
-    @classmethod
-    def of(cls, schema: Schema, packed: Packed) -> _Section:
-        """All rows of a section of a batch."""
-        return cls(schema, np.frombuffer(packed.rows, np.uint8).reshape(packed.count, packed.record_size))
-
-    def only(self, schema: Schema, chosen: npt.NDArray[np.bool_]) -> _Section:
-        """Some of the rows."""
-        return self if chosen.all() else _Section(schema, self.bytes[chosen])
-
-    def __len__(self) -> int:
-        return len(self.bytes)
-
-    def columns(self, fields: Sequence[Field], *more: Bytes) -> Bytes:
-        """The bytes of some fields side by side, and more, filled up to whole words."""
-        parts = [self.bytes[:, each.offset : each.offset + each.size] for each in fields]
-        parts += more
-        width = sum(part.shape[1] for part in parts)
-        return np.hstack([*parts, np.zeros((len(self), -width % 4), np.uint8)])
-
-    def text(self, at: int, where: Any) -> bytes:
-        """The text that a slice of a row names."""
-        start = self.text_at + int(where["offset"])
-        return self.bytes[at, start : start + int(where["length"])].tobytes()
-
-    def path(self, at: int, where: Any) -> str:
-        """A path of a row, as it was passed or from the root; empty if there is none."""
-        text = self.text(at, where)
-        if not where["as_given"]:
-            text = (b"/\xe2\x80\xa6/" if where["cut"] else b"/") + b"/".join(text.split(b"/")[-2::-1])
-        return _decoded(text)
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
-
-
-def _joined(folder: str, path: str) -> str:
-    """A path from the root without . and .. in it; one whose folder is not known stays as it is."""
-    whole = posixpath.join(folder, path.lstrip("/")) if folder else path
-    return posixpath.normpath(f"/{whole.lstrip('/')}") if whole.startswith("/") else whole
 
 
 class _Grouping:
@@ -168,9 +102,19 @@ class Judge:
     """Knows the processes, and what rules say of their events."""
 
     def __init__(
-        self, rules: Ruleset, schema: Schema, surroundings: Surroundings, *, first: bool = False, host: bool = False
+        self,
+        rules: Ruleset,
+        schema: Schema,
+        surroundings: Surroundings,
+        *,
+        first: bool = False,
+        host: bool = False,
+        remember: bool = False,
     ) -> None:
-        """Judge events in a schema, also those outside containers with host."""
+        """Judge events in a schema, also those outside containers with host.
+
+        With remember alerts have what their container did before.
+        """
         self._schema, self._surroundings, self._host = schema, surroundings, host
         self._names = [name.replace(" ", "_") for name in _words(schema["call"])]
         self._tables = Rows(), Rows(), Rows()
@@ -180,6 +124,7 @@ class Judge:
         self._columns = {table: [schema[name] for name in names] for table, names in columns.items()}
         self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
         self.processes = Processes(surroundings.process)
+        self._recent = Recent(schema, self._names, self._inside) if remember else None
         self._clock_ns, self._has_begun = 0, False
         #: events that rules were asked about
         self.judged = 0
@@ -211,14 +156,21 @@ class Judge:
         if not self._has_begun:  # the programs are at work: who begins from here on is told of
             self._has_begun = True
             self.processes.know(self._surroundings.running())
-        found = [_Section.of(self._schema, packed) for packed in sections if packed.count]
+        found = [Section.of(self._schema, packed) for packed in sections if packed.count]
         self._follow(found)
         self._make_room()
-        return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)
+        if self._recent:
+            for each in found:
+                self._recent.note(each)
+        try:
+            return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)
+        finally:
+            if self._recent:
+                self._recent.settle()
 
     # processes
 
-    def _follow(self, sections: Sequence[_Section]) -> None:
+    def _follow(self, sections: Sequence[Section]) -> None:
         """Take in what became of processes, in the order in which it happened."""
         states = np.array([name in (*_STATES, *EXECS, ENDS) for name in self._names])
         changes = [
@@ -238,18 +190,18 @@ class Judge:
         if changes:
             self.processes.forget(changes[-1][0])
 
-    def _begun(self, section: _Section, at: int, *, is_exec: bool) -> Process:
+    def _begun(self, section: Section, at: int, *, is_exec: bool) -> Process:
         """The program of a process that was forked, or has begun another one."""
         row, key = section.rows[at], _key(section.rows[at])
         ancestors = self._ancestors(row)
-        program = Process(key, _decoded(bytes(row["comm"]).rstrip(b"\0")), ancestors)
+        program = Process(key, decoded(bytes(row["comm"]).rstrip(b"\0")), ancestors)
         if is_exec:
             text = section.text(at, row["arguments"])
-            program.arguments = tuple(_decoded(text).removesuffix("\0").split("\0")) if text else ()
+            program.arguments = tuple(decoded(text).removesuffix("\0").split("\0")) if text else ()
             program.upper_layer, program.memfd = bool(row["exe_upper_layer"]), bool(row["exe_memfd"])
             program.writable, program.inode = bool(row["exe_writable"]), int(row["exe_ino"])
             program.ctime, program.mtime = int(row["exe_ctime"]), int(row["exe_mtime"])
-            program.environment = _decoded(section.text(at, row["env"])) or None
+            program.environment = decoded(section.text(at, row["env"])) or None
         elif parent := self.processes.running(int(row["ppid"]), int(row["parent_start"])):
             for name in _INHERITED:
                 setattr(program, name, getattr(parent, name))
@@ -267,15 +219,15 @@ class Judge:
         return parent.below()
 
     @staticmethod
-    def _place(program: Process, section: _Section, at: int) -> None:
+    def _place(program: Process, section: Section, at: int) -> None:
         row = section.rows[at]
         program.cwd = section.path(at, row["cwd"]) or program.cwd
         program.vpid, program.vpgid = int(row["vpid"]), int(row["vpgid"])
         program.pgid, program.sid = int(row["pgid"]), int(row["sid"])
 
-    def _change(self, section: _Section, at: int) -> None:
+    def _change(self, section: Section, at: int) -> None:
         key = _key(section.rows[at])
-        program = self.processes.get(key, _decoded(bytes(section.rows[at]["comm"]).rstrip(b"\0")))
+        program = self.processes.get(key, decoded(bytes(section.rows[at]["comm"]).rstrip(b"\0")))
         self._place(program, section, at)
         for each in program.rows:
             self._known[PROCESS].pop(each, None)
@@ -289,7 +241,7 @@ class Judge:
                 table.clear()
                 known.clear()
 
-    def _alerts(self, section: _Section) -> Iterator[Alert]:
+    def _alerts(self, section: Section) -> Iterator[Alert]:
         """What rules say of the events of a section."""
         section = section.only(self._schema, self._wanted[section.rows["call"]])
         if not self._host and len(section):
@@ -336,7 +288,14 @@ class Judge:
                 cgroup_id=call.process.now.cgroup_id,
                 program=(program.sid, program.path or program.name),
                 incomplete=_missing(self._fields[rule.name], call),
+                ancestry=call.process.process.ancestry,
+                happened=self._happened(call),
             )
+
+    def _happened(self, call: Call) -> tuple[Happened, ...] | None:
+        if self._recent is None:
+            return None
+        return self._recent.before(call.process.now.cgroup_id, call.values.boot_ns, self._clock_ns)
 
     def _inside(self, cgroups: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which are of containers."""
@@ -344,10 +303,10 @@ class Judge:
         found = [self._surroundings.container(cgroup) is not None for cgroup in distinct.tolist()]
         return np.array(found, bool)[which]
 
-    def _process_ids(self, section: _Section) -> Ids:
+    def _process_ids(self, section: Section) -> Ids:
         def make(at: int, key: bytes) -> int:
             row = section.rows[at]
-            process = self.processes.get(_key(row), _decoded(bytes(row["comm"]).rstrip(b"\0")))
+            process = self.processes.get(_key(row), decoded(bytes(row["comm"]).rstrip(b"\0")))
             number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings))
             self._known[PROCESS][key] = number
             process.rows.add(key)
@@ -355,16 +314,16 @@ class Judge:
 
         return self._grouping.ids(section.columns(self._columns[PROCESS]), self._known[PROCESS], make)
 
-    def _call_keys(self, section: _Section) -> Bytes:
+    def _call_keys(self, section: Section) -> Bytes:
         which, args = self._arguments[section.rows["call"]], section.rows["args"]
         argument = np.where(which == 1, args[:, 1], np.where(which == 0, args[:, 0], 0)).astype(np.uint64)
         return section.columns(self._columns[CALL], argument.view(np.uint8).reshape(-1, 8))
 
-    def _descriptor_keys(self, section: _Section) -> Bytes:
+    def _descriptor_keys(self, section: Section) -> Bytes:
         failed = (section.rows["result"] < 0).view(np.uint8).reshape(-1, 1)
         return section.columns(self._columns[DESCRIPTOR], failed, section.bytes[:, section.text_at :])
 
-    def _values(self, section: _Section, at: int) -> Values:
+    def _values(self, section: Section, at: int) -> Values:
         row = section.rows[at]
         path, to = row["path"], row["to"]
         raw, to_raw = (section.path(at, each["path"]) for each in (path, to))
@@ -386,9 +345,9 @@ class Judge:
             name_changed=bool(row["name_changed"]),
             src=_end(row["src"]),
             dst=_end(row["dst"]),
-            path=_joined(section.path(at, path["directory"]), raw),
+            path=joined(section.path(at, path["directory"]), raw),
             raw=raw if path["path"]["as_given"] else "",
-            to=_joined(section.path(at, to["directory"]), to_raw),
+            to=joined(section.path(at, to["directory"]), to_raw),
             to_raw=to_raw,
             data=section.text(at, row["data"]),
         )

@@ -11,6 +11,7 @@ import posixpath
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from gadget.rules import words
@@ -33,6 +34,15 @@ class Key(NamedTuple):
     pid: int
     start: int
     number: int
+
+
+class Program(NamedTuple):
+    """What an alert tells of a process: command is its name and arguments. Empty is what is not known."""
+
+    pid: int
+    name: str
+    command: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,12 @@ class Process:
     def as_ancestor(self) -> Ancestor:
         """What its descendants know of it."""
         return Ancestor(self.key, self.name, self.arguments, self.path, self.vpid)
+
+    @cached_property
+    def ancestry(self) -> tuple[Program, ...]:
+        """It and its ancestors, as alerts tell of them."""
+        every = (self.as_ancestor(), *self.ancestors)
+        return tuple(Program(each.key.pid, each.name, each.command or "", each.path or "") for each in every)
 
     def below(self) -> tuple[Ancestor, ...]:
         """The ancestors of its children."""
