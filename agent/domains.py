@@ -78,6 +78,12 @@ class Domains:
             found = known.get(address.removeprefix(_MAPPED)) if known else None
             return tuple(name for name, end in reversed(found.items()) if end > now) if found else ()
 
+    def answers(self, cgroup_id: int, most: int) -> list[tuple[bytes, tuple[str, ...]]]:
+        """The addresses that a container got last, so many, the oldest first, each with its names."""
+        with self._lock:
+            addresses = [*self._known.get(cgroup_id, ())][-most:]
+        return [(each, names) for each in addresses if (names := self.names(cgroup_id, each))]
+
     def learn(self, batch: Batch) -> None:
         """Take the answers of a batch of dnssnoop that containers got from others."""
         for section in batch.sections:

@@ -19,10 +19,10 @@ LARGEST = 64 << 20
 MOST_PARTS = 1 << 19
 #: What one takes beside its bytes, about.
 PART_BYTES = 128
-#: Letters of a name or a sentence; more are cut off. Kubernetes' names have up to 253. JSON, and what an alert says,
-#: which have bounds of their own, are not cut.
+#: Letters of a name or a sentence; more are cut off. Kubernetes' names have up to 253. JSON, and what an alert and
+#: its rule say, which have bounds of their own, are not cut.
 LONGEST_TEXT = 1024
-_WHOLE = ("schema", "layout", "output")
+_WHOLE = ("schema", "layout", "output", "condition", "description")
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 M = TypeVar("M", bound=Message)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 
 from agent.detect.folder import Files, read
@@ -25,6 +25,7 @@ from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from gadget.recorded import NOT_KEPT
+from gadget.rules.messages import unpack
 from gadget.rules.ruleset import Ruleset
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ TAKE_SECONDS = 0.25
 #: To load and compile rules may take 10 s (gadget/rules/ruleset.py).
 STALL_SECONDS = 60.0
 _EVER_NS = 1 << 63
+#: Alerts that are offered where an id is wanted, and those that another one names.
+MOST_OFFERED, MOST_OTHERS = 50, 2
 #: Reasons and containers that have a count of losses each.
 MOST_LOSSES = 4096
 
@@ -105,7 +108,34 @@ class Always:
         """What was kept, and with follow what comes."""
         for reply in self.history.read(request.since_ns, request.follow, active):
             reply.node = self._context.node
+            for alert in reply.batch.alerts:
+                alert.ClearField("past")  # that of one is asked for by its id: see find
             yield reply
+
+    def find(self, name: str) -> list[pb.Alert]:
+        """The kept alert of an id, behind it those that have parts of its past; empty if there is none."""
+        found = self._kept_of({name})[:1]
+        if found:
+            past = pb.Past.FromString(unpack(found[0].past)) if found[0].past else pb.Past()
+            others = {past.happened_of, past.calls_of} - {"", name}
+            found += self._kept_of(others)[:MOST_OTHERS] if others else []
+        return found
+
+    def begun_by(self, text: str) -> list[pb.Alert]:
+        """The newest alerts whose ids begin so, without what led to them."""
+        found: deque[pb.Alert] = deque(maxlen=MOST_OFFERED)
+        for each in self._every():
+            if each.id.startswith(text):
+                each.ClearField("past")
+                found.append(each)
+        return [*found]
+
+    def _kept_of(self, names: Container[str]) -> list[pb.Alert]:
+        return [each for each in self._every() if each.id in names]
+
+    def _every(self) -> Iterator[pb.Alert]:
+        for reply in self.history.read(0, False, lambda: True):
+            yield from reply.batch.alerts
 
     def close(self) -> None:
         """End; what was kept stays."""
@@ -166,7 +196,9 @@ class Always:
     def _begin(self, rules: Ruleset) -> None:
         """Let rules judge in place of those before: each event is judged by the one or by the other."""
         try:
-            made = Judging(self._context, rules, Selection(), first=self._settings.first, host=self._settings.host)
+            made = Judging(
+                self._context, rules, Selection(), first=self._settings.first, host=self._settings.host, past=True
+            )
         except (GadgetError, OSError) as error:
             if self._why_not != str(error):
                 log.warning("detect: %s", error)

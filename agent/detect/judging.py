@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from agent.clock import clock_offset
 from agent.detect.choice import NOT_KNOWN, Choice, Chosen
+from agent.detect.past import Mask, Pasts, id_of, masked_text
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
 from agent.identity import Container
@@ -42,6 +43,8 @@ TOO_SLOW = "alerts came too fast for their reader"
 TOO_LARGE = "alerts were too large"
 #: Containers that wait to be named; more of them are named when they have alerts.
 MOST_NAMED = 16_384
+#: What a program was told by others.
+_TEXTS = ("name", "command", "path")
 
 
 class Judging:
@@ -55,8 +58,9 @@ class Judging:
         *,
         first: bool,
         host: bool,
+        past: bool = False,
     ) -> None:
-        """Begin. selection, host: whose alerts are wanted.
+        """Begin. selection, host: whose alerts are wanted; past: with what led to them.
 
         Raises:
             Unsupported: This kernel cannot, or the choice needs labels that this agent does not have.
@@ -68,10 +72,12 @@ class Judging:
             raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
         gadget = catalog.find(GADGET)
         self._surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
-        self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host)
+        self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host, remember=past)
         self._choice = Choice(tracker, selection, host=host)
         self._groups = None if first else Groups()
         self._mask = Redactor(context.redact).mask if context.redact else None
+        self._pasts = Pasts(context, rules, self._surroundings, self._mask) if past else None
+        self._node = context.node
         start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
         self._subscriber = context.runs.subscribe(
             key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
@@ -196,10 +202,12 @@ class Judging:
 
     def _put(self, chosen: Iterable[Chosen]) -> None:
         for alert, container in chosen:
-            message = pb.Alert()
+            message, alert = pb.Alert(), replace(alert, id=id_of(self._node, alert))
             if not messages.fill(message, masked(alert, self._mask) if self._mask else alert):
                 self._lost[TOO_LARGE] += alert.rule.source != INTERNAL
                 continue
+            if self._pasts:
+                message.past = self._pasts.of(alert)
             if container:
                 message.container.CopyFrom(container_messages({alert.cgroup_id: container})[0])
             if not self._waiting.put(message):
@@ -212,12 +220,14 @@ def lost(reason: str, count: int, now_ns: int) -> Alert:
     return Alert(said, now_ns, f"{LOST} | count={count} reason={reason}", {"lost.count": count, "lost.reason": reason})
 
 
-def masked(alert: Alert, mask: Callable[[bytes], bytes]) -> Alert:
+def masked(alert: Alert, mask: Mask) -> Alert:
     """The alert without what is not to leave this machine."""
 
     def of(value: Any) -> Any:
         if isinstance(value, str):
-            return mask(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+            return masked_text(value, mask)
         return [of(each) for each in value] if isinstance(value, list | tuple) else value
 
-    return replace(alert, text=of(alert.text), fields={name: of(value) for name, value in alert.fields.items()})
+    programs = (each._replace(**{name: of(getattr(each, name)) for name in _TEXTS}) for each in alert.ancestry)
+    fields = {name: of(value) for name, value in alert.fields.items()}
+    return replace(alert, text=of(alert.text), fields=fields, ancestry=tuple(programs))

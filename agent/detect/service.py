@@ -13,7 +13,7 @@ from agent.detect.rules import load
 from agent.run.replies import started_reply
 from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
-from agent.service import Active, Context, Running
+from agent.service import Active, Call, Context, Running
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, Unsupported
@@ -57,6 +57,10 @@ class Detect(Running):
         """A client may have its own rules judge, or read the alerts of the agent's."""
         return {"detect": self._detect, "kept_alerts": self._kept}
 
+    def calls(self) -> Sequence[Call]:
+        """A client may ask for one kept alert with all that led to it."""
+        return (Call("KeptAlert", self._kept_alert, reads=True),)
+
     def end(self) -> None:
         """Keep nothing."""
         if always := self._always:
@@ -68,11 +72,19 @@ class Detect(Running):
         if self._always:
             self._always.close()
 
-    def _kept(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
+    def _on(self) -> Always:
         if self._always is None:
             why = self._why_not or "give it rules: gadget-agent --detect DIR, or deploy --detect default"
             raise Unsupported(f"no rules always judge on {self._context.node}: {why}")
-        yield from self._always.read(request, active)
+        return self._always
+
+    def _kept(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
+        yield from self._on().read(request, active)
+
+    def _kept_alert(self, request: pb.KeptAlertRequest, active: Active) -> pb.KeptAlertReply:
+        always = self._on()
+        alerts = always.begun_by(request.id) if request.begins else always.find(request.id)
+        return pb.KeptAlertReply(node=self._context.node, alerts=alerts)
 
     def _detect(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         if not self._slots.acquire(blocking=False):

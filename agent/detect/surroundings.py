@@ -83,6 +83,10 @@ class Surroundings:
             follower.catch_up(self._until_ns)
             self._wait_again = began + 10 * (time.monotonic() - began)
 
+    def answers(self, cgroup_id: int, most: int) -> list[tuple[bytes, tuple[str, ...]]]:
+        """The addresses that the container got last, and their names: see Domains."""
+        return self._domains.answers(cgroup_id, most)
+
     def process(self, pid: int) -> Process | None:
         """A process as it is now, its start in ticks."""
         return self._running.find(pid)

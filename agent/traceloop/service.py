@@ -74,6 +74,26 @@ class TraceloopService(Running):
         except FileNotFoundError as error:  # it has made room for another, or was deleted, since
             raise self._unknown() from error
 
+    def last(self, cgroup_id: int, number: int, until_ns: int) -> pb.TraceloopReadReply:
+        """The last calls of a container up to a time since 1970, so many; if none is that old, the last ones there are.
+
+        Raises:
+            Unsupported: Nothing is recorded here.
+            UsageError: That container is not.
+
+        """
+        ring = self._find(cgroup_id)
+        try:
+            snapshot = ring.snapshot().whole()
+            item = self._item(ring, span(snapshot.calls))
+        except FileNotFoundError as error:
+            raise self._unknown() from error
+        calls = snapshot.calls
+        before = calls["time"] <= max(until_ns - ring.clock_offset, 0)
+        calls = (calls[before] if before.any() else calls)[-number:]
+        chosen = snapshot._replace(calls=calls).whole()
+        return self._reply(ring, item, self._own(ring, chosen))
+
     def ends(self, cgroup_ids: Iterable[int], active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
         """What may tell why containers ended, in this order, as long as active says so."""
         recorder = self._on()

@@ -11,10 +11,12 @@ from unittest import mock
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from agent.detect.service import Detect
 from agent.flows.service import FlowsService
 from agent.inspect.service import Inspector
 from agent.run import source
 from agent.server import AgentService
+from agent.service import Context
 from agent.standing.service import StandingRuns
 from agent.traceloop.service import TraceloopService
 from gadget._generated import gadget_pb2 as pb
@@ -29,6 +31,7 @@ METHODS: tuple[tuple[str, type[Message]], ...] = (
     ("TraceloopDelete", pb.TraceloopDeleteRequest),
     ("Flows", pb.FlowsRequest),
     ("Inspect", pb.InspectRequest),
+    ("KeptAlert", pb.KeptAlertRequest),
 )
 ANSWERS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
 TRACKER: Any = SimpleNamespace(
@@ -45,6 +48,7 @@ SERVICES = {
     "flows": FlowsService("node-a", TRACKER, None),
     "inspect": Inspector("node-a", TRACKER),
     "standing": StandingRuns("node-a", None),
+    "detect": Detect(Context("node-a", TRACKER, Path("/none"), Path("/none"))),
 }
 SERVICE = AgentService("node-a", TRACKER, SERVICES)
 

@@ -183,8 +183,10 @@ def test_broken_judge(machine: Machine, client: Client, monkeypatch: pytest.Monk
 def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where I am too slow for a flood of alerts the agent's memory is bounded, and what I do not get is told."""
     monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
+    put, came = waiting.Waiting.put, list[bool]()
+    monkeypatch.setattr(waiting.Waiting, "put", lambda *args: came.append(put(*args)) or came[-1])
     machine.put(7, 1000)
-    wait_until(lambda: FakeJudge.made[0].judged == 1000, "the flood")
+    wait_until(lambda: len(came) == 1000, "the flood")
     rest, summary = client.end()
     (lost,) = summary.losses
     assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and rest
