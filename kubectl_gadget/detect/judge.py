@@ -27,6 +27,8 @@ from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import end_line, tell, write_json, write_line
 
+#: Letters of an id, as agents make them.
+ID_LETTERS = 7
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
 #: The words that outputs of rules have for a container's names: ours, and those that Falco adds.
 _PLACE = "container|namespace|pod|container_id|container_name|k8s_pod_name|k8s_ns_name"
@@ -109,9 +111,13 @@ def own_name() -> str:
 Write = Callable[[Alert, str], None]
 
 
-def writer(form: str) -> Write:
-    """What writes alerts in a form: columns, text, json."""
+def writer(form: str, *, kept: bool = False) -> Write:
+    """What writes alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell."""
     hostname = own_name()
+    if kept and form != "text":
+        if form == "json":
+            return lambda alert, who: write_json(alert.whole_json(hostname).decode())
+        return lambda alert, who: _write_columns(alert, who, alert.id or "-")
     if form == "json":
         return lambda alert, who: write_json(alert.json(hostname).decode())
     if form == "text":
@@ -119,13 +125,14 @@ def writer(form: str) -> Write:
     return _write_columns
 
 
-def _write_columns(alert: Alert, who: str) -> None:
-    """When, how urgent, of whom, and what it says; on a terminal lines break between words."""
+def _write_columns(alert: Alert, who: str, name: str = "") -> None:
+    """When, its id, how urgent, of whom, and what it says; on a terminal lines break between words."""
     says = _sentence(alert, who)
     since = f" since {_when(alert.since_ns)}" if alert.since_ns else ""
     says += f" ({alert.count} more{since})" if alert.since_ns else f" ({alert.count} times)" * (alert.count > 1)
     says += f" (not known: {', '.join(alert.incomplete)})" if alert.incomplete else ""
-    line = f"{_when(alert.time_ns)}  {alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
+    named = f"{escape(name):{ID_LETTERS}}  " * bool(name)
+    line = f"{_when(alert.time_ns)}  {named}{alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         lines = textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True, break_on_hyphens=False)

@@ -11,6 +11,7 @@ from gadget.errors import UsageError
 from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.given import PriorityType, complete_rule, option
+from kubectl_gadget.detect.shown import show_command
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FORMS = ("columns", "text", "json")
 
 
-class AlertsCommand(HeadedCommand):
+class AlertsCommand(HeadedCommand, click.Group):
     """`alerts`: what agents keep, and what comes."""
 
     in_overview = False  # `detect` tells of it
@@ -40,13 +41,21 @@ class AlertsCommand(HeadedCommand):
             *(each for each in where_options() if each.name not in ("all_namespaces", "selector")),
             *cluster_options(),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
-                   help="columns; text: Falco's line; json: Falco's JSON. [default: columns]"),
+                   help="columns; text: Falco's line; json: Falco's JSON, with id and ancestry. [default: columns]"),
             option("--by", heading="Output", default="", metavar="A,B",
                    help="Count alerts by rule, priority, node, namespace, pod, container: one table in the end."),
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
         title = "alerts of rules that always judge; see detect"
         super().__init__("alerts", title, "kubectl gadget alerts --since 1h -n shop", options, self._run)
+        self.invoke_without_command = True
+        self.add_command(show_command())
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And what can be asked of one alert."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
 
     def _run(
         self,
@@ -63,6 +72,8 @@ class AlertsCommand(HeadedCommand):
         by: str,
         **rest: Any,
     ) -> None:
+        if click.get_current_context().invoked_subcommand:
+            return
         selection = make_selection(namespace, False, pod, container, "")
         if any(name.is_workload for name in read_pods(pod)):
             raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
@@ -93,4 +104,4 @@ def _output(fields: list[str], form: str) -> AlertOutput:
     from kubectl_gadget.detect.judge import writer
     from kubectl_gadget.detect.live import AlertOutput, CountOutput
 
-    return CountOutput(fields, form) if fields else AlertOutput(writer(form), Channels([], 0.0))
+    return CountOutput(fields, form) if fields else AlertOutput(writer(form, kept=True), Channels([], 0.0))

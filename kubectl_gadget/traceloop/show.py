@@ -79,6 +79,11 @@ def show(instance: Instance, view: View) -> None:
             output.blocked(item for item in reader.blocked(reply) if view.wants(item[0]))
 
 
+def lines_of(entries: Sequence[Entry]) -> list[str]:
+    """Entries as lines that a terminal can show."""
+    return _Text(durations=False).lines(entries)
+
+
 def make_output(view: View) -> _Text | _Json:
     """What writes entries to standard output in the form that a view has."""
     return _Json() if view.form == "json" else _Text(view.durations, view.colour)
@@ -167,6 +172,9 @@ class _Text:
         write_text("".join(f"{escape(line)}\n" for line in str(head).split("\n")))
 
     def entries(self, entries: Sequence[Entry]) -> None:
+        write_text("".join(f"{line}\n" for line in self.lines(entries)))
+
+    def lines(self, entries: Sequence[Entry]) -> list[str]:
         lines = []
         for entry in entries:
             if isinstance(entry, Gap):
@@ -176,7 +184,7 @@ class _Text:
             self._width = max(self._width, len(who))
             line = escape(f"{clock(entry.time_ns)} {who:{self._width}} {self._what(entry)}")
             lines.append(self._painted(entry, line))
-        write_text("".join(f"{line}\n" for line in lines))
+        return lines
 
     def _painted(self, entry: Entry, line: str) -> str:
         """A line in the colour of what it tells: failures in red, those that everybody has in grey."""

@@ -1,0 +1,99 @@
+"""`kubectl gadget alerts show`: one kept alert, and what led to it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from gadget.errors import GadgetError, Unsupported, UsageError
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.completion import SECONDS, addresses_of, is_word
+from kubectl_gadget.detect.given import option
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.options import not_empty, where_options
+from kubectl_gadget.output import terminal
+from kubectl_gadget.tell import tell, write_json, write_lines
+from kubectl_gadget.where import find_targets
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+    from kubectl_gadget.targets import Targets
+
+
+def show_command() -> click.Command:
+    """`alerts show`."""
+    options: list[click.Parameter] = [
+        click.Argument(["name"], metavar="ID", callback=not_empty, shell_complete=complete_alerts),
+        *(each for each in where_options() if each.name in ("local", "agent")),
+        *cluster_options(),
+        option("-o", "--output", "form", heading="Output", type=click.Choice(["columns", "json"]), default="columns",
+               help="Format."),
+    ]  # fmt: skip
+    title = "an alert and what led to it, also of a pod that is gone"
+    return HeadedCommand("show", title, "kubectl gadget alerts show k7m2qp4", options, _show)
+
+
+def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
+    with find_targets(agent, local) as targets:
+        reply = _find(targets(), name)
+        from kubectl_gadget.detect.told import Told
+
+        told = Told.of(reply)
+        if form == "json":
+            from gadget.rules.alerts import dumps
+
+            write_json(dumps(told.json()).decode())
+            return
+        width = terminal.columns() if sys.stdout.isatty() else None
+        write_lines("".join(f"{line}\n" for line in told.lines(width)))
+
+
+def _find(targets: Targets, name: str) -> pb.KeptAlertReply:
+    """The answer of the agent that keeps an alert.
+
+    Raises:
+        UsageError: None does.
+        GadgetError: None answers.
+
+    """
+    from gadget._generated import gadget_pb2 as pb
+    from kubectl_gadget.client import ask_all
+
+    answers = ask_all(targets, "KeptAlert", pb.KeptAlertRequest(id=name)).values()
+    for each in answers:
+        if isinstance(each, pb.KeptAlertReply) and each.alerts and each.alerts[0].id == name:
+            return each
+    failures = [each for each in answers if isinstance(each, GadgetError)]
+    if failures and len(failures) == len(answers):
+        raise failures[0]
+    for failure in failures:
+        if not isinstance(failure, Unsupported):
+            tell(f"incomplete: {failure}")
+    raise UsageError(f"no alert {name!r} is kept: `kubectl gadget alerts` shows the ids of those that are")
+
+
+def complete_alerts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The ids of alerts that agents keep, the newest; nothing if none answers at once."""
+    addresses = addresses_of(ctx)
+    if not addresses:
+        return []
+    from gadget._generated import gadget_pb2 as pb
+    from gadget.kinds.times import moment
+    from gadget.text import escape
+    from kubectl_gadget.client import ask_once
+    from kubectl_gadget.targets import Agent
+
+    request, found = pb.KeptAlertRequest(id=incomplete, begins=True), []
+    for address in addresses:
+        try:
+            found += ask_once(Agent(address, address), "KeptAlert", request, SECONDS).alerts
+        except GadgetError:
+            continue
+    return [
+        CompletionItem(each.id, help=escape(f"{moment(each.time_ns)} {each.rule} {each.container.pod}".rstrip()))
+        for each in sorted(found, key=lambda each: -each.time_ns)
+        if is_word(each.id) and each.id.startswith(incomplete)
+    ]
