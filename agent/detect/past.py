@@ -5,6 +5,7 @@ as the container may be gone when somebody reads it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from gadget.rules.messages import pack
 from gadget.rules.recent import MOST_CONTAINERS, Budget, Happened
 from gadget.rules.ruleset import Ruleset
 from gadget.rules.texts import Text
+
+log = logging.getLogger(__name__)
 
 #: Rules of these priorities have system calls without a word, so many.
 URGENT, CALLS = at_least("Critical"), 200
@@ -58,10 +61,23 @@ class Pasts:
         }
         self._happened: OrderedDict[int, str] = OrderedDict()  # by cgroup the alert that had it last
         self._calls: OrderedDict[int, str] = OrderedDict()
+        self._has_failed = False
         self._budget, self._of_all = Budget(1, AGAIN_NS), Budget(READINGS, EACH_READING_NS)
 
     def of(self, alert: Alert) -> bytes:
-        """What led to an alert that has an id, as its message has it; empty if that is too large."""
+        """What led to an alert that has an id, as its message has it; empty if that cannot be told.
+
+        Whatever is wrong with it, the alert is to be heard.
+        """
+        try:
+            return self._of(alert)
+        except Exception:
+            if not self._has_failed:
+                log.exception("detect: what led to the alert %s cannot be told, and may be so of others", alert.id)
+            self._has_failed = True
+            return b""
+
+    def _of(self, alert: Alert) -> bytes:
         past = pb.Past(image=valid(self._image(alert.cgroup_id)))
         if rule := self._rules.get(alert.rule.name):
             past.description = valid(" ".join(rule.desc.split()))[:LONGEST_RULE]
@@ -78,7 +94,7 @@ class Pasts:
 
     def _image(self, cgroup_id: int) -> str:
         container = self._surroundings.container(cgroup_id)
-        return str(container.get("container.image") or "") if container else ""
+        return str(container.get("container.image") or "") if container is not None else ""
 
     def _add_happened(self, past: pb.Past, alert: Alert) -> None:
         if alert.happened is None:

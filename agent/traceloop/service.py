@@ -25,6 +25,9 @@ from agent.traceloop.wipe import wipe
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 
+#: A call is recorded so much later than other programs see its end, at most.
+LATE_NS = 100_000
+
 
 class TraceloopService(Running):
     """Lists, reads and deletes recordings."""
@@ -89,7 +92,7 @@ class TraceloopService(Running):
         except FileNotFoundError as error:
             raise self._unknown() from error
         calls = snapshot.calls
-        before = calls["time"] <= max(until_ns - ring.clock_offset, 0)
+        before = calls["time"] <= max(until_ns + LATE_NS - ring.clock_offset, 0)
         calls = (calls[before] if before.any() else calls)[-number:]
         chosen = snapshot._replace(calls=calls).whole()
         return self._reply(ring, item, self._own(ring, chosen))

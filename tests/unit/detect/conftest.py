@@ -20,6 +20,7 @@ from agent.run.source import Source as AnySource
 from agent.service import Context
 from agent.tracker import Cgroup, Tracker
 from gadget import catalog
+from gadget.container_facts import ContainerFacts
 from gadget.rules import live
 from tests.fakes import FakeJudge
 from tests.unit.rules.test_rules import rule
@@ -59,6 +60,10 @@ class Machine:
         if cgroup_id == HOST:
             return Cgroup(cgroup_id, None, 1)
         return Cgroup(cgroup_id, CONTAINERS[cgroup_id], 1) if cgroup_id in CONTAINERS else None
+
+    def facts(self, cgroup: Cgroup) -> ContainerFacts:
+        assert cgroup.container
+        return ContainerFacts(cgroup.container, image="shop/web:1")
 
     def labels(self, container: Container) -> dict[str, str] | None:
         return self.labels_of.get(container.id)
