@@ -87,7 +87,7 @@ class _Calls(Sequence[Call]):
         return self._make(at)
 
 
-class _Event:
+class Whole:
     """An event as a whole."""
 
     def __init__(self, call: Call) -> None:
@@ -152,6 +152,15 @@ class Judge:
 
     def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
         """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
+        alerts = (
+            alert
+            for rule, places, batch in self.fired(sections, clock_offset_ns)
+            for alert in self._grouped(rule, places, batch)
+        )
+        return sorted(alerts, key=lambda alert: alert.time_ns)
+
+    def fired(self, sections: Iterable[Packed], clock_offset_ns: int) -> Iterator[tuple[Rule, Places, Batch]]:
+        """The rules that fire on a batch, and on which of its events."""
         self._clock_ns = clock_offset_ns
         if not self._has_begun:  # the programs are at work: who begins from here on is told of
             self._has_begun = True
@@ -162,11 +171,10 @@ class Judge:
         if self._recent:
             for each in found:
                 self._recent.note(each)
-        try:
-            return sorted((alert for each in found for alert in self._alerts(each)), key=lambda alert: alert.time_ns)
-        finally:
-            if self._recent:
-                self._recent.settle()
+        for each in found:
+            yield from self._fired(each)
+        if self._recent:  # alerts are made by now
+            self._recent.settle()
 
     # processes
 
@@ -241,8 +249,8 @@ class Judge:
                 table.clear()
                 known.clear()
 
-    def _alerts(self, section: Section) -> Iterator[Alert]:
-        """What rules say of the events of a section."""
+    def _fired(self, section: Section) -> Iterator[tuple[Rule, Places, Batch]]:
+        """The rules that fire on events of a section."""
         section = section.only(self._schema, self._wanted[section.rows["call"]])
         if not self._host and len(section):
             section = section.only(self._schema, self._inside(section.rows["cgroup_id"]))
@@ -266,7 +274,7 @@ class Judge:
         ids = of_call, of_process, of_descriptor
         batch = Batch(self._names, section.rows["call"], ids, _Calls(len(section), call))
         for rule, fired in self._rules.matching(batch):
-            yield from self._grouped(rule, fired, batch)
+            yield rule, fired, batch
 
     def _grouped(self, rule: Rule, fired: Places, batch: Batch) -> Iterator[Alert]:
         """An alert for each process and descriptor that a rule fired on, with how often it did."""
@@ -278,7 +286,7 @@ class Judge:
         for place, count in zip(first[order][:MOST_ALERTS].tolist(), times.tolist(), strict=False):
             call = batch.own[fired[place]]
             assert isinstance(call, Call)
-            event, program = _Event(call), call.process.process
+            event, program = Whole(call), call.process.process
             yield Alert(
                 rule,
                 call.values.time_ns,
