@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from agent.detect.always import Always
     from agent.detect.judging import Judging
+    from agent.detect.learning import Learning
 
 #: Clients whose rules are asked at once: each has a thread, its rules, and what they know of processes.
 MOST_CLIENTS = 8
@@ -54,8 +55,8 @@ class Detect(Running):
         return [self._always.worker] if self._always else []
 
     def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[pb.RunReply]]]:
-        """A client may have its own rules judge, or read the alerts of the agent's."""
-        return {"detect": self._detect, "kept_alerts": self._kept}
+        """A client may have its own rules judge, learn what containers do, or read the alerts of the agent's rules."""
+        return {"detect": self._detect, "learn": self._learn, "kept_alerts": self._kept}
 
     def calls(self) -> Sequence[Call]:
         """A client may ask for one kept alert with all that led to it."""
@@ -87,10 +88,29 @@ class Detect(Running):
         return pb.KeptAlertReply(node=self._context.node, alerts=alerts)
 
     def _detect(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
+        with self._slot():
+            yield from self._stream(request, active)
+
+    def _learn(self, request: pb.Learn, active: Active) -> Iterator[pb.RunReply]:
+        with self._slot():
+            from agent.detect.learning import Learning
+
+            selection = Selection.of(request.selection)
+            with closing(Learning(self._context, selection)) as learning:
+                yield started_reply(self._context.node, None, self._context.tracker, selection)
+                yield from _learnt(self._context.node, learning, active)
+                if learning.error:
+                    raise learning.error
+                summary = pb.Summary(losses=learning.losses(), undecided=learning.undecided)
+                yield pb.RunReply(node=self._context.node, summary=summary, sent_ns=time.time_ns())
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """The place of a client. Exhausted if there is none."""
         if not self._slots.acquire(blocking=False):
             raise Exhausted(f"rules of {MOST_CLIENTS} clients are asked on {self._context.node} already: end one first")
         try:
-            yield from self._stream(request, active)
+            yield
         finally:
             self._slots.release()
 
@@ -131,3 +151,24 @@ def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunRepl
         yield alerts_reply(node, now_ns, alerts, judging, losses if losses != told else ())
         told = losses
         next_beat = time.monotonic() + BEAT_SECONDS
+
+
+def _learnt(node: str, learning: Learning, active: Active) -> Iterator[pb.RunReply]:
+    """What is new of containers, at least one message each second, until nobody wants more; then all that is left."""
+    next_beat = time.monotonic()
+    while not learning.is_over:
+        if not active():
+            learning.finish()
+        if time.monotonic() < next_beat:
+            time.sleep(LOOK_SECONDS)
+            continue
+        next_beat = time.monotonic() + BEAT_SECONDS
+        for learnt in [*learning.take()] or [[]]:
+            yield _learnt_reply(node, learning, learnt)
+    for learnt in learning.take(whole=True):
+        yield _learnt_reply(node, learning, learnt)
+
+
+def _learnt_reply(node: str, learning: Learning, learnt: list[pb.Learnt]) -> pb.RunReply:
+    batch = pb.Batch(learnt=learnt, judged=learning.judged, losses=learning.losses())
+    return pb.RunReply(node=node, batch=batch, sent_ns=time.time_ns())

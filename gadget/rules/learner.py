@@ -17,9 +17,10 @@ import numpy as np
 
 from gadget.rules.batch import Batch, Places
 from gadget.rules.calls import Call
-from gadget.rules.live import Judge, Packed, Whole
+from gadget.rules.live import Judge, Whole
 from gadget.rules.processes import Surroundings
 from gadget.rules.ruleset import load
+from gadget.rules.sections import Packed
 from gadget.rules.seen import FILES, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Schema
 

@@ -1,0 +1,234 @@
+"""Learns what containers of this node do, until it is closed. One reader takes what is new."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from agent.clock import clock_offset
+from agent.detect.before import before
+from agent.detect.judging import GADGET, NOT_JUDGED
+from agent.detect.surroundings import Fields, Surroundings
+from agent.identity import Container
+from agent.run.batch import Batch
+from agent.run.replies import container_messages, loss_messages
+from agent.run.runs import begin, key_of
+from agent.selection import Selection
+from agent.service import Context
+from agent.threads import Worker
+from agent.tracker import Cgroup
+from gadget import catalog
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
+from gadget.rules.learner import MOST_CONTAINERS, Learner, New
+from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS
+
+log = logging.getLogger(__name__)
+
+FORGOTTEN = "more containers than can be learnt of"
+CROWDED = "peers came too fast to be named"
+#: Bytes of what is new in one message.
+MOST_BYTES = 1 << 20
+
+
+class Chosen(Surroundings):
+    """Of containers that were chosen: to others it is as if they were none."""
+
+    def __init__(self, context: Context, selection: Selection) -> None:
+        """Choose by selection; names of addresses are followed."""
+        super().__init__(context, domains=True)
+        self._labels, self._selection = context.tracker.labels, selection
+
+    def container(self, cgroup_id: int) -> Fields | None:
+        """The fields container.… and k8s.… of a container; None if it is not chosen, or none."""
+        cgroup = self._tracker.resolve(cgroup_id)
+        if cgroup is None or cgroup.container is None or self.decide(cgroup.container) is False:
+            return None
+        return super().container(cgroup_id)
+
+    def decide(self, container: Container) -> bool | None:
+        """Whether a container is chosen; None if that is not known yet."""
+        return self._selection.decide(container, self._labels(container))
+
+
+class Learning:
+    """A Learner at work on the events of this node."""
+
+    def __init__(self, context: Context, selection: Selection) -> None:
+        """Begin with what runs.
+
+        Raises:
+            Unsupported: This kernel cannot, or the choice needs labels that this agent does not have.
+            Exhausted: There is no memory for one more run.
+
+        """
+        self._context, tracker = context, context.tracker
+        if selection.needs_labels and not tracker.knows_labels:
+            raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
+        gadget = catalog.find(GADGET)
+        self._surroundings = Chosen(context, selection)
+        self._learner = Learner(gadget.schema, self._surroundings)
+        start = pb.Start(gadget=GADGET, parameters={**self._learner.parameters, "host": "true"})
+        self._lock = threading.Lock()
+        self._cgroups: dict[str, Cgroup] = {}
+        self._since: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
+        self._run_losses: list[pb.Loss] = []
+        self._pending: dict[str, New] = {}
+        self._next_collect = 0.0
+        #: why the last batch was not learnt that was not; empty if all were
+        self.problem = ""
+        self.error: Exception | None = None
+        self.undecided = 0
+        try:
+            self._subscriber = context.runs.subscribe(
+                key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
+            )
+        except BaseException:
+            self._surroundings.close()
+            raise
+        self._is_over = False
+        self.worker = Worker("learn", self._work)
+        try:
+            self._look_before()
+            self.worker.start()
+        except BaseException:
+            self._subscriber.close()
+            self._surroundings.close()
+            raise
+
+    @property
+    def judged(self) -> int:
+        """Events that were looked at so far."""
+        return self._learner.judged
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._is_over
+
+    def take(self, *, whole: bool = False) -> Iterator[list[pb.Learnt]]:
+        """What was not told before, as much as fits into a message at a time; whole: nothing waits for its name."""
+        with self._lock:
+            for key, new in self._learner.collect(whole=whole).items():
+                self._pending[key] = new if key not in self._pending else _joined(self._pending[key], new)
+            for key in self._cgroups if whole else ():  # whose it is may be known by now
+                self._pending.setdefault(key, {})
+            pending, self._pending = self._pending, {}
+            messages = [message for key, new in pending.items() for message in self._messages(key, new, whole=whole)]
+        while messages:
+            size, some = 0, list[pb.Learnt]()
+            while messages and size < MOST_BYTES:
+                some.append(messages.pop(0))
+                size += some[-1].ByteSize()
+            yield some
+
+    def losses(self) -> list[pb.Loss]:
+        """All that was lost so far."""
+        lost = self._lost + Counter({FORGOTTEN: self._learner.forgotten, CROWDED: self._learner.crowded})
+        return [*self._run_losses, *(pb.Loss(reason=reason, count=count) for reason, count in sorted(lost.items()))]
+
+    def finish(self) -> None:
+        """End after what has happened by now. Callable again."""
+        self._subscriber.finish()
+
+    def close(self) -> None:
+        """End at once."""
+        self._subscriber.finish()
+        self.worker.stop()
+        self._subscriber.close()
+        self._surroundings.close()
+
+    def _look_before(self) -> None:
+        """Take in what the containers do that run by now."""
+        tracker = self._context.tracker
+        for cgroup in tracker.containers():
+            fields = None if cgroup.ended else self._surroundings.container(cgroup.id)
+            if fields and (key := fields.get("container.id")):
+                self._find(key, cgroup.id)
+                self._pending.setdefault(key, {})
+                for kind, value in before(tracker.folder(cgroup), tracker.proc):
+                    self._learner.add(key, kind, value)
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            for batch in self._subscriber.batches():
+                worker.beat()
+                self._take(batch)
+        except Exception as error:  # whatever ended the run: the reader is to be told
+            self.error = error
+        finally:
+            self._subscriber.close()
+            self._is_over = True
+            worker.done()
+
+    def _take(self, batch: Batch) -> None:
+        """Learn of a batch. One that makes no sense, for whatever reason, hides no other."""
+        events, before = sum(section.count for section in batch.sections), self._learner.judged
+        if batch.losses is not None:
+            self._run_losses = loss_messages(batch.losses)
+        try:
+            with self._lock:
+                self._learner.learn(batch.sections, clock_offset())
+                for key, cgroup_id in self._learner.cgroups.items():
+                    self._find(key, cgroup_id)
+                self._learner.cgroups.clear()
+        except Exception as error:
+            self._lost[NOT_JUDGED] += max(events - (self._learner.judged - before), 1)
+            why = f"{type(error).__name__}: {error}"
+            if why != self.problem:
+                log.exception("learn: %d events could not be looked at", events)
+            self.problem = why
+
+    def _find(self, key: str, cgroup_id: int) -> None:
+        """Note whose a container is, which may be gone when it is told."""
+        cgroup = self._context.tracker.resolve(cgroup_id)
+        if cgroup is not None:
+            self._cgroups.pop(key, None)
+            self._cgroups[key] = cgroup
+            self._since.setdefault(key, time.time_ns())
+        while len(self._cgroups) > MOST_CONTAINERS:
+            oldest = next(iter(self._cgroups))
+            del self._cgroups[oldest], self._since[oldest]
+
+    def _messages(self, key: str, new: New, *, whole: bool) -> Iterator[pb.Learnt]:
+        """What is new of a container; nothing, and it waits, while it is not known whether that was chosen."""
+        cgroup = self._cgroups.get(key)
+        if cgroup is None or cgroup.container is None:
+            return
+        chosen = self._surroundings.decide(cgroup.container)
+        if chosen is None and not whole:
+            self._pending[key] = new
+        if chosen is False or (chosen is None and not whole):
+            return
+        self.undecided += chosen is None
+        tracker = self._context.tracker
+        pod = tracker.pods.get(cgroup.container.pod_uid) if tracker.pods else None
+        facts = tracker.facts(cgroup)
+        yield pb.Learnt(
+            container=container_messages({cgroup.id: cgroup.container})[0],
+            owner=pod.owner if pod else "",
+            revision=pod.labels.get("pod-template-hash", "") if pod else "",
+            repository=facts.repository if facts else "",
+            since_ns=self._since[key],
+            programs=map(_encoded, new.get(PROGRAMS, ())),
+            files=map(_encoded, new.get(FILES, ())),
+            ports=new.get(PORTS, ()),
+            peers=map(_valid, new.get(PEERS, ())),
+            more=self._learner.more(key),
+        )
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _joined(one: New, other: New) -> New:
+    return {kind: [*one.get(kind, ()), *other.get(kind, ())] for kind in KINDS}
