@@ -18,6 +18,7 @@ from kubectl_gadget.detect.given import (
     narrowed,
     option,
     read_rules,
+    rule_texts,
     rules_named,
 )
 from kubectl_gadget.headed import HeadedCommand
@@ -88,6 +89,8 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
     if name:
         write_lines("\n\n".join(_shown(rules, rule) for rule in chosen) + "\n")
         return
+    if baselines := {str(path): path for path in files if _is_baseline(path)}:
+        write_lines("".join(text for name, text in rule_texts(list(baselines.values())) if name in baselines))
     known = rules.files
     on = sum(rule.enabled for rule in chosen)
     write_line(f"{_count(len(chosen), 'rule')} ({on} enabled), {_count(len(known.macros), 'macro')}, "
@@ -98,6 +101,12 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
     for kind, defined in (("rule", known.rules), ("macro", known.macros), ("list", known.lists)):
         for each in defined.values():
             _tell_changes(kind, each)
+
+
+def _is_baseline(path: Path) -> bool:
+    from gadget.rules.baseline import is_baseline
+
+    return path.is_file() and is_baseline(path.read_text(errors="replace"))
 
 
 def _tell_changes(kind: str, each: Defined) -> None:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.detect.baseline import baseline_option, learn_command, tell_unjudged
 from kubectl_gadget.detect.check import check_command, list_command
 from kubectl_gadget.detect.explain import explain_command, test_command
 from kubectl_gadget.detect.facts import verify_command
@@ -57,6 +58,7 @@ class DetectCommand(HeadedCommand, click.Group):
         options: list[click.Parameter] = [
             rules_option(),
             falco_rules_option(),
+            baseline_option(),
             option("--priority", type=PriorityType(), help="Only rules of that priority or a higher one."),
             option("--tag", "tags", multiple=True, metavar="TAG", shell_complete=complete_tag,
                    help="Only rules with one of these tags."),
@@ -90,6 +92,7 @@ class DetectCommand(HeadedCommand, click.Group):
             check_command(),
             explain_command(),
             test_command(),
+            learn_command(),
             tune_command(),
             verify_command(),
         ):
@@ -120,6 +123,7 @@ def _detect(
     follow: bool,
     rules: tuple[Path, ...],
     falco_rules: tuple[Path, ...],
+    baselines: tuple[Path, ...],
     priority: str | None,
     tags: tuple[str, ...],
     names: tuple[str, ...],
@@ -139,7 +143,8 @@ def _detect(
     from gadget.rules.fields import AUDIT, SYSCALL
     from kubectl_gadget.detect.judge import judge, own_name, writer
 
-    paths = (*falco_rules, *rules) or (DEFAULT,)
+    tell_unjudged(baselines)
+    paths = (*falco_rules, *rules, *baselines) or (DEFAULT,)
     first = (matching or ("first" if falco_rules else "all")) == "first"
     known = given_rules(paths)
     for warning in known.warnings:

@@ -18,6 +18,7 @@ from gadget.text import meant
 from kubectl_gadget.options import Option
 
 if TYPE_CHECKING:
+    from gadget.rules.baseline import Baseline
     from gadget.rules.checks import Event
     from gadget.rules.ruleset import Rule, Ruleset
 
@@ -145,10 +146,10 @@ def read_rules(paths: Sequence[Path]) -> Ruleset:
 
 
 def rule_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """Names and texts of rule files.
+    """Names and texts of rule files; of a baseline the rules that it means.
 
     Raises:
-        UsageError: One is no text, or a folder has none.
+        UsageError: One is no text or no baseline, or a folder has none.
 
     """
     from gadget.rules import default
@@ -162,9 +163,36 @@ def rule_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
             raise UsageError(f"{path} has no .yaml file in it")
         for each in found:
             try:
-                yield str(each), each.read_text()
+                yield str(each), _rules_of(each.read_text(), str(each))
             except UnicodeDecodeError as error:
                 raise UsageError(f"{each} is no text: byte {error.start} is not UTF-8") from None
+
+
+def _rules_of(text: str, name: str) -> str:
+    from gadget.rules import baseline
+
+    return baseline.texts(text, name) if baseline.is_baseline(text) else text
+
+
+def read_baselines(paths: Sequence[Path]) -> Baseline:
+    """What baselines say, all together.
+
+    Raises:
+        UsageError: One is none, or cannot be read.
+
+    """
+    from gadget.rules import baseline
+
+    found: Baseline = {}
+    for path in paths:
+        text = path.read_text(errors="replace")
+        if not baseline.is_baseline(text):
+            raise UsageError(f"{path} is no baseline: `detect learn` writes one, and rules are given as --rules {path}")
+        for who, learnt in baseline.read(text, str(path)).items():
+            if who in found:
+                raise UsageError(f"{path}: {baseline.escaped(str(who))} is in a baseline before it, too")
+            found[who] = learnt
+    return found
 
 
 def rules_named(rules: Ruleset, name: str) -> list[Rule]:
