@@ -167,7 +167,6 @@ class Judging:
             self._run_losses = loss_messages(batch.losses)
         if len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}
-        self._surroundings.until_ns = batch.read_ns
         try:
             self._surroundings.begin(batch.read_ns)
             alerts = self._judge.judge(batch.sections, clock_offset())

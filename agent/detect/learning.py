@@ -170,6 +170,7 @@ class Learning:
         events, before = sum(section.count for section in batch.sections), self._learner.judged
         if batch.losses is not None:
             self._run_losses = loss_messages(batch.losses)
+        self._surroundings.begin(batch.read_ns)
         try:
             with self._lock:
                 self._learner.learn(batch.sections, clock_offset())

@@ -186,7 +186,7 @@ def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.Monke
     put, came = waiting.Waiting.put, list[bool]()
     monkeypatch.setattr(waiting.Waiting, "put", lambda *args: came.append(put(*args)) or came[-1])
     machine.put(7, 1000)
-    wait_until(lambda: len(came) == 1000, "the flood")
+    wait_until(lambda: len(came) >= 1000, "the flood")
     rest, summary = client.end()
     (lost,) = summary.losses
     assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and rest

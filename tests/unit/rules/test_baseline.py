@@ -264,7 +264,7 @@ def test_names_come_later() -> None:
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that does ever more takes no more than its share, and what is beyond is counted, and not judged."""
-    monkeypatch.setattr(seen, "MOST", {kind: 5 for kind in KINDS})
+    monkeypatch.setattr(seen, "MOST", dict.fromkeys(KINDS, 5))
     learnt = learn(exec_of("nginx"), *(listen(at) for at in range(1, 20)), *(written(f"/etc/{at}") for at in range(20)))
     assert (len(learnt.values[PORTS]), learnt.more) == (5, {PORTS: 14, FILES: 15})
     assert judged(learnt, listen(999)) == []
@@ -272,7 +272,7 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Seen()
     known.add_all(PROGRAMS, ["/" + "x" * 4000 + str(at) for at in range(100)])
     assert known.count(PROGRAMS) == 5
-    monkeypatch.setattr(seen, "MOST", {kind: 5000 for kind in KINDS})
+    monkeypatch.setattr(seen, "MOST", dict.fromkeys(KINDS, 5000))
     long = Seen()
     long.add_all(PROGRAMS, ["/" + "x" * 4000 + str(at) for at in range(100)])
     assert long.count(PROGRAMS) < 70 and long.more[PROGRAMS] > 30
