@@ -17,6 +17,7 @@ from agent.identity import Container
 from agent.service import Active, Call, Running
 from agent.threads import Worker
 from agent.traceloop.choice import Choice, choose
+from agent.traceloop.last import last
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Ring, Snapshot, span
@@ -24,9 +25,6 @@ from agent.traceloop.settings import Settings
 from agent.traceloop.wipe import wipe
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
-
-#: A call is recorded so much later than other programs see its end, at most.
-LATE_NS = 100_000
 
 
 class TraceloopService(Running):
@@ -91,11 +89,10 @@ class TraceloopService(Running):
             item = self._item(ring, span(snapshot.calls))
         except FileNotFoundError as error:
             raise self._unknown() from error
-        calls = snapshot.calls
-        before = calls["time"] <= max(until_ns + LATE_NS - ring.clock_offset, 0)
-        calls = (calls[before] if before.any() else calls)[-number:]
+        calls, left_out = last(ring.about, snapshot.calls, number, until_ns - ring.clock_offset)
         chosen = snapshot._replace(calls=calls).whole()
-        return self._reply(ring, item, self._own(ring, chosen))
+        choice = Choice(chosen, left_out, 0, b"") if left_out > 0 else None  # else what is missing would be a loss
+        return self._reply(ring, item, self._own(ring, chosen), choice)
 
     def ends(self, cgroup_ids: Iterable[int], active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
         """What may tell why containers ended, in this order, as long as active says so."""

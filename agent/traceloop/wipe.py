@@ -41,8 +41,7 @@ def wipe(about: About, snapshot: Snapshot) -> None:
 
 def _wipe_calls(about: About, calls: Records) -> None:
     names = calls.dtype.names or ()
-    kinds = {name: int(number) for number, name in _values(about, "kind").items()}
-    unknown = {name: int(number) for number, name in _values(about, "constant").items()}.get("NUMBER_UNKNOWN", 0)
+    kinds, unknown = enum_of(about, "kind"), enum_of(about, "constant").get("NUMBER_UNKNOWN", 0)
     shape, kind = calls["shape"], calls["shape"] & 7
     is_call = kind == kinds.get("KIND_CALL", 0)
     numbers = np.minimum(calls["number"], _NUMBERS - 1) if "number" in names else np.zeros(len(calls), np.uint16)
@@ -96,10 +95,10 @@ def _plan(machine: str) -> tuple[Mask, Mask]:
     return known, counted
 
 
-def _values(about: About, name: str) -> dict[str, str]:
-    """The names of an enum of the ring's own layout."""
+def enum_of(about: About, name: str) -> dict[str, int]:
+    """The numbers of an enum of the ring's own layout, by their names."""
     values: Any = next((field["values"] for field in about.layout.get("names", ()) if field["name"] == name), {})
-    return dict(values)
+    return {each: int(number) for number, each in values.items()}
 
 
 def _offset(records: Records, name: str) -> int:

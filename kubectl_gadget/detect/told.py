@@ -171,7 +171,7 @@ def _entries(node: str, reply: pb.TraceloopReadReply) -> list[Entry]:
 def _tree(programs: Sequence[Program]) -> Iterator[str]:
     """Who started whom, the first one first, each with its command line and the file that is not as it says."""
     for depth, each in enumerate(reversed(programs)):
-        name = f"{each.command or each.name}"
+        name = each.command or each.name or "(not known)"
         path = f"  {each.path}" if each.path and each.path.rpartition("/")[2] != each.name else ""
         yield escape(f"{'  ' * depth}{'└ ' * bool(depth)}[{each.pid}] {name}{path}")
 

@@ -30,8 +30,10 @@ from gadget.rules import messages
 from gadget.rules.alerts import Alert
 from gadget.rules.processes import Program
 from gadget.rules.recent import Happened
+from kubectl_gadget import strace
 from kubectl_gadget.cli import PROGRAM, cli
 from kubectl_gadget.detect.told import Told
+from kubectl_gadget.strace import Call
 from tests.conftest import events, run_cli, wait_until
 from tests.unit.detect.conftest import RULES, Machine
 from tests.unit.traceloop.replies import record
@@ -107,6 +109,22 @@ def test_system_calls(recorder: TraceloopService) -> None:
 def test_overwritten(recorder: TraceloopService) -> None:
     """Where all calls before the alert have been overwritten by the time it is judged it has the last that there are."""
     assert arguments(read(teller(recorder).of(alert("Three", time_ns=NOW - 10**12)))) == [998, 999, 1000]
+
+
+def test_runtime(tmp_path: Path) -> None:
+    """What the runtime did in the container before its program takes no room from what the program did."""
+    begin = NOW - 2_000
+    records = [
+        record(1, name="read", args=[1], result=1, time=begin - 50, pid=3, tid=3),
+        *(record(at, name="read", args=[at], result=1, time=begin + at, pid=9, tid=9) for at in range(2, 500)),
+        record(500, "KIND_EXEC", text=b"/bin/sh", result=begin, time=begin + 500, pid=9, tid=9),
+        *(record(at, name="read", args=[at], result=1, time=begin + at, pid=9, tid=9) for at in range(501, 511)),
+    ]
+    past = read(teller(service(tmp_path, records, running=True)).of(alert()))
+    reply = pb.KeptAlertReply(node="node-a", alerts=[message(alert(), past)])
+    calls = [strace.text(each) for each in Told.of(reply).calls if isinstance(each, Call)]
+    assert len(calls) == len(Told.of(reply).calls) == 12 and calls[1].startswith("exec")
+    assert [text.partition(",")[0] for text in (calls[0], *calls[2:])] == [f"read({at}" for at in (1, *range(501, 511))]
 
 
 @pytest.mark.parametrize(
