@@ -195,7 +195,17 @@ def test_connects_at_once(known: Domains, tmp_path: Path) -> None:
     follower = Follower.__new__(Follower)
     follower._domains, follower._subscriber = known, cast(Subscriber, answers)
     surroundings._domains, surroundings.follower = known, follower
-    surroundings.until_ns = time.time_ns()
+    surroundings.begin(time.time_ns())
     assert surroundings.domains(7, packed(FOUR)) == ("pool.example.com",)
     assert surroundings.domains(7, packed("10.0.0.9")) == surroundings.domains(7, packed("10.0.0.8")) == ()
     assert answers.looks == 1
+
+
+def test_wait() -> None:
+    """Who asks for the names of an address waits until the answers of that time have been read, and no longer."""
+    known = Domains()
+    assert not known.wait(100, 0.01)
+    reader = threading.Timer(0.05, lambda: known.learn(Batch([], {}, read_ns=200)))
+    reader.start()
+    assert known.wait(200, 10)
+    reader.join()

@@ -24,8 +24,8 @@ POD = {
     "container.id": ID, "container.name": "web", "k8s.ns.name": "shop", "k8s.pod.name": "web-6c9f7d8b9c-x2x4z",
     "container.image.repository": "shop/web",
 }  # fmt: skip
-TCP = {"fd_type": "4", "protocol": 6, "family": 2}
-UDP = {**TCP, "protocol": 17}
+TCP: dict[str, Any] = {"fd_type": "4", "protocol": 6, "family": 2}
+UDP: dict[str, Any] = {**TCP, "protocol": 17}
 
 
 def written(path: str, **more: Any) -> dict[str, Any]:
