@@ -26,8 +26,9 @@ VERSION = "1"
 _KEYS = ("namespace", "workload", "container", "image", "containers", "seconds", *KINDS, "more")
 #: Letters of the random parts of pods' names (rand.SafeEncodeString of k8s.io/apimachinery).
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
-#: The longest name of which the API server makes a pod's: it cuts longer ones (names.SimpleNameGenerator).
-_LONGEST_BASE = 58
+#: Of what it puts 5 letters behind the API server takes so many letters (names.SimpleNameGenerator); with a name of at
+#: most _LONGEST_WHOLE nothing is cut.
+_LONGEST_BASE, _LONGEST_WHOLE = 58, 40
 #: What follows the name of an owner in its pods' names.
 _SUFFIXES = {
     "Deployment": f"-{_SAFE}{{1,10}}-{_SAFE}{{5}}",
@@ -38,7 +39,6 @@ _SUFFIXES = {
     "CronJob": f"-[0-9]+-([0-9]+-)?{_SAFE}{{5}}",
     "Pod": "",
 }
-_MOST_SUFFIX = 24
 _BY_NAME = re.compile(rf"(?P<name>.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")
 #: What YAML takes for a text without quotes.
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+@=*~-]*|(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z][A-Za-z0-9_./-]*|"
@@ -333,8 +333,8 @@ def pods(workload: str) -> str:
         return f"k8s.pod.name = {_literal(name)}"
     if suffix is None:
         return f"k8s.pod.name startswith {_literal(f'{name}-')}"
-    if len(name) + _MOST_SUFFIX > _LONGEST_BASE + 5 and kind != "StatefulSet":  # the API server may have cut it
-        return f"k8s.pod.name startswith {_literal(f'{name}-'[: _LONGEST_BASE - _MOST_SUFFIX])}"
+    if len(name) > _LONGEST_WHOLE and kind != "StatefulSet":
+        return f"k8s.pod.name startswith {_literal(f'{name}-'[:_LONGEST_BASE])}"
     literal = re.sub(r"[!-,./:-@[-^`{-~]", r"\\\g<0>", name)
     return f"k8s.pod.name regex {_literal(literal + suffix)}"
 
