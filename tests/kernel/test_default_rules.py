@@ -37,7 +37,7 @@ BY_PATH = "".join(f'{tool}() {{ /bin/{tool} "$@"; }}\n' for tool in TOOLS)
 #: Programs that do what their arguments say.
 SCRIPTS = ["/sbin/apk", "/usr/bin/app", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/nmap", "/usr/bin/pip3",
            "/usr/bin/python3", "/usr/bin/redis-server", "/usr/bin/xmrig", "/usr/sbin/logrotate", "/usr/sbin/nginx",
-           "/usr/sbin/useradd"]  # fmt: skip
+           "/usr/sbin/useradd", "/bin/tini"]  # fmt: skip
 SCRIPT = '#!/bin/sh\n. /tools\neval "$*"\n'
 #: The workload, also under names of programs whose trade its calls are, and at other places.
 BREAKS = [
@@ -322,6 +322,7 @@ def test_default_rules(
 
         wait_until(is_judged, "the begin")
         calm = prepared("calm", "/launch", "daemon off;")
+        prepared("calm-below-init", "/bin/tini", "/launch")
         cart = prepared("cart-0", "/bin/sleep", "600")
         for command in EVERY_DAY:
             subprocess.run(["runc", "exec", calm.id, *command], check=False, stdin=subprocess.DEVNULL)
@@ -334,4 +335,5 @@ def test_default_rules(
     attacked = seen("cart-0")
     assert Counter(map(told, attacked)) == Counter([alert for case in CASES for alert in case.alerts] + list(BY_PEOPLE))
     assert {whose(each) for each in attacked} == {(cart.id[:12], NAMESPACE, IMAGE, "root")}
+    assert not seen("calm-below-init")
     assert [(each["rule"], each["output_fields"]["proc.name"]) for each in seen("calm")] == INSTALLED
