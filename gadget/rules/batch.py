@@ -54,16 +54,19 @@ class Rows:
 
     rows: list[Event] = field(default_factory=list)
     version: int = 0
+    size: int = 0
 
-    def add(self, row: Event) -> int:
-        """Take in a row; gives its id."""
+    def add(self, row: Event, size: int = 0) -> int:
+        """Take in a row of about so many bytes; gives its id."""
         self.rows.append(row)
+        self.size += size
         return len(self.rows) - 1
 
     def clear(self) -> None:
         """Begin anew: ids of before mean nothing any more."""
         self.rows.clear()
         self.version += 1
+        self.size = 0
 
 
 @dataclass(frozen=True)

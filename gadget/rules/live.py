@@ -27,9 +27,11 @@ from gadget.schema import Field, Schema
 EXECS, ENDS = ("execve", "execveat"), "procexit"
 #: What tells of processes and is asked of no rule.
 _STATES = ("fork", "change")
-#: Rows of a table; with more it begins anew.
-MOST_ROWS = 65_536
-#: Alerts that one rule makes of one batch. Those beyond are counted with the last.
+#: Rows of a table, and about the bytes that all tables take; with more they begin anew.
+MOST_ROWS, MOST_BYTES = 65_536, 64 << 20
+#: About what a row takes, and how often it has its texts: in its key, and, in 2 bytes each, as passed and as a path.
+_ROW_BYTES, _COPIES = 1024, 5
+#: Alerts that one rule makes of one container in one batch. Those beyond are counted with the last.
 MOST_ALERTS = 256
 #: The numbers of an event that decide which row of a table it has.
 _OF_KEY = ("pid", "start", "exec_id")
@@ -194,7 +196,7 @@ class Judge:
             elif name == "change":
                 self._change(section, at)
             else:
-                self.processes.add(self._begun(section, at, is_exec=name in EXECS))
+                self.processes.add(self._begun(section, at, is_exec=name in EXECS), int(section.rows["timestamp"][at]))
         if changes:
             self.processes.forget(changes[-1][0])
 
@@ -237,6 +239,7 @@ class Judge:
         key = _key(section.rows[at])
         program = self.processes.get(key, decoded(bytes(section.rows[at]["comm"]).rstrip(b"\0")))
         self._place(program, section, at)
+        self.processes.weigh(program)
         for each in program.rows:
             self._known[PROCESS].pop(each, None)
         program.rows.clear()
@@ -244,8 +247,12 @@ class Judge:
     # events
 
     def _make_room(self) -> None:
-        for table, known in zip(self._tables, self._known, strict=True):
-            if len(table.rows) > MOST_ROWS:
+        longest, size = max(len(table.rows) for table in self._tables), sum(table.size for table in self._tables)
+        if longest > MOST_ROWS or size > MOST_BYTES:  # all at once, as the rows of one hold those of another
+            for row in self._tables[PROCESS].rows:
+                assert isinstance(row, Row)
+                row.process.rows.clear()
+            for table, known in zip(self._tables, self._known, strict=True):
                 table.clear()
                 known.clear()
 
@@ -267,7 +274,7 @@ class Judge:
 
         def intern(table: int, keys: Bytes) -> Ids:
             known, rows = self._known[table], self._tables[table]
-            return self._grouping.ids(keys, known, _adding(rows, known, call))
+            return self._grouping.ids(keys, known, _adding(rows, known, call, section.rows["text_length"]))
 
         of_call = intern(CALL, self._call_keys(section))
         of_descriptor = intern(DESCRIPTOR, self._descriptor_keys(section))
@@ -281,9 +288,14 @@ class Judge:
         _, process, descriptor = (ids[fired].astype(np.uint64) for ids in batch.ids)
         _, first, counts = np.unique(process << np.uint64(32) | descriptor, return_index=True, return_counts=True)
         order = np.argsort(first, kind="stable")
-        times = counts[order]
-        times[MOST_ALERTS - 1 : MOST_ALERTS] += times[MOST_ALERTS:].sum()
-        for place, count in zip(first[order][:MOST_ALERTS].tolist(), times.tolist(), strict=False):
+        rows = self._tables[PROCESS].rows
+
+        def cgroup(place: int) -> int:
+            row = rows[process[place]]
+            assert isinstance(row, Row)
+            return row.now.cgroup_id
+
+        for place, count in _bounded(first[order].tolist(), counts[order].tolist(), cgroup):
             call = batch.own[fired[place]]
             assert isinstance(call, Call)
             event, program = Whole(call), call.process.process
@@ -315,7 +327,7 @@ class Judge:
         def make(at: int, key: bytes) -> int:
             row = section.rows[at]
             process = self.processes.get(_key(row), decoded(bytes(row["comm"]).rstrip(b"\0")))
-            number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings))
+            number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings), _ROW_BYTES + process.size)
             self._known[PROCESS][key] = number
             process.rows.add(key)
             return number
@@ -394,12 +406,26 @@ def _end(endpoint: Any) -> tuple[bytes, int]:
     return bytes(endpoint["address"]).ljust(16, b"\0"), int(endpoint["port"])  # numpy takes zeros for padding
 
 
-def _adding(table: Rows, known: dict[bytes, int], call: Callable[[int], Call]) -> Callable[[int, bytes], int]:
+def _adding(
+    table: Rows, known: dict[bytes, int], call: Callable[[int], Call], lengths: npt.NDArray[Any]
+) -> Callable[[int, bytes], int]:
     def make(at: int, key: bytes) -> int:
-        number = known[key] = table.add(call(at))
+        number = known[key] = table.add(call(at), _ROW_BYTES + _COPIES * int(lengths[at]))
         return number
 
     return make
+
+
+def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int]) -> Iterable[tuple[int, int]]:
+    """Of each container the first places. The last of them has the counts of those beyond."""
+    if len(places) <= MOST_ALERTS:
+        return zip(places, counts, strict=True)
+    found: dict[int, dict[int, int]] = {}
+    for place, count in zip(places, counts, strict=True):
+        own = found.setdefault(cgroup(place), {})
+        counted = place if len(own) < MOST_ALERTS else next(reversed(own))
+        own[counted] = own.get(counted, 0) + count
+    return [item for own in found.values() for item in own.items()]
 
 
 def _missing(asked: Iterable[str], call: Call) -> tuple[str, ...]:

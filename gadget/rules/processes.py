@@ -17,8 +17,10 @@ from typing import Any, NamedTuple, Protocol
 from gadget.rules import words
 from gadget.rules.checks import Event
 
-#: Programs that are remembered; of those that have ended the first to end goes first.
-MOST = 65_536
+#: Programs that are remembered, and the bytes that they take; of those that have ended the first to end goes first.
+MOST, MOST_BYTES = 65_536, 64 << 20
+#: About what a program takes beside its texts, and an argument beside its own, in bytes.
+_PROGRAM_BYTES, _TEXT_BYTES = 600, 80
 #: How long a process that has ended is remembered, in seconds: events of it may still come.
 KEPT_SECONDS = 30
 #: Ancestors of a process that are known: rules ask for up to 7.
@@ -54,6 +56,8 @@ class Ancestor:
     arguments: tuple[str, ...] | None
     path: str | None
     vpid: int
+    #: about the bytes of its texts
+    size: int = 0
 
     @property
     def command(self) -> str | None:
@@ -97,7 +101,7 @@ class Process:
 
     def as_ancestor(self) -> Ancestor:
         """What its descendants know of it."""
-        return Ancestor(self.key, self.name, self.arguments, self.path, self.vpid)
+        return Ancestor(self.key, self.name, self.arguments, self.path, self.vpid, self._texts_size)
 
     @cached_property
     def ancestry(self) -> tuple[Program, ...]:
@@ -108,6 +112,18 @@ class Process:
     def below(self) -> tuple[Ancestor, ...]:
         """The ancestors of its children."""
         return (self.as_ancestor(), *self.ancestors[: ANCESTORS - 1])
+
+    @property
+    def size(self) -> int:
+        """About the bytes that it takes. What its ancestors take is counted, as it may be all that keeps it."""
+        own = self._texts_size + 2 * (len(self.cwd or "") + len(self.environment or ""))
+        return _PROGRAM_BYTES + own + sum(each.size for each in self.ancestors)
+
+    @property
+    def _texts_size(self) -> int:
+        """Of path and arguments. A character takes 2 bytes in a text that is no UTF-8."""
+        given = self.arguments or ()
+        return 2 * (len(self.path or "") + sum(map(len, given))) + _TEXT_BYTES * len(given)
 
 
 class Surroundings(Protocol):
@@ -139,9 +155,13 @@ class Processes:
         """Find tells of a process that runs now and began unseen."""
         self._find = find
         self._known: dict[Key, Process] = {}
+        self._sizes: dict[Key, int] = {}  # of those that are known
         self._running: dict[tuple[int, int], Key] = {}  # by id and start, the program that it runs now
         self._before: dict[tuple[int, int], Process] = {}  # by id and start in ticks, those that nothing has told of
         self._ended: deque[tuple[int, Key]] = deque()
+        self._now_ns = 0
+        #: about the bytes that all take
+        self.size = 0
         #: how many had to go although they may still run
         self.forgotten = 0
 
@@ -157,27 +177,33 @@ class Processes:
         key = self._running.get((pid, start))
         return self._known.get(key) if key else None
 
-    def add(self, process: Process) -> None:
+    def add(self, process: Process, now_ns: int) -> None:
         """Take in a program that has begun."""
-        if len(self._known) >= MOST:
-            self._make_room()
+        self._now_ns = max(self._now_ns, now_ns)
+        self._keep(process)
         key = process.key
-        self._known[key] = process
         before = self._running.get((key.pid, key.start))
         if before and before != key:  # events of it may still come
-            self._ended.append((0, before))
+            self._ended.append((self._now_ns, before))
         self._running[key.pid, key.start] = key
+
+    def weigh(self, process: Process) -> None:
+        """Something of a program has changed that takes room."""
+        if process.key in self._sizes:
+            self._drop(process.key)
+            self._keep(process)
 
     def end(self, key: Key, now_ns: int) -> None:
         """The process has ended."""
+        self._now_ns = max(self._now_ns, now_ns)
         self._before.pop((key.pid, key.start // TICK_NS), None)
-        self._ended.append((now_ns, key))
+        self._ended.append((self._now_ns, key))
         self._running.pop((key.pid, key.start), None)
 
     def forget(self, now_ns: int) -> None:
         """Forget what ended a while ago."""
         while self._ended and self._ended[0][0] < now_ns - KEPT_SECONDS * 1_000_000_000:
-            self._known.pop(self._ended.popleft()[1], None)
+            self._drop(self._ended.popleft()[1])
 
     def know(self, processes: Iterable[Process]) -> None:
         """Take in those that run already, their start in ticks."""
@@ -185,21 +211,49 @@ class Processes:
 
     def _learn(self, key: Key, name: str) -> Process:
         ticks = key.start // TICK_NS
-        found = self._before.pop((key.pid, ticks), None) or self._find(key.pid)
+        running = self._running.get((key.pid, key.start))
+        is_over = running is not None and _is_later(running.number, key.number)
+        found = self._before.pop((key.pid, ticks), None)
+        if running is not None and not is_over:
+            found = None  # it ran before that one, too
+        if found is None and not is_over:  # else /proc has another program of the process by now
+            found = self._find(key.pid)
+        is_over = is_over or found is None
         if found is None or found.key.start != ticks:
-            found = Process(key, name)
+            found, is_over = Process(key, name), True
         found.key = key
-        self.add(found)
+        if not is_over:
+            self.add(found, self._now_ns)
+            return found
+        self._keep(found)
+        self._ended.append((self._now_ns, key))
         return found
+
+    def _keep(self, process: Process) -> None:
+        while self._known and (len(self._known) >= MOST or self.size >= MOST_BYTES):
+            self._make_room()
+        self._drop(process.key)
+        self._known[process.key] = process
+        size = self._sizes[process.key] = process.size
+        self.size += size
+
+    def _drop(self, key: Key) -> None:
+        self._known.pop(key, None)
+        self.size -= self._sizes.pop(key, 0)
 
     def _make_room(self) -> None:
         if self._ended:
-            self._known.pop(self._ended.popleft()[1], None)
+            self._drop(self._ended.popleft()[1])
             return
         key = next(iter(self._known))
-        del self._known[key]
+        self._drop(key)
         self._running.pop((key.pid, key.start), None)
         self.forgotten += 1
+
+
+def _is_later(number: int, other: int) -> bool:
+    """Whether a count of 32 bits that goes around has gone on."""
+    return 0 < (number - other & 0xFFFF_FFFF) < 1 << 31
 
 
 class Now(NamedTuple):

@@ -32,6 +32,7 @@ class Node:
 
     def __init__(self, *running: Process, container: Mapping[str, Any] | None = None) -> None:
         self._running = running
+        self.now: dict[int, Process] = {}
         self._container = container or {"container.id": "0123456789ab", "container.image.repository": "shop/web"}
 
     def container(self, cgroup_id: int) -> Event | None:
@@ -47,7 +48,7 @@ class Node:
         return ("evil.example",) if address == bytes([198, 51, 100, 7]) else ()
 
     def process(self, pid: int) -> Process | None:
-        return None
+        return self.now.get(pid)
 
     def running(self) -> Iterable[Process]:
         return self._running
@@ -314,6 +315,39 @@ def test_repeated() -> None:
     assert sum(alert.count for alert in alerts) == 1_000
 
 
+def test_repeated_beside_others() -> None:
+    """A container that fires a rule without end takes no alert from another one."""
+    node = Node()
+    node.container = lambda cgroup_id: node._container  # type: ignore[method-assign]
+    flood = [{"call": "openat", "fd_type": "f", "path": f"/etc/{at}"} for at in range(1_000)]
+    alerts = fired("evt.type = openat", *flood, {**flood[0], "cgroup_id": 800}, node=node)
+    assert [(each.cgroup_id, each.count) for each in alerts[-2:]] == [(CONTAINER, 745), (800, 1)]
+
+
+def test_exec_right_behind() -> None:
+    """A process that opens a file and becomes a harmless program at once is told of under the name that it had."""
+    node = Node()
+    node.now[7] = Process(processes.Key(7, 0, 0), "su", arguments=("su",))
+    steps = [exec_of("evil"), {"call": "openat", "exec_id": 2, "path": "/etc/shadow"}, exec_of("su", exec_id=3)]
+    events = [{**each, "timestamp": 100 * SECOND + at} for at, each in enumerate(steps)]
+    judge = Judge(loaded(rule("evt.type = openat and proc.name = evil")), SCHEMA, node)
+    assert len(judge.judge([packed(*events)], 0)) == 1
+    late = {**steps[1], "euid": 33, "comm": "thread", "timestamp": 200 * SECOND}  # evil is forgotten, and /proc has su
+    judge.use(loaded(rule("evt.type = openat and proc.name = thread")))
+    assert len(judge.judge([packed(exec_of("x", pid=9, start=90, timestamp=199 * SECOND), late)], 0)) == 1
+    assert judge.processes.running(7, 70).name == "su"  # type: ignore[union-attr]
+
+
+def test_program_that_was_not_seen() -> None:
+    """A process whose exec was lost has not the name that it had when the agent came."""
+    node = Node(Process(processes.Key(7, 0, 0), "su", arguments=("su",)))
+    node.now[7] = Process(processes.Key(7, 0, 0), "evil", arguments=("evil",))
+    judge = Judge(loaded(rule("evt.type = openat and proc.name = evil")), SCHEMA, node)
+    opened = {"call": "openat", "path": "/etc/shadow"}
+    assert judge.judge([packed(exec_of("nginx"), {**opened, "exec_id": 2})], 0) == []
+    assert len(judge.judge([packed({**opened, "exec_id": 3})], 0)) == 1
+
+
 def test_other_rules() -> None:
     """Other rules take over in the midst, and what was known of processes stays."""
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
@@ -343,3 +377,28 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(30):
         assert len(quick.judge([packed({"call": "openat", "path": f"/{at}"})], 0)) == 1
     assert all(len(table.rows) <= 11 for table in quick._tables)
+
+
+def test_ends_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that end together, each as the last one of its process, take no more memory either."""
+    monkeypatch.setattr(processes, "MOST", 50)
+    judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
+    judge.judge([packed(*(each for each in _forks(500) for _ in range(1 + (each["call"] == "procexit"))))], 0)
+    assert len(judge.processes) <= 50
+
+
+def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command lines, folders and paths as long as they may be take no more memory than short ones."""
+    monkeypatch.setattr(processes, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(live, "MOST_BYTES", 1 << 20)
+    judge = Judge(loaded(rule("evt.type = openat and proc.name = nginx")), SCHEMA, Node())
+    for at in range(100):
+        path = f"/{at}{'x' * 4000}"
+        begun = exec_of("nginx", exec_id=at, arguments=b"\xff\0" * 2000)
+        moved = {"call": "change", "exec_id": at, "cwd": path}
+        assert (
+            len(judge.judge([packed(begun, moved, {"call": "openat", "exec_id": at, "path": path}, width=8192)], 0))
+            == 1
+        )
+        assert sum(table.size for table in judge._tables) < 2 << 20
+        assert judge.processes.size == sum(each.size for each in judge.processes._known.values()) < 2 << 20
