@@ -15,11 +15,11 @@ from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.baseline import baseline_option, learn_command, tell_unjudged
 from kubectl_gadget.detect.check import check_command, list_command
+from kubectl_gadget.detect.elsewhere import channels, to_options
 from kubectl_gadget.detect.explain import explain_command, test_command
 from kubectl_gadget.detect.facts import verify_command
 from kubectl_gadget.detect.given import (
     DEFAULT,
-    FILE,
     PriorityType,
     complete_rule,
     complete_tag,
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
     from kubectl_gadget.targets import Targets
 
 FORMS = ("columns", "text", "json")
-_TLS = {
-    "ca": "Whom to trust at https:// places, in PEM.",
-    "cert": "Our own certificate for them.",
-    "key": "Its key.",
-}
 
 
 class DetectCommand(HeadedCommand, click.Group):
@@ -77,11 +72,7 @@ class DetectCommand(HeadedCommand, click.Group):
                    help="Go on with what is written to the file, after what is in it."),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                    help="columns; text: Falco's line; json: Falco's JSON. [default: columns]"),
-            option("--to", heading="Output", multiple=True, metavar="PLACE",
-                   help="Send alerts there too: file:PATH, http://HOST/PATH, https://…, slack:URL, otlp:URL, "
-                   "program:COMMAND, syslog[:HOST:PORT]."),
-            *(option(f"--to-{name}", f"to_{name}", heading="Output", type=FILE, metavar="FILE", help=text)
-              for name, text in _TLS.items()),
+            *to_options(),
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
         title = "what rules in Falco's language say of what happens"
@@ -139,9 +130,8 @@ def _detect(
         return
     if where:
         _refuse_of_nodes()
-    from gadget.rules.channels import Channels, Patience, Tls, make
     from gadget.rules.fields import AUDIT, SYSCALL
-    from kubectl_gadget.detect.judge import judge, own_name, writer
+    from kubectl_gadget.detect.judge import judge, writer
 
     tell_unjudged(baselines)
     paths = (*falco_rules, *rules, *baselines) or (DEFAULT,)
@@ -149,19 +139,14 @@ def _detect(
     known = given_rules(paths)
     for warning in known.warnings:
         tell(f"warning: {warning}")
-    chosen, patience = narrowed(known, priority, tags, names, AUDIT if where else SYSCALL), Patience()
-
-    def channels() -> Channels:
-        keys = Tls(to_ca, to_cert, to_key)
-        return Channels([make(place, own_name(), keys, patience, tell) for place in to], patience.drain)
-
+    chosen = narrowed(known, priority, tags, names, AUDIT if where else SYSCALL)
     if where:
-        judge(where, chosen, form, channels(), follow=follow, first=first)
+        judge(where, chosen, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
         return
     with _asked(paths, chosen, first=first, **live) as (asked, targets):
         from kubectl_gadget.detect.live import live as show
 
-        show(asked, targets, writer(form), channels())
+        show(asked, targets, writer(form), channels(to, to_ca, to_cert, to_key))
 
 
 def _refuse_of_nodes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from gadget.errors import UsageError
 from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.detect.elsewhere import channels, to_options
 from kubectl_gadget.detect.given import PriorityType, complete_rule, option
 from kubectl_gadget.detect.shown import show_command
 from kubectl_gadget.headed import HeadedCommand
@@ -19,6 +21,7 @@ from kubectl_gadget.request import make_selection
 from kubectl_gadget.where import find_targets
 
 if TYPE_CHECKING:
+    from gadget.rules.channels import Channels
     from kubectl_gadget.detect.live import AlertOutput
 
 FORMS = ("columns", "text", "json")
@@ -44,6 +47,7 @@ class AlertsCommand(HeadedCommand, click.Group):
                    help="columns; text: Falco's line; json: Falco's JSON, with id and ancestry. [default: columns]"),
             option("--by", heading="Output", default="", metavar="A,B",
                    help="Count alerts by rule, priority, node, namespace, pod, container: one table in the end."),
+            *to_options(),
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
         title = "alerts of rules that always judge; see detect"
@@ -70,6 +74,10 @@ class AlertsCommand(HeadedCommand, click.Group):
         agent: tuple[str, ...],
         form: str,
         by: str,
+        to: tuple[str, ...],
+        to_ca: Path | None,
+        to_cert: Path | None,
+        to_key: Path | None,
         **rest: Any,
     ) -> None:
         if click.get_current_context().invoked_subcommand:
@@ -82,7 +90,8 @@ class AlertsCommand(HeadedCommand, click.Group):
             from kubectl_gadget.detect.live import Kept, read
 
             asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)
-            read(asked, targets(), _output(fields, form))
+            sent = channels(to, to_ca, to_cert, to_key)
+            read(asked, targets(), _output(fields, form, sent), sent)
 
 
 def _fields(by: str, form: str) -> list[str]:
@@ -99,9 +108,8 @@ def _fields(by: str, form: str) -> list[str]:
     return fields
 
 
-def _output(fields: list[str], form: str) -> AlertOutput:
-    from gadget.rules.channels import Channels
+def _output(fields: list[str], form: str, sent: Channels) -> AlertOutput:
     from kubectl_gadget.detect.judge import writer
     from kubectl_gadget.detect.live import AlertOutput, CountOutput
 
-    return CountOutput(fields, form) if fields else AlertOutput(writer(form, kept=True), Channels([], 0.0))
+    return CountOutput(fields, form, sent) if fields else AlertOutput(writer(form, kept=True), sent)

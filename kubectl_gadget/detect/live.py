@@ -192,14 +192,15 @@ class AlertSession(Session):
 class CountOutput(AlertOutput):
     """Counts alerts by who they are about, and writes the table in the end."""
 
-    def __init__(self, by: Sequence[str], form: str) -> None:
-        """Count by some of COUNTED_BY."""
-        super().__init__(lambda alert, who: None, Channels([], 0.0))
+    def __init__(self, by: Sequence[str], form: str, channels: Channels) -> None:
+        """Count by some of COUNTED_BY; each is put into channels all the same."""
+        super().__init__(lambda alert, who: None, channels)
         self._by, self._form, self._counts = by, form, Counter[tuple[str, ...]]()
 
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
         for alert, container in rows:
+            self._channels.put(alert)
             self.fired[alert.rule.name] += alert.count
             values = {"rule": alert.rule.name, "priority": alert.rule.priority, "node": alert.node}
             key = tuple(str(values.get(name) or getattr(container, name, "")) for name in self._by)
@@ -295,12 +296,13 @@ class Kept:
         return keep
 
 
-def read(asked: Kept, targets: Targets, output: AlertOutput) -> None:
+def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels) -> None:
     """Write what agents have kept, and what comes if that is asked for.
 
     Raises:
         GadgetError: No agent keeps alerts.
         Incomplete: Something was lost, and that was not to be.
+        Wrong: Alerts could not be sent.
 
     """
 
@@ -311,4 +313,8 @@ def read(asked: Kept, targets: Targets, output: AlertOutput) -> None:
     streams = Streams(targets, first, check, endless=asked.follow)
     session = AlertSession(asked.request(), output, keep=asked.keep())
     with stops(streams.stop, asked.timeout), streams:
-        session.run(streams, len(targets), streams.stop, live=True, targets=targets)
+        try:
+            session.run(streams, len(targets), streams.stop, live=True, targets=targets)
+        finally:
+            lost = end(channels)
+    check_sent(lost)

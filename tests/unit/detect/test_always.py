@@ -294,6 +294,15 @@ def test_counted(served: str) -> None:
     assert wrong.returncode == 2 and "did you mean pod?" in wrong.stderr
 
 
+def test_sent_elsewhere(served: str, tmp_path: Path) -> None:
+    """What agents keep goes to a receiver of mine with --to, and what does not arrive makes the exit code 1."""
+    done = run_cli("alerts", "--agent", served, "--to", f"file:{tmp_path}/sent")
+    assert done.returncode == 0 and "3 alerts sent to file:" in done.stderr
+    assert [orjson.loads(line)["rule"] for line in (tmp_path / "sent").read_bytes().splitlines()] == ["Shell"] * 3
+    nowhere = run_cli("alerts", "--agent", served, "--to", f"file:{tmp_path}/no/sent")
+    assert nowhere.returncode and "Traceback" not in nowhere.stderr
+
+
 def test_follow(served: str, node: Node) -> None:
     """With -f those that come are shown, too."""
     timer = threading.Timer(2.0, node.machine.put, [8])
