@@ -44,8 +44,8 @@ class Alert:
     """A rule that fired on an event at a time, in nanoseconds since 1970.
 
     count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
-    not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: session and
-    program of the process. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not
+    not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: what the
+    process runs. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not
     known. ancestry has the process and its ancestors. happened is what the container did before; None if nobody looked.
     """
 

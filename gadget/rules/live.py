@@ -306,7 +306,7 @@ class Judge:
                 rule.output.values(event),
                 count=count,
                 cgroup_id=call.process.now.cgroup_id,
-                program=(program.sid, program.path or program.name),
+                program=program.path or program.name,
                 incomplete=_missing(self._fields[rule.name], call),
                 ancestry=call.process.process.ancestry,
                 happened=self._happened(call),

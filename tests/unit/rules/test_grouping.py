@@ -16,7 +16,7 @@ def alert(at: int, file: str = "/etc/shadow", pid: int = 7, **more: Any) -> Aler
     """An alert at a second."""
     fields = {"fd.name": file, "proc.pid": pid, "proc.cmdline": f"cat {at}"}
     said = Said("Password hashes are read", "Warning", "syscall", frozenset())
-    return Alert(said, at * SECOND, "read", fields, cgroup_id=5, program=(9, "/bin/cat"), **more)
+    return Alert(said, at * SECOND, "read", fields, cgroup_id=5, program="/bin/cat", **more)
 
 
 def told(groups: Groups, *alerts: Alert) -> list[tuple[int, int, int]]:
@@ -26,7 +26,7 @@ def told(groups: Groups, *alerts: Alert) -> list[tuple[int, int, int]]:
 
 
 def test_again() -> None:
-    """Seven reads by one session are two lines: the first at once, and that six more came after it, since when."""
+    """Seven reads by one program are two lines: the first at once, and that six more came after it, since when."""
     assert told(Groups(), *(alert(at, pid=at) for at in range(1, 8))) == [(1, 1, 0), (7, 6, 2)]
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_dropped() -> None:
 def test_others() -> None:
     """Another file, another program or another rule is another alert."""
     groups = Groups()
-    other = Alert(alert(3).rule, 3 * SECOND, "read", alert(3).fields, cgroup_id=5, program=(9, "/bin/less"))
+    other = Alert(alert(3).rule, 3 * SECOND, "read", alert(3).fields, cgroup_id=5, program="/bin/less")
     assert len(told(groups, alert(1), alert(2, "/etc/passwd"), other)) == 3
 
 
