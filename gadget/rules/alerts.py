@@ -45,8 +45,8 @@ class Alert:
 
     count is on how many events it fired that were equal in process and descriptor, incomplete which of its fields could
     not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: what the
-    process runs. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not
-    known. ancestry has the process and its ancestors. happened is what the container did before; None if nobody looked.
+    process runs. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not known.
+    ancestry has the process and its ancestors. happened is what the container did before; None if nobody looked.
     """
 
     rule: Fired

@@ -18,9 +18,9 @@ _OF_EVENT = re.compile(r"(evt\.(time|num|rawtime|datetime)|proc|thread|user|grou
 class Groups:
     """Lets the first of equal alerts pass at once, and tells how many came after it.
 
-    Alerts are equal if the rule, the container, the program of the process and the fields that are not about the process
-    are: a probe that a runtime starts each few seconds is another process each time. None is dropped: all are in the
-    counts.
+    Alerts are equal if the rule, the container, the program of the process and the fields that are not about the
+    process are: a probe that a runtime starts each few seconds is another process each time. None is dropped: all are
+    in the counts.
     """
 
     def __init__(self) -> None:
