@@ -137,7 +137,7 @@ def test_nothing_learnt() -> None:
         ("Pod/a.b", ["a.b"], ["axb"]),
         ("Deployment/a.b", ["a.b-6c9f7d8b9c-x2x4z"], ["axb-6c9f7d8b9c-x2x4z"]),
         ("Thing/x", ["x-what"], ["y-x-what"]),
-        (f"Deployment/{'w' * 60}", ["w" * 57 + "-x2x4z"], ["x"]),
+        (f"Deployment/{'w' * 60}", ["w" * 58 + "x2x4z"], ["x"]),
     ],
 )  # fmt: skip
 def test_pods_of_a_workload(workload: str, names: list[str], others: list[str]) -> None:
