@@ -228,7 +228,7 @@ def _encoded(path: str) -> bytes:
 
 
 def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return str(text.encode("utf-8", "replace"), "utf-8")
 
 
 def _joined(one: New, other: New) -> New:

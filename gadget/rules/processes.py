@@ -65,6 +65,11 @@ class Ancestor:
         return command(self.name, self.arguments)
 
     @property
+    def is_inside(self) -> bool:
+        """Whether it is in a pid namespace of its own, as nearly all containers are."""
+        return self.vpid not in (0, self.key.pid)
+
+    @property
     def exe(self) -> str | None:
         """The program's name for itself."""
         return self.arguments[0] if self.arguments else None
@@ -105,9 +110,14 @@ class Process:
 
     @cached_property
     def ancestry(self) -> tuple[Program, ...]:
-        """It and its ancestors, as alerts tell of them."""
-        every = (self.as_ancestor(), *self.ancestors)
-        return tuple(Program(each.key.pid, each.name, each.command or "", each.path or "") for each in every)
+        """It and its ancestors, as alerts tell of them.
+
+        Of ancestors in the node's pid namespace the arguments are left out: they are of others, and may be secret.
+        """
+        return tuple(
+            Program(each.key.pid, each.name, (each.command or "") if each.is_inside or not at else "", each.path or "")
+            for at, each in enumerate((self.as_ancestor(), *self.ancestors))
+        )
 
     def below(self) -> tuple[Ancestor, ...]:
         """The ancestors of its children."""

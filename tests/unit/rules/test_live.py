@@ -299,6 +299,16 @@ def test_unknown() -> None:
     assert alert.incomplete == ("container.image.repository",)
 
 
+def test_secrets_of_the_node() -> None:
+    """The ancestry of an alert tells of the node's processes what they are, and not the arguments of their programs."""
+    shim = exec_of("shim", "shim", "--token=x", pid=5, tid=5, start=50, vpid=5, cgroup_id=HOST, ppid=0)
+    first = exec_of("nginx", "nginx", "-g", vpid=1, parent_exec_id=2)
+    shell = exec_of("sh", "sh", "-c", pid=8, tid=8, start=80, vpid=9, ppid=7, parent_start=70, parent_exec_id=2)
+    (alert,) = fired("evt.type = execve and proc.name = sh", shim, first, shell)
+    assert [each.command for each in alert.ancestry] == ["sh -c", "nginx -g", ""]
+    assert [each.name for each in alert.ancestry] == ["sh", "nginx", "shim"]
+
+
 def test_unknown_parent() -> None:
     """A parent that nobody knows is missing, not one without a name."""
     assert value("proc.pname", exec_of("sh")) is None
