@@ -81,6 +81,8 @@ struct event {
 	__u64 args[6] DOC("arguments of the call, as they were given");
 	__u64 flags DOC("of an open: its flags, by x86's values");
 	__u64 parent_start DOC("of exec, fork, change: when the parent began, in nanoseconds since the boot");
+	__u64 forker_start
+		DOC("of fork: when the process began that called clone(2), if that is not the parent; else 0");
 	__u64 exe_ino DOC("of exec: inode number of the program's file");
 	__u64 exe_ctime DOC("of exec: when that inode changed, in nanoseconds since 1970");
 	__u64 exe_mtime DOC("of exec: when that file was written, in nanoseconds since 1970");
@@ -92,6 +94,7 @@ struct event {
 	gadget_mode mode DOC("of an open, mkdir or chmod: the permissions that were asked for");
 	__s32 fd DOC("the descriptor that the call made or was about; -1 if there is none");
 	gadget_pid ppid DOC("of exec, fork, change: process id of the parent");
+	gadget_pid forker DOC("of fork: process id of the one that called clone(2), if that is not the parent; else 0");
 	__u32 parent_exec_id DOC("of exec, fork, change: exec_id of the parent");
 	__s32 vpid DOC("of exec, fork, change: process id in the innermost namespace");
 	__s32 pgid DOC("of exec, fork, change: process group, as the host sees it");
@@ -543,6 +546,10 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 		return 0;
 	begin_event(event, child, CALL_FORK);
 	read_relations(event, child);
+	if (event->ppid != BPF_CORE_READ(parent, tgid)) { /* CLONE_PARENT: the program is that of another process */
+		event->forker = BPF_CORE_READ(parent, tgid);
+		event->forker_start = BPF_CORE_READ(parent, group_leader, start_boottime);
+	}
 	event->exe = path_of_program(PROGRAM_FORK, child);
 	event->cwd = path_of_directory(PROGRAM_FORK, child);
 	gadget_submit(event);
@@ -743,12 +750,16 @@ static __always_inline void read_address(struct event *event, const struct named
 	const void *address = (void *)named->address;
 	bool is_new = event->call == CALL_CONNECT || event->call == CALL_BIND;
 	gadget_endpoint end;
+	char first = 0;
 
 	if (!address || (!is_new && event->protocol == IPPROTO_TCP))
 		return; /* TCP sends to its peer whatever the call names */
-	if (event->family == AF_UNIX)
+	if (event->family == AF_UNIX) {
 		event->path.path = text_unix_name(event, address, named->length, true);
-	else if (!read_user_endpoint(&end, named->address))
+		bpf_probe_read_user(&first, 1, address + sizeof(__u16));
+		if (first && first != '/')
+			event->path.directory = path_of_directory(PROGRAM_CALL, current_task());
+	} else if (!read_user_endpoint(&end, named->address))
 		return;
 	else if (event->call != CALL_BIND)
 		event->dst = end;

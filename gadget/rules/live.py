@@ -37,7 +37,7 @@ MOST_ALERTS = 256
 _OF_KEY = ("pid", "start", "exec_id")
 _OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap_permitted")
 _OF_PROCESS = (*_OF_KEY, *_OF_NOW)
-#: What a new process has from its parent.
+#: What a new process has from the one that forked it.
 _INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
 _OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
 _OF_CALL = ("call", "result", "fd", "flags", "mode", "exe_upper_layer", "exe_memfd", "exe_writable")
@@ -212,12 +212,18 @@ class Judge:
             program.writable, program.inode = bool(row["exe_writable"]), int(row["exe_ino"])
             program.ctime, program.mtime = int(row["exe_ctime"]), int(row["exe_mtime"])
             program.environment = decoded(section.text(at, row["env"])) or None
-        elif parent := self.processes.running(int(row["ppid"]), int(row["parent_start"])):
+        elif forker := self._forker(row):
             for name in _INHERITED:
-                setattr(program, name, getattr(parent, name))
+                setattr(program, name, getattr(forker, name))
         program.path = section.path(at, row["exe"]) or None
         self._place(program, section, at)
         return program
+
+    def _forker(self, row: Any) -> Process | None:
+        """The program that forked: of the parent, unless the call asked for another one (CLONE_PARENT)."""
+        if row["forker"]:
+            return self.processes.running(int(row["forker"]), int(row["forker_start"]))
+        return self.processes.running(int(row["ppid"]), int(row["parent_start"]))
 
     def _ancestors(self, row: Any) -> tuple[Ancestor, ...]:
         if not row["ppid"]:

@@ -358,6 +358,15 @@ def test_program_that_was_not_seen() -> None:
     assert len(judge.judge([packed({**opened, "exec_id": 3})], 0)) == 1
 
 
+def test_child_of_the_parent() -> None:
+    """A process that is made a child of its maker's parent runs the maker's program, and not the parent's."""
+    shim = exec_of("runc", cgroup_id=HOST, pid=5, tid=5, start=50)
+    forked = {"call": "fork", "pid": 8, "tid": 8, "start": 80, "exec_id": 2, "ppid": 5, "parent_start": 50}
+    opened = {"call": "openat", "pid": 8, "tid": 8, "start": 80, "exec_id": 2, "path": "/etc/shadow"}
+    events = (shim, exec_of("evil"), {**forked, "forker": 7, "forker_start": 70}, opened)
+    assert len(fired("evt.type = openat and proc.name = evil and proc.pname = runc", *events)) == 1
+
+
 def test_other_rules() -> None:
     """Other rules take over in the midst, and what was known of processes stays."""
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
