@@ -23,7 +23,7 @@ from agent.standing.history import History
 from agent.standing.service import only_ours
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, Unsupported
 from gadget.recorded import NOT_KEPT
 from gadget.rules.messages import unpack
 from gadget.rules.ruleset import Ruleset
@@ -105,7 +105,16 @@ class Always:
         return dict(found)
 
     def read(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
-        """What was kept, and with follow what comes."""
+        """What was kept, and with follow what comes.
+
+        Raises:
+            Unsupported: Nothing was, and no rules judge.
+
+        """
+        if not self.history.kept[1]:
+            if why := self._refused or self._why_not:
+                raise Unsupported(f"no rules judge on {self._context.node}: {why}")
+            yield started_reply(self._context.node, None, self._context.tracker, Selection())
         for reply in self.history.read(request.since_ns, request.follow, active):
             reply.node = self._context.node
             for alert in reply.batch.alerts:
@@ -187,11 +196,13 @@ class Always:
             self._refused, self._try_at = "", 0.0
             log.info("detect: %d rules of %s", len(self._next.rules), ", ".join(self._settings.rules))
         except (GadgetError, OSError) as error:
+            why = str(error)
             if isinstance(error, OSError):
                 self._files = None  # it may be there the next time
-            if self._refused != str(error):
-                log.warning("detect: %s", error)
-            self._refused = str(error)
+                why = f"{error.filename}: {error.strerror}" if error.filename else why
+            if self._refused != why:
+                log.warning("detect: %s", why)
+            self._refused = why
 
     def _begin(self, rules: Ruleset) -> None:
         """Let rules judge in place of those before: each event is judged by the one or by the other."""
@@ -268,8 +279,4 @@ class Always:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _many(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"

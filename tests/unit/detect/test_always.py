@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -17,6 +18,7 @@ from agent.detect.service import Detect
 from agent.detect.settings import Settings
 from agent.server import AgentService, serve
 from agent.standing import service as standing
+from agent.standing.history import History
 from agent.traceloop.redact import Redactor
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
@@ -122,8 +124,29 @@ def test_folder_that_comes_later(machine: Machine, node: Node) -> None:
     (node.rules / "a.yaml").rename(node.rules.parent / "a.yaml")
     node._agent = agent = Always(machine.context, node.settings)
     wait_until(lambda: "refused: " in agent.describe(), "the refusal")
+    with pytest.raises(Unsupported, match=r"no rules judge on node-a: .*/rules: 0 \.yaml files"):
+        node.kept()
     (node.rules.parent / "a.yaml").rename(node.rules / "a.yaml")
     wait_until(lambda: "2 rules; 0 alerts kept" in agent.describe(), "the rules")
+
+
+def test_folder_that_is_not_there(machine: Machine, node: Node) -> None:
+    """A folder that I mistyped is named in `status` and by `alerts`."""
+    settings = replace(node.settings, rules=("defualt",))
+    node._agent = agent = Always(machine.context, settings)
+    wait_until(lambda: "refused: defualt: No such file or directory" in agent.describe(), "the refusal")
+    with pytest.raises(Unsupported, match="no rules judge on node-a: defualt: No such file or directory"):
+        node.kept()
+
+
+def test_nothing_kept_yet(machine: Machine, node: Node) -> None:
+    """`alerts` at once after the agent's begin shows nothing, and is no error."""
+    node._agent = agent = Always(machine.context, replace(node.settings, look_seconds=60.0))
+    agent.worker.stop()
+    agent._refused = ""
+    agent.history.delete()
+    agent.history = History(node.machine.folder / "none", "detect", "node-a", 1 << 20)
+    assert [reply.WhichOneof("what") for reply in node.kept()] == ["started", "summary"]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"- " * 5000, b"#" * (4 << 20), b"- rule: {}\n", b"- rule: [\n"])
