@@ -131,7 +131,8 @@ def _detect(
     if where:
         _refuse_of_nodes()
     from gadget.rules.fields import AUDIT, SYSCALL
-    from kubectl_gadget.detect.judge import judge, writer
+    from kubectl_gadget.detect.judge import judge
+    from kubectl_gadget.detect.written import writer
 
     tell_unjudged(baselines)
     paths = (*falco_rules, *rules, *baselines) or (DEFAULT,)

@@ -39,7 +39,7 @@ def channels(to: Sequence[str], ca: Path | None, cert: Path | None, key: Path | 
 
     """
     from gadget.rules.channels import Channels, Patience, Tls, make
-    from kubectl_gadget.detect.judge import own_name
+    from kubectl_gadget.detect.written import own_name
 
     patience, keys = Patience(), Tls(ca, cert, key)
     return Channels([make(place, own_name(), keys, patience, tell) for place in to], patience.drain)

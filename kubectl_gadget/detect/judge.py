@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import signal
-import socket
-import sys
-import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gadget.rules import alerts
@@ -21,17 +15,11 @@ from gadget.rules.audit import AuditEvent
 from gadget.rules.channels import Channels, Sent
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
-from gadget.text import escape
 from kubectl_gadget.detect.audit import Counts, events, is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
-from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import end_line, tell, write_json, write_line
+from kubectl_gadget.detect.written import writer
+from kubectl_gadget.tell import end_line, tell
 
-#: Letters of an id, as agents make them.
-ID_LETTERS = 7
-_COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
-#: The words that outputs of rules have for a container's names: ours, and those that Falco adds.
-_PLACE = "container|namespace|pod|container_id|container_name|k8s_pod_name|k8s_ns_name"
 #: What has a request object that rules look into, where the audit policy keeps it.
 _WRITES = ("create", "update", "patch")
 
@@ -100,64 +88,6 @@ def _told(sent: Sent) -> Sent:
     lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
     tell(f"{sent.sent} {'alert' if sent.sent == 1 else 'alerts'} sent to {sent.name}{lost}")
     return sent
-
-
-def own_name() -> str:
-    """The name of this machine in alerts; FALCO_HOSTNAME says another, as in Falco."""
-    return os.environ.get("FALCO_HOSTNAME") or socket.gethostname()
-
-
-#: Writes an alert, and who it is about where that is known.
-Write = Callable[[Alert, str], None]
-
-
-def writer(form: str, *, kept: bool = False) -> Write:
-    """What writes alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell."""
-    hostname = own_name()
-    if kept and form != "text":
-        if form == "json":
-            return lambda alert, who: write_json(alert.whole_json(hostname).decode())
-        return lambda alert, who: _write_columns(alert, who, alert.id or "-")
-    if form == "json":
-        return lambda alert, who: write_json(alert.json(hostname).decode())
-    if form == "text":
-        return lambda alert, who: write_line(alert.line())
-    return _write_columns
-
-
-def _write_columns(alert: Alert, who: str, name: str = "") -> None:
-    """When, its id, how urgent, of whom, and what it says; on a terminal lines break between words."""
-    says = _sentence(alert, who)
-    since = f" since {_when(alert.since_ns)}" if alert.since_ns else ""
-    says += f" ({alert.count} more{since})" if alert.since_ns else f" ({alert.count} times)" * (alert.count > 1)
-    says += f" (not known: {', '.join(alert.incomplete)})" if alert.incomplete else ""
-    named = f"{escape(name):{ID_LETTERS}}  " * bool(name)
-    line = f"{_when(alert.time_ns)}  {named}{alert.rule.priority:13}  {f'{escape(who)}  ' * bool(who)}{escape(says)}"
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        lines = textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True, break_on_hyphens=False)
-    else:
-        lines = [line]
-    for each in lines:
-        write_line(each, _COLOURS.get(alert.rule.priority, ""))
-
-
-def _sentence(alert: Alert, who: str) -> str:
-    """The rule, and what it shows: what stands before the first | is the rule in other words, as in Falco's rules."""
-    said, bar, shown = alert.text.partition(" | ")
-    shown = re.sub(r"(?:^| )[\w.-]+=<NA>(?= |$)", "", shown).strip()
-    if who:  # which has them already
-        shown = re.sub(rf"(?:^| )(?:{_PLACE})=\S*(?= |$)", "", shown).strip()
-    if bar:
-        return f"{alert.rule.name} | {shown}" if shown else alert.rule.name
-    return said if said.lower().startswith(alert.rule.name.lower()) else f"{alert.rule.name}: {said}"
-
-
-def _when(time_ns: int) -> str:
-    """Local time, with the date if that is not today."""
-    then = time.localtime(time_ns // 1_000_000_000)
-    today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
 
 
 def by_rule(fired: Counter[str]) -> str:

@@ -109,7 +109,7 @@ def _fields(by: str, form: str) -> list[str]:
 
 
 def _output(fields: list[str], form: str, sent: Channels) -> AlertOutput:
-    from kubectl_gadget.detect.judge import writer
     from kubectl_gadget.detect.live import AlertOutput, CountOutput
+    from kubectl_gadget.detect.written import writer
 
     return CountOutput(fields, form, sent) if fields else AlertOutput(writer(form, kept=True), sent)

@@ -23,7 +23,8 @@ from gadget.schema import Column, Row, Schema
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
-from kubectl_gadget.detect.judge import Write, by_rule, check_sent, end
+from kubectl_gadget.detect.judge import by_rule, check_sent, end
+from kubectl_gadget.detect.written import Write
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output, make_output, write_table

@@ -20,8 +20,8 @@ from agent.server import AgentService, serve
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Incomplete, Malformed, Unreachable, Unsupported
 from gadget.rules.channels import Channels
-from kubectl_gadget.detect.judge import writer
 from kubectl_gadget.detect.live import AlertCheck, Asked, live, who
+from kubectl_gadget.detect.written import writer
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Targets
 from tests.conftest import CLI, run_cli, wait_until
