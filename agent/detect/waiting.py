@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.messages import MOST_ALERTS
 
 #: Of all that wait, and of those that are taken at a time; what an alert takes beside its bytes.
 MOST_BYTES, TAKEN_BYTES, ALERT_BYTES = 4 << 20, 1 << 20, 512
+#: Of those of one container: the rest is for others.
+MOST_OF_ONE = MOST_BYTES // 2
 
 
 class Waiting:
@@ -19,14 +21,16 @@ class Waiting:
         """Empty."""
         self._queue: deque[tuple[pb.Alert, int]] = deque()
         self._bytes, self._is_closed = 0, False
+        self._of: Counter[int] = Counter()  # bytes by container
         self._changed = threading.Condition()
 
     def put(self, alert: pb.Alert) -> bool:
         """Hand in an alert; gives whether there was room."""
-        size = alert.ByteSize() + ALERT_BYTES
+        size, cgroup = alert.ByteSize() + ALERT_BYTES, alert.container.cgroup_id
         with self._changed:
-            if self._bytes + size > MOST_BYTES:
+            if self._bytes + size > MOST_BYTES or (cgroup and self._of[cgroup] + size > MOST_OF_ONE):
                 return False
+            self._of[cgroup] += size
             self._queue.append((alert, size))
             self._bytes += size
             self._changed.notify()
@@ -43,7 +47,9 @@ class Waiting:
                 alert, size = self._queue.popleft()
                 taken.append(alert)
                 self._bytes -= size
+                self._of[alert.container.cgroup_id] -= size
                 room -= size
+            self._of = +self._of  # without those that have none left
         return taken
 
     @property

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from gadget.rules.alerts import Alert
 
 #: How long equal alerts are counted before the count is told, and of how many at a time.
 WINDOW_NS, MOST = 60 * 1_000_000_000, 4096
+#: Of them those of one container; what else it does is counted by rule alone, so that it takes no room from others
+#: where alerts are kept.
+MOST_OF_ONE = 128
 #: Fields that differ from event to event without that the alert says something else.
 _OF_EVENT = re.compile(r"(evt\.(time|num|rawtime|datetime)|proc|thread|user|group)\b")
+
+
+class _Key(NamedTuple):
+    """What equal alerts have in common. With neither program nor fields: what is beyond the share of a container."""
+
+    rule: str
+    cgroup_id: int
+    program: Hashable = None
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 class Groups:
@@ -25,16 +38,20 @@ class Groups:
 
     def __init__(self) -> None:
         """None yet."""
-        self._open: OrderedDict[Hashable, tuple[int, Alert | None]] = OrderedDict()
+        self._open: OrderedDict[_Key, tuple[int, Alert | None]] = OrderedDict()
+        self._of: Counter[int] = Counter()  # how many are open of each container
 
     def add(self, alert: Alert) -> Iterator[Alert]:
         """What is to be told now."""
         yield from self.due(alert.time_ns)
         key = _key(alert)
+        if key not in self._open and self._of[key.cgroup_id] >= MOST_OF_ONE:
+            key = _Key(key.rule, key.cgroup_id)
         if key not in self._open:
             if len(self._open) >= MOST:
                 yield from self._close(next(iter(self._open)))
             self._open[key] = alert.time_ns + WINDOW_NS, None
+            self._of[key.cgroup_id] += 1
             yield alert
             return
         until, before = self._open[key]
@@ -52,12 +69,15 @@ class Groups:
         while self._open:
             yield from self._close(next(iter(self._open)))
 
-    def _close(self, key: Hashable) -> Iterator[Alert]:
+    def _close(self, key: _Key) -> Iterator[Alert]:
         _, more = self._open.pop(key)
+        self._of[key.cgroup_id] -= 1
+        if not self._of[key.cgroup_id]:
+            del self._of[key.cgroup_id]
         if more:
             yield more
 
 
-def _key(alert: Alert) -> Hashable:
+def _key(alert: Alert) -> _Key:
     shown = tuple((name, str(value)) for name, value in sorted(alert.fields.items()) if not _OF_EVENT.match(name))
-    return alert.rule.name, alert.cgroup_id, alert.program, shown
+    return _Key(alert.rule.name, alert.cgroup_id, alert.program, shown)

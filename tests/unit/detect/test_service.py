@@ -17,7 +17,7 @@ from agent.run.batch import Loss
 from agent.selection import Selection
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
-from gadget.rules import messages
+from gadget.rules import grouping, messages
 from gadget.rules.alerts import INTERNAL, Alert
 from tests.conftest import wait_until
 from tests.fakes import FakeJudge
@@ -185,6 +185,7 @@ def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.Monke
     monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
     put, came = waiting.Waiting.put, list[bool]()
     monkeypatch.setattr(waiting.Waiting, "put", lambda *args: came.append(put(*args)) or came[-1])
+    monkeypatch.setattr(grouping, "MOST_OF_ONE", 1000)
     machine.put(7, 1000)
     wait_until(lambda: len(came) >= 1000, "the flood")
     rest, summary = client.end()
@@ -198,6 +199,18 @@ def test_bounded_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, alert = waiting.Waiting(), pb.Alert(output="x" * 488)
     assert sum(queue.put(alert) for _ in range(1000)) == 9
     assert len(queue.take(0)) == 9 and queue.put(alert)
+
+
+def test_queue_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts of a container that floods leave room in the queue for those of others."""
+    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(waiting, "MOST_OF_ONE", 5_000)
+    queue = waiting.Waiting()
+    flood, other = (pb.Alert(output="x" * 488, container=pb.Container(cgroup_id=cgroup)) for cgroup in (7, 8))
+    assert 2 < sum(queue.put(flood) for _ in range(1000)) < 6
+    assert queue.put(other)
+    queue.take(0)
+    assert queue.put(flood)
 
 
 def test_large_alert(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gadget.rules import grouping
@@ -52,4 +53,18 @@ def test_window() -> None:
 def test_many() -> None:
     """Very many different alerts take no more memory than their share, and all are told."""
     groups = Groups()
-    assert len(told(groups, *(alert(1, f"/{at}") for at in range(grouping.MOST + 100)))) == grouping.MOST + 100
+    many = (replace(alert(1, f"/{at}"), cgroup_id=at // 100) for at in range(grouping.MOST + 100))
+    assert len(told(groups, *many)) == grouping.MOST + 100
+
+
+def test_flood() -> None:
+    """A container whose alerts all differ has so many of its own, and the rest as a count; another one has all of its."""
+    groups = Groups()
+    flood = [alert(1, f"/etc/{at}") for at in range(1_000)]
+    others = [replace(alert(1, f"/etc/{at}"), cgroup_id=6) for at in range(7)]
+    every = [each for given in (*flood, *others) for each in groups.add(given)]
+    every += groups.rest()
+    assert [each.cgroup_id for each in every].count(5) == grouping.MOST_OF_ONE + 2
+    assert sum(each.count for each in every if each.cgroup_id == 5) == 1_000
+    assert [each.cgroup_id for each in every].count(6) == 7
+    assert not groups._of
