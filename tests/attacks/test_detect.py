@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +40,11 @@ class Watch(NamedTuple):
 
     def alerts(self) -> list[dict[str, Any]]:
         """Those so far of the container that attacks."""
-        return [each for each in events(self.out.read_text()) if each["output_fields"]["k8s.pod.name"] == "evil-0"]
+        return [each for each in events(self.out.read_text()) if each["output_fields"].get("k8s.pod.name") == "evil-0"]
 
     def beacons(self) -> int:
         """How often the other container did something, as far as is told."""
-        return sum(each["output_fields"]["k8s.pod.name"] == "beacon" for each in events(self.out.read_text()))
+        return sum(each["output_fields"].get("k8s.pod.name") == "beacon" for each in events(self.out.read_text()))
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def watch(
     with out.open("w") as file:
         options = ("-n", NAMESPACE, "-o", "json", "--rule-matching", "first")
         cli = start_cli("detect", "--agent", start_agent().address, *options, stdout=file, stderr=subprocess.PIPE)
-    found = Watch(cli, out, make_pod(NAMESPACE, "beacon").container("app", "/bin/sleep", "600"))
+    found = Watch(cli, out, make_pod(NAMESPACE, "beacon").container("beacon", "/bin/sleep", "600"))
 
     def begins() -> bool:
         found.beacon.exec("/bin/cat", "/proc/1/environ")
@@ -68,7 +70,7 @@ def watch(
 def evader(make_pod: Callable[..., Pod], workload: Callable[[str], Path]) -> Container:
     """A container whose program does things in ways that are not seen easily."""
     files = {"/evades": workload("evades"), SHADOW: Path("/etc/hostname"), "/bin/su": Path("/bin/busybox")}
-    container = make_pod(NAMESPACE, "evil-0").container("app", "/bin/sleep", "600", files=files, change=usual_root)
+    container = make_pod(NAMESPACE, "evil-0").container("evader", "/bin/sleep", "600", files=files, change=usual_root)
     container.exec("/bin/busybox", "mkdir", "-p", "/opt", "/run", "/usr/bin")
     container.exec("/bin/busybox", "touch", "/opt/tool")
     return container
@@ -82,3 +84,29 @@ def test_evasion(watch: Watch, evader: Container, how: str, arguments: tuple[str
     told = [(each["rule"], each["output_fields"]["proc.cmdline"]) for each in watch.alerts()]
     command = f"exe read {SHADOW}" if how == "thread" else " ".join(("evades", how, *arguments))
     assert told == [(rule, command)]
+
+
+FLOODS = {
+    "alerts": "i=0; while :; do i=$((i+1)); echo x > /etc/$i-$PPID; done",
+    "folders": "while :; do cd /tmp; cd /; done",
+    "programs": "while :; do /bin/true; done",
+    "processes": "while :; do (:); done",
+}
+
+
+@pytest.mark.parametrize("how", FLOODS)
+def test_flood_beside(watch: Watch, evader: Container, how: str) -> None:
+    """What another container does is told in time while one floods, and nothing of it is lost."""
+    flood = ["runc", "exec", evader.id, "/bin/busybox", "timeout", "6", "/bin/sh", "-c", FLOODS[how]]
+    with subprocess.Popen(flood, stdin=subprocess.DEVNULL) as running:
+        time.sleep(2)
+        before = watch.beacons()
+        for _ in range(7):
+            watch.beacon.exec("/bin/cat", "/proc/1/environ")
+        seconds = time.monotonic()
+        wait_until(lambda: watch.beacons() >= before + 7, "the alerts")
+        assert time.monotonic() - seconds < 3
+        running.wait()
+    watch.cli.process.send_signal(signal.SIGINT)
+    _, err = watch.cli.process.communicate(timeout=60)
+    assert "beacon" not in err
