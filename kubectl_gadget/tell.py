@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 
 import click
 
 from gadget.text import escape
 from kubectl_gadget.output import terminal
+from kubectl_gadget.text import width, wrap
 
 
 def tell(text: str) -> None:
     """Say something in a line on standard error."""
     click.echo(escape(text), err=True)
+
+
+def tell_words(text: str) -> None:
+    """The same of what may be long: on a terminal its lines end between words."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    except (OSError, ValueError):
+        columns = 0
+    safe = escape(text)
+    click.echo("\n".join(wrap(safe, columns)) if 0 < columns < width(safe) else safe, err=True)
 
 
 def write_line(text: str, colour: str = "") -> None:

@@ -13,7 +13,7 @@ from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.elsewhere import channels, to_options
 from kubectl_gadget.detect.given import PriorityType, complete_rule, option
-from kubectl_gadget.detect.shown import show_command
+from kubectl_gadget.detect.shown import is_id, show_command
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
@@ -41,7 +41,7 @@ class AlertsCommand(HeadedCommand, click.Group):
             option("--priority", type=PriorityType(), help="Only alerts of that priority or a higher one."),
             option("--rule", "names", multiple=True, metavar="NAME", shell_complete=complete_rule,
                    help="Only alerts of these rules; a * stands for anything."),
-            *(each for each in where_options() if each.name not in ("all_namespaces", "selector")),
+            *(each for each in where_options() if each.name != "selector"),
             *cluster_options(),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                    help="columns; text: Falco's line; json: Falco's JSON, with id and ancestry. [default: columns]"),
@@ -61,6 +61,14 @@ class AlertsCommand(HeadedCommand, click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with; an id alone has its own."""
+        if args[0] not in self.commands and is_id(args[0]) and not ctx.resilient_parsing:
+            raise click.UsageError(f"{args[0]!r}: one alert is `kubectl gadget alerts show {args[0]}`", ctx)
+        return super().resolve_command(ctx, args)
+
     def _run(
         self,
         follow: bool,
@@ -68,6 +76,7 @@ class AlertsCommand(HeadedCommand, click.Group):
         priority: str | None,
         names: tuple[str, ...],
         namespace: tuple[str, ...],
+        all_namespaces: bool,
         pod: tuple[str, ...],
         container: tuple[str, ...],
         local: bool,
@@ -82,7 +91,7 @@ class AlertsCommand(HeadedCommand, click.Group):
     ) -> None:
         if click.get_current_context().invoked_subcommand:
             return
-        selection = make_selection(namespace, False, pod, container, "")
+        selection = make_selection(namespace, all_namespaces, pod, container, "")
         if any(name.is_workload for name in read_pods(pod)):
             raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
         fields = _fields(by, form)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
@@ -14,15 +14,15 @@ from gadget.errors import Malformed, UsageError
 from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
 from gadget.rules import messages
-from gadget.rules.alerts import INTERNAL, at_least
+from gadget.rules.alerts import INTERNAL
 from gadget.rules.channels import Channels
 from gadget.rules.fields import SYSCALL
-from gadget.rules.files import PRIORITIES
 from gadget.rules.ruleset import Ruleset
 from gadget.schema import Column, Row, Schema
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
+from kubectl_gadget.detect.choice import Choice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
 from kubectl_gadget.detect.written import Write
 from kubectl_gadget.merge import TimedRow
@@ -32,6 +32,7 @@ from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.session import Node, Session, count
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
+from kubectl_gadget.tell import tell
 
 _SCHEMA = Schema((), 0)
 _GADGET = Gadget("detect", "", "", "", "", [], [], [], {}, {}, _SCHEMA, [])
@@ -127,6 +128,7 @@ class AlertOutput(Output):
         """Write each by write, and put it into channels."""
         self._write, self._channels = write, channels
         self.fired: Counter[str] = Counter()
+        self.shown = 0
 
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
@@ -134,6 +136,7 @@ class AlertOutput(Output):
             self.fired[alert.rule.name] += alert.count
             self._channels.put(alert)
             self._write(alert, who(container, alert.node))
+        self.shown += len(rows)
 
 
 class AlertSession(Session):
@@ -279,23 +282,6 @@ class Kept:
             follow=self.follow,
         )
 
-    def keep(self) -> Callable[[pb.Alert], bool]:
-        """Whether an alert is asked for."""
-        chosen, everywhere = self.selection.chosen(), self.selection == Selection()
-        urgent = at_least(self.priority) if self.priority else frozenset(PRIORITIES)
-        names = [name.lower() for name in self.names]
-
-        def keep(alert: pb.Alert) -> bool:
-            own = alert.container
-            return (
-                alert.time_ns >= self.since_ns
-                and alert.priority in urgent
-                and (not names or any(fnmatchcase(alert.rule.lower(), name) for name in names))
-                and (everywhere or bool(chosen.matches(own.namespace, own.pod, own.container, None)))
-            )
-
-        return keep
-
 
 def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels) -> None:
     """Write what agents have kept, and what comes if that is asked for.
@@ -312,10 +298,15 @@ def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels)
 
     first = pb.RunRequest(kept_alerts=pb.KeptAlerts(since_ns=asked.since_ns, follow=asked.follow))
     streams = Streams(targets, first, check, endless=asked.follow)
-    session = AlertSession(asked.request(), output, keep=asked.keep())
+    chosen = Choice(asked.selection, asked.since_ns, asked.priority, asked.names)
+    session = AlertSession(asked.request(), output, keep=chosen)
     with stops(streams.stop, asked.timeout), streams:
         try:
             session.run(streams, len(targets), streams.stop, live=True, targets=targets)
         finally:
             lost = end(channels)
+    if not output.fired and (why := chosen.why_nothing()):
+        tell(why)
+    if output.shown and sys.stdout.isatty():
+        tell("What led to an alert: kubectl gadget alerts show ID")
     check_sent(lost)

@@ -18,6 +18,9 @@ from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import tell, write_json, write_lines
 from kubectl_gadget.where import find_targets
 
+#: Letters of an id, as agents make them, and how many ids are listed.
+ID_LETTERS, MOST_IDS = 7, 5
+
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.targets import Targets
@@ -51,28 +54,47 @@ def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
         write_lines("".join(f"{line}\n" for line in told.lines(width)))
 
 
-def _find(targets: Targets, name: str) -> pb.KeptAlertReply:
-    """The answer of the agent that keeps an alert.
+def _find(targets: Targets, text: str) -> pb.KeptAlertReply:
+    """The answer of the agent that keeps an alert, by its id or what the id begins with, in any case.
 
     Raises:
-        UsageError: None does.
+        UsageError: None does, or several ids begin so.
         GadgetError: None answers.
 
     """
+    name = text.strip().lower()
+    for reply in _ask(targets, name):
+        if reply.alerts[0].id == name:
+            return reply
+    begun = {each.id for reply in _ask(targets, name, begins=True) for each in reply.alerts if each.id.startswith(name)}
+    if len(begun) > 1:
+        some = ", ".join(sorted(begun)[:MOST_IDS]) + ", …" * (len(begun) > MOST_IDS)
+        raise UsageError(f"ids of several alerts begin with {text!r}: {some}")
+    for full in begun:
+        for reply in _ask(targets, full):
+            if reply.alerts[0].id == full:
+                return reply
+    raise UsageError(f"no alert {text!r} is kept: `kubectl gadget alerts` shows the ids of those that are")
+
+
+def _ask(targets: Targets, name: str, *, begins: bool = False) -> list[pb.KeptAlertReply]:
+    """The answers that have alerts. GadgetError if there is no answer."""
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.client import ask_all
 
-    answers = ask_all(targets, "KeptAlert", pb.KeptAlertRequest(id=name)).values()
-    for each in answers:
-        if isinstance(each, pb.KeptAlertReply) and each.alerts and each.alerts[0].id == name:
-            return each
+    answers = ask_all(targets, "KeptAlert", pb.KeptAlertRequest(id=name, begins=begins)).values()
     failures = [each for each in answers if isinstance(each, GadgetError)]
     if failures and len(failures) == len(answers):
         raise failures[0]
     for failure in failures:
-        if not isinstance(failure, Unsupported):
+        if begins and not isinstance(failure, Unsupported):  # else it is told once more
             tell(f"incomplete: {failure}")
-    raise UsageError(f"no alert {name!r} is kept: `kubectl gadget alerts` shows the ids of those that are")
+    return [each for each in answers if isinstance(each, pb.KeptAlertReply) and each.alerts]
+
+
+def is_id(text: str) -> bool:
+    """Whether it may be the id of an alert."""
+    return len(text) == ID_LETTERS and text.isascii() and text.isalnum()
 
 
 def complete_alerts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

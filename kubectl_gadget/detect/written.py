@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gadget.rules.alerts import Alert
 from gadget.text import escape
+from kubectl_gadget.detect.shown import ID_LETTERS
 from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import write_json, write_line
 from kubectl_gadget.text import fit, width, wrap
@@ -19,8 +20,8 @@ from kubectl_gadget.text import fit, width, wrap
 #: Writes an alert, and who it is about where that is known.
 Write = Callable[[Alert, str], None]
 
-#: Letters of an id, as agents make them, and of the usual priorities.
-ID_LETTERS, PRIORITY_LETTERS = 7, 9
+#: Letters of the usual priorities.
+PRIORITY_LETTERS = 9
 _COLOURS = {"Emergency": terminal.RED, "Alert": terminal.RED, "Critical": terminal.RED, "Error": terminal.RED}
 #: The words that outputs of rules have for a container's names: ours, and those that Falco adds.
 _PLACE = "container|namespace|pod|container_id|container_name|k8s_pod_name|k8s_ns_name"

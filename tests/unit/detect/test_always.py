@@ -25,8 +25,9 @@ from gadget.errors import Unsupported
 from gadget.recorded import NOT_KEPT
 from gadget.rules.alerts import Alert
 from gadget.rules.messages import Said
-from tests.conftest import run_cli, wait_until
+from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import FakeJudge
+from tests.terminal import Terminal
 from tests.unit.detect.conftest import RULES, Machine
 from tests.unit.rules.test_rules import rule
 
@@ -303,6 +304,42 @@ def test_command(served: str) -> None:
     assert chosen.returncode == 0 and not chosen.stdout
     chosen = run_cli("alerts", "--agent", served, "-p", "web*", "-o", "json", "--rule", "sh*", "--since", "1h")
     assert orjson.loads(chosen.stdout)["hostname"] == "node-a"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--rule", "shel"), "no kept alert is of a rule 'shel'; there is Shell"),
+        (("-n", "shpo"), "no kept alert is of namespace shpo; there is shop"),
+        (("-n", "shop", "-p", "crat*"), "no kept alert is of a pod crat* in namespace shop; there is cart-0 and 1 more"),
+        (("--priority", "error"), "3 kept alerts are of other rules, priorities, pods or containers"),
+        (("--since", "1ms"), ""),
+    ],
+)
+def test_nothing_is_as_asked(served: str, options: tuple[str, ...], why: str) -> None:
+    """When no alert is of what I asked for I learn what there is: I may have mistyped it."""
+    time.sleep(0.01)
+    done = run_cli("alerts", "--agent", served, *options)
+    last, *more = done.stderr.splitlines()
+    assert done.returncode == 0 and last.startswith("0 alerts of ")
+    assert "".join(more).startswith(why) and len(more) == bool(why)
+
+
+def test_first_words(served: str) -> None:
+    """`alerts -A` is what I have in my fingers; an id alone tells what to type, and any other word that it is none."""
+    assert len(run_cli("alerts", "-A", "--agent", served).stdout.splitlines()) == 3
+    done = run_cli("alerts", "--agent", served, "k7m2qp4")
+    assert done.returncode == 2 and "'k7m2qp4': one alert is `kubectl gadget alerts show k7m2qp4`" in done.stderr
+    assert "no such command 'list'" in run_cli("alerts", "--agent", served, "list").stderr
+
+
+def test_on_a_terminal(served: str) -> None:
+    """The last lines on a terminal end between words, and say how I learn more of an alert."""
+    with Terminal(str(CLI), "alerts", "--agent", served, columns=60) as terminal:
+        terminal.wait()
+        *_, first, second, hint = terminal.lines
+    assert first == "3 alerts (3 Shell) of 3 events from 1 node, 2 containers, as" and second == "kept; nothing lost."
+    assert hint == "What led to an alert: kubectl gadget alerts show ID"
 
 
 def test_counted(served: str) -> None:

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -298,6 +299,22 @@ def test_unknown_id(machine: Machine, address: str) -> None:
     done = run_cli("alerts", "show", "nobody7", "--agent", address)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: no alert 'nobody7' is kept: `kubectl gadget alerts` shows the ids of those that are\n"
+
+
+def test_part_of_an_id(machine: Machine, address: str) -> None:
+    """The first letters of an id are enough, in any case; where several ids begin so I see them."""
+    machine.put(7, 40)  # more than there are letters
+
+    def ids() -> list[str]:
+        return sorted(each["id"] for each in events(run_cli("alerts", "-o", "json", "--agent", address).stdout))
+
+    wait_until(lambda: len(ids()) == 40, "the alerts")
+    kept = ids()
+    done = run_cli("alerts", "show", kept[0][:6].upper(), "--agent", address)
+    assert done.stdout.startswith(f"alert:     {kept[0]}\n")
+    first = next(each[0] for each, later in pairwise(kept) if each[0] == later[0])
+    done = run_cli("alerts", "show", first, "--agent", address)
+    assert done.returncode == 2 and f"ids of several alerts begin with '{first}': {first}" in done.stderr
 
 
 def test_off(machine: Machine, tmp_path: Path) -> None:
