@@ -61,6 +61,7 @@ class Pasts:
         }
         self._happened: OrderedDict[int, str] = OrderedDict()  # by cgroup the alert that had it last
         self._calls: OrderedDict[int, str] = OrderedDict()
+        self._no_calls: OrderedDict[int, str] = OrderedDict()  # why those of a container were not read
         self._has_failed = False
         self._budget, self._of_all = Budget(1, AGAIN_NS), Budget(READINGS, EACH_READING_NS)
 
@@ -133,7 +134,8 @@ class Pasts:
             return
         if not self._budget.take(cgroup_id, now_ns):
             past.calls_of = self._calls.get(cgroup_id, "")
-            past.no_calls = "" if past.calls_of else "they were read just before, and could not be"
+            why = self._no_calls.get(cgroup_id, "they were read just before, and could not be")
+            past.no_calls = "" if past.calls_of else why
             return
         if not self._of_all.take(0, now_ns):
             past.no_calls = "too many containers had alerts at once"
@@ -143,6 +145,7 @@ class Pasts:
         except (GadgetError, OSError, ValueError) as error:
             self._calls.pop(cgroup_id, None)
             past.no_calls = valid(str(error))
+            _remember(self._no_calls, cgroup_id, past.no_calls)
             return
         _remember(self._calls, cgroup_id, alert.id)
 

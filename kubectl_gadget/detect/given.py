@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 #: The word for the rules that come with it.
 DEFAULT = Path("default")
+#: Letters of an alert's id, as agents make them.
+ID_LETTERS = 7
 
 
 class Wrong(GadgetError):
@@ -59,6 +61,11 @@ class PriorityType(click.Choice[str]):
 def option(*names: str, heading: str = "Options", **settings: Any) -> Option:
     """An option of these commands."""
     return Option([*names], heading=heading, **settings)
+
+
+def is_id(text: str) -> bool:
+    """Whether it may be the id of an alert."""
+    return len(text) == ID_LETTERS and text.isascii() and text.isalnum()
 
 
 def files_argument() -> click.Argument:

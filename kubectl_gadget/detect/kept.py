@@ -12,8 +12,8 @@ from gadget.errors import UsageError
 from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.elsewhere import channels, to_options
-from kubectl_gadget.detect.given import PriorityType, complete_rule, option
-from kubectl_gadget.detect.shown import is_id, show_command
+from kubectl_gadget.detect.given import PriorityType, complete_rule, is_id, option
+from kubectl_gadget.detect.shown import show_command
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods

@@ -18,8 +18,8 @@ from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import tell, write_json, write_lines
 from kubectl_gadget.where import find_targets
 
-#: Letters of an id, as agents make them, and how many ids are listed.
-ID_LETTERS, MOST_IDS = 7, 5
+#: How many ids are listed.
+MOST_IDS = 5
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -90,11 +90,6 @@ def _ask(targets: Targets, name: str, *, begins: bool = False) -> list[pb.KeptAl
         if begins and not isinstance(failure, Unsupported):  # else it is told once more
             tell(f"incomplete: {failure}")
     return [each for each in answers if isinstance(each, pb.KeptAlertReply) and each.alerts]
-
-
-def is_id(text: str) -> bool:
-    """Whether it may be the id of an alert."""
-    return len(text) == ID_LETTERS and text.isascii() and text.isalnum()
 
 
 def complete_alerts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -100,8 +101,9 @@ class Told:
         }
 
     def lines(self, width: int | None) -> Iterator[str]:
-        """As lines that a terminal can show, cut where it ends; in full if width is None."""
+        """As lines that a terminal can show, cut where it ends; in full if width is None. Commands are whole."""
         yield from (fit(line, width, middle=True) if width else line for line in self._lines(width or _WIDEST))
+        yield from ("", "Further:", *map(escape, self._further()))
 
     def _lines(self, width: int) -> Iterator[str]:
         yield from self._head(width)
@@ -112,6 +114,20 @@ class Told:
         if self.past.condition:
             yield from ("", "The rule:", *_wrapped(self.past.description, "  ", width), "")
             yield from _wrapped(self.past.condition, "  ", width)
+
+    def _further(self) -> Iterator[str]:
+        """Commands that tell more, and what to do of a false alarm."""
+        own = self.container
+        if own.pod:
+            where = f"-n {shlex.quote(own.namespace)} -p {shlex.quote(own.pod)}"
+            yield f"  kubectl gadget alerts {where}  # its other alerts"
+            yield f"  kubectl gadget story {where}  # what it does now"
+            if self.calls:
+                name = f" -c {shlex.quote(own.container)}" * bool(own.container)
+                yield f"  kubectl gadget traceloop show {shlex.quote(own.pod)} -n {shlex.quote(own.namespace)}{name}"
+        yield "  # a false alarm? An exception for the rule:"
+        yield f"  kubectl gadget alerts --rule {shlex.quote(self.alert.rule.name)} -o json |"
+        yield "    kubectl gadget detect tune --least 1 -"
 
     def _head(self, width: int) -> Iterator[str]:
         alert, place = self.alert, who(self.container, "") or "outside containers"
@@ -133,7 +149,10 @@ class Told:
 
     def _before(self) -> Iterator[str]:
         if self.happened_of:
-            yield from ("", f"What the container did before, as of the alert {self.happened_of}:")
+            yield from (
+                "",
+                f"What the container did before, up to the alert {self.happened_of} shortly before this one:",
+            )
         elif self.happened:
             yield from ("", "What the container did before:")
         else:

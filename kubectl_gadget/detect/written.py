@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gadget.rules.alerts import Alert
 from gadget.text import escape
-from kubectl_gadget.detect.shown import ID_LETTERS
+from kubectl_gadget.detect.given import ID_LETTERS
 from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import write_json, write_line
 from kubectl_gadget.text import fit, width, wrap

@@ -138,9 +138,11 @@ def test_runtime(tmp_path: Path) -> None:
     ],
 )
 def test_no_system_calls(recorder: Any, cgroup: int, why: str) -> None:
-    """Where an urgent alert has no system calls it says why."""
-    past = read(teller(recorder).of(alert(cgroup_id=cgroup)))
-    assert not past.HasField("calls") and why in past.no_calls
+    """Where an urgent alert has no system calls it says why, and so do those after it."""
+    tells = teller(recorder)
+    for _ in range(2):
+        past = read(tells.of(alert(cgroup_id=cgroup)))
+        assert not past.HasField("calls") and why in past.no_calls
 
 
 def test_flood(recorder: TraceloopService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,15 +238,21 @@ def test_pasts_that_make_no_sense(change: dict[str, Any]) -> None:
 
 def test_story(recorder: TraceloopService) -> None:
     """I read what fired, who did it and who started that, what happened before, the calls, and the rule."""
-    told = Told.of(pb.KeptAlertReply(node="node-a", alerts=[message(alert(), read(teller(recorder).of(alert())))]))
+    sent = message(alert(), read(teller(recorder).of(alert())))
+    sent.container.MergeFrom(pb.Container(namespace="shop", pod="cart-0", container="app"))
+    told = Told.of(pb.KeptAlertReply(node="node-a", alerts=[sent]))
     text = "\n".join(told.lines(None))
     assert re.search(r"^rule: +Urgent\npriority: +Critical\n", text, re.MULTILINE)
     assert "\n[5] nginx -g x\n  └ [7] sh -c id  /bin/busybox\n" in text
     assert re.search(r'\n\S+  exec     sh\[7\] sh -c "echo secret > x"\n', text)
     assert re.search(r"\n\S+  connect  sh\[7\] 198.51.100.7:80 \(evil.example\): ECONNREFUSED\n", text)
     assert len(re.findall(r"^\S+ \[.*\] +read\(\d+, ", text, re.MULTILINE)) == 200
+    text, _, further = text.partition("\n\nFurther:\n")
     assert text.endswith("\n  It is urgent.\n\n  evt.type = open and fd.name = /etc/shadow")
     assert max(map(len, told.lines(80))) <= 80
+    for each in ("alerts -n shop -p cart-0 ", "story -n shop -p cart-0 ", "traceloop show cart-0 -n shop"):
+        assert f"  kubectl gadget {each}" in f"{further}  "
+    assert further.endswith("alerts --rule Urgent -o json |\n    kubectl gadget detect tune --least 1 -")
 
 
 def test_story_of_another() -> None:
@@ -254,7 +262,10 @@ def test_story_of_another() -> None:
     before = message(first, read(tells.of(first)))
     after = message(later, pb.Past(happened_of=first.id, calls_of=first.id))
     both = "\n".join(Told.of(pb.KeptAlertReply(node="n", alerts=[after, before])).lines(None))
-    assert f"What the container did before, as of the alert {first.id}:\n" in both and "exec     sh[7]" in both
+    assert (
+        f"What the container did before, up to the alert {first.id} shortly before this one:\n" in both
+        and "exec     sh[7]" in both
+    )
     alone = "\n".join(Told.of(pb.KeptAlertReply(node="n", alerts=[after])).lines(None))
     assert "that alert is kept no more" in alone and f"with the alert {first.id}, which is kept no more" in alone
 
