@@ -32,7 +32,7 @@ USUAL_SECONDS = 1.0
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 #: Ten years: a lock waits for 292 of them at most (PY_TIMEOUT_MAX), and what is older was before eBPF.
 LONGEST_SECONDS = 10 * 365 * 86_400
-_SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600}
+_SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Size(click.ParamType[int]):
@@ -58,9 +58,9 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds from text."""
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh]?)", str(value))
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]?)", str(value))
         if not parts or "".join(a + b for a, b in parts) != str(value):
-            self.fail(f"{value!r} is no duration: want 500ms, 30s, 5m", param, ctx)
+            self.fail(f"{value!r} is no duration: want 500ms, 30s, 5m, 2h, 1d", param, ctx)
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
         if seconds > LONGEST_SECONDS:
             self.fail(f"{str(value)[:20]}: at most {LONGEST_SECONDS // 3600}h", param, ctx)

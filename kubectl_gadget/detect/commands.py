@@ -75,7 +75,7 @@ class DetectCommand(HeadedCommand, click.Group):
             *to_options(),
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
-        title = "what rules in Falco's language say of what happens"
+        title = "what rules in Falco's language say of what happens; see alerts"
         super().__init__("detect", title, "kubectl gadget detect -n shop --priority warning", options, _detect)
         self.invoke_without_command = True
         for command in (

@@ -165,6 +165,8 @@ def rule_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
         if path == DEFAULT and not path.exists():
             yield from default.files()
             continue
+        if (question := meant(str(path), [str(DEFAULT)])) and not path.exists():
+            raise UsageError(f"{path}: No such file or directory: {question}")
         found = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
         if not found:
             raise UsageError(f"{path} has no .yaml file in it")

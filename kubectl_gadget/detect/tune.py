@@ -56,7 +56,7 @@ def read_alerts(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
         try:
             alert = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"line {number} is no JSON: {error}") from None
+            raise ValueError(f"line {number} is no JSON, which alerts are with -o json: {error}") from None
         if not (isinstance(alert, dict) and isinstance(alert.get("rule"), str)
                 and isinstance(alert.get("output_fields"), dict)):  # fmt: skip
             raise ValueError(f"line {number} is no alert: it has no rule, or no output_fields")
@@ -72,18 +72,24 @@ def propose(alerts: Iterable[Mapping[str, Any]], least: int = LEAST) -> tuple[li
     priorities: dict[str, str] = {}
     counts = Counter[str]()
     for alert in alerts:
-        rule = alert["rule"]
-        counts[rule] += 1
+        rule, times = alert["rule"], _times(alert)
+        counts[rule] += times
         priorities[rule] = str(alert.get("priority", ""))
         values = tuple(_values(alert["output_fields"]))
         if len(values) >= 2 and values[0][0] in _WHO:
-            groups.setdefault(rule, Counter())[values] += 1
+            groups.setdefault(rule, Counter())[values] += times
     found = [
         Proposal(rule, priorities[rule], values, removes, counts[rule])
         for rule, group in groups.items()
         for values, removes in group.most_common(MOST) if removes >= least
     ]  # fmt: skip
     return sorted(found, key=lambda each: (-counts[each.rule], each.rule, -each.removes)), counts
+
+
+def _times(alert: Mapping[str, Any]) -> int:
+    """For how many events an alert stands."""
+    count = alert.get("count", alert["output_fields"].get("evt.count"))
+    return count if type(count) is int and 0 < count < 1 << 53 else 1
 
 
 def _values(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -142,7 +148,7 @@ def tune_command() -> click.Command:
         option("--urgent", is_flag=True, help="Also for rules of priority Error and higher ones."),
     ]  # fmt: skip
     title = "exceptions for rules whose alerts are many and alike"
-    example = "kubectl gadget detect tune --rules default alerts.jsonl > exceptions.yaml"
+    example = "kubectl gadget alerts -o json | kubectl gadget detect tune --rules default -"
     return HeadedCommand("tune", title, example, options, _tune, verb="Proposes")
 
 
@@ -167,9 +173,10 @@ def _tune(files: tuple[Path, ...], rules: tuple[Path, ...], least: int, urgent: 
     for each in kept:
         removed[each.rule] += each.removes
     if not counts:
-        tell("there are no alerts")
+        tell("there are no alerts: `kubectl gadget alerts -o json` and `detect -o json` print them")
+    few = f"--least {least} asks for more"
     for name, number in counts.most_common():
-        why = notes.get(name) or "" if removed[name] or name in notes else "no exception fits enough of them"
+        why = notes.get(name, "" if removed[name] else few if number < least else "no exception fits enough of them")
         tell(f"{name}: {number - removed[name]} of {number} {'alert' if number == 1 else 'alerts'} left"
              f"{f' ({why})' if why else ''}")  # fmt: skip
 

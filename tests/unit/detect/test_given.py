@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 import pytest
 
+from gadget.errors import UsageError
 from kubectl_gadget.detect.commands import DetectCommand
+from kubectl_gadget.detect.given import given_rules
+from kubectl_gadget.options import Duration
 from tests.unit.rules.test_rules import rule
 
 
@@ -23,3 +26,16 @@ def test_complete(option: str, typed: str, wanted: list[str], tmp_path: Path) ->
     ctx.params["rules"] = (path,)
     param = next(each for each in command.params if option in each.opts)
     assert [each.value for each in param.shell_complete(ctx, typed)] == wanted
+
+
+def test_default_mistyped(tmp_path: Path) -> None:
+    """A file that is not there, and is called almost as the default rules, is told as such."""
+    with pytest.raises(UsageError, match=r"defualt: No such file or directory: did you mean default\?"):
+        given_rules([Path("defualt")])
+    with pytest.raises(OSError, match="mine"):
+        given_rules([tmp_path / "mine.yaml"])
+
+
+def test_days() -> None:
+    """What happened in some days is asked for as such."""
+    assert Duration().convert("1d12h", None, None) == 129_600

@@ -77,3 +77,20 @@ def test_no_alerts(tmp_path: Path) -> None:
     done = run_cli("detect", "tune", str(path))
     assert done.returncode == 2
     assert done.stderr == f"error: {path}: line 2 is no alert: it has no rule, or no output_fields\n"
+
+
+def test_of_alerts_and_detect(tmp_path: Path) -> None:
+    """What `alerts -o json` and `detect -o json` say of several events at once counts as so many."""
+    fields = {"proc.name": "sh", "proc.pname": "node", "evt.count": 4}
+    falco = {"rule": "Shell: here", "priority": "Warning", "output_fields": fields}
+    done = tune(tmp_path, [falco, {**falco, "count": 3}])
+    assert "# 7 of 7 alerts" in done.stdout and done.stderr == "Shell: here: 0 of 7 alerts left\n"
+    odd = {**falco, "count": "x"}
+    assert "(--least 5 asks for more)" in tune(tmp_path, [odd]).stderr
+
+
+def test_not_json() -> None:
+    """When I give it the lines that I see I learn how to get those that it reads."""
+    done = run_cli("detect", "tune", "-", input="20:00:00  Warning  Shell\n")
+    assert done.returncode == 2 and "-: line 1 is no JSON, which alerts are with -o json" in done.stderr
+    assert "`kubectl gadget alerts -o json`" in run_cli("detect", "tune", "-", input="").stderr
