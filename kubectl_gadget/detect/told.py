@@ -121,7 +121,7 @@ class Told:
         if own.pod:
             where = f"-n {shlex.quote(own.namespace)} -p {shlex.quote(own.pod)}"
             yield f"  kubectl gadget alerts {where}  # its other alerts"
-            yield f"  kubectl gadget story {where}  # what it does now"
+            yield f"  kubectl gadget story {where}   # what it does now"
             if self.calls:
                 name = f" -c {shlex.quote(own.container)}" * bool(own.container)
                 yield f"  kubectl gadget traceloop show {shlex.quote(own.pod)} -n {shlex.quote(own.namespace)}{name}"
