@@ -303,6 +303,7 @@ def _status(name: str, service: Running) -> pb.ServiceStatus:
     text, losses = "", dict[str, int]()
     try:
         text, losses = service.describe(), dict(service.losses())
+        problems += [problem] if (problem := service.problem()) else []
     except (GadgetError, OSError) as error:
         log.warning("%s: %s", name, error)
         problems.append(str(error))

@@ -53,6 +53,10 @@ class Running:
         """How it is, in one line, for `status`; empty if that is nobody's concern."""
         return ""
 
+    def problem(self) -> str:
+        """What keeps it from its work and is for people to mend, for `status`; empty as a rule. It goes on."""
+        return ""
+
     def programs(self) -> Sequence[Program]:
         """What the kernel says of its programs."""
         return ()

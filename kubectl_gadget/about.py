@@ -43,6 +43,8 @@ LOOK = Look(
 WIDE = [Column("programs", "objects"), Column("services", "objects")]
 #: Services of agents have a column each, those that have one above and so many others: agents may say anything.
 MORE_SERVICES = 8
+#: Services of an agent whose problems are told.
+MOST_SERVICES = 64
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -92,6 +94,8 @@ class StatusCommand(HeadedCommand):
         look = replace(LOOK, narrow=(*more, *LOOK.narrow))
         write_table(make_output(form, fields, {"btf": "BTF", "rate": "EVENTS/S"}, look), rows)
         sys.stdout.flush()
+        if find_form(form).extent < Extent.ALL:
+            _tell_problems(found)
         _fail_without_agents(found, reasons=True)
 
 
@@ -200,6 +204,14 @@ def _more_services(replies: Iterable[Any]) -> list[str]:
     known = {column.name for column in (*FIELDS, *WIDE)}
     named = {name for reply in replies for name, text in _texts(reply).items() if text and _SERVICE.fullmatch(name)}
     return sorted(named - known)[:MORE_SERVICES]
+
+
+def _tell_problems(found: dict[str, Any]) -> None:
+    """What is wrong with services, but for what the state of their agents says already."""
+    for _, reply in sorted(found.items()):
+        for each in () if isinstance(reply, GadgetError) else reply.services[:MOST_SERVICES]:
+            if each.problem and each.problem not in reply.problems:
+                tell(f"warning: {reply.node}: {each.name}: {each.problem}")
 
 
 def _row(target: str, reply: Any) -> tuple[Any, ...]:

@@ -86,16 +86,20 @@ class Always:
         used = f"{size / (1 << 20):.1f} of {self._settings.keep} MiB"
         parts = [_count(len(rules.rules) if rules else 0, "rule"), f"{_count(events, 'alert')} kept in {used}"]
         parts += [f"{overwritten} overwritten"] if overwritten else []
-        parts += [f"not judging: {self._why_not}"] if self._why_not else []
-        parts += (
-            [f"the rules before go on, as new ones are refused: {self._refused}"] if self._refused and rules else []
-        )
-        parts += [f"refused: {self._refused}"] if self._refused and not rules else []
-        parts += (
-            [f"events were not judged: {judging.problem}"] if (judging := self._judging) and judging.problem else []
-        )
-        parts += [f"{self._missed} alerts could not be kept: {self._why_not_kept}"] if self._why_not_kept else []
+        parts += [problem] if (problem := self.problem()) else []
         return printable(" ".join("; ".join(parts).split()))
+
+    def problem(self) -> str:
+        """What is wrong with its rules or with what it keeps, in one line; empty as a rule."""
+        judging = self._judging.problem if self._judging else ""
+        refused = "the rules before go on, as new ones are refused" if self._rules else "refused"
+        parts = [
+            f"not judging: {self._why_not}" * bool(self._why_not),
+            f"{refused}: {self._refused}" * bool(self._refused),
+            f"events were not judged: {judging}" * bool(judging),
+            f"{self._missed} alerts could not be kept: {self._why_not_kept}" * bool(self._why_not_kept),
+        ]
+        return printable(" ".join("; ".join(filter(None, parts)).split()))
 
     def losses(self) -> dict[str, int]:
         """All that was lost since this agent began, by reason."""

@@ -45,6 +45,10 @@ class Detect(Running):
             return self._always.describe()
         return f"off: {self._why_not}" if self._why_not else ""
 
+    def problem(self) -> str:
+        """Why its own rules do not judge, or not all, or their alerts are not kept."""
+        return self._always.problem() if self._always else ""
+
     def losses(self) -> Mapping[str, int]:
         """What its own rules should have judged, and have not."""
         return self._always.losses() if self._always else {}

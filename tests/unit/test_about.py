@@ -40,6 +40,17 @@ def test_services(status: Any) -> None:
     assert found[:2] == [["3 of 4", "-", "13 forks", "-"], ["-", "7 flows", "-", "1 step"]]
 
 
+def test_problem_is_told(status: Any) -> None:
+    """What I should mend is told below the table, however narrow that is; what the state says already is not."""
+    broken = pb.ServiceStatus(name="detect", text="0 rules; …", problem="refused: rules: No such file or directory")
+    dead = pb.ServiceStatus(name="flows", problem="thread flows died")
+    told = status(
+        pb.DescribeReply(node="node-a", contract=CONTRACT, services=[broken, dead], problems=["thread flows died"])
+    )
+    assert "warning: node-a: detect: refused: rules: No such file or directory\n" in told.output
+    assert "warning: node-a: flows" not in told.output
+
+
 def test_older_agent(status: Any) -> None:
     """An agent that knows of no services is shown as before."""
     told = json.loads(status(reply("node-a", traceloop="3 of 4", flows="7 flows"), form="json").output)

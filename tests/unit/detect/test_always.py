@@ -113,11 +113,12 @@ def test_broken_rules(node: Node) -> None:
     (node.rules / "b.yaml").write_text(rule("proc.nme = sh", name="B"))
     wait_until(lambda: "b.yaml:3:" in agent.describe(), "the refusal")
     assert "the rules before go on, as new ones are refused" in agent.describe() and "\n" not in agent.describe()
+    assert "b.yaml:3:" in Detect(node.machine.context, agent).problem()
     node.machine.put(7)
     wait_until(lambda: len(said(node)) == 1, "the alert")
     (node.rules / "b.yaml").unlink()
     wait_until(lambda: "refused" not in agent.describe(), "the end of the refusal")
-    assert not agent.worker.problem
+    assert not agent.worker.problem and not agent.problem()
 
 
 def test_folder_that_comes_later(machine: Machine, node: Node) -> None:
@@ -311,7 +312,10 @@ def test_command(served: str) -> None:
     [
         (("--rule", "shel"), "no kept alert is of a rule 'shel'; there is Shell"),
         (("-n", "shpo"), "no kept alert is of namespace shpo; there is shop"),
-        (("-n", "shop", "-p", "crat*"), "no kept alert is of a pod crat* in namespace shop; there is cart-0 and 1 more"),
+        (
+            ("-n", "shop", "-p", "crat*"),
+            "no kept alert is of a pod crat* in namespace shop; there is cart-0 and 1 more",
+        ),
         (("--priority", "error"), "3 kept alerts are of other rules, priorities, pods or containers"),
         (("--since", "1ms"), ""),
     ],
