@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gadget.errors import UsageError
 from gadget.text import meant
@@ -45,7 +46,7 @@ class AlertsCommand(HeadedCommand, click.Group):
             *cluster_options(),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                    help="columns; text: Falco's line; json: Falco's JSON, with id and ancestry. [default: columns]"),
-            option("--by", heading="Output", default="", metavar="A,B",
+            option("--by", heading="Output", default="", metavar="A,B", shell_complete=_complete_by,
                    help="Count alerts by rule, priority, node, namespace, pod, container: one table in the end."),
             *to_options(),
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
@@ -101,6 +102,15 @@ class AlertsCommand(HeadedCommand, click.Group):
             asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)
             sent = channels(to, to_ca, to_cert, to_key)
             read(asked, targets(), _output(fields, form, sent), sent)
+
+
+def _complete_by(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What alerts are counted by, behind what is there already."""
+    from kubectl_gadget.detect.live import COUNTED_BY
+
+    before, comma, start = incomplete.rpartition(",")
+    free = [name for name in COUNTED_BY if name not in before.split(",")]
+    return [CompletionItem(f"{before}{comma}{name}") for name in free if name.startswith(start)]
 
 
 def _fields(by: str, form: str) -> list[str]:

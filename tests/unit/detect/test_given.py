@@ -10,6 +10,7 @@ import pytest
 from gadget.errors import UsageError
 from kubectl_gadget.detect.commands import DetectCommand
 from kubectl_gadget.detect.given import given_rules
+from kubectl_gadget.detect.kept import AlertsCommand
 from kubectl_gadget.options import Duration
 from tests.unit.rules.test_rules import rule
 
@@ -39,3 +40,13 @@ def test_default_mistyped(tmp_path: Path) -> None:
 def test_days() -> None:
     """What happened in some days is asked for as such."""
     assert Duration().convert("1d12h", None, None) == 129_600
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("ru", ["rule"]), ("rule,po", ["rule,pod"]), ("pod,n", ["pod,node", "pod,namespace"])]
+)
+def test_complete_by(typed: str, wanted: list[str]) -> None:
+    """What `alerts --by` counts by is completed, one name after the other."""
+    command = AlertsCommand()
+    param = next(each for each in command.params if "--by" in each.opts)
+    assert [each.value for each in param.shell_complete(click.Context(command), typed)] == wanted
