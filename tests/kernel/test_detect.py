@@ -96,7 +96,7 @@ def test_sockets(bare, workload, tmp_path: Path) -> None:
     server, client, closed, other = (f"127.0.0.1 700{number}" for number in (1, 2, 3, 4))
     tcp, udp = {"family": 2, "protocol": 6, "fd_type": "4"}, {"family": 2, "protocol": 17, "fd_type": "4"}
     unix, both = {"family": 1, "fd_type": "u"}, {"src": client, "dst": server, "connected": True}
-    named = {**unix, "path": "sock"}
+    named, asked = ({**unix, "path": path} for path in ("sock", f"{tmp_path}/sock"))  # what it is, and what a call names
     seen = calls(rows)
     for each in seen:
         if int(each.get("src", "0").split(" ")[-1]) > 7999:
@@ -127,10 +127,10 @@ def test_sockets(bare, workload, tmp_path: Path) -> None:
          "fd_type": "6"},
         {"call": "sendto", "result": 5, "fd": 9, "dst": "127.0.0.1 7005", "name_changed": True, **udp, "family": 10},
         {"call": "socket", "result": 10, "fd": 10, **unix},
-        {"call": "bind", "fd": 10, **named},
+        {"call": "bind", "fd": 10, **asked},
         {"call": "listen", "fd": 10, **named},
         {"call": "socket", "result": 11, "fd": 11, **unix},
-        {"call": "connect", "fd": 11, "connected": True, **named},
+        {"call": "connect", "fd": 11, "connected": True, **asked},
         {"call": "accept", "result": 12, "fd": 12, "connected": True, **named},
         {"call": "sendto", "result": 100, "fd": 11, "connected": True, **named},
         {"call": "socket", "result": 13, "fd": 13, **unix},

@@ -423,7 +423,7 @@ def detect(core: Core) -> None:
         ("renameat2", "EEXIST", "/tmp/hard", file, " ", 0),
         ("rmdir", "", "/tmp/sub", "", " ", 0),
         ("dup", "", file, "", "f", 0),
-        ("bind", "", "sock", "", "u", 0),
+        ("bind", "", "/tmp/sock", "", "u", 0),
         ("connect", "ECONNREFUSED", "@hidden", "", "u", 0),
         ("accept", "", "sock", "", "u", 0),
         ("connect", "ECONNREFUSED", "", "", "4", 0),
