@@ -96,7 +96,9 @@ def test_sockets(bare, workload, tmp_path: Path) -> None:
     server, client, closed, other = (f"127.0.0.1 700{number}" for number in (1, 2, 3, 4))
     tcp, udp = {"family": 2, "protocol": 6, "fd_type": "4"}, {"family": 2, "protocol": 17, "fd_type": "4"}
     unix, both = {"family": 1, "fd_type": "u"}, {"src": client, "dst": server, "connected": True}
-    named, asked = ({**unix, "path": path} for path in ("sock", f"{tmp_path}/sock"))  # what it is, and what a call names
+    named, asked = (
+        {**unix, "path": path} for path in ("sock", f"{tmp_path}/sock")
+    )  # what it is, and what a call names
     seen = calls(rows)
     for each in seen:
         if int(each.get("src", "0").split(" ")[-1]) > 7999:
