@@ -37,7 +37,9 @@ class Terminal(Named):
 
 
 @lru_cache(1024)
-def _name(device: int) -> str:
+def _name(device: Any) -> str:
+    if not isinstance(device, int):
+        return str(device)
     major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
     if major == _TTY:
         return f"tty{minor}" if minor < _SERIAL else f"ttyS{minor - _SERIAL}"

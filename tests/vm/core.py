@@ -843,6 +843,7 @@ CASES = (
     filemods,
     fsslower,
     fdpass,
+    ttysnoop,
     syscalltop,
     dnssnoop,
     snisnoop,
