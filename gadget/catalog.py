@@ -27,8 +27,7 @@ class Gadget:
     not failures; left_out says what is not shown unless a switch is on, by the switch. aliases are what other tools
     call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
     and sort are the defaults of --interval and --sort. story is how the command `story` shows its events, if it does.
-    hidden: it has no command, as a service of the agent begins it. unmasked are switches that an agent with --redact
-    refuses: what they show comes in pieces that no pattern matches.
+    hidden: it has no command, as a service of the agent begins it.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Gadget:
     sort: list[str] = field(default_factory=list)
     story: Story | None = None
     hidden: bool = False
-    unmasked: list[str] = field(default_factory=list)
 
     @property
     def has_tables(self) -> bool:

@@ -106,13 +106,7 @@ class StandingRun:
         subscriber = self._runs.subscribe(
             start.SerializeToString(deterministic=True),
             lambda: begin(
-                self._gadget,
-                dict(start.parameters),
-                self._tracker,
-                self._selection,
-                self._budget,
-                start.ring_bytes,
-                masker=self._runs.masker,
+                self._gadget, dict(start.parameters), self._tracker, self._selection, self._budget, start.ring_bytes
             ),
         )
         with closing(subscriber):

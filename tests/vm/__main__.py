@@ -39,7 +39,6 @@ WORKLOADS = (
     "odd_opens",
     "opens",
     "passes",
-    "prints",
     "privs",
     "signals",
     "slow",
