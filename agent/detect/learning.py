@@ -47,7 +47,8 @@ class Chosen(Surroundings):
         cgroup = self._tracker.resolve(cgroup_id)
         if cgroup is None or cgroup.container is None or self.decide(cgroup.container) is False:
             return None
-        return super().container(cgroup_id)
+        found = super().container(cgroup_id)
+        return found if isinstance(found, Fields) else None
 
     def decide(self, container: Container) -> bool | None:
         """Whether a container is chosen; None if that is not known yet."""

@@ -31,6 +31,14 @@ class Fields:
         return container_field(self._context.tracker.facts(self._cgroup), key)
 
 
+class Unknown:
+    """The fields of a container that came and went faster than it could be followed: no more is known of it."""
+
+    def get(self, key: str, /) -> Any:
+        """Its id is no container's; all else is missing."""
+        return "unknown" if key in ("container.id", "container.full_id") else None
+
+
 class Surroundings:
     """Of the processes of this node. Names of addresses are known from when they are followed."""
 
@@ -44,12 +52,14 @@ class Surroundings:
         self._ready: OrderedDict[int, Fields] = OrderedDict()
         self.follower = Follower(self._domains, context.runs, self._tracker, context.budget) if domains else None
 
-    def container(self, cgroup_id: int) -> Fields | None:
+    def container(self, cgroup_id: int) -> Fields | Unknown | None:
         """The fields container.… and k8s.… of the container of a cgroup; None outside containers."""
         if found := self._ready.get(cgroup_id):
             return found
         cgroup = self._tracker.resolve(cgroup_id)
-        if cgroup is None or cgroup.container is None or cgroup.container.sandbox:
+        if cgroup is None:
+            return Unknown()
+        if cgroup.container is None or cgroup.container.sandbox:
             return None
         found = self._ready[cgroup_id] = Fields(self._context, cgroup)
         if len(self._ready) > MOST:

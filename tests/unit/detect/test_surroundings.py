@@ -58,3 +58,10 @@ def test_nobody_answers(around: Surroundings) -> None:
         around.begin(10 + at)
         assert around.domains(7, ADDRESS) == ()
     assert time.monotonic() - began < 10 * SECONDS
+
+
+def test_unknown_container(around: Surroundings) -> None:
+    """What a container did that came and went unseen is judged as a container's, and not left out as the node's."""
+    found = around.container(99)
+    assert found and found.get("container.id") == "unknown"
+    assert found.get("k8s.pod.name") is None
