@@ -27,10 +27,15 @@ from gadget.schema import Schema
 #: A runtime at work in a container until it starts the container's program, which is looked at. runc and crun run from
 #: a mount of their own or from memory; a program that is called like that has to be started, which is seen.
 RUNTIME = (
-    'proc.name startswith "runc" or proc.name in (crun, youki, conmon)',
+    'proc.name startswith "runc" or proc.name in (crun, youki, conmon) or proc.cmdline = "exe init"',
     'proc.exepath in ("/", "/runc", "/crun") or proc.exepath startswith "/memfd:runc_cloned:" '
     'or proc.exepath startswith "/memfd:crun" or proc.exepath endswith "bin/runc" or proc.exepath endswith "bin/crun" '
     'or proc.exepath endswith "bin/youki" or proc.exepath endswith "bin/conmon"',
+)
+#: What runc begins in a container's cgroup, or just before it is there: itself, from a mount of its own or from memory.
+_RUNC = (
+    'proc.cmdline in ("runc init", "exe init") and proc.pname startswith "runc" '
+    'and (proc.exepath in ("/", "/runc") or proc.exepath startswith "/memfd:runc_cloned:")'
 )
 _WHOSE = f"not (({RUNTIME[0]}) and ({RUNTIME[1]}))"
 #: Devices that anybody writes to.
@@ -38,7 +43,7 @@ DEVICES = "/dev/null, /dev/zero, /dev/full, /dev/tty, /dev/ptmx, /dev/pts, /dev/
 OPENED = "opened"
 #: What is watched, by what it tells: conditions on events, which a baseline's rules have too.
 CONDITIONS = {
-    PROGRAMS: "evt.type in (execve, execveat) and evt.rawres >= 0 and proc.exepath exists",
+    PROGRAMS: f"evt.type in (execve, execveat) and evt.rawres >= 0 and proc.exepath exists and not ({_RUNC})",
     OPENED: "evt.type in (open, openat, openat2, creat) and fd.num >= 0 and fd.name exists "
     f"and (evt.is_open_write = true or evt.type = creat) and not fd.name pmatch ({DEVICES}) and {_WHOSE}",
     FILES: "evt.type in (rename, renameat, renameat2, link, linkat) and evt.rawres >= 0 and evt.arg.newpath exists "

@@ -121,6 +121,17 @@ def test_drift(event: dict[str, Any], kind: str) -> None:
     assert kinds(judged(learn(*USUAL), exec_of("nginx"), event, event)) == [kind]
 
 
+def test_runtime_begins() -> None:
+    """What runc begins in a container before its program is no drift; a program that is called like it is."""
+    runc = {"pid": 5, "tid": 5, "start": 50, "exec_id": 1, "ppid": 0}
+    init = {"exec_id": 2, "parent_exec_id": 1}
+    found = judged(
+        learn(*USUAL), exec_of("runc", exe="/usr/sbin/runc", **runc), exec_of("runc", "runc", "init", exe="/", **init)
+    )
+    assert kinds(found) == [PROGRAMS]  # the first, which is not what runc begins
+    assert kinds(judged(learn(*USUAL), exec_of("runc", "runc", "init", exe="/tmp/runc", **init))) == [PROGRAMS]
+
+
 def test_nothing_learnt() -> None:
     """A container that did nothing may do nothing."""
     assert sorted(kinds(judged(Learnt(), exec_of("a"), written("/a"), listen(1), connect("1.1.1.1")))) == sorted(KINDS)
