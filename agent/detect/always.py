@@ -10,10 +10,11 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 
 from agent.detect.folder import Files, read
-from agent.detect.judging import GADGET, Judging
+from agent.detect.judging import Judging
 from agent.detect.replies import alerts_reply
 from agent.detect.rules import load
 from agent.detect.settings import Settings
+from agent.detect.watching import GADGET
 from agent.files import printable
 from agent.folders import remove
 from agent.run.replies import started_reply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,28 +13,22 @@ from agent.detect.choice import NOT_KNOWN, Choice, Chosen
 from agent.detect.past import Mask, Pasts, id_of, masked_text
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
+from agent.detect.watching import GADGET, Watching
 from agent.identity import Container
 from agent.run.batch import Batch
-from agent.run.replies import container_messages, loss_messages
-from agent.run.runs import begin, key_of
+from agent.run.replies import container_messages
 from agent.selection import Selection
 from agent.service import Context
-from agent.threads import Worker
 from agent.traceloop.redact import Redactor
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Unsupported
 from gadget.rules import live, messages
 from gadget.rules.alerts import INTERNAL, Alert
 from gadget.rules.grouping import Groups
 from gadget.rules.ruleset import Ruleset
 
-log = logging.getLogger(__name__)
-
-GADGET = "detect"
 #: The fields that are names of addresses.
 DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
-NOT_JUDGED = "could not be judged"
 #: The rule of alerts that tell of losses, and how often they do at most.
 LOST = "Events or alerts were lost"
 LOSSES_NS = 10 * 1_000_000_000
@@ -47,7 +40,7 @@ MOST_NAMED = 16_384
 _TEXTS = ("name", "command", "path")
 
 
-class Judging:
+class Judging(Watching):
     """Judges the events of this node until it is closed. One reader takes the alerts, and what comes with them."""
 
     def __init__(
@@ -67,36 +60,18 @@ class Judging:
             Exhausted: There is no memory for one more run.
 
         """
-        self._tracker = tracker = context.tracker
-        if selection.needs_labels and not tracker.knows_labels:
-            raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
-        gadget = catalog.find(GADGET)
-        self._surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
-        self._judge = live.Judge(rules, gadget.schema, self._surroundings, first=first, host=host, remember=past)
-        self._choice = Choice(tracker, selection, host=host)
+        super().__init__(GADGET, context, selection)
+        surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
+        schema = catalog.find(GADGET).schema
+        self._judge = live.Judge(rules, schema, surroundings, first=first, host=host, remember=past)
+        self._choice = Choice(self._tracker, selection, host=host)
         self._groups = None if first else Groups()
         self._mask = Redactor(context.redact).mask if context.redact else None
-        self._pasts = Pasts(context, rules, self._surroundings, self._mask) if past else None
-        self._node = context.node
-        start = pb.Start(gadget=GADGET, parameters={**self._judge.parameters, "host": "true"})
-        self._subscriber = context.runs.subscribe(
-            key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
-        )
+        self._pasts = Pasts(context, rules, surroundings, self._mask) if past else None
         self._waiting = Waiting()
-        self._lost: Counter[str] = Counter()
         self._told, self._told_ns = Counter[tuple[str, int]](), 0
-        self._run_losses: list[pb.Loss] = []
         self._named: dict[int, Container] = {}
-        #: why the last batch that was not judged was not; empty if all were
-        self.problem = ""
-        self.error: Exception | None = None
-        self.worker = Worker(GADGET, self._work)
-        try:
-            self.worker.start()
-        except BaseException:
-            self._subscriber.close()
-            self._surroundings.close()
-            raise
+        self._begin(surroundings, self._judge.parameters)
 
     @property
     def judged(self) -> int:
@@ -134,50 +109,23 @@ class Judging:
         own += [pb.Loss(reason=NOT_KNOWN, cgroup_id=cgroup, count=count) for cgroup, count in missed]
         return [*self._run_losses, *own]
 
-    def finish(self) -> None:
-        """End after what has happened by now. Callable again."""
-        self._subscriber.finish()
-
-    def close(self) -> None:
-        """End at once."""
-        self._subscriber.finish()
-        self.worker.stop()
-        self._subscriber.close()
-        self._surroundings.close()
-
-    def _work(self, worker: Worker) -> None:
-        try:
-            for batch in self._subscriber.batches():
-                worker.beat()
-                self._take(batch)
-            self._put(self._choice(self._groups.rest() if self._groups else ()))
-            self._put(self._choice.rest())
-            self._put(self._lost_since(time.time_ns(), 0))
-        except Exception as error:  # whatever ended the run: the reader is to be told
-            self.error = error
-        finally:
-            self._subscriber.close()
-            self._waiting.close()
-            worker.done()
-
     def _take(self, batch: Batch) -> None:
-        """Judge a batch. One that cannot be judged, for whatever reason, hides no other."""
-        events, before = sum(section.count for section in batch.sections), self._judge.judged
-        if batch.losses is not None:
-            self._run_losses = loss_messages(batch.losses)
-        if len(self._named) < MOST_NAMED:
+        if batch.containers and len(self._named) < MOST_NAMED:
             self._named = {**self._named, **batch.containers}
-        try:
-            self._surroundings.begin(batch.read_ns)
-            alerts = self._judge.judge(batch.sections, clock_offset())
-            self._put(self._choice(self._grouped(alerts, batch.read_ns)))
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            if why != self.problem:
-                log.exception("detect: %d events could not be judged", events)
-            self.problem = why
-            self._lost[NOT_JUDGED] += max(events - (self._judge.judged - before), 1)
+        super()._take(batch)
         self._put(self._lost_since(batch.read_ns, LOSSES_NS))
+
+    def _look(self, batch: Batch) -> None:
+        alerts = self._judge.judge(batch.sections, clock_offset())
+        self._put(self._choice(self._grouped(alerts, batch.read_ns)))
+
+    def _take_rest(self) -> None:
+        self._put(self._choice(self._groups.rest() if self._groups else ()))
+        self._put(self._choice.rest())
+        self._put(self._lost_since(time.time_ns(), 0))
+
+    def _end(self) -> None:
+        self._waiting.close()
 
     def _lost_since(self, now_ns: int, least_ns: int) -> Iterator[Chosen]:
         """What was lost since it was last told, if that is so long ago, as alerts: by reason and container."""
@@ -202,7 +150,7 @@ class Judging:
 
     def _put(self, chosen: Iterable[Chosen]) -> None:
         for alert, container in chosen:
-            message, alert = pb.Alert(), replace(alert, id=id_of(self._node, alert))
+            message, alert = pb.Alert(), replace(alert, id=id_of(self._context.node, alert))
             if not messages.fill(message, masked(alert, self._mask) if self._mask else alert):
                 self._lost[TOO_LARGE] += alert.rule.source != INTERNAL
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -10,23 +9,18 @@ from collections.abc import Iterator
 
 from agent.clock import clock_offset
 from agent.detect.before import before
-from agent.detect.judging import GADGET, NOT_JUDGED
 from agent.detect.surroundings import Fields, Surroundings
+from agent.detect.watching import GADGET, Watching
 from agent.identity import Container
 from agent.run.batch import Batch
-from agent.run.replies import container_messages, loss_messages
-from agent.run.runs import begin, key_of
+from agent.run.replies import container_messages
 from agent.selection import Selection
 from agent.service import Context
-from agent.threads import Worker
 from agent.tracker import Cgroup
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Unsupported
 from gadget.rules.learner import MOST_CONTAINERS, Learner, New
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS
-
-log = logging.getLogger(__name__)
 
 FORGOTTEN = "more containers than can be learnt of"
 CROWDED = "peers came too fast to be named"
@@ -55,7 +49,7 @@ class Chosen(Surroundings):
         return self._selection.decide(container, self._labels(container))
 
 
-class Learning:
+class Learning(Watching):
     """A Learner at work on the events of this node."""
 
     def __init__(self, context: Context, selection: Selection) -> None:
@@ -66,40 +60,16 @@ class Learning:
             Exhausted: There is no memory for one more run.
 
         """
-        self._context, tracker = context, context.tracker
-        if selection.needs_labels and not tracker.knows_labels:
-            raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
-        gadget = catalog.find(GADGET)
-        self._surroundings = Chosen(context, selection)
-        self._learner = Learner(gadget.schema, self._surroundings)
-        start = pb.Start(gadget=GADGET, parameters={**self._learner.parameters, "host": "true"})
+        super().__init__("learn", context, selection)
+        self._chosen = Chosen(context, selection)
+        self._learner = Learner(catalog.find(GADGET).schema, self._chosen)
         self._lock = threading.Lock()
         self._cgroups: dict[str, Cgroup] = {}
         self._since: dict[str, int] = {}
-        self._lost: Counter[str] = Counter()
-        self._run_losses: list[pb.Loss] = []
         self._pending: dict[str, New] = {}
-        self._next_collect = 0.0
-        #: why the last batch was not learnt that was not; empty if all were
-        self.problem = ""
-        self.error: Exception | None = None
         self.undecided = 0
-        try:
-            self._subscriber = context.runs.subscribe(
-                key_of(start), lambda: begin(gadget, dict(start.parameters), tracker, Selection(), context.budget)
-            )
-        except BaseException:
-            self._surroundings.close()
-            raise
         self._is_over = False
-        self.worker = Worker("learn", self._work)
-        try:
-            self._look_before()
-            self.worker.start()
-        except BaseException:
-            self._subscriber.close()
-            self._surroundings.close()
-            raise
+        self._begin(self._chosen, self._learner.parameters)
 
     @property
     def judged(self) -> int:
@@ -132,62 +102,29 @@ class Learning:
         lost = self._lost + Counter({FORGOTTEN: self._learner.forgotten, CROWDED: self._learner.crowded})
         return [*self._run_losses, *(pb.Loss(reason=reason, count=count) for reason, count in sorted(lost.items()))]
 
-    def finish(self) -> None:
-        """End after what has happened by now. Callable again."""
-        self._subscriber.finish()
-
-    def close(self) -> None:
-        """End at once."""
-        self._subscriber.finish()
-        self.worker.stop()
-        self._subscriber.close()
-        self._surroundings.close()
-
     def _look_before(self) -> None:
         """Take in what the containers do that run by now."""
-        tracker = self._context.tracker
-        for cgroup in tracker.containers():
-            fields = None if cgroup.ended else self._surroundings.container(cgroup.id)
+        for cgroup in self._tracker.containers():
+            fields = None if cgroup.ended else self._chosen.container(cgroup.id)
             if fields and (key := fields.get("container.id")):
                 self._find(key, cgroup.id)
                 self._pending.setdefault(key, {})
-                for kind, value in before(tracker.folder(cgroup), tracker.proc):
+                for kind, value in before(self._tracker.folder(cgroup), self._tracker.proc):
                     self._learner.add(key, kind, value)
 
-    def _work(self, worker: Worker) -> None:
-        try:
-            for batch in self._subscriber.batches():
-                worker.beat()
-                self._take(batch)
-        except Exception as error:  # whatever ended the run: the reader is to be told
-            self.error = error
-        finally:
-            self._subscriber.close()
-            self._is_over = True
-            worker.done()
+    def _look(self, batch: Batch) -> None:
+        with self._lock:
+            self._learner.learn(batch.sections, clock_offset())
+            for key, cgroup_id in self._learner.cgroups.items():
+                self._find(key, cgroup_id)
+            self._learner.cgroups.clear()
 
-    def _take(self, batch: Batch) -> None:
-        """Learn of a batch. One that makes no sense, for whatever reason, hides no other."""
-        events, before = sum(section.count for section in batch.sections), self._learner.judged
-        if batch.losses is not None:
-            self._run_losses = loss_messages(batch.losses)
-        self._surroundings.begin(batch.read_ns)
-        try:
-            with self._lock:
-                self._learner.learn(batch.sections, clock_offset())
-                for key, cgroup_id in self._learner.cgroups.items():
-                    self._find(key, cgroup_id)
-                self._learner.cgroups.clear()
-        except Exception as error:
-            self._lost[NOT_JUDGED] += max(events - (self._learner.judged - before), 1)
-            why = f"{type(error).__name__}: {error}"
-            if why != self.problem:
-                log.exception("learn: %d events could not be looked at", events)
-            self.problem = why
+    def _end(self) -> None:
+        self._is_over = True
 
     def _find(self, key: str, cgroup_id: int) -> None:
         """Note whose a container is, which may be gone when it is told."""
-        cgroup = self._context.tracker.resolve(cgroup_id)
+        cgroup = self._tracker.resolve(cgroup_id)
         if cgroup is not None:
             self._cgroups.pop(key, None)
             self._cgroups[key] = cgroup
@@ -201,13 +138,13 @@ class Learning:
         cgroup = self._cgroups.get(key)
         if cgroup is None or cgroup.container is None:
             return
-        chosen = self._surroundings.decide(cgroup.container)
+        chosen = self._chosen.decide(cgroup.container)
         if chosen is None and not whole:
             self._pending[key] = new
         if chosen is False or (chosen is None and not whole):
             return
         self.undecided += chosen is None
-        tracker = self._context.tracker
+        tracker = self._tracker
         pod = tracker.pods.get(cgroup.container.pod_uid) if tracker.pods else None
         facts = tracker.facts(cgroup)
         yield pb.Learnt(

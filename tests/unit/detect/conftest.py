@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.detect import judging
+from agent.detect import watching
 from agent.identity import Container
 from agent.limits import RunBudget
 from agent.run.choosing import Choosing
@@ -72,7 +72,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     made = Machine(tmp_path)
-    monkeypatch.setattr(judging, "begin", made.begin)
+    monkeypatch.setattr(watching, "begin", made.begin)
     monkeypatch.setattr(live, "Judge", FakeJudge)
     monkeypatch.setitem(catalog._all(), "detect", replace(GADGET, name="detect"))
     monkeypatch.setattr(FakeJudge, "broken", None)

@@ -12,10 +12,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from agent.detect import judging
 from agent.detect.always import Always
-from agent.detect.judging import NOT_JUDGED, masked
+from agent.detect.judging import masked
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
+from agent.detect.watching import NOT_JUDGED
 from agent.server import AgentService, serve
 from agent.standing import service as standing
 from agent.standing.history import History
@@ -167,6 +169,25 @@ def test_kernel_that_cannot(machine: Machine, node: Node) -> None:
     wait_until(lambda: "not judging: no ring buffers here" in agent.describe(), "the reason")
     machine.refuses = None
     wait_until(lambda: "not judging" not in agent.describe(), "the run")
+
+
+def test_kernel_that_cannot_keeps_no_threads(machine: Machine, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is tried in vain, no thread of a try stays behind in the agent."""
+    made: list[Opened] = []
+    monkeypatch.setattr(judging, "Surroundings", lambda *_, **__: made.append(Opened()) or made[-1])
+    machine.refuses = Unsupported("no ring buffers here")
+    node._agent = Always(machine.context, node.settings)
+    wait_until(lambda: len(made) > 2, "the third try")
+    assert [each.closed for each in made[:2]] == [1, 1]
+
+
+class Opened:
+    """Surroundings, and how often they were closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 def test_run_that_dies(node: Node) -> None:

@@ -91,7 +91,6 @@ class Asking:
 @pytest.fixture
 def node(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     """A machine whose containers run /sbin/init."""
-    monkeypatch.setattr(learning, "begin", machine.begin)
     monkeypatch.setattr(learning, "Learner", FakeLearner)
     monkeypatch.setattr(learning, "before", lambda folder, proc: [(PROGRAMS, "/sbin/init")])
     monkeypatch.setattr(surroundings, "Follower", lambda *_: None)

@@ -11,8 +11,9 @@ import pytest
 
 from agent.detect import service, waiting
 from agent.detect.choice import NOT_KNOWN, Choice
-from agent.detect.judging import NOT_JUDGED, TOO_LARGE, TOO_SLOW
+from agent.detect.judging import TOO_LARGE, TOO_SLOW
 from agent.detect.service import Detect
+from agent.detect.watching import NOT_JUDGED
 from agent.run.batch import Loss
 from agent.selection import Selection
 from gadget._generated import gadget_pb2 as pb
