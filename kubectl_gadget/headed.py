@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from itertools import islice
 from typing import Any
 
@@ -94,6 +94,23 @@ class HeadedCommand(click.Command):
         for heading, records in headings.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=26)
+
+
+class HeadedGroup(HeadedCommand, click.Group):
+    """A command that does something by itself, and has commands below it."""
+
+    def __init__(self, *args: Any, commands: Iterable[click.Command], **named: Any) -> None:
+        """A HeadedCommand of the other arguments. run is to return at once if a command below it is asked for."""
+        super().__init__(*args, **named)
+        self.invoke_without_command = True
+        for command in commands:
+            self.add_command(command)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """And the commands below it."""
+        super().format_help(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
 
 
 class HelpCommand(HeadedCommand):

@@ -15,7 +15,7 @@ import click
 
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
-from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.headed import HeadedCommand, HeadedGroup
 from kubectl_gadget.options import Duration, Option, where_options
 from kubectl_gadget.output import terminal
 from kubectl_gadget.tell import redraw, tell, write_line, write_lines
@@ -116,7 +116,7 @@ class AdviseCommand(click.Group):
         self.add_command(NetworkPolicyCommand())
 
 
-class NetworkPolicyCommand(HeadedCommand, click.Group):
+class NetworkPolicyCommand(HeadedGroup):
     """`advise network-policy`, and the commands below it."""
 
     def __init__(self) -> None:
@@ -128,16 +128,8 @@ class NetworkPolicyCommand(HeadedCommand, click.Group):
             [*_watch_options(), *_advice_options(), *_where(), *_output_options()],
             _with_local(_advise),
             verb="Prints",
+            commands=(_monitor_command(), _report_command(), _check_command(), _diff_command(), _graph_command()),
         )
-        self.invoke_without_command = True
-        for command in (_monitor_command(), _report_command(), _check_command(), _diff_command(), _graph_command()):
-            self.add_command(command)
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """And what else can be done with the traffic."""
-        super().format_help(ctx, formatter)
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
 
 
 def _advise(agent: tuple[str, ...], since: float, duration: float, **options: Any) -> None:

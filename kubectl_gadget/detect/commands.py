@@ -20,6 +20,7 @@ from kubectl_gadget.detect.explain import explain_command, test_command
 from kubectl_gadget.detect.facts import verify_command
 from kubectl_gadget.detect.given import (
     DEFAULT,
+    FORMS,
     PriorityType,
     complete_rule,
     complete_tag,
@@ -31,7 +32,7 @@ from kubectl_gadget.detect.given import (
     rules_option,
 )
 from kubectl_gadget.detect.tune import tune_command
-from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import output_options, stream_options, where_options
 from kubectl_gadget.request import make_selection
 from kubectl_gadget.tell import tell
@@ -42,10 +43,8 @@ if TYPE_CHECKING:
     from kubectl_gadget.detect.live import Asked
     from kubectl_gadget.targets import Targets
 
-FORMS = ("columns", "text", "json")
 
-
-class DetectCommand(HeadedCommand, click.Group):
+class DetectCommand(HeadedGroup):
     """`detect`: what rules say of events."""
 
     def __init__(self) -> None:
@@ -76,9 +75,7 @@ class DetectCommand(HeadedCommand, click.Group):
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
         title = "what rules in Falco's language say of what happens; see alerts"
-        super().__init__("detect", title, "kubectl gadget detect -n shop --priority warning", options, _detect)
-        self.invoke_without_command = True
-        for command in (
+        commands = (
             list_command(),
             check_command(),
             explain_command(),
@@ -86,14 +83,9 @@ class DetectCommand(HeadedCommand, click.Group):
             learn_command(),
             tune_command(),
             verify_command(),
-        ):
-            self.add_command(command)
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """And what else can be done with rules."""
-        super().format_help(ctx, formatter)
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
+        )
+        example = "kubectl gadget detect -n shop --priority warning"
+        super().__init__("detect", title, example, options, _detect, commands=commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

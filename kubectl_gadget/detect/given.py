@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gadget.rules.ruleset import Rule, Ruleset
 
 FILE = click.Path(path_type=Path)
+#: How alerts are written (kubectl_gadget/detect/written.py).
+FORMS = ("columns", "text", "json")
 #: The word for the rules that come with it.
 DEFAULT = Path("default")
 #: Letters of an alert's id, as agents make them.

@@ -13,9 +13,9 @@ from gadget.errors import UsageError
 from gadget.text import meant
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.elsewhere import channels, to_options
-from kubectl_gadget.detect.given import PriorityType, complete_rule, is_id, option
+from kubectl_gadget.detect.given import FORMS, PriorityType, complete_rule, is_id, option
 from kubectl_gadget.detect.shown import show_command
-from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import make_selection
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from gadget.rules.channels import Channels
     from kubectl_gadget.detect.live import AlertOutput
 
-FORMS = ("columns", "text", "json")
 
-
-class AlertsCommand(HeadedCommand, click.Group):
+class AlertsCommand(HeadedGroup):
     """`alerts`: what agents keep, and what comes."""
 
     in_overview = False  # `detect` tells of it
@@ -52,15 +50,8 @@ class AlertsCommand(HeadedCommand, click.Group):
             *(each for each in (*stream_options(), *output_options()) if each.name in ("timeout", "strict")),
         ]  # fmt: skip
         title = "alerts of rules that always judge; see detect"
-        super().__init__("alerts", title, "kubectl gadget alerts --since 1h -n shop", options, self._run)
-        self.invoke_without_command = True
-        self.add_command(show_command())
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """And what can be asked of one alert."""
-        super().format_help(ctx, formatter)
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in self.commands.items()])
+        example = "kubectl gadget alerts --since 1h -n shop"
+        super().__init__("alerts", title, example, options, self._run, commands=[show_command()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
