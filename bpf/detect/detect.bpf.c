@@ -479,22 +479,6 @@ static __always_inline void read_program(struct event *event, struct task_struct
 	event->exe_writable = is_writable(event, inode, TASK_READ(task, cred));
 }
 
-/* setup_arg_pages and copy_strings have laid all arguments out in one piece */
-static __always_inline void read_arguments(struct event *event, struct mm_struct *mm)
-{
-	__u64 start = mm->arg_start, length = mm->arg_end - start;
-
-	event->arguments_truncated = length > ARGS_MAX;
-	if (length > ARGS_MAX)
-		length = ARGS_MAX;
-	if (bpf_probe_read_user(event->text, length, (void *)start)) {
-		event->arguments_truncated = true;
-		length = 0;
-	}
-	event->arguments = (gadget_args){.length = length};
-	event->header.text_length = length;
-}
-
 /* Append bytes from user memory, at most so many. */
 static __always_inline gadget_text text_bytes(struct event *event, __u64 from, __u64 length, __u32 limit)
 {
@@ -522,7 +506,7 @@ int BPF_PROG(executed, struct task_struct *task, int old_pid, struct linux_binpr
 		return 0;
 	if (BPF_CORE_READ(bprm, fdpath))
 		event->call = CALL_EXECVEAT; /* with a descriptor; without one it is as execve(2) */
-	read_arguments(event, mm);
+	event->arguments = text_arguments(&event->header, event->text, mm, ARGS_MAX, &event->arguments_truncated);
 	read_relations(event, task);
 	read_program(event, task, mm->exe_file);
 	event->exe = path_of_program(PROGRAM_EXEC, task);
@@ -696,18 +680,6 @@ struct named {
 	__u64 address, buffer, bytes;
 	__u32 length; /* of the address */
 };
-
-/* A member of struct msghdr or struct iovec. word is the size of a pointer of the program. */
-static __always_inline __u64 read_word(__u64 from, __u32 index, __u32 word)
-{
-	__u64 value = 0;
-
-	if (word == 8)
-		bpf_probe_read_user(&value, 8, (void *)(from + index * 8));
-	else
-		bpf_probe_read_user(&value, 4, (void *)(from + index * 4));
-	return value;
-}
 
 static __always_inline struct named read_named(const struct event *event, __u32 more, __u32 word)
 {
@@ -930,14 +902,6 @@ static __always_inline void read_given(struct event *event, struct pt_regs *regs
 	event->args[3] = args.a3;
 	event->args[4] = args.a4;
 	event->args[5] = args.a5;
-}
-
-/* Whether a call of bpf(2) is about the elements of a map: programs that use BPF make thousands of these a second. */
-static __always_inline bool is_about_elements(__u64 command)
-{
-	return (command >= BPF_MAP_LOOKUP_ELEM && command <= BPF_MAP_GET_NEXT_KEY) ||
-	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM ||
-	       (command >= BPF_MAP_LOOKUP_BATCH && command <= BPF_MAP_DELETE_BATCH);
 }
 
 SEC("tp_btf/sys_exit")

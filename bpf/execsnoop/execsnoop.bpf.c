@@ -53,25 +53,12 @@ int BPF_PROG(exec_success, struct task_struct *task, int old_pid, struct linux_b
 {
 	struct event *event = begin(PROGRAM_SUCCESS);
 	struct mm_struct *mm = task->mm;
-	__u64 start, length;
 
 	if (!event)
 		return 0;
 	event->header.tid = old_pid; /* the exec-ing thread has taken its leader's id by now */
 	event->error = 0;
-
-	/* setup_arg_pages and copy_strings have laid all arguments out in one piece */
-	start = mm->arg_start;
-	length = mm->arg_end - start;
-	event->args_truncated = length > ARGS_MAX;
-	if (length > ARGS_MAX)
-		length = ARGS_MAX;
-	if (bpf_probe_read_user(event->text, length, (void *)start)) {
-		event->args_truncated = true;
-		length = 0;
-	}
-	event->args = (gadget_args){.length = length};
-	event->header.text_length = length;
+	event->args = text_arguments(&event->header, event->text, mm, ARGS_MAX, &event->args_truncated);
 	event->exe = text_path(&event->header, event->text, __builtin_preserve_access_index(&mm->exe_file->f_path));
 	finish(event);
 	return 0;

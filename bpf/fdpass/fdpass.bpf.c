@@ -131,18 +131,6 @@ __noinline int tell_file(int fd)
 	return 0;
 }
 
-/* struct msghdr and struct cmsghdr of 64-bit and 32-bit programs have these members, of this size each. */
-static __always_inline __u64 read_word(__u64 from, __u32 index, __u32 word)
-{
-	__u64 value = 0;
-
-	if (word == 8)
-		bpf_probe_read_user(&value, 8, (void *)(from + index * 8));
-	else
-		bpf_probe_read_user(&value, 4, (void *)(from + index * 4));
-	return value;
-}
-
 /* Send events about the descriptors of a control message. 1 if the message can have no more. */
 __noinline int tell_files(__u64 from, __u64 files)
 {

@@ -448,6 +448,27 @@ static __always_inline struct syscall_args syscall_arguments(struct pt_regs *reg
 	return args;
 }
 
+/* A member of an array, or of a struct such as msghdr, in the memory of a program. All members before it have its size:
+ * word, 8 or 4, which is that of a pointer of the program where they are pointers. 0 if it cannot be read. */
+static __always_inline __u64 read_word(__u64 from, __u32 index, __u32 word)
+{
+	__u64 value = 0;
+
+	if (word == 8)
+		bpf_probe_read_user(&value, 8, (void *)(from + index * 8));
+	else
+		bpf_probe_read_user(&value, 4, (void *)(from + index * 4));
+	return value;
+}
+
+/* Whether a call of bpf(2) is about the elements of a map: programs that use BPF make thousands of these a second. */
+static __always_inline bool is_about_elements(__u64 command)
+{
+	return (command >= BPF_MAP_LOOKUP_ELEM && command <= BPF_MAP_GET_NEXT_KEY) ||
+	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM ||
+	       (command >= BPF_MAP_LOOKUP_BATCH && command <= BPF_MAP_DELETE_BATCH);
+}
+
 /* The number as the program gave it. */
 static __always_inline __u32 syscall_number_as_given(struct pt_regs *regs)
 {

@@ -38,6 +38,25 @@ static __always_inline __u32 text_user_string(struct gadget_header *header, char
 	return length;
 }
 
+/* The arguments of a program that has just begun, as the first text of an event: setup_arg_pages and copy_strings have
+ * laid them out in one piece. mm is that of the current task. At most limit bytes: truncated if there were more, or if
+ * they could not be read. */
+static __always_inline gadget_args text_arguments(struct gadget_header *header, char *text, struct mm_struct *mm,
+						  __u32 limit, bool *truncated)
+{
+	__u64 start = mm->arg_start, length = mm->arg_end - start;
+
+	*truncated = length > limit;
+	if (length > limit)
+		length = limit;
+	if (bpf_probe_read_user(text, length, (void *)start)) {
+		*truncated = true;
+		length = 0;
+	}
+	header->text_length = length;
+	return (gadget_args){.length = length};
+}
+
 /* Append a path from user memory, as the process passed it. */
 static __always_inline gadget_path text_path_as_given(struct gadget_header *header, char *text, __u64 from)
 {

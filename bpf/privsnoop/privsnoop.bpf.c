@@ -268,14 +268,6 @@ static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struc
 	return true;
 }
 
-/* Whether a call of bpf(2) is about the elements of a map: programs that use BPF make thousands of these a second. */
-static __always_inline bool is_about_elements(__u32 request)
-{
-	return (request >= B_MAP_LOOKUP_ELEM && request <= B_MAP_GET_NEXT_KEY) ||
-	       request == B_MAP_LOOKUP_AND_DELETE_ELEM ||
-	       (request >= B_MAP_LOOKUP_BATCH && request <= B_MAP_DELETE_BATCH);
-}
-
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
@@ -288,7 +280,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)
 		return 0;
-	if (asked.call == CALL_BPF && !param_elements && is_about_elements(asked.request))
+	if (asked.call == CALL_BPF && !param_elements && is_about_elements(asked.request - REQUESTS(CALL_BPF)))
 		return 0;
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill(&event->header))
