@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.files import read_text
 from gadget.errors import Exhausted
+from gadget.text import counted
 
 MIB = 1 << 20
 #: The limit if no cgroup has one: a quarter of the machine's memory, and this many bytes at most.
@@ -39,7 +40,7 @@ class RunBudget:
                 self._taken.append(size)
                 return
         have = f"{used / MIB:.0f} of {self._total / MIB:.0f} MiB of memory for events are in use"
-        by = f"by {runs} run{'' if runs == 1 else 's'} on {self._node}"
+        by = f"by {counted(runs, 'run')} on {self._node}"
         first = "end one" if runs else "raise the agent's memory limit"
         raise Exhausted(f"{have} {by}, and {size / MIB:.0f} more are asked for: {first}, or ask for less with --buffer")
 

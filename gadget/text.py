@@ -28,6 +28,11 @@ def quote(argument: str) -> str:
     return '"' + escape(argument).replace('"', '\\"') + '"'
 
 
+def counted(number: int, what: str, grouping: str = "") -> str:
+    """A number of things, such as `3 rows`. grouping is what stands between thousands."""
+    return f"{number:{grouping}} {what}{'' if number == 1 else 's'}"
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """The words that somebody may have meant, as a question; empty if none is like it."""
     from difflib import get_close_matches  # for those alone who misspell

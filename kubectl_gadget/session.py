@@ -17,6 +17,7 @@ from gadget.memory import expect_batches
 from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Row, Schema
+from gadget.text import counted
 from kubectl_gadget.backlog import Backlog
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
@@ -187,7 +188,7 @@ class Session:
         except (GadgetError, OSError):
             raise
         except Exception as error:  # whatever a damaged file leads to, of which there is no list
-            where = f"{recording.path}: damaged after the first {count(self.shown, 'event')} that can be shown"
+            where = f"{recording.path}: damaged after the first {counted(self.shown, 'event')} that can be shown"
             raise GadgetError(where) from error
 
     def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
@@ -253,8 +254,8 @@ class Session:
     def _what(self) -> str:
         """What has been shown, in words."""
         if self._rounds:
-            return f"{count(self.shown, 'row')} in {count(self._tables, 'table')}"
-        return count(self.shown, self.thing)
+            return f"{counted(self.shown, 'row')} in {counted(self._tables, 'table')}"
+        return counted(self.shown, self.thing)
 
     def _nobody(self) -> GadgetError:
         """Why nobody could be traced, once all reasons but that one have been told."""
@@ -363,8 +364,8 @@ class Session:
     def _written(self, taken: bytes) -> str:
         """How many events standard output has, of which taken was the last that it took."""
         if find_form(self._request.form).one_line:
-            return count(self.shown + taken.count(b"\n"), self.thing)
-        return f"at least {count(self.shown, self.thing)}"
+            return counted(self.shown + taken.count(b"\n"), self.thing)
+        return f"at least {counted(self.shown, self.thing)}"
 
     def _request_of(self, target: str) -> Request:
         """What a target was asked."""
@@ -509,7 +510,7 @@ class Session:
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
-        covered = f"{count(self._count_nodes(), 'node')}, {count(len(self._containers - {''}), 'container')}"
+        covered = f"{counted(self._count_nodes(), 'node')}, {counted(len(self._containers - {''}), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
         gaps = self._all_gaps()
         if lost:
@@ -520,7 +521,7 @@ class Session:
         tell_words(f"{self._what()} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what, known = ("row", "") if self._rounds else (self.thing, " within 2 s")
-            tell(f"{count(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
+            tell(f"{counted(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         if self._cut_ns:
             tell(f"The last {duration(self._cut_ns / 1e9)} are not shown: the end cut their table short.")
         for line in (*self._who_is_not_known(), *self._left_out()):
@@ -562,10 +563,10 @@ class Session:
                     unknown += loss.count
         if nameless:
             what = "of containers that ended before their names could be read: they may be what was asked for"
-            yield f"{count(nameless, 'event')} {what}; without -n, -p, -c and -l they are shown by id."
+            yield f"{counted(nameless, 'event')} {what}; without -n, -p, -c and -l they are shown by id."
         if unknown:
             what = "of cgroups that came and went faster than they could be followed: perhaps containers, perhaps not"
-            yield f"{count(unknown, 'event')} {what}; --host shows them."
+            yield f"{counted(unknown, 'event')} {what}; --host shows them."
 
     def _where(self) -> str:
         places = []
@@ -613,14 +614,9 @@ def _unwatched(gaps: list[Gap]) -> str:
     for target in dict.fromkeys(gap.target for gap in gaps):
         mine = [gap for gap in gaps if gap.target == target]
         closed = [gap.seconds for gap in mine if not gap.when]
-        words = [f"{count(len(closed), 'time')}, {duration(sum(closed))}"] if closed else []
+        words = [f"{counted(len(closed), 'time')}, {duration(sum(closed))}"] if closed else []
         told.append(f"{target} {' and '.join([*words, *(gap.when for gap in mine if gap.when)])}")
     return "; ".join(told[:5]) + f"; and {len(told) - 5} more" * (len(told) > 5)
-
-
-def count(number: int, what: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

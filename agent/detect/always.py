@@ -28,6 +28,7 @@ from gadget.errors import GadgetError, Unsupported
 from gadget.recorded import NOT_KEPT
 from gadget.rules.messages import unpack
 from gadget.rules.ruleset import Ruleset
+from gadget.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Always:
         events, size, _ = self.history.kept
         rules, overwritten = self._rules, self.history.overwritten
         used = f"{size / (1 << 20):.1f} of {self._settings.keep} MiB"
-        parts = [_count(len(rules.rules) if rules else 0, "rule"), f"{_count(events, 'alert')} kept in {used}"]
+        parts = [counted(len(rules.rules) if rules else 0, "rule"), f"{counted(events, 'alert')} kept in {used}"]
         parts += [f"{overwritten} overwritten"] if overwritten else []
         parts += [problem] if (problem := self.problem()) else []
         return printable(" ".join("; ".join(parts).split()))
@@ -281,7 +282,3 @@ class Always:
         if self._missed:
             losses[NOT_KEPT, 0] += self._missed
         return [pb.Loss(reason=reason, cgroup_id=cgroup, count=count) for (reason, cgroup), count in losses.items()]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

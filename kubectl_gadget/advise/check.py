@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gadget.kinds.times import moment, rfc3339, short_duration
-from gadget.text import escape
+from gadget.text import counted, escape
 from kubectl_gadget.advise.compile import PROTOCOLS
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.matching import Rule
@@ -154,8 +154,8 @@ def show(
         columns,
     )
     denied = result.denied_number
-    total = f"{result.allowed:,} of {_count(result.allowed + denied, 'connection')} allowed"
-    parts = [total, f"{denied:,} denied", f"{_count(len(result.unused), 'rule')} unused"]
+    total = f"{result.allowed:,} of {counted(result.allowed + denied, 'connection', ',')} allowed"
+    parts = [total, f"{denied:,} denied", f"{counted(len(result.unused), 'rule', ',')} unused"]
     parts += [f"{count:,} {escape(name)} not judged" for name, count in sorted(result.unjudged.items())]
     return [*lines, ", ".join(parts) + "."]
 
@@ -164,7 +164,7 @@ def _line(verdict: str, item: Judged) -> list[str]:
     at_most = "up to " if item.maybe else ""  # of a Service's backends, it was one
     return [
         f"{verdict:<7} {escape(item.source)} → {escape(item.target)} {item.port}/{item.protocol}",
-        f"{at_most}{_count(item.count, 'connection')}, last {moment(item.last_ns)}",
+        f"{at_most}{counted(item.count, 'connection', ',')}, last {moment(item.last_ns)}",
         item.reason,
     ]
 
@@ -204,10 +204,6 @@ def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] |
         "denied": result.denied_number,
         "not judged": dict(sorted(result.unjudged.items())),
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _align(rows: list[list[str]], total: int) -> list[str]:

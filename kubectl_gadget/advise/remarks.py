@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from shlex import quote
 
 from gadget.kinds.times import short_duration
+from gadget.text import counted
 from kubectl_gadget.advise.check import Judged
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.counting import count
@@ -213,7 +214,7 @@ class Remarks:
             for talk in talks.values():
                 denied.pop(talk, None)
         for (source, target, protocol, port_number), judged in denied.items():
-            text = f"{source} → {target}:{port_number}/{protocol}, {_count(judged.count, 'connection')}"
+            text = f"{source} → {target}:{port_number}/{protocol}, {counted(judged.count, 'connection', ',')}"
             yield Remark(f"WILL BE DENIED: {text}: {judged.reason}")
 
     @property
@@ -222,7 +223,9 @@ class Remarks:
         found = []
         for (workload, direction, port), by_peer in self._failed.items():
             text = _arrow(shown(workload), _some(by_peer), direction, port)
-            found.append(self._about(workload, f"only failed: {text}, {_count(sum(by_peer.values()), 'attempt')}"))
+            found.append(
+                self._about(workload, f"only failed: {text}, {counted(sum(by_peer.values()), 'attempt', ',')}")
+            )
         for workload, ports in self._probes.items():
             text = f"{workload} {', '.join(map(str, sorted(ports)))} was reached from its own node, as kubelet's probes"
             found.append(self._about(workload, f"{text} do: always allowed, needs no rule"))
@@ -257,8 +260,8 @@ def summarize(observation: Observation, talks: Talks, choice: Choice, since: int
     actors = {actor for source, target, _, _ in asked for actor in (source, target) if isinstance(actor, Workload)}
     span = short_duration(observation.span_ns(since))
     return (
-        f"from {span} of traffic on {_count(len(header.nodes), 'node')}: {_count(count(asked.values()), 'connection')} "
-        f"between {_count(len(actors), 'workload')}"
+        f"from {span} of traffic on {counted(len(header.nodes), 'node', ',')}: "
+        f"{counted(count(asked.values()), 'connection', ',')} between {counted(len(actors), 'workload', ',')}"
     )
 
 
@@ -283,10 +286,6 @@ def _named(name: str) -> str:
 def _talk(other: str, workload: str, direction: str, port: Port) -> _Talk:
     source, target = (other, workload) if direction == INGRESS else (workload, other)
     return source, target, port.protocol, port.port
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _some(names: Collection[str], most: int = SHOWN) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import gmtime, strftime
 
 from gadget.errors import GadgetError
+from gadget.text import counted
 from kubectl_gadget.advise import documents
 from kubectl_gadget.advise.cilium import parts, to_cilium
 from kubectl_gadget.advise.documents import Comments, comment, to_yaml
@@ -128,7 +129,7 @@ def _explained(peer: Peer, direction: str) -> list[str]:
 def _counted(evidence: Evidence) -> str:
     parts = []
     if evidence.count or not evidence.refused:
-        parts.append(f"{evidence.count:,} connection{'s' * (evidence.count != 1)}")
+        parts.append(counted(evidence.count, "connection", ","))
     if evidence.refused:
         parts.append(f"{evidence.refused:,} failed")
     if evidence.older:

@@ -9,7 +9,7 @@ from typing import Any
 from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer
 from gadget.kube.kubeconfig import read_context
-from gadget.text import escape
+from gadget.text import counted, escape
 from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.manifests import Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
@@ -50,7 +50,7 @@ def deploy(cluster: Cluster, settings: Settings, seconds: float, may: Remedies =
         raise GadgetError(f"the cluster makes no pods: {refusal}")
     _show(api, cluster.namespace, agents)
     ready = sum(agent.ready for agent in agents)
-    told = f"{ready} of {wanted} node{'' if wanted == 1 else 's'} ready in {time.monotonic() - began:.1f} s"
+    told = f"{ready} of {counted(wanted, 'node')} ready in {time.monotonic() - began:.1f} s"
     if refusal:
         raise Unreachable(f"{told}: the cluster makes no more pods: {refusal}")
     if not wanted:

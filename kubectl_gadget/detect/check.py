@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gadget.text import counted
 from kubectl_gadget.detect.given import (
     FILE,
     PriorityType,
@@ -93,8 +94,8 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
         write_lines("".join(text for name, text in rule_texts(list(baselines.values())) if name in baselines))
     known = rules.files
     on = sum(rule.enabled for rule in chosen)
-    write_line(f"{_count(len(chosen), 'rule')} ({on} enabled), {_count(len(known.macros), 'macro')}, "
-               f"{_count(len(known.lists), 'list')}")  # fmt: skip
+    write_line(f"{counted(len(chosen), 'rule')} ({on} enabled), {counted(len(known.macros), 'macro')}, "
+               f"{counted(len(known.lists), 'list')}")  # fmt: skip
     for rule in chosen:
         if why := never(rule.condition, rule.source):
             write_line(f"{rule.at}: {rule.name} can never fire: {why}")
@@ -113,10 +114,6 @@ def _tell_changes(kind: str, each: Defined) -> None:
     before = [str(at) for at in each.history]
     for at in range(1, len(before)):
         write_line(f"{before[at]}: changes the {kind} {each.name} of {', '.join(before[:at])}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _write_json(rules: Ruleset, chosen: list[Rule]) -> None:

@@ -15,6 +15,7 @@ from gadget.rules.audit import AuditEvent
 from gadget.rules.channels import Channels, Sent
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
+from gadget.text import counted
 from kubectl_gadget.detect.audit import Counts, events, is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
@@ -86,21 +87,20 @@ def _end_with(stop: threading.Event) -> None:
 
 def _told(sent: Sent) -> Sent:
     lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
-    tell(f"{sent.sent} {'alert' if sent.sent == 1 else 'alerts'} sent to {sent.name}{lost}")
+    tell(f"{counted(sent.sent, 'alert')} sent to {sent.name}{lost}")
     return sent
 
 
 def by_rule(fired: Counter[str]) -> str:
     """How many alerts there were of which rules."""
-    number = sum(fired.values())
     which = ", ".join(f"{count} {name}" for name, count in fired.most_common(5))
     which += f", and {len(fired) - 5} more rules" if len(fired) > 5 else ""
-    return f"{number} alert{'' if number == 1 else 's'}{f' ({which})' if which else ''}"
+    return counted(sum(fired.values()), "alert") + (f" ({which})" if which else "")
 
 
 def _summary(counts: Counts, fired: Counter[str], bare: int) -> str:
     """How many alerts of which rules there were, of how many events, and what was not judged."""
-    parts = [f"{by_rule(fired)} from {counts.events} audit event{'' if counts.events == 1 else 's'}"]
+    parts = [f"{by_rule(fired)} from {counted(counts.events, 'audit event')}"]
     if bare:
         parts.append(f"{bare} that change something had no content (level Metadata) for rules to read")
     parts += [f"{lost} {why}" for why, lost in counts.lost.items()]

@@ -21,14 +21,14 @@ from gadget.rules import baseline
 from gadget.rules.baseline import Baseline, Learnt, Who
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Row, Schema
-from gadget.text import escape
+from gadget.text import counted, escape
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.output import Output
 from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Node, Session, count, duration
+from kubectl_gadget.session import Node, Session, duration
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import redraw, tell, write_lines
@@ -82,7 +82,7 @@ class Learned:
     def so_far(self) -> str:
         """How much that is, in a few words."""
         seen = [each.seen for each in self._containers.values()]
-        return ", ".join(count(sum(each.count(kind) for each in seen), kind.removesuffix("s")) for kind in KINDS)
+        return ", ".join(counted(sum(each.count(kind) for each in seen), kind.removesuffix("s")) for kind in KINDS)
 
     def baseline(self, end_ns: int, asked_seconds: float) -> Baseline:
         """The same by workload, as watched up to a time."""
@@ -270,8 +270,8 @@ def _write(learned: Learned, found: Baseline, output: Path | None) -> None:
         new.write_text(text)
         new.replace(output)
         workloads = {who[:2] for who in found}
-        tell(f"{count(len(workloads), 'workload')} in {output}")
+        tell(f"{counted(len(workloads), 'workload')} in {output}")
     for each in baseline.unjudged(found):
         tell(f"warning: more {each} than a baseline keeps: they will not be judged")
     if learned.crowded:
-        tell(f"warning: without {count(learned.crowded, 'container')}: there were too many")
+        tell(f"warning: without {counted(learned.crowded, 'container')}: there were too many")

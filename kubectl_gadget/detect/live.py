@@ -19,6 +19,7 @@ from gadget.rules.channels import Channels
 from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import Ruleset
 from gadget.schema import Column, Row, Schema
+from gadget.text import counted
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
@@ -29,7 +30,7 @@ from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Node, Session, count
+from kubectl_gadget.session import Node, Session
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
@@ -183,7 +184,7 @@ class AlertSession(Session):
         return sorted(rows, key=lambda row: row[0])
 
     def _what(self) -> str:
-        return f"{by_rule(self._alerts.fired)} of {count(self._judged_before + sum(self._judged.values()), 'event')}"
+        return f"{by_rule(self._alerts.fired)} of {counted(self._judged_before + sum(self._judged.values()), 'event')}"
 
     def _advice(self) -> str:
         reasons = {loss.reason for node in self._nodes.values() for loss in (*node.earlier, *node.losses)}

@@ -9,6 +9,7 @@ from typing import Any
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.standing import check_name
+from gadget.text import counted
 from kubectl_gadget.begin import start_of
 from kubectl_gadget.client import ask_all
 from kubectl_gadget.request import Request
@@ -42,7 +43,7 @@ def put(run: pb.Standing, targets: Targets) -> None:
     if not running:
         again = f"; agents try it again until you end it: kubectl gadget delete {run.name}" if taken else ""
         raise Unreachable(f"{run.name} runs nowhere{again}")
-    where = f"{running} of {len(replies)} nodes" if problems else f"{running} node{'' if running == 1 else 's'}"
+    where = f"{running} of {len(replies)} nodes" if problems else counted(running, "node")
     write_line(f"{run.name} runs on {where}.")
     write_line(f"To see it: kubectl gadget attach {run.name} -f; to end it: kubectl gadget delete {run.name}")
 
@@ -105,7 +106,7 @@ def delete(names: tuple[str, ...], targets: Targets, *, forgotten: bool) -> None
             if not isinstance(why, UsageError | pb.StandingDeleteReply)
         ]
         if ended:
-            write_line(f"{name} ended on {len(ended)} node{'' if len(ended) == 1 else 's'}; what it kept is gone")
+            write_line(f"{name} ended on {counted(len(ended), 'node')}; what it kept is gone")
         for target, reply in ended.items():
             if reply.file and not forgotten:
                 tell(f"warning: {target}: {reply.file} still defines {name}: it begins again with its agent")

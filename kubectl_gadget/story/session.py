@@ -13,6 +13,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
 from gadget.recorded import STORY
 from gadget.schema import Row, Schema
+from gadget.text import counted
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.nothing import Known
@@ -20,7 +21,7 @@ from kubectl_gadget.output import Output
 from kubectl_gadget.peers import Directory, Peers, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import Request
-from kubectl_gadget.session import Gap, Node, Session, count
+from kubectl_gadget.session import Gap, Node, Session
 from kubectl_gadget.story.kinds import FORMS, Chosen, recorded
 from kubectl_gadget.story.lines import Documents, Lines, Teller
 from kubectl_gadget.story.requests import make_requests
@@ -87,7 +88,7 @@ class StorySession(Session):
 
     def _what(self) -> str:
         kinds = ", ".join(f"{number} {kind}" for kind, number in self._kinds.most_common())
-        return f"{count(self.shown, 'event')}{f' ({kinds})' if kinds else ''}"
+        return f"{counted(self.shown, 'event')}{f' ({kinds})' if kinds else ''}"
 
     def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
         known = self._tellers.get(target)
