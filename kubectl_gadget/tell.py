@@ -56,8 +56,3 @@ def end_line() -> None:
     with suppress(OSError):
         if os.isatty(2):
             os.write(2, b"\n")
-
-
-def redraw(text: str) -> None:
-    """Write what moves the cursor of the terminal that standard error is; what it says has been escaped."""
-    click.echo(text, err=True, nl=False)

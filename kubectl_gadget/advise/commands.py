@@ -18,7 +18,8 @@ from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
 from kubectl_gadget.options import Duration, Option, where_options
 from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import redraw, tell, write_line, write_lines
+from kubectl_gadget.progress import Progress
+from kubectl_gadget.tell import tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
@@ -375,17 +376,15 @@ def _heard(
 
 def _wait(seconds: float) -> None:
     """Wait, showing for how much longer; Ctrl-C ends it, and what has been seen by then counts."""
-    began = time.monotonic()
+    began, progress = time.monotonic(), Progress()
     try:
         while (left := began + seconds - time.monotonic()) > 0:
-            if sys.stderr.isatty():
-                rest = "until Ctrl-C" if left == float("inf") else f"{left:.0f} s more"
-                redraw(f"\rwatching for {time.monotonic() - began:.0f} s, {rest}  ")
+            rest = "until Ctrl-C" if left == float("inf") else f"{left:.0f} s more"
+            progress.show([f"watching for {time.monotonic() - began:.0f} s, {rest}"])
             time.sleep(min(TICK_SECONDS, left))
     except KeyboardInterrupt:
         pass
-    if sys.stderr.isatty():
-        redraw("\r" + " " * 60 + "\r")
+    progress.clear()
 
 
 def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:

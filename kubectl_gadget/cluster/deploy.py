@@ -14,8 +14,8 @@ from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.manifests import Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
 from kubectl_gadget.cluster.options import Cluster
-from kubectl_gadget.cluster.progress import Progress
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
+from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import write_line
 
 APPLY = "application/apply-patch+yaml"

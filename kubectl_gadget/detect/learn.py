@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,17 +19,18 @@ from gadget.rules import baseline
 from gadget.rules.baseline import Baseline, Learnt, Who
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Row, Schema
-from gadget.text import counted, escape
+from gadget.text import counted
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.output import Output
+from kubectl_gadget.progress import Progress
 from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.session import Node, Session, duration
 from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.tell import redraw, tell, write_lines
+from kubectl_gadget.tell import tell, write_lines
 
 _SCHEMA = Schema((), 0)
 _GADGET = Gadget("detect", "", "", "", "", [], [], [], {}, {}, _SCHEMA, [])
@@ -166,7 +165,7 @@ class LearnOutput(Output):
     def __init__(self, learned: Learned, seconds: float) -> None:
         """Of what is learned, for so long; 0: without end."""
         self._learned, self._seconds, self._began = learned, seconds, time.monotonic()
-        self._shown, self._drawn = 0.0, 0
+        self._progress, self._shown = Progress(), 0.0
 
     def write(self, rows: list[Row]) -> None:  # type: ignore[override]
         """There are none."""
@@ -174,20 +173,15 @@ class LearnOutput(Output):
     def refresh(self, sum_up: Any) -> None:
         """Draw how far it is, once a second."""
         now = time.monotonic()
-        if not sys.stderr.isatty() or now < self._shown + 1:
+        if now < self._shown + 1:
             return
         self._shown, gone = now, now - self._began
         left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else ""
-        width = max(os.get_terminal_size(2).columns - 1, 20)
-        line = escape(f"learning for {duration(int(gone))}{left}; {self._learned.so_far()}")[:width]
-        redraw(f"\r{line.ljust(self._drawn)}")
-        self._drawn = len(line)
+        self._progress.show([f"learning for {duration(int(gone))}{left}; {self._learned.so_far()}"])
 
     def close(self) -> None:
         """Give the line back."""
-        if self._drawn:
-            redraw("\r" + " " * self._drawn + "\r")
-            self._drawn = 0
+        self._progress.clear()
 
 
 class LearnSession(Session):

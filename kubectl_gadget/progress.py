@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 
+import click
+
 from gadget.text import escape
-from kubectl_gadget.tell import redraw
 from kubectl_gadget.text import fit
 
 
@@ -20,14 +21,17 @@ class Progress:
 
     def show(self, lines: list[str]) -> None:
         """Show lines instead of those shown, as many as fit."""
-        columns, rows = shutil.get_terminal_size()
+        if not self._live:
+            return
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+        columns, rows = columns or 80, rows or 24  # a terminal of a pipe's other end has no size
         if len(lines) > rows - 2:
             lines = [*lines[: rows - 3], f"  … {len(lines) - rows + 3} more"]
         lines = [fit(escape(line), columns - 1) for line in lines]
-        if not self._live or lines == self._shown:
+        if lines == self._shown:
             return
         up = f"\x1b[{len(self._shown)}A" if self._shown else ""
-        redraw(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines))
+        click.echo(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines), err=True, nl=False)
         self._shown = lines
 
     def clear(self) -> None:
