@@ -16,11 +16,11 @@ from kubectl_gadget.advise.compile import compile_policy
 from kubectl_gadget.advise.crowd import MANY, Crowd
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
-from kubectl_gadget.advise.judge import denied_of, namespaces_of
+from kubectl_gadget.advise.judge import denied_of, namespaces_of, spans
 from kubectl_gadget.advise.networks import is_private, is_special, parse, single
 from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
-from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Peer, Policy, Port, Rule
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
@@ -29,7 +29,8 @@ from kubectl_gadget.advise.workloads import Workload, find_overlaps
 SHARED = "in a network that pods share with nodes: if a pod had it that is gone, its rule lets in whoever gets it next"
 MAYBE_SERVICE = "not all Services are known: if it is the address of one, its rule does nothing"
 #: What the API server takes as an object's name.
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_LONGEST_NAME = 253
 
 
 def advise(observation: Observation, settings: Settings | None = None) -> Advice:
@@ -79,14 +80,18 @@ class _Advisor:
         self._remarks.add_overlaps(overlaps, self._drafts, self._choice)
         self._close(overlaps)
         # all have a say, so that a policy's name is the same whoever is asked for
-        names = _policy_names({**dict.fromkeys(self._observation.cluster.workloads.all), **dict.fromkeys(self._drafts)})
+        every = {**dict.fromkeys(self._observation.cluster.workloads.all), **dict.fromkeys(self._drafts)}
+        names = _policy_names(every, self._settings.name_prefix)
         policies = tuple(self._policies(names))
-        self._remarks.name_policies({(policy.namespace, policy.name) for policy in policies}, names)
-        self._judge(policies)
+        self._remarks.name_policies({policy.key for policy in policies}, names)
+        evaluator = self._judge(policies)
+        if self._settings.dialect == "kubernetes":
+            self._look_for_others(policies)
         summary = summarize(self._observation, talks, self._choice, self._settings.since)
-        return Advice(policies, self._remarks.warnings, self._remarks.notes, summary)
+        seen = spans(evaluator.policies, self._observation, self._settings)
+        return Advice(policies, self._remarks.warnings, self._remarks.notes, summary, seen)
 
-    def _judge(self, policies: Iterable[Policy]) -> None:
+    def _judge(self, policies: Iterable[Policy]) -> Evaluator:
         """Look at the advice as check does, so that no one applies what denies something without having been told."""
         taken = []
         for policy in policies:
@@ -98,6 +103,18 @@ class _Advisor:
         evaluator = Evaluator(taken, namespaces_of(self._observation))
         denied = denied_of(self._observation, self._settings, evaluator)
         self._remarks.denied(check(evaluator, denied, ()).denied)
+        return evaluator
+
+    def _look_for_others(self, policies: Iterable[Policy]) -> None:
+        """Warn of policies that are there, have the same name and were not made here: applying would overwrite them."""
+        key, value = MANAGED_BY
+        there = (item["metadata"] for item in self._observation.context.objects if item["kind"] == "NetworkPolicy")
+        others = {
+            (item.get("namespace"), item["name"]) for item in there if (item.get("labels") or {}).get(key) != value
+        }
+        for policy in policies:
+            if policy.key in others:
+                self._remarks.taken(policy)
 
     def _look(self, workload: Actor, direction: str, other: Actor, port: Port, evidence: Evidence) -> None:
         """Make a rule from what was seen at one end, or say why not."""
@@ -242,7 +259,7 @@ class _Advisor:
                 }
                 for each in types:
                     self._note_nodes(workload, each, draft.peers[each].values())
-                yield Policy(workload.namespace, names[workload], workload.selector, types, rules)
+                yield Policy(workload.namespace, names[workload], str(workload), workload.selector, types, rules)
 
     def _note_nodes(self, workload: Workload, direction: str, peers: Collection[Peer]) -> None:
         for port in {port for peer in peers for port in peer.ports}:
@@ -308,19 +325,18 @@ def _rules(peers: Iterable[Peer], namespace: str) -> Iterator[Rule]:
         yield Rule(tuple(alike), ports)
 
 
-def _policy_names(workloads: Iterable[Workload]) -> dict[Workload, str]:
+def _policy_names(workloads: Iterable[Workload], prefix: str) -> dict[Workload, str]:
     """A name for each workload's policy: the workload's name, with its kind if two would have the same."""
     every = list(workloads)
     count = Counter((each.namespace, each.name) for each in every)
     names = {}
     for each in every:
         name = each.name if count[each.namespace, each.name] == 1 else f"{each.name}-{each.kind.lower()}"
-        names[each] = (
-            name if _NAME.fullmatch(name) else re.sub(r"[^-a-z0-9.]+", "-", name.lower()).strip("-.")[:200].rstrip("-.")
-        )
+        fits = _NAME.fullmatch(name) and len(prefix + name) <= _LONGEST_NAME
+        names[each] = name if fits else re.sub(r"[^-a-z0-9.]+", "-", name.lower()).strip("-.")[:200].rstrip("-.")
     again = Counter((each.namespace, names[each]) for each in every)
     for each in every:
         if again[each.namespace, names[each]] > 1 or not names[each]:
             what = repr((each.kind, each.name, each.selector))
             names[each] = f"{names[each] or 'workload'}-{sha256(what.encode()).hexdigest()[:6]}"
-    return names
+    return {each: f"{prefix}{name}" for each, name in names.items()}

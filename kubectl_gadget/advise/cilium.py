@@ -27,7 +27,7 @@ def to_cilium(policy: Policy) -> dict[str, Any]:
     return {
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumNetworkPolicy",
-        "metadata": {"name": policy.name, "namespace": policy.namespace},
+        "metadata": policy.metadata,
         "spec": spec,
     }
 

@@ -42,9 +42,10 @@ _GROUPS = {
     "discovery.k8s.io": ("EndpointSlice",),
     "apps": ("ReplicaSet", "Deployment", "StatefulSet", "DaemonSet"),
     "batch": ("Job", "CronJob"),
+    "networking.k8s.io": ("NetworkPolicy",),
 }
 PATHS = {
-    kind: f"/{f'apis/{group}' if group else 'api'}/v1/{kind.lower()}s"
+    kind: f"/{f'apis/{group}' if group else 'api'}/v1/{kind.lower()}s".replace("policys", "policies")
     for group, kinds in _GROUPS.items()
     for kind in kinds
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from kubectl_gadget.advise.talks import Settings
 
 FILE = click.Path(path_type=Path)
-POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+#: How an object's name may begin, with room for the rest.
+NAME_PREFIX = re.compile(r"[a-z0-9][-a-z0-9]{0,39}")
 #: How often the time that is left is shown.
 TICK_SECONDS = 0.5
 
@@ -91,7 +93,14 @@ def _advice_options() -> list[click.Parameter]:
         _option("--failed", is_flag=True, help="Allow attempts too that failed."),
         _option("--cidr-group", type=click.IntRange(8, 32), metavar="24",
                 help="Allow whole networks of so many bits around addresses outside the cluster."),
+        _option("--name-prefix", default="", metavar="seen-", callback=_prefix, help="How the policies' names begin."),
     ]  # fmt: skip
+
+
+def _prefix(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if value and not NAME_PREFIX.fullmatch(value):
+        raise UsageError(f"--name-prefix {value!r}: want up to 40 of a-z, 0-9 and -, a letter or number first")
+    return value
 
 
 def _output_options() -> list[click.Parameter]:
@@ -101,7 +110,8 @@ def _output_options() -> list[click.Parameter]:
                help="Format."),
         Option(["dialect", "--format"], heading="Output", type=click.Choice(["kubernetes", "cilium"]),
                default="kubernetes", help="Whose policies."),
-        Option(["--output-dir"], heading="Output", type=FILE, metavar="DIR", help="Write each policy to a file there."),
+        Option(["--output-dir"], heading="Output", type=FILE, metavar="DIR",
+               help="Write each policy to a file there, and a kustomization of all."),
     ]  # fmt: skip
 
 
@@ -136,10 +146,11 @@ class NetworkPolicyCommand(HeadedGroup):
 def _advise(agent: tuple[str, ...], since: float, duration: float, **options: Any) -> None:
     if click.get_current_context().invoked_subcommand:
         return
-    form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
+    form = {name: options.pop(name) for name in ("explain", "form", "output_dir")}
     settings = _settings(agent, **options)
     with _observed(agent, None, duration, namespaces=settings.namespaces) as observation:
-        _print_advice(_advice(observation, _since(settings, observation, since)), **form)
+        settings = _since(settings, observation, since)
+        _print_advice(_advice(observation, settings), dialect=settings.dialect, **form)
 
 
 def _monitor_command() -> click.Command:
@@ -178,10 +189,11 @@ def _report_command() -> click.Command:
 
 
 def _report(input_: Path, since: float, **options: Any) -> None:
-    form = {name: options.pop(name) for name in ("explain", "form", "dialect", "output_dir")}
+    form = {name: options.pop(name) for name in ("explain", "form", "output_dir")}
     settings = _settings(("-",), **options)
     with _observed((), input_, 0.0) as observation:
-        _print_advice(_advice(observation, _since(settings, observation, since)), **form)
+        settings = _since(settings, observation, since)
+        _print_advice(_advice(observation, settings), dialect=settings.dialect, **form)
 
 
 def _check_command() -> click.Command:
@@ -400,9 +412,10 @@ def _policies(path: Path | None, settings: Settings) -> list[dict[str, Any]]:
         return found.policies
     from gadget.kube.api import ApiError, api_server, not_allowed
     from gadget.kube.kubeconfig import read_context
+    from kubectl_gadget.advise.collect import PATHS
 
     try:
-        return list(api_server(read_context(chosen_cluster().flags)).list(POLICIES))
+        return list(api_server(read_context(chosen_cluster().flags)).list(PATHS["NetworkPolicy"]))
     except ApiError as error:
         raise not_allowed(error, "list networkpolicies", "") from None
 
@@ -413,20 +426,18 @@ def _advice(observation: Observation, settings: Settings) -> Advice:
     return advise(observation, settings)
 
 
-def _print_advice(advice: Advice, explain: bool, form: str, dialect: str, output_dir: Path | None) -> None:
+def _print_advice(advice: Advice, dialect: str, explain: bool, form: str, output_dir: Path | None) -> None:
     from kubectl_gadget.advise import render
+    from kubectl_gadget.advise.overview import overview
 
-    cilium = dialect == "cilium"
+    _tell(overview(advice, terminal.columns() if sys.stderr.isatty() else 0))
     if output_dir:
-        for path in render.write_policies(advice, output_dir, explain=explain, cilium=cilium, form=form):
+        for path in render.write_policies(advice, output_dir, explain=explain, dialect=dialect, form=form):
             write_line(str(path))
     elif form == "json":
-        write_lines(render.render_json(advice, cilium=cilium))
+        write_lines(render.render_json(advice, dialect=dialect))
     else:
-        show = render.render_cilium if cilium else render.render_yaml
-        write_lines(show(advice, explain=explain))
-    if not advice.policies:
-        tell(advice.summary)
+        write_lines(render.render_yaml(advice, explain=explain, dialect=dialect))
     _tell([f"warning: {each.text}" for each in advice.warnings] + [each.text for each in advice.notes])
 
 

@@ -30,9 +30,10 @@ def diff(current: Iterable[Mapping[str, Any]], advised: Iterable[Mapping[str, An
     """What applying advised would do to current, by namespace and name.
 
     Only what a policy means is compared: not the order of rules, peers and ports, nor defaults that one of the two
-    spells out, nor what the API server adds.
+    spells out, nor what the API server adds, nor labels that others gave it.
     """
-    old, new = ({key(policy): _normalise(policy) for policy in policies} for policies in (current, advised))
+    new = {key(policy): _normalise(policy) for policy in advised}
+    old = {key(policy): _normalise(policy, new.get(key(policy))) for policy in current}
     return [_change(*key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
 
 
@@ -66,7 +67,8 @@ def _lines(policy: Any) -> list[str]:
     return yaml.safe_dump(policy, width=1000).splitlines(keepends=True) if policy else []
 
 
-def _normalise(policy: Mapping[str, Any]) -> dict[str, Any]:
+def _normalise(policy: Mapping[str, Any], advised: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A policy as it is compared: of what is there, with the labels alone that the advised one has."""
     metadata, spec = policy["metadata"], _tidy(policy.get("spec") or {})
     spec.setdefault("podSelector", {})
     spec.setdefault("policyTypes", ["Egress", "Ingress"] if "egress" in spec else ["Ingress"])
@@ -74,6 +76,9 @@ def _normalise(policy: Mapping[str, Any]) -> dict[str, Any]:
         for port in rule.get("ports", ()):
             port.setdefault("protocol", "TCP")
     kept = {key: metadata[key] for key in ("namespace", "name", "labels") if metadata.get(key)}
+    if advised and "labels" in kept:
+        wanted = advised["metadata"].get("labels", {})
+        kept["labels"] = {key: value for key, value in kept["labels"].items() if key in wanted}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": kept, "spec": _sort(spec)}
 
 

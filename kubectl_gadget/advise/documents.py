@@ -19,6 +19,8 @@ Comments = Mapping[Path, Sequence[str]]
 
 #: Where comments at the end of a line begin, as long as the lines are shorter.
 COMMENT_COLUMN = 39
+#: Lists of words with more letters than this have a line for each.
+FLOW_LETTERS = 60
 _PLAIN = re.compile(r"[A-Za-z][-A-Za-z0-9_./]*|\d+(\.\d+){3}/\d+")
 #: Words that some YAML readers, Go's among them, take for something other than text.
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
@@ -46,12 +48,18 @@ class _Writer:
         if isinstance(item, Mapping) and item:
             yield from self._commented(start, path, indent)
             yield from self.mapping(item, path, indent + 2)
-        elif isinstance(item, list) and item and not all(isinstance(each, str) for each in item):
+        elif isinstance(item, list) and item and not self._fits_a_line(item, path):
             yield from self._commented(start, path, indent)
             for number, each in enumerate(item):
                 yield from self._item(each, (*path, number), indent)
         else:
             yield from self._commented(f"{start} {_flow(item)}", path, indent)
+
+    def _fits_a_line(self, items: Sequence[Any], path: Path) -> bool:
+        """Whether a list is of a few words of which nothing is to be said."""
+        if not all(isinstance(each, str) for each in items) or sum(map(len, items)) > FLOW_LETTERS:
+            return False
+        return not any((*path, number) in self._comments for number in range(len(items)))
 
     def _item(self, item: Any, path: Path, indent: int) -> Iterator[str]:
         if not isinstance(item, Mapping) or not item:

@@ -42,6 +42,7 @@ _SHAPES: dict[str, Any] = {
     "DaemonSet": _OWNER,
     "Job": _OWNER,
     "CronJob": {"metadata": _METADATA, "spec": {"jobTemplate": {"spec": {"template": _TEMPLATE}}}},
+    "NetworkPolicy": {"metadata": _METADATA},
 }
 #: The kinds that the advice is made from.
 KINDS = tuple(_SHAPES)

@@ -13,6 +13,8 @@ from kubectl_gadget.advise.observation import Evidence
 #: The label that the API server puts on each namespace, with its name.
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 INGRESS, EGRESS = "Ingress", "Egress"
+#: By which our policies are found, pruned, and told from those that a person or a chart wrote.
+MANAGED_BY = ("app.kubernetes.io/managed-by", "kubectl-gadget")
 
 
 class Port(NamedTuple):
@@ -85,9 +87,21 @@ class Policy:
 
     namespace: str
     name: str
+    workload: str
     selector: Selector
     types: tuple[str, ...]
     rules: Mapping[str, tuple[Rule, ...]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The same in each form."""
+        key, value = MANAGED_BY
+        return {"name": self.name, "namespace": self.namespace, "labels": {key: value}}
 
     def to_dict(self) -> dict[str, Any]:
         """The object, as it is applied."""
@@ -104,24 +118,37 @@ class Policy:
         return {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
-            "metadata": {"name": self.name, "namespace": self.namespace},
+            "metadata": self.metadata,
             "spec": spec,
         }
 
 
 class Remark(NamedTuple):
-    """Something to tell beside the policies. namespace and policy are empty where it is about all of them."""
+    """Something to tell beside the policies. namespace and policy are empty where it is about all of them.
+
+    passing: it is about the recording, and another one of the same traffic may not have it.
+    """
 
     text: str
     namespace: str = ""
     policy: str = ""
+    passing: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the policy that it is about."""
+        return self.namespace, self.policy
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Policies, and what they do not say: warnings are about what may break or stay open, notes about the rest."""
+    """Policies, and what they do not say: warnings are about what may break or stay open, notes about the rest.
+
+    spans: for how long there was something to see of all pods of a policy, in ns.
+    """
 
     policies: tuple[Policy, ...]
     warnings: tuple[Remark, ...]
     notes: tuple[Remark, ...]
     summary: str
+    spans: Mapping[tuple[str, str], int]

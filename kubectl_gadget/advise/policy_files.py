@@ -15,6 +15,8 @@ from gadget.errors import UsageError
 from kubectl_gadget.advise.compile import compile_policy
 
 SUFFIXES = (".yaml", ".yml", ".json")
+#: What `kubectl apply -k` reads in a folder; it holds no policy.
+KUSTOMIZATION = "kustomization.yaml"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = [file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}")]
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    shown = (file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    return sorted(file for file in shown if file.name != KUSTOMIZATION)
 
 
 def _add(found: Found, seen: dict[tuple[str, str], str], where: str, item: Mapping[str, Any], namespace: str) -> None:

@@ -49,7 +49,7 @@ class Remarks:
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._peers_without_labels: dict[str, Workload] = {}
         self._will_be_denied: dict[_Talk, Judged] = {}
-        self._refused: list[Remark] = []
+        self._of_policies: list[Remark] = []
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._selecting: Collection[Workload] = ()
@@ -85,7 +85,12 @@ class Remarks:
 
     def refused(self, policy: Policy, why: str) -> None:
         """The API server does not take a policy."""
-        self._refused.append(Remark(f"will be refused: {why}", policy.namespace, policy.name))
+        self._of_policies.append(Remark(f"will be refused: {why}", *policy.key))
+
+    def taken(self, policy: Policy) -> None:
+        """Another has a policy of the same name."""
+        text = f"{policy.namespace}/{policy.name} is there already, and was not made here: applying this overwrites it"
+        self._of_policies.append(Remark(f"{text}: see --name-prefix", *policy.key))
 
     def doubtful(self, workload: Workload, direction: str, other: End, port: Port, why: str) -> None:
         """What a rule takes for an address outside may be another's."""
@@ -164,8 +169,8 @@ class Remarks:
     @property
     def warnings(self) -> tuple[Remark, ...]:
         """What may break or stay open."""
-        found = [Remark(text) for text in (*self._observation.losses(), *self._general)]
-        found += [*self._refused, *self._not_covered()]
+        found = [Remark(text, passing=True) for text in (*self._observation.losses(), *self._general)]
+        found += [*self._of_policies, *self._not_covered()]
         found += (self._about(workload, text) for (workload, _, _), text in self._widened.items())
         for (workload, direction, why, port), names in self._doubtful.items():
             text = f"{_arrow(shown(workload), _some(names), direction, port)}: {why}"
@@ -213,9 +218,12 @@ class Remarks:
                     yield self._about(workload, f"{start}: {text}" + (f", {told}" if told else ""))
             for talk in talks.values():
                 denied.pop(talk, None)
+        workloads = {str(workload): workload for workload in self._names}
         for (source, target, protocol, port_number), judged in denied.items():
-            text = f"{source} → {target}:{port_number}/{protocol}, {counted(judged.count, 'connection', ',')}"
-            yield Remark(f"WILL BE DENIED: {text}: {judged.reason}")
+            text = f"WILL BE DENIED: {source} → {target}:{port_number}/{protocol}: {judged.reason}"
+            ends = (source, target) if "egress" in judged.reason else (target, source)
+            found = next((workloads[each] for each in ends if each in workloads), None)
+            yield self._about(found, text) if found else Remark(text)
 
     @property
     def notes(self) -> tuple[Remark, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import gmtime, strftime
+from typing import Any
 
 from gadget.errors import GadgetError
 from gadget.text import counted
@@ -16,53 +18,81 @@ from kubectl_gadget.advise.documents import Comments, comment, to_yaml
 from kubectl_gadget.advise.networks import single
 from kubectl_gadget.advise.observation import Evidence
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Remark
+from kubectl_gadget.advise.policy_files import KUSTOMIZATION
 from kubectl_gadget.advise.talks import natural
 from kubectl_gadget.output.encode import encode
 
 #: How many pods are named as evidence.
 SHOWN = 4
+_MADE = "# made by kubectl gadget advise network-policy: all policies of this folder"
 
 
-def render_yaml(advice: Advice, *, explain: bool = False) -> str:
-    """All policies as one YAML stream, with warnings and who each peer is as comments; explain tells what was seen."""
-    return _stream(advice, lambda policy: to_yaml(policy.to_dict(), _comments(policy, explain)))
+@dataclass(frozen=True)
+class Dialect:
+    """Whose policies: how one becomes an object, and what there is to say of its places, briefly or with explain."""
+
+    to_dict: Callable[[Policy], dict[str, Any]]
+    comments: Callable[[Policy, bool], Comments]
 
 
-def render_cilium(advice: Advice, *, explain: bool = False) -> str:
-    """All policies as CiliumNetworkPolicies, in one YAML stream; explain tells what was seen."""
-    return _stream(advice, lambda policy: to_yaml(to_cilium(policy), _cilium_comments(policy) if explain else {}))
+def render_yaml(advice: Advice, *, explain: bool = False, dialect: str = "kubernetes") -> str:
+    """All policies as one YAML stream, with who each peer is as comments, and warnings above what they are about.
+
+    The same flows give the same bytes, whenever they are asked for; explain tells what was seen, how often and when.
+    """
+    head = _about(advice.warnings, None, explain)
+    if explain:
+        head = f"{comment(advice.summary)}\n{head}"
+    return head + "---\n".join(_document(advice, policy, explain, dialect) for policy in advice.policies)
 
 
-def render_json(advice: Advice, *, cilium: bool = False) -> str:
+def render_json(advice: Advice, *, dialect: str = "kubernetes") -> str:
     """All policies as one List object."""
-    items = [to_cilium(policy) if cilium else policy.to_dict() for policy in advice.policies]
-    body = {"apiVersion": "v1", "kind": "List", "items": items}
-    return encode(body, indent=True).decode() + "\n"
+    items = [DIALECTS[dialect].to_dict(policy) for policy in advice.policies]
+    return _json({"apiVersion": "v1", "kind": "List", "items": items})
 
 
 def write_policies(
-    advice: Advice, folder: Path, *, explain: bool = False, cilium: bool = False, form: str = "yaml"
+    advice: Advice, folder: Path, *, explain: bool = False, dialect: str = "kubernetes", form: str = "yaml"
 ) -> list[Path]:
-    """Write each policy to a file of its own, and give their paths. GadgetError if the disk refuses."""
+    """Write each policy to a file of its own and a kustomization of all that are there, and give their paths.
+
+    GadgetError if the disk refuses.
+    """
     paths: list[Path] = []
     for policy in advice.policies:
-        about = [each for each in advice.warnings if (each.namespace, each.policy) == (policy.namespace, policy.name)]
-        body = to_cilium(policy) if cilium else policy.to_dict()
+        text = _document(advice, policy, explain, dialect)
         if form == "json":
-            text = encode(body, indent=True).decode() + "\n"
-        else:
-            comments = _comments(policy, explain)
-            if cilium:
-                comments = _cilium_comments(policy) if explain else {}
-            text = "".join(f"{comment(each.text)}\n" for each in about) + to_yaml(body, comments)
-        path = folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.{form}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        except OSError as error:
-            raise GadgetError(f"--output-dir {path}: {error.strerror}") from None
-        paths.append(path)
+            text = _json(DIALECTS[dialect].to_dict(policy))
+        paths.append(folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.{form}")
+        _write(paths[-1], text)
+    kustomization = folder / KUSTOMIZATION
+    if paths and _is_ours(kustomization):
+        there = sorted(each.name for each in folder.glob(f"*.{form}") if each.name != KUSTOMIZATION)
+        body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+        _write(kustomization, f"{_MADE}\n{to_yaml({**body, 'resources': there}, {})}")
+        paths.append(kustomization)
     return paths
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise GadgetError(f"--output-dir {path}: {error.strerror}") from None
+
+
+def _is_ours(kustomization: Path) -> bool:
+    """Whether a kustomization is not there, or was written by us: one that a person wrote stays."""
+    try:
+        return not kustomization.exists() or kustomization.read_text(errors="replace").startswith(_MADE)
+    except OSError as error:
+        raise GadgetError(f"--output-dir {kustomization}: {error.strerror}") from None
+
+
+def _json(body: Mapping[str, Any]) -> str:
+    return encode(body, indent=True).decode() + "\n"
 
 
 def _file_name(name: str) -> str:
@@ -71,13 +101,19 @@ def _file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
-def _stream(advice: Advice, show: Callable[[Policy], str]) -> str:
-    head = "".join(f"{comment(text)}\n" for text in (advice.summary, *_texts(advice.warnings)))
-    return head + "---\n".join(show(policy) for policy in advice.policies)
+def _document(advice: Advice, policy: Policy, explain: bool, dialect: str) -> str:
+    """A policy as YAML, with the warnings about it above."""
+    chosen = DIALECTS[dialect]
+    about = _about(advice.warnings, policy.key, explain)
+    return about + to_yaml(chosen.to_dict(policy), chosen.comments(policy, explain))
 
 
-def _texts(remarks: Iterable[Remark]) -> Iterable[str]:
-    return (remark.text for remark in remarks)
+def _about(remarks: Iterable[Remark], key: tuple[str, str] | None, explain: bool) -> str:
+    """What there is to say of a policy, or of none, a line each; what is about the recording only with explain."""
+    found = (
+        each.text for each in remarks if (each.key if each.policy else None) == key and (explain or not each.passing)
+    )
+    return "".join(f"{comment(text)}\n" for text in found)
 
 
 def _comments(policy: Policy, explain: bool) -> Comments:
@@ -85,35 +121,40 @@ def _comments(policy: Policy, explain: bool) -> Comments:
     for direction, key, peers in ((INGRESS, "ingress", "from"), (EGRESS, "egress", "to")):
         for number, rule in enumerate(policy.rules.get(direction, ())):
             for place, peer in enumerate(rule.peers):
-                path: documents.Path = ("spec", key, number, peers, place)
-                comments[path] = _explained(peer, direction) if explain else [_short(peer)]
+                comments["spec", key, number, peers, place] = _lines(peer, direction, explain)
     return comments
 
 
-def _cilium_comments(policy: Policy) -> Comments:
+def _cilium_comments(policy: Policy, explain: bool) -> Comments:
     comments: dict[documents.Path, list[str]] = {}
     for direction, key in ((INGRESS, "ingress"), (EGRESS, "egress")):
         every = [part for rule in policy.rules.get(direction, ()) for part in parts(rule, direction)]
         for number, (kind, peers) in enumerate(every):
             for place, peer in enumerate(peers):
-                # entities and networks are lists of words, in one line
-                own = (place,) if kind.endswith("Endpoints") else ()
-                path: documents.Path = ("spec", key, number, kind, *own)
-                named = [] if own or not peer.cidr else [peer.cidr]
-                comments.setdefault(path, []).extend([*named, *_explained(peer, direction)])
+                # all nodes are the same two entities
+                own = () if kind.endswith("Entities") else (place,)
+                comments.setdefault(("spec", key, number, kind, *own), []).extend(_lines(peer, direction, explain))
     return comments
 
 
-def _short(peer: Peer) -> str:
-    if not peer.evidence.last:
-        return f"{_head(peer) or f'{peer.cidr}: '}not seen, but others like it"
-    return f"{_head(peer)}{_counted(peer.evidence)}, last {_minute(peer.evidence.last)}"
+#: By the word after --format.
+DIALECTS = {
+    "kubernetes": Dialect(lambda policy: policy.to_dict(), _comments),
+    "cilium": Dialect(to_cilium, _cilium_comments),
+}
+
+
+def _lines(peer: Peer, direction: str, explain: bool) -> list[str]:
+    """Who a peer is, unless its address says all; with explain what was seen of it too."""
+    if explain:
+        return _explained(peer, direction)
+    return [_some(peer.names)] if peer.names and not _says_all(peer) else []
 
 
 def _explained(peer: Peer, direction: str) -> list[str]:
     seen = peer.evidence
     if not seen.last:
-        return [_short(peer)]
+        return [f"{_head(peer) or f'{peer.cidr}: '}not seen, but others like it"]
     lines = [f"{_head(peer)}{_counted(seen)}, first {_second(seen.first)}, last {_second(seen.last)}"]
     if len(peer.ports) > 1:
         counts = (f"{port} {each.count:,}" for port, each in sorted(peer.ports.items()))
@@ -139,10 +180,15 @@ def _counted(evidence: Evidence) -> str:
 
 def _head(peer: Peer) -> str:
     """Who a peer is, unless its address says all."""
-    if peer.cidr and {single(name) for name in peer.names} == {peer.cidr}:
+    if _says_all(peer):
         return ""
     unnamed = [f"{peer.unnamed:,} address{'es' * (peer.unnamed != 1)}"] if peer.unnamed else []
     return f"{', '.join([*([_some(peer.names)] if peer.names else []), *unnamed])}: "
+
+
+def _says_all(peer: Peer) -> bool:
+    """Whether a peer's address is all that is known of it."""
+    return bool(peer.cidr) and {single(name) for name in peer.names} == {peer.cidr}
 
 
 def _some(names: set[str]) -> str:
@@ -150,10 +196,6 @@ def _some(names: set[str]) -> str:
     return ", ".join(ordered[:SHOWN]) + (f" and {len(ordered) - SHOWN:,} more" if len(ordered) > SHOWN else "")
 
 
-def _minute(nanoseconds: int) -> str:
-    # UTC, so that the same flows give the same bytes everywhere
-    return strftime("%Y-%m-%d %H:%MZ", gmtime(nanoseconds // 1_000_000_000))
-
-
 def _second(nanoseconds: int) -> str:
+    # UTC, so that the same flows give the same bytes everywhere
     return strftime("%Y-%m-%d %H:%M:%SZ", gmtime(nanoseconds // 1_000_000_000))

@@ -19,6 +19,7 @@ class Settings:
 
     namespaces and selector choose workloads, as -n and -l do. since in nanoseconds since 1970: what was not seen later
     is left out. cidr_group: how many bits of IPv4 addresses outside the cluster go into a rule (IPv6: 64), 0 for all.
+    name_prefix: how the names of policies begin. dialect: whose policies they become.
     """
 
     namespaces: Sequence[str] = ()
@@ -27,6 +28,8 @@ class Settings:
     failed: bool = False
     cidr_group: int = 0
     since: int = 0
+    name_prefix: str = ""
+    dialect: str = "kubernetes"
 
 
 #: A workload's pods together, or what is no pod.

@@ -42,6 +42,8 @@ kind: NetworkPolicy
 metadata:
   name: cart
   namespace: advice
+  labels:
+    app.kubernetes.io/managed-by: kubectl-gadget
 spec:
   podSelector:
     matchLabels:
@@ -69,6 +71,8 @@ kind: NetworkPolicy
 metadata:
   name: names
   namespace: advice
+  labels:
+    app.kubernetes.io/managed-by: kubectl-gadget
 spec:
   podSelector:
     matchLabels:
@@ -89,6 +93,8 @@ kind: NetworkPolicy
 metadata:
   name: web
   namespace: advice
+  labels:
+    app.kubernetes.io/managed-by: kubectl-gadget
 spec:
   podSelector:
     matchLabels:
@@ -198,11 +204,11 @@ def test_advice_applied(shop: Namespace, tmp_path: Path) -> None:
     done = gadget(*advise, where, "--since=1h", f"--output-dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     wanted = [f"{shop.name}.{name}.yaml" for name in ("cart", "names", "web")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == wanted
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*wanted, "kustomization.yaml"]
     assert "denied" in gadget(*advise, "check", where, "--policy", str(tmp_path)).stdout
     changes = gadget(*advise, "diff", where)
     assert all(name in changes.stdout for name in ("cart", "names", "web")), changes.stdout
-    kubectl("apply", f"--filename={tmp_path}")
+    kubectl("apply", f"--kustomize={tmp_path}")
     check = gadget(*advise, "check", where, "--cluster")
     assert (check.returncode, check.stderr) == (0, ""), check.stdout
     assert check.stdout.endswith(" 0 denied, 0 rules unused.\n")

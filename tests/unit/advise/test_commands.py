@@ -53,14 +53,16 @@ def test_output_dir(tmp_path: Path) -> None:
     """--output-dir writes one file per policy and names them."""
     out, _, code = advise("report", "--input", FLOWS, "-A", "--output-dir", str(tmp_path / "new"))
     assert code == 0
-    assert out.split() == [str(tmp_path / "new" / name) for name in ("shop.cart.yaml", "shop.web.yaml")]
-    assert {yaml.safe_load(Path(path).read_text())["metadata"]["name"] for path in out.split()} == {"cart", "web"}
+    assert out.split() == [
+        str(tmp_path / "new" / name) for name in ("shop.cart.yaml", "shop.web.yaml", "kustomization.yaml")
+    ]
+    assert [yaml.safe_load(Path(path).read_text())["metadata"]["name"] for path in out.split()[:2]] == ["cart", "web"]
 
 
 def test_output_dir_json(tmp_path: Path) -> None:
     """--output-dir with -o json writes JSON."""
     out = advise("report", "--input", FLOWS, "-A", "-o", "json", "--output-dir", str(tmp_path))[0]
-    assert [json.loads(Path(path).read_text())["metadata"]["name"] for path in out.split()] == ["cart", "web"]
+    assert [json.loads(Path(path).read_text())["metadata"]["name"] for path in out.split()[:2]] == ["cart", "web"]
 
 
 def test_check(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_errors_of_diff_are_no_differences(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piped", [True, False])
 def test_input_from_a_pipe(piped: bool) -> None:
     """--input - reads the recording from a pipe or a file on standard input; what is wrong there is told so."""
-    for path, start in ((FLOWS, "# from 1h00m"), (__file__, "error: standard input, line 1: not a flows file")):
+    for path, start in ((FLOWS, "apiVersion: "), (__file__, "error: standard input, line 1: not a flows file")):
         words = ("advise", "network-policy", "report", "--input", "-", "-A")
         with open(path) as file:
             done = run_cli(*words, **({"input": file.read()} if piped else {"stdin": file}))
@@ -246,11 +248,10 @@ def test_since_counts_from_the_end_of_the_recording(tmp_path: Path) -> None:
     """--since of an old file is the last part of it, as the first line says."""
     all_of_it = advise("report", "--input", FLOWS, "-A")[0]
     assert advise("report", "--input", FLOWS, "-A", "--since", "1h")[0] == all_of_it
-    assert advise("report", "--input", FLOWS, "-A", "--since", "58m")[0] == all_of_it.replace(
-        "from 1h00m", "from 58m00s"
-    )
-    out = advise("report", "--input", FLOWS, "-A", "--since", "57m")[0]
-    assert out == "# from 57m00s of traffic on 2 nodes: 0 connections between 0 workloads\n"
+    out, err, _ = advise("report", "--input", FLOWS, "-A", "--since", "58m")
+    assert out == all_of_it and "\nfrom 58m00s of traffic" in err
+    done = advise("report", "--input", FLOWS, "-A", "--since", "57m")
+    assert done == ("", "from 57m00s of traffic on 2 nodes: 0 connections between 0 workloads\n", 0)
     advice = tmp_path / "advice.yaml"
     advice.write_text(all_of_it)
     out, _, code = advise("check", "--input", FLOWS, "-A", "--policy", str(advice), "--since", "30m")

@@ -58,7 +58,7 @@ def test_dns_cache_at_any_link_local_address(address: str, told: bool) -> None:
     build.egress(pod, address, 53, "UDP")
     advice = advice_of(build)
     assert rules(advice) == [([f"{address}/32"], ["53/TCP", "53/UDP"])]
-    assert "# node-local DNS: 1 connection" in render_yaml(advice)
+    assert "# node-local DNS\n" in render_yaml(advice)
     assert to_cilium(advice.policies[0])["spec"]["egress"][0]["toEntities"] == ["host", "remote-node"]
 
 
@@ -87,8 +87,8 @@ def test_link_local_addresses_are_what_they_are(told: bool) -> None:
     build.ingress(pod, "169.254.7.127", 8080)
     for _ in range(2):
         shown = render_yaml(advice_of(build, cidr_group=24))
-        assert shown.count("# EKS Pod Identity: 1 connection") == 2
-        assert "169.254.20.10/32" in shown and "# Istio probes: 1 connection" in shown and "DNS" not in shown
+        assert shown.count("# EKS Pod Identity\n") == 2
+        assert "169.254.20.10/32" in shown and "# Istio probes\n" in shown and "DNS" not in shown
         spec = to_cilium(advice_of(build).policies[0])["spec"]
         assert spec["ingress"][0]["fromCIDR"] == ["169.254.7.127/32"]
         assert {key for rule in spec["egress"] for key in rule} == {"toEntities", "toCIDR", "toPorts"}
@@ -103,8 +103,8 @@ def test_any_api_server_may_be_next() -> None:
     )
     build.ingress(pod, "203.0.113.5", 9443, count=7)
     shown = render_yaml(advice_of(build))
-    assert "# API server 203.0.113.4: not seen" in shown
-    assert "# API server 203.0.113.5: 7 connections" in shown
+    assert "# API server 203.0.113.4\n" in shown
+    assert "# API server 203.0.113.5\n" in shown
     assert [policy.types for policy in advice_of(build).policies] == [("Ingress",)]
 
 
@@ -182,7 +182,7 @@ def test_files_of_long_names(tmp_path: Path) -> None:
     for end in ("one", "two"):
         owner = build.owner("Deployment", "shop", "a" * 99 + f"-{end}", {"matchLabels": {"app": end}})
         build.egress(build.pod("shop", f"pod-{end}", "node-a", {"app": end}, owner), "203.0.113.7", 443)
-    paths = write_policies(advice_of(build), tmp_path)
+    *paths, _ = write_policies(advice_of(build), tmp_path)
     assert len({path.read_text() for path in paths}) == len(set(paths)) == 2
 
 
@@ -190,7 +190,7 @@ def test_files_as_json(tmp_path: Path) -> None:
     """With -o json the files of --output-dir are JSON."""
     build, pod = web()
     build.egress(pod, "203.0.113.7", 443)
-    (path,) = write_policies(advice_of(build), tmp_path, form="json")
+    path, _ = write_policies(advice_of(build), tmp_path, form="json")
     assert path.name == "shop.web.json"
     assert orjson.loads(path.read_text()) == advice_of(build).policies[0].to_dict()
 

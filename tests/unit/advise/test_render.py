@@ -19,7 +19,7 @@ from kubectl_gadget.advise.graph import make_graph
 from kubectl_gadget.advise.observation import Observation, read_flows
 from kubectl_gadget.advise.policy import Advice, Policy
 from kubectl_gadget.advise.remarks import add_label
-from kubectl_gadget.advise.render import render_cilium, render_json, render_yaml, write_policies
+from kubectl_gadget.advise.render import render_json, render_yaml, write_policies
 from kubectl_gadget.advise.talks import Settings
 from kubectl_gadget.advise.workloads import Workload
 from tests.unit.advise.build import Build
@@ -30,6 +30,10 @@ EVIL = '<script>alert(1)</script>\n--> "x" \x1b[2J #'
 
 def situation(name: str) -> Observation:
     return read_flows(GOLDEN / name / "flows.jsonl")
+
+
+def cilium(advice: Advice) -> str:
+    return render_yaml(advice, dialect="cilium")
 
 
 def documents(text: str) -> list[dict[str, Any]]:
@@ -43,8 +47,8 @@ def test_every_form_says_the_same(name: str) -> None:
     plain = [policy.to_dict() for policy in advice.policies]
     assert documents(render_yaml(advice, explain=True)) == plain
     assert orjson.loads(render_json(advice)) == {"apiVersion": "v1", "kind": "List", "items": plain}
-    assert [each["metadata"] for each in documents(render_cilium(advice))] == [each["metadata"] for each in plain]
-    assert documents(render_cilium(advice, explain=True)) == documents(render_cilium(advice))
+    assert [each["metadata"] for each in documents(cilium(advice))] == [each["metadata"] for each in plain]
+    assert documents(render_yaml(advice, explain=True, dialect="cilium")) == documents(cilium(advice))
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=20)
@@ -78,17 +82,17 @@ def test_explain() -> None:
 
 def test_cilium_explained() -> None:
     """--explain tells of Cilium's policies what it tells of the others: of pods, nodes and networks."""
-    text = render_cilium(advise(situation("tcp-and-udp-on-one-port")), explain=True)
+    text = render_yaml(advise(situation("tcp-and-udp-on-one-port")), explain=True, dialect="cilium")
     assert "# web: 48 connections, first 2023-11-14 22:14:20Z, last 2023-11-14 22:15:20Z" in text
     assert "# by port: 5300/TCP 7, 5300/UDP 41" in text
-    outside = render_cilium(advise(situation("external")), explain=True)
-    assert "# 203.0.113.7/32" in outside
+    outside = render_yaml(advise(situation("external")), explain=True, dialect="cilium")
+    assert "    - 203.0.113.7/32                   # 7 connections, " in outside
 
 
 def test_cilium() -> None:
     """--format cilium: pods of other namespaces by Cilium's label, nodes as entities, closed directions closed."""
     policy = only(advise(situation("cross-namespace"), Settings(namespaces=["shop"], selector="app=web")))
-    spec = documents(render_cilium(advise(situation("cross-namespace"), Settings(selector="app=web"))))[0]["spec"]
+    spec = documents(cilium(advise(situation("cross-namespace"), Settings(selector="app=web"))))[0]["spec"]
     assert policy.name == "web"
     assert spec == {
         "endpointSelector": {"matchLabels": {"k8s:app": "web"}},
@@ -102,19 +106,15 @@ def test_cilium() -> None:
             }
         ],
     }
-    node = documents(render_cilium(advise(situation("host-network-client"))))[0]["spec"]["ingress"]
+    node = documents(cilium(advise(situation("host-network-client"))))[0]["spec"]["ingress"]
     assert node == [
         {"fromEntities": ["host", "remote-node"], "toPorts": [{"ports": [{"port": "9102", "protocol": "TCP"}]}]}
     ]
-    outside = documents(render_cilium(advise(situation("load-balancer"), Settings(selector="app=web"))))[0]["spec"][
-        "ingress"
-    ]
+    outside = documents(cilium(advise(situation("load-balancer"), Settings(selector="app=web"))))[0]["spec"]["ingress"]
     assert [sorted(rule) for rule in outside] == [["fromEndpoints", "toPorts"], ["fromCIDR", "toPorts"]]
-    closed = documents(render_cilium(advise(situation("default-deny"), Settings(default_deny=True))))[0]["spec"]
+    closed = documents(cilium(advise(situation("default-deny"), Settings(default_deny=True))))[0]["spec"]
     assert closed["egress"] == [{}]
-    expressions = documents(render_cilium(advise(situation("match-expressions"), Settings(selector="tier=edge"))))[0][
-        "spec"
-    ]
+    expressions = documents(cilium(advise(situation("match-expressions"), Settings(selector="tier=edge"))))[0]["spec"]
     assert expressions["endpointSelector"]["matchExpressions"][0] == {"key": "k8s:legacy", "operator": "DoesNotExist"}
 
 
@@ -145,13 +145,13 @@ def test_since() -> None:
 def test_output_dir(tmp_path: Path) -> None:
     """--output-dir writes a file for each policy, with the warnings about it, and nowhere else."""
     paths = write_policies(advise(situation("gone-unknown")), tmp_path / "policies")
-    assert [path.name for path in paths] == ["shop.cart.yaml", "shop.web.yaml"]
+    assert [path.name for path in paths] == ["shop.cart.yaml", "shop.web.yaml", "kustomization.yaml"]
     assert paths[1].read_text().startswith("# WILL BE DENIED: shop/web → 10.244.3.77:9100/TCP")
     build = Build()
     build.node("node-a")
     web = build.pod("../../etc", "../x", "node-a", {"app": "web"})
     build.egress(web, "203.0.113.7", 443)
-    (path,) = write_policies(advise(Observation(build.context, build.flows)), tmp_path / "policies")
+    path, _ = write_policies(advise(Observation(build.context, build.flows)), tmp_path / "policies")
     assert path.parent == tmp_path / "policies"
     with pytest.raises(GadgetError, match="--output-dir"):
         write_policies(advise(situation("two-nodes")), tmp_path / "policies" / path.name)
