@@ -63,10 +63,26 @@ class _Pair:
 
 
 def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.Evaluator) -> Iterator[Flow]:
-    """Of the connections that settings ask for those that are denied, without the counting that check does.
+    """Of the connections that settings ask for those that are denied, without most of the counting that check does.
 
     Very many addresses outside are left out: the networks that advice has for them are made of these addresses.
     """
+    took_place: set[tuple[str, str, str, int]] | None = None
+    for flow, certain in _denied_of(observation, settings, evaluator):
+        key = (flow.source_name, flow.target_name, flow.protocol, flow.port)
+        if not certain:  # another pod behind the same Service may have had all of them
+            if took_place is None:
+                every = flows_of(observation, replace(settings, namespaces=()))
+                took_place = {(each.source_name, each.target_name, each.protocol, each.port) for each in every}
+            if key not in took_place:
+                continue
+        yield flow
+
+
+def _denied_of(
+    observation: Observation, settings: Settings, evaluator: evaluate.Evaluator
+) -> Iterator[tuple[Flow, bool]]:
+    """Each with whether it took place for certain."""
     choice = Choice(settings)
     for (source, target, protocol, port), evidence in observation.edges.items():
         actors = source.workload or source, target.workload or target
@@ -77,7 +93,8 @@ def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.
         each = Connection(source, target, protocol, port, evidence, own_node=False)
         ends = _end(source, each.source_pod, own_node=False), _end(target, each.target_pod, own_node=False)
         if not evaluator.allows(*ends, protocol, port):
-            yield Flow(*ends, protocol, port, evidence.count, evidence.last, shown(actors[0]), shown(actors[1]))
+            names = shown(actors[0]), shown(actors[1])
+            yield Flow(*ends, protocol, port, evidence.count, evidence.last, *names), evidence.certain > 0
 
 
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:

@@ -211,3 +211,17 @@ def test_sctp_at_port_53_is_no_dns() -> None:
     build, pod = web()
     build.egress(pod, "192.168.0.1", 53, "SCTP")
     assert rules(advice_of(build)) == [(["192.168.0.1/32"], ["53/SCTP"])]
+
+
+def test_who_answered_is_known() -> None:
+    """A pod without labels behind a Service is told as denied only if one of the connections may have been its own."""
+    build, pod = web()
+    cart = build.pod("shop", "cart", "node-a", {"app": "cart"})
+    bare = build.pod("shop", "bare", "node-a", {})
+    address = build.service("shop", "both", "10.96.0.10", [{"port": 80}], [cart, bare], [8080])
+    build.egress(pod, address, 80)
+    told = [each.text.partition(",")[0] for each in advice_of(build).warnings if "bare" in each.text]
+    assert "WILL BE DENIED: shop/web → shop/bare:8080/TCP" in told
+    build.ingress(cart, pod.address, 8080)
+    told = [each.text.partition(",")[0] for each in advice_of(build).warnings if "bare" in each.text]
+    assert "not covered: shop/web → shop/bare:8080/TCP" in told and not [each for each in told if "DENIED" in each]
