@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
-from ipaddress import ip_network
 
 from gadget.errors import UsageError
 from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.compile import compile_policy
-from kubectl_gadget.advise.crowd import MANY, Crowd
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.judge import denied_of, namespaces_of, spans
 from kubectl_gadget.advise.networks import is_private, is_special, parse, single
 from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
+from kubectl_gadget.advise.outside import Outside
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Peer, Policy, Port, Rule
+from kubectl_gadget.advise.ranges import with_ranges
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
@@ -64,6 +64,7 @@ class _Advisor:
         self._peers: set[Workload] = set()
         self._nodes = NodePeers(observation.cluster)
         self._remarks = Remarks(observation, settings)
+        self._outside = Outside(self._networks, settings, self._remarks)
 
     def advise(self) -> Advice:
         talks = add_up(self._observation, self._settings)
@@ -138,7 +139,8 @@ class _Advisor:
             return
         draft = (self._loose if workload.selector is None else self._drafts).setdefault(workload, _Draft())
         if crowd:
-            self._add_crowd(workload, direction, crowd, port, draft.peers[direction])
+            for made, seen in self._outside.of_crowd(workload, direction, crowd, port):
+                _add_peer(draft.peers[direction], made.cidr, made, port, seen, [port])
         if peer:
             ports = self._with_dns(port, workload if direction == INGRESS else other)
             _add_peer(draft.peers[direction], *peer, port, evidence, ports)
@@ -163,24 +165,6 @@ class _Advisor:
             end = self._observation.cluster.outsider(address, 0, -1)
             if peer := self._peer(workload, end):
                 _add_peer(peers, *peer, port, Evidence(), ports)
-
-    def _add_crowd(
-        self, workload: Workload, direction: str, crowd: Crowd, port: Port, peers: dict[object, Peer]
-    ) -> None:
-        """Allow very many addresses, as networks that hold them all."""
-        members = [each for each in crowd.members(self._settings.since) if each.done or self._settings.failed]
-        total = 32 if crowd.version == 4 else 128
-        asked = (self._settings.cidr_group if total == 32 else 64) if self._settings.cidr_group else total
-        cidr_of, bits = self._networks.blocks(crowd.version, [each.number for each in members], asked, MANY)
-        found: dict[str, tuple[Evidence, list[int]]] = {}
-        for member in members:
-            evidence, numbers = found.setdefault(cidr_of(member.number), (Evidence(), [0]))
-            evidence.add_member(member, crowd.egress)
-            numbers[0] += 1
-        for cidr, (evidence, (number,)) in found.items():
-            _add_peer(peers, cidr, Peer(set(), cidr=cidr, unnamed=number), port, evidence, [port])
-        if bits < asked and workload.selector is not None:
-            self._remarks.widened(workload, direction, port, len(members), len(found), bits)
 
     def _peer(self, workload: Workload, other: Actor) -> tuple[object, Peer] | None:
         """The peer of a rule, and what selects it; None if a policy cannot name it."""
@@ -254,47 +238,24 @@ class _Advisor:
             types = tuple(each for each in (INGRESS, EGRESS) if each in draft.closed)
             if types and workload.selector is not None:
                 rules = {
-                    each: tuple(_rules(self._fewer(workload, each, draft.peers[each].values()), workload.namespace))
+                    each: tuple(_rules(self._shorter(workload, each, draft.peers[each].values()), workload.namespace))
                     for each in types
                 }
                 for each in types:
                     self._note_nodes(workload, each, draft.peers[each].values())
                 yield Policy(workload.namespace, names[workload], str(workload), workload.selector, types, rules)
 
+    def _shorter(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
+        """The same peers, but ranges in place of many ports, and larger networks in place of many addresses."""
+        ranged, widened = with_ranges(peers)
+        for port in widened:
+            self._remarks.ranged(workload, direction, port)
+        return self._outside.fewer(workload, direction, ranged)
+
     def _note_nodes(self, workload: Workload, direction: str, peers: Collection[Peer]) -> None:
         for port in {port for peer in peers for port in peer.ports}:
             if some := self._nodes.some_of(peer for peer in peers if port in peer.ports):
                 self._remarks.some_nodes(workload, direction, port, *some)
-
-    def _fewer(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
-        """The same peers, but larger networks in place of very many addresses outside the cluster."""
-        outside: dict[tuple[tuple[Port, ...], int], list[Peer]] = {}
-        for peer in peers:
-            if peer.cidr and not peer.is_node:
-                outside.setdefault((tuple(sorted(peer.ports)), 6 if ":" in peer.cidr else 4), []).append(peer)
-            else:
-                yield peer
-        for (ports, version), alike in outside.items():
-            if len(alike) <= MANY:
-                yield from alike
-                continue
-            networks = [ip_network(peer.cidr) for peer in alike]
-            longest = max(network.prefixlen for network in networks)
-            numbers = [int(network.network_address) for network in networks]
-            cidr_of, bits = self._networks.blocks(version, numbers, longest, MANY)
-            made: dict[str, Peer] = {}
-            seen = 0
-            for peer, network, number in zip(alike, networks, numbers, strict=True):
-                cidr = peer.cidr if network.prefixlen <= bits else cidr_of(number)
-                wider = made.setdefault(cidr, Peer(set(), cidr=cidr))
-                wider.unnamed += peer.unnamed or len(peer.names)
-                seen += peer.unnamed or len(peer.names)
-                for port, evidence in peer.ports.items():
-                    wider.ports.setdefault(port, Evidence()).add(evidence)
-            if len(made) < len(alike):
-                for port in ports:
-                    self._remarks.widened(workload, direction, port, seen, len(made), bits)
-            yield from made.values()
 
 
 def _add_peer(

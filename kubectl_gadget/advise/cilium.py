@@ -38,12 +38,18 @@ def parts(rule: Rule, direction: str) -> list[tuple[str, list[Peer]]]:
     pods = [peer for peer in rule.peers if peer.selector is not None]
     nodes = [peer for peer in rule.peers if peer.is_node]
     networks = [peer for peer in rule.peers if peer.cidr and not peer.is_node]
-    kinds = ((f"{word}Endpoints", pods), (f"{word}Entities", nodes), (f"{word}CIDR", networks))
+    plain, others = ([peer for peer in networks if bool(peer.excepted) == some] for some in (False, True))
+    kinds = (
+        (f"{word}Endpoints", pods),
+        (f"{word}Entities", nodes),
+        (f"{word}CIDR", plain),
+        (f"{word}CIDRSet", others),
+    )
     return [(key, peers) for key, peers in kinds if peers]
 
 
 def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
-    numbers = [{"port": str(port.port), "protocol": port.protocol} for port in rule.ports]
+    numbers = [{**port.to_dict(), "port": str(port.port)} for port in rule.ports]
     ports = [{"ports": numbers[at : at + MOST_PORTS]} for at in range(0, len(numbers), MOST_PORTS)]
     made: list[dict[str, Any]] = []
     for key, peers in parts(rule, direction):
@@ -51,6 +57,9 @@ def _rules(rule: Rule, direction: str, policy: Policy) -> list[dict[str, Any]]:
             made.append({key: [_endpoint(peer, policy) for peer in peers], "toPorts": ports})
         elif key.endswith("Entities"):
             made.append({key: ["host", "remote-node"], "toPorts": ports})
+        elif key.endswith("Set"):
+            sets = [{"cidr": peer.cidr, "except": [*peer.excepted]} for peer in peers]
+            made.append({key: sets, "toPorts": ports})
         else:
             made.append({key: [peer.cidr for peer in peers], "toPorts": ports})
     return made

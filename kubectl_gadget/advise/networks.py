@@ -153,9 +153,10 @@ class Networks:
             for network in _span(virtual, of_nodes, _SPAN_BITS)
         ]
         self._pods, self._services, self._shared = Ranges(ranges), Ranges(of_services), Ranges(shared)
-        taken = (ip_network(address) for address in own | virtual | theirs)
+        taken = [ip_network(address) for address in own | virtual | theirs]
         self._ours = Ranges([*ranges, *of_services, *taken])
-        self._strange = Ranges([*ranges, *of_services, *shared, *_PRIVATE, *_SPECIAL])
+        never = [*ranges, *of_services, *shared, *_PRIVATE, *_SPECIAL]
+        self._strange, self._never = Ranges(never), [*never, *taken]
 
     def is_pod(self, address: Address) -> bool:
         """Whether an address is in the network of pods."""
@@ -201,6 +202,11 @@ class Networks:
             return text
 
         return cidr, chosen
+
+    def never_outside(self, version: int) -> tuple[str, ...]:
+        """The networks of which no address is outside: the cluster's own, private ones, and those that are nobody's."""
+        every = [network for network in self._never if network.version == version]
+        return tuple(map(str, collapse_addresses(every)))  # type: ignore[type-var]
 
     def group(self, address: Address, bits: int) -> str:
         """The CIDR of bits around an IPv4 address (of 64 around IPv6), or of it alone where that has others of ours."""

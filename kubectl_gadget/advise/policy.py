@@ -18,20 +18,26 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "kubectl-gadget")
 
 
 class Port(NamedTuple):
-    """A port that pods listen on."""
+    """A port that pods listen on; with an end all from it to there."""
 
     port: int
     protocol: str
+    end: int = 0
 
     def __str__(self) -> str:
-        return f"{self.port}/{self.protocol}"
+        return f"{self.port}-{self.end}/{self.protocol}" if self.end else f"{self.port}/{self.protocol}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A NetworkPolicyPort."""
+        return {"port": self.port, **({"endPort": self.end} if self.end else {}), "protocol": self.protocol}
 
 
 @dataclass
 class Peer:
     """Who a rule is about: pods of a namespace, or a network. names are for people; is_node: a node has the address.
 
-    unnamed: how many addresses of a network were seen, where they are too many to name.
+    unnamed: how many addresses of a network were seen, where they are too many to name. excepted: networks within the
+    network that the rule is not about.
     """
 
     names: set[str]
@@ -40,6 +46,7 @@ class Peer:
     cidr: str = ""
     is_node: bool = False
     unnamed: int = 0
+    excepted: tuple[str, ...] = ()
     ports: dict[Port, Evidence] = field(default_factory=dict)
 
     @property
@@ -66,7 +73,7 @@ class Peer:
     def to_dict(self, namespace: str) -> dict[str, Any]:
         """A NetworkPolicyPeer for a policy of namespace."""
         if self.selector is None:
-            return {"ipBlock": {"cidr": self.cidr}}
+            return {"ipBlock": {"cidr": self.cidr, **({"except": [*self.excepted]} if self.excepted else {})}}
         pods: dict[str, Any] = {"podSelector": self.selector}
         if self.namespace != namespace:
             return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: self.namespace}}, **pods}
@@ -111,7 +118,7 @@ class Policy:
                 spec[key] = [
                     {
                         peers: [peer.to_dict(self.namespace) for peer in rule.peers],
-                        "ports": [{"port": port.port, "protocol": port.protocol} for port in rule.ports],
+                        "ports": [port.to_dict() for port in rule.ports],
                     }
                     for rule in rules
                 ]

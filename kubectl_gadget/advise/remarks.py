@@ -12,7 +12,7 @@ from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.counting import count
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
-from kubectl_gadget.advise.policy import INGRESS, Policy, Port, Remark
+from kubectl_gadget.advise.policy import INGRESS, Peer, Policy, Port, Remark
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
 from kubectl_gadget.advise.workloads import Workload
 from kubectl_gadget.output.encode import encode
@@ -96,11 +96,22 @@ class Remarks:
         """What a rule takes for an address outside may be another's."""
         self._doubtful.setdefault((workload, direction, why, port), set()).add(other.name)
 
-    def widened(self, workload: Workload, direction: str, port: Port, seen: int, networks: int, bits: int) -> None:
-        """So many addresses were seen outside that they are allowed as networks of no fewer bits."""
-        what = _arrow(shown(workload), f"{seen:,} addresses", direction, port, many=True)
-        text = f"{what}: allowed as {networks:,} networks, the largest a /{bits}, with all others in them"
+    def widened(self, workload: Workload, direction: str, port: Port, bits: int) -> None:
+        """So many addresses were seen outside that they are allowed as networks of bits."""
+        what = _arrow(shown(workload), "many addresses", direction, port, many=True)
+        text = f"{what}: allowed as networks of a /{bits} and wider, with all others in them"
         self._widened[workload, direction, port] = f"{text}: see --cidr-group"
+
+    def whole(self, workload: Workload, direction: str, port: Port, peer: Peer) -> None:
+        """Addresses were seen all over the internet."""
+        what = _arrow(shown(workload), "addresses all over the internet", direction, port, many=True)
+        text = f"{what}: allowed as {peer.cidr}, except own and private networks"
+        self._widened[workload, direction, port] = text
+
+    def ranged(self, workload: Workload, direction: str, port: Port) -> None:
+        """So many ports were seen that all between them are allowed."""
+        what = f"{'ingress to' if direction == INGRESS else 'egress of'} {workload}"
+        self._widened[workload, direction, port] = f"{what}: all of {port} is allowed, of which many ports were seen"
 
     def some_nodes(self, workload: Workload, direction: str, port: Port, names: Collection[str], total: int) -> None:
         """A rule names some of all nodes."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.blocks import fitting_bits
@@ -56,12 +58,12 @@ def test_many_clients_become_networks() -> None:
         build.ingress(web, address, 443)
     advice = advise(Observation(build.context, build.flows))
     peers = peers_of(advice)
-    assert 100 < len(peers) <= MANY
+    assert 1 < len(peers) <= MANY
     assert sum(peer.unnamed for peer in peers) == 5003
     for ours in ("5.9.9.9", "5.77.1.1", "5.77.1.200"):
         assert not [peer.cidr for peer in peers if ip_address(ours) in ip_network(peer.cidr)]
     (warning,) = advice.warnings
-    assert warning.text.startswith("5,003 addresses → shop/web:443/TCP: allowed as ")
+    assert warning.text.startswith("many addresses → shop/web:443/TCP: allowed as networks of a /18 and wider")
     assert warning.text.endswith(", with all others in them: see --cidr-group")
     assert denied(build, advice) == 0
     assert " addresses: " in render_yaml(advice, explain=True)
@@ -79,6 +81,70 @@ def test_as_many_as_can_be_named() -> None:
     assert not advice.warnings
 
 
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_all_over_the_internet(direction: str, version: int) -> None:
+    """Who is seen by clients all over the internet is open to all of it, but to no node, pod or private network; said."""
+    build, web = server()
+    build.pod("shop", "odd", "node-a", {"app": "odd"}, address="5.77.1.1" if version == 4 else "2a00:77::1")
+    chance = random.Random(7)
+    addresses = [chance.randrange(1 << 24, 224 << 24) for _ in range(20_000)]
+    if version == 6:
+        addresses = [(chance.randrange(0x2400, 0x2E00) << 112) | chance.getrandbits(112) for _ in range(20_000)]
+    see = build.ingress if direction == "ingress" else build.egress
+    for address in addresses:
+        if ip_address(address).is_global:
+            see(web, str(ip_address(address)), 443)
+    advice = advise(Observation(build.context, build.flows))
+    wide, *others = peers_of(advice)
+    assert wide.cidr == ("0.0.0.0/0" if version == 4 else "::/0")
+    excepted = [ip_network(each) for each in wide.excepted]
+    strange = [
+        "5.9.9.9",
+        "5.77.1.1",
+        "10.1.2.3",
+        "192.168.9.9",
+        "172.16.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "127.0.0.1",
+    ]
+    if version == 6:
+        strange = ["2a00:77::1", "fd00::1", "fe80::1", "::1", "ff02::1"]
+    for each in strange:
+        assert any(ip_address(each) in network for network in excepted), each
+    assert not others
+    ends = (
+        "addresses all over the internet → shop/web:443/TCP",
+        "shop/web → addresses all over the internet at 443/TCP",
+    )
+    what = f"{ends[direction == 'egress']}: allowed as {wide.cidr}, except own and private networks"
+    assert what in [each.text for each in advice.warnings]
+    assert denied(build, advice) == 0
+    for dialect in ("kubernetes", "cilium"):
+        shown = render_yaml(advice, dialect=dialect)
+        assert shown.count("except:") == 1 and shown.count("\n") < 80
+        build.flows += [replace(build.flows[0], peer="93.184.216.34" if version == 4 else "2606:2800::1")]
+        assert render_yaml(advise(Observation(build.context, build.flows)), dialect=dialect) == shown
+
+
+def test_side_by_side() -> None:
+    """Addresses side by side are one network, those with a name of their own, or other ports, stay apart."""
+    build, web = server()
+    for last in range(8):
+        build.egress(web, f"203.0.113.{last}", 443)
+    for address in ("203.0.113.8", "203.0.113.9"):
+        build.egress(web, address, 80)
+    for address in ("203.0.113.9", "169.254.169.254", "169.254.169.253"):
+        build.egress(web, address, 443)
+    advice = advise(Observation(build.context, build.flows))
+    assert sorted(peer.cidr for peer in peers_of(advice)) == [
+        "169.254.169.253/32", "169.254.169.254/32", "203.0.113.0/29", "203.0.113.8/32", "203.0.113.9/32",
+    ]  # fmt: skip
+    assert denied(build, advice) == 0
+    assert "# 203.0.113.0, 203.0.113.1, 203.0.113.2, 203.0.113.3 and 4 more" in render_yaml(advice)
+
+
 def test_replicas_together_see_too_many() -> None:
     """The addresses of all replicas together become networks, where each of them saw few enough."""
     build = Build()
@@ -92,7 +158,7 @@ def test_replicas_together_see_too_many() -> None:
     advice = advise(Observation(build.context, build.flows))
     assert len(peers_of(advice)) <= MANY
     assert sum(peer.unnamed for peer in peers_of(advice)) == 900
-    assert [each.text.split(": ")[0] for each in advice.warnings] == ["900 addresses → shop/web:443/TCP"]
+    assert [each.text.split(": ")[0] for each in advice.warnings] == ["many addresses → shop/web:443/TCP"]
     assert denied(build, advice) == 0
 
 
@@ -101,10 +167,10 @@ def test_groups_that_are_asked_for(group: int, warned: bool) -> None:
     """--cidr-group 24 makes of a thousand addresses in four networks those four, without a word."""
     build, web = server()
     for at in range(1000):
-        build.egress(web, f"6.1.{at % 4}.{at // 4}", 443)
+        build.egress(web, f"6.1.{at % 4 * 2}.{at // 4}", 443)
     advice = advise(Observation(build.context, build.flows), Settings(cidr_group=group))
     if not warned:
-        assert [peer.cidr for peer in peers_of(advice)] == [f"6.1.{at}.0/24" for at in range(4)]
+        assert [peer.cidr for peer in peers_of(advice)] == [f"6.1.{at}.0/24" for at in (0, 2, 4, 6)]
     assert bool(advice.warnings) == warned
     assert len(peers_of(advice)) <= MANY
 
