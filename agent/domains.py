@@ -26,6 +26,7 @@ from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.kinds.dnssnoop import Message, read
+from gadget.endpoints import unmapped
 from gadget.errors import GadgetError
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ ANSWERS = 256
 AGAIN_SECONDS = 10.0
 #: How long to wait for answers that have come already and were not read yet.
 CATCH_UP_SECONDS = 0.3
-_MAPPED = bytes(10) + b"\xff\xff"
 
 #: When each name of an address ends to count, the newest last.
 _Names = dict[str, float]
@@ -75,7 +75,7 @@ class Domains:
         now = self._clock()
         with self._lock:
             known = self._known.get(cgroup_id)
-            found = known.get(address.removeprefix(_MAPPED)) if known else None
+            found = known.get(unmapped(address)) if known else None
             return tuple(name for name, end in reversed(found.items()) if end > now) if found else ()
 
     def answers(self, cgroup_id: int, most: int) -> list[tuple[bytes, tuple[str, ...]]]:
@@ -120,7 +120,7 @@ class Domains:
             self._known.move_to_end(cgroup_id)
             self._size -= len(known)
             for address, seconds in said.records:
-                address = address.removeprefix(_MAPPED)
+                address = unmapped(address)
                 names = known.setdefault(address, {})
                 known.move_to_end(address)
                 ends = now + min(max(seconds, LEAST_SECONDS), MOST_SECONDS)

@@ -64,5 +64,13 @@ def show_address(packed: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def unmapped(address: bytes) -> bytes:
+    """An address of 4 or 16 bytes, one of IPv4 by its 4."""
+    return address.removeprefix(_MAPPED)
+
+
 #: Addresses that stand for any. Without a port, they mean that the end is not known.
 UNSPECIFIED = frozenset({bytes(16), IPv6Address("::ffff:0.0.0.0").packed})
