@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,12 @@ class Request:
     """
 
     gadget: Gadget
-    parameters: Mapping[str, str]
-    form: str
-    fields: Sequence[Column]
-    demanded: frozenset[str]
-    count_by: Sequence[Column]
-    conditions: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    form: str = ""
+    fields: Sequence[Column] = ()
+    demanded: frozenset[str] = frozenset()
+    count_by: Sequence[Column] = ()
+    conditions: str = ""
     max_events: int = 0
     strict: bool = False
     selection: Selection = Selection()

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.catalog import Gadget
 from gadget.errors import Malformed
 from gadget.rows import Decoder
 from gadget.rules import baseline
@@ -23,6 +22,7 @@ from gadget.text import counted
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
+from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.output import Output
 from kubectl_gadget.progress import Progress
@@ -32,8 +32,6 @@ from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_lines
 
-_SCHEMA = Schema((), 0)
-_GADGET = Gadget("detect", "", "", "", "", [], [], [], {}, {}, _SCHEMA, [])
 #: Containers of workloads, and containers of each, that are told apart.
 MOST_WORKLOADS, MOST_COUNTED = 4096, 100_000
 #: Of one value that an agent sends, as paths have at most.
@@ -138,23 +136,16 @@ def check_learnt(node: str, messages: list[pb.Learnt]) -> None:
             raise Malformed(f"{node}: its agent tells of containers what makes no sense")
 
 
-class LearnCheck:
-    """Looks at the replies of one agent, in their order."""
+class LearnCheck(RepliesCheck):
+    """Looks at what containers do."""
 
-    def __init__(self, node: str) -> None:
-        """Of a node; empty if only the agent can tell."""
-        self._node, self._has_begun = node, False
+    wrong = "does not tell what containers do, but something else"
 
-    def __call__(self, reply: pb.RunReply) -> None:
-        """GadgetError unless a reply makes sense."""
-        node, what = self._node or reply.node, reply.WhichOneof("what")
-        if what == "started":
-            contract.check(node, reply.started.contract)
-            self._has_begun = True
-        elif not self._has_begun or what not in ("batch", "summary") or reply.batch.sections or reply.batch.alerts:
-            raise Malformed(f"{node}: its agent does not tell what containers do, but something else")
-        elif what == "batch":
-            check_learnt(node, list(reply.batch.learnt))
+    def _fits(self, batch: pb.Batch) -> bool:
+        return not (batch.sections or batch.alerts)
+
+    def _check(self, node: str, batch: pb.Batch) -> None:
+        check_learnt(node, list(batch.learnt))
 
 
 class LearnOutput(Output):
@@ -204,7 +195,7 @@ class LearnSession(Session):
 
     def _begun(self, target: str, name: str, started: pb.Started) -> Node:
         contract.check(name, started.contract)
-        return Node(Decoder(name, _SCHEMA), lambda table: None)
+        return Node(Decoder(name, SCHEMA), lambda table: None)
 
     def _tell_other_words(self, name: str, schema: Schema) -> None:
         """There are no words of an agent's own."""
@@ -231,9 +222,7 @@ def learn(selection: Selection, targets: Targets, seconds: float, output: Path |
         Incomplete: Something was lost, and that was not to be.
 
     """
-    request = Request(
-        _GADGET, {}, "", (), frozenset(), (), "", strict=strict, selection=selection, timeout=seconds
-    )  # fmt: skip
+    request = Request(GADGET, strict=strict, selection=selection, timeout=seconds)
     first = pb.RunRequest(learn=pb.Learn(selection=pb.Selection(**selection.message())))
 
     def check(node: str) -> Check:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.catalog import Gadget
 from gadget.errors import Malformed, UsageError
 from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
@@ -25,6 +24,7 @@ from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.detect.choice import Choice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
+from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.detect.written import Write
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.nothing import Known
@@ -35,8 +35,6 @@ from kubectl_gadget.streams import Check, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
-_SCHEMA = Schema((), 0)
-_GADGET = Gadget("detect", "", "", "", "", [], [], [], {}, {}, _SCHEMA, [])
 _RING_FULL = "ring full"
 #: What alerts are counted by, and how many rows a table of counts has at most; further ones are one together.
 COUNTED_BY = ("rule", "priority", "node", "namespace", "pod", "container")
@@ -71,13 +69,8 @@ class Asked:
     def request(self) -> Request:
         """The same, as a session has it."""
         return Request(
-            _GADGET,
+            GADGET,
             {"host": "true"} if self.host else {},
-            "",
-            (),
-            frozenset(),
-            (),
-            "",
             strict=self.strict,
             selection=self.selection,
             timeout=self.timeout,
@@ -98,26 +91,25 @@ def ask(files: Iterable[tuple[str, str]], rules: Ruleset, selection: Selection, 
     return Asked(texts, names, selection=selection, **rest)
 
 
-class AlertCheck:
-    """Looks at the replies of one agent, in their order."""
+class AlertCheck(RepliesCheck):
+    """Looks at alerts."""
+
+    whats = ("batch", "summary", "interrupted")
+    wrong = "sends no alerts, but something else"
 
     def __init__(self, names: Collection[str], node: str) -> None:
         """Of rules of these names; node is empty if only the agent can tell."""
-        self._names, self._node, self._has_begun = names, node, False
+        super().__init__(node)
+        self._names = names
 
-    def __call__(self, reply: pb.RunReply) -> None:
-        """GadgetError unless a reply makes sense and can be shown."""
-        node, what = self._node or reply.node, reply.WhichOneof("what")
-        if what == "started":
-            contract.check(node, reply.started.contract)
-            self._has_begun = True
-        elif not self._has_begun or what not in ("batch", "summary", "interrupted") or reply.batch.sections:
-            raise Malformed(f"{node}: its agent sends no alerts, but something else")
-        elif what == "batch":
-            messages.check(node, reply.batch.alerts)
-            others = [each for each in reply.batch.alerts if each.rule not in self._names and each.source != INTERNAL]
-            if self._names and others:
-                raise Malformed(f"{node}: its agent sends alerts of rules that it was not asked for")
+    def _fits(self, batch: pb.Batch) -> bool:
+        return not batch.sections
+
+    def _check(self, node: str, batch: pb.Batch) -> None:
+        messages.check(node, batch.alerts)
+        others = [each for each in batch.alerts if each.rule not in self._names and each.source != INTERNAL]
+        if self._names and others:
+            raise Malformed(f"{node}: its agent sends alerts of rules that it was not asked for")
 
 
 class AlertOutput(Output):
@@ -164,7 +156,7 @@ class AlertSession(Session):
     def _begun(self, target: str, name: str, started: pb.Started) -> Node:
         contract.check(name, started.contract)
         self._judged_before += self._judged.pop(target, 0)
-        return Node(Decoder(name, _SCHEMA), lambda table: None)
+        return Node(Decoder(name, SCHEMA), lambda table: None)
 
     def _tell_other_words(self, name: str, schema: Schema) -> None:
         """Alerts have no words of an agent's own."""
@@ -268,13 +260,7 @@ class Kept:
     def request(self) -> Request:
         """The same, as a session has it."""
         return Request(
-            _GADGET,
-            {},
-            "",
-            (),
-            frozenset(),
-            (),
-            "",
+            GADGET,
             strict=self.strict,
             selection=self.selection,
             timeout=self.timeout,
