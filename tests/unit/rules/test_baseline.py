@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,3 +328,11 @@ def test_wrong_files(text: str, why: str) -> None:
     """A file that is no baseline, or makes no sense, is refused with what is wrong and where."""
     with pytest.raises(RulesError, match=why):
         baseline.read(text, "f")
+
+
+def test_folders_in_words() -> None:
+    """The page says of which folders each entry stays a line of its own."""
+    page = (Path(__file__).parents[3] / "docs" / "detect.md").read_text()
+    said = " ".join(page[page.index("This never happens to ") :].partition(" themselves")[0].split())
+    below, _, own = said.removeprefix("This never happens to ").partition(" and what is below them, nor to ")
+    assert (re.findall(r"`(.+?)`", below), re.findall(r"`(.+?)`", own)) == ([*seen.SYSTEM], [*seen.HIGH])
