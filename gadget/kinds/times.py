@@ -118,6 +118,12 @@ def clock(nanoseconds: int) -> str:
     return f"{_local_second(seconds)}.{rest // 1000:06d}"
 
 
+def exact_clock(nanoseconds: int) -> str:
+    """Nanoseconds since 1970 as local time of day, to the nanosecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_local_second(seconds)}.{rest:09d}"
+
+
 def moment(nanoseconds: int | None) -> str:
     """Nanoseconds since 1970 as local time of day, with the date unless it is today's."""
     if not nanoseconds:

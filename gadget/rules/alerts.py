@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
+from gadget.kinds.times import exact_clock, rfc3339
 from gadget.rules.checks import Event
 from gadget.rules.files import PRIORITIES
 from gadget.rules.processes import Program
@@ -65,7 +65,7 @@ class Alert:
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""
-        return f"{_clock(self.time_ns)}: {self.rule.priority} {self.text}"
+        return f"{exact_clock(self.time_ns)}: {self.rule.priority} {self.text}"
 
     def json(self, hostname: str) -> bytes:
         """Falco's JSON, keys sorted, to the byte (falco_formats.cpp). hostname: of an event whose node is not known."""
@@ -91,7 +91,7 @@ class Alert:
             "rule": self.rule.name,
             "source": self.rule.source,
             "tags": sorted(self.rule.tags),
-            "time": stamp(self.time_ns),
+            "time": rfc3339(self.time_ns),
         }
 
 
@@ -109,12 +109,6 @@ def alerts(rules: Ruleset, event: Event, source: str, time_ns: int, *, first: bo
         yield Alert(rule, time_ns, rule.output.text(event), rule.output.values(event))
 
 
-def stamp(time_ns: int) -> str:
-    """A time as RFC 3339 has it, with nanoseconds."""
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
-
-
 def valid(what: Any) -> Any:
     """The same with texts that are UTF-8, where U+FFFD stands for bytes that are not, and numbers of 64 bits."""
     if isinstance(what, str):
@@ -124,11 +118,6 @@ def valid(what: Any) -> Any:
     if isinstance(what, list | tuple):
         return [valid(each) for each in what]
     return what if not isinstance(what, int) or abs(what) < 1 << 63 else str(what)
-
-
-def _clock(time_ns: int) -> str:
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:09}"
 
 
 def at_least(priority: str) -> frozenset[str]:

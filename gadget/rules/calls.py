@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from gadget.endpoints import unmapped
+from gadget.kinds.times import exact_clock
 from gadget.rules import words
 from gadget.rules.processes import Row
 from gadget.syscalls import errors
@@ -17,7 +19,6 @@ SUCCESS = "SUCCESS"
 OPENS = ("open", "openat", "openat2")
 _O_ACCMODE, _O_WRONLY, _O_RDWR, _O_CREAT, _O_TMPFILE = 3, 1, 2, 0o100, 0o20000000
 _EXECUTABLE = 0o111
-_MAPPED = bytes(10) + b"\xff\xff"
 _TYPES = {
     "f": "file", "d": "directory", "4": "ipv4", "6": "ipv6", "u": "unix", "p": "pipe", "e": "event", "n": "netlink",
     "s": "signalfd", "l": "eventpoll", "i": "inotify", "t": "timerfd", "b": "bpf", "r": "io_uring", "m": "memfd",
@@ -124,9 +125,8 @@ class Call:
     def end(self, *, own: bool) -> tuple[bytes, int] | None:
         """An end of a socket, its address as 4 or 16 bytes; None if there is none."""
         address, port = self.values.src if own else self.values.dst
-        if not self.is_socket or (not port and not any(address.removeprefix(_MAPPED))):
-            return None
-        return address.removeprefix(_MAPPED) if address.startswith(_MAPPED) else address, port
+        address = unmapped(address)
+        return (address, port) if self.is_socket and (port or any(address)) else None
 
     @property
     def name(self) -> str | None:
@@ -214,8 +214,7 @@ def _time(form: str) -> Callable[[Call], str]:
 
 
 def _clock(call: Call) -> str:
-    seconds, rest = divmod(call.values.time_ns, 1_000_000_000)
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:09}"
+    return exact_clock(call.values.time_ns)
 
 
 _FIELDS: Mapping[str, Callable[[Call], Any]] = {

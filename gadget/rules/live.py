@@ -147,10 +147,6 @@ class Judge:
             "buffers": str("evt.buffer" in fields).lower(),
             "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
         }
-        #: types that rules ask about and no event has
-        self.unwatched = sorted(
-            {name for rule in _asked(rules) if not rule.types & set(self._names) for name in rule.types}
-        )
 
     def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
         """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
@@ -204,7 +200,7 @@ class Judge:
         """The program of a process that was forked, or has begun another one."""
         row, key = section.rows[at], _key(section.rows[at])
         ancestors = self._ancestors(row)
-        program = Process(key, decoded(bytes(row["comm"]).rstrip(b"\0")), ancestors)
+        program = Process(key, section.comm(at), ancestors)
         if is_exec:
             text = section.text(at, row["arguments"])
             program.arguments = tuple(decoded(text).removesuffix("\0").split("\0")) if text else ()
@@ -243,7 +239,7 @@ class Judge:
 
     def _change(self, section: Section, at: int) -> None:
         key = _key(section.rows[at])
-        program = self.processes.get(key, decoded(bytes(section.rows[at]["comm"]).rstrip(b"\0")))
+        program = self.processes.get(key, section.comm(at))
         self._place(program, section, at)
         self.processes.weigh(program)
         for each in program.rows:
@@ -332,7 +328,7 @@ class Judge:
     def _process_ids(self, section: Section) -> Ids:
         def make(at: int, key: bytes) -> int:
             row = section.rows[at]
-            process = self.processes.get(_key(row), decoded(bytes(row["comm"]).rstrip(b"\0")))
+            process = self.processes.get(_key(row), section.comm(at))
             number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings), _ROW_BYTES + process.size)
             self._known[PROCESS][key] = number
             process.rows.add(key)

@@ -172,8 +172,6 @@ class Processes:
         self._now_ns = 0
         #: about the bytes that all take
         self.size = 0
-        #: how many had to go although they may still run
-        self.forgotten = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -258,7 +256,6 @@ class Processes:
         key = next(iter(self._known))
         self._drop(key)
         self._running.pop((key.pid, key.start), None)
-        self.forgotten += 1
 
 
 def _is_later(number: int, other: int) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gadget.endpoints import unmapped
 from gadget.rules.calls import OPENS
 from gadget.rules.sections import Section, decoded, joined
 from gadget.schema import Schema
@@ -35,7 +36,6 @@ BURST_OF_ALL, EACH_OF_ALL_NS = 128, 25_000_000
 #: Letters of arguments and paths.
 LONGEST = 1000
 _NOT_CALLS = ("fork", "change", "procexit")
-_MAPPED = bytes(10) + b"\xff\xff"
 _IN_PROGRESS = -115
 
 
@@ -178,7 +178,7 @@ class Recent:
             int(row["timestamp"]) + clock_ns,
             call,
             int(row["pid"]),
-            decoded(bytes(row["comm"]).rstrip(b"\0")),
+            section.comm(at),
             short,
             0 if call == "connect" and result == _IN_PROGRESS else result,
             address,
@@ -191,8 +191,7 @@ class Recent:
             text = section.text(at, row["arguments"])
             return tuple(decoded(text).removesuffix("\0").split("\0")) if text else (), b""
         if chr(row["fd_type"]) in "46":
-            address, port = bytes(row["dst"]["address"]).ljust(16, b"\0"), int(row["dst"]["port"])
-            address = address.removeprefix(_MAPPED)
+            address, port = unmapped(bytes(row["dst"]["address"]).ljust(16, b"\0")), int(row["dst"]["port"])
             if port or any(address):
                 return (_endpoint(address, port),), address
         paths = (row["path"], row["to"])

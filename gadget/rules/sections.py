@@ -57,6 +57,10 @@ class Section:
         width = sum(part.shape[1] for part in parts)
         return np.hstack([*parts, np.zeros((len(self), -width % 4), np.uint8)])
 
+    def comm(self, at: int) -> str:
+        """The name of a row's thread."""
+        return decoded(bytes(self.rows["comm"][at]).rstrip(b"\0"))
+
     def text(self, at: int, where: Any) -> bytes:
         """The text that a slice of a row names."""
         start = self.text_at + int(where["offset"])
