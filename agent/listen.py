@@ -32,7 +32,10 @@ def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: P
 
 
 def check_reach(address: str, local_users: bool, anywhere: bool) -> None:
-    """UsageError if more people could reach a TCP address than was meant."""
+    """UsageError if an address is no HOST:PORT, or more people could reach it than was meant."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdecimal():
+        raise UsageError(f"--listen {address}: neither {UNIX}/PATH nor HOST:PORT")
     if anywhere:
         return
     if not _is_loopback(address):

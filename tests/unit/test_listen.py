@@ -38,6 +38,13 @@ def test_in_a_pod(tmp_path: Path, mounts: str, first: bool, pod: bool, monkeypat
     assert in_pod_network(tmp_path / "mountinfo", network) is pod
 
 
+@pytest.mark.parametrize("address", ["unix:/run/agent.sock", "/run/agent.sock", "localhost", ":7070", "::1:port"])
+def test_no_address(address: str) -> None:
+    """An address that is mistyped is told as what it is, with both forms."""
+    with pytest.raises(UsageError, match=r"neither unix:///PATH nor HOST:PORT"):
+        check_reach(address, local_users=False, anywhere=True)
+
+
 def test_who_may_be_meant(monkeypatch) -> None:
     """A port is refused unless its reach was asked for by name; in a pod loopback is nobody else's."""
     monkeypatch.setattr(listen, "in_pod_network", lambda: False)
