@@ -30,6 +30,9 @@ from tests.kernel.flows import (
     without_ipv6,
 )
 
+#: Of a few connections.
+PORTS = range(9000, 9003)
+
 
 def test_upgrade(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent with newer programs goes on with the flows of the one before, and what that one removed stays told."""
@@ -179,10 +182,11 @@ def test_static_pod(recorder, pair) -> None:
     with apiserver.api_server() as server:
         server.pods = [object_of(cart.pod, "mirror", "10.77.0.1", cart.pod.uid)]
         made = recorder(pods=watch_of(server))
-        attempt(cart, range(9000, 9003))
+        attempt(cart, PORTS)
         wait_until(lambda: any(each.object_uid for each in made.pods()), "the object")
         replies = list(FlowsService("node-a", made._tracker, made).read())
-        (known,) = (each for each in replies[0].pods if each.name == "cart-0")
-        assert (known.uid, list(known.addresses)) == ("mirror", ["10.77.0.1"])
-        assert {flow.uid for reply in replies for flow in reply.flows if flow.protocol == TCP} == {"mirror"}
+        (known,) = (each for each in replies[0].pods if each.uid in ("mirror", cart.pod.uid))
+        assert (known.name, known.uid, list(known.addresses)) == ("cart-0", "mirror", ["10.77.0.1"])
+        flows = [flow for reply in replies for flow in reply.flows if flow.protocol == TCP and flow.port in PORTS]
+        assert {flow.uid for flow in flows} == {"mirror"}
         recorder()
