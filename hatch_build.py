@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about.get("narrow", ()),
         *about.get("good", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),
+        *_fields_of_tree(**about.get("tree", {})),
     ):
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
@@ -128,6 +130,11 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         "schema": schema.to_json(),
         "parameters": [asdict(item) for item in parameters],
     }
+
+
+def _fields_of_tree(own: str = "", below: Sequence[str] = (), indented: str = "") -> list[str]:
+    """The fields that [tree] of a gadget.toml names."""
+    return [name for name in (own, *below, indented) if name]
 
 
 def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: set[str]) -> None:

@@ -145,6 +145,10 @@ class BpfObject:
             libbpf.check(self._lib.bpf_map__set_max_entries(self._map(map_name), entries), f"size of {map_name}")
         return int(self._lib.bpf_map__max_entries(self._map(map_name)))
 
+    def value_size(self, map_name: str) -> int:
+        """The size of a map's values, in bytes."""
+        return int(self._lib.bpf_map__value_size(self._map(map_name)))
+
     def resize_inner(self, map_name: str, value_size: int) -> None:
         """Set the value size in bytes of the maps that a map of maps holds, before load."""
         inner = self._lib.bpf_map__inner_map(self._map(map_name))
@@ -278,6 +282,11 @@ class BpfObject:
         fd, key = self.map_fd(map_name), ctypes.c_uint32(index)
         libbpf.check(self._lib.bpf_map_lookup_elem(fd, byref(key), byref(value)), map_name)
         return value.value
+
+    def set_array_value(self, map_name: str, index: int, value: int) -> None:
+        """Set one u64 of an array."""
+        fd, key, new = self.map_fd(map_name), ctypes.c_uint32(index), ctypes.c_uint64(value)
+        libbpf.check(self._lib.bpf_map_update_elem(fd, byref(key), byref(new), 0), map_name)
 
     def set(self, map_name: str, key: int, value: int) -> bool:
         """Put u64 value under u64 key; False if the map is full."""

@@ -33,6 +33,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_program__attach": (c_void_p, [c_void_p]),
     "bpf_program__section_name": (c_char_p, [c_void_p]),
+    "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
     "bpf_program__attach_perf_event": (c_void_p, [c_void_p, c_int]),
     "btf__load_vmlinux_btf": (c_void_p, []),
@@ -84,6 +85,12 @@ class MapCreateOptions(ctypes.Structure):
         ("inner_map_fd", c_uint32),
         ("map_flags", c_uint32),
     )
+
+
+class IterationOptions(ctypes.Structure):
+    """struct bpf_iter_attach_opts (bpf/libbpf.h)."""
+
+    _fields_ = (("sz", c_size_t), ("link_info", c_void_p), ("link_info_len", c_uint32))
 
 
 class MapInfo(ctypes.Structure):

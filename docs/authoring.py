@@ -18,6 +18,7 @@ HEADERS = {
     "quota.h": "Tables of a gadget's own",
     "table.h": "Tables",
     "snapshot.h": "Snapshots",
+    "walk.h": "Walks",
     "text.h": "Text",
     "syscalls.h": "System calls",
     "sockets.h": "Sockets",

@@ -18,7 +18,7 @@ def page(gadget: Gadget) -> str:
     fields = all_fields(gadget.schema)
     shown = ["node", "namespace", "pod", "container", *gadget.columns]
     lines = [
-        f"# {gadget.name}",
+        f"# {gadget.command}",
         "",
         f"Shows {gadget.title}. Made from the catalogue by `make docs`; edit `bpf/{gadget.name}/` instead.",
         "",
@@ -44,7 +44,7 @@ def page(gadget: Gadget) -> str:
         lines.append(
             f"| `{name}` | {default} | {'do not ' if name.startswith('--no-') else ''}{item.doc}{listed(item)} |"
         )
-    lines += ["", "Options of all gadgets: `kubectl gadget " + gadget.name + " --help`.", "", "## Fields", ""]
+    lines += ["", "Options of all gadgets: `kubectl gadget " + gadget.command + " --help`.", "", "## Fields", ""]
     lines += ["| field | kind | JSON | meaning |", "|---|---|---|---|"]
     for field in fields.values():
         keys = ", ".join(f"`{key}`" for key in field.means.json(field))

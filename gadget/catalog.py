@@ -20,13 +20,27 @@ CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 
 @dataclass(frozen=True)
+class Tree:
+    """How rows of a table stand below each other, by the names of fields.
+
+    A row stands below that whose own value is the first value of below which is not its own. indented is the field
+    that people see indented.
+    """
+
+    own: str
+    below: list[str]
+    indented: str
+
+
+@dataclass(frozen=True)
 class Gadget:
     """One gadget. columns and wide name fields, whose names in capitals are the titles of the columns.
 
     narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
     not failures; left_out says what is not shown unless a switch is on, by the switch. aliases are what other tools
     call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
-    and sort are the defaults of --interval and --sort. story is how the command `story` shows its events, if it does.
+    and sort are the defaults of --interval and --sort; tree is how rows stand below each other then. story is how the
+    command `story` shows its events, if it does.
     hidden: it has no command, as a service of the agent begins it.
     """
 
@@ -46,8 +60,14 @@ class Gadget:
     source: str = EVENTS
     interval: float = 0.0
     sort: list[str] = field(default_factory=list)
+    tree: Tree | None = None
     story: Story | None = None
     hidden: bool = False
+
+    @property
+    def command(self) -> str:
+        """The words of its command: those of a name with an underscore are a group of commands, and one of them."""
+        return self.name.replace("_", " ")
 
     @property
     def has_tables(self) -> bool:
@@ -104,6 +124,7 @@ def parse(data: bytes) -> dict[str, Gadget]:
                     **entry,
                     "schema": Schema.from_json(entry["schema"]),
                     "parameters": [Parameter(**item) for item in entry["parameters"]],
+                    "tree": Tree(**entry["tree"]) if entry.get("tree") else None,
                     "story": Story(**entry["story"]) if entry.get("story") else None,
                 },
             )

@@ -62,7 +62,7 @@ class ListCommand(HeadedCommand):
 
     def _run(self, form: str) -> None:
         fields = [Column(name, "identity") for name in ("name", "group", "title")]
-        rows = [(item.name, item.group, item.title) for item in catalog.load().values()]
+        rows = [(item.command, item.group, item.title) for item in catalog.load().values()]
         write_table(make_output(form, fields, {}), rows)
 
 

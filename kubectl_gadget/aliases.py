@@ -18,7 +18,9 @@ def meaning(words: Sequence[str], ours: Sequence[str]) -> tuple[str, str, list[s
 
     words begin with none of ours.
     """
-    known = {alias: gadget.name for gadget in catalog.load().values() for alias in gadget.aliases} | OF_OTHERS
+    known = OF_OTHERS | {
+        alias: gadget.command for gadget in catalog.load().values() for alias in (gadget.name, *gadget.aliases)
+    }
     first, second = words[0], words[1] if len(words) > 1 and words[1][:1] != "-" else ""
     if first == _RUN:
         if not second:

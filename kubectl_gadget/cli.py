@@ -73,14 +73,19 @@ class Gadgets(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        return [*catalog.load(), *WRITTEN]
+        words = (gadget.command.partition(" ")[0] for gadget in catalog.load().values())
+        return [*dict.fromkeys(words), *WRITTEN]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of that name."""
-        if name in catalog.load():
+        if name in catalog.load() and catalog.find(name).command == name:
             from kubectl_gadget.commands import GadgetCommand
 
             return GadgetCommand(catalog.find(name))
+        if any(gadget.command.startswith(f"{name} ") for gadget in catalog.load().values()):
+            from kubectl_gadget.commands import GadgetGroup
+
+            return GadgetGroup(name)
         return _written(name) if name in WRITTEN else None
 
     def resolve_command(
@@ -98,7 +103,7 @@ class Gadgets(click.Group):
                 raise click.UsageError(str(error), ctx) from None
             if sys.stderr.isatty() and not ctx.resilient_parsing:
                 tell(f"{said} is {name} here")
-            return super().resolve_command(ctx, [name, *args])
+            return super().resolve_command(ctx, [*name.split(), *args])
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,7 +114,7 @@ class Gadgets(click.Group):
         """Gadgets in their groups, one line each."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for gadget in catalog.load().values():
-            groups.setdefault(gadget.group, []).append((gadget.name, gadget.title))
+            groups.setdefault(gadget.group, []).append((gadget.command, gadget.title))
         groups["Others"] = [
             (name, command.title)
             for name, command in ((name, _written(name)) for name in sorted(WRITTEN))

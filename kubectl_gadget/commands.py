@@ -82,7 +82,7 @@ class GadgetCommand(HeadedCommand):
             params = [param for param in params if param.name not in _OF_EVENTS] + table_options(gadget)
         else:
             params += standing_options()
-        super().__init__(gadget.name, gadget.title, gadget.example, params, self._run)
+        super().__init__(gadget.command.rpartition(" ")[2], gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """And the fields."""
@@ -156,6 +156,19 @@ class GadgetCommand(HeadedCommand):
 
                 namespaces = request.selection.namespaces
                 stream(request, reached, streams, find_directory(reached, namespaces, cluster=not (agent or local)))
+
+
+class GadgetGroup(click.Group):
+    """The commands of gadgets whose names begin with the same word."""
+
+    def __init__(self, word: str) -> None:
+        """Make the group."""
+        gadgets = [gadget for gadget in catalog.load().values() if gadget.command.startswith(f"{word} ")]
+        names = ", ".join(gadget.command.removeprefix(f"{word} ") for gadget in gadgets)
+        super().__init__(word, help=f"Shows one of {names}.", short_help=names)
+        self.context_settings = {"help_option_names": ["-h", "--help"]}
+        for gadget in gadgets:
+            self.add_command(GadgetCommand(gadget))
 
 
 #: Options that mean nothing where rows come as whole tables.
@@ -279,7 +292,7 @@ class ReplayCommand(HeadedCommand):
             return
         gadget = catalog.find(recording.header.gadget)
         if gadget.has_tables and max_events:
-            raise UsageError(f"--max-events: {gadget.name} has tables, no events")
+            raise UsageError(f"--max-events: {gadget.command} has tables, no events")
         request = make_request(
             gadget,
             {},

@@ -335,7 +335,9 @@ class Session:
             return
         assert self._output
         # with whose it is as its last value
-        arranged = self._request.order.arrange([(*row, container) for _, row, container in rows], self._names)
+        whole = [(*row, container) for _, row, container in rows]
+        indented = find_form(self._request.form).is_table
+        arranged = self._request.order.arrange(whole, self._names, indented=indented)
         width = len(self._output.fields)
         self._tables += 1
         self._containers.update([row[-1] for row in arranged])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Agent, Cli, events, wait_until
-from tests.pods import UNIFIED, Container, Pod
+from tests.conftest import Agent, Cli, events, run_cli, wait_until
+from tests.pods import UNIFIED, BareContainer, Container, Pod
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,3 +48,25 @@ def start_python_in(container: Container, module: str, *args: str) -> subprocess
         procs.write_text("0")
 
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=enter)
+
+
+@contextmanager
+def inside(container: BareContainer, *command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a container, which is ended."""
+    with (container.cgroup / "cgroup.procs").open("w") as procs:
+        process = subprocess.Popen(command, preexec_fn=lambda: os.write(procs.fileno(), b"0"), **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def known(agent: Agent, *containers: BareContainer) -> None:
+    """Wait until the agent knows containers."""
+    wait_until(
+        lambda: all(
+            each.id in run_cli("containers", "-o", "json", "--agent", agent.address).stdout for each in containers
+        ),
+        "the containers",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from agent.attach.where import Where
 
 #: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
 READ_BYTES = 1 << 16
+#: Iterates over the elements of a map.
+_OVER_MAP = b"iter/bpf_map_elem"
 
 
 def takes(section: str) -> bool:
@@ -20,12 +23,25 @@ def takes(section: str) -> bool:
 def attach(program: int, where: Where) -> Iterator[int | None]:
     """One link, by which the program has run over everything."""
     lib = libbpf.library()
-    link = lib.bpf_program__attach(program)
+    link = (
+        _over_map(program, where.turns)
+        if lib.bpf_program__section_name(program) == _OVER_MAP
+        else (lib.bpf_program__attach(program))
+    )
     yield link
     if not link or not where.looks:
         return
     for _ in read(libbpf.check(lib.bpf_iter_create(lib.bpf_link__fd(link)), "iterator")):
         pass
+
+
+def _over_map(program: int, fd: int) -> int | None:
+    info = ctypes.c_uint32(fd)  # union bpf_iter_link_info (linux/bpf.h)
+    options = libbpf.IterationOptions(
+        ctypes.sizeof(libbpf.IterationOptions), ctypes.addressof(info), ctypes.sizeof(info)
+    )
+    link: int | None = libbpf.library().bpf_program__attach_iter(program, ctypes.byref(options))
+    return link
 
 
 def read(fd: int) -> Iterator[bytes]:

@@ -13,8 +13,11 @@ class Where:
     hz: how often programs that take samples run on each CPU, in a second.
 
     looks: iterators look at what there is at once. Else they wait for a reader.
+
+    turns: the map over whose elements walks iterate (bpf/include/walk.h), by its descriptor.
     """
 
     cgroup: Path | None = None
     hz: int = 0
     looks: bool = True
+    turns: int = -1

@@ -1,4 +1,7 @@
-"""A source of snapshots: the kernel iterates over what there is, and a program writes a row for each."""
+"""A source of snapshots: the kernel iterates over what there is, and a program writes a row for each.
+
+A program may also walk by itself, a turn for each element of a map, with rows of any length: see bpf/include/walk.h.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.attach import iterators
 from agent.limits import RunBudget
@@ -16,6 +20,11 @@ from agent.run.clocked import Clock, Clocked, boot_ns, stamp
 from agent.run.source import LOSSES
 from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
+
+#: The place of a walk that is over: WALK_END in bpf/include/walk.h.
+WALK_END = (1 << 64) - 1
+#: A walk that takes longer is given up: it is hidden in a great many numbers or files, and a run may not stall.
+WALK_SECONDS = 5.0
 
 
 class Snapshots(Clocked):
@@ -34,12 +43,15 @@ class Snapshots(Clocked):
     ) -> None:
         """Load gadget with parameter settings; interval_ns 0: one snapshot alone."""
         super().__init__(gadget, settings, budget, cgroups)
-        self._size = gadget.schema.text_offset
+        self._walks = self.object.has_map("place")
+        #: of what a program writes at once: a row, or a slot of one
+        self._size = self.object.value_size("slot") if self._walks else gadget.schema.text_offset
         self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
         self._lost = 0
         try:
-            self._load(containers_fd, 2 * self._most * self._size)
-            self.object.attach(replace(self._where, looks=False))
+            self._load(containers_fd, 3 * self._most * self._size)
+            turns = self.object.map_fd("turns") if self._walks else -1
+            self.object.attach(replace(self._where, looks=False, turns=turns))
         except BaseException:
             self.close()
             raise
@@ -53,14 +65,18 @@ class Snapshots(Clocked):
         began = time.monotonic()
         self.whole = self._clock.next()
         data = bytearray()
-        for number in self.object.iterators():
-            self._read(number, data)
+        if self._walks:
+            self._walk(began + WALK_SECONDS, data)
+        else:
+            self._iterate(data)
         # one that takes longer than the interval must not take a processor for itself
         self._clock.rest(time.monotonic() - began)
         if data:
-            rows = np.frombuffer(data, np.uint8).reshape(-1, self._size)
-            rows[:, :KEY_OFFSET] = stamp(boot_ns())  # the header begins with it, too
-            yield rows
+            rows = self._slots(data)
+            now = stamp(boot_ns())
+            for each in joined(rows) if self._walks else [rows]:
+                each[:, :KEY_OFFSET] = now  # the header begins with it, too
+                yield each
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
         """Also the rows that a snapshot had no room for."""
@@ -73,11 +89,37 @@ class Snapshots(Clocked):
         self._clock.end(last=True)
         super().detach()
 
-    def _read(self, fd: int, data: bytearray) -> None:
-        """Append the rows of one iterator, which is closed."""
-        beyond = 0
-        for part in iterators.read(fd):
-            room = self._most * self._size - len(data)
-            data += part[:room]
-            beyond += len(part) - min(room, len(part))
-        self._lost += beyond // self._size
+    def _walk(self, until: float, data: bytearray) -> None:
+        """Append what a walk writes, whose iterators are begun anew until it is over."""
+        self.object.set_array_value("place", 0, 0)
+        while self.object.array_value("place", 0) != WALK_END:
+            if time.monotonic() > until:
+                self._lost += 1
+                return
+            self._iterate(data)
+
+    def _iterate(self, data: bytearray) -> None:
+        """Append the rows of all iterators."""
+        for fd in self.object.iterators():
+            for part in iterators.read(fd):
+                if len(data) + len(part) <= self._most * self._size:
+                    data += part
+                else:
+                    self._lost += len(_first_slots(self._slots(part))) if self._walks else len(part) // self._size
+
+    def _slots(self, data: bytes | bytearray) -> Rows:
+        return np.frombuffer(data, np.uint8).reshape(-1, self._size)
+
+
+def _first_slots(slots: Rows) -> npt.NDArray[np.intp]:
+    """Where rows begin: with 0 where the time will be, and further slots with their number."""
+    return np.flatnonzero(slots[:, :KEY_OFFSET].copy().view(np.uint64)[:, 0] == 0)
+
+
+def joined(slots: Rows) -> Iterator[Rows]:
+    """Rows of the slots that a walk has written, those of as many slots together."""
+    first = _first_slots(slots)
+    counts = np.diff(first, append=len(slots))
+    for count in np.unique(counts).tolist():
+        at = first[counts == count]
+        yield np.hstack([slots[at], *(slots[at + more, KEY_OFFSET:] for more in range(1, count))])

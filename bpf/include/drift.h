@@ -28,6 +28,14 @@ static __always_inline struct cgroup *current_cgroup(void)
 	return task_has_type() ? task->cgroups->dfl_cgrp : BPF_CORE_READ(task, cgroups, dfl_cgrp);
 }
 
+/* What a task does, or waits for: kernel commit 2f064a59a11f (5.14) renamed the member. */
+static __always_inline __u32 state_of(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->__state))
+		return BPF_CORE_READ(task, __state);
+	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
+}
+
 /* Whether a program may read the registers of a task: kernel commit dd6e10fbd9fb (5.15) added bpf_task_pt_regs. */
 static __always_inline bool has_task_registers(void)
 {

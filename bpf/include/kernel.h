@@ -203,8 +203,26 @@ struct hlist_head {
 	struct hlist_node *first;
 };
 
+struct xarray {
+	void *xa_head;
+};
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
+struct idr {
+	struct xarray idr_rt;
+};
+
+struct pid_namespace {
+	struct idr idr;
+};
+
 struct upid {
 	int nr;
+	struct pid_namespace *ns;
 };
 
 struct pid {
@@ -216,9 +234,10 @@ struct pid {
 struct task_struct {
 	struct hlist_node pid_links[2];
 	struct thread_info thread_info;
+	unsigned int __state; /* since 2f064a59a11f (5.14) */
 	unsigned int flags;
 	struct sched_entity se;
-	int exit_code;
+	int exit_state, exit_code;
 	int pid, tgid;
 	unsigned long nvcsw;
 	struct task_struct *group_leader;
@@ -228,6 +247,7 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct task_struct *real_parent;
+	struct pid *thread_pid;
 	__u64 start_boottime;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
@@ -238,6 +258,10 @@ struct task_struct {
 	struct sigpending pending;
 	kuid_t loginuid;
 	__u64 self_exec_id;
+};
+
+struct task_struct___before_5_14 {
+	long state;
 };
 
 struct in6_addr {
@@ -363,6 +387,7 @@ struct cgroup_root {
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
+	unsigned int flags;
 };
 
 struct cgroup {
@@ -406,10 +431,17 @@ struct kernel_siginfo {
 	int si_code;
 };
 
-struct seq_file;
+struct seq_file {
+	size_t size, count;
+};
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	void *value; /* NULL after the last element */
 };
 
 struct bpf_iter__task {

@@ -158,7 +158,7 @@ def known_field(gadget: Gadget, name: str) -> Column:
     """A field of gadget's events, or a part of one. UsageError naming those that there are."""
     known = all_fields(gadget.schema) | gadget.schema.parts
     if name not in known:
-        there = f"{gadget.name} has {', '.join(known)} (kubectl gadget {gadget.name} --help)"
+        there = f"{gadget.command} has {', '.join(known)} (kubectl gadget {gadget.command} --help)"
         raise UsageError(f"unknown field {name!r}: {meant(name, known) or there}")
     return known[name]
 

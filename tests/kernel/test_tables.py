@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import Agent, events, run_cli, wait_until
 from tests.kernel.scratch import copy_sources, run
+from tests.live import inside, known
 from tests.pods import BareContainer
 
 GADGETS = Path(__file__).parents[1] / "gadgets"
@@ -60,18 +60,6 @@ def scratch(project: Path, monkeypatch: pytest.MonkeyPatch, start_agent: Callabl
     return start_agent()
 
 
-@contextmanager
-def inside(container: BareContainer, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a container, which is ended."""
-    with (container.cgroup / "cgroup.procs").open("w") as procs:
-        process = subprocess.Popen(command, preexec_fn=lambda: os.write(procs.fileno(), b"0"))
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def write_in(container: BareContainer, *numbers: int) -> None:
     command = [sys.executable, "-c", WRITER, *map(str, numbers)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
@@ -80,16 +68,6 @@ def write_in(container: BareContainer, *numbers: int) -> None:
         (container.cgroup / "cgroup.procs").write_text(str(process.pid))
         process.stdin.close()
         assert process.wait(60) == 0
-
-
-def known(agent: Agent, *containers: BareContainer) -> None:
-    """Wait until the agent knows containers."""
-    wait_until(
-        lambda: all(
-            each.id in run_cli("containers", "-o", "json", "--agent", agent.address).stdout for each in containers
-        ),
-        "the containers",
-    )
 
 
 def begun(agent: Agent, gadget: str) -> None:

@@ -45,11 +45,17 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
         ("tcpconnect-bpfcc", "tcpconnect"),
         ("execsnoop.bt", "execsnoop"),
         ("trace-all", "story"),
+        ("snapshot process", "snapshot"),
+        ("snapshot_process", "snapshot"),
+        ("run snapshot_process:latest", "snapshot"),
+        ("pstree", "snapshot"),
     ],
 )
 def test_what_other_tools_call_it(written: str, name: str) -> None:
     """Who knows Inspektor Gadget, bcc or bpftrace writes what they are used to, and gets ours with all options."""
-    assert meant(*written.split(), "-n", "shop", "-o", "json") == (name, ["-n", "shop", "-o", "json"])
+    found, rest = meant(*written.split(), "-n", "shop", "-o", "json")
+    command = ["process"] if name == "snapshot" else []
+    assert (found, rest) == (name, [*command, "-n", "shop", "-o", "json"])
 
 
 def test_it_runs() -> None:

@@ -89,7 +89,7 @@ def test_template_of_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_template_of_other_tables(capsys: pytest.CaptureFixture[str]) -> None:
     """Tables that are no streams take a template too."""
     run("list", "-o", "format={name}: {group}")
-    assert capsys.readouterr().out.splitlines() == [f"{each.name}: {each.group}" for each in catalog.load().values()]
+    assert capsys.readouterr().out.splitlines() == [f"{each.command}: {each.group}" for each in catalog.load().values()]
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,11 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 9, "comm": b"odd", "capability": 63, "result": 1, "count": 1, "syscall": 0xFFFFFFFF},
         {"pid": 9, "comm": b"i386", "capability": 7, "count": 10, "syscall": (1 << 16) + 213},
     ],
+    "snapshot_process": [
+        {"pid": 4711, "ppid": 1, "comm": b"sh", "nspid": 1, "state": 1, "threads": 1, "age": 3_210_000_000,
+         "exe": b"sh/bin/"},
+        {"pid": 4712, "ppid": 4711, "comm": b"a\x1b[2J", "nspid": 7, "state": 5, "threads": 1, "age": 212_345},
+    ],
     "exitsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
          "rss": 3 << 20, "read": 4096, "written": 17},

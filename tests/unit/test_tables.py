@@ -19,7 +19,7 @@ from agent.run.batch import Whole
 from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
-from agent.run.snapshot import Snapshots
+from agent.run.snapshot import Snapshots, joined
 from agent.run.source import LOSSES
 from agent.run.table import Tables, most_bytes
 from agent.run.totals import Totals
@@ -128,9 +128,9 @@ def test_slow_snapshots(monkeypatch: pytest.MonkeyPatch, takes: float, due: floa
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     snapshots = object.__new__(Snapshots)
-    snapshots.object = cast(Any, SimpleNamespace(iterators=lambda: [7]))
+    snapshots._walks = False
     snapshots._clock = Clock(2 * 10**9, at_once=True)
-    monkeypatch.setattr(snapshots, "_read", lambda fd, data: now.__setitem__(0, now[0] + takes))
+    monkeypatch.setattr(snapshots, "_iterate", lambda data: now.__setitem__(0, now[0] + takes))
     assert list(snapshots.read()) == []
     assert snapshots.whole == Whole(1, 0)
     assert snapshots.due == due
@@ -385,3 +385,13 @@ def test_labels_not_known_yet(tmp_path: Path) -> None:
     (kept,) = choosing([rows.view(np.uint8).reshape(3, -1)])
     assert kept.view(rows.dtype)["cgroup_id"][:, 0].tolist() == [7, 9]
     assert (choosing.undecided, choosing.waiting) == (1, False)
+
+
+def test_rows_of_several_slots() -> None:
+    """A row with long text arrives whole, whatever stands before and behind it."""
+    slots = np.zeros((6, 24), np.uint8)
+    for at, (number, letter) in enumerate([(0, "a"), (0, "b"), (1, "c"), (2, "d"), (0, "e"), (1, "f")]):
+        slots[at, :KEY_OFFSET] = np.array([number], np.uint64).view(np.uint8)
+        slots[at, KEY_OFFSET:] = ord(letter)
+    found = {bytes(row[KEY_OFFSET:]) for rows in joined(slots) for row in rows}
+    assert found == {b"a" * 16, b"b" * 16 + b"c" * 16 + b"d" * 16, b"e" * 16 + b"f" * 16}

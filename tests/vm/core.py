@@ -20,8 +20,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
 from tests import datagrams, dns, losses, tls
+from tests.pods import BareContainer
 from tests.vm.machine import WORKLOAD, Busy, Core, Stream, container, make_network
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
@@ -575,6 +576,42 @@ def syscalltop(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 1
 
 
+@contextmanager
+def running(inside: BareContainer, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A program in a container, which is ended."""
+
+    def enter() -> None:
+        (inside.cgroup / "cgroup.procs").write_text("0")
+
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=enter)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def snapshot_process(core: Core) -> None:
+    """A snapshot has each process of a container once, with its state: one that sleeps, a stopped one, a zombie."""
+    with container() as app, ExitStack() as stack:
+        start = lambda *command: stack.enter_context(running(app, "/bin/busybox", *command)).pid  # noqa: E731
+        asleep, stopped, zombie = start("sleep", "600"), start("sleep", "600"), start("true")
+        os.kill(stopped, signal.SIGSTOP)
+        os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
+        os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
+        while Path(f"/proc/{asleep}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.01)
+        with Stream(core.tracker, "snapshot_process") as stream:
+            rows = stream.snapshot()
+    seen = {row["pid"]: (row["state"], row["ppid"], row["nspid"], row["threads"], row["exe"]) for row in rows}
+    here = os.getpid()
+    assert len(rows) == 3 and seen == {
+        asleep: ("sleeping", here, asleep, 1, "/bin/busybox"),
+        stopped: ("stopped", here, stopped, 1, "/bin/busybox"),
+        zombie: ("zombie", here, zombie, 1, ""),
+    }, rows
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -820,6 +857,7 @@ CASES = (
     fsslower,
     fdpass,
     syscalltop,
+    snapshot_process,
     dnssnoop,
     snisnoop,
     tcpretrans,

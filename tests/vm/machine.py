@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,12 @@ class Stream:
         self._events.finish()
         self._thread.join()
         self._events.close()
+
+    def snapshot(self) -> list[Row]:
+        """The rows of a snapshot, which has been taken."""
+        while not any(batch.whole for batch in self._batches):
+            time.sleep(0.01)
+        return self.rows()
 
     def rows(self) -> list[Row]:
         """End it; every event, with names where a user sees names. Nothing may be lost."""
