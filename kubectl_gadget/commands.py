@@ -290,6 +290,8 @@ class ReplayCommand(HeadedCommand):
             rest = {"max_events": max_events or 0, "strict": strict, "selection": selection, "nodes": node}
             replay_story(recording, form, [name for name, value in of_fields.items() if value], filter_, **rest)
             return
+        if recording.header.gadget == "detect":
+            raise UsageError(f"{file}: rules judge it again: kubectl gadget detect --dry-run {file}")
         gadget = catalog.find(recording.header.gadget)
         if gadget.has_tables and max_events:
             raise UsageError(f"--max-events: {gadget.command} has tables, no events")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from agent.clock import clock_offset
 from agent.detect.choice import NOT_KNOWN, Choice, Chosen
 from agent.detect.past import Mask, Pasts, id_of, masked_text
+from agent.detect.recorder import Recorder
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
 from agent.detect.watching import GADGET, Watching
@@ -22,6 +24,7 @@ from agent.service import Context
 from agent.traceloop.redact import Redactor
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
 from gadget.rules import live, messages
 from gadget.rules.alerts import INTERNAL, Alert
 from gadget.rules.grouping import Groups
@@ -33,6 +36,7 @@ DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
 LOST = "Events or alerts were lost"
 LOSSES_NS = 10 * 1_000_000_000
 TOO_SLOW = "alerts came too fast for their reader"
+NOT_RECORDED = "recording too fast for its reader"
 TOO_LARGE = "alerts were too large"
 #: Containers that wait to be named; more of them are named when they have alerts.
 MOST_NAMED = 16_384
@@ -52,18 +56,26 @@ class Judging(Watching):
         first: bool,
         host: bool,
         past: bool = False,
+        record: bool = False,
     ) -> None:
-        """Begin. selection, host: whose alerts are wanted; past: with what led to them.
+        """Begin. selection, host: whose alerts are wanted; past: with what led to them; record: the events, too.
 
         Raises:
-            Unsupported: This kernel cannot, or the choice needs labels that this agent does not have.
+            Unsupported: This kernel cannot, or the choice needs labels that this agent does not have, or events would
+                have what it masks.
             Exhausted: There is no memory for one more run.
 
         """
         super().__init__(GADGET, context, selection)
-        surroundings = Surroundings(context, domains=live.asks(rules, *DOMAINS))
+        if record and context.redact:
+            raise Unsupported(f"{context.node}: its agent has --redact, and a recording would have what that masks")
+        surroundings = Surroundings(context, domains=record or live.asks(rules, *DOMAINS))
         schema = catalog.find(GADGET).schema
-        self._judge = live.Judge(rules, schema, surroundings, first=first, host=host, remember=past)
+        self._recorder = Recorder(surroundings, context.tracker, selection, schema) if record else None
+        known = self._recorder or surroundings
+        self._judge = live.Judge(rules, schema, known, first=first, host=host, remember=past)
+        #: what the gadget is set to
+        self.parameters = self._judge.recorded if record else self._judge.parameters
         self._choice = Choice(self._tracker, selection, host=host)
         self._groups = None if first else Groups()
         self._mask = Redactor(context.redact).mask if context.redact else None
@@ -71,7 +83,8 @@ class Judging(Watching):
         self._waiting = Waiting()
         self._told, self._told_ns = Counter[tuple[str, int]](), 0
         self._named: dict[int, Container] = {}
-        self._begin(surroundings, self._judge.parameters)
+        self._recording = threading.Lock()
+        self._begin(surroundings, self.parameters)
 
     @property
     def judged(self) -> int:
@@ -116,8 +129,25 @@ class Judging(Watching):
         self._put(self._lost_since(batch.read_ns, LOSSES_NS))
 
     def _look(self, batch: Batch) -> None:
-        alerts = self._judge.judge(batch.sections, clock_offset())
+        if self._recorder is None:
+            self._put(self._choice(self._grouped(self._judge.judge(batch.sections, clock_offset()), batch.read_ns)))
+            return
+        sections, offset = self._recorder.note(batch.sections), clock_offset()
+        try:
+            alerts = self._judge.judge(sections, offset)
+        finally:
+            with self._recording:
+                missed = self._recorder.put(self._context.node, sections, offset, batch.read_ns)
+            if missed:
+                self._lost[NOT_RECORDED] += missed
         self._put(self._choice(self._grouped(alerts, batch.read_ns)))
+
+    def recorded(self) -> list[pb.RunReply]:
+        """The events that have not been taken, if they are recorded."""
+        if self._recorder is None:
+            return []
+        with self._recording:
+            return self._recorder.taken()
 
     def _take_rest(self) -> None:
         self._put(self._choice(self._groups.rest() if self._groups else ()))

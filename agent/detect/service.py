@@ -15,6 +15,7 @@ from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
 from agent.service import Active, Call, Context, Running
 from agent.threads import Worker
+from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, Unsupported
 
@@ -120,14 +121,20 @@ class Detect(Running):
 
     def _stream(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         from agent.detect.judging import Judging
+        from agent.detect.watching import GADGET
 
         node, selection = self._context.node, Selection.of(request.selection)
         rules = load(((each.name, each.text) for each in request.files), request.rules)
-        judging = Judging(self._context, rules, selection, first=request.first, host=request.host)
+        judging = Judging(
+            self._context, rules, selection, first=request.first, host=request.host, record=request.record
+        )
         sent = 0
         with closing(judging):
             log.info("detect: %d rules of a client began", len(rules.rules))
-            yield started_reply(node, None, self._context.tracker, selection)
+            gadget = catalog.find(GADGET) if request.record else None
+            started = started_reply(node, gadget, self._context.tracker, selection)
+            started.started.parameters.update(judging.parameters if request.record else {})
+            yield started
             for reply in _replies(node, judging, active):
                 sent += len(reply.batch.alerts)
                 yield reply
@@ -150,6 +157,7 @@ def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunRepl
             judging.finish()
         now_ns = time.time_ns()
         alerts, losses = judging.take(LOOK_SECONDS), judging.losses()
+        yield from judging.recorded()
         if not alerts and losses == told and time.monotonic() < next_beat:
             continue
         yield alerts_reply(node, now_ns, alerts, judging, losses if losses != told else ())

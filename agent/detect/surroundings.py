@@ -13,7 +13,7 @@ from agent.detect.running import Running
 from agent.domains import Domains, Follower
 from agent.service import Context
 from agent.tracker import Cgroup
-from gadget.rules.containers import container_field
+from gadget.rules.containers import Unknown, container_field
 from gadget.rules.processes import Process
 
 #: Containers whose fields are ready.
@@ -29,14 +29,6 @@ class Fields:
     def get(self, key: str, /) -> Any:
         """The value of a field; None if it is missing."""
         return container_field(self._context.tracker.facts(self._cgroup), key)
-
-
-class Unknown:
-    """The fields of a container that came and went faster than it could be followed: no more is known of it."""
-
-    def get(self, key: str, /) -> Any:
-        """Its id is no container's; all else is missing."""
-        return "unknown" if key in ("container.id", "container.full_id") else None
 
 
 class Surroundings:

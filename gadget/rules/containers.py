@@ -13,6 +13,20 @@ from typing import Any
 from gadget.container_facts import ContainerFacts, Mount
 from gadget.rules import values
 
+
+class Unknown:
+    """The fields of a container that came and went faster than it could be followed: no more is known of it."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unknown)
+
+    __hash__ = object.__hash__
+
+    def get(self, key: str, /) -> Any:
+        """Its id is no container's; all else is missing."""
+        return "unknown" if key in ("container.id", "container.full_id") else None
+
+
 _KEY = re.compile(r"([^\[]+)(?:\[(.*)\])?", re.DOTALL)
 _SHORT = 12
 HOST = "host"

@@ -7,7 +7,7 @@ events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ from gadget.schema import Field, Schema
 EXECS, ENDS = ("execve", "execveat"), "procexit"
 #: What tells of processes and is asked of no rule.
 _STATES = ("fork", "change")
+#: What tells of processes.
+STATES = (*_STATES, *EXECS, ENDS)
+#: Calls that are many: a recording has them only if its rules ask about them.
+_MANY = ("recvfrom", "recvmsg")
 #: Rows of a table, and about the bytes that all tables take; with more they begin anew.
 MOST_ROWS, MOST_BYTES = 65_536, 64 << 20
 #: About what a row takes, and how often it has its texts: in its key, and, in 2 bytes each, as passed and as a path.
@@ -118,7 +122,7 @@ class Judge:
         With remember alerts have what their container did before.
         """
         self._schema, self._surroundings, self._host = schema, surroundings, host
-        self._names = [name.replace(" ", "_") for name in _words(schema["call"])]
+        self._names = names_of_calls(schema)
         self._tables = Rows(), Rows(), Rows()
         self._known: tuple[dict[bytes, int], ...] = ({}, {}, {})
         self._grouping = _Grouping()
@@ -147,6 +151,20 @@ class Judge:
             "buffers": str("evt.buffer" in fields).lower(),
             "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
         }
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """Settings of the gadget for a recording, of which other rules may be asked later."""
+        asked = self.parameters["calls"].split(",")
+        words = [name.replace("_", " ") for name in self._names if name not in (*_STATES, ENDS)]
+        return {**self.parameters, "calls": ",".join(each for each in words if each in asked or each not in _MANY)}
+
+    def lacking(self, recorded: Mapping[str, str]) -> list[str]:
+        """What rules ask about, and a recording with these settings does not have."""
+        calls = set(self.parameters["calls"].split(",")) - set(recorded.get("calls", "").split(","))
+        others = {"buffers": "evt.buffer", "environment": "proc.env", "host_calls": "calls outside containers"}
+        on = (name for name in others if self.parameters[name] == "true" != recorded.get(name))
+        return [*sorted(calls), *(others[name] for name in on)]
 
     def judge(self, sections: Iterable[Packed], clock_offset_ns: int) -> list[Alert]:
         """The alerts of a batch, the earliest first. Times since boot lack so many nanoseconds."""
@@ -178,7 +196,7 @@ class Judge:
 
     def _follow(self, sections: Sequence[Section]) -> None:
         """Take in what became of processes, in the order in which it happened."""
-        states = np.array([name in (*_STATES, *EXECS, ENDS) for name in self._names])
+        states = np.array([name in STATES for name in self._names])
         changes = [
             (int(section.rows["timestamp"][at]), section, at)
             for section in sections
@@ -378,6 +396,11 @@ class Judge:
 def asks(rules: Ruleset, *names: str) -> bool:
     """Whether a rule on what happens asks about one of these fields, or shows it."""
     return any(not _fields(rule).isdisjoint(names) for rule in _asked(rules))
+
+
+def names_of_calls(schema: Schema) -> list[str]:
+    """The names of calls by their numbers, as rules have them."""
+    return [name.replace(" ", "_") for name in _words(schema["call"])]
 
 
 def _asked(rules: Ruleset) -> list[Rule]:

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from gadget.errors import UsageError
-from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.detect.baseline import baseline_option, learn_command, tell_unjudged
 from kubectl_gadget.detect.check import check_command, list_command
 from kubectl_gadget.detect.elsewhere import channels, to_options
@@ -20,6 +20,7 @@ from kubectl_gadget.detect.explain import explain_command, test_command
 from kubectl_gadget.detect.facts import verify_command
 from kubectl_gadget.detect.given import (
     DEFAULT,
+    FILE,
     FORMS,
     PriorityType,
     complete_rule,
@@ -34,13 +35,16 @@ from kubectl_gadget.detect.given import (
 from kubectl_gadget.detect.tune import tune_command
 from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import output_options, stream_options, where_options
+from kubectl_gadget.pods import read_pods
 from kubectl_gadget.request import make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
+    from gadget.rules.channels import Channels
     from gadget.rules.ruleset import Ruleset
     from kubectl_gadget.detect.live import Asked
+    from kubectl_gadget.detect.written import Write
     from kubectl_gadget.targets import Targets
 
 
@@ -69,6 +73,10 @@ class DetectCommand(HeadedGroup):
                    "serve as the API server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
             option("-f", "--follow", heading="Audit events", is_flag=True,
                    help="Go on with what is written to the file, after what is in it."),
+            option("--dry-run", "recording", heading="Recordings", type=FILE, metavar="FILE",
+                   help="Judge what --record kept instead, by any rules, without an agent. - is standard input."),
+            option("--record", heading="Recordings", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                   help="Also keep the events in a file, for --dry-run."),
             option("-o", "--output", "form", heading="Output", type=click.Choice(FORMS), default="columns",
                    help="columns; text: Falco's line; json: Falco's JSON. [default: columns]"),
             *to_options(),
@@ -98,12 +106,15 @@ class DetectCommand(HeadedGroup):
 
 
 #: Options that mean nothing where audit events are judged: these are of no node.
-_LIVE = ("host", "timeout", "strict", "node", *(option.name for option in where_options()))
+_LIVE = ("host", "timeout", "strict", "node", "record", "recording", *(option.name for option in where_options()))
+#: And where a recording is: it has no labels, and was made.
+_ASKED = ("local", "agent", "selector", "timeout", "record", "where", "follow")
 
 
 def _detect(
     where: tuple[str, ...],
     follow: bool,
+    recording: Path | None,
     rules: tuple[Path, ...],
     falco_rules: tuple[Path, ...],
     baselines: tuple[Path, ...],
@@ -121,7 +132,9 @@ def _detect(
     if click.get_current_context().invoked_subcommand:
         return
     if where:
-        _refuse_of_nodes()
+        _refuse(_LIVE, "of what happens on nodes, and audit events are of none")
+    if recording:
+        _refuse(_ASKED, "a recording is judged as it is, without agents and labels")
     from gadget.rules.fields import AUDIT, SYSCALL
     from kubectl_gadget.detect.judge import judge
     from kubectl_gadget.detect.written import writer
@@ -136,18 +149,49 @@ def _detect(
     if where:
         judge(where, chosen, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
         return
+    if recording:
+        _dry_run(recording, chosen, writer(form), channels(to, to_ca, to_cert, to_key), first=first, **live)
+        return
     with _asked(paths, chosen, first=first, **live) as (asked, targets):
         from kubectl_gadget.detect.live import live as show
 
         show(asked, targets, writer(form), channels(to, to_ca, to_cert, to_key))
 
 
-def _refuse_of_nodes() -> None:
-    """UsageError for an option that is about nodes."""
+def _refuse(names: Sequence[str | None], why: str) -> None:
+    """UsageError for an option that was given and means nothing."""
     context = click.get_current_context()
     for param in context.command.params:
-        if param.name in _LIVE and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{max(param.opts, key=len)}: of what happens on nodes, and audit events are of none")
+        if param.name in names and context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{max(param.opts, key=len)}: {why}")
+
+
+def _dry_run(
+    path: Path,
+    rules: Ruleset,
+    write: Write,
+    sent: Channels,
+    *,
+    namespace: tuple[str, ...],
+    all_namespaces: bool,
+    pod: tuple[str, ...],
+    container: tuple[str, ...],
+    first: bool,
+    host: bool,
+    strict: bool,
+    **_: Any,
+) -> None:
+    from kubectl_gadget.detect.dry import dry_run
+    from kubectl_gadget.recording import Recording
+
+    selection = make_selection(namespace, all_namespaces, pod, container, "")
+    if any(name.is_workload for name in read_pods(pod)):
+        raise UsageError("-p KIND/NAME: a recording has no owners of pods: choose by names, as -p 'cart-*'")
+    recording = Recording(path)
+    if recording.header.gadget != "detect":
+        raise UsageError(f"{path}: a recording of {recording.header.gadget}: rules judge what `detect --record` kept")
+    nodes = chosen_cluster().nodes
+    dry_run(recording, rules, selection, write, sent, nodes=nodes, first=first, host=host, strict=strict)
 
 
 @contextmanager
@@ -161,6 +205,7 @@ def _asked(
     agent: tuple[str, ...],
     timeout: float,
     strict: bool,
+    record: Path | None,
     **selected: Any,
 ) -> Iterator[tuple[Asked, Targets]]:
     """What is asked of whom."""
@@ -171,5 +216,5 @@ def _asked(
         selection = find_selection(selection, agent, local)
         from kubectl_gadget.detect.live import ask  # grpc and numpy, while a local agent starts
 
-        asked = ask(rule_texts(paths), rules, selection, first=first, host=host, timeout=timeout, strict=strict)
-        yield asked, targets()
+        rest = {"host": host, "timeout": timeout, "strict": strict, "record": record}
+        yield ask(rule_texts(paths), rules, selection, first=first, **rest), targets()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import Malformed, UsageError
+from gadget.checks import check_batch, parse_schema
+from gadget.errors import Malformed, Unsupported, UsageError
 from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
 from gadget.rules import messages
@@ -29,9 +32,10 @@ from kubectl_gadget.detect.written import Write
 from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output, make_output, write_table
+from kubectl_gadget.recording import Writer
 from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.session import Node, Session
-from kubectl_gadget.streams import Check, Streams
+from kubectl_gadget.streams import Check, Message, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
@@ -53,6 +57,7 @@ class Asked:
     selection: Selection
     timeout: float = 0.0
     strict: bool = False
+    record: Path | None = None
 
     def message(self) -> pb.RunRequest:
         """The same, as agents have it."""
@@ -62,6 +67,7 @@ class Asked:
                 rules=self.names,
                 first=self.first,
                 host=self.host,
+                record=self.record is not None,
                 selection=pb.Selection(**self.selection.message()),
             )
         )
@@ -97,15 +103,26 @@ class AlertCheck(RepliesCheck):
     whats = ("batch", "summary", "interrupted")
     wrong = "sends no alerts, but something else"
 
-    def __init__(self, names: Collection[str], node: str) -> None:
-        """Of rules of these names; node is empty if only the agent can tell."""
+    def __init__(self, names: Collection[str], node: str, *, record: bool = False) -> None:
+        """Of rules of these names; node is empty if only the agent can tell. record: events come, too."""
         super().__init__(node)
-        self._names = names
+        self._names, self._record = names, record
+        self._schema = SCHEMA
+
+    def __call__(self, reply: pb.RunReply) -> None:
+        """GadgetError unless a reply makes sense and can be shown."""
+        super().__call__(reply)
+        if self._record and reply.WhichOneof("what") == "started":
+            node = self._node or reply.node
+            if not reply.started.schema:
+                raise Unsupported(f"{node}: its agent is of another version, and its events cannot be recorded")
+            self._schema = parse_schema(node, reply.started.schema)
 
     def _fits(self, batch: pb.Batch) -> bool:
-        return not batch.sections
+        return self._record or not batch.sections
 
     def _check(self, node: str, batch: pb.Batch) -> None:
+        check_batch(node, self._schema, batch)
         messages.check(node, batch.alerts)
         others = [each for each in batch.alerts if each.rule not in self._names and each.source != INTERNAL]
         if self._names and others:
@@ -233,13 +250,16 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
     request, names = asked.request(), frozenset(asked.names)
 
     def check(node: str) -> Check:
-        return AlertCheck(names, node)
+        return AlertCheck(names, node, record=asked.record is not None)
 
     streams = Streams(targets, asked.message(), check)
     session = AlertSession(request, AlertOutput(write, channels), lambda: known_containers(targets))
-    with stops(streams.stop, asked.timeout), streams:
+    with ExitStack() as stack, stops(streams.stop, asked.timeout), streams:
+        messages: Iterable[Message] = streams
+        if asked.record:
+            messages = stack.enter_context(Writer(asked.record, GADGET.name)).keep(streams)
         try:
-            session.run(streams, len(targets), streams.stop, live=True)
+            session.run(messages, len(targets), streams.stop, live=True)
         finally:
             lost = end(channels)
     check_sent(lost)

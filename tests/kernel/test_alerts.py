@@ -72,6 +72,26 @@ def test_live(agent: Agent, start_cli: Callable[..., Cli], make_pod: Callable[..
     }
 
 
+def test_recording(agent: Agent, start_cli: Callable[..., Cli], make_pod: Callable[..., Pod], workload: Callable[[str], Path],
+                   rules: Path, tmp_path: Path) -> None:  # fmt: skip
+    """A recording has the alerts that I got live, to the byte, where there is no agent; other rules say what they would have."""
+    file = tmp_path / "a.gadget"
+    chosen = ("--rules", str(rules), "-o", "json")
+    cli = start_cli("detect", "--agent", agent.address, *chosen, "-n", "shop", "--record", str(file))
+    wait_until(lambda: "rules of a client began" in agent.log.read_text(), "the stream's start")
+    run_execs(make_pod("other", "web-0"), workload("execs"), 11, 3)
+    run_execs(make_pod("shop", "cart-0"), workload("execs"), 23, 7)
+    out, err = cli.finish()
+    assert "nothing lost" in err, err
+    again = run_cli("detect", "--dry-run", str(file), *chosen)
+    assert counted(events(out))["Program is started"] == 16
+    assert sorted(out.splitlines()) == sorted(again.stdout.splitlines()), again.stderr
+    (rules / "rules.yaml").write_text(RULES.replace("Program is started", "Program of root is started")
+                                      .replace("proc.exe = started", "proc.exe = started and user.uid = 0"))  # fmt: skip
+    others = run_cli("detect", "--dry-run", str(file), *chosen)
+    assert counted(events(others.stdout))["Program of root is started"] == 16, others.stderr
+
+
 def test_always(start_agent: Callable[..., Agent], make_pod: Callable[..., Pod], workload: Callable[[str], Path], rules: Path,
                 tmp_path: Path) -> None:  # fmt: skip
     """What rules of a folder said without me I read later, also from the next agent, and what they say after a change."""
