@@ -149,6 +149,10 @@ class BpfObject:
         """The size of a map's values, in bytes."""
         return int(self._lib.bpf_map__value_size(self._map(map_name)))
 
+    def key_size(self, map_name: str) -> int:
+        """The size of a map's keys, in bytes."""
+        return int(self._lib.bpf_map__key_size(self._map(map_name)))
+
     def resize_inner(self, map_name: str, value_size: int) -> None:
         """Set the value size in bytes of the maps that a map of maps holds, before load."""
         inner = self._lib.bpf_map__inner_map(self._map(map_name))

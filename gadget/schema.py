@@ -82,6 +82,11 @@ class Field(Column):
         """What is known of its kind, or of a list of it."""
         return kinds.find(self.kind) if self.count == 1 else kinds.list_of(self.kind)
 
+    @property
+    def is_added(self) -> bool:
+        """Whether totals add up its values, if it is in a table's value."""
+        return bool(self.doc) and self.kind in ADDED
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
         """The reverse of dataclasses.asdict."""
@@ -280,10 +285,11 @@ def _event(types: b.Btf, event: int) -> Schema:
 
 
 def _table_row(types: b.Btf, table: b.Member) -> Schema:
-    """A row is the time of the table, the key and the value."""
+    """A row is the time of the table, the key and the value, of which text is the last."""
     key, value = _member(types, table, "key"), _member(types, table, "value")
     entries = types.types[_member(types, table, "max_entries")].count
     at, size = value_offset(types.size(key)), types.size(value)
+    text = next((member.offset for member in types.types[value].members if member.name == "text"), size)
     if sum(types.size(member.type_id) for member in types.types[key].members) != types.size(key):
         raise b.BtfError("the key of GADGET_TABLE has padding, which is not the same in equal keys")
     if entries > MOST_ENTRIES or entries * (at + size) > MOST_TABLE_BYTES:
@@ -291,11 +297,11 @@ def _table_row(types: b.Btf, table: b.Member) -> Schema:
     time = Field(name="timestamp", kind=kinds.TIMESTAMP.name, doc="when the table was read", offset=0, size=KEY_OFFSET)
     fields = (time, *_fields(types, key, KEY_OFFSET), *_fields(types, value, at))
     for item in fields:
-        if item.offset >= at and item.kind in ADDED and item.size // item.count < SUM_BYTES:
+        if item.offset >= at and item.is_added and item.size // item.count < SUM_BYTES:
             raise b.BtfError(f"{item.name} of GADGET_TABLE is added up, so it has to have {SUM_BYTES} bytes")
     if len({item.name for item in fields}) < len(fields):
         raise b.BtfError("key and value of GADGET_TABLE have members of the same name")
-    return Schema(fields, at + size)
+    return Schema(fields, at + text)
 
 
 @_or_malformed

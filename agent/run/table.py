@@ -53,13 +53,13 @@ class Tables(Clocked):
         self.repeats = totals
         try:
             entries = self.object.resize(TABLES[0], None)
-            size = gadget.schema.text_offset
+            key_size, value_size = self.object.key_size(TABLES[0]), self.object.value_size(TABLES[0])
+            size = value_offset(key_size) + value_size
             self._load(containers_fd, most_bytes(entries, size, totals=totals))
             self._fds = [self.object.map_fd(name) for name in TABLES]
-            info = libbpf.map_info(self._fds[0])
-            self._keys = np.zeros((entries, info.key_size), np.uint8)
-            self._values = np.zeros((entries, info.value_size), np.uint8)
-            self._totals = Totals(gadget.schema, info.key_size, entries) if totals else None
+            self._keys = np.zeros((entries, key_size), np.uint8)
+            self._values = np.zeros((entries, value_size), np.uint8)
+            self._totals = Totals(gadget.schema, key_size, size, entries) if totals else None
             self._lib = libbpf.library()
             self.object.attach(self._where)
         except BaseException:
@@ -128,9 +128,9 @@ class Tables(Clocked):
         done = read(table, None, byref(position), *into, byref(count), None)
         if done != -ENOENT:  # as many as the table may have: the end is reached
             libbpf.check(done, "read a table")
-        rows = np.zeros((count.value, self.gadget.schema.text_offset), np.uint8)
-        rows[:, :KEY_OFFSET] = stamp(now)
         key_size, at = self._keys.shape[1], value_offset(self._keys.shape[1])
+        rows = np.zeros((count.value, at + self._values.shape[1]), np.uint8)
+        rows[:, :KEY_OFFSET] = stamp(now)
         rows[:, KEY_OFFSET : KEY_OFFSET + key_size] = self._keys[: count.value]
         rows[:, at:] = self._values[: count.value]
         return rows

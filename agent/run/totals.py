@@ -10,7 +10,7 @@ import numpy.typing as npt
 from agent.run.batch import Rows
 from agent.run.clocked import stamp
 from gadget.kinds.times import DURATION_UNKNOWN
-from gadget.schema import ADDED, KEY_OFFSET, Schema, value_offset
+from gadget.schema import KEY_OFFSET, Schema, value_offset
 
 #: The value of a kind that is no number, but says that none is known.
 UNKNOWN = {"duration": DURATION_UNKNOWN}
@@ -21,15 +21,15 @@ COPIES, SORT_BYTES = 11, 128
 class Totals:
     """All keys so far, each with its values since the beginning."""
 
-    def __init__(self, schema: Schema, key_size: int, most: int) -> None:
-        """Of rows in a schema, most keys at most. lost is how many rows found no room."""
+    def __init__(self, schema: Schema, key_size: int, size: int, most: int) -> None:
+        """Of rows of size bytes in a schema, most keys at most. lost is how many rows found no room."""
         self._key = slice(KEY_OFFSET, KEY_OFFSET + key_size)
-        self._dtype = schema.dtype(schema.text_offset)
+        self._dtype = schema.dtype(size)
         first = value_offset(key_size)
         self._added = {
-            item.name: UNKNOWN.get(item.kind) for item in schema.fields if item.offset >= first and item.kind in ADDED
+            item.name: UNKNOWN.get(item.kind) for item in schema.fields if item.offset >= first and item.is_added
         }
-        self._rows = np.zeros((0, schema.text_offset), np.uint8)
+        self._rows = np.zeros((0, size), np.uint8)
         self._most = most
         self.lost = 0
 

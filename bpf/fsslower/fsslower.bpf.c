@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 256
 #include "filter.h"
-#include "syscalls.h"
-#include "text.h"
+#include "files.h"
 
 #define TYPE_BYTES 32
-
-/* linux/stat.h */
-#define S_IFMT  0170000
-#define S_IFDIR 0040000
-#define S_IFBLK 0060000
-#define S_IFREG 0100000
 
 enum file_operation {
 	OPERATION_READ,
@@ -46,17 +39,14 @@ struct {
 	__type(value, __u64);
 } calls_of_tasks SEC(".maps");
 
-#define NUMBERS              512
 #define KNOWN(call, does)    [SYSCALL_##call] = OPERATION_##does + 1
-#define KNOWN_32(call, does) [SYSCALL_COMPAT_##call & (NUMBERS - 1)] = OPERATION_##does + 1
-#define ALL(known)                                                                                              \
-	known(READ, READ), known(PREAD64, READ), known(READV, READ), known(PREADV, READ), known(PREADV2, READ), \
-		known(WRITE, WRITE), known(PWRITE64, WRITE), known(WRITEV, WRITE), known(PWRITEV, WRITE),       \
-		known(PWRITEV2, WRITE), known(OPENAT, OPEN), known(OPENAT2, OPEN), known(FSYNC, SYNC),          \
-		known(FDATASYNC, SYNC)
+#define KNOWN_32(call, does) [SYSCALL_COMPAT_##call & (KNOWN_NUMBERS - 1)] = OPERATION_##does + 1
+#define ALL(known)                                                                                          \
+	READING_CALLS(known, READ), WRITING_CALLS(known, WRITE), known(OPENAT, OPEN), known(OPENAT2, OPEN), \
+		known(FSYNC, SYNC), known(FDATASYNC, SYNC)
 
 /* By number: one more than the OPERATION_…, 0 for calls that are none of ours. */
-static const __u8 known_calls[NUMBERS] = {
+static const __u8 known_calls[KNOWN_NUMBERS] = {
 	ALL(KNOWN),
 	KNOWN(SYNC_FILE_RANGE, SYNC),
 #if defined(__TARGET_ARCH_x86)
@@ -64,7 +54,7 @@ static const __u8 known_calls[NUMBERS] = {
 	KNOWN(CREAT, OPEN),
 #endif
 };
-static const __u8 known_compat_calls[NUMBERS] = {
+static const __u8 known_compat_calls[KNOWN_NUMBERS] = {
 	ALL(KNOWN_32),
 	KNOWN_32(OPEN, OPEN),
 	KNOWN_32(CREAT, OPEN),
@@ -78,12 +68,8 @@ static const __u8 known_compat_calls[NUMBERS] = {
 /* What a call does: one more than the OPERATION_…, 0 if it is none of ours or was not chosen. */
 static __always_inline __u32 find_known(__u32 number)
 {
-	__u32 at = number & ~COMPAT_FLAG, known;
+	__u32 known = known_call(number, known_calls, known_compat_calls);
 
-	if (at >= NUMBERS)
-		return 0;
-	at = at_most(at, NUMBERS - 1); /* which the verifier can follow */
-	known = number & COMPAT_FLAG ? known_compat_calls[at] : known_calls[at];
 	return known && (!param_ops || param_ops >> (known - 1) & 1) ? known : 0;
 }
 
@@ -101,19 +87,6 @@ int BPF_PROG(entered, struct pt_regs *regs)
 	else if (gadget_fill(&header))
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
 	return 0;
-}
-
-/* Whether a file lies in a file system: sockets, pipes and terminals are waited for in their own ways. */
-static __always_inline bool is_stored(struct file *file)
-{
-	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
-	case S_IFDIR:
-	case S_IFBLK:
-	case S_IFREG:
-		return true;
-	default:
-		return false;
-	}
 }
 
 static __always_inline gadget_word text_type(struct event *event, struct file *file)

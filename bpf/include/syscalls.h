@@ -148,6 +148,9 @@
 #define SYSCALL_READV                    19
 #define SYSCALL_PREADV                   295
 #define SYSCALL_PREADV2                  327
+#define SYSCALL_SENDFILE                 40
+#define SYSCALL_SPLICE                   275
+#define SYSCALL_COPY_FILE_RANGE          326
 #define SYSCALL_PWRITE64                 18
 #define SYSCALL_PWRITEV                  296
 #define SYSCALL_PWRITEV2                 328
@@ -160,6 +163,8 @@
 #define SYSCALL_RECVMMSG                 299
 #define SYSCALL_COMPAT_PREADV            COMPAT(333)
 #define SYSCALL_COMPAT_PREADV2           COMPAT(378)
+#define SYSCALL_COMPAT_SPLICE            COMPAT(313)
+#define SYSCALL_COMPAT_COPY_FILE_RANGE   COMPAT(377)
 #define SYSCALL_COMPAT_PWRITEV           COMPAT(334)
 #define SYSCALL_COMPAT_PWRITEV2          COMPAT(379)
 #define SYSCALL_COMPAT_SYNC_FILE_RANGE   COMPAT(314)
@@ -299,6 +304,9 @@
 #define SYSCALL_READV                    65
 #define SYSCALL_PREADV                   69
 #define SYSCALL_PREADV2                  286
+#define SYSCALL_SENDFILE                 71
+#define SYSCALL_SPLICE                   76
+#define SYSCALL_COPY_FILE_RANGE          285
 #define SYSCALL_PWRITE64                 68
 #define SYSCALL_PWRITEV                  70
 #define SYSCALL_PWRITEV2                 287
@@ -311,6 +319,8 @@
 #define SYSCALL_RECVMMSG                 243
 #define SYSCALL_COMPAT_PREADV            COMPAT(361)
 #define SYSCALL_COMPAT_PREADV2           COMPAT(392)
+#define SYSCALL_COMPAT_SPLICE            COMPAT(340)
+#define SYSCALL_COMPAT_COPY_FILE_RANGE   COMPAT(391)
 #define SYSCALL_COMPAT_PWRITEV           COMPAT(362)
 #define SYSCALL_COMPAT_PWRITEV2          COMPAT(393)
 #define SYSCALL_COMPAT_SYNC_FILE_RANGE2  COMPAT(341)
@@ -388,6 +398,8 @@
 #define SYSCALL_COMPAT_READ                   COMPAT(3)
 #define SYSCALL_COMPAT_PREAD64                COMPAT(180)
 #define SYSCALL_COMPAT_READV                  COMPAT(145)
+#define SYSCALL_COMPAT_SENDFILE               COMPAT(187)
+#define SYSCALL_COMPAT_SENDFILE64             COMPAT(239)
 #define SYSCALL_COMPAT_PWRITE64               COMPAT(181)
 #define SYSCALL_COMPAT_FSYNC                  COMPAT(118)
 #define SYSCALL_COMPAT_FDATASYNC              COMPAT(148)

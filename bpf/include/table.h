@@ -33,6 +33,12 @@
 	_Static_assert(__builtin_types_compatible_p(typeof(((key_type *)0)->cgroup_id), __u64), "a key has a " \
 												"cgroup_id")
 
+/* Room for text as the last members of a value: slices among the others say what lies there. text_length is how much of
+ * it is used, in bytes. */
+#define GADGET_ROW_TEXT(bytes) \
+	__u16 text_length;     \
+	char text[bytes]
+
 struct gadget_interval {
 	__u64 number, rows;
 };

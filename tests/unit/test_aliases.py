@@ -104,7 +104,7 @@ def test_ours_alone_is_shown() -> None:
         ("trace_exce", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run trace_exce:latest", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run execsnop", "unknown gadget 'execsnop': did you mean execsnoop?"),
-        ("top file", "unknown gadget 'top file': there is bindsnoop, "),
+        ("top qqq", "unknown gadget 'top qqq': there is bindsnoop, "),
         ("bottom file", "unknown gadget 'bottom': there is bindsnoop, "),
         ("run qqq", "unknown gadget 'qqq': there is bindsnoop, "),
         ("trace", "trace takes the name of a gadget; here trace bind is bindsnoop, "),

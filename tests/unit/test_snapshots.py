@@ -74,6 +74,11 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 9, "comm": b"cart", "syscall": 202, "calls": 17_011, "errors": 503, "time": 59_012_345_678},
         {"pid": 9, "comm": b"cart", "syscall": (1 << 17) | 63, "calls": 11, "time": 12_345},
     ],
+    "filetop": [
+        {"pid": 9, "comm": b"postgres", "reads": 17_011, "writes": 503, "read": 139_354_112, "written": 4_120_576,
+         "inode": 4711, "path": b"/var/lib/postgresql/16/main/pg_wal/000000010000000000000001"},
+        {"pid": 9, "comm": b"cart", "reads": 11, "read": 12, "inode": 7, "path": b"/srv/a"},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},

@@ -185,7 +185,7 @@ def test_totals(tmp_path: Path) -> None:
             row["pid"], row["writes"], row["bytes"] = pid, writes, size
         return made.view(np.uint8).reshape(len(values), schema.text_offset)
 
-    totals = Totals(schema, 32, 3)
+    totals = Totals(schema, 32, schema.text_offset, 3)
     totals.add(rows(1, (7, 1, 10), (5, 2, 20)), 1)
     totals.add(rows(2, (5, 1, 1)), 2)
     totals.add(rows(3, (9, 1, 3), (7, 1, 5), (2, 1, 1)), 3)
@@ -195,11 +195,37 @@ def test_totals(tmp_path: Path) -> None:
     assert totals.lost == 1
 
 
+def test_rows_with_text(tmp_path: Path) -> None:
+    """A row may have text, such as a path; of a total it is the latest row's."""
+    text = 'gadget_word name DOC("a name"); GADGET_ROW_TEXT(32);'
+    entry = describe(
+        GADGETS / "writes", tmp_path, **{'__u64 bytes DOC("bytes written");': f'__u64 bytes DOC("bytes"); {text}'}
+    )
+    schema = Schema.from_json(entry["schema"])
+    size = schema.text_offset + 34
+    assert (schema["name"].offset, schema["text_length"].offset, schema.text_offset) == (56, 60, 62)
+    totals = Totals(schema, 32, size, 3)
+    for number, name in enumerate((b"first", b"second"), 1):
+        rows = np.zeros(1, schema.dtype(size))
+        rows["writes"], rows["bytes"], rows["name"]["length"], rows["text_length"] = (
+            number,
+            number,
+            len(name),
+            len(name),
+        )
+        packed = rows.view(np.uint8).reshape(1, size)
+        packed[0, schema.text_offset : schema.text_offset + len(name)] = np.frombuffer(name, np.uint8)
+        found = totals.add(packed, number)
+    row = found.view(schema.dtype(size))[0, 0]
+    assert (row["writes"], row["name"]["length"], row["text_length"]) == (3, 6, 6)
+    assert found[0, schema.text_offset :].tobytes().rstrip(b"\0") == b"second"
+
+
 def test_totals_of_what_is_not_known(tmp_path: Path) -> None:
     """Totals leave out durations that are not known; only where none is known, the total is not known, either."""
-    changes = {"__u64 bytes DOC": "gadget_duration waited[2]; gadget_duration bytes DOC"}
+    changes = {"__u64 bytes DOC": 'gadget_duration waited[2] DOC("twice"); gadget_duration bytes DOC'}
     schema = Schema.from_json(describe(GADGETS / "writes", tmp_path, **changes)["schema"])
-    totals = Totals(schema, 32, 3)
+    totals = Totals(schema, 32, schema.text_offset, 3)
     for pids, times in (([7, 5], [DURATION_UNKNOWN, 20]), ([7, 5], [DURATION_UNKNOWN, DURATION_UNKNOWN]), ([5], [3])):
         rows = np.zeros(len(pids), schema.dtype(schema.text_offset))
         rows["pid"], rows["bytes"], rows["waited"][:, 1] = pids, times, times
@@ -220,7 +246,7 @@ def test_memory_of_totals(tmp_path: Path, key: str) -> None:
     table = rows.view(np.uint8).reshape(entries, size)
     tracemalloc.start()
     try:
-        totals = Totals(schema, schema["writes"].offset - KEY_OFFSET, entries)
+        totals = Totals(schema, schema["writes"].offset - KEY_OFFSET, size, entries)
         for now in range(3):
             totals.add(table, now)
         most = tracemalloc.get_traced_memory()[1]

@@ -612,6 +612,33 @@ def snapshot_process(core: Core) -> None:
     }, rows
 
 
+def filetop(core: Core) -> None:
+    """Of files I see by process and path exactly how many reads and writes there were, and their bytes."""
+
+    def work() -> None:
+        one, two = (os.open(f"/tmp/{name}", os.O_RDWR | os.O_CREAT | os.O_TRUNC) for name in ("one", "two"))
+        for _ in range(1_009):
+            os.write(one, b"x" * 7)
+        for _ in range(503):
+            os.pread(one, 11, 0)
+        for _ in range(5):
+            os.sendfile(two, one, 0, 3)
+
+    with Stream(core.tracker, "filetop") as stream, container() as app:
+        core.call(app, work)
+        rows = [row for row in stream.rows() if row["path"] in ("/tmp/one", "/tmp/two")]
+    seen = Counter[tuple[str, str]]()
+    for row in rows:
+        seen.update({(row["path"], each): row[each] for each in ("reads", "writes", "read", "written")})
+    one = {"reads": 508, "writes": 1_009, "read": 503 * 11 + 15, "written": 7_063}
+    two = {"reads": 0, "writes": 5, "read": 0, "written": 15}
+    wanted = {
+        (f"/tmp/{name}", key): value for name, each in (("one", one), ("two", two)) for key, value in each.items()
+    }
+    assert seen == wanted, seen
+    assert len({row["pid"] for row in rows}) == 1
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -858,6 +885,7 @@ CASES = (
     fdpass,
     syscalltop,
     snapshot_process,
+    filetop,
     dnssnoop,
     snisnoop,
     tcpretrans,
