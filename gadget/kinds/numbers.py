@@ -58,6 +58,18 @@ class Rate(Kind):
         return lambda value: f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
 
 
+class Share(Kind):
+    """A part of a whole, in percent."""
+
+    in_events = False
+    is_right = True
+    encoding = Encoding.ANY
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """With one digit behind the point."""
+        return lambda value: f"{value:.1f}%"
+
+
 class Objects(Kind):
     """A list of objects, which only JSON shows."""
 

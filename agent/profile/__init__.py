@@ -1,0 +1,1 @@
+"""What CPUs do: samples of stacks, and the names of the functions in them."""

@@ -1,0 +1,65 @@
+"""What was read of files, kept for all who take samples: the least used goes first."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+#: What is kept of all files together.
+MOST_BYTES = 64 << 20
+#: The same file, as it is: a container can give two files the same build id, but not the same device and number.
+Identity = tuple[int, int, int, int, int]
+
+
+class Sized(Protocol):
+    """What is kept of a file."""
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes."""
+
+
+def identity(fd: int) -> Identity:
+    """Which file a descriptor is of, and which state of it."""
+    state = os.fstat(fd)
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+class Kept:
+    """By the identity of a file what was read of it; None if nothing can be."""
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        """Nothing yet."""
+        self._most, self._taken = most, 0
+        self._lock = threading.Lock()
+        self._found: dict[tuple[type[Sized], Identity], Sized | None] = {}
+
+    def has(self, kind: type[Sized], of: Identity) -> bool:
+        """Whether a file has been read."""
+        return (kind, of) in self._found
+
+    def get(self, kind: type[Sized], of: Identity, read: Callable[[], Sized | None]) -> Sized | None:
+        """What is kept of a file, or else what read makes of it, which may take its time."""
+        key = (kind, of)
+        with self._lock:
+            if key in self._found:
+                self._found[key] = found = self._found.pop(key)
+                return found
+        made = read()
+        with self._lock:
+            self._forget(key)
+            self._found[key] = made
+            self._taken += _size(made)
+            while self._taken > self._most and len(self._found) > 1:
+                self._forget(next(iter(self._found)))
+        return made
+
+    def _forget(self, key: tuple[type[Sized], Identity]) -> None:
+        if key in self._found:
+            self._taken -= _size(self._found.pop(key))
+
+
+def _size(found: Sized | None) -> int:
+    return found.bytes if found else 256

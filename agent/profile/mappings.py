@@ -1,0 +1,57 @@
+"""What of a process's memory is to be run, and the file that it is of: /proc/PID/maps."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+#: Bytes of a list of mappings that are read: a process may have 65,530 of them (vm.max_map_count).
+MOST_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A part of memory that may be run. inode 0: of no file. name is the path of its file, or what the kernel says."""
+
+    start: int
+    end: int
+    offset: int
+    device: str
+    inode: int
+    name: str
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the program has made it by itself, as what is compiled while it runs."""
+        return not self.inode and (not self.name or self.name.startswith(("[heap", "[anon", "[stack")))
+
+    @property
+    def range(self) -> str:
+        """What /proc/PID/map_files calls it."""
+        return f"{self.start:x}-{self.end:x}"
+
+
+class Mappings:
+    """Those of a process at some time."""
+
+    def __init__(self, text: str) -> None:
+        """Read what /proc/PID/maps says. A line that makes no sense is passed over."""
+        found = []
+        for line in text.splitlines():
+            parts = line.split(None, 5)
+            if len(parts) < 5 or "x" not in parts[1]:
+                continue
+            try:
+                start, end = (int(each, 16) for each in parts[0].split("-"))
+                found.append(
+                    Mapping(start, end, int(parts[2], 16), parts[3], int(parts[4]), parts[5] if parts[5:] else "")
+                )
+            except ValueError:
+                continue
+        self.all = tuple(sorted(found, key=lambda each: each.start))
+        self._starts = [each.start for each in self.all]
+
+    def find(self, address: int) -> Mapping | None:
+        """The one that an address lies in."""
+        at = bisect_right(self._starts, address) - 1
+        return self.all[at] if at >= 0 and address < self.all[at].end else None

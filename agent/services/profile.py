@@ -1,0 +1,22 @@
+"""Where the time of CPUs goes, as a service: `profile` asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.profile.service import Profiles
+from agent.service import Service
+
+
+@dataclass(frozen=True)
+class Settings:
+    """None."""
+
+
+SERVICE = Service(
+    "profile",
+    Settings,
+    lambda context, settings: Profiles(context),
+    lambda context, why_not: Profiles(context),
+    for_one_command=True,
+)

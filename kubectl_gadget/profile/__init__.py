@@ -1,0 +1,1 @@
+"""`profile`: where the time of CPUs goes, from samples of stacks."""

@@ -1,0 +1,188 @@
+"""Takes in what agents sampled, and keeps the books."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Malformed
+from gadget.rows import Decoder
+from gadget.schema import Row, Schema
+from gadget.text import counted
+from kubectl_gadget import contract
+from kubectl_gadget.begin import stops
+from kubectl_gadget.containers import known_containers
+from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.output import Output
+from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, Who
+from kubectl_gadget.progress import Progress
+from kubectl_gadget.request import Request
+from kubectl_gadget.session import Node, Session, duration
+from kubectl_gadget.streams import Check, Streams
+from kubectl_gadget.targets import Targets
+
+_SCHEMA = Schema((), 0)
+#: What one agent may tell of: more makes no sense.
+MOST_FRAMES, MOST_STACKS, MOST_CALLS = 1_000_000, 1_000_000, 256
+LONGEST = 8192
+
+
+class SampleCheck:
+    """Looks at the replies of one agent, in their order."""
+
+    def __init__(self, node: str) -> None:
+        """Of a node; empty if only the agent can tell."""
+        self._node, self._has_begun = node, False
+        self._frames: set[int] = set()
+        self._stacks: set[int] = set()
+
+    def __call__(self, reply: pb.RunReply) -> None:
+        """GadgetError unless a reply makes sense."""
+        node, what = self._node or reply.node, reply.WhichOneof("what")
+        if what == "started":
+            contract.check(node, reply.started.contract)
+            self._has_begun = True
+            self._frames.clear()
+            self._stacks.clear()
+        elif not self._has_begun or what not in ("batch", "summary") or reply.batch.sections or reply.batch.alerts:
+            raise Malformed(f"{node}: its agent sends no samples, but something else")
+        elif what == "batch" and not self._makes_sense(reply.batch.samples):
+            raise Malformed(f"{node}: its agent sends samples that make no sense")
+
+    def _makes_sense(self, told: pb.Samples) -> bool:
+        self._frames.update(each.number for each in told.frames)
+        self._stacks.update(each.number for each in told.stacks)
+        return (
+            len(self._frames) <= MOST_FRAMES
+            and len(self._stacks) <= MOST_STACKS
+            and all(max(len(each.name), len(each.module)) <= LONGEST for each in told.frames)
+            and all(
+                len(each.frames) <= MOST_CALLS and len(each.comm) <= LONGEST and self._frames.issuperset(each.frames)
+                for each in told.stacks
+            )
+            and len(told.seen) == len(told.counts)
+            and self._stacks.issuperset(told.seen)
+        )
+
+
+@dataclass
+class _Told:
+    """What a target told: its functions and stacks by number, and how often each stack was seen."""
+
+    functions: dict[int, Function] = field(default_factory=dict)
+    stacks: dict[int, tuple[int, int, str, tuple[Function, ...]]] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def take(self, told: pb.Samples) -> int:
+        """Take in more. Returns how many samples that was."""
+        for each in told.frames:
+            self.functions[each.number] = Function(each.name, each.module, each.address, each.kernel)
+        for stack in told.stacks:
+            calls = [self.functions[number] for number in reversed(stack.frames)] or [NO_STACK]
+            whole = tuple([CUT, *calls] if stack.cut else calls)
+            self.stacks[stack.number] = (stack.cgroup_id, stack.pid, stack.comm, whole)
+        for number, count in zip(told.seen, told.counts, strict=True):
+            self.counts[number] = self.counts.get(number, 0) + count
+        return sum(told.counts)
+
+
+class _Waiting(Output):
+    """Shows how far it is, on a terminal, and in the end what came of it."""
+
+    fields = ()
+
+    def __init__(self, seconds: float, so_far: Callable[[], str], write: Callable[[], None]) -> None:
+        """For so long, 0 without end; write writes the whole."""
+        self._seconds, self._so_far, self._write, self._began = seconds, so_far, write, time.monotonic()
+        self._progress, self._shown = Progress(), 0.0
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """There are none."""
+
+    def refresh(self, sum_up: Callable[[], str]) -> None:
+        """Draw how far it is, once a second."""
+        now = time.monotonic()
+        if now < self._shown + 1:
+            return
+        self._shown, gone = now, now - self._began
+        left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else ""
+        self._progress.show([f"sampling for {duration(int(gone))}{left}; {self._so_far()}"])
+
+    def finish(self) -> str:
+        """Write all that there is."""
+        self.close()
+        self._write()
+        return ""
+
+    def close(self) -> None:
+        """Give the line back."""
+        self._progress.clear()
+
+
+class SampleSession(Session):
+    """Takes in samples."""
+
+    thing = "sample"
+
+    def __init__(self, request: Request, targets: Targets, hz: int, write: Callable[[Samples], None]) -> None:
+        """Of what request asks for, so many a second; write writes them in the end."""
+        super().__init__(request, lambda: known_containers(targets))
+        self._of: dict[str, list[_Told]] = {}
+        self._taken = 0
+        self._samples, self._write_samples = Samples(hz, time.time_ns()), write
+
+    def _make_output(self, schema: Schema) -> Output:
+        return _Waiting(self._request.timeout, self._what, self._finish)
+
+    def _finish(self) -> None:
+        """Write the samples, with the names of containers as they are known by now."""
+        made = self._samples
+        made.seconds = (time.time_ns() - made.began_ns) / 1e9
+        for target, runs in self._of.items():
+            decoder = self._nodes[target].decoder
+            for told in runs:
+                for number, count in told.counts.items():
+                    cgroup_id, pid, comm, calls = told.stacks[number]
+                    namespace, pod, container, id_ = decoder.names.get(cgroup_id) or ("", "", "", "")
+                    made.add(Who(decoder.node, namespace, pod, container, id_, comm, pid), calls, count)
+        self._write_samples(made)
+
+    def _begun(self, target: str, name: str, started: pb.Started) -> Node:
+        contract.check(name, started.contract)
+        self._of.setdefault(target, []).append(_Told())
+        return Node(Decoder(name, _SCHEMA), lambda table: None)
+
+    def _tell_other_words(self, name: str, schema: Schema) -> None:
+        """There are no words of an agent's own."""
+
+    def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
+        told = self._of[target][-1]
+        self._taken += told.take(batch.samples)
+        for each in batch.samples.stacks:
+            names = node.decoder.names.get(each.cgroup_id)
+            self._containers.add(names[3] if names else "")
+        return []
+
+    def _what(self) -> str:
+        return counted(self._taken, self.thing, ",")
+
+
+def collect(request: Request, targets: Targets, hz: int, write: Callable[[Samples], None]) -> None:
+    """Take samples until the request's time is over, or Ctrl-C, and write them.
+
+    Raises:
+        GadgetError: No agent can do it.
+        Incomplete: Something was lost, and that was not to be.
+
+    """
+    parameters = {**request.parameters, "hz": str(hz)}
+    asked = pb.Profile(parameters=parameters, selection=pb.Selection(**request.selection.message()))
+
+    def check(node: str) -> Check:
+        return SampleCheck(node)
+
+    streams = Streams(targets, pb.RunRequest(profile=asked), check)
+    with stops(streams.stop, request.timeout), streams:
+        SampleSession(request, targets, hz, write).run(streams, len(targets), streams.stop, live=True)

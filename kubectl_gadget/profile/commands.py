@@ -1,0 +1,139 @@
+"""The command `profile`: where the time of CPUs goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from gadget import catalog
+from gadget.errors import UsageError
+from gadget.schema import Schema
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.options import Duration, FormType, Option, gadget_options, output_options, where_options
+from kubectl_gadget.output import all_forms as forms_of_rows
+from kubectl_gadget.profile.found import all_forms
+from kubectl_gadget.request import Request, make_selection
+from kubectl_gadget.where import default_namespace, find_selection, find_targets
+
+if TYPE_CHECKING:
+    from kubectl_gadget.profile.stacks import Samples
+
+GADGET = "profile"
+USUAL_HZ, USUAL_SECONDS, USUAL_TOP = 99, 10.0, 20
+#: Parameters of the gadget that the command has options of its own for.
+_OWN = ("param_hz", "param_user_stacks", "param_kernel_stacks")
+
+
+class ProfileForm(FormType):
+    """A form of stacks, or one of rows."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All that there are."""
+        return f"[{'|'.join([*(form.written for form in forms_of_rows().values()), *all_forms()])}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the value."""
+        return str(value) if value in all_forms() else super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Their names."""
+        own = [CompletionItem(name, help=form.help) for name, form in all_forms().items()]
+        return [*super().shell_complete(ctx, param, incomplete), *(i for i in own if i.value.startswith(incomplete))]
+
+
+class ProfileCommand(HeadedCommand):
+    """`profile`: samples of stacks."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        gadget = catalog.find(GADGET)
+        options: list[click.Parameter] = [
+            Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
+                   help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),
+            Option(["-F", "--frequency"], heading="Options", type=click.IntRange(1, 1000), default=USUAL_HZ,
+                   metavar="HZ", help="Samples a second, on each CPU that is not idle: 1 to 1000. [default: 99]"),
+            Option(["-U", "--user-stacks"], heading="Options", is_flag=True,
+                   help="Only programs: time in the kernel counts for the function that called it."),
+            Option(["-K", "--kernel-stacks"], heading="Options", is_flag=True,
+                   help="Only the kernel: time in programs is left out."),
+            Option(["--top"], heading="Options", type=click.IntRange(0), default=USUAL_TOP, metavar="N",
+                   help="Only the first N rows of the table; 0: all. [default: 20]"),
+            *(option for option in gadget_options(gadget) if option.name not in _OWN),
+            *where_options(),
+            *cluster_options(),
+            Option(["form", "-o", "--output"], heading="Output", type=ProfileForm(), default="columns",
+                   help="Format: functions as rows, or stacks. flamegraph: a page for a browser; speedscope: for "
+                   "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
+            *(option for option in output_options() if option.name == "strict"),
+        ]  # fmt: skip
+        super().__init__(
+            GADGET,
+            "where CPU time goes: which functions of programs and of the kernel",
+            "kubectl gadget profile -n shop -o flamegraph > shop.html",
+            options,
+            _profile,
+        )
+
+
+def _profile(
+    duration: float,
+    frequency: int,
+    user_stacks: bool,
+    kernel_stacks: bool,
+    top: int,
+    form: str,
+    strict: bool,
+    local: bool,
+    agent: tuple[str, ...],
+    namespace: tuple[str, ...],
+    all_namespaces: bool,
+    pod: tuple[str, ...],
+    container: tuple[str, ...],
+    selector: str,
+    **settings: Any,
+) -> None:
+    if user_stacks and kernel_stacks:
+        raise UsageError("-U and -K: choose one; without them both are shown")
+    values = {name.removeprefix("param_"): str(value) for name, value in settings.items() if value is not None}
+    if user_stacks or kernel_stacks:
+        values["kernel_stacks" if user_stacks else "user_stacks"] = "false"
+    selection = make_selection(namespace, all_namespaces, pod, container, selector)
+    if not (namespace or all_namespaces):
+        selection = replace(selection, namespaces=default_namespace(agent, local))
+    with find_targets(agent, local) as targets:
+        selection = find_selection(selection, agent, local)
+        from kubectl_gadget.profile.collect import collect  # grpc and numpy, while a local agent starts
+
+        request = Request(
+            catalog.Gadget(GADGET, "", "", "", "", [], [], [], {}, {}, Schema((), 0), []),
+            values,
+            "json",
+            (),
+            frozenset(),
+            (),
+            "",
+            strict=strict,
+            selection=selection,
+            timeout=duration,
+        )
+        collect(request, targets(), frequency, _writes(form, top))
+
+
+def _writes(form: str, top: int) -> Callable[[Samples], None]:
+    """What writes samples in a form."""
+
+    def write(samples: Samples) -> None:
+        from kubectl_gadget.output.stdout import write_all
+        from kubectl_gadget.profile import hottest
+
+        if form in all_forms():
+            write_all(all_forms()[form].make(samples))
+        else:
+            hottest.write(samples, form, top)
+
+    return write

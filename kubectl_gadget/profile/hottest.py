@@ -1,0 +1,63 @@
+"""The functions that took the most time, as a table by container."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row
+from kubectl_gadget.output import IDENTITY_COLUMNS, Extent, find_form, make_output, write_table
+from kubectl_gadget.profile.stacks import Function, Samples, Who
+
+FIELDS = (
+    *(Column(name, "identity", IDENTITY_DOCS[name]) for name in IDENTITY),
+    Column("self", "share", "the part of all samples in which the function itself ran"),
+    Column("total", "share", "the part of all samples in which it, or what it called, ran"),
+    Column("samples", "int", "how often the function itself was seen"),
+    Column("file", "word", "the program or library that it is in, or [kernel]"),
+    Column("function", "text", "the function; where none is known the file and the address in it"),
+)
+#: Left out unless -o wide.
+_WIDE = ("samples",)
+USUAL_TOP = 20
+
+
+def rows(samples: Samples, top: int) -> list[Row]:
+    """The first top rows of all fields, those with most time of their own first; 0 for all."""
+    own: Counter[tuple[Who, Function]] = Counter()
+    within: Counter[tuple[Who, Function]] = Counter()
+    for (who, calls), count in samples.counts.items():
+        where = who._replace(comm="", pid=0)
+        own[where, calls[-1]] += count
+        for call in set(calls):  # one that calls itself has its time once
+            within[where, call] += count
+    all_of_them = samples.total or 1
+    found = sorted(within, key=lambda key: (-own[key], -within[key], key))
+    return [
+        (
+            *where[:5],
+            100 * own[where, function] / all_of_them,
+            100 * within[where, function] / all_of_them,
+            own[where, function],
+            function.module,
+            function.name or function.text,
+        )
+        for where, function in found[: top or None]
+    ]
+
+
+def shown(form: str) -> Sequence[Column]:
+    """The fields that a form shows."""
+    extent = find_form(form).extent
+    if extent == Extent.ALL:
+        return FIELDS
+    left_out = {*IDENTITY} - {*IDENTITY_COLUMNS} | ({*_WIDE} if extent < Extent.WIDE else set())
+    return [field for field in FIELDS if field.name not in left_out]
+
+
+def write(samples: Samples, form: str, top: int) -> None:
+    """Write the table."""
+    fields = shown(form)
+    places = [FIELDS.index(field) for field in fields]
+    output = make_output(form, fields, {"self": "SELF", "total": "TOTAL"})
+    write_table(output, [tuple(row[at] for at in places) for row in rows(samples, top)])

@@ -1,0 +1,97 @@
+"""What was sampled, of all nodes: stacks with who ran them, and how often each was seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gadget.text import escape
+
+#: Stacks that are told apart. The samples of further ones are counted.
+MOST_STACKS = 500_000
+
+
+class Function(NamedTuple):
+    """A function, or an address of which none is known: name is empty then. Names are as processes chose them."""
+
+    name: str
+    module: str
+    address: int = 0
+    kernel: bool = False
+
+    @property
+    def text(self) -> str:
+        """What it is called, safe on a terminal; what is not known is its address in its file."""
+        return escape(self.name) if self.name else f"{self.file}+{self.address:#x}"
+
+    @property
+    def file(self) -> str:
+        """Its file without the folders, safe on a terminal."""
+        return escape(self.module.rpartition("/")[2] or self.module)
+
+
+#: The outermost call of a stack of which the outermost calls are missing.
+CUT = Function("[more calls than can be told]", "")
+#: The only call of a stack that could not be read.
+NO_STACK = Function("[no stack]", "")
+
+
+class Who(NamedTuple):
+    """Whose stack it is. Outside containers namespace, pod and container are empty."""
+
+    node: str
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    container_id: str = ""
+    comm: str = ""
+    pid: int = 0
+
+    @property
+    def place(self) -> str:
+        """The container in a few letters; outside containers the node."""
+        inside = f"{self.namespace}/{self.pod}/{self.container}" if self.pod else self.container or self.container_id
+        return escape(inside or self.node)
+
+
+@dataclass
+class Samples:
+    """How often stacks were seen, each the outermost call first."""
+
+    hz: int
+    began_ns: int = 0  # since 1970
+    seconds: float = 0.0
+    counts: Counter[tuple[Who, tuple[Function, ...]]] = field(default_factory=Counter)
+    crowded: int = 0
+
+    def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
+        """Count a stack. Of what is too much only the number is known."""
+        if (who, calls) in self.counts or len(self.counts) < MOST_STACKS:
+            self.counts[who, calls] += count
+        else:
+            self.crowded += count
+
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return self.counts.total()
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes they are of."""
+        return len({who.node for who, _ in self.counts})
+
+    def outer(self, who: Who) -> Sequence[str]:
+        """What a stack stands on where those of all are together: the node if there are several, container, thread."""
+        return [*([escape(who.node)] if self.nodes > 1 and who.place != who.node else []), who.place, escape(who.comm)]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of -o for programs, or for a browser."""
+
+    name: str
+    help: str
+    make: Callable[[Samples], bytes]
