@@ -67,14 +67,14 @@ class ProfileCommand(HeadedCommand):
             *where_options(),
             *cluster_options(),
             Option(["form", "-o", "--output"], heading="Output", type=ProfileForm(), default="columns",
-                   help="Format: functions as rows, or stacks. flamegraph: a page for a browser; speedscope: for "
+                   help="Format: functions as rows, or stacks. speedscope: for "
                    "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
             *(option for option in output_options() if option.name == "strict"),
         ]  # fmt: skip
         super().__init__(
             GADGET,
-            "where CPU time goes: which functions of programs and of the kernel",
-            "kubectl gadget profile -n shop -o flamegraph > shop.html",
+            "where CPU time goes, by functions of programs and of the kernel",
+            "kubectl gadget profile -n shop --duration 30s",
             options,
             _profile,
         )
@@ -109,18 +109,8 @@ def _profile(
         selection = find_selection(selection, agent, local)
         from kubectl_gadget.profile.collect import collect  # grpc and numpy, while a local agent starts
 
-        request = Request(
-            catalog.Gadget(GADGET, "", "", "", "", [], [], [], {}, {}, Schema((), 0), []),
-            values,
-            "json",
-            (),
-            frozenset(),
-            (),
-            "",
-            strict=strict,
-            selection=selection,
-            timeout=duration,
-        )
+        gadget = catalog.Gadget(GADGET, "", "", "", "", [], [], [], {}, {}, Schema((), 0), [])
+        request = Request(gadget, values, strict=strict, selection=selection, timeout=duration)
         collect(request, targets(), frequency, _writes(form, top))
 
 

@@ -49,6 +49,8 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
         ("snapshot_process", "snapshot"),
         ("run snapshot_process:latest", "snapshot"),
         ("pstree", "snapshot"),
+        ("run profile_cpu:latest", "profile"),
+        ("profile-bpfcc", "profile"),
     ],
 )
 def test_what_other_tools_call_it(written: str, name: str) -> None:

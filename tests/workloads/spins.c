@@ -4,6 +4,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#pragma GCC optimize("no-omit-frame-pointer") // so that its callers are found
+
 static volatile unsigned long sink;
 
 #define SPIN(name)                                                  \
