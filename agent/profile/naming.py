@@ -29,6 +29,8 @@ MOST_PLACES = 16_384
 AT_ONCE_SECONDS, PART = 4.0, 0.1
 JIT, ANONYMOUS = "[jit]", "[anonymous]"
 UNKNOWN = "[unknown]"
+#: What is no code, so that nothing can have been called from there.
+NOWHERE = "[nowhere]"
 
 
 class Program(NamedTuple):
@@ -147,7 +149,7 @@ class Naming:
             by_mapping.setdefault(found, []).append(address)
         for mapping, here in by_mapping.items():
             if mapping is None:
-                yield from ((each, Place("", UNKNOWN, each)) for each in here)
+                yield from ((each, Place("", NOWHERE if known.mappings else UNKNOWN, each)) for each in here)
             elif mapping.inode:
                 yield from self._in_file(known, process, mapping, here)
             else:

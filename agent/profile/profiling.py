@@ -16,7 +16,7 @@ import numpy as np
 from agent.files import read_text
 from agent.profile.kept import Kept
 from agent.profile.kernel import KernelFunctions
-from agent.profile.naming import UNKNOWN, Answer, Naming, Place, Program
+from agent.profile.naming import NOWHERE, UNKNOWN, Answer, Naming, Place, Program
 from agent.run.batch import Batch
 from agent.threads import Bounded
 from gadget import catalog
@@ -161,7 +161,10 @@ class Profiling:
         places = [Place(*self._kernel.find(call), call, True) for call in each.kernel] if self._kernel else []
         places = [place._replace(address=0) if place.name else place for place in places]
         named = answer.places if answer else {}
-        places += [named.get(call) or Place("", UNKNOWN, call) for call in each.user]
+        user = [named.get(call) or Place("", UNKNOWN, call) for call in each.user]
+        while len(user) > 1 and user[-1].module == NOWHERE:  # what lies where a caller without a frame pointer put none
+            user.pop()
+        places += user
         self._last_stack += 1
         made.stacks.add(
             number=self._last_stack,
