@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 import numpy as np
@@ -38,43 +38,56 @@ LEAST_SECONDS, MOST_SECONDS = 300, 86_400
 NAMES, ADDRESSES, ALL_ADDRESSES = 8, 256, 8192
 #: A name without characters that are shown as numbers is no longer (RFC 1035, 2.3.4).
 NAME_LETTERS = 253
-#: Answers to one container that are read of each batch, the newest.
-ANSWERS = 256
+#: Answers to one container that are read of each batch, the newest; and of how many containers as many.
+ANSWERS, MOST_CGROUPS = 256, 256
 AGAIN_SECONDS = 10.0
 #: How long to wait for answers that have come already and were not read yet.
 CATCH_UP_SECONDS = 0.3
 
 #: When each name of an address ends to count, the newest last.
 _Names = dict[str, float]
+#: Whose names they are: a container's cgroup, or what it belongs to.
+Owner = int | str
 
 
 class Domains:
     """What names addresses have, by container. Its methods may be called by any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """None yet: learn is to be called, or follow."""
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        owner_of: Callable[[int], Owner | None] = lambda cgroup_id: cgroup_id,
+        answers: int = ANSWERS,
+    ) -> None:
+        """None yet: learn is to be called, or follow.
+
+        owner_of says whose the names are that a container's cgroup asked for, None for nobody's. So many answers to one
+        cgroup are read of a batch, and of all together the newest so many times MOST_CGROUPS.
+        """
+        self._clock, self._owner_of, self._answers = clock, owner_of, answers
         self._gadget = catalog.find("dnssnoop")
         self._answer = _number(self._gadget.schema["message"].values, "answer")
         self._no_error = _number(self._gadget.schema["rcode"].values, "NOERROR")
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._known: OrderedDict[int, OrderedDict[bytes, _Names]] = OrderedDict()
+        self._known: OrderedDict[Owner, OrderedDict[bytes, _Names]] = OrderedDict()
         self._size = 0
+        #: how often an address got a name that it did not have
+        self.changes = 0
         #: answers that were not read, as there were too many for one container
         self.skipped = 0
         #: up to when all that was answered is known, in nanoseconds since 1970
         self.read_ns = 0
 
-    def names(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
+    def names(self, owner: Owner, address: bytes) -> tuple[str, ...]:
         """The names, in lower case, that an address had when a container asked for them, the newest first.
 
-        cgroup_id is of the container's own cgroup. The address has 4 or 16 bytes; one of IPv4 may be written as one of
-        IPv6.
+        owner is the container's own cgroup, if owner_of does not say otherwise. The address has 4 or 16 bytes; one of
+        IPv4 may be written as one of IPv6.
         """
         now = self._clock()
         with self._lock:
-            known = self._known.get(cgroup_id)
+            known = self._known.get(owner)
             found = known.get(unmapped(address)) if known else None
             return tuple(name for name, end in reversed(found.items()) if end > now) if found else ()
 
@@ -91,7 +104,7 @@ class Domains:
             chosen = (rows["message"] == self._answer) & (rows["rcode"] == self._no_error)
             chosen &= rows["server"] == rows["dst"]  # the end that asked
             at = np.flatnonzero(chosen)
-            newest = at[_newest(rows["cgroup_id"][at])]
+            newest = at[_newest(rows["cgroup_id"][at], self._answers)][-MOST_CGROUPS * self._answers :]
             self.skipped += len(at) - len(newest)
             self._take(rows, newest, section)
         with self._changed:
@@ -112,18 +125,23 @@ class Domains:
             self._keep(cgroup_id, read(section.rows[start:end]))
 
     def _keep(self, cgroup_id: int, said: Message) -> None:
-        now, name = self._clock(), said.name.lower()
-        if not said.records or len(name) > NAME_LETTERS:
-            return
+        name, owner = said.name.lower(), self._owner_of(cgroup_id)
+        if said.records and len(name) <= NAME_LETTERS and owner is not None:
+            self.add(owner, name, said.records)
+
+    def add(self, owner: Owner, name: str, records: Iterable[tuple[bytes, int]]) -> None:
+        """Note that a name had addresses, for so many seconds each."""
+        now = self._clock()
         with self._lock:
-            known = self._known.setdefault(cgroup_id, OrderedDict())
-            self._known.move_to_end(cgroup_id)
+            known = self._known.setdefault(owner, OrderedDict())
+            self._known.move_to_end(owner)
             self._size -= len(known)
-            for address, seconds in said.records:
+            for address, seconds in records:
                 address = unmapped(address)
                 names = known.setdefault(address, {})
                 known.move_to_end(address)
                 ends = now + min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
+                self.changes += name not in names
                 names[name] = max(names.pop(name, 0.0), ends)
                 if len(names) > NAMES:
                     del names[next(iter(names))]
@@ -133,13 +151,22 @@ class Domains:
             while self._size > ALL_ADDRESSES:
                 self._drop_oldest()
 
+    def all(self) -> list[tuple[Owner, bytes, tuple[str, ...]]]:
+        """Every address with its names, the one that was learned last at the end."""
+        with self._lock:
+            return [
+                (owner, address, tuple(names))
+                for owner, known in self._known.items()
+                for address, names in known.items()
+            ]
+
     def _drop_oldest(self) -> None:
         """Make room for one address, of the container that has learned nothing for longest."""
-        cgroup_id, oldest = next(iter(self._known.items()))
+        owner, oldest = next(iter(self._known.items()))
         oldest.popitem(last=False)
         self._size -= 1
         if not oldest:
-            del self._known[cgroup_id]
+            del self._known[owner]
 
 
 class Follower:
@@ -210,9 +237,9 @@ def _number(values: dict[str, str], name: str) -> int:
     return next(int(number) for number, word in values.items() if word == name)
 
 
-def _newest(cgroups: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+def _newest(cgroups: npt.NDArray[np.uint64], most: int) -> npt.NDArray[np.intp]:
     """Which rows are among the last of their cgroup, in order."""
     order = np.argsort(cgroups, kind="stable")
     _, starts, counts = np.unique(cgroups[order], return_index=True, return_counts=True)
     behind = np.repeat(starts + counts, counts) - np.arange(len(order))
-    return np.sort(order[behind <= ANSWERS])
+    return np.sort(order[behind <= most])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agent.addresses import first_pid, network_of
 from agent.bpf_object import Program
+from agent.flows.names import Names
 from agent.flows.pods import Pod, Pods
 from agent.flows.settings import Settings
 from agent.flows.sockets import connections_of, established_in
@@ -25,7 +26,7 @@ from gadget import catalog
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS = 1.0
+SAVE_SECONDS, SAVE_NAMES_SECONDS = 1.0, 60.0
 #: How often the recorder asks how many flows came, and looks up what it does not know yet of new pods.
 LOOK_SECONDS = 0.25
 #: A container's network is made with its cgroup or soon after. A container without an address by then is in the
@@ -58,6 +59,8 @@ class FlowRecorder:
         self._made, self._lost, self._kept = 0, self._table.lost(), settings.limit
         self._state = state
         self._pods = Pods(state / "pods.json")
+        #: for which names pods got addresses, if that is followed
+        self.names = Names(state / "names.json", lambda cgroup_id: self._pods.owners.get(cgroup_id))
         self._ended = False
         #: Guards the pods and the notes about them. It is held only for look-ups and assignments, as the thread that
         #: reports containers waits for it. While holding it, ask the tracker for nothing that has to be read first.
@@ -118,6 +121,7 @@ class FlowRecorder:
         if not self._ended:
             self._learn()
             self._pods.save()
+            self.names.save()
         self._table.close()
 
     def end(self) -> None:
@@ -247,7 +251,7 @@ class FlowRecorder:
         return next(filter(None, (self._tracker.addresses_of(cgroup) for cgroup in cgroups if cgroup)), ())
 
     def _care(self, worker: Worker) -> None:
-        saved = cared = time.monotonic()
+        saved = saved_names = cared = time.monotonic()
         while not worker.stopping:
             worker.wait(LOOK_SECONDS)
             now = time.monotonic()
@@ -256,6 +260,9 @@ class FlowRecorder:
                 if now - saved > SAVE_SECONDS:
                     saved = now
                     self._pods.save()
+                if now - saved_names > SAVE_NAMES_SECONDS:
+                    saved_names = now
+                    self.names.save()
                 if self._is_filling() or now - cared > self._settings.care_seconds:
                     cared = now
                     self.make_room()

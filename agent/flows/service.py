@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agent.bpf_object import Program
 from agent.clock import clock_offset
+from agent.domains import Follower
 from agent.flows.pods import Pod
 from agent.flows.recorder import FlowRecorder
 from agent.identity import Container
@@ -23,8 +24,16 @@ CHUNK = 4096
 class FlowsService(Running):
     """Tells the flows."""
 
-    def __init__(self, node: str, tracker: Tracker, recorder: FlowRecorder | None, why_not: str = "") -> None:
-        """Answer as node; without a recorder say why there is none."""
+    def __init__(
+        self,
+        node: str,
+        tracker: Tracker,
+        recorder: FlowRecorder | None,
+        why_not: str = "",
+        follower: Follower | None = None,
+    ) -> None:
+        """Answer as node; without a recorder say why there is none. follower: what learns names for the recorder."""
+        self._follower = follower
         self._node = node
         self._tracker = tracker
         self._recorder = self._begun = recorder
@@ -42,6 +51,10 @@ class FlowsService(Running):
         problem = self._recorder.save_problem
         unsaved = f", names of pods are not saved: {problem}" if problem else ""
         return f"{self._recorder.count()} flows{', no UDP' * bool(self._recorder.udp_problem)}{unsaved}"
+
+    def problem(self) -> str:
+        """What keeps names of addresses from being learned."""
+        return f"names of addresses: {self._follower.problem}" if self._follower and self._follower.problem else ""
 
     def read(self) -> Iterator[pb.FlowsReply]:
         """Everything."""
@@ -79,6 +92,7 @@ class FlowsService(Running):
                 last_ns=last + offset,
                 peer=peer,
                 local=local,
+                names=() if direction == ingress else recorder.names.names(uid, peer),
             )
             for uid, direction, protocol, port, count, failed, older, first, last, peer, local in zip(
                 uids, *columns, strict=True
@@ -97,8 +111,9 @@ class FlowsService(Running):
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """The thread that cares for the table."""
-        return (self._begun.worker,) if self._begun else ()
+        """The threads that care for the table and learn names."""
+        own = (self._begun.worker,) if self._begun else ()
+        return (*own, self._follower.worker) if self._follower else own
 
     def calls(self) -> Sequence[Call]:
         """What clients ask of flows."""
@@ -110,11 +125,16 @@ class FlowsService(Running):
 
     def close(self) -> None:
         """Let go. Recording goes on."""
+        if self._follower:
+            self._follower.close()
         if self._begun:
             self._begun.close()
 
     def end(self) -> None:
         """Stop recording, and remove what would outlive this agent."""
+        if self._follower:
+            self._follower.close()
+            self._follower = None
         if self._recorder:
             self._recorder.end()
             self._recorder, self._why_not = None, "it has been removed there"

@@ -12,6 +12,11 @@ class Settings:
     """Of the flow recorder."""
 
     on: bool = setting(True, "Record who talks to whom, for `advise network-policy`.", option="--flows")
+    names: bool = setting(
+        False,
+        "Also record for which names pods got the addresses that they connect to: follows all answers of DNS.",
+        option="--flows-names",
+    )
     limit: int = setting(32_768, "Flows kept at most, of 200 bytes each.", unit="flows", least=64, metavar="N")
     care_seconds: float = setting(
         10.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.domains import Follower
 from agent.flows.recorder import FlowRecorder
 from agent.flows.service import FlowsService
 from agent.flows.settings import Settings
@@ -10,7 +11,8 @@ from agent.service import Context, Service
 
 def _begin(context: Context, settings: Settings) -> FlowsService:
     recorder = FlowRecorder(context.tracker, context.pins / "flows", context.state / "flows", settings)
-    return FlowsService(context.node, context.tracker, recorder)
+    follower = Follower(recorder.names, context.runs, context.tracker, context.budget) if settings.names else None
+    return FlowsService(context.node, context.tracker, recorder, follower=follower)
 
 
 SERVICE = Service(

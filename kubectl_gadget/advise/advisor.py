@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
@@ -12,6 +12,7 @@ from gadget.errors import UsageError
 from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.cluster import End
 from kubectl_gadget.advise.compile import compile_policy
+from kubectl_gadget.advise.dialects import by_name
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.judge import denied_of, namespaces_of, spans
@@ -142,7 +143,11 @@ class _Advisor:
             for made, seen in self._outside.of_crowd(workload, direction, crowd, port):
                 _add_peer(draft.peers[direction], made.cidr, made, port, seen, [port])
         if peer:
-            ports = self._with_dns(port, workload if direction == INGRESS else other)
+            dns = self._of_dns(port, workload if direction == INGRESS else other)
+            ports = dns or [port]
+            if direction == EGRESS:
+                peer[1].domains |= evidence.names or set()
+                peer[1].answers |= {*dns} or ({port} if port.port == DNS_PORT and port.protocol != "SCTP" else set())
             _add_peer(draft.peers[direction], *peer, port, evidence, ports)
             if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
                 self._doubt(workload, direction, other, port)
@@ -195,8 +200,8 @@ class _Advisor:
         elif direction == EGRESS and not self._observation.cluster.knows_services and is_private(address):
             self._remarks.doubtful(workload, direction, other, port, MAYBE_SERVICE)
 
-    def _with_dns(self, port: Port, target: Actor) -> Iterable[Port]:
-        """A port; for DNS both its UDP and its TCP port, because long answers come by TCP."""
+    def _of_dns(self, port: Port, target: Actor) -> Sequence[Port]:
+        """If a port is one of DNS, both its UDP and its TCP port, because long answers come by TCP."""
         pairs = self._dns.get(target) if isinstance(target, Workload) else None
         if pairs and (port.protocol, port.port) in pairs:
             return [Port(number, protocol) for protocol, number in pairs]
@@ -206,7 +211,7 @@ class _Advisor:
         )
         if near and port.port == DNS_PORT and port.protocol != "SCTP":
             return [Port(DNS_PORT, "TCP"), Port(DNS_PORT, "UDP")]
-        return [port]
+        return []
 
     def _close(self, overlaps: Mapping[Workload, list[Workload]]) -> None:
         """Close for each workload the directions that others' policies close for its pods.
@@ -243,6 +248,8 @@ class _Advisor:
                 }
                 for each in types:
                     self._note_nodes(workload, each, draft.peers[each].values())
+                if EGRESS in types and not by_name(self._settings.dialect, draft.peers[EGRESS].values()):
+                    self._note_rotating(workload, draft.peers[EGRESS].values())
                 yield Policy(workload.namespace, names[workload], str(workload), workload.selector, types, rules)
 
     def _shorter(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
@@ -251,6 +258,12 @@ class _Advisor:
         for port in widened:
             self._remarks.ranged(workload, direction, port)
         return self._outside.fewer(workload, direction, ranged)
+
+    def _note_rotating(self, workload: Workload, peers: Iterable[Peer]) -> None:
+        """Warn of names that had several addresses, where rules are about addresses."""
+        count = Counter(domain for peer in peers if peer.cidr for domain in peer.domains)
+        for domain in sorted(domain for domain, number in count.items() if number > 1):
+            self._remarks.rotating(workload, domain)
 
     def _note_nodes(self, workload: Workload, direction: str, peers: Collection[Peer]) -> None:
         for port in {port for peer in peers for port in peer.ports}:

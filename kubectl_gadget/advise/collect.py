@@ -16,6 +16,8 @@ import msgspec
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer, not_allowed
+from kubectl_gadget.advise.domains import MOST as MOST_NAMES
+from kubectl_gadget.advise.domains import is_domain
 from kubectl_gadget.advise.flows import (
     MOST_COUNTED,
     Context,
@@ -172,6 +174,7 @@ def _flow(node: str, pod: pb.FlowPod, flow: pb.Flow) -> Flow:
         older=bool(flow.older),
         host_network=pod.host_network,
         local=_show(flow.local),
+        names=tuple(filter(is_domain, flow.names[:MOST_NAMES])),
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kubectl_gadget.advise.talks import Settings
 
 FILE = click.Path(path_type=Path)
+DIALECTS = ("kubernetes", "cilium", "calico", "calico-enterprise")
 #: How an object's name may begin, with room for the rest.
 NAME_PREFIX = re.compile(r"[a-z0-9][-a-z0-9]{0,39}")
 #: How often the time that is left is shown.
@@ -108,7 +109,7 @@ def _output_options() -> list[click.Parameter]:
         Option(["--explain"], heading="Output", is_flag=True, help="Tell for each rule what was seen."),
         Option(["form", "-o", "--output"], heading="Output", type=click.Choice(["yaml", "json"]), default="yaml",
                help="Format."),
-        Option(["dialect", "--format"], heading="Output", type=click.Choice(["kubernetes", "cilium"]),
+        Option(["dialect", "--format"], heading="Output", type=click.Choice(DIALECTS),
                default="kubernetes", help="Whose policies."),
         Option(["--output-dir"], heading="Output", type=FILE, metavar="DIR",
                help="Write each policy to a file there, and a kustomization of all."),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from kubectl_gadget.advise.domains import is_domain
 from kubectl_gadget.advise.flows import Flow
 
 #: Up to so many addresses with which a pod has the same to do, each is looked at for itself. A rule with more networks
@@ -17,7 +18,7 @@ MANY = 500
 class Member(NamedTuple):
     """One address, as a number, and what was seen of it, as flows have it.
 
-    done: connections that came about; last_done: when the last of them did.
+    done: connections that came about; last_done: when the last of them did; names: what it was asked for by.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Member(NamedTuple):
     last: int
     last_done: int
     older: bool
+    names: Set[str] = frozenset()
 
 
 class Crowd:
@@ -35,12 +37,13 @@ class Crowd:
     Takes a tenth of the memory that single peers take.
     """
 
-    __slots__ = ("_done", "_failed", "_first", "_index", "_last", "_last_done", "_older", "egress", "version")
+    __slots__ = ("_done", "_failed", "_first", "_index", "_last", "_last_done", "_names", "_older", "egress", "version")
 
     def __init__(self, version: int, egress: bool) -> None:
         """Nobody yet. egress: the pod connects to them."""
         self.version, self.egress = version, egress
         self._older: set[int] = set()
+        self._names: dict[int, set[str]] = {}
         self._index: dict[int, int] = {}
         self._done, self._failed, self._first, self._last, self._last_done = (array("q") for _ in range(5))
 
@@ -66,11 +69,13 @@ class Crowd:
             self._last_done[at] = max(self._last_done[at], flow.last if done else 0)
         if flow.older:
             self._older.add(number)
+        if flow.names and self.egress:
+            self._names.setdefault(number, set()).update(filter(is_domain, flow.names))
 
     def members(self, since: int = 0) -> Iterator[Member]:
         """All that were seen since a moment; of those with whom none has come about since, what failed."""
         columns = zip(self._index, self._done, self._failed, self._first, self._last, self._last_done, strict=True)
-        older = self._older
+        older, names, nameless = self._older, self._names, frozenset[str]()
         # one number for two equal ones: there may be a million of them
         return (
             Member(
@@ -81,6 +86,7 @@ class Crowd:
                 last,
                 done_at if done_at != last else last,
                 number in older,
+                names.get(number, nameless),
             )
             for number, done, failed, first, last, done_at in columns
             if last >= since

@@ -52,7 +52,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):  # gc: it refers to nothing t
     """Connections of one pod with one address and port, as the agent of its node saw them.
 
     port is the server's. count is all attempts, failed those among them that were refused or not answered. first and
-    last in nanoseconds since 1970. older: some began before the agent did. local is the pod's own address, if known.
+    last in nanoseconds since 1970. older: some began before the agent did. local is the pod's own address, if known;
+    names are those for which it got the peer's by DNS.
     """
 
     node: str
@@ -70,6 +71,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False):  # gc: it refers to nothing t
     older: bool = False
     host_network: bool = False
     local: str = ""
+    names: tuple[str, ...] = ()
 
 
 class _Line(msgspec.Struct):
@@ -154,11 +156,19 @@ def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
                 ("pod", context.pods),
                 ("lost", context.lost),
                 ("note", context.notes),
-                ("flow", map(msgspec.structs.asdict, flows)),
+                ("flow", map(_told, flows)),
             ):
                 file.writelines(encode({kind: value}) + b"\n" for value in values)
     except OSError as error:
         raise GadgetError(f"{path}: {error.strerror}") from None
+
+
+def _told(flow: Flow) -> dict[str, Any]:
+    """A flow as it is written: with names if there are any."""
+    body = msgspec.structs.asdict(flow)
+    if not flow.names:
+        del body["names"]
+    return body
 
 
 class FlowsFile:

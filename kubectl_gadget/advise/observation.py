@@ -9,6 +9,7 @@ from pathlib import Path
 from gadget.errors import UsageError
 from kubectl_gadget.advise.cluster import Cluster, End, Reached
 from kubectl_gadget.advise.crowd import MANY, Crowd, Member
+from kubectl_gadget.advise.domains import is_domain
 from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
 
 #: Source, target, protocol, the port that the target listens on.
@@ -23,7 +24,7 @@ class Evidence:
 
     sent: by the source's agent; received: by the target's; *_alone: those among them of which the other end's node has
     no agent; shared: by one of the two, and others than this edge may have had them; refused_*: attempts that failed.
-    first, last, and the last that came about, in nanoseconds since 1970.
+    first, last, and the last that came about, in nanoseconds since 1970. names: for which the source got the address.
     """
 
     sent: int = 0
@@ -39,6 +40,7 @@ class Evidence:
     older: bool = False
     sources: set[str] | None = None
     targets: set[str] | None = None
+    names: set[str] | None = None
 
     @property
     def count(self) -> int:
@@ -93,6 +95,8 @@ class Evidence:
             self.last_done = last
         if flow.older:
             self.older = True
+        if flow.names and egress:
+            self.names = (self.names or set()) | set(filter(is_domain, flow.names))
         if peer:
             peers = self.targets if egress else self.sources
             if peers is not None:
@@ -113,6 +117,8 @@ class Evidence:
         self.first, self.last = min(self.first, member.first), max(self.last, member.last)
         self.last_done = max(self.last_done, member.last_done)
         self.older = self.older or member.older
+        if member.names:
+            self.names = (self.names or set()) | member.names
 
     def since(self, moment: int) -> Evidence:
         """The same, but attempts that failed alone if none has come about since a moment."""
@@ -137,6 +143,8 @@ class Evidence:
             self.sources = (self.sources or set()) | other.sources
         if other.targets:
             self.targets = (self.targets or set()) | other.targets
+        if other.names:
+            self.names = (self.names or set()) | other.names
 
 
 @dataclass(frozen=True)

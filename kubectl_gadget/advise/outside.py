@@ -127,7 +127,9 @@ def _joined(peers: Iterable[Peer]) -> Iterator[Peer]:
 
 def _is_plain(peer: Peer) -> bool:
     """Whether there is no more to say of a peer than its network."""
-    return not peer.excepted and (peer.unnamed > 0 or all(_is_in(name, peer) for name in peer.names))
+    return (
+        not peer.excepted and not peer.domains and (peer.unnamed > 0 or all(_is_in(name, peer) for name in peer.names))
+    )
 
 
 def _is_in(name: str, peer: Peer) -> bool:

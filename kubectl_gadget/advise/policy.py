@@ -37,7 +37,8 @@ class Peer:
     """Who a rule is about: pods of a namespace, or a network. names are for people; is_node: a node has the address.
 
     unnamed: how many addresses of a network were seen, where they are too many to name. excepted: networks within the
-    network that the rule is not about.
+    network that the rule is not about. domains: for which names the workload got the address. answers: the ports at
+    which it answers for DNS.
     """
 
     names: set[str]
@@ -47,6 +48,8 @@ class Peer:
     is_node: bool = False
     unnamed: int = 0
     excepted: tuple[str, ...] = ()
+    domains: set[str] = field(default_factory=set)
+    answers: set[Port] = field(default_factory=set)
     ports: dict[Port, Evidence] = field(default_factory=dict)
 
     @property
@@ -62,6 +65,8 @@ class Peer:
         self.names |= other.names
         self.is_node = self.is_node or other.is_node
         self.unnamed = max(self.unnamed, other.unnamed)
+        self.domains |= other.domains
+        self.answers |= other.answers
 
     def order(self, namespace: str) -> tuple[object, ...]:
         """Sorts own pods first, then those of other namespaces, nodes, networks."""

@@ -54,6 +54,7 @@ class Remarks:
         self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._selecting: Collection[Workload] = ()
         self._some_nodes: dict[tuple[Workload, str, tuple[str, ...], int], set[Port]] = {}
+        self._rotating: dict[Workload, set[str]] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
         self._denied: dict[Workload, set[str]] = {}
@@ -112,6 +113,10 @@ class Remarks:
         """So many ports were seen that all between them are allowed."""
         what = f"{'ingress to' if direction == INGRESS else 'egress of'} {workload}"
         self._widened[workload, direction, port] = f"{what}: all of {port} is allowed, of which many ports were seen"
+
+    def rotating(self, workload: Workload, domain: str) -> None:
+        """A name had several addresses."""
+        self._rotating.setdefault(workload, set()).add(domain)
 
     def some_nodes(self, workload: Workload, direction: str, port: Port, names: Collection[str], total: int) -> None:
         """A rule names some of all nodes."""
@@ -190,6 +195,9 @@ class Remarks:
             self._about(workload, f"no policy for {workload}: its pods have no labels that stay")
             for workload in self._unlabelled
         )
+        for workload, domains in self._rotating.items():
+            text = f"{shown(workload)} → {_some(domains)}: of several addresses, and the next may be another one"
+            found.append(self._about(workload, f"{text}: rules name addresses, but for --format cilium"))
         for workload, others in self._overlaps.items():
             text = f"the selector of {workload} also matches pods of {_some(others)}"
             found.append(self._about(workload, text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import gmtime, strftime
@@ -12,8 +13,7 @@ from typing import Any
 
 from gadget.errors import GadgetError
 from gadget.text import counted
-from kubectl_gadget.advise import documents
-from kubectl_gadget.advise.cilium import parts, to_cilium
+from kubectl_gadget.advise import calico, cilium, documents
 from kubectl_gadget.advise.documents import Comments, comment, to_yaml
 from kubectl_gadget.advise.networks import single
 from kubectl_gadget.advise.observation import Evidence
@@ -128,8 +128,7 @@ def _comments(policy: Policy, explain: bool) -> Comments:
 def _cilium_comments(policy: Policy, explain: bool) -> Comments:
     comments: dict[documents.Path, list[str]] = {}
     for direction, key in ((INGRESS, "ingress"), (EGRESS, "egress")):
-        every = [part for rule in policy.rules.get(direction, ()) for part in parts(rule, direction)]
-        for number, (kind, peers) in enumerate(every):
+        for number, (kind, peers, _) in enumerate(cilium.parts(policy, direction)):
             for place, peer in enumerate(peers):
                 # all nodes are the same two entities
                 own = () if kind.endswith("Entities") else (place,)
@@ -137,10 +136,28 @@ def _cilium_comments(policy: Policy, explain: bool) -> Comments:
     return comments
 
 
+def _calico_comments(policy: Policy, explain: bool, *, names: bool) -> Comments:
+    comments: dict[documents.Path, list[str]] = {}
+    for direction, key in ((INGRESS, "ingress"), (EGRESS, "egress")):
+        for number, (kind, peers, _) in enumerate(calico.parts(policy, direction, names=names)):
+            for place, peer in enumerate(peers):
+                own = () if kind == "selector" else (calico.SIDES[direction], "domains", place)
+                if peer.cidr:
+                    own = (calico.SIDES[direction], "nets", place)
+                comments["spec", key, number, *own] = _lines(peer, direction, explain)
+    return comments
+
+
+def _of_calico(*, names: bool) -> Dialect:
+    return Dialect(partial(calico.to_calico, names=names), partial(_calico_comments, names=names))
+
+
 #: By the word after --format.
 DIALECTS = {
     "kubernetes": Dialect(lambda policy: policy.to_dict(), _comments),
-    "cilium": Dialect(to_cilium, _cilium_comments),
+    "cilium": Dialect(cilium.to_cilium, _cilium_comments),
+    "calico": _of_calico(names=False),
+    "calico-enterprise": _of_calico(names=True),
 }
 
 
@@ -148,7 +165,11 @@ def _lines(peer: Peer, direction: str, explain: bool) -> list[str]:
     """Who a peer is, unless its address says all; with explain what was seen of it too."""
     if explain:
         return _explained(peer, direction)
-    return [_some(peer.names)] if peer.names and not _says_all(peer) else []
+    if not peer.cidr and peer.selector is None:
+        return []  # a name, whose addresses come and go
+    told = () if _says_all(peer) or not peer.names else (_some(peer.names),)
+    domains = (_some(peer.domains),) if peer.domains else ()
+    return [", ".join((*told, *domains))] if told or domains else []
 
 
 def _explained(peer: Peer, direction: str) -> list[str]:
@@ -181,7 +202,7 @@ def _counted(evidence: Evidence) -> str:
 def _head(peer: Peer) -> str:
     """Who a peer is, unless its address says all."""
     if _says_all(peer):
-        return ""
+        return f"{_some(peer.domains)}: " if peer.domains else ""
     unnamed = [f"{peer.unnamed:,} address{'es' * (peer.unnamed != 1)}"] if peer.unnamed else []
     return f"{', '.join([*([_some(peer.names)] if peer.names else []), *unnamed])}: "
 

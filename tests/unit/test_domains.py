@@ -16,6 +16,7 @@ import pytest
 from agent import domains
 from agent.detect.surroundings import Surroundings
 from agent.domains import ADDRESSES, ALL_ADDRESSES, LEAST_SECONDS, MOST_SECONDS, NAMES, Domains, Follower
+from agent.flows.names import Names
 from agent.run.batch import Batch, pack
 from agent.run.subscriber import Subscriber
 from agent.service import Context
@@ -209,3 +210,35 @@ def test_wait() -> None:
     reader.start()
     assert known.wait(200, 10)
     reader.join()
+
+
+def test_names_by_pod_outlive_the_agent(tmp_path: Path) -> None:
+    """The flow recorder keeps the names of a pod's addresses, however old, for the next agent, damaged files or not."""
+    file = tmp_path / "flows/names.json"
+    names = Names(file, {7: "uid-7"}.get)
+    learn(names, event(answer("api.example.com", FOUR, SIX)), event(answer("other.org", "10.0.0.2"), cgroup=8))
+    names.save()
+    written = file.stat().st_mtime_ns
+    learn(names, event(answer("api.example.com", FOUR)))
+    names.save()
+    assert file.stat().st_mtime_ns == written
+    after = Names(file, {}.get)
+    for known in (names, after):
+        assert known.names("uid-7", packed(FOUR)) == known.names("uid-7", packed(SIX)) == ("api.example.com",)
+        assert known.names("uid-7", packed("10.0.0.2")) == ()
+        assert len(known.all()) == 2
+    for damaged in (
+        b"{",
+        b"[]",
+        b'{"names":[["u","00",["a"]]]}',
+        b'{"names":[["u","0a000001",[7]]]}',
+        b'{"names":[[1]]}',
+    ):
+        file.write_bytes(damaged)
+        assert Names(file, {}.get).all() == []
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.write_text("")  # no folder can be there
+    learn(names, event(answer("new.example.com", FOUR)))
+    names.save()
+    assert names.names("uid-7", packed(FOUR)) == ("new.example.com", "api.example.com")

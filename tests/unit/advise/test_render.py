@@ -19,7 +19,7 @@ from kubectl_gadget.advise.graph import make_graph
 from kubectl_gadget.advise.observation import Observation, read_flows
 from kubectl_gadget.advise.policy import Advice, Policy
 from kubectl_gadget.advise.remarks import add_label
-from kubectl_gadget.advise.render import render_json, render_yaml, write_policies
+from kubectl_gadget.advise.render import DIALECTS, render_json, render_yaml, write_policies
 from kubectl_gadget.advise.talks import Settings
 from kubectl_gadget.advise.workloads import Workload
 from tests.unit.advise.build import Build
@@ -42,13 +42,15 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_every_form_says_the_same(name: str) -> None:
-    """-o json and --explain hold the same policies as the plain YAML, and --format cilium as many."""
+    """-o json and --explain hold the same policies as the plain YAML, and other dialects as many."""
     advice = advise(situation(name), settings_of(GOLDEN / name))
     plain = [policy.to_dict() for policy in advice.policies]
     assert documents(render_yaml(advice, explain=True)) == plain
     assert orjson.loads(render_json(advice)) == {"apiVersion": "v1", "kind": "List", "items": plain}
-    assert [each["metadata"] for each in documents(cilium(advice))] == [each["metadata"] for each in plain]
-    assert documents(render_yaml(advice, explain=True, dialect="cilium")) == documents(cilium(advice))
+    for dialect in DIALECTS:
+        shown = documents(render_yaml(advice, dialect=dialect))
+        assert [each["metadata"] for each in shown] == [each["metadata"] for each in plain]
+        assert documents(render_yaml(advice, explain=True, dialect=dialect)) == shown
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=20)
