@@ -121,7 +121,7 @@ def settle_node(agent: Agent, reply: Any) -> str:
     if not agent.node or not hasattr(reply, "node"):
         return ""
     claimed, reply.node = reply.node, agent.node
-    if claimed in ("", agent.node) or agent in _told:
+    if claimed in ("", agent.node.rpartition("/")[2]) or agent in _told:  # the cluster stands before it, if several do
         return ""
     _told.add(agent)
     return f"warning: {agent.node}: its agent says that it is on {claimed}: not believed"

@@ -58,7 +58,8 @@ def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The contexts of the kubeconfig."""
     names = _kubectl("config", "get-contexts", "--output=name", *_flags(ctx, ("kubeconfig",)))
-    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name.isprintable()]
+    last = incomplete.rpartition(",")[2]
+    return [_item(incomplete, last, name) for name in names if name.startswith(last) and name.isprintable()]
 
 
 def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
@@ -17,7 +18,7 @@ from gadget.rows import Decoder, Table
 from gadget.selector import parse_names
 from kubectl_gadget.containers import list_containers
 from kubectl_gadget.streams import Message
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.targets import Targets, context_of
 
 #: How old what we know may be when a name in it is asked for; after that a row waits for a look-up. When that takes its
 #: time, or fails, names are shown up to another age: a bare address is right, and a name may be its former owner's.
@@ -33,6 +34,8 @@ ANSWER_SECONDS = 3.0
 
 #: Everyone who has an address, by the address as text.
 Directory = dict[str, Name]
+#: Who has which address in a cluster, by its context; "" stands for the only one.
+Look = Callable[[str], Directory]
 
 
 class Peers:
@@ -126,32 +129,34 @@ def _packed(directory: Directory) -> Iterator[tuple[bytes, Name]]:
             yield address.packed if address.version == 6 else IPv6Address(f"::ffff:{text}").packed, name
 
 
-def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool) -> Callable[[], Directory]:
+def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool) -> Look:
     """Where names come from: the cluster as its user may see it, and what the agents themselves know.
 
     namespaces are those that the user asks about, who may see nothing of others.
     """
     if not cluster:
-        return lambda: ask_agents(targets)
+        return lambda context: ask_agents(targets)
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.directory import ask_cluster
-    from kubectl_gadget.cluster.options import chosen_cluster
+    from kubectl_gadget.cluster.options import chosen_clusters
 
-    api = api_server(read_context(chosen_cluster().flags))
+    apis = {each.context: api_server(read_context(each.flags)) for each in chosen_clusters()}
     wanted = sorted(parse_names(namespaces).wanted)
 
-    def look() -> Directory:
-        found, complete = ask_cluster(api, wanted)
-        return found if complete else ask_agents(targets) | found
+    def look(context: str) -> Directory:
+        found, complete = ask_cluster(apis[context], wanted)
+        return found if complete else ask_agents(targets, context) | found
 
     return look
 
 
-def ask_agents(targets: Targets) -> Directory:
-    """The containers and nodes that agents know, by address. An agent that does not answer names none."""
+def ask_agents(targets: Targets, context: str | None = None) -> Directory:
+    """The containers and nodes that agents know, or those of a cluster, by address. Who does not answer names none."""
     directory: Directory = {}
     for target in targets:
+        if context is not None and context_of(target) != context:
+            continue
         try:
             for reply in list_containers(targets.reach(target), pb.ContainersRequest(), ANSWER_SECONDS):
                 directory |= {own: Name("node", "", reply.node) for own in reply.addresses}
@@ -164,8 +169,12 @@ def ask_agents(targets: Targets) -> Directory:
     return directory
 
 
-def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
-    """The same messages, each batch with the names of those addresses in it whose name is new."""
+def add_names(messages: Iterable[Message], look: Look) -> Iterator[Message]:
+    """The same messages, each batch with the names of those addresses in it whose name is new.
+
+    The same address is another one's in each cluster.
+    """
+    peers: dict[str, Peers] = {}
     told: dict[str, dict[bytes, Name]] = {}
     streams: dict[str, Decoder] = {}
     for target, message in messages:
@@ -175,7 +184,9 @@ def add_names(messages: Iterable[Message], peers: Peers) -> Iterator[Message]:
                 told[target] = {}
             elif message.WhichOneof("what") == "batch":
                 streams[target].learn(message.batch.containers)
-                _tell(message.batch, streams[target], told[target], peers, target)
+                context = context_of(target)
+                known = peers.get(context) or peers.setdefault(context, Peers(partial(look, context)))
+                _tell(message.batch, streams[target], told[target], known, target)
         yield target, message
 
 

@@ -25,7 +25,7 @@ from kubectl_gadget.narrow import of_nodes, within
 from kubectl_gadget.nothing import Known, why_nothing
 from kubectl_gadget.output import Output, all_fields, find_form
 from kubectl_gadget.output.stdout import CutShort
-from kubectl_gadget.peers import Directory, Peers, add_names
+from kubectl_gadget.peers import Look, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.replies import RunCheck, read_started
 from kubectl_gadget.request import Request, Selection
@@ -588,10 +588,10 @@ class Session:
         return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
 
 
-def stream(request: Request, targets: Targets, streams: Streams, directory: Callable[[], Directory]) -> None:
+def stream(request: Request, targets: Targets, streams: Streams, directory: Look) -> None:
     """Show what the targets send, which request has been sent to; directory names the ends of connections."""
     with ExitStack() as stack:
-        messages = add_names(streams, Peers(directory))
+        messages = add_names(streams, directory)
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
         session = Session(request, None if request.standing else lambda: known_containers(targets))

@@ -14,6 +14,11 @@ class Agent(NamedTuple):
     node: str = ""
 
 
+def context_of(target: str) -> str:
+    """The cluster of a target that is a node of one of several, called CONTEXT/NODE; else empty."""
+    return target.rpartition("/")[0]
+
+
 class Targets(dict[str, Callable[[], str]]):
     """For each agent, by what users call it, a function that waits for its address, or raises GadgetError.
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from gadget.errors import UsageError
-from kubectl_gadget.pods import read_pods
+from gadget.errors import GadgetError, UsageError
+from gadget.pod_choice import PodChoice
+from kubectl_gadget.pods import PodName, read_pods
 from kubectl_gadget.request import Selection
 from kubectl_gadget.targets import Targets
 
@@ -26,9 +27,14 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Ta
         from gadget.kube.api import api_server
         from gadget.kube.kubeconfig import read_context
         from kubectl_gadget.cluster.agents import cluster_agents
-        from kubectl_gadget.cluster.options import chosen_cluster
+        from kubectl_gadget.cluster.options import chosen_clusters
+        from kubectl_gadget.cluster.several import agents_of
 
-        cluster = chosen_cluster()
+        cluster, *others = chosen_clusters()
+        if others:
+            with agents_of((cluster, *others)) as targets:
+                yield targets
+            return
         with cluster_agents(api_server(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
             yield targets
 
@@ -43,18 +49,31 @@ def find_selection(selection: Selection, agents: Sequence[str], local: bool) -> 
         raise UsageError(f"-p {workloads[0]}: who these are a cluster tells: with {how} name pods, or use -l")
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
-    from kubectl_gadget.cluster.options import chosen_cluster
+    from kubectl_gadget.cluster.options import chosen_clusters
     from kubectl_gadget.cluster.workloads import find_pods
 
-    api = api_server(read_context(chosen_cluster().flags))
-    return selection.resolve(lambda name: find_pods(api, name, selection.namespaces))
+    apis = [api_server(read_context(cluster.flags)) for cluster in chosen_clusters()]
+
+    def find(name: PodName) -> tuple[list[PodChoice], list[str]]:
+        """The pods of a workload, of each cluster that has it; what is wrong with it if none has."""
+        found, errors = [], []
+        for api in apis:
+            try:
+                found.append(find_pods(api, name, selection.namespaces))
+            except GadgetError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        return [each for choices, _ in found for each in choices], [each for _, pods in found for each in pods]
+
+    return selection.resolve(find)
 
 
 def default_namespace(agents: Sequence[str], local: bool) -> tuple[str, ...]:
-    """The namespace that a command is about if nobody says: of a cluster the context's, as kubectl has it; else all."""
+    """The namespaces that a command is about if nobody says: those of the contexts, as kubectl has them; else all."""
     if agents or local:
         return ()
     from gadget.kube.kubeconfig import read_context
-    from kubectl_gadget.cluster.options import chosen_cluster
+    from kubectl_gadget.cluster.options import chosen_clusters
 
-    return (read_context(chosen_cluster().flags).namespace,)
+    return tuple(dict.fromkeys(read_context(cluster.flags).namespace for cluster in chosen_clusters()))

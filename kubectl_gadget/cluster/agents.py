@@ -168,10 +168,13 @@ class Background(Generic[T]):
 
 
 @contextmanager
-def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iterator[Callable[[], Targets]]:
+def cluster_agents(
+    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False
+) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents by node: for each, a function that waits for its address.
 
-    Both are under way already: the caller has modules to import meanwhile.
+    Both are under way already: the caller has modules to import meanwhile. of_several: other clusters may have the
+    nodes that this one has not.
     """
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
@@ -189,7 +192,7 @@ def cluster_agents(api: ApiServer, namespace: str, nodes: Sequence[str]) -> Iter
             return tunnel.address
 
         def look(*, cached: bool = True) -> Targets:
-            agents = _choose(list_agents(api, namespace, cached=cached), nodes, namespace)
+            agents = _choose(list_agents(api, namespace, cached=cached), nodes, namespace, of_several)
             found = Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
             found.are_nodes = True
             return found
@@ -240,13 +243,13 @@ def _open(api: ApiServer, namespace: str, agent: AgentPod, path: Path) -> Tunnel
         raise Unreachable(f"{agent.node}: {why}") from None
 
 
-def _choose(agents: list[AgentPod], nodes: Sequence[str], namespace: str) -> list[AgentPod]:
+def _choose(agents: list[AgentPod], nodes: Sequence[str], namespace: str, of_several: bool) -> list[AgentPod]:
     if not agents:
         raise NoAgents(
             f"no agents in namespace {namespace}: run `kubectl gadget deploy`, or trace this machine with --local"
         )
     wanted = [name for item in nodes for name in item.split(",") if name]
     known = {agent.node for agent in agents}
-    if unknown := [name for name in wanted if name not in known]:
+    if not of_several and (unknown := [name for name in wanted if name not in known]):
         raise UsageError(f"no agent on node {', '.join(unknown)}: there is {', '.join(sorted(known))}")
     return [agent for agent in agents if not wanted or agent.node in wanted]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gadget.deadline import set_deadline
+from gadget.errors import UsageError
 from gadget.kube.kubeconfig import Flags
 from gadget.selector import parse_names
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
@@ -22,11 +23,15 @@ _IGNORED_SWITCHES = ("disable-compression", "match-server-version", "warnings-as
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the options say: how to connect, the agents' namespace, and the nodes that are wanted (all if none)."""
+    """What the options say: how to connect, the agents' namespace, and the nodes that are wanted (all if none).
+
+    context is what it is called among several, empty if it is the only one.
+    """
 
     flags: Flags
     namespace: str
     nodes: tuple[str, ...]
+    context: str = ""
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -50,8 +55,8 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
     return [
         *([_option("--node", multiple=True, metavar="A,B", help="Nodes. [default: all]",
                    shell_complete=complete_nodes)] if nodes else []),
-        _option("--context", default="", metavar="NAME", shell_complete=complete_contexts,
-                help="Context of the kubeconfig. kubectl's other connection flags work too."),
+        _option("--context", default="", metavar="A,B", shell_complete=complete_contexts,
+                help="Context of the kubeconfig, or several. kubectl's other connection flags work too."),
         _option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig. [default: KUBECONFIG, ~/.kube/config]"),
         _option("--gadget-namespace", default=NAMESPACE, metavar="NAME", help="Where agents are. [default: gadget]"),
         *([Option(["--wait"], heading=_HEADING, type=Duration(), default=0.0, expose_value=False,
@@ -80,8 +85,19 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
 
 
 def chosen_cluster() -> Cluster:
-    """What the options of the running command say."""
+    """What the options of the running command say. UsageError if they name several clusters."""
+    clusters = chosen_clusters()
+    if len(clusters) > 1:
+        names = ",".join(cluster.context for cluster in clusters)
+        raise UsageError(f"--context {names}: one at a time here; streams take several")
+    return clusters[0]
+
+
+def chosen_clusters() -> list[Cluster]:
+    """The same of each cluster that --context names."""
     values = dict(click.get_current_context().meta.get(CLUSTER, {}))
     parse_names(values.get("node", ()))
     nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)
-    return Cluster(Flags(**values), namespace, nodes)
+    contexts = list(dict.fromkeys(filter(None, values.pop("context", "").split(",")))) or [""]
+    several = len(contexts) > 1
+    return [Cluster(Flags(**values, context=each), namespace, nodes, each if several else "") for each in contexts]

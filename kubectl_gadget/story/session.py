@@ -18,7 +18,7 @@ from kubectl_gadget.containers import known_containers
 from kubectl_gadget.merge import Merge, TimedRow
 from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output
-from kubectl_gadget.peers import Directory, Peers, add_names
+from kubectl_gadget.peers import Look, add_names
 from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.request import Request
 from kubectl_gadget.session import Gap, Node, Session
@@ -185,11 +185,11 @@ def show(
     chosen: Sequence[Chosen],
     targets: Targets,
     runs: Together,
-    directory: Callable[[], Directory],
+    directory: Look,
 ) -> None:
     """Show what the runs of requests send."""
     session = StorySession(requests, chosen, lambda: known_containers(targets))
-    messages, (first, *_) = add_names(runs, Peers(directory)), requests.values()
+    messages, (first, *_) = add_names(runs, directory), requests.values()
     with ExitStack() as stack:
         if first.record:
             kinds = {each.story.kind: each.is_named for each in chosen}

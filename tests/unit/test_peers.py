@@ -232,7 +232,7 @@ def test_told_with_the_row(clock: list[float]) -> None:
         sent = batch(CONNECTS, row)
         del sent.peers[:]
         messages.append(pb.RunReply(batch=sent))
-    named = [message for _, message in add_names([("node-a", each) for each in messages], Peers(look))]
+    named = [message for _, message in add_names([("node-a", each) for each in messages], lambda context: look())]
     told = [[(peer.kind, peer.namespace, peer.name) for peer in each.batch.peers] for each in named[1:]]
     assert told == [[tuple(CART)], [], []]
 
@@ -245,15 +245,16 @@ def test_own_end(clock: list[float]) -> None:
     ends = {"src": (packed("10.244.1.7"), 40_000), "dst": (packed("10.244.1.9"), 80)}
     rows = [{"pid": 1, "comm": b"app", "cgroup_id": cgroup, **ends} for cgroup in (7, 8)]
     rows.append({**rows[0], "src": (packed("127.0.0.1"), 1), "dst": (packed("127.0.0.1"), 2)})
-    names = Peers(look)
-    names.name(packed("10.244.1.9"))
+    asked = batch(CONNECTS, [{"pid": 1, "comm": b"app", "dst": ends["dst"]}])
     sent = batch(CONNECTS, rows)
     del sent.peers[:], sent.containers[:]
     sent.containers.append(own)
-    messages = [("node-a", pb.RunReply(started=schema)), ("node-a", pb.RunReply(batch=sent))]
-    told = [message for _, message in add_names(messages, names)][1].batch
+    messages = [("node-a", pb.RunReply(started=schema))]
+    messages += [("node-a", pb.RunReply(batch=each)) for each in (asked, sent)]
+    named = [message for _, message in add_names(messages, lambda context: look())]
     decoder = Decoder("node-a", CONNECTS.schema)
-    shown = [tuple(map(str, row)) for _, row, _ in decoder.rows(told, ["src", "dst"], lambda table: None)]
+    _, told = (decoder.rows(each.batch, ["src", "dst"], lambda table: None) for each in named[1:])
+    shown = [tuple(map(str, row)) for _, row, _ in told]
     assert sorted(shown) == [
         ("127.0.0.1:1", "127.0.0.1:2"),
         ("pod/web/web-0:40000", "pod/shop/cart-0:80"),
@@ -293,7 +294,7 @@ OF_AGENTS = {
 
 def test_without_a_cluster(agents: Targets) -> None:
     """Without a cluster names are those that the agents know: nodes, pods, containers; who runs before who is gone."""
-    found = find_directory(agents, (), cluster=False)()
+    found = find_directory(agents, (), cluster=False)("")
     assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS
     assert {name.name for name in found.values() if name.kind == "node"} == {"node-a", "node-b"}
 
@@ -302,11 +303,11 @@ def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may list nodes but no pods sees the names of pods that the agents know, and the cluster's names for the rest."""
     with api_server() as server:
         flags = kubeconfig.Flags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")
-        monkeypatch.setattr(options, "chosen_cluster", lambda: options.Cluster(flags, "gadget", ()))
+        monkeypatch.setattr(options, "chosen_clusters", lambda: [options.Cluster(flags, "gadget", ())])
         server.refused = {"/api/v1/pods"}
         server.pods = [item("web-0", "web", podIPs=ips("10.244.3.7"), phase="Running")]
         server.nodes = [item("node-c", addresses=[{"type": "InternalIP", "address": "192.0.2.3"}])]
-        found = find_directory(agents, ("web,!other",), cluster=True)()
+        found = find_directory(agents, ("web,!other",), cluster=True)("")
     assert found["192.0.2.3"] == Name("node", "", "node-c")
     assert found["10.244.3.7"] == Name("pod", "web", "web-0")
     assert {address: found[address] for address in OF_AGENTS} == OF_AGENTS

@@ -179,8 +179,8 @@ def test_own_name_of_an_agent(agents: Callable[..., Any]) -> None:
 
 def test_peers_are_not_for_agents_to_say(agents: Callable[..., Any]) -> None:
     """Who is at the other end of a connection is not believed from the agent that saw it."""
-    from kubectl_gadget.peers import Peers, add_names
+    from kubectl_gadget.peers import add_names
 
     started = pb.RunReply(started=pb.Started(schema=schema_text()))
     lie = pb.RunReply(batch=pb.Batch(peers=[pb.Peer(address=bytes(16), kind="pod", namespace="bank", name="ledger")]))
-    assert [len(each.batch.peers) for _, each in add_names([("a", started), ("a", lie)], Peers(dict))] == [0, 0]
+    assert [len(each.batch.peers) for _, each in add_names([("a", started), ("a", lie)], lambda context: {})] == [0, 0]
