@@ -303,6 +303,7 @@ def test_cut_recording(capsys, tmp_path) -> None:
     assert incomplete == "incomplete: the recording was cut off: this is what it holds up to there"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of who looks for containers
 def test_strange_failure(fake, capsys) -> None:
     """A failure that nobody foresaw, on the way to a node, is told, and the node is joined all the same."""
     first, other = fake("node-a"), fake("node-b")
