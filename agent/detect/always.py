@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 
@@ -39,6 +39,8 @@ STALL_SECONDS = 60.0
 _EVER_NS = 1 << 63
 #: Alerts that are offered where an id is wanted, and those that another one names.
 MOST_OFFERED, MOST_OTHERS = 50, 2
+#: Newest alerts of which it is known that they are kept.
+MOST_IDS = 16_384
 #: Reasons and containers that have a count of losses each.
 MOST_LOSSES = 4096
 
@@ -71,6 +73,7 @@ class Always:
         self._judged = 0  # by the rules before
         self._earlier: Counter[tuple[str, int]] = Counter()  # losses of the rules before
         self._told: list[pb.Loss] = []
+        self._ids: OrderedDict[str, None] = OrderedDict()  # of the newest that are kept
         self._missed, self._why_not_kept = 0, ""
         self._refused = self._why_not = ""
         self._try_at = 0.0
@@ -135,6 +138,14 @@ class Always:
             others = {past.happened_of, past.calls_of} - {"", name}
             found += self._kept_of(others)[:MOST_OTHERS] if others else []
         return found
+
+    def keeps(self, rule: str) -> bool:
+        """Whether alerts of a rule of that name are kept, if one fires."""
+        return self._judging is not None and self._rules is not None and any(x.name == rule for x in self._rules.rules)
+
+    def has(self, name: str) -> bool:
+        """Whether the alert of an id is kept, of the newest ones."""
+        return name in self._ids
 
     def begun_by(self, text: str) -> list[pb.Alert]:
         """The newest alerts whose ids begin so, without what led to them."""
@@ -214,7 +225,13 @@ class Always:
         """Let rules judge in place of those before: each event is judged by the one or by the other."""
         try:
             made = Judging(
-                self._context, rules, Selection(), first=self._settings.first, host=self._settings.host, past=True
+                self._context,
+                rules,
+                Selection(),
+                first=self._settings.first,
+                host=self._settings.host,
+                past=True,
+                before=self._judging,
             )
         except (GadgetError, OSError) as error:
             if self._why_not != str(error):
@@ -224,6 +241,7 @@ class Always:
         from_ns = time.time_ns() if self._judging else 0
         if self._judging:
             self._end(self._judging, from_ns)
+            made.go_on_from(self._judging)
         self._judging, self._from_ns, self._rules, self._next, self._why_not = made, from_ns, rules, None, ""
 
     def _end(self, judging: Judging, until_ns: int) -> None:
@@ -269,6 +287,9 @@ class Always:
                 reply.batch.judged += self._judged
                 self.history.append(reply)
                 self._told = losses
+                self._ids.update(dict.fromkeys(each.id for each in alerts))
+                while len(self._ids) > MOST_IDS:
+                    self._ids.popitem(last=False)
             self._why_not_kept = ""
             self.history.beat(now_ns)
         except OSError as error:

@@ -57,8 +57,11 @@ class Judging(Watching):
         host: bool,
         past: bool = False,
         record: bool = False,
+        before: Judging | None = None,
     ) -> None:
         """Begin. selection, host: whose alerts are wanted; past: with what led to them; record: the events, too.
+
+        before is one that this one follows: what it knows of names of addresses stays.
 
         Raises:
             Unsupported: This kernel cannot, or the choice needs labels that this agent does not have, or events would
@@ -69,7 +72,8 @@ class Judging(Watching):
         super().__init__(GADGET, context, selection)
         if record and context.redact:
             raise Unsupported(f"{context.node}: its agent has --redact, and a recording would have what that masks")
-        surroundings = Surroundings(context, domains=record or live.asks(rules, *DOMAINS))
+        known_domains = before._surroundings.known_domains if before else None
+        surroundings = Surroundings(context, domains=record or live.asks(rules, *DOMAINS), known=known_domains)
         schema = catalog.find(GADGET).schema
         self._recorder = Recorder(surroundings, context.tracker, selection, schema) if record else None
         known = self._recorder or surroundings
@@ -90,6 +94,10 @@ class Judging(Watching):
     def judged(self) -> int:
         """Events that were judged so far."""
         return self._judge.judged
+
+    def go_on_from(self, before: Judging) -> None:
+        """Know what containers did as one knows that is over."""
+        self._judge.go_on_from(before._judge)
 
     @property
     def undecided(self) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.detect.always import Always
     from agent.detect.judging import Judging
     from agent.detect.learning import Learning
+    from agent.detect.waiting import Named
 
 #: Clients whose rules are asked at once: each has a thread, its rules, and what they know of processes.
 MOST_CLIENTS = 8
@@ -121,6 +122,7 @@ class Detect(Running):
 
     def _stream(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         from agent.detect.judging import Judging
+        from agent.detect.waiting import Named
         from agent.detect.watching import GADGET
 
         node, selection = self._context.node, Selection.of(request.selection)
@@ -135,7 +137,7 @@ class Detect(Running):
             started = started_reply(node, gadget, self._context.tracker, selection)
             started.started.parameters.update(judging.parameters if request.record else {})
             yield started
-            for reply in _replies(node, judging, active):
+            for reply in _replies(node, judging, Named(self._always), active):
                 sent += len(reply.batch.alerts)
                 yield reply
             if judging.error:
@@ -146,7 +148,7 @@ class Detect(Running):
             yield pb.RunReply(node=node, summary=summary, sent_ns=time.time_ns())
 
 
-def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunReply]:
+def _replies(node: str, judging: Judging, named: Named, active: Active) -> Iterator[pb.RunReply]:
     """Alerts as they come, an empty message at least each second, until nobody wants more."""
     from agent.detect.replies import alerts_reply
 
@@ -156,7 +158,8 @@ def _replies(node: str, judging: Judging, active: Active) -> Iterator[pb.RunRepl
         if not active():
             judging.finish()
         now_ns = time.time_ns()
-        alerts, losses = judging.take(LOOK_SECONDS), judging.losses()
+        taken = judging.take(LOOK_SECONDS)
+        alerts, losses = named(taken, rest=judging.is_over), judging.losses()
         yield from judging.recorded()
         if not alerts and losses == told and time.monotonic() < next_beat:
             continue

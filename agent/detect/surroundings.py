@@ -34,12 +34,13 @@ class Fields:
 class Surroundings:
     """Of the processes of this node. Names of addresses are known from when they are followed."""
 
-    def __init__(self, context: Context, *, domains: bool) -> None:
-        """With domains, follow the answers of DNS."""
+    def __init__(self, context: Context, *, domains: bool, known: Domains | None = None) -> None:
+        """With domains, follow the answers of DNS; known are those of before."""
         self._context, self._tracker = context, context.tracker
         self._running = Running(self._tracker.proc)
         self._accounts = Accounts(self._folder, self._tracker.proc)
-        self._domains = Domains()
+        #: may be those of others, who know of the same answers
+        self.known_domains = self._domains = known or Domains()
         self._until_ns, self._wait_again = 0, 0.0
         self._ready: OrderedDict[int, Fields] = OrderedDict()
         self.follower = Follower(self._domains, context.runs, self._tracker, context.budget) if domains else None

@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Protocol
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.messages import MOST_ALERTS
 
 #: Of all that wait, and of those that are taken at a time; what an alert takes beside its bytes.
 MOST_BYTES, TAKEN_BYTES, ALERT_BYTES = 4 << 20, 1 << 20, 512
+#: How long an alert waits for its like that is kept.
+KEPT_SECONDS = 0.5
 #: Of those of one container: the rest is for others.
 MOST_OF_ONE = MOST_BYTES // 2
+
+
+class Known(Protocol):
+    """Who keeps alerts."""
+
+    def keeps(self, rule: str) -> bool:
+        """Whether alerts of a rule of that name are kept, if one fires."""
+
+    def has(self, name: str) -> bool:
+        """Whether the alert of an id is kept."""
+
+
+class Named:
+    """Lets alerts have their ids if they are kept under these, which may take a moment, and no ids else."""
+
+    def __init__(self, known: Known | None) -> None:
+        """Known keeps alerts; None: nobody does."""
+        self._known = known
+        self._held: deque[tuple[float, pb.Alert]] = deque()
+
+    def __call__(self, alerts: Iterable[pb.Alert], *, rest: bool = False) -> list[pb.Alert]:
+        """Those that can be sent now, in their order; with rest all."""
+        now = time.monotonic()
+        self._held.extend((now + KEPT_SECONDS, each) for each in alerts)
+        given: list[pb.Alert] = []
+        while self._held:
+            until, alert = self._held[0]
+            if not (self._known and self._known.has(alert.id)):
+                may_come = self._known is not None and self._known.keeps(alert.rule) and now < until
+                if may_come and not rest and len(self._held) <= MOST_ALERTS:
+                    break
+                alert.ClearField("id")
+            given.append(alert)
+            self._held.popleft()
+        return given
 
 
 class Waiting:

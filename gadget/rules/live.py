@@ -131,6 +131,7 @@ class Judge:
         self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
         self.processes = Processes(surroundings.process)
         self._recent = Recent(schema, self._names, self._inside) if remember else None
+        self._before: Judge | None = None
         self._clock_ns, self._has_begun = 0, False
         #: events that rules were asked about
         self.judged = 0
@@ -151,6 +152,10 @@ class Judge:
             "buffers": str("evt.buffer" in fields).lower(),
             "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
         }
+
+    def go_on_from(self, before: Judge) -> None:
+        """From the next batch on know what containers did before, as another one does that judges no more."""
+        self._before = before
 
     @property
     def recorded(self) -> dict[str, str]:
@@ -182,6 +187,9 @@ class Judge:
             self._has_begun = True
             self.processes.know(self._surroundings.running())
         found = [Section.of(self._schema, packed) for packed in sections if packed.count]
+        if self._recent and (before := self._before) and before._recent:
+            self._recent.inherit(before._recent)
+        self._before = None
         self._follow(found)
         self._make_room()
         if self._recent:

@@ -8,7 +8,7 @@ programs.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -106,6 +106,17 @@ class Recent:
         self._noted: list[_Noted] = []
         self._budget, self._of_all = Budget(BURST, EACH_NS), Budget(BURST_OF_ALL, EACH_OF_ALL_NS)
 
+    def inherit(self, other: Recent) -> None:
+        """Have what another one kept, too. That one is used no more."""
+        for cgroup_id, theirs in other._known.items():
+            rings = self._known.get(cgroup_id, tuple(deque() for _ in KEPT))
+            self._forget(cgroup_id)
+            joined = (sorted(dict([*old, *new]).items()) for old, new in zip(theirs, rings, strict=True))
+            kept = tuple(deque(ring[-most:]) for ring, most in zip(joined, KEPT, strict=True))
+            self._known[cgroup_id] = kept
+            self._bytes += _size(kept)
+        self._make_room()
+
     def note(self, section: Section) -> None:
         """Look at events that have come, in their order. They are kept when settle is called."""
         rows = section.rows
@@ -165,9 +176,14 @@ class Recent:
         self._bytes += len(data) + ROW_BYTES
         if len(ring) > KEPT[kind]:
             self._bytes -= len(ring.popleft()[1]) + ROW_BYTES
+        self._make_room()
+
+    def _make_room(self) -> None:
         while len(self._known) > 1 and (self._bytes > MOST_BYTES or len(self._known) > MOST_CONTAINERS):
-            _, oldest = self._known.popitem(last=False)
-            self._bytes -= sum(len(row) + ROW_BYTES for ring in oldest for _, row in ring)
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, cgroup_id: int) -> None:
+        self._bytes -= _size(self._known.pop(cgroup_id, ()))
 
     def _told(self, section: Section, at: int, clock_ns: int) -> Happened:
         row = section.rows[at]
@@ -197,6 +213,10 @@ class Recent:
         paths = (row["path"], row["to"])
         texts = (joined(section.path(at, each["directory"]), section.path(at, each["path"])) for each in paths)
         return tuple(text for text in texts if text), b""
+
+
+def _size(rings: Iterable[_Ring]) -> int:
+    return sum(len(row) + ROW_BYTES for ring in rings for _, row in ring)
 
 
 def _kind_of(name: str) -> int:

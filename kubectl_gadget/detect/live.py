@@ -139,6 +139,8 @@ class AlertOutput(Output):
         self._write, self._channels = write, channels
         self.fired: Counter[str] = Counter()
         self.shown = 0
+        #: alerts that have an id
+        self.named = 0
 
     def write(self, rows: Sequence[Row]) -> None:
         """Rows are alerts with the container of each."""
@@ -146,6 +148,7 @@ class AlertOutput(Output):
             self.fired[alert.rule.name] += alert.count
             self._channels.put(alert)
             self._write(alert, who(container, alert.node))
+            self.named += bool(alert.id)
         self.shown += len(rows)
 
 
@@ -253,7 +256,8 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
         return AlertCheck(names, node, record=asked.record is not None)
 
     streams = Streams(targets, asked.message(), check)
-    session = AlertSession(request, AlertOutput(write, channels), lambda: known_containers(targets))
+    output = AlertOutput(write, channels)
+    session = AlertSession(request, output, lambda: known_containers(targets))
     with ExitStack() as stack, stops(streams.stop, asked.timeout), streams:
         messages: Iterable[Message] = streams
         if asked.record:
@@ -262,6 +266,7 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
             session.run(messages, len(targets), streams.stop, live=True)
         finally:
             lost = end(channels)
+    _tell_more(output)
     check_sent(lost)
 
 
@@ -314,6 +319,10 @@ def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels)
             lost = end(channels)
     if not output.fired and (why := chosen.why_nothing()):
         tell(why)
-    if output.shown and sys.stdout.isatty():
-        tell("What led to an alert: kubectl gadget alerts show ID")
+    _tell_more(output)
     check_sent(lost)
+
+
+def _tell_more(output: AlertOutput) -> None:
+    if output.named and sys.stdout.isatty():
+        tell("What led to an alert: kubectl gadget alerts show ID")

@@ -37,7 +37,10 @@ def own_name() -> str:
 
 
 def writer(form: str, *, kept: bool = False) -> Write:
-    """What writes alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell."""
+    """What writes alerts in a form: columns, text, json. Kept ones have ids, and in JSON what Falco does not tell.
+
+    Others have an id where that is kept.
+    """
     hostname = own_name()
     if form == "text":
         return lambda alert, who: write_line(alert.line())
@@ -46,6 +49,8 @@ def writer(form: str, *, kept: bool = False) -> Write:
         return lambda alert, who: write_json(made(alert, hostname).decode())
 
     def write(alert: Alert, who: str) -> None:
+        nonlocal kept
+        kept = kept or bool(alert.id)
         name = (alert.id or "-") if kept else ""
         if sys.stdout.isatty():
             _write_lines(alert, who, name, max(terminal.columns(), _NARROWEST))

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import CLI, Agent, events, run_cli, wait_until
+from tests.conftest import CLI, Agent, Cli, events, run_cli, wait_until
 from tests.pods import Pod
 
 RULES = """
@@ -46,8 +46,11 @@ def on_terminal(*args: str) -> list[str]:
     return text.decode().split("\r\n")
 
 
-def test_history(record: Callable[..., Agent], make_pod: Callable[..., Pod], tmp_path: Path) -> None:
-    """Of an alert I see who did it, the programs and files before it, its system calls; also when the pod is gone."""
+def test_history(record: Callable[..., Agent], make_pod: Callable[..., Pod], start_cli: Callable[..., Cli],
+                 tmp_path: Path) -> None:  # fmt: skip
+    """Of an alert, also one that I saw live, I see who did it, the programs and files before it, also from before a change of
+    rules, and its system calls; also when the pod is gone.
+    """
     folder = tmp_path / "rules"
     folder.mkdir()
     (folder / "rules.yaml").write_text(RULES)
@@ -64,6 +67,10 @@ def test_history(record: Callable[..., Agent], make_pod: Callable[..., Pod], tmp
         return bool(events(run_cli("alerts", "-o", "json", *where).stdout))
 
     wait_until(judging, "the first alert")
+    (folder / "other.yaml").write_text(RULES.replace("Never", "Other").replace("Key is", "Other key is"))
+    wait_until(lambda: "4 rules; " in run_cli("status", "-o", "json", *where).stdout, "the other rules")
+    live = start_cli("detect", "--rules", str(folder / "rules.yaml"), *where)
+    wait_until(lambda: "2 rules of a client began" in agent.log.read_text(), "the client's rules")
     subprocess.run(["runc", "exec", web.id, "/bin/sh", "-c", SCRIPT], stdin=subprocess.DEVNULL, check=True)
 
     def last() -> list[str]:
@@ -72,6 +79,8 @@ def test_history(record: Callable[..., Agent], make_pod: Callable[..., Pod], tmp
 
     wait_until(lambda: bool(last()), "the alert")
     (name,) = last()
+    out, _ = live.finish()
+    assert re.search(rf"  {name}  Critical .*  Key is read", out), out
     web.delete()
     text = run_cli("alerts", "show", name, *where).stdout
     said = events(run_cli("alerts", "show", name, "-o", "json", *where).stdout)[0]
@@ -80,6 +89,7 @@ def test_history(record: Callable[..., Agent], make_pod: Callable[..., Pod], tmp
     assert (said["rule"], said["namespace"], said["pod"], said["container"]) == ("Key is read", "shop", "web-0", "web")
     assert re.search(r"exec +sh\[\d+\] /bin/sh -c ", text) and re.search(r"exec +cat\[\d+\] /bin/cat /etc/shadow", text)
     assert re.search(r"open +sh\[\d+\] /etc/written\n", text)
+    assert re.search(r"open +sh\[\d+\] /never/there: ENOENT\n", text), "what was before other rules came"
     assert re.search(r"open +cat\[\d+\] /etc/not-there: ENOENT\n", text)
     assert re.search(r"\[sh \d+\] +open(at)?\(.*\"/etc/written\", O_WRONLY\|O_CREAT\|O_TRUNC.*\) = \d", text)
     assert re.search(r"\[cat \d+\] +open(at)?\(.*\"/etc/shadow\", O_RDONLY", text)

@@ -291,3 +291,36 @@ def test_many_clients(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None
     second = Client(machine, detect)
     second.begin()
     second.close()
+
+
+class Keeper:
+    """One who keeps the alerts of a rule, some time after they have come."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    def keeps(self, rule: str) -> bool:
+        return rule == "Shell"
+
+    def has(self, name: str) -> bool:
+        return name in self.ids
+
+
+def test_ids() -> None:
+    """An alert has an id only if the agent keeps it under that; it waits for that a moment, and others behind it."""
+    keeper = Keeper()
+    named = waiting.Named(keeper)
+    assert [each.id for each in named([pb.Alert(rule="Talk", id="a")])] == [""]
+    assert named([pb.Alert(rule="Shell", id="b"), pb.Alert(rule="Talk", id="c")]) == []
+    keeper.ids.add("b")
+    assert [each.id for each in named([])] == ["b", ""]
+    assert named([pb.Alert(rule="Shell", id="d")]) == []
+    assert [each.id for each in named([], rest=True)] == [""]
+    named([pb.Alert(rule="Shell", id="e")])
+    wait_until(lambda: bool(named([])), "the end of its patience", 5)
+
+
+def test_no_ids(machine: Machine, client: Client) -> None:
+    """Where no rules always judge an alert promises nothing."""
+    machine.put(7)
+    assert [each.id for each in client.alerts(1)] == [""]

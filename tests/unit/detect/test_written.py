@@ -53,7 +53,7 @@ def test_narrow(shown: Any) -> None:
 
 def test_wide(shown: Any) -> None:
     """Where there is room the pod is in the first line. An alert that is not kept has no id."""
-    assert shown(alert(), 200, kept=False) == [
+    assert shown(alert(id=""), 200, kept=False) == [
         f"{CLOCK}  Warning    Container speaks to the runtime  {WHO}",
         "  user=root socket=/run/docker.sock command=speak /run/docker.sock",
     ]

@@ -158,3 +158,18 @@ def test_ancestry() -> None:
         Program(5, "", "", ""),
     )
     assert alert.happened is None  # nobody asked for it
+
+
+def test_other_rules() -> None:
+    """Rules that take the place of others know what containers did before, in order and none twice."""
+    before, after = judge(), judge()
+    seen = [{**event, "timestamp": SECOND + at} for at, event in enumerate(EVENTS)]
+    before.judge([packed(*seen[:4])], 1_000)
+    before.judge([packed(*seen[4:])], 1_000)
+    after.judge([packed(*seen[4:])], 1_000)  # both look for a while
+    after.go_on_from(before)
+    (alert,) = after.judge([packed({**FIRE, "timestamp": 2 * SECOND})], 1_000)
+    assert told(alert) == BEFORE
+    assert after._recent and after._recent._bytes == sum(
+        len(row) + recent.ROW_BYTES for rings in after._recent._known.values() for ring in rings for _, row in ring
+    )
