@@ -71,6 +71,10 @@ class Cluster(HttpServer):
         if method == "PATCH":
             assert body
             return self._apply(path, body)
+        if method == "POST":
+            assert body
+            self.objects[f"{path}/{body['metadata']['name']}"] = body
+            return body
         if method == "DELETE":
             return self.objects.pop(path)
         if path == "/apis":
@@ -135,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    do_GET = do_PATCH = do_DELETE = _serve  # noqa: N815
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass

@@ -47,6 +47,7 @@ class Alert:
     not be known. since_ns: when the first of several was, 0 if it is alone or that is not known. program: what the
     process runs. cgroup_id and node: where that was; 0 and empty if it is not an event of a process, or not known.
     ancestry has the process and its ancestors. happened is what the container did before; None if nobody looked.
+    pod: the namespace and name of its pod, if it is of one.
     """
 
     rule: Fired
@@ -62,6 +63,7 @@ class Alert:
     id: str = ""
     ancestry: tuple[Program, ...] = ()
     happened: tuple[Happened, ...] | None = None
+    pod: tuple[str, str] = ("", "")
 
     def line(self) -> str:
         """Falco's line of text: local time, priority, output."""

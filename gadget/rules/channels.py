@@ -28,7 +28,9 @@ import orjson
 
 from gadget import __version__
 from gadget.errors import UsageError
+from gadget.kube.api import ApiServer
 from gadget.rules.alerts import Alert
+from gadget.rules.events import Events, Refused
 from gadget.rules.files import PRIORITIES
 from gadget.text import escape
 
@@ -50,10 +52,6 @@ class Patience:
     drain: float = 5.0
     alerts: int = 10_000
     """How many may wait for a channel; each has about 1 KiB."""
-
-
-class Refused(Exception):
-    """A receiver does not take an alert, and would not if it were sent again."""
 
 
 @dataclass(frozen=True)
@@ -207,11 +205,20 @@ class Tls:
         return context
 
 
-KINDS = "file:PATH, http(s)://HOST/PATH, slack:URL, otlp:URL, program:COMMAND, syslog or syslog:HOST:PORT"
+#: The place that is an API server.
+EVENTS = "events"
+KINDS = "file:PATH, http(s)://HOST/PATH, slack:URL, otlp:URL, program:COMMAND, syslog or syslog:HOST:PORT, events"
 
 
-def make(where: str, hostname: str, tls: Tls, patience: Patience, tell: Callable[[str], None]) -> Channel:
-    """The channel of a place. tell is told where it fails.
+def make(
+    where: str,
+    hostname: str,
+    tls: Tls,
+    patience: Patience,
+    tell: Callable[[str], None],
+    api: Callable[[], ApiServer] | None = None,
+) -> Channel:
+    """The channel of a place. tell is told where it fails; api gives the API server, where there may be one.
 
     Raises:
         UsageError: There is no such kind of place.
@@ -227,6 +234,8 @@ def make(where: str, hostname: str, tls: Tls, patience: Patience, tell: Callable
     if kind == "syslog":
         log = _Syslog(rest, patience.answer)
         return Channel(where, log.send, patience, tell, log.close)
+    if where == EVENTS and api:
+        return Channel(where, Events(api()).send, patience, tell, lambda: None)
     bodies: dict[str, Callable[[Alert], bytes]] = {
         "http": lambda alert: alert.json(hostname),
         "https": lambda alert: alert.json(hostname),

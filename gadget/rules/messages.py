@@ -117,6 +117,7 @@ def read(message: pb.Alert, node: str = "") -> Alert:
         fields,
         count=max(message.count, 1),
         cgroup_id=message.container.cgroup_id,
+        pod=(message.container.namespace, message.container.pod),
         incomplete=tuple(message.incomplete),
         node=node,
         since_ns=message.since_ns if 0 < message.since_ns <= message.time_ns else 0,

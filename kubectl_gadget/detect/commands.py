@@ -133,6 +133,8 @@ def _detect(
         return
     if where:
         _refuse(_LIVE, "of what happens on nodes, and audit events are of none")
+    if (where or recording) and "events" in to:
+        raise UsageError("--to events: on pods of what happens now, and this is of audit events or a recording")
     if recording:
         _refuse(_ASKED, "a recording is judged as it is, without agents and labels")
     from gadget.rules.fields import AUDIT, SYSCALL

@@ -11,6 +11,7 @@ from kubectl_gadget.options import Option
 from kubectl_gadget.tell import tell
 
 if TYPE_CHECKING:
+    from gadget.kube.api import ApiServer
     from gadget.rules.channels import Channels
 
 _TLS = {
@@ -25,7 +26,7 @@ def to_options() -> list[Option]:
     return [
         option("--to", heading="Output", multiple=True, metavar="PLACE",
                help="Send alerts there too: file:PATH, http://HOST/PATH, https://…, slack:URL, otlp:URL, "
-               "program:COMMAND, syslog[:HOST:PORT]."),
+               "program:COMMAND, syslog[:HOST:PORT], or events: Events of Kubernetes, on the pods."),
         *(option(f"--to-{name}", f"to_{name}", heading="Output", type=FILE, metavar="FILE", help=text)
           for name, text in _TLS.items()),
     ]  # fmt: skip
@@ -42,4 +43,12 @@ def channels(to: Sequence[str], ca: Path | None, cert: Path | None, key: Path | 
     from kubectl_gadget.detect.written import own_name
 
     patience, keys = Patience(), Tls(ca, cert, key)
-    return Channels([make(place, own_name(), keys, patience, tell) for place in to], patience.drain)
+    return Channels([make(place, own_name(), keys, patience, tell, _api) for place in to], patience.drain)
+
+
+def _api() -> ApiServer:
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_cluster
+
+    return api_server(read_context(chosen_cluster().flags))
