@@ -7,10 +7,10 @@ agent's health.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from agent.bpf_object import Program
 from agent.identity import Container
@@ -46,6 +46,15 @@ Method = Callable[[Any, "grpc.ServicerContext"], Any]
 Answering = Callable[[Call], Method]
 
 
+class Number(NamedTuple):
+    """A number for Prometheus. Its name has its unit, and ends with _total if it only grows; labels are few."""
+
+    name: str
+    doc: str
+    value: float
+    labels: Mapping[str, str] = {}
+
+
 class Running:
     """A service at work, or why it is not. What one has nothing to say to it leaves as it is here."""
 
@@ -64,6 +73,10 @@ class Running:
     def losses(self) -> Mapping[str, int]:
         """How much it should have and has not, by reason."""
         return {}
+
+    def numbers(self) -> Iterable[Number]:
+        """What it counts beside its losses."""
+        return ()
 
     @property
     def workers(self) -> Sequence[Worker]:

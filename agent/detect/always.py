@@ -19,7 +19,7 @@ from agent.files import printable
 from agent.folders import remove
 from agent.run.replies import started_reply
 from agent.selection import Selection
-from agent.service import Active, Context
+from agent.service import Active, Context, Number
 from agent.standing.history import History
 from agent.standing.service import only_ours
 from agent.threads import Worker
@@ -43,6 +43,8 @@ MOST_OFFERED, MOST_OTHERS = 50, 2
 MOST_IDS = 16_384
 #: Reasons and containers that have a count of losses each.
 MOST_LOSSES = 4096
+#: Rules whose alerts are counted apart: sets that replace each other may have any number.
+MOST_COUNTED = 1000
 
 
 class Always:
@@ -71,6 +73,7 @@ class Always:
         self._judging: Judging | None = None
         self._from_ns = 0  # alerts of earlier events are those of the rules before
         self._judged = 0  # by the rules before
+        self._alerts: Counter[tuple[str, str]] = Counter()  # by rule and priority
         self._earlier: Counter[tuple[str, int]] = Counter()  # losses of the rules before
         self._told: list[pb.Loss] = []
         self._ids: OrderedDict[str, None] = OrderedDict()  # of the newest that are kept
@@ -112,6 +115,17 @@ class Always:
         for loss in self._all_losses():
             found[loss.reason] += loss.count
         return dict(found)
+
+    def numbers(self) -> Iterator[Number]:
+        """How many events were judged, and alerts there were of each rule."""
+        rules, judging = self._rules, self._judging
+        yield Number("rules", "Rules that judge always.", len(rules.rules) if rules else 0)
+        yield Number("rules_refused", "Whether new rules were refused.", bool(self._refused))
+        judged = self._judged + (judging.judged if judging else 0)
+        yield Number("judged_events_total", "Events that rules judged.", judged)
+        for (rule, priority), number in sorted(self._alerts.copy().items()):
+            labels = {"rule": rule, "priority": priority}
+            yield Number("alerts_total", "Alerts of a rule, each as often as it says.", number, labels)
 
     def read(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
         """What was kept, and with follow what comes.
@@ -273,6 +287,9 @@ class Always:
     def _keep(self, judging: Judging, alerts: Sequence[pb.Alert], now_ns: int) -> None:
         """Keep alerts that have been taken, or count them."""
         alerts = [each for each in alerts if each.time_ns >= self._from_ns]
+        for each in alerts:
+            known = (each.rule, each.priority) in self._alerts or len(self._alerts) < MOST_COUNTED
+            self._alerts[(each.rule, each.priority) if known else ("other", each.priority)] += max(each.count, 1)
         losses = self._all_losses()
         try:
             if self.history.is_full():

@@ -13,7 +13,7 @@ from agent.detect.rules import load
 from agent.run.replies import started_reply
 from agent.run.run import BEAT_SECONDS
 from agent.selection import Selection
-from agent.service import Active, Call, Context, Running
+from agent.service import Active, Call, Context, Number, Running
 from agent.threads import Worker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -54,6 +54,10 @@ class Detect(Running):
     def losses(self) -> Mapping[str, int]:
         """What its own rules should have judged, and have not."""
         return self._always.losses() if self._always else {}
+
+    def numbers(self) -> Iterator[Number]:
+        """How many events its own rules judged, and their alerts by rule."""
+        return self._always.numbers() if self._always else iter(())
 
     @property
     def workers(self) -> Sequence[Worker]:

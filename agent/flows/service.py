@@ -10,7 +10,7 @@ from agent.domains import Follower
 from agent.flows.pods import Pod
 from agent.flows.recorder import FlowRecorder
 from agent.identity import Container
-from agent.service import Call, Running
+from agent.service import Call, Number, Running
 from agent.threads import Worker
 from agent.tracker import Tracker
 from gadget import catalog
@@ -100,6 +100,11 @@ class FlowsService(Running):
         ]
         for at in range(0, len(made), CHUNK):
             yield pb.FlowsReply(node=self._node, flows=made[at : at + CHUNK])
+
+    def numbers(self) -> Iterator[Number]:
+        """How many flows are kept."""
+        if self._recorder:
+            yield Number("flows", "Flows that are kept.", self._recorder.count())
 
     def programs(self) -> Sequence[Program]:
         """What the kernel says of the programs that record."""

@@ -15,7 +15,7 @@ from agent.files import printable, read_regular
 from agent.folders import own_folder, remove
 from agent.limits import RunBudget
 from agent.run.runs import Runs
-from agent.service import Active, Call, Running
+from agent.service import Active, Call, Number, Running
 from agent.standing.settings import Settings
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
@@ -295,6 +295,16 @@ class StandingRuns(Running):
     def workers(self) -> Sequence[Worker]:
         """Their threads."""
         return self._standing.workers if self._standing else ()
+
+    def numbers(self) -> Iterator[Number]:
+        """How each run gets on."""
+        for each in self._standing.list().runs if self._standing else ():
+            labels = {"name": each.run.name, "gadget": each.run.start.gadget}
+            yield Number("standing_events_total", "Events of a standing run.", each.events, labels)
+            yield Number("standing_lost_total", "Events of it that were lost.", each.lost, labels)
+            yield Number("standing_overwritten_total", "Events of it that made room.", each.overwritten, labels)
+            yield Number("standing_kept_bytes", "Bytes of it that are kept.", each.kept_bytes, labels)
+            yield Number("standing_problem", "Whether it does not run, or not all is kept.", bool(each.problem), labels)
 
     def calls(self) -> Sequence[Call]:
         """What clients ask."""

@@ -14,7 +14,7 @@ import orjson
 from agent.blocked import Memory, find_blocked
 from agent.bpf_object import Program
 from agent.identity import Container
-from agent.service import Active, Call, Running
+from agent.service import Active, Call, Number, Running
 from agent.threads import Worker
 from agent.traceloop.choice import Choice, choose
 from agent.traceloop.last import last
@@ -128,6 +128,17 @@ class TraceloopService(Running):
             more += f", {missed:,} calls missed by a busy program"
         lost = f", {self._recorder.lost}" if self._recorder.lost else ""
         return f"{len(self._recorder.rings())} in {used >> 20} of {total >> 20} MiB{more}{lost}"
+
+    def numbers(self) -> Iterator[Number]:
+        """How many recordings there are, and their memory."""
+        if recorder := self._recorder:
+            used, total = recorder.memory()
+            yield Number("traceloop_recordings", "Containers of which calls are recorded.", len(recorder.rings()))
+            yield Number(
+                "traceloop_refused", "Containers for whose recording no memory is left.", len(recorder.refused())
+            )
+            yield Number("traceloop_memory_bytes", "Memory of recordings.", used)
+            yield Number("traceloop_memory_limit_bytes", "Memory that recordings may take.", total)
 
     def programs(self) -> Sequence[Program]:
         """What the kernel says of the programs that record."""

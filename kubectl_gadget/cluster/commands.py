@@ -75,6 +75,8 @@ class DeployCommand(HeadedCommand):
                    help="Do not record who talks to whom: no `advise network-policy`."),
             Option(["--detect"], heading="Options", multiple=True, metavar="default|DIR",
                    help="Rules that always judge: those that come with it, and .yaml files of a folder; see alerts."),
+            Option(["--metrics"], heading="Options", is_flag=True,
+                   help="Serve numbers for Prometheus to the pod network, without names of processes or addresses."),
             Option(["--set", "sets"], heading="Options", multiple=True, metavar="SECTION.KEY=VALUE",
                    callback=_sets, help="Any other setting of agents: docs/agent.md. Repeatable."),
             Option(["--runtime-state"], heading="Options", multiple=True, metavar="[RUNTIME=]PATH",

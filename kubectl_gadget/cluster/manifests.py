@@ -21,6 +21,11 @@ CRITICAL = "system-node-critical"
 TRACELOOP_MIB = 128
 
 
+#: Where agents serve numbers, and how pods say so by habit; podmonitor.yaml says it to Prometheus' operator.
+METRICS_PORT = 7071
+SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": "/metrics"}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What deploy lets users choose."""
@@ -44,6 +49,8 @@ class Settings:
     traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
     no_flows: bool = False
+    #: whether Prometheus may ask for numbers, on the pod network
+    metrics: bool = False
     #: rules that always judge: whether the default ones do, and files by name
     default_rules: bool = False
     rules: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +83,8 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             item["subjects"][0]["namespace"] = settings.namespace
         if item["kind"] == "DaemonSet":
             _adapt(item["spec"]["template"]["spec"], settings)
+            if settings.metrics:
+                item["spec"]["template"]["metadata"]["annotations"] = dict(SCRAPED)
     if settings.rules:
         objects.insert(-1, rules_map(settings.rules, settings.namespace))
     if settings.critical_quota:
@@ -127,6 +136,10 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
+    if settings.metrics:
+        container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+        container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
+        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     places = ["default"] * settings.default_rules + [RULES_PATH] * bool(settings.rules)
     container["args"] += [f"--detect={place}" for place in places]
     container["args"] += [f"--set={text}" for text in settings.sets]
