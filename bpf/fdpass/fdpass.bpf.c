@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128
+#include "files.h"
 #include "filter.h"
 #include "sockets.h"
 #include "syscalls.h"
@@ -12,32 +13,11 @@
 #define CONTROLS   8   /* control messages of a message; more are counted as lost */
 #define FILES      253 /* SCM_MAX_FD of net/scm.h: in a message */
 
-/* linux/stat.h */
-#define S_IFMT   0170000
-#define S_IFIFO  0010000
-#define S_IFCHR  0020000
-#define S_IFDIR  0040000
-#define S_IFBLK  0060000
-#define S_IFREG  0100000
-#define S_IFSOCK 0140000
-
 enum pass_operation {
 	OPERATION_SEND,
 	OPERATION_RECEIVE,
 };
 typedef enum pass_operation gadget_operation_words;
-
-enum file_type {
-	TYPE_GONE,
-	TYPE_FILE,
-	TYPE_DIRECTORY,
-	TYPE_SOCKET,
-	TYPE_PIPE,
-	TYPE_CHARACTER_DEVICE,
-	TYPE_BLOCK_DEVICE,
-	TYPE_OTHER,
-};
-typedef enum file_type gadget_type_words;
 
 struct event {
 	struct gadget_header header;
@@ -72,28 +52,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct message);
 } current_message SEC(".maps");
-
-static __always_inline enum file_type type_of(struct file *file)
-{
-	if (!file)
-		return TYPE_GONE;
-	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
-	case S_IFREG:
-		return TYPE_FILE;
-	case S_IFDIR:
-		return TYPE_DIRECTORY;
-	case S_IFSOCK:
-		return TYPE_SOCKET;
-	case S_IFIFO:
-		return TYPE_PIPE;
-	case S_IFCHR:
-		return TYPE_CHARACTER_DEVICE;
-	case S_IFBLK:
-		return TYPE_BLOCK_DEVICE;
-	default:
-		return TYPE_OTHER;
-	}
-}
 
 static __always_inline void lose_rest(void)
 {

@@ -3,8 +3,6 @@
 #include "filter.h"
 #include "files.h"
 
-#define TYPE_BYTES 32
-
 enum file_operation {
 	OPERATION_READ,
 	OPERATION_WRITE,
@@ -89,23 +87,6 @@ int BPF_PROG(entered, struct pt_regs *regs)
 	return 0;
 }
 
-static __always_inline gadget_word text_type(struct event *event, struct file *file)
-{
-	__u32 at = event->header.text_length;
-	gadget_word slice = {.offset = at};
-	long length;
-
-	if (at >= TEXT_MAX)
-		return slice;
-	length = bpf_probe_read_kernel_str(event->text + at, TYPE_BYTES,
-					   BPF_CORE_READ(file, f_inode, i_sb, s_type, name));
-	if (length > 1) {
-		slice.length = length - 1;
-		event->header.text_length = at + length;
-	}
-	return slice;
-}
-
 /* The path that an open in vain was given. */
 static __always_inline gadget_full_path read_asked(struct event *event, struct pt_regs *regs, __u32 number)
 {
@@ -165,7 +146,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 		event->path.directory = (gadget_path){.as_given = true}; /* none */
 		event->path.path =
 			text_path(&event->header, event->text, __builtin_preserve_access_index(&file->f_path));
-		event->type = text_type(event, file);
+		event->type = text_file_system(&event->header, event->text, BPF_CORE_READ(file, f_inode, i_sb));
 	}
 	gadget_submit(event);
 	return 0;

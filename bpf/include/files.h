@@ -6,10 +6,13 @@
 #include "text.h"
 
 /* linux/stat.h */
-#define S_IFMT  0170000
-#define S_IFDIR 0040000
-#define S_IFBLK 0060000
-#define S_IFREG 0100000
+#define S_IFMT   0170000
+#define S_IFIFO  0010000
+#define S_IFCHR  0020000
+#define S_IFDIR  0040000
+#define S_IFBLK  0060000
+#define S_IFREG  0100000
+#define S_IFSOCK 0140000
 
 /* The calls that read and write by one descriptor, for a table of calls by number. */
 #define READING_CALLS(known, as) \
@@ -29,6 +32,41 @@ static __always_inline __u32 known_call(__u32 number, const __u8 *calls, const _
 		return 0;
 	at = at_most(at, KNOWN_NUMBERS - 1); /* which the verifier can follow */
 	return number & COMPAT_FLAG ? compat_calls[at] : calls[at];
+}
+
+enum file_type {
+	TYPE_GONE,
+	TYPE_FILE,
+	TYPE_DIRECTORY,
+	TYPE_SOCKET,
+	TYPE_PIPE,
+	TYPE_CHARACTER_DEVICE,
+	TYPE_BLOCK_DEVICE,
+	TYPE_OTHER,
+};
+typedef enum file_type gadget_type_words;
+
+/* The type of a file, TYPE_GONE of none. */
+static __always_inline enum file_type type_of(struct file *file)
+{
+	if (!file)
+		return TYPE_GONE;
+	switch (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) {
+	case S_IFREG:
+		return TYPE_FILE;
+	case S_IFDIR:
+		return TYPE_DIRECTORY;
+	case S_IFSOCK:
+		return TYPE_SOCKET;
+	case S_IFIFO:
+		return TYPE_PIPE;
+	case S_IFCHR:
+		return TYPE_CHARACTER_DEVICE;
+	case S_IFBLK:
+		return TYPE_BLOCK_DEVICE;
+	default:
+		return TYPE_OTHER;
+	}
 }
 
 /* Whether a file lies in a file system: sockets, pipes and terminals are waited for in their own ways. */

@@ -22,7 +22,12 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 };
@@ -69,7 +74,7 @@ struct inode {
 	unsigned short i_mode;
 	kuid_t i_uid;
 	kgid_t i_gid;
-	unsigned int i_flags;
+	unsigned int i_flags, i_nlink;
 	unsigned long i_ino;
 	__s64 i_mtime_sec, i_ctime_sec;
 	__u32 i_mtime_nsec, i_ctime_nsec;
@@ -85,6 +90,8 @@ struct inode___before_6_6 {
 };
 
 struct file {
+	unsigned int f_flags;
+	__s64 f_pos;
 	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;

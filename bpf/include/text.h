@@ -145,6 +145,25 @@ static __always_inline gadget_path text_path(struct gadget_header *header, char 
 	return slice;
 }
 
+#define FILE_SYSTEM_BYTES 32 /* of the name of a type */
+
+/* Append the type of a file system. */
+static __always_inline gadget_word text_file_system(struct gadget_header *header, char *text, struct super_block *sb)
+{
+	__u32 at = header->text_length;
+	gadget_word slice = {.offset = at};
+	long length;
+
+	if (at >= TEXT_MAX)
+		return slice;
+	length = bpf_probe_read_kernel_str(text + at, FILE_SYSTEM_BYTES, BPF_CORE_READ(sb, s_type, name));
+	if (length > 1) {
+		slice.length = length - 1;
+		header->text_length = at + length;
+	}
+	return slice;
+}
+
 #define AT_FDCWD -100
 
 /* text_full_path() of a call that may make the directory the root of absolute paths, too: in_root (RESOLVE_IN_ROOT). */

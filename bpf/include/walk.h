@@ -27,6 +27,39 @@ struct {
 	__type(value, __u64);
 } place SEC(".maps");
 
+/* How many walks have begun. */
+static __u64 walks;
+
+/* How many rows a container has in a walk. */
+struct walk_share {
+	__u64 walk, rows;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096); /* containers at once; one that is evicted begins anew */
+	__type(key, __u64);
+	__type(value, struct walk_share);
+} walk_shares SEC(".maps");
+
+/* Count one more row of a container in this walk. False if it has as many as it may have, so that one that opens a
+ * great many files leaves room for the others. That counts as lost. */
+static __always_inline bool walk_may_add(__u64 cgroup_id, __u64 most)
+{
+	struct walk_share *share = bpf_map_lookup_elem(&walk_shares, &cgroup_id), fresh = {.walk = walks, .rows = 1};
+
+	if (!share || share->walk != walks) {
+		bpf_map_update_elem(&walk_shares, &cgroup_id, &fresh, BPF_ANY);
+		return true;
+	}
+	if (share->rows < most) {
+		share->rows++;
+		return true;
+	}
+	gadget_lost(LOSS_TABLE_FULL, cgroup_id);
+	return false;
+}
+
 /* How many bytes of a row are written at once: all but long text. It stands in further slots, which begin with their
  * number where the first one has its time. */
 #define WALK_SLOT(row_type) ((offsetof(row_type, text) + TEXT_SHORT + 7) & ~7UL)
@@ -53,6 +86,8 @@ struct {
 		__u64 *at = bpf_map_lookup_elem(&place, &zero);                                               \
 		row = bpf_map_lookup_elem(&snapshot, &zero);                                                  \
 		*(result) = 0;                                                                                \
+		if (at && !*at)                                                                               \
+			walks++;                                                                              \
 		if (!(turn)->value || !row || !at || *at == WALK_END) {                                       \
 			at = NULL;                                                                            \
 		} else if (BPF_CORE_READ((turn)->meta, seq, size) - BPF_CORE_READ((turn)->meta, seq, count) < \
@@ -153,4 +188,53 @@ static __always_inline struct task_struct *task_of(struct pid *pid, enum pid_kin
 static __always_inline bool is_left_over(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, exit_state) && !(BPF_CORE_READ(task, cgroups, dfl_cgrp, self.flags) & CSS_ONLINE);
+}
+
+/* The next open file of the node from a place on, and whose it is. */
+struct walk_file {
+	struct task_struct *task;
+	struct file *file;
+	__u32 fd;
+};
+
+#define WALK_FILES 64 /* descriptors that one turn looks at */
+
+/* A place in the files of the process that has a number, or in those of the next one. */
+#define WALK_PLACE(number, fd) ((__u64)(number) << 32 | (fd))
+
+/* Find the next open file: of the processes for which gadget_fill_for() fills the header. False if this turn finds
+ * none. *place is where to go on. */
+static __always_inline bool next_file(__u64 *place, struct gadget_header *header, struct walk_file *found)
+{
+	__u32 wanted = *place >> 32, number = wanted, fd = *place, most;
+	struct pid *pid = next_pid(&number);
+	struct task_struct *task;
+	struct file *file = NULL;
+	struct fdtable *table;
+	struct file **files;
+
+	*place = number ? WALK_PLACE(number, 0) : WALK_END;
+	if (!pid)
+		return false;
+	if (number != wanted + 1)
+		fd = 0; /* the process has ended meanwhile */
+	task = task_of(pid, PID_OF_PROCESS);
+	if (!task || !gadget_fill_for(header, task))
+		return false;
+	table = BPF_CORE_READ(task, files, fdt);
+	most = BPF_CORE_READ(table, max_fds);
+	files = BPF_CORE_READ(table, fd);
+	for (int i = 0; i < WALK_FILES && fd < most && !file; i++)
+		bpf_core_read(&file, sizeof(file), &files[fd++]);
+	if (fd < most)
+		*place = WALK_PLACE(number - 1, fd);
+	*found = (struct walk_file){.task = task, .file = file, .fd = fd - 1};
+	return file;
+}
+
+/* Leave out the other files of the process that a place is in. */
+static __always_inline void skip_files(__u64 *place)
+{
+	if (*place != WALK_END && (__u32)*place)
+		*place = WALK_PLACE((*place >> 32) + 1, 0);
 }

@@ -45,10 +45,12 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
         ("tcpconnect-bpfcc", "tcpconnect"),
         ("execsnoop.bt", "execsnoop"),
         ("trace-all", "story"),
-        ("snapshot process", "snapshot"),
-        ("snapshot_process", "snapshot"),
-        ("run snapshot_process:latest", "snapshot"),
-        ("pstree", "snapshot"),
+        ("snapshot process", "snapshot process"),
+        ("snapshot_process", "snapshot process"),
+        ("run snapshot_process:latest", "snapshot process"),
+        ("pstree", "snapshot process"),
+        ("run snapshot_file", "snapshot file"),
+        ("lsof", "snapshot file"),
         ("run profile_cpu:latest", "profile"),
         ("profile-bpfcc", "profile"),
     ],
@@ -56,8 +58,8 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
 def test_what_other_tools_call_it(written: str, name: str) -> None:
     """Who knows Inspektor Gadget, bcc or bpftrace writes what they are used to, and gets ours with all options."""
     found, rest = meant(*written.split(), "-n", "shop", "-o", "json")
-    command = ["process"] if name == "snapshot" else []
-    assert (found, rest) == (name, [*command, "-n", "shop", "-o", "json"])
+    group, _, command = name.partition(" ")
+    assert (found, rest) == (group, [*([command] if command else []), "-n", "shop", "-o", "json"])
 
 
 def test_it_runs() -> None:

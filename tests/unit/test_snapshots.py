@@ -175,6 +175,13 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "exe": b"sh/bin/"},
         {"pid": 4712, "ppid": 4711, "comm": b"a\x1b[2J", "nspid": 7, "state": 5, "threads": 1, "age": 212_345},
     ],
+    "snapshot_file": [
+        {"pid": 4711, "comm": b"cart", "fd": 3, "type": 1, "flags": 0o100002, "inode": 4711, "position": 17,
+         "fs": b"overlay", "path": b"a\x1b[2J"},
+        {"pid": 4711, "comm": b"cart", "fd": 4, "type": 1, "flags": 0o100001, "deleted": True, "inode": 4712,
+         "fs": b"ext4", "path": b"app.log/log/var/"},
+        {"pid": 4711, "comm": b"cart", "fd": 5, "type": 4, "inode": 4713, "fs": b"pipefs"},
+    ],
     "exitsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,
          "rss": 3 << 20, "read": 4096, "written": 17},

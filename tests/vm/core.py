@@ -604,10 +604,10 @@ def snapshot_process(core: Core) -> None:
         with Stream(core.tracker, "snapshot_process") as stream:
             rows = stream.snapshot()
     seen = {row["pid"]: (row["state"], row["ppid"], row["nspid"], row["threads"], row["exe"]) for row in rows}
-    here = os.getpid()
+    here, program = os.getpid(), os.path.realpath("/bin/busybox")
     assert len(rows) == 3 and seen == {
-        asleep: ("sleeping", here, asleep, 1, "/bin/busybox"),
-        stopped: ("stopped", here, stopped, 1, "/bin/busybox"),
+        asleep: ("sleeping", here, asleep, 1, program),
+        stopped: ("stopped", here, stopped, 1, program),
         zombie: ("zombie", here, zombie, 1, ""),
     }, rows
 
@@ -637,6 +637,22 @@ def filetop(core: Core) -> None:
     }
     assert seen == wanted, seen
     assert len({row["pid"] for row in rows}) == 1
+
+
+def snapshot_file(core: Core) -> None:
+    """A snapshot has each descriptor of a container's process, with the file's name as /proc has it, removed or not."""
+    work = "exec 7>/tmp/kept 8>/tmp/removed 9</tmp; rm /tmp/removed; echo done; exec sleep 600"
+    with container() as app, running(app, "/bin/busybox", "sh", "-c", work) as process:
+        assert process.stdout and process.stdout.readline() == "done\n"
+        while Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[0] != b"sleep":
+            time.sleep(0.01)
+        with Stream(core.tracker, "snapshot_file") as stream:
+            rows = stream.snapshot()
+        names = {int(fd): os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd")}
+    files = {row["fd"]: row["path"] + " (deleted)" * row["deleted"] for row in rows if row["type"] != "pipe"}
+    pipes = {row["fd"]: f"pipe:[{row['inode']}]" for row in rows if row["type"] == "pipe"}
+    assert files | pipes == names and len(rows) == len(names), rows
+    assert [files[fd] for fd in (7, 8, 9)] == ["/tmp/kept", "/tmp/removed (deleted)", "/tmp"], files
 
 
 def dnssnoop(core: Core) -> None:
@@ -886,6 +902,7 @@ CASES = (
     syscalltop,
     snapshot_process,
     filetop,
+    snapshot_file,
     dnssnoop,
     snisnoop,
     tcpretrans,
