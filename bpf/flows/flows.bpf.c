@@ -8,8 +8,6 @@
 #include "containers.h"
 #include "sockets.h"
 
-#define ETH_P_IP          0x0800
-#define ETH_P_IPV6        0x86DD
 #define IPPROTO_ICMPV6    58
 #define ICMPV6_ECHO_REPLY 129 /* higher types are neighbour discovery and multicast: RFC 4861, RFC 2710 */
 #define SCTP_INIT         1   /* RFC 9260 */
@@ -101,17 +99,6 @@ struct {
 	__type(key, struct talk_key);
 	__type(value, struct talk);
 } talks SEC(".maps");
-
-static __always_inline bool is_loopback(const __u8 *address)
-{
-	const __u32 *words = (const void *)address;
-
-	if (words[0] || words[1])
-		return false;
-	if (words[2] == bpf_htonl(0xffff))
-		return address[12] == 127;
-	return !words[2] && words[3] == bpf_htonl(1);
-}
 
 /* Add a connection or a conversation to its flow. False if the flow is new and the table is full. */
 static __always_inline bool note(struct flow_key *key, const __u8 *local, bool failed)

@@ -333,7 +333,12 @@ struct tcp_sock {
 	__u32 segs_out, write_seq, rcv_nxt, srtt_us, total_retrans;
 };
 
+struct inet_bind_bucket {
+	signed char fastreuse; /* below 0: the kernel chose the port for a connect */
+};
+
 struct inet_connection_sock {
+	struct inet_bind_bucket *icsk_bind_hash;
 	__u8 icsk_ca_state : 5;
 	__u8 icsk_retransmits, icsk_pending;
 };
@@ -358,6 +363,8 @@ struct tcp_skb_cb {
 
 enum skb_drop_reason {
 	SKB_DROP_REASON_NOT_SPECIFIED = 2, /* the kernel's BTF has the others, and its own values */
+	SKB_DROP_REASON_NO_SOCKET,
+	SKB_DROP_REASON_NETFILTER_DROP,
 };
 
 struct trace_event_raw_kfree_skb {

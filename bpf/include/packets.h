@@ -8,9 +8,6 @@
 #include "sockets.h"
 #include "text.h"
 
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86DD
-
 /* Whose the socket of a packet is. Of UDP that leaves it is the current thread: nothing waits between it and here. */
 static __always_inline struct socket_owner *owner_of(struct __sk_buff *skb, bool out, __u64 container)
 {

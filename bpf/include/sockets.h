@@ -13,6 +13,9 @@
 #define AF_INET  2
 #define AF_INET6 10
 
+#define ETH_P_IP   0x0800
+#define ETH_P_IPV6 0x86DD
+
 /* net/tcp_states.h */
 enum tcp_state {
 	TCP_UNKNOWN = 0,
@@ -148,6 +151,18 @@ static __always_inline bool is_ipv4(const gadget_endpoint *endpoint)
 	const __u32 *words = (const void *)endpoint->address;
 
 	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
+/* Whether an address of 16 bytes is one of loopback. */
+static __always_inline bool is_loopback(const __u8 *address)
+{
+	const __u32 *words = (const void *)address;
+
+	if (words[0] || words[1])
+		return false;
+	if (words[2] == bpf_htonl(0xffff))
+		return address[12] == 127;
+	return !words[2] && words[3] == bpf_htonl(1);
 }
 
 /* Set the address of an endpoint to an IPv4 address in network order. */
