@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import agent, authoring, decisions, fields, forms, kernels, rules, story, traceloop, why
+from docs import agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain, listed, usual
 
 FOLDER = Path(__file__).parent / "gadgets"
-OTHERS = (agent, authoring, decisions, fields, forms, kernels, rules, story, traceloop, why)
+OTHERS = (agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why)
 
 
 def page(gadget: Gadget) -> str:

@@ -21,7 +21,8 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
     first = pb.RunRequest(start=start_of(request))
     if request.standing:
         attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
-        first = pb.RunRequest(attach=attach)
+        first = pb.RunRequest()
+        getattr(first, request.reads).CopyFrom(attach)
 
     def check(node: str) -> Check:
         from kubectl_gadget.replies import RunCheck  # numpy

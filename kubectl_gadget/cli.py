@@ -48,6 +48,7 @@ WRITTEN = {
     "detect": "detect.commands:DetectCommand",
     "help": "headed:HelpCommand",
     "list": "about:ListCommand",
+    "observe": "observe.command:ObserveCommand",
     "profile": "profile.commands:ProfileCommand",
     "replay": "commands:ReplayCommand",
     "runs": "standing.commands:RunsCommand",

@@ -84,7 +84,7 @@ class Request:
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
     order, interval (in seconds), totals and count (0 for no limit) are those of tables.
     standing is the name of the standing run to read, if it is one: what it kept since since_ns (since 1970), so many
-    events of that, the last ones, 0 for all, and with follow what comes.
+    events of that, the last ones, 0 for all, and with follow what comes. reads is what RunRequest calls that.
     """
 
     gadget: Gadget
@@ -102,6 +102,7 @@ class Request:
     timeout: float = 0.0
     record: Path | None = None
     standing: str = ""
+    reads: str = "attach"
     since_ns: int = 0
     last: int = 0
     follow: bool = False

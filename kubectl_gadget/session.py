@@ -588,13 +588,15 @@ class Session:
         return "; ".join(places[:MOST_PLACES]) + f"; and {len(places) - MOST_PLACES} more" * (len(places) > MOST_PLACES)
 
 
-def stream(request: Request, targets: Targets, streams: Streams, directory: Look) -> None:
+def stream(
+    request: Request, targets: Targets, streams: Streams, directory: Look, make: type[Session] = Session
+) -> None:
     """Show what the targets send, which request has been sent to; directory names the ends of connections."""
     with ExitStack() as stack:
         messages = add_names(streams, directory)
         if request.record:
             messages = stack.enter_context(Writer(request.record, request.gadget.name)).keep(messages)
-        session = Session(request, None if request.standing else lambda: known_containers(targets))
+        session = make(request, None if request.standing else lambda: known_containers(targets))
         session.run(messages, len(targets), streams.stop, live=True, targets=targets)
 
 

@@ -102,7 +102,8 @@ class Streams:
         self._targets = targets
         self._first, self._endless = first, endless
         self._what = first.WhichOneof("what") or ""
-        self._reads = self._what in ("attach", "kept_alerts")  # what is kept: one who answers late has missed nothing
+        # what is kept: one who answers late has missed nothing
+        self._reads = self._what in ("attach", "kept_alerts", "observe")
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
         self._heard: dict[str, int] = {}

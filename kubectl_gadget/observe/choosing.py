@@ -1,0 +1,124 @@
+"""Which flows: the options of `observe` as conditions, in the words of --filter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from gadget.catalog import Gadget
+from gadget.errors import UsageError
+from gadget.selector import parse_names
+from gadget.text import meant
+
+#: The two ends of a flow, with the end of the row that each is by the row's direction.
+_FROM = ("(direction==egress,{src})", "(direction==ingress,{dst})")
+_TO = ("(direction==egress,{dst})", "(direction==ingress,{src})")
+_EITHER = ("{src}", "{dst}")
+SIDES: Mapping[str, Sequence[str]] = {"": _EITHER, "from": _FROM, "to": _TO}
+_NAME = re.compile(r"[\w.*-]+")
+
+
+def quoted(text: str) -> str:
+    """A text as a value of a condition, in which * stands for anything."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _of_kinds(kinds: Sequence[str], option: str, value: str) -> str:
+    """The condition on an end that it is NAMESPACE/NAME, whose name may be the beginning of one; NAMESPACE/ is all."""
+    namespace, slash, name = value.rpartition("/")
+    if not all(_NAME.fullmatch(part) for part in (namespace, name) if part) or not (namespace or name):
+        raise UsageError(f"{option} {value!r}: want NAME, its beginning, NAMESPACE/NAME or NAMESPACE/")
+    parts = [f"({' or '.join(f'{{end}}.kind=={kind}' for kind in kinds)})"]
+    parts += [f"{{end}}.namespace=={quoted(namespace)}"] if slash and namespace else []
+    parts += [f"{{end}}.name=={quoted(name if '*' in name else f'{name}*')}"] if name else []
+    return ",".join(parts)
+
+
+def _pod(option: str, value: str) -> str:
+    return _of_kinds(("pod", "container"), option, value)
+
+
+def _service(option: str, value: str) -> str:
+    return _of_kinds(("svc",), option, value)
+
+
+def _namespace(option: str, value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise UsageError(f"{option} {value!r}: want a namespace")
+    return f"{{end}}.namespace=={quoted(value)}"
+
+
+def _ip(option: str, value: str) -> str:
+    try:
+        plain = str(ip_network(value, strict=False) if "/" in value else ip_address(value))
+    except ValueError:
+        raise UsageError(
+            f"{option} {value!r}: want an address such as 10.0.0.1, or a network such as fd00::/8"
+        ) from None
+    return f"{{end}}.addr=={quoted(plain)}"
+
+
+def _port(option: str, value: str) -> str:
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise UsageError(f"{option} {value!r}: want a port, 1 to 65535")
+    return f"{{end}}.port=={int(value)}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an end can be chosen by: the name of its options, what they take, and the condition on {end}."""
+
+    name: str
+    metavar: str
+    help: str
+    condition: Callable[[str, str], str]
+
+
+KINDS = (
+    Kind("pod", "[NS/]A,B|!C", "pods, by the beginning of their names", _pod),
+    Kind("namespace", "A,B|!C", "namespaces", _namespace),
+    Kind("ip", "CIDR,…", "addresses and networks", _ip),
+    Kind("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
+    Kind("port", "N,…", "ports", _port),
+)
+
+
+def option_of(kind: Kind, side: str) -> str:
+    """What the option about an end is called."""
+    return f"--{side}-{kind.name}" if side else f"--{kind.name}"
+
+
+def of_ends(kind: Kind, side: str, items: Sequence[str]) -> list[str]:
+    """The conditions that an option about ends makes of its lists: one of those wanted, and none of those unwanted."""
+    if not items:
+        return []
+    option, names = option_of(kind, side), parse_names(items)
+
+    def one(value: str) -> str:
+        condition = kind.condition(option, value)
+        ends = {end: condition.format(end=end) for end in ("src", "dst")}
+        return " or ".join(f"({each.format(**ends)})" for each in SIDES[side])
+
+    wanted = " or ".join(one(value) for value in sorted(names.wanted))
+    return [*([f"({wanted})"] if wanted else []), *(f"!({one(value)})" for value in sorted(names.unwanted))]
+
+
+def of_words(gadget: Gadget, field: str, items: Sequence[str]) -> list[str]:
+    """The conditions that lists of a field's words make. UsageError for a word that it does not have."""
+    if not items:
+        return []
+    column = gadget.schema[field]
+    words = {word.lower().replace(" ", "-"): word for word in column.means.words(column)}
+
+    def one(text: str) -> str:
+        low = text.lower().replace(" ", "-")
+        if words and low not in words:
+            raise UsageError(f"--{field} {text!r}: {meant(low, words) or 'there is ' + ', '.join(words)}")
+        return f"{field}=={quoted(words.get(low, text))}"
+
+    names = parse_names(items)
+    wanted = " or ".join(one(each) for each in sorted(names.wanted))
+    return [*([f"({wanted})"] if wanted else []), *(f"!({one(each)})" for each in sorted(names.unwanted))]

@@ -1,0 +1,221 @@
+"""The command `observe`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gadget import catalog
+from gadget.errors import UsageError
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.observe.choosing import KINDS, SIDES, of_ends, of_words, option_of
+from kubectl_gadget.options import Duration, Option, Size, output_options, stream_options, where_options
+from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.where import default_namespace, find_targets
+
+GADGET = "observe"
+#: How many flows are shown where nothing says how many.
+USUAL = 20
+_WORDS = {
+    "protocol": "Protocols",
+    "verdict": "What became of it",
+    "type": "Which of its rows",
+    "direction": "Whose rows: egress has those of the end that began it",
+}
+
+
+class When(click.ParamType[int]):
+    """A moment: so long ago, or a time of RFC 3339."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Nanoseconds since 1970."""
+        text = str(value)
+        if "T" in text:
+            try:
+                return int(datetime.fromisoformat(text).timestamp() * 1e9)
+            except (ValueError, OverflowError):
+                self.fail(f"{text!r} is no time: want 2026-01-31T12:00:00Z, or 10m for so long ago", param, ctx)
+        return time.time_ns() - int(Duration().convert(value, param, ctx) * 1e9)
+
+
+class ObserveCommand(HeadedCommand):
+    """`observe`: the flows that agents keep, and those that come."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        self.gadget = catalog.find(GADGET)
+        where = {option.name: option for option in where_options()}
+        title = "flows: what became of each connection, and whose it was"
+        super().__init__(
+            "observe",
+            title,
+            "kubectl gadget observe -n shop --verdict refused,no-answer --since 1h",
+            [
+                *_how_many(),
+                *_which(),
+                where["namespace"],
+                where["all_namespaces"],
+                where["container"],
+                where["local"],
+                where["agent"],
+                *cluster_options(),
+                *output_options(),
+                *(option for option in stream_options() if option.name in ("record", "timeout")),
+            ],
+            self._run,
+        )
+
+    def _run(
+        self,
+        follow: bool,
+        last: int | None,
+        first: int | None,
+        all_: bool,
+        since: int | None,
+        until: int | None,
+        namespace: tuple[str, ...],
+        all_namespaces: bool,
+        container: tuple[str, ...],
+        local: bool,
+        agent: tuple[str, ...],
+        form: str,
+        fields: str,
+        filter_: tuple[str, ...],
+        count_by: str,
+        max_events: int | None,
+        strict: bool,
+        timeout: float,
+        record: Path | None,
+        **chosen: Any,
+    ) -> None:
+        _check_how_many(follow, last, first, all_, until)
+        selection = make_selection((), False, (), container, "")
+        if namespace and all_namespaces:
+            raise UsageError("-n and -A: choose one")
+        if not (namespace or all_namespaces or any(chosen[f"{side}_namespace"] for side in ("from", "to"))):
+            namespace = default_namespace(agent, local)
+        conditions = _conditions(self.gadget, {**chosen, "namespace": namespace})
+        if since is not None:
+            conditions.append(f"timestamp>={since}")
+        elif follow and last is None and not all_:
+            since = time.time_ns()
+            conditions.append(f"timestamp>={since}")
+        if until is not None:
+            conditions.append(f"timestamp<={until}")
+        if last is None and first is None and since is None and until is None and not all_:
+            last = USUAL
+        request = make_request(
+            self.gadget,
+            {},
+            form,
+            fields,
+            (*filter_, *conditions),
+            count_by,
+            max_events=first or max_events or 0,
+            timeout=timeout,
+            strict=strict,
+            record=record,
+            selection=selection,
+            standing=GADGET,
+            since_ns=since or 0,
+            last=last or 0,
+            follow=follow,
+        )
+        request = replace(request, reads=GADGET)
+        as_lines = form == "columns" and not (fields or count_by)
+        with find_targets(agent, local) as targets:
+            from kubectl_gadget.begin import begin  # grpc, while a local agent starts
+            from kubectl_gadget.observe.session import session_of
+            from kubectl_gadget.peers import find_directory
+            from kubectl_gadget.session import stream
+
+            reached = targets()
+            with begin(request, reached) as streams:
+                directory = find_directory(reached, namespace, cluster=not (agent or local))
+                stream(request, reached, streams, directory, session_of(as_lines=as_lines))
+
+
+def _how_many() -> list[click.Parameter]:
+    heading = "How many"
+    number = click.IntRange(1)
+    return [
+        Option(["-f", "--follow"], heading=heading, is_flag=True,
+               help="What comes; after those of --last, --since or --all."),
+        Option(["--last"], heading=heading, type=number, default=None, metavar="N",
+               help=f"The last N that are kept. [default: {USUAL}]"),
+        Option(["--first"], heading=heading, type=number, default=None, metavar="N", help="The first N that are kept."),
+        Option(["all_", "--all"], heading=heading, is_flag=True, help="All that are kept."),
+        Option(["--since"], heading=heading, type=When(), default=None, metavar="10m|TIME",
+               help="What was in so long, or since a time."),
+        Option(["--until"], heading=heading, type=When(), default=None, metavar="5m|TIME",
+               help="What was until so long ago, or until a time."),
+    ]  # fmt: skip
+
+
+def _which() -> list[click.Parameter]:
+    heading = "Which flows"
+    options: list[click.Parameter] = []
+    for kind in KINDS:
+        for side in SIDES:
+            if kind.name == "namespace" and not side:
+                continue  # -n
+            flags = [option_of(kind, side), *(["-p"] if kind.name == "pod" and not side else [])]
+            end = {"": "either end", "from": "the end that began it", "to": "the other end"}[side]
+            options.append(
+                Option(flags, heading=heading, multiple=True, metavar=kind.metavar, help=f"By {end}: {kind.help}.")
+            )
+    options += [
+        Option([f"--{field}"], heading=heading, multiple=True, metavar="A,B|!C", help=_words_of(field))
+        for field in _WORDS
+    ]
+    options += [
+        Option(["--ip-version"], heading=heading, type=click.Choice(["4", "6"]), default=None, help="IPv4 or IPv6."),
+        Option(["--comm"], heading=heading, multiple=True, metavar="A,B|!C", help="Name of the thread."),
+        Option(["--pid"], heading=heading, multiple=True, metavar="N,…", help="Process, as the host sees it."),
+        Option(["--min-bytes"], heading=heading, type=Size(), default=None, metavar="1M",
+               help="At least so many bytes, both ways."),
+        Option(["--min-duration"], heading=heading, type=Duration(), default=None, metavar="100ms",
+               help="That took at least so long."),
+    ]  # fmt: skip
+    return options
+
+
+def _words_of(field: str) -> str:
+    column = catalog.find(GADGET).schema[field]
+    words = [word.replace(" ", "-") for word in column.means.words(column)]
+    known = ["tcp", "udp"] if field == "protocol" else words
+    return f"{_WORDS[field]}: {', '.join(known)}."
+
+
+def _check_how_many(follow: bool, last: int | None, first: int | None, all_: bool, until: int | None) -> None:
+    given = [name for name, value in {"--last": last, "--first": first, "--all": all_ or None}.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]}: choose one")
+    if follow and (first or until is not None):
+        raise UsageError(f"-f and {'--first' if first else '--until'}: what comes has no end")
+
+
+def _conditions(gadget: catalog.Gadget, chosen: dict[str, Any]) -> list[str]:
+    found = [
+        condition
+        for kind in KINDS
+        for side in SIDES
+        for condition in of_ends(kind, side, chosen[f"{side}_{kind.name}".lstrip("_")])
+    ]
+    for field in (*_WORDS, "comm", "pid"):
+        found += of_words(gadget, field, chosen[field])
+    if chosen["ip_version"]:
+        found.append(f"version=={chosen['ip_version']}")
+    if chosen["min_bytes"]:
+        found.append(f"bytes>={chosen['min_bytes']}")
+    if chosen["min_duration"]:
+        found.append(f"duration>={int(chosen['min_duration'] * 1e9)}")
+    return found

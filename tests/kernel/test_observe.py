@@ -1,0 +1,468 @@
+"""The flow log on this kernel: what became of each connection between two containers, as users are shown it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conftest import Agent, Cli, events, run_cli, wait_until
+from tests.kernel.flows import inside
+from tests.pods import Container, Pod, link
+
+#: Of attempts that nobody answers.
+PATIENCE_SECONDS = 0.3
+#: Of the pods of these tests: others may talk on this machine.
+OURS = ("-n", "shop,web")
+_PORTS = count(8001)
+
+
+class Place(NamedTuple):
+    """Two pods whose networks are joined, and what an agent tells of their flows as they come."""
+
+    cart: Container
+    web: Container
+    told: Path
+
+    def rows(self, port: int) -> list[dict[str, Any]]:
+        """Those of a port."""
+        rows = events(self.told.read_text().rpartition("\n")[0])
+        return [row for row in rows if port in (row["src"]["port"], row["dst"]["port"])]
+
+
+class Asked(NamedTuple):
+    """An agent that is asked for all that it has kept."""
+
+    agent: Agent
+
+    def rows(self, port: int) -> list[dict[str, Any]]:
+        """Those of a port."""
+        command = ("observe", "--agent", self.agent.address, "--all", "-o", "json", "--port", str(port), *OURS)
+        done = run_cli(*command)
+        assert done.returncode == 0, done.stderr
+        return events(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for all tests: each has a port of its own."""
+    folder = tmp_path_factory.mktemp("place")
+    with Pod(folder, "shop", "cart-0") as shop, Pod(folder, "web", "web-0") as other:
+        cart = shop.container("app", "/bin/sleep", "600")
+        web = other.container("nginx", "/bin/sleep", "600")
+        link(cart, web)
+        agent = Agent(folder, "--observe")
+        told = folder / "told"
+        try:
+            began(agent)
+            with told.open("w") as out:
+                cli = Cli("observe", "--agent", agent.address, "--all", "-f", "-o", "json", *OURS, stdout=out)
+            yield Place(cart, web, told)
+            _, err = cli.finish()
+            assert "nothing lost" in err, err
+        finally:
+            agent.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def port() -> int:
+    """One that no other test here has."""
+    return next(_PORTS)
+
+
+def began(agent: Agent) -> None:
+    wait_until(lambda: "observe: observe began" in agent.log.read_text(), "the flow log's beginning")
+
+
+def told(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What is promised of a row, but for its ports and times."""
+    who = (row["pod"], row["direction"], row["protocol"], row["version"])
+    return (*who, row["type"], row["verdict"], row["reason"], row["sent"], row["received"])
+
+
+def expect(source: Place | Asked, port: int, rows: Counter[tuple[Any, ...]], **wanted: str) -> list[dict[str, Any]]:
+    """Wait until of a port just these rows are there whose fields are as wanted."""
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        found[:] = [row for row in source.rows(port) if wanted.items() <= row.items()]
+        return Counter(map(told, found)) == rows
+
+    try:
+        wait_until(is_there, "the rows", 10)
+    except AssertionError:
+        assert Counter(map(told, found)) == rows
+    return found
+
+
+def rule(container: Container, text: str) -> None:
+    """A rule of iptables in a container's network."""
+    subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", "iptables", *text.split()], check=True)
+
+
+def talk(cart: Container, web: Container, address: str, port: int, sent: int, received: int) -> None:
+    """A connection in which each end sends so many bytes, which the client closes first."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with inside(web), socket.create_server((address, port), family=family) as listener:
+        with inside(cart):
+            client = socket.create_connection((address, port), 10)
+        server = listener.accept()[0]
+        client.sendall(bytes(sent))
+        server.sendall(bytes(received))
+        receive(server, sent)
+        receive(client, received)
+        client.close()
+        assert server.recv(1) == b""
+        server.close()
+
+
+def receive(end: socket.socket, size: int) -> None:
+    while size:
+        size -= len(end.recv(size))
+
+
+def attempt(cart: Container, port: int) -> None:
+    """A connection that comes to nothing, and that is not waited for."""
+    with inside(cart), socket.socket() as client:
+        client.settimeout(PATIENCE_SECONDS)
+        with pytest.raises(OSError):
+            client.connect(("10.77.0.2", port))
+
+
+def test_closed(place, port) -> None:
+    """Each connection has a row when it is made and one when it is over, at both ends, with bytes each way, process, duration and round-trip time."""
+    cart, web, _ = place
+    for _ in range(3):
+        talk(cart, web, "10.77.0.2", port, 1009, 100_003)
+    begun = ("tcp", 4, "begun", "forwarded", "none", 0, 0)
+    rows = expect(
+        place,
+        port,
+        Counter(
+            {
+                ("cart-0", "egress", *begun): 3,
+                ("web-0", "ingress", *begun): 3,
+                ("cart-0", "egress", "tcp", 4, "ended", "forwarded", "closed", 1009, 100_003): 3,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 100_003, 1009): 3,
+            }
+        ),
+    )
+    assert {row["pid"] for row in rows} == {os.getpid()}
+    assert {(row["src"]["name"], row["dst"]["name"]) for row in rows} == {("cart-0", "web-0"), ("web-0", "cart-0")}
+    ended = [row for row in rows if row["type"] == "ended"]
+    assert all(0 < row["rtt"] < row["duration"] < 10**10 for row in ended)
+    assert {row["bytes"] for row in ended} == {1009 + 100_003}
+
+
+def test_closed_ipv6(place, port) -> None:
+    """IPv6 is no different."""
+    cart, web, _ = place
+    talk(cart, web, "fd77::2", port, 11, 13)
+    rows = expect(
+        place,
+        port,
+        Counter(
+            {
+                ("cart-0", "egress", "tcp", 6, "begun", "forwarded", "none", 0, 0): 1,
+                ("web-0", "ingress", "tcp", 6, "begun", "forwarded", "none", 0, 0): 1,
+                ("cart-0", "egress", "tcp", 6, "ended", "forwarded", "closed", 11, 13): 1,
+                ("web-0", "ingress", "tcp", 6, "ended", "forwarded", "closed", 13, 11): 1,
+            }
+        ),
+        verdict="forwarded",  # the first SYN may wait for a neighbour that is looked for
+    )
+    assert {row["dst"]["addr"] for row in rows if row["direction"] == "egress"} == {"fd77::2"}
+
+
+@pytest.mark.parametrize(
+    ("filtered", "verdict", "drop"),
+    [
+        ("", "refused", ""),
+        ("-j REJECT --reject-with icmp-port-unreachable", "rejected", "NETFILTER_DROP"),
+        ("-j REJECT --reject-with icmp-admin-prohibited", "rejected", "NETFILTER_DROP"),
+        ("-j REJECT --reject-with tcp-reset", "rejected", "NETFILTER_DROP"),
+        ("-j DROP", "dropped", "NETFILTER_DROP"),
+    ],
+)
+def test_verdicts(place, port, filtered: str, verdict: str, drop: str) -> None:
+    """A connection that comes to nothing has the verdict of why: nobody listens, a filter says no, or says nothing."""
+    cart, web, _ = place
+    if filtered:
+        rule(web, f"-A INPUT -p tcp --dport {port} {filtered}")
+    for _ in range(2):
+        attempt(cart, port)
+    rows = expect(place, port, Counter({("cart-0", "egress", "tcp", 4, "failed", verdict, "none", 0, 0): 2}))
+    assert {(row["dst"]["name"], row["dst"]["port"], row["pid"]) for row in rows} == {("web-0", port, os.getpid())}
+    assert {row["drop"] for row in rows} == {drop}
+
+
+def test_full_queue(place, port) -> None:
+    """A connection for which a server's queue has no room is not answered: it waits, and then has failed."""
+    cart, web, _ = place
+    with inside(web), socket.create_server(("10.77.0.2", port), backlog=0) as listener, inside(cart):
+        first = socket.create_connection(("10.77.0.2", port), 10)
+        with socket.socket() as second:
+            second.setblocking(False)
+            assert second.connect_ex(("10.77.0.2", port)) == errno.EINPROGRESS
+            own = second.getsockname()[1]
+            row = ("cart-0", "egress", "tcp", 4, "waiting", "no answer", "none", 0, 0)
+            expect(place, own, Counter({row: 1}))
+        listener.accept()[0].close()
+        first.close()
+    rows = expect(
+        place,
+        port,
+        Counter({("cart-0", "egress", "tcp", 4, "failed", "no answer", "none", 0, 0): 1}),
+        type="failed",
+    )
+    assert rows[0]["src"]["port"] == own
+    assert rows[0]["duration"] > 10**9
+    assert rows[0]["retransmits"] >= 1
+
+
+@pytest.mark.parametrize(("who", "mine", "other"), [("client", "aborted", "reset"), ("server", "reset", "aborted")])
+def test_reset(place, port, who: str, mine: str, other: str) -> None:
+    """A connection that one end resets says so at both ends, with the bytes that were sent before."""
+    cart, web, _ = place
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.2", port), 10)
+        server = listener.accept()[0]
+        client.sendall(bytes(17))
+        receive(server, 17)
+        first, second = (client, server) if who == "client" else (server, client)
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        first.close()
+        with pytest.raises(ConnectionResetError):
+            second.recv(1)
+        second.close()
+    expect(
+        place,
+        port,
+        Counter(
+            {
+                ("cart-0", "egress", "tcp", 4, "ended", "forwarded", mine, 17, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", other, 0, 17): 1,
+            }
+        ),
+        type="ended",
+    )
+
+
+def test_datagrams(place, port) -> None:
+    """A conversation over UDP has a row when it begins and one when it ends, with its bytes and who began it."""
+    cart, web, _ = place
+    with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("10.77.0.2", port))
+        with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(bytes(19), ("10.77.0.2", port))
+            _, sender = server.recvfrom(100)
+            server.sendto(bytes(23), sender)
+            assert len(client.recv(100)) == 23
+    rows = expect(
+        place,
+        port,
+        Counter(
+            {
+                ("cart-0", "egress", "udp", 4, "begun", "forwarded", "none", 19, 0): 1,
+                ("web-0", "ingress", "udp", 4, "begun", "forwarded", "none", 0, 19): 1,
+                ("cart-0", "egress", "udp", 4, "ended", "forwarded", "closed", 19, 23): 1,
+                ("web-0", "ingress", "udp", 4, "ended", "forwarded", "closed", 23, 19): 1,
+            }
+        ),
+    )
+    assert {row["pid"] for row in rows} == {os.getpid()}
+
+
+@pytest.mark.parametrize(
+    ("filtered", "kind", "verdict", "drop"),
+    [
+        ("-j ACCEPT", "failed", "refused", ""),
+        ("-j REJECT", "failed", "rejected", "NETFILTER_DROP"),
+        ("-j DROP", "failed", "dropped", "NETFILTER_DROP"),
+    ],
+)
+def test_datagrams_for_nobody(place, port, filtered: str, kind: str, verdict: str, drop: str) -> None:
+    """Datagrams that do not arrive have the verdict of why, as connections have."""
+    cart, web, _ = place
+    rule(web, f"-A INPUT -p udp --dport {port} {filtered}")
+    with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendto(bytes(19), ("10.77.0.2", port))
+    begun = ("cart-0", "egress", "udp", 4, "begun", "forwarded", "none", 19, 0)
+    ended = ("cart-0", "egress", "udp", 4, kind, verdict, "closed", 19, 0)
+    rows = expect(place, port, Counter({begun: 1, ended: 1}))
+    assert [row["drop"] for row in rows if row["type"] == kind] == [drop]
+
+
+def test_unanswered_datagrams(place, port) -> None:
+    """Datagrams that arrive and are not answered have not failed: nobody need have expected an answer."""
+    cart, web, _ = place
+    with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("10.77.0.2", port))
+        with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(bytes(29), ("10.77.0.2", port))
+            server.recv(100)
+    ended = ("cart-0", "egress", "udp", 4, "ended", "no answer", "closed", 29, 0)
+    expect(place, port, Counter({ended: 1}), type="ended", direction="egress")
+
+
+def test_worker(place, port) -> None:
+    """Of a server with workers the end of a connection has the worker that served it, not the one that listens."""
+    cart, web, _ = place
+    program = (
+        "import os, socket\n"
+        "listener = socket.create_server(('10.77.0.2', PORT))\n"
+        "worker = os.fork()\n"
+        "if worker:\n"
+        "    print(worker, flush=True); os.wait()\n"
+        "else:\n"
+        "    end = listener.accept()[0]; end.sendall(end.recv(100)); end.recv(1); end.close()\n"
+    )
+    with _python_in(web, program, port) as server:
+        assert server.stdout
+        worker = int(server.stdout.readline())
+        _ask(cart, port)
+        server.wait(10)
+    rows = expect(
+        place,
+        port,
+        Counter(
+            {
+                ("web-0", "ingress", "tcp", 4, "begun", "forwarded", "none", 0, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 31, 31): 1,
+            }
+        ),
+        direction="ingress",
+    )
+    assert {row["type"]: row["pid"] for row in rows} == {"begun": server.pid, "ended": worker}
+
+
+def test_passed_on(place, port) -> None:
+    """Of a connection that one process accepts and gives to another by SCM_RIGHTS the end has the one that used it."""
+    cart, web, _ = place
+    program = (
+        "import os, socket\n"
+        "near, far = socket.socketpair()\n"
+        "user = os.fork()\n"
+        "if user:\n"
+        "    far.close()\n"
+        "    listener = socket.create_server(('10.77.0.2', PORT)); print(user, flush=True)\n"
+        "    end = listener.accept()[0]; socket.send_fds(near, [b'x'], [end.fileno()]); end.close(); os.wait()\n"
+        "else:\n"
+        "    near.close()\n"
+        "    end = socket.socket(fileno=socket.recv_fds(far, 1, 1)[1][0])\n"
+        "    end.sendall(end.recv(100)); end.recv(1); end.close()\n"
+    )
+    with _python_in(web, program, port) as server:
+        assert server.stdout
+        user = int(server.stdout.readline())
+        _ask(cart, port)
+        server.wait(10)
+    rows = expect(
+        place,
+        port,
+        Counter({("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 31, 31): 1}),
+        direction="ingress",
+        type="ended",
+    )
+    assert rows[0]["pid"] == user
+
+
+def _python_in(container: Container, program: str, port: int) -> subprocess.Popen[str]:
+    with inside(container):
+        return subprocess.Popen(
+            [sys.executable, "-c", program.replace("PORT", str(port))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    """Have a program do something, and wait until it is done."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+
+
+def _ask(cart: Container, port: int) -> None:
+    with inside(cart), socket.create_connection(("10.77.0.2", port), 10) as client:
+        client.sendall(bytes(31))
+        receive(client, 31)
+
+
+def test_older(place, port, start_agent, tmp_path: Path) -> None:
+    """Connections that are older than the agent, or than the one that was killed, end with their process, direction and all their bytes; the time that nobody watched is told."""
+    cart, web, _ = place
+    state = ("--observe", "--state", str(tmp_path / "kept"))
+    server = _python_in(
+        web,
+        "import socket, threading\n"
+        "def serve(end):\n"
+        "    while end.recv(4096): pass\n"
+        "    end.close()\n"
+        "listener = socket.create_server(('10.77.0.2', PORT)); print('ready', flush=True)\n"
+        "for _ in range(2): threading.Thread(target=serve, args=listener.accept()[:1]).start()\n",
+        port,
+    )
+    client = _python_in(
+        cart,
+        "import socket, sys\n"
+        "ends = []\n"
+        "for line in sys.stdin:\n"
+        "    what, _, size = line.partition(' ')\n"
+        "    if what == 'connect': ends.append(socket.create_connection(('10.77.0.2', PORT), 10))\n"
+        "    ends[-1].sendall(bytes(int(size)))\n"
+        "    print('done', flush=True)\n",
+        port,
+    )
+    with server, client:
+        assert server.stdout
+        assert server.stdout.readline() == "ready\n"
+        _tell(client, "connect 37")
+        first = start_agent(*state)
+        began(first)
+        _tell(client, "connect 41")
+        begun = {("cart-0", "egress"), ("web-0", "ingress")}
+        expect(
+            Asked(first), port, Counter({(*each, "tcp", 4, "begun", "forwarded", "none", 0, 0): 1 for each in begun})
+        )
+        first.stop(signal.SIGKILL)
+        _tell(client, "send 43")
+        second = start_agent(*state)
+        began(second)
+        assert client.stdin
+        client.stdin.close()
+    rows = expect(
+        Asked(second),
+        port,
+        Counter(
+            {
+                ("cart-0", "egress", "tcp", 4, "ended", "forwarded", "closed", 37, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 0, 37): 1,
+                ("cart-0", "egress", "tcp", 4, "ended", "forwarded", "closed", 84, 0): 1,
+                ("web-0", "ingress", "tcp", 4, "ended", "forwarded", "closed", 0, 84): 1,
+            }
+        ),
+        type="ended",
+    )
+    assert {(row["direction"], row["pid"], row["duration"]) for row in rows} == {
+        ("egress", client.pid, None),
+        ("ingress", server.pid, None),
+    }
+    done = run_cli("observe", "--agent", second.address, "--all", "--strict", *OURS)
+    assert done.returncode == 3, done.stderr
+    assert "not seen from" in done.stderr

@@ -1,0 +1,79 @@
+"""observe: what its options choose."""
+
+from __future__ import annotations
+
+import pytest
+
+from gadget import catalog, filters
+from gadget.errors import UsageError
+from gadget.schema import IDENTITY
+from kubectl_gadget.observe.choosing import KINDS, of_ends, of_words
+from tests.conftest import run_cli
+from tests.unit.observe.flows import FLOWS, table
+
+GADGET = catalog.find("observe")
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def chosen(conditions: list[str]) -> set[str]:
+    """The flows for which all conditions hold."""
+    keep = filters.parse(filters.joined(conditions), GADGET.schema, IDENTITY)
+    mask = keep(table())
+    return {name for name, row in zip(FLOWS, [True] * len(FLOWS) if mask is None else mask, strict=True) if row}
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "values", "expected"),
+    [
+        ("pod", "", ["shop/cart"], {"cart asks web", "web answers cart"}),
+        ("pod", "from", ["shop/cart"], {"cart asks web", "web answers cart"}),
+        ("pod", "to", ["shop/cart"], set()),
+        ("pod", "to", ["web"], {"cart asks web", "web answers cart", "db asks web6"}),
+        ("pod", "to", ["front/"], {"cart asks web", "web answers cart", "db asks web6"}),
+        ("pod", "", ["!cart"], {"db asks web6", "db asks world", "db asks service"}),
+        ("pod", "", ["db,!web"], {"db asks world", "db asks service"}),
+        ("namespace", "from", ["data"], {"db asks web6", "db asks world", "db asks service"}),
+        ("namespace", "to", ["front"], {"cart asks web", "web answers cart", "db asks web6"}),
+        ("ip", "to", ["203.0.113.0/24"], {"db asks world"}),
+        ("ip", "", ["fd77::/64"], {"db asks web6"}),
+        ("ip", "from", ["10.77.0.1"], {"cart asks web", "web answers cart"}),
+        ("port", "to", ["8080"], {"cart asks web", "web answers cart", "db asks web6"}),
+        ("port", "to", ["443,80"], {"db asks world", "db asks service"}),
+        ("service", "to", ["shop/cart"], {"db asks service"}),
+        ("service", "", ["nothing"], set()),
+    ],
+)
+def test_ends(kind: str, side: str, values: list[str], expected: set[str]) -> None:
+    """--from-… is about the end that began a flow, --to-… about the other, at whichever end it was seen; lists and ! work."""
+    assert chosen(of_ends(BY_NAME[kind], side, values)) == expected
+
+
+def test_words() -> None:
+    """Verdicts, types and protocols are named in any case, with - for a space; a word that there is not is an error."""
+    assert chosen(of_words(GADGET, "verdict", ["NO-ANSWER,refused"])) == {"db asks world", "db asks service"}
+    assert chosen(of_words(GADGET, "protocol", ["UDP"])) == {"db asks service"}
+    assert chosen(of_words(GADGET, "verdict", ["!forwarded"])) == {"db asks world", "db asks service"}
+    assert chosen(of_words(GADGET, "comm", ["odd name, really", "python"])) == {"cart asks web"}
+    with pytest.raises(UsageError, match=r"--verdict .refusd.: did you mean refused"):
+        of_words(GADGET, "verdict", ["refusd"])
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["--to-ip", "10.0.0.0/33"], "--to-ip '10.0.0.0/33': want an address such as 10.0.0.1, or a network"),
+        (["--port", "http"], "--port 'http': want a port, 1 to 65535"),
+        (["--pod", 'a"b'], "--pod 'a\"b': want NAME, its beginning, NAMESPACE/NAME or NAMESPACE/"),
+        (["--last", "3", "--all"], "--last and --all: choose one"),
+        (["-f", "--until", "5m"], "-f and --until: what comes has no end"),
+        (["-f", "--first", "5"], "-f and --first: what comes has no end"),
+        (["--since", "2026-13-01T00:00:00Z"], "is no time: want 2026-01-31T12:00:00Z, or 10m for so long ago"),
+        (["-n", "shop", "-A"], "-n and -A: choose one"),
+    ],
+)
+def test_wrong(args: list[str], error: str) -> None:
+    """What makes no sense is refused in one line that says what would."""
+    done = run_cli("observe", "--agent", "unix:///none", *args)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert done.stderr.count("\n") == 1
