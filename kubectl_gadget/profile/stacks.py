@@ -64,10 +64,12 @@ class Samples:
     began_ns: int = 0  # since 1970
     seconds: float = 0.0
     counts: Counter[tuple[Who, tuple[Function, ...]]] = field(default_factory=Counter)
+    nodes: set[str] = field(default_factory=set)
     crowded: int = 0
 
     def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
         """Count a stack. Of what is too much only the number is known."""
+        self.nodes.add(who.node)
         if (who, calls) in self.counts or len(self.counts) < MOST_STACKS:
             self.counts[who, calls] += count
         else:
@@ -78,14 +80,10 @@ class Samples:
         """All samples."""
         return self.counts.total()
 
-    @property
-    def nodes(self) -> int:
-        """How many nodes they are of."""
-        return len({who.node for who, _ in self.counts})
-
     def outer(self, who: Who) -> Sequence[str]:
         """What a stack stands on where those of all are together: the node if there are several, container, thread."""
-        return [*([escape(who.node)] if self.nodes > 1 and who.place != who.node else []), who.place, escape(who.comm)]
+        node = [escape(who.node)] if len(self.nodes) > 1 and who.place != who.node else []
+        return [*node, who.place, escape(who.comm)]
 
 
 @dataclass(frozen=True)
