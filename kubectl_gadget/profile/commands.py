@@ -67,14 +67,14 @@ class ProfileCommand(HeadedCommand):
             *where_options(),
             *cluster_options(),
             Option(["form", "-o", "--output"], heading="Output", type=ProfileForm(), default="columns",
-                   help="Format: functions as rows, or stacks. speedscope: for "
+                   help="Format: functions as rows, or stacks. flamegraph: a page for a browser; speedscope: for "
                    "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
             *(option for option in output_options() if option.name == "strict"),
         ]  # fmt: skip
         super().__init__(
             GADGET,
             "where CPU time goes, by functions of programs and of the kernel",
-            "kubectl gadget profile -n shop --duration 30s",
+            "kubectl gadget profile -n shop -o flamegraph > shop.html",
             options,
             _profile,
         )

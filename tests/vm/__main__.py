@@ -42,6 +42,7 @@ WORKLOADS = (
     "privs",
     "signals",
     "slow",
+    "spins",
     "suspect",
     "traffic",
     "trapped",

@@ -24,12 +24,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from agent.bpf_object import BpfObject
 from agent.flows.recorder import FlowRecorder
 from agent.libbpf import kernel_has
 from agent.objects import read_object
+from agent.profile.kept import Kept
+from agent.profile.profiling import Profiling
+from agent.run.runs import begin
+from agent.selection import Selection
+from agent.threads import Bounded
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
@@ -655,6 +661,43 @@ def snapshot_file(core: Core) -> None:
     assert [files[fd] for fd in (7, 8, 9)] == ["/tmp/kept", "/tmp/removed (deleted)", "/tmp"], files
 
 
+def profile(core: Core) -> None:
+    """Of a program that spins I see its functions, the greatest first, and of one that calls the kernel the kernel's."""
+
+    def call() -> None:
+        for _ in range(300_000):
+            os.getppid()
+
+    profiling = Profiling(Kept(), Bounded("profile", 4), Path("/proc"))
+    subscriber = begin(catalog.find("profile"), {"hz": "499"}, core.tracker, Selection(pods=["cart-0"])).first
+    functions: dict[int, pb.Frame] = {}
+    stacks: dict[int, pb.Stack] = {}
+    own = Counter[str]()
+    kernel = set[str]()
+
+    def take() -> None:
+        for batch in subscriber.batches():
+            made = profiling.take(batch)
+            functions.update((each.number, each) for each in made.frames)
+            stacks.update((each.number, each) for each in made.stacks)
+            for number, count in zip(made.seen, made.counts, strict=True):
+                frames = [functions[each] for each in stacks[number].frames]
+                own[next((each.name for each in frames if not each.kernel), "")] += count
+                kernel.update(each.name for each in frames if each.kernel)
+
+    with closing(subscriber), container() as app:
+        thread = Thread(target=take)
+        thread.start()
+        core.work(app, "spins", "2")
+        core.call(app, call)
+        subscriber.finish()
+        thread.join()
+        assert not subscriber.summary().losses, subscriber.summary().losses
+    spun = [name for name, _ in own.most_common() if name.startswith("spin_")]
+    assert spun[:3] == ["spin_40", "spin_25", "spin_20"] and {"spin_10", "spin_5"} <= {*spun}, own
+    assert any("sys_getppid" in name or "syscall" in name or "svc" in name for name in kernel), sorted(kernel)
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -900,6 +943,7 @@ CASES = (
     fsslower,
     fdpass,
     syscalltop,
+    profile,
     snapshot_process,
     filetop,
     snapshot_file,
