@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from gadget.errors import UsageError
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_ends, of_words, option_of
-from kubectl_gadget.options import Duration, Option, Size, output_options, stream_options, where_options
+from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
 from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
 GADGET = "observe"
+#: The form that is Hubble's own.
+HUBBLE = "jsonpb"
 #: How many flows are shown where nothing says how many.
 USUAL = 20
 _WORDS = {
@@ -46,6 +49,23 @@ class When(click.ParamType[int]):
         return time.time_ns() - int(Duration().convert(value, param, ctx) * 1e9)
 
 
+class FlowForm(FormType):
+    """A form of output, or Hubble's."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All that there are."""
+        return f"{super().get_metavar(param, ctx)[:-1]}|{HUBBLE}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the value."""
+        return HUBBLE if value == HUBBLE else super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Their names."""
+        own = [CompletionItem(HUBBLE, help="Hubble's flows, an object a line")] if HUBBLE.startswith(incomplete) else []
+        return [*super().shell_complete(ctx, param, incomplete), *own]
+
+
 class ObserveCommand(HeadedCommand):
     """`observe`: the flows that agents keep, and those that come."""
 
@@ -67,7 +87,10 @@ class ObserveCommand(HeadedCommand):
                 where["local"],
                 where["agent"],
                 *cluster_options(),
-                *output_options(),
+                Option(
+                    ["form", "-o", "--output"], heading="Output", type=FlowForm(), default="columns", help="Format."
+                ),
+                *output_options()[1:],
                 *(option for option in stream_options() if option.name in ("record", "timeout")),
             ],
             self._run,
@@ -112,10 +135,13 @@ class ObserveCommand(HeadedCommand):
             conditions.append(f"timestamp<={until}")
         if last is None and first is None and since is None and until is None and not all_:
             last = USUAL
+        as_hubble, as_lines = form == HUBBLE, form == "columns" and not (fields or count_by)
+        if as_hubble and (fields or count_by):
+            raise UsageError(f"-o {HUBBLE} has Hubble's fields: choose it, or --fields and --count-by")
         request = make_request(
             self.gadget,
             {},
-            form,
+            "json" if as_hubble else form,
             fields,
             (*filter_, *conditions),
             count_by,
@@ -130,17 +156,17 @@ class ObserveCommand(HeadedCommand):
             follow=follow,
         )
         request = replace(request, reads=GADGET)
-        as_lines = form == "columns" and not (fields or count_by)
         with find_targets(agent, local) as targets:
             from kubectl_gadget.begin import begin  # grpc, while a local agent starts
-            from kubectl_gadget.observe.session import session_of
+            from kubectl_gadget.observe.session import FlowSession, HubbleSession, LinesSession
             from kubectl_gadget.peers import find_directory
             from kubectl_gadget.session import stream
 
             reached = targets()
             with begin(request, reached) as streams:
                 directory = find_directory(reached, namespace, cluster=not (agent or local))
-                stream(request, reached, streams, directory, session_of(as_lines=as_lines))
+                session = HubbleSession if as_hubble else LinesSession if as_lines else FlowSession
+                stream(request, reached, streams, directory, session)
 
 
 def _how_many() -> list[click.Parameter]:

@@ -17,9 +17,10 @@ from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import fit
 
 FIELDS = (
-    "timestamp", "pid", "comm", "type", "verdict", "direction", "protocol", "src", "dst", "reason", "error", "drop",
-    "sent", "received", "retransmits", "duration", "rtt",
+    "timestamp", "node", "pid", "comm", "type", "verdict", "direction", "protocol", "src", "dst", "version", "reason",
+    "error", "drop", "sent", "received", "retransmits", "duration", "rtt",
 )  # fmt: skip
+_WORDS = ("type", "verdict", "direction", "protocol", "reason", "error")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -36,14 +37,45 @@ def named(end: Endpoint | None) -> str:
     return escape(str(end).removeprefix("pod/")) if end else UNKNOWN
 
 
-class Lines(Output):
-    """Writes a line for each row; red if the flow has failed."""
+class Told(Output):
+    """What forms of flows have in common: the fields that they need, and what became of a flow in words."""
 
     def __init__(self, gadget: Gadget, known: Mapping[str, Column]) -> None:
         """The fields as an agent knows them."""
         own = all_fields(gadget.schema)
         self.fields = [known.get(name, own[name]) for name in FIELDS]
-        self._texts = {item.name: text_of(item) for item in self.fields}
+        texts = {item.name: text_of(item) for item in self.fields}
+        self._texts = {name: texts[name] for name in _WORDS}
+
+    def words(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """The words for what a row says in numbers."""
+        return {name: text(row[name]) for name, text in self._texts.items()}
+
+    def how(self, row: Mapping[str, Any], word: Mapping[str, str]) -> str:
+        """What became of a flow, beside its verdict. Bytes up are those of the end that began it."""
+        took = "" if row["duration"] in (None, DURATION_UNKNOWN) else short_duration(row["duration"])
+        if word["type"] == "begun":
+            return f"begun in {took}" if took else "begun"
+        if word["type"] == "waiting":
+            return f"for {took} so far" if took else "so far"
+        if word["type"] == "failed":
+            after = f"after {took}" if took and row["duration"] else ""
+            return " ".join(filter(None, [after, escape(row["drop"] or "")]))
+        up, down = row["sent"], row["received"]
+        if word["direction"] == "ingress":
+            up, down = down, up
+        rtt = "" if row["rtt"] in (None, DURATION_UNKNOWN) else f"rtt {short_duration(row['rtt'])}"
+        again = f"{row['retransmits']} sent again" if row["retransmits"] else ""
+        end = word["reason"] if word["reason"] in ("reset", "aborted", "timed out") else ""
+        return " ".join(filter(None, [f"{amount(up)}↑ {amount(down)}↓", took, rtt, again, end]))
+
+
+class Lines(Told):
+    """Writes a line for each row; red if the flow has failed."""
+
+    def __init__(self, gadget: Gadget, known: Mapping[str, Column]) -> None:
+        """The fields as an agent knows them."""
+        super().__init__(gadget, known)
         self._terminal, self._coloured = sys.stdout.isatty(), terminal.has_colours()
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -52,32 +84,19 @@ class Lines(Output):
         write_text("".join([f"{self._line(dict(zip(FIELDS, row, strict=True)), room)}\n" for row in rows]))
 
     def _line(self, row: Mapping[str, Any], room: int | None) -> str:
-        word = {name: self._texts[name](row[name]) for name in ("type", "verdict", "direction", "protocol")}
-        process = f" {escape(row['comm'])}[{row['pid']}]" if row["pid"] else ""
+        word, process = self.words(row), process_of(row)
         ends = [f"{_without_port(row['src'])}{process}", named(row["dst"])]
-        up, down = row["sent"], row["received"]
         if word["direction"] == "ingress":
-            ends, up, down = [_without_port(row["dst"]), f"{named(row['src'])}{process}"], down, up
-        when = clock(row["timestamp"])[:-3]
+            ends = [_without_port(row["dst"]), f"{named(row['src'])}{process}"]
         what = f"{word['protocol']} {word['verdict']}".upper()
-        how = " ".join(filter(None, self._how(row, word["type"], up, down)))
-        line = f"{when} {ends[0]} → {ends[1]} {what} {how}".rstrip()
+        line = f"{clock(row['timestamp'])[:-3]} {ends[0]} → {ends[1]} {what} {self.how(row, word)}".rstrip()
         line = line if room is None else fit(line, room, middle=True)
         return f"{terminal.RED}{line}{terminal.PLAIN}" if self._coloured and word["verdict"] != "forwarded" else line
 
-    def _how(self, row: Mapping[str, Any], kind: str, up: int, down: int) -> list[str]:
-        took = "" if row["duration"] in (None, DURATION_UNKNOWN) else short_duration(row["duration"])
-        if kind == "begun":
-            return ["begun", f"in {took}" if took else ""]
-        if kind == "waiting":
-            return [f"for {took} so far" if took else "so far"]
-        if kind == "failed":
-            return [f"after {took}" if took and row["duration"] else "", escape(row["drop"] or "")]
-        told = self._texts["reason"](row["reason"])
-        rtt = "" if row["rtt"] in (None, DURATION_UNKNOWN) else f"rtt {short_duration(row['rtt'])}"
-        again = f"{row['retransmits']} sent again" if row["retransmits"] else ""
-        end = told if told not in ("closed", "none", "silent") else ""
-        return [f"{amount(up)}↑ {amount(down)}↓", took, rtt, again, end]
+
+def process_of(row: Mapping[str, Any]) -> str:
+    """A process, to stand behind its end; nothing if it is not known."""
+    return f" {escape(row['comm'])}[{row['pid']}]" if row["pid"] else ""
 
 
 def _without_port(end: Endpoint | None) -> str:

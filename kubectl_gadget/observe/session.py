@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gadget.schema import Schema
-from kubectl_gadget.observe.lines import Lines
+from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.observe.lines import Lines, Told
 from kubectl_gadget.output import Output, all_fields
 from kubectl_gadget.session import Session
 
@@ -12,15 +13,21 @@ class FlowSession(Session):
     """Shows flows as events are shown."""
 
     thing = "flow"
+    form: type[Told] | None = None
+
+    def _make_output(self, schema: Schema) -> Output:
+        if self.form is None:
+            return super()._make_output(schema)
+        return self.form(self._request.gadget, all_fields(schema))
 
 
 class LinesSession(FlowSession):
     """Shows flows as lines."""
 
-    def _make_output(self, schema: Schema) -> Output:
-        return Lines(self._request.gadget, all_fields(schema))
+    form = Lines
 
 
-def session_of(*, as_lines: bool) -> type[Session]:
-    """What shows flows."""
-    return LinesSession if as_lines else FlowSession
+class HubbleSession(FlowSession):
+    """Shows flows as Hubble has them."""
+
+    form = Flows
