@@ -47,12 +47,16 @@ Answering = Callable[[Call], Method]
 
 
 class Number(NamedTuple):
-    """A number for Prometheus. Its name has its unit, and ends with _total if it only grows; labels are few."""
+    """A number for Prometheus. Its name has its unit, and ends with _total if it only grows; labels are few.
+
+    With buckets it is a histogram, of which the value is the sum: each upper bound, as text, with how many are below.
+    """
 
     name: str
     doc: str
     value: float
     labels: Mapping[str, str] = {}
+    buckets: tuple[tuple[str, float], ...] = ()
 
 
 class Running:

@@ -2,6 +2,7 @@
 
 gadget = "…"
 keep = "64M"
+metrics = ["namespace,error"]
 namespaces = ["shop"]
 pods = ["cart-*", "!cart-0"]
 
@@ -23,6 +24,7 @@ from gadget.catalog import find
 from gadget.chosen import Chosen
 from gadget.errors import UsageError
 from gadget.kinds.numbers import SIZES
+from gadget.metric import MOST_METRICS, read_metric
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -49,6 +51,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     gadget: str
     keep: str = ""
     buffer: str = ""
+    metrics: list[str] = []
     namespaces: list[str] = []
     pods: list[str] = []
     containers: list[str] = []
@@ -71,6 +74,8 @@ def check(run: pb.Standing) -> pb.Standing:
     if gadget.has_tables:
         raise UsageError(f"{run.name}: a standing run keeps events, and {gadget.name} has none, but tables")
     deque(parameters.encode_all(gadget, run.start.parameters), 0)
+    if len({read_metric(gadget, each) for each in run.metrics}) < len(run.metrics) or len(run.metrics) > MOST_METRICS:
+        raise UsageError(f"{run.name}: up to {MOST_METRICS} metrics, each another one")
     Chosen.of(run.start.selection)
     if len(to_toml(run).encode()) > MOST_BYTES:
         raise UsageError(f"{run.name} chooses too much: its definition may have {MOST_BYTES >> 10} KiB")
@@ -89,6 +94,7 @@ def from_toml(name: str, text: str) -> pb.Standing:
             pb.Standing(
                 name=name,
                 keep_bytes=_bytes("keep", found.keep),
+                metrics=found.metrics,
                 start=pb.Start(
                     gadget=found.gadget,
                     parameters={key: str(value) for key, value in found.parameters.items()},
@@ -113,6 +119,7 @@ def to_toml(run: pb.Standing) -> str:
         "gadget": start.gadget,
         "keep": _size(run.keep_bytes),
         "buffer": _size(start.ring_bytes),
+        "metrics": list(run.metrics),
         "namespaces": list(selection.namespaces),
         "pods": pods,
         "containers": list(selection.containers),

@@ -113,6 +113,7 @@ class GadgetCommand(HeadedCommand):
         detach: bool = False,
         name: str | None = None,
         keep: int | None = None,
+        metric: tuple[str, ...] = (),
         print_only: bool = False,
         interval: float = 0.0,
         sort: str = "",
@@ -121,8 +122,8 @@ class GadgetCommand(HeadedCommand):
         totals: bool = False,
         **settings: Any,
     ) -> None:
-        standing = (name or self.gadget.name, keep or 0, print_only) if detach else None
-        _check_standing(detach, {"--name": name, "--keep": keep, "--print-only": print_only})
+        standing = (name or self.gadget.name, keep or 0, metric) if detach else None
+        _check_standing(detach, {"--name": name, "--keep": keep, "--metric": metric, "--print-only": print_only})
         selection = make_selection(namespace, all_namespaces, pod, container, selector)
         request = make_request(
             self.gadget,
@@ -143,7 +144,7 @@ class GadgetCommand(HeadedCommand):
             selection = replace(selection, namespaces=default_namespace(agent, local))
         if standing:
             request = request.about(find_selection(selection, agent, local))
-            _let_stand(request, *standing, agent, local)
+            _let_stand(request, standing, print_only, agent, local)
             return
         with find_targets(agent, local) as targets:
             request = request.about(find_selection(selection, agent, local))
@@ -203,10 +204,12 @@ def _check_standing(detach: bool, only_with: Mapping[str, Any]) -> None:
         )
 
 
-def _let_stand(request: Request, name: str, keep: int, print_only: bool, agent: tuple[str, ...], local: bool) -> None:
+def _let_stand(
+    request: Request, standing: tuple[str, int, tuple[str, ...]], print_only: bool, agent: tuple[str, ...], local: bool
+) -> None:
     from kubectl_gadget.standing.make import put, standing_of
 
-    run = standing_of(name, keep, request)
+    run = standing_of(*standing, request)
     if print_only:
         from kubectl_gadget.cluster.definitions import config_map
         from kubectl_gadget.cluster.manifests import to_yaml

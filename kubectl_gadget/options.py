@@ -273,6 +273,8 @@ def standing_options() -> list[click.Parameter]:
                help="What it is called. [default: the gadget]"),
         Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
                help="How much each agent keeps of it. [default: 16M]"),
+        Option(["--metric"], heading=heading, multiple=True, metavar="[NUMBER:]A,B",
+               help="Count events by these fields for Prometheus, or draw a NUMBER as a histogram. Repeatable."),
         Option(["--print-only"], heading=heading, is_flag=True,
                help="Print the ConfigMap that defines it, and do nothing."),
     ]  # fmt: skip

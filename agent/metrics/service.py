@@ -10,13 +10,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -44,13 +44,17 @@ class Numbers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Families of numbers, each of one name. One service that cannot tell does not keep the others from it."""
-        families: dict[str, Metric] = {}
+        families: dict[tuple[str, ...], Any] = {}
         for number in self._all():
-            name, kind = PREFIX + number.name, CounterMetricFamily if number.name.endswith(TOTAL) else GaugeMetricFamily
-            family = families.get(name)
+            name, values = PREFIX + number.name, list(number.labels.values())
+            family = families.get((name, *number.labels))
             if family is None:
-                family = families[name] = kind(name, number.doc, labels=list(number.labels))
-            family.add_metric(list(number.labels.values()), number.value)  # type: ignore[attr-defined]
+                family = _kind(number)(name, number.doc, labels=list(number.labels))
+                families[name, *number.labels] = family
+            if number.buckets:
+                family.add_metric(values, number.buckets, number.value)
+            else:
+                family.add_metric(values, number.value)
         return iter(families.values())
 
     def _all(self) -> Iterator[Number]:
@@ -70,6 +74,12 @@ class Numbers(Collector):
         for run in self._context.runs.all():
             found[run.gadget.name] = found.get(run.gadget.name, 0) + len(run.subscribers)
         return sorted(found.items())
+
+
+def _kind(number: Number) -> Callable[..., Any]:
+    if number.buckets:
+        return HistogramMetricFamily
+    return CounterMetricFamily if number.name.endswith(TOTAL) else GaugeMetricFamily
 
 
 def _of(name: str, service: Running) -> list[Number]:

@@ -82,6 +82,11 @@ class StandingService:
         """Its threads."""
         return [self.worker, *(each.worker for each in list(self._standing.values()))]
 
+    def numbers(self) -> Iterator[Number]:
+        """What runs count for Prometheus."""
+        for each in [*self._standing.values()]:
+            yield from each.counting.numbers()
+
     def list(self) -> pb.StandingListReply:
         """All of them."""
         status = [each.status() for _, each in sorted(self._standing.items())]
@@ -305,6 +310,8 @@ class StandingRuns(Running):
             yield Number("standing_overwritten_total", "Events of it that made room.", each.overwritten, labels)
             yield Number("standing_kept_bytes", "Bytes of it that are kept.", each.kept_bytes, labels)
             yield Number("standing_problem", "Whether it does not run, or not all is kept.", bool(each.problem), labels)
+        if self._standing:
+            yield from self._standing.numbers()
 
     def calls(self) -> Sequence[Call]:
         """What clients ask."""

@@ -15,6 +15,7 @@ from agent.run.replies import batch_reply, started_reply
 from agent.run.runs import Runs, begin
 from agent.run.subscriber import Subscriber
 from agent.selection import Selection
+from agent.standing.counting import Counting
 from agent.standing.history import History
 from agent.threads import Worker
 from agent.tracker import Tracker
@@ -48,6 +49,7 @@ class StandingRun:
         self._selection = Selection.of(run.start.selection)
         self._subscriber: Subscriber | None = None
         self._names: dict[int, pb.Container] = {}
+        self.counting = Counting(run, self._gadget)
         self.history = History(folder, run.start.gadget, node, keep)
         self.since_ns = _since(folder)
         self.rate = 0.0
@@ -126,8 +128,10 @@ class StandingRun:
 
     def _keep(self, batch: Batch, subscriber: Subscriber) -> None:
         self.rate = subscriber.rate
+        sections = [*batch.sections]  # the reply takes them out, one by one
         if batch.sections or batch.containers or batch.losses or self._untold:
             self._write(batch_reply(self._node, batch), subscriber)
+        self.counting.take(sections, self._names)
         if not self._untold:  # else the next agent is to tell that what came since was not watched
             with suppress(OSError):
                 self.history.beat(batch.read_ns)

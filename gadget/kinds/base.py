@@ -159,6 +159,10 @@ class Kind:
     members: Mapping[str, tuple[str, str]] = {}
     #: whether a batch has few distinct values, which are cheaply told apart as bytes of a record
     repeats = False
+    #: whether it has so few values that events may be counted by it for long, and each lies in a record in one piece
+    is_few = False
+    #: for Prometheus, how values are measured: the unit that a metric's name ends with, and what one of ours is of it
+    measure: tuple[str, float] | None = None
 
     def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
         """The values of a column: rows are those that mask has chosen."""

@@ -22,6 +22,7 @@ SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 class Int(Kind):
     """A plain number."""
 
+    measure = ("", 1.0)
     is_right = True
     encoding = Encoding.PLAIN
 
@@ -34,6 +35,7 @@ class Int(Kind):
 class Size(Int):
     """A number of bytes."""
 
+    measure = ("bytes", 1.0)
     usual = tight = 5
     encoding = Encoding.CONVERTED
 
@@ -96,6 +98,7 @@ class Pid(Kind):
 class Id(Kind):
     """The id of a user or group."""
 
+    is_few = True
     usual, tight = 5, 3
     encoding = Encoding.PLAIN
 
@@ -113,6 +116,7 @@ class CgroupId(Kind):
 class Bool(Kind):
     """Yes or no."""
 
+    is_few = True
     greatest = 1
     shape = "bool"
     encoding = Encoding.DISTINCT
@@ -171,6 +175,7 @@ class Mode(Kind):
 class Named(Kind):
     """A number with a name."""
 
+    is_few = True
     encoding = Encoding.DISTINCT
 
     def names(self, column: Described) -> Callable[[int], str | None]:

@@ -93,7 +93,7 @@ class Comm(Plain):
     """The name of a thread."""
 
     shape = "text"
-    repeats = True
+    repeats = is_few = True
     encoding = Encoding.DISTINCT
     usual, tight, considered = 12, 8, 16
 

@@ -75,6 +75,7 @@ class Duration(Kind):
     """How long something took, in nanoseconds."""
 
     usual, tight = 8, 6
+    measure = ("seconds", 1e-9)
     unknown = DURATION_UNKNOWN
 
     def text(self, column: Described) -> Callable[[Any], str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
-from gadget.standing import check_name
+from gadget.standing import check, check_name
 from gadget.text import counted
 from kubectl_gadget.begin import start_of
 from kubectl_gadget.client import ask_all
@@ -23,9 +23,10 @@ BEGIN_SECONDS = 5.0
 POLL_SECONDS = 0.2
 
 
-def standing_of(name: str, keep: int, request: Request) -> pb.Standing:
-    """The standing run that a request is about. UsageError if the name is none."""
-    return pb.Standing(name=check_name(name), start=start_of(request), keep_bytes=keep)
+def standing_of(name: str, keep: int, metrics: Sequence[str], request: Request) -> pb.Standing:
+    """The standing run that a request is about. UsageError if it cannot be one."""
+    made = pb.Standing(name=check_name(name), start=start_of(request), keep_bytes=keep, metrics=metrics)
+    return check(made) if metrics else made
 
 
 def put(run: pb.Standing, targets: Targets) -> None:

@@ -303,3 +303,14 @@ def test_killed_on_a_full_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch
     wait_until(lambda: any(reply.HasField("interrupted") for reply in read(agent)), "the gap")
     (gap,) = [reply.interrupted for reply in read(agent) if reply.HasField("interrupted")]
     assert heard <= gap.heard_ns <= until
+
+
+def test_metrics_of_a_run(machine: Machine) -> None:
+    """What a run counts for Prometheus are all events that it keeps."""
+    agent = machine.agent()
+    agent.put(from_toml("opens", OPENS + 'metrics = ["comm"]\n'))
+    wait_until(lambda: machine.sources, "the run")
+    machine.sources[0].put(7, 3)
+    wait_until(lambda: agent.list().runs[0].events == 3, "its events")
+    machine.sources[0].put(7, 5)
+    wait_until(lambda: [number.value for number in agent.numbers()] == [8], "the count")
