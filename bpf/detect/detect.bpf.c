@@ -150,7 +150,10 @@ enum more {
 	MORE_ADDRESS,
 	MORE_SENT_TO,
 	MORE_RECEIVED_FROM,
-	MORE_MESSAGE,
+	MORE_MESSAGE, /* sendmmsg(2) has several, which begin with the first */
+	/* of clone(2): where the flags are */
+	MORE_CLONE,
+	MORE_CLONE3,
 };
 
 struct known {
@@ -170,6 +173,7 @@ struct known {
 		known(SOCKET, SOCKET, RESULT, {}, {}, MORE_FAMILY, 0),                                                 \
 		known(SENDTO, SENDTO, 0, {}, {}, MORE_SENT_TO, 0),                                                     \
 		known(SENDMSG, SENDMSG, 0, {}, {}, MORE_MESSAGE, 0),                                                   \
+		known(SENDMMSG, SENDMSG, 0, {}, {}, MORE_MESSAGE, 0),                                                  \
 		known(RECVFROM, RECVFROM, 0, {}, {}, MORE_RECEIVED_FROM, 0),                                           \
 		known(RECVMSG, RECVMSG, 0, {}, {}, MORE_MESSAGE, 0), known(DUP, DUP, RESULT, {}, {}, 0, 0),            \
 		known(DUP3, DUP3, RESULT, {}, {}, 0, 0), known(LINKAT, LINKAT, NONE, {0, 1}, {2, 3}, 0, 0),            \
@@ -183,8 +187,10 @@ struct known {
 		known(FCHMODAT2, FCHMODAT, NONE, {0, 1}, {}, MORE_MODE, 2), known(PTRACE, PTRACE, NONE, {}, {}, 0, 0), \
 		known(INIT_MODULE, INIT_MODULE, NONE, {}, {}, MORE_TEXT, 2),                                           \
 		known(FINIT_MODULE, FINIT_MODULE, 0, {}, {}, MORE_TEXT, 1), known(SETNS, SETNS, 0, {}, {}, 0, 0),      \
-		known(UNSHARE, UNSHARE, NONE, {}, {}, 0, 0), known(SETUID, SETUID, NONE, {}, {}, 0, 0),                \
-		known(BPF, BPF, NONE, {}, {}, 0, 0), known(USERFAULTFD, USERFAULTFD, NONE, {}, {}, 0, 0),              \
+		known(CLONE, UNSHARE, NONE, {}, {}, MORE_CLONE, 0),                                                    \
+		known(CLONE3, UNSHARE, NONE, {}, {}, MORE_CLONE3, 0), known(UNSHARE, UNSHARE, NONE, {}, {}, 0, 0),     \
+		known(SETUID, SETUID, NONE, {}, {}, 0, 0), known(BPF, BPF, NONE, {}, {}, 0, 0),                        \
+		known(USERFAULTFD, USERFAULTFD, NONE, {}, {}, 0, 0),                                                   \
 		known(MOUNT, MOUNT, NONE, {HERE, 1}, {NONE, 0}, 0, 0),                                                 \
 		known(UMOUNT2, UMOUNT2, NONE, {HERE, 0}, {}, 0, 0),                                                    \
 		known(MEMFD_CREATE, MEMFD_CREATE, RESULT, {}, {}, MORE_TEXT, 0),                                       \
@@ -228,9 +234,27 @@ static const struct known known_compat_calls[NUMBERS] = {
 static const __u16 socketcalls[SOCKETCALLS] = {
 	[1] = SYSCALL_SOCKET,   [2] = SYSCALL_BIND,     [3] = SYSCALL_CONNECT,   [4] = SYSCALL_LISTEN,
 	[5] = SYSCALL_ACCEPT,   [11] = SYSCALL_SENDTO,  [12] = SYSCALL_RECVFROM, [16] = SYSCALL_SENDMSG,
-	[17] = SYSCALL_RECVMSG, [18] = SYSCALL_ACCEPT4,
+	[17] = SYSCALL_RECVMSG, [18] = SYSCALL_ACCEPT4, [20] = SYSCALL_SENDMMSG,
+};
+
+/* arch/x86/entry/syscalls/syscall_64.tbl: of the numbers that only x32 has, the calls that these are */
+#define X32_CALLS 64
+static const __u16 x32_calls[X32_CALLS] = {
+	[517 - X32_FIRST] = SYSCALL_RECVFROM, [518 - X32_FIRST] = SYSCALL_SENDMSG,
+	[519 - X32_FIRST] = SYSCALL_RECVMSG,  [520 - X32_FIRST] = SYSCALL_EXECVE,
+	[538 - X32_FIRST] = SYSCALL_SENDMMSG, [545 - X32_FIRST] = SYSCALL_EXECVEAT,
 };
 #endif
+
+/* The size of a pointer of the program, where a call has one in memory. */
+static __always_inline __u32 word_of(__u32 number)
+{
+#if defined(__TARGET_ARCH_x86)
+	if (number >= X32_FIRST)
+		return 4; /* x32, or 32 bits */
+#endif
+	return number & COMPAT_FLAG ? 4 : 8;
+}
 
 /* What is known of a call. All zero if it is none of ours. */
 static __always_inline struct known find_known(struct pt_regs *regs, __u32 number)
@@ -244,6 +268,8 @@ static __always_inline struct known find_known(struct pt_regs *regs, __u32 numbe
 			return (struct known){};
 		return known_calls[at_most(socketcalls[at_most(at, SOCKETCALLS - 1)], NUMBERS - 1)];
 	}
+	if (number >= X32_FIRST && number < X32_FIRST + X32_CALLS)
+		return known_calls[at_most(x32_calls[at_most(number - X32_FIRST, X32_CALLS - 1)], NUMBERS - 1)];
 #endif
 	if (at >= NUMBERS)
 		return (struct known){};
@@ -845,7 +871,7 @@ static __always_inline void read_descriptor(struct event *event, struct known kn
 	if (event->fd < 0)
 		event->fd_type = letter_in_vain(event->call);
 	else if (read_file(event->fd, named))
-		read_socket(event->fd, known.more, number & COMPAT_FLAG ? 4 : 8);
+		read_socket(event->fd, known.more, word_of(number));
 }
 
 /* Read what a call asks for, beside paths and sockets. Whether an absolute path begins at the call's directory. */
@@ -904,6 +930,37 @@ static __always_inline void read_given(struct event *event, struct pt_regs *regs
 	event->args[5] = args.a5;
 }
 
+#define CLONE_NEW     0x7e020000 /* linux/sched.h: CLONE_NEWNS and all others that clone(2) takes */
+#define CLONE_NEWUSER 0x10000000
+
+/* The namespaces that a call of clone(2) makes. */
+static __always_inline __u64 namespaces_of(struct pt_regs *regs, __u32 number, struct known known)
+{
+	__u64 flags = syscall_arguments(regs, number).a0;
+
+	if (known.more == MORE_CLONE3)
+		flags = read_word(flags, 0, 8); /* struct clone_args */
+	return flags & CLONE_NEW;
+}
+
+/* A call of clone(2) that makes a namespace of users is told of as if the child had called unshare(2). In the child,
+ * where it returns 0, it made none. */
+static __always_inline int cloned(struct pt_regs *regs, __u32 number, struct known known, long result)
+{
+	__u64 namespaces = namespaces_of(regs, number, known);
+	struct event *event;
+
+	if (!result || !(namespaces & CLONE_NEWUSER) || !is_wanted(CALL_UNSHARE, result))
+		return 0;
+	event = begin(PROGRAM_CALL, CALL_UNSHARE, param_host_calls);
+	if (!event)
+		return 0;
+	event->result = result < 0 ? result : 0;
+	event->args[0] = namespaces;
+	gadget_submit(event);
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
@@ -915,6 +972,8 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	if (!known.call)
 		return 0;
 	result = syscall_result(regs, number, result);
+	if (known.more >= MORE_CLONE)
+		return cloned(regs, number, known, result);
 	if (!is_wanted(known.call - 1, result) ||
 	    (known.call - 1 == CALL_BPF && is_about_elements(syscall_arguments(regs, number).a0)))
 		return 0;

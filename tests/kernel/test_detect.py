@@ -121,6 +121,7 @@ def test_sockets(bare, workload, tmp_path: Path) -> None:
         {"call": "sendto", "result": 5, "fd": 7, "dst": closed, "name_changed": True, **udp},
         {"call": "sendto", "result": 5, "fd": 7, "dst": closed, **udp},
         {"call": "sendmsg", "result": 5, "fd": 7, "dst": other, "name_changed": True, **udp},
+        {"call": "sendmsg", "result": 1, "fd": 7, "dst": closed, "name_changed": True, **udp},  # by sendmmsg(2)
         {"call": "socket", "result": 8, "fd": 8, **udp},
         {"call": "connect", "fd": 8, "dst": closed, "connected": True, **udp},
         {"call": "sendto", "result": 5, "fd": 8, "dst": closed, "connected": True, **udp},
@@ -159,6 +160,9 @@ def test_privileges(bare, workload, tmp_path: Path) -> None:
             assert isinstance(each.pop("result"), str)  # for a reason that differs between kernels
     assert seen == [
         {"call": "unshare", "args": [0x4000000]},
+        {"call": "unshare", "args": [0x10000000]},  # by clone(2)
+        {"call": "unshare", "args": [0x50000000]},  # and clone3(2)
+        {"call": "unshare", "result": "EINVAL", "args": [0x10000000]},
         {"call": "openat", "result": 3, "fd": 3, "path": "/proc/self/ns/uts", "fd_type": "f"},
         {"call": "setns", "fd": 3, "fd_type": "f", "args": [3, 0x4000000]},
         {"call": "setns", "result": "EBADF", "fd": 1000, "args": [1000, 0x40000000]},

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -116,11 +117,13 @@ static void datagrams(void)
 	struct sockaddr_in6 six = {AF_INET6, htons(7005), 0, IN6ADDR_LOOPBACK_INIT, 0};
 	struct iovec whole = {"query", 5};
 	struct msghdr message = {&second, sizeof(second), &whole, 1, NULL, 0, 0};
+	struct mmsghdr several = {{&first, sizeof(first), &whole, 1, NULL, 0, 0}, 0};
 	int end = expect(socket(AF_INET, SOCK_DGRAM, 0), 0, "socket"); /* 7 */
 
 	for (int i = 0; i < 2; i++)
 		expect(sendto(end, "query", 5, 0, (void *)&first, sizeof(first)), 0, "sendto");
 	expect(sendmsg(end, &message, 0), 0, "sendmsg");
+	expect(sendmmsg(end, &several, 1, 0), 0, "sendmmsg");
 	end = expect(socket(AF_INET, SOCK_DGRAM, 0), 0, "socket"); /* 8 */
 	expect(connect(end, (void *)&first, sizeof(first)), 0, "connect");
 	expect(sendto(end, "query", 5, 0, NULL, 0), 0, "sendto");
@@ -155,9 +158,17 @@ static void names(void)
 
 static void privileges(void)
 {
+	uint64_t how[8] = {CLONE_NEWUSER | CLONE_NEWNET, [4] = SIGCHLD}; /* struct clone_args */
 	int memo;
 
 	expect(unshare(CLONE_NEWUTS), 0, "unshare");
+	if (!expect(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0), 0, "clone"))
+		_exit(0);
+	if (!expect(syscall(SYS_clone3, how, sizeof(how)), 0, "clone3"))
+		_exit(0);
+	expect(syscall(SYS_clone, CLONE_NEWUSER | CLONE_FS | SIGCHLD, 0, 0, 0, 0), EINVAL, "clone in vain");
+	wait(NULL);
+	wait(NULL);
 	expect(syscall(SYS_openat, AT_FDCWD, "/proc/self/ns/uts", O_RDONLY), 0, "openat"); /* 3 */
 	expect(setns(3, CLONE_NEWUTS), 0, "setns");
 	expect(setns(1000, CLONE_NEWNET), EBADF, "setns in vain");
