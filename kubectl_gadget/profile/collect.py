@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ class _Waiting(Output):
 
     fields = ()
 
-    def __init__(self, seconds: float, so_far: Callable[[], str], write: Callable[[], None]) -> None:
-        """For so long, 0 without end; write writes the whole."""
+    def __init__(self, seconds: float, so_far: Callable[[], str], write: Callable[[], str]) -> None:
+        """For so long, 0 without end; write writes the whole, and returns what has to be said about it."""
         self._seconds, self._so_far, self._write, self._began = seconds, so_far, write, time.monotonic()
         self._progress, self._shown = Progress(), 0.0
 
@@ -113,8 +114,7 @@ class _Waiting(Output):
     def finish(self) -> str:
         """Write all that there is."""
         self.close()
-        self._write()
-        return ""
+        return self._write()
 
     def close(self) -> None:
         """Give the line back."""
@@ -126,17 +126,21 @@ class SampleSession(Session):
 
     thing = "sample"
 
-    def __init__(self, request: Request, targets: Targets, hz: int, write: Callable[[Samples], None]) -> None:
-        """Of what request asks for, so many a second; write writes them in the end."""
+    def __init__(
+        self, request: Request, targets: Targets, hz: int, write: Callable[[Samples], None], stop: Callable[[], None]
+    ) -> None:
+        """Of what request asks for, so many a second; write writes them when stop has ended it."""
         super().__init__(request, lambda: known_containers(targets))
+        self._timer = threading.Timer(request.timeout, stop)
+        self._timer.daemon = True
         self._of: dict[str, list[_Told]] = {}
         self._taken = 0
-        self._samples, self._write_samples = Samples(hz, time.time_ns()), write
+        self._samples, self._write_samples = Samples(hz), write
 
     def _make_output(self, schema: Schema) -> Output:
         return _Waiting(self._request.timeout, self._what, self._finish)
 
-    def _finish(self) -> None:
+    def _finish(self) -> str:
         """Write the samples, with the names of containers as they are known by now."""
         made = self._samples
         made.seconds = (time.time_ns() - made.began_ns) / 1e9
@@ -147,10 +151,16 @@ class SampleSession(Session):
                     cgroup_id, pid, comm, calls = told.stacks[number]
                     namespace, pod, container, id_ = decoder.names.get(cgroup_id) or ("", "", "", "")
                     made.add(Who(decoder.node, namespace, pod, container, id_, comm, pid), calls, count)
+        self._timer.cancel()
         self._write_samples(made)
+        return f"{counted(made.crowded, 'sample')} of further stacks left out: there were too many" * bool(made.crowded)
 
     def _begun(self, target: str, name: str, started: pb.Started) -> Node:
         contract.check(name, started.contract)
+        if not self._of:  # from here on there are samples
+            self._samples.began_ns = time.time_ns()
+            if self._request.timeout:
+                self._timer.start()
         self._of.setdefault(target, []).append(_Told())
         return Node(Decoder(name, _SCHEMA), lambda table: None)
 
@@ -184,5 +194,6 @@ def collect(request: Request, targets: Targets, hz: int, write: Callable[[Sample
         return SampleCheck(node)
 
     streams = Streams(targets, pb.RunRequest(profile=asked), check)
-    with stops(streams.stop, request.timeout), streams:
-        SampleSession(request, targets, hz, write).run(streams, len(targets), streams.stop, live=True)
+    with stops(streams.stop, 0.0), streams:
+        session = SampleSession(request, targets, hz, write, streams.stop)
+        session.run(streams, len(targets), streams.stop, live=True)

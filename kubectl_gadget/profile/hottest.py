@@ -19,7 +19,7 @@ FIELDS = (
 )
 #: Left out unless -o wide.
 _WIDE = ("samples",)
-USUAL_TOP = 20
+_NAMES = tuple(field.name for field in FIELDS)
 
 
 def rows(samples: Samples, top: int) -> list[Row]:
@@ -56,8 +56,10 @@ def shown(form: str) -> Sequence[Column]:
 
 
 def write(samples: Samples, form: str, top: int) -> None:
-    """Write the table."""
+    """Write the table. Where columns are few, files are without their folders."""
     fields = shown(form)
-    places = [FIELDS.index(field) for field in fields]
-    output = make_output(form, fields, {"self": "SELF", "total": "TOTAL"})
-    write_table(output, [tuple(row[at] for at in places) for row in rows(samples, top)])
+    short = find_form(form).extent < Extent.WIDE
+    found = (dict(zip(_NAMES, row, strict=True)) for row in rows(samples, top))
+    if short:
+        found = (row | {"file": row["file"].rpartition("/")[2] or row["file"]} for row in found)
+    write_table(make_output(form, fields, {}), [tuple(row[field.name] for field in fields) for row in found])
