@@ -28,6 +28,7 @@ WAYS = (
     ("read32", (SHADOW,), READ),
     ("rename", ("/opt/tool", TOOL), MOVED),
     ("socket", ("/run/docker.sock",), SPOKE),
+    ("user", ("/opt/tool",), "User namespace is made"),
 )
 
 
