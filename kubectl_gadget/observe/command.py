@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from gadget.errors import UsageError
+from gadget.filters import joined
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_ends, of_words, option_of
@@ -21,6 +22,7 @@ from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
 GADGET = "observe"
+_WHICH = "Which flows"
 #: The form that is Hubble's own.
 HUBBLE = "jsonpb"
 #: How many flows are shown where nothing says how many.
@@ -96,6 +98,28 @@ class ObserveCommand(HeadedCommand):
             self._run,
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with each --not and the option behind it made one --without."""
+        return super().parse_args(ctx, self._negated(ctx, args))
+
+    def _negated(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = {flag: option.name for option in self.params if _may_be_left_out(option) for flag in option.opts}
+        kept: list[str] = []
+        rest = iter(args)
+        for arg in rest:
+            if arg == "--":
+                return [*kept, arg, *rest]
+            if arg != "--not":
+                kept.append(arg)
+                continue
+            flag, equals, value = next(rest, "").partition("=")
+            value = value if equals else next(rest, "")
+            if flag not in options or not value:
+                said = f"{flag} {value}".rstrip() or "nothing"
+                raise click.UsageError(f"--not {said}: want what is left out, such as --not --to-port 53", ctx)
+            kept += ["--without", f"{options[flag]}={value}"]
+        return kept
+
     def _run(
         self,
         follow: bool,
@@ -117,6 +141,7 @@ class ObserveCommand(HeadedCommand):
         strict: bool,
         timeout: float,
         record: Path | None,
+        without: tuple[str, ...],
         **chosen: Any,
     ) -> None:
         _check_how_many(follow, last, first, all_, until)
@@ -126,6 +151,9 @@ class ObserveCommand(HeadedCommand):
         if not (namespace or all_namespaces or any(chosen[f"{side}_namespace"] for side in ("from", "to"))):
             namespace = default_namespace(agent, local)
         conditions = _conditions(self.gadget, {**chosen, "namespace": namespace})
+        for each in without:
+            name, _, value = each.partition("=")
+            conditions.append(f"!({joined(_conditions(self.gadget, {name: (value,)}))})")
         if since is not None:
             conditions.append(f"timestamp>={since}")
         elif follow and last is None and not all_:
@@ -187,7 +215,7 @@ def _how_many() -> list[click.Parameter]:
 
 
 def _which() -> list[click.Parameter]:
-    heading = "Which flows"
+    heading = _WHICH
     options: list[click.Parameter] = []
     for kind in KINDS:
         for side in SIDES:
@@ -206,12 +234,20 @@ def _which() -> list[click.Parameter]:
         Option(["--ip-version"], heading=heading, type=click.Choice(["4", "6"]), default=None, help="IPv4 or IPv6."),
         Option(["--comm"], heading=heading, multiple=True, metavar="A,B|!C", help="Name of the thread."),
         Option(["--pid"], heading=heading, multiple=True, metavar="N,…", help="Process, as the host sees it."),
+        Option(["--not"], heading=heading, is_flag=True, expose_value=False,
+               help="Leave out what the option behind it chooses: --not --to-port 53."),
+        Option(["--without"], heading=heading, multiple=True, hidden=True),
         Option(["--min-bytes"], heading=heading, type=Size(), default=None, metavar="1M",
                help="At least so many bytes, both ways."),
         Option(["--min-duration"], heading=heading, type=Duration(), default=None, metavar="100ms",
                help="That took at least so long."),
     ]  # fmt: skip
     return options
+
+
+def _may_be_left_out(option: click.Parameter) -> bool:
+    """Whether --not may stand before an option: it takes lists of what flows may be."""
+    return isinstance(option, Option) and option.heading == _WHICH and option.multiple and not option.hidden
 
 
 def _words_of(field: str) -> str:
@@ -234,14 +270,14 @@ def _conditions(gadget: catalog.Gadget, chosen: dict[str, Any]) -> list[str]:
         condition
         for kind in KINDS
         for side in SIDES
-        for condition in of_ends(kind, side, chosen[f"{side}_{kind.name}".lstrip("_")])
+        for condition in of_ends(kind, side, chosen.get(f"{side}_{kind.name}".lstrip("_"), ()))
     ]
     for field in (*_WORDS, "comm", "pid"):
-        found += of_words(gadget, field, chosen[field])
-    if chosen["ip_version"]:
+        found += of_words(gadget, field, chosen.get(field, ()))
+    if chosen.get("ip_version"):
         found.append(f"version=={chosen['ip_version']}")
-    if chosen["min_bytes"]:
+    if chosen.get("min_bytes"):
         found.append(f"bytes>={chosen['min_bytes']}")
-    if chosen["min_duration"]:
+    if chosen.get("min_duration"):
         found.append(f"duration>={int(chosen['min_duration'] * 1e9)}")
     return found

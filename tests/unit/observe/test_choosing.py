@@ -8,6 +8,7 @@ from gadget import catalog, filters
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY
 from kubectl_gadget.observe.choosing import KINDS, of_ends, of_words
+from kubectl_gadget.observe.command import ObserveCommand
 from tests.conftest import run_cli
 from tests.unit.observe.flows import FLOWS, table
 
@@ -48,6 +49,22 @@ def test_ends(kind: str, side: str, values: list[str], expected: set[str]) -> No
     assert chosen(of_ends(BY_NAME[kind], side, values)) == expected
 
 
+def test_not() -> None:
+    """--not leaves out what the option behind it chooses, and nothing else; it may stand before several."""
+    command = ObserveCommand()
+    args = ["--not", "--to-port", "443", "--pod", "db", "--not", "--verdict=refused", "-A"]
+    context = command.make_context("observe", args)
+    assert context.params["pod"] == ("db",)
+    assert context.params["without"] == ("to_port=443", "verdict=refused")
+    conditions = [
+        *of_ends(BY_NAME["pod"], "", ["db"]),
+        *(f"!({filters.joined(each)})" for each in (
+            of_ends(BY_NAME["port"], "to", ["443"]), of_words(GADGET, "verdict", ["refused"])
+        )),
+    ]  # fmt: skip
+    assert chosen(conditions) == {"db asks web6"}
+
+
 def test_words() -> None:
     """Verdicts, types and protocols are named in any case, with - for a space; a word that there is not is an error."""
     assert chosen(of_words(GADGET, "verdict", ["NO-ANSWER,refused"])) == {"db asks world", "db asks service"}
@@ -68,6 +85,9 @@ def test_words() -> None:
         (["-f", "--until", "5m"], "-f and --until: what comes has no end"),
         (["-f", "--first", "5"], "-f and --first: what comes has no end"),
         (["--since", "2026-13-01T00:00:00Z"], "is no time: want 2026-01-31T12:00:00Z, or 10m for so long ago"),
+        (["--not"], "--not nothing: want what is left out, such as --not --to-port 53"),
+        (["--not", "--since", "5m"], "--not --since 5m: want what is left out"),
+        (["--not", "--to-port", "http"], "--to-port 'http': want a port, 1 to 65535"),
         (["-n", "shop", "-A"], "-n and -A: choose one"),
     ],
 )
