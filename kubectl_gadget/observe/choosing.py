@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from gadget.selector import parse_names
+from gadget.selector import Names, parse_names
 from gadget.text import meant
 
 #: The two ends of a flow, with the end of the row that each is by the row's direction.
@@ -69,12 +69,16 @@ def _port(option: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an end can be chosen by: the name of its options, what they take, and the condition on {end}."""
+    """What an end can be chosen by: the name of its options, what they take, and the condition on {end}.
+
+    Without a condition the cluster has to be asked. is_whole: a value is no list, as it may have commas.
+    """
 
     name: str
     metavar: str
     help: str
-    condition: Callable[[str, str], str]
+    condition: Callable[[str, str], str] | None = None
+    is_whole: bool = False
 
 
 KINDS = (
@@ -83,6 +87,8 @@ KINDS = (
     Kind("ip", "CIDR,…", "addresses and networks", _ip),
     Kind("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
     Kind("port", "N,…", "ports", _port),
+    Kind("workload", "KIND/NAME,…", "pods of a deployment, service or the like"),
+    Kind("label", "SELECTOR", "pods with labels, as -l of kubectl has them", is_whole=True),
 )
 
 
@@ -91,14 +97,19 @@ def option_of(kind: Kind, side: str) -> str:
     return f"--{side}-{kind.name}" if side else f"--{kind.name}"
 
 
-def of_ends(kind: Kind, side: str, items: Sequence[str]) -> list[str]:
-    """The conditions that an option about ends makes of its lists: one of those wanted, and none of those unwanted."""
+def of_ends(kind: Kind, side: str, items: Sequence[str], find: Callable[[str, str], str] | None = None) -> list[str]:
+    """The conditions that an option about ends makes of its lists: one of those wanted, and none of those unwanted.
+
+    find makes the condition on {end} if the kind does not.
+    """
     if not items:
         return []
-    option, names = option_of(kind, side), parse_names(items)
+    option, condition_of = option_of(kind, side), kind.condition or find
+    assert condition_of
+    names = Names(frozenset(items), frozenset()) if kind.is_whole else parse_names(items)
 
     def one(value: str) -> str:
-        condition = kind.condition(option, value)
+        condition = condition_of(option, value)
         ends = {end: condition.format(end=end) for end in ("src", "dst")}
         return " or ".join(f"({each.format(**ends)})" for each in SIDES[side])
 

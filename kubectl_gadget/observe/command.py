@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from kubectl_gadget.where import default_namespace, find_targets
 
 GADGET = "observe"
 _WHICH = "Which flows"
+_SHORT = {"pod": "-p", "label": "-l"}
 #: The form that is Hubble's own.
 HUBBLE = "jsonpb"
 #: How many flows are shown where nothing says how many.
@@ -150,10 +152,11 @@ class ObserveCommand(HeadedCommand):
             raise UsageError("-n and -A: choose one")
         if not (namespace or all_namespaces or any(chosen[f"{side}_namespace"] for side in ("from", "to"))):
             namespace = default_namespace(agent, local)
-        conditions = _conditions(self.gadget, {**chosen, "namespace": namespace})
+        finds = _finds(agent, local, namespace)
+        conditions = _conditions(self.gadget, {**chosen, "namespace": namespace}, finds)
         for each in without:
             name, _, value = each.partition("=")
-            conditions.append(f"!({joined(_conditions(self.gadget, {name: (value,)}))})")
+            conditions.append(f"!({joined(_conditions(self.gadget, {name: (value,)}, finds))})")
         if since is not None:
             conditions.append(f"timestamp>={since}")
         elif follow and last is None and not all_:
@@ -221,7 +224,7 @@ def _which() -> list[click.Parameter]:
         for side in SIDES:
             if kind.name == "namespace" and not side:
                 continue  # -n
-            flags = [option_of(kind, side), *(["-p"] if kind.name == "pod" and not side else [])]
+            flags = [option_of(kind, side), *([_SHORT[kind.name]] if kind.name in _SHORT and not side else [])]
             end = {"": "either end", "from": "the end that began it", "to": "the other end"}[side]
             options.append(
                 Option(flags, heading=heading, multiple=True, metavar=kind.metavar, help=f"By {end}: {kind.help}.")
@@ -265,12 +268,33 @@ def _check_how_many(follow: bool, last: int | None, first: int | None, all_: boo
         raise UsageError(f"-f and {'--first' if first else '--until'}: what comes has no end")
 
 
-def _conditions(gadget: catalog.Gadget, chosen: dict[str, Any]) -> list[str]:
+def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Callable[[str], Callable[[str, str], str]]:
+    """Gives what asks the cluster for the pods that an option names, by the kind of option."""
+
+    def find(kind: str) -> Callable[[str, str], str]:
+        if agents or local:
+            how = "--local" if local else "--agent"
+            raise UsageError(f"--{kind}: who these are a cluster tells: with {how} name pods")
+        from gadget.kube.api import api_server
+        from gadget.kube.kubeconfig import read_context
+        from kubectl_gadget.cluster.options import chosen_clusters
+        from kubectl_gadget.observe.members import find_labelled, find_members
+
+        apis = [api_server(read_context(cluster.flags)) for cluster in chosen_clusters()]
+        return {"label": find_labelled, "workload": find_members}[kind](apis, namespaces)
+
+    return find
+
+
+def _conditions(
+    gadget: catalog.Gadget, chosen: dict[str, Any], finds: Callable[[str], Callable[[str, str], str]]
+) -> list[str]:
     found = [
         condition
         for kind in KINDS
         for side in SIDES
-        for condition in of_ends(kind, side, chosen.get(f"{side}_{kind.name}".lstrip("_"), ()))
+        if (items := chosen.get(f"{side}_{kind.name}".lstrip("_"), ()))
+        for condition in of_ends(kind, side, items, None if kind.condition else finds(kind.name))
     ]
     for field in (*_WORDS, "comm", "pid"):
         found += of_words(gadget, field, chosen.get(field, ()))
