@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 #: Numbers of helpers (linux/bpf.h, enum bpf_func_id) that came after 5.10 and that programs here call.
 _HELPERS = {
+    107: "bpf_sk_storage_get at tracepoints (Linux 5.11)",
     158: "bpf_get_current_task_btf (Linux 5.11)",
     169: "bpf_timer_init (Linux 5.15)",
     175: "bpf_task_pt_regs (Linux 5.15)",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gadget import btf as b
 from gadget import kinds
-from gadget.kinds import Kind
+from gadget.kinds import Kind, Total
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +33,7 @@ IDENTITY_DOCS = {
 EVENTS, TABLE, SNAPSHOT = "events", "table", "snapshot"
 #: In a row of a table the time comes first, then the key.
 KEY_OFFSET = 8
-#: Kinds of values of a table that totals add up. Of others the latest counts.
-ADDED = ("int", "duration", "size")
-#: How many bytes such a value has: a sum in fewer would begin again at 0.
+#: How many bytes a value of a table has that totals add up: a sum in fewer would begin again at 0.
 SUM_BYTES = 8
 #: How much one table may have: it is one message, whose rows gadget/checks.py bounds, too.
 MOST_ENTRIES, MOST_TABLE_BYTES = 1 << 16, 8 << 20
@@ -85,7 +83,7 @@ class Field(Column):
     @property
     def is_added(self) -> bool:
         """Whether totals add up its values, if it is in a table's value."""
-        return bool(self.doc) and self.kind in ADDED
+        return bool(self.doc) and kinds.find(self.kind).total is Total.SUM
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:

@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from agent.run.batch import Rows
 from agent.run.clocked import stamp
-from gadget.kinds.times import DURATION_UNKNOWN
+from gadget.kinds import Total
 from gadget.schema import KEY_OFFSET, Schema, value_offset
 
-#: The value of a kind that is no number, but says that none is known.
-UNKNOWN = {"duration": DURATION_UNKNOWN}
 #: What adding takes for each key at most: so many rows at a time, and numbers for sorting.
 COPIES, SORT_BYTES = 11, 128
 
@@ -25,10 +23,9 @@ class Totals:
         """Of rows of size bytes in a schema, most keys at most. lost is how many rows found no room."""
         self._key = slice(KEY_OFFSET, KEY_OFFSET + key_size)
         self._dtype = schema.dtype(size)
-        first = value_offset(key_size)
-        self._added = {
-            item.name: UNKNOWN.get(item.kind) for item in schema.fields if item.offset >= first and item.is_added
-        }
+        values = [item for item in schema.fields if item.offset >= value_offset(key_size)]
+        self._added = {item.name: item.means.each.unknown for item in values if item.is_added}
+        self._greatest = [item.name for item in values if item.means.total is Total.GREATEST]
         self._rows = np.zeros((0, size), np.uint8)
         self._most = most
         self.lost = 0
@@ -59,6 +56,8 @@ class Totals:
         values, every = merged.view(self._dtype)[:, 0], both.view(self._dtype)[:, 0]
         for name, unknown in self._added.items():
             values[name] = _sums(every[name], place, len(merged), unknown)
+        for name in self._greatest:
+            np.maximum.at(values[name], place, every[name])
         self._rows = merged
 
 

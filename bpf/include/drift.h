@@ -76,6 +76,13 @@ static __always_inline bool has_snprintf(void)
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_snprintf);
 }
 
+/* Whether the tracepoint block_bio_queue passes the request queue before the bio: up to kernel commit e8a676d61c07
+ * (5.11). Partitions became block devices in the same release. */
+static __always_inline bool tells_queue_of_bio(void)
+{
+	return !bpf_core_field_exists(((struct block_device *)0)->bd_start_sect);
+}
+
 struct trace_event_raw_mark_victim {
 	__u32 uid;
 } __attribute__((preserve_access_index));

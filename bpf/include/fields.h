@@ -18,12 +18,15 @@ typedef __u32 gadget_pid;       /* in the host's pid namespace */
 typedef __u32 gadget_uid;       /* in the host's user namespace */
 typedef __u32 gadget_gid;
 typedef char gadget_comm[16];
-typedef __u32 gadget_syscall;    /* what gadget_syscall_of() returns */
-typedef __s32 gadget_errno;      /* positive, 0 for success */
-typedef __u32 gadget_mode;       /* permission bits, shown in octal */
-typedef __u64 gadget_duration;   /* nanoseconds, or DURATION_UNKNOWN */
-typedef __u64 gadget_size;       /* bytes */
-typedef char gadget_string[128]; /* a parameter's text */
+typedef char gadget_name[32];          /* of a thing that the kernel names, such as a disk */
+typedef __u32 gadget_syscall;          /* what gadget_syscall_of() returns */
+typedef __s32 gadget_errno;            /* positive, 0 for success */
+typedef __u32 gadget_mode;             /* permission bits, shown in octal */
+typedef __u64 gadget_duration;         /* nanoseconds, or DURATION_UNKNOWN */
+typedef __u64 gadget_latest_duration;  /* the same, as it was in the end: totals do not add it up */
+typedef __u64 gadget_longest_duration; /* the same, of which the longest counts */
+typedef __u64 gadget_size;             /* bytes */
+typedef char gadget_string[128];       /* a parameter's text */
 
 /* A typedef gadget_…_flags of an enum is a set of bits. The name for 0 is shown when the two low bits are 0, as in the
  * access mode of open(2). A typedef gadget_…_words is shown as words: RESULT_TIMED_OUT as "timed out". */

@@ -292,16 +292,19 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct cgroup;
-
 struct sock_cgroup_data {
 	struct cgroup *cgroup; /* since 8520e224f547 (Linux 5.15) */
 };
 
 struct socket;
 
+typedef struct {
+	int owned;
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	struct socket *sk_socket;
 	struct pid *sk_peer_pid;
 	int sk_err, sk_err_soft;
@@ -399,10 +402,52 @@ struct cgroup_root {
 	int hierarchy_id;
 };
 
+struct cgroup;
+
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
 	unsigned int flags;
+};
+
+struct gendisk {
+	char disk_name[32];
+};
+
+struct block_device {
+	__u64 bd_start_sect;
+	struct gendisk *bd_disk;
+};
+
+struct blkcg {
+	struct cgroup_subsys_state css;
+};
+
+struct blkcg_gq {
+	struct blkcg *blkcg;
+};
+
+struct bvec_iter {
+	unsigned int bi_size;
+};
+
+struct bio {
+	struct bio *bi_next;
+	struct block_device *bi_bdev;
+	unsigned int bi_opf;
+	__u8 bi_status;
+	struct bvec_iter bi_iter;
+	struct blkcg_gq *bi_blkg;
+};
+
+struct request_queue;
+
+struct request {
+	struct bio *bio;
+};
+
+struct bio___before_5_12 {
+	struct gendisk *bi_disk;
 };
 
 struct cgroup {

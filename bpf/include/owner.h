@@ -116,29 +116,35 @@ OWN(sendmsg6)
 OWN(recvmsg4)
 OWN(recvmsg6)
 
+/* The socket over IPv4 or IPv6 that an iterator over open files has found. NULL if it is another file. */
+static __always_inline struct sock *socket_found(struct bpf_iter__task_file *found)
+{
+	struct file *file = found->file;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!has_socket_of_file() || !file)
+		return NULL;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return NULL;
+	sk = socket->sk;
+	if (!sk)
+		return NULL;
+	return is_ip(sk) ? sk : NULL;
+}
+
 /* A socket that is there already. */
 SEC("iter/task_file")
 int own_older(struct bpf_iter__task_file *found)
 {
+	struct sock *sk = socket_found(found);
 	struct task_struct *task = found->task;
-	struct file *file = found->file;
 	struct socket_owner *owner;
-	struct socket *socket;
 	struct cgroup *cgroup;
-	__u16 family;
-	struct sock *sk;
 	__u64 id;
 
-	if (!has_socket_of_file() || !task || !file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
-	if (!sk)
-		return 0;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	if (family != AF_INET && family != AF_INET6)
+	if (!sk || !task)
 		return 0;
 	cgroup = cgroup_of(task, &id);
 	if (!cgroup_chosen(cgroup, &id))

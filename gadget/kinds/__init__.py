@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path as Folder
 
-from gadget.kinds.base import Compared, Cut, Encoding, Kind
+from gadget.kinds.base import Compared, Cut, Encoding, Kind, Total
 from gadget.kinds.containers import OtherContainer
 from gadget.kinds.ends import Address, End
 from gadget.kinds.lists import ListOf
@@ -33,11 +33,24 @@ from gadget.kinds.numbers import (
     Size,
     Words,
 )
-from gadget.kinds.texts import AbsolutePath, Args, Chars, Comm, FullPath, Identity, Path, ShortId, String, Text, Word
-from gadget.kinds.times import Age, Duration, Moment, Timestamp
+from gadget.kinds.texts import (
+    AbsolutePath,
+    Args,
+    Chars,
+    Comm,
+    FullPath,
+    Identity,
+    Name,
+    Path,
+    ShortId,
+    String,
+    Text,
+    Word,
+)
+from gadget.kinds.times import Age, Duration, LatestDuration, LongestDuration, Moment, Timestamp
 
 __all__ = ["BOOL", "CGROUP_ID", "CHARS", "CONTAINER", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
-__all__ += ["Compared", "Cut", "Encoding", "Kind", "find", "list_of"]
+__all__ += ["Compared", "Cut", "Encoding", "Kind", "Total", "find", "list_of"]
 
 #: Those that the shape of a record or C itself knows.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
@@ -69,8 +82,11 @@ KINDS: dict[str, Kind] = {
         Id("gid"),
         Id("uid"),
         Identity("identity"),
+        LatestDuration("latest_duration"),
+        LongestDuration("longest_duration"),
         Mode("mode"),
         Moment("moment"),
+        Name("name"),
         Objects("objects"),
         Path("path"),
         Pid("pid"),

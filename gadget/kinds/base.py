@@ -53,6 +53,14 @@ class Encoding(Enum):
     LISTS = auto()  # each once it is converted
 
 
+class Total(Enum):
+    """What the total of a value of a table is."""
+
+    LATEST = auto()
+    SUM = auto()
+    GREATEST = auto()
+
+
 class Described(Protocol):
     """A column whose values are of a kind."""
 
@@ -183,6 +191,9 @@ class Kind:
     def key(self, value: Any) -> Any:
         """A value as the key of a table."""
         return value
+
+    #: what its total is, where it is a value of a table
+    total = Total.LATEST
 
     # In a column
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gadget.kinds.base import NONE, UNKNOWN, Compared, Cut, Described, Encoding, Kind, Setting, nothing, same
+from gadget.kinds.base import NONE, UNKNOWN, Compared, Cut, Described, Encoding, Kind, Setting, Total, nothing, same
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
@@ -25,6 +25,7 @@ class Int(Kind):
     measure = ("", 1.0)
     is_right = True
     encoding = Encoding.PLAIN
+    total = Total.SUM
 
     def digits(self, text: str) -> int:
         """Also with a unit: 4K, 1.5M."""

@@ -134,6 +134,16 @@ class Comm(Plain):
         return _pack(text, to.size)
 
 
+class Name(Comm):
+    """The name of a thing that the kernel names, such as a disk."""
+
+    usual, tight = 8, 6
+
+    def matcher(self, column: Described, wanted: Wanted) -> Callable[[Any], bool]:
+        """Whether it is the name."""
+        return wanted.same
+
+
 class String(Plain):
     """The text of a parameter."""
 

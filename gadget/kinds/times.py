@@ -9,7 +9,7 @@ from functools import lru_cache
 from time import gmtime, localtime, strftime, time_ns
 from typing import TYPE_CHECKING, Any
 
-from gadget.kinds.base import NONE, UNKNOWN, Described, Encoding, Kind, Source
+from gadget.kinds.base import NONE, UNKNOWN, Described, Encoding, Kind, Source, Total
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -77,6 +77,7 @@ class Duration(Kind):
     usual, tight = 8, 6
     measure = ("seconds", 1e-9)
     unknown = DURATION_UNKNOWN
+    total = Total.SUM
 
     def text(self, column: Described) -> Callable[[Any], str]:
         """In three digits or so; `?` if it is not known."""
@@ -95,6 +96,18 @@ class Duration(Kind):
     def wanted(self, column: Described) -> str:
         """Examples."""
         return "100ms, 1.5s or nanoseconds"
+
+
+class LatestDuration(Duration):
+    """A duration as it was in the end, such as a round-trip time."""
+
+    total = Total.LATEST
+
+
+class LongestDuration(Duration):
+    """The longest of several durations."""
+
+    total = Total.GREATEST
 
 
 @lru_cache(64)

@@ -94,7 +94,7 @@ def test_ours_alone_is_shown() -> None:
         assert gadget.aliases
         assert not [alias for alias in gadget.aliases if f"  {alias} " in done.stdout]
     complete = ShellComplete(cli.cli, {}, cli.PROGRAM, "")
-    names = ["tcpconnect", "tcpdrop", "tcpretrans", "tcptracer", "traceloop"]
+    names = ["tcpconnect", "tcpdrop", "tcpretrans", "tcptop", "tcptracer", "traceloop"]
     assert [item.value for item in complete.get_completions([], "t")] == names
     assert "--namespace" in [item.value for item in complete.get_completions(["trace", "exec"], "--name")]
     for words in (["trace"], ["run"], ["nope"]):
@@ -109,7 +109,7 @@ def test_ours_alone_is_shown() -> None:
         ("run trace_exce:latest", "unknown gadget 'trace_exce': did you mean execsnoop?"),
         ("run execsnop", "unknown gadget 'execsnop': did you mean execsnoop?"),
         ("top qqq", "unknown gadget 'top qqq': there is bindsnoop, "),
-        ("bottom file", "unknown gadget 'bottom': there is bindsnoop, "),
+        ("qqq file", "unknown gadget 'qqq': there is bindsnoop, "),
         ("run qqq", "unknown gadget 'qqq': there is bindsnoop, "),
         ("trace", "trace takes the name of a gadget; here trace bind is bindsnoop, "),
         ("trace -n shop", "trace takes the name of a gadget; here trace bind is bindsnoop, "),

@@ -79,6 +79,18 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "inode": 4711, "path": b"/var/lib/postgresql/16/main/pg_wal/000000010000000000000001"},
         {"pid": 9, "comm": b"cart", "reads": 11, "read": 12, "inode": 7, "path": b"/srv/a"},
     ],
+    "tcptop": [
+        {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 80), "sent": 4_120_576, "received": 139_354_112,
+         "retransmits": 3, "rtt": 212_345},
+        {"pid": 0, "comm": b"", "uid": 0xFFFFFFFF, "src": (CART, 80), "dst": (IPv6Address("2001:db8::7").packed, 44124),
+         "sent": 12, "rtt": DURATION_UNKNOWN},
+    ],
+    "biotop": [
+        {"pid": 9, "comm": b"postgres", "operation": 1, "device": b"nvme0n1", "requests": 17_011, "errors": 3,
+         "bytes": 139_354_112, "time": 59_012_345_678, "longest": 212_345_678},
+        {"pid": 17, "comm": b"kworker/u8:1", "operation": 0, "device": b"dm-0", "requests": 1, "bytes": 4096,
+         "time": 12_345, "longest": 12_345},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},

@@ -234,6 +234,19 @@ def test_totals_of_what_is_not_known(tmp_path: Path) -> None:
     assert found["waited"].tolist() == [[0, 23], [0, DURATION_UNKNOWN]]
 
 
+def test_totals_of_what_is_not_added(tmp_path: Path) -> None:
+    """A total of what was so in the end, such as a round-trip time, is the latest; one of the longest is the longest."""
+    longest = 'gadget_longest_duration longest DOC("the longest"); gadget_latest_duration bytes DOC'
+    changes = {"__u64 bytes DOC": longest}
+    schema = Schema.from_json(describe(GADGETS / "writes", tmp_path, **changes)["schema"])
+    totals = Totals(schema, 32, schema.text_offset, 3)
+    for latest in (20, 3):
+        rows = np.zeros(1, schema.dtype(schema.text_offset))
+        rows["writes"], rows["bytes"], rows["longest"] = 2, latest, latest
+        found = totals.add(rows.view(np.uint8).reshape(1, -1), 1).view(rows.dtype)[:, 0]
+    assert found[["writes", "bytes", "longest"]].tolist() == [(4, 3, 20)]
+
+
 @pytest.mark.parametrize("key", ["", "char name[200];", "char name[320];"])
 def test_memory_of_totals(tmp_path: Path, key: str) -> None:
     """What --totals take of memory is in the agent's budget."""

@@ -46,7 +46,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import End, Reader
-from tests import datagrams, dns, losses, tls
+from tests import datagrams, disks, dns, losses, tls
 from tests.pods import BareContainer
 from tests.vm.machine import WORKLOAD, Busy, Core, Stream, container, make_network
 
@@ -698,6 +698,39 @@ def profile(core: Core) -> None:
     assert any("sys_getppid" in name or "syscall" in name or "svc" in name for name in kernel), sorted(kernel)
 
 
+def tcptop(core: Core) -> None:
+    """Of each connection I see at both ends exactly the bytes of each direction, together as many as were sent."""
+    Path("/tmp/go").touch()
+    with Stream(core.tracker, "tcptop") as stream, container() as app:
+        core.work(app, "traffic")
+        rows = stream.rows()
+    ends: dict[tuple[Any, Any], Counter[str]] = {}
+    for row in rows:
+        sums = ends.setdefault((row["src"], row["dst"]), Counter())
+        sums.update(sent=row["sent"], received=row["received"])
+    seen = Counter((each["sent"], each["received"]) for each in ends.values())
+    assert seen == Counter([(10 * n, 3 * n) for n in range(1, 102)] + [(3 * n, 10 * n) for n in range(1, 102)]), seen
+    assert all(row["pid"] for row in rows)
+
+
+def biotop(core: Core) -> None:
+    """Of requests to a disk I see by process exactly how many reads and writes there were, and their bytes."""
+    with disks.disk(Path("/run")) as device, Stream(core.tracker, "biotop") as stream, container() as app:
+        before = disks.moved(device)
+        core.call(app, lambda: disks.use(device))
+        after = disks.moved(device)
+        rows = [row for row in stream.rows() if row["device"] == device.name]
+    seen = {each: Counter[str]() for each in ("read", "write")}
+    for row in rows:
+        if row["operation"] in seen:
+            seen[row["operation"]].update(requests=row["requests"], bytes=row["bytes"], errors=row["errors"])
+        assert row["time"] >= row["longest"] > 0
+    for name, (count, size) in (("read", disks.READS), ("write", disks.WRITES)):
+        assert seen[name] == Counter(requests=count, bytes=count * size, errors=0), (name, rows)
+    assert (seen["read"]["bytes"], seen["write"]["bytes"]) == (after[0] - before[0], after[1] - before[1])
+    assert len({row["pid"] for row in rows}) == 1
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -988,6 +1021,8 @@ CASES = (
     snapshot_process,
     filetop,
     snapshot_file,
+    tcptop,
+    biotop,
     dnssnoop,
     snisnoop,
     tcpretrans,

@@ -16,8 +16,8 @@ from tests.vm.archive import NotHad, apt_options, call
 #: What the tests promise to run on, amd64's if not said otherwise. Of the oldest a gadget may say which feature it lacks.
 LINES = ("5.10", "6.1", "6.12", "6.18", "7.3", "6.12-arm64")
 LOOK_SECONDS = 7 * 24 * 3600.0
-#: What a guest needs to reach its files, and a protocol that is tested. The rest of its drivers is built in.
-MODULES = ("virtio_pci", "virtiofs", "overlay", "sctp")
+#: What a guest needs to reach its files, and a protocol and disks that are tested. The rest of its drivers is built in.
+MODULES = ("virtio_pci", "virtiofs", "overlay", "sctp", "loop")
 
 
 @dataclass(frozen=True)
