@@ -17,6 +17,7 @@ from gadget.rules.learner import CONDITIONS, OPENED
 from gadget.rules.parser import unescape
 from gadget.rules.problems import VALIDATE, Position, RulesError
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS
+from gadget.workload import SAFE
 
 HEAD = (
     "# What these workloads were seen to do. `kubectl gadget detect --baseline FILE` alerts on all else.\n"
@@ -24,22 +25,19 @@ HEAD = (
 )
 VERSION = "1"
 _KEYS = ("namespace", "workload", "container", "image", "containers", "seconds", *KINDS, "more")
-#: Letters of the random parts of pods' names (rand.SafeEncodeString of k8s.io/apimachinery).
-_SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 #: Of what it puts 5 letters behind the API server takes so many letters (names.SimpleNameGenerator); with a name of at
 #: most _LONGEST_WHOLE nothing is cut.
 _LONGEST_BASE, _LONGEST_WHOLE = 58, 40
 #: What follows the name of an owner in its pods' names.
 _SUFFIXES = {
-    "Deployment": f"-{_SAFE}{{1,10}}-{_SAFE}{{5}}",
-    "ReplicaSet": f"-{_SAFE}{{5}}",
-    "DaemonSet": f"-{_SAFE}{{5}}",
+    "Deployment": f"-{SAFE}{{1,10}}-{SAFE}{{5}}",
+    "ReplicaSet": f"-{SAFE}{{5}}",
+    "DaemonSet": f"-{SAFE}{{5}}",
     "StatefulSet": "-[0-9]+",
-    "Job": f"-([0-9]+-)?{_SAFE}{{5}}",
-    "CronJob": f"-[0-9]+-([0-9]+-)?{_SAFE}{{5}}",
+    "Job": f"-([0-9]+-)?{SAFE}{{5}}",
+    "CronJob": f"-[0-9]+-([0-9]+-)?{SAFE}{{5}}",
     "Pod": "",
 }
-_BY_NAME = re.compile(rf"(?P<name>.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")
 #: What YAML takes for a text without quotes.
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+@=*~-]*|(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z][A-Za-z0-9_./-]*|"
                     r"[0-9]+(\.[0-9]+){3}", re.IGNORECASE)  # fmt: skip
@@ -75,19 +73,6 @@ class Learnt:
 
 Baseline = dict[Who, Learnt]
 Values = Mapping[str, list[str]]
-
-
-def workload(pod: str, owner: str, revision: str) -> str:
-    """The workload of a pod, KIND/NAME: of its owner and the label pod-template-hash, or else by its name."""
-    kind, _, name = owner.partition("/")
-    if kind == "ReplicaSet" and revision and name.endswith(f"-{revision}"):
-        return f"Deployment/{name.removesuffix(f'-{revision}')}"
-    if kind == "Job" and (found := re.fullmatch(r"(.+)-[0-9]{8,10}", name)):
-        return f"CronJob/{found[1]}"
-    if name and kind != "Node":
-        return owner
-    named = None if owner else _BY_NAME.fullmatch(pod)
-    return f"Deployment/{named['name']}" if named else f"Pod/{pod}" if pod else ""
 
 
 # as YAML

@@ -19,6 +19,7 @@ from gadget.rules.baseline import Baseline, Learnt, Who
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Row, Schema
 from gadget.text import counted
+from gadget.workload import workload
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
 from kubectl_gadget.containers import known_containers
@@ -118,8 +119,8 @@ def _values(told: pb.Learnt) -> Iterator[tuple[str, list[str]]]:
 
 def _who(told: pb.Learnt) -> Who:
     own = told.container
-    workload = baseline.workload(own.pod, told.owner, told.revision)
-    return Who(own.namespace if workload else "", workload, own.container, "" if workload else told.repository)
+    found = workload(own.pod, told.owner, told.revision)
+    return Who(own.namespace if found else "", found, own.container, "" if found else told.repository)
 
 
 def check_learnt(node: str, messages: list[pb.Learnt]) -> None:

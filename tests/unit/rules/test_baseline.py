@@ -177,25 +177,6 @@ def test_whose() -> None:
         assert judged(Learnt(), exec_of("sh"), who=who, node=Node(container={**plain, **change})) == []
 
 
-@pytest.mark.parametrize(
-    ("pod", "owner", "revision", "wanted"),
-    [
-        ("web-6c9f-x2x4z", "ReplicaSet/web-6c9f", "6c9f", "Deployment/web"),
-        ("web-v2-x2x4z", "ReplicaSet/web-v2", "", "ReplicaSet/web-v2"),
-        ("db-0", "StatefulSet/db", "", "StatefulSet/db"),
-        ("tidy-28391040-x2x4z", "Job/tidy-28391040", "", "CronJob/tidy"),
-        ("once-x2x4z", "Job/once", "", "Job/once"),
-        ("web-6c9f7d8b9c-x2x4z", "", "", "Deployment/web"),
-        ("etcd-n1", "Node/n1", "", "Pod/etcd-n1"),
-        ("db-0", "", "", "Pod/db-0"),
-        ("", "", "", ""),
-    ],
-)
-def test_workload(pod: str, owner: str, revision: str, wanted: str) -> None:
-    """Pods of one workload have one baseline, whatever their names end with."""
-    assert baseline.workload(pod, owner, revision) == wanted
-
-
 HOSTILE = (
     "/a'b", '/a"b', "/a\nb", "/a\\b", "/\udcff\udcfe", "/\x1b[2J", "/a: b", "/# x", "/{a}", "/%proc.name", "/*", "/[a]",
     "/\u202e", "/\U0001f600", "/'\\''", "/(a,b)", "/x and y", "/\x00", "/\x7f\x85\u2028",

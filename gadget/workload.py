@@ -1,0 +1,22 @@
+"""Whose a pod is: what the API server says of its owner, or its name."""
+
+from __future__ import annotations
+
+import re
+
+#: Letters of the random parts of pods' names (rand.SafeEncodeString of k8s.io/apimachinery).
+SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
+_BY_NAME = re.compile(rf"(?P<name>.+)-{SAFE}{{6,10}}-{SAFE}{{5}}")
+
+
+def workload(pod: str, owner: str, revision: str) -> str:
+    """The workload of a pod, KIND/NAME: of its owner and the label pod-template-hash, or else by its name."""
+    kind, _, name = owner.partition("/")
+    if kind == "ReplicaSet" and revision and name.endswith(f"-{revision}"):
+        return f"Deployment/{name.removesuffix(f'-{revision}')}"
+    if kind == "Job" and (found := re.fullmatch(r"(.+)-[0-9]{8,10}", name)):
+        return f"CronJob/{found[1]}"
+    if name and kind != "Node":
+        return owner
+    named = None if owner else _BY_NAME.fullmatch(pod)
+    return f"Deployment/{named['name']}" if named else f"Pod/{pod}" if pod else ""

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from gadget.workload import workload
+
+
+@pytest.mark.parametrize(
+    ("pod", "owner", "revision", "wanted"),
+    [
+        ("web-6c9f-x2x4z", "ReplicaSet/web-6c9f", "6c9f", "Deployment/web"),
+        ("web-v2-x2x4z", "ReplicaSet/web-v2", "", "ReplicaSet/web-v2"),
+        ("db-0", "StatefulSet/db", "", "StatefulSet/db"),
+        ("tidy-28391040-x2x4z", "Job/tidy-28391040", "", "CronJob/tidy"),
+        ("once-x2x4z", "Job/once", "", "Job/once"),
+        ("web-6c9f7d8b9c-x2x4z", "", "", "Deployment/web"),
+        ("etcd-n1", "Node/n1", "", "Pod/etcd-n1"),
+        ("db-0", "", "", "Pod/db-0"),
+        ("", "", "", ""),
+    ],
+)
+def test_workload(pod: str, owner: str, revision: str, wanted: str) -> None:
+    """Pods of one workload have one baseline, whatever their names end with."""
+    assert workload(pod, owner, revision) == wanted
