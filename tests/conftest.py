@@ -185,8 +185,9 @@ class Agent:
         if "--bpffs" not in args:
             # what it pins would outlive the test, and what is pinned there is not the test's to end
             args = (*args, "--traceloop", "off", "--no-flows", "--bpffs", str(folder / "none"))
-        if "--observe" not in args:
-            args = (*args, "--no-observe")
+        for option in ("observe", "syscalls"):
+            if f"--{option}" not in args:
+                args = (*args, f"--no-{option}")
         for option in ("--state", "--runs"):  # those of the machine are another agent's
             if option not in args:
                 args = (*args, option, str(folder / option.strip("-")))

@@ -73,6 +73,8 @@ class DeployCommand(HeadedCommand):
                    help="Memory for those recordings on each node. [default: 128]"),
             Option(["--no-flows"], heading="Options", is_flag=True,
                    help="Do not record who talks to whom: no `advise network-policy`."),
+            Option(["--no-syscalls"], heading="Options", is_flag=True,
+                   help="Do not record which system calls are made: no `advise seccomp-profile`."),
             Option(["--detect"], heading="Options", multiple=True, metavar="default|DIR",
                    help="Rules that always judge: those that come with it, and .yaml files of a folder; see alerts."),
             Option(["--metrics"], heading="Options", is_flag=True,

@@ -49,6 +49,7 @@ class Settings:
     traceloop_memory: int | None = None
     redact: tuple[str, ...] = ()
     no_flows: bool = False
+    no_syscalls: bool = False
     #: whether Prometheus may ask for numbers, on the pod network
     metrics: bool = False
     #: rules that always judge: whether the default ones do, and files by name
@@ -136,6 +137,8 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         limits["memory"] = f"{int(limits['memory'].removesuffix('Mi')) + more}Mi"
     if settings.no_flows:
         container["args"].append("--no-flows")
+    if settings.no_syscalls:
+        container["args"].append("--no-syscalls")
     if settings.metrics:
         container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
         container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")

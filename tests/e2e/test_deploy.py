@@ -115,7 +115,7 @@ def test_from_deploy_to_undeploy(
     before = programs()
     where = f"--gadget-namespace={own_place}"
     # the recorders are one for a machine, and those of the other tests' agents are there
-    done = gadget("deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", *options)
+    done = gadget("deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", "--no-syscalls", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(nodes())} of {len(nodes())} nodes ready" in done.stdout
     assert all(f"  {node}  ready" in done.stdout for node in nodes())
@@ -197,7 +197,15 @@ def test_security_policy(strangers_place: str) -> None:
 
 def test_no_btf(strangers_place: str) -> None:
     """Where the nodes' kernels have no BTF, deploy says so for each node."""
-    deploy = ["deploy", "--image", IMAGE, f"--gadget-namespace={strangers_place}", "--traceloop=off", "--no-flows"]
+    deploy = [
+        "deploy",
+        "--image",
+        IMAGE,
+        f"--gadget-namespace={strangers_place}",
+        "--traceloop=off",
+        "--no-flows",
+        "--no-syscalls",
+    ]
     daemon_set = list(yaml.safe_load_all(gadget(*deploy, "--print-only").stdout))[-1]
     pod = daemon_set["spec"]["template"]["spec"]
     hidden = {"name": "hidden", "emptyDir": {}}  # in the place of /sys/kernel/btf; deploy leaves what others added
@@ -216,7 +224,16 @@ def test_node_joins(
     """A node that joins while I watch is watched from then on, and I am told since when."""
     first, second = nodes()[:2]
     where, label = f"--gadget-namespace={own_place}", own_place
-    deploy = ["deploy", "--image", IMAGE, where, "--traceloop=off", "--no-flows", f"--node-selector={label}=yes"]
+    deploy = [
+        "deploy",
+        "--image",
+        IMAGE,
+        where,
+        "--traceloop=off",
+        "--no-flows",
+        "--no-syscalls",
+        f"--node-selector={label}=yes",
+    ]
     kubectl("label", "node", first, f"{label}=yes")
     try:
         done = gadget(*deploy)

@@ -51,7 +51,14 @@ def test_traps_in_bpffs(start_agent, open_bpffs, tmp_path, how) -> None:
         "folder": f"mkdir -m 755 {gadget} && mkdir {gadget}/traceloop",
     }
     subprocess.run([*AS_NOBODY, "sh", "-c", traps[how]], check=True)
-    for recorders in (("--traceloop", "off", "--no-flows"), (), ("--no-flows",)):
+    for recorders in (
+        ("--traceloop", "off", "--no-flows", "--no-syscalls"),
+        (),
+        (
+            "--no-flows",
+            "--no-syscalls",
+        ),
+    ):
         agent = start_in(start_agent, open_bpffs, *recorders)
         agent.stop()
         said = agent.log.read_text()
@@ -61,7 +68,17 @@ def test_traps_in_bpffs(start_agent, open_bpffs, tmp_path, how) -> None:
 
 def test_port_of_this_machine(tmp_path) -> None:
     """A port that every user of this machine can reach is refused, with what to do instead, unless it is asked for."""
-    command = [AGENT, "--listen", "127.0.0.1:0", "--bpffs", tmp_path / "none", "--traceloop", "off", "--no-flows"]
+    command = [
+        AGENT,
+        "--listen",
+        "127.0.0.1:0",
+        "--bpffs",
+        tmp_path / "none",
+        "--traceloop",
+        "off",
+        "--no-flows",
+        "--no-syscalls",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert re.fullmatch(r"error: --listen 127.0.0.1:0: every user .* add --listen-local-users if .*\n", done.stderr)

@@ -183,6 +183,7 @@ class Machine:
             "--node",
             "node-a",
             "--no-flows",
+            "--no-syscalls",
             "--traceloop",
             "off",
             *args,

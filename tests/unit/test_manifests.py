@@ -99,6 +99,7 @@ def test_runtime_elsewhere(least: bool) -> None:
 def test_settings_of_the_recorders(least: bool) -> None:
     """What I say of recorders, masking and taints reaches the agents."""
     given = ["--traceloop=shop,web", "--redact=pass=.*", '--redact="', "--traceloop-memory=64", "--no-flows"]
+    given += ["--no-syscalls"]
     given += ["--set=traceloop.bad-end-seconds=3", "--set=counts.word=a=b"]
     taints = ["--toleration=a", "--toleration=b=c:NoSchedule", "--toleration=d:NoExecute"]
     mode = ["--least-privilege"] if least else []

@@ -35,11 +35,13 @@ from agent.profile.kept import Kept
 from agent.profile.profiling import Profiling
 from agent.run.runs import begin
 from agent.selection import Selection
+from agent.syscalls.recorder import SyscallRecorder
+from agent.syscalls.settings import Settings as SyscallSettings
 from agent.threads import Bounded
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.service import TraceloopService
 from agent.tracker import Tracker
-from gadget import catalog
+from gadget import catalog, syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import KernelLacks
 from gadget.kinds.times import DURATION_UNKNOWN
@@ -986,6 +988,27 @@ def flows(core: Core) -> None:
     assert all(uids)
 
 
+def seen_syscalls(core: Core) -> None:
+    """Of a container I see the calls that it made, and no others, also after it is gone."""
+    settings = SyscallSettings(care_seconds=60)
+    recorder = SyscallRecorder(core.tracker, Path("/sys/fs/bpf/syscalls"), Path("/run/syscalls"), settings)
+    try:
+        with container("calls") as app:
+            core.work(app, "ends", "exit3")
+            core.call(app, lambda: os.sync())
+        (found,) = (calls for who, calls in recorder.read().items() if who.workload == "Pod/calls")
+        lost = recorder.losses()
+    finally:
+        recorder.close()
+        recorder.end()
+    if lost.pop("program busy"):
+        raise Busy
+    assert not any(lost.values()), lost
+    names = {call.name for number, call in syscalls.table(os.uname().machine).items() if found.calls >> number & 1}
+    assert {"execve", "exit_group", "sync", "write"} <= names and not names & {"mount", "setns"}, names
+    assert (found.compat, found.containers, found.older) == (0, 1, 0), found
+
+
 def _wait_for_ring(recorder: Recorder, pod: str) -> None:
     """A runtime starts a process long after it made the cgroup; here nothing is between them."""
     while not any(ring.about.container.pod == pod for ring in recorder.rings()):
@@ -1031,6 +1054,7 @@ CASES = (
     observe,
     traceloop,
     flows,
+    seen_syscalls,
 )
 
 

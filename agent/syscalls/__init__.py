@@ -1,0 +1,1 @@
+"""The recorder of system calls: which ones each workload makes."""
