@@ -135,6 +135,14 @@ class WholeAgent(FakeAgent):
         self._say_contract(context)
         yield pb.FlowsReply(node=self.node, head=pb.FlowsHead(began_ns=1))
 
+    def Syscalls(self, request: pb.SyscallsRequest, context: grpc.ServicerContext) -> Iterator[pb.SyscallsReply]:
+        """One container did next to nothing."""
+        self._say_contract(context)
+        one = pb.WorkloadCalls(
+            namespace="shop", workload="Pod/cart-0", container="app", calls=b"\1", containers=1, first_ns=1, last_ns=1
+        )
+        yield pb.SyscallsReply(node=self.node, head=pb.SyscallsHead(machine="x86_64"), workloads=[one])
+
 
 class AlertAgent(FakeAgent):
     """One whose rules fire as the test says."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import GadgetError, UsageError
+from kubectl_gadget.advise.seccomp.commands import SeccompProfileCommand
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
 from kubectl_gadget.options import Duration, Option, where_options
@@ -119,13 +120,14 @@ def _output_options() -> list[click.Parameter]:
 class AdviseCommand(click.Group):
     """`advise`: policies from what was seen."""
 
-    title = "NetworkPolicies from the traffic that was seen"
+    title = "NetworkPolicies and seccomp profiles from what was seen"
 
     def __init__(self) -> None:
         """Make the group."""
         super().__init__("advise", help=f"Makes {self.title}.", short_help=self.title)
         self.context_settings = {"help_option_names": ["-h", "--help"]}
         self.add_command(NetworkPolicyCommand())
+        self.add_command(SeccompProfileCommand())
 
 
 class NetworkPolicyCommand(HeadedGroup):

@@ -27,6 +27,7 @@ COMMANDS = {
     "traceloop list": ["traceloop", "list"],
     "traceloop show": ["traceloop", "show", "cart-0"],
     "advise": ["advise", "network-policy"],
+    "advise seccomp-profile": ["advise", "seccomp-profile"],
     "execsnoop": ["execsnoop", "--timeout=200ms"],
 }
 

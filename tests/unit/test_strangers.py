@@ -62,6 +62,7 @@ QUESTIONS: dict[str, list[str]] = {
     "Describe": ["status"],
     "TraceloopList": ["traceloop", "list"],
     "Flows": ["advise", "network-policy"],
+    "Syscalls": ["advise", "seccomp-profile"],
 }
 
 

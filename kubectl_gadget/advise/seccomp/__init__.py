@@ -1,0 +1,1 @@
+"""`advise seccomp-profile`: profiles from the system calls that workloads were seen to make."""
