@@ -26,7 +26,6 @@ from gadget.kinds.texts import decode_text
 
 log = logging.getLogger(__name__)
 
-GADGET = "profile"
 #: What is remembered to have been told: beyond that it is told anew, under other numbers.
 MOST_FRAMES, MOST_STACKS, MOST_CONTAINERS = 65_536, 32_768, 1024
 #: How long the names of a batch are waited for. What has none by then is told as addresses.
@@ -55,7 +54,7 @@ class Profiling:
     def __init__(self, kept: Kept, threads: Bounded, proc: Path) -> None:
         """With what is kept of files, threads for what may not return, and where the node's processes are."""
         self._kept, self._threads, self._proc = kept, threads, proc
-        schema = catalog.find(GADGET).schema
+        schema = catalog.find("profile").schema
         self._dtype = schema.dtype(schema.text_offset)
         self._key = slice(schema["cgroup_id"].offset, schema["samples"].offset)
         self._naming: dict[int, Naming] = {}

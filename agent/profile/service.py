@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+from agent.run.batch import Batch
 from agent.run.replies import container_messages, loss_messages, started_reply, summary_reply
 from agent.run.runs import begin, key_of
 from agent.selection import Selection
@@ -13,9 +17,20 @@ from agent.service import Active, Context, Running
 from agent.threads import Bounded
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Exhausted
 
+if TYPE_CHECKING:
+    from agent.profile.kept import Kept
+    from agent.profile.profiling import Profiling
+
+GADGET = "profile"
+
+#: Clients at once: each has a table of samples, and what it was told of functions.
+MOST_CLIENTS = 4
 #: Containers whose files may keep the agent waiting at once.
 _THREADS = 16
+#: Tables that wait for names, of 4 MiB at most: two seconds.
+AHEAD = 8
 
 
 class Profiles(Running):
@@ -25,6 +40,8 @@ class Profiles(Running):
         """For clients of this agent."""
         self._context = context
         self._threads = Bounded("profile", _THREADS)
+        self._slots = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._kept: WeakValueDictionary[str, Kept] = WeakValueDictionary()
 
     def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[pb.RunReply]]]:
         """A client may have samples taken."""
@@ -32,17 +49,25 @@ class Profiles(Running):
 
     def _profile(self, request: pb.Profile, active: Active) -> Iterator[pb.RunReply]:
         from agent.profile.kept import Kept  # and all that names need, which an agent without does without
-        from agent.profile.profiling import GADGET, Profiling
+        from agent.profile.profiling import Profiling
 
+        if not self._slots.acquire(blocking=False):
+            raise Exhausted(f"{MOST_CLIENTS} clients have samples taken on {self._context.node} already: end one first")
+        try:
+            kept = self._kept.setdefault("files", Kept())  # of all clients together, as long as there is one
+            yield from self._replies(request, active, Profiling(kept, self._threads, self._context.tracker.proc))
+        finally:
+            self._slots.release()
+
+    def _replies(self, request: pb.Profile, active: Active, profiling: Profiling) -> Iterator[pb.RunReply]:
         context, gadget, selection = self._context, catalog.find(GADGET), Selection.of(request.selection)
         start = pb.Start(gadget=GADGET, parameters=request.parameters, selection=request.selection)
         subscriber = context.runs.subscribe(
             key_of(start), lambda: begin(gadget, dict(start.parameters), context.tracker, selection, context.budget)
         )
         with closing(subscriber):
-            profiling = Profiling(Kept(), self._threads, context.tracker.proc)
             yield started_reply(context.node, None, context.tracker, selection)
-            for batch in subscriber.batches():
+            for batch in _ahead(subscriber.batches()):
                 if not active():
                     subscriber.finish()
                 made = pb.Batch(
@@ -52,3 +77,31 @@ class Profiles(Running):
                 )
                 yield pb.RunReply(node=context.node, batch=made, sent_ns=batch.read_ns)
             yield summary_reply(context.node, subscriber)
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, read some way ahead: the table of samples is emptied in time also while names are being read."""
+    waiting: SimpleQueue[Batch | Exception | None] = SimpleQueue()
+    room, over = threading.Semaphore(AHEAD), threading.Event()
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                room.acquire()
+                if over.is_set():
+                    return
+                waiting.put(batch)
+            waiting.put(None)
+        except Exception as error:  # whatever ended the run: the client is to be told
+            waiting.put(error)
+
+    threading.Thread(target=read, name="profile-ahead", daemon=True).start()
+    try:
+        while (found := waiting.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            room.release()
+            yield found
+    finally:
+        over.set()
+        room.release()
