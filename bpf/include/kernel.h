@@ -280,6 +280,14 @@ typedef struct {
 	long long counter;
 } atomic64_t;
 
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	__be32 skc_daddr, skc_rcv_saddr;
 	__be16 skc_dport;
@@ -289,6 +297,7 @@ struct sock_common {
 	unsigned char skc_reuse : 4, skc_reuseport : 1, skc_ipv6only : 1;
 	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 	unsigned long skc_flags;
+	possible_net_t skc_net;
 	atomic64_t skc_cookie;
 };
 
@@ -302,9 +311,24 @@ typedef struct {
 	int owned;
 } socket_lock_t;
 
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
+	struct sk_buff_head sk_receive_queue;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
+	refcount_t sk_wmem_alloc;
+	__u32 sk_ack_backlog;
+	__u16 sk_type;
 	struct socket *sk_socket;
 	struct pid *sk_peer_pid;
 	int sk_err, sk_err_soft;
@@ -327,13 +351,17 @@ struct unix_sock {
 	struct sock *peer;
 };
 
+struct udp_sock {
+	int forward_deficit;
+};
+
 struct inet_sock {
 	__be16 inet_sport;
 };
 
 struct tcp_sock {
 	__u64 bytes_sent, bytes_retrans, bytes_received;
-	__u32 segs_out, write_seq, rcv_nxt, srtt_us, total_retrans;
+	__u32 segs_out, write_seq, snd_una, rcv_nxt, copied_seq, srtt_us, total_retrans;
 };
 
 struct inet_bind_bucket {

@@ -51,6 +51,8 @@ def meant(*arguments: str) -> tuple[str | None, list[str]]:
         ("pstree", "snapshot process"),
         ("run snapshot_file", "snapshot file"),
         ("lsof", "snapshot file"),
+        ("run snapshot_socket", "snapshot socket"),
+        ("ss", "snapshot socket"),
         ("run profile_cpu:latest", "profile"),
         ("profile-bpfcc", "profile"),
     ],

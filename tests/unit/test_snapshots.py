@@ -185,7 +185,7 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
     "snapshot_process": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "nspid": 1, "state": 1, "threads": 1, "age": 3_210_000_000,
          "exe": b"sh/bin/"},
-        {"pid": 4712, "ppid": 4711, "comm": b"a\x1b[2J", "nspid": 7, "state": 5, "threads": 1, "age": 212_345},
+        {"pid": 4712, "ppid": 4711, "comm": b"a\x1b[2J", "nspid": 7, "state": 5, "threads": 1, "age": 212_345, "exe": b""},
     ],
     "snapshot_file": [
         {"pid": 4711, "comm": b"cart", "fd": 3, "type": 1, "flags": 0o100002, "inode": 4711, "position": 17,
@@ -193,6 +193,12 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 4711, "comm": b"cart", "fd": 4, "type": 1, "flags": 0o100001, "deleted": True, "inode": 4712,
          "fs": b"ext4", "path": b"app.log/log/var/"},
         {"pid": 4711, "comm": b"cart", "fd": 5, "type": 4, "inode": 4713, "fs": b"pipefs"},
+    ],
+    "snapshot_socket": [
+        {"pid": 9, "comm": b"nginx", "type": 0, "state": 10, "received": 3, "unsent": 511, "name": b"",
+         "src": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "fd": 3, "inode": 4711},
+        {"pid": 9, "comm": b"curl", "type": 0, "state": 1, "src": (CART, 44122), "dst": (WEB, 80), "unsent": 17, "fd": 4, "name": b""},
+        {"pid": 9, "comm": b"app", "type": 6, "state": 10, "unsent": 4096, "fd": 5, "name": b"@a\x1b[2J"},
     ],
     "exitsnoop": [
         {"pid": 4711, "ppid": 1, "comm": b"sh", "pcomm": b"runc", "age": 3_210_000_000, "cpu": 1_234_567,

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -737,6 +737,45 @@ def biotop(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 1
 
 
+def snapshot_socket(core: Core) -> None:
+    """A snapshot has each socket of a container's process, with state, ends, queues and name."""
+    ready, told = os.pipe()
+    with container() as app, ExitStack() as stack:
+        if not (pid := os.fork()):
+            with suppress(BaseException):
+                (app.cgroup / "cgroup.procs").write_text("0")
+                make_network()
+                kept = [socket.create_server(("127.0.0.1", 8080), backlog=7)]
+                kept += [socket.create_connection(("127.0.0.1", 8080)), kept[0].accept()[0]]
+                kept[1].sendall(b"x" * 4711)
+                kept.append(socket.create_connection(("127.0.0.1", 8080)))
+                kept.append(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+                kept[-1].bind(("::1", 5353))
+                kept.append(socket.socket(socket.AF_UNIX))
+                kept[-1].bind("\0core")
+                kept[-1].listen(3)
+                os.write(told, b"x")
+                signal.pause()
+            os._exit(1)
+        stack.callback(os.waitpid, pid, 0)
+        stack.callback(os.kill, pid, signal.SIGKILL)
+        os.close(told)
+        assert os.read(ready, 1)
+        with Stream(core.tracker, "snapshot_socket", pid=str(pid)) as stream:
+            rows = stream.snapshot()
+    os.close(ready)
+    own = [row for row in rows if row["name"] == "@core" or row["src"].port in (8080, 5353) or row["dst"].port == 8080]
+    seen = Counter((row["type"], row["state"], row["received"], row["unsent"], row["name"]) for row in own)
+    assert seen == {
+        ("tcp", "listen", 1, 7, ""): 1,
+        ("tcp", "established", 0, 0, ""): 2,
+        ("tcp", "established", 4711, 0, ""): 1,
+        ("udp", "close", 0, 0, ""): 1,
+        ("unix stream", "listen", 0, 3, "@core"): 1,
+    }, seen
+    assert {row["src"].addr for row in own if row["type"] != "unix stream"} == {"127.0.0.1", "::1"}
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -1050,6 +1089,7 @@ CASES = (
     snapshot_file,
     tcptop,
     biotop,
+    snapshot_socket,
     dnssnoop,
     snisnoop,
     tcpretrans,
