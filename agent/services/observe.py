@@ -95,7 +95,7 @@ class FlowLog(Running):
 
     def _read(self, request: pb.Attach, active: Active) -> Iterator[pb.RunReply]:
         if self._run is None:
-            why = self._why_not or "the agent runs without --observe, or for one command alone"
+            why = self._why_not or "off by --no-observe, or the agent is one of --local, which ends with its command"
             raise Unsupported(f"no flow log on {self._node}: {why}")
         if not self._run.history.kept[1]:
             raise Unsupported(f"{self._node} has kept no flows: {self._run.problem or 'it has just begun'}")
