@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _NAME = "syscalls"
 #: Maps of the object that stay, and what they are called in bpffs.
 _PINS = {"seen": "seen", "seen_lost": "lost", "arriving": "arriving"}
-_LOSSES = ("containers beyond the limit", "runtimes taken for their containers")
+_LOSSES = ("calls of containers beyond the limit", "runtimes taken for their containers")
 
 
 class Table:

@@ -174,8 +174,8 @@ def test_more_containers_than_there_is_room_for(record, bare) -> None:
     for number in range(23):
         bare(NAMESPACE, f"cart-{number}").run("/bin/true")
     told = wait_until(lambda: {each.reason: each.count for each in ask(agent)[0].losses}, "losses")
-    assert told["containers beyond the limit"] >= 7
-    assert "containers beyond the limit" in advise(agent).stderr
+    assert told["calls of containers beyond the limit"] >= 7
+    assert "calls of containers beyond the limit" in advise(agent).stderr
 
 
 def test_off(record, start_agent, bpffs: Path, tmp_path: Path) -> None:

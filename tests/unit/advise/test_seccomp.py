@@ -105,11 +105,11 @@ def test_what_was_not_watched_is_said(agents, tmp_path: Path) -> None:
     """Of containers from before the recorder, of losses, of nodes without one and of odd numbers I am told."""
     odd = called("brk", older=1, calls=bits("x86_64", "brk", more=1 << 511))
     agent, older = agents(odd), FakeAgent(tmp_path, "node-z")
-    agent.losses = (pb.Loss(reason="containers beyond the limit", count=7),)
+    agent.losses = (pb.Loss(reason="calls of containers beyond the limit", count=7),)
     _, err, code = advise(of=(agent, older))
     older.die()
     assert code == 0
-    assert "node-0: 7 containers beyond the limit" in err and "its agent is older and cannot do this" in err
+    assert "node-0: 7 calls of containers beyond the limit" in err and "its agent is older and cannot do this" in err
     assert "warning: shop/cart (app): 1 of 3 began before calls were recorded" in err
     assert "called numbers that no table here has" in err
 
