@@ -114,6 +114,8 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     parameters = read_parameters(types, sections.get_section_by_name(".rodata").data())
     if unknown := {*about.get("left_out", {})} - {item.name for item in parameters if item.means.is_switch}:
         raise BuildError(f"{folder / 'gadget.toml'}: [left_out]: {min(unknown)!r} is no switch")
+    if unknown := {*about.get("unmasked", ())} - {item.name for item in parameters if item.means.is_switch}:
+        raise BuildError(f"{folder / 'gadget.toml'}: unmasked: {min(unknown)!r} is no switch")
     if "story" in about:
         try:
             check_story(about["story"], source, schema, {item.name for item in parameters})

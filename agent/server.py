@@ -206,6 +206,7 @@ class AgentService(rpc.AgentServicer):
                 start.ring_bytes,
                 start.interval_ns,
                 start.totals,
+                self._runs.masker,
             ),
         )
         try:

@@ -41,7 +41,8 @@ class Gadget:
     call it: words as they are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
     and sort are the defaults of --interval and --sort; tree is how rows stand below each other then. story is how the
     command `story` shows its events, if it does.
-    hidden: it has no command, as a service of the agent begins it.
+    hidden: it has no command, as a service of the agent begins it. unmasked are switches that an agent with --redact
+    refuses: what they show comes in pieces that no pattern matches.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Gadget:
     tree: Tree | None = None
     story: Story | None = None
     hidden: bool = False
+    unmasked: list[str] = field(default_factory=list)
 
     @property
     def command(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 from agent.limits import RunBudget
+from agent.masking import Masker
+from agent.run.batch import Step
 from agent.run.choosing import Choosing
 from agent.run.events import Events
+from agent.run.masked import Masked, check_maskable, masked_fields
 from agent.run.run import Run
 from agent.run.snapshot import Snapshots
 from agent.run.source import Source
@@ -41,19 +44,24 @@ def begin(
     ring_size: int = 0,
     interval_ns: int = 0,
     totals: bool = False,
+    masker: Masker | None = None,
 ) -> Run:
     """A run of gadget with parameter settings; ring_size in bytes, 0 for the gadget's own.
 
-    Of tables: interval_ns is the time between them, 0 for the gadget's own; totals are since the beginning. Exhausted
-    if its memory does not fit into the budget.
+    Of tables: interval_ns is the time between them, 0 for the gadget's own; totals are since the beginning. masker
+    masks what may not leave this machine. Exhausted if its memory does not fit into the budget.
     """
     if selection.needs_labels and not tracker.knows_labels:
         raise Unsupported("-l needs labels, which come from the Kubernetes API server: this agent watches none")
+    others: list[Step] = []
+    if masker and masked_fields(gadget):
+        check_maskable(gadget, settings)
+        others.append(Masked(gadget, masker))
     source = _open(
         gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget(), ring_size, interval_ns, totals
     )
     try:
-        return Run(source, Choosing(source, tracker, selection))
+        return Run(source, Choosing(source, tracker, selection), others)
     except BaseException:
         source.close()
         raise
@@ -91,8 +99,10 @@ MOST_DEAD = 8
 class Runs:
     """Each run that there is, by what was asked for."""
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, redact: Sequence[str] = ()) -> None:
+        """None yet. redact: patterns of what may not leave this machine. UsageError if one is no regular expression."""
+        #: what masks it, if there are any
+        self.masker = Masker(redact) if redact else None
         self._lock = threading.Lock()
         self._by_key: dict[Run, Hashable] = {}
         self._died: deque[str] = deque(maxlen=MOST_DEAD)

@@ -108,7 +108,13 @@ class StandingRun:
         subscriber = self._runs.subscribe(
             start.SerializeToString(deterministic=True),
             lambda: begin(
-                self._gadget, dict(start.parameters), self._tracker, self._selection, self._budget, start.ring_bytes
+                self._gadget,
+                dict(start.parameters),
+                self._tracker,
+                self._selection,
+                self._budget,
+                start.ring_bytes,
+                masker=self._runs.masker,
             ),
         )
         with closing(subscriber):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.masking import Masker
 from agent.traceloop.rings import NO_DATA, Snapshot, as_bytes
 from gadget import catalog
-from gadget.errors import UsageError
 
 #: A piece of a text: so many bytes of a record.
 Piece = npt.NDArray[np.uint8]
@@ -22,42 +20,18 @@ _SHIFT = catalog.constants("traceloop", "constant")["BEYOND_SHIFT"]
 _BUFFER = catalog.constants("traceloop", "beyond")["BEYOND_BUFFER"]
 
 
-class Redactor:
-    """Replaces what patterns match in the text of calls by as many asterisks."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        """Mask what any of patterns matches. UsageError if one is no regular expression."""
-        try:
-            self._patterns = [re.compile(os.fsencode(pattern)) for pattern in patterns]
-        except re.error as error:
-            raise UsageError(f"--redact: {error}") from None
+class Redactor(Masker):
+    """Masks in the text of calls."""
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Mask in place. A match may reach over all pieces of an argument's text, and all strings of a list."""
         for pieces in _texts(snapshot):
             text = b"".join(piece.tobytes() for piece in pieces)
-            hidden = self._hidden(text)
+            hidden = self.hidden(text)
             at = 0
             for piece in pieces:
                 piece[hidden[at : at + len(piece)]] = ord("*")
                 at += len(piece)
-
-    def mask(self, data: bytes) -> bytes:
-        """The same of one text."""
-        masked = np.frombuffer(data, np.uint8).copy()
-        masked[self._hidden(data)] = ord("*")
-        return masked.tobytes()
-
-    def _hidden(self, text: bytes) -> npt.NDArray[np.bool_]:
-        """Which bytes to mask. Those between arguments are NULs: they match as spaces too, and stay."""
-        matched = bytearray(len(text))
-        for form in {text, text.replace(b"\0", b" ")}:
-            for pattern in self._patterns:
-                for match in pattern.finditer(form):
-                    matched[match.start() : match.end()] = b"\1" * len(match[0])
-        hidden = np.frombuffer(matched, np.bool_)
-        hidden[np.frombuffer(text, np.uint8) == 0] = False
-        return hidden
 
 
 def _texts(snapshot: Snapshot) -> Iterator[list[Piece]]:

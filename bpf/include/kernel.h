@@ -75,6 +75,7 @@ struct inode {
 	kuid_t i_uid;
 	kgid_t i_gid;
 	unsigned int i_flags, i_nlink;
+	__u32 i_rdev;
 	unsigned long i_ino;
 	__s64 i_mtime_sec, i_ctime_sec;
 	__u32 i_mtime_nsec, i_ctime_nsec;

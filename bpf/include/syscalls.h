@@ -187,6 +187,9 @@
 #define SYSCALL_COMPAT_SENDTO            COMPAT(369)
 #define SYSCALL_COMPAT_RECVFROM          COMPAT(371)
 #define SYSCALL_COMPAT_DUP3              COMPAT(330)
+#define SYSCALL_SENDFILE                 40
+#define SYSCALL_SPLICE                   275
+#define SYSCALL_COMPAT_SPLICE            COMPAT(313)
 #define REGISTER_ARG0(regs)              ((regs)->di)
 #define REGISTER_ARG1(regs)              ((regs)->si)
 #define REGISTER_ARG2(regs)              ((regs)->dx)
@@ -342,6 +345,9 @@
 #define SYSCALL_COMPAT_SENDTO            COMPAT(290)
 #define SYSCALL_COMPAT_RECVFROM          COMPAT(292)
 #define SYSCALL_COMPAT_DUP3              COMPAT(358)
+#define SYSCALL_SENDFILE                 71
+#define SYSCALL_SPLICE                   76
+#define SYSCALL_COMPAT_SPLICE            COMPAT(340)
 #define REGISTER_ARG0(regs)              ((regs)->orig_x0)
 #define REGISTER_ARG1(regs)              ((regs)->regs[1])
 #define REGISTER_ARG2(regs)              ((regs)->regs[2])
@@ -428,6 +434,8 @@
 #define SYSCALL_COMPAT_SETSID                 COMPAT(66)
 #define SYSCALL_COMPAT_SETPGID                COMPAT(57)
 #define SYSCALL_COMPAT_CAPSET                 COMPAT(185)
+#define SYSCALL_COMPAT_SENDFILE               COMPAT(187)
+#define SYSCALL_COMPAT_SENDFILE64             COMPAT(239)
 
 /* The six arguments of a call. */
 struct syscall_args {

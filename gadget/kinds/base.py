@@ -148,6 +148,8 @@ class Kind:
     shape = ""
     #: whether a field of an event can be of this kind; others are for parts of fields, and for tables of other things
     in_events = True
+    #: whether an agent with --redact masks the slice of the tail that it is
+    is_masked = False
 
     def fits(self, size: int) -> bool:
         """Whether it can be so many bytes."""

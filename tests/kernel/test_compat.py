@@ -57,6 +57,12 @@ def test_opens(rows) -> None:
     }
 
 
+def test_prints(rows) -> None:
+    """What a 32-bit program prints on a terminal I see as that of any other."""
+    seen = Counter((e["data"], e["bytes"]) for e in rows("ttysnoop", "prints"))
+    assert seen == {("plain\n", 6): 13, ("one two\n", 8): 17, ("", 1): 1}
+
+
 def test_execs(rows) -> None:
     """Of a 32-bit program's execs that fail I see each, with its arguments."""
     failed = [e for e in rows("execsnoop", "execs") if e["error"]]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from agent.masking import Masker
+from agent.run.masked import Masked, check_maskable
 from agent.traceloop import rings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import Snapshot
 from gadget import catalog, syscalls
+from gadget.errors import Unsupported
 
 CALL, MORE = (catalog.record("traceloop", name) for name in ("call", "more"))
 KINDS = catalog.constants("traceloop", "kind")
@@ -95,3 +99,25 @@ def test_several_buffers() -> None:
     found = snapshot(call(1, b"password=s", syscall="writev"), more(2, 1, b"3cret end", argument=1 | buffer << 3))
     shown = sent(found)
     assert b"**********" in shown and b"***** end" in shown and b"cret" not in shown
+
+
+def test_rows_of_a_gadget() -> None:
+    """What matches in the text of a gadget's rows is masked, in a copy: the rows may be the kernel's memory."""
+    gadget = catalog.find("ttysnoop")
+    text = b"token=s3cret and more"
+    rows = np.zeros((2, gadget.schema.text_offset + len(text)), np.uint8)
+    records = rows.view(gadget.schema.dtype(rows.shape[1]))[:, 0]
+    records["data"]["length"] = len(text), 0
+    rows[:, gadget.schema.text_offset :] = np.frombuffer(text, np.uint8)
+    rows.flags.writeable = False
+    (masked,) = Masked(gadget, Masker([r"(?<=token=)\S+"]))([rows])
+    assert masked[0, gadget.schema.text_offset :].tobytes() == b"token=****** and more"
+    assert rows[0, gadget.schema.text_offset :].tobytes() == text
+
+
+def test_what_cannot_be_masked() -> None:
+    """A switch that shows what comes letter by letter is refused; off it is not."""
+    gadget = catalog.find("ttysnoop")
+    check_maskable(gadget, {"input": "false"})
+    with pytest.raises(Unsupported, match="--input of ttysnoop shows what cannot be masked: this agent has --redact"):
+        check_maskable(gadget, {"input": "true"})

@@ -70,6 +70,12 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "peer_comm": b"containerd", "path": b"/run/containerd/io"},
         {"pid": 9, "comm": b"app", "operation": 1, "fd": 9, "socket": 4, "type": 3, "inode": 4712, "path": b"/TCP"},
     ],
+    "ttysnoop": [
+        {"pid": 9, "comm": b"sh", "tty": 0x8800, "operation": 0, "bytes": 14, "data": b"/srv/app # \x1b[6n"},
+        {"pid": 10, "comm": b"ls", "tty": 0x8803, "operation": 0, "bytes": 22, "data": b"caf\xc3\xa9\t\xff  etc  srv  tmp\n"},
+        {"pid": 11, "comm": b"cat", "tty": 0x500, "operation": 0, "bytes": 212, "truncated": True},
+        {"pid": 9, "comm": b"sh", "tty": 0x440, "operation": 1, "bytes": 5000, "truncated": True, "data": b"a long line " * 20},
+    ],
     "syscalltop": [
         {"pid": 9, "comm": b"cart", "syscall": 202, "calls": 17_011, "errors": 503, "time": 59_012_345_678},
         {"pid": 9, "comm": b"cart", "syscall": (1 << 17) | 63, "calls": 11, "time": 12_345},

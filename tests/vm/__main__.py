@@ -39,6 +39,7 @@ WORKLOADS = (
     "odd_opens",
     "opens",
     "passes",
+    "prints",
     "privs",
     "signals",
     "slow",

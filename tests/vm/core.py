@@ -557,6 +557,30 @@ def fdpass(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 2 and len({row["peer_pid"] for row in rows}) == 1
 
 
+def ttysnoop(core: Core) -> None:
+    """Of what a program prints on a terminal and reads there I see each call, with its text and how much it was."""
+    with Stream(core.tracker, "ttysnoop", comm="workload", input="true") as stream, container() as app:
+        core.work(app, "prints")
+        rows = stream.rows()
+    large = "x" * 4096
+    seen = Counter((row["operation"], row["data"], row["bytes"]) for row in rows)
+    assert seen == {
+        ("write", "plain\n", 6): 101,
+        ("write", large, 10_000): 3,
+        ("write", large, 4096): 2,
+        ("write", large, 6000): 1,
+        ("write", "\\xff café \\xc3", 9): 11,
+        ("write", "\33[2J\33]0;title\7\r\n", 16): 13,
+        ("write", "one two\n", 8): 7 + 5,
+        ("write", "abcdefghijklmnop", 20): 1,
+        ("write", "", 6): 17 + 19,
+        ("write", "own\n", 4): 23,
+        ("read", "secret\n", 7): 31 + 3,
+    }, seen
+    assert {row["tty"] for row in rows if row["data"] == "own\n"} == {"tty"}
+    assert {row["tty"][:4] for row in rows if row["data"] != "own\n"} == {"pts/"}
+
+
 def syscalltop(core: Core) -> None:
     """Of system calls I see by process exactly how many there were, how many failed, and that they took their time."""
 
@@ -1082,6 +1106,7 @@ CASES = (
     filemods,
     fsslower,
     fdpass,
+    ttysnoop,
     syscalltop,
     profile,
     snapshot_process,

@@ -1,5 +1,6 @@
 /* compat KIND: system calls by their 32-bit numbers, from a 64-bit program, each a prime number of times.
- * KIND: opens, execs that fail, connects and accepts over loopback, binds and listens also by socketcall, x32: calls
+ * KIND: opens, execs that fail, connects and accepts over loopback, binds and listens also by socketcall, prints on a
+ * pseudoterminal, x32: calls
  * by the numbers of that; without one it makes a call that changes nothing.
  * The kernel kills it (SIGSEGV) if it does not emulate 32-bit calls. */
 #define _GNU_SOURCE
@@ -8,6 +9,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -16,11 +18,15 @@
 
 /* arch/x86/entry/syscalls/syscall_32.tbl */
 enum {
+	READ = 3,
+	WRITE = 4,
 	OPEN = 5,
 	CREAT = 8,
 	EXECVE = 11,
 	GETPID = 20,
 	SOCKETCALL = 102,
+	WRITEV = 146,
+	SENDFILE = 187,
 	OPENAT = 295,
 	EXECVEAT = 358,
 	BIND = 361,
@@ -136,6 +142,24 @@ static void binds(void)
 	}
 }
 
+static void prints(void)
+{
+	int window = posix_openpt(O_RDWR | O_NOCTTY), terminal, file = open("/proc/self/exe", O_RDONLY);
+	uint32_t parts[] = {text("one "), 4, text("two\n"), 4};
+	long line = text("plain\n"), at = low(parts, sizeof(parts)), from = low("\0\0\0", 4);
+
+	unlockpt(window);
+	terminal = open(ptsname(window), O_RDWR | O_NOCTTY);
+	for (int i = 0; i < 13; i++)
+		expect("write", call(WRITE, terminal, line, 6, 0), 6);
+	for (int i = 0; i < 17; i++)
+		expect("writev", call(WRITEV, terminal, at, 2, 0), 8);
+	*(uint32_t *)from = 0;
+	expect("sendfile", call(SENDFILE, terminal, file, from, 1), 1);
+	write(window, "secret\n", 7);
+	expect("read", call(READ, terminal, line, 7, 0), 7);
+}
+
 /* They fail where the kernel has no x32. */
 static void x32(void)
 {
@@ -165,6 +189,8 @@ int main(int argc, char **argv)
 		connects();
 	if (strcmp(argv[1], "binds") == 0)
 		binds();
+	if (strcmp(argv[1], "prints") == 0)
+		prints();
 	if (strcmp(argv[1], "x32") == 0)
 		x32();
 	printf("done\n");

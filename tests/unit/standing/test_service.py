@@ -51,7 +51,7 @@ class Machine:
         self.settings = Settings(self.files, look_seconds=0.02, again_seconds=0.05)
         self._agents: list[StandingService] = []
 
-    def begin(self, *_: Any) -> Run:
+    def begin(self, *_: Any, **__: Any) -> Run:
         if self.refuses:
             raise self.refuses
         self.sources.append(Source())
