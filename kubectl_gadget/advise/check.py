@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from operator import attrgetter
+from textwrap import indent
 
 from gadget.kinds.times import moment, rfc3339, short_duration
 from gadget.text import counted, escape
 from kubectl_gadget.advise.compile import PROTOCOLS
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.matching import Rule
+from kubectl_gadget.output.encode import encode
 from kubectl_gadget.text import fit, pad, width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Flow:
     """Connections that were seen from source to a port of target: how many, and when the last one was (ns since 1970).
 
@@ -35,7 +39,7 @@ class Flow:
     either: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judged:
     """Connections with the same verdict for the same reason. maybe: it is not known whether they were these."""
 
@@ -80,7 +84,7 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
 
     about: namespace and name of the policies whose unused rules are reported; None means all.
     """
-    made: dict[bool, dict[_Key, Judged]] = {True: {}, False: {}}
+    made: dict[bool, dict[_Key, tuple[int, int]]] = {True: {}, False: {}}
     either: dict[int, tuple[int, bool]] = {}
     told: set[tuple[int, _Key | str]] = set()  # of flows of which one took place, those that are in a line already
     used: set[Rule] = set()
@@ -100,14 +104,12 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
         else:
             numbers[verdict.allowed] += flow.count
         key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason, flow.either > 0)
-        known = made[verdict.allowed].get(key)
-        count, last = (known.count, known.last_ns) if known else (0, 0)
-        count += _again(told, flow, key)
-        made[verdict.allowed][key] = Judged(*key[:5], count, max(last, flow.last_ns), key[5])
+        count, last = made[verdict.allowed].get(key, (0, 0))
+        made[verdict.allowed][key] = (count + _again(told, flow, key), max(last, flow.last_ns))
     for count, allowed in either.values():
         numbers[allowed] += count
     unused = [rule for rule in evaluator.unused(used) if about is None or (rule.namespace, rule.policy) in about]
-    denied, passed = (sorted(made[allowed].values(), key=_order) for allowed in (False, True))
+    denied, passed = (_in_order(made[allowed]) for allowed in (False, True))
     return Result(denied, unused, numbers[True], +unjudged, numbers[False], passed)
 
 
@@ -120,8 +122,16 @@ def _again(told: set[tuple[int, _Key | str]], flow: Flow, key: _Key | str) -> in
     return flow.count
 
 
-def _order(item: Judged) -> tuple[object, ...]:
-    return -item.count, item.source, item.target, item.protocol, item.port, item.reason, item.maybe
+def _in_order(found: dict[_Key, tuple[int, int]]) -> list[Judged]:
+    """The most connections first. There may be very many: what is found goes as it is made, and no keys are."""
+    judged = []
+    while found:
+        key, (count, last) = found.popitem()
+        judged.append(Judged(*key[:5], count, last, key[5]))
+    for by in ("maybe", "reason", "port", "protocol", "target", "source"):
+        judged.sort(key=attrgetter(by))
+    judged.sort(key=attrgetter("count"), reverse=True)
+    return judged
 
 
 def show(
@@ -131,7 +141,7 @@ def show(
     *,
     everything: bool = False,
     columns: int = 0,
-) -> list[str]:
+) -> Iterator[str]:
     """The lines of a result, also of what is allowed if everything is wanted; the last one sums it up.
 
     They fit a terminal of columns, if that is not 0. It is from traffic of span_ns; by spans there was less to see of
@@ -139,10 +149,10 @@ def show(
     """
     spans = spans or {}
     passed = result.passed if everything else []
-    judged = [*(_line("DENIED", item) for item in result.denied), *(_line("allowed", item) for item in passed)]
-    lines = _align(judged, columns)
-    lines += _align(
-        [
+    verdicts = [("DENIED", result.denied), ("allowed", passed)]
+    yield from _align(lambda: (_line(verdict, item) for verdict, items in verdicts for item in items), columns)
+    yield from _align(
+        lambda: (
             [
                 f"unused  {rule.namespace}/{rule}",
                 f"no flow in {short_duration(spans.get((rule.namespace, rule.policy), span_ns))}"
@@ -150,14 +160,14 @@ def show(
                 else f"no effect: policyTypes has no {rule.direction.title()}",
             ]
             for rule in result.unused
-        ],
+        ),
         columns,
     )
     denied = result.denied_number
     total = f"{result.allowed:,} of {counted(result.allowed + denied, 'connection', ',')} allowed"
     parts = [total, f"{denied:,} denied", f"{counted(len(result.unused), 'rule', ',')} unused"]
     parts += [f"{count:,} {escape(name)} not judged" for name, count in sorted(result.unjudged.items())]
-    return [*lines, ", ".join(parts) + "."]
+    yield ", ".join(parts) + "."
 
 
 def _line(verdict: str, item: Judged) -> list[str]:
@@ -169,25 +179,28 @@ def _line(verdict: str, item: Judged) -> list[str]:
     ]
 
 
-def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None) -> dict[str, object]:
-    """A result for programs: every flow and what becomes of it, the rules that none used, and the numbers."""
+def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] | None = None) -> Iterator[str]:
+    """A result for programs, in pieces: every flow and what becomes of it, rules that none used, and the numbers."""
     spans = spans or {}
-    judged = [("denied", item) for item in result.denied] + [("allowed", item) for item in result.passed]
-    return {
-        "flows": [
-            {
-                "verdict": verdict,
-                "source": item.source,
-                "target": item.target,
-                "protocol": item.protocol,
-                "port": item.port,
-                "connections": item.count,
-                "maybe": item.maybe,
-                "last": rfc3339(item.last_ns),
-                "reason": item.reason,
-            }
-            for verdict, item in judged
-        ],
+    judged = chain(zip(repeat("denied"), result.denied), zip(repeat("allowed"), result.passed))
+    yield '{\n  "flows": ['
+    before = "\n"
+    for verdict, item in judged:
+        flow = {
+            "verdict": verdict,
+            "source": item.source,
+            "target": item.target,
+            "protocol": item.protocol,
+            "port": item.port,
+            "connections": item.count,
+            "maybe": item.maybe,
+            "last": rfc3339(item.last_ns),
+            "reason": item.reason,
+        }
+        yield before + indent(encode(flow, indent=True).decode(), " " * 4)
+        before = ",\n"
+    end = "" if before == "\n" else "\n  "
+    rest = {
         "unused": [
             {
                 "namespace": rule.namespace,
@@ -204,22 +217,29 @@ def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] |
         "denied": result.denied_number,
         "not judged": dict(sorted(result.unjudged.items())),
     }
+    yield f"{end}]," + encode(rest, indent=True).decode().removeprefix("{") + "\n"
 
 
-def _align(rows: list[list[str]], total: int) -> list[str]:
-    """Rows with their columns one below the other; cut to total cells, if it is not 0, but for ports and numbers."""
-    needs = [max(map(width, column)) for column in zip(*rows, strict=True)]
+def _align(rows: Callable[[], Iterable[list[str]]], total: int) -> Iterator[str]:
+    """Rows with their columns one below the other; cut to total cells, if it is not 0, but for ports and numbers.
+
+    There may be very many: they are made twice, and never all there.
+    """
+    needs: list[int] = []
+    for row in rows():
+        needs = [max(need, width(cell)) for need, cell in zip(needs or [0] * len(row), row, strict=True)]
     if not total or sum(needs) + 3 * (len(needs) - 1) <= total:
-        return ["   ".join(map(pad, row, needs)).rstrip() for row in rows]
+        yield from ("   ".join(map(pad, row, needs)).rstrip() for row in rows())
+        return
     if len(needs) == 2:
-        return [fit("   ".join(row), total, middle=True) for row in rows]
-    lines = []
-    for flow, seen, reason in rows:
+        yield from (fit("   ".join(row), total, middle=True) for row in rows())
+        return
+    for flow, seen, reason in rows():
         number, _, _ = seen.partition(", last")
         seen = seen if len(seen) + LEAST_FLOW + 3 <= total else number
         flow = _cut(flow, total - len(seen) - 3)
-        lines += [f"{flow}   {seen}", fit(f"        {reason}", total)]
-    return lines
+        yield f"{flow}   {seen}"
+        yield fit(f"        {reason}", total)
 
 
 def _cut(flow: str, cells: int) -> str:

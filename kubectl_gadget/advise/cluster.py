@@ -25,6 +25,7 @@ from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods
 GRACE_NS = 30_000_000_000
 #: The label k8s-app of the cluster's DNS cache: in k8s.io/dns, and with kubespray.
 _DNS_CACHES = ("node-local-dns", "nodelocaldns")
+_NO_LABELS: Mapping[str, str] = {}
 
 
 @dataclass(eq=False, slots=True)
@@ -41,7 +42,7 @@ class End:
     name: str
     address: str
     namespace: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
     ports: tuple[NamedPort, ...] = ()
     host_network: bool = False
     workload: Workload | None = None
@@ -75,6 +76,9 @@ class _Holder(NamedTuple):
     reached: tuple[Reached]
 
 
+_NO_PORTS: Mapping[tuple[str, int], ServicePort] = {}
+
+
 class _Address:
     """All that is known of an address. end is who has it at times when no pod does; None for nobody."""
 
@@ -83,9 +87,10 @@ class _Address:
     def __init__(self, end: End | None) -> None:
         self.end = end
         self.reached: tuple[Reached, ...] = (Reached(end, 0, ""),) if end else ()
-        self.holders: list[_Holder] = []
-        self.services: dict[tuple[str, int], ServicePort] = {}
-        self.resolved: dict[tuple[str, int], tuple[Reached, ...]] = {}
+        # of most addresses nothing else is known, and there may be very many
+        self.holders: tuple[_Holder, ...] = ()
+        self.services: Mapping[tuple[str, int], ServicePort] = _NO_PORTS
+        self.resolved: dict[tuple[str, int], tuple[Reached, ...]] | None = None
 
 
 class Cluster:
@@ -135,6 +140,8 @@ class Cluster:
         self._node_names: dict[str, str] = {}  # but those made of the nodes' own
         self._unknown_pods: dict[str, End] = {}
         self.addresses: dict[str, _Address] = {}
+        #: those of whom there is nothing else to say; there may be very many
+        self._strangers: dict[str, End] = {}
         self._caches_dns = any(pod.labels.get("k8s-app") in _DNS_CACHES for pod in self.pods)
         self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
@@ -197,16 +204,17 @@ class Cluster:
             plain = normalize(address)
             known = self.addresses.get(plain)
             if known is None:
-                known = self.addresses[plain] = _Address(End("unknown", plain, plain))
+                end = self._strangers.pop(plain, None) or End("unknown", plain, plain)
+                known = self.addresses[plain] = _Address(end)
             if plain not in self._nodes:
-                known.holders.append(holder)
+                known.holders += (holder,)
         self._learned.clear()
 
     def outsider(self, address: str, first: int, last: int) -> End:
         """Who has an address outside the cluster; a pod, if one turned out to have it at the time."""
         known = self.addresses.get(address)
         if known is None:
-            known = self.addresses[address] = _Address(self._stranger(address))
+            return self._stranger(address) or self._strangers.setdefault(address, End("external", address, address))
         held = (each.reached[0].end for each in known.holders if each.first <= last and each.last >= first)
         return next(held, known.end or End("external", address, address))
 
@@ -218,11 +226,12 @@ class Cluster:
         """Who is at the other end; nobody if that is the same pod, the same machine, or all machines."""
         known = self.addresses.get(flow.peer)
         if known is None:
-            known = self.addresses[flow.peer] = self._look_up(flow.peer)
+            known = self._look_up(flow.peer)
         if flow.port == DNS_PORT and flow.direction == "egress" and self._is_dns_cache(flow):
             return (Reached(self._node_end(normalize(flow.peer), "", "node-local DNS"), 0, ""),)
         if known.services and flow.direction == "egress":
             key = (flow.protocol, flow.port)
+            known.resolved = known.resolved if known.resolved is not None else {}
             if reached := known.resolved.get(key):
                 return reached
             if key in known.services:
@@ -289,7 +298,7 @@ class Cluster:
                     continue
                 known = self.addresses.setdefault(address, _Address(End("unknown", address, address)))
                 reached = Reached(self._pod_end(pod, address), 0, pod.name, _nodes_of(pod))
-                known.holders += [_Holder(first, last, pod, (reached,)) for first, last in pod.had(address)]
+                known.holders += tuple(_Holder(first, last, pod, (reached,)) for first, last in pod.had(address))
         for service in self.services:
             self._fill_service(service)
 
@@ -298,12 +307,13 @@ class Cluster:
             # an outer address may be a node's, and at other ports it is that
             nobody = _Address(End("unknown", f"{address}, of svc/{service.name} but not a port of it", address))
             known = self.addresses.setdefault(address, nobody)
-            known.services |= {(port.protocol, port.port): port for port in service.ports}
+            known.services = {**known.services, **{(port.protocol, port.port): port for port in service.ports}}
         for address in service.proxies:
             self.addresses.setdefault(address, _Address(End("external", f"load balancer of {service.name}", address)))
         for port in service.ports:
             for address in self._nodes if port.node_port else ():
-                self.addresses[address].services.setdefault((port.protocol, port.node_port), port)
+                known = self.addresses[address]
+                known.services = {(port.protocol, port.node_port): port, **known.services}
 
     def _pod_end(self, pod: Pod, address: str, *, replica: bool = False) -> End:
         """The end that a pod is at one of its addresses.
@@ -364,7 +374,13 @@ class Cluster:
         return self.addresses.get(plain) or _Address(self._stranger(plain))
 
     def _stranger(self, text: str) -> End | None:
-        """Who has an address that no object and no agent tells of."""
+        """Who has an address that no object and no agent tells of; always the same end."""
+        known = self._strangers.get(text)
+        if known is None and (known := self._new_stranger(text)):
+            self._strangers[text] = known
+        return known
+
+    def _new_stranger(self, text: str) -> End | None:
         address = parse(text)
         if is_nobody(address):
             return None

@@ -239,7 +239,6 @@ def _check(
     from kubectl_gadget.advise import check
     from kubectl_gadget.advise.evaluate import Evaluator
     from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
-    from kubectl_gadget.output.encode import encode
 
     if bool(policy) == in_cluster:
         raise UsageError("say which policies to check: --policy FILE|DIR, or --cluster")
@@ -254,7 +253,8 @@ def _check(
         result = check.check(evaluator, flows_of(observation, settings), about)
         span = (observation.span_ns(settings.since), spans(evaluator.policies, observation, settings))
         if form == "json":
-            write_lines(encode(check.to_json(result, *span), indent=True).decode() + "\n")
+            for piece in check.to_json(result, *span):
+                write_lines(piece)
         else:
             columns = terminal.columns() if sys.stdout.isatty() else 0
             for line in check.show(result, *span, everything=everything, columns=columns):

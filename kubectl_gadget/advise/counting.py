@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from kubectl_gadget.advise.observation import Evidence, Shared
@@ -10,20 +10,24 @@ from kubectl_gadget.advise.observation import Evidence, Shared
 _Item = TypeVar("_Item")
 
 
-def together(items: Iterable[_Item], evidence_of: Callable[[_Item], Evidence]) -> list[list[_Item]]:
+def together(items: Iterable[_Item], evidence_of: Callable[[_Item], Evidence]) -> Iterator[list[_Item]]:
     """Items of which the same connections may have been are together."""
     groups: dict[int, list[_Item]] = {}
     of_shared: dict[Shared, list[_Item]] = {}
     for item in items:
         group = [item]
-        for key in evidence_of(item).shared or ():
+        shared = evidence_of(item).shared
+        if not shared:  # nearly all
+            yield group
+            continue
+        for key in shared:
             other = of_shared.setdefault(key, group)
             if other is not group:
                 groups.pop(id(other), None)
                 group += other
                 of_shared |= {each: group for member in other for each in evidence_of(member).shared or ()}
         groups[id(group)] = group
-    return list(groups.values())
+    yield from groups.values()
 
 
 def uncertain(together: Collection[Evidence]) -> int:

@@ -35,7 +35,7 @@ from kubectl_gadget.advise.matching import (
 from kubectl_gadget.advise.union import OPEN, Side, Union
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class End:
     """One end of a flow: a pod, or with an address alone a node or someone outside.
 

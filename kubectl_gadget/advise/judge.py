@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
@@ -52,14 +52,24 @@ def spans(policies: Iterable[Policy], observation: Observation, settings: Settin
     return found
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Pair:
     """All connections of one workload or address with another, to one port."""
 
     source: Actor
     target: Actor
-    connections: list[Connection] = field(default_factory=list)
-    total: Evidence = field(default_factory=Evidence)
+    connections: list[Connection]
+
+    @property
+    def total(self) -> Evidence:
+        """What was seen of all of them."""
+        first, *others = self.connections
+        if not others:
+            return first.evidence
+        total = Evidence()
+        for each in self.connections:
+            total.add(each.evidence)
+        return total
 
 
 def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.Evaluator) -> Iterator[Flow]:
@@ -100,15 +110,20 @@ def _denied_of(
 def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
     choice = Choice(settings)
-    pairs: dict[tuple[Actor, Actor, str, int, bool], _Pair] = {}
+    pairs: dict[tuple[Actor, Actor, str, int, bool], Connection | list[Connection]] = {}  # nearly all have one
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
         if each.evidence.last_done >= settings.since:
             key = (source, target, each.protocol, each.port, each.own_node)
-            pair = pairs.setdefault(key, _Pair(source, target))
-            pair.connections.append(each)
-            pair.total.add(each.evidence)
-    for number, alike in enumerate(together(pairs.values(), lambda pair: pair.total), 1):
+            known = pairs.get(key)
+            if known is None:
+                pairs[key] = each
+            elif isinstance(known, list):
+                known.append(each)
+            else:
+                pairs[key] = [known, each]
+    every = (_Pair(key[0], key[1], each if isinstance(each, list) else [each]) for key, each in pairs.items())
+    for number, alike in enumerate(together(every, lambda pair: pair.total), 1):
         for pair, connection, count, either in _counted(alike):
             within = ""  # the namespace, where it goes without saying
             if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:

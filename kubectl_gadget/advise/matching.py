@@ -154,7 +154,7 @@ def _describe_requirement(requirement: Requirement) -> str:
     return f"{key} {'not ' * negated}in ({','.join(sorted(values))})"
 
 
-@lru_cache(65_536)
+@lru_cache(8192)
 def parse_address(text: str) -> Address | None:
     """An IPv4 or IPv6 address, ::ffff:a.b.c.d as IPv4, zones ignored. None if it is empty; ValueError if it is none."""
     if not text:

@@ -48,7 +48,7 @@ ON_EACH_NODE = ("169.254.170.23", "fd00:ec2::23")
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")))
 
 
-@lru_cache(65_536)
+@lru_cache(8192)
 def parse(text: str) -> Address:
     """An address; IPv4 in IPv6 is IPv4. ValueError if it is none."""
     address = ip_address(text)

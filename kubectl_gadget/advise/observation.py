@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from sys import intern
+from typing import Any
 
 from gadget.errors import UsageError
 from kubectl_gadget.advise.cluster import Cluster, End, Reached
@@ -147,7 +150,7 @@ class Evidence:
             self.names = (self.names or set()) | other.names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Connection:
     """Connections between two ends, as check looks at them. own_node: one is a node, the other runs on it.
 
@@ -238,7 +241,7 @@ class Observation:
             key = (source, target, flow.protocol, port or flow.port)
             evidence = edges.get(key)
             if evidence is None:
-                evidence = edges[key] = Evidence()
+                evidence = edges[source, target, intern(flow.protocol), key[3]] = Evidence()
             nodes = nodes or end.nodes
             evidence.see(flow, egress, name, bool(nodes) and nodes.isdisjoint(self._recorded), shared)
 
@@ -285,7 +288,16 @@ class Observation:
         """All that was seen, in a fixed order."""
         pairs = ((self.edges, False), (self.from_own_node, True))
         found = [Connection(*key, evidence, own) for edges, own in pairs for key, evidence in edges.items()]
-        return sorted(found, key=_order)
+        # there may be very many ends, and each in very many connections
+        ends = list({end for each in found for end in (each.source, each.target)})
+        for part in reversed(_ORDER):  # one after the other needs no tuples
+            ends.sort(key=part)
+        rank = {end: number for number, end in enumerate(ends)}
+        for by in ("own_node", "port", "protocol"):
+            found.sort(key=attrgetter(by))
+        found.sort(key=lambda each: rank[each.target])
+        found.sort(key=lambda each: rank[each.source])
+        return found
 
     def span_ns(self, since: int = 0) -> int:
         """How long was recorded, of the time since a moment."""
@@ -325,16 +337,14 @@ def _one_of(end: End, names: set[str] | None, which: str) -> str:
     return min(names) if names else f"{which} of {end.name}"
 
 
-def order(end: End) -> tuple[str, str, str, list[tuple[str, str]]]:
+def _labels(end: End) -> list[tuple[str, str]]:
+    return sorted(end.labels.items()) if end.labels else _UNLABELLED
+
+
+_UNLABELLED: list[tuple[str, str]] = []
+_ORDER: tuple[Callable[[End], Any], ...] = (attrgetter("name"), attrgetter("kind"), attrgetter("address"), _labels)
+
+
+def order(end: End) -> tuple[Any, ...]:
     """What to sort ends by."""
-    return (end.name, end.kind, end.address, sorted(end.labels.items()))
-
-
-def _order(connection: Connection) -> tuple[object, ...]:
-    return (
-        order(connection.source),
-        order(connection.target),
-        connection.protocol,
-        connection.port,
-        connection.own_node,
-    )
+    return tuple(part(end) for part in _ORDER)

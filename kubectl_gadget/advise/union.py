@@ -16,6 +16,8 @@ from kubectl_gadget.advise.matching import Address, BlockPeer, Direction, Pod, P
 NamedPorts = Mapping[tuple[str, str], int]
 
 _Condition = TypeVar("_Condition")
+#: Addresses of which is remembered what admits them; there may be very many that come once.
+MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Union:
         if found is None:
             assert address
             found = _join(rules for block, rules in self._blocks.items() if block.matches(address))
-            self._of_addresses[address] = found
+            if len(self._of_addresses) < MOST_REMEMBERED:
+                self._of_addresses[address] = found
         return found
 
     def _opening(self, protocol: str, port: int, named: NamedPorts) -> int:

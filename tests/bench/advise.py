@@ -52,6 +52,37 @@ def advise_clients_memory(plan: Plan) -> Result:
     return "MiB", [memory for _, memory in _measure(_clients, 1, 500)]
 
 
+_CHECK = """
+import resource, sys
+from kubectl_gadget.cli import cli
+try:
+    cli(["advise", "network-policy", "check", "-A", "--input", sys.argv[1], "--policy", sys.argv[2]])
+except SystemExit as done:
+    assert done.code == 1, done.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+#: Closes all, but for a network in which nobody is.
+_CLOSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: closed, namespace: space-{number}}}
+spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress], egress: [{{to: [{{ipBlock: {{cidr: 1.0.0.0/8}}}}]}}]}}
+"""
+
+
+def check_memory(plan: Plan) -> Result:
+    """`check`: the most memory for 200,000 flows, each with another private address, by policies that look at addresses."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, policies = Path(folder) / "flows.jsonl", Path(folder) / "closed.yaml"
+        _write(path, _private)
+        policies.write_text("---".join(_CLOSED.format(number=number) for number in range(20)))
+        for _ in range(3):
+            command = [sys.executable, "-c", _CHECK, str(path), str(policies)]
+            found.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+    return "MiB", found
+
+
 #: Node, namespace, name, UID, address of a pod, and the address of its workload's Service.
 _Pod = tuple[str, str, str, str, str, str]
 #: Pod, direction, peer, port.
@@ -84,6 +115,13 @@ def _within(pods: list[_Pod]) -> Iterator[_Seen]:
                 for each in range(REPLICAS):
                     yield pod, "egress", pods[server + each][4], 8080 + port
                     yield pod, "ingress", pods[client + each][4], 8080 + port
+
+
+def _private(pods: list[_Pod]) -> Iterator[_Seen]:
+    """What pods see that talk to a company's own network, and it to them."""
+    for number in range(200_000):
+        peer = f"172.{16 + number // 65536}.{number // 256 % 256}.{number % 256}"
+        yield pods[number % len(pods)], ("egress", "ingress")[number % 2], peer, 443
 
 
 def _clients(pods: list[_Pod]) -> Iterator[_Seen]:

@@ -110,6 +110,7 @@ SECTIONS = (
             single(advise.advise_memory, Goal(500)),
             single(advise.advise_clients_seconds, Goal(10)),
             single(advise.advise_clients_memory, Goal(500)),
+            single(advise.check_memory, Goal(300)),
         ),
     ),
     Section(

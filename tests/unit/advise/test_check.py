@@ -30,6 +30,10 @@ web:
 """
 
 
+def shown(*given: Any, **more: Any) -> list[str]:
+    return [*show(*given, **more)]
+
+
 def evaluator() -> Evaluator:
     specs: dict[str, Any] = yaml.safe_load(POLICIES)
     return Evaluator(
@@ -55,7 +59,7 @@ FLOWS = [
 
 def test_check_screen() -> None:
     """Check shows what would be denied and why, the rules that nothing needs, and a sum; replicas are one line."""
-    assert show(check(evaluator(), FLOWS), SPAN) == [
+    assert shown(check(evaluator(), FLOWS), SPAN) == [
         "DENIED  web → cart 9090/TCP    41 connections, last 2024-05-17 12:03   no ingress rule of cart allows port 9090/TCP",
         "DENIED  cart → world 443/TCP   1 connection, last 2024-05-17 12:03     no egress rule of cart allows this peer on port 443/TCP",
         "unused  shop/cart egress rule 2 (to 10.0.0.0/8)   no flow in 6h02m",
@@ -68,7 +72,7 @@ def test_check_screen() -> None:
 def test_check_fits(columns: int) -> None:
     """On a terminal no line is wider than it; ports and numbers are whole."""
     long = [flow("a-frontend-of-a-shop-with-a-very-long-name", "cart", 9090, count=12_345_678), *FLOWS]
-    *lines, _ = show(check(evaluator(), long), SPAN, columns=columns)
+    *lines, _ = shown(check(evaluator(), long), SPAN, columns=columns)
     assert max(map(len, lines)) <= columns
     assert any("9090/TCP" in line and "12,345,678 connections" in line for line in lines)
 
@@ -83,7 +87,7 @@ def test_exit_code(flows: list[Flow], code: int) -> None:
 def test_one_of_several_counts_once(protocol: str) -> None:
     """Connections of which I can't be told which backend got them count once, in the sum and in each line."""
     several = [replace(flow("web", "cart", 9090, protocol, 37), either=1) for _ in range(3)]
-    *lines, last = show(check(evaluator(), several), SPAN)
+    *lines, last = shown(check(evaluator(), several), SPAN)
     numbers = {"TCP": "0 of 37 connections allowed, 37 denied, ", "ICMP": "0 of 0 connections allowed, 0 denied, "}
     assert last.startswith(numbers[protocol])
     assert last.endswith("37 ICMP not judged.") == (protocol == "ICMP")
@@ -94,17 +98,17 @@ def test_one_of_several_counts_once(protocol: str) -> None:
 
 def test_order_of_flows_means_nothing() -> None:
     """The same traffic gives the same lines, in whatever order the nodes tell it."""
-    assert show(check(evaluator(), FLOWS), SPAN) == show(check(evaluator(), reversed(FLOWS)), SPAN)
+    assert shown(check(evaluator(), FLOWS), SPAN) == shown(check(evaluator(), reversed(FLOWS)), SPAN)
 
 
 def test_names_are_harmless() -> None:
     """What a recording calls a workload can't move my cursor."""
     result = check(evaluator(), [flow("web\x1b[2J", "cart", 9090)])
-    assert "\x1b" not in "\n".join(show(result, SPAN))
+    assert "\x1b" not in "\n".join(shown(result, SPAN))
 
 
 def test_nothing_to_say() -> None:
     """With nothing denied and nothing unused, one line says so."""
-    assert show(Result([], [], 1234, check(evaluator(), []).unjudged), SPAN) == [
+    assert shown(Result([], [], 1234, check(evaluator(), []).unjudged), SPAN) == [
         "1,234 of 1,234 connections allowed, 0 denied, 0 rules unused."
     ]

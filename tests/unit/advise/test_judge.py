@@ -20,6 +20,10 @@ from tests.unit.advise.build import BEGAN, SECOND, Build
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def shown(*given: Any, **more: Any) -> list[str]:
+    return [*show(*given, **more)]
+
+
 def policy(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "shop"}, "spec": spec}
 
@@ -90,13 +94,13 @@ def test_everything() -> None:
     advised = [each.to_dict() for each in advise(observation).policies]
     result = check(Evaluator([*advised, to_block("10.9.0.0/16") | {"metadata": {"name": "x", "namespace": "shop"}}], {}),
                    flows_of(observation, Settings()))  # fmt: skip
-    assert show(result, 60 * 10**9, everything=True) == [
+    assert shown(result, 60 * 10**9, everything=True) == [
         "allowed shop/web → shop/cart 8080/TCP   12 connections, last 2023-11-14 22:15   "
         "web egress rule 1 (to app=cart on 8080/TCP); cart ingress rule 1 (from app=web on 8080/TCP)",
         "unused  shop/x egress rule 1 (to 10.9.0.0/16)   no flow in 1m00s",
         "12 of 12 connections allowed, 0 denied, 1 rule unused.",
     ]
-    body = json.loads(json.dumps(to_json(result, 60 * 10**9)))
+    body = json.loads("".join(to_json(result, 60 * 10**9)))
     assert body["flows"] == [
         {
             "verdict": "allowed", "source": "shop/web", "target": "shop/cart", "protocol": "TCP", "port": 8080,
