@@ -117,14 +117,10 @@ struct {
 	__type(value, struct fate);
 } fates SEC(".maps");
 
-static __always_inline bool is_reason(__u32 reason, enum skb_drop_reason named, bool exists)
-{
-	return exists && reason == named;
-}
-
-#define IS_REASON(reason, name)                                                              \
-	is_reason(reason, bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_##name), \
-		  bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name))
+/* Whether a drop's number is that of a reason, on kernels that have it. */
+#define IS_REASON(reason, name)                                                      \
+	(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name) && \
+	 (reason) == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_##name))
 
 static __always_inline struct fate *fate_of(const gadget_endpoint *end, __u32 protocol, bool make)
 {
