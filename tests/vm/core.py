@@ -910,47 +910,6 @@ def udpsnoop(core: Core) -> None:
     assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
 
 
-def observe(core: Core) -> None:
-    """Of flows I see what became of each, at both ends: made and closed, refused, datagrams; with bytes and process."""
-
-    def talk() -> None:
-        make_network()
-        with socket.create_server((HERE, 8080)) as listener:
-            client = socket.create_connection((HERE, 8080))
-            server = listener.accept()[0]
-            client.sendall(bytes(1009))
-            while len(server.recv(2000, socket.MSG_PEEK)) < 1009:
-                pass
-            client.close()
-            server.recv(2000)
-            assert server.recv(1) == b""
-            server.close()
-        for _ in range(3):
-            assert socket.socket().connect_ex((HERE, 8081)) == errno.ECONNREFUSED
-        with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as other:
-            other.bind((HERE, 8082))
-            one.sendto(bytes(19), (HERE, 8082))
-            other.sendto(bytes(23), other.recvfrom(100)[1])
-            one.recv(100)
-
-    with Stream(core.tracker, "observe") as stream, container() as app:
-        core.call(app, talk)
-        rows = stream.rows()
-    keys = ("protocol", "direction", "type", "verdict", "sent", "received")
-    assert Counter(tuple(row[key] for key in keys) for row in rows) == {
-        ("tcp", "egress", "begun", "forwarded", 0, 0): 1,
-        ("tcp", "ingress", "begun", "forwarded", 0, 0): 1,
-        ("tcp", "egress", "ended", "forwarded", 1009, 0): 1,
-        ("tcp", "ingress", "ended", "forwarded", 0, 1009): 1,
-        ("tcp", "egress", "failed", "refused", 0, 0): 3,
-        ("udp", "egress", "begun", "forwarded", 19, 0): 1,
-        ("udp", "ingress", "begun", "forwarded", 0, 19): 1,
-        ("udp", "egress", "ended", "forwarded", 19, 23): 1,
-        ("udp", "ingress", "ended", "forwarded", 23, 19): 1,
-    }, rows
-    assert len({row["pid"] for row in rows}) == 1 and rows[0]["pid"], rows
-
-
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
     settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
@@ -1120,7 +1079,6 @@ CASES = (
     tcpretrans,
     tcpdrop,
     udpsnoop,
-    observe,
     traceloop,
     flows,
     seen_syscalls,
