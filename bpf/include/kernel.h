@@ -174,6 +174,18 @@ struct sched_entity {
 	__u64 exec_start, sum_exec_runtime;
 };
 
+struct sched_info {
+	unsigned long long run_delay;
+};
+
+struct cfs_bandwidth {
+	__u64 throttled_time;
+};
+
+struct task_group {
+	struct cfs_bandwidth cfs_bandwidth;
+};
+
 struct css_set;
 struct nsproxy;
 
@@ -246,6 +258,8 @@ struct task_struct {
 	unsigned int __state; /* since 2f064a59a11f (5.14) */
 	unsigned int flags;
 	struct sched_entity se;
+	struct sched_info sched_info;
+	struct task_group *sched_task_group;
 	int exit_state, exit_code;
 	int pid, tgid;
 	unsigned long nvcsw;

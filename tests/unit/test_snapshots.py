@@ -97,6 +97,10 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 17, "comm": b"kworker/u8:1", "operation": 0, "device": b"dm-0", "requests": 1, "bytes": 4096,
          "time": 12_345, "longest": 12_345},
     ],
+    "cputop": [
+        {"pid": 0, "cpu": 1_502_703_231, "waited": 59_012_345_678, "throttled": 212_345_678},
+        {"pid": 9, "comm": b"postgres", "cpu": 12_345, "throttled": DURATION_UNKNOWN},
+    ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},

@@ -800,6 +800,32 @@ def snapshot_socket(core: Core) -> None:
     assert {row["src"].addr for row in own if row["type"] != "unix stream"} == {"127.0.0.1", "::1"}
 
 
+def cputop(core: Core) -> None:
+    """Of a container I see all CPU time that its cgroup counts, and that its threads waited for each other."""
+
+    def spin() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        children = []
+        for _ in range(3):
+            if not (child := os.fork()):
+                until = time.process_time() + 0.2
+                while time.process_time() < until:
+                    pass
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+
+    with Stream(core.tracker, "cputop") as stream, container() as app:
+        core.call(app, spin)
+        counted = (app.cgroup / "cpu.stat").read_text().split()
+        rows = stream.rows()
+    usage = int(counted[counted.index("usage_usec") + 1])
+    assert {(row["pod"], row["pid"]) for row in rows} == {("cart-0", 0)}
+    assert abs(sum(row["cpu"] for row in rows) - usage * 1000) < 10_000, (rows, counted)
+    assert sum(row["waited"] for row in rows) > 300 * 10**6, rows
+
+
 def dnssnoop(core: Core) -> None:
     """Of each message of DNS, also over TCP, and of each question without an answer I see both ends, with process."""
 
@@ -1074,6 +1100,7 @@ CASES = (
     tcptop,
     biotop,
     snapshot_socket,
+    cputop,
     dnssnoop,
     snisnoop,
     tcpretrans,

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel tells of each piece of CPU time when it charges it to a task: when the task leaves the CPU, and else at
+ * each tick. The cgroup's own account (cpu.stat) is made of the same pieces. */
+#include "table.h"
+
+#define ENTRIES 8192
+#define THREADS 32768 /* at once whose waiting is told; of one more it is lost, and counted */
+
+struct key {
+	gadget_cgroup_id cgroup_id DOC("id of the container's cgroup; outside containers of the process's own");
+	gadget_pid pid DOC("with --processes: process id, as the host sees it");
+	gadget_comm comm DOC("with --processes: name of the process");
+	gadget_uid uid DOC("with --processes: user id, as the host sees it");
+};
+
+struct value {
+	gadget_duration cpu DOC("CPU time in the interval, in nanoseconds");
+	gadget_duration waited DOC("how long threads that were ready waited for a CPU, together, in nanoseconds");
+	gadget_latest_duration
+		throttled DOC("how long the limit of CPU time has kept CPUs from them since the container's "
+			      "cgroup was made, in nanoseconds");
+};
+
+GADGET_TABLE(struct key, struct value, ENTRIES);
+
+PARAM(bool, processes, false, "a row for each process, not for each container");
+
+/* How long each thread had waited, all told, when a program last looked. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, THREADS); /* preallocated: programs run where nothing may be allocated */
+	__type(key, __u32);
+	__type(value, __u64);
+} waits SEC(".maps");
+
+static __always_inline bool task_chosen(struct task_struct *task, __u64 *cgroup_id)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+
+	*cgroup_id = cgroup->kn->id;
+	return process_chosen(task->tgid, task->cred->uid.val) && comm_chosen(task->comm) &&
+	       cgroup_chosen(cgroup, cgroup_id);
+}
+
+/* How long a thread has waited since the last look. A thread that is older than the programs is not known before. */
+static __always_inline __u64 waited(struct task_struct *task, __u64 cgroup_id, bool is_new)
+{
+	__u64 now = task->sched_info.run_delay, since = is_new ? now : 0, *before;
+	__u32 tid = task->pid;
+
+	before = bpf_map_lookup_elem(&waits, &tid);
+	if (before) {
+		since = now - *before;
+		*before = now;
+	} else if (bpf_map_update_elem(&waits, &tid, &now, BPF_NOEXIST)) {
+		gadget_lost(LOSS_TOO_MANY_AT_ONCE, cgroup_id);
+	}
+	return since;
+}
+
+SEC("tp_btf/sched_stat_runtime")
+int BPF_PROG(charged, struct task_struct *task, __u64 runtime)
+{
+	struct value *value;
+	struct key key = {.uid = ANY_UID};
+
+	if (!task_chosen(task, &key.cgroup_id))
+		return 0;
+	if (param_processes) {
+		key.pid = task->tgid;
+		key.uid = task->cred->uid.val;
+		BPF_CORE_READ_STR_INTO(&key.comm, task, group_leader, comm);
+	}
+	value = gadget_row(&key);
+	if (!value)
+		return 0;
+	__sync_fetch_and_add(&value->cpu, runtime);
+	if (bpf_core_field_exists(task->sched_info))
+		__sync_fetch_and_add(&value->waited, waited(task, key.cgroup_id, task->se.sum_exec_runtime == runtime));
+	else
+		value->waited = DURATION_UNKNOWN;
+	if (bpf_core_field_exists(task->sched_task_group))
+		value->throttled = BPF_CORE_READ(task, sched_task_group, cfs_bandwidth.throttled_time);
+	else
+		value->throttled = DURATION_UNKNOWN;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(gone, struct task_struct *task)
+{
+	__u32 tid = task->pid;
+
+	bpf_map_delete_elem(&waits, &tid);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

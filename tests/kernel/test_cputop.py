@@ -1,0 +1,57 @@
+"""cputop on this kernel: CPU time as the cgroup's own account has it, waiting as /proc/PID/schedstat has it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.live import rows_of, start_json
+from tests.pods import run_in
+
+#: Three processes on one CPU; each writes what the kernel says of it before it ends.
+SPINNERS = """
+import os, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+children = []
+for number in range(3):
+    child = os.fork()
+    if not child:
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+        with open("/proc/self/schedstat") as said, open(f"said-{os.getpid()}", "w") as to:
+            to.write(said.read())
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_as_the_kernel_counts(agent, start_cli, bare, tmp_path: Path, processes: bool) -> None:
+    """Of a container I see all CPU time that its cgroup counts; of its processes how long they ran and waited, too."""
+    options = ["--processes"] if processes else []
+    cli = start_json(start_cli, agent, "cputop", "-p", "cart-0", "--interval", "100ms", *options)
+    cgroup = bare("shop", "cart-0").cgroup
+    run_in(cgroup, sys.executable, "-c", SPINNERS, cwd=tmp_path)
+    counted = (cgroup / "cpu.stat").read_text().split()
+    rows = rows_of(cli)
+    usage = int(counted[counted.index("usage_usec") + 1])
+    assert abs(sum(row["cpu"] for row in rows) - usage * 1000) < 10_000
+    ran, waited = Counter[int](), Counter[int]()
+    for row in rows:
+        ran[row["pid"]] += row["cpu"]
+        waited[row["pid"]] += row["waited"]
+    said = {int(path.name.removeprefix("said-")): path.read_text().split() for path in tmp_path.glob("said-*")}
+    assert len(said) == 3
+    if not processes:
+        assert set(ran) == {0}
+        assert waited[0] >= sum(int(each[1]) for each in said.values())
+    for pid, each in said.items() if processes else ():
+        assert ran[pid] >= int(each[0]) >= 0.2e9  # its end takes time, too
+        assert waited[pid] >= int(each[1]) > 0.1e9
