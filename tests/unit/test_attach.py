@@ -72,7 +72,10 @@ def test_a_million_things(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     calls = SimpleNamespace(
-        bpf_program__attach=lambda program: 1, bpf_link__fd=lambda link: 2, bpf_iter_create=lambda fd: 3
+        bpf_program__section_name=lambda program: b"iter/task",
+        bpf_program__attach=lambda program: 1,
+        bpf_link__fd=lambda link: 2,
+        bpf_iter_create=lambda fd: 3,
     )
     monkeypatch.setattr(iterators.libbpf, "library", lambda: calls)
     monkeypatch.setattr(iterators.os, "read", read)
