@@ -176,7 +176,7 @@ class BpfObject:
             if result == 0:
                 return
             log, reason = "".join(_log_lines), _useful_tail(_log_lines)
-        if result in (-errno.EPERM, -errno.EACCES) and "END PROG LOAD LOG" not in log:
+        if result in (-errno.EPERM, -errno.EACCES) and "BEGIN PROG LOAD LOG" not in log:
             raise NoRights("the kernel refuses to load BPF programs: CAP_BPF, CAP_PERFMON, or a seccomp or LSM policy")
         kernel = os.uname().release
         if feature := missing_feature(log):

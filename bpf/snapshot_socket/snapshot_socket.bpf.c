@@ -148,6 +148,7 @@ static __always_inline gadget_path text_unix_name(struct gadget_header *header, 
 	if (!address || length <= sizeof(__u16) || at >= TEXT_MAX)
 		return slice;
 	length = at_most(length - sizeof(__u16), sizeof(struct sockaddr_un));
+	at = at_most(at, TEXT_MAX - 1); /* which the verifier can follow */
 	if (bpf_probe_read_kernel(text + at, length, path))
 		return slice;
 	if (!text[at])
