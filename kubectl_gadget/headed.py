@@ -116,8 +116,6 @@ class HeadedGroup(HeadedCommand, click.Group):
 class HelpCommand(HeadedCommand):
     """`help`: what --help shows, of any command."""
 
-    in_overview = False  # whoever reads the overview has found help
-
     def __init__(self) -> None:
         """Make the command."""
         names = click.Argument(["names"], nargs=-1, metavar="[COMMAND]", shell_complete=_complete_command)

@@ -57,4 +57,4 @@ class KernelFunctions:
         begin = int(self._begins[at])
         if address - begin >= _LONGEST or (not module and begin < self._end <= address):
             return "", KERNEL
-        return name.decode(), module.decode() or KERNEL
+        return name.decode(errors="backslashreplace"), module.decode(errors="backslashreplace") or KERNEL

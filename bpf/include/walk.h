@@ -30,30 +30,22 @@ struct {
 /* How many walks have begun. */
 static __u64 walks;
 
-/* How many rows a container has in a walk. */
-struct walk_share {
-	__u64 walk, rows;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096); /* containers at once; one that is evicted begins anew */
-	__type(key, __u64);
-	__type(value, struct walk_share);
-} walk_shares SEC(".maps");
+#define WALK_SHARE 8192 /* rows of a container */
 
 /* Count one more row of a container in this walk. False if it has as many as it may have, so that one that opens a
- * great many files leaves room for the others. That counts as lost. */
-static __always_inline bool walk_may_add(__u64 cgroup_id, __u64 most)
+ * great many files leaves room for the others. That counts as lost. In shares a walk is a ring with records of no
+ * bytes: start is the walk's number, and bytes are rows. */
+static __always_inline bool walk_may_add(__u64 cgroup_id)
 {
-	struct walk_share *share = bpf_map_lookup_elem(&walk_shares, &cgroup_id), fresh = {.walk = walks, .rows = 1};
+	struct share_key key = {.container = cgroup_id};
+	struct share *share = bpf_map_lookup_elem(&shares, &key), fresh = {.start = walks, .bytes = 1};
 
-	if (!share || share->walk != walks) {
-		bpf_map_update_elem(&walk_shares, &cgroup_id, &fresh, BPF_ANY);
+	if (!share || share->start != walks) {
+		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
 		return true;
 	}
-	if (share->rows < most) {
-		share->rows++;
+	if (share->bytes < WALK_SHARE) {
+		share->bytes++;
 		return true;
 	}
 	gadget_lost(LOSS_TABLE_FULL, cgroup_id);

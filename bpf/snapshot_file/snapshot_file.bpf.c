@@ -4,7 +4,6 @@
 #include "opens.h"
 #include "walk.h"
 
-#define SHARE               8192 /* rows of a container */
 #define ANON_INODE_FS_MAGIC 0x09041934
 
 struct row {
@@ -56,7 +55,7 @@ int walked(struct bpf_iter__bpf_map_elem *turn)
 	row->deleted = is_deleted(file, row->type);
 	if (param_deleted_only && !row->deleted)
 		return 0;
-	if (!walk_may_add(row->header.cgroup_id, SHARE)) {
+	if (!walk_may_add(row->header.cgroup_id)) {
 		skip_files(at);
 		return 0;
 	}

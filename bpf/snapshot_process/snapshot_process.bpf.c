@@ -92,7 +92,7 @@ int walked(struct bpf_iter__bpf_map_elem *turn)
 	if (!pid)
 		return 0;
 	task = param_threads ? task_of(pid, PID_OF_THREAD) : task_of(pid, PID_OF_PROCESS);
-	if (!task || is_left_over(task) || !gadget_fill_for(&row->header, task))
+	if (!task || is_left_over(task) || !gadget_fill_for(&row->header, task) || !walk_may_add(row->header.cgroup_id))
 		return 0;
 	row->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	row->nspid = number_inside(task);

@@ -4,8 +4,6 @@
 #include "sockets.h"
 #include "walk.h"
 
-#define SHARE 8192 /* rows of a container */
-
 #define AF_UNIX    1
 #define AF_NETLINK 16
 #define AF_PACKET  17
@@ -186,7 +184,7 @@ int walked(struct bpf_iter__bpf_map_elem *turn)
 	sk = BPF_CORE_READ(socket, sk);
 	if (!sk || !is_first(sk))
 		return 0;
-	if (!walk_may_add(row->header.cgroup_id, SHARE)) {
+	if (!walk_may_add(row->header.cgroup_id)) {
 		skip_files(at);
 		return 0;
 	}
