@@ -33,13 +33,22 @@ Program = tuple[str, libbpf.ProgInfo]
 _load_lock = threading.Lock()  # libbpf's print hook is one per process
 _log_lines: list[str] = []
 _libc = ctypes.CDLL(None)
+#: What is kept of a message, in bytes: a verifier's log may have 16 MiB, and says at its end why it refused.
+_HEAD, _TAIL = 1 << 10, 64 << 10
 
 
 def _collect(level: int, text: bytes, arguments: int) -> int:
-    if level <= libbpf.PRINT_INFO:
-        buffer = ctypes.create_string_buffer(64 * 1024)
-        _libc.vsnprintf(buffer, c_size_t(len(buffer)), text, c_void_p(arguments))
-        _log_lines.append(buffer.value.decode(errors="replace"))
+    if level > libbpf.PRINT_INFO:
+        return 0
+    whole = c_void_p()
+    length = _libc.vasprintf(ctypes.byref(whole), text, c_void_p(arguments))
+    if length >= 0 and whole.value:
+        said = ctypes.string_at(whole.value, min(length, _HEAD))
+        if length > _HEAD:
+            kept = min(length - _HEAD, _TAIL)
+            said += ctypes.string_at(whole.value + length - kept, kept)
+        _libc.free(whole)
+        _log_lines.append(said.decode(errors="replace"))
     return 0
 
 

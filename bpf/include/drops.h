@@ -83,13 +83,16 @@ static __always_inline gadget_text text_reason(char *text, __u32 reason)
 	struct btf_ptr value = {.ptr = &reason, .type_id = bpf_core_type_id_kernel(enum skb_drop_reason)};
 	const __u32 prefix = sizeof(PREFIX) - 1;
 	gadget_text slice = {};
+	bool begins = true;
 	long length;
 
 	length = bpf_snprintf_btf(text, WORD_MAX, &value, sizeof(value), BTF_F_COMPACT | BTF_F_NONAME);
 	if (length <= 0)
 		return slice;
 	slice.length = at_most(length, WORD_MAX - 1);
-	if (slice.length > prefix && !bpf_strncmp(text, prefix, PREFIX)) {
+	for (__u32 at = 0; at < prefix; at++) /* bpf_strncmp came with Linux 5.17 */
+		begins &= text[at] == PREFIX[at];
+	if (slice.length > prefix && begins) {
 		slice.offset = prefix;
 		slice.length -= prefix;
 	}
