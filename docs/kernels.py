@@ -29,7 +29,7 @@ def _tables(kernels: dict[str, Result]) -> str:
         first = next(line for line in lines if kernels[line].gadgets.get(name) == WORKS)
         # "this kernel (5.10.0-46-cloud-amd64) lacks WHAT, which GADGET needs"
         pattern = r"^this kernel \(.*?\) (.*), which \w+ needs$"
-        states = [re.sub(pattern, r"\1", kernels[line].gadgets[name]) for line in shown]
+        states = [re.sub(pattern, r"\1", kernels[line].gadgets.get(name, "not tried")) for line in shown]
         rows.append(f"| {NOT_GADGETS.get(name, name)} | {first} | {' | '.join(states)} |")
     rows += ["", "Instructions that the verifier processed, of a million that it would:", ""]
     told = [line for line in lines if kernels[line].instructions]

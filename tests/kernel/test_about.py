@@ -21,7 +21,8 @@ from tests.conftest import Agent, events, run_cli, wait_until
 def test_list() -> None:
     """`list` shows every gadget with what it is for."""
     lines = run_cli("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["NAME", *catalog.load()]
+    names = ["NAME", *(name.replace("_", " ") for name in catalog.load())]
+    assert [line.partition("  ")[0] for line in lines] == names
 
 
 def test_status(agent: Agent, start_cli, make_pod) -> None:

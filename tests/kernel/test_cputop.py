@@ -42,7 +42,8 @@ def test_as_the_kernel_counts(agent, start_cli, bare, tmp_path: Path, processes:
     counted = (cgroup / "cpu.stat").read_text().split()
     rows = rows_of(cli)
     usage = int(counted[counted.index("usage_usec") + 1])
-    assert abs(sum(row["cpu"] for row in rows) - usage * 1000) < 10_000
+    # its last threads are still ending when the file is read
+    assert abs(sum(row["cpu"] for row in rows) - usage * 1000) < usage * 1000 / 50
     ran, waited = Counter[int](), Counter[int]()
     for row in rows:
         ran[row["pid"]] += row["cpu"]

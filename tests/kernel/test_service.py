@@ -81,7 +81,8 @@ def test_seccomp_profile(start_agent, make_pod, bpffs, tmp_path) -> None:
     """With the shipped seccomp profile every gadget and every recorder works."""
     mount_bpffs(bpffs)
     under = [sys.executable, "-m", "tests.seccomp", str(PROFILE)]
-    agent = start_agent("--bpffs", str(bpffs), "--state", str(tmp_path / "state"), under=under)
+    all_of_it = ["--bpffs", str(bpffs), "--state", str(tmp_path / "state"), "--syscalls", "--observe", "--flows-names"]
+    agent = start_agent(*all_of_it, "--metrics", "127.0.0.1:0", under=under)
     for gadget in catalog.load():
         done = run_cli(gadget, "--agent", agent.address, "--timeout", "300ms")
         assert done.returncode == 0, done.stderr

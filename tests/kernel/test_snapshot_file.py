@@ -111,7 +111,9 @@ def test_deleted_files(agent, opener) -> None:
     cart, _ = opener
     known(agent, cart)
     rows, _ = shown(agent, "--deleted-only")
-    assert [os.path.basename(row["path"]) for row in rows] == ["removed", "gone", "memfd:secret"]
+    # of its standard files one may have no name either
+    found = [os.path.basename(row["path"]) for row in rows if row["fd"] > 2]
+    assert found == ["removed", "gone", "memfd:secret"]
     done = run_cli("snapshot", "file", "-n", "shop", "--fields", "path", "--agent", agent.address)
     assert r"\x1b[2Jodd" in done.stdout and "\x1b" not in done.stdout
 
