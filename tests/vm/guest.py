@@ -42,6 +42,10 @@ class GuestError(Exception):
     """A guest did not come to the end of its command."""
 
 
+class Crashed(GuestError):
+    """The guest ended before its tests did."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What a command printed, its exit status, and how long the guest was there, in seconds."""
@@ -70,7 +74,7 @@ def run(kernel: Kernel, command: str, seconds: float) -> Done:
             raise GuestError(f"not done within {seconds:.0f} s\n{_last_words(job)}") from None
         status = (job / "status").read_text().split()
         if status[:1] != ["status"]:
-            raise GuestError(f"it told no status\n{_last_words(job)}")
+            raise Crashed(f"it told no status\n{_last_words(job)}")
         return Done((job / "output").read_text(errors="replace"), int(status[1]), time.monotonic() - began)
 
 
