@@ -153,7 +153,7 @@ def test_least_privilege_is_enough(
             wait_for_nodes(stream, pods, work)
             _, said = stream.finish()
         else:
-            said = gadget(each["name"], where, "--namespace=least", "--timeout=1s").stderr
+            said = gadget(*each["name"].split(), where, "--namespace=least", "--timeout=1s").stderr
         assert f"from {len(pods)} nodes" in said and "nothing lost" in said, (each["name"], said)
     rows = [json.loads(line) for line in gadget("status", where, "-o", "json").stdout.splitlines()]
     assert [row["node"] for row in rows] == sorted(pods) and all(" MiB" in row["traceloop"] for row in rows), rows
