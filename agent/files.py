@@ -103,6 +103,14 @@ def load_json(path: Path, read: Callable[[], bytes]) -> Any:
         return None
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of our own whole or not at all, in a folder that is made if need be. OSError if it cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_suffix(".new")
+    new.write_bytes(orjson.dumps(content))
+    new.replace(path)
+
+
 def _whole(fd: int, most: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 
 from agent.domains import NAME_LETTERS, Domains
+from agent.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,7 @@ class Names(Domains):
             return
         content = {"names": [(uid, address.hex(), names) for uid, address, names in self.all()]}
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._file.with_suffix(".new")
-            new.write_bytes(orjson.dumps(content))
-            os.replace(new, self._file)
+            write_json(self._file, content)
             self._saved = changes
         except OSError as error:  # tried again the next time
             log.warning("flows: %s: %s", self._file, error)

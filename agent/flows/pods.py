@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from agent.files import write_json
 from agent.identity import Container
 
 if TYPE_CHECKING:
@@ -201,10 +201,7 @@ class Pods:
         }
         content["pods"] = list(self.pods.values())
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._file.with_suffix(".new")
-            new.write_bytes(orjson.dumps(content))
-            os.replace(new, self._file)
+            write_json(self._file, content)
             self._dirty, self.problem = False, ""
         except OSError as error:  # tried again the next time
             problem = error.strerror or str(error)

@@ -16,7 +16,7 @@ from agent.service import Number
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
 from gadget.metric import OF_CONTAINERS, Metric, read_metric
-from gadget.rows import NOBODY, Table
+from gadget.rows import Table
 from gadget.text import escape
 
 #: Series of one metric; events of further ones count as OTHER. A series without an event for so long goes.
@@ -41,7 +41,6 @@ class Counting:
 
     def __init__(self, run: pb.Standing, gadget: Gadget, clock: Callable[[], float] = time.monotonic) -> None:
         """Count what run asks for. UsageError if gadget cannot be counted so."""
-        self._gadget, self._clock = gadget, clock
         self._lock = threading.Lock()
         self._metrics = [_Counted(run.name, gadget, read_metric(gadget, text), clock) for text in run.metrics]
 
@@ -104,7 +103,7 @@ class _Counted:
         known = {cgroup: (each.namespace, each.pod, each.container, each.id) for cgroup, each in names.items()}
         size = section.record_size
         chosen = Packed(size, len(rows), rows.view(f"V{size}").tobytes())
-        table = Table(self._gadget.schema, chosen, known or {0: NOBODY}, "", 0)  # type: ignore[arg-type]
+        table = Table(self._gadget.schema, chosen, known, "", 0)  # type: ignore[arg-type]
         columns: list[Sequence[str]] = []
         fields = {each.name: each for each in self._gadget.schema.shown}
         for name in self._metric.by:

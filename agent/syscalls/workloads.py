@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+
+from agent.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +148,7 @@ class Workloads:
             "live": [[at, [*each.who], each.older, each.counted] for at, each in self.live.items()],
         }
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._file.with_suffix(".new")
-            new.write_bytes(orjson.dumps(content))
-            os.replace(new, self._file)
+            write_json(self._file, content)
             self._dirty, self.problem = False, ""
         except OSError as error:  # tried again the next time
             problem = error.strerror or str(error)

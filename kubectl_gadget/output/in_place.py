@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from gadget.text import counted
 from kubectl_gadget.output import terminal
 from kubectl_gadget.text import fit
 
@@ -31,7 +32,7 @@ class InPlace:
         from rich.text import Text
 
         if more:
-            said = f"{more:,} more row{'s' * (more > 1)}; {said}"
+            said = f"{counted(more, 'more row', ',')}; {said}"
         text = "\n".join([*lines, fit(said, terminal.columns())])
         # not as str: it would be read as markup
         self._live.update(Text.from_ansi(text, no_wrap=True, overflow="ignore"), refresh=True)
