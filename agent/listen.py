@@ -33,12 +33,12 @@ def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: P
 
 def check_reach(address: str, local_users: bool, anywhere: bool) -> None:
     """UsageError if an address is no HOST:PORT, or more people could reach it than was meant."""
-    host, _, port = address.rpartition(":")
-    if not host or "/" in address or not port.isdecimal():
+    parts = host_and_port(address)
+    if parts is None:
         raise UsageError(f"--listen {address}: neither {UNIX}/PATH nor HOST:PORT")
     if anywhere:
         return
-    if not _is_loopback(address):
+    if not _is_loopback(parts[0]):
         raise UsageError(
             f"--listen {address}: not a loopback address. Anyone who reaches the agent may trace this machine; "
             "add --listen-anywhere if that is meant"
@@ -50,8 +50,13 @@ def check_reach(address: str, local_users: bool, anywhere: bool) -> None:
         )
 
 
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """The parts of HOST:PORT, an IPv6 address without its brackets; None if it is none."""
+    host, _, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and "/" not in address and port.isdecimal() else None
+
+
+def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from agent.listen import host_and_port
 from agent.metrics.settings import Settings
 from agent.service import Context, Number, Running
 from agent.threads import Worker
@@ -216,7 +217,7 @@ def _cut(request: socket.socket) -> None:
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or "/" in text or not port.isdecimal() or int(port) > 0xFFFF:
+    parts = host_and_port(text)
+    if parts is None or parts[1] > 0xFFFF:
         raise UsageError(f"--metrics {text}: want HOST:PORT, such as 0.0.0.0:7071")
-    return host.strip("[]"), int(port)
+    return parts
