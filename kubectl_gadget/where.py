@@ -28,10 +28,11 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Ta
         from gadget.kube.kubeconfig import read_context
         from kubectl_gadget.cluster.agents import cluster_agents
         from kubectl_gadget.cluster.options import chosen_clusters
-        from kubectl_gadget.cluster.several import agents_of
 
         cluster, *others = chosen_clusters()
         if others:
+            from kubectl_gadget.cluster.several import agents_of
+
             with agents_of((cluster, *others)) as targets:
                 yield targets
             return
