@@ -143,6 +143,7 @@ class Recorder:
         with self._lock:
             self._known.clear()
             self._refused.clear()
+        self._pointers.finish()  # what a thread of it pins would stay
         self._kept.end()
         remove_if_empty(self._kept.root.parent)
         shutil.rmtree(self._settings.saved, ignore_errors=True)

@@ -23,8 +23,8 @@ _STOPS, _OTHERS = ("SIGTERM", "SIGINT"), ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUS
 _AT_ONCE_NS = 1_000_000_000
 #: How long after SIGTERM a SIGKILL is no part of the same request to end, nanoseconds.
 _APART_NS = 500_000_000
-#: How long a program may take to end if nobody says otherwise, and by how much that is not exact.
-_GRACE_SECONDS, _SLACK_SECONDS = 30, 5
+#: How long a program may take to end if nobody says otherwise, and by how much a kubelet with much to do is later.
+_GRACE_SECONDS, _SLACK_SECONDS = 30, 15
 #: Calls that a process makes at most that ends because a child was killed.
 _GIVES_UP = 40
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h

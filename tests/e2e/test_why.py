@@ -187,7 +187,11 @@ def test_details(why: Namespace, name: str, line: str) -> None:
 
 def test_benign(why: Namespace) -> None:
     """Of pods that were deleted, replaced or are done I am told that, and of a workload's pods the one that runs."""
-    assert "was asked to end by SIGTERM and did not" in first("ignores")[0]
+    told = "was asked to end by SIGTERM and did not"
+    try:
+        wait_until(lambda: told in first("ignores")[0], told, 60)  # it has 30 s to end
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{gadget('why', 'ignores', '-n', 'why', '-o', 'json')}") from None
     assert first("job")[0] == "it ended by itself with 0"
     done = gadget("why", "deploy/web", "-n", "why")
     assert re.match(r"why/web-\S+, container app, runs for ", done.stdout), done

@@ -286,6 +286,21 @@ def test_end(recording, container) -> None:
         wait_until(lambda: not recorder._spares.waiting(), "its rest", 5)
 
 
+def test_end_while_rings_are_made(recording) -> None:
+    """A recorder that was told to end waits for the rings that are being made: a pin that came later would stay."""
+    with recording(slots=64) as recorder:
+        may_go_on = threading.Event()
+        made = recorder._pointers.later(may_go_on.wait)
+        end = threading.Thread(target=recorder.end)
+        end.start()
+        wait_until(lambda: recorder._pointers._pool._closed, "its end")
+        assert recorder._kept.folder.exists()
+        may_go_on.set()
+        end.join()
+        assert made.done()
+        assert not recorder._kept.root.exists()
+
+
 def pointers(folder: Path) -> Pointers:
     """What the program looks in."""
     (layout,) = folder.glob("gadget/traceloop/*")
