@@ -210,7 +210,8 @@ def test_all(why: Namespace) -> None:
     try:
         wait_until(all_there, "all that is bad", 90)  # a pod that is not ready is news after a minute
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{listed}\n{gadget('why', '-A')}\n{kubectl('get', 'pods', '-A')}") from None
+        wrong = {row["pod"] for row in listed} ^ set(BAD)
+        raise AssertionError(f"{error}: {wrong}\n{gadget('why', '-A')}\n{kubectl('get', 'pods', '-A')}") from None
     assert len(listed) == len(BAD)
     wrong = {row["pod"]: row["why"] for row in listed if not re.search(BAD[row["pod"]][1], row["why"])}
     assert not wrong, listed
