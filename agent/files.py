@@ -103,8 +103,42 @@ def load_json(path: Path, read: Callable[[], bytes]) -> Any:
         return None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a file of our own whole or not at all, in a folder that is made if need be. OSError if it cannot be."""
+class Memory:
+    """What a recorder remembers beyond its own end, in a file. problem: why the file is not up to date, or empty."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Remember in path, which need not be there. what: what is in it, for the log."""
+        self._path, self._what = path, what
+        self.problem = ""
+
+    def recall(self, take: Callable[[Any], None]) -> None:
+        """Give take what was written last, if there is any; a file that cannot be read or used is told in the log.
+
+        So take is to change nothing before it has looked at everything.
+        """
+        try:
+            take(orjson.loads(self._path.read_bytes()))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: %s: %s are lost", self._path, error, self._what)
+
+    def write(self, content: Any) -> bool:
+        """Write the file anew. Returns whether it could be; a disk that refuses is told in the log, once."""
+        try:
+            _write_json(self._path, content)
+        except OSError as error:
+            problem = error.strerror or str(error)
+            if problem != self.problem:
+                log.warning("%s: %s: %s are not saved", self._path, error, self._what)
+            self.problem = problem
+            return False
+        self.problem = ""
+        return True
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all, in a folder that is made if need be. OSError if it cannot be."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_suffix(".new")
     new.write_bytes(orjson.dumps(content))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
-
-import orjson
+from typing import Any
 
 from agent.domains import NAME_LETTERS, Domains
-from agent.files import write_json
-
-log = logging.getLogger(__name__)
+from agent.files import Memory
 
 #: Answers to one pod that are read of each batch: most are for the same few names.
 ANSWERS = 16
@@ -24,21 +20,19 @@ class Names(Domains):
     def __init__(self, file: Path, owner_of: Callable[[int], str | None]) -> None:
         """Go on with the names in file, as far as it can be read. owner_of gives the pod of a cgroup."""
         super().__init__(lambda: 0.0, owner_of, ANSWERS)
-        self._file = file
-        try:
-            for uid, address, names in orjson.loads(file.read_bytes())["names"]:
-                packed = bytes.fromhex(address)
-                if not isinstance(uid, str) or len(packed) not in _BYTES:
-                    raise ValueError(f"not a pod's address: {uid!r} {address!r}")
-                for name in names:
-                    if not isinstance(name, str) or len(name) > NAME_LETTERS:
-                        raise ValueError(f"not a name: {name!r}")
-                    self.add(uid, name, [(packed, 0)])
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("flows: %s: %s: names of addresses are lost", file, error)
+        self._memory = Memory(file, "names of addresses")
+        self._memory.recall(self._recall)
         self._saved = self.changes
+
+    def _recall(self, saved: dict[str, Any]) -> None:
+        for uid, address, names in saved["names"]:
+            packed = bytes.fromhex(address)
+            if not isinstance(uid, str) or len(packed) not in _BYTES:
+                raise ValueError(f"not a pod's address: {uid!r} {address!r}")
+            for name in names:
+                if not isinstance(name, str) or len(name) > NAME_LETTERS:
+                    raise ValueError(f"not a name: {name!r}")
+                self.add(uid, name, [(packed, 0)])
 
     def save(self) -> None:
         """Write the file, if a name is new."""
@@ -46,8 +40,5 @@ class Names(Domains):
         if changes == self._saved:
             return
         content = {"names": [(uid, address.hex(), names) for uid, address, names in self.all()]}
-        try:
-            write_json(self._file, content)
+        if self._memory.write(content):  # else tried again the next time
             self._saved = changes
-        except OSError as error:  # tried again the next time
-            log.warning("flows: %s: %s", self._file, error)

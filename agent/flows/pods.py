@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from agent.files import write_json
+from agent.files import Memory
 from agent.identity import Container
 
 if TYPE_CHECKING:
     from agent.pods import PodInfo
-
-log = logging.getLogger(__name__)
 
 #: How many pods are remembered, about 500 bytes each. The living ones stay longest.
 MOST = 8192
@@ -92,29 +87,28 @@ class Pods:
 
     def __init__(self, file: Path, boot: str = "") -> None:
         """Go on with the pods in file, as far as it can be read. boot is the id of the machine's present boot."""
-        self._file = file
+        self._memory = Memory(file, "names of pods that are gone")
         self._dirty = False
-        #: why the file is not up to date; empty if it is
-        self.problem = ""
         self.pods: dict[str, Pod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since
         self.began, self.evicted = time.time_ns(), 0
         #: how many connections it found without being able to tell which side had connected
         self.unclear = 0
         self._boot = boot or _BOOT.read_text().strip()
-        try:
-            saved = orjson.loads(file.read_bytes())
-            pods = map(_read, saved["pods"])
-            self.began, self.evicted = _number(saved["began"]), _number(saved["evicted"])
-            self.unclear = _number(saved.get("unclear", 0))
-            self.pods = {pod.uid: pod for pod in pods}
-            if saved.get("boot", self._boot) != self._boot:
-                self._reboot()
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("flows: %s: %s: names of pods that are gone are lost", file, error)
+        self._memory.recall(self._recall)
         self.owners = {cgroup: pod.uid for pod in self.pods.values() for cgroup in pod.cgroups}
+
+    @property
+    def problem(self) -> str:
+        """Why the file is not up to date; empty if it is."""
+        return self._memory.problem
+
+    def _recall(self, saved: dict[str, Any]) -> None:
+        pods = {pod.uid: pod for pod in map(_read, saved["pods"])}
+        began, evicted, unclear = _number(saved["began"]), _number(saved["evicted"]), _number(saved.get("unclear", 0))
+        self.began, self.evicted, self.unclear, self.pods = began, evicted, unclear, pods
+        if saved.get("boot", self._boot) != self._boot:
+            self._reboot()
 
     def _reboot(self) -> None:
         """The machine has been rebooted: every pod has ended, and cgroups get new ids."""
@@ -200,11 +194,4 @@ class Pods:
             "boot": self._boot,
         }
         content["pods"] = list(self.pods.values())
-        try:
-            write_json(self._file, content)
-            self._dirty, self.problem = False, ""
-        except OSError as error:  # tried again the next time
-            problem = error.strerror or str(error)
-            if problem != self.problem:
-                log.warning("flows: %s: %s", self._file, error)
-            self.problem = problem
+        self._dirty = not self._memory.write(content)  # tried again the next time

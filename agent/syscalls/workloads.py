@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from agent.files import write_json
-
-log = logging.getLogger(__name__)
+from agent.files import Memory
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOST_NUMBER = 1 << 62
@@ -58,23 +53,20 @@ class Workloads:
 
     def __init__(self, file: Path, most: int, boot: str = "") -> None:
         """Go on with what is in file, as far as it can be read; of most containers of workloads at most."""
-        self._file, self._most, self._dirty = file, most, False
-        #: why the file is not up to date; empty if it is
-        self.problem = ""
+        self._memory, self._most, self._dirty = Memory(file, "system calls seen before"), most, False
         self.found: dict[Who, Calls] = {}
         self.live: dict[int, Live] = {}
         #: since when calls are recorded; how much was removed to make room; containers of which no names are known
         self.began, self.evicted, self.nameless = time.time_ns(), 0, 0
         self._boot = boot or _BOOT.read_text().strip()
-        try:
-            self._read(orjson.loads(file.read_bytes()))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("syscalls: %s: %s: what was seen before is lost", file, error)
-            self.found, self.live = {}, {}
+        self._memory.recall(self._recall)
 
-    def _read(self, saved: dict[str, Any]) -> None:
+    @property
+    def problem(self) -> str:
+        """Why the file is not up to date; empty if it is."""
+        return self._memory.problem
+
+    def _recall(self, saved: dict[str, Any]) -> None:
         began, evicted, nameless = (_number(saved[name]) for name in ("began", "evicted", "nameless"))
         found = {
             _who(who): Calls(_bits(calls), _bits(compat), *map(_number, numbers))
@@ -84,9 +76,9 @@ class Workloads:
             _number(cgroup_id): Live(_who(who), bool(older), bool(counted))
             for cgroup_id, who, older, counted in saved["live"]
         }
-        self.began, self.evicted, self.nameless, self.found = began, evicted, nameless, found
-        if saved["boot"] == self._boot:  # else cgroups have other ids
-            self.live = live
+        if saved["boot"] != self._boot:  # cgroups have other ids
+            live = {}
+        self.began, self.evicted, self.nameless, self.found, self.live = began, evicted, nameless, found, live
 
     def begin(self) -> None:
         """Note that the kernel's table is new: who runs now is older."""
@@ -147,14 +139,7 @@ class Workloads:
             ],
             "live": [[at, [*each.who], each.older, each.counted] for at, each in self.live.items()],
         }
-        try:
-            write_json(self._file, content)
-            self._dirty, self.problem = False, ""
-        except OSError as error:  # tried again the next time
-            problem = error.strerror or str(error)
-            if problem != self.problem:
-                log.warning("syscalls: %s: %s", self._file, error)
-            self.problem = problem
+        self._dirty = not self._memory.write(content)  # tried again the next time
 
 
 def _number(value: Any) -> int:

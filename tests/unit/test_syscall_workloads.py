@@ -69,7 +69,7 @@ def test_damaged_file(tmp_path: Path, change: dict[str, object], caplog: pytest.
     before.save()
     file.write_bytes(orjson.dumps({**orjson.loads(file.read_bytes()), **change}))
     after = Workloads(file, 10)
-    assert (after.found, after.live) == ({}, {}) and "what was seen before is lost" in caplog.text
+    assert (after.found, after.live) == ({}, {}) and "system calls seen before are lost" in caplog.text
 
 
 def test_full_disk(tmp_path: Path) -> None:
