@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import pod_settings
+from agent.answering import GRACE_SECONDS, serve
 from agent.bpffs import check_free, end, mount_bpffs
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
@@ -27,7 +28,7 @@ from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socke
 from agent.logs import log_to_stderr
 from agent.rights import require_rights
 from agent.run.runs import Runs
-from agent.server import GRACE_SECONDS, MAX_FILES, AgentService, serve
+from agent.server import MAX_FILES, AgentService
 from agent.service import Context, Running, Service
 from agent.services import find_services
 from agent.settings import check_sets, given, make, options, read_file, setting

@@ -29,7 +29,7 @@ CHANNEL_OPTIONS = (
 MOST_BYTES = 256 << 20
 #: How long an agent may take for a short answer.
 ANSWER_SECONDS = 10.0
-#: What an agent says of a beginning that it does not know: see agent/server.py.
+#: What an agent says of a beginning that it does not know: see agent/answering.py.
 _NO_BEGINNING = "a run begins with start or attach"
 #: How many letters of an agent's own words an error shows.
 LONGEST_DETAILS = 500

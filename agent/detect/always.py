@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from agent.detect.folder import Files, read
+from agent.detect.folder import Followed
 from agent.detect.judging import Judging
-from agent.detect.replies import alerts_reply
-from agent.detect.rules import load
+from agent.detect.kept import Kept
 from agent.detect.settings import Settings
 from agent.detect.watching import GADGET
 from agent.files import printable
@@ -20,13 +19,11 @@ from agent.folders import remove
 from agent.run.replies import started_reply
 from agent.selection import Selection
 from agent.service import Active, Context, Number
-from agent.standing.history import History
 from agent.standing.service import only_ours
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unsupported
-from gadget.recorded import NOT_KEPT
-from gadget.rules.messages import unpack
+from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import Ruleset
 from gadget.text import counted
 
@@ -37,10 +34,6 @@ TAKE_SECONDS = 0.25
 #: To load and compile rules may take 10 s (gadget/rules/ruleset.py).
 STALL_SECONDS = 60.0
 _EVER_NS = 1 << 63
-#: Alerts that are offered where an id is wanted, and those that another one names.
-MOST_OFFERED, MOST_OTHERS = 50, 2
-#: Newest alerts of which it is known that they are kept.
-MOST_IDS = 16_384
 #: Reasons and containers that have a count of losses each.
 MOST_LOSSES = 4096
 #: Rules whose alerts are counted apart: sets that replace each other may have any number.
@@ -63,11 +56,11 @@ class Always:
         self._lock_fd = only_ours(folder)
         self._folder = folder
         try:
-            self.history = History(folder / "alerts", GADGET, context.node, settings.keep << 20)
+            self.kept = Kept(folder / "alerts", context.node, settings.keep, self._started)
         except BaseException:
             os.close(self._lock_fd)
             raise
-        self._files: Files | None = None  # what was last looked at
+        self._followed = Followed(settings.rules, SYSCALL)
         self._rules: Ruleset | None = None
         self._next: Ruleset | None = None  # what has not begun yet
         self._judging: Judging | None = None
@@ -75,10 +68,7 @@ class Always:
         self._judged = 0  # by the rules before
         self._alerts: Counter[tuple[str, str]] = Counter()  # by rule and priority
         self._earlier: Counter[tuple[str, int]] = Counter()  # losses of the rules before
-        self._told: list[pb.Loss] = []
-        self._ids: OrderedDict[str, None] = OrderedDict()  # of the newest that are kept
-        self._missed, self._why_not_kept = 0, ""
-        self._refused = self._why_not = ""
+        self._why_not = ""
         self._try_at = 0.0
         self.worker = Worker(GADGET, self._work, STALL_SECONDS)
         try:
@@ -89,23 +79,19 @@ class Always:
 
     def describe(self) -> str:
         """How it is, in one line."""
-        events, size, _ = self.history.kept
-        rules, overwritten = self._rules, self.history.overwritten
-        used = f"{size / (1 << 20):.1f} of {self._settings.keep} MiB"
-        parts = [counted(len(rules.rules) if rules else 0, "rule"), f"{counted(events, 'alert')} kept in {used}"]
-        parts += [f"{overwritten} overwritten"] if overwritten else []
+        rules = self._rules
+        parts = [counted(len(rules.rules) if rules else 0, "rule"), self.kept.describe()]
         parts += [problem] if (problem := self.problem()) else []
         return printable(" ".join("; ".join(parts).split()))
 
     def problem(self) -> str:
         """What is wrong with its rules or with what it keeps, in one line; empty as a rule."""
         judging = self._judging.problem if self._judging else ""
-        refused = "the rules before go on, as new ones are refused" if self._rules else "refused"
         parts = [
             f"not judging: {self._why_not}" * bool(self._why_not),
-            f"{refused}: {self._refused}" * bool(self._refused),
+            self._followed.problem(self._rules),
             f"events were not judged: {judging}" * bool(judging),
-            f"{self._missed} alerts could not be kept: {self._why_not_kept}" * bool(self._why_not_kept),
+            self.kept.problem(),
         ]
         return printable(" ".join("; ".join(filter(None, parts)).split()))
 
@@ -120,7 +106,7 @@ class Always:
         """How many events were judged, and alerts there were of each rule."""
         rules, judging = self._rules, self._judging
         yield Number("rules", "Rules that judge always.", len(rules.rules) if rules else 0)
-        yield Number("rules_refused", "Whether new rules were refused.", bool(self._refused))
+        yield Number("rules_refused", "Whether new rules were refused.", bool(self._followed.refused))
         judged = self._judged + (judging.judged if judging else 0)
         yield Number("judged_events_total", "Events that rules judged.", judged)
         for (rule, priority), number in sorted(self._alerts.copy().items()):
@@ -134,24 +120,9 @@ class Always:
             Unsupported: Nothing was, and no rules judge.
 
         """
-        if not self.history.kept[1]:
-            if why := self._refused or self._why_not:
-                raise Unsupported(f"no rules judge on {self._context.node}: {why}")
-            yield started_reply(self._context.node, None, self._context.tracker, Selection())
-        for reply in self.history.read(request.since_ns, request.follow, active):
-            reply.node = self._context.node
-            for alert in reply.batch.alerts:
-                alert.ClearField("past")  # that of one is asked for by its id: see find
-            yield reply
-
-    def find(self, name: str) -> list[pb.Alert]:
-        """The kept alert of an id, behind it those that have parts of its past; empty if there is none."""
-        found = self._kept_of({name})[:1]
-        if found:
-            past = pb.Past.FromString(unpack(found[0].past)) if found[0].past else pb.Past()
-            others = {past.happened_of, past.calls_of} - {"", name}
-            found += self._kept_of(others)[:MOST_OTHERS] if others else []
-        return found
+        if not self.kept.history.kept[1] and (why := self._followed.refused or self._why_not):
+            raise Unsupported(f"no rules judge on {self._context.node}: {why}")
+        yield from self.kept.read(request, active)
 
     def keeps(self, rule: str) -> bool:
         """Whether alerts of a rule of that name are kept, if one fires."""
@@ -159,23 +130,7 @@ class Always:
 
     def has(self, name: str) -> bool:
         """Whether the alert of an id is kept, of the newest ones."""
-        return name in self._ids
-
-    def begun_by(self, text: str) -> list[pb.Alert]:
-        """The newest alerts whose ids begin so, without what led to them."""
-        found: deque[pb.Alert] = deque(maxlen=MOST_OFFERED)
-        for each in self._every():
-            if each.id.startswith(text):
-                each.ClearField("past")
-                found.append(each)
-        return [*found]
-
-    def _kept_of(self, names: Container[str]) -> list[pb.Alert]:
-        return [each for each in self._every() if each.id in names]
-
-    def _every(self) -> Iterator[pb.Alert]:
-        for reply in self.history.read(0, False, lambda: True):
-            yield from reply.batch.alerts
+        return self.kept.has(name)
 
     def close(self) -> None:
         """End; what was kept stays."""
@@ -192,13 +147,13 @@ class Always:
             remove(self._folder)
 
     def _let_go(self) -> None:
-        self.history.close()
+        self.kept.history.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd = -1
 
     def _work(self, worker: Worker) -> None:
-        self.history.interrupt(f"{self._context.node}: the agent was not there")
+        self.kept.history.interrupt(f"{self._context.node}: the agent was not there")
         look_at = 0.0
         while not worker.stopping:
             if time.monotonic() >= look_at:
@@ -218,22 +173,11 @@ class Always:
 
     def _look(self) -> None:
         """Take over what the folder says, where that has changed and makes sense."""
-        try:
-            files = read(self._settings.rules)
-            if files == self._files:
-                return
-            self._files = files
-            self._next = load(files)
-            self._refused, self._try_at = "", 0.0
-            log.info("detect: %d rules of %s", len(self._next.rules), ", ".join(self._settings.rules))
-        except (GadgetError, OSError) as error:
-            why = str(error)
-            if isinstance(error, OSError):
-                self._files = None  # it may be there the next time
-                why = f"{error.filename}: {error.strerror}" if error.filename else why
-            if self._refused != why:
-                log.warning("detect: %s", why)
-            self._refused = why
+        if rules := self._followed.look():
+            self._next, self._try_at = rules, 0.0
+
+    def _started(self) -> pb.RunReply:
+        return started_reply(self._context.node, None, self._context.tracker, Selection())
 
     def _begin(self, rules: Ruleset) -> None:
         """Let rules judge in place of those before: each event is judged by the one or by the other."""
@@ -282,7 +226,7 @@ class Always:
             self._let_pass(self._judging)
         self._judging, self._next, self._why_not = None, self._rules, why
         self._try_at = time.monotonic() + self._settings.again_seconds
-        self.history.interrupt(f"{self._context.node}: {why}")
+        self.kept.history.interrupt(f"{self._context.node}: {why}")
 
     def _keep(self, judging: Judging, alerts: Sequence[pb.Alert], now_ns: int) -> None:
         """Keep alerts that have been taken, or count them."""
@@ -290,33 +234,12 @@ class Always:
         for each in alerts:
             known = (each.rule, each.priority) in self._alerts or len(self._alerts) < MOST_COUNTED
             self._alerts[(each.rule, each.priority) if known else ("other", each.priority)] += max(each.count, 1)
-        losses = self._all_losses()
-        try:
-            if self.history.is_full():
-                started = started_reply(self._context.node, None, self._context.tracker, Selection())
-                started.started.received_ns = started.sent_ns
-                self.history.begin(started, losses)
-                self._told = losses
-            if alerts or losses != self._told:
-                reply = alerts_reply(
-                    self._context.node, now_ns, alerts, judging, losses if losses != self._told else ()
-                )
-                reply.batch.judged += self._judged
-                self.history.append(reply)
-                self._told = losses
-                self._ids.update(dict.fromkeys(each.id for each in alerts))
-                while len(self._ids) > MOST_IDS:
-                    self._ids.popitem(last=False)
-            self._why_not_kept = ""
-            self.history.beat(now_ns)
-        except OSError as error:
-            self._missed += len(alerts)
-            self._why_not_kept = error.strerror or str(error)
+        judged = self._judged + judging.judged
+        self.kept.put(alerts, self._all_losses(), now_ns, judged, judging.named)
 
     def _all_losses(self) -> list[pb.Loss]:
         losses = self._earlier.copy()
         for loss in self._judging.losses() if self._judging else ():
             losses[loss.reason, loss.cgroup_id] += loss.count
-        if self._missed:
-            losses[NOT_KEPT, 0] += self._missed
-        return [pb.Loss(reason=reason, cgroup_id=cgroup, count=count) for (reason, cgroup), count in losses.items()]
+        found = [pb.Loss(reason=reason, cgroup_id=cgroup, count=count) for (reason, cgroup), count in losses.items()]
+        return [*found, *self.kept.losses()]

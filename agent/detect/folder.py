@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent.detect.rules import load
 from agent.files import read_regular
-from gadget.errors import UsageError
+from gadget.errors import GadgetError, UsageError
+
+if TYPE_CHECKING:
+    from gadget.rules.ruleset import Ruleset
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 MOST_FILES = 64
@@ -41,3 +49,39 @@ def read(places: Sequence[str]) -> Files:
             except UnicodeDecodeError as error:
                 raise UsageError(f"{path} is no text: byte {error.start} is not UTF-8") from None
     return tuple(found)
+
+
+class Followed:
+    """The rules of folders, looked at again and again. refused: why those that are there now are not taken."""
+
+    def __init__(self, places: Sequence[str], source: str) -> None:
+        """Of rules on events of a source."""
+        self._places, self._source = places, source
+        self._files: Files | None = None  # what was last looked at
+        self.refused = ""
+
+    def look(self) -> Ruleset | None:
+        """What the folders say, where that has changed and makes sense."""
+        try:
+            files = read(self._places)
+            if files == self._files:
+                return None
+            self._files = files
+            rules = load(files, source=self._source)
+        except (GadgetError, OSError) as error:
+            why = str(error)
+            if isinstance(error, OSError):
+                self._files = None  # it may be there the next time
+                why = f"{error.filename}: {error.strerror}" if error.filename else why
+            if self.refused != why:
+                log.warning("detect: %s", why)
+            self.refused = why
+            return None
+        self.refused = ""
+        log.info("detect: %d rules of %s", len(rules.rules), ", ".join(self._places))
+        return rules
+
+    def problem(self, rules: Ruleset | None) -> str:
+        """Why rules go on that are not those of the folders, in words; empty if they are those."""
+        refused = "the rules before go on, as new ones are refused" if rules else "refused"
+        return f"{refused}: {self.refused}" if self.refused else ""

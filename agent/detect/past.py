@@ -19,7 +19,7 @@ from gadget.errors import GadgetError
 from gadget.rules.alerts import Alert, at_least, valid
 from gadget.rules.messages import pack
 from gadget.rules.recent import MOST_CONTAINERS, Budget, Happened
-from gadget.rules.ruleset import Ruleset
+from gadget.rules.ruleset import Rule, Ruleset
 from gadget.rules.texts import Text
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,32 @@ _LETTERS, _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789", 7
 Mask = Callable[[bytes], bytes]
 
 
-def id_of(node: str, alert: Alert) -> str:
-    """A short name of an alert, the same for all who get it: of node, rule, time and process."""
+def id_of(node: str, alert: Alert, event: str = "") -> str:
+    """A short name of an alert, the same for all who get it: of node, rule, time and process, or event."""
     pid = alert.ancestry[0].pid if alert.ancestry else 0
-    text = "\0".join((node, valid(alert.rule.name), str(alert.time_ns), str(alert.cgroup_id), str(pid)))
+    text = "\0".join(
+        (node, valid(alert.rule.name), str(alert.time_ns), str(alert.cgroup_id), str(pid), *filter(None, [event]))
+    )
     number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
     return "".join(_LETTERS[number >> 5 * at & 31] for at in range(_ID_LETTERS))
+
+
+class RuleWords:
+    """What alerts tell of their rules."""
+
+    def __init__(self, rules: Ruleset) -> None:
+        """Of a set of rules."""
+        self._rules = {rule.name: rule for rule in rules.rules}
+        self._conditions = {
+            name: " ".join(Text.joined(rule.condition).value.split()) for name, rule in rules.files.rules.items()
+        }
+
+    def fill(self, past: pb.Past, name: str) -> Rule | None:
+        """Put them into what led to an alert; gives the rule."""
+        if rule := self._rules.get(name):
+            past.description = valid(" ".join(rule.desc.split()))[:LONGEST_RULE]
+            past.condition = valid(self._conditions.get(name, ""))[:LONGEST_RULE]
+        return rule
 
 
 class Pasts:
@@ -55,10 +75,7 @@ class Pasts:
     def __init__(self, context: Context, rules: Ruleset, surroundings: Surroundings, mask: Mask | None) -> None:
         """Of alerts of rules. mask hides what is not to leave this machine."""
         self._context, self._surroundings, self._mask = context, surroundings, mask
-        self._rules = {rule.name: rule for rule in rules.rules}
-        self._conditions = {
-            name: " ".join(Text.joined(rule.condition).value.split()) for name, rule in rules.files.rules.items()
-        }
+        self._words = RuleWords(rules)
         self._happened: OrderedDict[int, str] = OrderedDict()  # by cgroup the alert that had it last
         self._calls: OrderedDict[int, str] = OrderedDict()
         self._no_calls: OrderedDict[int, str] = OrderedDict()  # why those of a container were not read
@@ -80,9 +97,7 @@ class Pasts:
 
     def _of(self, alert: Alert) -> bytes:
         past = pb.Past(image=valid(self._image(alert.cgroup_id)))
-        if rule := self._rules.get(alert.rule.name):
-            past.description = valid(" ".join(rule.desc.split()))[:LONGEST_RULE]
-            past.condition = valid(self._conditions.get(rule.name, ""))[:LONGEST_RULE]
+        rule = self._words.fill(past, alert.rule.name)
         self._add_happened(past, alert)
         number = (rule.history if rule else 0) or CALLS * (alert.rule.priority in URGENT)
         if number > 0:

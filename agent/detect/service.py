@@ -93,9 +93,7 @@ class Detect(Running):
         yield from self._on().read(request, active)
 
     def _kept_alert(self, request: pb.KeptAlertRequest, active: Active) -> pb.KeptAlertReply:
-        always = self._on()
-        alerts = always.begun_by(request.id) if request.begins else always.find(request.id)
-        return pb.KeptAlertReply(node=self._context.node, alerts=alerts)
+        return self._on().kept.answer(request)
 
     def _detect(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         with self._slot():

@@ -25,12 +25,12 @@ def is_wanted(tracker: Tracker, selection: Selection, item: Cgroup) -> bool:
     return container is not None and selection.decide(container, tracker.labels(container)) is not False
 
 
-def started_reply(node: str, gadget: Gadget | None, tracker: Tracker, selection: Selection) -> pb.RunReply:
+def started_reply(node: str, gadget: Gadget | None, tracker: Tracker | None, selection: Selection) -> pb.RunReply:
     """The first message: what events look like, if they are sent, and the containers that are chosen, or may be."""
     chosen = {
         item.id: item.container
-        for item in tracker.containers()
-        if not item.ended and item.container and is_wanted(tracker, selection, item)
+        for item in (tracker.containers() if tracker else ())
+        if tracker and not item.ended and item.container and is_wanted(tracker, selection, item)
     }
     started = pb.Started(
         schema=orjson.dumps(gadget.schema.to_json()).decode() if gadget else "",

@@ -15,8 +15,9 @@ from gadget.rules.audit import AuditEvent
 from gadget.rules.channels import Channels, Sent
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
+from gadget.rules.webhook import Counts, events
 from gadget.text import counted
-from kubectl_gadget.detect.audit import Counts, events, is_endless, payloads
+from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
 from kubectl_gadget.tell import end_line, tell, tell_words

@@ -18,7 +18,7 @@ from tests.faults.production import Watched
 
 ROUTES = 200_003
 IDLE = 1500
-#: A connection that says nothing is closed after 5 s (agent/server.py).
+#: A connection that says nothing is closed after 5 s (agent/answering.py).
 NEW_SECONDS = 10.0
 
 

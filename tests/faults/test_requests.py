@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from agent.server import MAX_READERS, MAX_RUNS
+from agent.answering import MAX_READERS, MAX_RUNS
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub

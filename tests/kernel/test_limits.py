@@ -15,8 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from agent.answering import MAX_CONNECTIONS, MAX_RUNS
 from agent.limits import MIB, OWN_BYTES, RUN_BYTES
-from agent.server import MAX_CONNECTIONS, MAX_RUNS
 from agent.traceloop.recorder import SLOTS, TOTAL_BYTES
 from agent.traceloop.rings import memory_bytes, ring_bytes
 from gadget._generated import gadget_pb2 as pb

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from grpc_health.v1 import health_pb2
 
-from agent.server import Health
+from agent.answering import Health
 from agent.tracker import GONE_REMEMBERED, Tracker, Watch
 from gadget.errors import GadgetError
 from tests.conftest import CLI, events, run_cli, wait_until

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.answering import MAX_RUNS
 from agent.bpf_object import BpfObject
 from agent.limits import MIB, RUN_BYTES, RunBudget, bytes_for_runs, memory_limit
 from agent.objects import read_object
 from agent.run.events import RINGS
-from agent.server import MAX_FILES, MAX_RUNS
+from agent.server import MAX_FILES
 from gadget import catalog
 from gadget.errors import Exhausted
 

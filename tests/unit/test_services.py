@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
+from agent.answering import MAX_READERS, _status
 from agent.identity import Container
-from agent.server import MAX_READERS, AgentService, _status
+from agent.server import AgentService
 from agent.service import Active, Call, Context, Running
 from agent.services import find_services
 from gadget._generated import gadget_pb2 as pb

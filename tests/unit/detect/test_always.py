@@ -12,13 +12,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from agent.answering import serve
 from agent.detect import judging
 from agent.detect.always import Always
 from agent.detect.judging import masked
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
 from agent.detect.watching import NOT_JUDGED
-from agent.server import AgentService, serve
+from agent.server import AgentService
 from agent.standing import service as standing
 from agent.standing.history import History
 from agent.traceloop.redact import Redactor
@@ -147,9 +148,9 @@ def test_nothing_kept_yet(machine: Machine, node: Node) -> None:
     """`alerts` at once after the agent's begin shows nothing, and is no error."""
     node._agent = agent = Always(machine.context, replace(node.settings, look_seconds=60.0))
     agent.worker.stop()
-    agent._refused = ""
-    agent.history.delete()
-    agent.history = History(node.machine.folder / "none", "detect", "node-a", 1 << 20)
+    agent._followed.refused = ""
+    agent.kept.history.delete()
+    agent.kept.history = History(node.machine.folder / "none", "detect", "node-a", 1 << 20)
     assert [reply.WhichOneof("what") for reply in node.kept()] == ["started", "summary"]
 
 
@@ -232,14 +233,14 @@ def test_bounded(node: Node) -> None:
     """What is kept has a bound; the oldest goes first, and how many have gone is told."""
     agent = node.agent()
     alert = pb.Alert(rule="Shell", time_ns=1, priority="Warning", output="x" * 20_000, fields_json=b"{}")
-    wait_until(lambda: agent.history.kept[1], "the first file")
+    wait_until(lambda: agent.kept.history.kept[1], "the first file")
     agent.worker.stop()
     assert agent._judging
     for _ in range(100):
         agent._from_ns = 0
         agent._keep(agent._judging, [alert], time.time_ns())
-    events, size, _ = agent.history.kept
-    assert size <= 1 << 20 and events < 60 and agent.history.overwritten == 100 - events
+    events, size, _ = agent.kept.history.kept
+    assert size <= 1 << 20 and events < 60 and agent.kept.history.overwritten == 100 - events
     assert f"{100 - events} overwritten" in agent.describe()
     assert [(each.reason, each.count) for each in node.kept()[-1].summary.losses] == [("overwritten", 100 - events)]
 
@@ -247,13 +248,13 @@ def test_bounded(node: Node) -> None:
 def test_disk_full(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alerts that cannot be written are counted, and told with the reason."""
     agent = node.agent()
-    wait_until(lambda: agent.history.kept[1], "the first file")
+    wait_until(lambda: agent.kept.history.kept[1], "the first file")
 
     def fail(reply: pb.RunReply) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(agent.history, "append", fail)
+        broken.setattr(agent.kept.history, "append", fail)
         node.machine.put(7, 3)
         wait_until(lambda: "3 alerts could not be kept: No space left on device" in agent.describe(), "the reason")
     node.machine.put(8)
@@ -271,7 +272,7 @@ def test_two_agents(machine: Machine, node: Node, monkeypatch: pytest.MonkeyPatc
 def test_end_leaves_nothing(node: Node) -> None:
     """`undeploy` removes the alerts too."""
     agent = node.agent()
-    wait_until(lambda: agent.history.kept[1], "the first file")
+    wait_until(lambda: agent.kept.history.kept[1], "the first file")
     detect = Detect(node.machine.context, agent)
     node._agent = None
     detect.end()

@@ -15,8 +15,9 @@ import orjson
 import pytest
 from grpc import Server
 
+from agent.answering import serve
 from agent.detect.service import Detect
-from agent.server import AgentService, serve
+from agent.server import AgentService
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Incomplete, Malformed, Unreachable, Unsupported
 from gadget.rules.channels import Channels

@@ -15,13 +15,14 @@ from unittest.mock import Mock
 import pytest
 from click.shell_completion import ShellComplete
 
+from agent.answering import serve
 from agent.detect import past as pasts
 from agent.detect.always import Always
 from agent.detect.past import Pasts, id_of
 from agent.detect.rules import load
 from agent.detect.service import Detect
 from agent.detect.settings import Settings
-from agent.server import AgentService, serve
+from agent.server import AgentService
 from agent.service import Context
 from agent.traceloop.redact import Redactor
 from agent.traceloop.service import TraceloopService

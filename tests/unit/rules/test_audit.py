@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from kubectl_gadget.detect.audit import MOST_BYTES
+from gadget.rules.webhook import MOST_BYTES
 from tests.conftest import CLI, run_cli
 
 RULES = """

@@ -11,7 +11,7 @@ import grpc
 import orjson
 import pytest
 
-from agent.server import _finish_with
+from agent.answering import finish_with
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.standing import from_toml
@@ -61,7 +61,7 @@ class Keeps(WholeAgent):
         self.asked_since.append(first.since_ns)
         over = threading.Event()
         context.add_callback(over.set)
-        threading.Thread(target=_finish_with, args=(requests, over.set), daemon=True).start()
+        threading.Thread(target=finish_with, args=(requests, over.set), daemon=True).start()
         schema = orjson.dumps(self.schema.to_json()).decode()
         started = pb.RunReply(node=self.node, started=pb.Started(schema=schema, contract=CONTRACT), sent_ns=1)
         for _ in range(self.tells):

@@ -1,0 +1,215 @@
+"""The webhook to which an API server sends audit events, and those events. A batch is answered before it is judged."""
+
+from __future__ import annotations
+
+import hmac
+import queue
+import re
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from gadget.rules import audit
+
+#: A batch of the API server has at most 400 events (--audit-webhook-batch-max-size), an event 1.5 MiB (etcd's limit).
+MOST_BYTES = 12 << 20
+#: Bytes of payloads that wait to be judged; what comes when so many wait is refused, and counted.
+WAITING_BYTES = 64 << 20
+#: Clients that are served at once, and those of one address. An API server has one for each batch that it sends.
+MOST_CLIENTS, MOST_OF_ONE = 64, 16
+#: Why strangers are refused, who take nothing from anybody.
+NO_TOKEN = "requests had not the token"
+
+Tell = Callable[[str], None]
+
+
+class Counts:
+    """How many events came, and what was not judged, by reason."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.lost: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def lose(self, why: str) -> bool:
+        """Count something that was not judged; gives whether it is the first of its kind."""
+        with self._lock:
+            self.lost[why] = self.lost.get(why, 0) + 1
+            return self.lost[why] == 1
+
+
+def events(payloads: Iterable[bytes], counts: Counts) -> Iterator[dict[str, Any]]:
+    """The audit events of payloads."""
+    for payload in payloads:
+        if not payload.strip():
+            continue
+        before = counts.events
+        try:
+            for event in audit.events(payload):
+                counts.events += 1
+                yield event
+        except ValueError:
+            counts.lose("lines or requests were not JSON")
+            continue
+        if counts.events == before:
+            counts.lose("lines or requests had no audit event")
+
+
+class Webhook:
+    """Takes what is posted to a path until it is closed. With a token it takes that of nobody else.
+
+    get may be called all the time, also once it is closed: what was answered then is still there.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        path: str,
+        counts: Counts,
+        tell: Tell,
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Begin to serve. OSError if the address cannot be had."""
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._bytes, self._lock = 0, threading.Lock()
+        self._server = _Server(address, _handler(path, self, counts, tell, token), tls)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="k8s-audit", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that it has."""
+        return int(self._server.server_address[1])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
+    def put(self, body: bytes) -> bool:
+        """Hand a payload in; gives whether there was room."""
+        with self._lock:
+            if self._bytes + len(body) > WAITING_BYTES:
+                return False
+            self._bytes += len(body) + 1024
+        self._queue.put(body)
+        return True
+
+    def get(self, seconds: float) -> bytes | None:
+        """The next payload, if it comes in time."""
+        try:
+            body = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        with self._lock:
+            self._bytes -= len(body) + 1024
+        return body
+
+    def close(self) -> None:
+        """Take no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server with so many threads at most, and so many for one address."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._tls, self._clients, self._counting = tls, Counter[str](), threading.Lock()
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind, without a question to a name server, which HTTPServer has."""
+        TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """The next connection. Hands are shaken in its own thread: who does not holds up nobody else."""
+        connection, address = super().get_request()
+        if self._tls:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle is no news."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client, or turn it away."""
+        host = client_address[0]
+        with self._counting:
+            has_room = self._clients.total() < MOST_CLIENTS and self._clients[host] < MOST_OF_ONE
+            self._clients[host] += has_room
+        if has_room:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a client; in its own thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._counting:
+                self._clients[client_address[0]] -= 1
+                self._clients += Counter()  # without those that have none
+
+
+def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30  # of one who sends slowly; each has a thread of its own
+
+        def do_GET(self) -> None:
+            self._answer(200, f"audit events are posted to {path}\n".encode())
+
+        def do_POST(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            asked = urlsplit(self.path).path  # the API server adds ?timeout=30s
+            said = self.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+            if token and not hmac.compare_digest(said, f"Bearer {token}".encode()):
+                self._refuse(401, NO_TOKEN, f"one from {self.client_address[0]}")
+            elif asked.rstrip("/") != path.rstrip("/"):
+                self._refuse(404, f"requests were for other paths than {path}", f"one for {asked}")
+            elif "application/json" not in self.headers.get("Content-Type", ""):
+                self._refuse(400, "requests were not of Content-Type application/json", self.headers["Content-Type"])
+            elif not re.fullmatch("[0-9]{1,9}", length):
+                self._refuse(411, "requests had no Content-Length", length[:20] or self.headers["Transfer-Encoding"])
+            elif int(length) > MOST_BYTES:
+                self._refuse(413, "requests were too long", f"Content-Length {length}")
+            else:
+                self._take(self.rfile.read(int(length)))
+
+        def _refuse(self, status: int, why: str, what: str | None) -> None:
+            self.close_connection = True
+            if counts.lose(why):
+                tell(f"warning: {why}: {what}")
+            self._answer(status, f"{why}\n".encode())
+
+        def _take(self, body: bytes) -> None:
+            if webhook.put(body):
+                self._answer(200, b"")
+            else:
+                self._refuse(503, "requests came too fast", f"{WAITING_BYTES >> 20} MiB wait")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "text/plain")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
