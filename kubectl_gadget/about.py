@@ -81,7 +81,7 @@ class StatusCommand(HeadedCommand):
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, audit=True) as targets:
             found = describe(targets())
         more = _more_services(found.values())
         wide = [] if find_form(form).extent == Extent.COLUMNS else WIDE
@@ -120,7 +120,7 @@ class VersionCommand(HeadedCommand):
         show([Part("client", version=__version__)])
         if not (agent or local):
             show([_server()])
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, audit=True) as targets:
             found = dict(sorted(describe(targets()).items()))
         show([_agent(target, reply) for target, reply in found.items()])
         for reply in found.values():
@@ -223,7 +223,7 @@ def _row(target: str, reply: Any) -> tuple[Any, ...]:
         _state(reply),
         reply.version,
         reply.kernel,
-        "yes" if reply.btf else "no",
+        "yes" if reply.btf else "no" if reply.cgroups else "",  # a receiver of audit events has none
         reply.cgroups,
         reply.containers,
         len(reply.runs),

@@ -14,8 +14,11 @@ from kubectl_gadget.targets import Targets
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Targets]]:
-    """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's."""
+def find_targets(agents: Sequence[str], local: bool, *, audit: bool = False) -> Iterator[Callable[[], Targets]]:
+    """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's.
+
+    audit: of a cluster also the receiver of audit events, which traces nothing and keeps alerts as agents do.
+    """
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
     elif local:
@@ -33,10 +36,11 @@ def find_targets(agents: Sequence[str], local: bool) -> Iterator[Callable[[], Ta
         if others:
             from kubectl_gadget.cluster.several import agents_of
 
-            with agents_of((cluster, *others)) as targets:
+            with agents_of((cluster, *others), audit=audit) as targets:
                 yield targets
             return
-        with cluster_agents(api_server(read_context(cluster.flags)), cluster.namespace, cluster.nodes) as targets:
+        api = api_server(read_context(cluster.flags))
+        with cluster_agents(api, cluster.namespace, cluster.nodes, audit=audit) as targets:
             yield targets
 
 

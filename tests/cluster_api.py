@@ -89,6 +89,10 @@ class Cluster(HttpServer):
             self.looked()
         if path in self.lists or path.rpartition("/")[2] in sum(RESOURCES.values(), ()):
             items = [item for item in self.lists.get(path, []) if _matches(item, query.get("fieldSelector", ""))]
+            labels = query.get("labelSelector", "")  # of an agent's pods here those alone that are no agents have some
+            items = [
+                each for each in items if all(value in labels for value in each["metadata"].get("labels", {}).values())
+            ]
             return {"metadata": {}, "items": items}
         return self.objects[path]
 

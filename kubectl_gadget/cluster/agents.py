@@ -21,6 +21,9 @@ from kubectl_gadget.tell import tell
 
 LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
 PORT = 7070
+#: What the receiver of audit events has in place of a node's name, and as its component.
+RECEIVER = "k8s-audit"
+_COMPONENT = "app.kubernetes.io/component"
 #: A large cluster's API server is not asked for more at once.
 TUNNELS_AT_ONCE = 16
 DESCRIBE_SECONDS = 5.0
@@ -53,12 +56,14 @@ class AgentPod:
     exit_code: int = 0
 
 
-def list_agents(api: ApiServer, namespace: str, *, cached: bool = False) -> list[AgentPod]:
+def list_agents(api: ApiServer, namespace: str, *, cached: bool = False, audit: bool = False) -> list[AgentPod]:
     """The agents in a namespace, one for each node. GadgetError if they may not be listed.
 
-    cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds.
+    cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds. audit: also the
+    receiver of audit events.
     """
-    query = {"labelSelector": ",".join(f"{name}={value}" for name, value in LABELS.items())}
+    chosen = LABELS | {_COMPONENT: f"{RECEIVER},{LABELS[_COMPONENT]}"} if audit else LABELS
+    query = {"labelSelector": ",".join(f"{name} in ({value})" for name, value in chosen.items())}
     if cached:
         query["resourceVersion"] = "0"
     try:
@@ -93,6 +98,8 @@ def _ended(container: dict[str, Any]) -> dict[str, Any]:
 
 def _node(pod: dict[str, Any]) -> str:
     """The node that a DaemonSet's pod runs on, or is meant for."""
+    if pod["metadata"].get("labels", {}).get(_COMPONENT) == RECEIVER:
+        return RECEIVER
     if node := pod["spec"].get("nodeName"):
         return str(node)
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
@@ -124,7 +131,7 @@ def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
     from kubectl_gadget.client import ask_once
 
     about = {}
-    with cluster_agents(api, namespace, ()) as targets:
+    with cluster_agents(api, namespace, (), audit=True) as targets:
         reached = targets()
         for node in reached:
             with suppress(GadgetError):
@@ -169,12 +176,12 @@ class Background(Generic[T]):
 
 @contextmanager
 def cluster_agents(
-    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False
+    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False, audit: bool = False
 ) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents by node: for each, a function that waits for its address.
 
     Both are under way already: the caller has modules to import meanwhile. of_several: other clusters may have the
-    nodes that this one has not.
+    nodes that this one has not. audit: also the receiver of audit events.
     """
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
@@ -192,7 +199,7 @@ def cluster_agents(
             return tunnel.address
 
         def look(*, cached: bool = True) -> Targets:
-            agents = _choose(list_agents(api, namespace, cached=cached), nodes, namespace, of_several)
+            agents = _choose(list_agents(api, namespace, cached=cached, audit=audit), nodes, namespace, of_several)
             found = Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
             found.are_nodes = True
             return found

@@ -77,6 +77,9 @@ class DeployCommand(HeadedCommand):
                    help="Do not record which system calls are made: no `advise seccomp-profile`."),
             Option(["--detect"], heading="Options", multiple=True, metavar="default|DIR",
                    help="Rules that always judge: those that come with it, and .yaml files of a folder; see alerts."),
+            Option(["--k8s-audit", "audit"], heading="Options", type=click.Path(file_okay=False, path_type=Path),
+                   metavar="DIR", help="Judge audit events of Kubernetes, too; what the API server needs to send them "
+                   "is written there."),
             Option(["--metrics"], heading="Options", is_flag=True,
                    help="Serve numbers for Prometheus to the pod network, without names of processes or addresses."),
             Option(["--set", "sets"], heading="Options", multiple=True, metavar="SECTION.KEY=VALUE",
@@ -113,6 +116,7 @@ class DeployCommand(HeadedCommand):
         seccomp: str,
         priority_class: str,
         detect: tuple[str, ...],
+        audit: Path | None,
         **settings: Any,
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
@@ -123,6 +127,10 @@ class DeployCommand(HeadedCommand):
         if privileged and (least_privilege or seccomp):
             raise UsageError(f"--privileged and {'--least-privilege' if least_privilege else '--seccomp'}: one of them")
 
+        if audit and print_only:
+            raise UsageError(
+                "--k8s-audit and --print-only: one of them; the API server needs an address of the cluster"
+            )
         parse_recorded(settings["traceloop"])  # agents that refuse it would be waited for in vain
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
@@ -145,7 +153,7 @@ class DeployCommand(HeadedCommand):
         if print_only:
             write_lines(manifests.to_yaml(manifests.render(chosen)))
         else:
-            deploy.deploy(cluster, chosen, timeout, may)
+            deploy.deploy(cluster, chosen, timeout, may, audit)
 
 
 class UndeployCommand(HeadedCommand):

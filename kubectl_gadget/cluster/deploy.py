@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer
 from gadget.kube.kubeconfig import read_context
 from gadget.text import counted, escape
-from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
+from kubectl_gadget.cluster.agents import RECEIVER, AgentPod, describe_agents, list_agents
+from kubectl_gadget.cluster.audit import keys, write_files
 from kubectl_gadget.cluster.manifests import Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
 from kubectl_gadget.cluster.options import Cluster
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.progress import Progress
-from kubectl_gadget.tell import write_line
+from kubectl_gadget.tell import write_line, write_lines
 
 APPLY = "application/apply-patch+yaml"
 POLL_SECONDS = 0.3
@@ -25,13 +28,22 @@ REFUSED_SECONDS = 3.0
 LOG_LINES = 3
 
 
-def deploy(cluster: Cluster, settings: Settings, seconds: float, may: Remedies = Remedies()) -> None:  # noqa: B008
+def deploy(
+    cluster: Cluster,
+    settings: Settings,
+    seconds: float,
+    may: Remedies = Remedies(),  # noqa: B008
+    audit: Path | None = None,
+) -> None:
     """Make agents, and wait until every node has one that serves. GadgetError if one has not in time.
 
-    may says what to do about clusters that refuse something, as long as it was not asked for by name.
+    may says what to do about clusters that refuse something, as long as it was not asked for by name. audit: make a
+    receiver of audit events too, and write what the API server needs into that folder.
     """
     api = ApiServer(read_context(cluster.flags))
     began = time.monotonic()
+    if audit:
+        settings = replace(settings, audit=keys(api, cluster.namespace))
     while True:
         objects = render(settings)
         if settings.critical_quota and not _make_quota(api, objects):
@@ -48,7 +60,8 @@ def deploy(cluster: Cluster, settings: Settings, seconds: float, may: Remedies =
         write_line(why)
     if refusal and not agents:
         raise GadgetError(f"the cluster makes no pods: {refusal}")
-    _show(api, cluster.namespace, agents)
+    receiver = _wait_for_receiver(api, cluster.namespace, began + seconds) if audit else []
+    _show(api, cluster.namespace, [*agents, *receiver])
     ready = sum(agent.ready for agent in agents)
     told = f"{ready} of {counted(wanted, 'node')} ready in {time.monotonic() - began:.1f} s"
     if refusal:
@@ -57,7 +70,11 @@ def deploy(cluster: Cluster, settings: Settings, seconds: float, may: Remedies =
         raise Unreachable(f"{told}: no node of the cluster fits --node-selector and --toleration")
     if ready < wanted:
         raise Unreachable(told)
+    if audit and not any(each.ready for each in receiver):
+        raise Unreachable(f"{told}, but the receiver of audit events is not")
     write_line(f"{told}. Try: kubectl gadget execsnoop -A")
+    if audit and settings.audit:
+        write_lines(write_files(api, cluster.namespace, settings.audit, audit))
 
 
 def _apply(api: ApiServer, namespace: str, objects: list[dict[str, Any]]) -> Refusals:
@@ -130,6 +147,15 @@ def _wait(
             time.sleep(POLL_SECONDS)
     finally:
         progress.clear()
+
+
+def _wait_for_receiver(api: ApiServer, namespace: str, deadline: float) -> list[AgentPod]:
+    """Wait until the receiver of audit events serves, or waiting is in vain; gives its pod, if there is one."""
+    while True:
+        found = [each for each in list_agents(api, namespace, audit=True) if each.node == RECEIVER]
+        if any(each.ready or each.hopeless for each in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_SECONDS)
 
 
 def _refusals(api: ApiServer, daemon_set: dict[str, Any]) -> Refusals:

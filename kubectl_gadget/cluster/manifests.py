@@ -21,6 +21,9 @@ CRITICAL = "system-node-critical"
 TRACELOOP_MIB = 128
 
 
+#: The receiver of audit events, as in k8s-audit.yaml.
+AUDIT, AUDIT_PORT = "gadget-k8s-audit", 9765
+
 #: Where agents serve numbers, and how pods say so by habit; podmonitor.yaml says it to Prometheus' operator.
 METRICS_PORT = 7071
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": "/metrics"}
@@ -55,13 +58,15 @@ class Settings:
     #: rules that always judge: whether the default ones do, and files by name
     default_rules: bool = False
     rules: Mapping[str, str] = field(default_factory=dict)
+    #: of the Secret of a receiver of audit events; None: there is to be none
+    audit: Mapping[str, str] | None = None
     #: settings of agents, SECTION.KEY=VALUE
     sets: tuple[str, ...] = ()
     tolerations: tuple[Mapping[str, str], ...] = ()
     states: tuple[State, ...] = ()
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
     """A file of manifests/, which an installed package has inside."""
     inside = Path(__file__).parents[1] / "manifests"
     return ((inside if inside.is_dir() else Path(__file__).parents[2] / "manifests") / name).read_text()
@@ -69,7 +74,9 @@ def _read(name: str) -> str:
 
 def render(settings: Settings) -> list[dict[str, Any]]:
     """All objects, in the order to make them."""
-    objects: list[dict[str, Any]] = list(yaml.safe_load_all(_read("agent.yaml")))
+    objects: list[dict[str, Any]] = list(yaml.safe_load_all(read("agent.yaml")))
+    if settings.audit is not None:
+        objects[-1:-1] = yaml.safe_load_all(read("k8s-audit.yaml"))
     for item in objects:
         metadata = item["metadata"]
         metadata["labels"] = {**metadata.get("labels", {}), **MANAGED_BY}
@@ -86,6 +93,10 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             _adapt(item["spec"]["template"]["spec"], settings)
             if settings.metrics:
                 item["spec"]["template"]["metadata"]["annotations"] = dict(SCRAPED)
+        if item["kind"] == "Deployment":
+            _adapt_receiver(item["spec"]["template"]["spec"], settings)
+    if settings.audit is not None:
+        objects.insert(1, audit_secret(settings.audit, settings.namespace))
     if settings.rules:
         objects.insert(-1, rules_map(settings.rules, settings.namespace))
     if settings.critical_quota:
@@ -101,6 +112,17 @@ def rules_map(rules: Mapping[str, str], namespace: str) -> dict[str, Any]:
         "metadata": {"name": RULES, "namespace": namespace, "labels": dict(MANAGED_BY)},
         "data": dict(rules),
     }
+
+
+def audit_secret(data: Mapping[str, str], namespace: str) -> dict[str, Any]:
+    """The Secret that has what an API server and its receiver know each other by."""
+    metadata = {"name": AUDIT, "namespace": namespace, "labels": dict(MANAGED_BY)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": dict(data)}
+
+
+def audit_service(namespace: str) -> dict[str, Any]:
+    """The Service by which the receiver of audit events is reached, by name alone."""
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": AUDIT, "namespace": namespace}}
 
 
 def critical_quota(namespace: str) -> dict[str, Any]:
@@ -122,13 +144,36 @@ def _seccomp(profile: str) -> dict[str, str]:
     return {"type": "Localhost", "localhostProfile": path} if kind == "localhost" else {"type": profile}
 
 
-def _adapt(pod: dict[str, Any], settings: Settings) -> None:
+def _adapt_receiver(pod: dict[str, Any], settings: Settings) -> None:
+    """Audit events are judged by the same rules as all else, and masked likewise."""
+    (container,) = pod["containers"]
+    _adapt_image(pod, settings)
+    container["args"] += [f"--redact={pattern}" for pattern in settings.redact]
+    container["args"] += [f"--detect={place}" for place in _places(settings) or ["default"]]
+    pod["nodeSelector"] |= settings.node_selector
+    if settings.tolerations:
+        pod["tolerations"] = [dict(item) for item in settings.tolerations]
+
+
+def _places(settings: Settings) -> list[str]:
+    """Where rules that always judge are."""
+    return ["default"] * settings.default_rules + [RULES_PATH] * bool(settings.rules)
+
+
+def _adapt_image(pod: dict[str, Any], settings: Settings) -> None:
     container = pod["containers"][0]
     container["image"] = settings.image
     container["imagePullPolicy"] = settings.image_pull_policy
     container["args"] = [
         f"--log-level={settings.log_level}" if item.startswith("--log-level=") else item for item in container["args"]
     ]
+    if settings.image_pull_secret:
+        pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
+
+
+def _adapt(pod: dict[str, Any], settings: Settings) -> None:
+    container = pod["containers"][0]
+    _adapt_image(pod, settings)
     container["args"] += [f"--traceloop={settings.traceloop}", *(f"--redact={pattern}" for pattern in settings.redact)]
     if settings.traceloop_memory:
         container["args"].append(f"--traceloop-memory={settings.traceloop_memory}")
@@ -143,8 +188,7 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
         container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
         container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
-    places = ["default"] * settings.default_rules + [RULES_PATH] * bool(settings.rules)
-    container["args"] += [f"--detect={place}" for place in places]
+    container["args"] += [f"--detect={place}" for place in _places(settings)]
     container["args"] += [f"--set={text}" for text in settings.sets]
     for number, state in enumerate(settings.states):
         _mount_state(pod, f"runtime-state-{number}", state)
@@ -153,14 +197,12 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
     if settings.tolerations:
         pod["tolerations"] = [dict(item) for item in settings.tolerations]
     pod["nodeSelector"] |= settings.node_selector
-    if settings.image_pull_secret:
-        pod["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
     if settings.priority_class == "none":
         del pod["priorityClassName"]
     else:
         pod["priorityClassName"] = settings.priority_class
     if settings.least_privilege:
-        container["securityContext"] = yaml.safe_load(_read("least-privilege.yaml"))
+        container["securityContext"] = yaml.safe_load(read("least-privilege.yaml"))
         container["securityContext"]["seccompProfile"] = _seccomp(settings.seccomp)
         del pod["hostPID"]
         for mount in container["volumeMounts"]:

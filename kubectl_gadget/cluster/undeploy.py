@@ -29,7 +29,7 @@ _TELLING = ("events", "endpoints", "endpointslices", "leases")
 def undeploy(cluster: Cluster, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
-    objects = manifests.render(manifests.Settings("", namespace=cluster.namespace, critical_quota=True))
+    objects = manifests.render(manifests.Settings("", namespace=cluster.namespace, critical_quota=True, audit={}))
     objects += [config_map(None, cluster.namespace), manifests.rules_map({}, cluster.namespace)]
     _end_recorders(api, cluster.namespace)
     removed, kept = [], False

@@ -87,7 +87,7 @@ class AlertsCommand(HeadedGroup):
         if any(name.is_workload for name in read_pods(pod)):
             raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
         fields = _fields(by, form)
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, audit=True) as targets:
             from kubectl_gadget.detect.live import Kept, read
 
             asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)

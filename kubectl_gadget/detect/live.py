@@ -234,11 +234,11 @@ class CountOutput(AlertOutput):
 
 
 def who(container: pb.Container, node: str) -> str:
-    """Whom an alert is about, in a few letters; outside containers the node."""
+    """Whom an alert is about, in a few letters: outside containers the node, of an audit event perhaps a namespace."""
     name = container.container or container.id[:12]
     if container.pod:
         return f"{container.namespace}/{container.pod}{f' ({name})' * bool(name)}"
-    return name or node
+    return name or container.namespace or node
 
 
 def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> None:

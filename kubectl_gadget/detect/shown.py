@@ -40,7 +40,7 @@ def show_command() -> click.Command:
 
 
 def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
-    with find_targets(agent, local) as targets:
+    with find_targets(agent, local, audit=True) as targets:
         reply = _find(targets(), name)
         from kubectl_gadget.detect.told import Told
 

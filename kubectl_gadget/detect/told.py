@@ -14,6 +14,7 @@ from gadget.errors import GadgetError, Malformed
 from gadget.kinds.times import clock, rfc3339
 from gadget.rules import messages
 from gadget.rules.alerts import Alert
+from gadget.rules.fields import AUDIT
 from gadget.rules.processes import Program
 from gadget.syscalls import errors
 from gadget.text import escape, quote
@@ -130,7 +131,11 @@ class Told:
         yield "    kubectl gadget detect tune --least 1 -"
 
     def _head(self, width: int) -> Iterator[str]:
-        alert, place = self.alert, who(self.container, "") or "outside containers"
+        alert, place = self.alert, who(self.container, "")
+        if alert.rule.source == AUDIT:
+            place = f"{place or 'the cluster'}, as its API server tells"
+        else:
+            place = f"{place or 'outside containers'} on {alert.node}"
         image = f", image {self.past.image}" if self.past.image else ""
         then = time.strftime("%Y-%m-%d", time.localtime(alert.time_ns // 1_000_000_000))
         rows = [
@@ -138,7 +143,7 @@ class Told:
             ("rule", alert.rule.name),
             ("priority", alert.rule.priority),
             ("when", f"{then} {clock(alert.time_ns)}{f', {alert.count} times' if alert.count > 1 else ''}"),
-            ("where", f"{place} on {alert.node}{image}"),
+            ("where", f"{place}{image}"),
             ("says", alert.text),
             ("not known", ", ".join(alert.incomplete)),
         ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pty
 import re
 import select
+import stat
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from gadget.errors import GadgetError, Unreachable
 from gadget.kube.kubeconfig import Flags
@@ -176,6 +180,79 @@ def test_progress_on_a_terminal(cluster: Cluster) -> None:
     assert ["1 of 2 nodes ready", both[2]] in screens
     assert screens[-1] == []
     assert "2 of 2 nodes ready in " in out
+
+
+SECRET = f"{NAMESPACE}/secrets/gadget-k8s-audit"
+SERVICE = f"{NAMESPACE}/services/gadget-k8s-audit"
+
+
+def receiver_pod(**state: object) -> dict:
+    pod = agent_pod("node-a", **state)  # its own node, which has an agent, too
+    pod["metadata"] |= {"name": "gadget-k8s-audit-x", "labels": {"app.kubernetes.io/component": "k8s-audit"}}
+    return pod
+
+
+def have_receiver(cluster: Cluster, **state: object) -> None:
+    have(cluster, agent_pod("node-a", ready=True), receiver_pod(**state))
+    cluster.wanted = 1
+
+    def looked() -> None:
+        cluster.objects.get(SERVICE, {}).get("spec", {}).setdefault("clusterIP", "10.96.0.7")
+
+    cluster.looked = looked
+
+
+def test_audit_files(cluster: Cluster, capsys, tmp_path: Path) -> None:
+    """Deploy --k8s-audit writes what the API server needs, for me alone, says what to do, and keeps its keys the next time."""
+    have_receiver(cluster, ready=True)
+    deploy(chosen(cluster), SETTINGS, 20, audit=tmp_path / "audit")
+    out = capsys.readouterr().out
+    assert "  k8s-audit  ready" in out and "1 of 1 node ready" in out
+    for flag, name in (("--audit-webhook-config-file", "audit-webhook"), ("--audit-policy-file", "audit-policy")):
+        assert f"  {flag}=/etc/kubernetes/gadget/{name}.yaml\n" in out
+    assert max(map(len, out.split("Audit events")[1].replace(str(tmp_path), "").splitlines())) <= 80
+    path = tmp_path / "audit/audit-webhook.yaml"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    config = yaml.safe_load(path.read_text())
+    (where,) = config["clusters"]
+    assert where["cluster"]["server"] == "https://10.96.0.7:9765/k8s-audit"
+    assert where["cluster"]["tls-server-name"] == "gadget-k8s-audit.gadget.svc"
+    secret = cluster.objects[SECRET]["data"]
+    assert where["cluster"]["certificate-authority-data"] == secret["tls.crt"]
+    token = config["users"][0]["user"]["token"]
+    assert base64.b64decode(secret["token"]).decode() == token and token not in out and len(token) > 40
+    assert yaml.safe_load((tmp_path / "audit/audit-policy.yaml").read_text())["kind"] == "Policy"
+    deploy(chosen(cluster), SETTINGS, 20, audit=tmp_path / "audit")
+    assert cluster.objects[SECRET]["data"] == secret and yaml.safe_load(path.read_text()) == config
+
+
+def test_receiver_that_does_not_come(cluster: Cluster, capsys, tmp_path: Path) -> None:
+    """If the receiver of audit events does not come up I am told why, and get no files."""
+    have_receiver(cluster, reason="ImagePullBackOff", message="no such image")
+    with pytest.raises(Unreachable, match=r"1 of 1 node ready in .* s, but the receiver of audit events is not"):
+        deploy(chosen(cluster), SETTINGS, 20, audit=tmp_path / "audit")
+    assert (
+        "  k8s-audit  not ready  pod gadget-k8s-audit-x is ImagePullBackOff: no such image" in capsys.readouterr().out
+    )
+    assert not (tmp_path / "audit").exists()
+
+
+def test_undeploy_removes_the_receiver(cluster: Cluster, capsys, tmp_path: Path) -> None:
+    """Undeploy removes the receiver of audit events with its keys, also if I say nothing of it."""
+    have_receiver(cluster, ready=True)
+    deploy(chosen(cluster), SETTINGS, 20, audit=tmp_path)
+    assert SECRET in cluster.objects
+    cluster.lists[PODS] = []
+    undeploy(chosen(cluster), 5)
+    assert cluster.objects == {}
+
+
+def test_no_openssl(cluster: Cluster, tmp_path: Path, monkeypatch) -> None:
+    """Where no certificate can be made I am told what is missing, before anything is made."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GadgetError, match="made by openssl, which is not installed here"):
+        deploy(chosen(cluster), SETTINGS, 5, audit=tmp_path)
+    assert cluster.objects == {}
 
 
 def deployed(cluster: Cluster) -> None:

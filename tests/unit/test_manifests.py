@@ -185,3 +185,58 @@ def test_priority_class() -> None:
     """Agents have the priority class that I choose, or none."""
     assert pod_of(priority_class="batch")["priorityClassName"] == "batch"
     assert "priorityClassName" not in pod_of(priority_class="none")
+
+
+def receiver_of(**settings: Any) -> dict[str, Any]:
+    """The spec of the pod that receives audit events."""
+    objects = render(Settings("agent:1", audit={"token": "eA=="}, **settings))
+    assert [each["kind"] for each in objects].count("Deployment") == 1 and objects[-1]["kind"] == "DaemonSet"
+    (found,) = [each for each in objects if each["kind"] == "Deployment"]
+    pod: dict[str, Any] = found["spec"]["template"]["spec"]
+    return pod
+
+
+def test_receiver_of_audit_events_may_nothing() -> None:
+    """The receiver of audit events has no rights: none of the host, of the API server, of root; and its keys in a Secret."""
+    pod = receiver_of()
+    (container,) = pod["containers"]
+    assert not {"hostPID", "hostNetwork", "hostIPC", "serviceAccountName", "priorityClassName"} & pod.keys()
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert {next(iter(each.keys() - {"name"})) for each in pod["volumes"]} == {"secret", "configMap"}
+    assert container["resources"]["limits"]["memory"]
+    assert not [each for each in render(Settings("agent:1")) if "audit" in each["metadata"]["name"]]
+
+
+def test_settings_of_the_receiver() -> None:
+    """Audit events are judged by the rules that I gave, else by ours, from my image, and masked as all else."""
+    plain = receiver_of()["containers"][0]["args"]
+    assert [each for each in plain if each.startswith("--detect")] == ["--detect=default"]
+    pod = receiver_of(rules={"a.yaml": ""}, redact=("pass=.*",), node_selector={"a": "b"}, image_pull_secret="mine",
+                      log_level="debug", namespace="other")  # fmt: skip
+    (container,) = pod["containers"]
+    assert [each for each in container["args"] if each.startswith("--detect")] == ["--detect=/etc/gadget/rules.d"]
+    assert {"--redact=pass=.*", "--log-level=debug"} <= set(container["args"]) and container["image"] == "agent:1"
+    assert pod["nodeSelector"]["a"] == "b" and pod["imagePullSecrets"] == [{"name": "mine"}]
+    objects = render(Settings("agent:1", audit={}, namespace="other"))
+    named = {each["kind"]: each["metadata"].get("namespace") for each in objects}
+    assert named["Secret"] == named["Service"] == named["Deployment"] == "other"
+
+
+def test_receiver_runs_its_command(tmp_path: Path) -> None:
+    """The receiver's arguments are those that its command knows, and its labels are not the agents'."""
+    from agent.audit.main import command
+
+    pod = receiver_of(rules={"a.yaml": ""}, redact=("x",))
+    (container,) = pod["containers"]
+    known = {name for each in command.params for name in each.opts}
+    assert container["command"] == ["gadget-agent-audit"]
+    assert {each.partition("=")[0] for each in container["args"]} <= known
+    objects = {each["kind"]: each for each in render(Settings("agent:1", audit={}))}
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert labels == objects["Service"]["spec"]["selector"]
+    assert labels != objects["DaemonSet"]["spec"]["template"]["metadata"]["labels"]
