@@ -25,6 +25,8 @@ A, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT = 1, 5, 6, 12, 15, 16, 28, 33, 41
 TYPES = {A: "A", AAAA: "AAAA", CNAME: "CNAME", MX: "MX", TXT: "TXT", SRV: "SRV", PTR: "PTR"}
 ANSWER, TRUNCATED = 0x8180, 0x0200
 FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 1, 2, 3, 5
+#: These have their upper bits in a record of EDNS.
+BADVERS, BADCOOKIE = 16, 23
 HEADER = struct.Struct("!HHHHHH")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-_ABCXYZ"
 #: Of a message that `find` looks at: an answer's bit and the opcode stay, whatever else a fuzzed one has.
@@ -89,6 +91,10 @@ class _Message:
         struct.pack_into("!H", self.data, at - 2, len(self.data) - at)
         self.counts[section] += 1
 
+    def edns(self, rcode: int, options: bytes) -> None:
+        self.data += _edns(rcode, options)
+        self.counts[3] += 1
+
     def whole(self) -> bytes:
         struct.pack_into("!HHHHH", self.data, 2, self.flags, *self.counts)
         return bytes(self.data)
@@ -108,17 +114,24 @@ def _name(rng: random.Random) -> str:
 def _asked(rng: random.Random, number: int, name: str, kind: int) -> bytes:
     edns = rng.random() < 0.3
     head = HEADER.pack(number, QUESTION, 1, 0, 0, int(edns))
-    return head + (b"\0" if name == "." else encode(name)) + struct.pack("!HH", kind, 1) + _EDNS * edns
+    return head + (b"\0" if name == "." else encode(name)) + struct.pack("!HH", kind, 1) + _edns() * edns
 
 
-_EDNS = b"\0" + struct.pack("!HHIH", OPT, 1232, 0, 0)
+#: An option of EDNS: RFC 7873.
+_COOKIE = struct.pack("!HH", 10, 16) + bytes(range(16))
+
+
+def _edns(rcode: int = 0, options: bytes = b"") -> bytes:
+    """The record of EDNS: RFC 6891, 6.1.3."""
+    return b"\0" + struct.pack("!HHIH", OPT, 1232, rcode >> 4 << 24, len(options)) + options
 
 
 def _answered(rng: random.Random, asked: bytes, name: str, kind: int) -> bytes:
     """What a server says: most often what was asked for, at times that there is none, or as much as there is room for."""
-    rcode = rng.choices((0, NXDOMAIN, SERVFAIL, REFUSED), (80, 10, 6, 4))[0]
+    edns = asked.endswith(_edns())
+    rcode = rng.choices((0, NXDOMAIN, SERVFAIL, REFUSED, BADVERS, BADCOOKIE), (80, 10, 6, 4, 3 * edns, 3 * edns))[0]
     truncated = TRUNCATED * (not rcode and rng.random() < 0.06)
-    message = _Message(asked, ANSWER | rcode | truncated)
+    message = _Message(asked, ANSWER | rcode & 15 | truncated)
     message.question(name, kind)
     data = message.data
 
@@ -157,7 +170,14 @@ def _answered(rng: random.Random, asked: bytes, name: str, kind: int) -> bytes:
             for more in (A, AAAA):
                 size = 4 if more == A else 16
                 message.record(3, "mail." + zone, more, lambda size=size: data.extend(rng.randbytes(size)))  # type: ignore[misc]
+    if edns:
+        message.edns(rcode, rng.choice((b"", _COOKIE)))
     return message.whole()
+
+
+def has_extended_rcode(answered: bytes) -> bool:
+    """Whether its code has upper bits, which are behind the question."""
+    return any(_edns(rcode)[:-2] in answered for rcode in (BADVERS, BADCOOKIE))
 
 
 def _no_answers(rng: random.Random, asked: bytes, name: str) -> bytes:
@@ -222,7 +242,7 @@ def exchanges(count: int) -> Iterator[Exchange]:
             answered = _answered(rng, asked, name, kind)
             if sort == "fuzzed":
                 asked, answered = _fuzzed(rng, asked), _fuzzed(rng, answered)
-            elif transport == "tcp" and rng.random() < 0.3:
+            elif transport == "tcp" and rng.random() < 0.3 and not has_extended_rcode(answered):
                 question = HEADER.size + (1 if name == "." else len(name) + 2) + 4
                 split = rng.randint(question, len(answered) - 1) if question < len(answered) else 0
         yield Exchange(sort, transport, asked, answered, split)

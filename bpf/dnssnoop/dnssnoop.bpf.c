@@ -14,6 +14,11 @@
 #define DNS_OPCODE   0x78 /* 0 for questions and their answers */
 #define DNS_ZERO     0x40
 #define DNS_RCODE    0x0f
+#define DNS_POINTER  0xc0                   /* where the length of a label would be: the rest of a name is elsewhere */
+#define DNS_LABEL    0x3f                   /* the longest one */
+#define DNS_LABELS   128                    /* that a name may have */
+#define DNS_OPT      41                     /* the record of EDNS: RFC 6891, 6.1.3 */
+#define DNS_RECORDS  64                     /* of an answer among which that of EDNS is looked for */
 #define DNS_QUESTION (DNS_HEADER + 255 + 4) /* bytes with the longest name, type and class */
 #define CLOCK_BOOT   7                      /* linux/time.h, CLOCK_BOOTTIME */
 
@@ -44,7 +49,15 @@ enum rcode {
 	NXRRSET,
 	NOTAUTH,
 	NOTZONE,
-	NONE = 255, /* of a question; kinds.py */
+	BADVERS = 16, /* from here on the upper bits are in a record of EDNS */
+	BADKEY,
+	BADTIME,
+	BADMODE,
+	BADNAME,
+	BADALG,
+	BADTRUNC,
+	BADCOOKIE,
+	NONE = 65535, /* of a question; kinds.py */
 };
 typedef enum rcode gadget_dns_rcode;
 
@@ -162,7 +175,7 @@ struct place {
 	__u32 at, length; /* of what the packet has of it, behind its id */
 	__u16 whole;      /* of it all */
 	bool out, answers;
-	__u8 rcode;
+	__u16 rcode;
 };
 
 static __always_inline const gadget_endpoint *server_of(const struct place *place)
@@ -267,6 +280,59 @@ static __noinline int look(struct __sk_buff *skb, struct place *place)
 	return 0;
 }
 
+/* Where a name that is at an offset of a packet ends there; 0 if it is none. The verifier looks at a function that is
+ * not static only once. */
+__noinline int behind_name(struct __sk_buff *skb, __u32 at)
+{
+	__u8 size;
+
+	for (int i = 0; i < DNS_LABELS; i++) {
+		if (bpf_skb_load_bytes(skb, at, &size, sizeof(size)))
+			return 0;
+		if (!size)
+			return at + 1;
+		if (size >= DNS_POINTER)
+			return at + 2;
+		if (size > DNS_LABEL)
+			return 0;
+		at += 1 + size;
+	}
+	return 0;
+}
+
+/* The upper bits of an answer's code; 0 if the packet does not have them. */
+__noinline int extended_rcode(struct __sk_buff *skb, __u32 at, __u32 length)
+{
+	struct {
+		__be16 id, flags, questions, answers, authorities, additional;
+	} header;
+	struct {
+		__be16 type, class;
+		__u8 rcode, version;
+		__be16 flags, length;
+	} record;
+	__u32 end = at + length, others, all;
+
+	if (bpf_skb_load_bytes(skb, at, &header, sizeof(header)) || header.questions != bpf_htons(1) ||
+	    !header.additional)
+		return 0;
+	others = bpf_ntohs(header.answers) + bpf_ntohs(header.authorities);
+	all = others + bpf_ntohs(header.additional);
+	at = behind_name(skb, at + sizeof(header));
+	if (!at)
+		return 0;
+	at += 4; /* type and class of the question */
+	for (int i = 0; i < DNS_RECORDS && i < all; i++) {
+		at = behind_name(skb, at);
+		if (!at || at + sizeof(record) > end || bpf_skb_load_bytes(skb, at, &record, sizeof(record)))
+			return 0;
+		if (i >= others && record.type == bpf_htons(DNS_OPT))
+			return record.rcode;
+		at += sizeof(record) + bpf_ntohs(record.length);
+	}
+	return 0;
+}
+
 /* Find a message at an offset of a packet, of which the packet has so many bytes. False if it is none; strict: if it is
  * no plain question or answer, either. */
 static __always_inline bool find(struct __sk_buff *skb, struct place *place, __u32 at, __u32 length, bool strict)
@@ -280,6 +346,8 @@ static __always_inline bool find(struct __sk_buff *skb, struct place *place, __u
 	place->question.id = dns[0] << 8 | dns[1];
 	place->answers = dns[2] & DNS_ANSWER;
 	place->rcode = dns[3] & DNS_RCODE;
+	if (place->answers)
+		place->rcode |= (extended_rcode(skb, at, length) & 0xff) << 4;
 	place->at = at + sizeof(__u16);
 	place->length = length - sizeof(__u16);
 	return true;

@@ -19,7 +19,7 @@ _OVER = (LookupError, struct.error)
 #: So many records of an answer are read.
 _MOST = 64
 _A, _CNAME, _AAAA, _IN = 1, 5, 28, 1
-_NO_RCODE = 255
+_NO_RCODE = 65535
 #: IANA, Resource Record (RR) TYPEs: those that are met.
 _TYPES = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR", 43: "DS",

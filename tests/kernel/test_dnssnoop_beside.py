@@ -20,9 +20,18 @@ from tests.pods import Container
 COUNT = 10_000
 #: The last packets: END, and what closes the connection.
 LAST_BYTES = 2000
-RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
+RCODES = {
+    0: "NOERROR",
+    1: "FORMERR",
+    2: "SERVFAIL",
+    3: "NXDOMAIN",
+    4: "NOTIMP",
+    5: "REFUSED",
+    16: "BADVERS",
+    23: "BADCOOKIE",
+}
 FIELDS = (
-    "dns.id", "dns.flags.response", "dns.flags.rcode", "dns.flags.truncated", "dns.qry.name", "dns.qry.type",
+    "dns.id", "dns.flags.response", "dns.flags.rcode", "dns.resp.ext_rcode", "dns.flags.truncated", "dns.qry.name", "dns.qry.type",
     "dns.count.answers", "dns.resp.type", "dns.a", "dns.aaaa", "dns.cname", "_ws.malformed",
 )  # fmt: skip
 
@@ -65,7 +74,7 @@ def by_tshark(file: Path, ids: Set[int]) -> dict[tuple[int, str], tuple[Said, bo
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = {}
     for line in done.stdout.splitlines():
-        number, response, rcode, cut, name, kind, count, types, a, aaaa, cnames, malformed = line.split("\t")
+        number, response, rcode, upper, cut, name, kind, count, types, a, aaaa, cnames, malformed = line.split("\t")
         if int(number, 16) not in ids:
             continue
         answers = [int(each) for each in types.split(",")[: int(count or 0)] if each]
@@ -78,7 +87,7 @@ def by_tshark(file: Path, ids: Set[int]) -> dict[tuple[int, str], tuple[Said, bo
             "answer" if response == "1" else "question",
             name.replace("<Root>", "."),
             TYPES.get(int(kind or 0), kind),
-            RCODES[int(rcode)] if response == "1" and int(rcode) < len(RCODES) else rcode or None,
+            RCODES[int(rcode) | int(upper or "0", 0) << 4] if response == "1" else rcode or None,
             of(A, a),
             of(AAAA, aaaa),
             of(CNAME, cnames.replace("<Root>", ".")),
@@ -129,6 +138,7 @@ def test_beside_tshark(agent, start_cli: Callable[..., Cli], pair, tmp_path: Pat
     assert Counter((row["id"], row["message"]) for row in rows) == {
         (number, message): 1 for number in sent for message in ("question", "answer")
     }
+    assert Counter(row["rcode"] for row in rows)["BADVERS"] > 50 < Counter(row["rcode"] for row in rows)["BADCOOKIE"]
     wrong: list[Any] = []
     cut = 0
     for row in rows:

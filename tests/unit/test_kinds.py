@@ -210,7 +210,7 @@ NOTHING: dict[str, Any] = {
     **dict.fromkeys(("errno", "signal", "pid", "size"), 0),
     **dict.fromkeys(("uid", "gid", "syscall"), (1 << 32) - 1),
     **dict.fromkeys(("endpoint", "container"), None),
-    "dns_rcode": 255,
+    "dns_rcode": 65535,
     "duration": DURATION_UNKNOWN,
     "args": [],
 }

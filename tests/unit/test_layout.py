@@ -400,7 +400,7 @@ TELLING: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
             {"message": 1, "name": "prices.shop", "rcode": 3, "addresses": ""},
             {"NAME": "prices.shop", "RCODE": "NXDOMAIN"},
         ),
-        ({"message": 2, "name": "prices.shop", "rcode": 255, "addresses": ""}, {"MESSAGE": "no answer"}),
+        ({"message": 2, "name": "prices.shop", "rcode": 65535, "addresses": ""}, {"MESSAGE": "no answer"}),
     ],
     "privsnoop": [
         (

@@ -103,14 +103,14 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
     ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
-         "server": (WEB, 53), "rcode": 255, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},
+         "server": (WEB, 53), "rcode": 65535, "id": 7, "name": ASKED, "type": ASKED, "latency": DURATION_UNKNOWN},
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 1, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 0, "id": 7, "name": ASKED, "type": ASKED, "addresses": ANSWERED,
          "latency": 212_345},
         {"pid": 0, "comm": b"", "protocol": 6, "message": 1, "src": (CART, 44122), "dst": (WEB, 53),
          "server": (WEB, 53), "rcode": 3, "id": 8, "uid": 0xFFFFFFFF, "latency": DURATION_UNKNOWN},
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 2, "src": (CART, 44122), "dst": (WEB, 53),
-         "server": (WEB, 53), "rcode": 255, "id": 9, "name": ASKED, "type": ASKED, "latency": 5_000_123_456},
+         "server": (WEB, 53), "rcode": 65535, "id": 9, "name": ASKED, "type": ASKED, "latency": 5_000_123_456},
     ],
     "snisnoop": [
         {"pid": 9, "comm": b"curl", "src": (CART, 44122), "dst": (WEB, 443), **dict.fromkeys(OF_HELLO, tls.hello(*tls.USUAL))},
