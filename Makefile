@@ -11,7 +11,7 @@ packages = $(shell sed "s/ *\#.*//; /^$$/d; s/.*/'&'/" $(1))
 # tracing needs root, building does not
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
-SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/gadget/v1/* gadget/btf.py gadget/schema.py)
+SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/*/v1/* gadget/btf.py gadget/schema.py)
 
 .PHONY: help setup test test-faults test-attacks test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock
 

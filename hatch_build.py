@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -33,6 +34,8 @@ GENERATED = ROOT / "gadget" / "_generated"
 OBJECTS = ROOT / "agent" / "_objects"
 #: machine (as uname says) to clang's __TARGET_ARCH_
 ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
+#: How protoc's modules import each other, as if they lay at the top.
+_SIBLING = re.compile(r"^import (\w+_pb2) as", re.M)
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare"]
 
 
@@ -202,14 +205,14 @@ def make_gadgets() -> None:
 
 def make_protobuf() -> None:
     """Generate Python from proto/."""
-    for source in sorted((ROOT / "proto" / "gadget" / "v1").glob("*.proto")):
+    for source in sorted((ROOT / "proto").glob("*/v1/*.proto")):
         stub = GENERATED / f"{source.stem}_pb2_grpc.py"
         if up_to_date(stub, source):
             continue
         run(sys.executable, "-m", "grpc_tools.protoc", f"-I{source.parent}", f"--python_out={GENERATED}",
             f"--pyi_out={GENERATED}", f"--grpc_python_out={GENERATED}", source)  # fmt: skip
-        module = f"{source.stem}_pb2"
-        stub.write_text(stub.read_text().replace(f"import {module} as", f"from gadget._generated import {module} as"))
+        for made in (stub, GENERATED / f"{source.stem}_pb2.py", GENERATED / f"{source.stem}_pb2.pyi"):
+            made.write_text(_SIBLING.sub(r"from gadget._generated import \1 as", made.read_text()))
 
 
 def make_syscalls() -> None:

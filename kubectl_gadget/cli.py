@@ -20,6 +20,7 @@ from kubectl_gadget.tell import tell, write_lines
 if TYPE_CHECKING:
     from kubectl_gadget.advise.commands import AdviseCommand
     from kubectl_gadget.headed import HeadedCommand
+    from kubectl_gadget.hubble.command import HubbleCommand
     from kubectl_gadget.traceloop.commands import TraceloopCommand
     from kubectl_gadget.traceloop.instances import Instance
 
@@ -47,6 +48,7 @@ WRITTEN = {
     "deploy": "cluster.commands:DeployCommand",
     "detect": "detect.commands:DetectCommand",
     "help": "headed:HelpCommand",
+    "hubble": "hubble.command:HubbleCommand",
     "list": "about:ListCommand",
     "observe": "observe.command:ObserveCommand",
     "profile": "profile.commands:ProfileCommand",
@@ -62,10 +64,10 @@ WRITTEN = {
 
 
 @cache
-def _written(name: str) -> HeadedCommand | TraceloopCommand | AdviseCommand:
+def _written(name: str) -> HeadedCommand | TraceloopCommand | AdviseCommand | HubbleCommand:
     module, _, kind = WRITTEN[name].partition(":")
     needs = [_reasons] if name == "traceloop" else []
-    command: HeadedCommand | TraceloopCommand | AdviseCommand
+    command: HeadedCommand | TraceloopCommand | AdviseCommand | HubbleCommand
     command = getattr(importlib.import_module(f"kubectl_gadget.{module}"), kind)(*needs)
     return command
 

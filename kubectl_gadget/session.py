@@ -211,6 +211,7 @@ class Session:
                 self._show(self._backlog.ripe())
                 if self._backlog.is_done:
                     self._backlog = None
+                    self._caught_up()
             if not self._full():
                 self._show(self._merge.ripe(self._now()))
                 self._look_for_round()
@@ -223,6 +224,9 @@ class Session:
         self._show(self._merge.rest())
         while self._rounds and not self._full() and (rows := self._rounds.next(0.0)) is not None:
             self._show_table(rows)
+
+    def _caught_up(self) -> None:
+        """Of a standing run, all that was kept has been shown: what follows comes."""
 
     def _look_for_containers(self) -> None:
         """Once all agents that there are have begun, tell if nothing is there that was asked for."""
@@ -589,7 +593,7 @@ class Session:
 
 
 def stream(
-    request: Request, targets: Targets, streams: Streams, directory: Look, make: type[Session] = Session
+    request: Request, targets: Targets, streams: Streams, directory: Look, make: Callable[..., Session] = Session
 ) -> None:
     """Show what the targets send, which request has been sent to; directory names the ends of connections."""
     with ExitStack() as stack:

@@ -19,7 +19,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_ends, of_words, option_of
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
-from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.request import Request, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
 GADGET = "observe"
@@ -186,18 +186,25 @@ class ObserveCommand(HeadedCommand):
             last=last or 0,
             follow=follow,
         )
-        request = replace(request, reads=GADGET)
-        with find_targets(agent, local) as targets:
-            from kubectl_gadget.begin import begin  # grpc, while a local agent starts
-            from kubectl_gadget.observe.session import FlowSession, HubbleSession, LinesSession
-            from kubectl_gadget.peers import find_directory
-            from kubectl_gadget.session import stream
+        from kubectl_gadget.observe.session import FlowSession, HubbleSession, LinesSession  # numpy
 
-            reached = targets()
-            with begin(request, reached) as streams:
-                directory = find_directory(reached, namespace, cluster=not (agent or local))
-                session = HubbleSession if as_hubble else LinesSession if as_lines else FlowSession
-                stream(request, reached, streams, directory, session)
+        session = HubbleSession if as_hubble else LinesSession if as_lines else FlowSession
+        read_log(request, agent, local, namespace, session)
+
+
+def read_log(
+    request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[..., Any]
+) -> None:
+    """Show what request asks of the flow log, in a session that make makes. namespaces are those it is about."""
+    with find_targets(agent, local) as targets:
+        from kubectl_gadget.begin import begin  # grpc, while a local agent starts
+        from kubectl_gadget.peers import find_directory
+        from kubectl_gadget.session import stream
+
+        reached, request = targets(), replace(request, reads=GADGET)
+        with begin(request, reached) as streams:
+            directory = find_directory(reached, namespaces, cluster=not (agent or local))
+            stream(request, reached, streams, directory, make)
 
 
 def _how_many() -> list[click.Parameter]:

@@ -42,9 +42,11 @@ class Flows(Told):
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write lines."""
-        write_all(b"".join([encode(self._response(dict(zip(FIELDS, row, strict=True)))) + b"\n" for row in rows]))
+        write_all(b"".join([encode(self.response(row)) + b"\n" for row in rows]))
 
-    def _response(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def response(self, values: Row) -> dict[str, Any]:
+        """The object of a row."""
+        row = dict(zip(FIELDS, values, strict=True))
         word = self.words(row)
         egress = word["direction"] == "egress"
         source, destination = (row["src"], row["dst"]) if egress else (row["dst"], row["src"])

@@ -58,13 +58,13 @@ def packed(address: str) -> bytes:
     return found.packed if found.version == 6 else bytes(10) + b"\xff\xff" + found.packed
 
 
-def section() -> pb.Section:
-    """The flows as a part of a batch."""
+def section(began_ns: int = 0) -> pb.Section:
+    """The flows as a part of a batch, one a second."""
     schema = GADGET.schema
     size = schema.text_offset + 64
     rows = np.zeros(len(FLOWS), schema.dtype(size))
     for at, (row, flow) in enumerate(zip(rows, FLOWS.values(), strict=True)):
-        row["timestamp"], row["duration"], row["rtt"] = (at + 1) * 10**9, UNKNOWN, UNKNOWN
+        row["timestamp"], row["duration"], row["rtt"] = began_ns + (at + 1) * 10**9, UNKNOWN, UNKNOWN
         for name, value in {**_USUAL, **flow}.items():
             if name in ("src", "dst"):
                 row[name]["address"] = packed(value[0])

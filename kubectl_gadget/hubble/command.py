@@ -1,0 +1,81 @@
+"""`kubectl gadget hubble serve`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gadget import catalog
+from gadget.errors import UsageError
+from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.headed import HeadedCommand
+from kubectl_gadget.observe.command import GADGET, read_log
+from kubectl_gadget.options import Option, where_options
+from kubectl_gadget.request import make_request
+from kubectl_gadget.tell import tell
+
+#: Where the `hubble` command line looks if it is not told.
+LISTEN = "127.0.0.1:4245"
+#: Hubble's own largest. A flow takes 1 to 2 KiB here.
+KEEP = 65_535
+_MOST_KEPT = (1 << 24) - 1
+
+
+class HubbleCommand(click.Group):
+    """`hubble`: for Hubble's clients."""
+
+    title = "flows, served to Hubble's own command line, page and relay"
+
+    def __init__(self) -> None:
+        """Make the group."""
+        super().__init__("hubble", help=f"Has {self.title}.", short_help=self.title)
+        self.context_settings = {"help_option_names": ["-h", "--help"]}
+        self.add_command(ServeCommand())
+
+
+class ServeCommand(HeadedCommand):
+    """`hubble serve`: until Ctrl-C."""
+
+    def __init__(self) -> None:
+        """Make the command."""
+        where = {option.name: option for option in where_options()}
+        super().__init__(
+            "serve",
+            "what `observe` has to Hubble's clients, until Ctrl-C",
+            "kubectl gadget hubble serve & hubble observe -f",
+            [
+                Option(["--listen"], heading="Service", default=LISTEN, metavar="HOST:PORT",
+                       help=f"Where clients find it. Who can reach it sees all flows. [default: {LISTEN}]"),
+                Option(["--keep"], heading="Service", type=click.IntRange(1, _MOST_KEPT), default=KEEP, metavar="N",
+                       help=f"How many flows clients can look back on, of all nodes. [default: {KEEP}]"),
+                where["local"],
+                where["agent"],
+                *cluster_options(),
+            ],
+            self._run,
+            verb="Serves",
+        )  # fmt: skip
+
+    def _run(self, listen: str, keep: int, local: bool, agent: tuple[str, ...]) -> None:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal():
+            raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
+        request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
+        from kubectl_gadget.hubble.ring import Ring  # grpc and numpy
+        from kubectl_gadget.hubble.server import Server
+        from kubectl_gadget.hubble.session import ServedSession
+
+        ring = Ring(keep)
+        with Server(listen, ring) as server:
+
+            def caught_up() -> None:
+                server.caught_up()
+                how = "" if listen == LISTEN else f" --server {server.address}"
+                tell(f"serving flows on {server.address}, until Ctrl-C. Try: hubble observe{how}")
+
+            def make(*args: Any) -> ServedSession:
+                server.observer.session = ServedSession(ring, caught_up, *args)
+                return server.observer.session
+
+            read_log(request, agent, local, (), make)

@@ -1,0 +1,68 @@
+"""The session behind `hubble serve`: flows of all nodes, into the ring that clients read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gadget._generated import gadget_pb2 as pb
+from gadget._generated import observer_pb2, relay_pb2
+from gadget.schema import Row, Schema
+from kubectl_gadget.hubble.messages import message_of
+from kubectl_gadget.hubble.ring import Ring
+from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.observe.session import FlowSession
+from kubectl_gadget.output import Output, all_fields
+
+
+class Kept(Flows):
+    """Keeps rows in a ring, and makes them messages when they are asked for."""
+
+    ring: Ring
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Keep rows."""
+        self.ring.add(rows)
+
+    def message(self, row: Row) -> observer_pb2.GetFlowsResponse:
+        """A row as clients get it."""
+        return message_of(self.response(row), row[0])
+
+
+class ServedSession(FlowSession):
+    """Fills a ring with flows. A server's threads ask it how the nodes are."""
+
+    def __init__(self, ring: Ring, caught_up: Callable[[], None], *args: Any) -> None:
+        """Call caught_up once what agents have kept is in the ring."""
+        super().__init__(*args)
+        self._ring, self._tell_caught_up = ring, caught_up
+        self._lost = 0
+
+    def _make_output(self, schema: Schema) -> Output:
+        output = Kept(self._request.gadget, all_fields(schema))
+        output.ring = self._ring
+        return output
+
+    def message(self, row: Row) -> observer_pb2.GetFlowsResponse:
+        """A row of the ring as clients get it."""
+        assert isinstance(self._output, Kept)
+        return self._output.message(row)
+
+    def _count(self, target: str, reply: pb.RunReply) -> None:
+        super()._count(target, reply)
+        lost = sum(node.lost() for node in self._nodes.values())
+        if lost > self._lost:
+            self._ring.lose(lost - self._lost)
+            self._lost = lost
+
+    def _caught_up(self) -> None:
+        self._tell_caught_up()
+
+    def nodes(self) -> dict[str, relay_pb2.NodeState]:
+        """How each node is, by its name."""
+        found = dict.fromkeys(self._away.copy(), relay_pb2.NODE_UNAVAILABLE)
+        for target, node in self._nodes.copy().items():
+            found.pop(target, None)
+            is_there = target not in self._away and not node.silent
+            found[node.decoder.node] = relay_pb2.NODE_CONNECTED if is_there else relay_pb2.NODE_UNAVAILABLE
+        return found
