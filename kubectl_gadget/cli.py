@@ -50,6 +50,7 @@ WRITTEN = {
     "help": "headed:HelpCommand",
     "hubble": "hubble.command:HubbleCommand",
     "list": "about:ListCommand",
+    "map": "map.command:MapCommand",
     "observe": "observe.command:ObserveCommand",
     "profile": "profile.commands:ProfileCommand",
     "replay": "commands:ReplayCommand",

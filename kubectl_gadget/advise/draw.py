@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from gadget.errors import UsageError
 from gadget.text import escape
-from kubectl_gadget.advise.graph import Arrow, Graph
-from kubectl_gadget.advise.page import to_html
+from kubectl_gadget.advise.graph import NODES, OUTSIDE, UNKNOWN, Arrow, Graph, Spot
+from kubectl_gadget.page import Message, document
 
 
 def render_graph(graph: Graph, form: str, *, title: str = "Who talks to whom") -> str:
     """A graph as text: mermaid, dot or html. UsageError for another form."""
     if form == "html":
-        return to_html(graph, title)
+        return document(title, [_message(graph)], empty="Nothing was seen of it.")
     forms: dict[str, Callable[[Graph], Iterable[str]]] = {"mermaid": _mermaid, "dot": _dot}
     if form not in forms:
         raise UsageError(f"-o {form}: want mermaid, dot or html")
     return "".join(f"{line}\n" for line in forms[form](graph))
+
+
+def _message(graph: Graph) -> Message:
+    """The graph as the page knows it. What was seen has neither bytes nor round-trip times, and no minute."""
+    numbers = {spot: number for number, spot in enumerate(graph.spots)}
+    pairs: dict[tuple[int, int], list[Arrow]] = {}
+    for arrow in graph.arrows:
+        pairs.setdefault((numbers[arrow.source], numbers[arrow.target]), []).append(arrow)
+    edges: list[list[Any]] = []
+    sums: list[list[Any]] = []
+    for number, (ends, arrows) in enumerate(pairs.items()):
+        ports = list(dict.fromkeys(escape(port) for arrow in arrows for port in arrow.ports))
+        failed = sum(arrow.count for arrow in arrows if arrow.failed)
+        edges.append([number, *ends, ports, [], [], [], []])
+        sums.append([0, number, sum(arrow.count for arrow in arrows), failed, 0, None, None, 0, []])
+    return {"spots": [[numbers[spot], *_spot(spot)] for spot in graph.spots], "edges": edges, "sums": sums}
+
+
+def _spot(spot: Spot) -> tuple[str, str, str]:
+    kind = {NODES: "node", OUTSIDE: "raw", UNKNOWN: "raw"}.get(spot.group, "pod")
+    return escape(spot.group), escape(spot.name), kind
 
 
 def _mermaid(graph: Graph) -> Iterable[str]:

@@ -1,0 +1,156 @@
+"""Whose a pod is, and whose pods a Service leads to: boxes of the map are workloads."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gadget.endpoints import RAW, Endpoint
+from gadget.errors import GadgetError
+from gadget.kube.api import ApiServer
+from gadget.text import escape
+from gadget.workload import workload
+
+#: Where what is in no namespace stands, as in `advise network-policy graph`.
+NODES, OUTSIDE, HERE = "nodes", "outside the cluster", "this machine"
+#: Addresses outside that have a box each; what else there is shares one.
+MOST_OUTSIDE = 400
+OTHERS = "other addresses"
+#: How often the cluster is asked whose pods are that nobody knew.
+AGAIN_SECONDS = 30.0
+_NUMBERED = re.compile(r"-\d+$")
+
+
+class Spot(NamedTuple):
+    """Something that talks. kind is that of an endpoint; of a pod it stands for its workload."""
+
+    group: str
+    name: str
+    kind: str
+
+
+@dataclass
+class Known:
+    """What a cluster says: the workload of each pod, and of each Service the one whose pods it leads to."""
+
+    pods: dict[tuple[str, str], str] = field(default_factory=dict)
+    services: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class Owners:
+    """Finds the spot of an end of a flow."""
+
+    def __init__(self, look: Callable[[], Known] | None = None) -> None:
+        """Ask look, which takes its time, at once, and again when a pod turns up that it did not know."""
+        self._look = look
+        self._known = Known()
+        self._spots: dict[tuple[str, str, str], Spot] = {}
+        self._outside: set[str] = set()
+        self._next = 0.0
+        self._is_asking = False
+        if look:
+            self._ask(look)
+
+    def spot(self, end: Endpoint | None) -> Spot:
+        """Where an end stands."""
+        if end is None or end.kind == RAW.kind:
+            return self._address(end.addr if end else "")
+        key = (end.kind, end.namespace, end.name)
+        if key not in self._spots:
+            if len(self._spots) > 100_000:  # pods that came and went
+                self._spots.clear()
+            self._spots[key] = self._find(end)
+        return self._spots[key]
+
+    def _address(self, address: str) -> Spot:
+        if address not in self._outside:
+            if len(self._outside) >= MOST_OUTSIDE:
+                return Spot(OUTSIDE, OTHERS, RAW.kind)
+            self._outside.add(address)
+        return Spot(OUTSIDE, escape(address) or "not known", RAW.kind)
+
+    def _find(self, end: Endpoint) -> Spot:
+        if end.kind == "node":
+            return Spot(NODES, escape(end.name), end.kind)
+        if end.kind == "svc":
+            name = self._known.services.get((end.namespace, end.name))
+            return Spot(end.namespace, name, "pod") if name else Spot(end.namespace, f"svc/{escape(end.name)}", "svc")
+        if end.kind == "pod":
+            name = self._known.pods.get((end.namespace, end.name))
+            if name is None:
+                self._ask_again()
+            return Spot(escape(end.namespace), escape(name or by_name(end.name)), end.kind)
+        return Spot(HERE, escape(end.name), end.kind)
+
+    def _ask(self, look: Callable[[], Known]) -> None:
+        self._next = time.monotonic() + AGAIN_SECONDS
+        with suppress(GadgetError):  # names tell nearly as much
+            self._known = look()
+            self._spots = {}
+
+    def _ask_again(self) -> None:
+        """Look again, in a thread: the stream waits for nobody."""
+        if self._look is None or self._is_asking or time.monotonic() < self._next:
+            return
+        self._is_asking = True
+
+        def ask(look: Callable[[], Known]) -> None:
+            try:
+                self._ask(look)
+            finally:
+                self._is_asking = False
+
+        threading.Thread(target=ask, args=(self._look,), name="owners", daemon=True).start()
+
+
+def by_name(pod: str) -> str:
+    """The workload of a pod of which nothing but its name is known."""
+    named = workload(pod, "", "").partition("/")[2]
+    return named if named != pod else _NUMBERED.sub("", pod)
+
+
+def ask_cluster(apis: Sequence[ApiServer]) -> Known:
+    """What clusters say. GadgetError if none of them lets this user list pods."""
+    known = Known()
+    wrong: GadgetError | None = None
+    for api in apis:
+        try:
+            pods = list(api.list("/api/v1/pods"))
+        except GadgetError as error:
+            wrong = error
+            continue
+        labels: dict[str, list[tuple[Mapping[str, str], str]]] = {}
+        for pod in pods:
+            with suppress(AttributeError, KeyError, TypeError):  # an object that is not as it has to be
+                meta = pod["metadata"]
+                name = _owner(meta)
+                known.pods[meta["namespace"], meta["name"]] = name
+                labels.setdefault(meta["namespace"], []).append((meta.get("labels") or {}, name))
+        with suppress(GadgetError):
+            for service in api.list("/api/v1/services"):
+                with suppress(AttributeError, KeyError, TypeError):
+                    _add_service(known, service, labels)
+    if wrong and not known.pods:
+        raise wrong
+    return known
+
+
+def _owner(meta: Mapping[str, Any]) -> str:
+    owner = next((each for each in meta.get("ownerReferences") or () if each.get("controller")), None)
+    whose = f"{owner['kind']}/{owner['name']}" if owner else f"Pod/{meta['name']}"
+    revision = (meta.get("labels") or {}).get("pod-template-hash", "")
+    return workload(meta["name"], whose, revision).partition("/")[2] or meta["name"]
+
+
+def _add_service(known: Known, service: Mapping[str, Any], labels: Mapping[str, list[tuple[Any, str]]]) -> None:
+    """A Service is its workload's, if all pods that it selects are of one."""
+    meta, selector = service["metadata"], service["spec"].get("selector") or {}
+    pods = labels.get(meta["namespace"], ())
+    found = {name for own, name in pods if selector and selector.items() <= own.items()}
+    if len(found) == 1:
+        known.services[meta["namespace"], meta["name"]] = found.pop()

@@ -1,0 +1,68 @@
+"""The page that shows who talks to whom: one document that loads nothing, with all that is known, or told as it comes.
+
+Its parts are plain modules of JavaScript. In the document they are one script, as modules of a file cannot import each
+other; the policy of the document names that script and its style by their hashes, so nothing else can run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from html import escape as escape_html
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from gadget.text import escape
+
+#: What the page knows: new spots and edges, and sums of edges; model.js says what is where.
+Message = Mapping[str, Any]
+_FOLDER = Path(__file__).parent
+#: In an order in which each stands behind those that it imports.
+_MODULES = ("text", "model", "filter", "layout", "map", "table", "save", "drawer", "main")
+_IMPORT = re.compile(r"^import (\{.*\}) from \"\./(\w+)\.js\";$", re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?function|const|class) (\w+)", re.MULTILINE)
+
+
+def document(title: str, messages: Iterable[Message] = (), *, live: bool = False, empty: str = "") -> str:
+    """The page. live: what is known comes as events from where it is; empty says what there is to say without any."""
+    from kubectl_gadget.output.encode import encode
+
+    data = encode({"live": live, "messages": [*messages], "empty": empty}).decode()
+    style, script = _style(), _script()
+    connect = "; connect-src 'self'" if live else ""
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; "
+        f"form-action 'none'{connect}"
+    )
+    return Template((_FOLDER / "index.html").read_text()).substitute(
+        title=escape_html(escape(title)),
+        policy=policy,
+        style=style,
+        script=script,
+        data=data.replace("<", "\\u003c"),  # nothing in it may end the element
+    )
+
+
+@cache
+def _style() -> str:
+    return (_FOLDER / "style.css").read_text()
+
+
+@cache
+def _script() -> str:
+    return "".join(_as_function(name, (_FOLDER / f"{name}.js").read_text()) for name in _MODULES)
+
+
+def _as_function(name: str, module: str) -> str:
+    """A module as a function that is called at once: its names are its own, and it gives those that it exports."""
+    names = ", ".join(found[2] for found in _EXPORT.finditer(module))
+    inside = _EXPORT.sub(r"\1 \2", _IMPORT.sub(r"const \1 = module_\2;", module))
+    return f"const module_{name} = (() => {{\n{inside}return {{ {names} }};\n}})();\n"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
