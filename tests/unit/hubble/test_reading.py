@@ -18,7 +18,7 @@ SECOND = 10**9
 
 def row(number: int, namespace: str = "shop") -> tuple[Any, ...]:
     """A flow at so many seconds, of web-0 if they are even, else of web-1."""
-    values = {name: None for name in FIELDS} | {
+    values = dict.fromkeys(FIELDS) | {
         "timestamp": number * SECOND, "node": "node-a", "src": Endpoint("10.0.0.1", number, "pod", namespace, f"web-{number % 2}"),
     }  # fmt: skip
     return tuple(values.values())
@@ -94,7 +94,7 @@ def test_selection(ring: Ring, request_: dict[str, Any], wanted: list[int]) -> N
 
 
 def test_follow(ring: Ring) -> None:
-    """follow has the last N, or those since a time, and then what comes; alone it has what comes."""
+    """Follow has the last N, or those since a time, and then what comes; alone it has what comes."""
     for request, before in (({"number": 2}, [8, 9]), ({"since": {"seconds": 9}}, [9]), ({}, [])):
         made = Ring(8)
         made.add([row(number) for number in range(10)])
