@@ -10,6 +10,7 @@ from pathlib import Path
 
 BRIDGE = "192.168.77.1"
 NODES = {"node-a": "192.168.77.11", "node-b": "192.168.77.12"}
+SERVICES = "10.96.0.0/16"
 HERE = Path(__file__).parent
 START_SECONDS = 90.0
 
@@ -71,6 +72,9 @@ class ControlPlane:
             run("ip", "-n", node, "route", "add", "default", "via", BRIDGE)
             run("ip", "route", "add", pod_range(node), "via", address)
             run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        run(
+            "ip", "route", "add", SERVICES, "via", next(iter(NODES.values()))
+        )  # whose kube-proxy does it for this machine
 
     def _start(self, name: str, *command: str | Path) -> None:
         with (self._folder / "logs" / f"{name}.log").open("wb") as log:
@@ -110,11 +114,11 @@ class ControlPlane:
         self._processes["kube-apiserver"].wait()
 
     def _run_api_server(self) -> None:
-        pki = self._folder
+        pki, audit = self._folder, self._folder / "audit"  # that a test may fill before it has this started again
         self._start(
             "kube-apiserver", self._binaries / "kube-apiserver", f"--advertise-address={BRIDGE}", "--secure-port=6443",
             "--etcd-servers=http://127.0.0.1:2379", "--authorization-mode=Node,RBAC", "--allow-privileged",
-            "--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
+            "--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICES}",
             "--kubelet-preferred-address-types=InternalIP", f"--token-auth-file={pki}/tokens.csv",
             f"--client-ca-file={pki}/ca.crt", f"--requestheader-client-ca-file={pki}/ca.crt",
             f"--tls-cert-file={pki}/apiserver.crt",
@@ -122,6 +126,9 @@ class ControlPlane:
             f"--kubelet-client-key={pki}/apiserver-kubelet.key", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki}/service-accounts.pub",
             f"--service-account-signing-key-file={pki}/service-accounts.key",
+            *([f"--audit-webhook-config-file={audit}/audit-webhook.yaml",
+               f"--audit-policy-file={audit}/audit-policy.yaml", "--audit-webhook-batch-max-wait=1s"]
+              if audit.exists() else []),
         )  # fmt: skip
 
     def _is_ready(self, node: str) -> bool:
