@@ -26,7 +26,7 @@ RULE = """\
   priority: WARNING
 - rule: Somebody goes in
   desc: A test.
-  condition: ka.target.subresource = exec and ka.target.namespace = watched
+  condition: ka.target.subresource = exec and ka.target.namespace = audited
   output: Somebody goes in | user=%ka.user.name pod=%ka.target.name
   priority: WARNING
   source: k8s_audit
@@ -108,15 +108,15 @@ def test_always(make_namespace: Callable[[str], Namespace]) -> None:
 @pytest.mark.usefixtures("always")
 def test_audit(make_namespace: Callable[[str], Namespace]) -> None:
     """With what deploy --k8s-audit wrote the API server tells of what is done by it: an exec into a pod is an alert."""
-    shop = make_namespace("watched")
+    shop = make_namespace("audited")
     shop.pod("cart-0", nodes()[0])
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         os.kill(int(os.environ["E2E_CONTROL"]), number)  # ends the API server, and starts it with those files
 
     def alerts() -> list[dict[str, Any]]:
-        go_in = ["kubectl", "exec", "--namespace=watched", "cart-0", "--", "/bin/true"]
+        go_in = ["kubectl", "exec", "--namespace=audited", "cart-0", "--", "/bin/true"]
         subprocess.run(go_in, capture_output=True, check=False)  # it may be away
-        done = gadget("alerts", "-n", "watched", "-o", "json", f"--gadget-namespace={OWN_PLACE}")
+        done = gadget("alerts", "-n", "audited", "-o", "json", f"--gadget-namespace={OWN_PLACE}")
         found = map(json.loads, done.stdout.splitlines())
         return [each for each in found if each["rule"] == "Somebody goes in"]
 
