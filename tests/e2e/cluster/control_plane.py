@@ -72,7 +72,9 @@ class ControlPlane:
             run("ip", "-n", node, "route", "add", "default", "via", BRIDGE)
             run("ip", "route", "add", pod_range(node), "via", address)
             run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        run("ip", "route", "add", SERVICES, "via", next(iter(NODES.values())))  # its kube-proxy does it for this machine
+        run(
+            "ip", "route", "add", SERVICES, "via", next(iter(NODES.values()))
+        )  # its kube-proxy does it for this machine
 
     def _start(self, name: str, *command: str | Path) -> None:
         with (self._folder / "logs" / f"{name}.log").open("wb") as log:
