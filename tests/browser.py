@@ -23,7 +23,17 @@ COMMAND = [
 #: How long a browser may take on a busy machine.
 SECONDS = 120.0
 #: Keys as the protocol has them.
-KEYS = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "End": 35, "Home": 36, "Tab": 9}
+KEYS = {
+    "Enter": 13,
+    "Escape": 27,
+    "ArrowDown": 40,
+    "ArrowUp": 38,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "End": 35,
+    "Home": 36,
+    "Tab": 9,
+}
 
 
 class Page:

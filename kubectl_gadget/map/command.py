@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
     from kubectl_gadget.map.owners import Owners
+    from kubectl_gadget.targets import Targets
 
 GADGET = "observe"
 #: What of the past is shown at first.
@@ -39,6 +41,8 @@ class MapCommand(HeadedCommand):
             [
                 Option(["--since"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="10m",
                        help="Begin with what was kept in so long. [default: 1h]"),
+                Option(["--policy"], heading="Options", type=click.Path(path_type=Path), metavar="FILE|DIR",
+                       help="Judge what was seen by these policies, not by the cluster's."),
                 Option(["--port"], heading="Options", type=click.IntRange(1, 65535), default=None, metavar="N",
                        help="Port of 127.0.0.1 that the page is at. [default: any]"),
                 Option(["--no-open"], heading="Options", is_flag=True, help="Say where it is, and open no browser."),
@@ -54,6 +58,7 @@ class MapCommand(HeadedCommand):
     def _run(
         self,
         since: float,
+        policy: Path | None,
         port: int | None,
         no_open: bool,
         namespace: tuple[str, ...],
@@ -84,8 +89,9 @@ class MapCommand(HeadedCommand):
             from kubectl_gadget.session import stream
 
             reached = targets()
-            page = document(title, live=True, empty=_why_empty(namespace, local=local))
-            with begin(request, reached) as streams, MapServer(port or 0, page) as server:
+            judge = _judge(reached, agent, local, namespace, policy)
+            page = document(title, live=True, empty=_why_empty(namespace, local=local), policies=judge is not None)
+            with begin(request, reached) as streams, MapServer(port or 0, page, judge) as server:
                 owners = _owners(agent, local)
                 directory = find_directory(reached, namespace, cluster=not (agent or local))
                 write_line(server.url)
@@ -105,6 +111,26 @@ def _owners(agents: Sequence[str], local: bool) -> Owners:
 
     apis = [api_server(read_context(cluster.flags)) for cluster in chosen_clusters()]
     return Owners(lambda: ask_cluster(apis))
+
+
+def _judge(
+    targets: Targets, agents: Sequence[str], local: bool, namespaces: tuple[str, ...], file: Path | None
+) -> Callable[[], dict[str, Any]] | None:
+    """What judges what was seen: by the policies of a file, or of the cluster if there is one and no other."""
+    from kubectl_gadget.cluster.options import chosen_clusters
+    from kubectl_gadget.map.policies import Held, read_cluster, read_file
+
+    if agents or local:
+        return Held(read_file(targets, file, namespaces)) if file else None
+    cluster, *others = chosen_clusters()
+    if others:
+        if file:
+            raise UsageError("--policy: judged for one cluster at a time")
+        return None
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
+
+    return Held(read_cluster(targets, api_server(read_context(cluster.flags)), file, namespaces))
 
 
 def _why_empty(namespaces: Sequence[str], *, local: bool) -> str:

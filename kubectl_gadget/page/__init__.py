@@ -22,16 +22,21 @@ from gadget.text import escape
 Message = Mapping[str, Any]
 _FOLDER = Path(__file__).parent
 #: In an order in which each stands behind those that it imports.
-_MODULES = ("text", "model", "filter", "layout", "map", "table", "save", "drawer", "main")
+_MODULES = ("text", "model", "filter", "layout", "map", "table", "save", "drawer", "policies", "main")
 _IMPORT = re.compile(r"^import (\{.*\}) from \"\./(\w+)\.js\";$", re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?function|const|class) (\w+)", re.MULTILINE)
 
 
-def document(title: str, messages: Iterable[Message] = (), *, live: bool = False, empty: str = "") -> str:
-    """The page. live: what is known comes as events from where it is; empty says what there is to say without any."""
+def document(
+    title: str, messages: Iterable[Message] = (), *, live: bool = False, empty: str = "", policies: bool = False
+) -> str:
+    """The page. live: what is known comes as events from where it is, and if policies, what they say of it.
+
+    empty says what there is to say to who sees nothing.
+    """
     from kubectl_gadget.output.encode import encode
 
-    data = encode({"live": live, "messages": [*messages], "empty": empty}).decode()
+    data = encode({"live": live, "messages": [*messages], "empty": empty, "policies": policies}).decode()
     style, script = _style(), _script()
     connect = "; connect-src 'self'" if live else ""
     policy = (

@@ -3,19 +3,24 @@ import { Drawer } from "./drawer.js";
 import { read } from "./filter.js";
 import { Drawing } from "./map.js";
 import { Model, whole } from "./model.js";
+import { Policies } from "./policies.js";
 import { save } from "./save.js";
 import { Table } from "./table.js";
 
 const find = (id) => document.getElementById(id);
-const { live, messages, empty } = JSON.parse(find("data").textContent);
+const { live, messages, empty, policies: judged } = JSON.parse(find("data").textContent);
 const model = new Model();
 const drawing = new Drawing(find("canvas"), { toggle, spot: choose, line });
 const table = new Table(find("table"), find("scroll"), show);
 const drawer = new Drawer(find("drawer"), live);
+const policies = new Policies(find("policies"), () => {
+  table.judged(true);
+  refresh();
+});
 let keep = () => true;
 let pair = null; // the edges of a line that stands for several
 let isWaiting = false;
-let connected = !live;
+let connected = true; // until it is known to be otherwise
 
 function chosen() {
   return [...model.seen(keep)];
@@ -30,6 +35,7 @@ function anew() {
 
 function refresh(keepOrder = true) {
   isWaiting = false;
+  policies.opinions(model.seen());
   const edges = chosen();
   if (!drawing.placed && edges.length) drawing.arrange(edges);
   const count = drawing.update(edges);
@@ -130,6 +136,27 @@ addEventListener("resize", () => {
   drawing.size();
   table.show();
 });
+
+function tab(chosen) {
+  for (const name of ["flows", "policies"]) {
+    find(name).hidden = name !== chosen;
+    find(`tab-${name}`).setAttribute("aria-selected", String(name === chosen));
+    find(`tab-${name}`).tabIndex = name === chosen ? 0 : -1;
+  }
+  if (chosen === "policies" && !policies.found) policies.open();
+  if (chosen === "flows") table.show();
+}
+
+for (const name of ["flows", "policies"]) {
+  find(`tab-${name}`).addEventListener("click", () => tab(name));
+  find(`tab-${name}`).addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const other = name === "flows" ? "policies" : "flows";
+    tab(other);
+    find(`tab-${other}`).focus();
+  });
+}
+find("tabs").hidden = !judged;
 
 function take(message) {
   model.take(message);

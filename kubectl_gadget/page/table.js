@@ -18,6 +18,7 @@ export const COLUMNS = [
   { name: "RTT p50", of: (edge) => edge.total.rtt, show: took },
   { name: "RTT p99", of: (edge) => edge.total.rtt99, show: took },
   { name: "Last seen", of: (edge) => edge.total.last, show: clock },
+  { name: "Policies", of: (edge) => edge.opinion?.verdict ?? "", kind: "opinion" },
 ];
 
 export class Table {
@@ -46,8 +47,13 @@ export class Table {
   heading(column) {
     const button = element("button", { type: "button" }, column.name);
     button.addEventListener("click", () => this.sort(column));
-    column.head = element("th", { scope: "col", class: column.show ? "number" : "" }, button);
+    column.head = element("th", { scope: "col", class: column.show ? "number" : (column.kind ?? "") }, button);
     return column.head;
+  }
+
+  // Whether there is something in the policies' column.
+  judged(yes) {
+    this.table.classList.toggle("judged", yes);
   }
 
   sort(column) {

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from gadget.endpoints import Endpoint
+from kubectl_gadget.map.policies import judge
 from kubectl_gadget.map.server import MapServer
 from kubectl_gadget.page import document
 from tests.browser import Page, browser
 from tests.conftest import wait_until
 from tests.e2e.conftest import gadget
 from tests.unit.map.flows import CART, ENDED, NOW, WEB, WORLD, edges, large, row
+from tests.unit.map.test_policies import POLICY, seen
 
 FLOWS = Path(__file__).parents[1] / "unit/advise/golden/merged-rules/flows.jsonl"
 #: Where each box stands.
@@ -24,7 +26,7 @@ BOXES = """Object.fromEntries([...document.querySelectorAll("[data-box]")].map((
   return [box.dataset.box, ["x", "y", "width", "height"].map((name) => rect.getAttribute(name)).join(" ")];
 }))"""
 #: The first cells of the rows that can be seen.
-ROWS = """[...document.querySelectorAll("tbody tr:not(.space)")].map((row) => [...row.cells].slice(0, 4)
+ROWS = """[...document.querySelectorAll("#table tbody tr:not(.space)")].map((row) => [...row.cells].slice(0, 4)
   .map((cell) => cell.textContent))"""
 DB = Endpoint("10.0.0.3", 5432, "pod", "data", "db-0")
 
@@ -196,6 +198,25 @@ def test_large(page: Page) -> None:
         page.run("document.querySelector('tbody tr[tabindex=\"0\"]').focus()")
         page.press("End")
         assert page.run("document.activeElement.getAttribute('aria-rowindex')") == "20001"
+
+
+def test_policies(page: Page) -> None:
+    """The policies' tab has what is denied, which rules allowed what, unused ones and advice; edges have the verdict then."""
+    with MapServer(0, document("Flows", live=True, policies=True), lambda: judge(seen(), [POLICY], ["shop"])) as server:
+        server.edges = edges()
+        server.edges.write([row(src=WEB._replace(name="web-0")), row(dst=DB)])
+        opened(page, server, 2)
+        page.run("document.querySelector('#tab-flows').focus()")
+        page.press("ArrowRight")
+        page.wait("document.querySelectorAll('#policies table').length === 3")
+        text = page.run("document.querySelector('#policies').textContent")
+        assert "5 of 7 connections allowed, 2 denied; policies: 1, rules that nothing used: 1." in text
+        assert "no ingress rule of cart allows this peer on port 9090/TCP" in text and "changed  shop/cart" in text
+        page.press("ArrowLeft")
+        page.type("#filter", "policy=denied")
+        assert [each[:2] for each in rows(page)] == [["shop/web", "shop/cart"]]
+        page.run("document.querySelector('tbody tr:not(.space)').click()")
+        assert "9090/TCP denied: no ingress rule" in page.run("document.querySelector('#drawer').textContent")
 
 
 def test_end(page: Page, tmp_path: Path) -> None:
