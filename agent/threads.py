@@ -143,6 +143,10 @@ class Pool:
             with suppress(TimeoutError):
                 future.result(JOIN_SECONDS)
         for worker in self.workers:
+            worker.done()
+        for _ in self.workers:
+            self._tasks.put(lambda: None)  # each wakes one, which ends then: else each is waited for in turn
+        for worker in self.workers:
             worker.stop()
 
     def _work(self, worker: Worker) -> None:
