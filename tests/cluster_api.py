@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,10 +90,7 @@ class Cluster(HttpServer):
             self.looked()
         if path in self.lists or path.rpartition("/")[2] in sum(RESOURCES.values(), ()):
             items = [item for item in self.lists.get(path, []) if _matches(item, query.get("fieldSelector", ""))]
-            labels = query.get("labelSelector", "")  # of an agent's pods here those alone that are no agents have some
-            items = [
-                each for each in items if all(value in labels for value in each["metadata"].get("labels", {}).values())
-            ]
+            items = [item for item in items if _is_chosen(item, query.get("labelSelector", ""))]
             return {"metadata": {}, "items": items}
         return self.objects[path]
 
@@ -105,6 +103,13 @@ class Cluster(HttpServer):
                   "updatedNumberScheduled": self.wanted}  # fmt: skip
         self.objects[path] = {**body, "metadata": metadata, "status": status}
         return self.objects[path]
+
+
+def _is_chosen(item: Object, selector: str) -> bool:
+    """Whether a selector by sets of values takes an object. Pods of agents need no labels here."""
+    labels = item.get("metadata", {}).get("labels", {})
+    wanted = re.findall(r"([^\s,]+) in \(([^)]*)\)", selector)
+    return all(labels.get(name, values.split(",")[0]) in values.split(",") for name, values in wanted)
 
 
 def _matches(item: Object, selector: str) -> bool:
