@@ -9,6 +9,8 @@ import orjson
 
 from agent.files import printable
 
+LEVELS = ("debug", "info", "warning", "error")
+
 
 class TextFormatter(logging.Formatter):
     """A line to read. What others chose, such as a name, cannot act on the terminal."""

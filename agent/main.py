@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +19,11 @@ import click
 from agent import pod_settings
 from agent.answering import GRACE_SECONDS, serve
 from agent.bpffs import check_free, end, mount_bpffs
+from agent.daemon import Stopped, run, stopped_by_signals
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
-from agent.logs import log_to_stderr
+from agent.logs import LEVELS, log_to_stderr
 from agent.rights import require_rights
 from agent.run.runs import Runs
 from agent.server import MAX_FILES, AgentService
@@ -41,13 +39,7 @@ from gadget.runtimes import State, parse_state
 if TYPE_CHECKING:
     from agent.pods import PodWatch
 
-LEVELS = ("debug", "info", "warning", "error")
 log = logging.getLogger("agent")
-
-
-#: Has an item when the agent is to end. It is no Event, as a signal's handler could not set that safely: if the signal
-#: comes while the wait begins, the thread already has the lock that set() needs. SimpleQueue.put needs no lock.
-Stopped = SimpleQueue[None]
 
 
 def _end_with_stdin(stopped: Stopped) -> None:
@@ -191,9 +183,7 @@ class AgentCommand(click.Command):
         if problem := raise_descriptors(MAX_FILES):
             log.warning("%s", problem)
         expect_batches()
-        stopped: Stopped = SimpleQueue()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.put(None))
+        stopped = stopped_by_signals()
         if end_with_stdin:
             threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
         serve_all = partial(_serve, self.services, settings, stopped, end_with_stdin)
@@ -298,13 +288,4 @@ def _watch_pods(node: str, changed: Callable[[], None], settings: pod_settings.S
 
 def main() -> None:
     """Run the command; errors are one line and their exit code."""
-    try:
-        AgentCommand().main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except (GadgetError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code if isinstance(error, GadgetError) else 1)
+    run(AgentCommand())

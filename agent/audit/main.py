@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import ssl
-import sys
 from contextlib import closing
 from pathlib import Path
-from queue import SimpleQueue
 
 import click
 
 from agent.answering import GRACE_SECONDS, Answering, serve
 from agent.audit.receiver import NAME, PATH, Receiver, Settings
+from agent.daemon import run, stopped_by_signals
 from agent.files import read_regular
 from agent.listen import check_reach, host_and_port
-from agent.logs import log_to_stderr
+from agent.logs import LEVELS, log_to_stderr
 from gadget import __version__
-from gadget.errors import GadgetError, UsageError
+from gadget.errors import UsageError
 
 LEAST_TOKEN, MOST_TOKEN = 16, 4096
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -64,9 +62,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--keep", type=click.IntRange(1), default=16, metavar="MIB", show_default=True, help="What they may take."
 )
 @click.option("--redact", multiple=True, metavar="REGEX", help="Mask what matches in alerts. Repeatable.")
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What to log."
-)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="What to log.")
 @click.version_option(__version__)
 def command(
     address: str,
@@ -95,9 +91,7 @@ def command(
     except ssl.SSLError as error:
         raise UsageError(f"--cert {cert}, --key {key}: {error}") from None
     check_reach(listen, local_users=False, anywhere=False)
-    stopped = SimpleQueue[None]()  # no Event: see agent/main.py
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.put(None))
+    stopped = stopped_by_signals()
     with closing(Receiver(Settings(where, token, tls, rules, state, keep, redact))) as receiver:
         service = Answering(NAME, {NAME: receiver})
         server = serve(listen, service)
@@ -109,13 +103,4 @@ def command(
 
 def main() -> None:
     """Run the command; errors are one line and their exit code."""
-    try:
-        command.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except (GadgetError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code if isinstance(error, GadgetError) else 1)
+    run(command)

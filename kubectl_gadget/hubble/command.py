@@ -17,7 +17,7 @@ from kubectl_gadget.tell import tell
 
 #: Where the `hubble` command line looks if it is not told.
 LISTEN = "127.0.0.1:4245"
-#: Hubble's own largest. A flow takes 1 to 2 KiB here.
+#: Hubble's own largest.
 KEEP = 65_535
 _MOST_KEPT = (1 << 24) - 1
 

@@ -1,6 +1,6 @@
 """Hubble's filters: which flows a client asks for.
 
-The meaning of each is that of Hubble's own code (pkg/hubble/filters), to which tests hold it. What is not known here is
+The meaning of each is that of Hubble's own code (pkg/hubble/filters), as it was read. What is not known here is
 refused: to leave it out would show flows that were not asked for.
 """
 

@@ -46,7 +46,7 @@ class Ring:
 
     def __init__(self, size: int) -> None:
         """Room for size."""
-        self.size, self.written, self.seen = size, 0, 0
+        self.size, self.written = size, 0
         self.seen_of: Counter[str] = Counter()
         self.kept_of: Counter[str] = Counter()
         self._slots: list[Slot | None] = [None] * size
@@ -60,6 +60,11 @@ class Ring:
         return max(self.written - self.size, 0)
 
     @property
+    def seen(self) -> int:
+        """How many flows have come."""
+        return sum(self.seen_of.values())
+
+    @property
     def kept(self) -> int:
         """How many flows are kept."""
         return sum(self.kept_of.values())
@@ -71,7 +76,6 @@ class Ring:
             for end in (row[_SRC], row[_DST]):
                 if end and end.namespace:
                     self._namespaces[end.namespace] = max(row[_TIME], self._namespaces.get(end.namespace, 0))
-        self.seen += len(rows)
         self.seen_of.update([row[_NODE] for row in rows])
         if len(self._namespaces) > MOST_NAMESPACES:
             latest = sorted(self._namespaces.items(), key=lambda item: -item[1])
