@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from queue import SimpleQueue
 
 import click
 
 from gadget.errors import GadgetError
 
-#: Has an item when the daemon is to end. It is no Event, as a signal's handler could not set that safely: if the signal
-#: comes while the wait begins, the thread already has the lock that set() needs. SimpleQueue.put needs no lock.
-Stopped = SimpleQueue[None]
 
+class Stopped:
+    """Whether a daemon is to end.
 
-def stopped_by_signals() -> Stopped:
-    """What has an item once SIGTERM or SIGINT has come."""
-    stopped: Stopped = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.put(None))
-    return stopped
+    It is a pipe into which a signal's number is written in whichever thread the signal comes
+    (`signal.set_wakeup_fd`). A handler alone runs only when the main thread runs Python again, which a wait keeps it
+    from: one that came just before the wait, or to another thread, would never be heard.
+    """
+
+    def __init__(self) -> None:
+        """SIGTERM and SIGINT say so from now on. For the main thread."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._write, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def say(self) -> None:
+        """Say that it is to end."""
+        os.write(self._write, b"\n")
+
+    def wait(self) -> None:
+        """Until somebody says so."""
+        os.read(self._read, 1)
 
 
 def run(command: click.Command) -> None:

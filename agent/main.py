@@ -19,7 +19,7 @@ import click
 from agent import pod_settings
 from agent.answering import GRACE_SECONDS, serve
 from agent.bpffs import check_free, end, mount_bpffs
-from agent.daemon import Stopped, run, stopped_by_signals
+from agent.daemon import Stopped, run
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
 from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
@@ -46,7 +46,7 @@ def _end_with_stdin(stopped: Stopped) -> None:
     """Stop when the other end of standard input is closed, however its process ended."""
     while os.read(0, 4096):
         pass
-    stopped.put(None)
+    stopped.say()
 
 
 def _pattern(text: str) -> str:
@@ -183,7 +183,7 @@ class AgentCommand(click.Command):
         if problem := raise_descriptors(MAX_FILES):
             log.warning("%s", problem)
         expect_batches()
-        stopped = stopped_by_signals()
+        stopped = Stopped()
         if end_with_stdin:
             threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
         serve_all = partial(_serve, self.services, settings, stopped, end_with_stdin)
@@ -246,7 +246,7 @@ def _serve(
         server = serve(own.listen, service)
         close_to_others(own.listen)
         click.echo(f"listening on {own.listen}")  # a parent process waits for this line
-        stopped.get()
+        stopped.wait()
         log.info("stopping")
         service.finish()
         server.stop(GRACE_SECONDS).wait(GRACE_SECONDS + 1)  # its own thread may have died

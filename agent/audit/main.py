@@ -11,7 +11,7 @@ import click
 
 from agent.answering import GRACE_SECONDS, Answering, serve
 from agent.audit.receiver import NAME, PATH, Receiver, Settings
-from agent.daemon import run, stopped_by_signals
+from agent.daemon import Stopped, run
 from agent.files import read_regular
 from agent.listen import check_reach, host_and_port
 from agent.logs import LEVELS, log_to_stderr
@@ -91,12 +91,12 @@ def command(
     except ssl.SSLError as error:
         raise UsageError(f"--cert {cert}, --key {key}: {error}") from None
     check_reach(listen, local_users=False, anywhere=False)
-    stopped = stopped_by_signals()
+    stopped = Stopped()
     with closing(Receiver(Settings(where, token, tls, rules, state, keep, redact))) as receiver:
         service = Answering(NAME, {NAME: receiver})
         server = serve(listen, service)
         click.echo(f"listening on {listen}, for audit events on port {receiver.port}")
-        stopped.get()
+        stopped.wait()
         service.finish()
         server.stop(GRACE_SECONDS).wait(GRACE_SECONDS + 1)
 
