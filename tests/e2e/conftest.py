@@ -18,6 +18,11 @@ BUSYBOX = os.environ.get("E2E_BUSYBOX", "localhost/busybox:e2e")
 OWN_CLUSTER = "E2E_CONTROL" in os.environ
 
 
+def tell_api_server(*what: bytes) -> None:
+    """Have our own cluster's API server ended (`-`) or started again (`+`), in this order; returns at once."""
+    os.write(int(os.environ["E2E_CONTROL"]), b"".join(what))
+
+
 def kubectl(*arguments: str, **options: Any) -> str:
     """What kubectl prints."""
     done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=False, **options)

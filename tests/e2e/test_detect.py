@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,17 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import BUSYBOX, IMAGE, OWN_CLUSTER, Namespace, Stream, gadget, nodes, objects
+from tests.e2e.conftest import (
+    BUSYBOX,
+    IMAGE,
+    OWN_CLUSTER,
+    Namespace,
+    Stream,
+    gadget,
+    nodes,
+    objects,
+    tell_api_server,
+)
 
 OWN_PLACE = "gadget-of-rules"
 WRITE = "File below /etc is written by hand"
@@ -110,8 +119,7 @@ def test_audit(make_namespace: Callable[[str], Namespace]) -> None:
     """With what deploy --k8s-audit wrote the API server tells of what is done by it: an exec into a pod is an alert."""
     shop = make_namespace("audited")
     shop.pod("cart-0", nodes()[0])
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        os.kill(int(os.environ["E2E_CONTROL"]), number)  # ends the API server, and starts it with those files
+    tell_api_server(b"-", b"+")  # started with those files
 
     def alerts() -> list[dict[str, Any]]:
         go_in = ["kubectl", "exec", "--namespace=audited", "cart-0", "--", "/bin/true"]

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +9,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import OWN_CLUSTER, Namespace, Stream, gadget, kubectl, nodes, objects, wait_for_nodes
+from tests.e2e.conftest import (
+    OWN_CLUSTER,
+    Namespace,
+    Stream,
+    gadget,
+    kubectl,
+    nodes,
+    objects,
+    tell_api_server,
+    wait_for_nodes,
+)
 
 EXECS = 101  # a prime: no other count comes out as a multiple of it
 LOOP = f"i=0; while [ $i -lt {EXECS} ]; do /bin/true; i=$((i+1)); done"
@@ -123,11 +131,10 @@ def test_api_server_away(make_namespace: Callable[[str], Namespace], start_strea
     shop.pod("busy", nodes()[0], *loop)
     stream = start_stream("execsnoop", "--namespace", "away")
     wait_for_nodes(stream, pods)
-    control = int(os.environ["E2E_CONTROL"])
     began = time.time()
-    os.kill(control, signal.SIGUSR1)
+    tell_api_server(b"-")
     time.sleep(30)
-    os.kill(control, signal.SIGUSR2)
+    tell_api_server(b"+")
     wait_until(kubectl_answers, "the API server", 60)
     back = time.time()
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -93,14 +94,20 @@ def run_in_cluster(binaries: Path, command: list[str]) -> int:
         return 130
     print(f"cluster: up in {time.monotonic() - began:.1f} s", flush=True)
     settings = {"KUBECONFIG": str(FOLDER / "admin.kubeconfig"), "PATH": f"{binaries}:{os.environ['PATH']}"}
-    settings["E2E_CONTROL"] = str(os.getpid())  # who ends the API server on SIGUSR1, and starts it again on SIGUSR2
-    signal.signal(signal.SIGUSR1, lambda *_: control_plane.stop_api_server())
-    signal.signal(signal.SIGUSR2, lambda *_: control_plane.start_api_server())
-    process = subprocess.Popen(command, env=os.environ | settings)
+    asked, ask = os.pipe()
+    settings["E2E_CONTROL"] = str(ask)
+    threading.Thread(target=_do_as_asked, args=(asked, control_plane), daemon=True).start()
+    process = subprocess.Popen(command, env=os.environ | settings, pass_fds=[ask])
     while True:
         with suppress(KeyboardInterrupt):
             code = process.wait()
             return code if code >= 0 else 128 - code
+
+
+def _do_as_asked(asked: int, control_plane: ControlPlane) -> None:
+    """End the API server for each `-` that the command writes, start it again for each `+`, one after the other."""
+    while what := os.read(asked, 1):
+        (control_plane.stop_api_server if what == b"-" else control_plane.start_api_server)()
 
 
 def unmount_all(place: Path) -> None:

@@ -110,8 +110,9 @@ class ControlPlane:
 
     def stop_api_server(self) -> None:
         """End kube-apiserver, as a crash would."""
-        self._processes["kube-apiserver"].kill()
-        self._processes["kube-apiserver"].wait()
+        server = self._processes["kube-apiserver"]
+        server.kill()
+        server.wait()
 
     def _run_api_server(self) -> None:
         pki, audit = self._folder, self._folder / "audit"  # that a test may fill before it has this started again
