@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -38,30 +38,34 @@ def _reasons(found: Sequence[Instance]) -> Mapping[tuple[str, int], str]:
     return sentences(found)
 
 
-#: Where each command that is written out is, by its name. A command line imports its own alone.
-WRITTEN = {
-    "advise": "advise.commands:AdviseCommand",
-    "alerts": "detect.kept:AlertsCommand",
-    "attach": "standing.commands:AttachCommand",
-    "containers": "commands:ContainersCommand",
-    "delete": "standing.commands:DeleteCommand",
-    "deploy": "cluster.commands:DeployCommand",
-    "detect": "detect.commands:DetectCommand",
-    "help": "headed:HelpCommand",
-    "hubble": "hubble.command:HubbleCommand",
-    "list": "about:ListCommand",
-    "map": "map.command:MapCommand",
-    "observe": "observe.command:ObserveCommand",
-    "profile": "profile.commands:ProfileCommand",
-    "replay": "commands:ReplayCommand",
-    "runs": "standing.commands:RunsCommand",
-    "status": "about:StatusCommand",
+#: Where each command that is written out is, by its name, in the order of the overview. A command line imports its own
+#: alone. First what answers a question, then what is about agents and about the command line itself.
+ANSWERS = {
+    "why": "why.commands:WhyCommand",
     "story": "story.command:StoryCommand",
     "traceloop": "traceloop.commands:TraceloopCommand",
-    "undeploy": "cluster.commands:UndeployCommand",
-    "version": "about:VersionCommand",
-    "why": "why.commands:WhyCommand",
+    "observe": "observe.command:ObserveCommand",
+    "map": "map.command:MapCommand",
+    "detect": "detect.commands:DetectCommand",
+    "alerts": "detect.kept:AlertsCommand",
+    "advise": "advise.commands:AdviseCommand",
+    "profile": "profile.commands:ProfileCommand",
 }
+OTHERS = {
+    "deploy": "cluster.commands:DeployCommand",
+    "undeploy": "cluster.commands:UndeployCommand",
+    "status": "about:StatusCommand",
+    "containers": "commands:ContainersCommand",
+    "runs": "standing.commands:RunsCommand",
+    "attach": "standing.commands:AttachCommand",
+    "delete": "standing.commands:DeleteCommand",
+    "replay": "commands:ReplayCommand",
+    "hubble": "hubble.command:HubbleCommand",
+    "list": "about:ListCommand",
+    "help": "headed:HelpCommand",
+    "version": "about:VersionCommand",
+}
+WRITTEN = ANSWERS | OTHERS
 
 
 @cache
@@ -116,18 +120,21 @@ class Gadgets(click.Group):
         self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Gadgets in their groups, one line each."""
-        groups: dict[str, list[tuple[str, str]]] = {}
+        """What answers questions first. Of gadgets the names alone, as all has to fit on a screen."""
+        groups: dict[str, list[str]] = {}
         for gadget in catalog.load().values():
-            groups.setdefault(gadget.group, []).append((gadget.command, gadget.title))
-        groups["Others"] = [
-            (name, command.title)
-            for name, command in ((name, _written(name)) for name in sorted(WRITTEN))
-            if getattr(command, "in_overview", True)
-        ]
-        for group, rows in groups.items():
-            with formatter.section(group):
-                formatter.write_dl(rows)
+            groups.setdefault(gadget.group.lower(), []).append(gadget.command)
+        with formatter.section("Answers"):
+            formatter.write_dl(_overview(ANSWERS))
+        with formatter.section("Gadgets (`kubectl gadget list` says what each shows)"):
+            formatter.write_dl([(group, ", ".join(names)) for group, names in groups.items()])
+        with formatter.section("Agents, recordings, this command"):
+            formatter.write_dl(_overview(OTHERS))
+
+
+def _overview(names: Iterable[str]) -> list[tuple[str, str]]:
+    commands = ((name, _written(name)) for name in names)
+    return [(name, command.title) for name, command in commands if getattr(command, "in_overview", True)]
 
 
 @click.group(
