@@ -19,8 +19,8 @@ from gadget.errors import GadgetError, Unsupported
 
 NAME = "observe"
 MIB = 1 << 20
-#: A flow has two rows of 300 bytes: room for 7,000 that come at once.
-RING_BYTES = 4 * MIB
+#: A flow has two rows of 500 bytes: room for 8,000 that come at once.
+RING_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,22 @@ static __always_inline bool packet_has_port(struct __sk_buff *skb, __u16 port)
 	return ports[0] == bpf_htons(port) || ports[1] == bpf_htons(port);
 }
 
+/* Whether a packet of TCP may have data. Ask it before the headers are read: that costs more, and most packets of a
+ * socket that only receives have none. */
+static __always_inline bool packet_may_have_data(struct __sk_buff *skb)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *tcp;
+	__u32 at;
+
+	if (data + 1 > end)
+		return true;
+	at = skb->protocol == bpf_htons(ETH_P_IP) ? (data[0] & 15) * 4 : 40;
+	tcp = data + at;
+	if (tcp + 20 > end)
+		return true; /* it lies elsewhere */
+	return skb->len > at + (tcp[12] >> 4) * 4;
+}
+
 /* What the headers of a packet say. */
 struct packet_ends {
 	gadget_endpoint own, peer; /* this container's end, and the other */

@@ -3,8 +3,9 @@
  *
  * What has to be known of a connection is kept with its socket (owner.h, and connections below), so that the kernel
  * frees it with the socket, and nothing of it can be stale. */
-#define TEXT_SHORT 64 /* WORD_MAX: the kernel's name for why a packet was dropped */
+#define TEXT_SHORT 320 /* WORD_MAX, of the kernel's name for why a packet was dropped, and a domain's 254 behind it */
 #include "conversations.h"
+#include "domains.h"
 #include "drops.h"
 
 /* asm-generic/errno.h */
@@ -69,6 +70,10 @@ struct event {
 	gadget_errno error DOC("the error of a failed connection, if there was one");
 	gadget_text drop DOC("the kernel's name for why it dropped a packet of a flow that failed; empty before Linux "
 			     "5.17, and if it dropped none");
+	gadget_domain domain DOC("the name that the connection was made for, if it is known: what TLS asks for (SNI), "
+				 "else the last name that the container asked DNS for and that had the address");
+	gadget_domain_by_words domain_by
+		DOC("what tells the domain: sni, dns, or an answer of DNS that did not hold any more (stale)");
 	__u64 sent DOC("bytes of data sent, without those sent again");
 	__u64 received DOC("bytes of data received");
 	__u64 bytes DOC("bytes of data both ways");
@@ -184,11 +189,25 @@ static __always_inline struct connection *connection_of(const struct sock *sk, b
 	return bpf_sk_storage_get(&connections, (void *)sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 }
 
+/* Add a name to an event, behind a reason's, if that is there. */
+static __always_inline void add_domain(struct event *event, enum domain_by by, const char *name, __u32 length)
+{
+	__u32 at = event->header.text_length ? WORD_MAX : 0;
+
+	length = at_most(length, DOMAIN_BYTES);
+	if (bpf_probe_read_kernel(event->text + at, length, name))
+		return;
+	event->domain_by = by;
+	event->domain = (gadget_domain){.offset = at, .length = length};
+	event->header.text_length = at + length;
+}
+
 static __always_inline void send(const struct sock *sk, const struct connection *connection, const struct told *told)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
 	gadget_endpoint src = {}, dst = {};
 	struct gadget_header header = {};
+	struct domain *domain;
 	struct event *event;
 	bool fin;
 
@@ -222,6 +241,9 @@ static __always_inline void send(const struct sock *sk, const struct connection 
 		event->drop = text_reason(event->text, told->dropped->reason);
 		event->header.text_length = WORD_MAX;
 	}
+	domain = bpf_sk_storage_get(&domains, (void *)sk, NULL, 0);
+	if (domain && domain->length)
+		add_domain(event, domain->by, domain->name, domain->length);
 	gadget_send(event);
 }
 
@@ -230,8 +252,10 @@ static __always_inline void begin(const struct sock *sk)
 {
 	struct connection *connection = connection_of(sk, true);
 
-	if (connection)
-		*connection = (struct connection){.began = bpf_ktime_get_boot_ns(), .direction = DIRECTION_EGRESS};
+	if (!connection)
+		return;
+	*connection = (struct connection){.began = bpf_ktime_get_boot_ns(), .direction = DIRECTION_EGRESS};
+	name_by_answer(sk);
 }
 
 /* The handshake is over. */
@@ -411,7 +435,7 @@ int BPF_PROG(dropped, struct sk_buff *skb)
 
 /* ICMP as it leaves, from whatever network of this machine: it tells a sender that its packet does not arrive. The
  * sender's socket may have forgotten that when it is closed. */
-static __always_inline void note_told(struct __sk_buff *skb, bool six)
+static __noinline int note_told(struct __sk_buff *skb, bool six)
 {
 	__u32 at = six ? 40 : 20, inner;
 	gadget_endpoint sender = {};
@@ -420,14 +444,14 @@ static __always_inline void note_told(struct __sk_buff *skb, bool six)
 	__be16 port;
 
 	if (bpf_skb_load_bytes(skb, at, &type, 1) || type != (six ? ICMPV6_UNREACHABLE : ICMP_UNREACHABLE))
-		return;
+		return 0;
 	at += 8;
 	if (bpf_skb_load_bytes(skb, at, header, six ? 40 : 20))
-		return;
+		return 0;
 	protocol = header[six ? 6 : 9];
 	inner = six ? 40 : (header[0] & 15) * 4;
 	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || bpf_skb_load_bytes(skb, at + inner, &port, 2))
-		return;
+		return 0;
 	if (six)
 		__builtin_memcpy(sender.address, header + 8, 16);
 	else
@@ -436,6 +460,13 @@ static __always_inline void note_told(struct __sk_buff *skb, bool six)
 	fate = fate_of(&sender, protocol, true);
 	if (fate)
 		fate->told = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+/* A function of its own, as others here are: what each has on the stack is not there while another one runs. */
+static __noinline int follow(struct __sk_buff *skb, bool out)
+{
+	return datagram_passed(skb, out);
 }
 
 SEC("cgroup_skb/egress")
@@ -447,13 +478,21 @@ int packet_left(struct __sk_buff *skb)
 		note_told(skb, false);
 	else if (protocol == PROTOCOL_ICMPV6 && skb->protocol == bpf_htons(ETH_P_IPV6))
 		note_told(skb, true);
-	return datagram_passed(skb, true);
+	else if (protocol == IPPROTO_TCP && may_be_hello(skb, true))
+		read_hello(skb, true);
+	return follow(skb, true);
 }
 
 SEC("cgroup_skb/ingress")
 int packet_came(struct __sk_buff *skb)
 {
-	return datagram_passed(skb, false);
+	__u8 protocol = packet_protocol(skb);
+
+	if (protocol == IPPROTO_TCP && may_be_hello(skb, false))
+		read_hello(skb, false);
+	else if (protocol == IPPROTO_UDP && packet_has_port(skb, DNS_PORT))
+		learn_answer(skb);
+	return follow(skb, false);
 }
 
 static __always_inline bool wants_conversation(const struct packet_ends *ends)
@@ -467,6 +506,7 @@ static __always_inline void tell_conversation(const struct conversation *from, c
 	bool unanswered = why && from->out && !from->packets[0];
 	struct gadget_header header = from->header;
 	__u64 began = header.timestamp;
+	const struct answered *found = NULL;
 	const struct fate *fate = NULL;
 	struct event *event;
 
@@ -495,6 +535,10 @@ static __always_inline void tell_conversation(const struct conversation *from, c
 		event->drop = text_reason(event->text, fate->reason);
 		event->header.text_length = WORD_MAX;
 	}
+	if (from->out)
+		found = find_name(header.cgroup_id, peer->address);
+	if (found)
+		add_domain(event, still_holds(found, now), found->name, found->length);
 	gadget_send(event);
 }
 

@@ -307,22 +307,6 @@ static __always_inline void go_on(struct __sk_buff *skb, struct known *known, st
 	send_collected(hello, cookie);
 }
 
-/* Whether a packet of TCP may have data. Ask it before the headers are read: that costs more, and most packets of a
- * socket that only receives have none. */
-static __always_inline bool may_have_data(struct __sk_buff *skb)
-{
-	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *tcp;
-	__u32 at;
-
-	if (data + 1 > end)
-		return true;
-	at = skb->protocol == bpf_htons(ETH_P_IP) ? (data[0] & 15) * 4 : 40;
-	tcp = data + at;
-	if (tcp + 20 > end)
-		return true; /* it lies elsewhere */
-	return skb->len > at + (tcp[12] >> 4) * 4;
-}
-
 /* Find the data of a packet of TCP, and where it lies in what the socket sends. False if it has none. */
 static __always_inline bool find(struct __sk_buff *skb, struct bpf_tcp_sock *tcp, struct segment *segment)
 {
@@ -357,7 +341,7 @@ int segment_left(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	tcp = bpf_tcp_sock(sk);
-	if (!tcp || tcp->bytes_acked > MOST + 1 || !may_have_data(skb) || !find(skb, tcp, &segment))
+	if (!tcp || tcp->bytes_acked > MOST + 1 || !packet_may_have_data(skb) || !find(skb, tcp, &segment))
 		return 1;
 	if (segment.at <= 1 && !bpf_sk_storage_get(&sockets, sk, NULL, 0))
 		begin(skb, sk, &segment);

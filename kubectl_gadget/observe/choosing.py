@@ -133,3 +133,9 @@ def of_words(gadget: Gadget, field: str, items: Sequence[str]) -> list[str]:
     names = parse_names(items)
     wanted = " or ".join(one(each) for each in sorted(names.wanted))
     return [*([f"({wanted})"] if wanted else []), *(f"!({one(each)})" for each in sorted(names.unwanted))]
+
+
+def of_domains(gadget: Gadget, items: Sequence[str]) -> list[str]:
+    """The conditions that lists of names make, in whatever case they are, with or without the root's dot."""
+    plain = [name.removesuffix(".") for item in items for name in item.lower().split(",")]
+    return of_words(gadget, "domain", plain)

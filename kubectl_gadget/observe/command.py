@@ -17,7 +17,7 @@ from gadget.errors import UsageError
 from gadget.filters import joined
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.observe.choosing import KINDS, SIDES, of_ends, of_words, option_of
+from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_ends, of_words, option_of
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
 from kubectl_gadget.request import Request, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
@@ -241,6 +241,8 @@ def _which() -> list[click.Parameter]:
         for field in _WORDS
     ]
     options += [
+        Option(["--dns", "--to-dns"], heading=heading, multiple=True, metavar="NAME,…|!NAME",
+               help="By the name that it was made for, as TLS or DNS tells: api.example.com, *.example.com."),
         Option(["--ip-version"], heading=heading, type=click.Choice(["4", "6"]), default=None, help="IPv4 or IPv6."),
         Option(["--comm"], heading=heading, multiple=True, metavar="A,B|!C", help="Name of the thread."),
         Option(["--pid"], heading=heading, multiple=True, metavar="N,…", help="Process, as the host sees it."),
@@ -305,6 +307,7 @@ def _conditions(
     ]
     for field in (*_WORDS, "comm", "pid"):
         found += of_words(gadget, field, chosen.get(field, ()))
+    found += of_domains(gadget, chosen.get("dns", ()))
     if chosen.get("ip_version"):
         found.append(f"version=={chosen['ip_version']}")
     if chosen.get("min_bytes"):

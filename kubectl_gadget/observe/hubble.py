@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
-from gadget.endpoints import Endpoint
+from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.times import DURATION_UNKNOWN, rfc3339
 from gadget.schema import Row
-from kubectl_gadget.observe.lines import FIELDS, Told, process_of
+from kubectl_gadget.observe.lines import FIELDS, Told, domain_of, process_of
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
 
@@ -71,11 +71,13 @@ class Flows(Told):
             "traffic_direction": word["direction"].upper(),
             "trace_observation_point": "TO_STACK" if egress else "TO_ENDPOINT",
             "is_reply": False,
-            "Summary": f"{word['verdict']}{process_of(row)} {self.how(row, word)}".rstrip(),
+            "Summary": f"{word['verdict']}{process_of(row)}{domain_of(row, word)} {self.how(row, word)}".rstrip(),
             "extensions": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": _extensions(row, word)},
         }
         if destination and destination.kind == "svc":
             flow["destination_service"] = {"name": destination.name, "namespace": destination.namespace}
+        elif row["domain"] and (destination is None or destination.kind == RAW.kind):
+            flow["destination_names"] = [row["domain"]]
         return {"flow": flow, "node_name": row["node"], "time": time}
 
 
@@ -92,7 +94,7 @@ def _ports(source: Endpoint | None, destination: Endpoint | None, word: Mapping[
 
 def _end(end: Endpoint | None) -> dict[str, Any]:
     """An end as Hubble has it: the same identity for all pods of a workload."""
-    if end is None or end.kind == "raw":
+    if end is None or end.kind == RAW.kind:
         return {"identity": _WORLD, "labels": ["reserved:world"]}
     if end.kind == "node":
         return {"identity": _REMOTE_NODE, "labels": ["reserved:remote-node"]}
@@ -115,6 +117,8 @@ def _extensions(row: Mapping[str, Any], word: Mapping[str, str]) -> dict[str, An
         "pid": row["pid"],
         "comm": row["comm"],
         "drop": row["drop"],
+        "domain": row["domain"],
+        "domain_by": word["domain_by"] if row["domain"] else "",
         "error": word["error"] if row["error"] else "",
         "sent": row["sent"],
         "received": row["received"],

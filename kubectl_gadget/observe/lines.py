@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gadget.catalog import Gadget
-from gadget.endpoints import Endpoint
+from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.base import UNKNOWN
 from gadget.kinds.times import DURATION_UNKNOWN, clock, short_duration
 from gadget.schema import Column, Row
@@ -18,9 +18,9 @@ from kubectl_gadget.text import fit
 
 FIELDS = (
     "timestamp", "node", "pid", "comm", "type", "verdict", "direction", "protocol", "src", "dst", "version", "reason",
-    "error", "drop", "sent", "received", "retransmits", "duration", "rtt",
+    "error", "drop", "domain", "domain_by", "sent", "received", "retransmits", "duration", "rtt",
 )  # fmt: skip
-_WORDS = ("type", "verdict", "direction", "protocol", "reason", "error")
+_WORDS = ("type", "verdict", "direction", "protocol", "reason", "error", "domain_by")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -85,9 +85,10 @@ class Lines(Told):
 
     def _line(self, row: Mapping[str, Any], room: int | None) -> str:
         word, process = self.words(row), process_of(row)
-        ends = [f"{_without_port(row['src'])}{process}", named(row["dst"])]
+        domain = domain_of(row, word)
+        ends = [f"{_without_port(row['src'])}{process}", f"{named(row['dst'])}{domain}"]
         if word["direction"] == "ingress":
-            ends = [_without_port(row["dst"]), f"{named(row['src'])}{process}"]
+            ends = [_without_port(row["dst"]), f"{named(row['src'])}{process}{domain}"]
         what = f"{word['protocol']} {word['verdict']}".upper()
         line = f"{clock(row['timestamp'])[:-3]} {ends[0]} → {ends[1]} {what} {self.how(row, word)}".rstrip()
         line = line if room is None else fit(line, room, middle=True)
@@ -97,6 +98,13 @@ class Lines(Told):
 def process_of(row: Mapping[str, Any]) -> str:
     """A process, to stand behind its end; nothing if it is not known."""
     return f" {escape(row['comm'])}[{row['pid']}]" if row["pid"] else ""
+
+
+def domain_of(row: Mapping[str, Any], word: Mapping[str, str]) -> str:
+    """The name that a flow was made for, to stand behind the end that has it; nothing if that end says as much."""
+    if not row["domain"] or (word["domain_by"] != "sni" and row["dst"] and row["dst"].kind != RAW.kind):
+        return ""
+    return f" {escape(row['domain'])}" + " (stale)" * (word["domain_by"] == "stale")
 
 
 def _without_port(end: Endpoint | None) -> str:

@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import tls
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
+from tests.dns import encode
+from tests.dns_mix import AAAA, CNAME, NO_QUESTIONS, A
 from tests.kernel.flows import inside
 from tests.pods import Container, Pod, link
 
@@ -130,6 +133,25 @@ def talk(cart: Container, web: Container, address: str, port: int, sent: int, re
 def receive(end: socket.socket, size: int) -> None:
     while size:
         size -= len(end.recv(size))
+
+
+def answer(asked: bytes, *answers: tuple[int, int, bytes]) -> bytes:
+    """To a question of DNS: records of type, seconds and data, all of the name that is asked for."""
+    records = b"".join(
+        b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, ttl, len(data)) + data for kind, ttl, data in answers
+    )
+    return asked[:2] + struct.pack("!HHHHH", 0x8180, 1, len(answers), 0, 0) + asked[12:] + records
+
+
+def resolve(asker: Container, web: Container, name: str, *answers: tuple[int, int, bytes]) -> None:
+    """A container asks for a name, and gets an answer."""
+    asked = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode(name) + struct.pack("!HH", A, 1)
+    with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("10.77.0.2", 53))
+        with inside(asker), socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(asked, ("10.77.0.2", 53))
+            server.sendto(answer(asked, *answers), server.recvfrom(512)[1])
+            client.recv(512)
 
 
 def attempt(cart: Container, port: int) -> None:
@@ -315,6 +337,93 @@ def test_unanswered_datagrams(place, port) -> None:
             server.recv(100)
     ended = ("cart-0", "egress", "udp", 4, "ended", "no answer", "closed", 29, 0)
     expect(place, port, Counter({ended: 1}), type="ended", direction="egress")
+
+
+def domains(rows: list[dict[str, Any]]) -> Counter[tuple[str, str, str, str]]:
+    return Counter((row["direction"], row["type"], row["domain"], row["domain_by"]) for row in rows)
+
+
+def test_domain_of_an_address(place, port) -> None:
+    """A connection has the name that its container asked DNS for last, of those that had the address; also what came to nothing, also over IPv6 and UDP."""
+    cart, web, _ = place
+    here, six = socket.inet_aton("10.77.0.2"), socket.inet_pton(socket.AF_INET6, "fd77::2")
+    alias = (CNAME, 60, encode("lb.example.net"))
+    resolve(cart, web, "other.example.com", (A, 60, here))
+    resolve(cart, web, "API.example.com", alias, (A, 60, socket.inet_aton("192.0.2.1")), (A, 60, here), (AAAA, 60, six))
+    resolve(web, web, "never.example.com", (A, 60, here))
+    talk(cart, web, "10.77.0.2", port, 11, 13)
+    talk(cart, web, "fd77::2", port, 11, 13)
+    attempt(cart, port)
+    with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendto(bytes(19), ("10.77.0.2", port))
+    name = ("api.example.com", "dns")
+    wait_until(
+        lambda: (
+            domains([row for row in place.rows(port) if row["type"] != "waiting"])
+            == {
+                ("egress", "begun", *name): 3,
+                ("egress", "ended", *name): 2,
+                ("egress", "failed", *name): 2,
+                ("ingress", "begun", "", "none"): 2,
+                ("ingress", "ended", "", "none"): 2,
+            }
+        ),
+        "the names",
+    )
+
+
+def test_domain_that_does_not_hold(place, port) -> None:
+    """A name whose time is over is told as one that may be stale."""
+    cart, web, _ = place
+    resolve(cart, web, "old.example.com", (A, 0, socket.inet_aton("10.77.0.2")))
+    talk(cart, web, "10.77.0.2", port, 11, 13)
+    wait_until(lambda: ("egress", "ended", "old.example.com", "stale") in domains(place.rows(port)), "the name")
+
+
+def test_domain_of_tls(place, port) -> None:
+    """The end of a TLS connection has the name that its client asks for at both ends, whatever DNS said."""
+    cart, web, _ = place
+    resolve(cart, web, "cdn.example.com", (A, 60, socket.inet_aton("10.77.0.2")))
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.2", port), 10)
+        server = listener.accept()[0]
+        client.sendall(tls.LARGE)
+        receive(server, len(tls.LARGE))
+        client.close()
+        server.close()
+    wait_until(
+        lambda: (
+            domains(place.rows(port))
+            == {
+                ("egress", "begun", "cdn.example.com", "dns"): 1,
+                ("ingress", "begun", "", "none"): 1,
+                ("egress", "ended", tls.NAME, "sni"): 1,
+                ("ingress", "ended", tls.NAME, "sni"): 1,
+            }
+        ),
+        "the names",
+    )
+
+
+def test_answers_of_nobody(place, port) -> None:
+    """Nothing is learned from an answer that nobody asked for, nor from one that makes no sense."""
+    cart, web, _ = place
+    here = (A, 60, socket.inet_aton("10.77.0.2"))
+    resolve(cart, web, "good.example.com", here)
+    asked = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode("evil.example.com") + struct.pack("!HH", A, 1)
+    for question in (b"", *(each for each in NO_QUESTIONS if not each.startswith(encode("abc")))):
+        with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
+            server.bind(("10.77.0.2", 53))
+            with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.bind(("10.77.0.1", 0))
+                if question:
+                    client.sendto(asked, ("10.77.0.2", 53))
+                    server.recv(512)
+                server.sendto(answer(asked[:12] + question if question else asked, here), client.getsockname())
+                client.recv(2000)
+    talk(cart, web, "10.77.0.2", port, 11, 13)
+    wait_until(lambda: ("egress", "ended", "good.example.com", "dns") in domains(place.rows(port)), "the name")
 
 
 def test_worker(place, port) -> None:

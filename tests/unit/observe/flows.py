@@ -38,18 +38,20 @@ FLOWS: dict[str, dict[str, Any]] = {
     },
     "db asks web6": {
         "cgroup_id": 13, "pid": 7, "comm": "pg", "type": "ended", "src": ("fd77::1", 40002), "dst": ("fd77::2", 8080),
-        "version": 6, "reason": "reset",
+        "version": 6, "reason": "reset", "domain": "web.example.com", "domain_by": "sni",
     },
     "db asks world": {
         "cgroup_id": 13, "pid": 7, "comm": "pg", "type": "failed", "verdict": "no answer", "src": ("10.77.0.3", 40003),
-        "dst": ("203.0.113.7", 443), "duration": 7_000_000_000,
+        "dst": ("203.0.113.7", 443), "duration": 7_000_000_000, "domain": "API.stripe.com", "domain_by": "dns",
     },
     "db asks service": {
         "cgroup_id": 13, "pid": 0, "comm": "", "type": "failed", "verdict": "refused", "protocol": "udp",
-        "src": ("10.77.0.3", 40004), "dst": ("10.96.0.7", 80), "duration": 0,
+        "src": ("10.77.0.3", 40004), "dst": ("10.96.0.7", 80), "duration": 0, "domain": "cart.shop.svc.cluster.local",
+        "domain_by": "stale",
     },
 }  # fmt: skip
-_USUAL = {"verdict": "forwarded", "direction": "egress", "protocol": "tcp", "reason": "none", "version": 4}
+_USUAL = {"verdict": "forwarded", "direction": "egress", "protocol": "tcp", "reason": "none", "version": 4,
+          "domain_by": "none"}  # fmt: skip
 
 
 def packed(address: str) -> bytes:
@@ -63,12 +65,16 @@ def section(began_ns: int = 0) -> pb.Section:
     schema = GADGET.schema
     size = schema.text_offset + 64
     rows = np.zeros(len(FLOWS), schema.dtype(size))
+    texts = rows.view(np.uint8).reshape(len(FLOWS), size)[:, schema.text_offset :]
     for at, (row, flow) in enumerate(zip(rows, FLOWS.values(), strict=True)):
         row["timestamp"], row["duration"], row["rtt"] = began_ns + (at + 1) * 10**9, UNKNOWN, UNKNOWN
         for name, value in {**_USUAL, **flow}.items():
             if name in ("src", "dst"):
                 row[name]["address"] = packed(value[0])
                 row[name]["port"] = value[1]
+            elif name == "domain":
+                row[name]["length"] = len(value)
+                texts[at, : len(value)] = np.frombuffer(value.encode(), np.uint8)
             elif isinstance(value, str) and name != "comm":
                 row[name] = next(int(number) for number, word in schema[name].values.items() if word == value)
             else:

@@ -7,7 +7,7 @@ import pytest
 from gadget import catalog, filters
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY
-from kubectl_gadget.observe.choosing import KINDS, of_ends, of_words
+from kubectl_gadget.observe.choosing import KINDS, of_domains, of_ends, of_words
 from kubectl_gadget.observe.command import ObserveCommand
 from tests.conftest import run_cli
 from tests.unit.observe.flows import FLOWS, table
@@ -73,6 +73,13 @@ def test_words() -> None:
     assert chosen(of_words(GADGET, "comm", ["odd name, really", "python"])) == {"cart asks web"}
     with pytest.raises(UsageError, match=r"--verdict .refusd.: did you mean refused"):
         of_words(GADGET, "verdict", ["refusd"])
+
+
+def test_domains() -> None:
+    """--dns chooses by the name that a flow was made for, in any case; a * stands for anything, ! leaves out."""
+    assert chosen(of_domains(GADGET, ["API.stripe.com."])) == {"db asks world"}
+    assert chosen(of_domains(GADGET, ["*.stripe.com.,web.example.com"])) == {"db asks world", "db asks web6"}
+    assert chosen(of_domains(GADGET, ["*.*", "!*.cluster.local"])) == {"db asks world", "db asks web6"}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,16 @@ def test_verdicts(flows) -> None:
     assert flows["db asks web6"]["l4"]["TCP"]["flags"] == {"RST": True}
 
 
+def test_domains(flows) -> None:
+    """The domain of what is outside is its name, as Hubble has it; of any other end it is in extensions."""
+    assert {name: flow["destination_names"] for name, flow in flows.items() if "destination_names" in flow} == {
+        "db asks world": ["api.stripe.com"]
+    }
+    assert flows["db asks world"]["Summary"] == "no answer pg[7] api.stripe.com after 7.0s"
+    assert flows["db asks web6"]["extensions"]["value"]["domain"] == "web.example.com"
+    assert flows["db asks web6"]["extensions"]["value"]["domain_by"] == "sni"
+
+
 def test_identities(flows) -> None:
     """All pods of a workload have one identity, which is none of Hubble's reserved ones."""
     same = {flows["cart asks web"]["destination"]["identity"], flows["db asks web6"]["destination"]["identity"]}

@@ -17,12 +17,12 @@ def lines(capsysbinary: pytest.CaptureFixture[bytes]) -> list[str]:
 
 
 def test_lines(capsysbinary) -> None:
-    """A flow is a line: when, which process of whom, to whom, what became of it; bytes up are those of who began it."""
+    """A flow is a line: when, which process of whom, to whom, what became of it; the domain where it says more than the end; bytes up are those of who began it."""
     assert [line.removeprefix(clock((at + 1) * 10**9)[:-3]) for at, line in enumerate(lines(capsysbinary))] == [
         " shop/cart-0 python[812] → front/web-0:8080 TCP FORWARDED begun in 310µs",
         " shop/cart-0 → front/web-0:8080 nginx[9] TCP FORWARDED 1.2 kB↑ 3.4 MB↓ 812ms rtt 210µs 2 sent again",
-        " data/db-0 pg[7] → front/web-0:8080 TCP FORWARDED 0 B↑ 0 B↓ reset",
-        " data/db-0 pg[7] → 203.0.113.7:443 TCP NO ANSWER after 7.0s",
+        " data/db-0 pg[7] → front/web-0:8080 web.example.com TCP FORWARDED 0 B↑ 0 B↓ reset",
+        " data/db-0 pg[7] → 203.0.113.7:443 api.stripe.com TCP NO ANSWER after 7.0s",
         " data/db-0 → svc/shop/cart:80 UDP REFUSED",
     ]
 
