@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/*/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test test-faults test-attacks test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock
+.PHONY: help setup test test-faults test-attacks test-hubble test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -36,6 +36,9 @@ test-faults: $(BUILT)  ## faults survived, and what each costs; takes 6 minutes 
 
 test-attacks: $(BUILT)  ## programs that attack an agent, in real containers; takes 4 minutes (needs root); ATTACK_SECONDS=300 for a long one
 	$(SUDO) $(BIN)/python -m pytest tests/attacks
+
+test-hubble: $(BUILT)  ## Hubble's own command line, relay and server beside ours (needs Go; takes a minute, the first time many)
+	$(BIN)/python -m pytest tests/hubble
 
 test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ACCEPT=1 to accept figures
 	$(SUDO) $(BIN)/python -m tests.vm $(KERNELS)

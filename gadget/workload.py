@@ -7,6 +7,8 @@ import re
 #: Letters of the random parts of pods' names (rand.SafeEncodeString of k8s.io/apimachinery).
 SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 _BY_NAME = re.compile(rf"(?P<name>.+)-{SAFE}{{6,10}}-{SAFE}{{5}}")
+#: What controllers put behind a workload's name: Deployments, CronJobs; DaemonSets, Jobs; StatefulSets.
+_BEHIND = re.compile(rf"(?<=.)(?:(?:-{SAFE}{{6,10}}|-[0-9]{{8,10}})?-{SAFE}{{5}}|-[0-9]+)$")
 
 
 def workload(pod: str, owner: str, revision: str) -> str:
@@ -20,3 +22,8 @@ def workload(pod: str, owner: str, revision: str) -> str:
         return owner
     named = None if owner else _BY_NAME.fullmatch(pod)
     return f"Deployment/{named['name']}" if named else f"Pod/{pod}" if pod else ""
+
+
+def name_by_pod(pod: str) -> str:
+    """The name of the workload of a pod of which nothing but its name is known."""
+    return _BEHIND.sub("", pod)

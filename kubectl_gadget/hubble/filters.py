@@ -23,6 +23,8 @@ from gadget.selector import parse_labels
 
 #: Whether a flow is meant.
 Matches = Callable[[Any], bool]
+#: Of labels without one; selectors take it for any.
+_NO_SOURCE = "unspec"
 #: The cluster that nodes are in whose names have none.
 _CLUSTER = "default"
 _L4 = ("TCP", "UDP", "SCTP")
@@ -54,7 +56,7 @@ def compile_filters(allowed: Sequence[Any], denied: Sequence[Any]) -> Matches:
 
 def _compile(flow_filter: Any) -> Matches:
     _refuse_unknown(flow_filter)
-    conditions = [_CONDITIONS[field.name](value) for field, value in flow_filter.ListFields()]
+    conditions = [CONDITIONS[field.name](value) for field, value in flow_filter.ListFields()]
     return lambda flow: all(condition(flow) for condition in conditions)
 
 
@@ -93,6 +95,8 @@ def _address(get: Callable[[Any], str]) -> Callable[[Sequence[str]], Matches]:
             try:
                 address = ip_address(text)
             except ValueError:
+                return False
+            if "%" in text:  # what has a zone is in no network
                 return False
             return any(address.version == network.version and address in network for network in networks)
 
@@ -174,7 +178,7 @@ def _labels(texts: tuple[str, ...]) -> Mapping[str, str]:
     for text in texts:
         name, _, value = text.partition("=")
         source, colon, key = name.partition(":")
-        source, key = (source, key) if colon and source else ("unspec", key if colon else name)
+        source, key = (source, key) if colon and source else (_NO_SOURCE, key if colon else name)
         found.setdefault(f"{source}.{key}", value)
         found.setdefault(f"any.{key}", value)
     return found
@@ -186,7 +190,8 @@ def _with_sources(selector: str) -> str:
     while at < len(selector):
         key = _KEY.match(selector, at)
         assert key
-        name = key[2] if ":" in key[2] else f"any:{key[2]}"
+        source, colon, rest = key[2].partition(":")
+        name = key[2] if colon and source != _NO_SOURCE else f"any:{rest if colon else source}"
         found += [key[1], name.replace(":", ".", 1)]
         at, depth = key.end(), 0
         while at < len(selector):
@@ -325,7 +330,7 @@ def _of_end(end: str) -> dict[str, Callable[[Any], Matches]]:
 
 
 #: What makes of the values of each field of a FlowFilter whether a flow is meant.
-_CONDITIONS: Mapping[str, Callable[[Any], Matches]] = {
+CONDITIONS: Mapping[str, Callable[[Any], Matches]] = {
     **_of_end("source"),
     **_of_end("destination"),
     "source_ip_xlated": _address(attrgetter("IP.source_xlated")),

@@ -28,17 +28,15 @@ def parse_mask(paths: Sequence[str], root: Any) -> Tree:
         names = path.split(".")
         if names[0] in NOT_SERVED or tuple(names[:2]) in _NESTED_NOT_SERVED:
             continue
-        at, message = tree, root
+        at, message, is_whole = tree, root, False
         for name in names:
             field = message.fields_by_name.get(name) if message else None
             if field is None:
                 raise UsageError(f"field_mask: {path!r} is no field of {root.full_name}")
-            if name in at and not at[name]:  # all of it is wanted already
-                break
-            at = at.setdefault(name, {})
             message = None if field.is_repeated else field.message_type
-        else:
-            at.clear()
+            is_whole = is_whole or (name in at and not at[name])  # all of it is wanted already
+            at = {} if is_whole else at.setdefault(name, {})
+        at.clear()
     return tree
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from gadget.endpoints import RAW, Endpoint
 from gadget.errors import GadgetError
 from gadget.kube.api import ApiServer
 from gadget.text import escape
-from gadget.workload import workload
+from gadget.workload import name_by_pod, workload
 
 #: Where what is in no namespace stands, as in `advise network-policy graph`.
 NODES, OUTSIDE, HERE = "nodes", "outside the cluster", "this machine"
@@ -23,7 +22,6 @@ MOST_OUTSIDE = 400
 OTHERS = "other addresses"
 #: How often the cluster is asked whose pods are that nobody knew.
 AGAIN_SECONDS = 30.0
-_NUMBERED = re.compile(r"-\d+$")
 
 
 class Spot(NamedTuple):
@@ -84,7 +82,7 @@ class Owners:
             name = self._known.pods.get((end.namespace, end.name))
             if name is None:
                 self._ask_again()
-            return Spot(escape(end.namespace), escape(name or by_name(end.name)), end.kind)
+            return Spot(escape(end.namespace), escape(name or name_by_pod(end.name)), end.kind)
         return Spot(HERE, escape(end.name), end.kind)
 
     def _ask(self, look: Callable[[], Known]) -> None:
@@ -106,12 +104,6 @@ class Owners:
                 self._is_asking = False
 
         threading.Thread(target=ask, args=(self._look,), name="owners", daemon=True).start()
-
-
-def by_name(pod: str) -> str:
-    """The workload of a pod of which nothing but its name is known."""
-    named = workload(pod, "", "").partition("/")[2]
-    return named if named != pod else _NUMBERED.sub("", pod)
 
 
 def ask_cluster(apis: Sequence[ApiServer]) -> Known:

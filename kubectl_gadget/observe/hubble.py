@@ -6,7 +6,6 @@ command line prints, and in extensions.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
@@ -14,6 +13,7 @@ from zlib import crc32
 from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.times import DURATION_UNKNOWN, rfc3339
 from gadget.schema import Row
+from gadget.workload import name_by_pod
 from kubectl_gadget.observe.lines import FIELDS, Told, domain_of, process_of
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
@@ -33,8 +33,6 @@ _TRACE, _TO_STACK = 4, 3
 _WORLD, _REMOTE_NODE = 2, 6
 #: Identities below that are reserved, or of a cluster's own networks by their highest byte.
 _LEAST_IDENTITY = 3 << 24
-#: What Kubernetes puts behind a workload's name to call its pods.
-_POD_SUFFIX = re.compile(r"(?:-[bcdf-hj-np-tv-xz0-9]{6,10})?-[bcdf-hj-np-tv-xz0-9]{5}$|-\d+$")
 
 
 class Flows(Told):
@@ -98,7 +96,7 @@ def _end(end: Endpoint | None) -> dict[str, Any]:
         return {"identity": _WORLD, "labels": ["reserved:world"]}
     if end.kind == "node":
         return {"identity": _REMOTE_NODE, "labels": ["reserved:remote-node"]}
-    name = _POD_SUFFIX.sub("", end.name)
+    name = name_by_pod(end.name)
     hashed = crc32(f"{end.namespace}/{name}".encode(errors="replace"))
     found: dict[str, Any] = {
         "identity": hashed if hashed >= _LEAST_IDENTITY else hashed + _LEAST_IDENTITY,

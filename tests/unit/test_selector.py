@@ -11,7 +11,7 @@ from agent.selection import Selection
 from gadget.errors import UsageError
 from gadget.selector import parse_labels, parse_names, parse_recorded
 
-CART = {"app": "cart", "tier": "back", "example.com/team": "a"}
+CART = {"app": "cart", "tier": "back", "example.com/team": "a", "generation": "7"}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,12 @@ CART = {"app": "cart", "tier": "back", "example.com/team": "a"}
         ("example.com/team=a", True),
         ("app=", False),
         ("other=", False),
+        ("generation>6", True),
+        ("generation > 7", False),
+        ("generation<8,app", True),
+        ("generation<7", False),
+        ("app>1", False),
+        ("other<1", False),
     ],
 )
 def test_label_selector(selector: str, matches: bool) -> None:
@@ -48,7 +54,22 @@ def test_label_selector(selector: str, matches: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "selector", ["=", "app=cart=x", "app in cart", "app in (a", "!app=x", "a b", "app>1", "a=b,", "app in (a!)"]
+    "selector",
+    [
+        "=",
+        "app=cart=x",
+        "app in cart",
+        "app in (a",
+        "!app=x",
+        "a b",
+        "app>x",
+        "app>",
+        "!a>1",
+        "a=b,",
+        "app in (a!)",
+        "a" * 64,
+        "a=" + "b" * 64,
+    ],
 )
 def test_wrong_selector(selector: str) -> None:
     """A selector that is none is refused, with the grammar."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gadget.workload import workload
+from gadget.workload import name_by_pod, workload
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,21 @@ from gadget.workload import workload
 def test_workload(pod: str, owner: str, revision: str, wanted: str) -> None:
     """Pods of one workload have one baseline, whatever their names end with."""
     assert workload(pod, owner, revision) == wanted
+
+
+@pytest.mark.parametrize(
+    ("pod", "wanted"),
+    [
+        ("web-6c9f7d8b9c-x2x4z", "web"),
+        ("proxy-x2x4z", "proxy"),
+        ("tidy-28391040-x2x4z", "tidy"),
+        ("db-12", "db"),
+        ("plain", "plain"),
+        ("my-redis", "my-redis"),
+        ("-0", "-0"),
+        ("", ""),
+    ],
+)
+def test_name_by_pod(pod: str, wanted: str) -> None:
+    """Boxes of the map and Hubble's identities are those of workloads, also where nobody says whose a pod is."""
+    assert name_by_pod(pod) == wanted

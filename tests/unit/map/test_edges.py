@@ -6,7 +6,7 @@ import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
-from kubectl_gadget.map.owners import HERE, NODES, OTHERS, OUTSIDE, Known, Owners, Spot, by_name
+from kubectl_gadget.map.owners import HERE, NODES, OTHERS, OUTSIDE, Known, Owners, Spot
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
 
@@ -104,4 +104,3 @@ def test_spots() -> None:
     assert owners.spot(Endpoint("", 1, "container", "", "redis")) == Spot(HERE, "redis", "container")
     assert owners.spot(None) == Spot(OUTSIDE, "not known", "raw")
     assert owners.spot(WORLD._replace(kind="container", name="a\x1b[2Jb")) == Spot(HERE, r"a\x1b[2Jb", "container")
-    assert [by_name(name) for name in (WEB.name, "db-12", "plain")] == ["web", "db", "plain"]
