@@ -15,7 +15,14 @@ from kubectl_gadget.tell import write_lines
 
 _TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
 #: What other tools call some of ours.
-_MEANT = {"--last": "--tail", "--lines": "--tail", "--limit": "--max-events", "--count": "--max-events"}
+_MEANT = {
+    "--last": "--tail",
+    "--lines": "--tail",
+    "--limit": "--max-events",
+    "--count": "--max-events",
+    "--timeout": "--duration",
+    "--duration": "--timeout",
+}
 
 
 def _as_click_has_it(args: list[str], switches: Set[str], valued: Set[str]) -> list[str]:
@@ -74,13 +81,18 @@ class HeadedCommand(click.Command):
         options = [param for param in self.params if isinstance(param, click.Option)]
         switches = {name for option in options if option.is_flag and not option.secondary_opts for name in option.opts}
         valued = {name for option in options if not option.is_flag for name in option.opts}
+        ctx.allow_extra_args = True  # they are refused here, in more helpful words
         try:
-            return super().parse_args(ctx, _as_click_has_it(args, switches, valued))
+            rest = super().parse_args(ctx, _as_click_has_it(args, switches, valued))
         except click.NoSuchOption as error:
             visible = [name for option in options if not option.hidden for name in option.opts]
             meant = _MEANT.get(error.option_name, "")
             message = f"{error.message} Did you mean {meant!r}?" if meant in visible else None
             raise click.NoSuchOption(error.option_name, message, () if message else visible, ctx) from None
+        if rest and not self.allow_extra_args and not ctx.resilient_parsing:
+            hint = f"; for a pod: -p {rest[0]}" if "--pod" in valued else ""
+            ctx.fail(f"unexpected argument {rest[0]!r}{hint}")
+        return rest
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""

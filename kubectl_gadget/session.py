@@ -32,7 +32,7 @@ from kubectl_gadget.request import Request, Selection
 from kubectl_gadget.rounds import Rounds
 from kubectl_gadget.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.targets import Targets
-from kubectl_gadget.tell import tell, tell_words
+from kubectl_gadget.tell import tell
 
 #: How long what others kept waits for an agent that says nothing, or not how often it beats.
 BACKLOG_SECONDS = 10.0
@@ -524,7 +524,7 @@ class Session:
             kept += f" Not watched: {_unwatched(gaps)}." if gaps else ""
         else:
             kept = f"nothing lost of what was watched; not watched: {_unwatched(gaps)}." if gaps else "nothing lost."
-        tell_words(f"{self._what()} from {covered}{when}; {kept}")
+        tell(f"{self._what()} from {covered}{when}; {kept}")
         if undecided := sum(node.undecided for node in self._nodes.values()):
             what, known = ("row", "") if self._rounds else (self.thing, " within 2 s")
             tell(f"{counted(undecided, what)} of pods whose labels were not known{known} were shown all the same.")

@@ -14,12 +14,7 @@ from kubectl_gadget.text import width, wrap
 
 
 def tell(text: str) -> None:
-    """Say something in a line on standard error."""
-    click.echo(escape(text), err=True)
-
-
-def tell_words(text: str) -> None:
-    """The same of what may be long: on a terminal its lines end between words."""
+    """Say something in a line on standard error; on a terminal, where it may be too long, lines end between words."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
     except (OSError, ValueError):

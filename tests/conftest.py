@@ -170,9 +170,9 @@ def start_cli() -> Iterator[Callable[..., Cli]]:
         cli.process.communicate()
 
 
-def run_cli(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_cli(*args: str, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run kubectl-gadget to its end."""
-    return subprocess.run([str(CLI), *args], capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run([str(CLI), *args], capture_output=True, text=True, timeout=timeout, check=False, **options)
 
 
 class Agent:

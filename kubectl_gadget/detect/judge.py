@@ -20,7 +20,7 @@ from gadget.text import counted
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
-from kubectl_gadget.tell import end_line, tell, tell_words
+from kubectl_gadget.tell import end_line, tell
 
 #: What has a request object that rules look into, where the audit policy keeps it.
 _WRITES = ("create", "update", "patch")
@@ -49,7 +49,7 @@ def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *
             fired[alert.rule.name] += 1
             write(alert, "")
             channels.put(alert)
-    tell_words(_summary(counts, fired, bare))
+    tell(_summary(counts, fired, bare))
     lost = end(channels)
     if counts.lost and not counts.events:
         raise Wrong("nothing of what came was an audit event")

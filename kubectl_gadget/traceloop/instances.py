@@ -100,7 +100,7 @@ def ended_how(item: pb.TraceloopItem) -> str:
     signal, code = item.status & 0x7F, item.status >> 8
     if signal:
         name = "OOM killed" if item.oom and signal == 9 else syscalls.signal_name(signal)
-        return f"{name} (exit {128 + signal})"
+        return f"{name} ({128 + signal})"
     if item.oom:
         return f"exited {code}, OOM killed in it"
     return f"exited {code}" if item.known else ""

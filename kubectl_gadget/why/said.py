@@ -83,7 +83,8 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield replace(finding, weight=finding.weight - less, certain=finding.certain and not caused)
     if last := _last_line(history, of_errors(history, history.chain) or words):
         weight = 42 if ERROR_LINE.search(last) else 12
-        yield Finding("nothing", f"it ended, and its last words were {quoted(last)}", weight)
+        state = "runs" if facts.running else "ended"
+        yield Finding("nothing", f"it {state}, and its last words were {quoted(last)}", weight)
 
 
 def _finding(facts: Facts, each: Pattern, match: re.Match[str], words: str, *, own: bool) -> Finding:

@@ -79,7 +79,7 @@ def reasons(
         last = runs[0]
         container = last.container
         names = container.namespace, container.pod, container.container
-        what = last.state.partition(" (exit ")[0]  # a signal's name says as much, and a reason needs the room
+        what = last.state.partition(" (")[0]  # a signal's name says as much, and a reason needs the room
         shown = *names, what, last.item.ended_ns, len(runs)
         try:
             if isinstance(facts, GadgetError):

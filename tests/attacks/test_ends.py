@@ -65,7 +65,7 @@ def state_of(agent: Agent) -> str:
 
 
 #: How a first process ends, and what is told of it.
-TOLD = {"exit3": "exited 3", "segfault": "SIGSEGV (exit 139)"}
+TOLD = {"exit3": "exited 3", "segfault": "SIGSEGV (139)"}
 
 
 @pytest.mark.parametrize("parent", ["pidns", "pidns-cgroup", "pidns-outside"])
@@ -82,7 +82,7 @@ def test_first_of_a_namespace_inside(parent: str, record, make_pod, workload) ->
         assert "done 1" in app.log.read_text()
     assert state_of(agent) == "running"
     go(app)
-    assert wait_until(lambda: (state := state_of(agent)) != "running" and state, "its end") == "SIGSEGV (exit 139)"
+    assert wait_until(lambda: (state := state_of(agent)) != "running" and state, "its end") == "SIGSEGV (139)"
 
 
 def test_beside_a_helper(record, make_pod, workload) -> None:

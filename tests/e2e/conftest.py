@@ -43,7 +43,7 @@ def nodes() -> list[str]:
 
 def gadget(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run kubectl gadget to its end."""
-    return run_cli(*arguments)
+    return run_cli(*arguments, timeout=300)  # a node may take a minute to end pods after its API server was away
 
 
 class Namespace:

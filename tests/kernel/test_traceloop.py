@@ -26,10 +26,10 @@ def test_endings(record, make_pod, workload) -> None:
     """After a crash I see the last calls and how it ended, also when the container and its pod are long gone."""
     agent, pod = record(), make_pod()
     ways = {
-        "segfault": "SIGSEGV (exit 139)",
+        "segfault": "SIGSEGV (139)",
         "exit3": "exited 3",
-        "oom": "OOM killed (exit 137)",
-        "read": "SIGKILL (exit 137)",
+        "oom": "OOM killed (137)",
+        "read": "SIGKILL (137)",
     }
     for way in ways:
         files = {"/workload": workload("ends")}
@@ -263,7 +263,7 @@ def test_choosing(record, make_pod, workload) -> None:
         row["tid"] for row in events(traceloop(agent, "show", "cart-0", "-o", "json")) if row.get("signal") == "SIGSEGV"
     }
     head, *own = events(traceloop(agent, "show", "cart-0", "--pid", str(tid), "-o", "json"))
-    assert (head["event"], head["state"], head["containerId"]) == ("head", "SIGSEGV (exit 139)", made[1].id)
+    assert (head["event"], head["state"], head["containerId"]) == ("head", "SIGSEGV (139)", made[1].id)
     assert {row["pid"] for row in own} == {tid} and len(own) > 10
     recent = events(traceloop(agent, "show", "cart-0", "--all", "--since", "1ms", "-o", "json"))
     assert 2 < len(recent) < len(events(traceloop(agent, "show", "cart-0", "--all", "-o", "json")))

@@ -43,7 +43,7 @@ def test_agent_killed(record, make_pod, workload, bpffs) -> None:
     assert len(numbers) > 1000
     found = states(agent)
     assert (found["gone"]["pod"], found["gone"]["state"]) == ("web-0", "exited 0")
-    assert found["app"]["state"] == "SIGKILL (exit 137)"
+    assert found["app"]["state"] == "SIGKILL (137)"
 
 
 def shown(agent: Agent, pod: str) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_ended_meanwhile(record, make_pod, workload, bpffs) -> None:
     ended(container)
     container.delete()
     agent = record("--traceloop", "shop")
-    assert states(agent)["app"]["state"] == "SIGKILL (exit 137)"
+    assert states(agent)["app"]["state"] == "SIGKILL (137)"
     (ring,) = rings(agent.process.pid, bpffs) - before
     traceloop(agent, "delete", "cart-0")
     wait_until(lambda: not is_there("map", ring), "the end of the ring")

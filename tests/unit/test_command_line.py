@@ -94,6 +94,8 @@ def test_help_of_commands() -> None:
         (["traceloop", "show", "x", "--last", "3"], "--tail"),
         (["execsnoop", "--limit", "3"], "--max-events"),
         (["execsnoop", "--namespac", "3"], "--namespace"),
+        (["profile", "--timeout", "3s"], "--duration"),
+        (["story", "--duration", "3s"], "--timeout"),
     ],
 )
 def test_what_is_suggested(arguments: list[str], meant: str) -> None:
@@ -102,6 +104,15 @@ def test_what_is_suggested(arguments: list[str], meant: str) -> None:
     assert done.returncode == 2
     assert f"'{meant}'" in done.stderr
     assert "--as" not in done.stderr and "--cluster" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["execsnoop", "story", "observe", "snapshot file", "profile"])
+def test_pod_without_an_option(command: str) -> None:
+    """A pod's name where a command takes none is refused in a line that says which option it is for."""
+    done = run_cli(*command.split(), "cart")
+    assert done.returncode == 2
+    said = f"error: unexpected argument 'cart'; for a pod: -p cart (kubectl gadget {command} --help)\n"
+    assert done.stderr == said
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "-o", "json"], ["--version"]])

@@ -325,8 +325,7 @@ def test_agent_that_comes_again(agents, capsys, monkeypatch: pytest.MonkeyPatch)
 
     seen: list[str] = []
     errors: list[str] = []
-    for name in ("tell", "tell_words"):
-        monkeypatch.setattr(f"kubectl_gadget.session.{name}", errors.append)
+    monkeypatch.setattr("kubectl_gadget.session.tell", errors.append)
     run(targets, ",".join(kinds), do)
     assert opened.count(there[0].address) == 1
     (last,) = [line for line in errors if line.startswith("6 events")]

@@ -14,7 +14,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
 from kubectl_gadget.options import Option, where_options
 from kubectl_gadget.output import terminal
-from kubectl_gadget.tell import tell, tell_words, write_line, write_lines
+from kubectl_gadget.tell import tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
@@ -184,11 +184,11 @@ def _remark(workloads: list[Workload]) -> None:
     for each in workloads:
         if each.older:
             began = "it began" if each.containers == 1 else f"{each.older} of {each.containers} began"
-            tell_words(f"warning: {each}: {began} before calls were recorded: what only its start calls may be missing")
+            tell(f"warning: {each}: {began} before calls were recorded: what only its start calls may be missing")
         if each.compat:
-            tell_words(f"{each}: 32-bit programs called, too: the profile names their architecture")
+            tell(f"{each}: 32-bit programs called, too: the profile names their architecture")
         if each.odd:
-            tell_words(f"warning: {each}: called numbers that no table here has: they stay refused")
+            tell(f"warning: {each}: called numbers that no table here has: they stay refused")
     if len(workloads) == 1:
         tell(f"from {evidence(workloads[0])}")
     else:

@@ -36,7 +36,7 @@ def test_recordings_are_completed(tmp_path: Path, command: str) -> None:
         assert list(complete(*given, "")) == ["cart-0", "db", "web-0"]
         assert list(complete(*given, "-n", "web", "")) == ["web-0"]
         assert complete(*given, "aaaa") == {
-            "aaaa11112222": "shop/cart-0/app: SIGSEGV (exit 139)",
+            "aaaa11112222": "shop/cart-0/app: SIGSEGV (139)",
             "aaaa33334444": "web/web-0/nginx: running",
         }
 

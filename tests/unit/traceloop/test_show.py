@@ -83,7 +83,7 @@ def test_json_has_all_that_text_has(tmp_path: Path, capfd: pytest.CaptureFixture
         "pod": "cart-0",
         "container": "app",
         "containerId": "c" * 64,
-        "state": "SIGSEGV (exit 139)",
+        "state": "SIGSEGV (139)",
         "ended": "2023-11-14T22:13:20.000000000Z",
         "kept": 2,
         "calls": 47,

@@ -439,6 +439,12 @@ def test_where_it_crashed() -> None:
     assert found.details == ("there it has mapped /data/index, offset 0x2010",)
 
 
+def test_runs_and_spoke() -> None:
+    """Of a container that runs and did say something I am told that it runs, not that it ended."""
+    story = Story().says("up 300 s\n").waits(77, 0)
+    assert first(story, now_ns=story.now).sentence == 'it runs, and its last words were "up 300 s"'
+
+
 def test_busy() -> None:
     """Of a container that runs without waiting I am told so."""
     story = Story()
