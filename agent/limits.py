@@ -16,9 +16,11 @@ MIB = 1 << 20
 #: The limit if no cgroup has one: a quarter of the machine's memory, and this many bytes at most.
 UNLIMITED_BYTES = 1 << 30
 #: What the agent takes without runs, but for recordings, and each run beside its rings: measured under a flood of opens
-#: 3 MiB of maps and programs and as much of messages. And file descriptors of a run (25, and two of each CPU where it
-#: takes samples), and of all else.
+#: 3 MiB of maps and programs and as much of messages.
 OWN_BYTES, RUN_BYTES = 80 * MIB, 6 * MIB
+#: Runs that may stand: three stories of all kinds. RunBudget bounds their memory, like that of all others.
+STANDING_RUNS = 64
+#: File descriptors of a run (25, and two of each CPU where it takes samples), and of all else.
 RUN_FILES, OWN_FILES = 40 + 2 * (os.cpu_count() or 1), 256
 
 

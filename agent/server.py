@@ -12,7 +12,7 @@ import grpc
 from agent.answering import MAX_CONNECTIONS, MAX_RUNS, Answering, answers, finish_with
 from agent.bpf_object import BTF
 from agent.clock import clock_offset
-from agent.limits import OWN_FILES, RUN_FILES, RunBudget
+from agent.limits import OWN_FILES, RUN_FILES, STANDING_RUNS, RunBudget
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
 from agent.run.runs import Runs, begin, key_of
 from agent.selection import Selection
@@ -25,7 +25,7 @@ from gadget.errors import UsageError
 log = logging.getLogger(__name__)
 
 #: File descriptors that all of this takes.
-MAX_FILES = OWN_FILES + MAX_RUNS * RUN_FILES + MAX_CONNECTIONS
+MAX_FILES = OWN_FILES + (MAX_RUNS + STANDING_RUNS) * RUN_FILES + MAX_CONNECTIONS
 #: A ring is the kernel's memory, and a run has two. The command line's --buffer has the same limit.
 MAX_RING_BYTES = 1 << 30
 FOLLOW_SECONDS = 0.25

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gadget import parameters
-from gadget.catalog import find
+from gadget.catalog import find, load
 from gadget.chosen import Chosen
 from gadget.errors import UsageError
 from gadget.kinds.numbers import SIZES
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
 
 #: A name must do as a file name, as a key of a ConfigMap and as a word of the command line.
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+MOST_NAME = 63
+NAME = re.compile(rf"[a-z0-9](?:[a-z0-9.-]{{0,{MOST_NAME - 2}}}[a-z0-9])?")
 SUFFIX = ".toml"
 #: A larger file is not a standing run.
 MOST_BYTES = 256 << 10
@@ -63,8 +64,35 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 def check_name(name: str) -> str:
     """The name of a standing run. UsageError if it can be none."""
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a run: want lower-case letters, digits, - and ., at most 63")
+        raise UsageError(f"{name!r} cannot name a run: want lower-case letters, digits, - and ., at most {MOST_NAME}")
     return name
+
+
+def story_run(story: str, kind: str) -> str:
+    """What the run of one kind of a story is called. UsageError if a story cannot be called so."""
+    name = f"{story}.{kind}"
+    if not (NAME.fullmatch(story) and NAME.fullmatch(name)):
+        longest = MOST_NAME - 1 - max(map(len, story_kinds()))
+        wanted = f"want lower-case letters, digits, - and ., at most {longest}"
+        raise UsageError(f"{story!r} cannot name a story: {wanted}")
+    return name
+
+
+def story_of(run: pb.Standing) -> tuple[str, str] | None:
+    """The story and the kind, if a run is one of those that stand for a story."""
+    name, _, kind = run.name.rpartition(".")
+    return (name, kind) if name and story_kinds().get(kind) == run.start.gadget else None
+
+
+def shown_name(run: pb.Standing) -> str:
+    """What users call a run, or the story that it is part of."""
+    story = story_of(run)
+    return story[0] if story else run.name
+
+
+def story_kinds() -> dict[str, str]:
+    """The gadget of each kind that a story may have."""
+    return {gadget.story.kind: gadget.name for gadget in load().values() if gadget.story}
 
 
 def check(run: pb.Standing) -> pb.Standing:

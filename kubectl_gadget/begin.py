@@ -18,20 +18,30 @@ from kubectl_gadget.tell import end_line
 @contextmanager
 def begin(request: Request, targets: Targets) -> Iterator[Streams]:
     """Begin what a request asks of the targets. Ctrl-C ends it in order from then on, though nothing is shown yet."""
-    first = pb.RunRequest(start=start_of(request))
-    if request.standing:
-        attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
-        first = pb.RunRequest()
-        getattr(first, request.reads).CopyFrom(attach)
 
     def check(node: str) -> Check:
         from kubectl_gadget.replies import RunCheck  # numpy
 
         return RunCheck(request, node)
 
-    streams = Streams(targets, first, check, endless=request.follow or not request.standing)
+    streams = Streams(targets, first_of(request), check, endless=is_endless(request))
     with stops(streams.stop, request.timeout), streams:
         yield streams
+
+
+def first_of(request: Request) -> pb.RunRequest:
+    """What an agent is asked first: to run, or to read what stands."""
+    if not request.standing:
+        return pb.RunRequest(start=start_of(request))
+    first = pb.RunRequest()
+    attach = pb.Attach(name=request.standing, since_ns=request.since_ns, follow=request.follow)
+    getattr(first, request.reads).CopyFrom(attach)
+    return first
+
+
+def is_endless(request: Request) -> bool:
+    """Whether agents go on until they are asked to end."""
+    return request.follow or not request.standing
 
 
 def start_of(request: Request) -> pb.Start:

@@ -57,7 +57,7 @@ OTHERS = {
     "status": "about:StatusCommand",
     "containers": "commands:ContainersCommand",
     "runs": "standing.commands:RunsCommand",
-    "attach": "standing.commands:AttachCommand",
+    "attach": "attach:AttachCommand",
     "delete": "standing.commands:DeleteCommand",
     "replay": "commands:ReplayCommand",
     "hubble": "hubble.command:HubbleCommand",

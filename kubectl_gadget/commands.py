@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from gadget import catalog
@@ -18,7 +16,7 @@ from gadget.errors import UsageError
 from gadget.recorded import STORY
 from gadget.schema import TABLE
 from gadget.selector import parse_names
-from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
+from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_filter, recorded
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import (
@@ -35,8 +33,8 @@ from kubectl_gadget.options import (
 from kubectl_gadget.order import read_order
 from kubectl_gadget.output import Extent, all_fields, explain, find_form, make_output
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import Request, make_request, make_selection
-from kubectl_gadget.tell import write_lines
+from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.standing.detach import check_detached, let_stand
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 
@@ -122,8 +120,7 @@ class GadgetCommand(HeadedCommand):
         totals: bool = False,
         **settings: Any,
     ) -> None:
-        standing = (name or self.gadget.name, keep or 0, metric) if detach else None
-        _check_standing(detach, {"--name": name, "--keep": keep, "--metric": metric, "--print-only": print_only})
+        check_detached(detach, {"--name": name, "--keep": keep, "--metric": metric, "--print-only": print_only})
         selection = make_selection(namespace, all_namespaces, pod, container, selector)
         request = make_request(
             self.gadget,
@@ -142,9 +139,13 @@ class GadgetCommand(HeadedCommand):
         )
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))
-        if standing:
+        if detach:
+            from kubectl_gadget.standing.make import standing_of
+
             request = request.about(find_selection(selection, agent, local))
-            _let_stand(request, standing, print_only, agent, local)
+            name = name or self.gadget.name
+            run = standing_of(name, keep or 0, metric, request)
+            let_stand(name, [run], story=False, print_only=print_only, agent=agent, local=local)
             return
         with find_targets(agent, local) as targets:
             request = request.about(find_selection(selection, agent, local))
@@ -183,46 +184,6 @@ def _of_tables(gadget: Gadget, interval: float, sort: str, top: int, count: int)
     elif not interval:
         count = 1
     return {"interval": interval, "order": read_order(gadget, sort, top), "count": count}
-
-
-#: Options of `attach` that the command which makes a standing run does not take.
-_OF_ATTACH = ("form", "fields", "filter_", "count_by", "max_events", "timeout", "strict", "record")
-
-
-def _check_standing(detach: bool, only_with: Mapping[str, Any]) -> None:
-    """UsageError for options that do not go together."""
-    context = click.get_current_context()
-    if not detach:
-        if given := [name for name, value in only_with.items() if value]:
-            raise UsageError(f"{given[0]}: of a standing run: with --detach")
-        return
-    given = [name for name in _OF_ATTACH if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if given:
-        option = next(param for param in context.command.params if param.name == given[0])
-        raise UsageError(
-            f"{max(option.opts, key=len)}: give it to `kubectl gadget attach`: the run itself keeps everything"
-        )
-
-
-def _let_stand(
-    request: Request, standing: tuple[str, int, tuple[str, ...]], print_only: bool, agent: tuple[str, ...], local: bool
-) -> None:
-    from kubectl_gadget.standing.make import put, standing_of
-
-    run = standing_of(*standing, request)
-    if print_only:
-        from kubectl_gadget.cluster.definitions import config_map
-        from kubectl_gadget.cluster.manifests import to_yaml
-
-        write_lines(to_yaml([config_map(run, chosen_cluster().namespace)]))
-        return
-    with find_targets(agent, local) as targets:
-        reached = targets()
-        if not (agent or local):
-            from kubectl_gadget.cluster.definitions import keep as keep_for_later
-
-            keep_for_later(run)
-        put(run, reached)
 
 
 def _narrowing() -> list[click.Parameter]:

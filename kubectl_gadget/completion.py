@@ -183,13 +183,14 @@ def complete_standing(ctx: click.Context, param: click.Parameter, incomplete: st
     names: set[str] = set()
     if addresses := addresses_of(ctx):
         from gadget._generated import gadget_pb2 as pb
+        from gadget.standing import shown_name
         from kubectl_gadget.client import ask_once
         from kubectl_gadget.targets import Agent
 
         for address in addresses:
             with suppress(GadgetError):
                 reply = ask_once(Agent(address, address), "StandingList", pb.StandingListRequest(), SECONDS)
-                names |= {status.run.name for status in reply.runs}
+                names |= {shown_name(status.run) for status in reply.runs}
     return [CompletionItem(name) for name in sorted(names) if is_word(name) and name.startswith(incomplete)]
 
 

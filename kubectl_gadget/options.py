@@ -263,16 +263,16 @@ def table_options(gadget: Gadget) -> list[click.Parameter]:
     return options
 
 
-def standing_options() -> list[click.Parameter]:
-    """How to let a run stand, which then goes on without its client."""
+def standing_options(name: str = "the gadget", keep: str = "16M") -> list[click.Parameter]:
+    """How to let a run stand, which then goes on without its client; what it is called, and how much is kept of it."""
     heading = "Standing run"
     return [
         Option(["--detach"], heading=heading, is_flag=True,
                help="Let it go on in the agents, and end: see the commands runs, attach and delete."),
         Option(["--name"], heading=heading, default=None, metavar="NAME",
-               help="What it is called. [default: the gadget]"),
+               help=f"What it is called. [default: {name}]"),
         Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
-               help="How much each agent keeps of it. [default: 16M]"),
+               help=f"How much each agent keeps of it. [default: {keep}]"),
         Option(["--metric"], heading=heading, multiple=True, metavar="[NUMBER:]A,B",
                help="Count events by these fields for Prometheus, or draw a NUMBER as a histogram. Repeatable."),
         Option(["--print-only"], heading=heading, is_flag=True,

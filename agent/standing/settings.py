@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.limits import STANDING_RUNS
 from agent.settings import setting
 
 
@@ -24,8 +25,9 @@ class Settings:
         metavar="MIB",
     )
     most_runs: int = setting(
-        16,
-        "Standing runs at once: each holds a thread, and a run with its rings if no other client asks for the same.",
+        STANDING_RUNS,
+        "Standing runs at once, of which a story has one for each kind: each holds a thread, and a run with its rings "
+        "if no other client asks for the same.",
         unit="runs",
         least=1,
         option="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
@@ -17,23 +18,24 @@ NAME = "gadget-runs"
 MERGE = "application/merge-patch+json"
 
 
-def config_map(run: pb.Standing | None, namespace: str) -> dict[str, Any]:
-    """The object, with one run."""
+def config_map(runs: Sequence[pb.Standing], namespace: str) -> dict[str, Any]:
+    """The object, with these runs."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME, "namespace": namespace, "labels": dict(MANAGED_BY)},
-        **({"data": {f"{run.name}{SUFFIX}": to_toml(run)}} if run else {}),
+        **({"data": {f"{run.name}{SUFFIX}": to_toml(run) for run in runs}} if runs else {}),
     }
 
 
-def keep(run: pb.Standing) -> None:
-    """Have nodes that join later run it too. GadgetError if the user may not."""
+def keep(runs: Sequence[pb.Standing], without: Iterable[str] = ()) -> None:
+    """Have nodes that join later run them too, and not those of the names without. GadgetError if the user may not."""
     api, namespace = _server()
-    item = config_map(run, namespace)
+    item = config_map(runs, namespace)
+    gone: dict[str, None] = {f"{name}{SUFFIX}": None for name in without}
     with explained(item, "patch"):
         try:
-            api.request("PATCH", path_of(item), {"data": item["data"]}, MERGE)
+            api.request("PATCH", path_of(item), {"data": item["data"] | gone}, MERGE)
             return
         except ApiError as error:
             if error.code != 404:
@@ -42,10 +44,10 @@ def keep(run: pb.Standing) -> None:
         api.request("POST", path_of(item).rpartition("/")[0], item)
 
 
-def forget(names: tuple[str, ...]) -> None:
+def forget(names: Iterable[str]) -> None:
     """Have no node run them any more. GadgetError if the user may not."""
     api, namespace = _server()
-    item = config_map(None, namespace)
+    item = config_map((), namespace)
     with explained(item, "patch"):
         try:
             api.request("PATCH", path_of(item), {"data": {f"{name}{SUFFIX}": None for name in names}}, MERGE)

@@ -30,7 +30,7 @@ def undeploy(cluster: Cluster, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
     objects = manifests.render(manifests.Settings("", namespace=cluster.namespace, critical_quota=True, audit={}))
-    objects += [config_map(None, cluster.namespace), manifests.rules_map({}, cluster.namespace)]
+    objects += [config_map((), cluster.namespace), manifests.rules_map({}, cluster.namespace)]
     _end_recorders(api, cluster.namespace)
     removed, kept = [], False
     deadline = time.monotonic() + seconds

@@ -1,23 +1,22 @@
-"""`kubectl gadget runs`, `attach` and `delete`: the standing runs that `GADGET --detach` makes."""
+"""`kubectl gadget runs` and `delete`: the standing runs that `GADGET --detach` and `story --detach` make."""
 
 from __future__ import annotations
 
 import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from gadget import catalog
 from gadget.errors import GadgetError
 from gadget.schema import Column
+from gadget.standing import story_of
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
+from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import Look, make_output, write_table
-from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.standing.stories import chosen_kinds, is_run, meant, possible, together
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import find_targets
 
@@ -37,7 +36,8 @@ FIELDS = [
 LOOK = Look(narrow=("selection", "rate", "overwritten", "since"), failed={"problem": bool, "lost": bool})
 
 
-def _places() -> list[click.Parameter]:
+def places() -> list[click.Parameter]:
+    """Options for the agents of this machine."""
     return [option for option in where_options() if option.name in ("local", "agent")]
 
 
@@ -51,7 +51,7 @@ class RunsCommand(HeadedCommand):
             "runs",
             "standing runs, which go on without you; see attach, delete",
             "kubectl gadget runs",
-            [*_places(), *cluster_options(), form],
+            [*places(), *cluster_options(), form],
             self._run,
         )
 
@@ -65,7 +65,7 @@ class RunsCommand(HeadedCommand):
                 reply.node,
                 status.run.name,
                 status.run.start.gadget,
-                _chosen(status.run.start) if status.run.start.gadget else "",
+                selection,
                 status.since_ns,
                 status.events,
                 status.rate,
@@ -76,7 +76,7 @@ class RunsCommand(HeadedCommand):
             )
             for reply in replies.values()
             if not isinstance(reply, GadgetError)
-            for status in reply.runs
+            for status, selection in _listed(reply.runs)
         ]
         if rows or form != "columns":
             rows.sort(key=lambda row: (row[1], row[0]))
@@ -91,6 +91,19 @@ class RunsCommand(HeadedCommand):
             tell("No standing runs. Make one: kubectl gadget opensnoop -n shop --failed --detach --name bad-opens")
 
 
+def _listed(runs: Sequence[Any]) -> Iterator[tuple[Any, str]]:
+    """The runs of a node with what each is about; those of a story as one."""
+    stories: dict[str, list[Any]] = {}
+    for status in runs:
+        if story := story_of(status.run):
+            stories.setdefault(story[0], []).append(status)
+        else:
+            yield status, _chosen(status.run.start) if status.run.start.gadget else ""
+    for statuses in stories.values():
+        one = together(statuses)
+        yield one, " ".join(filter(None, (_chosen(one.run.start), chosen_kinds(statuses))))
+
+
 def _chosen(start: Any) -> str:
     """What a run is about, in the words of the options."""
     selection = start.selection
@@ -101,86 +114,6 @@ def _chosen(start: Any) -> str:
     for name, value in sorted(start.parameters.items()):
         words.append(f"--{name.replace('_', '-')}" + f" {value}" * (value not in ("True", "true")))
     return " ".join(words if any(parts.values()) or selection.labels else ["-A", *words])
-
-
-class AttachCommand(HeadedCommand):
-    """`attach`: what a standing run has kept, and what comes."""
-
-    in_overview = False  # `runs` tells of it
-
-    def __init__(self) -> None:
-        """Make the command."""
-        record = [option for option in stream_options() if option.name in ("record", "timeout")]
-        narrowing = [option for option in where_options() if option.name in ("namespace", "pod", "container")]
-        super().__init__(
-            "attach",
-            "what a standing run has kept, and with -f what comes",
-            "kubectl gadget attach bad-opens --since 10m -f",
-            [
-                click.Argument(["name"], metavar="NAME", callback=not_empty, shell_complete=complete_standing),
-                Option(["-f", "--follow"], heading="What", is_flag=True, help="Go on with what comes."),
-                Option(["--since"], heading="What", type=Duration(), default=0.0, metavar="10m",
-                       help="What happened in so long. [default: all that is kept]"),
-                Option(["--last"], heading="What", type=click.IntRange(1), default=None, metavar="N",
-                       help="The last N events of what is kept."),
-                *narrowing,
-                *_places(),
-                *cluster_options(),
-                *output_options(),
-                *record,
-            ],
-            self._run,
-        )  # fmt: skip
-
-    def _run(
-        self,
-        name: str,
-        follow: bool,
-        since: float,
-        last: int | None,
-        namespace: tuple[str, ...],
-        pod: tuple[str, ...],
-        container: tuple[str, ...],
-        local: bool,
-        agent: tuple[str, ...],
-        form: str,
-        fields: str,
-        filter_: tuple[str, ...],
-        count_by: str,
-        max_events: int | None,
-        strict: bool,
-        timeout: float,
-        record: Path | None,
-    ) -> None:
-        selection = make_selection(namespace, False, pod, container, "")
-        since_ns = time.time_ns() - int(since * 1e9) if since else 0
-        with find_targets(agent, local) as targets:
-            from kubectl_gadget.begin import begin
-            from kubectl_gadget.peers import find_directory
-            from kubectl_gadget.session import stream
-            from kubectl_gadget.standing.make import ask_list, find
-
-            reached = targets()
-            found = find(name, ask_list(reached))
-            request = make_request(
-                catalog.find(found.run.start.gadget),
-                {},
-                form,
-                fields,
-                (*filter_, *([f"timestamp>={since_ns}"] if since_ns else [])),
-                count_by,
-                max_events=max_events or 0,
-                timeout=timeout,
-                strict=strict,
-                record=record,
-                selection=selection,
-                standing=name,
-                since_ns=since_ns,
-                last=last or 0,
-                follow=follow,
-            )
-            with begin(request, reached) as streams:
-                stream(request, reached, streams, find_directory(reached, (), cluster=not (agent or local)))
 
 
 class DeleteCommand(HeadedCommand):
@@ -196,7 +129,7 @@ class DeleteCommand(HeadedCommand):
             "kubectl gadget delete bad-opens",
             [
                 click.Argument(["names"], metavar="NAME…", nargs=-1, required=True, shell_complete=complete_standing),
-                *_places(),
+                *places(),
                 *cluster_options(),
             ],
             self._run,
@@ -205,11 +138,12 @@ class DeleteCommand(HeadedCommand):
 
     def _run(self, names: tuple[str, ...], local: bool, agent: tuple[str, ...]) -> None:
         with find_targets(agent, local) as targets:
-            from kubectl_gadget.standing.make import delete
+            from kubectl_gadget.standing.make import ask_list, delete
 
             reached = targets()
+            replies = ask_list(reached)
             if not (agent or local):
                 from kubectl_gadget.cluster.definitions import forget
 
-                forget(names)
-            delete(names, reached, forgotten=not (agent or local))
+                forget(run for name in names for run in (name, *(() if is_run(name, replies) else possible(name))))
+            delete(meant(names, replies), reached, forgotten=not (agent or local))

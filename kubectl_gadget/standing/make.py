@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
-from gadget.standing import check, check_name
+from gadget.standing import check, check_name, shown_name
 from gadget.text import counted
 from kubectl_gadget.begin import start_of
 from kubectl_gadget.client import ask_all
@@ -29,35 +30,55 @@ def standing_of(name: str, keep: int, metrics: Sequence[str], request: Request) 
     return check(made) if metrics else made
 
 
-def put(run: pb.Standing, targets: Targets) -> None:
-    """Tell all agents of a run, and the user what became of it. GadgetError if it runs nowhere."""
-    replies = ask_all(targets, "StandingPut", pb.StandingPutRequest(run=run), PUT_SECONDS)
-    problems = {target: str(reply) for target, reply in replies.items() if isinstance(reply, GadgetError)}
-    taken = len(replies) - len(problems)
-    refused = next((reply for reply in replies.values() if isinstance(reply, UsageError)), None)
-    if refused:
+def put(name: str, runs: Sequence[pb.Standing], targets: Targets) -> None:
+    """Tell all agents of a run, or of the runs of a story, and the user what became of it. GadgetError if none runs."""
+    problems: dict[tuple[str, str], list[pb.Standing]] = {}
+    taken: dict[str, set[str]] = {}  # by run, who has it now
+    away = dict[str, GadgetError]()
+    refused: UsageError | None = None
+    for run in runs:
+        left = Targets({target: reach for target, reach in targets.items() if target not in away})
+        left.are_nodes = targets.are_nodes
+        replies = ask_all(left, "StandingPut", pb.StandingPutRequest(run=run), PUT_SECONDS) | away
+        for target, reply in replies.items():
+            if isinstance(reply, Unreachable):
+                away[target] = reply
+            if isinstance(reply, UsageError):
+                refused = refused or reply
+            if isinstance(reply, GadgetError):
+                problems.setdefault((target, str(reply)), []).append(run)
+            else:
+                taken.setdefault(run.name, set()).add(target)
+    if refused and (len(runs) == 1 or not taken):
         raise refused
-    problems |= _problems(run.name, targets, {target for target in replies if target not in problems})
-    running = len(replies) - len(problems)
-    for target, problem in problems.items():
-        tell(f"warning: {problem if target in problem else f'{target}: {problem}'}")
+    for run in runs:
+        for target, problem in _problems(run.name, targets, taken.get(run.name, set())).items():
+            problems.setdefault((target, problem), []).append(run)
+    for (target, problem), without in problems.items():
+        told = problem if target in problem else f"{target}: {problem}"
+        if len(without) < len(runs):
+            told = f"nothing of {', '.join(run.name.rpartition('.')[2] for run in without)}: {told}"
+        tell(f"warning: {told}")
+    failed = Counter(target for (target, _), without in problems.items() for _ in without)
+    running = [target for target in targets if failed[target] < len(runs)]
     if not running:
-        again = f"; agents try it again until you end it: kubectl gadget delete {run.name}" if taken else ""
-        raise Unreachable(f"{run.name} runs nowhere{again}")
-    where = f"{running} of {len(replies)} nodes" if problems else counted(running, "node")
-    write_line(f"{run.name} runs on {where}.")
-    write_line(f"To see it: kubectl gadget attach {run.name} -f; to end it: kubectl gadget delete {run.name}")
+        again = f"; agents try it again until you end it: kubectl gadget delete {name}" if taken else ""
+        raise Unreachable(f"{name} runs nowhere{again}")
+    where = f"{len(running)} of {len(targets)} nodes" if len(running) < len(targets) else counted(len(targets), "node")
+    write_line(f"{name} runs on {where}{f', {len(runs)} kinds' * (len(runs) > 1)}.")
+    write_line(f"To see it: kubectl gadget attach {name} -f; to end it: kubectl gadget delete {name}")
 
 
 def _problems(name: str, targets: Targets, asked: set[str]) -> dict[str, str]:
     """Why a run has not begun, by target, once all of those that were asked know."""
     deadline = time.monotonic() + BEGIN_SECONDS
-    while True:
+    while asked:
         found = {target: one(reply, name) for target, reply in ask_list(targets).items() if target in asked}
         waiting = any(status and not (status.problem or status.kept_bytes) for status in found.values())
         if not waiting or time.monotonic() > deadline:
             return {target: status.problem for target, status in found.items() if status and status.problem}
         time.sleep(POLL_SECONDS)
+    return {}
 
 
 def ask_list(targets: Targets) -> dict[str, Any]:
@@ -82,35 +103,42 @@ def find(name: str, replies: Mapping[str, Any]) -> pb.StandingStatus:
         raise next(iter(replies.values()))
     for status in filter(None, (one(reply, name) for reply in answers)):
         raise UsageError(f"{name} is no run, as {status.file} makes no sense: {status.problem}")
-    known = sorted({run.run.name for reply in answers for run in reply.runs if run.run.start.gadget})
+    known = sorted({shown_name(run.run) for reply in answers for run in reply.runs if run.run.start.gadget})
     there = f"there is {', '.join(known)}" if known else "there is none: GADGET --detach --name NAME makes one"
     raise UsageError(f"no standing run {name!r}: {there}")
 
 
-def delete(names: tuple[str, ...], targets: Targets, *, forgotten: bool) -> None:
-    """End runs everywhere. GadgetError if one is nowhere, or stays somewhere.
+def end_runs(names: Collection[str], targets: Targets) -> None:
+    """End runs that another command of the same name has not. What stays is told by `runs`."""
+    for name in names:
+        ask_all(targets, "StandingDelete", pb.StandingDeleteRequest(name=name))
+
+
+def delete(names: Mapping[str, Sequence[str]], targets: Targets, *, forgotten: bool) -> None:
+    """End the runs that each name means, everywhere. GadgetError if one is nowhere, or stays somewhere.
 
     forgotten: the cluster defines them no more, and what still does on its nodes goes in a while.
     """
-    failed, unknown = [], None
-    for name in names:
-        replies = ask_all(targets, "StandingDelete", pb.StandingDeleteRequest(name=name))
-        ended = {target: reply for target, reply in replies.items() if not isinstance(reply, GadgetError)}
+    failed, unknown = dict[str, None](), None
+    for name, runs in names.items():
+        ended: dict[str, list[pb.StandingDeleteReply]] = {}
+        for run in runs:
+            replies = ask_all(targets, "StandingDelete", pb.StandingDeleteRequest(name=run))
+            for target, reply in replies.items():
+                if isinstance(reply, pb.StandingDeleteReply):
+                    ended.setdefault(target, []).append(reply)
+                elif not isinstance(reply, UsageError):
+                    failed[f"{target}: {reply}"] = None
         if not ended:
             try:
                 find(name, ask_list(targets))
             except UsageError as error:  # the others of names are to end all the same
                 unknown = unknown or error
-        failed += [
-            f"{target}: {why}"
-            for target, why in replies.items()
-            if not isinstance(why, UsageError | pb.StandingDeleteReply)
-        ]
         if ended:
             write_line(f"{name} ended on {counted(len(ended), 'node')}; what it kept is gone")
-        for target, reply in ended.items():
-            if reply.file and not forgotten:
-                tell(f"warning: {target}: {reply.file} still defines {name}: it begins again with its agent")
+        for target, replies_of in ended.items():
+            if not forgotten and (file := next((reply.file for reply in replies_of if reply.file), "")):
+                tell(f"warning: {target}: {file} still defines {name}: it begins again with its agent")
     if failed:
         raise Unreachable("; ".join(failed))
     if unknown:

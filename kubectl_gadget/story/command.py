@@ -9,16 +9,28 @@ from typing import Any
 import click
 
 from gadget.schema import Parameter
+from gadget.standing import story_run
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.options import Option, Size, gadget_options, output_options, stream_options, where_options
+from kubectl_gadget.options import (
+    Option,
+    Size,
+    gadget_options,
+    output_options,
+    standing_options,
+    stream_options,
+    where_options,
+)
 from kubectl_gadget.request import make_selection
+from kubectl_gadget.standing.detach import check_detached, let_stand
 from kubectl_gadget.story.kinds import FORMS, all_kinds, by_default, choose, complete_kinds
 from kubectl_gadget.story.requests import complete_conditions, make_requests
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 #: Of each ring: there are two for each kind, and an agent may have 32 runs in less than a gigabyte.
 RING_BYTES = 1 << 20
+#: What an agent keeps of one that stands, half of what all may keep.
+KEEP_BYTES = 32 << 20
 #: Options that are those of a gadget's command.
 _TAKEN = ("max_events", "strict", "timeout", "record")
 
@@ -45,6 +57,8 @@ class StoryCommand(HeadedCommand):
             *(option for option in (*output_options(), *stream_options()) if option.name in _TAKEN),
             Option(["--buffer"], heading="Output", type=Size(), default=RING_BYTES,
                    help="Size of each of the two kernel rings of a kind, such as 4M. [default: 1M]"),
+            *(option for option in standing_options("story", "32M, in equal parts for each kind")
+              if option.name != "metric"),
         ]  # fmt: skip
         title = "what happens in a pod: many kinds of events, a line each"
         super().__init__("story", title, "kubectl gadget story -n shop -p cart", options, self._run)
@@ -73,9 +87,14 @@ class StoryCommand(HeadedCommand):
         timeout: float,
         record: Path | None,
         buffer: int,
+        detach: bool,
+        name: str | None,
+        keep: int | None,
+        print_only: bool,
         **settings: Any,
     ) -> None:
         chosen = choose(kinds)
+        check_detached(detach, {"--name": name, "--keep": keep, "--print-only": print_only})
         selection = make_selection(namespace, all_namespaces, pod, container, selector)
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))
@@ -90,6 +109,18 @@ class StoryCommand(HeadedCommand):
             ring_bytes=buffer,
             record=record,
         )
+        if detach:
+            from kubectl_gadget.standing.make import standing_of
+
+            name = name or "story"
+            selection = find_selection(selection, agent, local)
+            part = (keep or KEEP_BYTES) // len(requests) >> 10 << 10
+            stands = [
+                standing_of(story_run(name, kind), part, (), request.about(selection))
+                for kind, request in requests.items()
+            ]
+            let_stand(name, stands, story=True, print_only=print_only, agent=agent, local=local)
+            return
         with find_targets(agent, local) as targets:
             selection = find_selection(selection, agent, local)
             requests = {kind: request.about(selection) for kind, request in requests.items()}

@@ -25,7 +25,7 @@ from kubectl_gadget.session import Gap, Node, Session
 from kubectl_gadget.story.kinds import FORMS, Chosen, recorded
 from kubectl_gadget.story.lines import Documents, Lines, Teller
 from kubectl_gadget.story.requests import make_requests
-from kubectl_gadget.story.together import Together, parts_of
+from kubectl_gadget.story.together import Together, key_of, parts_of
 from kubectl_gadget.streams import Ended
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
@@ -69,7 +69,8 @@ class StorySession(Session):
 
     def _look_if_begun(self) -> None:
         """Once all runs have begun that can, tell a person that from now on nothing is missing."""
-        if self._live and not self._has_begun and len(self._nodes.keys() | self._away.keys()) >= self._expected:
+        watching = self._live and not self._request.standing
+        if watching and not self._has_begun and len(self._nodes.keys() | self._away.keys()) >= self._expected:
             self._has_begun = True
             if self._nodes and sys.stderr.isatty():
                 tell(f"watching {', '.join(self._chosen)}")
@@ -188,19 +189,25 @@ def show(
     directory: Look,
 ) -> None:
     """Show what the runs of requests send."""
-    session = StorySession(requests, chosen, lambda: known_containers(targets))
     messages, (first, *_) = add_names(runs, directory), requests.values()
+    session = StorySession(requests, chosen, None if first.standing else lambda: known_containers(targets))
+    keys = [key_of(kind, target) for kind in requests for target in targets]
     with ExitStack() as stack:
         if first.record:
             kinds = {each.story.kind: each.is_named for each in chosen}
             messages = stack.enter_context(Writer(first.record, STORY, kinds)).keep(messages)
-        session.run(messages, len(targets) * len(requests), runs.stop, live=True)
+        session.run(messages, len(keys), runs.stop, live=True, targets=keys)
+
+
+def check_form(what: str, form: str, of_fields: Sequence[str]) -> None:
+    """UsageError if a story is to be in a form that it has not, or of_fields names options for columns."""
+    for option in [*of_fields, *([f"-o {form}"] if form not in FORMS else [])]:
+        raise UsageError(f"{option}: {what}, which has lines, or -o json")
 
 
 def replay(recording: Recording, form: str, of_fields: Sequence[str], conditions: Sequence[str], **rest: Any) -> None:
     """Show a story's recording. UsageError if that is to be in another form, or of_fields names options for columns."""
-    for option in [*of_fields, *([f"-o {form}"] if form not in FORMS else [])]:
-        raise UsageError(f"{option}: {recording.path} is of a story, which has lines, or -o json")
+    check_form(f"{recording.path} is of a story", form, of_fields)
     chosen = recorded({each.kind: each.in_full for each in recording.header.kinds})
     if not chosen:
         raise UsageError(f"{recording.path}: does not say what its story is of")

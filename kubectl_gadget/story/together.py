@@ -10,9 +10,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.begin import start_of
+from kubectl_gadget.begin import first_of, is_endless
 from kubectl_gadget.replies import RunCheck
 from kubectl_gadget.request import Request
 from kubectl_gadget.streams import MOST_QUIET_SECONDS, QUIET_SECONDS, Ended, Message, Notice, Streams
@@ -112,7 +111,7 @@ class Together:
         self._queue: queue.Queue[Message | None] = queue.Queue(QUEUE_LENGTH)
         self._streams = {
             kind: Streams(
-                self._shared.of(kind), pb.RunRequest(start=start_of(request)), partial(RunCheck, request), endless=True
+                self._shared.of(kind), first_of(request), partial(RunCheck, request), endless=is_endless(request)
             )
             for kind, request in requests.items()
         }

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kubectl_gadget.story.kinds import choose
-from tests.conftest import Agent, Cli, run_cli, wait_until
+from tests.conftest import Agent, Cli, events, run_cli, wait_until
+from tests.loaded import bpf_programs, programs_of
 from tests.pods import Container, Pod
 
 #: A shell that waits to be told, and then has trouble of several kinds.
@@ -130,6 +132,36 @@ def test_recorded(agent, start_cli, make_pod, tmp_path) -> None:
         ["signal", "sh[N]", "SIGKILL"],
         ["exit", "sh[N]", "after"],
     ]
+
+
+def test_stands(agent, make_pod) -> None:
+    """A story that stands tells me later what a container did while no client was there, each event once, in order."""
+    on = ("--agent", agent.address)
+    gadgets = {each.story.kind: each.gadget.name for each in choose("")}
+    before = programs_of(agent.process.pid)
+    with waiting(make_pod("shop", "night-0")) as go:
+        said = run_cli("story", "-p", "night-0", "--detach", "--name", "night", *on)
+        assert said.stdout.startswith(f"night runs on 1 node, {len(gadgets)} kinds.\n") and not said.stderr
+        wait_until(
+            lambda: all(f"night.{kind}: {name} began" in agent.log.read_text() for kind, name in gadgets.items()),
+            "the runs",
+            60,
+        )
+        own = programs_of(agent.process.pid) - before
+        go()
+    wanted = STORY.strip().splitlines()
+
+    def row() -> dict[str, Any]:
+        (found,) = [each for each in events(run_cli("runs", "-o", "json", *on).stdout) if each["name"] == "night"]
+        return found
+
+    wait_until(lambda: row()["events"] == len(wanted), "what they see")
+    assert (row()["gadget"], row()["problem"]) == ("story", "")
+    read = run_cli("attach", "night", *on)
+    assert [plain(line) for line in read.stdout.splitlines()] == wanted
+    assert read.stderr.endswith("from 1 node, 1 container, as kept; nothing lost.\n")
+    assert run_cli("delete", "night", *on).stdout == "night ended on 1 node; what it kept is gone\n"
+    wait_until(lambda: not own & bpf_programs(), "the end of their programs")
 
 
 def test_conditions(agent, start_cli, make_pod) -> None:

@@ -277,7 +277,7 @@ def test_undeploy_removes_everything(cluster: Cluster, capsys) -> None:
 def test_undeploy_removes_definitions(cluster: Cluster, capsys) -> None:
     """Undeploy removes what --detach and --detect have defined, too: it keeps no namespace from going."""
     deployed(cluster)
-    made = config_map(from_toml("opens", 'gadget = "opensnoop"'), "gadget")
+    made = config_map([from_toml("opens", 'gadget = "opensnoop"')], "gadget")
     cluster.objects[f"{NAMESPACE}/configmaps/gadget-runs"] = made
     cluster.objects[f"{NAMESPACE}/configmaps/gadget-rules"] = manifests.rules_map({"a.yaml": ""}, "gadget")
     undeploy(chosen(cluster), 5)

@@ -1,0 +1,66 @@
+"""`--detach`: from a command's options to runs that stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from gadget.errors import UsageError
+from gadget.standing import story_run
+from kubectl_gadget.cluster.options import chosen_cluster
+from kubectl_gadget.standing.stories import check_free, members, possible
+from kubectl_gadget.tell import write_lines
+from kubectl_gadget.where import find_targets
+
+if TYPE_CHECKING:
+    from gadget._generated import gadget_pb2 as pb
+
+#: Options of `attach` that the command which makes a standing run does not take.
+_OF_ATTACH = ("form", "fields", "filter_", "count_by", "max_events", "timeout", "strict", "record")
+
+
+def check_detached(detach: bool, only_with: Mapping[str, Any]) -> None:
+    """UsageError for options that do not go together."""
+    context = click.get_current_context()
+    if not detach:
+        if given := [name for name, value in only_with.items() if value]:
+            raise UsageError(f"{given[0]}: of a standing run: with --detach")
+        return
+    given = [name for name in _OF_ATTACH if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        option = next(param for param in context.command.params if param.name == given[0])
+        raise UsageError(
+            f"{max(option.opts, key=len)}: give it to `kubectl gadget attach`: the run itself keeps everything"
+        )
+
+
+def let_stand(
+    name: str, runs: Sequence[pb.Standing], *, story: bool, print_only: bool, agent: Collection[str], local: bool
+) -> None:
+    """Have all agents run what is called name, or print what defines it. story: it is one, of these runs and no other.
+
+    GadgetError if it runs nowhere.
+    """
+    if print_only:
+        from kubectl_gadget.cluster.definitions import config_map
+        from kubectl_gadget.cluster.manifests import to_yaml
+
+        write_lines(to_yaml([config_map(runs, chosen_cluster().namespace)]))
+        return
+    with find_targets(tuple(agent), local) as targets:
+        from kubectl_gadget.standing.make import ask_list, end_runs, put
+
+        reached = targets()
+        replies = ask_list(reached)
+        check_free(name, replies, story=story)
+        kept = {run.name for run in runs}
+        if not (agent or local):
+            from kubectl_gadget.cluster.definitions import keep
+
+            keep(runs, without={*possible(name)} - kept if story else ())
+        if story:
+            end_runs({story_run(name, kind) for kind in members(name, replies)} - kept, reached)
+        put(name, runs, reached)
