@@ -66,8 +66,8 @@ def head(facts: Facts) -> str:
 
 
 def _untold(facts: Facts) -> str:
-    """The title if there is no reason: that nothing is wrong, if it runs; that the reason of its end is not known."""
-    return "nothing" if facts.running else "unclear"
+    """The title if there is no reason: that no fault is seen, if it runs; that the reason of its end is not known."""
+    return "no fault" if facts.running else "unclear"
 
 
 def _waits(said: Kubernetes) -> str:
