@@ -81,7 +81,7 @@ def test_nothing_to_tell() -> None:
     assert "  unclear  nothing stands out before its end, and it said nothing" in shown(Story().works().exits(3))
     said = shown(Story().works().says("done so far\n").exits(3))
     assert '  unclear  it ended, and its last words were "done so far"' in said
-    assert any(line.startswith("  no fault  it has waited") for line in shown(Story().hangs("epoll_wait")))
+    assert any(line.startswith("  no fault it has waited") for line in shown(Story().hangs("epoll_wait")))
 
 
 def test_what_is_missing_is_told_whole() -> None:
