@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 BUILT := $(VENV)/.built
 SOURCES := hatch_build.py build_syscalls.py $(wildcard bpf/include/* bpf/*/* proto/*/v1/* gadget/btf.py gadget/schema.py)
 
-.PHONY: help setup test test-faults test-attacks test-hubble test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock
+.PHONY: help setup test test-faults test-attacks test-hubble test-kernels e2e lint format demo bench fuzz soak clean docs snapshots screens lock worlds
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | column -t -s:
@@ -76,6 +76,9 @@ bench: $(BUILT) $(VENV)/.packages-bench  ## measure beside peers and write docs/
 
 fuzz: $(VENV)/.fuzz  ## give parsers damaged input, each for FUZZ_SECONDS (60); TARGETS="btf ring" for some
 	$(BIN)/python -m tests.fuzz $(TARGETS)
+
+worlds: $(BUILT)  ## judge the advice in WORLDS (10,000) random clusters by all that it promises; SEED=7 for others, takes half an hour
+	WORLDS=$(WORLDS) $(BIN)/python -m pytest -q --timeout=0 --hypothesis-seed=$(or $(SEED),0) tests/unit/advise/many_worlds.py
 
 soak: $(BUILT)  ## everything on for SOAK_SECONDS (1200), with figures of memory and losses (needs root)
 	$(SUDO) env SOAK_SECONDS=$(or $(SOAK_SECONDS),1200) $(BIN)/python -m pytest -s tests/faults/test_soak.py

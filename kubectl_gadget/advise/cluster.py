@@ -120,15 +120,17 @@ class Cluster:
         self._stated = _by_address(_stated(context, self.pods))
         virtual = {address for each in self.services for address in (*each.cluster_addresses, *each.outer_addresses)}
         found = ((address, node.name) for node in context.nodes for address in map(normalize, node.addresses))
-        # kube-proxy in IPVS mode gives the addresses of Services to each node
-        self._nodes = _by_address(pair for pair in found if pair[0] not in virtual) | self._stated
+        #: Those that agents find on their nodes; kube-proxy in IPVS mode gives the addresses of Services to each node.
+        self.found_on_nodes = _by_address(pair for pair in found if pair[0] not in virtual)
+        self._nodes = self.found_on_nodes | self._stated
+        self.pod_cidrs = [
+            cidr
+            for item in context.objects
+            if item["kind"] == "Node"
+            for cidr in (item.get("spec") or {}).get("podCIDRs") or ()
+        ]
         self.networks = Networks(
-            (
-                cidr
-                for item in context.objects
-                if item["kind"] == "Node"
-                for cidr in (item.get("spec") or {}).get("podCIDRs") or ()
-            ),
+            self.pod_cidrs,
             (address for pod in self.pods if not pod.host_network for address in pod.addresses),
             (address for service in self.services for address in service.cluster_addresses),
             self._nodes,
@@ -145,6 +147,10 @@ class Cluster:
         self._caches_dns = any(pod.labels.get("k8s-app") in _DNS_CACHES for pod in self.pods)
         self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
+
+    def nodes_at(self, address: str) -> frozenset[str]:
+        """The nodes that have an address, also those that are gone."""
+        return self._nodes.get(address, frozenset())
 
     def workload_of(self, uid: str) -> Workload | None:
         """The workload of a pod."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from ipaddress import ip_network
 
 from kubectl_gadget.advise.cluster import Cluster
 from kubectl_gadget.advise.crowd import MANY
+from kubectl_gadget.advise.networks import parse
 from kubectl_gadget.advise.policy import Peer, Port
 from kubectl_gadget.advise.workloads import Workload
 
@@ -16,6 +18,7 @@ class NodePeers:
     def __init__(self, cluster: Cluster) -> None:
         """Find them, and the ports of workloads to which every node may lead: those behind node ports and the like."""
         self._cluster = cluster
+        self._ranges = [ip_network(each, strict=False) for each in cluster.pod_cidrs]
         self._led_to: dict[Workload, set[Port]] = {}
         for service in cluster.services:
             for port in service.ports:
@@ -29,19 +32,46 @@ class NodePeers:
 
         A webhook is called by any API server, a node port leads through any node.
         """
-        found: set[str] = set()
-        if address in self._cluster.api_servers:
-            found |= self._cluster.api_servers
-        nodes = self._cluster.node_addresses
-        if address in nodes and len(nodes) <= MANY and port in self._led_to.get(workload, ()):
-            found |= nodes.keys()
+        cluster, found = self._cluster, set[str]()
+        at, servers = cluster.nodes_at(address), cluster.api_servers
+        if address in servers:
+            found |= servers
+        elif serving := {name for each in servers for name in cluster.nodes_at(each)} & cluster.node_names:
+            found |= self._others(address, serving) if at & serving else set()
+        if at and len(cluster.node_names) <= MANY and port in self._led_to.get(workload, ()):
+            found |= self._others(address, cluster.node_names)
         return sorted(each for each in found - {address} if (":" in each) == (":" in address))
+
+    def _others(self, address: str, names: Collection[str]) -> set[str]:
+        """By which addresses pods see nodes if they saw one by address: that of a tunnel, or the one that nodes go by."""
+        cluster = self._cluster
+        is_own = cluster.networks.is_pod(parse(address))
+        known = cluster.found_on_nodes if is_own else cluster.node_addresses
+        found: dict[str, set[str]] = {}
+        for each, own in known.items():
+            if not is_own or cluster.networks.is_pod(parse(each)):
+                for name in own.intersection(names):
+                    found.setdefault(name, set()).add(each)
+        if not is_own:
+            return set().union(*found.values())
+        # a bridge for the node's own pods has one too: the tunnel's is at the same place of the node's range
+        place = self._place(address)
+        return {
+            each for own in found.values() for each in ({each for each in own if self._place(each) == place} or own)
+        }
+
+    def _place(self, address: str) -> int:
+        """Where in its node's range of pods an address is; -1 if it is in none."""
+        number = parse(address)
+        ranges = (network for network in self._ranges if network.version == number.version and number in network)
+        return next((int(number) - int(network.network_address) for network in ranges), -1)
 
     def some_of(self, peers: Iterable[Peer]) -> tuple[set[str], int] | None:
         """Which nodes peers name and how many there are, if it is not all of them, and not the API servers alone."""
+        cluster = self._cluster
         addresses = {peer.cidr.partition("/")[0] for peer in peers if peer.is_node}
-        names = {name for each in addresses for name in self._cluster.node_addresses.get(each, ())}
-        total = len(self._cluster.node_names)
-        if not names or len(names) == total or addresses <= self._cluster.api_servers:
+        names = {name for each in addresses for name in cluster.nodes_at(each)} & cluster.node_names
+        total = len(cluster.node_names)
+        if not names or len(names) == total or addresses <= cluster.api_servers:
             return None
         return names, total

@@ -209,12 +209,12 @@ class Workloads:
         for (namespace, kind, owner), pods in runs.items():
             labels = common(map(lasting, pods))
             alike.setdefault((namespace, kind, likeness(labels)), []).append((owner, labels))
-        for (namespace, kind, _), several in alike.items():
+        for (namespace, kind, like), several in alike.items():
             passing = of_one_run([labels for _, labels in several])
             for owner, labels in several:
                 kept = frozenset((key, value) for key, value in labels.items() if key not in passing)
-                for pod in runs[namespace, kind, owner]:
-                    self._add(pod, kind, "", kept or owner)
+                for pod in runs[namespace, kind, owner]:  # those that have nothing else are runs of one thing too
+                    self._add(pod, kind, "", kept or (like if labels else owner))
 
     def _add(self, pod: Pod, kind: str, name: str, key: object) -> None:
         workload = self._found.get((pod.namespace, kind, key))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hypothesis import strategies as st
 
 from tests.unit.advise.build import BEGAN, SECOND, Build, Place
+from tests.unit.advise.kinds import LETTERS, OPERATORS, REPLICAS, RUNS, Identity, made
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 PORTS = (53, 80, 443, 8080, 9090)
@@ -15,8 +17,8 @@ PORTS = (53, 80, 443, 8080, 9090)
 OUTSIDE = {4: ("203.0.113.7", "203.0.113.200", "198.51.100.1"), 6: ("2001:db8:ffff::7", "2001:db8:ffff::8", "2001:db8:fffe::1")}  # fmt: skip
 #: What Services without selector lead to.
 LEGACY = {4: "192.0.2.9", 6: "2001:db8:eeee::9"}
-#: What workloads are of; bare pods have no owner.
-KINDS = ("Deployment", "Deployment", "StatefulSet", "DaemonSet", "CronJob", "")
+KINDS = (*REPLICAS, *REPLICAS, *OPERATORS, *RUNS)
+NAMES = ("ask", "bake", "cast", "dig", "eat", "fix")
 #: Few, so that they are found in more than one namespace, and selectors find other workloads' pods.
 APPS, TIERS = ("a", "b", "c"), ("front", "back")
 #: No flow of the first half is seen after that.
@@ -24,11 +26,12 @@ HALF = BEGAN + 1800 * SECOND
 KINDS_OF_SERVICE = ("slices", "slices", "selected", "headless", "legacy", "balancer", "node port", "dns")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Group:
     """A workload that was made. Gone pods had their addresses in the first half of the recording only.
 
-    wants: the labels by which policies select it, empty if they cannot.
+    labels: those that its pods have for good; wants: those of them by which policies select it, empty if they cannot.
+    every: all labels of each pod, by UID; later: those of pods that come next, or after a failover.
     """
 
     namespace: str
@@ -38,7 +41,16 @@ class Group:
     http: int
     pods: list[Place] = field(default_factory=list)
     gone: list[Place] = field(default_factory=list)
+    every: dict[str, dict[str, str]] = field(default_factory=dict)
+    later: list[dict[str, str]] = field(default_factory=list)
     host_network: bool = False
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis tells it; what it is by itself fills pages."""
+        printer.text(f"{self.namespace}/{self.name}")
+
+    def __repr__(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
     @property
     def named(self) -> bool:
@@ -61,7 +73,10 @@ Who = Group | str
 
 @dataclass(frozen=True)
 class Truth:
-    """A connection that was made, to the port that its target listens on. An end without a group is an address."""
+    """A connection that was made, to the port that its target listens on. An end without a group is an address.
+
+    node: on which the address is, if it is the source's; may_be: from which others the next such connection may come.
+    """
 
     source: Place | None
     source_group: Group | None
@@ -76,6 +91,14 @@ class Truth:
     last: int
     count: int
     perhaps: tuple[Group, ...] = ()  # whom the source may have reached by a Service, for all that its agent knows
+    node: str = ""
+    may_be: tuple[str, ...] = ()
+
+    @property
+    def is_from_own_node(self) -> bool:
+        """Whether it came to a pod from its node."""
+        node = self.source.node if self.source and self.source.host_network else self.node
+        return self.target is not None and node == self.target.node
 
     @property
     def seen(self) -> bool:
@@ -96,9 +119,13 @@ class Truth:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """A cluster, and all that happened in it."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis tells it; what it is by itself fills pages."""
+        printer.text(f"a world of {self.groups}")
 
     build: Build
     groups: list[Group]
@@ -110,6 +137,12 @@ class World:
     dns: list[tuple[Group, int]] = field(default_factory=list)
     #: to whom every node leads by a node port: the workload, the protocol, and the port there
     led_to: list[tuple[Group, str, int]] = field(default_factory=list)
+    #: the API servers, each with its node if it is on one
+    api_servers: dict[str, str] = field(default_factory=dict)
+    #: at which address pods on others see each node, by IP version
+    nodes: dict[int, dict[str, str]] = field(default_factory=dict)
+    #: a node that is not there any more: it had pods, and an agent
+    gone_node: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +151,8 @@ class _Port:
     port: int
     node_port: int
     targets: tuple[tuple[Group, int], ...]  # who answers, at which port
-    legacy: int = 0  # the port of an address outside
+    legacy: int = 0  # the port of addresses outside
+    answering: tuple[str, ...] = ()  # these, if they are others than the usual ones
 
 
 @dataclass(frozen=True)
@@ -143,14 +177,49 @@ def worlds(draw: st.DrawFn) -> World:
             node["spec"]["podCIDRs"].append(f"fd00:10:244:{number + 1:x}::/64")
             node["status"]["addresses"].append({"type": "InternalIP", "address": f"fd00:1::{number + 1}"})
     world = World(build, [], {})
+    seeing = {f"node-{number}" for number in range(count) if number not in blind}
+    _nodes(draw, world, count, seeing, versions)
     for number in range(draw(st.integers(2, 6))):
         world.groups.append(_group(draw, world, count, number, versions))
     services = [_service(draw, world, number, versions) for number in range(draw(st.integers(0, 3)))]
-    seeing = {f"node-{number}" for number in range(count) if number not in blind}
+    services.append(_api(draw, world, versions))
     _surely(draw, world, seeing, versions[0])
     for _ in range(draw(st.integers(5, 30))):
         _connect(draw, world, [service for service in services if service and service.ports], seeing, versions)
     return world
+
+
+def _nodes(draw: st.DrawFn, world: World, count: int, seeing: set[str], versions: list[int]) -> None:
+    """How pods see nodes: by their own addresses or those of a tunnel; and perhaps a node that is gone by now."""
+    build, overlay = world.build, draw(st.booleans())
+    names = list(build.nodes)
+    if draw(st.booleans()):
+        world.gone_node = f"node-{count}"
+        names.append(world.gone_node)
+        seeing.add(world.gone_node)
+        header = build.context.header
+        build.context.header = replace(header, nodes=(*header.nodes, world.gone_node))
+    for version in versions:
+        world.nodes[version] = {
+            name: _address(version, at, 0) if overlay else _node_address(version, name)
+            for at, name in enumerate(names, 1)
+        }
+    for name in seeing:
+        own = [_node_address(version, name) for version in versions]
+        build.node_addresses(name, *own, *(world.nodes[version][name] for version in versions if overlay))
+
+
+def _api(draw: st.DrawFn, world: World, versions: list[int]) -> _Service:
+    """The API servers, on nodes or elsewhere, behind the Service that each cluster has."""
+    version = versions[0]
+    outside = ["172.16.5.1", "172.16.5.2", "172.16.6.1"] if version == 4 else ["fd00:5::1", "fd00:5::2", "fd00:6::1"]
+    world.api_servers = dict.fromkeys(outside[: draw(st.integers(1, 3))], "")
+    if draw(st.booleans()):
+        world.api_servers = {_node_address(version, node): node for node in world.build.nodes}
+    address = "10.96.0.1" if version == 4 else "fd00:10:96::1"
+    ports = [{"name": "https", "port": 443, "targetPort": 6443}]
+    world.build.service("default", "kubernetes", address, ports, [], [6443], addresses=[*world.api_servers])
+    return _Service({version: address}, (_Port("TCP", 443, 0, (), 6443, tuple(world.api_servers)),))
 
 
 def _address(version: int, node: int, number: int) -> str:
@@ -162,73 +231,92 @@ def _node_address(version: int, node: str) -> str:
     return f"192.168.0.{number}" if version == 4 else f"fd00:1::{number}"
 
 
-def _owner(draw: st.DrawFn, build: Build, namespace: str, name: str, labels: dict[str, str]) -> tuple[str, str, dict[str, frozenset[str]]]:  # fmt: skip
-    """Kind and owner of pods, and the labels that a policy asks for."""
-    kind = draw(st.sampled_from(KINDS))
-    if not labels:
-        kind = draw(st.sampled_from(["CronJob", ""]))
-    every = {key: frozenset([value]) for key, value in labels.items()}
-    if kind == "CronJob":
+def _word(number: int) -> str:
+    """Another random word for each number."""
+    return "".join(random.Random(number).choices(LETTERS, k=5))
+
+
+def _wants(draw: st.DrawFn, build: Build, namespace: str, name: str, kind: str, first: Identity) -> dict[str, frozenset[str]]:  # fmt: skip
+    """The labels that a policy asks for; makes what owns the pods, as far as those who look may list it."""
+    owner_kind, _, owner = first.owner.partition("/")
+    listed = draw(st.booleans())
+    if kind == "cron job":
         build.owner("CronJob", namespace, name, {})
-        return kind, build.owner("Job", namespace, f"{name}-28333334", {}, f"CronJob/{name}"), every
-    if not kind:
-        return kind, "", every
-    asked = {key: labels[key] for key in draw(st.sampled_from([["app"], sorted(labels)]))}
-    if kind == "Deployment":
-        return kind, build.deployment(namespace, name, asked), {key: frozenset([value]) for key, value in asked.items()}
-    if draw(st.booleans()):
-        return kind, build.owner(kind, namespace, name, {"matchLabels": asked}), {
-            key: frozenset([value]) for key, value in asked.items()
-        }  # fmt: skip
-    values = [labels["app"], "none"]
-    selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": values}]}
-    return kind, build.owner(kind, namespace, name, selector), {"app": frozenset(values)}
+    if owner_kind in ("ReplicaSet", "Job") and listed:
+        above = {"Deployment": f"Deployment/{name}", "Rollout": f"Rollout/{name}", "cron job": f"CronJob/{name}"}
+        build.owner(owner_kind, namespace, owner, {"matchLabels": first.labels}, above.get(kind, ""))
+    every = {key: frozenset([value]) for key, value in first.lasting.items()}
+    if kind not in ("Deployment", "StatefulSet", "DaemonSet"):
+        return every
+    if kind == "Deployment" or draw(st.booleans()):
+        asked = {key: first.lasting[key] for key in draw(st.sampled_from([["app"], sorted(first.lasting)]))}
+        build.owner(kind, namespace, name, {"matchLabels": asked})
+        return {key: every[key] for key in asked}
+    values = [first.lasting["app"], "none"]
+    build.owner(kind, namespace, name, {"matchExpressions": [{"key": "app", "operator": "In", "values": values}]})
+    return {"app": frozenset(values)}
 
 
 def _group(draw: st.DrawFn, world: World, nodes: int, number: int, versions: list[int]) -> Group:
-    build, namespace, name = world.build, draw(st.sampled_from(["shop", "web"])), f"w{number}"
+    build, namespace, name = world.build, draw(st.sampled_from(["shop", "web"])), NAMES[number]
     labels: dict[str, str] = {}
     if number < 2 or draw(st.integers(0, 9)):  # one in ten has none
         labels = {"app": draw(st.sampled_from(APPS))}
         labels |= {"tier": draw(st.sampled_from(TIERS))} if draw(st.booleans()) else {}
-    kind, owner, wants = _owner(draw, build, namespace, name, labels)
-    group = Group(namespace, name, labels, wants, draw(st.sampled_from([8080, 9090])))
+    kind = draw(st.sampled_from(KINDS if labels else (*OPERATORS, *RUNS, "")))
+    version = {"app.kubernetes.io/version": "1"} if draw(st.booleans()) else {}
+    base, leader = 10 * number + 1, 10 * number + 1
+
+    def identity(at: int, leader: int = leader) -> Identity:
+        return made(kind, name, at, _word(at if kind in RUNS else number), labels, leader=leader)
+
+    first = identity(base)
+    wants = _wants(draw, build, namespace, name, kind, first)
+    group = Group(namespace, name, first.lasting, wants, draw(st.sampled_from([8080, 9090])))
     group.host_network = number > 1 and draw(st.integers(0, 5)) == 0
-    passing = {
-        "Deployment": {"pod-template-hash": "6c9f7d5b8"},
-        "CronJob": {"batch.kubernetes.io/job-name": f"{name}-28333334"},
-    }
     ports = [{"name": "http", "containerPort": group.http}]
-    for replica in range(draw(st.integers(1, 3))):
-        own = {**labels, **passing.get(kind, {})}
-        if kind == "StatefulSet":
-            own["statefulset.kubernetes.io/pod-name"] = f"{name}-{replica}"
+    # of a single job with numbered labels it is not known which are of this run: the advice says so, and asks for them
+    for replica in range(draw(st.integers(2 if kind == "runner" else 1, 3))):
+        own = identity(base + replica)
         node = draw(st.integers(0, nodes - 1)) if replica else 0
         addresses = [_address(each, node + 1, 10 + 10 * number + replica) for each in versions]
         if group.host_network:
             addresses = [_node_address(each, f"node-{node}") for each in versions]
         place = build.pod(
-            namespace, f"{name}-{replica}", f"node-{node}", own, owner, address=addresses[0],
+            namespace, own.name, f"node-{node}", own.labels | version, own.owner, address=addresses[0],
             host_network=group.host_network, ports=ports,
             started="2023-11-14T22:45:00Z" if replica else "2023-11-14T20:00:00Z",
         )  # fmt: skip
         build.context.objects[-1]["status"]["podIPs"] = [{"ip": each} for each in addresses]
         world.both[place.uid] = tuple(addresses)
         group.pods.append(place)
+        group.every[place.uid] = own.labels | version
     if not group.host_network and draw(st.booleans()):
-        node = draw(st.integers(0, nodes - 1))
-        address = _address(versions[0], node + 1, 100 + number)
-        # or one that the second replica of some workload has later
-        later = [pod for each in [*world.groups, group] for pod in each.pods[1:] if not each.host_network]
-        if later and draw(st.booleans()):
-            pod = draw(st.sampled_from(later))
-            node, address = int(pod.node[-1]), pod.address
-        if (address,) not in {pod.addresses for pod in build.context.pods}:
-            own = {**labels, **passing.get(kind, {})}
-            place = build.gone(namespace, f"{name}-gone", f"node-{node}", own, owner, address, 0, 1700)
-            world.both[place.uid] = (address,)
-            group.gone.append(place)
+        _gone(draw, world, group, made(kind, name, base + 8, _word(base + 8), labels), number, versions)
+    version = dict.fromkeys(version, "2")
+    following = [
+        identity(base, base + 9),
+        identity(base + 9, base + 9),
+        made(kind, name, base + 9, _word(base + 9), labels),
+    ]
+    group.later = [each.labels | version for each in following]
     return group
+
+
+def _gone(draw: st.DrawFn, world: World, group: Group, own: Identity, number: int, versions: list[int]) -> None:
+    """A pod of the first half, of an earlier revision or run; at an address that may be another's later."""
+    build = world.build
+    node = draw(st.sampled_from([*build.nodes, world.gone_node] if world.gone_node else [*build.nodes]))
+    address = _address(versions[0], int(node[-1]) + 1, 100 + number)
+    later = [pod for each in [*world.groups, group] for pod in each.pods[1:] if not each.host_network]
+    if later and draw(st.booleans()):
+        pod = draw(st.sampled_from(later))
+        node, address = pod.node, pod.address
+    if (address,) not in {pod.addresses for pod in build.context.pods}:
+        place = build.gone(group.namespace, own.name, node, own.labels, own.owner, address, 0, 1700)
+        world.both[place.uid] = (address,)
+        group.gone.append(place)
+        group.every[place.uid] = own.labels
 
 
 def _service(draw: st.DrawFn, world: World, number: int, versions: list[int]) -> _Service | None:
@@ -337,7 +425,7 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
     source = draw(st.sampled_from(_there(source_group, early)))
     if (":" in source.address) != (version == 6) and source in source_group.gone:
         version = 6 if ":" in source.address else 4
-    how = draw(st.sampled_from(["pod", "pod", "service", "service", "outside", "inside"]))
+    how = draw(st.sampled_from(["pod", "pod", "service", "service", "outside", "inside", "node port", "webhook"]))
     protocol, port = draw(st.sampled_from(PROTOCOLS)), draw(st.sampled_from(PORTS))
     failed = draw(st.integers(0, 5)) == 0  # then nothing came about, and nothing may be open for it but with --failed
     if failed:
@@ -353,6 +441,9 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
         outside = (source, source_group, None, None) if how == "outside" else (None, None, source, source_group)
         _true(world, outside, address, protocol, port, (agent and how == "outside", agent and how == "inside"), more)
         return
+    if how in ("node port", "webhook"):
+        return _led(draw, world, how, source_group, source, seeing, more, version)
+    services = [service for service in services if version in service.addresses]
     if how == "service" and services:
         service = draw(st.sampled_from(services))
         chosen = draw(st.sampled_from(service.ports))
@@ -375,11 +466,13 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
                 )
         if chosen.legacy:
             ends = (source, source_group, None, None)
-            _true(world, ends, LEGACY[version], chosen.protocol, chosen.legacy, (agent, False), more)
+            for answering in chosen.answering or (LEGACY[version],):  # whichever it was
+                _true(world, ends, answering, chosen.protocol, chosen.legacy, (agent, False), more)
+                more = more | {"count": 0}
             return
         # what is not there at the time is not behind the Service, but the file tells of the end of the recording
         target_group, port = draw(st.sampled_from(chosen.targets))
-        target = draw(st.sampled_from([pod for pod in target_group.pods if not early or pod.name.endswith("-0")]))
+        target = draw(st.sampled_from(target_group.pods[:1] if early else target_group.pods))
         protocol, perhaps = chosen.protocol, tuple(group for group, _ in chosen.targets)
     else:
         target_group = draw(st.sampled_from(world.groups))
@@ -391,6 +484,60 @@ def _connect(draw: st.DrawFn, world: World, services: list[_Service], seeing: se
         if agent:
             build.egress(source, _of_version(world, target, version), port, protocol, **more, **local)
     _arrive(world, source_group, source, target_group, target, protocol, port, seeing, more, version, perhaps)
+
+
+def _led(
+    draw: st.DrawFn, world: World, how: str, group: Group, target: Place, seeing: set[str], more: dict[str, int], version: int,
+) -> None:  # fmt: skip
+    """What came from a node: an API server calls a webhook, or a client outside came by a node port."""
+    protocol, port, early = draw(st.sampled_from(PROTOCOLS)), draw(st.sampled_from(PORTS)), more["first"] < 2000
+    known = {address: name for name, address in world.nodes[version].items() if name in seeing}
+    if how == "webhook":
+        protocol = "TCP"
+        servers = {world.nodes[version].get(node, each): node for each, node in world.api_servers.items()}
+        known = {each: node for each, node in servers.items() if not node or node in seeing}
+    elif world.led_to:
+        group, protocol, port = draw(st.sampled_from(world.led_to))
+        target = draw(st.sampled_from(_there(group, early)))
+    fitting = [each for each in sorted(known) if (":" in each) == (version == 6)]
+    if not early:
+        fitting = [each for each in fitting if known[each] != world.gone_node or not world.gone_node]
+    own = [each for each in world.both[target.uid] if (":" in each) == (version == 6)]
+    if group.host_network or not (fitting and own) or (how == "node port" and not world.led_to):
+        return
+    address = draw(st.sampled_from(fitting))
+    if target.node in seeing:
+        world.build.ingress(target, address, port, protocol, **more, local=own[0])
+    next_ones = _alike(world, address, group, protocol, port, version)
+    ends = (None, None, target, group)
+    seen = (False, target.node in seeing)
+    _true(world, ends, address, protocol, port, seen, more, node=known[address], may_be=next_ones)
+
+
+def _alike(world: World, address: str, group: Group, protocol: str, port: int, version: int) -> tuple[str, ...]:
+    """From where else the next connection may come: from any API server, or by any node's node port."""
+    seen_at = world.nodes[version]
+    present = {name: each for name, each in seen_at.items() if name in world.build.nodes}
+    if address not in seen_at.values():  # a node, by its own address
+        present = {name: _node_address(version, name) for name in present}
+    servers = {present.get(node, each): node for each, node in world.api_servers.items()}
+    found = set(servers) if address in servers else set[str]()
+    is_node = address in {*seen_at.values(), *(_node_address(version, name) for name in seen_at)}
+    if is_node and any(
+        (other.namespace, other.wants, each, at) == (group.namespace, group.wants, protocol, port)
+        for other, each, at in world.led_to
+    ):
+        found |= {*present.values()}
+    recorded = {each.name for each in world.build.context.nodes}
+    if address in seen_at.values():  # of a tunnel's addresses only agents tell
+        found = {
+            each for each in found if not each.startswith(("10.244.", "fd00:10:")) or _name(present, each) in recorded
+        }
+    return tuple(sorted({address, *(each for each in found if (":" in each) == (version == 6))}))
+
+
+def _name(nodes: dict[str, str], address: str) -> str:
+    return next(name for name, each in nodes.items() if each == address)
 
 
 def _arrive(
@@ -412,20 +559,28 @@ def _arrive(
     if sent or received:
         _open(world, source_group, source, target_group, [target], protocol, port, "failed" in more, version)
     ends = (source, source_group, target, target_group)
-    _true(world, ends, _of_version(world, target, version), protocol, port, (sent, received), more, perhaps)
+    may_be: tuple[str, ...] = ()
+    if source_group.host_network:
+        may_be = _alike(world, _of_version(world, source, version), target_group, protocol, port, version)
+    address = _of_version(world, target, version)
+    _true(world, ends, address, protocol, port, (sent, received), more, perhaps, may_be=may_be)
 
 
 def _true(
     world: World, ends: tuple[Place | None, Group | None, Place | None, Group | None], address: str, protocol: str,
-    port: int, seen: tuple[bool, bool], more: dict[str, int], perhaps: tuple[Group, ...] = (),
+    port: int, seen: tuple[bool, bool], more: dict[str, int], perhaps: tuple[Group, ...] = (), node: str = "",
+    may_be: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
-    failed = "failed" in more
-    truth = Truth(*ends, address, protocol, port, *seen, failed, BEGAN + more["last"] * SECOND, more["count"], perhaps)
+    failed, last = "failed" in more, BEGAN + more["last"] * SECOND
+    truth = Truth(*ends, address, protocol, port, *seen, failed, last, more["count"], perhaps, node, may_be)
     world.truths.append(truth)
     if truth.seen and not (truth.source_group and truth.target_group):
-        start, stop = truth.source_group or address, truth.target_group or address
+        starts: tuple[Who, ...] = may_be or (truth.source_group or address,)
+        stop = truth.target_group or address
         world.open += [
-            (start, stop, each, port, failed) for each in _protocols(world, truth.target_group, protocol, port)
+            (start, stop, each, port, failed)
+            for start in starts
+            for each in _protocols(world, truth.target_group, protocol, port)
         ]
 
 
@@ -443,12 +598,9 @@ def _open(
     failed: bool, version: int,
 ) -> None:  # fmt: skip
     """Note what may be open after this was seen: host-network pods are their node's address."""
-    starts: list[Who] = [_of_version(world, source, version) if source_group.host_network else source_group]
-    if source_group.host_network and any(
-        (group.namespace, group.wants, each, at) == (target_group.namespace, target_group.wants, protocol, port)
-        for group, each, at in world.led_to
-    ):
-        starts = [_node_address(version, node) for node in world.build.nodes]
+    starts: tuple[Who, ...] = (source_group,)
+    if source_group.host_network:
+        starts = _alike(world, _of_version(world, source, version), target_group, protocol, port, version)
     protocols = _protocols(world, target_group, protocol, port)
     for target in targets:
         stop: Who = _of_version(world, target, version) if target_group.host_network else target_group
@@ -457,5 +609,4 @@ def _open(
 
 def _there(group: Group, early: bool) -> list[Place]:
     """The pods that were there in the first half of the recording, or in the second."""
-    first = [pod for pod in group.pods if pod.name.endswith("-0")]
-    return first + group.gone if early else group.pods
+    return group.pods[:1] + group.gone if early else group.pods

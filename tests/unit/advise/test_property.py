@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from itertools import product
@@ -17,6 +17,7 @@ from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.evaluate import End, Evaluator
 from kubectl_gadget.advise.flows import Flow
 from kubectl_gadget.advise.judge import flows_of
+from kubectl_gadget.advise.labels import Selector
 from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.advise.policy import Advice
 from kubectl_gadget.advise.render import render_yaml
@@ -24,9 +25,11 @@ from kubectl_gadget.advise.talks import Settings
 from tests.unit.advise.build import Build, Place
 from tests.unit.advise.strategies import HALF, LEGACY, OUTSIDE, PORTS, PROTOCOLS, Group, Truth, Who, World, worlds
 
+#: How many worlds each promise is held against; `make worlds` takes 10,000.
+WORLDS = int(os.environ.get("WORLDS", "100"))
 MANY = settings(
     deadline=None,
-    max_examples=100,
+    max_examples=WORLDS,
     phases=[each for each in Phase if each is not Phase.explain],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -48,12 +51,13 @@ def evaluator_of(advice: Advice) -> Evaluator:
     return Evaluator([policy.to_dict() for policy in advice.policies], {})
 
 
-def end(group: Group | None, place: Place | None, address: str, other: Place | None) -> End:
-    """An end as the specification looks at it."""
-    own_node = place is not None and other is not None and place.host_network and place.node == other.node
+def end(group: Group | None, place: Place | None, address: str, other: Place | None, node: str = "") -> End:
+    """An end as the specification looks at it; of an address node is where it is."""
+    node = place.node if place and place.host_network else node
+    own_node = other is not None and node == other.node
     if group is None or place is None or group.host_network:
-        return End(address=address, host_network=bool(place), is_own_node=own_node)
-    return End(address=address, namespace=group.namespace, pod=place.name, labels=group.labels)
+        return End(address=address, host_network=bool(place or node), is_own_node=own_node)
+    return End(address=address, namespace=group.namespace, pod=place.name, labels=group.every[place.uid])
 
 
 def ends(truth: Truth) -> tuple[End, End]:
@@ -62,7 +66,7 @@ def ends(truth: Truth) -> tuple[End, End]:
     if truth.source and truth.source.host_network and (":" in own) != is_ipv6:
         own = f"fd00:1::{int(truth.source.node[-1]) + 1}"
     return (
-        end(truth.source_group, truth.source, own if truth.source else truth.address, truth.target),
+        end(truth.source_group, truth.source, own if truth.source else truth.address, truth.target, truth.node),
         end(truth.target_group, truth.target, truth.address, truth.source),
     )
 
@@ -88,21 +92,18 @@ def test_observed_flows_are_allowed(world: World, asked: Settings) -> None:
 def test_directions(world: World) -> None:
     """A policy closes a direction that its own pods were seen to use, or that another policy closes to them."""
     advice = advise(observe(world.build))
-    closed = {(policy.namespace, str(policy.selector), each) for policy in advice.policies for each in policy.types}
+    shown = {(policy.namespace, words_of(policy.selector), each) for policy in advice.policies for each in policy.types}
     used: set[tuple[Group, str]] = set()
     perhaps: set[tuple[Group, str]] = set()
     for truth in world.truths:
-        source, target = truth.source, truth.target
         if truth.failed:
             continue
         # behind a Service there may be others than the target, whom a policy can be about
         found = used if truth.nameable else perhaps
         if truth.seen_by_source and truth.source_group and truth.source_group.named:
             found.add((truth.source_group, "Egress"))
-        from_own_node = source and target and source.host_network and source.node == target.node
-        if truth.seen_by_target and truth.target_group and truth.target_group.named and not from_own_node:
+        if truth.seen_by_target and truth.target_group and truth.target_group.named and not truth.is_from_own_node:
             found.add((truth.target_group, "Ingress"))
-    shown = {(namespace, words_of(selector), each) for namespace, selector, each in closed}
     missing = {(group.namespace, words(group), each) for group, each in used} - shown
     assert not missing, render_yaml(advice)
     grown = used | perhaps
@@ -120,11 +121,11 @@ def words(group: Group) -> str:
     return " ".join(sorted(f"{key}={value}" for key, values in group.wants.items() for value in values))
 
 
-def words_of(selector: str) -> str:
-    plain = re.findall(r"'(app|tier)': '(\w+)'", selector)
-    for values in re.findall(r"'key': 'app', 'operator': 'In', 'values': \[(.*?)\]", selector):
-        plain += [("app", value) for value in re.findall(r"\w+", values)]
-    return " ".join(sorted(f"{key}={value}" for key, value in plain))
+def words_of(selector: Selector) -> str:
+    found = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+    for each in selector.get("matchExpressions", ()):
+        found += [f"{each['key']}={value}" for value in each["values"]]
+    return " ".join(sorted(found))
 
 
 def strangers(world: World) -> Iterator[tuple[Who, Who, End, End]]:
@@ -136,8 +137,9 @@ def strangers(world: World) -> Iterator[tuple[Who, Who, End, End]]:
                 own.address if each.host_network else each for each, own in ((group, place), (other_group, other))
             )
             yield start, stop, end(group, place, place.address, other), end(other_group, other, other.address, place)
-    for (group, place), address in product(places, (*OUTSIDE[4], *OUTSIDE[6], *LEGACY.values())):
-        if not group.host_network:
+    nodes = {address: name for names in world.nodes.values() for name, address in names.items()} | world.api_servers
+    for (group, place), address in product(places, (*OUTSIDE[4], *OUTSIDE[6], *LEGACY.values(), *nodes)):
+        if not (group.host_network or nodes.get(address) == place.node):
             yield group, address, end(group, place, place.address, None), End(address)
             yield address, group, End(address), end(group, place, place.address, None)
 
@@ -147,10 +149,35 @@ def is_same(seen: Who, other: Who, group: int) -> bool:
     if isinstance(seen, str) or isinstance(other, str):
         if not (isinstance(seen, str) and isinstance(other, str)):
             return False
-        bits = (64 if ":" in seen else group) if group and not seen.startswith(("192.168.", "fd00:")) else 128
+        ours = seen.startswith(("192.168.", "10.244.", "fd00:1::", "fd00:10:"))
+        bits = (64 if ":" in seen else group) if group and not ours else 128
         bits = min(bits, 128 if ":" in seen else 32)
         return (":" in seen) == (":" in other) and ip_address(other) in ip_network((seen, bits), strict=False)
     return seen.finds(other)
+
+
+def following(group: Group | None, place: Place | None, address: str, others: tuple[str, ...] = ()) -> list[End]:
+    """Who may be at an end the next time: after a failover, in the next run, on another node, by another API server."""
+    if group is None or place is None or group.host_network:
+        return [End(each, host_network=True) for each in others or (address,)]
+    return [End("", group.namespace, "the-next-one", labels) for labels in group.later]
+
+
+@MANY
+@given(world=worlds())
+def test_what_comes_next_is_allowed(world: World) -> None:
+    """After a failover, in the next run and revision, through another node and by another API server all goes on."""
+    advice = advise(observe(world.build))
+    evaluator = evaluator_of(advice)
+    for truth in world.truths:
+        if not (truth.seen and truth.nameable) or truth.failed or truth.is_from_own_node:
+            continue
+        source, target = ends(truth)
+        starts = following(truth.source_group, truth.source, source.address, truth.may_be)
+        stops = following(truth.target_group, truth.target, target.address)
+        for start, stop in product(starts, stops):
+            verdict = evaluator.decide(start, stop, truth.protocol, truth.port)
+            assert verdict.allowed, f"{truth}: {start} → {stop}: {verdict.reason}\n{render_yaml(advice)}"
 
 
 @MANY
