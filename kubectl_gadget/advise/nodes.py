@@ -43,7 +43,7 @@ class NodePeers:
         return sorted(each for each in found - {address} if (":" in each) == (":" in address))
 
     def _others(self, address: str, names: Collection[str]) -> set[str]:
-        """By which addresses pods see nodes if they saw one by address: that of a tunnel, or the one that nodes go by."""
+        """How pods see nodes if they saw one by address: by that of a tunnel, or by the one that nodes go by."""
         cluster = self._cluster
         is_own = cluster.networks.is_pod(parse(address))
         known = cluster.found_on_nodes if is_own else cluster.node_addresses
