@@ -134,6 +134,7 @@ class Cluster:
             (address for pod in self.pods if not pod.host_network for address in pod.addresses),
             (address for service in self.services for address in service.cluster_addresses),
             self._nodes,
+            self.found_on_nodes.keys() - self._stated.keys(),
         )
         self._workload_of = {pod.uid: workload for workload in self.workloads.all for pod in workload.pods}
         self.by_address = by_address

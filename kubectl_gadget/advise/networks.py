@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
@@ -131,12 +131,18 @@ class Networks:
     """The networks of pods and of Services, as far as they can be told from what is in them."""
 
     def __init__(
-        self, cidrs: Iterable[str], pods: Iterable[str], services: Iterable[str], nodes: Iterable[str]
+        self,
+        cidrs: Iterable[str],
+        pods: Iterable[str],
+        services: Iterable[str],
+        nodes: Iterable[str],
+        found: Collection[str] = (),
     ) -> None:
-        """From the nodes' pod CIDRs and the addresses of pods, Services and nodes."""
+        """From the nodes' pod CIDRs and the addresses of pods, Services and nodes; found: what only agents tell of."""
         own, virtual = {parse(text) for text in nodes}, {parse(text) for text in services}
         theirs = {parse(text) for text in pods}
-        not_pods, not_services = _singles(own | virtual), _singles(own | theirs)
+        # tunnels and bridges are in the network of pods
+        not_pods, not_services = _singles((own - {*map(parse, found)}) | virtual), _singles(own | theirs)
         stated = [ip_network(text, strict=False) for text in cidrs]
         ranges = [_neighbours(network, not_pods, _CLUSTER_BITS) for network in stated]
         around = {_around(address) for address in theirs}

@@ -61,10 +61,12 @@ class NodePeers:
         }
 
     def _place(self, address: str) -> int:
-        """Where in its node's range of pods an address is; -1 if it is in none."""
+        """Where in its node's range of pods an address is; a node that is gone had one as large as others'."""
         number = parse(address)
-        ranges = (network for network in self._ranges if network.version == number.version and number in network)
-        return next((int(number) - int(network.network_address) for network in ranges), -1)
+        ranges = [network for network in self._ranges if network.version == number.version]
+        own = next((network for network in ranges if number in network), None)
+        size = own.num_addresses if own else max((network.num_addresses for network in ranges), default=1)
+        return int(number) % size
 
     def some_of(self, peers: Iterable[Peer]) -> tuple[set[str], int] | None:
         """Which nodes peers name and how many there are, if it is not all of them, and not the API servers alone."""

@@ -54,6 +54,19 @@ def test_pod_network_that_nodes_do_not_tell() -> None:
     assert not networks.is_pod(parse("10.132.0.1"))
 
 
+def test_node_that_is_gone() -> None:
+    """The pods and the tunnel of a node that is gone are known as such, also if agents found tunnels on their nodes."""
+    build = Build()
+    build.node("node-a")
+    build.node_addresses("node-a", "192.168.0.1", "10.244.1.0", "10.244.1.1")
+    build.node_addresses("gone", "192.168.0.9", "10.244.9.0")
+    web = build.pod("shop", "web", "node-a", {"app": "web"})
+    build.service("shop", "web", "10.96.0.10", [{"port": 80, "nodePort": 30080}], [web], [8080])
+    build.egress(web, "10.244.9.7", 9100)
+    build.ingress(web, "10.244.9.0", 8080)
+    assert blocks(advice_of(build)) == ["10.244.1.0/32", "10.244.9.0/32"]  # and no address by which no pod sees node-a
+
+
 def test_pods_and_nodes_in_one_network() -> None:
     """Where pods have addresses of the nodes' network, as AWS gives them, a rule for one of these is doubted."""
     build, web = without_cidrs("10.0.1.105", nodes=("10.0.1.20", "10.0.1.21"))

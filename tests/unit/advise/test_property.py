@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -25,11 +24,9 @@ from kubectl_gadget.advise.talks import Settings
 from tests.unit.advise.build import Build, Place
 from tests.unit.advise.strategies import HALF, LEGACY, OUTSIDE, PORTS, PROTOCOLS, Group, Truth, Who, World, worlds
 
-#: How many worlds each promise is held against; `make worlds` takes 10,000.
-WORLDS = int(os.environ.get("WORLDS", "100"))
 MANY = settings(
     deadline=None,
-    max_examples=WORLDS,
+    max_examples=100,
     phases=[each for each in Phase if each is not Phase.explain],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
