@@ -31,23 +31,27 @@ def in_pod_network(mounts: Path = Path("/proc/self/mountinfo"), first_network: P
     return bool(_HOSTS.search(read_text(mounts, _MOUNTS_BYTES))) and not first_network.exists()
 
 
-def check_reach(address: str, local_users: bool, anywhere: bool) -> None:
-    """UsageError if an address is no HOST:PORT, or more people could reach it than was meant."""
+def check_reach(address: str, local_users: bool | None, anywhere: bool | None) -> None:
+    """UsageError if an address is no HOST:PORT, or more people could reach it than was meant.
+
+    local_users, anywhere: whether they were meant; None where there is no option to say so.
+    """
     parts = host_and_port(address)
     if parts is None:
         raise UsageError(f"--listen {address}: neither {UNIX}/PATH nor HOST:PORT")
     if anywhere:
         return
     if not _is_loopback(parts[0]):
-        raise UsageError(
-            f"--listen {address}: not a loopback address. Anyone who reaches the agent may trace this machine; "
-            "add --listen-anywhere if that is meant"
-        )
+        what = "not a loopback address. Anyone who reaches it may see all that is seen here"
+        add = "; add --listen-anywhere if that is meant" if anywhere is not None else ""
+        raise UsageError(f"--listen {address}: {what}{add}")
     if not local_users and not in_pod_network():
-        raise UsageError(
-            f"--listen {address}: every user of this machine could trace all of it there. Listen on "
-            f"{UNIX}{DEFAULT}, which root alone can open; or add --listen-local-users if that is meant"
+        path = DEFAULT if local_users is not None else "/PATH"
+        what = (
+            f"every user of this machine could see all of it there. Listen on {UNIX}{path}, which root alone can open"
         )
+        add = "; or add --listen-local-users if that is meant" if local_users is not None else ""
+        raise UsageError(f"--listen {address}: {what}{add}")
 
 
 def host_and_port(address: str) -> tuple[str, int] | None:
@@ -60,6 +64,17 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
+
+
+@contextmanager
+def place(address: str, local_users: bool | None = None, anywhere: bool | None = None) -> Iterator[None]:
+    """A Unix socket's path, or a HOST:PORT that check_reach lets pass: where to serve inside."""
+    if address.startswith(UNIX):
+        with unix_socket(Path(address.removeprefix(UNIX))):
+            yield
+    else:
+        check_reach(address, local_users, anywhere)
+        yield
 
 
 @contextmanager

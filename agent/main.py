@@ -22,7 +22,7 @@ from agent.bpffs import check_free, end, mount_bpffs
 from agent.daemon import Stopped, run
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
-from agent.listen import DEFAULT, UNIX, check_reach, close_to_others, unix_socket
+from agent.listen import DEFAULT, UNIX, close_to_others, place
 from agent.logs import LEVELS, log_to_stderr
 from agent.rights import require_rights
 from agent.run.runs import Runs
@@ -187,16 +187,11 @@ class AgentCommand(click.Command):
         if end_with_stdin:
             threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
         serve_all = partial(_serve, self.services, settings, stopped, end_with_stdin)
-        if own.listen.startswith(UNIX):
-            path = Path(own.listen.removeprefix(UNIX))
-            with unix_socket(path):
-                serve_all()
-            if end_with_stdin:
-                with suppress(OSError):
-                    path.parent.rmdir()  # made for this agent alone, by a command line that may have been killed
-        else:
-            check_reach(own.listen, own.listen_local_users, own.listen_anywhere)
+        with place(own.listen, own.listen_local_users, own.listen_anywhere):
             serve_all()
+        if end_with_stdin and own.listen.startswith(UNIX):
+            with suppress(OSError):  # made for this agent alone, by a command line that may have been killed
+                Path(own.listen.removeprefix(UNIX)).parent.rmdir()
 
 
 def _serve(

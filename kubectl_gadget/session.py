@@ -397,6 +397,10 @@ class Session:
         """How many nodes were watched."""
         return len(self._nodes)
 
+    def _watched(self) -> str:
+        """Who was watched, in words."""
+        return counted(self._count_nodes(), "node")
+
     def _count(self, target: str, reply: pb.RunReply) -> None:
         what = reply.WhichOneof("what")
         if what == "started":
@@ -516,7 +520,7 @@ class Session:
 
     def _conclude(self, when: str) -> None:
         sys.stdout.flush()
-        covered = f"{counted(self._count_nodes(), 'node')}, {counted(len(self._containers - {''}), 'container')}"
+        covered = f"{self._watched()}, {counted(len(self._containers - {''}), 'container')}"
         lost = sum(node.lost() for node in self._nodes.values())
         gaps = self._all_gaps()
         if lost:

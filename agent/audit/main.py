@@ -13,7 +13,7 @@ from agent.answering import GRACE_SECONDS, Answering, serve
 from agent.audit.receiver import NAME, PATH, Receiver, Settings
 from agent.daemon import Stopped, run
 from agent.files import read_regular
-from agent.listen import check_reach, host_and_port
+from agent.listen import close_to_others, host_and_port, place
 from agent.logs import LEVELS, log_to_stderr
 from gadget import __version__
 from gadget.errors import UsageError
@@ -47,7 +47,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--listen",
     default="127.0.0.1:7070",
-    metavar="HOST:PORT",
+    metavar="HOST:PORT|unix:///PATH",
     show_default=True,
     help="Where `kubectl gadget alerts` asks for the alerts.",
 )
@@ -90,11 +90,11 @@ def command(
         tls.load_cert_chain(cert, key)
     except ssl.SSLError as error:
         raise UsageError(f"--cert {cert}, --key {key}: {error}") from None
-    check_reach(listen, local_users=False, anywhere=False)
     stopped = Stopped()
-    with closing(Receiver(Settings(where, token, tls, rules, state, keep, redact))) as receiver:
+    with place(listen), closing(Receiver(Settings(where, token, tls, rules, state, keep, redact))) as receiver:
         service = Answering(NAME, {NAME: receiver})
         server = serve(listen, service)
+        close_to_others(listen)
         click.echo(f"listening on {listen}, for audit events on port {receiver.port}")
         stopped.wait()
         service.finish()

@@ -79,6 +79,9 @@ _OF_CONTAINERS: dict[str, tuple[str, ...]] = {
 }
 _CONTAINERS = re.compile(r"ka\.req\.pod\.(containers|initContainers|ephemeralContainers)\.(.+)")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+#: How deep JSON may be nested. orjson writes 254 levels and reads 1,024; the API server takes 10,000 from its clients.
+MOST_DEPTH, _TOO_DEEP = 200, b'"(nested too deep)"'
+_NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _LATEST = 7_258_118_400  # 2200-01-01
 _KEY = re.compile(r"([^\[]+)(?:\[(.*)\])?", re.DOTALL)
 #: Fields of several values: a check of one that has none is as of one that is missing.
@@ -107,14 +110,29 @@ def events(payload: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(payload: bytes) -> Any:
-    """JSON. What a client wrote into its request may be no UTF-8, and does not hide the events beside it."""
+    """JSON. What a client wrote may be no UTF-8, or nested without end, and does not hide the events beside it."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:
-        try:
-            return json.loads(payload.decode("utf-8", "replace"))
-        except RecursionError:
-            raise ValueError("it is nested too deep") from None
+        return json.loads(_shallow(payload).decode("utf-8", "replace"))
+
+
+def _shallow(payload: bytes) -> bytes:
+    """The same JSON, with words in place of what is nested too deep for parsers."""
+    parts, depth, copied = [], 0, 0
+    for found in _NESTING.finditer(payload):
+        if (letter := found[0]) in (b"[", b"{"):
+            depth += 1
+            if depth == MOST_DEPTH + 1:
+                parts.append(payload[copied : found.start()])
+        elif letter in (b"]", b"}"):
+            if depth == MOST_DEPTH + 1:
+                parts.append(_TOO_DEEP)
+                copied = found.end()
+            depth -= 1
+    if depth > MOST_DEPTH:
+        raise ValueError("it is nested, and cut off")
+    return b"".join([*parts, payload[copied:]])
 
 
 class AuditEvent:
@@ -157,7 +175,7 @@ class AuditEvent:
 
     def _json(self, name: str, arg: str | None) -> Any:
         if name == "obj":
-            return orjson.dumps(self._event, option=orjson.OPT_INDENT_2).decode()
+            return _text(self._event, orjson.OPT_INDENT_2)
         if name in ("rawtime", "time"):
             return rawtime(self._at("stageTimestamp"))
         value: Any = self._event
@@ -271,11 +289,11 @@ def _flat(found: Iterable[Any]) -> Iterator[str]:
     return (_text(each) for each in _flat_values(found) if each is not None)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, option: int = 0) -> str:
     if isinstance(value, str):
         return value
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, option=option).decode()
     except TypeError:  # nested deeper than 254 levels, or not UTF-8
         try:
             return json.dumps(value, separators=(",", ":"))

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hmac
 import queue
 import re
-import socket
 import ssl
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from gadget.bounded_server import BoundedHandler, BoundedServer
 from gadget.rules import audit
 
 #: A batch of the API server has at most 400 events (--audit-webhook-batch-max-size), an event 1.5 MiB (etcd's limit).
 MOST_BYTES = 12 << 20
-#: Bytes of payloads that wait to be judged; what comes when so many wait is refused, and counted.
-WAITING_BYTES = 64 << 20
+#: Bytes of payloads that come or wait to be judged; what comes beside so many is refused, and counted. One has more.
+WAITING_BYTES, _OVERHEAD_BYTES = 64 << 20, 1024
 #: Clients that are served at once, and those of one address. An API server has one for each batch that it sends.
 MOST_CLIENTS, MOST_OF_ONE = 64, 16
+#: How long a request may take that has shown no token, also byte by byte.
+MOST_SECONDS = 30.0
 #: Why strangers are refused, who take nothing from anybody.
 NO_TOKEN = "requests had not the token"
 
@@ -78,7 +77,7 @@ class Webhook:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Begin to serve. OSError if the address cannot be had."""
-        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._bytes, self._lock = 0, threading.Lock()
         self._server = _Server(address, _handler(path, self, counts, tell, token), tls)
         self._thread = threading.Thread(target=self._server.serve_forever, name="k8s-audit", daemon=True)
@@ -94,24 +93,33 @@ class Webhook:
         """Whether it serves."""
         return self._thread.is_alive()
 
-    def put(self, body: bytes) -> bool:
-        """Hand a payload in; gives whether there was room."""
+    def reserve(self, length: int) -> bool:
+        """Whether there is room for a payload of that length, which is put then."""
         with self._lock:
-            if self._bytes + len(body) > WAITING_BYTES:
+            if self._bytes + length > WAITING_BYTES:
                 return False
-            self._bytes += len(body) + 1024
-        self._queue.put(body)
+            self._bytes += length + _OVERHEAD_BYTES
         return True
+
+    def put(self, body: bytes | None, length: int) -> None:
+        """Hand in a payload for which that length was reserved; None if it did not come."""
+        if body is None:
+            self._free(length)
+        else:
+            self._queue.put((body, length))
 
     def get(self, seconds: float) -> bytes | None:
         """The next payload, if it comes in time."""
         try:
-            body = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
+            body, length = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
         except queue.Empty:
             return None
-        with self._lock:
-            self._bytes -= len(body) + 1024
+        self._free(length)
         return body
+
+    def _free(self, length: int) -> None:
+        with self._lock:
+            self._bytes -= length + _OVERHEAD_BYTES
 
     def close(self) -> None:
         """Take no more."""
@@ -119,21 +127,12 @@ class Webhook:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    """A server with so many threads at most, and so many for one address."""
+class _Server(BoundedServer):
+    """Speaks TLS if it is to."""
 
-    daemon_threads = True
-
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None
-    ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._tls, self._clients, self._counting = tls, Counter[str](), threading.Lock()
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """Bind, without a question to a name server, which HTTPServer has."""
-        TCPServer.server_bind(self)
+    def __init__(self, address: tuple[str, int], handler: type[BoundedHandler], tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__(address, handler, most=MOST_CLIENTS, most_of_one=MOST_OF_ONE, seconds=MOST_SECONDS)
 
     def get_request(self) -> tuple[Any, Any]:
         """The next connection. Hands are shaken in its own thread: who does not holds up nobody else."""
@@ -142,34 +141,9 @@ class _Server(ThreadingHTTPServer):
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no news."""
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client, or turn it away."""
-        host = client_address[0]
-        with self._counting:
-            has_room = self._clients.total() < MOST_CLIENTS and self._clients[host] < MOST_OF_ONE
-            self._clients[host] += has_room
-        if has_room:
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a client; in its own thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._counting:
-                self._clients[client_address[0]] -= 1
-                self._clients += Counter()  # without those that have none
-
-
-def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 30  # of one who sends slowly; each has a thread of its own
-
+def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str) -> type[BoundedHandler]:
+    class Handler(BoundedHandler):
         def do_GET(self) -> None:
             self._answer(200, f"audit events are posted to {path}\n".encode())
 
@@ -187,8 +161,12 @@ def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str
                 self._refuse(411, "requests had no Content-Length", length[:20] or self.headers["Transfer-Encoding"])
             elif int(length) > MOST_BYTES:
                 self._refuse(413, "requests were too long", f"Content-Length {length}")
+            elif not webhook.reserve(int(length)):
+                self._refuse(503, "requests came too fast", f"{WAITING_BYTES >> 20} MiB wait")
             else:
-                self._take(self.rfile.read(int(length)))
+                if token:
+                    self.trust()
+                self._take(int(length))
 
         def _refuse(self, status: int, why: str, what: str | None) -> None:
             self.close_connection = True
@@ -196,11 +174,13 @@ def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str
                 tell(f"warning: {why}: {what}")
             self._answer(status, f"{why}\n".encode())
 
-        def _take(self, body: bytes) -> None:
-            if webhook.put(body):
-                self._answer(200, b"")
-            else:
-                self._refuse(503, "requests came too fast", f"{WAITING_BYTES >> 20} MiB wait")
+        def _take(self, length: int) -> None:
+            body = None
+            try:
+                body = self.rfile.read(length)
+            finally:
+                webhook.put(body, length)
+            self._answer(200, b"")
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -208,8 +188,5 @@ def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str
             self.send_header("Content-Type", "text/plain")
             self.end_headers()
             self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
     return Handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gadget.selector import parse_recorded
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option
-from kubectl_gadget.tell import write_lines
+from kubectl_gadget.tell import tell, write_lines
 
 #: Of a ConfigMap, which has 1 MiB with all else that is in it.
 MOST_RULE_BYTES = 1000 << 10
@@ -30,6 +31,12 @@ _NO_IMAGE = (
     "--image is missing: no image is published. Build one from the repository and push it where your nodes can pull: "
     f"docker build -t REGISTRY/kubectl-gadget:{__version__} . && docker push REGISTRY/kubectl-gadget:{__version__}; "
     f"then kubectl gadget deploy --image REGISTRY/kubectl-gadget:{__version__}"
+)
+
+#: Said of what is printed with a receiver of audit events.
+_NOT_WRITTEN = (
+    "is not written, as the receiver has no address yet; each time the Secret has other keys. "
+    "`deploy` without --print-only writes it, and leaves keys that the cluster has"
 )
 
 
@@ -126,11 +133,6 @@ class DeployCommand(HeadedCommand):
             raise UsageError(_NO_IMAGE)
         if privileged and (least_privilege or seccomp):
             raise UsageError(f"--privileged and {'--least-privilege' if least_privilege else '--seccomp'}: one of them")
-
-        if audit and print_only:
-            raise UsageError(
-                "--k8s-audit and --print-only: one of them; the API server needs an address of the cluster"
-            )
         parse_recorded(settings["traceloop"])  # agents that refuse it would be waited for in vain
         cluster = chosen_cluster()
         labels = dict(_label(part) for part in node_selector.split(",") if part)
@@ -151,6 +153,11 @@ class DeployCommand(HeadedCommand):
             **settings,
         )
         if print_only:
+            if audit:
+                from kubectl_gadget.cluster.audit import make_keys
+
+                chosen = replace(chosen, audit=make_keys(cluster.namespace))
+                tell(f"{audit} {_NOT_WRITTEN}")
             write_lines(manifests.to_yaml(manifests.render(chosen)))
         else:
             deploy.deploy(cluster, chosen, timeout, may, audit)

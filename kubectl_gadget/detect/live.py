@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.checks import check_batch, parse_schema
-from gadget.errors import Malformed, Unsupported, UsageError
+from gadget.errors import GadgetError, Malformed, Unsupported, UsageError
 from gadget.recorded import OVERWRITTEN
 from gadget.rows import Decoder
 from gadget.rules import messages
@@ -24,6 +24,7 @@ from gadget.schema import Column, Row, Schema
 from gadget.text import counted
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
+from kubectl_gadget.cluster.agents import RECEIVER
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.detect.choice import Choice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
@@ -34,7 +35,7 @@ from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.recording import Writer
 from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Node, Session
+from kubectl_gadget.session import Gap, Node, Session
 from kubectl_gadget.streams import Check, Message, Streams
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
@@ -194,6 +195,31 @@ class AlertSession(Session):
             if self._keep(each)
         ]
         return sorted(rows, key=lambda row: row[0])
+
+    def _watched(self) -> str:
+        servers = sum(node.decoder.node == RECEIVER for node in self._nodes.values())
+        nodes = self._count_nodes() - servers
+        parts = [counted(nodes, "node")] * (nodes > 0 or not servers) + [counted(servers, "API server")] * (servers > 0)
+        return " and ".join(parts)
+
+    def _without_rules(self) -> list[GadgetError]:
+        """Why nodes do not judge where an API server's audit events alone are to be judged."""
+        errors = [ended.error for ended in self._away.values() if ended.error]
+        alone = all(node.decoder.node == RECEIVER for node in self._nodes.values())
+        return errors if self._nodes and alone and all(isinstance(each, Unsupported) for each in errors) else []
+
+    def _all_gaps(self) -> list[Gap]:
+        return self._gaps if self._without_rules() else super()._all_gaps()
+
+    def _tell_away(self, target: str) -> None:
+        if not self._without_rules():
+            super()._tell_away(target)
+
+    def _left_out(self) -> Iterator[str]:
+        yield from super()._left_out()
+        if errors := self._without_rules():
+            more = f"; so on {counted(len(errors) - 1, 'other node')}" * (len(errors) > 1)
+            yield f"Audit events alone were judged: {errors[0]}{more}."
 
     def _what(self) -> str:
         return f"{by_rule(self._alerts.fired)} of {counted(self._judged_before + sum(self._judged.values()), 'event')}"

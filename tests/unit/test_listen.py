@@ -10,7 +10,7 @@ import pytest
 
 from agent import listen
 from agent.folders import NotOurs
-from agent.listen import check_reach, close_to_others, in_pod_network, unix_socket
+from agent.listen import check_reach, close_to_others, in_pod_network, place, unix_socket
 from gadget.errors import GadgetError, UsageError
 
 KUBELET = "903 880 8:1 /var/lib/kubelet/pods/2b7f4e2c-3a55-4d5e-a43c-0e7b7c1f6a10/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw\n"
@@ -60,6 +60,19 @@ def test_who_may_be_meant(monkeypatch) -> None:
     check_reach("127.0.0.1:7070", local_users=False, anywhere=False)
     with pytest.raises(UsageError):
         check_reach("0.0.0.0:7070", local_users=False, anywhere=False)
+
+
+def test_no_option_is_named_that_there_is_not(monkeypatch) -> None:
+    """Where no option says that a wide reach is meant, none is named: a socket is, which root alone can open."""
+    monkeypatch.setattr(listen, "in_pod_network", lambda: False)
+    assert not [address for address in ("127.0.0.1:7070", "0.0.0.0:7070") if "--listen-" in _refusal(address)]
+    assert "Listen on unix:///PATH" in _refusal("127.0.0.1:7070")
+
+
+def _refusal(address: str) -> str:
+    with pytest.raises(UsageError) as refused, place(address):
+        pass
+    return str(refused.value)
 
 
 def test_socket(tmp_path: Path, monkeypatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
+from agent.audit.main import LEAST_TOKEN
 from gadget import syscalls
 from gadget.runtimes import STATES, State
 from kubectl_gadget.cluster.manifests import Settings, render
@@ -131,6 +134,21 @@ def test_rules_that_always_judge(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(rule("proc.nme = sh", name="Mine"))
     refused = run_cli(*command)
     assert refused.returncode == 2 and "mine.yaml:3:" in refused.stderr and not refused.stdout
+
+
+def test_receiver_of_audit_events_is_printed(tmp_path: Path) -> None:
+    """Deploy --k8s-audit --print-only prints the receiver too, with keys that work, and says what it does not write."""
+    command = ["deploy", "--print-only", "--kubeconfig=/dev/null", "--k8s-audit", str(tmp_path / "audit")]
+    done = run_cli(*command, "--gadget-namespace=x")
+    made = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    assert made["Deployment"]["metadata"]["namespace"] == "x" and made["Secret"]["metadata"]["namespace"] == "x"
+    for name, data in made["Secret"]["data"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(data))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    assert len((tmp_path / "token").read_text()) >= LEAST_TOKEN
+    assert "audit is not written" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "audit").exists()
+    assert "token" not in run_cli(*command[:3]).stdout
 
 
 def test_rules_that_no_configmap_has(tmp_path: Path) -> None:

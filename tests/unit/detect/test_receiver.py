@@ -7,15 +7,19 @@ import http.client
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
+from agent import service
 from agent.answering import Answering, serve
 from agent.audit import receiver as receiving
 from agent.audit.receiver import NAME, Receiver, Settings
+from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
 from gadget.rules import webhook
 from kubectl_gadget.cluster.audit import make_keys
 from tests.conftest import CLI, run_cli, wait_until
@@ -131,11 +135,41 @@ def test_silent_clients(running: Running) -> None:
     try:
         assert running.post(batch("db")) == 200
         running.wait(2)
-        with running.receiver._webhook._server._counting:
-            assert running.receiver._webhook._server._clients["127.0.0.2"] <= webhook.MOST_OF_ONE
+        assert running.receiver._webhook._server.connections("127.0.0.2") <= webhook.MOST_OF_ONE
     finally:
         for each in mute:
             each.close()
+
+
+class WithoutRules(service.Running):
+    """What an agent has that was given no rules."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def beginnings(self) -> Mapping[str, Callable[[Any, service.Active], Iterator[pb.RunReply]]]:
+        def refuse(request: Any, active: service.Active) -> Iterator[pb.RunReply]:
+            raise Unsupported(f"no rules always judge on {self._node}: deploy --detect")
+
+        return {"kept_alerts": refuse}
+
+
+def test_nodes_without_rules(running: Running, tmp_path: Path) -> None:
+    """Where nodes have no rules, as deploy --detect gives them, it is told once, and nothing of audit events is missing."""
+    servers, addresses = [], [f"--agent=unix://{tmp_path}/{node}" for node in ("node-a", "node-b", "node-c")]
+    for address in addresses:
+        node = address.rpartition("/")[2]
+        servers.append(serve(address.removeprefix("--agent="), Answering(node, {"detect": WithoutRules(node)})))
+    try:
+        assert running.post(batch("db")) == 200
+        running.wait(2)
+        said = running.alerts("--strict", *addresses)
+        assert " of 1 event from 1 API server, " in said and "nothing lost.\n" in said
+        assert said.count("no rules always judge on") == 1 and "; so on 2 other nodes." in said
+        assert "warning" not in said and "incomplete" not in said
+    finally:
+        for server in servers:
+            server.stop(0).wait()
 
 
 def test_kept_by_the_next(running: Running, keys: Path, tmp_path: Path) -> None:

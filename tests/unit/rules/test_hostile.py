@@ -57,6 +57,23 @@ def test_timeout_in_the_path(webhook: tuple[subprocess.Popen[str], int]) -> None
     connection.close()
 
 
+def test_nested(rules: Path) -> None:
+    """What a user of the cluster nests as deep as the API server takes hides neither the events beside it nor its own."""
+    deep = b'{"a]":[' * 4000 + b'"x"' + b"]}" * 4000
+    bad = orjson.dumps(event("deep"))[:-1] + b',"requestObject":{"spec":' + deep + b',"kind":"Odd"}}'
+    batch = (
+        b'{"kind":"EventList","items":[' + b",".join([orjson.dumps(event("a")), bad, orjson.dumps(event("b"))]) + b"]}"
+    )
+    found = list(events(batch))
+    assert [each["auditID"] for each in found] == ["id-a", "id-deep", "id-b"]
+    odd = AuditEvent(found[1])
+    assert odd.get("jevt.value[/requestObject/kind]") == "Odd" and "(nested too deep)" in odd.get("jevt.obj")
+    assert len(list(events(b"[" * 500 + b"]" * 500))) == 0
+    for broken in (b"[" * 5000, b'{"a":"' * 5000, b"]" * 5000, b"[" * 300 + b"]" * 299):
+        with pytest.raises(ValueError, match=r"."):
+            list(events(broken))
+
+
 def test_asked_to_end(webhook: tuple[subprocess.Popen[str], int]) -> None:
     """A pod that is stopped judges what it has answered, and tells how much that was, as with Ctrl-C."""
     process, port = webhook

@@ -1,0 +1,153 @@
+"""An HTTP server whose clients are strangers: what they hold of it is bounded, and the last to come is served first."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+#: A request's first line and its headers; http.client alone takes 100 lines of 64 KiB.
+MOST_HEAD_BYTES = 64 << 10
+
+
+@dataclass
+class _Client:
+    """A connection: whose, since when, and whether it has shown that it may be here."""
+
+    host: str
+    since: float
+    trusted: bool = False
+
+
+class BoundedServer(ThreadingHTTPServer):
+    """Serves so many connections at once, and so many of one address. Each has a thread.
+
+    One that has not been trusted makes way: for a newer one where there is no room, and once its time is over. So
+    strangers who hold connections keep nobody out.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[BoundedHandler], *, most: int, most_of_one: int, seconds: float
+    ) -> None:
+        """Listen. seconds is how long a request may take to come until it is trusted. OSError if it cannot be."""
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._most, self._most_of_one, self._seconds = most, most_of_one, seconds
+        self._clients: dict[Any, _Client] = {}  # the oldest first
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind, without a question to a name server, which HTTPServer has."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle is no news."""
+
+    def connections(self, host: str) -> int:
+        """How many an address has."""
+        with self._lock:
+            return sum(each.host == host for each in self._clients.values())
+
+    def trust(self, request: Any) -> None:
+        """Let a connection stay as long as it likes."""
+        with self._lock:
+            if client := self._clients.get(request):
+                client.trusted = True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client, or turn it away."""
+        host = client_address[0]
+        with self._lock:
+            if has_room := self._make_room(host):
+                self._clients[request] = _Client(host, time.monotonic())
+        if has_room:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a client; in its own thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._clients.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Send away whom nobody trusts and who takes too long; serve_forever calls it twice a second."""
+        with self._lock:
+            old = time.monotonic() - self._seconds
+            for request in [key for key, each in self._clients.items() if not each.trusted and each.since < old]:
+                self._cut(request)
+
+    def _make_room(self, host: str) -> bool:
+        """Whether there is room for one more of an address, if need be in place of another."""
+        of_each = Counter(each.host for each in self._clients.values())
+        if of_each[host] >= self._most_of_one:
+            return self._cut_oldest({host})
+        if len(self._clients) < self._most:
+            return True
+        strangers = Counter(each.host for each in self._clients.values() if not each.trusted)
+        return self._cut_oldest({most for most, _ in strangers.most_common(1)})
+
+    def _cut_oldest(self, hosts: set[str]) -> bool:
+        for request, each in self._clients.items():
+            if each.host in hosts and not each.trusted:
+                self._cut(request)
+                return True
+        return False
+
+    def _cut(self, request: Any) -> None:
+        """End a connection: its thread, which waits for it, ends at once."""
+        del self._clients[request]
+        with suppress(OSError):  # it has gone already
+            socket.socket.shutdown(request, socket.SHUT_RDWR)  # of TLS, too, without a word to the other end
+
+
+class BoundedHandler(BaseHTTPRequestHandler):
+    """Reads a request whose head is bounded, and logs nothing."""
+
+    server: BoundedServer
+    #: seconds for each piece of it, and for each piece of the answer
+    timeout = 30.0
+
+    def setup(self) -> None:
+        """Read the head through a bound."""
+        super().setup()
+        self.rfile: Any = _Head(self.rfile)
+
+    def trust(self) -> None:
+        """Let this connection stay as long as it likes."""
+        self.server.trust(self.request)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+class _Head:
+    """A file of which lines are read up to a bound, and the rest as it is."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, MOST_HEAD_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.LineTooLong("header")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

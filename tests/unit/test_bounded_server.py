@@ -1,0 +1,136 @@
+"""Clients of the HTTP servers that we have: what they hold is bounded, and strangers keep nobody out."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gadget import bounded_server
+from gadget.bounded_server import BoundedHandler, BoundedServer
+from gadget.rules import webhook
+from gadget.rules.webhook import Counts, Webhook
+from tests.conftest import wait_until
+
+TOKEN = "of the API server"
+HEAD = "POST /k8s-audit HTTP/1.1\r\nContent-Type: application/json\r\n"
+Connect = Callable[..., socket.socket]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    """A webhook with few places."""
+    monkeypatch.setattr(webhook, "MOST_CLIENTS", 8)
+    monkeypatch.setattr(webhook, "MOST_OF_ONE", 3)
+    made = Webhook(("127.0.0.1", 0), "/k8s-audit", Counts(), lambda text: None, token=TOKEN)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connect(served: Webhook) -> Iterator[Connect]:
+    """Makes connections of an address, which are closed in the end."""
+    made: list[socket.socket] = []
+
+    def connection(host: str = "127.0.0.2") -> socket.socket:
+        made.append(socket.create_connection(("127.0.0.1", served.port), 20, (host, 0)))
+        return made[-1]
+
+    yield connection
+    for each in made:
+        each.close()
+
+
+def post(port: int, body: bytes = b"{}") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(
+        "POST", "/k8s-audit", body, {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    )
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def is_closed(each: socket.socket) -> bool:
+    try:
+        return each.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_strangers_keep_nobody_out(served: Webhook, connect: Connect) -> None:
+    """Strangers at many addresses who hold all connections make way for whoever comes, one after the other."""
+    mute = [connect(f"127.0.0.{2 + at % 7}") for at in range(40)]
+    for each in mute:
+        each.sendall(b"POST /k8s-au")
+    assert [post(served.port) for _ in range(20)] == [200] * 20
+    server = served._server
+    assert sum(server.connections(f"127.0.0.{host}") for host in range(1, 9)) <= webhook.MOST_CLIENTS
+    assert is_closed(mute[0]) and all(
+        server.connections(f"127.0.0.{host}") <= webhook.MOST_OF_ONE for host in range(1, 9)
+    )
+
+
+def test_who_is_trusted_stays(served: Webhook, connect: Connect) -> None:
+    """A batch that comes slowly from who has the token is taken, however many strangers come meanwhile."""
+    slow = connect("127.0.0.1")
+    slow.sendall(f"{HEAD}Authorization: Bearer {TOKEN}\r\nContent-Length: 2\r\n\r\n{{".encode())
+    wait_until(lambda: any(each.trusted for each in served._server._clients.values()), "its head")
+    for at in range(40):
+        connect(f"127.0.0.{2 + at % 7}")
+    slow.sendall(b"}")
+    assert b" 200 " in slow.recv(100)
+
+
+def test_drop_by_drop(served: Webhook, connect: Connect) -> None:
+    """A stranger who sends a request byte by byte is sent away when its time is over."""
+    served._server._seconds = 0.2
+    slow = connect()
+
+    def drips() -> bool:
+        try:
+            slow.sendall(b"P")
+        except OSError:
+            return True
+        return not served._server.connections("127.0.0.2")
+
+    wait_until(drips, "the end of it")
+    assert is_closed(slow) and post(served.port) == 200
+
+
+def test_endless_head(served: Webhook, connect: Connect) -> None:
+    """Headers without end are refused once they are longer than any client's, and not kept."""
+    client = connect()
+    client.sendall(HEAD.encode())
+    line = b"X: " + b"x" * 30_000 + b"\r\n"
+    for _ in range(bounded_server.MOST_HEAD_BYTES // len(line) + 1):
+        client.sendall(line)
+    assert b" 431 " in client.recv(100)
+    assert post(served.port) == 200
+
+
+def test_bodies_that_do_not_come(served: Webhook, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies that are only promised take the room that they would, and give it back when their senders go away."""
+    monkeypatch.setattr(webhook, "WAITING_BYTES", 6000)
+    slow = [connect("127.0.0.1") for _ in range(2)]
+    for each in slow:
+        each.sendall(f"{HEAD}Authorization: Bearer {TOKEN}\r\nContent-Length: 2000\r\n\r\n".encode())
+    wait_until(lambda: sum(each.trusted for each in served._server._clients.values()) == 2, "both")
+    assert post(served.port) == 503
+    for each in slow:
+        each.close()
+    wait_until(lambda: not served._server.connections("127.0.0.1"), "their end")
+    while served.get(0) is not None:
+        pass
+    assert post(served.port) == 200
+
+
+def test_trusted_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all who are there are trusted nobody else is let in."""
+    server = BoundedServer(("127.0.0.1", 0), BoundedHandler, most=2, most_of_one=2, seconds=9)
+    with server, socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            server._clients[each] = bounded_server._Client("127.0.0.1", 0.0, trusted=True)
+        assert not server._make_room("127.0.0.1") and not server._make_room("127.0.0.2")
