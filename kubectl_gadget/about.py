@@ -14,7 +14,7 @@ import click
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Column
-from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
+from kubectl_gadget.cluster.options import SERVERS, chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
@@ -81,7 +81,7 @@ class StatusCommand(HeadedCommand):
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
-        with find_targets(agent, local, audit=True) as targets:
+        with find_targets(agent, local, also=SERVERS) as targets:
             found = describe(targets())
         more = _more_services(found.values())
         wide = [] if find_form(form).extent == Extent.COLUMNS else WIDE
@@ -120,7 +120,7 @@ class VersionCommand(HeadedCommand):
         show([Part("client", version=__version__)])
         if not (agent or local):
             show([_server()])
-        with find_targets(agent, local, audit=True) as targets:
+        with find_targets(agent, local, also=SERVERS) as targets:
             found = dict(sorted(describe(targets()).items()))
         show([_agent(target, reply) for target, reply in found.items()])
         for reply in found.values():

@@ -14,10 +14,10 @@ from kubectl_gadget.targets import Targets
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool, *, audit: bool = False) -> Iterator[Callable[[], Targets]]:
+def find_targets(agents: Sequence[str], local: bool, *, also: Sequence[str] = ()) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's.
 
-    audit: of a cluster also the receiver of audit events, which traces nothing and keeps alerts as agents do.
+    also: what else there is in a cluster, by RECEIVER or HUBBLE, which is reached as agents are.
     """
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
@@ -36,11 +36,11 @@ def find_targets(agents: Sequence[str], local: bool, *, audit: bool = False) -> 
         if others:
             from kubectl_gadget.cluster.several import agents_of
 
-            with agents_of((cluster, *others), audit=audit) as targets:
+            with agents_of((cluster, *others), also=also) as targets:
                 yield targets
             return
         api = api_server(read_context(cluster.flags))
-        with cluster_agents(api, cluster.namespace, cluster.nodes, audit=audit) as targets:
+        with cluster_agents(api, cluster.namespace, cluster.nodes, also=also) as targets:
             yield targets
 
 

@@ -15,14 +15,13 @@ from gadget.deadline import left
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube.api import ApiError, ApiServer, not_allowed
 from gadget.kube.portforward import Tunnel
+from kubectl_gadget.cluster.options import SERVERS
 from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
 LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
 PORT = 7070
-#: What the receiver of audit events has in place of a node's name, and as its component.
-RECEIVER = "k8s-audit"
 _COMPONENT = "app.kubernetes.io/component"
 #: A large cluster's API server is not asked for more at once.
 TUNNELS_AT_ONCE = 16
@@ -56,13 +55,13 @@ class AgentPod:
     exit_code: int = 0
 
 
-def list_agents(api: ApiServer, namespace: str, *, cached: bool = False, audit: bool = False) -> list[AgentPod]:
+def list_agents(api: ApiServer, namespace: str, *, cached: bool = False, also: Sequence[str] = ()) -> list[AgentPod]:
     """The agents in a namespace, one for each node. GadgetError if they may not be listed.
 
-    cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds. audit: also the
-    receiver of audit events.
+    cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds. also: the
+    receiver of audit events, or Hubble's API.
     """
-    chosen = LABELS | {_COMPONENT: f"{RECEIVER},{LABELS[_COMPONENT]}"} if audit else LABELS
+    chosen = LABELS | {_COMPONENT: ",".join((*also, LABELS[_COMPONENT]))}
     query = {"labelSelector": ",".join(f"{name} in ({value})" for name, value in chosen.items())}
     if cached:
         query["resourceVersion"] = "0"
@@ -98,8 +97,8 @@ def _ended(container: dict[str, Any]) -> dict[str, Any]:
 
 def _node(pod: dict[str, Any]) -> str:
     """The node that a DaemonSet's pod runs on, or is meant for."""
-    if pod["metadata"].get("labels", {}).get(_COMPONENT) == RECEIVER:
-        return RECEIVER
+    if (component := pod["metadata"].get("labels", {}).get(_COMPONENT)) in SERVERS:
+        return str(component)
     if node := pod["spec"].get("nodeName"):
         return str(node)
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
@@ -131,7 +130,7 @@ def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
     from kubectl_gadget.client import ask_once
 
     about = {}
-    with cluster_agents(api, namespace, (), audit=True) as targets:
+    with cluster_agents(api, namespace, (), also=SERVERS) as targets:
         reached = targets()
         for node in reached:
             with suppress(GadgetError):
@@ -176,12 +175,12 @@ class Background(Generic[T]):
 
 @contextmanager
 def cluster_agents(
-    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False, audit: bool = False
+    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False, also: Sequence[str] = ()
 ) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents by node: for each, a function that waits for its address.
 
     Both are under way already: the caller has modules to import meanwhile. of_several: other clusters may have the
-    nodes that this one has not. audit: also the receiver of audit events.
+    nodes that this one has not. also: as list_agents has it.
     """
     tunnels: dict[str, Tunnel] = {}
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
@@ -199,7 +198,7 @@ def cluster_agents(
             return tunnel.address
 
         def look(*, cached: bool = True) -> Targets:
-            agents = _choose(list_agents(api, namespace, cached=cached, audit=audit), nodes, namespace, of_several)
+            agents = _choose(list_agents(api, namespace, cached=cached, also=also), nodes, namespace, of_several)
             found = Targets({agent.node: partial(open_tunnel, agent) for agent in agents})
             found.are_nodes = True
             return found

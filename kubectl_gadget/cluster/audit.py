@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import base64
 import secrets
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from gadget.errors import GadgetError
 from gadget.kube.api import ApiServer
+from kubectl_gadget.cluster.certificates import as_data, self_signed
 from kubectl_gadget.cluster.manifests import AUDIT, AUDIT_PORT, audit_secret, audit_service, read, to_yaml
 from kubectl_gadget.cluster.objects import find
 
-#: A new certificate needs a new file on each machine with an API server.
-CERTIFICATE_DAYS = 3650
 TOKEN_BYTES = 32
 WEBHOOK, POLICY = "audit-webhook.yaml", "audit-policy.yaml"
 #: Where the files are in what deploy says.
 THERE = "/etc/kubernetes/gadget"
-#: For openssl of any version, and LibreSSL.
-_REQUEST = """\
-[req]
-prompt = no
-distinguished_name = name
-x509_extensions = more
-[name]
-CN = {name}
-[more]
-subjectAltName = DNS:{name}
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-"""
 
 
 def keys(api: ApiServer, namespace: str) -> Mapping[str, str]:
@@ -48,21 +32,9 @@ def keys(api: ApiServer, namespace: str) -> Mapping[str, str]:
 
 def make_keys(namespace: str) -> dict[str, str]:
     """A certificate with its key, and a token, as the data of a Secret. GadgetError if there is no openssl."""
-    with tempfile.TemporaryDirectory(prefix="gadget-keys-") as folder:
-        at = Path(folder)
-        (at / "request").write_text(_REQUEST.format(name=_server_name(namespace)))
-        command = ["openssl", "req", "-x509", "-config", "request", "-newkey", "ec", "-pkeyopt",
-                   "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(CERTIFICATE_DAYS), "-keyout", "key",
-                   "-out", "certificate"]  # fmt: skip
-        try:
-            done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise GadgetError("--k8s-audit: the certificate is made by openssl, which is not installed here") from None
-        if done.returncode:
-            raise GadgetError(f"--k8s-audit: openssl makes no certificate: {done.stderr.strip()}")
-        files = {"tls.crt": (at / "certificate").read_bytes(), "tls.key": (at / "key").read_bytes()}
+    files = self_signed("--k8s-audit", _server_name(namespace))
     files["token"] = secrets.token_urlsafe(TOKEN_BYTES).encode()
-    return {name: base64.b64encode(data).decode() for name, data in files.items()}
+    return as_data(files)
 
 
 def write_files(api: ApiServer, namespace: str, data: Mapping[str, str], folder: Path) -> str:

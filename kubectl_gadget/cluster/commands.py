@@ -87,6 +87,8 @@ class DeployCommand(HeadedCommand):
             Option(["--k8s-audit", "audit"], heading="Options", type=click.Path(file_okay=False, path_type=Path),
                    metavar="DIR", help="Judge audit events of Kubernetes, too; what the API server needs to send them "
                    "is written there."),
+            Option(["--hubble"], heading="Options", is_flag=True,
+                   help="Serve Hubble's API in the cluster, for its page and shared use, to who has the keys."),
             Option(["--metrics"], heading="Options", is_flag=True,
                    help="Serve numbers for Prometheus to the pod network, without names of processes or addresses."),
             Option(["--set", "sets"], heading="Options", multiple=True, metavar="SECTION.KEY=VALUE",
@@ -124,6 +126,7 @@ class DeployCommand(HeadedCommand):
         priority_class: str,
         detect: tuple[str, ...],
         audit: Path | None,
+        hubble: bool,
         **settings: Any,
     ) -> None:
         from kubectl_gadget.cluster import deploy, manifests
@@ -158,9 +161,13 @@ class DeployCommand(HeadedCommand):
 
                 chosen = replace(chosen, audit=make_keys(cluster.namespace))
                 tell(f"{audit} {_NOT_WRITTEN}")
+            if hubble:
+                from kubectl_gadget.cluster.hubble import make_keys as make_both
+
+                chosen = replace(chosen, hubble=make_both(cluster.namespace))
             write_lines(manifests.to_yaml(manifests.render(chosen)))
         else:
-            deploy.deploy(cluster, chosen, timeout, may, audit)
+            deploy.deploy(cluster, chosen, timeout, may, audit, hubble)
 
 
 class UndeployCommand(HeadedCommand):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer
 from gadget.kube.kubeconfig import read_context
 from gadget.text import counted, escape
-from kubectl_gadget.cluster.agents import RECEIVER, AgentPod, describe_agents, list_agents
+from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.audit import keys, write_files
-from kubectl_gadget.cluster.manifests import Settings, render
+from kubectl_gadget.cluster.hubble import keys as hubble_keys
+from kubectl_gadget.cluster.hubble import told as about_hubble
+from kubectl_gadget.cluster.manifests import HUBBLE_SERVER, Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
-from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.cluster.options import HUBBLE, RECEIVER, Cluster
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import write_line, write_lines
@@ -34,23 +37,27 @@ def deploy(
     seconds: float,
     may: Remedies = Remedies(),  # noqa: B008
     audit: Path | None = None,
+    hubble: bool = False,
 ) -> None:
     """Make agents, and wait until every node has one that serves. GadgetError if one has not in time.
 
     may says what to do about clusters that refuse something, as long as it was not asked for by name. audit: make a
-    receiver of audit events too, and write what the API server needs into that folder.
+    receiver of audit events too, and write what the API server needs into that folder. hubble: make Hubble's API too.
     """
     api = ApiServer(read_context(cluster.flags))
     began = time.monotonic()
     if audit:
         settings = replace(settings, audit=keys(api, cluster.namespace))
+    if hubble:
+        settings = replace(settings, hubble=hubble_keys(api, cluster.namespace))
     while True:
         objects = render(settings)
         if settings.critical_quota and not _make_quota(api, objects):
             settings, why = may.without_priority(settings)
             write_line(why)
             continue
-        old = _apply(api, cluster.namespace, objects)
+        later = [each for each in objects if each["metadata"]["name"] == HUBBLE_SERVER and each["kind"] == "Deployment"]
+        old = _apply(api, cluster.namespace, [each for each in objects if each not in later])
         look_for = may.less_than_rights(settings)
         agents, wanted, refusal = _wait(api, cluster.namespace, objects[-1], began + seconds, old, look_for)
         other = may.find(settings, agents, refusal)
@@ -60,8 +67,12 @@ def deploy(
         write_line(why)
     if refusal and not agents:
         raise GadgetError(f"the cluster makes no pods: {refusal}")
-    receiver = _wait_for_receiver(api, cluster.namespace, began + seconds) if audit else []
-    _show(api, cluster.namespace, [*agents, *receiver])
+    for item in later if any(agent.ready for agent in agents) else ():  # without agents it would end, again and again
+        _make(api, item)
+    names = {RECEIVER: "the receiver of audit events"} if audit else {}
+    names |= {HUBBLE: "Hubble's API"} if hubble else {}
+    servers = _wait_for_servers(api, cluster.namespace, began + seconds, names) if agents else []
+    _show(api, cluster.namespace, [*agents, *servers])
     ready = sum(agent.ready for agent in agents)
     told = f"{ready} of {counted(wanted, 'node')} ready in {time.monotonic() - began:.1f} s"
     if refusal:
@@ -70,11 +81,14 @@ def deploy(
         raise Unreachable(f"{told}: no node of the cluster fits --node-selector and --toleration")
     if ready < wanted:
         raise Unreachable(told)
-    if audit and not any(each.ready for each in receiver):
-        raise Unreachable(f"{told}, but the receiver of audit events is not")
+    serving = {each.node for each in servers if each.ready}
+    if missing := [words for name, words in names.items() if name not in serving]:
+        raise Unreachable(f"{told}, but {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not")
     write_line(f"{told}. Try: kubectl gadget execsnoop -A")
     if audit and settings.audit:
         write_lines(write_files(api, cluster.namespace, settings.audit, audit))
+    if hubble:
+        write_lines(about_hubble(cluster.namespace))
 
 
 def _apply(api: ApiServer, namespace: str, objects: list[dict[str, Any]]) -> Refusals:
@@ -84,12 +98,19 @@ def _apply(api: ApiServer, namespace: str, objects: list[dict[str, Any]]) -> Ref
     for item in objects:
         if item["kind"] == "Namespace" and not is_ours(find(api, item)):
             continue  # it was there before: undeploy will leave it, too
-        with explained(item, "create"):
-            made = api.request("PATCH", f"{path_of(item)}?fieldManager=kubectl-gadget&force=true", item, APPLY)
+        made = _make(api, item)
     same = before and before["metadata"]["generation"] == made["metadata"]["generation"]
     what = "unchanged" if same else "updated" if before else "created"
     write_line(f"{made['metadata']['name']}  DaemonSet {what} in namespace {namespace}")
     return old
+
+
+def _make(api: ApiServer, item: dict[str, Any]) -> dict[str, Any]:
+    with explained(item, "create"):
+        made: dict[str, Any] = api.request(
+            "PATCH", f"{path_of(item)}?fieldManager=kubectl-gadget&force=true", item, APPLY
+        )
+        return made
 
 
 def _make_quota(api: ApiServer, objects: list[dict[str, Any]]) -> bool:
@@ -149,11 +170,12 @@ def _wait(
         progress.clear()
 
 
-def _wait_for_receiver(api: ApiServer, namespace: str, deadline: float) -> list[AgentPod]:
-    """Wait until the receiver of audit events serves, or waiting is in vain; gives its pod, if there is one."""
+def _wait_for_servers(api: ApiServer, namespace: str, deadline: float, names: Collection[str]) -> list[AgentPod]:
+    """Wait until what is so named serves, or waiting is in vain; gives their pods, as far as there are any."""
     while True:
-        found = [each for each in list_agents(api, namespace, audit=True) if each.node == RECEIVER]
-        if any(each.ready or each.hopeless for each in found) or time.monotonic() > deadline:
+        found = [each for each in list_agents(api, namespace, also=tuple(names)) if each.node in names]
+        settled = {each.node for each in found if each.ready or each.hopeless}
+        if settled >= set(names) or time.monotonic() > deadline:
             return found
         time.sleep(POLL_SECONDS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,9 +24,21 @@ TRACELOOP_MIB = 128
 #: The receiver of audit events, as in k8s-audit.yaml.
 AUDIT, AUDIT_PORT = "gadget-k8s-audit", 9765
 
+#: Hubble's API, as in hubble.yaml: the Service, and the Secrets of the server and of its clients.
+HUBBLE_SERVICE, HUBBLE_SECRETS = "hubble-relay", ("hubble-relay-server-certs", "hubble-relay-client-certs")
+#: Its Deployment.
+HUBBLE_SERVER = "gadget-hubble"
+
 #: Where agents serve numbers, and how pods say so by habit; podmonitor.yaml says it to Prometheus' operator.
 METRICS_PORT = 7071
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": "/metrics"}
+
+
+class HubbleKeys(NamedTuple):
+    """What Hubble's API and its clients know each other by: the data of a Secret of each."""
+
+    server: Mapping[str, str]
+    client: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,8 @@ class Settings:
     rules: Mapping[str, str] = field(default_factory=dict)
     #: of the Secret of a receiver of audit events; None: there is to be none
     audit: Mapping[str, str] | None = None
+    #: of the Secrets of Hubble's API; None: there is to be none
+    hubble: HubbleKeys | None = None
     #: settings of agents, SECTION.KEY=VALUE
     sets: tuple[str, ...] = ()
     tolerations: tuple[Mapping[str, str], ...] = ()
@@ -77,6 +91,8 @@ def render(settings: Settings) -> list[dict[str, Any]]:
     objects: list[dict[str, Any]] = list(yaml.safe_load_all(read("agent.yaml")))
     if settings.audit is not None:
         objects[-1:-1] = yaml.safe_load_all(read("k8s-audit.yaml"))
+    if settings.hubble is not None:
+        objects[-1:-1] = yaml.safe_load_all(read("hubble.yaml"))
     for item in objects:
         metadata = item["metadata"]
         metadata["labels"] = {**metadata.get("labels", {}), **MANAGED_BY}
@@ -86,7 +102,7 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             metadata["namespace"] = settings.namespace
         elif settings.namespace != NAMESPACE:
             metadata["name"] += f"-{settings.namespace}"
-        if item["kind"] == "ClusterRoleBinding":
+        if item["kind"] in ("ClusterRoleBinding", "RoleBinding"):
             item["roleRef"]["name"] = metadata["name"]
             item["subjects"][0]["namespace"] = settings.namespace
         if item["kind"] == "DaemonSet":
@@ -94,9 +110,13 @@ def render(settings: Settings) -> list[dict[str, Any]]:
             if settings.metrics:
                 item["spec"]["template"]["metadata"]["annotations"] = dict(SCRAPED)
         if item["kind"] == "Deployment":
-            _adapt_receiver(item["spec"]["template"]["spec"], settings)
+            adapt = _adapt_hubble if metadata["name"] == HUBBLE_SERVER else _adapt_receiver
+            adapt(item["spec"]["template"]["spec"], settings)
     if settings.audit is not None:
         objects.insert(1, audit_secret(settings.audit, settings.namespace))
+    if settings.hubble is not None:
+        pairs = zip(HUBBLE_SECRETS, settings.hubble, strict=True)
+        objects[1:1] = [hubble_secret(name, data, settings.namespace) for name, data in pairs]
     if settings.rules:
         objects.insert(-1, rules_map(settings.rules, settings.namespace))
     if settings.critical_quota:
@@ -116,8 +136,17 @@ def rules_map(rules: Mapping[str, str], namespace: str) -> dict[str, Any]:
 
 def audit_secret(data: Mapping[str, str], namespace: str) -> dict[str, Any]:
     """The Secret that has what an API server and its receiver know each other by."""
-    metadata = {"name": AUDIT, "namespace": namespace, "labels": dict(MANAGED_BY)}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": dict(data)}
+    return _secret(AUDIT, "Opaque", data, namespace)
+
+
+def hubble_secret(name: str, data: Mapping[str, str], namespace: str) -> dict[str, Any]:
+    """The Secret that has what one side of Hubble's API needs."""
+    return _secret(name, "kubernetes.io/tls", data, namespace)
+
+
+def _secret(name: str, kind: str, data: Mapping[str, str], namespace: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "labels": dict(MANAGED_BY)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "data": dict(data)}
 
 
 def audit_service(namespace: str) -> dict[str, Any]:
@@ -150,6 +179,19 @@ def _adapt_receiver(pod: dict[str, Any], settings: Settings) -> None:
     _adapt_image(pod, settings)
     container["args"] += [f"--redact={pattern}" for pattern in settings.redact]
     container["args"] += [f"--detect={place}" for place in _places(settings) or ["default"]]
+    _adapt_place(pod, settings)
+
+
+def _adapt_hubble(pod: dict[str, Any], settings: Settings) -> None:
+    """Hubble's API is asked for by a name, and reads the agents of a namespace."""
+    (container,) = pod["containers"]
+    _adapt_image(pod, settings)
+    container["args"] = [item.replace("=gadget", f"={settings.namespace}") for item in container["args"]]
+    container["args"].append(f"--tls-name={HUBBLE_SERVICE}.{settings.namespace}.svc")
+    _adapt_place(pod, settings)
+
+
+def _adapt_place(pod: dict[str, Any], settings: Settings) -> None:
     pod["nodeSelector"] |= settings.node_selector
     if settings.tolerations:
         pod["tolerations"] = [dict(item) for item in settings.tolerations]

@@ -15,6 +15,9 @@ from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
 from kubectl_gadget.options import Duration, Option
 
 NAMESPACE = "gadget"
+#: What the receiver of audit events, and Hubble's API, have in place of a node's name, and as their component.
+RECEIVER, HUBBLE = "k8s-audit", "hubble"
+SERVERS = (RECEIVER, HUBBLE)
 _HEADING = "Cluster"
 #: Flags of `kubectl options` that say nothing to us. People have them in scripts and aliases all the same.
 _IGNORED = ("cache-dir", "kuberc", "log-flush-frequency", "profile", "profile-output", "vmodule")

@@ -15,7 +15,7 @@ from kubectl_gadget.targets import Targets
 
 
 @contextmanager
-def agents_of(clusters: Sequence[Cluster], *, audit: bool = False) -> Iterator[Callable[[], Targets]]:
+def agents_of(clusters: Sequence[Cluster], *, also: Sequence[str] = ()) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents of all clusters, as cluster_agents does for one.
 
     A cluster that cannot be asked is a target of its own, which cannot be reached: the others go on. UsageError if none
@@ -25,7 +25,7 @@ def agents_of(clusters: Sequence[Cluster], *, audit: bool = False) -> Iterator[C
         finds: dict[str, Callable[[], Targets]] = {}
         for cluster in clusters:
             api = api_server(read_context(cluster.flags))
-            found = cluster_agents(api, cluster.namespace, cluster.nodes, of_several=True, audit=audit)
+            found = cluster_agents(api, cluster.namespace, cluster.nodes, of_several=True, also=also)
             finds[cluster.context] = stack.enter_context(found)
         yield partial(_find, finds, clusters[0].nodes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from gadget.errors import GadgetError
@@ -29,7 +30,8 @@ _TELLING = ("events", "endpoints", "endpointslices", "leases")
 def undeploy(cluster: Cluster, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
-    objects = manifests.render(manifests.Settings("", namespace=cluster.namespace, critical_quota=True, audit={}))
+    everything = manifests.Settings("", critical_quota=True, audit={}, hubble=manifests.HubbleKeys({}, {}))
+    objects = manifests.render(replace(everything, namespace=cluster.namespace))
     objects += [config_map((), cluster.namespace), manifests.rules_map({}, cluster.namespace)]
     _end_recorders(api, cluster.namespace)
     removed, kept = [], False

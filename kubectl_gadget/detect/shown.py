@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gadget.errors import GadgetError, Unsupported, UsageError
-from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.cluster.options import RECEIVER, cluster_options
 from kubectl_gadget.completion import SECONDS, addresses_of, is_word
 from kubectl_gadget.detect.given import option
 from kubectl_gadget.headed import HeadedCommand
@@ -40,7 +40,7 @@ def show_command() -> click.Command:
 
 
 def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
-    with find_targets(agent, local, audit=True) as targets:
+    with find_targets(agent, local, also=(RECEIVER,)) as targets:
         reply = _find(targets(), name)
         from kubectl_gadget.detect.told import Told
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,6 +51,12 @@ class ServeCommand(HeadedCommand):
                        help=f"Where clients find it. Who can reach it sees all flows. [default: {LISTEN}]"),
                 Option(["--keep"], heading="Service", type=click.IntRange(1, _MOST_KEPT), default=KEEP, metavar="N",
                        help=f"How many flows clients can look back on, of all nodes. [default: {KEEP}]"),
+                Option(["--tls", "folder"], heading="Service", type=click.Path(path_type=Path), metavar="DIR",
+                       help="TLS, with tls.crt and tls.key there, for those whose certificates its ca.crt signed."),
+                Option(["--tls-name"], heading="Service", default="", metavar="NAME",
+                       help="What tls.crt is for, which hubble-relay is told."),
+                # deploy --hubble sets it, and status asks there
+                Option(["--status"], heading="Service", default="", hidden=True, metavar="HOST:PORT"),
                 where["local"],
                 where["agent"],
                 *cluster_options(),
@@ -57,21 +65,34 @@ class ServeCommand(HeadedCommand):
             verb="Serves",
         )  # fmt: skip
 
-    def _run(self, listen: str, keep: int, local: bool, agent: tuple[str, ...]) -> None:
+    def _run(
+        self,
+        listen: str,
+        keep: int,
+        folder: Path | None,
+        tls_name: str,
+        status: str,
+        local: bool,
+        agent: tuple[str, ...],
+    ) -> None:
         host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal():
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
         from kubectl_gadget.hubble.ring import Ring  # grpc and numpy
-        from kubectl_gadget.hubble.server import Server
+        from kubectl_gadget.hubble.server import Keys, Server
         from kubectl_gadget.hubble.session import ServedSession
+        from kubectl_gadget.hubble.state import State
 
-        ring = Ring(keep)
-        with Server(listen, ring) as server:
+        if tls_name and not folder:
+            raise UsageError("--tls-name: it goes with --tls")
+        ring, keys = Ring(keep), Keys.read(folder, tls_name) if folder else None
+        with Server(listen, ring, keys) as server, State(status, server) if status else nullcontext():
 
             def caught_up() -> None:
                 server.caught_up()
-                how = "" if listen == LISTEN else f" --server {server.address}"
+                how = "" if listen == LISTEN and not keys else f" --server {server.address}"
+                how += " --tls …" if keys else ""
                 tell(f"serving flows on {server.address}, until Ctrl-C. Try: hubble observe{how}")
 
             def make(*args: Any) -> ServedSession:

@@ -23,6 +23,8 @@ from gadget.selector import parse_labels
 
 #: Whether a flow is meant.
 Matches = Callable[[Any], bool]
+#: Of a request: each flow that is kept may be compared with all of them.
+MOST_VALUES = 1000
 #: Of labels without one; selectors take it for any.
 _NO_SOURCE = "unspec"
 #: The cluster that nodes are in whose names have none.
@@ -48,10 +50,18 @@ _TRUE: Matches = lambda flow: True  # noqa: E731
 
 def compile_filters(allowed: Sequence[Any], denied: Sequence[Any]) -> Matches:
     """Whether a flow passes lists of filters. UsageError if one of them makes no sense, or is not known here."""
+    if sum(map(_count, (*allowed, *denied))) > MOST_VALUES:
+        raise UsageError(f"filters have more than {MOST_VALUES:,} values: ask for fewer")
     wanted, unwanted = [_compile(each) for each in allowed], [_compile(each) for each in denied]
     if not wanted and not unwanted:
         return _TRUE
     return lambda flow: (not wanted or any(each(flow) for each in wanted)) and not any(each(flow) for each in unwanted)
+
+
+def _count(flow_filter: Any) -> int:
+    """How many values a flow may be compared with: a selector has several, with commas."""
+    values = (value for _, values in flow_filter.ListFields() for value in values)
+    return sum(1 + (value.count(",") if isinstance(value, str) else 0) for value in values)
 
 
 def _compile(flow_filter: Any) -> Matches:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,7 +32,9 @@ MOST_READERS = 32
 _OTHER_THREADS = 8
 _MOST_CONNECTIONS = 128
 #: Filters are short. Flows have no limit of their own: Hubble's clients take 4 MiB.
-_LONGEST_REQUEST = 1 << 20
+_LONGEST_REQUEST = 64 << 10
+#: After so many flows it is asked whether the client is there still.
+_LOOK_AFTER = 1000
 #: What health calls the service, as Hubble's clients ask for it.
 HEALTH = "hubble.server.Observer"
 #: How often a reader that waits looks whether its client is there still.
@@ -46,6 +51,31 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Keys:
+    """Whom the server and its clients know each other by: PEM, and the name that the server's certificate is for."""
+
+    authority: bytes
+    certificate: bytes
+    key: bytes
+    name: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Keys:
+        """Those of a folder, named as in Secrets of Hubble. GadgetError if they cannot be read."""
+        authority, certificate, key = (folder / each for each in ("ca.crt", "tls.crt", "tls.key"))
+        try:
+            read = cls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes(), name)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # gRPC would say it in words of its own
+            context.load_cert_chain(certificate, key)
+            context.load_verify_locations(authority)
+        except ssl.SSLError:
+            raise GadgetError(f"--tls {folder}: no certificate with its key, or no authority") from None
+        except OSError as error:
+            raise GadgetError(f"--tls {error.filename}: {error.strerror}") from None
+        return read
+
+
 class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
     """Answers clients from the ring of a session."""
 
@@ -53,29 +83,37 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
         """What is in the ring. It is told its session and its address once there are any."""
         self._ring = ring
         self.session: ServedSession | None = None
-        self.address = ""
-        self._readers = threading.BoundedSemaphore(MOST_READERS)
+        self.address = self.tls_name = ""
+        self._places = threading.BoundedSemaphore(MOST_READERS)
+        self.readers = 0
         self._began_ns = time.monotonic_ns()
+
+    @property
+    def kept(self) -> int:
+        """How many flows there are."""
+        return self._ring.kept
 
     @contextmanager
     def _reader(self, context: grpc.ServicerContext) -> Iterator[None]:
         """One of the places for clients that stay."""
-        if not self._readers.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_READERS} clients read already: end one first")
+        self.readers += 1
         try:
             yield
         finally:
-            self._readers.release()
+            self.readers -= 1
+            self._places.release()
 
     def GetFlows(
         self, request: observer_pb2.GetFlowsRequest, context: grpc.ServicerContext
     ) -> Iterator[observer_pb2.GetFlowsResponse]:
         """Flows that are kept, and those that come."""
-        try:
-            reading = Reading(self._ring, self.session, request)
-        except UsageError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         with self._reader(context):
+            try:
+                reading = Reading(self._ring, self.session, request, context.is_active)
+            except UsageError as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             yield from reading.responses(context)
 
     def GetNodes(self, request: observer_pb2.GetNodesRequest, context: grpc.ServicerContext) -> Any:
@@ -124,7 +162,10 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
             over = threading.Event()
             if context.add_callback(over.set):
                 yield peer_pb2.ChangeNotification(
-                    name=socket.gethostname(), address=self.address, type=peer_pb2.PEER_ADDED
+                    name=socket.gethostname(),
+                    address=self.address,
+                    type=peer_pb2.PEER_ADDED,
+                    tls=peer_pb2.TLS(server_name=self.tls_name) if self.tls_name else None,
                 )
                 over.wait()
 
@@ -138,8 +179,14 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
 class Reading:
     """One GetFlows: where in the ring it begins, what of it is sent, and when it ends, as Hubble does all three."""
 
-    def __init__(self, ring: Ring, session: ServedSession | None, request: observer_pb2.GetFlowsRequest) -> None:
-        """UsageError if the request makes no sense."""
+    def __init__(
+        self,
+        ring: Ring,
+        session: ServedSession | None,
+        request: observer_pb2.GetFlowsRequest,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """UsageError if the request makes no sense. It looks back no longer than it is wanted."""
         if request.first and request.follow:
             raise UsageError("first cannot be specified with follow")
         self._ring, self._session, self._follow = ring, session, request.follow
@@ -149,7 +196,7 @@ class Reading:
         self._number = request.number
         paths = request.field_mask.paths
         self._mask = parse_mask(paths, flow_pb2.Flow.DESCRIPTOR) if paths else None
-        self._end = ring.written
+        self._end, self._is_wanted = ring.written, is_wanted
         self._next = self._first(request.first)
         self._lost, self._lost_ns, self._told = 0, (0, 0), time.monotonic()
 
@@ -160,7 +207,9 @@ class Reading:
         if self._follow and not self._number and self._since is None:
             return self._end
         found = 0
-        for slot in self._ring.backwards():
+        for count, slot in enumerate(self._ring.backwards()):
+            if not count % _LOOK_AFTER and not self._is_wanted():
+                break
             if slot.index >= self._end or slot.lost or not self._passes(slot.message(self._convert)):
                 continue
             found += 1
@@ -251,8 +300,8 @@ def _check_free(address: str) -> None:
 class Server:
     """Serves on an address. A context manager that ends all calls."""
 
-    def __init__(self, address: str, ring: Ring) -> None:
-        """GadgetError if it cannot be bound."""
+    def __init__(self, address: str, ring: Ring, keys: Keys | None = None) -> None:
+        """With keys for those clients alone that have theirs. GadgetError if it cannot be bound."""
         self._ring, self.observer = ring, Observer(ring)
         self._server = grpc.server(
             ThreadPoolExecutor(MOST_READERS + _OTHER_THREADS, thread_name_prefix="hubble"), options=_OPTIONS
@@ -264,10 +313,17 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _check_free(address)
         try:
-            port = self._server.add_insecure_port(address)
+            port = self._add_port(address, keys)
         except RuntimeError as error:
             raise GadgetError(f"--listen {address}: {error}") from None
         self.address = self.observer.address = f"{address.rpartition(':')[0]}:{port}"
+
+    def _add_port(self, address: str, keys: Keys | None) -> int:
+        if keys is None:
+            return self._server.add_insecure_port(address)
+        self.observer.tls_name = keys.name
+        pair = [(keys.key, keys.certificate)]
+        return self._server.add_secure_port(address, grpc.ssl_server_credentials(pair, keys.authority, True))
 
     def _say(self, status: Any) -> None:
         for name in ("", HEALTH):

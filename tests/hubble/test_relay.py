@@ -31,10 +31,10 @@ def _free() -> str:
 
 
 @contextmanager
-def relaying(binaries: Path, peers: str, count: int, log: Path) -> Iterator[str]:
+def relaying(binaries: Path, peers: str, count: int, log: Path, *tls: str) -> Iterator[str]:
     """A relay that has found so many nodes; gives its address."""
     address = _free()
-    command = [str(binaries / "hubble-relay"), "serve", "--peer-service", peers, "--disable-client-tls",
+    command = [str(binaries / "hubble-relay"), "serve", "--peer-service", peers, *(tls or ["--disable-client-tls"]),
                "--disable-server-tls", "--listen-address", address, "--health-listen-address", _free(),
                "--gops=false"]  # fmt: skip
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as relay:

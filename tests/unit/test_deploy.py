@@ -255,6 +255,64 @@ def test_no_openssl(cluster: Cluster, tmp_path: Path, monkeypatch) -> None:
     assert cluster.objects == {}
 
 
+HUBBLE_SECRETS = [f"{NAMESPACE}/secrets/hubble-relay-{side}-certs" for side in ("server", "client")]
+HUBBLE = "/apis/apps/v1/namespaces/gadget/deployments/gadget-hubble"
+
+
+def have_hubble(cluster: Cluster, **state: object) -> None:
+    """A node with an agent, and Hubble's API, whose pod is there once its Deployment is."""
+    pod = agent_pod("node-a", **state)
+    pod["metadata"] |= {"name": "gadget-hubble-x", "labels": {"app.kubernetes.io/component": "hubble"}}
+    have(cluster, agent_pod("node-a", ready=True))
+    cluster.wanted = 1
+
+    def looked() -> None:
+        if HUBBLE in cluster.objects and pod not in cluster.lists[PODS]:
+            cluster.lists[PODS].append(pod)
+
+    cluster.looked = looked
+
+
+def test_hubble(cluster: Cluster, capsys) -> None:
+    """Deploy --hubble makes Hubble's API once there are agents, says where it is and with which keys, and keeps these the next time."""
+    have_hubble(cluster, ready=True)
+    deploy(chosen(cluster), SETTINGS, 20, hubble=True)
+    out = capsys.readouterr().out
+    assert "  hubble  ready" in out and "1 of 1 node ready" in out
+    assert "hubble-relay.gadget.svc:443" in out and "Secret hubble-relay-client-certs" in out
+    server, client = (cluster.objects[path]["data"] for path in HUBBLE_SECRETS)
+    assert server["ca.crt"] == client["ca.crt"] and server["tls.key"] != client["tls.key"]
+    assert list(cluster.objects).index(HUBBLE) > list(cluster.objects).index(DAEMON_SET)
+    deploy(chosen(cluster), SETTINGS, 20, hubble=True)
+    assert [cluster.objects[path]["data"] for path in HUBBLE_SECRETS] == [server, client]
+    cluster.lists[PODS] = []
+    cluster.looked = lambda: None
+    undeploy(chosen(cluster), 5)
+    assert cluster.objects == {}
+
+
+def test_hubble_that_does_not_come(cluster: Cluster, capsys) -> None:
+    """If Hubble's API does not come up I am told why; without agents it is not even made."""
+    have_hubble(cluster, reason="ImagePullBackOff", message="no such image")
+    with pytest.raises(Unreachable, match=r"1 of 1 node ready in .* s, but Hubble's API is not"):
+        deploy(chosen(cluster), SETTINGS, 20, hubble=True)
+    assert "  hubble  not ready  pod gadget-hubble-x is ImagePullBackOff: no such image" in capsys.readouterr().out
+    del cluster.objects[HUBBLE]
+    have(cluster, agent_pod("node-a", reason="ImagePullBackOff", message="no such image"))
+    with pytest.raises(Unreachable, match="0 of 1 node ready"):
+        deploy(chosen(cluster), SETTINGS, 5, hubble=True)
+    assert HUBBLE not in cluster.objects
+
+
+def test_hubble_is_printed() -> None:
+    """Deploy --hubble --print-only prints all of it with new keys, to apply by other means."""
+    done = run_cli("deploy", "--hubble", "--print-only")
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if "hubble" in each["metadata"]["name"]]
+    assert {each["kind"] for each in found} >= {"Deployment", "Service", "Secret", "Role", "ClusterRole"}
+    assert all(each["data"]["tls.key"] for each in found if each["kind"] == "Secret")
+
+
 def deployed(cluster: Cluster) -> None:
     have(cluster, agent_pod("node-a", ready=True))
     deploy(chosen(cluster), SETTINGS, 5)

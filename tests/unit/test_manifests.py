@@ -13,7 +13,9 @@ import yaml
 from agent.audit.main import LEAST_TOKEN
 from gadget import syscalls
 from gadget.runtimes import STATES, State
-from kubectl_gadget.cluster.manifests import Settings, render
+from kubectl_gadget.cluster.manifests import HubbleKeys, Settings, render
+from kubectl_gadget.cluster.options import HUBBLE
+from kubectl_gadget.hubble.command import ServeCommand
 from tests.conftest import run_cli
 from tests.seccomp import names_in
 from tests.unit.rules.test_rules import rule
@@ -258,3 +260,62 @@ def test_receiver_runs_its_command(tmp_path: Path) -> None:
     labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert labels == objects["Service"]["spec"]["selector"]
     assert labels != objects["DaemonSet"]["spec"]["template"]["metadata"]["labels"]
+
+
+def hubble_of(**settings: Any) -> dict[str, list[dict[str, Any]]]:
+    """The objects of Hubble's API, by kind."""
+    keys = HubbleKeys({"tls.key": "eA=="}, {"tls.key": "eQ=="})
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each in render(Settings("agent:1", hubble=keys, **settings)):
+        if "hubble" in each["metadata"]["name"]:
+            found.setdefault(each["kind"], []).append(each)
+    return found
+
+
+def test_hubble_may_little() -> None:
+    """Hubble's API is no root, may reach agents and list what has addresses, and serves the pod network by TLS alone."""
+    objects = hubble_of()
+    (role,), (cluster_role,), (deployment,) = objects["Role"], objects["ClusterRole"], objects["Deployment"]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+    ]
+    assert cluster_role["rules"] == [{"apiGroups": [""], "resources": ["nodes", "pods", "services"], "verbs": ["list"]}]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert not {"hostPID", "hostNetwork", "hostIPC", "priorityClassName"} & pod.keys()
+    assert pod["serviceAccountName"] == "gadget-hubble"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert {next(iter(each.keys() - {"name"})) for each in pod["volumes"]} == {"secret", "emptyDir"}
+    assert {"--tls=/etc/gadget/hubble", "--status=127.0.0.1:7070"} <= set(container["args"])
+    assert [each["data"] for each in objects["Secret"]] == [{"tls.key": "eA=="}, {"tls.key": "eQ=="}]
+    assert pod["volumes"][0]["secret"]["secretName"] == objects["Secret"][0]["metadata"]["name"]
+    assert not [each for each in render(Settings("agent:1")) if "hubble" in each["metadata"]["name"]]
+
+
+def test_hubble_in_another_namespace() -> None:
+    """In a namespace of my choice Hubble's API reads that one's agents, with rights of its own there."""
+    objects = hubble_of(namespace="other", node_selector={"a": "b"}, image_pull_secret="mine")
+    for kind, (item, *_) in objects.items():
+        assert item["metadata"].get("namespace", "-other") in ("other", "-other")
+        if kind.endswith("RoleBinding"):
+            assert item["roleRef"]["name"] == objects[item["roleRef"]["kind"]][0]["metadata"]["name"]
+            assert item["subjects"][0]["namespace"] == "other"
+    pod = objects["Deployment"][0]["spec"]["template"]["spec"]
+    args = pod["containers"][0]["args"]
+    assert {"--gadget-namespace=other", "--tls-name=hubble-relay.other.svc", "--tls=/etc/gadget/hubble"} <= set(args)
+    assert pod["nodeSelector"]["a"] == "b" and pod["imagePullSecrets"] == [{"name": "mine"}]
+
+
+def test_hubble_runs_its_command() -> None:
+    """The arguments of Hubble's API are those that its command knows, and its labels are its Service's alone."""
+    (deployment,), (service,) = (hubble_of()[kind] for kind in ("Deployment", "Service"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["kubectl-gadget", "hubble", "serve"]
+    known = {name for each in ServeCommand().params for name in each.opts}
+    assert {each.partition("=")[0] for each in container["args"]} <= known
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == service["spec"]["selector"] and labels["app.kubernetes.io/component"] == HUBBLE

@@ -79,11 +79,13 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, start_cli: Callable[..., Cli], nodes: Sequence[str] = ("node-a",)) -> Iterator[Served]:
+def serving(
+    folder: Path, start_cli: Callable[..., Cli], nodes: Sequence[str] = ("node-a",), *options: str
+) -> Iterator[Served]:
     """A server that has all that the agents of nodes have kept."""
     agents = [FlowAgent(folder, node) for node in nodes]
     where = [word for agent in agents for word in ("--agent", agent.address)]
-    cli = start_cli("hubble", "serve", *where, "--listen", "127.0.0.1:0")
+    cli = start_cli("hubble", "serve", *where, "--listen", "127.0.0.1:0", *options)
     assert cli.process.stderr
     line = cli.process.stderr.readline()
     assert line.startswith("serving flows on "), line + cli.process.stderr.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -148,6 +149,18 @@ def _answers(served: Served) -> bool:
         return bool(served.flows(number=1))
     except grpc.RpcError:
         return False
+
+
+def test_state(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:
+    """What deploy --hubble runs has a row of its own in `status`: ready, with its flows and clients."""
+    where = f"unix://{tmp_path}/state.sock"
+    with serving(tmp_path, start_cli, ("node-a",), "--status", where) as served:
+        call = served.observer.GetFlows(observer_pb2.GetFlowsRequest(number=1, follow=True))
+        assert next(call).flow
+        done = run_cli("status", "--agent", where, "-o", "json")
+        row = json.loads(done.stdout)
+        call.cancel()
+    assert (row["node"], row["state"], row["hubble"]) == ("hubble", "ready", f"{len(FLOWS)} flows, 1 client")
 
 
 def test_end(served: Served) -> None:
