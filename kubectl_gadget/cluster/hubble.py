@@ -18,8 +18,8 @@ def keys(api: ApiServer, namespace: str) -> HubbleKeys:
         GadgetError: They may not be read, or no certificate can be made.
 
     """
-    there = [find(api, hubble_secret(name, {}, namespace)).get("data") for name in HUBBLE_SECRETS]
-    return HubbleKeys(*there) if all(there) else make_keys(namespace)
+    there = HubbleKeys(*(find(api, hubble_secret(name, {}, namespace)).get("data") or {} for name in HUBBLE_SECRETS))
+    return there if all(there) else make_keys(namespace)
 
 
 def make_keys(namespace: str) -> HubbleKeys:

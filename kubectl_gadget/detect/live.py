@@ -24,7 +24,7 @@ from gadget.schema import Column, Row, Schema
 from gadget.text import counted
 from kubectl_gadget import contract
 from kubectl_gadget.begin import stops
-from kubectl_gadget.cluster.agents import RECEIVER
+from kubectl_gadget.cluster.options import RECEIVER
 from kubectl_gadget.containers import known_containers
 from kubectl_gadget.detect.choice import Choice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
