@@ -103,7 +103,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     except BtfError as error:
         raise BuildError(f"{folder.name}: {error}") from None
     about = tomllib.loads((folder / "gadget.toml").read_text())
-    known = {field.name for field in schema.shown}
+    known = {field.name for field in schema.shown} | schema.parts.keys()
     for name in (
         *about["columns"],
         *about["wide"],
@@ -111,12 +111,15 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about.get("good", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),
         *_fields_of_tree(**about.get("tree", {})),
+        *(name for filled in about.get("fills", {}).values() for name in filled),
     ):
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
     parameters = read_parameters(types, sections.get_section_by_name(".rodata").data())
     if unknown := {*about.get("left_out", {})} - {item.name for item in parameters if item.means.is_switch}:
         raise BuildError(f"{folder / 'gadget.toml'}: [left_out]: {min(unknown)!r} is no switch")
+    if unknown := {*about.get("fills", {})} - {item.name for item in parameters if item.means.is_switch}:
+        raise BuildError(f"{folder / 'gadget.toml'}: [fills]: {min(unknown)!r} is no switch")
     if unknown := {*about.get("unmasked", ())} - {item.name for item in parameters if item.means.is_switch}:
         raise BuildError(f"{folder / 'gadget.toml'}: unmasked: {min(unknown)!r} is no switch")
     if "story" in about:

@@ -17,6 +17,7 @@ HEADERS = {
     "owner.h": "The owners of sockets",
     "quota.h": "Tables of a gadget's own",
     "table.h": "Tables",
+    "histogram.h": "Histograms",
     "snapshot.h": "Snapshots",
     "walk.h": "Walks",
     "text.h": "Text",

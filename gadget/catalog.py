@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gadget.errors import Unsupported, UsageError
+from gadget.kinds import HISTOGRAM
 from gadget.schema import EVENTS, Field, Parameter, Schema, record_dtype
 from gadget.story import Story
 
@@ -42,7 +43,8 @@ class Gadget:
     and sort are the defaults of --interval and --sort; tree is how rows stand below each other then. story is how the
     command `story` shows its events, if it does.
     hidden: it has no command, as a service of the agent begins it. unmasked are switches that an agent with --redact
-    refuses: what they show comes in pieces that no pattern matches.
+    refuses: what they show comes in pieces that no pattern matches. fills are the fields that say something only with a
+    switch, by the switch.
     """
 
     name: str
@@ -65,11 +67,17 @@ class Gadget:
     story: Story | None = None
     hidden: bool = False
     unmasked: list[str] = field(default_factory=list)
+    fills: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
         """The words of its command: those of a name with an underscore are a group of commands, and one of them."""
         return self.name.replace("_", " ")
+
+    @property
+    def has_histograms(self) -> bool:
+        """Whether there are histograms in its rows, which are drawn unless another form is asked for."""
+        return any(item.means is HISTOGRAM for item in self.schema.shown)
 
     @property
     def has_tables(self) -> bool:

@@ -48,10 +48,10 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind == RAW.kind:
-            host = f"[{self.addr}]" if ":" in self.addr else self.addr
+            host = f"[{self.addr}]" if ":" in self.addr and self.port else self.addr
         else:
             host = "/".join(part for part in (self.kind, self.namespace, self.name) if part)
-        return f"{host}:{self.port}"
+        return f"{host}:{self.port}" if self.port else host
 
 
 NOWHERE = Endpoint("", 0, RAW.kind, "", "")

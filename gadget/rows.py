@@ -91,7 +91,8 @@ class Table:
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """The numbers of a field, for all rows; times since 1970."""
         whole, _, part = name.partition(".")
-        return self.rows[whole][part] if part else self._means[name].raw(self, self.rows[name])
+        kind = self._means[whole]
+        return kind.numbers_of(self.rows[whole], part) if part else kind.raw(self, self.rows[name])
 
     def addresses(self, name: str) -> list[bytes]:
         """The distinct addresses (16 bytes) of an endpoint field whose names the row itself does not tell."""

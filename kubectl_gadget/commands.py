@@ -75,7 +75,9 @@ class GadgetCommand(HeadedCommand):
     def __init__(self, gadget: Gadget) -> None:
         """Make the command of gadget."""
         self.gadget = gadget
-        params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output_options(), *stream_options()]
+        form = "histogram" if gadget.has_histograms else "columns"
+        output = [*output_options(form=form), *stream_options()]
+        params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output]
         if gadget.has_tables:
             params = [param for param in params if param.name not in _OF_EVENTS] + table_options(gadget)
         else:

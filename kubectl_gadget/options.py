@@ -176,11 +176,11 @@ def where_options(containers: Complete = complete_containers) -> list[click.Para
     ]  # fmt: skip
 
 
-def output_options(conditions: Complete = complete_filter) -> list[click.Parameter]:
-    """How much is shown, and how; conditions completes those of --filter."""
+def output_options(conditions: Complete = complete_filter, form: str = "columns") -> list[click.Parameter]:
+    """How much is shown, and how, in form unless another one is asked for; conditions completes those of --filter."""
     heading = "Output"
     return [
-        Option(["form", "-o", "--output"], heading=heading, type=FormType(), default="columns", help="Format."),
+        Option(["form", "-o", "--output"], heading=heading, type=FormType(), default=form, help="Format."),
         Option(
             ["--fields"],
             heading=heading,

@@ -177,9 +177,11 @@ def make_request(
     shown = {field.name for field in gadget.schema.shown}
     switches = {parameter.name for parameter in gadget.parameters if parameter.means.is_switch} & shown
     # a switch named as a field fills that field, so asking for the field turns it on
-    for name in switches & (named | kept.fields):
-        values.setdefault(name, True)
-    switched_on = [name for name in values if name in switches and values[name]]
+    fills = {name: [name] for name in switches} | dict(gadget.fills)
+    for name, filled in fills.items():
+        if not named.isdisjoint(filled) or not kept.fields.isdisjoint(filled):
+            values.setdefault(name, True)
+    switched_on = [field for name in values if name in fills and values[name] for field in fills[name]]
     return Request(
         gadget=gadget,
         parameters={name: str(value) for name, value in values.items()},

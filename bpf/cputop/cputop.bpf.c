@@ -33,15 +33,6 @@ struct {
 	__type(value, __u64);
 } waits SEC(".maps");
 
-static __always_inline bool task_chosen(struct task_struct *task, __u64 *cgroup_id)
-{
-	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
-
-	*cgroup_id = cgroup->kn->id;
-	return process_chosen(task->tgid, task->cred->uid.val) && comm_chosen(task->comm) &&
-	       cgroup_chosen(cgroup, cgroup_id);
-}
-
 /* How long a thread has waited since the last look. A thread that is older than the programs is not known before. */
 static __always_inline __u64 waited(struct task_struct *task, __u64 cgroup_id, bool is_new)
 {

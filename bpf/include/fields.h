@@ -27,6 +27,7 @@ typedef __u64 gadget_latest_duration;  /* the same, as it was in the end: totals
 typedef __u64 gadget_longest_duration; /* the same, of which the longest counts */
 typedef __u64 gadget_size;             /* bytes */
 typedef char gadget_string[128];       /* a parameter's text */
+typedef __u64 gadget_histogram[48];    /* how many durations there were of each length: see histogram.h */
 
 /* A typedef gadget_…_flags of an enum is a set of bits. The name for 0 is shown when the two low bits are 0, as in the
  * access mode of open(2). A typedef gadget_…_words is shown as words: RESULT_TIMED_OUT as "timed out". */

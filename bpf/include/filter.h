@@ -44,6 +44,17 @@ static __always_inline bool gadget_fill(struct gadget_header *header)
 	return cgroup_chosen(current_cgroup(), &cgroup_id) && fill_current(header, cgroup_id);
 }
 
+/* Whether the user chose a task that a hook passes, which need not be the current one. *cgroup_id becomes the id of its
+ * container's cgroup. */
+static __always_inline bool task_chosen(struct task_struct *task, __u64 *cgroup_id)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+
+	*cgroup_id = cgroup->kn->id;
+	return process_chosen(task->tgid, task->cred->uid.val) && comm_chosen(task->comm) &&
+	       cgroup_chosen(cgroup, cgroup_id);
+}
+
 /* Fill the header of an event for any task, whoever runs. Says whether the user chose the task, and its container. */
 static __always_inline void fill_for(struct gadget_header *header, struct task_struct *task, bool *thread,
 				     bool *container)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "table.h"
 #include "syscalls.h"
+#include "timed.h"
 
 #define ENTRIES 16384 /* processes, times the different calls that each makes in an interval */
 
@@ -21,38 +22,12 @@ GADGET_TABLE(struct key, struct value, ENTRIES);
 
 PARAM(bool, time, true, "measure how long calls take, which makes each a little longer");
 
-/* When a thread began its call. Each thread has its own, so nobody can take another's room. agent/features.py knows
- * what a kernel lacks that refuses a map of such a name. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} calls_of_tasks SEC(".maps");
-
 SEC("tp_btf/sys_enter")
 int BPF_PROG(entered, struct pt_regs *regs)
 {
-	__u64 id = bpf_get_current_pid_tgid(), *began;
-
-	if (!param_time || !process_chosen(id >> 32, bpf_get_current_uid_gid()))
-		return 0;
-	began = bpf_task_storage_get(&calls_of_tasks, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (began)
-		*began = bpf_ktime_get_boot_ns();
+	if (param_time)
+		call_begins();
 	return 0;
-}
-
-/* How long the call took that returns now. 0 if it began before the stream. */
-static __always_inline __u64 time_taken(__u64 now)
-{
-	__u64 *began = bpf_task_storage_get(&calls_of_tasks, bpf_get_current_task_btf(), NULL, 0), since;
-
-	if (!began || !*began)
-		return 0;
-	since = *began;
-	*began = 0;
-	return now - since;
 }
 
 SEC("tp_btf/sys_exit")

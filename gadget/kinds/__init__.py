@@ -13,6 +13,7 @@ from pathlib import Path as Folder
 from gadget.kinds.base import Compared, Cut, Encoding, Kind, Total
 from gadget.kinds.containers import OtherContainer
 from gadget.kinds.ends import Address, End
+from gadget.kinds.histograms import Histogram
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
     Bool,
@@ -49,13 +50,25 @@ from gadget.kinds.texts import (
 )
 from gadget.kinds.times import Age, Duration, LatestDuration, LongestDuration, Moment, Timestamp
 
-__all__ = ["BOOL", "CGROUP_ID", "CHARS", "CONTAINER", "ENDPOINT", "ENUM", "INT", "KINDS", "STRUCT", "TIMESTAMP"]
+__all__ = [
+    "BOOL",
+    "CGROUP_ID",
+    "CHARS",
+    "CONTAINER",
+    "ENDPOINT",
+    "ENUM",
+    "HISTOGRAM",
+    "INT",
+    "KINDS",
+    "STRUCT",
+    "TIMESTAMP",
+]
 __all__ += ["Compared", "Cut", "Encoding", "Kind", "Total", "find", "list_of"]
 
 #: Those that the shape of a record or C itself knows.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
 CGROUP_ID, TIMESTAMP, ENDPOINT = CgroupId("cgroup_id"), Timestamp("timestamp"), End("endpoint")
-CONTAINER = OtherContainer("container")
+CONTAINER, HISTOGRAM = OtherContainer("container"), Histogram("histogram")
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -69,6 +82,7 @@ KINDS: dict[str, Kind] = {
         TIMESTAMP,
         ENDPOINT,
         CONTAINER,
+        HISTOGRAM,
         AbsolutePath("absolute_path"),
         Address("address"),
         Age("age"),

@@ -187,6 +187,11 @@ class Kind:
         """One of the members of each value."""
         raise NotImplementedError
 
+    def numbers_of(self, rows: Rows, which: str) -> Rows:
+        """One of the members of each value, if that is a number."""
+        found: Rows = rows[which]
+        return found
+
     #: whether a value can be the key of a table as it is
     is_key = True
 

@@ -42,6 +42,14 @@ class Output:
         """Write rows at once."""
         raise NotImplementedError
 
+    def lines(self, rows: Sequence[Row]) -> list[str]:
+        """A table of all rows there are, as it is shown; nothing is written."""
+        raise NotImplementedError
+
+    def fitting(self, rows: Sequence[Row], room: int) -> int:
+        """How many rows lines() shows in so many lines below a header."""
+        return min(len(rows), room)
+
     def refresh(self, sum_up: Callable[[], str]) -> None:
         """Bring what is live up to date; called often. sum_up says how much there was so far."""
 
@@ -176,8 +184,9 @@ def choose_fields(gadget: Gadget, form: str, wanted: str, switched_on: Sequence[
         return [known_field(gadget, name) for name in chosen.names]
     if chosen.extent < Extent.ALL:
         extra = gadget.wide if chosen.extent == Extent.WIDE else []
-        *before, last = [*IDENTITY_COLUMNS, *gadget.columns]
-        names = [*before, *extra, *switched_on, last]
+        who = [name for filled in gadget.fills.values() for name in filled if name in switched_on]
+        *before, last = [*IDENTITY_COLUMNS, *who, *gadget.columns]
+        names = list(dict.fromkeys([*before, *extra, *switched_on, last]))
     else:
         names = list(known)
     for position, item in enumerate(part.strip() for part in wanted.split(",") if part.strip()):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from gadget.schema import Column, Row
 from kubectl_gadget.output import Output, write_table
-from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.output.in_place import InPlace
 from kubectl_gadget.output.stdout import write_text
 
@@ -50,9 +49,9 @@ class Tables(Output):
             said = sum_up()
             if self._changed or said != self._said:
                 self._changed, self._said = False, said
-                rows, room = self._rows or (), self._place.room
-                assert isinstance(self._shown, Columns)
-                self._place.draw(self._shown.lines(rows[:room]), max(len(rows) - room, 0), said)
+                rows = self._rows or ()
+                shown = self._shown.fitting(rows, self._place.room)
+                self._place.draw(self._shown.lines(rows[:shown]), len(rows) - shown, said)
 
     def close(self) -> None:
         """Give the terminal back. Called again, it does nothing."""

@@ -96,7 +96,7 @@ def test_ours_alone_is_shown() -> None:
         assert gadget.aliases
         assert not [alias for alias in gadget.aliases if f" {alias}," in done.stdout or f"  {alias} " in done.stdout]
     complete = ShellComplete(cli.cli, {}, cli.PROGRAM, "")
-    names = ["tcpconnect", "tcpdrop", "tcpretrans", "tcptop", "tcptracer", "ttysnoop", "traceloop"]
+    names = ["tcpconnect", "tcpdrop", "tcpretrans", "tcprtt", "tcptop", "tcptracer", "ttysnoop", "traceloop"]
     assert [item.value for item in complete.get_completions([], "t")] == names
     assert "--namespace" in [item.value for item in complete.get_completions(["trace", "exec"], "--name")]
     for words in (["trace"], ["run"], ["nope"]):

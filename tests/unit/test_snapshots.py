@@ -97,6 +97,15 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         {"pid": 17, "comm": b"kworker/u8:1", "operation": 0, "device": b"dm-0", "requests": 1, "bytes": 4096,
          "time": 12_345, "longest": 12_345},
     ],
+    "runqlat": [
+        {"pid": 0, "waited": [1_373, *[0] * 11, 54, 129, 17, *[0] * 7, 2, *[0] * 24, 7_123_456]},
+        {"pid": 9, "comm": b"postgres", "waited": [*[0] * 46, 1, 1 << 47]},
+    ],
+    "biolatency": [
+        {"operation": 1, "device": b"nvme0n1", "latency": [*[0] * 17, 3, 41, 7, *[0] * 27, 16_123_456]},
+    ],
+    "tcprtt": [{"dst": (WEB, 0), "rtt": [*[0] * 16, 3, 0, 1, *[0] * 28, 323_456]}, {}],
+    "syscall-latency": [{"syscall": 74, "latency": [*[0] * 20, 1, *[0] * 26, 1_048_576]}],
     "cputop": [
         {"pid": 0, "cpu": 1_502_703_231, "waited": 59_012_345_678, "throttled": 212_345_678},
         {"pid": 9, "comm": b"postgres", "cpu": 12_345, "throttled": DURATION_UNKNOWN},
