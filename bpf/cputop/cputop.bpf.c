@@ -2,9 +2,9 @@
 /* The kernel tells of each piece of CPU time when it charges it to a task: when the task leaves the CPU, and else at
  * each tick. The cgroup's own account (cpu.stat) is made of the same pieces. */
 #include "table.h"
+#include "waits.h"
 
 #define ENTRIES 8192
-#define THREADS 32768 /* at once whose waiting is told; of one more it is lost, and counted */
 
 struct key {
 	gadget_cgroup_id cgroup_id DOC("id of the container's cgroup; outside containers of the process's own");
@@ -25,27 +25,13 @@ GADGET_TABLE(struct key, struct value, ENTRIES);
 
 PARAM(bool, processes, false, "a row for each process, not for each container");
 
-/* How long each thread had waited, all told, when a program last looked. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, THREADS); /* preallocated: programs run where nothing may be allocated */
-	__type(key, __u32);
-	__type(value, __u64);
-} waits SEC(".maps");
-
 /* How long a thread has waited since the last look. A thread that is older than the programs is not known before. */
 static __always_inline __u64 waited(struct task_struct *task, __u64 cgroup_id, bool is_new)
 {
-	__u64 now = task->sched_info.run_delay, since = is_new ? now : 0, *before;
-	__u32 tid = task->pid;
+	__u64 since;
 
-	before = bpf_map_lookup_elem(&waits, &tid);
-	if (before) {
-		since = now - *before;
-		*before = now;
-	} else if (bpf_map_update_elem(&waits, &tid, &now, BPF_NOEXIST)) {
+	if (!waited_since(task, is_new ? 0 : task->sched_info.run_delay, &since))
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, cgroup_id);
-	}
 	return since;
 }
 
@@ -74,15 +60,6 @@ int BPF_PROG(charged, struct task_struct *task, __u64 runtime)
 		value->throttled = BPF_CORE_READ(task, sched_task_group, cfs_bandwidth.throttled_time);
 	else
 		value->throttled = DURATION_UNKNOWN;
-	return 0;
-}
-
-SEC("tp_btf/sched_process_free")
-int BPF_PROG(gone, struct task_struct *task)
-{
-	__u32 tid = task->pid;
-
-	bpf_map_delete_elem(&waits, &tid);
 	return 0;
 }
 

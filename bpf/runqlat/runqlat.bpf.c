@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The kernel adds up how long each thread has waited for a CPU. When one gets a CPU, a program remembers the sum so
- * far; when it leaves that CPU, what was added is the wait that ended when it came. */
+/* The kernel adds up how long each thread has waited for a CPU. When a thread leaves a CPU, what was added since it
+ * last did so is the wait that ended when it came. */
 #include "histogram.h"
+#include "waits.h"
 
 #define ENTRIES 8192 /* containers, or processes with --processes, that ran in an interval */
 
@@ -20,7 +21,8 @@ GADGET_TABLE(struct key, struct value, ENTRIES);
 
 PARAM(bool, processes, false, "a histogram for each process, not for each container");
 
-/* The thread that a CPU has, and how long it had waited all told before it came. */
+/* The thread that a CPU has, and how long it had waited all told before it came: of one that did not leave a CPU yet
+ * since the programs run. */
 struct arrival {
 	__u64 waited;
 	__u32 tid;
@@ -33,12 +35,21 @@ struct {
 	__type(value, struct arrival);
 } arrivals SEC(".maps");
 
-static __always_inline void count(struct task_struct *task, __u64 waited)
+/* A thread leaves its CPU. came: its arrival was seen, and how long it had waited before is known. */
+static __always_inline void count(struct task_struct *task, bool came, __u64 before)
 {
+	bool is_new = task->sched_info.pcount == 1;
+	__u64 since;
 	struct value *value;
 	struct key key = {.uid = ANY_UID};
+	__u32 tid = task->pid;
+	bool known;
 
 	if (!task_chosen(task, &key.cgroup_id))
+		return;
+	known = came || is_new || bpf_map_lookup_elem(&waits, &tid);
+	waited_since(task, came ? before : 0, &since);
+	if (!known)
 		return;
 	if (param_processes) {
 		key.pid = task->tgid;
@@ -47,7 +58,7 @@ static __always_inline void count(struct task_struct *task, __u64 waited)
 	}
 	value = gadget_row(&key);
 	if (value)
-		gadget_histogram_add(value->waited, waited);
+		gadget_histogram_add(value->waited, since);
 }
 
 SEC("tp_btf/sched_switch")
@@ -58,8 +69,8 @@ int BPF_PROG(switched, bool preempted, struct task_struct *leaves, struct task_s
 
 	if (!arrival)
 		return 0;
-	if (arrival->tid && arrival->tid == leaves->pid) /* 0 is nobody: the idle thread does not wait */
-		count(leaves, leaves->sched_info.run_delay - arrival->waited);
+	if (leaves->pid) /* 0 is the idle thread, which does not wait */
+		count(leaves, arrival->tid == leaves->pid, arrival->waited);
 	arrival->tid = comes->pid;
 	arrival->waited = comes->sched_info.run_delay;
 	return 0;
