@@ -23,8 +23,10 @@ from gadget import parameters
 from gadget.catalog import find, load
 from gadget.chosen import Chosen
 from gadget.errors import UsageError
+from gadget.kinds import find as find_kind
 from gadget.kinds.numbers import SIZES
 from gadget.metric import MOST_METRICS, read_metric
+from gadget.schema import SNAPSHOT
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -52,6 +54,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     gadget: str
     keep: str = ""
     buffer: str = ""
+    interval: str = ""
     metrics: list[str] = []
     namespaces: list[str] = []
     pods: list[str] = []
@@ -99,8 +102,11 @@ def check(run: pb.Standing) -> pb.Standing:
     """The same. UsageError if it cannot be run anywhere."""
     check_name(run.name)
     gadget = find(run.start.gadget)
-    if gadget.has_tables:
-        raise UsageError(f"{run.name}: a standing run keeps events, and {gadget.name} has none, but tables")
+    if gadget.source == SNAPSHOT or run.start.totals:
+        what = "--totals" if run.start.totals else gadget.command
+        raise UsageError(f"{run.name}: {what} cannot stand: a standing run keeps events, or adds up tables")
+    if gadget.has_tables and not run.metrics:
+        raise UsageError(f"{run.name}: a standing run keeps no tables: say what to count of them, with --metric")
     deque(parameters.encode_all(gadget, run.start.parameters), 0)
     if len({read_metric(gadget, each) for each in run.metrics}) < len(run.metrics) or len(run.metrics) > MOST_METRICS:
         raise UsageError(f"{run.name}: up to {MOST_METRICS} metrics, each another one")
@@ -127,6 +133,7 @@ def from_toml(name: str, text: str) -> pb.Standing:
                     gadget=found.gadget,
                     parameters={key: str(value) for key, value in found.parameters.items()},
                     ring_bytes=_bytes("buffer", found.buffer),
+                    interval_ns=_nanoseconds(found.interval),
                     selection=pb.Selection(
                         namespaces=found.namespaces, containers=found.containers, labels=found.labels, any_of=choices
                     ),
@@ -147,6 +154,7 @@ def to_toml(run: pb.Standing) -> str:
         "gadget": start.gadget,
         "keep": _size(run.keep_bytes),
         "buffer": _size(start.ring_bytes),
+        "interval": f"{start.interval_ns}ns" * bool(start.interval_ns),
         "metrics": list(run.metrics),
         "namespaces": list(selection.namespaces),
         "pods": pods,
@@ -177,6 +185,13 @@ def _is_name(choice: pb.PodChoice) -> bool:
 def _value(value: str | list[str]) -> str:
     """Strings in JSON are strings in TOML, but for DEL, which TOML wants escaped."""
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+
+
+def _nanoseconds(text: str) -> int:
+    try:
+        return find_kind("duration").digits(text) if text else 0
+    except ValueError:
+        raise UsageError(f"interval = {text!r}: want a time such as 10s") from None
 
 
 def _bytes(what: str, text: str) -> int:

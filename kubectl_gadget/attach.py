@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gadget import catalog
+from gadget.errors import UsageError
 from gadget.standing import story_run
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_standing
@@ -102,8 +103,11 @@ class AttachCommand(HeadedCommand):
                 with stops(runs.stop, timeout), runs:
                     show(requests, chosen, reached, runs, directory)
                 return
+            gadget = catalog.find(find(name, replies).run.start.gadget)
+            if gadget.has_tables:
+                raise UsageError(f"{name} keeps no tables of {gadget.command}: what it counts is for Prometheus")
             request = make_request(
-                catalog.find(find(name, replies).run.start.gadget),
+                gadget,
                 {},
                 form,
                 fields,

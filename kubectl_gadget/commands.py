@@ -14,7 +14,7 @@ from gadget import catalog
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.recorded import STORY
-from gadget.schema import TABLE
+from gadget.schema import SNAPSHOT, TABLE
 from gadget.selector import parse_names
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_filter, recorded
@@ -80,8 +80,8 @@ class GadgetCommand(HeadedCommand):
         params = [*gadget_options(gadget), *where_options(), *cluster_options(), *output]
         if gadget.has_tables:
             params = [param for param in params if param.name not in _OF_EVENTS] + table_options(gadget)
-        else:
-            params += standing_options()
+        if gadget.source != SNAPSHOT:
+            params += standing_options(tables=gadget.has_tables)
         super().__init__(gadget.command.rpartition(" ")[2], gadget.title, gadget.example, params, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -263,18 +263,26 @@ def table_options(gadget: Gadget) -> list[click.Parameter]:
     return options
 
 
-def standing_options(name: str = "the gadget", keep: str = "16M") -> list[click.Parameter]:
-    """How to let a run stand, which then goes on without its client; what it is called, and how much is kept of it."""
+def standing_options(
+    name: str = "the gadget", keep: str = "16M", *, tables: bool = False
+) -> list[click.Parameter]:
+    """How to let a run stand, which then goes on without its client; what it is called, and how much is kept of it.
+
+    Of tables nothing is kept but what is counted.
+    """
     heading = "Standing run"
+    metavar, help_ = "[NUMBER:]A,B", "Count events by these fields for Prometheus, or draw a NUMBER as a histogram."
+    if tables:
+        metavar, help_ = "NUMBER:A,B", "Add up a NUMBER of all tables by these fields for Prometheus."
+    kept = Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
+                  help=f"How much each agent keeps of it. [default: {keep}]")
     return [
         Option(["--detach"], heading=heading, is_flag=True,
                help="Let it go on in the agents, and end: see the commands runs, attach and delete."),
         Option(["--name"], heading=heading, default=None, metavar="NAME",
                help=f"What it is called. [default: {name}]"),
-        Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
-               help=f"How much each agent keeps of it. [default: {keep}]"),
-        Option(["--metric"], heading=heading, multiple=True, metavar="[NUMBER:]A,B",
-               help="Count events by these fields for Prometheus, or draw a NUMBER as a histogram. Repeatable."),
+        *([] if tables else [kept]),
+        Option(["--metric"], heading=heading, multiple=True, metavar=metavar, help=f"{help_} Repeatable."),
         Option(["--print-only"], heading=heading, is_flag=True,
                help="Print the ConfigMap that defines it, and do nothing."),
     ]  # fmt: skip

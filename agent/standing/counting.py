@@ -1,4 +1,4 @@
-"""Counts the events of a standing run by some of their fields, for Prometheus."""
+"""Counts the events of a standing run by some of their fields, for Prometheus; of tables, what they add up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from agent.run.batch import Packed
 from agent.service import Number
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
+from gadget.kinds import HISTOGRAM
 from gadget.metric import OF_CONTAINERS, Metric, read_metric
 from gadget.rows import Table
+from gadget.schema import TABLE
 from gadget.text import escape
 
 #: Series of one metric; events of further ones count as OTHER. A series without an event for so long goes.
@@ -66,7 +68,8 @@ class _Counted:
         by = f"_by_{'_'.join(metric.by)}" if metric.by else ""
         self._means = next((each.means for each in gadget.schema.shown if each.name == metric.number), None)
         unit, self._factor = (self._means and self._means.measure) or ("", 1.0)
-        end = f"_{unit}" * bool(unit) if metric.number else "_total"
+        self._adds = gadget.source == TABLE and self._means is not HISTOGRAM
+        end = f"_{unit}" * bool(unit and metric.number) + "_total" * (self._adds or not metric.number)
         self._name = re.sub(r"[^a-zA-Z0-9]", "_", f"run_{run}{f'_{metric.number}' * bool(metric.number)}{by}") + end
         what = f"{metric.number} of events" if metric.number else "Events"
         self._doc = f"{what[0].upper()}{what[1:]} of the standing run {run}."
@@ -80,7 +83,9 @@ class _Counted:
         for each, number in zip(series, counts.tolist(), strict=True):
             each.count += number
             each.seen = now
-        if self._means:
+        if self._means is HISTOGRAM:
+            _merge(rows[self._metric.number], which, series)
+        elif self._means:
             self._measure(rows[self._metric.number], which, series)
 
     def _groups(self, rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -135,7 +140,8 @@ class _Counted:
         for labels, each in self._series.items():
             named = dict(zip(self._metric.by, labels, strict=True))
             if self._means:
-                yield Number(self._name, self._doc, each.sum * self._factor, named, self._buckets(each))
+                buckets = () if self._adds else self._buckets(each)
+                yield Number(self._name, self._doc, each.sum * self._factor, named, buckets)
             else:
                 yield Number(self._name, self._doc, each.count, named)
 
@@ -146,3 +152,12 @@ class _Counted:
         first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
         bounds = tuple((repr(2.0**at * self._factor), float(below[at])) for at in range(first, last + 1))
         return (*bounds, ("+Inf", float(below[-1])))
+
+
+def _merge(rows: npt.NDArray[np.uint64], which: npt.NDArray[np.intp], series: Sequence[_Series]) -> None:
+    """Add histograms, each a row of counts and a sum, to their series."""
+    for row, at in zip(rows, which.tolist(), strict=True):
+        counts = row[:-1].astype(np.int64)
+        series[at].buckets[: len(counts) - 1] += counts[:-1]
+        series[at].buckets[-1] += counts[-1]  # these are longer than any bound says
+        series[at].sum += float(row[-1])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
 from agent.files import read_text
 from agent.limits import RunBudget
 from agent.run.batch import Batch
-from agent.run.replies import batch_reply, started_reply
+from agent.run.replies import batch_reply, container_messages, started_reply
 from agent.run.runs import Runs, begin
 from agent.run.subscriber import Subscriber
 from agent.selection import Selection
@@ -114,6 +114,7 @@ class StandingRun:
                 self._selection,
                 self._budget,
                 start.ring_bytes,
+                start.interval_ns,
                 masker=self._runs.masker,
             ),
         )
@@ -135,7 +136,9 @@ class StandingRun:
     def _keep(self, batch: Batch, subscriber: Subscriber) -> None:
         self.rate = subscriber.rate
         sections = [*batch.sections]  # the reply takes them out, one by one
-        if batch.sections or batch.containers or batch.losses or self._untold:
+        if self._gadget.has_tables:  # they are counted, not kept
+            self._name(container_messages(batch.containers))
+        elif batch.sections or batch.containers or batch.losses or self._untold:
             self._write(batch_reply(self._node, batch), subscriber)
         self.counting.take(sections, self._names)
         if not self._untold:  # else the next agent is to tell that what came since was not watched
@@ -144,9 +147,7 @@ class StandingRun:
 
     def _write(self, reply: pb.RunReply | None, subscriber: Subscriber) -> None:
         """Keep a reply, in a new file if need be, or count what cannot be kept."""
-        for each in reply.batch.containers if reply else ():
-            if len(self._names) < NAMED:
-                self._names[each.cgroup_id] = each
+        self._name(reply.batch.containers if reply else ())
         try:
             if reply and reply.batch.losses:
                 self._losses = list(reply.batch.losses)
@@ -164,6 +165,11 @@ class StandingRun:
             self._missed += sum(section.count for section in reply.batch.sections) if reply else 0
             self._untold = True
             self._why_not_kept = f"{self._missed} events could not be kept: {error.strerror}"
+
+    def _name(self, containers: Iterable[pb.Container]) -> None:
+        for each in containers:
+            if len(self._names) < NAMED:
+                self._names[each.cgroup_id] = each
 
     def _all_losses(self) -> list[pb.Loss]:
         return [*self._losses, *([pb.Loss(reason=NOT_KEPT, count=self._missed)] if self._missed else [])]

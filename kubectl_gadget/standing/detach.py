@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Options of `attach` that the command which makes a standing run does not take.
 _OF_ATTACH = ("form", "fields", "filter_", "count_by", "max_events", "timeout", "strict", "record")
+#: What is about tables that are shown: a standing run shows none.
+_OF_SCREENS = ("sort", "top", "count", "totals")
 
 
 def check_detached(detach: bool, only_with: Mapping[str, Any]) -> None:
@@ -30,6 +32,8 @@ def check_detached(detach: bool, only_with: Mapping[str, Any]) -> None:
             raise UsageError(f"{given[0]}: of a standing run: with --detach")
         return
     given = [name for name in _OF_ATTACH if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if shown := [name for name in _OF_SCREENS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]:
+        raise UsageError(f"--{shown[0]}: a standing run shows no tables, but counts what --metric says")
     if given:
         option = next(param for param in context.command.params if param.name == given[0])
         raise UsageError(

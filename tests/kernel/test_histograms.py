@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests import disks
+from tests.conftest import run_cli, wait_until
 from tests.kernel.test_biotop import USER
 from tests.kernel.test_syscalltop import CALLER
 from tests.live import ROOT, rows_of, start_json
@@ -61,6 +63,30 @@ def test_waits_as_the_kernel_counts(agent, start_cli, bare, tmp_path: Path) -> N
         assert seen[pid]["sum"] >= waited > 0
         assert seen[pid]["sum"] == waited or seen[pid]["count"] > times
         assert times > 20
+
+
+def test_for_prometheus(start_agent, bare, tmp_path: Path) -> None:
+    """With --metric agents count a histogram for Prometheus, without a client, exactly as the kernel counts."""
+    agent = start_agent("--state", str(tmp_path / "state"), "--metrics", "127.0.0.1:0")
+    what = ("runqlat", "-p", "cart-0", "--interval", "100ms", "--detach", "--name", "waits", "--metric", "waited:pod")
+    done = run_cli(*what, "--agent", agent.address)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: "waits: runqlat began" in agent.log.read_text(), "the run's beginning")
+    run_in(bare("shop", "cart-0").cgroup, sys.executable, "-c", WAITERS, cwd=tmp_path)
+    said = [list(map(int, line.split())) for line in (tmp_path / "said").read_text().splitlines()]
+    (place,) = re.findall(r"at (127.0.0.1:\d+/metrics)", run_cli("status", "--agent", agent.address).stdout)
+    name = "gadget_run_waits_waited_by_pod_seconds"
+
+    def served(what: str) -> float:
+        page = urllib.request.urlopen(f"http://{place}", timeout=5).read().decode()
+        return float((re.findall(rf'^{name}_{what}{{.*pod="cart-0".*}} (.*)$', page, re.MULTILINE) or [0])[-1])
+
+    times, waited = sum(each[3] for each in said), sum(each[2] for each in said) / 1e9
+    wait_until(lambda: served("count") >= times, "the last interval")
+    assert served("bucket") == served("count")
+    assert served("sum") >= waited
+    refused = run_cli("attach", "waits", "--agent", agent.address)
+    assert "error: waits keeps no tables of runqlat" in refused.stderr
 
 
 def test_requests_to_disks(agent, start_cli, bare, tmp_path: Path) -> None:

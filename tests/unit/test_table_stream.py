@@ -230,7 +230,9 @@ def test_options() -> None:
     of_tables, of_events = {"--interval", "--sort", "--top", "--count"}, {"--max-events", "--count-by", "--buffer"}
     assert of_tables | {"--totals"} <= options(TABLE)
     assert of_tables <= options(SNAPSHOT)
-    assert not {*of_events, "--detach"} & (options(TABLE) | options(SNAPSHOT))
+    assert not of_events & (options(TABLE) | options(SNAPSHOT))
+    assert "--metric" in options(TABLE) and not {"--keep"} & options(TABLE)
+    assert "--detach" not in options(SNAPSHOT)
     assert "--totals" not in options(SNAPSHOT)
     assert of_events <= options("events")
     assert not of_tables & options("events")

@@ -12,6 +12,7 @@ from agent.standing import counting
 from agent.standing.counting import Counting
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.standing import from_toml, to_toml
@@ -28,6 +29,15 @@ def events(*rows: dict[str, Any]) -> list[Packed]:
         for name, value in values.items():
             row[name] = value
     return [Packed(size, len(rows), made.tobytes())]
+
+
+def table(gadget: Gadget, *rows: dict[str, Any]) -> list[Packed]:
+    """A table of an interval."""
+    made = np.zeros(len(rows), gadget.schema.dtype(gadget.schema.text_offset))
+    for row, values in zip(made, rows, strict=True):
+        for name, value in values.items():
+            row[name] = value
+    return [Packed(gadget.schema.text_offset, len(rows), made.tobytes())]
 
 
 def counting_of(*metrics: str, clock: Any = lambda: 0.0) -> Counting:
@@ -129,3 +139,64 @@ def test_definition() -> None:
     run = from_toml("connects", 'gadget = "tcpconnect"\nmetrics = ["namespace,error", "latency:pod"]\n')
     assert list(run.metrics) == ["namespace,error", "latency:pod"]
     assert from_toml("connects", to_toml(run)) == run
+
+
+def test_sums_of_tables() -> None:
+    """NUMBER: of a table adds the number up over all intervals; what is not known is left out."""
+    cputop = catalog.find("cputop")
+    made = Counting(pb.Standing(name="use", metrics=["cpu:pod", "waited:namespace"]), cputop)
+    for waited in (5, DURATION_UNKNOWN, 12):
+        rows = [{"cgroup_id": 7, "cpu": 10**9, "waited": waited}, {"cgroup_id": 9, "cpu": 3}]
+        made.take(table(cputop, *rows), NAMES)
+    assert shown(made) == {
+        ("run_use_cpu_by_pod_seconds_total", "cart-0"): pytest.approx(3.0),
+        ("run_use_cpu_by_pod_seconds_total", ""): pytest.approx(9e-9),
+        ("run_use_waited_by_namespace_seconds_total", "shop"): pytest.approx(17e-9),
+        ("run_use_waited_by_namespace_seconds_total", ""): 0,
+    }
+
+
+def test_histograms_of_tables() -> None:
+    """A histogram of a table is one of Prometheus: buckets of all intervals and rows together, each duration once."""
+    runqlat = catalog.find("runqlat")
+    made = Counting(pb.Standing(name="waits", metrics=["waited:namespace"]), runqlat)
+    few, many = [0] * 48, [0] * 48
+    few[10], few[12], few[-1] = 3, 2, 7000  # up to 2^10, up to 2^12 nanoseconds
+    many[10], many[-2], many[-1] = 1, 5, 10**15  # longer than any bound
+    for value in (few, many):
+        made.take(table(runqlat, {"cgroup_id": 7, "waited": value}, {"cgroup_id": 9, "waited": few}), NAMES)
+    shop, _ = made.numbers()
+    assert (shop.name, shop.labels) == ("run_waits_waited_by_namespace_seconds", {"namespace": "shop"})
+    assert shop.value == pytest.approx((7000 + 10**15) * 1e-9)
+    below = {float(bound): count for bound, count in shop.buckets}
+    assert {round(bound * 1e9): count for bound, count in below.items() if bound < 1} | {
+        "all": below[float("inf")]
+    } == {
+        **{1 << at: 4 if at < 12 else 6 for at in range(10, 30)},
+        "all": 11,
+    }
+
+
+@pytest.mark.parametrize(
+    ("gadget", "metric", "why"),
+    [
+        ("cputop", "namespace", "say what of cputop's tables, such as cpu:namespace"),
+        ("cputop", "throttled:namespace", "'throttled' is no number to draw; there is cpu, waited"),
+        ("snapshot_file", "namespace", "snapshot file cannot stand"),
+        ("cputop", "", "with --metric"),
+    ],
+)
+def test_tables_refused(gadget: str, metric: str, why: str) -> None:
+    """What cannot be counted of a table is refused, and I am told what can."""
+    with pytest.raises(UsageError, match=why):
+        from_toml("x", f'gadget = "{gadget}"\nmetrics = {[metric] if metric else []}\n')
+
+
+def test_interval_in_a_file() -> None:
+    """A run of a table has its interval in its file."""
+    text = 'gadget = "cputop"\ninterval = "10s"\nmetrics = ["cpu:namespace"]\n'
+    run = from_toml("use", text)
+    assert run.start.interval_ns == 10**10
+    assert from_toml("use", to_toml(run)) == run
+    with pytest.raises(UsageError, match="interval = 'soon': want a time such as 10s"):
+        from_toml("use", text.replace("10s", "soon"))
