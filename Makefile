@@ -40,7 +40,7 @@ test-attacks: $(BUILT)  ## programs that attack an agent, in real containers; ta
 test-hubble: $(BUILT)  ## Hubble's own command line, relay and server beside ours (needs Go; takes a minute, the first time many)
 	$(BIN)/python -m pytest tests/hubble
 
-test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ACCEPT=1 to accept figures
+test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ONLY="execsnoop capable" for some objects, ACCEPT=1 to accept figures
 	$(SUDO) $(BIN)/python -m tests.vm $(KERNELS)
 
 lint: $(BUILT)  ## formatting, types, layers

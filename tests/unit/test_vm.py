@@ -96,7 +96,7 @@ def test_newest_of_a_line() -> None:
 def test_a_command_of_each_machine(tmp_path: Path) -> None:
     """arm64's guests run Debian's Python, find its compiled packages first, and none of this machine's programs."""
     folders = [tmp_path / f"6.12.117+deb12-cloud-{arch}" for arch in ("amd64", "arm64")]
-    here, there = (vm.core_tests(Kernel("6.12", folder), Path("/w")).split() for folder in folders)
+    here, there = (vm.core_tests(Kernel("6.12", folder), Path("/w"), results.objects()).split() for folder in folders)
     assert sys.executable in here and "/w/amd64" in here
     assert sys.executable not in there and "/usr/bin/python3.11" in there and "/w/arm64" in there
     assert any(word.startswith("PYTHONPATH=/opt/numpy-") for word in there)
@@ -152,3 +152,14 @@ def test_a_jump_of_complexity_fails() -> None:
     for count, fails in ((50, False), (120, False), (121, True)):
         assert bool(results.judge("6.1", Result("6", every, {"a/b": count}), set(every), accepted)) is fails
     assert results.judge("6.1", Result("6", every, {"a/c": 1}), set(every), accepted)
+
+
+def test_only_some() -> None:
+    """With ONLY the figures of objects that were not tried stay as they are."""
+    before = Result("5.10.0", {"biotop": WORKS, "cputop": WORKS}, {"biotop/asked": 7, "cputop/charged": 11})
+    tried = Result("5.10.1", {"aged": WORKS, "biotop": "lacks"}, {"aged/one": 3})
+    assert before.with_new(tried) == Result(
+        "5.10.1", {"aged": WORKS, "biotop": "lacks", "cputop": WORKS}, {"aged/one": 3, "cputop/charged": 11}
+    )
+    assert results.judge("5.10", tried, {"aged", "biotop"}, None, whole=False) == []
+    assert results.judge("5.10", tried, {"aged", "biotop", "cputop"}, None, whole=False) == ["cputop was not tried"]

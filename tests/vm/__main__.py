@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,10 +64,10 @@ def in_root(kernel: Kernel, *words: str) -> str:
     return f"export PATH={shlex.quote(path)}\ncd {shlex.quote(str(ROOT))} && {shlex.join(words)}"
 
 
-def core_tests(kernel: Kernel, workloads: Path) -> str:
-    """A shell command that runs the core tests."""
+def core_tests(kernel: Kernel, workloads: Path, only: Collection[str]) -> str:
+    """A shell command that runs the core tests of some objects."""
     python = [sys.executable] if kernel.arch == "amd64" else userland.python()
-    return in_root(kernel, *python, "-m", "tests.vm.core", str(workloads / kernel.arch), *results.objects())
+    return in_root(kernel, *python, "-m", "tests.vm.core", str(workloads / kernel.arch), *only)
 
 
 def indented(text: str) -> str:
@@ -76,8 +77,9 @@ def indented(text: str) -> str:
 @click.command()
 @click.argument("lines", nargs=-1, type=click.Choice(LINES))
 @click.option("--accept", is_flag=True, envvar="ACCEPT", help="Take what is seen as what is expected from now on.")
+@click.option("--only", multiple=True, envvar="ONLY", help="Only this object. Figures of others stay. Repeatable.")
 @click.option("--run", "command", help="Run this shell command on the kernels instead.")
-def main(lines: tuple[str, ...], accept: bool, command: str) -> None:
+def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: str) -> None:
     """Try kernels, all of them unless some are named. Fails if one cannot be had, does not boot or shows something else."""
     if platform.machine() != "x86_64" or os.geteuid():
         raise click.ClickException(
@@ -96,13 +98,15 @@ def main(lines: tuple[str, ...], accept: bool, command: str) -> None:
         sys.exit(max(show(kernel, try_kernel(kernel, in_root(kernel, *words))) for kernel in kernels))
     accepted, seen, failed = results.load(), {}, False
     cases = {case.__name__ for case in core.CASES}
+    if unknown := set(only) - cases:
+        raise click.UsageError(f"--only {' '.join(sorted(unknown))}: there is no such object")
     with tempfile.TemporaryDirectory(prefix="workloads-", dir=cache()) as folder:
         for arch in sorted({kernel.arch for kernel in kernels}):
             Path(folder, arch).mkdir()
             for name in WORKLOADS:
                 compile_workload(name, Path(folder, arch), COMPILERS[arch])
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            tried = pool.map(lambda kernel: try_twice(kernel, core_tests(kernel, Path(folder))), kernels)
+            tried = pool.map(lambda kernel: try_twice(kernel, core_tests(kernel, Path(folder), only or results.objects())), kernels)
             for kernel, done in zip(kernels, tried, strict=True):
                 if isinstance(done, GuestError):
                     failed = True
@@ -110,10 +114,10 @@ def main(lines: tuple[str, ...], accept: bool, command: str) -> None:
                     continue
                 result, problems, notes = results.read(done)
                 before = None if accept else accepted.get(kernel.line, results.Result())
-                problems += results.judge(kernel.line, result, cases, before)
+                problems += results.judge(kernel.line, result, set(only) or cases, before, whole=not only)
                 failed = failed or bool(problems)
                 if not problems:
-                    seen[kernel.line] = result
+                    seen[kernel.line] = accepted[kernel.line].with_new(result) if only else result
                 said = "FAILED" if problems else ", ".join(lacking(result)) or "all works"
                 more = f" ({', '.join(notes)})" if notes else ""
                 click.echo(f"{kernel.release:28} {done.seconds:3.0f} s  {said}{more}")

@@ -28,6 +28,15 @@ class Result:
     gadgets: dict[str, str] = field(default_factory=dict)
     instructions: dict[str, int] = field(default_factory=dict)
 
+    def with_new(self, of_some: Result) -> Result:
+        """This one, with what another one says of some objects."""
+        kept = {name: count for name, count in self.instructions.items() if name.split("/")[0] not in of_some.gadgets}
+        return Result(
+            of_some.release,
+            dict(sorted((self.gadgets | of_some.gadgets).items())),
+            dict(sorted((kept | of_some.instructions).items(), key=lambda item: item[0].split("/")[0])),
+        )
+
 
 def objects() -> list[str]:
     """Everything that is loaded into kernels."""
@@ -63,12 +72,13 @@ def read(done: Done) -> tuple[Result, list[str], list[str]]:
     return result, problems, notes
 
 
-def judge(line: str, result: Result, cases: set[str], accepted: Result | None) -> list[str]:
+def judge(line: str, result: Result, cases: set[str], accepted: Result | None, *, whole: bool = True) -> list[str]:
     """What is wrong with a result beside what its tests say: missing ones, gadgets that should work, costs that jump.
 
-    cases are the names of the core tests that there are. Without accepted figures nothing is compared.
+    cases are the names of the core tests that there are, if whole; else those that were to be tried. Without accepted
+    figures nothing is compared.
     """
-    problems = [f"{name} has no core test in tests/vm/core.py" for name in objects() if name not in cases]
+    problems = [f"{name} has no core test in tests/vm/core.py" for name in objects() if whole and name not in cases]
     problems += [f"{name} was not tried" for name in cases if name not in result.gadgets]
     for name, state in result.gadgets.items():
         if state != WORKS and line != OLDEST and name not in MAY_LACK:
