@@ -32,7 +32,7 @@ FIELDS = [
     Column("events", "int"),
     Column("rate", "rate"),
     Column("lost", "int"),
-    Column("memory", "size"),
+    Column("memory", "some_size"),
     Column("traceloop", "identity"),
     Column("flows", "identity"),
 ]

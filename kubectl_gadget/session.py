@@ -533,7 +533,7 @@ class Session:
             what, known = ("row", "") if self._rounds else (self.thing, " within 2 s")
             tell(f"{counted(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         if self._cut_ns:
-            tell(f"The last {duration(self._cut_ns / 1e9)} are not shown: the end cut their table short.")
+            tell(f"Ended {duration(self._cut_ns / 1e9)} into a table, which is not shown.")
         for line in (*self._who_is_not_known(), *self._left_out()):
             tell(line)
         of_each: Counter[str] = Counter()

@@ -41,7 +41,7 @@ struct event {
 	gadget_mode mode DOC("of chmod and mkdir: the permissions that were asked for");
 	gadget_uid owner DOC("of chown: the new owner, as the process knows it; 4294967295 if it stays");
 	gadget_gid group DOC("of chown: the new group, as the process knows it; 4294967295 if it stays");
-	gadget_size size DOC("of truncate: the new size in bytes");
+	gadget_some_size size DOC("of truncate: the new size in bytes");
 	gadget_absolute_path path DOC("the path from the root");
 	gadget_full_path
 		to DOC("of rename and link: the new path from the root; of symlink: where it leads, as it was passed");

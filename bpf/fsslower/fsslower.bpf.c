@@ -17,7 +17,7 @@ struct event {
 	gadget_operation_words operation DOC("what took so long; sync is fsync(2) and its like");
 	gadget_errno error DOC("why it failed; none if it succeeded");
 	gadget_duration latency DOC("how long the call took, in nanoseconds");
-	gadget_size bytes DOC("how many bytes were read or written");
+	gadget_some_size bytes DOC("how many bytes were read or written");
 	gadget_word type DOC("type of the file system; none if an open failed");
 	gadget_absolute_path path DOC("the file, as the kernel names it; if an open failed the path from the root");
 	char text[TEXT_MAX + TEXT_SLACK];

@@ -26,6 +26,7 @@ typedef __u64 gadget_duration;         /* nanoseconds, or DURATION_UNKNOWN */
 typedef __u64 gadget_latest_duration;  /* the same, as it was in the end: totals do not add it up */
 typedef __u64 gadget_longest_duration; /* the same, of which the longest counts */
 typedef __u64 gadget_size;             /* bytes */
+typedef __u64 gadget_some_size;        /* bytes; 0 where there are none to tell of */
 typedef char gadget_string[128];       /* a parameter's text */
 typedef __u64 gadget_histogram[48];    /* how many durations there were of each length: see histogram.h */
 

@@ -18,8 +18,8 @@ typedef enum oom_scope gadget_scope_words;
 struct event {
 	struct gadget_header header;
 	gadget_scope_words scope DOC("what had no memory left: a cgroup at its limit, or the whole node");
-	gadget_size limit DOC("the most that the cgroup may use; none if the node had no memory left");
-	gadget_size used DOC("what the cgroup used");
+	gadget_some_size limit DOC("the most that the cgroup may use; none if the node had no memory left");
+	gadget_some_size used DOC("what the cgroup used");
 	gadget_size rss DOC("memory that the victim had resident");
 	__u64 pages DOC("the same in pages");
 	__s32 score_adj DOC("the victim's oom_score_adj, -1000 to 1000: those with more are chosen first");

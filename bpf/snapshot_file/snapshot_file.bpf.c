@@ -12,7 +12,7 @@ struct row {
 	gadget_type_words type DOC("type of the file");
 	gadget_open_flags flags DOC("how it is open");
 	__u64 inode DOC("inode number of the file");
-	gadget_size position DOC("where the next read or write begins, for files that have such a place");
+	gadget_some_size position DOC("where the next read or write begins, for files that have such a place");
 	bool deleted DOC("whether the name that it was opened by is gone");
 	gadget_word fs DOC("type of the file system");
 	gadget_path path DOC("the file, as the kernel names it; none if it has no name, as a pipe or a socket");

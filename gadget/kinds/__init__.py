@@ -32,6 +32,7 @@ from gadget.kinds.numbers import (
     Share,
     Signal,
     Size,
+    SomeSize,
     Words,
 )
 from gadget.kinds.texts import (
@@ -110,6 +111,7 @@ KINDS: dict[str, Kind] = {
         ShortId("short_id"),
         Signal("signal"),
         Size("size"),
+        SomeSize("some_size"),
         String("string"),
         Text("text"),
         Word("word"),

@@ -40,15 +40,21 @@ class Size(Int):
     usual = tight = 5
     encoding = Encoding.CONVERTED
 
+    def digits(self, text: str) -> int:
+        """Also as it is shown: 17B."""
+        return int(text[:-1]) if re.fullmatch(r"\d+B", text) else super().digits(text)
+
     def text(self, column: Described) -> Callable[[Any], str]:
-        """In mebibytes; less than one in kibibytes."""
+        """In mebibytes; less than one in kibibytes, or in bytes."""
+        return short_size
 
-        def short(value: int) -> str:
-            if not value:
-                return NONE
-            return f"{value / (1 << 20):.0f}M" if value >= 1 << 20 else f"{max(value >> 10, 1)}K"
 
-        return short
+class SomeSize(Size):
+    """A number of bytes, where there are any to tell of."""
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The same; `-` for none."""
+        return lambda value: short_size(value) if value else NONE
 
 
 class Rate(Kind):
@@ -356,3 +362,10 @@ class Flags(Enum):
 def octal(mode: int) -> str:
     """Permission bits as people write them."""
     return f"{mode:04o}"
+
+
+def short_size(value: int) -> str:
+    """Bytes in three digits or so, in the unit that suits them."""
+    if value < 1 << 10:
+        return f"{value}B" if value else "0"
+    return f"{value / (1 << 20):.0f}M" if value >= 1 << 20 else f"{value >> 10}K"

@@ -209,7 +209,7 @@ def test_cut_short(capsys, live, monkeypatch) -> None:
     assert out.split() == ["PID", "6", "5"]
     said = err.splitlines()
     assert said[0].startswith("3 rows in 2 tables from 1 node")
-    assert said[1] == "The last 0.1 s are not shown: the end cut their table short."
+    assert said[1] == "Ended 0.1 s into a table, which is not shown."
 
 
 def test_cut_short_elsewhere(capsys) -> None:

@@ -106,7 +106,9 @@ def main(lines: tuple[str, ...], accept: bool, only: tuple[str, ...], command: s
             for name in WORKLOADS:
                 compile_workload(name, Path(folder, arch), COMPILERS[arch])
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            tried = pool.map(lambda kernel: try_twice(kernel, core_tests(kernel, Path(folder), only or results.objects())), kernels)
+            tried = pool.map(
+                lambda kernel: try_twice(kernel, core_tests(kernel, Path(folder), only or results.objects())), kernels
+            )
             for kernel, done in zip(kernels, tried, strict=True):
                 if isinstance(done, GuestError):
                     failed = True
