@@ -263,9 +263,7 @@ def table_options(gadget: Gadget) -> list[click.Parameter]:
     return options
 
 
-def standing_options(
-    name: str = "the gadget", keep: str = "16M", *, tables: bool = False
-) -> list[click.Parameter]:
+def standing_options(name: str = "the gadget", keep: str = "16M", *, tables: bool = False) -> list[click.Parameter]:
     """How to let a run stand, which then goes on without its client; what it is called, and how much is kept of it.
 
     Of tables nothing is kept but what is counted.
@@ -274,8 +272,14 @@ def standing_options(
     metavar, help_ = "[NUMBER:]A,B", "Count events by these fields for Prometheus, or draw a NUMBER as a histogram."
     if tables:
         metavar, help_ = "NUMBER:A,B", "Add up a NUMBER of all tables by these fields for Prometheus."
-    kept = Option(["--keep"], heading=heading, type=Size(), default=None, metavar="64M",
-                  help=f"How much each agent keeps of it. [default: {keep}]")
+    kept = Option(
+        ["--keep"],
+        heading=heading,
+        type=Size(),
+        default=None,
+        metavar="64M",
+        help=f"How much each agent keeps of it. [default: {keep}]",
+    )
     return [
         Option(["--detach"], heading=heading, is_flag=True,
                help="Let it go on in the agents, and end: see the commands runs, attach and delete."),
