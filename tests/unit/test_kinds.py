@@ -22,7 +22,7 @@ from gadget.kinds import KINDS
 from gadget.kinds.base import OF_PROCESS, Described, Kind
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.rows import Decoder
-from gadget.schema import Field, Schema
+from gadget.schema import Column, Field, Schema
 from kubectl_gadget.output import all_fields, make_output, text_of
 from kubectl_gadget.output.counts import Counts
 from tests.unit.rows import batch
