@@ -6,10 +6,10 @@ import secrets
 import threading
 from collections.abc import Callable
 from hmac import compare_digest
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from gadget.bounded_server import BoundedHandler, BoundedServer
 from gadget.errors import GadgetError, UsageError
 from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.output.encode import encode
@@ -34,16 +34,15 @@ HEADERS = {
 Policies = Callable[[], dict[str, Any]]
 
 
-class MapServer(ThreadingHTTPServer):
+class MapServer(BoundedServer):
     """Serves until it is closed. A context manager."""
-
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(self, port: int, page: str, policies: Policies | None = None) -> None:
         """Listen at a port, 0 for any. page is the document. UsageError if the port is taken."""
         try:
-            super().__init__((HERE, port), _Handler)
+            super().__init__(
+                (HERE, port), _Handler, most=MOST_CONNECTIONS, most_of_one=MOST_CONNECTIONS, seconds=PATIENCE_SECONDS
+            )
         except OSError as error:
             raise UsageError(f"--port {port}: {error.strerror}") from None
         self.token = secrets.token_urlsafe(24)
@@ -52,7 +51,6 @@ class MapServer(ThreadingHTTPServer):
         self.edges: Edges | None = None  # until the first agent has answered
         self.closed = threading.Event()
         self.pages = threading.BoundedSemaphore(MOST_PAGES)
-        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
 
     @property
     def url(self) -> str:
@@ -68,25 +66,8 @@ class MapServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there is one left."""
-        if not self._connections.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and give the thread back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._connections.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Of clients that go away nothing is told."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: MapServer
     timeout = PATIENCE_SECONDS
 
@@ -97,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_here() or not compare_digest(token.encode(), self.server.token.encode()):
             self.close_connection = True
             return
+        self.trust()
         answer = {"": self._page, "events": self._events, "flows": self._flows, "policies": self._policies}.get(name)
         if answer is None:
             self._send(404, b"", "text/plain")
@@ -165,6 +147,3 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is no request, or not GET, has no answer."""
         self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the address has the token."""
