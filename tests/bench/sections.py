@@ -15,6 +15,7 @@ from tests.bench import (
     kernel,
     rules,
     single,
+    together,
     traceloop,
     tunnel,
     why,
@@ -90,6 +91,16 @@ SECTIONS = (
         "come. A signal is one. *Told* is what is shown, and what the last line says is lost. CPU is that of the agent, for each row "
         "that was made. What makes the events takes its share of the machine, and at the highest rate all that there is.",
         (bursts.measure,),
+    ),
+    Section(
+        "together",
+        "All live gadgets at once, on a pod that builds a program",
+        "A `make` of 41 small C files, one after the other, in a pod that all live gadgets watch, as one stream of JSON: how much longer "
+        "it takes than without a tool in the same round, and how much more CPU. An agent has all its recorders, as it is deployed. "
+        "bpftrace tells of opens and execs alone; perf trace and strace follow the `make`, and write each call to "
+        "/dev/null. Memory is the most it had.",
+        (together.compare,),
+        together.ALL,
     ),
     Section(
         "cli",

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.bpf_object import BpfObject
 from hatch_build import compile_object
 from tests.bench import NO_TOOL, Figure, Goal, Plan
 from tests.bench.agents import recording_agent
-from tests.bench.machine import enter
-from tests.bench.peers import DoesNotWork, why_not
+from tests.bench.peers import DoesNotWork
+from tests.bench.ways import Way, before, bpftrace, cpu, nothing
 from tests.conftest import compile_workload, wait_until
-from tests.loaded import bpf_programs
 from tests.pods import BareContainer
 
 #: So that a quiet moment is among them; a tracer that slow the program at each call has time for fewer.
@@ -30,27 +26,6 @@ REQUESTS, FEW_REQUESTS = 100_000, 8000
 ROUNDS = 7
 TREE = Path("/usr/include")
 COUNT = "tracepoint:raw_syscalls:sys_exit { @[comm] = count(); }"
-
-
-@dataclass(frozen=True)
-class Way:
-    """How to run a program beside a tool: words before its own, a container, whether all takes many times as long."""
-
-    words: tuple[str, ...] = ()
-    inside: BareContainer | None = None
-    slow: bool = False
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Run it."""
-        words = [*self.words, *command]
-        return subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=enter(self.inside)
-        )
-
-
-@contextmanager
-def _nothing() -> Iterator[Way]:
-    yield Way()
 
 
 @contextmanager
@@ -88,36 +63,6 @@ def _which_calls(inside: str) -> Iterator[Way]:
         yield Way(inside=container if inside else None)
 
 
-@contextmanager
-def _bpftrace() -> Iterator[Way]:
-    before = bpf_programs()
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("wb") as errors:
-        try:
-            counting = subprocess.Popen(["bpftrace", "-e", COUNT], stdout=subprocess.DEVNULL, stderr=errors)
-        except FileNotFoundError:
-            raise DoesNotWork("bpftrace is not installed") from None
-        try:
-            wait_until(lambda: counting.poll() is not None or bpf_programs() - before, "bpftrace")
-            if counting.poll() is not None:
-                raise DoesNotWork(why_not(Path(folder) / "errors"))
-            time.sleep(0.5)  # loaded, it attaches
-            yield Way()
-        finally:
-            counting.kill()  # when it is told to end as it begins, bpftrace 0.17 goes on for ever
-            counting.wait()
-
-
-@contextmanager
-def _before(*words: str, slow: bool = False) -> Iterator[Way]:
-    try:
-        subprocess.run([*words, "true"], capture_output=True, text=True, check=True)
-    except FileNotFoundError:
-        raise DoesNotWork(f"{words[0]} is not installed") from None
-    except subprocess.CalledProcessError as error:
-        raise DoesNotWork(error.stderr.strip().splitlines()[0]) from None
-    yield Way(words, slow=slow)
-
-
 #: A client that reads a recording without a pause.
 READER = """
 import sys
@@ -137,7 +82,7 @@ WHICH_CALLS_ELSEWHERE = "the same, elsewhere on the machine"
 EMPTY = "a program that does nothing"
 STRACE = "strace -f"
 TOOLS: dict[str, Callable[[], AbstractContextManager[Way]]] = {
-    NO_TOOL: _nothing,
+    NO_TOOL: nothing,
     RECORDED: lambda: _recorder("shop"),
     READ: lambda: _recorder("shop", readers=2),
     NOT_RECORDED: lambda: _recorder("web"),
@@ -145,9 +90,9 @@ TOOLS: dict[str, Callable[[], AbstractContextManager[Way]]] = {
     WHICH_CALLS: lambda: _which_calls("shop"),
     WHICH_CALLS_ELSEWHERE: lambda: _which_calls(""),
     EMPTY: _empty_program,
-    "bpftrace, counting by comm": _bpftrace,
-    "perf trace": lambda: _before("perf", "trace", "-o", "/dev/null", "--"),
-    STRACE: lambda: _before("strace", "-f", "-o", "/dev/null", slow=True),
+    "bpftrace, counting by comm": lambda: bpftrace("-e", COUNT),
+    "perf trace": lambda: before("perf", "trace", "-o", "/dev/null", "--"),
+    STRACE: lambda: before("strace", "-f", "-o", "/dev/null", slow=True),
 }
 HERE = "calling any program takes most of it on this machine, as the one that does nothing shows"
 CALL, OWN = "a system call", "of these its own, without what any program takes"
@@ -161,17 +106,9 @@ def _system_call(way: Way, folder: Path) -> float:
     return float(way.start(str(folder / "loop"), FEW_CALLS if way.slow else CALLS).communicate()[0])
 
 
-def _cpu(process: subprocess.Popen[str]) -> float:
-    """Seconds of CPU that a process used until it ended, with those it waited for. Unlike time, others do not add to it."""
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, process.args
-    return used.ru_utime + used.ru_stime
-
-
 def _tar(way: Way, folder: Path) -> float:
     """Seconds for a tree of headers."""
-    return _cpu(way.start("tar", "--create", "--file", "/dev/zero", str(TREE)))  # to /dev/null it would read nothing
+    return cpu(way.start("tar", "--create", "--file", "/dev/zero", str(TREE)))  # to /dev/null it would read nothing
 
 
 def _redis(way: Way, folder: Path) -> float:
@@ -185,7 +122,7 @@ def _redis(way: Way, folder: Path) -> float:
         subprocess.run(benchmark, capture_output=True, check=True)
     finally:
         subprocess.run(["redis-cli", "-s", str(socket), "shutdown", "nosave"], capture_output=True, check=False)
-        used = _cpu(server)
+        used = cpu(server)
     return used / count
 
 
