@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from agent import libbpf
-from agent.attach import KINDS, Kind, Where, kind_of
+from agent.attach import HOOKS_OF_CALLS, KINDS, Kind, Seat, Where, kind_of
 from agent.bpffs import open_pinned, pinned, remove, unpin
 from agent.features import missing_feature
 from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
@@ -25,6 +25,7 @@ from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
 log = logging.getLogger(__name__)
 
 BTF = Path("/sys/kernel/btf/vmlinux")
+CALLS, CALLS_LENGTH = ".rodata.calls", 1025  # a table of bpf/include/calls.h; the last entry is no call
 PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 
 #: A program's name, and what the kernel says of it.
@@ -75,6 +76,8 @@ class BpfObject:
         self._lib = libbpf.library()
         self.name = name
         self._links: list[tuple[int, int]] = []  # program and link
+        self._seats: list[Seat] = []
+        self._missed = 0  # by those of its seats that it has left
         self._closing = threading.Lock()  # status may look at the programs of a run while it ends
         with _load_lock:
             self._lib.libbpf_set_print(_print)
@@ -177,6 +180,20 @@ class BpfObject:
             for name in map_names:
                 libbpf.check(self._lib.bpf_map__set_map_flags(self._map(name), 0), f"flags of {name}")
 
+    def leave_only(self, section: str) -> None:
+        """Before load: leave out the programs of other sections."""
+        for program in self._programs():
+            self._lib.bpf_program__set_autoload(program, self._section(program) == section)
+
+    def calls(self) -> list[int]:
+        """The places in its table of the system calls that it is about; none if it has no table."""
+        if not self.has_map(CALLS):
+            return []
+        size = c_size_t()
+        address = self._lib.bpf_map__initial_value(self._map(CALLS), byref(size))
+        table = np.frombuffer(ctypes.string_at(address, size.value), np.uint8).reshape(CALLS_LENGTH, -1)
+        return [int(place) for place in np.flatnonzero(table.any(axis=1))]
+
     def load(self) -> None:
         """Create maps and verify programs. KernelLacks naming a feature, or GadgetError with the verifier's reason."""
         with _load_lock:
@@ -196,18 +213,25 @@ class BpfObject:
         """Attach every program. What can be attached is, also if another program cannot be for want of a right."""
         for kind in KINDS:
             for program in self._programs():
-                if self._kind_of(program) is kind:
+                if self._kind_of(program) is kind and self._lib.bpf_program__autoload(program):
                     self._attach(program, kind, where or Where())
 
+    def _section(self, program: int) -> str:
+        return os.fsdecode(self._lib.bpf_program__section_name(program))
+
     def _kind_of(self, program: int) -> Kind:
-        section = os.fsdecode(self._lib.bpf_program__section_name(program))
+        section = self._section(program)
         if kind := kind_of(section):
             return kind
         raise GadgetError(f"{self.name}: nobody knows how to attach {self._name(program)}: its section is {section}")
 
     def _attach(self, program: int, kind: Kind, where: Where) -> None:
         failed = f"{self.name}: could not attach {self._name(program)}"
+        section = self._section(program)
         try:
+            if where.calls and section in HOOKS_OF_CALLS and (calls := self.calls()):
+                self._seats.append(where.calls.attach(section, self._lib.bpf_program__fd(program), calls))
+                return
             for link in kind.attach(program, where):
                 if not link:
                     raise GadgetError(f"{failed}: {os.strerror(ctypes.get_errno())}")
@@ -246,6 +270,9 @@ class BpfObject:
 
     def detach(self) -> None:
         """Stop every program. Maps stay readable."""
+        while self._seats:
+            self._missed += self._seats[-1].missed()
+            self._seats.pop().leave()
         while self._links:
             self._lib.bpf_link__destroy(self._links.pop()[1])
 
@@ -260,7 +287,7 @@ class BpfObject:
     def programs(self) -> list[Program]:
         """Each program's name, and what the kernel says of it; none once it is closed. Callable from any thread."""
         with self._closing:
-            every = list(self._programs() if self._object else ())
+            every = [each for each in self._programs() if self._lib.bpf_program__autoload(each)] if self._object else []
             return [(self._name(each), libbpf.program_info(self._lib.bpf_program__fd(each))) for each in every]
 
     def program_names(self) -> list[str]:
@@ -272,7 +299,8 @@ class BpfObject:
 
     def missed(self) -> int:
         """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
-        return sum(info.recursion_misses for _, info in self.programs())
+        own: int = sum(info.recursion_misses for _, info in self.programs())
+        return own + self._missed + sum(seat.missed() for seat in self._seats)
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map. It belongs to the object."""

@@ -11,6 +11,7 @@ import grpc
 
 from agent.answering import MAX_CONNECTIONS, MAX_RUNS, Answering, answers, finish_with
 from agent.bpf_object import BTF
+from agent.calls import LANES, OBJECT
 from agent.clock import clock_offset
 from agent.limits import OWN_FILES, RUN_FILES, STANDING_RUNS, RunBudget
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
@@ -54,6 +55,7 @@ class AgentService(Answering):
         runs = self._runs.all()
         objects = [self._tracker.object, *(run.object for run in runs)]
         programs = [(item.name, program) for item in objects for program in item.programs()]
+        programs += [(OBJECT, program) for program in LANES.programs()]
         programs += [(name, program) for name, each in self._services.items() for program in each.programs()]
         reply = super().Describe(request, context)
         texts = {each.name: each.text for each in reply.services}

@@ -22,6 +22,7 @@ HEADERS = {
     "walk.h": "Walks",
     "text.h": "Text",
     "syscalls.h": "System calls",
+    "calls.h": "The calls of a gadget",
     "sockets.h": "Sockets",
     "signals.h": "Signals",
     "drift.h": "Differences between kernels",

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from agent.attach import cgroups, iterators, itself, samples
-from agent.attach.where import Where
+from agent.attach.where import Calls, Seat, Where
 
-__all__ = ["KINDS", "Kind", "Where", "kind_of"]
+__all__ = ["HOOKS_OF_CALLS", "KINDS", "Calls", "Kind", "Seat", "Where", "kind_of"]
+
+#: Where programs run at system calls, all or those of a table.
+HOOKS_OF_CALLS = ("tp_btf/sys_enter", "tp_btf/sys_exit")
 
 
 class Kind(Protocol):

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+
+class Seat(Protocol):
+    """How a program that runs at some calls only is attached."""
+
+    def missed(self) -> int:
+        """Times that it did not run because something of its hook was running on that CPU already."""
+
+    def leave(self) -> None:
+        """Detach it."""
+
+
+class Calls(Protocol):
+    """Who shares the hooks of all system calls among programs that want some of them."""
+
+    def attach(self, hook: str, program: int, calls: Collection[int]) -> Seat:
+        """Let a program, by its descriptor, run at these calls: places in a table of bpf/include/calls.h."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +34,12 @@ class Where:
     looks: iterators look at what there is at once. Else they wait for a reader.
 
     turns: the map over whose elements walks iterate (bpf/include/walk.h), by its descriptor.
+
+    calls: who runs programs at the calls of their object's table (CALLS). Without, they run at all calls.
     """
 
     cgroup: Path | None = None
     hz: int = 0
     looks: bool = True
     turns: int = -1
+    calls: Calls | None = None

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agent.attach import Where
 from agent.bpf_object import BpfObject
+from agent.calls import LANES
 from agent.limits import RunBudget
 from agent.objects import read_object
 from agent.run.batch import Rows, Whole
@@ -92,7 +93,7 @@ class Loaded:
         except BaseException:
             self.object.close()
             raise
-        self._where = Where(cgroup=cgroups, hz=int.from_bytes(hz, sys.byteorder))
+        self._where = Where(cgroup=cgroups, hz=int.from_bytes(hz, sys.byteorder), calls=LANES)
 
     @property
     def due(self) -> float:

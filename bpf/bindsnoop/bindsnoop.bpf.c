@@ -20,7 +20,7 @@ GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only binds that failed");
 
-static const struct socket_call bind_call = {SYSCALL_BIND, SYSCALL_COMPAT_BIND, SOCKETCALL_BIND};
+SOCKET_CALL(BIND);
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(bound, struct pt_regs *regs, long result)
@@ -31,7 +31,7 @@ int BPF_PROG(bound, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if (!read_socket_call(regs, number, bind_call, &args))
+	if (!read_socket_call(regs, number, &args))
 		return 0;
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)

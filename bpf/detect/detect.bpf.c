@@ -163,7 +163,6 @@ struct known {
 	__u8 more, at;
 };
 
-#define NUMBERS 512
 #define ALL(known)                                                                                                     \
 	known(EXECVE, EXECVE, NONE, {HERE, 0}, {}, 0, 0), known(EXECVEAT, EXECVEAT, NONE, {0, 1}, {}, 0, 0),           \
 		known(OPENAT, OPENAT, RESULT, {0, 1}, {}, MORE_FLAGS, 2),                                              \
@@ -209,22 +208,22 @@ struct known {
 		known(MKDIR, MKDIR, NONE, {HERE, 0}, {}, MORE_MODE, 1),                                            \
 		known(CHMOD, CHMOD, NONE, {HERE, 0}, {}, MORE_MODE, 1)
 
-#define KNOWN(number, call, ...)    [SYSCALL_##number] = {CALL_##call + 1, __VA_ARGS__}
-#define KNOWN_32(number, call, ...) [SYSCALL_COMPAT_##number & (NUMBERS - 1)] = {CALL_##call + 1, __VA_ARGS__}
+#define TOLD(number, call, ...)    [SYSCALL_##number] = {CALL_##call + 1, __VA_ARGS__}
+#define TOLD_32(number, call, ...) [SYSCALL_COMPAT_##number & (NUMBERS - 1)] = {CALL_##call + 1, __VA_ARGS__}
 
 /* By number. A table costs the calls that are none of ours one load each, and the verifier little. */
 static const struct known known_calls[NUMBERS] = {
-	ALL(KNOWN),
-	KNOWN(ACCEPT, ACCEPT, RESULT, {}, {}, 0, 0),
+	ALL(TOLD),
+	TOLD(ACCEPT, ACCEPT, RESULT, {}, {}, 0, 0),
 #if defined(__TARGET_ARCH_x86)
-	OLDER(KNOWN),
+	OLDER(TOLD),
 #endif
 };
 static const struct known known_compat_calls[NUMBERS] = {
-	ALL(KNOWN_32),
-	OLDER(KNOWN_32),
+	ALL(TOLD_32),
+	OLDER(TOLD_32),
 #if defined(__TARGET_ARCH_arm64)
-	KNOWN_32(ACCEPT, ACCEPT, RESULT, {}, {}, 0, 0),
+	TOLD_32(ACCEPT, ACCEPT, RESULT, {}, {}, 0, 0),
 #endif
 };
 

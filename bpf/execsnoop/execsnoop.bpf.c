@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "filter.h"
-#include "syscalls.h"
+#include "calls.h"
 #include "text.h"
 
 #define ARGS_MAX  4096 /* bytes of argument text kept */
@@ -94,6 +94,9 @@ static __always_inline enum list_end read_argv(struct event *event, __u64 argv, 
 	return LIST_LONGER;
 }
 
+/* Which argument is the path, by a number from 1; the list of arguments follows it. */
+CALLS(__u8) = {KNOWN_BOTH(EXECVE, 1), KNOWN_BOTH(EXECVEAT, 2)};
+
 /* A failed exec. The caller's memory is still there, and its registers hold the call's arguments. */
 struct asked {
 	__u64 path, argv;
@@ -104,22 +107,14 @@ struct asked {
 /* Read the arguments of the call. False if the call was not an exec that failed. */
 static __always_inline bool read_asked(struct pt_regs *regs, long result, struct asked *asked)
 {
-	__u32 number = syscall_number(regs);
+	__u32 number = syscall_number(regs), path = known_call(number);
 	struct syscall_args args;
 
-	if (!param_failed)
+	if (!param_failed || !path)
 		return false;
-	if (number == SYSCALL_EXECVE || number == SYSCALL_COMPAT_EXECVE) {
-		args = syscall_arguments(regs, number);
-		asked->path = args.a0;
-		asked->argv = args.a1;
-	} else if (number == SYSCALL_EXECVEAT || number == SYSCALL_COMPAT_EXECVEAT) {
-		args = syscall_arguments(regs, number);
-		asked->path = args.a1;
-		asked->argv = args.a2;
-	} else {
-		return false;
-	}
+	args = syscall_arguments(regs, number);
+	asked->path = path == 1 ? args.a0 : args.a1;
+	asked->argv = path == 1 ? args.a1 : args.a2;
 	result = syscall_result(regs, number, result);
 	if (result >= 0)
 		return false;

@@ -3,7 +3,6 @@
 #include "files.h"
 #include "filter.h"
 #include "sockets.h"
-#include "syscalls.h"
 #include "text.h"
 
 #define AF_UNIX    1
@@ -151,32 +150,17 @@ struct known {
 	bool ours, receives, many;
 };
 
-static __always_inline struct known find_known(__u32 number)
-{
-	switch (number) {
-	case SYSCALL_SENDMSG:
-	case SYSCALL_COMPAT_SENDMSG:
-		return (struct known){true, false, false};
-	case SYSCALL_RECVMSG:
-	case SYSCALL_COMPAT_RECVMSG:
-		return (struct known){true, true, false};
-	case SYSCALL_SENDMMSG:
-	case SYSCALL_COMPAT_SENDMMSG:
-		return (struct known){true, false, true};
-	case SYSCALL_RECVMMSG:
-	case SYSCALL_COMPAT_RECVMMSG:
-	case SYSCALL_COMPAT_RECVMMSG_TIME64:
-		return (struct known){true, true, true};
-	default:
-		return (struct known){};
-	}
-}
+CALLS(struct known) = {
+	KNOWN_BOTH(SENDMSG, {true, false, false}),     KNOWN_BOTH(RECVMSG, {true, true, false}),
+	KNOWN_BOTH(SENDMMSG, {true, false, true}),     KNOWN_BOTH(RECVMMSG, {true, true, true}),
+	KNOWN_32(RECVMMSG_TIME64, {true, true, true}),
+};
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
 	__u32 zero = 0, number = syscall_number(regs), word = number & COMPAT_FLAG ? 4 : 8;
-	struct known known = find_known(number);
+	struct known known = known_call(number);
 	struct syscall_args args;
 	struct message *message;
 	struct sock *sk;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128
+#include "calls.h"
 #include "filter.h"
-#include "syscalls.h"
 #include "text.h"
 
 #define AT_REMOVEDIR 0x200
@@ -80,62 +80,61 @@ struct known {
 	__u8 more, at;
 };
 
-#define NUMBERS 512
-#define ALL(known)                                                                                                     \
-	known(UNLINKAT, UNLINK, {0, 1}, {}, MORE_FLAGS, 2), known(RENAMEAT, RENAME, {0, 1}, {2, 3}, MORE_FLAGS, NONE), \
-		known(RENAMEAT2, RENAME, {0, 1}, {2, 3}, MORE_FLAGS, 4), known(LINKAT, LINK, {0, 1}, {2, 3}, 0, 0),    \
-		known(SYMLINKAT, SYMLINK, {1, 2}, {NONE, 0}, 0, 0), known(MKDIRAT, MKDIR, {0, 1}, {}, MORE_MODE, 2),   \
-		known(TRUNCATE, TRUNCATE, {HERE, 0}, {}, MORE_SIZE, 1),                                                \
-		known(FTRUNCATE, TRUNCATE, {0, NONE}, {}, MORE_SIZE, 1),                                               \
-		known(FCHMOD, CHMOD, {0, NONE}, {}, MORE_MODE, 1), known(FCHMODAT, CHMOD, {0, 1}, {}, MORE_MODE, 2),   \
-		known(FCHMODAT2, CHMOD, {0, 1}, {}, MORE_MODE, 2), known(FCHOWN, CHOWN, {0, NONE}, {}, MORE_IDS, 1),   \
-		known(FCHOWNAT, CHOWN, {0, 1}, {}, MORE_IDS, 2), known(UTIMENSAT, UTIMES, {0, 1}, {}, 0, 0),           \
-		known(SETXATTR, SETXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),                                           \
-		known(LSETXATTR, SETXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),                                          \
-		known(FSETXATTR, SETXATTR, {0, NONE}, {}, MORE_ATTRIBUTE, 1),                                          \
-		known(SETXATTRAT, SETXATTR, {0, 1}, {}, MORE_ATTRIBUTE, 3),                                            \
-		known(REMOVEXATTR, REMOVEXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),                                     \
-		known(LREMOVEXATTR, REMOVEXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),                                    \
-		known(FREMOVEXATTR, REMOVEXATTR, {0, NONE}, {}, MORE_ATTRIBUTE, 1),                                    \
-		known(REMOVEXATTRAT, REMOVEXATTR, {0, 1}, {}, MORE_ATTRIBUTE, 3)
+#define CHANGES(known, call, does, ...) known(call, {OPERATION_##does + 1, __VA_ARGS__})
+#define CHANGES_BOTH(call, ...)         CHANGES(KNOWN_BOTH, call, __VA_ARGS__)
 /* arm64 has these only for 32-bit programs */
-#define OLDER(known)                                                                                                \
-	known(UNLINK, UNLINK, {HERE, 0}, {}, 0, 0), known(RENAME, RENAME, {HERE, 0}, {HERE, 1}, MORE_FLAGS, NONE),  \
-		known(LINK, LINK, {HERE, 0}, {HERE, 1}, 0, 0), known(SYMLINK, SYMLINK, {HERE, 1}, {NONE, 0}, 0, 0), \
-		known(MKDIR, MKDIR, {HERE, 0}, {}, MORE_MODE, 1), known(RMDIR, RMDIR, {HERE, 0}, {}, 0, 0),         \
-		known(CHMOD, CHMOD, {HERE, 0}, {}, MORE_MODE, 1), known(CHOWN, CHOWN, {HERE, 0}, {}, MORE_IDS, 1),  \
-		known(LCHOWN, CHOWN, {HERE, 0}, {}, MORE_IDS, 1), known(UTIMES, UTIMES, {HERE, 0}, {}, 0, 0),       \
-		known(FUTIMESAT, UTIMES, {0, 1}, {}, 0, 0)
 #if defined(__TARGET_ARCH_x86)
-#define HALVES 1
+#define CHANGES_OLDER(call, ...) CHANGES(KNOWN_BOTH, call, __VA_ARGS__)
+#define HALVES                   1
 #elif defined(__TARGET_ARCH_arm64)
-#define HALVES 2 /* ARM begins 64 bits at an even register */
+#define CHANGES_OLDER(call, ...) CHANGES(KNOWN_32, call, __VA_ARGS__)
+#define HALVES                   2 /* ARM begins 64 bits at an even register */
 #endif
-#define OLDER_32(known)                                                                                        \
-	known(CHOWN32, CHOWN, {HERE, 0}, {}, MORE_IDS, 1), known(LCHOWN32, CHOWN, {HERE, 0}, {}, MORE_IDS, 1), \
-		known(FCHOWN32, CHOWN, {0, NONE}, {}, MORE_IDS, 1),                                            \
-		known(TRUNCATE64, TRUNCATE, {HERE, 0}, {}, MORE_HALVES, HALVES),                               \
-		known(FTRUNCATE64, TRUNCATE, {0, NONE}, {}, MORE_HALVES, HALVES),                              \
-		known(UTIMENSAT_TIME64, UTIMES, {0, 1}, {}, 0, 0)
+#define CHANGES_32(call, ...) CHANGES(KNOWN_32, call, __VA_ARGS__)
 
-#define KNOWN(call, does, ...)    [SYSCALL_##call] = {OPERATION_##does + 1, __VA_ARGS__}
-#define KNOWN_32(call, does, ...) [SYSCALL_COMPAT_##call & (NUMBERS - 1)] = {OPERATION_##does + 1, __VA_ARGS__}
-
-/* By number. A table costs the calls that are none of ours one load each, and the verifier little. */
-static const struct known known_calls[NUMBERS] = {
-	ALL(KNOWN),
+CALLS(struct known) = {
+	CHANGES_BOTH(UNLINKAT, UNLINK, {0, 1}, {}, MORE_FLAGS, 2),
+	CHANGES_BOTH(RENAMEAT, RENAME, {0, 1}, {2, 3}, MORE_FLAGS, NONE),
+	CHANGES_BOTH(RENAMEAT2, RENAME, {0, 1}, {2, 3}, MORE_FLAGS, 4),
+	CHANGES_BOTH(LINKAT, LINK, {0, 1}, {2, 3}, 0, 0),
+	CHANGES_BOTH(SYMLINKAT, SYMLINK, {1, 2}, {NONE, 0}, 0, 0),
+	CHANGES_BOTH(MKDIRAT, MKDIR, {0, 1}, {}, MORE_MODE, 2),
+	CHANGES_BOTH(TRUNCATE, TRUNCATE, {HERE, 0}, {}, MORE_SIZE, 1),
+	CHANGES_BOTH(FTRUNCATE, TRUNCATE, {0, NONE}, {}, MORE_SIZE, 1),
+	CHANGES_BOTH(FCHMOD, CHMOD, {0, NONE}, {}, MORE_MODE, 1),
+	CHANGES_BOTH(FCHMODAT, CHMOD, {0, 1}, {}, MORE_MODE, 2),
+	CHANGES_BOTH(FCHMODAT2, CHMOD, {0, 1}, {}, MORE_MODE, 2),
+	CHANGES_BOTH(FCHOWN, CHOWN, {0, NONE}, {}, MORE_IDS, 1),
+	CHANGES_BOTH(FCHOWNAT, CHOWN, {0, 1}, {}, MORE_IDS, 2),
+	CHANGES_BOTH(UTIMENSAT, UTIMES, {0, 1}, {}, 0, 0),
+	CHANGES_BOTH(SETXATTR, SETXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(LSETXATTR, SETXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(FSETXATTR, SETXATTR, {0, NONE}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(SETXATTRAT, SETXATTR, {0, 1}, {}, MORE_ATTRIBUTE, 3),
+	CHANGES_BOTH(REMOVEXATTR, REMOVEXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(LREMOVEXATTR, REMOVEXATTR, {HERE, 0}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(FREMOVEXATTR, REMOVEXATTR, {0, NONE}, {}, MORE_ATTRIBUTE, 1),
+	CHANGES_BOTH(REMOVEXATTRAT, REMOVEXATTR, {0, 1}, {}, MORE_ATTRIBUTE, 3),
+	CHANGES_OLDER(UNLINK, UNLINK, {HERE, 0}, {}, 0, 0),
+	CHANGES_OLDER(RENAME, RENAME, {HERE, 0}, {HERE, 1}, MORE_FLAGS, NONE),
+	CHANGES_OLDER(LINK, LINK, {HERE, 0}, {HERE, 1}, 0, 0),
+	CHANGES_OLDER(SYMLINK, SYMLINK, {HERE, 1}, {NONE, 0}, 0, 0),
+	CHANGES_OLDER(MKDIR, MKDIR, {HERE, 0}, {}, MORE_MODE, 1),
+	CHANGES_OLDER(RMDIR, RMDIR, {HERE, 0}, {}, 0, 0),
+	CHANGES_OLDER(CHMOD, CHMOD, {HERE, 0}, {}, MORE_MODE, 1),
+	CHANGES_OLDER(CHOWN, CHOWN, {HERE, 0}, {}, MORE_IDS, 1),
+	CHANGES_OLDER(LCHOWN, CHOWN, {HERE, 0}, {}, MORE_IDS, 1),
+	CHANGES_OLDER(UTIMES, UTIMES, {HERE, 0}, {}, 0, 0),
+	CHANGES_OLDER(FUTIMESAT, UTIMES, {0, 1}, {}, 0, 0),
 #if defined(__TARGET_ARCH_x86)
-	OLDER(KNOWN),
-	KNOWN(UTIME, UTIMES, {HERE, 0}, {}, 0, 0),
+	CHANGES_BOTH(UTIME, UTIMES, {HERE, 0}, {}, 0, 0),
 #endif
-};
-static const struct known known_compat_calls[NUMBERS] = {
-	ALL(KNOWN_32),
-	OLDER(KNOWN_32),
-	OLDER_32(KNOWN_32),
-#if defined(__TARGET_ARCH_x86)
-	KNOWN_32(UTIME, UTIMES, {HERE, 0}, {}, 0, 0),
-#endif
+	CHANGES_32(CHOWN32, CHOWN, {HERE, 0}, {}, MORE_IDS, 1),
+	CHANGES_32(LCHOWN32, CHOWN, {HERE, 0}, {}, MORE_IDS, 1),
+	CHANGES_32(FCHOWN32, CHOWN, {0, NONE}, {}, MORE_IDS, 1),
+	CHANGES_32(TRUNCATE64, TRUNCATE, {HERE, 0}, {}, MORE_HALVES, HALVES),
+	CHANGES_32(FTRUNCATE64, TRUNCATE, {0, NONE}, {}, MORE_HALVES, HALVES),
+	CHANGES_32(UTIMENSAT_TIME64, UTIMES, {0, 1}, {}, 0, 0),
 };
 
 struct arguments {
@@ -151,17 +150,6 @@ struct {
 } arguments SEC(".maps");
 
 #define ARGUMENT(arguments, number) ((arguments)->of[(number) & (ARGUMENTS - 1)])
-
-/* What is known of a call. All zero if it is none of ours. */
-static __always_inline struct known find_known(__u32 number)
-{
-	__u32 at = number & ~COMPAT_FLAG;
-
-	if (at >= NUMBERS)
-		return (struct known){};
-	at = at_most(at, NUMBERS - 1); /* which the verifier can follow */
-	return number & COMPAT_FLAG ? known_compat_calls[at] : known_calls[at];
-}
 
 static __always_inline struct arguments *read_arguments(struct pt_regs *regs, __u32 number)
 {
@@ -219,7 +207,7 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
 	__u32 zero = 0, number = syscall_number(regs), operation, length;
-	struct known known = find_known(number);
+	struct known known = known_call(number);
 	struct arguments *given;
 	struct event *event;
 

@@ -25,14 +25,10 @@ GADGET_TABLE(struct key, struct value, ENTRIES);
 
 enum { READS = 1, WRITES, SENDS, COPIES };
 
-#define KNOWN(call, does)    [SYSCALL_##call] = does
-#define KNOWN_32(call, does) [SYSCALL_COMPAT_##call & (KNOWN_NUMBERS - 1)] = does
-#define ALL(known)                                                                                                \
-	READING_CALLS(known, READS), WRITING_CALLS(known, WRITES), known(SENDFILE, SENDS), known(SPLICE, COPIES), \
-		known(COPY_FILE_RANGE, COPIES)
-
-static const __u8 calls[KNOWN_NUMBERS] = {ALL(KNOWN)};
-static const __u8 compat_calls[KNOWN_NUMBERS] = {ALL(KNOWN_32), KNOWN_32(SENDFILE64, SENDS)};
+CALLS(__u8) = {
+	READING_CALLS(READS),        WRITING_CALLS(WRITES),      KNOWN_BOTH(SENDFILE, SENDS),
+	KNOWN_32(SENDFILE64, SENDS), KNOWN_BOTH(SPLICE, COPIES), KNOWN_BOTH(COPY_FILE_RANGE, COPIES),
+};
 
 /* Where a path is written before a row gets it: its helper wants more room than a row has. */
 struct space {
@@ -92,7 +88,7 @@ static __noinline int count(struct gadget_header *header, int fd, __u64 bytes, b
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
-	__u32 number = syscall_number(regs), known = known_call(number, calls, compat_calls);
+	__u32 number = syscall_number(regs), known = known_call(number);
 	struct gadget_header header;
 	struct syscall_args args;
 

@@ -37,36 +37,33 @@ struct {
 	__type(value, __u64);
 } calls_of_tasks SEC(".maps");
 
-#define KNOWN(call, does)    [SYSCALL_##call] = OPERATION_##does + 1
-#define KNOWN_32(call, does) [SYSCALL_COMPAT_##call & (KNOWN_NUMBERS - 1)] = OPERATION_##does + 1
-#define ALL(known)                                                                                          \
-	READING_CALLS(known, READ), WRITING_CALLS(known, WRITE), known(OPENAT, OPEN), known(OPENAT2, OPEN), \
-		known(FSYNC, SYNC), known(FDATASYNC, SYNC)
+#define OPENS (OPERATION_OPEN + 1)
+#define SYNCS (OPERATION_SYNC + 1)
 
-/* By number: one more than the OPERATION_…, 0 for calls that are none of ours. */
-static const __u8 known_calls[KNOWN_NUMBERS] = {
-	ALL(KNOWN),
-	KNOWN(SYNC_FILE_RANGE, SYNC),
+/* By number: one more than the OPERATION_… */
+CALLS(__u8) = {
+	READING_CALLS(OPERATION_READ + 1),
+	WRITING_CALLS(OPERATION_WRITE + 1),
+	KNOWN_BOTH(OPENAT, OPENS),
+	KNOWN_BOTH(OPENAT2, OPENS),
+	KNOWN_32(OPEN, OPENS),
+	KNOWN_32(CREAT, OPENS),
+	KNOWN_BOTH(FSYNC, SYNCS),
+	KNOWN_BOTH(FDATASYNC, SYNCS),
+	KNOWN(SYNC_FILE_RANGE, SYNCS),
 #if defined(__TARGET_ARCH_x86)
-	KNOWN(OPEN, OPEN),
-	KNOWN(CREAT, OPEN),
-#endif
-};
-static const __u8 known_compat_calls[KNOWN_NUMBERS] = {
-	ALL(KNOWN_32),
-	KNOWN_32(OPEN, OPEN),
-	KNOWN_32(CREAT, OPEN),
-#if defined(__TARGET_ARCH_x86)
-	KNOWN_32(SYNC_FILE_RANGE, SYNC),
+	KNOWN(OPEN, OPENS),
+	KNOWN(CREAT, OPENS),
+	KNOWN_32(SYNC_FILE_RANGE, SYNCS),
 #elif defined(__TARGET_ARCH_arm64)
-	KNOWN_32(SYNC_FILE_RANGE2, SYNC),
+	KNOWN_32(SYNC_FILE_RANGE2, SYNCS),
 #endif
 };
 
 /* What a call does: one more than the OPERATION_…, 0 if it is none of ours or was not chosen. */
 static __always_inline __u32 find_known(__u32 number)
 {
-	__u32 known = known_call(number, known_calls, known_compat_calls);
+	__u32 known = known_call(number);
 
 	return known && (!param_ops || param_ops >> (known - 1) & 1) ? known : 0;
 }
@@ -125,10 +122,9 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	*began = 0;
 	if (bpf_ktime_get_boot_ns() - since < param_min)
 		return 0;
-	in_vain = known == OPERATION_OPEN + 1 && result < 0;
+	in_vain = known == OPENS && result < 0;
 	if (!in_vain) {
-		file = file_of(current_task(),
-			       known == OPERATION_OPEN + 1 ? result : syscall_arguments(regs, number).a0);
+		file = file_of(current_task(), known == OPENS ? result : syscall_arguments(regs, number).a0);
 		if (!file || !is_stored(file))
 			return 0;
 	}

@@ -2,7 +2,7 @@
 /* Reads and writes of files: the calls that do it, and what a file is. */
 #pragma once
 
-#include "syscalls.h"
+#include "calls.h"
 #include "text.h"
 
 /* linux/stat.h */
@@ -14,25 +14,13 @@
 #define S_IFREG  0100000
 #define S_IFSOCK 0140000
 
-/* The calls that read and write by one descriptor, for a table of calls by number. */
-#define READING_CALLS(known, as) \
-	known(READ, as), known(PREAD64, as), known(READV, as), known(PREADV, as), known(PREADV2, as)
-#define WRITING_CALLS(known, as) \
-	known(WRITE, as), known(PWRITE64, as), known(WRITEV, as), known(PWRITEV, as), known(PWRITEV2, as)
-
-/* Of a table of calls by number; greater numbers are in none. */
-#define KNOWN_NUMBERS 512
-
-/* What a gadget's tables, of 64-bit and of 32-bit programs, have for a call; 0 if they do not have it. */
-static __always_inline __u32 known_call(__u32 number, const __u8 *calls, const __u8 *compat_calls)
-{
-	__u32 at = number & ~COMPAT_FLAG;
-
-	if (at >= KNOWN_NUMBERS)
-		return 0;
-	at = at_most(at, KNOWN_NUMBERS - 1); /* which the verifier can follow */
-	return number & COMPAT_FLAG ? compat_calls[at] : calls[at];
-}
+/* The calls that read and write by one descriptor, for CALLS. */
+#define READING_CALLS(as)                                                                             \
+	KNOWN_BOTH(READ, as), KNOWN_BOTH(PREAD64, as), KNOWN_BOTH(READV, as), KNOWN_BOTH(PREADV, as), \
+		KNOWN_BOTH(PREADV2, as)
+#define WRITING_CALLS(as)                                                                                 \
+	KNOWN_BOTH(WRITE, as), KNOWN_BOTH(PWRITE64, as), KNOWN_BOTH(WRITEV, as), KNOWN_BOTH(PWRITEV, as), \
+		KNOWN_BOTH(PWRITEV2, as)
 
 enum file_type {
 	TYPE_GONE,

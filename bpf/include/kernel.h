@@ -570,3 +570,13 @@ struct pt_regs {
 #endif
 
 #pragma clang attribute pop
+
+/* The value, or max if that is less. The verifier can follow it, as clang may not fold the comparison into another. */
+static __always_inline __u64 at_most(__u64 value, __u64 max)
+{
+	asm volatile("" : "+r"(value));
+	if (value > max)
+		value = max;
+	asm volatile("" : "+r"(value));
+	return value;
+}

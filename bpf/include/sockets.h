@@ -8,7 +8,7 @@
 
 #include "drift.h"
 #include "fields.h"
-#include "syscalls.h"
+#include "calls.h"
 
 #define AF_INET  2
 #define AF_INET6 10
@@ -59,30 +59,37 @@ typedef enum socket_option gadget_option_flags;
 #define SOCKETCALL_BIND   2
 #define SOCKETCALL_LISTEN 4
 
-/* A call about a socket, by its numbers for 64-bit and 32-bit programs. 32-bit programs on x86 may also make it by
- * socketcall(2), which has the arguments in memory. */
-struct socket_call {
-	__u32 number, compat, by_socketcall;
-};
+/* CALLS of a gadget about one call of sockets. 32-bit programs on x86 may also make it by socketcall(2), which has the
+ * arguments in memory. */
+#if defined(__TARGET_ARCH_x86)
+#define SOCKET_CALL(call) CALLS(__u8) = {KNOWN_BOTH(call, SOCKETCALL_##call), KNOWN_32(SOCKETCALL, SOCKETCALL_##call)}
+#else
+#define SOCKET_CALL(call) CALLS(__u8) = {KNOWN_BOTH(call, SOCKETCALL_##call)}
+#endif
 
-/* Read the first three arguments of the call that has just ended. False if it is another one. */
-static __always_inline bool read_socket_call(struct pt_regs *regs, __u32 number, struct socket_call call,
-					     struct syscall_args *args)
+/* Read the first three arguments of the call that has just ended. False if it is not the one of SOCKET_CALL. */
+#define read_socket_call(regs, number, args) read_socket_arguments(regs, number, known_call(number), args)
+
+static __always_inline bool read_socket_arguments(struct pt_regs *regs, __u32 number, __u32 by_socketcall,
+						  struct syscall_args *args)
 {
+	if (!by_socketcall)
+		return false;
 	*args = syscall_arguments(regs, number);
 #if defined(__TARGET_ARCH_x86)
-	if (number == SYSCALL_COMPAT_SOCKETCALL && args->a0 == call.by_socketcall) {
+	if (number == SYSCALL_COMPAT_SOCKETCALL) {
 		__u32 in_memory[3] = {};
 
+		if (args->a0 != by_socketcall)
+			return false;
 		if (bpf_probe_read_user(in_memory, sizeof(in_memory), (void *)args->a1)) /* listen(2) has only two */
 			bpf_probe_read_user(in_memory, 2 * sizeof(in_memory[0]), (void *)args->a1);
 		args->a0 = in_memory[0];
 		args->a1 = in_memory[1];
 		args->a2 = in_memory[2];
-		return true;
 	}
 #endif
-	return number == call.number || number == call.compat;
+	return true;
 }
 
 /* Whether a socket is one of IPv4 or IPv6. */

@@ -7,16 +7,6 @@
 #include "drift.h"
 #include "gadget.h"
 
-/* The value, or max if that is less. The verifier can follow it, as clang may not fold the comparison into another. */
-static __always_inline __u64 at_most(__u64 value, __u64 max)
-{
-	asm volatile("" : "+r"(value));
-	if (value > max)
-		value = max;
-	asm volatile("" : "+r"(value));
-	return value;
-}
-
 /* How many components of a path are walked. A deeper path lacks its first components, and its slice says so (cut). */
 #define PATH_DEPTH 40
 

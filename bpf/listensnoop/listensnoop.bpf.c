@@ -21,7 +21,7 @@ GADGET_EVENTS(1);
 
 PARAM(bool, failed, false, "only calls that failed");
 
-static const struct socket_call listen_call = {SYSCALL_LISTEN, SYSCALL_COMPAT_LISTEN, SOCKETCALL_LISTEN};
+SOCKET_CALL(LISTEN);
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(listened, struct pt_regs *regs, long result)
@@ -32,7 +32,7 @@ int BPF_PROG(listened, struct pt_regs *regs, long result)
 	struct event *event;
 	struct sock *sk;
 
-	if (!read_socket_call(regs, number, listen_call, &args))
+	if (!read_socket_call(regs, number, &args))
 		return 0;
 	result = syscall_result(regs, number, result);
 	if (param_failed && result >= 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128
+#include "calls.h"
 #include "filter.h"
-#include "syscalls.h"
 #include "text.h"
 
 #define SOURCE_MAX 4096 /* bytes of a source that are kept, as of a path */
@@ -97,47 +97,28 @@ static __always_inline __u32 flags_of_mount(__u32 given)
 	return (given & MS_MGC_MASK) == MS_MGC_VAL ? given & ~MS_MGC_MASK : given & (MNT_FORCE - 1);
 }
 
-static __always_inline bool is_ours(__u32 number)
-{
-	switch (number) {
-	case SYSCALL_MOUNT:
-	case SYSCALL_COMPAT_MOUNT:
-	case SYSCALL_UMOUNT2:
-	case SYSCALL_COMPAT_UMOUNT2:
-	case SYSCALL_MOVE_MOUNT:
-	case SYSCALL_COMPAT_MOVE_MOUNT:
-	case SYSCALL_FSOPEN:
-	case SYSCALL_COMPAT_FSOPEN:
-	case SYSCALL_FSMOUNT:
-	case SYSCALL_COMPAT_FSMOUNT:
-	case SYSCALL_OPEN_TREE:
-	case SYSCALL_COMPAT_OPEN_TREE:
-		return true;
-	default:
-		return false;
-	}
-}
+/* By number: one more than the OPERATION_… */
+CALLS(__u8) = {
+	KNOWN_BOTH(MOUNT, OPERATION_MOUNT + 1),           KNOWN_BOTH(UMOUNT2, OPERATION_UMOUNT + 1),
+	KNOWN_BOTH(MOVE_MOUNT, OPERATION_MOVE_MOUNT + 1), KNOWN_BOTH(FSOPEN, OPERATION_FSOPEN + 1),
+	KNOWN_BOTH(FSMOUNT, OPERATION_FSMOUNT + 1),       KNOWN_BOTH(OPEN_TREE, OPERATION_OPEN_TREE + 1),
+};
 
-static __always_inline struct asked read_asked(struct pt_regs *regs, __u32 number)
+static __always_inline struct asked read_asked(struct pt_regs *regs, __u32 number, enum mount_operation operation)
 {
 	struct syscall_args args = syscall_arguments(regs, number);
 
-	switch (number) {
-	case SYSCALL_MOUNT:
-	case SYSCALL_COMPAT_MOUNT:
-		return (struct asked){OPERATION_MOUNT, args.a0, args.a1, args.a2, flags_of_mount(args.a3)};
-	case SYSCALL_UMOUNT2:
-	case SYSCALL_COMPAT_UMOUNT2:
-		return (struct asked){OPERATION_UMOUNT, 0, args.a0, 0, (args.a1 & 15) * MNT_FORCE};
-	case SYSCALL_MOVE_MOUNT:
-	case SYSCALL_COMPAT_MOVE_MOUNT:
-		return (struct asked){OPERATION_MOVE_MOUNT, args.a1, args.a3, 0, 0};
-	case SYSCALL_FSOPEN:
-	case SYSCALL_COMPAT_FSOPEN:
-		return (struct asked){OPERATION_FSOPEN, 0, 0, args.a0, 0};
-	case SYSCALL_FSMOUNT:
-	case SYSCALL_COMPAT_FSMOUNT:
-		return (struct asked){OPERATION_FSMOUNT, 0, 0, 0, flags_of_attributes(args.a2)};
+	switch (operation) {
+	case OPERATION_MOUNT:
+		return (struct asked){operation, args.a0, args.a1, args.a2, flags_of_mount(args.a3)};
+	case OPERATION_UMOUNT:
+		return (struct asked){operation, 0, args.a0, 0, (args.a1 & 15) * MNT_FORCE};
+	case OPERATION_MOVE_MOUNT:
+		return (struct asked){operation, args.a1, args.a3, 0, 0};
+	case OPERATION_FSOPEN:
+		return (struct asked){operation, 0, 0, args.a0, 0};
+	case OPERATION_FSMOUNT:
+		return (struct asked){operation, 0, 0, 0, flags_of_attributes(args.a2)};
 	default: /* open_tree(2): OPEN_TREE_CLONE, AT_RECURSIVE */
 		return (struct asked){OPERATION_OPEN_TREE, args.a1, 0, 0,
 				      (args.a2 & 1 ? MS_BIND : 0) | (args.a2 & 0x8000 ? MS_REC : 0)};
@@ -149,7 +130,7 @@ int BPF_PROG(entered, struct pt_regs *regs)
 {
 	__u64 thread, now;
 
-	if (!is_ours(syscall_number(regs)))
+	if (!known_call(syscall_number(regs)))
 		return 0;
 	thread = bpf_get_current_pid_tgid();
 	now = bpf_ktime_get_boot_ns();
@@ -182,13 +163,13 @@ static __always_inline gadget_path read_text(struct event *event, __u64 from, __
 SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
-	__u32 zero = 0, number = syscall_number(regs);
+	__u32 zero = 0, number = syscall_number(regs), known = known_call(number);
 	struct event *event;
 	struct asked asked;
 	gadget_path type;
 	__u64 since;
 
-	if (!is_ours(number))
+	if (!known)
 		return 0;
 	since = take_beginning();
 	result = syscall_result(regs, number, result);
@@ -197,7 +178,7 @@ int BPF_PROG(returned, struct pt_regs *regs, long result)
 	event = bpf_map_lookup_elem(&scratch, &zero);
 	if (!event || !gadget_fill(&event->header))
 		return 0;
-	asked = read_asked(regs, number);
+	asked = read_asked(regs, number, known - 1);
 	event->latency = since ? event->header.timestamp - since : DURATION_UNKNOWN;
 	event->operation = asked.operation;
 	event->error = syscall_error(result);

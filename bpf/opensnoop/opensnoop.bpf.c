@@ -3,8 +3,8 @@
 #include <asm/errno.h>
 
 #include "filter.h"
+#include "calls.h"
 #include "opens.h"
-#include "syscalls.h"
 #include "text.h"
 
 struct event {
@@ -26,6 +26,17 @@ PARAM(bool, full_path, false, "also find the directory that a path is relative t
 PARAM(bool, file, false, "also show the file that was opened, whatever its path in memory says by then");
 PARAM(gadget_string, prefix, "", "only paths that begin with this, as they were passed");
 
+/* What a call is given: a directory and a path, a path, struct open_how, a path and a mode, a handle. */
+enum { GIVEN_AT = 1, GIVEN_PATH, GIVEN_HOW, GIVEN_MODE, GIVEN_HANDLE };
+
+CALLS(__u8) = {
+	KNOWN_BOTH(OPENAT, GIVEN_AT), KNOWN_BOTH(OPENAT2, GIVEN_HOW), KNOWN_BOTH(OPEN_BY_HANDLE_AT, GIVEN_HANDLE),
+	KNOWN_32(OPEN, GIVEN_PATH),   KNOWN_32(CREAT, GIVEN_MODE),
+#if defined(__TARGET_ARCH_x86)
+	KNOWN(OPEN, GIVEN_PATH),      KNOWN(CREAT, GIVEN_MODE),
+#endif
+};
+
 struct open {
 	int directory;
 	__u64 path;
@@ -40,34 +51,25 @@ static __always_inline bool read_open(struct pt_regs *regs, __u32 number, struct
 	struct syscall_args args;
 	__u64 how[3] = {}; /* struct open_how: flags, mode, resolve */
 
-	switch (number) {
-	case SYSCALL_OPENAT:
-	case SYSCALL_COMPAT_OPENAT:
+	switch (known_call(number)) {
+	case GIVEN_AT:
 		args = syscall_arguments(regs, number);
 		*open = (struct open){args.a0, args.a1, args.a2, args.a3, false, false};
 		break;
-#if defined(__TARGET_ARCH_x86)
-	case SYSCALL_OPEN:
-#endif
-	case SYSCALL_COMPAT_OPEN:
+	case GIVEN_PATH:
 		args = syscall_arguments(regs, number);
 		*open = (struct open){AT_FDCWD, args.a0, args.a1, args.a2, false, false};
 		break;
-	case SYSCALL_OPENAT2:
-	case SYSCALL_COMPAT_OPENAT2:
+	case GIVEN_HOW:
 		args = syscall_arguments(regs, number);
 		bpf_probe_read_user(how, sizeof(how), (void *)args.a2);
 		*open = (struct open){args.a0, args.a1, how[0], how[1], how[2] & RESOLVE_IN_ROOT, false};
 		break;
-#if defined(__TARGET_ARCH_x86)
-	case SYSCALL_CREAT:
-#endif
-	case SYSCALL_COMPAT_CREAT:
+	case GIVEN_MODE:
 		args = syscall_arguments(regs, number);
 		*open = (struct open){AT_FDCWD, args.a0, O_CREAT | O_WRONLY | O_TRUNC, args.a1, false, false};
 		break;
-	case SYSCALL_OPEN_BY_HANDLE_AT:
-	case SYSCALL_COMPAT_OPEN_BY_HANDLE_AT:
+	case GIVEN_HANDLE:
 		args = syscall_arguments(regs, number);
 		*open = (struct open){.flags = args.a2, .by_handle = true};
 		break;

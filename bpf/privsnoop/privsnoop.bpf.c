@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 128
+#include "calls.h"
 #include "filter.h"
-#include "syscalls.h"
 #include "text.h"
 
 #define NAME_BYTES 4096 /* of a path or name that are kept */
@@ -205,33 +205,40 @@ struct known {
 	__u8 arguments;
 };
 
-#define NUMBERS                   512
-#define KNOWN(which, says)        [SYSCALL_##which] = {CALL_##which + 1, ARGUMENTS_##says}
-#define KNOWN_COMPAT(which, says) [SYSCALL_COMPAT_##which & (NUMBERS - 1)] = {CALL_##which + 1, ARGUMENTS_##says}
-#define EVERY(known)                                                                                           \
-	known(SETUID, ID), known(SETGID, ID), known(SETREUID, ID_SECOND), known(SETREGID, ID_SECOND),          \
-		known(SETRESUID, ID_SECOND), known(SETRESGID, ID_SECOND), known(SETGROUPS, ID),                \
-		known(SETNS, NAMESPACES_SECOND), known(UNSHARE, NAMESPACES), known(PTRACE, REQUEST_OF_TARGET), \
-		known(BPF, REQUEST), known(INIT_MODULE, NAME_THIRD), known(FINIT_MODULE, NAME_SECOND),         \
-		known(DELETE_MODULE, NAME), known(MEMFD_CREATE, NAME), known(USERFAULTFD, NONE),               \
-		known(KEYCTL, REQUEST), known(PIVOT_ROOT, NAME), known(CHROOT, NAME), known(SECCOMP, REQUEST), \
-		known(LANDLOCK_RESTRICT_SELF, NONE), known(IO_URING_SETUP, NONE), known(PERF_EVENT_OPEN, NONE)
+#define PRIVILEGED(which, says) KNOWN_BOTH(which, {CALL_##which + 1, ARGUMENTS_##says})
 
-/* By number. A table costs the calls that are none of ours one load each, and the verifier little. */
-static const struct known known_calls[NUMBERS] = {EVERY(KNOWN)};
-static const struct known known_compat_calls[NUMBERS] = {EVERY(KNOWN_COMPAT)};
+CALLS(struct known) = {
+	PRIVILEGED(SETUID, ID),
+	PRIVILEGED(SETGID, ID),
+	PRIVILEGED(SETREUID, ID_SECOND),
+	PRIVILEGED(SETREGID, ID_SECOND),
+	PRIVILEGED(SETRESUID, ID_SECOND),
+	PRIVILEGED(SETRESGID, ID_SECOND),
+	PRIVILEGED(SETGROUPS, ID),
+	PRIVILEGED(SETNS, NAMESPACES_SECOND),
+	PRIVILEGED(UNSHARE, NAMESPACES),
+	PRIVILEGED(PTRACE, REQUEST_OF_TARGET),
+	PRIVILEGED(BPF, REQUEST),
+	PRIVILEGED(INIT_MODULE, NAME_THIRD),
+	PRIVILEGED(FINIT_MODULE, NAME_SECOND),
+	PRIVILEGED(DELETE_MODULE, NAME),
+	PRIVILEGED(MEMFD_CREATE, NAME),
+	PRIVILEGED(USERFAULTFD, NONE),
+	PRIVILEGED(KEYCTL, REQUEST),
+	PRIVILEGED(PIVOT_ROOT, NAME),
+	PRIVILEGED(CHROOT, NAME),
+	PRIVILEGED(SECCOMP, REQUEST),
+	PRIVILEGED(LANDLOCK_RESTRICT_SELF, NONE),
+	PRIVILEGED(IO_URING_SETUP, NONE),
+	PRIVILEGED(PERF_EVENT_OPEN, NONE),
+};
 
 /* Read what a call asks for. False if the call is none of ours. */
 static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struct asked *asked)
 {
-	__u32 at = number & ~COMPAT_FLAG;
+	struct known known = known_call(number);
 	struct syscall_args args;
-	struct known known;
 
-	if (at >= NUMBERS)
-		return false;
-	at = at_most(at, NUMBERS - 1); /* which the verifier can follow */
-	known = number & COMPAT_FLAG ? known_compat_calls[at] : known_calls[at];
 	if (!known.call)
 		return false;
 	args = syscall_arguments(regs, number);

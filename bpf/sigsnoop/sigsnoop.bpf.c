@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #define TEXT_SHORT 0
 #include "filter.h"
+#include "calls.h"
 #include "signals.h"
-#include "syscalls.h"
 
 #define EAGAIN   11 /* asm-generic/errno-base.h */
 #define SIGRTMIN 32 /* asm/signal.h: the first real-time signal */
@@ -79,6 +79,15 @@ int BPF_PROG(generated, int number, struct kernel_siginfo *info, struct task_str
 	return 0;
 }
 
+/* Whom a call names: a process, a thread, both, a descriptor. */
+enum { NAMES_PROCESS = 1, NAMES_THREAD, NAMES_BOTH, NAMES_DESCRIPTOR };
+
+CALLS(__u8) = {
+	KNOWN_BOTH(KILL, NAMES_PROCESS),           KNOWN_BOTH(RT_SIGQUEUEINFO, NAMES_PROCESS),
+	KNOWN_BOTH(TKILL, NAMES_THREAD),           KNOWN_BOTH(TGKILL, NAMES_BOTH),
+	KNOWN_BOTH(RT_TGSIGQUEUEINFO, NAMES_BOTH), KNOWN_BOTH(PIDFD_SEND_SIGNAL, NAMES_DESCRIPTOR),
+};
+
 /* What a call asked for. */
 struct asked {
 	int process, thread, signal;
@@ -89,25 +98,17 @@ static __always_inline bool read_asked(struct pt_regs *regs, __u32 number, struc
 {
 	struct syscall_args args = syscall_arguments(regs, number);
 
-	switch (number) {
-	case SYSCALL_KILL:
-	case SYSCALL_COMPAT_KILL:
-	case SYSCALL_RT_SIGQUEUEINFO:
-	case SYSCALL_COMPAT_RT_SIGQUEUEINFO:
+	switch (known_call(number)) {
+	case NAMES_PROCESS:
 		*asked = (struct asked){args.a0, args.a0, args.a1};
 		return true;
-	case SYSCALL_TKILL:
-	case SYSCALL_COMPAT_TKILL:
+	case NAMES_THREAD:
 		*asked = (struct asked){0, args.a0, args.a1};
 		return true;
-	case SYSCALL_TGKILL:
-	case SYSCALL_COMPAT_TGKILL:
-	case SYSCALL_RT_TGSIGQUEUEINFO:
-	case SYSCALL_COMPAT_RT_TGSIGQUEUEINFO:
+	case NAMES_BOTH:
 		*asked = (struct asked){args.a0, args.a1, args.a2};
 		return true;
-	case SYSCALL_PIDFD_SEND_SIGNAL:
-	case SYSCALL_COMPAT_PIDFD_SEND_SIGNAL:
+	case NAMES_DESCRIPTOR:
 		*asked = (struct asked){0, 0, args.a1};
 		return true;
 	default:

@@ -135,10 +135,7 @@ static __always_inline bool asked(const struct sock *sk)
 	return BPF_CORE_READ((const struct tcp_sock *)sk, segs_out);
 }
 
-static __always_inline bool is_connect(__u32 number)
-{
-	return number == SYSCALL_CONNECT || number == SYSCALL_COMPAT_CONNECT;
-}
+CALLS(bool) = {KNOWN_BOTH(CONNECT, true)};
 
 static __always_inline bool in_connect(void)
 {
@@ -147,7 +144,7 @@ static __always_inline bool in_connect(void)
 	if (!has_task_registers())
 		return true; /* or TCP Fast Open or io_uring: their end may be told as "no answer" */
 	regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return is_connect(syscall_number(regs));
+	return known_call(syscall_number(regs));
 }
 
 static __always_inline void begin(const struct sock *sk)
@@ -283,7 +280,7 @@ int BPF_PROG(connect_returned, struct pt_regs *regs, long result)
 	int error;
 	__u64 key;
 
-	if (!is_connect(number) || result == -EBADF || result == -ENOTSOCK)
+	if (!known_call(number) || result == -EBADF || result == -ENOTSOCK)
 		return 0;
 	error = syscall_error(syscall_result(regs, number, result));
 	args = syscall_arguments(regs, number);

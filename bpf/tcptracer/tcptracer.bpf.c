@@ -142,6 +142,14 @@ int BPF_PROG(state_changed, const struct sock *sk, const int old, const int new)
 	return 0;
 }
 
+CALLS(bool) = {
+	KNOWN(ACCEPT, true),
+	KNOWN_BOTH(ACCEPT4, true),
+#if defined(__TARGET_ARCH_arm64)
+	KNOWN_32(ACCEPT, true),
+#endif
+};
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 {
@@ -152,18 +160,7 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	if (result < 0)
 		return 0;
 	number = syscall_number(regs);
-	switch (number) {
-	case SYSCALL_ACCEPT:
-	case SYSCALL_ACCEPT4:
-	case SYSCALL_COMPAT_ACCEPT4:
-#if defined(__TARGET_ARCH_arm64)
-	case SYSCALL_COMPAT_ACCEPT:
-#endif
-		break;
-	default:
-		return 0;
-	}
-	if (syscall_result(regs, number, result) < 0)
+	if (!known_call(number) || syscall_result(regs, number, result) < 0)
 		return 0;
 	sk = tcp_socket_of_any(result);
 	if (sk && describe(sk, &fresh, true)) {

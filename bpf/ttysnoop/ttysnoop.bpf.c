@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include "calls.h"
 #include "filter.h"
-#include "syscalls.h"
 #include "text.h"
 
 #define DATA_MAX 4096 /* of a call */
@@ -48,45 +48,22 @@ enum place {
 };
 
 struct known {
-	enum place place;
-	enum terminal_operation operation;
+	__u8 place, operation;
 	__u8 fd; /* which argument */
 };
 
 /* The calls with an offset (pwrite) are not here: terminals have none. pwritev2 may be without. */
-static __always_inline struct known find_known(__u32 number)
-{
-	switch (number) {
-	case SYSCALL_WRITE:
-	case SYSCALL_COMPAT_WRITE:
-		return (struct known){PLACE_BUFFER, OPERATION_WRITE, 0};
-	case SYSCALL_WRITEV:
-	case SYSCALL_PWRITEV2:
-	case SYSCALL_COMPAT_WRITEV:
-	case SYSCALL_COMPAT_PWRITEV2:
-		return (struct known){PLACE_VECTORS, OPERATION_WRITE, 0};
-	case SYSCALL_SENDFILE:
-	case SYSCALL_COMPAT_SENDFILE:
-	case SYSCALL_COMPAT_SENDFILE64:
-		return (struct known){PLACE_FILE, OPERATION_WRITE, 0};
-	case SYSCALL_SPLICE:
-	case SYSCALL_COMPAT_SPLICE:
-		return (struct known){PLACE_FILE, OPERATION_WRITE, 2};
-	}
-	if (!param_input)
-		return (struct known){};
-	switch (number) {
-	case SYSCALL_READ:
-	case SYSCALL_COMPAT_READ:
-		return (struct known){PLACE_BUFFER, OPERATION_READ, 0};
-	case SYSCALL_READV:
-	case SYSCALL_PREADV2:
-	case SYSCALL_COMPAT_READV:
-	case SYSCALL_COMPAT_PREADV2:
-		return (struct known){PLACE_VECTORS, OPERATION_READ, 0};
-	}
-	return (struct known){};
-}
+CALLS(struct known) = {
+	KNOWN_BOTH(WRITE, {PLACE_BUFFER, OPERATION_WRITE, 0}),
+	KNOWN_BOTH(WRITEV, {PLACE_VECTORS, OPERATION_WRITE, 0}),
+	KNOWN_BOTH(PWRITEV2, {PLACE_VECTORS, OPERATION_WRITE, 0}),
+	KNOWN_BOTH(SENDFILE, {PLACE_FILE, OPERATION_WRITE, 0}),
+	KNOWN_32(SENDFILE64, {PLACE_FILE, OPERATION_WRITE, 0}),
+	KNOWN_BOTH(SPLICE, {PLACE_FILE, OPERATION_WRITE, 2}),
+	KNOWN_BOTH(READ, {PLACE_BUFFER, OPERATION_READ, 0}),
+	KNOWN_BOTH(READV, {PLACE_VECTORS, OPERATION_READ, 0}),
+	KNOWN_BOTH(PREADV2, {PLACE_VECTORS, OPERATION_READ, 0}),
+};
 
 /* The device of a terminal, as /proc/PID/stat has it (tty_nr); 0 if the file is none. */
 static __always_inline __u32 terminal_of(struct file *file)
@@ -149,12 +126,12 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(returned, struct pt_regs *regs, long result)
 {
 	__u32 zero = 0, number = syscall_number(regs), terminal;
-	struct known known = find_known(number);
+	struct known known = known_call(number);
 	struct syscall_args args;
 	struct event *event;
 	struct file *file;
 
-	if (known.place == PLACE_OTHER || result <= 0)
+	if (known.place == PLACE_OTHER || result <= 0 || (known.operation == OPERATION_READ && !param_input))
 		return 0;
 	args = syscall_arguments(regs, number);
 	file = file_of(current_task(), known.fd ? args.a2 : args.a0);

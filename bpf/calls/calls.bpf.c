@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Leads from a system call to the program that wants it. agent/calls.py attaches as many of these as there are programs
+ * that want the same call. */
+#include "calls.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2 * NUMBERS);
+	__type(key, __u32);
+	__type(value, __u32);
+} programs SEC(".maps");
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(call_entered, struct pt_regs *regs)
+{
+	bpf_tail_call(ctx, &programs, place_of_call(syscall_number(regs)));
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(call_returned, struct pt_regs *regs)
+{
+	bpf_tail_call(ctx, &programs, place_of_call(syscall_number(regs)));
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
