@@ -15,7 +15,7 @@ from agent import libbpf
 from agent.bpf_object import BpfObject, Program
 from agent.objects import read_object
 
-OBJECT, PROGRAMS = "calls", "programs"
+OBJECT = "calls"
 
 
 class Lane:
@@ -30,20 +30,21 @@ class Lane:
         except BaseException:
             self.object.close()
             raise
+        self._programs = self.object.map_fd(hook.rpartition("/")[2])
         self.taken: set[int] = set()
 
     def give(self, calls: Iterable[int], program: int) -> None:
         """Run a program, by its descriptor, at each of these calls, which were nobody's."""
         for call in calls:
             key, value = c_uint32(call), c_uint32(program)
-            made = libbpf.library().bpf_map_update_elem(self.object.map_fd(PROGRAMS), byref(key), byref(value), 0)
+            made = libbpf.library().bpf_map_update_elem(self._programs, byref(key), byref(value), 0)
             libbpf.check(made, f"call {call}")
             self.taken.add(call)
 
     def take_back(self, calls: Iterable[int]) -> None:
         """Run nothing at these calls."""
         for call in calls:
-            libbpf.library().bpf_map_delete_elem(self.object.map_fd(PROGRAMS), byref(c_uint32(call)))
+            libbpf.library().bpf_map_delete_elem(self._programs, byref(c_uint32(call)))
             self.taken.discard(call)
 
 

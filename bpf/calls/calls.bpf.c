@@ -3,24 +3,26 @@
  * that want the same call. */
 #include "calls.h"
 
-struct {
+/* An array takes programs of one hook only. */
+struct programs {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 2 * NUMBERS);
 	__type(key, __u32);
 	__type(value, __u32);
-} programs SEC(".maps");
+};
+struct programs sys_enter SEC(".maps"), sys_exit SEC(".maps");
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(call_entered, struct pt_regs *regs)
 {
-	bpf_tail_call(ctx, &programs, place_of_call(syscall_number(regs)));
+	bpf_tail_call(ctx, &sys_enter, place_of_call(syscall_number(regs)));
 	return 0;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(call_returned, struct pt_regs *regs)
 {
-	bpf_tail_call(ctx, &programs, place_of_call(syscall_number(regs)));
+	bpf_tail_call(ctx, &sys_exit, place_of_call(syscall_number(regs)));
 	return 0;
 }
 

@@ -227,6 +227,27 @@ def exitsnoop(core: Core) -> None:
     assert all(row["age"] > 0 and row["rss"] > 0 for row in ends)
 
 
+def calls(core: Core) -> None:
+    """While others come and go that want the same system calls, and others, nobody misses one."""
+    with (
+        Stream(core.tracker, "bindsnoop") as first,
+        Stream(core.tracker, "opensnoop") as other,
+        Stream(core.tracker, "bindsnoop", failed="true") as second,
+        container() as app,
+    ):
+        core.work(app, "binds")
+        with Stream(core.tracker, "listensnoop") as third:
+            other.rows()
+            core.work(app, "binds")
+            listened = len(third.rows())
+            failed = len(second.rows())
+        core.work(app, "binds")
+        bound = Counter(row["error"] is not None for row in first.rows())
+    failed_once, bound_once = failed // 2, bound[False] // 3
+    assert failed_once > 40 and bound_once > 40 and listened > 16, (failed, bound, listened)
+    assert (failed, bound) == (2 * failed_once, {True: 3 * failed_once, False: 3 * bound_once})
+
+
 def bindsnoop(core: Core) -> None:
     """Of binds that succeed and of each way to fail I see exactly as many as happened."""
     with Stream(core.tracker, "bindsnoop") as stream, container() as app:
@@ -1200,6 +1221,7 @@ def _entries(service: TraceloopService, item: pb.TraceloopItem) -> list[Any]:
 
 CASES = (
     tracker,
+    calls,
     execsnoop,
     opensnoop,
     tcpconnect,
