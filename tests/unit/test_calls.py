@@ -14,7 +14,7 @@ from agent.objects import OBJECTS, read_object
 
 BPF = Path(__file__).parents[2] / "bpf"
 #: They want every call, or have numbers beyond the table.
-ALL_CALLS = {"calls", "detect", "syscalls", "syscalltop", "traceloop"}
+ALL_CALLS = {"calls", "detect", "syscall-latency", "syscalls", "syscalltop", "traceloop"}
 
 
 def test_who_hooks_calls() -> None:
