@@ -65,14 +65,14 @@ class Heard:
     notes: list[str]
 
 
-def hear(targets: Targets) -> Heard:
+def hear(targets: Targets, seconds: float = ANSWER_SECONDS) -> Heard:
     """Every agent's workloads, those of several nodes as one. One that fails becomes a note; GadgetError if all do."""
     found: dict[tuple[str, ...], Workload] = {}
     heard, failures = Heard([], [], []), list[GadgetError]()
 
     def one(target: str) -> list[pb.SyscallsReply] | GadgetError:
         try:
-            replies = list(ask(targets.reach(target), "Syscalls", pb.SyscallsRequest(), ANSWER_SECONDS))
+            replies = list(ask(targets.reach(target), "Syscalls", pb.SyscallsRequest(), seconds))
             _check(replies)
         except GadgetError as error:
             return error

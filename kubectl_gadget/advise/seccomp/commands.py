@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gadget.errors import GadgetError, UsageError
 from gadget.text import counted
 from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.completion import SECONDS, addresses_of, among
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
 from kubectl_gadget.options import Option, where_options
 from kubectl_gadget.output import terminal
@@ -27,11 +30,29 @@ def _option(*names: str, heading: str = "Options", **settings: Any) -> Option:
     return Option([*names], heading=heading, **settings)
 
 
+def _complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Workloads that agents saw in the namespaces given so far, if they answer at once; after a / as KIND/NAME."""
+    addresses = addresses_of(ctx)
+    if not addresses:
+        return []
+    from kubectl_gadget.advise.seccomp.collect import choose, hear
+    from kubectl_gadget.targets import Targets
+
+    try:
+        heard = hear(Targets({address: partial(str, address) for address in addresses}), SECONDS)
+        seen = choose(heard.workloads, list(ctx.params.get("namespace") or ()), (), ())
+    except GadgetError:
+        return []
+    with_kind = "/" in incomplete.rpartition(",")[2]
+    names = {f"{each.kind.lower()}/{each.name}" if with_kind else each.name or each.container for each in seen}
+    return among(names, incomplete)
+
+
 def _where() -> list[click.Parameter]:
     wanted = ("namespace", "all_namespaces", "container", "local", "agent")
     found: list[click.Parameter] = [option for option in where_options() if option.name in wanted]
     own = _option("-w", "--workload", heading="Where", multiple=True, metavar="A,KIND/B",
-                  help="Workloads, such as cart or deploy/cart.")  # fmt: skip
+                  help="Workloads, such as cart or deploy/cart.", shell_complete=_complete_workloads)  # fmt: skip
     return [own, *found, *cluster_options()]
 
 

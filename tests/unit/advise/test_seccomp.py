@@ -16,6 +16,7 @@ from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.advise.seccomp import profile
 from tests.conftest import run_cli
 from tests.fakes import FakeAgent
+from tests.unit.test_completion import offered
 
 HOUR = 3600 * 10**9
 RUN = ("brk", "clone", "execve", "openat")
@@ -81,6 +82,20 @@ def test_profile(agents) -> None:
     assert {"futex", "capset", "exit_group", "rt_sigreturn"} <= {*needed["names"]} and "not seen" in needed["comment"]
     assert not {*needed["names"]} & {*seen["names"], "mount", "ptrace", "sigreturn"}
     assert (clone3["names"], clone3["action"], clone3["errnoRet"]) == (["clone3"], "SCMP_ACT_ERRNO", 38)
+
+
+def test_workloads_are_completed(agents) -> None:
+    """Tab completes -w with the workloads that were seen, of the namespaces given so far, also by KIND/."""
+    web = called("brk", who="Deployment/web", namespace="web")
+    agent = agents(called("brk"), called("brk", who="StatefulSet/cache"), web)
+
+    def completed(*words: str) -> list[str]:
+        return offered("advise", "seccomp-profile", "--agent", agent.address, *words)
+
+    assert completed("-w", "") == ["cache", "cart", "web"]
+    assert completed("-n", "shop", "-w", "cart,ca") == ["cart,cache", "cart,cart"]
+    assert completed("-n", "shop", "-w", "statefulset/") == ["statefulset/cache"]
+    assert offered("advise", "seccomp-profile", "--agent", "unix:///nowhere", "-w", "") == []
 
 
 @pytest.mark.parametrize(("word", "action"), profile.ACTIONS.items())
