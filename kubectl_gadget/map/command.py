@@ -81,6 +81,7 @@ class MapCommand(HeadedCommand):
         title = f"Flows of {' '.join(namespace) or 'all namespaces'}"
         with find_targets(agent, local) as targets:
             from kubectl_gadget.begin import begin  # grpc, while a local agent starts
+            from kubectl_gadget.map.alerts import Alerts, watched
             from kubectl_gadget.map.opening import opened
             from kubectl_gadget.map.server import MapServer
             from kubectl_gadget.map.session import MapSession
@@ -95,9 +96,10 @@ class MapCommand(HeadedCommand):
                 owners = _owners(agent, local)
                 directory = find_directory(reached, namespace, cluster=not (agent or local))
                 write_line(server.url)
-                with opened(server.url, wanted=not no_open):
+                alerts = Alerts(owners)
+                with opened(server.url, wanted=not no_open), watched(reached, began, alerts.add):
                     tell("Whoever has this address can see the page; Ctrl-C ends it.")
-                    stream(request, reached, streams, directory, MapSession.on(server, owners))
+                    stream(request, reached, streams, directory, MapSession.on(server, owners, alerts))
 
 
 def _owners(agents: Sequence[str], local: bool) -> Owners:

@@ -12,8 +12,9 @@ from typing import Any
 from gadget.catalog import Gadget
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.schema import Column, Row
-from gadget.text import escape
-from kubectl_gadget.map.owners import Owners, Spot
+from gadget.text import counted
+from kubectl_gadget.map.alerts import Alerts
+from kubectl_gadget.map.owners import Owners, Spot, shown
 from kubectl_gadget.observe.lines import FIELDS, Told, named, process_of
 from kubectl_gadget.page import Message
 
@@ -102,16 +103,19 @@ class Edge:
 class Edges(Told):
     """Takes flows as an output does, and tells pages of the edges between those who had them."""
 
-    def __init__(self, gadget: Gadget, known: Mapping[str, Column], owners: Owners) -> None:
+    def __init__(
+        self, gadget: Gadget, known: Mapping[str, Column], owners: Owners, alerts: Alerts | None = None
+    ) -> None:
         """The fields as an agent knows them."""
         super().__init__(gadget, known)
         self._owners = owners
+        self._alerts = alerts or Alerts(owners)
         self._lock = threading.Lock()
         self._version = 0
         self._changed: dict[Hashable, int] = {}  # in the order of the versions
         self._spots: dict[Spot, int] = {}
         self._named: list[Spot] = []
-        self._edges: dict[tuple[int, int], int] = {}
+        self._edges: dict[tuple[int | None, int | None], int] = {}
         self._all: list[Edge] = []
         self._minutes: dict[int, dict[int, Both]] = {}
         self._first = 0
@@ -128,8 +132,12 @@ class Edges(Told):
 
     def refresh(self, sum_up: Callable[[], str]) -> None:
         """Say how much there was so far."""
-        left = f"; {self._left_out:,} of further pairs left out" if self._left_out else ""
-        self.tell({**self._state, "told": f"{sum_up()}{left}"})
+        told = sum_up()
+        if self._left_out:
+            told += f"; {self._left_out:,} of further pairs left out"
+        if others := self._alerts.elsewhere(self._spots):
+            told += f"; {counted(others, 'alert')} of what has no flows here"
+        self.tell({**self._state, "told": told})
 
     def tell(self, state: dict[str, Any]) -> None:
         """Tell pages how it stands."""
@@ -143,21 +151,17 @@ class Edges(Told):
         word = self.words(values)
         egress = word["direction"] == "egress"
         ends = (values["src"], values["dst"]) if egress else (values["dst"], values["src"])
-        spots = (self._spot(ends[0]), self._spot(ends[1]))
-        at = self._edges.get(spots)
+        at = self._edge((self._owners.spot(ends[0]), self._owners.spot(ends[1])))
         if at is None:
-            if len(self._edges) >= MOST_EDGES:
-                self._left_out += 1
-                return
-            at = self._edges[spots] = len(self._all)
-            self._all.append(Edge(spots))
+            self._left_out += 1
+            return
         edge = self._all[at]
         protocol = word["protocol"].upper()
         port = f"{ends[1].port}/{protocol}" if ends[1] and ends[1].port else protocol
-        pods = [escape(end.name) if end and end.kind == "pod" else "" for end in ends]
+        pods = [shown(end.name) if end and end.kind == "pod" else "" for end in ends]
         verdict = word["verdict"] if word["type"] != "waiting" else ""
         words = {"ports": port, "pods": pods[0], "peers": pods[1], "verdicts": verdict}
-        words["domains"] = escape(values.get("domain") or "")
+        words["domains"] = shown(values.get("domain") or "")
         news = [edge.note(name, text) for name, text in words.items()]
         if any(news) or ("edge", at) not in self._changed:
             self._note(("edge", at))
@@ -168,12 +172,23 @@ class Edges(Told):
         _count(both.egress if egress else both.ingress, values, word, egress=egress)
         self._note((minute, at))
 
-    def _spot(self, end: Any) -> int:
-        spot = self._owners.spot(end)
+    def _edge(self, ends: tuple[Spot, Spot]) -> int | None:
+        """The number of an edge. None if it is one too many, of whose ends nothing is kept either."""
+        known = (self._spots.get(ends[0]), self._spots.get(ends[1]))
+        at = self._edges.get(known)
+        if at is None and len(self._edges) < MOST_EDGES:
+            spots = (self._spot(ends[0]), self._spot(ends[1]))
+            at = self._edges[spots] = len(self._all)
+            self._all.append(Edge(spots))
+        return at
+
+    def _spot(self, spot: Spot) -> int:
         if spot not in self._spots:
             self._spots[spot] = len(self._spots)
             self._named.append(spot)
             self._note(("spot", self._spots[spot]))
+            if self._alerts.sum(spot)[0]:
+                self._note(("alerts", self._spots[spot]))
         return self._spots[spot]
 
     def _note(self, key: Hashable) -> None:
@@ -206,6 +221,8 @@ class Edges(Told):
     def changes(self, since: int) -> tuple[int, Iterator[Message]]:
         """The newest version, and messages with what has changed since one; 0 is before all."""
         with self._lock:
+            for spot in self._alerts.news() & self._spots.keys():
+                self._note(("alerts", self._spots[spot]))
             keys = []
             for key in reversed(self._changed):
                 if self._changed[key] <= since:
@@ -217,7 +234,7 @@ class Edges(Told):
 
     def _messages(self, keys: list[Hashable]) -> Iterator[Message]:
         for at in range(0, len(keys), AT_ONCE):
-            message: dict[str, list[Any]] = {"spots": [], "edges": [], "sums": []}
+            message: dict[str, list[Any]] = {"spots": [], "alerts": [], "edges": [], "sums": []}
             with self._lock:
                 for key in keys[at : at + AT_ONCE]:
                     self._fill(message, key)
@@ -230,6 +247,8 @@ class Edges(Told):
         kind, at = key
         if kind == "spot":
             message["spots"].append([at, *self._named[at]])
+        elif kind == "alerts":
+            message["alerts"].append([at, *self._alerts.sum(self._named[at])])
         elif kind == "edge":
             edge = self._all[at]
             message["edges"].append([at, *edge.ends, *map(list, edge.words.values())])
@@ -241,6 +260,12 @@ class Edges(Told):
         with self._lock:
             rows = [*self._all[at].flows] if 0 <= at < len(self._all) else []
         return [self._flow(dict(zip(FIELDS, row, strict=True))) for row in reversed(rows)]
+
+    def alerts(self, at: int) -> list[dict[str, Any]]:
+        """The last alerts of a box, the newest first."""
+        with self._lock:
+            spot = self._named[at] if 0 <= at < len(self._named) else None
+        return self._alerts.of(spot) if spot else []
 
     def _flow(self, row: Mapping[str, Any]) -> dict[str, Any]:
         word = self.words(row)

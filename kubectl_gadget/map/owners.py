@@ -20,8 +20,16 @@ NODES, OUTSIDE, HERE = "nodes", "outside the cluster", "this machine"
 #: Addresses outside that have a box each; what else there is shares one.
 MOST_OUTSIDE = 400
 OTHERS = "other addresses"
+#: Letters of a name, more than Kubernetes and DNS allow. Not every name is theirs.
+LONGEST = 260
 #: How often the cluster is asked whose pods are that nobody knew.
 AGAIN_SECONDS = 30.0
+
+
+def shown(text: str, letters: int = LONGEST) -> str:
+    """A text that somebody else chose, as it can be shown: with what is not printable made visible, and not longer."""
+    whole = escape(text[: letters + 1])
+    return whole if len(whole) <= letters else f"{whole[: letters - 1]}…"
 
 
 class Spot(NamedTuple):
@@ -73,17 +81,18 @@ class Owners:
         return Spot(OUTSIDE, escape(address) or "not known", RAW.kind)
 
     def _find(self, end: Endpoint) -> Spot:
+        namespace = shown(end.namespace)
         if end.kind == "node":
-            return Spot(NODES, escape(end.name), end.kind)
+            return Spot(NODES, shown(end.name), end.kind)
         if end.kind == "svc":
             name = self._known.services.get((end.namespace, end.name))
-            return Spot(end.namespace, name, "pod") if name else Spot(end.namespace, f"svc/{escape(end.name)}", "svc")
+            return Spot(namespace, shown(name), "pod") if name else Spot(namespace, f"svc/{shown(end.name)}", "svc")
         if end.kind == "pod":
             name = self._known.pods.get((end.namespace, end.name))
             if name is None:
                 self._ask_again()
-            return Spot(escape(end.namespace), escape(name or name_by_pod(end.name)), end.kind)
-        return Spot(HERE, escape(end.name), end.kind)
+            return Spot(namespace, shown(name or name_by_pod(end.name)), end.kind)
+        return Spot(HERE, shown(end.name), end.kind)
 
     def _ask(self, look: Callable[[], Known]) -> None:
         self._next = time.monotonic() + AGAIN_SECONDS

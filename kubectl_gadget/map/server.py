@@ -79,7 +79,13 @@ class _Handler(BoundedHandler):
             self.close_connection = True
             return
         self.trust()
-        answer = {"": self._page, "events": self._events, "flows": self._flows, "policies": self._policies}.get(name)
+        answer = {
+            "": self._page,
+            "events": self._events,
+            "flows": self._flows,
+            "alerts": self._alerts,
+            "policies": self._policies,
+        }.get(name)
         if answer is None:
             self._send(404, b"", "text/plain")
         else:
@@ -94,10 +100,12 @@ class _Handler(BoundedHandler):
         self._send(200, self.server.page, "text/html; charset=utf-8")
 
     def _flows(self, query: dict[str, list[str]]) -> None:
-        number = query.get("edge", [""])[0]
-        edges = self.server.edges
-        found = edges.flows(int(number)) if edges and number.isdecimal() and len(number) < 9 else []
-        self._send(200, encode(found), "application/json")
+        edges, number = self.server.edges, _number(query, "edge")
+        self._send(200, encode(edges.flows(number) if edges else []), "application/json")
+
+    def _alerts(self, query: dict[str, list[str]]) -> None:
+        edges, number = self.server.edges, _number(query, "spot")
+        self._send(200, encode(edges.alerts(number) if edges else []), "application/json")
 
     def _policies(self, query: dict[str, list[str]]) -> None:
         if self.server.policies is None:
@@ -147,3 +155,9 @@ class _Handler(BoundedHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is no request, or not GET, has no answer."""
         self.close_connection = True
+
+
+def _number(query: dict[str, list[str]], name: str) -> int:
+    """A number that a page asks for; -1 if that is none."""
+    text = query.get(name, [""])[0]
+    return int(text) if text.isdecimal() and len(text) < 9 else -1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gadget.schema import Schema
+from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.map.owners import Owners
 from kubectl_gadget.map.server import MapServer
@@ -20,18 +21,18 @@ MOST_GAPS = 3
 class MapSession(FlowSession):
     """Adds flows up for pages."""
 
-    def __init__(self, request: Request, elsewhere: Any, server: MapServer, owners: Owners) -> None:
+    def __init__(self, request: Request, elsewhere: Any, server: MapServer, owners: Owners, alerts: Alerts) -> None:
         """Prepare to add up for the pages of server."""
         super().__init__(request, elsewhere)
-        self._server, self._owners = server, owners
+        self._server, self._owners, self._alerts = server, owners, alerts
 
     @classmethod
-    def on(cls, server: MapServer, owners: Owners) -> Callable[..., MapSession]:
+    def on(cls, server: MapServer, owners: Owners, alerts: Alerts) -> Callable[..., MapSession]:
         """Makes sessions for the pages of server."""
-        return lambda request, elsewhere: cls(request, elsewhere, server, owners)
+        return lambda request, elsewhere: cls(request, elsewhere, server, owners, alerts)
 
     def _make_output(self, schema: Schema) -> Output:
-        self._server.edges = Edges(self._request.gadget, all_fields(schema), self._owners)
+        self._server.edges = Edges(self._request.gadget, all_fields(schema), self._owners, self._alerts)
         return self._server.edges
 
     def _so_far(self) -> str:

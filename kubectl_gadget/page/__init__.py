@@ -6,17 +6,14 @@ other; the policy of the document names that script and its style by their hashe
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape as escape_html
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from gadget.text import escape
+from kubectl_gadget.page.build import build
 
 #: What the page knows: new spots and edges, and sums of edges; model.js says what is where.
 Message = Mapping[str, Any]
@@ -34,22 +31,8 @@ def document(
 
     empty says what there is to say to who sees nothing.
     """
-    from kubectl_gadget.output.encode import encode
-
-    data = encode({"live": live, "messages": [*messages], "empty": empty, "policies": policies}).decode()
-    style, script = _style(), _script()
-    connect = "; connect-src 'self'" if live else ""
-    policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; "
-        f"form-action 'none'{connect}"
-    )
-    return Template((_FOLDER / "index.html").read_text()).substitute(
-        title=escape_html(escape(title)),
-        policy=policy,
-        style=style,
-        script=script,
-        data=data.replace("<", "\\u003c"),  # nothing in it may end the element
-    )
+    data = {"live": live, "messages": [*messages], "empty": empty, "policies": policies}
+    return build(_FOLDER / "index.html", _style(), _script(), data, asks=live, title=escape(title))
 
 
 @cache
@@ -67,7 +50,3 @@ def _as_function(name: str, module: str) -> str:
     names = ", ".join(found[2] for found in _EXPORT.finditer(module))
     inside = _EXPORT.sub(r"\1 \2", _IMPORT.sub(r"const \1 = module_\2;", module))
     return f"const module_{name} = (() => {{\n{inside}return {{ {names} }};\n}})();\n"
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -58,6 +58,9 @@ function tell(edges, listed, count) {
   find("omitted").textContent = hubs + left;
   find("sum").textContent = listed.length < edges.length ? `${listed.length.toLocaleString("en")} of ${edges.length.toLocaleString("en")} pairs; Escape shows all.`
     : `${edges.length.toLocaleString("en")} pairs${hidden ? `; ${hidden.toLocaleString("en")} boxes are in closed namespaces or have no room in the map` : ""}.`;
+  const about = drawing.chosen === null ? null : model.spots.get(drawing.chosen);
+  find("alerts").hidden = !about?.alerts;
+  if (about?.alerts) find("alerts").textContent = `${about.alerts.toLocaleString("en")} ${about.alerts === 1 ? "alert" : "alerts"} of ${about.name}`;
   find("empty").hidden = edges.length > 0;
   if (!edges.length) find("empty").textContent = all ? "Nothing of this was seen. Empty the filter, or choose a longer time." : (model.state.empty ?? empty);
 }
@@ -118,6 +121,7 @@ find("tidy").addEventListener("click", anew);
 find("smaller").addEventListener("click", () => drawing.zoom(0.8));
 find("larger").addEventListener("click", () => drawing.zoom(1.25));
 find("fit").addEventListener("click", () => drawing.zoom(0));
+find("alerts").addEventListener("click", () => drawer.about(model.spots.get(drawing.chosen)));
 find("tools").addEventListener("submit", (event) => event.preventDefault());
 for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save, drawing, chosen()));
 find("canvas").addEventListener("click", () => {

@@ -1,6 +1,6 @@
 // The drawing. Boxes are placed when the user asks for it; what comes later finds free places, and moves nothing.
 import { BOX, CLOSED, HEAD, arrange } from "./layout.js";
-import { whole, worst } from "./model.js";
+import { label, whole, worst } from "./model.js";
 import { element, fit, shape } from "./text.js";
 
 export const MOST_BOXES = 150;
@@ -9,6 +9,9 @@ const HUB = 8;
 const MOST_HUBS = 9;
 const MOST_LINES = 200;
 const LETTERS = 22;
+// How small it is made to fit: more is scrolled, and first of all downwards, as letters have to be read.
+const LEAST = 0.55;
+const LEAST_BY_HEIGHT = 0.85;
 const RANK = { ok: 0, failed: 1, dropped: 2 };
 
 export class Drawing {
@@ -26,11 +29,12 @@ export class Drawing {
     this.back = shape("g");
     this.lines = shape("g");
     this.front = shape("g");
+    this.heads = shape("g", { class: "heads", "aria-hidden": "true" }); // before lines, which would strike them through
     const arrow = (kind) =>
       shape("marker", { id: `head-${kind}`, class: `head ${kind}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto" },
         shape("path", { d: "M0 0L8 4L0 8z" }));
     this.svg = shape("svg", { role: "group", "aria-label": "Map of who talks to whom" },
-      shape("defs", {}, ...Object.keys(RANK).map(arrow)), this.back, this.lines, this.front);
+      shape("defs", {}, ...Object.keys(RANK).map(arrow)), this.back, this.lines, this.heads, this.front);
     canvas.append(this.svg);
     this.drawn = new Map();
   }
@@ -147,15 +151,18 @@ export class Drawing {
       this.line(key, link, touched(link));
       seen.add(key);
     }
+    const heads = [];
     const near = new Set([this.chosen]);
     for (const link of links.values()) if (touched(link)) near.add(link.start).add(link.stop);
     for (const [name, members] of groups) {
       const key = `g:${name}`;
       if (!this.places.has(key)) continue;
       const drawn = [...members.keys()].filter((id) => this.places.has(id)).length;
-      this.group(key, name, members.size, drawn, state.get(key), marks.get(key), near);
+      const alerts = [...members.keys()].reduce((sum, id) => sum + (this.places.has(id) ? 0 : spots.get(id).alerts), 0);
+      heads.push(...this.group(key, name, { count: members.size, drawn, alerts }, state.get(key), marks.get(key), near));
       seen.add(key);
     }
+    refill(this.heads, heads);
     for (const [id, spot] of spots) {
       if (!this.places.has(id)) continue;
       this.box(id, spot, state.get(id), marks.get(id), within.get(id), near);
@@ -178,7 +185,7 @@ export class Drawing {
       if (this.places.size >= MOST_BOXES) return;
       const bottom = Math.max(0, ...[...this.places.values()].map(({ top, height }) => top + height));
       this.places.set(key, { left: 14, top: bottom + 28, ...CLOSED, free: [] });
-      this.size();
+      this.size(this.now);
     }
     const group = this.places.get(key);
     for (const id of spots.keys()) {
@@ -211,7 +218,8 @@ export class Drawing {
     stroke.setAttribute("stroke-width", (1 + Math.min(Math.log10(link.connections + 1), 5) * 0.4).toFixed(2));
   }
 
-  group(key, name, count, drawn, kind, marks, near) {
+  // What stands in front of the lines is given back.
+  group(key, name, { count, drawn, alerts }, kind, marks, near) {
     const place = this.places.get(key);
     const isOpen = drawn > 0;
     const shown = name || "no namespace";
@@ -222,37 +230,42 @@ export class Drawing {
     }
     const hub = this.hubs.get(key);
     const more = isOpen && drawn < count ? `, ${count - drawn} not drawn` : "";
+    const says = [`${count} in it${more}`, isOpen ? "" : bad(kind), hub ? `hub ${hub}` : "", alerted(alerts)].filter(Boolean).join("; ");
+    const text = (x, y, kind, told) => shape("text", { x: place.left + x, y: place.top + y, class: kind }, told);
+    const letters = Math.floor(place.width / 8.4) - (more ? 12 : 3);
+    const head = [text(12, isOpen ? 17 : 24, "title", `${isOpen ? "▾" : "▸"} ${fit(shown, letters)}`)];
+    if (!isOpen) head.push(text(12, 44, "small", `${count} ${count === 1 ? "box" : "boxes"}`));
+    else if (more) head.push(text(place.width - 12, 17, "small end", `+${count - drawn} not drawn`));
     const parts = [
-      shape("title", {}, `${shown}: ${count} in it${more}`),
+      shape("title", {}, `${shown}: ${says}`),
       shape("rect", { x: place.left, y: place.top, width: place.width, height: place.height, rx: 8 }),
-      shape("text", { x: place.left + 12, y: place.top + (isOpen ? 17 : 24), class: "title" }, `${isOpen ? "▾" : "▸"} ${fit(shown, Math.floor(place.width / 7.4) - (isOpen && more ? 12 : 4))}`),
+      ...(isOpen ? [] : head),
     ];
-    if (!isOpen) parts.push(shape("text", { x: place.left + 12, y: place.top + 44, class: "small" }, `${count} ${count === 1 ? "box" : "boxes"}`));
-    else if (more) parts.push(shape("text", { x: place.left + place.width - 12, y: place.top + 17, class: "small end" }, `+${count - drawn} not drawn`));
     if (hub) parts.push(...mark(place.left, place.top, hub, "hub"));
+    if (alerts) parts.push(...mark(place.left + place.width, place.top, "!", "alert"));
     if (!isOpen) parts.push(...row(place, marks));
     refill(made, parts);
     made.setAttribute("class", `space ${isOpen ? "open" : "closed"} ${isOpen ? "ok" : kind ?? "ok"}${near.has(key) ? " lit" : ""}`);
     made.setAttribute("aria-expanded", String(isOpen));
-    made.setAttribute("aria-label", `${shown}, ${count} in it${more}`);
+    made.setAttribute("aria-label", `${shown}: ${says}`);
+    return isOpen ? head : [];
   }
 
   box(id, spot, kind = "ok", marks = [], within = 0, near) {
     const place = this.places.get(id);
     const hub = this.hubs.get(id);
-    const alerts = spot.alerts ?? 0;
     const made = this.keep(id, () => {
       const group = this.made(id, "spot", () => this.tell.spot(this.chosen === id ? null : id));
       this.front.append(group);
       return group;
     });
-    const says = [whole(spot), kind === "ok" ? "" : `some ${kind}`, hub ? `hub ${hub}` : "", within ? `${within.toLocaleString("en")} with itself` : ""];
+    const says = [whole(spot), bad(kind), hub ? `hub ${hub}` : "", alerted(spot.alerts), within ? `${within.toLocaleString("en")} with itself` : ""];
     refill(made, [
       shape("title", {}, says.filter(Boolean).join("; ")),
       shape("rect", { x: place.left, y: place.top, width: place.width, height: place.height, rx: 5 }),
       shape("text", { x: place.left + 10, y: place.top + 21.5 }, fit(spot.name, LETTERS)),
       ...(hub ? mark(place.left, place.top, hub, "hub") : []),
-      ...(alerts ? mark(place.left + place.width, place.top, "!", "alert") : []),
+      ...(spot.alerts ? mark(place.left + place.width, place.top, "!", "alert") : []),
       ...row(place, marks),
     ]);
     made.setAttribute("class", `spot ${kind} ${spot.kind}${near.has(id) ? " lit" : ""}${this.chosen === id ? " chosen" : ""}`);
@@ -279,20 +292,21 @@ export class Drawing {
     return this.drawn.get(key);
   }
 
-  size() {
+  // How large it is drawn: as it fits, unless the user has chosen, or a scale is given.
+  size(given = this.scale) {
     const all = [...this.places.values()];
-    this.across = Math.max(200, ...all.map(({ left, width }) => left + width)) + 16;
-    this.down = Math.max(80, ...all.map(({ top, height }) => top + height)) + 16;
-    this.svg.setAttribute("viewBox", `0 0 ${this.across} ${this.down}`);
-    const fitted = Math.min(1, Math.max(0.55, Math.min(this.canvas.clientWidth / this.across, this.canvas.clientHeight / this.down)));
-    const scale = this.scale || fitted;
-    this.svg.setAttribute("width", Math.round(this.across * scale));
-    this.svg.setAttribute("height", Math.round(this.down * scale));
-    return scale;
+    const across = Math.max(200, ...all.map(({ left, width }) => left + width)) + 16;
+    const down = Math.max(80, ...all.map(({ top, height }) => top + height)) + 16;
+    const [wide, high] = [this.canvas.clientWidth / across, this.canvas.clientHeight / down];
+    const fitted = Math.min(1, Math.max(LEAST, Math.min(wide, Math.max(high, LEAST_BY_HEIGHT))));
+    this.now = given || fitted;
+    this.svg.setAttribute("viewBox", `0 0 ${across} ${down}`);
+    this.svg.setAttribute("width", Math.round(across * this.now));
+    this.svg.setAttribute("height", Math.round(down * this.now));
   }
 
   zoom(by) {
-    this.scale = by ? Math.min(2, Math.max(0.3, this.size() * by)) : 0;
+    this.scale = by ? Math.min(2, Math.max(0.3, this.now * by)) : 0;
     this.size();
   }
 }
@@ -321,9 +335,12 @@ function distinct(pairs) {
   return [...new Map(pairs.map((pair) => [pair.join("\u0000"), pair])).values()];
 }
 
-function label({ from, to, ports, total }) {
-  const bad = [total.failed ? `${total.failed} failed` : "", total.dropped ? `${total.dropped} dropped` : ""];
-  return [`${whole(from)} → ${whole(to)}`, ports.join(", "), `${total.connections.toLocaleString("en")} connections`, ...bad].filter(Boolean).join("; ");
+function bad(kind = "ok") {
+  return kind === "ok" ? "" : `some ${kind}`;
+}
+
+function alerted(count) {
+  return count ? `${count.toLocaleString("en")} ${count === 1 ? "alert" : "alerts"}` : "";
 }
 
 function row(place, marks = []) {

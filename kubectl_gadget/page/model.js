@@ -21,7 +21,8 @@ export class Model {
   take(message) {
     if (message.reset) this.clear();
     if (message.state) this.state = message.state;
-    for (const [id, group, name, kind] of message.spots ?? []) this.spots.set(id, { id, group, name, kind });
+    for (const [id, group, name, kind] of message.spots ?? []) this.spots.set(id, { id, group, name, kind, alerts: 0 });
+    for (const [id, alerts, priority] of message.alerts ?? []) Object.assign(this.spots.get(id), { alerts, priority });
     for (const [id, from, to, ports, pods, peers, verdicts, domains] of message.edges ?? []) {
       Object.assign(this.edge(id), { from: this.spots.get(from), to: this.spots.get(to), ports, pods, peers, verdicts, domains });
     }
@@ -107,4 +108,10 @@ export function whole(spot) {
 // What is worst of an edge, as its colour tells.
 export function worst(total) {
   return total.dropped ? "dropped" : total.failed ? "failed" : "ok";
+}
+
+// An edge in a line.
+export function label({ from, to, ports, total }) {
+  const bad = [total.failed ? `${total.failed} failed` : "", total.dropped ? `${total.dropped} dropped` : ""];
+  return [`${whole(from)} → ${whole(to)}`, ports.join(", "), `${total.connections.toLocaleString("en")} connections`, ...bad].filter(Boolean).join("; ");
 }

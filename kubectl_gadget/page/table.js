@@ -1,5 +1,5 @@
 // The table: every edge. Only the rows that can be seen are elements, so that 20,000 cost no more than 40.
-import { whole } from "./model.js";
+import { label, whole } from "./model.js";
 import { amount, clock, element, took } from "./text.js";
 
 const HEIGHT = 27;
@@ -109,6 +109,7 @@ export class Table {
       row.edge = edge;
       row.tabIndex = at === Math.min(Math.max(this.active, first), last - 1) ? 0 : -1;
       row.setAttribute("aria-rowindex", at + 2);
+      row.setAttribute("aria-label", label(edge));
       row.classList.toggle("chosen", edge.id === this.chosen);
       COLUMNS.forEach(({ of, show }, column) => {
         const value = of(edge);

@@ -13,6 +13,7 @@ from tests.bench import (
     fanout,
     flows,
     kernel,
+    map,
     rules,
     single,
     together,
@@ -156,6 +157,13 @@ SECTIONS = (
         "CPU of two ends in one process, both recorded: a packet is seen where it leaves and where it comes. What programs "
         "take is as the kernel counts, its own counting of 20 to 50 ns a run included.",
         (flows.compare,),
+    ),
+    Section(
+        "map",
+        "map: the page and its server",
+        "In headless Chromium without a GPU, from the address to the picture: at most 150 boxes are drawn, the table has "
+        "every edge. CPU is for each flow that comes, whether a page is open or not.",
+        (map.measure,),
     ),
     Section(
         "programs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,37 @@ from typing import Any
 import pytest
 
 from gadget.endpoints import Endpoint
+from kubectl_gadget.map import server as module
+from kubectl_gadget.map.alerts import Alerts
+from kubectl_gadget.map.edges import Edges
+from kubectl_gadget.map.owners import Owners
 from kubectl_gadget.map.policies import judge
 from kubectl_gadget.map.server import MapServer
+from kubectl_gadget.observe.choosing import of_domains, of_ends, of_words
+from kubectl_gadget.observe.command import ObserveCommand
+from kubectl_gadget.output import all_fields
 from kubectl_gadget.page import document
 from tests.browser import Page, browser
 from tests.conftest import wait_until
 from tests.e2e.conftest import gadget
 from tests.unit.map.flows import CART, ENDED, NOW, WEB, WORLD, edges, large, row
+from tests.unit.map.test_alerts import WEBS
+from tests.unit.map.test_alerts import alert as fired
 from tests.unit.map.test_policies import POLICY, seen
+from tests.unit.observe.flows import GADGET
+from tests.unit.observe.test_choosing import BY_NAME, chosen
 
+PAGE = Path(__file__).parents[2] / "kubectl_gadget/page"
 FLOWS = Path(__file__).parents[1] / "unit/advise/golden/merged-rules/flows.jsonl"
 #: Where each box stands.
 BOXES = """Object.fromEntries([...document.querySelectorAll("[data-box]")].map((box) => {
   const rect = box.querySelector("rect");
   return [box.dataset.box, ["x", "y", "width", "height"].map((name) => rect.getAttribute(name)).join(" ")];
+}))"""
+#: And on the screen, where it also moves if all are drawn smaller.
+ON_SCREEN = """Object.fromEntries([...document.querySelectorAll("[data-box]")].map((box) => {
+  const { x, y, width, height } = box.querySelector("rect").getBoundingClientRect();
+  return [box.dataset.box, [x, y, width, height].map(Math.round).join(" ")];
 }))"""
 #: The first cells of the rows that can be seen.
 ROWS = """[...document.querySelectorAll("#table tbody tr:not(.space)")].map((row) => [...row.cells].slice(0, 4)
@@ -144,6 +162,31 @@ def test_boxes_stay(page: Page, server: MapServer) -> None:
     )
 
 
+def test_boxes_stay_for_a_minute(page: Page, server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a minute of live traffic, of which a part leaves the chosen time range, no box moves on the screen, and none comes back elsewhere."""
+    monkeypatch.setattr(module, "PUSH_SECONDS", 0.05)
+    opened(page, server, 3)
+    assert server.edges
+    page.run(f"window.now = {NOW // 10**6}; Date.now = () => window.now")  # the page's clock, too
+    page.run("{ const e = document.querySelector('#range'); e.value = '1'; e.dispatchEvent(new Event('change')); }")
+    before: dict[str, Any] = page.run(ON_SCREEN)
+    gone = set[str]()
+    for second in range(1, 61):
+        at = NOW + second * 10**9
+        bad = {"type": "failed", "verdict": ("refused", "dropped")[second % 2]} if second % 7 == 0 else {}
+        flows = [row(timestamp=at), row(timestamp=at, **ENDED), row(timestamp=at, src=CART, dst=DB, **bad)]
+        flows += [row(timestamp=at, src=WEB._replace(namespace=f"space-{second}"))] if second % 10 == 0 else []
+        server.edges.write(flows)
+        server.edges.tell({"told": f"{second} s"})
+        page.run(f"window.now = {at // 10**6}")
+        page.wait(f"document.querySelector('#status').textContent.endsWith(' {second} s')")
+        now = page.run(ON_SCREEN)
+        gone |= before.keys() - now.keys()
+        assert {key: now[key] for key in before if key in now} == {key: before[key] for key in before if key in now}
+        before |= now
+    assert len(gone) >= 1 and len(before) == 7 + 6
+
+
 def test_hostile_names(page: Page, server: MapServer) -> None:
     """Whatever processes and pods are called is text: HTML, scripts, other directions, 253 letters."""
     assert server.edges
@@ -240,3 +283,163 @@ def test_saved(page: Page, server: MapServer, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "map.json").read_text())) == 3
     assert (tmp_path / "map.mmd").read_text().startswith("graph LR")
     assert (tmp_path / "map.svg").read_text().startswith("<svg")
+
+
+def test_alerts(page: Page) -> None:
+    """Boxes that got alerts are marked, and say how many; by keys alone I read them, of a box and of an edge."""
+    owners = Owners()
+    alerts = Alerts(owners)
+    with MapServer(0, document("Flows", live=True)) as server:
+        server.edges = Edges(GADGET, all_fields(GADGET.schema), owners, alerts)
+        server.edges.write([row(), row(dst=DB)])
+        opened(page, server, 2)
+        assert page.run("document.querySelectorAll('svg .alert').length") == 0
+        alerts.add(fired("Shell in a container", text="<b>sh</b>", count=3), WEBS)
+        page.wait("document.querySelectorAll('svg .alert').length === 1")
+        box = ".spot[aria-label='shop/web; 3 alerts']"
+        page.run(f"document.querySelector({json.dumps(box)}).focus()")
+        page.press("Enter")
+        assert page.run("document.querySelector('#alerts').textContent") == "3 alerts of web"
+        page.run("document.querySelector('#alerts').focus()")
+        page.press("Enter")
+        page.wait("document.querySelectorAll('#drawer .flows p').length === 1")
+        assert page.run("document.querySelector('#drawer-title').textContent") == "shop/web"
+        told = "Notice: Shell in a container web-7d4b9c6f8d-x2x7l <b>sh</b> 3 times; kubectl gadget alerts show k7m2qp4"
+        assert told in page.run("document.querySelector('#drawer .flows p').textContent")
+        page.press("Escape")
+        assert page.run("document.activeElement.id") == "alerts"
+        page.run(
+            "[...document.querySelectorAll('tbody tr')].find((row) => row.textContent.includes('shop/cart')).click()"
+        )
+        page.wait("document.querySelector('#drawer').textContent.includes('Alerts of shop/web')")
+        page.wait("document.querySelector('#drawer').textContent.includes('3 times')")
+        assert "Alerts of shop/cart" not in page.run("document.querySelector('#drawer').innerText")
+
+
+def nodes(page: Page) -> list[tuple[str, str, bool]]:
+    """What a screen reader has of the page: role, name, and whether it can have the focus."""
+    page.call("Accessibility.enable")
+    found = page.call("Accessibility.getFullAXTree")["nodes"]
+    return [
+        (
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            any(each["name"] == "focusable" and each["value"].get("value") for each in node.get("properties", [])),
+        )
+        for node in found
+        if not node["ignored"]
+    ]
+
+
+def test_screen_reader(page: Page, server: MapServer) -> None:
+    """All that can be used has a name for a screen reader, boxes say what became of their flows, and changes are told."""
+    opened(page, server, 3)
+    found = nodes(page)
+    assert [role for role, name, can_focus in found if can_focus and not name and role != "RootWebArea"] == []
+    names = {(role, name) for role, name, _ in found}
+    assert ("button", "shop/web; some failed") in names and ("group", "Map of who talks to whom") in names
+    assert {
+        ("searchbox", "Filter"),
+        ("combobox", "Time range"),
+        ("button", "Smaller"),
+        ("region", "Who talks to whom"),
+    } <= names
+    assert "status" in {role for role, _ in names}
+    assert ("columnheader", "Connects") in names and any(role == "row" and "shop/cart" in name for role, name in names)
+
+
+def test_keys_alone(page: Page, server: MapServer) -> None:
+    """Tab reaches the filter, the boxes and the table, each with a mark of the focus that can be seen; Enter and Escape do the rest."""
+    opened(page, server, 3)
+    met = dict[str, Any]()
+    for _ in range(60):
+        page.press("Tab")
+        kind, mark = (
+            page.run("""(() => { const e = document.activeElement; const shown = e.dataset?.box ? e.querySelector("rect") : e;
+          const style = getComputedStyle(shown);
+          return [e.dataset?.box ? "box" : e.tagName === "TR" ? "row" : e.closest("th") ? "heading" : e.id || e.dataset?.save || e.tagName,
+            e.dataset?.box ? style.strokeWidth : style.outlineStyle]; })()""")
+        )
+        met[kind] = mark
+        if kind == "row":
+            break
+    assert {"filter", "range", "open", "fit", "svg", "box", "heading", "row"} <= met.keys()
+    assert met.pop("box") == "3px" and "none" not in {mark for kind, mark in met.items() if kind != "BODY"}
+    page.press("Enter")
+    assert page.run("document.querySelector('#drawer').hidden") is False
+    page.press("Escape")
+    page.run("document.querySelector('.space.open').focus()")
+    page.press("Enter")
+    assert page.run("document.activeElement.getAttribute('aria-expanded')") == "false"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast(page: Page, server: MapServer, dark: bool) -> None:
+    """Text has 4.5 times the light of what is behind it or the reverse, lines 3 times; failed and dropped differ by more than colour."""
+    page.look(1440, 900, dark=dark)
+    assert server.edges
+    server.edges.write([row(src=CART, dst=DB, type="failed", verdict="dropped")])
+    opened(page, server, 4)
+    ratio = """(() => {
+      const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((each) => each / 255)
+        .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+      const apart = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+      const of = (where, what) => getComputedStyle(document.querySelector(where))[what];
+      const body = of("body", "backgroundColor"), panel = of("figure", "backgroundColor");
+      return { text: [apart(of("#status", "color"), body), apart(of("#legend", "color"), panel), apart(of("td.failed", "color"), body),
+          apart(of("td.dropped", "color"), body), apart(of(".spot.failed text", "fill"), of(".spot.failed rect", "fill")),
+          apart(of(".spot.dropped text", "fill"), of(".spot.dropped rect", "fill"))],
+        lines: ["ok", "failed", "dropped"].map((kind) => apart(of(`.line.${kind} .stroke`, "stroke"), panel)),
+        dashes: ["ok", "failed", "dropped"].map((kind) => of(`.line.${kind} .stroke`, "strokeDasharray")),
+        boxes: ["failed", "dropped"].map((kind) => of(`.spot.${kind} rect`, "strokeDasharray")) };
+    })()"""
+    found = page.run(ratio.replace("\\\\", "\\"))
+    assert min(found["text"]) >= 4.5 and min(found["lines"]) >= 3, found
+    assert len({*found["dashes"]}) == 3 and len({*found["boxes"], "none"}) == 3, found
+
+
+#: What observe's tests choose from, as edges of the map.
+EDGE_OF = {
+    "cart asks web": "shop/cart → front/web",
+    "web answers cart": "shop/cart → front/web",
+    "db asks web6": "data/db → front/web",
+    "db asks world": "data/db → outside the cluster/203.0.113.7",
+    "db asks service": "data/db → shop/svc/cart",
+}
+
+
+def test_words_of_observe(page: Page) -> None:
+    """The filter line has the words of observe's options, and chooses the edges of the flows that these choose."""
+    cart, web, db = (
+        Endpoint("", 40001, "pod", space, f"{name}-0")
+        for space, name in (("shop", "cart"), ("front", "web"), ("data", "db"))
+    )
+    flows = [
+        row(src=cart, dst=web._replace(port=8080)),
+        row(src=web._replace(port=8080), dst=cart, direction="ingress", **ENDED),
+        row(src=db, dst=web._replace(port=8080), domain="web.example.com", **ENDED),
+        row(src=db, dst=WORLD, type="failed", verdict="no answer", domain="API.stripe.com"),
+        row(src=db, dst=Endpoint("10.96.0.7", 80, "svc", "shop", "cart"), type="failed", verdict="refused", protocol="udp",
+            domain="cart.shop.svc.cluster.local"),
+    ]  # fmt: skip
+    with MapServer(0, document("Flows", live=True)) as server:
+        server.edges = edges()
+        server.edges.write(flows)
+        opened(page, server, 4)
+        for kind, side, value in (
+            ("pod", "", "shop/cart"), ("pod", "from", "shop/cart"), ("pod", "to", "web"), ("pod", "to", "front/"), ("pod", "", "!cart"),
+            ("pod", "", "db-0"), ("namespace", "from", "data"), ("namespace", "to", "front"), ("ip", "to", "203.0.113.0/24"),
+            ("ip", "", "203.0.113.7"), ("service", "to", "shop/cart"), ("service", "", "nothing"), ("verdict", "", "no-answer"),
+            ("verdict", "", "!refused"), ("protocol", "", "udp"), ("dns", "", "*.example.com"), ("dns", "", "api.stripe.com"),
+        ):  # fmt: skip
+            if kind in BY_NAME:
+                conditions = of_ends(BY_NAME[kind], side, [value])
+            else:
+                conditions = of_domains(GADGET, [value]) if kind == "dns" else of_words(GADGET, kind, [value])
+            plain = value.removeprefix("!")
+            page.type("#filter", f"{'!' * (plain != value)}{f'{side}:' * bool(side)}{kind}={plain}")
+            shown = {" → ".join(each[:2]) for each in rows(page)}
+            assert shown == {EDGE_OF[name] for name in chosen(conditions)}, (kind, side, value)
+    options = {each.name for each in ObserveCommand().params}
+    keys = set(re.findall(r"^  (\w+): \{ (?:ends|edge):", (PAGE / "filter.js").read_text(), re.MULTILINE))
+    assert len(keys) > 8 and keys - {"policy"} <= options, keys - options

@@ -6,7 +6,7 @@ import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
-from kubectl_gadget.map.owners import HERE, NODES, OTHERS, OUTSIDE, Known, Owners, Spot
+from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, Known, Owners, Spot
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
 
@@ -43,7 +43,7 @@ def test_changes() -> None:
     of.write([row(), row(dst=WORLD)])
     version, messages = of.changes(0)
     assert len([*messages]) == 1
-    assert told(of, version) == {"spots": [], "edges": [], "sums": []}
+    assert told(of, version) == {"spots": [], "alerts": [], "edges": [], "sums": []}
     of.write([row(dst=WORLD)])
     found = told(of, version)
     assert (found["spots"], found["edges"], [sums[1:3] for sums in found["sums"]]) == ([], [], [[1, 2]])
@@ -75,7 +75,7 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     of.refresh(lambda: "so far")
     (*_, message) = of.changes(0)[1]
     assert message["state"]["told"] == "so far; 1 of further pairs left out"
-    assert [spot[2] for spot in message["spots"]] == ["web", "203.0.113.7", "198.51.100.0", OTHERS, "cart"]
+    assert [spot[2] for spot in message["spots"]] == ["web", "203.0.113.7", "198.51.100.0", OTHERS]
     assert message["edges"][0][3][-1] == "…" and len(message["edges"][0][3]) == module.MOST_WORDS + 1
     assert 0 < sum(len(of.flows(at)) for at in range(3)) <= 30
 
@@ -104,3 +104,21 @@ def test_spots() -> None:
     assert owners.spot(Endpoint("", 1, "container", "", "redis")) == Spot(HERE, "redis", "container")
     assert owners.spot(None) == Spot(OUTSIDE, "not known", "raw")
     assert owners.spot(WORLD._replace(kind="container", name="a\x1b[2Jb")) == Spot(HERE, r"a\x1b[2Jb", "container")
+
+
+def test_long_names() -> None:
+    """Names that are longer than Kubernetes and DNS allow are cut, with what is not printable made visible."""
+    of = edges()
+    long = "\u202ex" * 10_000
+    of.write(
+        [
+            row(
+                src=WEB._replace(name=long, namespace=long),
+                dst=WORLD._replace(kind="svc", name=long, namespace=long),
+                domain=long,
+            )
+        ]
+    )
+    found = told(of)
+    texts = [text for spot in found["spots"] for text in spot[1:3]] + found["edges"][0][4] + found["edges"][0][7]
+    assert len(texts) == 6 and all(len(text) <= LONGEST + 4 and "\u202e" not in text for text in texts)

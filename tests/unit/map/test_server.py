@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -99,18 +101,96 @@ def test_events(server: MapServer) -> None:
         assert next(messages)["sums"][0][2] == 2
 
 
-def test_bounded(server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many connect, no more have threads than there is room for, and those who say nothing keep nobody out."""
+def test_bounded(server: MapServer) -> None:
+    """However many pages are open, no more are told of changes than there is room for; when they go, others are again."""
     made = [pages(server) for _ in range(module.MOST_PAGES)]
     for each in made:
         assert each.recv(12).endswith(b"200")
     with pages(server) as more:
         assert more.recv(12).endswith(b"503")
-    silent = [socket.create_connection(("127.0.0.1", server.server_port), 60) for _ in range(module.MOST_CONNECTIONS)]
-    assert ask(server, f"/{server.token}/")[0] == 200
-    assert server.connections(module.HERE) <= module.MOST_CONNECTIONS
-    for each in (*made, *silent):
+    for each in made:
         each.close()
+    wait_until(lambda: server.pages._value == module.MOST_PAGES, "the pages gone", 60)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_strangers(server: MapServer, said: bytes) -> None:
+    """Other users of the machine, who know the port and not the token, lock nobody out: of their connections the oldest are ended."""
+    silent = []
+    for _ in range(3 * module.MOST_CONNECTIONS):
+        silent.append(stranger(server))
+        with suppress(ConnectionError):
+            silent[-1].sendall(said)
+    wait_until(lambda: ask(server, f"/{server.token}/")[0] == 200, "an answer", 60)
+    assert server.connections(module.HERE) <= module.MOST_CONNECTIONS
+    for each in silent:
+        each.close()
+    wait_until(lambda: server.connections(module.HERE) == 0, "all given up", 60)
+
+
+def stranger(server: MapServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.server_port), 60)
+
+
+def test_slow_stranger(server: MapServer) -> None:
+    """Who sends a request a letter at a time is given up when the time for all of it is over."""
+    server._seconds = 0.3
+    with stranger(server) as slow:
+
+        def is_over() -> bool:
+            slow.settimeout(0.01)
+            try:
+                slow.send(b"x")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_until(is_over, "the end of the connection", 60)
+
+
+def test_long_requests(server: MapServer) -> None:
+    """A request with more headers than a browser has is not read to its end, with the token or without."""
+    for token in ("x", server.token):
+        with stranger(server) as other, suppress(ConnectionError):
+            other.sendall(f"GET /{token}/ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n".encode())
+            other.sendall(b"".join(b"X-%d: %s\r\n" % (at, b"y" * 1000) for at in range(100)) + b"\r\n")
+            assert other.recv(1) == b""
+    assert ask(server, f"/{server.token}/")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/{token}x/",
+        "/x{token}/",
+        "/?/{token}/",
+        "/x/../{token}/",
+        "/{token}%00/",
+        "/{token}\xff/",
+        "http://[",
+        "/\x00\xff/",
+    ],
+)
+def test_odd_paths(server: MapServer, path: str) -> None:
+    """What is not quite the token is not answered, however it is written."""
+    with stranger(server) as other:
+        host = f"Host: 127.0.0.1:{server.server_port}"
+        other.sendall(f"GET {path.format(token=server.token)} HTTP/1.1\r\n{host}\r\n\r\n".encode("latin-1"))
+        assert other.recv(1) == b""
+    assert ask(server, f"/{server.token}/")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["edge=-1", "edge=99999999999", "edge=²", "edge=", "", "spot=7", "edge=0&edge=1", "edge=%00"]
+)
+def test_odd_questions(server: MapServer, query: str) -> None:
+    """What is no number of an edge or a box has no flows and no alerts."""
+    assert server.edges
+    for name in ("flows", "alerts"):
+        status, _, text = ask(server, f"/{server.token}/{name}?{quote(query, safe='=&%')}")
+        assert (status, text) == (200, "[]")
 
 
 def test_slow_page(server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
