@@ -112,6 +112,8 @@ def render(settings: Settings) -> list[dict[str, Any]]:
         if item["kind"] == "Deployment":
             adapt = _adapt_hubble if metadata["name"] == HUBBLE_SERVER else _adapt_receiver
             adapt(item["spec"]["template"]["spec"], settings)
+            if settings.metrics and adapt == _adapt_hubble:
+                item["spec"]["template"]["metadata"]["annotations"] = dict(SCRAPED)
     if settings.audit is not None:
         objects.insert(1, audit_secret(settings.audit, settings.namespace))
     if settings.hubble is not None:
@@ -188,6 +190,9 @@ def _adapt_hubble(pod: dict[str, Any], settings: Settings) -> None:
     _adapt_image(pod, settings)
     container["args"] = [item.replace("=gadget", f"={settings.namespace}") for item in container["args"]]
     container["args"].append(f"--tls-name={HUBBLE_SERVICE}.{settings.namespace}.svc")
+    if settings.metrics:
+        container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
+        container["ports"].append({"name": "metrics", "containerPort": METRICS_PORT})
     _adapt_place(pod, settings)
 
 

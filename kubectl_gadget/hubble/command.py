@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class ServeCommand(HeadedCommand):
                        help="TLS, with tls.crt and tls.key there, for those whose certificates its ca.crt signed."),
                 Option(["--tls-name"], heading="Service", default="", metavar="NAME",
                        help="What tls.crt is for, which hubble-relay is told."),
+                Option(["--metrics"], heading="Service", default="", metavar="HOST:PORT",
+                       help="Count flows for Prometheus there, by Hubble's names and by workloads."),
                 # deploy --hubble sets it, and status asks there
                 Option(["--status"], heading="Service", default="", hidden=True, metavar="HOST:PORT"),
                 where["local"],
@@ -71,6 +73,7 @@ class ServeCommand(HeadedCommand):
         keep: int,
         folder: Path | None,
         tls_name: str,
+        metrics: str,
         status: str,
         local: bool,
         agent: tuple[str, ...],
@@ -79,6 +82,8 @@ class ServeCommand(HeadedCommand):
         if not host or not port.isdecimal():
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
+        from gadget.exposition import PATH
+        from kubectl_gadget.hubble.metrics import Totals, serving
         from kubectl_gadget.hubble.ring import Ring  # grpc and numpy
         from kubectl_gadget.hubble.server import Keys, Server
         from kubectl_gadget.hubble.session import ServedSession
@@ -87,7 +92,13 @@ class ServeCommand(HeadedCommand):
         if tls_name and not folder:
             raise UsageError("--tls-name: it goes with --tls")
         ring, keys = Ring(keep), Keys.read(folder, tls_name) if folder else None
-        with Server(listen, ring, keys) as server, State(status, server) if status else nullcontext():
+        totals = Totals() if metrics else None
+        with ExitStack() as stack:
+            server = stack.enter_context(Server(listen, ring, keys))
+            if status:
+                stack.enter_context(State(status, server))
+            if totals:
+                tell(f"numbers at http://{stack.enter_context(serving(metrics, totals))}{PATH}")
 
             def caught_up() -> None:
                 server.caught_up()
@@ -96,7 +107,7 @@ class ServeCommand(HeadedCommand):
                 tell(f"serving flows on {server.address}, until Ctrl-C. Try: hubble observe{how}")
 
             def make(*args: Any) -> ServedSession:
-                server.observer.session = ServedSession(ring, caught_up, *args)
+                server.observer.session = ServedSession(ring, totals, caught_up, *args)
                 return server.observer.session
 
             read_log(request, agent, local, (), make)

@@ -9,6 +9,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated import observer_pb2, relay_pb2
 from gadget.schema import Row, Schema
 from kubectl_gadget.hubble.messages import message_of
+from kubectl_gadget.hubble.metrics import Totals
 from kubectl_gadget.hubble.ring import Ring
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.session import FlowSession
@@ -19,10 +20,13 @@ class Kept(Flows):
     """Keeps rows in a ring, and makes them messages when they are asked for."""
 
     ring: Ring
+    totals: Totals | None = None
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep rows."""
         self.ring.add(rows)
+        if self.totals:
+            self.totals.add([self.response(row)["flow"] for row in rows])
 
     def message(self, row: Row) -> observer_pb2.GetFlowsResponse:
         """A row as clients get it."""
@@ -32,15 +36,15 @@ class Kept(Flows):
 class ServedSession(FlowSession):
     """Fills a ring with flows. A server's threads ask it how the nodes are."""
 
-    def __init__(self, ring: Ring, caught_up: Callable[[], None], *args: Any) -> None:
-        """Call caught_up once what agents have kept is in the ring."""
+    def __init__(self, ring: Ring, totals: Totals | None, caught_up: Callable[[], None], *args: Any) -> None:
+        """Call caught_up once what agents have kept is in the ring; totals have it, too."""
         super().__init__(*args)
-        self._ring, self._tell_caught_up = ring, caught_up
+        self._ring, self._totals, self._tell_caught_up = ring, totals, caught_up
         self._lost = 0
 
     def _make_output(self, schema: Schema) -> Output:
         output = Kept(self._request.gadget, all_fields(schema))
-        output.ring = self._ring
+        output.ring, output.totals = self._ring, self._totals
         return output
 
     def message(self, row: Row) -> observer_pb2.GetFlowsResponse:
@@ -53,6 +57,8 @@ class ServedSession(FlowSession):
         lost = sum(node.lost() for node in self._nodes.values())
         if lost > self._lost:
             self._ring.lose(lost - self._lost)
+            if self._totals:
+                self._totals.lose(lost - self._lost)
             self._lost = lost
 
     def _caught_up(self) -> None:

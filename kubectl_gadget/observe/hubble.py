@@ -103,7 +103,7 @@ def _end(end: Endpoint | None) -> dict[str, Any]:
         "namespace": end.namespace,
         "labels": [f"k8s:io.kubernetes.pod.namespace={end.namespace}"],
     }
-    return found if end.kind == "svc" else {**found, "pod_name": end.name}
+    return found if end.kind == "svc" else {**found, "pod_name": end.name, "workloads": [{"name": name}]}
 
 
 def _extensions(row: Mapping[str, Any], word: Mapping[str, str]) -> dict[str, Any]:

@@ -310,9 +310,19 @@ def test_hubble_in_another_namespace() -> None:
     assert pod["nodeSelector"]["a"] == "b" and pod["imagePullSecrets"] == [{"name": "mine"}]
 
 
+def test_hubble_counts_flows() -> None:
+    """With --metrics Hubble's API counts flows for Prometheus, which finds it as it finds agents."""
+    template = hubble_of(metrics=True)["Deployment"][0]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert "--metrics=$(POD_IP):7071" in container["args"]
+    assert {"name": "metrics", "containerPort": 7071} in container["ports"]
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "7071"
+    assert "annotations" not in hubble_of()["Deployment"][0]["spec"]["template"]["metadata"]
+
+
 def test_hubble_runs_its_command() -> None:
     """The arguments of Hubble's API are those that its command knows, and its labels are its Service's alone."""
-    (deployment,), (service,) = (hubble_of()[kind] for kind in ("Deployment", "Service"))
+    (deployment,), (service,) = (hubble_of(metrics=True)[kind] for kind in ("Deployment", "Service"))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["kubectl-gadget", "hubble", "serve"]
     known = {name for each in ServeCommand().params for name in each.opts}

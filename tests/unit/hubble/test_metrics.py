@@ -1,0 +1,100 @@
+"""hubble serve --metrics: flows counted for Prometheus."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kubectl_gadget.hubble import metrics
+from kubectl_gadget.hubble.metrics import METRICS, OTHER, Totals
+from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.observe.lines import FIELDS
+from kubectl_gadget.output import all_fields
+from tests.conftest import Cli, run_cli, wait_until
+from tests.unit.hubble.served import FlowAgent
+from tests.unit.observe.flows import FLOWS, GADGET, table
+
+
+def flows() -> list[dict[str, Any]]:
+    """Those of tests."""
+    output = Flows(GADGET, all_fields(GADGET.schema))
+    return [output.response(row)["flow"] for row in zip(*(table().column(name) for name in FIELDS), strict=True)]
+
+
+def numbers(totals: Totals) -> dict[str, dict[tuple[str, ...], float]]:
+    """Of each metric the values, by those of labels."""
+    return {
+        family.name: {
+            tuple(each.labels.values()): each.value for each in family.samples if not each.name.endswith("_created")
+        }
+        for family in totals.collect()
+    }
+
+
+def test_numbers() -> None:
+    """Flows, ports, flags, failures and bytes are counted by namespace and workload of both ends, bytes of a connection once."""
+    totals = Totals()
+    totals.add(flows())
+    found = numbers(totals)
+    both = ("shop", "cart", "front", "web")
+    processed = found["hubble_flows_processed"]
+    assert sum(processed.values()) == len(FLOWS)
+    assert processed["TCP", "Trace", "to-stack", "FORWARDED", *both] == 1
+    assert processed["TCP", "Trace", "to-endpoint", "FORWARDED", *both] == 1
+    assert found["hubble_tcp_flags"]["SYN", "IPv4", *both] == found["hubble_tcp_flags"]["FIN", "IPv4", *both] == 1
+    assert found["hubble_port_distribution"]["TCP", "8080", *both] == 2
+    assert found["hubble_flows_to_world"]["TCP", "ERROR", "data", "db", "", ""] == 1
+    assert found["gadget_connect_failures"]["refused", "data", "db", "shop", ""] == 1
+    assert sum(found["gadget_flow_sent_bytes"].values()) == 0  # of both ends the one that began it tells
+    totals.lose(7)
+    assert numbers(totals)["hubble_lost_events"]["observer_events_queue",] == 7
+
+
+def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of workloads makes so many series; what comes after counts as other, and that is told."""
+    monkeypatch.setattr(metrics, "MOST_SERIES", 3)
+    totals = Totals()
+    flow = flows()[0]
+    for number in range(10):
+        totals.add([{**flow, "source": {**flow["source"], "workloads": [{"name": f"w{number}"}]}}])
+    found = numbers(totals)
+    assert len(found["hubble_flows_processed"]) == 4
+    assert found["hubble_flows_processed"]["TCP", "Trace", "to-stack", "FORWARDED", *[OTHER] * 4] == 7
+    assert found["hubble_port_distribution"]["TCP", OTHER, *[OTHER] * 4] == 7
+    assert found["gadget_flow_metrics_bounded"][()] == 3
+
+
+def test_served(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:
+    """Prometheus reads them where I say, and promises of names are kept."""
+    agent = FlowAgent(tmp_path)
+    cli = start_cli("hubble", "serve", "--agent", agent.address, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+    assert cli.process.stderr
+    found = re.search(r"http://\S+/metrics", cli.process.stderr.readline())
+    assert found
+
+    def page() -> str:
+        with urllib.request.urlopen(found[0], timeout=10) as answer:
+            text = answer.read().decode()
+        return text if "hubble_flows_processed_total{" in text else ""
+
+    families = {family.name for family in text_string_to_metric_families(wait_until(page, "numbers"))}
+    agent.die()
+    assert {name.removesuffix("_total") for name in METRICS} <= families
+
+
+def test_wrong_address(tmp_path: Path) -> None:
+    """An address that is none, or another's, is an error that says so."""
+    where = ("hubble", "serve", "--agent", f"unix://{tmp_path}/none", "--listen", "127.0.0.1:0", "--metrics")
+    for address, why in (
+        ("7071", "want HOST:PORT"),
+        ("127.0.0.1:99999", "want HOST:PORT"),
+        ("192.0.2.1:7071", "Cannot assign requested address"),
+    ):
+        done = run_cli(*where, address)
+        assert (done.returncode, done.stderr) == (1, f"error: --metrics {address}: {why}\n")
