@@ -412,6 +412,7 @@ enum skb_drop_reason {
 	SKB_DROP_REASON_NOT_SPECIFIED = 2, /* the kernel's BTF has the others, and its own values */
 	SKB_DROP_REASON_NO_SOCKET,
 	SKB_DROP_REASON_NETFILTER_DROP,
+	SKB_DROP_REASON_NEIGH_FAILED,
 };
 
 struct trace_event_raw_kfree_skb {

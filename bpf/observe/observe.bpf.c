@@ -139,10 +139,11 @@ static __always_inline struct fate *fate_of(const gadget_endpoint *end, __u32 pr
 	return bpf_map_lookup_elem(&fates, &sender);
 }
 
-/* Whether a packet of such a fate was dropped since then, but for want of somebody who listens. */
+/* Whether a packet of such a fate was dropped since then, but for want of somebody who listens, or has the address. */
 static __always_inline bool was_dropped(const struct fate *fate, __u64 since)
 {
-	return fate && fate->dropped >= since && !IS_REASON(fate->reason, NO_SOCKET);
+	return fate && fate->dropped >= since && !IS_REASON(fate->reason, NO_SOCKET) &&
+	       !IS_REASON(fate->reason, NEIGH_FAILED);
 }
 
 /* What became of an attempt to connect that came to nothing. answered: by a RST. */

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +23,11 @@ import pytest
 
 from tests import tls
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
-from tests.dns import encode
+from tests.dns import NXDOMAIN, encode
 from tests.dns_mix import AAAA, CNAME, NO_QUESTIONS, A
 from tests.kernel.flows import inside
 from tests.pods import Container, Pod, link
+from tests.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
 
 #: Of attempts that nobody answers.
 PATIENCE_SECONDS = 0.3
@@ -37,11 +42,18 @@ class Place(NamedTuple):
     cart: Container
     web: Container
     told: Path
+    agent: Agent
 
     def rows(self, port: int) -> list[dict[str, Any]]:
         """Those of a port."""
         rows = events(self.told.read_text().rpartition("\n")[0])
         return [row for row in rows if port in (row["src"]["port"], row["dst"]["port"])]
+
+    def lines(self, port: int, *options: str) -> list[str]:
+        """Those that a user is shown of a port, without their times."""
+        done = run_cli("observe", "--agent", self.agent.address, "--all", "--port", str(port), *OURS, *options)
+        assert done.returncode == 0, done.stderr
+        return [line.partition(" ")[2] for line in done.stdout.splitlines()]
 
 
 class Asked(NamedTuple):
@@ -71,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             began(agent)
             with told.open("w") as out:
                 cli = Cli("observe", "--agent", agent.address, "--all", "-f", "-o", "json", *OURS, stdout=out)
-            yield Place(cart, web, told)
+            yield Place(cart, web, told, agent)
             _, err = cli.finish()
             assert "nothing lost" in err, err
         finally:
@@ -109,9 +121,14 @@ def expect(source: Place | Asked, port: int, rows: Counter[tuple[Any, ...]], **w
     return found
 
 
+def command(container: Container, text: str) -> None:
+    """Run a command in a container's network."""
+    subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", *text.split()], check=True)
+
+
 def rule(container: Container, text: str) -> None:
     """A rule of iptables in a container's network."""
-    subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", "iptables", *text.split()], check=True)
+    command(container, f"iptables {text}")
 
 
 def talk(cart: Container, web: Container, address: str, port: int, sent: int, received: int) -> None:
@@ -135,22 +152,27 @@ def receive(end: socket.socket, size: int) -> None:
         size -= len(end.recv(size))
 
 
-def answer(asked: bytes, *answers: tuple[int, int, bytes]) -> bytes:
+def question(name: str) -> bytes:
+    """For the address of a name."""
+    return struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode(name) + struct.pack("!HH", A, 1)
+
+
+def answer(asked: bytes, *answers: tuple[int, int, bytes], rcode: int = 0) -> bytes:
     """To a question of DNS: records of type, seconds and data, all of the name that is asked for."""
     records = b"".join(
         b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, ttl, len(data)) + data for kind, ttl, data in answers
     )
-    return asked[:2] + struct.pack("!HHHHH", 0x8180, 1, len(answers), 0, 0) + asked[12:] + records
+    return asked[:2] + struct.pack("!HHHHH", 0x8180 | rcode, 1, len(answers), 0, 0) + asked[12:] + records
 
 
-def resolve(asker: Container, web: Container, name: str, *answers: tuple[int, int, bytes]) -> None:
+def resolve(asker: Container, web: Container, name: str, *answers: tuple[int, int, bytes], rcode: int = 0) -> None:
     """A container asks for a name, and gets an answer."""
-    asked = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode(name) + struct.pack("!HH", A, 1)
+    asked = question(name)
     with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("10.77.0.2", 53))
         with inside(asker), socket.socket(type=socket.SOCK_DGRAM) as client:
             client.sendto(asked, ("10.77.0.2", 53))
-            server.sendto(answer(asked, *answers), server.recvfrom(512)[1])
+            server.sendto(answer(asked, *answers, rcode=rcode), server.recvfrom(512)[1])
             client.recv(512)
 
 
@@ -164,7 +186,7 @@ def attempt(cart: Container, port: int) -> None:
 
 def test_closed(place, port) -> None:
     """Each connection has a row when it is made and one when it is over, at both ends, with bytes each way, process, duration and round-trip time."""
-    cart, web, _ = place
+    cart, web, *_ = place
     for _ in range(3):
         talk(cart, web, "10.77.0.2", port, 1009, 100_003)
     begun = ("tcp", 4, "begun", "forwarded", "none", 0, 0)
@@ -189,7 +211,7 @@ def test_closed(place, port) -> None:
 
 def test_closed_ipv6(place, port) -> None:
     """IPv6 is no different."""
-    cart, web, _ = place
+    cart, web, *_ = place
     talk(cart, web, "fd77::2", port, 11, 13)
     rows = expect(
         place,
@@ -219,7 +241,7 @@ def test_closed_ipv6(place, port) -> None:
 )
 def test_verdicts(place, port, filtered: str, verdict: str, drop: str) -> None:
     """A connection that comes to nothing has the verdict of why: nobody listens, a filter says no, or says nothing."""
-    cart, web, _ = place
+    cart, web, *_ = place
     if filtered:
         rule(web, f"-A INPUT -p tcp --dport {port} {filtered}")
     for _ in range(2):
@@ -231,7 +253,7 @@ def test_verdicts(place, port, filtered: str, verdict: str, drop: str) -> None:
 
 def test_full_queue(place, port) -> None:
     """A connection for which a server's queue has no room is not answered: it waits, and then has failed."""
-    cart, web, _ = place
+    cart, web, *_ = place
     with inside(web), socket.create_server(("10.77.0.2", port), backlog=0) as listener, inside(cart):
         first = socket.create_connection(("10.77.0.2", port), 10)
         with socket.socket() as second:
@@ -256,7 +278,7 @@ def test_full_queue(place, port) -> None:
 @pytest.mark.parametrize(("who", "mine", "other"), [("client", "aborted", "reset"), ("server", "reset", "aborted")])
 def test_reset(place, port, who: str, mine: str, other: str) -> None:
     """A connection that one end resets says so at both ends, with the bytes that were sent before."""
-    cart, web, _ = place
+    cart, web, *_ = place
     with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
         with inside(cart):
             client = socket.create_connection(("10.77.0.2", port), 10)
@@ -284,7 +306,7 @@ def test_reset(place, port, who: str, mine: str, other: str) -> None:
 
 def test_datagrams(place, port) -> None:
     """A conversation over UDP has a row when it begins and one when it ends, with its bytes and who began it."""
-    cart, web, _ = place
+    cart, web, *_ = place
     with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("10.77.0.2", port))
         with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
@@ -317,7 +339,7 @@ def test_datagrams(place, port) -> None:
 )
 def test_datagrams_for_nobody(place, port, filtered: str, kind: str, verdict: str, drop: str) -> None:
     """Datagrams that do not arrive have the verdict of why, as connections have."""
-    cart, web, _ = place
+    cart, web, *_ = place
     rule(web, f"-A INPUT -p udp --dport {port} {filtered}")
     with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
         client.sendto(bytes(19), ("10.77.0.2", port))
@@ -329,7 +351,7 @@ def test_datagrams_for_nobody(place, port, filtered: str, kind: str, verdict: st
 
 def test_unanswered_datagrams(place, port) -> None:
     """Datagrams that arrive and are not answered have not failed: nobody need have expected an answer."""
-    cart, web, _ = place
+    cart, web, *_ = place
     with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("10.77.0.2", port))
         with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
@@ -345,7 +367,7 @@ def domains(rows: list[dict[str, Any]]) -> Counter[tuple[str, str, str, str]]:
 
 def test_domain_of_an_address(place, port) -> None:
     """A connection has the name that its container asked DNS for last, of those that had the address; also what came to nothing, also over IPv6 and UDP."""
-    cart, web, _ = place
+    cart, web, *_ = place
     here, six = socket.inet_aton("10.77.0.2"), socket.inet_pton(socket.AF_INET6, "fd77::2")
     alias = (CNAME, 60, encode("lb.example.net"))
     resolve(cart, web, "other.example.com", (A, 60, here))
@@ -374,7 +396,7 @@ def test_domain_of_an_address(place, port) -> None:
 
 def test_domain_that_does_not_hold(place, port) -> None:
     """A name whose time is over is told as one that may be stale."""
-    cart, web, _ = place
+    cart, web, *_ = place
     resolve(cart, web, "old.example.com", (A, 0, socket.inet_aton("10.77.0.2")))
     talk(cart, web, "10.77.0.2", port, 11, 13)
     wait_until(lambda: ("egress", "ended", "old.example.com", "stale") in domains(place.rows(port)), "the name")
@@ -382,7 +404,7 @@ def test_domain_that_does_not_hold(place, port) -> None:
 
 def test_domain_of_tls(place, port) -> None:
     """The end of a TLS connection has the name that its client asks for at both ends, whatever DNS said."""
-    cart, web, _ = place
+    cart, web, *_ = place
     resolve(cart, web, "cdn.example.com", (A, 60, socket.inet_aton("10.77.0.2")))
     with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
         with inside(cart):
@@ -408,27 +430,225 @@ def test_domain_of_tls(place, port) -> None:
 
 def test_answers_of_nobody(place, port) -> None:
     """Nothing is learned from an answer that nobody asked for, nor from one that makes no sense."""
-    cart, web, _ = place
+    cart, web, *_ = place
     here = (A, 60, socket.inet_aton("10.77.0.2"))
     resolve(cart, web, "good.example.com", here)
-    asked = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode("evil.example.com") + struct.pack("!HH", A, 1)
-    for question in (b"", *(each for each in NO_QUESTIONS if not each.startswith(encode("abc")))):
+    asked = question("evil.example.com")
+    for other in (b"", *(each for each in NO_QUESTIONS if not each.startswith(encode("abc")))):
         with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
             server.bind(("10.77.0.2", 53))
             with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
                 client.bind(("10.77.0.1", 0))
-                if question:
+                if other:
                     client.sendto(asked, ("10.77.0.2", 53))
                     server.recv(512)
-                server.sendto(answer(asked[:12] + question if question else asked, here), client.getsockname())
+                server.sendto(answer(asked[:12] + other if other else asked, here), client.getsockname())
                 client.recv(2000)
     talk(cart, web, "10.77.0.2", port, 11, 13)
     wait_until(lambda: ("egress", "ended", "good.example.com", "dns") in domains(place.rows(port)), "the name")
 
 
+def test_once(place, port) -> None:
+    """A connection between two pods is a line as it begins and one as it ends, with both processes; --ends each has a line of each end."""
+    cart, web, *_ = place
+    talk(cart, web, "10.77.0.2", port, 1009, 100_003)
+    wait_until(lambda: len(place.rows(port)) == 4, "both ends")
+    who = rf"shop/cart-0 \S+\[{os.getpid()}\] → web/web-0:{port} \S+\[{os.getpid()}\] TCP FORWARDED"
+    begun, ended = place.lines(port)
+    assert re.fullmatch(rf"{who} begun in \S+", begun)
+    assert re.fullmatch(rf"{who} 1\.0 kB↑ 100 kB↓ \S+ rtt \S+", ended)
+    assert len(place.lines(port, "--ends", "each")) == 4
+
+
+def test_translated(place, port) -> None:
+    """A connection to an address that the kernel makes a pod's, as a Service's is, is one line with both."""
+    cart, web, *_ = place
+    rule(cart, f"-t nat -A OUTPUT -p tcp -d 10.77.0.9 --dport 80 -j DNAT --to-destination 10.77.0.2:{port}")
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.9", 80), 10)
+        own = client.getsockname()[1]
+        server = listener.accept()[0]
+        client.sendall(bytes(17))
+        receive(server, 17)
+        client.close()
+        server.close()
+    wait_until(lambda: len(place.rows(own)) == 4, "both ends")
+    assert all(f" → web/web-0:{port} (as 10.77.0.9:80) " in line for line in place.lines(own))
+    assert len(place.lines(own)) == 2
+
+
+def test_rp_filter(place, port) -> None:
+    """A connection from an address that the other end has no way back to is dropped, with the kernel's word for it."""
+    cart, web, *_ = place
+    command(cart, "ip addr add 10.88.0.1/32 dev gadget0")
+    command(web, "sysctl -qw net.ipv4.conf.gadget1.rp_filter=1")
+    with inside(cart), socket.socket() as client:
+        client.bind(("10.88.0.1", 0))
+        client.settimeout(PATIENCE_SECONDS)
+        with pytest.raises(OSError):
+            client.connect(("10.77.0.2", port))
+    (row,) = expect(place, port, Counter({("cart-0", "egress", "tcp", 4, "failed", "dropped", "none", 0, 0): 1}))
+    assert row["drop"] == "IP_RPFILTER"
+
+
+def test_no_endpoints(place, port) -> None:
+    """What kube-proxy answers for a Service without endpoints is a connection that was rejected, at the Service's address."""
+    cart, web, *_ = place
+    command(cart, f"ip route add 10.96.0.{port % 200} via 10.77.0.2")
+    command(web, "sysctl -qw net.ipv4.ip_forward=1")
+    command(
+        web, "ip link add other type veth peer name beyond"
+    )  # back to where it comes from would be a redirect, and no other ICMP
+    command(web, "ip link set other up")
+    command(web, "ip link set beyond up")
+    command(web, f"ip route add 10.96.0.{port % 200} dev other")
+    rule(web, f"-A FORWARD -d 10.96.0.{port % 200} -p tcp --dport {port} -j REJECT --reject-with icmp-port-unreachable")
+    with inside(cart), pytest.raises(ConnectionRefusedError):
+        socket.create_connection((f"10.96.0.{port % 200}", port), 10)
+    (row,) = expect(place, port, Counter({("cart-0", "egress", "tcp", 4, "failed", "rejected", "none", 0, 0): 1}))
+    assert (row["dst"]["addr"], row["drop"]) == (f"10.96.0.{port % 200}", "NETFILTER_DROP")
+
+
+def test_no_such_name(place, port) -> None:
+    """A name that there is not is a question that was answered, and no domain of what follows."""
+    cart, web, *_ = place
+    resolve(cart, web, "nobody.example.com", rcode=NXDOMAIN)
+    talk(cart, web, "10.77.0.2", port, 11, 13)
+    wait_until(lambda: ("egress", "ended") in {each[:2] for each in domains(place.rows(port))}, "the connection")
+    assert not any("nobody" in row["domain"] for row in place.rows(port))
+    asked = [row for row in place.rows(53) if row["direction"] == "egress" and row["type"] == "ended"]
+    assert asked[-1]["verdict"] == "forwarded"
+
+
+def test_dns_timeout(place, port) -> None:
+    """A question of DNS that nobody answers is a conversation without an answer."""
+    cart, web, *_ = place
+    with inside(web), socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("10.77.0.2", 53))
+        with inside(cart), socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(question("slow.example.com"), ("10.77.0.2", 53))
+            own = client.getsockname()[1]
+            server.recv(512)
+    row = ("cart-0", "egress", "udp", 4, "ended", "no answer", "closed", len(question("slow.example.com")), 0)
+    expect(place, own, Counter({row: 1}), direction="egress", type="ended")
+
+
+@contextmanager
+def black_hole(container: Container) -> Iterator[None]:
+    """A container has a network, 10.78.0.0/24, whose packets nobody reads."""
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    try:
+        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH14x", b"gadget2", IFF_TUN | IFF_NO_PI))
+        command(container, "ip addr add 10.78.0.1/24 dev gadget2")
+        command(container, "ip link set gadget2 up")
+        yield
+    finally:
+        os.close(device)
+
+
+def test_black_hole(place, port) -> None:
+    """A connection into a network where every packet vanishes waits, and then has failed without an answer; nothing says that it was dropped."""
+    cart, *_ = place
+    with inside(cart), black_hole(cart), socket.socket() as client:
+        client.setblocking(False)
+        assert client.connect_ex(("10.78.0.2", port)) == errno.EINPROGRESS
+        expect(place, port, Counter({("cart-0", "egress", "tcp", 4, "waiting", "no answer", "none", 0, 0): 1}))
+    (row,) = expect(
+        place, port, Counter({("cart-0", "egress", "tcp", 4, "failed", "no answer", "none", 0, 0): 1}), type="failed"
+    )
+    assert row["drop"] == ""
+
+
+def test_pod_gone(place, port) -> None:
+    """A connection to a pod that is gone, so that nobody has its address, is unreachable."""
+    cart, *_ = place
+    with inside(cart), pytest.raises(OSError, match="No route to host"):
+        socket.create_connection(("10.77.0.77", port), 30)
+    rows = expect(
+        place, port, Counter({("cart-0", "egress", "tcp", 4, "failed", "unreachable", "none", 0, 0): 1}), type="failed"
+    )
+    assert rows[0]["error"] == "EHOSTUNREACH"
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_dropped_amid(place, port, lasting: bool) -> None:
+    """A connection whose packets are dropped later on ends as timed out if that lasts, else as any other; what was sent again is counted."""
+    cart, web, *_ = place
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.2", port), 10)
+        server = listener.accept()[0]
+        client.sendall(bytes(17))
+        receive(server, 17)
+        rule(web, f"-A INPUT -p tcp --dport {port} -j DROP")
+        if lasting:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        client.sendall(bytes(19))
+        if lasting:
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+        else:
+            again = struct.Struct("104B")
+            wait_until(
+                lambda: again.unpack(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, again.size))[2] > 0,
+                "a retransmit",
+            )
+            rule(web, f"-D INPUT -p tcp --dport {port} -j DROP")
+            receive(server, 19)
+        client.close()
+        server.close()
+    reason = "timed out" if lasting else "closed"
+    (row,) = expect(
+        place,
+        port,
+        Counter({("cart-0", "egress", "tcp", 4, "ended", "forwarded", reason, 36, 0): 1}),
+        direction="egress",
+        type="ended",
+    )
+    assert row["retransmits"] > 0
+
+
+def test_host(place, port, tmp_path: Path) -> None:
+    """--host shows what processes outside containers do, as it comes, and nothing of containers, which the log has."""
+    cart, web, *_ = place
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        cli = Cli("observe", "--agent", place.agent.address, "--host", "--port", str(port), "-o", "json", stdout=file)
+
+    def seen() -> list[dict[str, Any]]:
+        return events(out.read_text().rpartition("\n")[0])
+
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+
+        def connect() -> bool:
+            with of_node(cart), socket.create_connection(("10.77.0.2", port), 10):
+                listener.accept()[0].close()
+            return len({row["type"] for row in seen()}) == 2
+
+        wait_until(connect, "flows of a process of the node", 20)
+    _, err = cli.finish()
+    assert "nothing lost" in err, err
+    assert {(row["containerId"], row["direction"], row["pid"]) for row in seen()} == {("", "egress", os.getpid())}
+    done = run_cli("observe", "--agent", place.agent.address, "--host", "--last", "3")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@contextmanager
+def of_node(container: Container) -> Iterator[None]:
+    """This process in a container's network, and not in the container."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as own, open(f"/proc/{container.pid}/ns/net") as network:
+        assert libc.setns(network.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            libc.setns(own.fileno(), 0)
+
+
 def test_worker(place, port) -> None:
     """Of a server with workers the end of a connection has the worker that served it, not the one that listens."""
-    cart, web, _ = place
+    cart, web, *_ = place
     program = (
         "import os, socket\n"
         "listener = socket.create_server(('10.77.0.2', PORT))\n"
@@ -459,7 +679,7 @@ def test_worker(place, port) -> None:
 
 def test_passed_on(place, port) -> None:
     """Of a connection that one process accepts and gives to another by SCM_RIGHTS the end has the one that used it."""
-    cart, web, _ = place
+    cart, web, *_ = place
     program = (
         "import os, socket\n"
         "near, far = socket.socketpair()\n"
@@ -515,7 +735,7 @@ def _ask(cart: Container, port: int) -> None:
 
 def test_older(place, port, start_agent, tmp_path: Path) -> None:
     """Connections that are older than the agent, or than the one that was killed, end with their process, direction and all their bytes; the time that nobody watched is told."""
-    cart, web, _ = place
+    cart, web, *_ = place
     state = ("--observe", "--state", str(tmp_path / "kept"))
     server = _python_in(
         web,
