@@ -10,7 +10,8 @@ from kubectl_gadget.advise import cluster, evaluate
 from kubectl_gadget.advise.check import Flow
 from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
-from kubectl_gadget.advise.flows import PORTLESS
+from kubectl_gadget.advise.flows import PORTLESS, Context
+from kubectl_gadget.advise.flows import Flow as SeenFlow
 from kubectl_gadget.advise.matching import Policy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
 from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
@@ -18,8 +19,25 @@ from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
 
 def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
     """The labels of each namespace that is known."""
-    found = (item["metadata"] for item in observation.context.objects if item["kind"] == "Namespace")
+    return labels_of_namespaces(observation.context)
+
+
+def labels_of_namespaces(context: Context) -> Mapping[str, Mapping[str, str]]:
+    """The labels of each namespace that is known."""
+    found = (item["metadata"] for item in context.objects if item["kind"] == "Namespace")
     return {item["name"]: item.get("labels") or {} for item in found}
+
+
+def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: SeenFlow) -> Iterator[evaluate.Verdict]:
+    """What becomes of one flow as an agent saw it: of each of the pods that it may have reached."""
+    egress = flow.direction == "egress"
+    for own in known.local(flow):
+        for reached in known.peer(flow):
+            own_node = not egress and reached.end.kind == "node" and flow.node in reached.end.nodes
+            ours = _end(own, flow.pod if own.kind == "pod" else "", own_node=False)
+            theirs = _end(reached.end, reached.peer if reached.end.kind == "pod" else "", own_node=own_node)
+            ends = (ours, theirs) if egress else (theirs, ours)
+            yield evaluator.decide(*ends, flow.protocol, reached.port or flow.port)
 
 
 def policies_about(

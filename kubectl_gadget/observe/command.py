@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -21,6 +21,11 @@ from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_ends, o
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
 from kubectl_gadget.request import Request, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
+
+if TYPE_CHECKING:
+    from gadget.kube.api import ApiServer
+    from kubectl_gadget.observe.policies import Opinions
+    from kubectl_gadget.targets import Targets
 
 GADGET = "observe"
 _WHICH = "Which flows"
@@ -132,6 +137,9 @@ class ObserveCommand(HeadedCommand):
         until: int | None,
         namespace: tuple[str, ...],
         all_namespaces: bool,
+        ends: str | None,
+        policy: Path | None,
+        host: bool,
         container: tuple[str, ...],
         local: bool,
         agent: tuple[str, ...],
@@ -150,7 +158,11 @@ class ObserveCommand(HeadedCommand):
         selection = make_selection((), False, (), container, "")
         if namespace and all_namespaces:
             raise UsageError("-n and -A: choose one")
-        if not (namespace or all_namespaces or any(chosen[f"{side}_namespace"] for side in ("from", "to"))):
+        if host and (last or first or all_ or since is not None or until is not None):
+            raise UsageError("--host: agents keep no flows of the nodes' own processes: it shows those that come")
+        if host and (namespace or all_namespaces or container):
+            raise UsageError("--host: the nodes' own processes are in no namespace and no container")
+        if not (host or namespace or all_namespaces or any(chosen[f"{side}_namespace"] for side in ("from", "to"))):
             namespace = default_namespace(agent, local)
         finds = _finds(agent, local, namespace)
         conditions = _conditions(self.gadget, {**chosen, "namespace": namespace}, finds)
@@ -166,12 +178,14 @@ class ObserveCommand(HeadedCommand):
             conditions.append(f"timestamp<={until}")
         if last is None and first is None and since is None and until is None and not all_:
             last = USUAL
+        if host:
+            conditions, last = [*_conditions(self.gadget, chosen, finds), 'containerId==""'], None
         as_hubble, as_lines = form == HUBBLE, form == "columns" and not (fields or count_by)
         if as_hubble and (fields or count_by):
             raise UsageError(f"-o {HUBBLE} has Hubble's fields: choose it, or --fields and --count-by")
         request = make_request(
             self.gadget,
-            {},
+            {"host": True} if host else {},
             "json" if as_hubble else form,
             fields,
             (*filter_, *conditions),
@@ -181,30 +195,69 @@ class ObserveCommand(HeadedCommand):
             strict=strict,
             record=record,
             selection=selection,
-            standing=GADGET,
+            standing="" if host else GADGET,
             since_ns=since or 0,
             last=last or 0,
             follow=follow,
         )
-        from kubectl_gadget.observe.session import FlowSession, HubbleSession, LinesSession  # numpy
+        from kubectl_gadget.observe.endpoints import Endpoints
+        from kubectl_gadget.observe.hubble import Flows  # numpy
+        from kubectl_gadget.observe.lines import Lines
+        from kubectl_gadget.observe.session import LogSession
 
-        session = HubbleSession if as_hubble else LinesSession if as_lines else FlowSession
-        read_log(request, agent, local, namespace, session)
+        own = Flows if as_hubble else Lines if as_lines else None
+        once = ends == "once" if ends else as_lines
+        if policy and own is not Lines:
+            raise UsageError("--policy: what policies would do is told in lines: leave out -o, --fields and --count-by")
+
+        def make(targets: Targets) -> Callable[..., LogSession]:
+            api = None if agent or local else _only_api()
+            if policy and not (api or agent or local):
+                raise UsageError("--policy: judged for one cluster at a time")
+            opinions = _opinions(targets, policy, namespace, api) if policy else None
+            endpoints = Endpoints(api) if api else None
+            return LogSession.made(own, once=once, opinions=opinions, endpoints=endpoints)
+
+        read_log_of(request, agent, local, namespace, make)
 
 
 def read_log(
     request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[..., Any]
 ) -> None:
     """Show what request asks of the flow log, in a session that make makes. namespaces are those it is about."""
+    read_log_of(request, agent, local, namespaces, lambda targets: make)
+
+
+def read_log_of(
+    request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[[Targets], Any]
+) -> None:
+    """The same, in a session of what make returns for the targets."""
     with find_targets(agent, local) as targets:
         from kubectl_gadget.begin import begin  # grpc, while a local agent starts
         from kubectl_gadget.peers import find_directory
         from kubectl_gadget.session import stream
 
         reached, request = targets(), replace(request, reads=GADGET)
+        session = make(reached)
         with begin(request, reached) as streams:
             directory = find_directory(reached, namespaces, cluster=not (agent or local))
-            stream(request, reached, streams, directory, make)
+            stream(request, reached, streams, directory, session)
+
+
+def _only_api() -> ApiServer | None:
+    """The cluster's API server, if there is one cluster."""
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_clusters
+
+    first, *others = chosen_clusters()
+    return None if others else api_server(read_context(first.flags))
+
+
+def _opinions(targets: Targets, file: Path, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:
+    from kubectl_gadget.observe.policies import read_opinions
+
+    return read_opinions(targets, file, namespaces, api)
 
 
 def _how_many() -> list[click.Parameter]:
@@ -221,6 +274,10 @@ def _how_many() -> list[click.Parameter]:
                help="What was in so long, or since a time."),
         Option(["--until"], heading=heading, type=When(), default=None, metavar="5m|TIME",
                help="What was until so long ago, or until a time."),
+        Option(["--ends"], heading=heading, type=click.Choice(["once", "each"]), default=None,
+               help="What both ends of a flow tell, as one or each. [default: once as lines, else each]"),
+        Option(["--policy"], heading=heading, type=click.Path(path_type=Path), default=None, metavar="FILE|DIR",
+               help="Say what these NetworkPolicies would do to each flow."),
     ]  # fmt: skip
 
 
@@ -251,6 +308,8 @@ def _which() -> list[click.Parameter]:
         Option(["--without"], heading=heading, multiple=True, hidden=True),
         Option(["--min-bytes"], heading=heading, type=Size(), default=None, metavar="1M",
                help="At least so many bytes, both ways."),
+        Option(["--host"], heading=heading, is_flag=True,
+               help="What processes of the nodes do outside containers, as it comes: that is not kept."),
         Option(["--min-duration"], heading=heading, type=Duration(), default=None, metavar="100ms",
                help="That took at least so long."),
     ]  # fmt: skip

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gadget._generated import gadget_pb2 as pb
 from gadget.schema import Schema
-from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.observe.lines import Lines, Told
+from kubectl_gadget.observe.pairs import NEEDED, Pair, Pairs
 from kubectl_gadget.output import Output, all_fields
-from kubectl_gadget.session import Session
+from kubectl_gadget.request import Request
+from kubectl_gadget.session import Node, Session
+from kubectl_gadget.streams import Message
+from kubectl_gadget.tell import tell
+
+if TYPE_CHECKING:
+    from kubectl_gadget.observe.endpoints import Endpoints
+    from kubectl_gadget.observe.policies import Opinions
 
 
 class FlowSession(Session):
@@ -21,13 +36,94 @@ class FlowSession(Session):
         return self.form(self._request.gadget, all_fields(schema))
 
 
-class LinesSession(FlowSession):
-    """Shows flows as lines."""
+class LogSession(FlowSession):
+    """Shows what is kept, or the last of it, and what comes; each flow once, or once for each end."""
 
-    form = Lines
+    def __init__(
+        self,
+        request: Request,
+        elsewhere: Any = None,
+        *,
+        form: type[Told] | None,
+        once: bool,
+        opinions: Opinions | None,
+        endpoints: Endpoints | None,
+    ) -> None:
+        """Show flows in a form of their own, or in the request's; once: what both ends tell is one row."""
+        super().__init__(replace(request, last=0), elsewhere)
+        self.form, self._once, self._opinions, self._endpoints = form, once, opinions, endpoints
+        self._pairs: Pairs | None = None
+        self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
+        self._kept = 0
 
+    @classmethod
+    def made(
+        cls,
+        form: type[Told] | None,
+        *,
+        once: bool,
+        opinions: Opinions | None = None,
+        endpoints: Endpoints | None = None,
+    ) -> Callable[..., LogSession]:
+        """Makes sessions of such a form."""
+        return lambda request, elsewhere=None: cls(
+            request, elsewhere, form=form, once=once, opinions=opinions, endpoints=endpoints
+        )
 
-class HubbleSession(FlowSession):
-    """Shows flows as Hubble has them."""
+    def _make_output(self, schema: Schema) -> Output:
+        output = super()._make_output(schema)
+        if isinstance(output, Lines):
+            output.remarks = [each.of for each in (self._endpoints, self._opinions) if each]
+        self._width = len(output.fields)
+        self._fields = [item.name for item in output.fields]
+        if self._once:
+            self._fields += [name for name in NEEDED if name not in self._fields]
+            self._pairs = Pairs(self._fields, all_fields(schema))
+        return output
 
-    form = Flows
+    def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
+        return node.decoder.rows(batch, self._fields, node.filter)
+
+    def _follow(self, messages: Iterable[Message], stop: Callable[[], None]) -> None:
+        super()._follow(messages, stop)
+        self._caught_up()
+
+    def _caught_up(self) -> None:
+        self._take_pairs(self._pairs.rest() if self._pairs else [])
+        last, self._last = self._last, None
+        if last is None:
+            return
+        if self._kept > len(last):
+            tell(f"The last {len(last):,} of {self._kept:,} flows: --last N and --all show more, -f what comes.")
+        self._write_pairs(list(last))
+
+    def _left_out(self) -> Iterator[str]:
+        yield from super()._left_out()
+        if self._opinions:
+            yield self._opinions.summary()
+
+    def _show(self, rows: list[TimedRow]) -> None:
+        if self._pairs is None:
+            self._take_pairs([Pair(row, None) for row in rows])
+            return
+        self._pairs.add(rows, time.monotonic())
+        self._take_pairs(self._pairs.ripe(None if self._backlog else time.monotonic()))
+
+    def _take_pairs(self, pairs: Sequence[Pair]) -> None:
+        if self._last is None:
+            self._write_pairs(pairs)
+        else:
+            self._kept += len(pairs)
+            self._last.extend(pairs)
+
+    def _write_pairs(self, pairs: Sequence[Pair]) -> None:
+        if self._request.max_events:
+            pairs = pairs[: self._request.max_events - self.shown]
+        shown = []
+        for mine, other in pairs:
+            row = mine[1][: self._width]
+            if self.form is Lines:
+                row = (*row, other[1][: self._width] if other else None)
+            shown.append((mine[0], row, mine[2]))
+        super()._show(shown)
+        self._containers.update(other[2] for _, other in pairs if other)

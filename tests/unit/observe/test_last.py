@@ -1,0 +1,51 @@
+"""observe: how many flows are shown, and what is said of those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import orjson
+import pytest
+
+from gadget import CONTRACT
+from gadget._generated import gadget_pb2 as pb
+from tests.conftest import run_cli
+from tests.unit.hubble.served import FlowAgent, containers
+from tests.unit.observe.flows import GADGET, section
+
+
+class EndingAgent(FlowAgent):
+    """One whose stream ends with what it has kept."""
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
+        """Who it is, what was kept, and that this was all."""
+        schema = orjson.dumps(GADGET.schema.to_json()).decode()
+        yield pb.RunReply(node=self.node, started=pb.Started(schema=schema, contract=CONTRACT))
+        kept = pb.Batch(sections=[section(self.began_ns)], containers=containers())
+        yield pb.RunReply(node=self.node, batch=kept)
+        yield pb.RunReply(node=self.node, batch=pb.Batch(), caught_up=True)
+        yield pb.RunReply(node=self.node, summary=pb.Summary())
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "said"),
+    [
+        (["--last", "2"], 2, "The last 2 of 5 flows: --last N and --all show more, -f what comes.\n"),
+        (["--last", "2", "-o", "json"], 2, "The last 2 of 5 flows: --last N and --all show more, -f what comes.\n"),
+        ([], 5, ""),
+        (["--all"], 5, ""),
+        (["--first", "3"], 3, ""),
+    ],
+)
+def test_last(tmp_path: Path, options: list[str], lines: int, said: str) -> None:
+    """What is shown of more that is kept says so in a line: how many there are, and how to see them."""
+    agent = EndingAgent(tmp_path)
+    try:
+        done = run_cli("observe", "-A", "--agent", agent.address, *options)
+    finally:
+        agent.die()
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == lines
+    assert done.stderr.startswith(said or f"{lines} flows from")
