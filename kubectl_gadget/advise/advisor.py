@@ -64,6 +64,11 @@ class _Advisor:
         self._loose: dict[Workload, _Draft] = {}
         self._peers: set[Workload] = set()
         self._nodes = NodePeers(observation.cluster)
+        #: By what was connected to: addresses of its pods' own nodes, ports, protocols.
+        self._from_own_node: dict[Workload, set[tuple[str, int, str]]] = {}
+        for (source, target, protocol, port), evidence in observation.from_own_node.items():
+            if target.workload and evidence.last_done >= max(settings.since, 1):
+                self._from_own_node.setdefault(target.workload, set()).add((source.address, port, protocol))
         self._remarks = Remarks(observation, settings)
         self._outside = Outside(self._networks, settings, self._remarks)
 
@@ -248,6 +253,8 @@ class _Advisor:
                 }
                 for each in types:
                     self._note_nodes(workload, each, draft.peers[each].values())
+                if INGRESS in types:
+                    self._note_own_node(workload, draft.peers[INGRESS].values())
                 if EGRESS in types and not by_name(self._settings.dialect, draft.peers[EGRESS].values()):
                     self._note_rotating(workload, draft.peers[EGRESS].values())
                 yield Policy(workload.namespace, names[workload], str(workload), workload.selector, types, rules)
@@ -269,6 +276,16 @@ class _Advisor:
         for port in {port for peer in peers for port in peer.ports}:
             if some := self._nodes.some_of(peer for peer in peers if port in peer.ports):
                 self._remarks.some_nodes(workload, direction, port, *some)
+        if self._settings.dialect != "cilium" and self._nodes.are_named(peers):
+            self._remarks.nodes_by_address(workload)
+
+    def _note_own_node(self, workload: Workload, peers: Collection[Peer]) -> None:
+        """Tell what came from the pods' own nodes alone, which needs no rule there, and will have none elsewhere."""
+        admitted = {port for peer in peers if peer.is_node for port in peer.ports}
+        for source, number, protocol in self._from_own_node.get(workload, ()):
+            port = Port(number, protocol)
+            if port not in admitted and (why := self._nodes.through(source, workload, port)):
+                self._remarks.own_node_only(workload, port, why)
 
 
 def _add_peer(

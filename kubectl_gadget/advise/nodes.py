@@ -42,6 +42,20 @@ class NodePeers:
             found |= self._others(address, cluster.node_names)
         return sorted(each for each in found - {address} if (":" in each) == (":" in address))
 
+    def through(self, address: str, workload: Workload, port: Port) -> str:
+        """Why what came from a pod's own node may come from another one, and be denied; empty if there is no reason."""
+        cluster = self._cluster
+        if len(cluster.node_names) < 2:
+            return ""
+        if port in self._led_to.get(workload, ()):
+            return "a node port or load balancer leads there through any: what comes through others will be denied"
+        serving = {name for each in cluster.api_servers for name in cluster.nodes_at(each)}
+        return (
+            "an API server is there: if that calls a webhook, calls from others will be denied"
+            if cluster.nodes_at(address) & serving
+            else ""
+        )
+
     def _others(self, address: str, names: Collection[str]) -> set[str]:
         """How pods see nodes if they saw one by address: by that of a tunnel, or by the one that nodes go by."""
         cluster = self._cluster
@@ -67,6 +81,10 @@ class NodePeers:
         own = next((network for network in ranges if number in network), None)
         size = own.num_addresses if own else max((network.num_addresses for network in ranges), default=1)
         return int(number) % size
+
+    def are_named(self, peers: Iterable[Peer]) -> bool:
+        """Whether peers name nodes: an address of several, as that of a DNS cache, is one of later nodes too."""
+        return any(peer.is_node and len(self._cluster.nodes_at(peer.cidr.partition("/")[0])) == 1 for peer in peers)
 
     def some_of(self, peers: Iterable[Peer]) -> tuple[set[str], int] | None:
         """Which nodes peers name and how many there are, if it is not all of them, and not the API servers alone."""

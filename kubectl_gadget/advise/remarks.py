@@ -54,6 +54,8 @@ class Remarks:
         self._widened: dict[tuple[Workload, str, Port], str] = {}
         self._selecting: Collection[Workload] = ()
         self._some_nodes: dict[tuple[Workload, str, tuple[str, ...], int], set[Port]] = {}
+        self._by_address: set[str] = set()
+        self._own_node: dict[tuple[Workload, str], set[Port]] = {}
         self._rotating: dict[Workload, set[str]] = {}
         self._unlabelled: set[Workload] = set()
         self._overlaps: dict[Workload, set[str]] = {}
@@ -121,6 +123,14 @@ class Remarks:
     def some_nodes(self, workload: Workload, direction: str, port: Port, names: Collection[str], total: int) -> None:
         """A rule names some of all nodes."""
         self._some_nodes.setdefault((workload, direction, tuple(natural(names)), total), set()).add(port)
+
+    def nodes_by_address(self, workload: Workload) -> None:
+        """Its rules name nodes that there are today."""
+        self._by_address.add(shown(workload))
+
+    def own_node_only(self, workload: Workload, port: Port, why: str) -> None:
+        """What may come from other nodes too was seen from the pods' own ones, which needs no rule."""
+        self._own_node.setdefault((workload, why), set()).add(port)
 
     def no_labels(self, workload: Workload) -> None:
         """A policy would select all pods."""
@@ -256,6 +266,12 @@ class Remarks:
         for workload, ports in self._probes.items():
             text = f"{workload} {', '.join(map(str, sorted(ports)))} was reached from its own node, as kubelet's probes"
             found.append(self._about(workload, f"{text} do: always allowed, needs no rule"))
+        for (workload, why), ports in self._own_node.items():
+            text = f"{workload} {', '.join(map(str, sorted(ports)))} was reached from its own node alone"
+            found.append(self._about(workload, f"{text}, and {why}"))
+        if self._by_address:
+            text = f"rules of {_some(self._by_address)} name nodes by address"
+            found.append(Remark(f"{text}: a node that is added later is in none, so advise again then"))
         found += (
             self._about(workload, f"some connections of {workload} are older than the agent")
             for workload in self._older

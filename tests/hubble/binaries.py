@@ -1,4 +1,4 @@
-"""Hubble's command line, its relay and an oracle of its server, built from its Go module once for each version."""
+"""Hubble's command line, its relay, an oracle of its server and Cilium's parser of policies: built once for each version."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MODULE = Path(__file__).parent / "module"
 
 
 def hubble_binaries() -> Path:
-    """The folder with hubble, hubble-relay and oracle. Takes minutes at first."""
-    files = [MODULE / name for name in ("go.mod", "go.sum", "oracle/main.go")]
+    """The folder with hubble, hubble-relay, oracle and policies. Takes minutes at first."""
+    files = [MODULE / name for name in ("go.mod", "go.sum", "oracle/main.go", "policies/main.go")]
     found = re.search(r"github.com/cilium/cilium v([\d.]+)", files[0].read_text())
     assert found, "go.mod requires no Hubble"
     version = found[1]
@@ -23,7 +23,19 @@ def hubble_binaries() -> Path:
     flags = f"-s -w -X github.com/cilium/cilium/hubble/pkg.Version={version}"
 
     def build(folder: Path) -> None:
-        command = ["nice", "go", "build", "-trimpath", "-ldflags", flags, "-o", f"{folder}/", "tool", "./oracle"]
+        command = [
+            "nice",
+            "go",
+            "build",
+            "-trimpath",
+            "-ldflags",
+            flags,
+            "-o",
+            f"{folder}/",
+            "tool",
+            "./oracle",
+            "./policies",
+        ]
         subprocess.run(command, cwd=MODULE, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
 
     return built_once(f"hubble-{version}-{digest}", f"Hubble {version}", build)

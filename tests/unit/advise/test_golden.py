@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.check import check, show
+from kubectl_gadget.advise.commands import DIALECTS as CHOICES
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.observation import read_flows
@@ -40,6 +42,31 @@ def test_situation(name: str) -> None:
     assert shown == golden.read_text()
     assert [each for each in yaml.safe_load_all(shown) if each] == [policy.to_dict() for policy in advice.policies]
     assert (folder / "README.md").read_text().count("\n") > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect"), sorted((path.parent.name, each) for each in CHOICES for path in GOLDEN.glob(f"*/{each}.yaml"))
+)
+def test_situation_in_other_dialects(name: str, dialect: str) -> None:
+    """Where a situation has a page for Cilium or Calico too the advice in their words is what that says."""
+    golden = GOLDEN / name / f"{dialect}.yaml"
+    advice = advise(read_flows(golden.with_name("flows.jsonl")), replace(settings_of(golden.parent), dialect=dialect))
+    shown = render_yaml(advice, dialect=dialect)
+    if os.environ.get("SNAPSHOTS") == "write":
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_order_of_lines(name: str, tmp_path: Path) -> None:
+    """In whatever order the lines of a recording stand behind its first, the advice is the same."""
+    header, *lines = (GOLDEN / name / "flows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "flows.jsonl").write_text("".join([header, *reversed(lines)]))
+    shown, turned = (
+        render_yaml(advise(read_flows(folder / "flows.jsonl"), settings_of(GOLDEN / name)), explain=True)
+        for folder in (GOLDEN / name, tmp_path)
+    )
+    assert turned == shown
 
 
 @pytest.mark.parametrize("name", sorted({path.parent.name for path in GOLDEN.glob("*/given*.yaml")}))
