@@ -18,6 +18,7 @@ from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Pla
 from gadget.rules.calls import Call, Values
 from gadget.rules.checks import checks, names
 from gadget.rules.fields import SYSCALL
+from gadget.rules.outputs import Output
 from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, Row, Surroundings
 from gadget.rules.recent import Happened, Recent
 from gadget.rules.ruleset import Rule, Ruleset
@@ -93,6 +94,20 @@ class _Calls(Sequence[Call]):
         return self._make(at)
 
 
+#: What Falco adds to outputs unless it is told not to (init_falco_engine.cpp).
+_ADDED = {
+    name.replace(".", "_"): name
+    for name in (
+        "container.id",
+        "container.name",
+        "container.image.repository",
+        "container.image.tag",
+        "k8s.pod.name",
+        "k8s.ns.name",
+    )
+}
+
+
 class Whole:
     """An event as a whole."""
 
@@ -144,6 +159,7 @@ class Judge:
         self._wanted = np.array([name in wanted and name not in _STATES for name in self._names])
         calls = [name for name in self._names if name in wanted and name not in (*_STATES, ENDS)]
         self._fields = {rule.name: _fields(rule) for rule in _asked(rules)}
+        self._outputs = {rule.name: _whose(rule.output) for rule in _asked(rules)}
         fields = frozenset[str]().union(*self._fields.values())
         #: settings of the gadget: what these rules need
         self.parameters = {
@@ -326,12 +342,12 @@ class Judge:
         for place, count in _bounded(first[order].tolist(), counts[order].tolist(), cgroup):
             call = batch.own[fired[place]]
             assert isinstance(call, Call)
-            event, program = Whole(call), call.process.process
+            event, program, output = Whole(call), call.process.process, self._outputs[rule.name]
             yield Alert(
                 rule,
                 call.values.time_ns,
-                rule.output.text(event),
-                rule.output.values(event),
+                output.text(event),
+                output.values(event),
                 count=count,
                 cgroup_id=call.process.now.cgroup_id,
                 program=program.path or program.name,
@@ -419,6 +435,13 @@ def _fields(rule: Rule) -> frozenset[str]:
     """The fields that a rule asks about or shows."""
     sides = (side for check in checks(rule.condition) for side in (check.left, check.right) if side is not None)
     return frozenset(name for side in sides for name in names(side)).union(rule.output.fields)
+
+
+def _whose(output: Output) -> Output:
+    """An output that says which container it is about: one that does not gets what Falco adds to all."""
+    if not output.fields.keys().isdisjoint(_ADDED.values()):
+        return output
+    return Output(" ".join([output.written, *(f"{word}=%{name}" for word, name in _ADDED.items())]), SYSCALL)
 
 
 def _words(field: Field) -> list[str]:

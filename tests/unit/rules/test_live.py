@@ -299,6 +299,17 @@ def test_unknown() -> None:
     assert alert.incomplete == ("container.image.repository",)
 
 
+def test_whose() -> None:
+    """An alert of Falco's rules says whose container it was, as Falco adds it; one that says it itself stays as it is."""
+    (alert,) = fired("evt.type = execve", exec_of("sh"))
+    assert alert.fields["container.id"] and alert.fields["container.image.repository"] == "shop/web"
+    assert {"k8s.pod.name", "k8s.ns.name", "container.name", "container.image.tag"} <= alert.fields.keys()
+    assert " container_id=" in alert.text and " container_image_repository=shop/web " in alert.text
+    own = loaded(rule("evt.type = execve").replace("output: ", "output: pod=%k8s.pod.name "))
+    (alert,) = fired(own, exec_of("sh"))
+    assert "container.id" not in alert.fields and "container_id=" not in alert.text
+
+
 def test_secrets_of_the_node() -> None:
     """The ancestry of an alert tells of the node's processes what they are, and not the arguments of their programs."""
     shim = exec_of("shim", "shim", "--token=x", pid=5, tid=5, start=50, vpid=5, cgroup_id=HOST, ppid=0)
