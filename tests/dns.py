@@ -1,7 +1,8 @@
-"""DNS for tests that watch it: over UDP between two processes, python -m tests.dns serve|ask ADDRESS; over TCP, in one
-process, python -m tests.dns tcp ADDRESS.
+"""DNS for tests that watch it: over UDP between two processes, python -m tests.dns serve|ask|ask-any ADDRESS [PORT]; over
+TCP, in one process, python -m tests.dns tcp ADDRESS.
 
-serve says "ready", answers what `ask` asks, and ends when it is asked nothing that is DNS. ask asks, and says "done":
+serve says "ready", answers what `ask` asks, and ends when it is asked nothing that is DNS. ask asks, by a socket that is
+connected, ask-any by one that is not, and says "done":
   ADDRESSES  7 times, of type A: two addresses
   NO_NAME    5 times, of type AAAA: there is no such name
   SILENT     3 times, of type HTTPS: nobody answers, for which it waits
@@ -50,10 +51,10 @@ def answer(asked: bytes, rcode: int, addresses: list[str]) -> bytes:
     return head + asked[12:] + b"".join(records)
 
 
-def serve(address: str) -> None:
+def serve(address: str, port: int = PORT) -> None:
     names = {encode(name): said for name, said in ANSWERS.items()}
     with socket.socket(type=socket.SOCK_DGRAM) as server:
-        server.bind((address, PORT))
+        server.bind((address, port))
         print("ready", flush=True)
         while len((received := server.recvfrom(MOST))[0]) > 12:
             asked, peer = received
@@ -61,19 +62,25 @@ def serve(address: str) -> None:
                 server.sendto(answer(asked, *said), peer)
 
 
-def ask(address: str) -> None:
+def ask(address: str, port: int = PORT, *, connected: bool = True) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as client:
-        client.connect((address, PORT))
+        if connected:
+            client.connect((address, port))
         number = 0
         for times, name, kind in ((7, ADDRESSES, A), (5, NO_NAME, AAAA), (3, SILENT, HTTPS), (1, MANY, AAAA)):
             for _ in range(times):
                 head = struct.pack("!HHHHHH", number, QUESTION, 1, 0, 0, 0)
-                client.send(head + encode(name) + struct.pack("!HH", kind, 1))
+                message = head + encode(name) + struct.pack("!HH", kind, 1)
+                client.send(message) if connected else client.sendto(message, (address, port))
                 if name in ANSWERS:
                     assert client.recv(MOST)[:2] == head[:2]
                 number += 1
         wait_in_vain(client)
-        client.send(b"no DNS")
+        client.send(b"no DNS") if connected else client.sendto(b"no DNS", (address, port))
+
+
+def ask_any(address: str, port: int = PORT) -> None:
+    ask(address, port, connected=False)
 
 
 def wait_in_vain(client: socket.socket) -> None:
@@ -134,5 +141,6 @@ def over_tcp(address: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask, "tcp": over_tcp}[sys.argv[1]](sys.argv[2])
+    what = {"serve": serve, "ask": ask, "ask-any": ask_any, "tcp": over_tcp}
+    what[sys.argv[1]](sys.argv[2], *map(int, sys.argv[3:]))
     print("done", flush=True)

@@ -120,6 +120,20 @@ struct {
 
 static const struct asked nothing_asked;
 
+/* Where the last question with an id went that a socket sent which is connected to nobody. NAT of the same network may
+ * have rewritten that, but not the sender of the answer as the socket gets it. */
+struct unbound {
+	__u64 cookie; /* of the socket */
+	__u64 id;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, QUESTIONS);
+	__type(key, struct unbound);
+	__type(value, gadget_endpoint);
+} rewritten SEC(".maps");
+
 static __always_inline void forget(void *map, const struct question *question, __u64 cgroup_id)
 {
 	if (!bpf_map_delete_elem(map, question))
@@ -175,6 +189,7 @@ struct place {
 	__u32 at, length; /* of what the packet has of it, behind its id */
 	__u16 whole;      /* of it all */
 	bool out, answers;
+	bool connected; /* the ends are the socket's; of a packet that leaves */
 	__u16 rcode;
 };
 
@@ -199,6 +214,11 @@ static __always_inline void follow(struct __sk_buff *skb, struct place *place)
 	__u64 cgroup_id = place->header.cgroup_id;
 	struct asked *asked;
 
+	if (place->out && !place->connected) {
+		struct unbound unbound = {.cookie = place->question.cookie, .id = place->question.id};
+
+		bpf_map_update_elem(&rewritten, &unbound, &place->question.peer, BPF_ANY);
+	}
 	if (bpf_map_lookup_elem(&questions, &place->question))
 		return;
 	if (!quota_take(cgroup_id, SHARE)) {
@@ -223,11 +243,22 @@ static __always_inline void follow(struct __sk_buff *skb, struct place *place)
 }
 
 /* How long ago a question was asked that is answered now. */
-static __always_inline __u64 latency_of(const struct question *question)
+static __always_inline __u64 latency_of(struct place *place)
 {
+	struct question *question = &place->question;
 	struct asked *asked = bpf_map_lookup_elem(&questions, question);
 	__u64 latency, cgroup_id;
+	gadget_endpoint *peer;
 
+	if (!asked && !place->out) {
+		struct unbound unbound = {.cookie = question->cookie, .id = question->id};
+
+		peer = bpf_map_lookup_elem(&rewritten, &unbound);
+		if (!peer)
+			return DURATION_UNKNOWN;
+		question->peer = *peer;
+		asked = bpf_map_lookup_elem(&questions, question);
+	}
 	if (!asked)
 		return DURATION_UNKNOWN;
 	asked->answered = true;
@@ -257,7 +288,7 @@ static __noinline int look(struct __sk_buff *skb, struct place *place)
 	if (!place)
 		return 0;
 	if (place->answers)
-		latency = latency_of(&place->question);
+		latency = latency_of(place);
 	else
 		follow(skb, place);
 	if (!message_chosen(place, latency))
@@ -418,15 +449,57 @@ lost:
 	bpf_map_delete_elem(&streams, &direction);
 }
 
+/* The socket of a packet that leaves, if it is connected. Its ends are those that the process knows and that packets
+ * which come have: NAT may have rewritten those of this packet, such as a service's address to a pod's. */
+static __always_inline struct bpf_sock *connected_socket(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	return sk && sk->dst_port ? sk : NULL;
+}
+
+static __always_inline void read_socket_ends(struct bpf_sock *sk, struct packet_ends *ends)
+{
+	__u32 *own = (void *)ends->own.address, *peer = (void *)ends->peer.address;
+
+	if (sk->family == AF_INET) {
+		set_ipv4(&ends->own, sk->src_ip4);
+		set_ipv4(&ends->peer, sk->dst_ip4);
+	} else {
+		own[0] = sk->src_ip6[0];
+		own[1] = sk->src_ip6[1];
+		own[2] = sk->src_ip6[2];
+		own[3] = sk->src_ip6[3];
+		peer[0] = sk->dst_ip6[0];
+		peer[1] = sk->dst_ip6[1];
+		peer[2] = sk->dst_ip6[2];
+		peer[3] = sk->dst_ip6[3];
+	}
+	ends->own.port = sk->src_port;
+	ends->peer.port = bpf_ntohs(sk->dst_port);
+}
+
 static __always_inline int passed(struct __sk_buff *skb, bool out)
 {
 	__u8 protocol = packet_protocol(skb);
+	struct bpf_sock *sk = NULL;
 	struct place place = {.out = out};
 
-	if ((protocol != IPPROTO_UDP && protocol != IPPROTO_TCP) || !packet_has_port(skb, param_port))
+	if (protocol != IPPROTO_UDP && protocol != IPPROTO_TCP)
+		return 1;
+	if (out)
+		sk = connected_socket(skb);
+	if (!packet_has_port(skb, param_port) && !(sk && sk->dst_port == bpf_htons(param_port)))
 		return 1;
 	if (!read_packet_ends(skb, out, &place.ends))
 		return 1;
+	if (sk) {
+		read_socket_ends(sk, &place.ends);
+		place.connected = true;
+	}
 	if (place.ends.own.port != param_port && place.ends.peer.port != param_port)
 		return 1;
 	if (skb->len <= place.ends.payload || !gadget_fill_packet(&place.header, skb, out))

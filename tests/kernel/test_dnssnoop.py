@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +11,9 @@ import pytest
 from tests.conftest import Cli, events, wait_until
 from tests.dns import ADDRESSES, APART, IN_PIECES, MANY, NO_NAME, SILENT, TOGETHER
 from tests.live import rows_of, start_json, start_python_in
+
+#: Of cluster DNS, which no host has.
+SERVICE = "10.96.0.10"
 
 
 def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
@@ -51,6 +55,37 @@ def test_exact(agent, start_cli: Callable[..., Cli], pair) -> None:
     for number in {row["id"] for row in rows if row["message"] == "answer"}:
         took = {row["pod"]: row["latency"] for row in rows if row["id"] == number and row["message"] == "answer"}
         assert 0 < took["web-0"] < took["cart-0"]
+
+
+@pytest.mark.parametrize(("way", "port"), [("ask", 53), ("ask", 5353), ("ask-any", 53)])
+def test_service_address(agent, start_cli: Callable[..., Cli], pair, way: str, port: int) -> None:
+    """Where NAT rewrites a service's address to a pod's, also with another port, I see each answer with its question's
+    latency, by the address that was asked, and no false want of an answer.
+    """
+    cart, web = pair
+    network = ["nsenter", f"--net=/proc/{cart.pid}/ns/net"]
+    rule = f"-t nat -A OUTPUT -p udp -d {SERVICE} --dport 53 -j DNAT --to-destination 10.77.0.2:{port}"
+    subprocess.run([*network, "ip", "route", "add", SERVICE, "via", "10.77.0.2"], check=True)
+    subprocess.run([*network, "iptables", *rule.split()], check=True)
+    with start_python_in(web, "tests.dns", "serve", "10.77.0.2", str(port)) as server:
+        assert server.stdout and server.stdout.readline() == "ready\n"
+        cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0")
+        with start_python_in(cart, "tests.dns", way, SERVICE) as client:
+            assert client.communicate(timeout=60)[0] == "done\n"
+        assert server.wait(60) == 0
+    rows = rows_of(cli)
+    assert Counter((row["message"], row["name"], row["latency"] is None) for row in rows) == {
+        ("question", ADDRESSES, True): 7,
+        ("answer", ADDRESSES, False): 7,
+        ("question", NO_NAME, True): 5,
+        ("answer", NO_NAME, False): 5,
+        ("question", SILENT, True): 3,
+        ("no answer", SILENT, False): 3,
+        ("question", MANY, True): 1,
+        ("answer", MANY, False): 1,
+    }
+    asked = {row["server"]["addr"] for row in rows if way == "ask" or row["message"] == "answer"}
+    assert asked == {SERVICE}
 
 
 def test_tcp(agent, start_cli: Callable[..., Cli], make_pod) -> None:
