@@ -67,9 +67,9 @@ def test_service_address(agent, start_cli: Callable[..., Cli], pair, way: str, p
     rule = f"-t nat -A OUTPUT -p udp -d {SERVICE} --dport 53 -j DNAT --to-destination 10.77.0.2:{port}"
     subprocess.run([*network, "ip", "route", "add", SERVICE, "via", "10.77.0.2"], check=True)
     subprocess.run([*network, "iptables", *rule.split()], check=True)
+    cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0")
     with start_python_in(web, "tests.dns", "serve", "10.77.0.2", str(port)) as server:
         assert server.stdout and server.stdout.readline() == "ready\n"
-        cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0")
         with start_python_in(cart, "tests.dns", way, SERVICE) as client:
             assert client.communicate(timeout=60)[0] == "done\n"
         assert server.wait(60) == 0
