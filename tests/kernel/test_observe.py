@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -606,6 +607,45 @@ def test_dropped_amid(place, port, lasting: bool) -> None:
         type="ended",
     )
     assert row["retransmits"] > 0
+
+
+def test_host(place, port, tmp_path: Path) -> None:
+    """--host shows what processes outside containers do, as it comes, and nothing of containers, which the log has."""
+    cart, web, *_ = place
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        cli = Cli("observe", "--agent", place.agent.address, "--host", "--port", str(port), "-o", "json", stdout=file)
+
+    def seen() -> list[dict[str, Any]]:
+        return events(out.read_text().rpartition("\n")[0])
+
+    with inside(web):
+        listener = socket.create_server(("10.77.0.2", port))
+
+    def connect() -> bool:
+        with of_node(cart), socket.create_connection(("10.77.0.2", port), 10):
+            listener.accept()[0].close()
+        return len({row["type"] for row in seen()}) == 2
+
+    with listener:
+        wait_until(connect, "flows of a process of the node", 20)
+    _, err = cli.finish()
+    assert "nothing lost" in err, err
+    assert {(row["containerId"], row["direction"], row["pid"]) for row in seen()} == {(None, "egress", os.getpid())}
+    done = run_cli("observe", "--agent", place.agent.address, "--host", "--last", "3")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@contextmanager
+def of_node(container: Container) -> Iterator[None]:
+    """This process in a container's network, and not in the container."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as own, open(f"/proc/{container.pid}/ns/net") as network:
+        assert libc.setns(network.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            libc.setns(own.fileno(), 0)
 
 
 def test_worker(place, port) -> None:
