@@ -17,6 +17,7 @@ from tests.bench import (
     rules,
     single,
     together,
+    tops,
     traceloop,
     tunnel,
     why,
@@ -164,6 +165,13 @@ SECTIONS = (
         "In headless Chromium without a GPU, from the address to the picture: at most 150 boxes are drawn, the table has "
         "every edge. CPU is for each flow that comes, whether a page is open or not.",
         (map.measure,),
+    ),
+    Section(
+        "tops",
+        "Tables",
+        "A gadget that counts, with a table every 0.5 s: its programs add up in the kernel, so the agent takes as much for a "
+        "table of few events as for one of many. A table is read, named, sent and its interval's timer served.",
+        (tops.measure,),
     ),
     Section(
         "programs",
