@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-MODULE = Path(__file__).parent / "kubernetes"
+HERE = Path(__file__).parent
+MODULE = HERE / "kubernetes"
 VERSION_VARIABLES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
@@ -53,6 +54,18 @@ def kubernetes_binaries() -> Path:
         subprocess.run(command, cwd=MODULE, check=True)
 
     return built_once(f"kubernetes-{version}-{digest}", f"Kubernetes {version}", build)
+
+
+def policy_enforcer() -> Path:
+    """The path of kube-router, which does what NetworkPolicies say on the node where it runs. Takes minutes at first."""
+    module = HERE / "kube-router"
+    digest = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()[:12]
+
+    def build(folder: Path) -> None:
+        command = ["nice", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{folder}/", "tool"]
+        subprocess.run(command, cwd=module, check=True)
+
+    return built_once(f"kube-router-{digest}", "kube-router", build) / "kube-router"
 
 
 if __name__ == "__main__":
