@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.e2e.cluster.binaries import built_once, kubernetes_binaries
+from tests.e2e.cluster.binaries import built_once, kubernetes_binaries, policy_enforcer
 
 MODULE = Path(__file__).parent / "module"
 
@@ -44,3 +44,4 @@ def hubble_binaries() -> Path:
 if __name__ == "__main__":  # all that CI builds
     kubernetes_binaries()
     hubble_binaries()
+    policy_enforcer()
