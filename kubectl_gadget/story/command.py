@@ -114,7 +114,7 @@ class StoryCommand(HeadedCommand):
 
             name = name or "story"
             selection = find_selection(selection, agent, local)
-            part = (keep or KEEP_BYTES) // len(requests) >> 10 << 10
+            part = max((keep or KEEP_BYTES) // len(requests) >> 10, 1) << 10  # 0 would be as much as agents like
             stands = [
                 standing_of(story_run(name, kind), part, (), request.about(selection))
                 for kind, request in requests.items()

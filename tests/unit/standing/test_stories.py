@@ -297,6 +297,14 @@ def test_printed(stands) -> None:
     assert {story_of(run) for run in runs} == {("story", "exec"), ("story", "open")}
 
 
+def test_little_is_kept(stands) -> None:
+    """However little a story may keep, no part of it gets what agents keep of a run that does not say."""
+    out, _ = gadget("story", "-n", "shop", "--detach", "--keep", "8K", "--print-only", on=(stands(),))
+    files = yaml.safe_load(out)["data"]
+    assert len(files) > 8
+    assert {from_toml(name.removesuffix(".toml"), text).keep_bytes for name, text in files.items()} == {1 << 10}
+
+
 def test_completed(stands) -> None:
     """The shell completes a story's name, not those of its parts."""
     node = stands()
