@@ -67,11 +67,12 @@ class Owners:
         if end is None or end.kind == RAW.kind:
             return self._address(end.addr if end else "")
         key = (end.kind, end.namespace, end.name)
-        if key not in self._spots:
-            if len(self._spots) > 100_000:  # pods that came and went
-                self._spots.clear()
-            self._spots[key] = self._find(end)
-        return self._spots[key]
+        spots = self._spots  # once the cluster has answered there are others, which take nothing found before
+        if key not in spots:
+            if len(spots) > 100_000:  # pods that came and went
+                spots.clear()
+            spots[key] = self._find(end)
+        return spots[key]
 
     def _address(self, address: str) -> Spot:
         if address not in self._outside:

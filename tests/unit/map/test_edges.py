@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
+from kubectl_gadget.map import owners as owners_module
 from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, Known, Owners, Spot
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
@@ -104,6 +107,19 @@ def test_spots() -> None:
     assert owners.spot(Endpoint("", 1, "container", "", "redis")) == Spot(HERE, "redis", "container")
     assert owners.spot(None) == Spot(OUTSIDE, "not known", "raw")
     assert owners.spot(WORLD._replace(kind="container", name="a\x1b[2Jb")) == Spot(HERE, r"a\x1b[2Jb", "container")
+
+
+def test_answer_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that nobody knew gets its workload's box, also if the cluster answers while its name is looked at."""
+    known = Known()
+    owners = Owners(lambda: known)
+    monkeypatch.setattr(owners_module, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(owners, "_next", 0.0)
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # the answer is there at once
+    known.pods["shop", "odd"] = "cart"
+    pod = Endpoint("", 1, "pod", "shop", "odd")
+    owners._known = Known()
+    assert [owners.spot(pod).name for _ in range(2)] == ["odd", "cart"]
 
 
 def test_long_names() -> None:
