@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from gadget.recorded import NOT_KEPT
 
 log = logging.getLogger(__name__)
 
-#: Containers of a file that are named again at the beginning of the next.
+#: Containers of a file that are named again at the beginning of the next. Of tables, about so many are known by name.
 NAMED = 4096
 
 
@@ -137,17 +137,23 @@ class StandingRun:
         self.rate = subscriber.rate
         sections = [*batch.sections]  # the reply takes them out, one by one
         if self._gadget.has_tables:  # they are counted, not kept
-            self._name(container_messages(batch.containers))
+            self._names |= {each.cgroup_id: each for each in container_messages(batch.containers)}
         elif batch.sections or batch.containers or batch.losses or self._untold:
             self._write(batch_reply(self._node, batch), subscriber)
         self.counting.take(sections, self._names)
+        if self._gadget.has_tables and len(self._names) > NAMED:
+            subscriber.forget()  # those that are there still are named again
+            for cgroup in [*self._names][: NAMED // 2]:
+                del self._names[cgroup]
         if not self._untold:  # else the next agent is to tell that what came since was not watched
             with suppress(OSError):
                 self.history.beat(batch.read_ns)
 
     def _write(self, reply: pb.RunReply | None, subscriber: Subscriber) -> None:
         """Keep a reply, in a new file if need be, or count what cannot be kept."""
-        self._name(reply.batch.containers if reply else ())
+        for each in reply.batch.containers if reply else ():
+            if len(self._names) < NAMED:
+                self._names[each.cgroup_id] = each
         try:
             if reply and reply.batch.losses:
                 self._losses = list(reply.batch.losses)
@@ -165,11 +171,6 @@ class StandingRun:
             self._missed += sum(section.count for section in reply.batch.sections) if reply else 0
             self._untold = True
             self._why_not_kept = f"{self._missed} events could not be kept: {error.strerror}"
-
-    def _name(self, containers: Iterable[pb.Container]) -> None:
-        for each in containers:
-            if len(self._names) < NAMED:
-                self._names[each.cgroup_id] = each
 
     def _all_losses(self) -> list[pb.Loss]:
         return [*self._losses, *([pb.Loss(reason=NOT_KEPT, count=self._missed)] if self._missed else [])]

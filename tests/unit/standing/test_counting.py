@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from agent.run.batch import Packed
-from agent.standing import counting
+from agent.identity import Container
+from agent.limits import RunBudget
+from agent.run.batch import Batch, Packed
+from agent.run.runs import Runs
+from agent.run.subscriber import Subscriber
+from agent.standing import counting, standing
 from agent.standing.counting import Counting
+from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
-from gadget.errors import UsageError
+from gadget.errors import GadgetError, UsageError
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.standing import from_toml, to_toml
 
@@ -200,3 +207,44 @@ def test_interval_in_a_file() -> None:
     assert from_toml("use", to_toml(run)) == run
     with pytest.raises(UsageError, match="interval = 'soon': want a time such as 10s"):
         from_toml("use", text.replace("10s", "soon"))
+
+
+class NoRuns:
+    """Runs of which none can begin."""
+
+    def subscribe(self, *_: Any) -> Subscriber:
+        raise GadgetError("not here")
+
+
+class Asked:
+    """A reader of a run that is told names again once it has forgotten them."""
+
+    rate, lost = 0.0, 0
+
+    def __init__(self) -> None:
+        self.told: set[int] = set()
+
+    def news(self, cgroups: Iterable[int]) -> dict[int, Container]:
+        found = {each: Container("c", namespace=f"n{each}") for each in cgroups if each not in self.told}
+        self.told |= found.keys()
+        return found
+
+    def forget(self) -> None:
+        self.told.clear()
+
+
+def test_names_of_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tables names are known however many containers have come and gone, also that of one which stays."""
+    monkeypatch.setattr(standing, "NAMED", 8)
+    run = from_toml("use", 'gadget = "cputop"\nmetrics = ["cpu:namespace"]\n')
+    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, None)
+    made = standing.StandingRun(run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None)
+    reader = Asked()
+    for number in range(1, 61, 3):
+        there = [7000, number, number + 1, number + 2]
+        rows = table(catalog.find("cputop"), *({"cgroup_id": each, "cpu": 10**9} for each in there))
+        made._keep(Batch(rows, reader.news(there)), cast(Subscriber, reader))
+    made.close()
+    found = {number.labels["namespace"]: number.value for number in made.counting.numbers()}
+    assert found == {"n7000": 20, **{f"n{number}": 1 for number in range(1, 61)}}
+    assert len(made._names) <= 12
