@@ -113,8 +113,10 @@ class Lanes:
 
     def programs(self) -> list[Program]:
         """Each lane's program, and what the kernel says of it. Callable from any thread."""
-        with self._lock:
-            return [program for lanes in self._of.values() for lane in lanes for program in lane.object.programs()]
+        lanes = [
+            lane for each in [*self._of.values()] for lane in [*each]
+        ]  # without the lock: who comes may hold it long
+        return [program for lane in lanes for program in lane.object.programs()]
 
 
 #: Those that all runs share.

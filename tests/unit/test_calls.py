@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,23 @@ def test_missed(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seat.missed() == 0
     monkeypatch.setattr(FakeLane, "missed", lambda _: 5)
     assert seat.missed() == 4  # two lanes
+
+
+def test_asked_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` does not wait for a program that is being put in."""
+    lanes, told = Lanes(), list[list[object]]()
+
+    class Asked(FakeLane):
+        def __init__(self, hook: str) -> None:
+            super().__init__(hook)
+            asking = threading.Thread(target=lambda: told.append([*lanes.programs()]), daemon=True)
+            asking.start()
+            asking.join(10)
+
+        def programs(self) -> list[tuple[str, str]]:
+            return [(self.hook, "program")]
+
+    monkeypatch.setattr(calls, "Lane", Asked)
+    lanes.attach("exit", 1, {5})
+    lanes.attach("exit", 2, {5})
+    assert told == [[], [("exit", "program")]]
