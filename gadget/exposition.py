@@ -1,6 +1,6 @@
 """Serves numbers to Prometheus: everybody on the pod network may ask, so clients get a few threads and seconds.
 
-Numbers are added up once a second at most.
+Numbers are added up once a second for all of them, in each of a few forms.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from prometheus_client.exposition import choose_encoder
 PATH = "/metrics"
 #: How old numbers may be that a client gets.
 KNOWN_SECONDS = 1.0
+#: Forms in which they are kept for so long; who wants another one gets plain text. A client can name any number.
+MOST_FORMS = 4
 #: How long a client waits for one of the few threads.
 LOOK_SECONDS = 0.5
 
@@ -37,7 +39,8 @@ class PageServer(HTTPServer):
         self.registry, self._seconds = registry, seconds
         self._slots = threading.BoundedSemaphore(most_clients)
         self._lock = threading.Lock()
-        self._known: dict[Any, tuple[float, bytes]] = {}
+        self._pages: dict[str, bytes] = {}
+        self._since = 0.0  # of the first of them
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own."""
@@ -68,11 +71,15 @@ class PageServer(HTTPServer):
         """The numbers as a client wishes them, and how that is called."""
         encode, kind = choose_encoder(accept)
         with self._lock:
-            at, page = self._known.get(kind, (float("-inf"), b""))
-            if time.monotonic() - at > KNOWN_SECONDS:
+            if time.monotonic() - self._since > KNOWN_SECONDS:
+                self._pages = {}
+            if kind not in self._pages and len(self._pages) >= MOST_FORMS:
+                encode, kind = choose_encoder("")
+            if kind not in self._pages:
                 page = encode(self.registry)
-                self._known = {kind: (time.monotonic(), page)}
-        return page, kind
+                self._since = self._since if self._pages else time.monotonic()
+                self._pages[kind] = page
+            return self._pages[kind], kind
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -16,11 +16,15 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from agent.metrics.service import MetricsService
 from agent.metrics.settings import Settings
 from agent.service import Number, Running
+from gadget import exposition
 from gadget.errors import UsageError
 from kubectl_gadget.cluster import manifests
 from tests.conftest import wait_until
@@ -199,3 +203,25 @@ def test_deployed() -> None:
     assert template["metadata"]["annotations"]["prometheus.io/port"] == "7071"
     (*_, plain) = manifests.render(manifests.Settings("image"))
     assert "metrics" not in str(plain["spec"]["template"]["spec"]["containers"][0]["args"])
+
+
+def test_many_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names any number of forms does not have numbers added up for each; what others ask for is still there."""
+    monkeypatch.setattr(exposition, "KNOWN_SECONDS", 3600.0)
+    added = list[int]()
+
+    class Adds(Collector):
+        def collect(self) -> Iterator[Metric]:
+            added.append(1)
+            return iter(())
+
+    registry = CollectorRegistry()
+    registry.register(Adds())
+    added.clear()
+    forms = [f"application/openmetrics-text; version={number}.0.0" for number in range(1, 31)]
+    with exposition.PageServer(("127.0.0.1", 0), registry, 1, 1.0) as server:
+        for accept in ["", *forms] * 2:
+            server.page(accept)
+        assert server.page(forms[0])[1].startswith("application/openmetrics-text")
+        assert server.page(forms[-1])[1].startswith("text/plain")
+    assert len(added) == exposition.MOST_FORMS
