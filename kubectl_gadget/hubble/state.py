@@ -25,7 +25,9 @@ class State(gadget_pb2_grpc.AgentServicer):
     def __init__(self, address: str, of: Server) -> None:
         """GadgetError if the address cannot be bound."""
         self._of = of
-        self._server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix="state"))
+        self._server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="state"), options=[("grpc.so_reuseport", 0)]
+        )
         gadget_pb2_grpc.add_AgentServicer_to_server(self, self._server)
         serves = health.HealthServicer()
         serves.set("", health_pb2.HealthCheckResponse.SERVING)

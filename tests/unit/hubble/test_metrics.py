@@ -56,6 +56,25 @@ def test_numbers() -> None:
     assert numbers(totals)["hubble_lost_events"]["observer_events_queue",] == 7
 
 
+def test_bytes_once() -> None:
+    """Bytes and segments sent again are those of the end that began a connection; of one from outside, of the end that it reached."""
+    ended, *_ = (flow for flow in flows() if flow["extensions"]["value"]["type"] == "ended" and "TCP" in flow["l4"])
+    value = {**ended["extensions"]["value"], "sent": 1200, "received": str(1 << 60), "retransmits": 3}
+    flow = {**ended, "extensions": {"value": value}}
+    pod, world = flow["source"], {"labels": ["reserved:world"]}
+    asked = [
+        {**flow, "traffic_direction": direction, "source": source}
+        for direction, source in (("EGRESS", pod), ("INGRESS", pod), ("INGRESS", world))
+    ]
+    totals = Totals()
+    totals.add(asked)
+    found = numbers(totals)
+    to = ("front", "web")
+    assert found["gadget_flow_sent_bytes"] == {("TCP", "shop", "cart", *to): 1200, ("TCP", "", "", *to): 1 << 60}
+    assert found["gadget_flow_received_bytes"] == {("TCP", "shop", "cart", *to): 1 << 60, ("TCP", "", "", *to): 1200}
+    assert sum(found["gadget_flow_retransmits"].values()) == 6
+
+
 def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of workloads makes so many series; what comes after counts as other, and that is told."""
     monkeypatch.setattr(metrics, "MOST_SERIES", 3)
