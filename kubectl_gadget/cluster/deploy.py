@@ -67,10 +67,11 @@ def deploy(
         write_line(why)
     if refusal and not agents:
         raise GadgetError(f"the cluster makes no pods: {refusal}")
-    for item in later if any(agent.ready for agent in agents) else ():  # without agents it would end, again and again
-        _make(api, item)
     names = {RECEIVER: "the receiver of audit events"} if audit else {}
-    names |= {HUBBLE: "Hubble's API"} if hubble else {}
+    if hubble and any(agent.ready for agent in agents):  # without agents it would end, again and again
+        names[HUBBLE] = "Hubble's API"
+        for item in later:
+            _make(api, item)
     servers = _wait_for_servers(api, cluster.namespace, began + seconds, names) if agents else []
     _show(api, cluster.namespace, [*agents, *servers])
     ready = sum(agent.ready for agent in agents)
