@@ -31,11 +31,6 @@ class Pair(NamedTuple):
     mine: TimedRow
     other: TimedRow | None
 
-    @property
-    def time(self) -> int:
-        """When the first of them was."""
-        return min(self.mine[0], self.other[0]) if self.other else self.mine[0]
-
 
 _Key = tuple[str, str, str, int]
 

@@ -42,7 +42,10 @@ def joined(*rows: TimedRow) -> list[tuple[float, str, str]]:
 
 
 def told(found: list[Pair]) -> list[tuple[float, str, str]]:
-    return [(pair.time / SECOND, pair.mine[2], pair.other[2] if pair.other else "") for pair in found]
+    return [
+        (min(each[0] for each in pair if each) / SECOND, pair.mine[2], pair.other[2] if pair.other else "")
+        for pair in found
+    ]
 
 
 def test_both_ends() -> None:
