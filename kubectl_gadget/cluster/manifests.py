@@ -191,9 +191,15 @@ def _adapt_hubble(pod: dict[str, Any], settings: Settings) -> None:
     container["args"] = [item.replace("=gadget", f"={settings.namespace}") for item in container["args"]]
     container["args"].append(f"--tls-name={HUBBLE_SERVICE}.{settings.namespace}.svc")
     if settings.metrics:
-        container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
-        container["ports"].append({"name": "metrics", "containerPort": METRICS_PORT})
+        _tell_numbers(container)
     _adapt_place(pod, settings)
+
+
+def _tell_numbers(container: dict[str, Any]) -> None:
+    """To Prometheus, in the pod network."""
+    container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+    container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
+    container.setdefault("ports", []).append({"name": "metrics", "containerPort": METRICS_PORT})
 
 
 def _adapt_place(pod: dict[str, Any], settings: Settings) -> None:
@@ -232,9 +238,7 @@ def _adapt(pod: dict[str, Any], settings: Settings) -> None:
     if settings.no_syscalls:
         container["args"].append("--no-syscalls")
     if settings.metrics:
-        container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
-        container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
-        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
+        _tell_numbers(container)
     container["args"] += [f"--detect={place}" for place in _places(settings)]
     container["args"] += [f"--set={text}" for text in settings.sets]
     for number, state in enumerate(settings.states):
