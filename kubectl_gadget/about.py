@@ -13,11 +13,11 @@ import click
 
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
-from gadget.schema import Column
+from gadget.schema import Column, Row
 from kubectl_gadget.cluster.options import SERVERS, chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
-from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
+from kubectl_gadget.output import Extent, Look, find_form, make_output, terminal, write_table
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
@@ -62,8 +62,16 @@ class ListCommand(HeadedCommand):
 
     def _run(self, form: str) -> None:
         fields = [Column(name, "identity") for name in ("name", "group", "title")]
-        rows = [(item.command, item.group, item.title) for item in catalog.load().values()]
+        rows: list[Row] = [(item.command, item.group, item.title) for item in catalog.load().values()]
+        if form == "columns" and sys.stdout.isatty() and _cells(rows) > terminal.columns():
+            del fields[1]  # `--help` has it, and a title that is cut says nothing
+            rows = [(row[0], row[2]) for row in rows]
         write_table(make_output(form, fields, {}), rows)
+
+
+def _cells(rows: Sequence[Row]) -> int:
+    """How wide a table of texts is that is cut nowhere."""
+    return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + 2 * (len(rows[0]) - 1)
 
 
 class StatusCommand(HeadedCommand):

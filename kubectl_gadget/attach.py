@@ -17,7 +17,7 @@ from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.standing.commands import places
+from kubectl_gadget.standing.commands import LACKING, places
 from kubectl_gadget.standing.stories import is_run, is_whole, members
 from kubectl_gadget.where import find_targets
 
@@ -78,7 +78,7 @@ class AttachCommand(HeadedCommand):
             "max_events": max_events or 0, "timeout": timeout, "strict": strict, "record": record,
             "selection": selection, "since_ns": since_ns, "last": last or 0, "follow": follow,
         }  # fmt: skip
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, lacking=LACKING) as targets:
             from kubectl_gadget.begin import begin, stops
             from kubectl_gadget.peers import find_directory
             from kubectl_gadget.session import stream

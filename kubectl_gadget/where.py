@@ -14,16 +14,21 @@ from kubectl_gadget.targets import Targets
 
 
 @contextmanager
-def find_targets(agents: Sequence[str], local: bool, *, also: Sequence[str] = ()) -> Iterator[Callable[[], Targets]]:
+def find_targets(
+    agents: Sequence[str], local: bool, *, also: Sequence[str] = (), lacking: str = ""
+) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's.
 
-    also: what else there is in a cluster, by RECEIVER or HUBBLE, which is reached as agents are.
+    also: what else there is in a cluster, by RECEIVER or HUBBLE, which is reached as agents are. lacking: what an agent
+    that a command starts for itself does not have; --local is Unsupported then where no agent runs.
     """
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
     elif local:
-        from kubectl_gadget.local import local_agent
+        from kubectl_gadget.local import local_agent, need_agent
 
+        if lacking:
+            need_agent(lacking)
         with local_agent() as address:
             yield lambda: Targets({"this machine": address})
     else:

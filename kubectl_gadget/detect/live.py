@@ -164,10 +164,14 @@ class AlertSession(Session):
         output: AlertOutput,
         elsewhere: Callable[[], list[Known] | None] | None = None,
         keep: Callable[[pb.Alert], bool] = lambda alert: True,
+        rules: int = 0,
     ) -> None:
-        """Prepare to show what request asks for; keep chooses alerts that agents do not choose."""
+        """Prepare to show what request asks for; keep chooses alerts that agents do not choose.
+
+        rules is how many there are of a session that waits for alerts, which a person is told.
+        """
         super().__init__(request, elsewhere)
-        self._alerts, self._keep = output, keep
+        self._alerts, self._keep, self._to_tell = output, keep, rules
         self._judged: dict[str, int] = {}  # of each target since it has begun
         self._judged_before = 0
 
@@ -178,6 +182,13 @@ class AlertSession(Session):
         contract.check(name, started.contract)
         self._judged_before += self._judged.pop(target, 0)
         return Node(Decoder(name, SCHEMA), lambda table: None)
+
+    def _started(self, target: str, name: str, started: pb.Started) -> None:
+        super()._started(target, name, started)
+        if self._to_tell and len(self._nodes.keys() | self._away.keys()) >= self._expected:
+            if sys.stderr.isatty():
+                tell(f"watching, by {counted(self._to_tell, 'rule')}")
+            self._to_tell = 0
 
     def _tell_other_words(self, name: str, schema: Schema) -> None:
         """Alerts have no words of an agent's own."""
@@ -283,7 +294,7 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
 
     streams = Streams(targets, asked.message(), check)
     output = AlertOutput(write, channels)
-    session = AlertSession(request, output, lambda: known_containers(targets))
+    session = AlertSession(request, output, lambda: known_containers(targets), rules=len(names))
     with ExitStack() as stack, stops(streams.stop, asked.timeout), streams:
         messages: Iterable[Message] = streams
         if asked.record:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_ends, of_words, option_of
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
-from kubectl_gadget.request import Request, make_request, make_selection
+from kubectl_gadget.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
@@ -216,8 +217,12 @@ class ObserveCommand(HeadedCommand):
                 raise UsageError("--policy: judged for one cluster at a time")
             opinions = _opinions(targets, policy, namespace, api) if policy else None
             endpoints = Endpoints(api) if api else None
-            return LogSession.made(own, once=once, opinions=opinions, endpoints=endpoints)
+            return LogSession.made(
+                own, once=once, opinions=opinions, endpoints=endpoints, why_none=partial(_why_none, asked, targets)
+            )
 
+        pods = chosen["pod"] if not any("/" in name for name in chosen["pod"]) else ()
+        asked = make_selection(namespace, False, pods, container, "")
         read_log_of(request, agent, local, namespace, make)
 
 
@@ -232,7 +237,7 @@ def read_log_of(
     request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[[Targets], Any]
 ) -> None:
     """The same, in a session of what make returns for the targets."""
-    with find_targets(agent, local) as targets:
+    with find_targets(agent, local, lacking="no flows are kept" if request.standing else "") as targets:
         from kubectl_gadget.begin import begin  # grpc, while a local agent starts
         from kubectl_gadget.peers import find_directory
         from kubectl_gadget.session import stream
@@ -242,6 +247,15 @@ def read_log_of(
         with begin(request, reached) as streams:
             directory = find_directory(reached, namespaces, cluster=not (agent or local))
             stream(request, reached, streams, directory, session)
+
+
+def _why_none(asked: Selection, targets: Targets) -> str:
+    """Why no container can have had such a flow; empty if one can."""
+    from kubectl_gadget.containers import known_containers
+    from kubectl_gadget.nothing import why_nothing
+
+    known = known_containers(targets)
+    return why_nothing(asked, known, watching=False) if known else ""
 
 
 def _only_api() -> ApiServer | None:

@@ -48,10 +48,15 @@ class LogSession(FlowSession):
         once: bool,
         opinions: Opinions | None,
         endpoints: Endpoints | None,
+        why_none: Callable[[], str] | None,
     ) -> None:
-        """Show flows in a form of their own, or in the request's; once: what both ends tell is one row."""
+        """Show flows in a form of their own, or in the request's; once: what both ends tell is one row.
+
+        why_none tells why there can be none.
+        """
         super().__init__(replace(request, last=0), elsewhere)
         self.form, self._once, self._opinions, self._endpoints = form, once, opinions, endpoints
+        self._why_none = why_none
         self._pairs: Pairs | None = None
         self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
         self._kept = 0
@@ -64,10 +69,11 @@ class LogSession(FlowSession):
         once: bool,
         opinions: Opinions | None = None,
         endpoints: Endpoints | None = None,
+        why_none: Callable[[], str] | None = None,
     ) -> Callable[..., LogSession]:
         """Makes sessions of such a form."""
         return lambda request, elsewhere=None: cls(
-            request, elsewhere, form=form, once=once, opinions=opinions, endpoints=endpoints
+            request, elsewhere, form=form, once=once, opinions=opinions, endpoints=endpoints, why_none=why_none
         )
 
     def _make_output(self, schema: Schema) -> Output:
@@ -99,6 +105,8 @@ class LogSession(FlowSession):
 
     def _left_out(self) -> Iterator[str]:
         yield from super()._left_out()
+        if not self.shown and self._why_none and (why := self._why_none()):
+            yield f"{why}."
         if self._opinions:
             yield self._opinions.summary()
 

@@ -35,6 +35,9 @@ FIELDS = [
 ]
 LOOK = Look(narrow=("selection", "rate", "overwritten", "since"), failed={"problem": bool, "lost": bool})
 
+#: What an agent that a command starts for itself does not have.
+LACKING = "nothing runs on without you"
+
 
 def places() -> list[click.Parameter]:
     """Options for the agents of this machine."""
@@ -56,7 +59,7 @@ class RunsCommand(HeadedCommand):
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, lacking=LACKING) as targets:
             from kubectl_gadget.standing.make import ask_list
 
             replies = ask_list(targets())
@@ -137,7 +140,7 @@ class DeleteCommand(HeadedCommand):
         )
 
     def _run(self, names: tuple[str, ...], local: bool, agent: tuple[str, ...]) -> None:
-        with find_targets(agent, local) as targets:
+        with find_targets(agent, local, lacking=LACKING) as targets:
             from kubectl_gadget.standing.make import ask_list, delete
 
             reached = targets()

@@ -66,7 +66,8 @@ def put(name: str, runs: Sequence[pb.Standing], targets: Targets) -> None:
         raise Unreachable(f"{name} runs nowhere{again}")
     where = f"{len(running)} of {len(targets)} nodes" if len(running) < len(targets) else counted(len(targets), "node")
     write_line(f"{name} runs on {where}{f', {len(runs)} kinds' * (len(runs) > 1)}.")
-    write_line(f"To see it: kubectl gadget attach {name} -f; to end it: kubectl gadget delete {name}")
+    write_line(f"To see it:  kubectl gadget attach {name} -f")
+    write_line(f"To end it:  kubectl gadget delete {name}")
 
 
 def _problems(name: str, targets: Targets, asked: set[str]) -> dict[str, str]:

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from gadget.catalog import Gadget
 from gadget.kinds import Cut
 from gadget.kinds.base import NONE, UNKNOWN
-from gadget.kinds.times import clock
+from gadget.kinds.times import Duration, clock
 from gadget.schema import Column, Row, Schema
 from gadget.story import Part, Story, read_line
 from gadget.text import escape
@@ -38,7 +38,10 @@ _CUTTERS: Mapping[Cut, Callable[..., str]] = {
 
 
 class _Piece(NamedTuple):
-    """A piece of a line: text alone if at is None, or the value at a place in the row, with text around it."""
+    """A piece of a line: text alone if at is None, or the value at a place in the row, with text around it.
+
+    One that is spare, a time or a word that the error behind it says again, goes first where there is no room.
+    """
 
     before: str
     behind: str = ""
@@ -47,6 +50,7 @@ class _Piece(NamedTuple):
     silent: frozenset[str] = frozenset()
     may_go: bool = False
     cut: Callable[..., str] | None = None
+    spare: bool = False
 
 
 class Teller:
@@ -61,18 +65,25 @@ class Teller:
         self.fields: Sequence[Column] = [known[name] for name in names]
         at = {name: number for number, name in enumerate(names)}
 
-        def piece(part: Part) -> _Piece:
+        def said_again(behind: Part | None) -> bool:
+            return behind is not None and behind.field == "error" and behind.before == " ("
+
+        def piece(part: Part, behind: Part | None) -> _Piece:
             if not part.field:
                 return _Piece(part.before)
             item, silent = known[part.field], frozenset(story.silent.get(part.field, ()))
             cut = _CUTTERS[item.means.cut] if item.means.cut else None
-            return _Piece(part.before, part.behind, at[part.field], text_of(item), silent, part.may_go, cut)
+            spare = part.may_go and (isinstance(item.means, Duration) or said_again(behind))
+            return _Piece(part.before, part.behind, at[part.field], text_of(item), silent, part.may_go, cut, spare)
+
+        def pieces(line: str) -> list[_Piece]:
+            parts = read_line(line)
+            return [piece(part, behind) for part, behind in zip_longest(parts, parts[1:])]
 
         self._pieces: list[_Piece] = []
         self._failed: list[_Piece] = []
         if not every:
-            self._pieces = [piece(part) for part in read_line(story.line)]
-            self._failed = [piece(part) for part in read_line(story.failed or story.line)]
+            self._pieces, self._failed = pieces(story.line), pieces(story.failed or story.line)
         self._failing = [] if every else [(at[name], _test(known[name], gadget.good.get(name))) for name in failing]
 
     def has_failed(self, values: Row) -> bool:
@@ -81,23 +92,19 @@ class Teller:
 
     def line(self, values: Row, room: int | None) -> str:
         """What happened, in at most room cells, or in all that it takes. The end, which has the error, stays."""
-        texts: list[str] = []
-        cuttable: list[tuple[int, _Piece, str]] = []
+        shown: list[tuple[_Piece, str]] = []
         for piece in self._failed if self.has_failed(values) else self._pieces:
-            if piece.at is None:
-                texts.append(piece.before)
-                continue
-            value = values[piece.at]
-            text = piece.text(value)
-            if piece.may_go and (not value or text in ("", NONE, UNKNOWN) or text in piece.silent):
-                continue
-            if piece.cut:
-                cuttable.append((len(texts), piece, text))
-            texts.append(f"{piece.before}{text}{piece.behind}")
-        line = "".join(texts)
-        if room is None or width(line) <= room:
-            return line
-        for at, piece, text in sorted(cuttable, key=lambda each: -width(each[2])):
+            value = None if piece.at is None else values[piece.at]
+            text = "" if piece.at is None else piece.text(value)
+            if not (piece.may_go and (not value or text in ("", NONE, UNKNOWN) or text in piece.silent)):
+                shown.append((piece, text))
+        texts = [f"{piece.before}{text}{piece.behind}" for piece, text in shown]
+        if room is None:
+            return "".join(texts)
+        for at, (piece, _) in enumerate(shown[:-1]):  # the last one is what became of it
+            if piece.spare and width("".join(texts)) > room:
+                texts[at] = ""
+        for at, (piece, text) in sorted(enumerate(shown), key=lambda each: -width(each[1][1])):
             over = width("".join(texts)) - room
             if over > 0 and piece.cut and width(text) > LEAST:
                 short = piece.cut(text, max(width(text) - over, LEAST))
@@ -138,7 +145,8 @@ class Lines(Output):
         #: the first container of each pod; None once there is another one
         self._pods: dict[tuple[str, str], str | None] = {}
         self._namespaces: set[str] = set()
-        self._widest = 0
+        #: the widest of pods' names, as they are while there is one namespace, and with it
+        self._widest = [0, 0]
         self._begun = False
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
@@ -165,10 +173,14 @@ class Lines(Output):
             return
         if len(pods) >= MOST_PODS:
             pods.clear()
+        before = pods.get(key)
         pods[key] = None if key in pods else container
         if len(self._namespaces) < MOST_PODS:
             self._namespaces.add(namespace)
-        self._widest = max(self._widest, width(self._who(namespace, pod, container)))
+        for name in filter(None, [container, before]):  # one that was alone has its container's name with it now
+            for namespaced in (False, True):
+                called = _called(namespace, pod, name, namespaced=namespaced, contained=pods[key] is None)
+                self._widest[namespaced] = max(self._widest[namespaced], width(called))
 
     def _who(self, namespace: str, pod: str, container: str) -> str:
         several = self._pods.get((namespace, pod or container), "") is None
@@ -179,7 +191,8 @@ class Lines(Output):
         cells = [clock(time)[:-3]]
         plain = len(cells[0])
         if len(self._pods) > 1:
-            room = self._widest if total is None else min(self._widest, max(total // 4, LEAST))
+            room = self._widest[len(self._namespaces) > 1]
+            room = room if total is None else min(room, max(total // 5, LEAST))
             cell = pad(fit(self._who(*who), room, middle=True), room)
             colour = terminal.colour_of(who[1])
             cells.append(f"{colour}{cell}{terminal.PLAIN}" if self._coloured else cell)

@@ -72,8 +72,9 @@ class StorySession(Session):
         watching = self._live and not self._request.standing
         if watching and not self._has_begun and len(self._nodes.keys() | self._away.keys()) >= self._expected:
             self._has_begun = True
-            if self._nodes and sys.stderr.isatty():
-                tell(f"watching {', '.join(self._chosen)}")
+            begun = {parts_of(run)[0] for run in self._nodes}
+            if begun and sys.stderr.isatty():
+                tell(f"watching {', '.join(kind for kind in self._chosen if kind in begun)}")
 
     def _request_of(self, target: str) -> Request:
         return self._requests[parts_of(target)[0]]
@@ -155,11 +156,12 @@ class StorySession(Session):
                 longest = max(kinds.values(), key=lambda gaps: (len(gaps), sum(gap.seconds for gap in gaps)))
                 found += [replace(gap, target=name) for gap in longest]
             else:
-                found += [
-                    replace(gap, target=f"{name}, {kind}", told=f"{kind}: {gap.told}")
-                    for kind, gaps in kinds.items()
-                    for gap in gaps
-                ]
+                alike: dict[tuple[Gap, ...], list[str]] = {}
+                for kind in filter(kinds.get, self._chosen):
+                    alike.setdefault(tuple(replace(gap, target=name) for gap in kinds[kind]), []).append(kind)
+                for gaps, those in alike.items():
+                    told = ", ".join(those)
+                    found += [replace(gap, target=f"{name}, {told}", told=f"{told}: {gap.told}") for gap in gaps]
         return found
 
     def _left_out(self) -> Iterator[str]:

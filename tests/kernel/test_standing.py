@@ -43,7 +43,7 @@ def test_exact_count(agent, make_pod, workload) -> None:
     """What a standing run saw while no client was there I see later, each event once, with names, as I ask for it."""
     before = programs_of(agent.process.pid)
     said = kubectl(agent, "execsnoop", "-n", "shop", "--comm", "workload", "--detach", "--name", "execs")
-    assert said.startswith("execs runs on 1 node.\nTo see it: kubectl gadget attach execs -f;")
+    assert said.startswith("execs runs on 1 node.\nTo see it:  kubectl gadget attach execs -f\n")
     own = programs_of(agent.process.pid) - before
     run_workload(make_pod("shop", "cart-0"), workload("execs"), 1, 101, 7)
     run_workload(make_pod("bank", "till-0"), workload("execs"), 1, 5, 0)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import hatch_build
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.endpoints import Endpoint
 from gadget.errors import Incomplete, Unreachable, UsageError
 from gadget.story import Part, read_line
 from kubectl_gadget import streams
@@ -40,6 +41,7 @@ class ManyAgent(WholeAgent):
     """Runs any gadget, but for those that it lacks."""
 
     lacks: tuple[str, ...] = ()
+    why = ""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         """Serve."""
@@ -59,7 +61,9 @@ class ManyAgent(WholeAgent):
         """A run."""
         start = next(requests).start
         if start.gadget in self.lacks:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the kernel has no tracepoint for {start.gadget}")
+            context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, self.why or f"the kernel has no tracepoint for {start.gadget}"
+            )
         self.selections[start.gadget] = start
         batches: queue.Queue[pb.Batch | None] = queue.Queue()
         context.add_callback(lambda: batches.put(None))
@@ -279,6 +283,18 @@ def test_lacking_gadget_that_was_named(agents, capsys) -> None:
     assert "not watched: node-a, dns at all" in capsys.readouterr().err
 
 
+def test_kinds_that_fail_alike_are_told_together(agents, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several kinds that I asked for and cannot have for the same reason: one line, and none is said to be watched."""
+    agent = agents("node-a", ManyAgent)
+    agent.lacks, agent.why = ("dnssnoop", "opensnoop"), "no room"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    run(targets_of(agent), "exec,dns,open", lambda: begun(agent, "execsnoop"))
+    err = capsys.readouterr().err
+    assert "watching exec\n" in err
+    assert "not watched: node-a, dns, open at all." in err
+    assert [line for line in err.splitlines() if line.startswith("incomplete")] == ["incomplete: dns, open: no room"]
+
+
 def test_absent_node_is_told_once(agents, capsys) -> None:
     """A node without an agent is told of once, not once for each kind."""
     agent = agents("node-a", ManyAgent)
@@ -370,6 +386,63 @@ def test_error_stays_visible(columns: int) -> None:
     _, line = shown.lines
     assert len(line) <= columns
     assert "app[7] /" in line and line.endswith(": EACCES")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "wanted"),
+    [
+        (
+            "connect",
+            {"dst": Endpoint("127.0.0.1", 6379, "raw", "", ""), "latency": 50_100, "result": 2, "error": 111},
+            "connect  busybox[12713] 127…:6379 (ECONNREFUSED)",
+        ),
+        ("exit", {"age": 3_100_000, "result": 1, "code": 127}, "exit     busybox[12713]: failed with 127"),
+        ("exit", {"age": 3_100_000}, "exit     busybox[12713] after 3.1ms"),
+    ],
+)
+def test_what_matters_stays(kind: str, row: dict[str, Any], wanted: str) -> None:
+    """At 80 columns, beside a pod's name as Deployments make them: a time goes before an address is cut, and whole."""
+    gadget, told = all_kinds()[kind]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    names = [item.name for item in teller.fields]
+
+    def event(pod: str) -> Any:
+        found = dict.fromkeys(names, 0) | {"namespace": "shop", "pod": pod, "container": "app"}
+        found |= {"comm": "busybox", "pid": 12713, "killer_comm": ""} | row
+        return teller, tuple(found[name] for name in names)
+
+    with screen(80) as shown:
+        Lines(["connect", "exit"]).write([event("web-0"), event("cart-6c9f7d5b8-x2x7l")])
+    line = shown.lines[-1]
+    assert line.endswith(f"  {wanted}")
+    assert len(line) <= 80
+
+
+def test_names_are_whole_where_there_is_room(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pod that was alone in its namespace, and with one container, is told in full when others have come."""
+    gadget, told = all_kinds()["open"]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    names = [item.name for item in teller.fields]
+
+    def event(namespace: str, pod: str, container: str) -> Any:
+        row = dict.fromkeys(names, 0) | {"comm": "app", "path": "/etc/hosts", "error": 2}
+        row |= {"namespace": namespace, "pod": pod, "container": container}
+        return teller, tuple(row[name] for name in names)
+
+    with screen(200) as shown:
+        output = Lines(["open"])
+        output.write([event("shop", "cart-6c9f7d5b8-x2x7l", "cart")])
+        output.write([event("web", "web-0", "nginx")])
+        output.write([event("shop", "cart-6c9f7d5b8-x2x7l", "cart")])
+        output.write([event("shop", "cart-6c9f7d5b8-x2x7l", "proxy"), event("shop", "cart-6c9f7d5b8-x2x7l", "cart")])
+    lines = shown.lines[2:]
+    assert [line.split()[1] for line in lines] == [
+        "web/web-0",
+        "shop/cart-6c9f7d5b8-x2x7l",
+        "shop/cart-6c9f7d5b8-x2x7l/proxy",
+        "shop/cart-6c9f7d5b8-x2x7l/cart",
+    ]
+    assert len({line.index("  open  ") for line in lines[2:]}) == 1
 
 
 def test_resize_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
+from gadget.errors import Unsupported
+from kubectl_gadget.where import find_targets
 from tests.conftest import run_cli
 from tests.unit.hubble.served import FlowAgent, containers
 from tests.unit.observe.flows import GADGET, section
@@ -49,3 +51,35 @@ def test_last(tmp_path: Path, options: list[str], lines: int, said: str) -> None
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == lines
     assert done.stderr.startswith(said or f"{lines} flows from")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-n", "web"], "namespace web has no containers; -A for all."),
+        (["-n", "shop", "--pod", "nobody"], "no pod matches -p nobody in namespace shop; there is "),
+        (["-n", "shop", "--min-bytes", "1G"], ""),
+    ],
+)
+def test_none(tmp_path: Path, options: list[str], said: str) -> None:
+    """If there can be no flow of what I asked for I am told why, and what there is instead."""
+    agent = EndingAgent(tmp_path)
+    try:
+        done = run_cli("observe", "--agent", agent.address, *options)
+    finally:
+        agent.die()
+    assert (done.returncode, done.stdout) == (0, "")
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("0 flows from 1 node, ")
+    assert bool(rest) == bool(said)
+    assert "".join(rest).startswith(said)
+
+
+def test_this_machine_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With --local and no agent I am told how to start one: what a command starts for itself has kept nothing."""
+    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
+    with (
+        pytest.raises(Unsupported, match="no agent runs on this machine, so no flows are kept: start one, as root"),
+        find_targets((), local=True, lacking="no flows are kept"),
+    ):
+        pass

@@ -125,7 +125,7 @@ def test_a_run_of_each_kind(stands) -> None:
     said, _ = gadget("story", "-n", "shop", "--pid", "7", "--detach", "--name", "tale", on=(node,))
     assert said == (
         f"tale runs on 1 node, {len(USUAL)} kinds.\n"
-        "To see it: kubectl gadget attach tale -f; to end it: kubectl gadget delete tale\n"
+        "To see it:  kubectl gadget attach tale -f\nTo end it:  kubectl gadget delete tale\n"
     )
     assert [*node.runs] == [f"tale.{kind}" for kind in USUAL]
     runs = {name: status.run for name, status in node.runs.items()}
