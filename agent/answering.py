@@ -106,7 +106,8 @@ class Answering(rpc.AgentServicer):
 
     def Run(self, requests: Iterator[pb.RunRequest], context: grpc.ServicerContext) -> Iterator[pb.RunReply]:
         """Run one gadget, or what a service begins, until the client stops it or goes away."""
-        with self._slot(self._run_slots, f"{MAX_RUNS} runs", context):  # first: a client may never say what it wants
+        runs = f"{MAX_RUNS} runs, of which a story has one for each kind,"
+        with self._slot(self._run_slots, runs, context):  # first: a client may never say what it wants
             first = next(requests, None)
             what = first.WhichOneof("what") if first else None
             try:

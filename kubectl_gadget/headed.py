@@ -88,6 +88,8 @@ class HeadedCommand(click.Command):
             visible = [name for option in options if not option.hidden for name in option.opts]
             meant = _MEANT.get(error.option_name, "")
             message = f"{error.message} Did you mean {meant!r}?" if meant in visible else None
+            if error.option_name in ("-p", "--pod") and "--workload" in visible:
+                message = f"{error.message} Pods are chosen by their workload: -w, --workload."
             raise click.NoSuchOption(error.option_name, message, () if message else visible, ctx) from None
         if rest and not self.allow_extra_args and not ctx.resilient_parsing:
             hint = f"; for a pod: -p {rest[0]}" if "--pod" in valued else ""

@@ -10,6 +10,15 @@ import click
 from gadget.text import escape
 from kubectl_gadget.text import fit
 
+#: Those that show something.
+_shown: list[Progress] = []
+
+
+def make_room() -> None:
+    """Take away what is shown, so that a line which stays can take its place."""
+    for each in [*_shown]:
+        each.clear()
+
 
 class Progress:
     """What is shown on standard error while something is waited for; nothing if that is no terminal."""
@@ -33,6 +42,10 @@ class Progress:
         up = f"\x1b[{len(self._shown)}A" if self._shown else ""
         click.echo(up + "\r\x1b[J" + "".join(f"{line}\n" for line in lines), err=True, nl=False)
         self._shown = lines
+        if self in _shown:
+            _shown.remove(self)
+        if lines:
+            _shown.append(self)
 
     def clear(self) -> None:
         """Show nothing any more."""

@@ -10,6 +10,7 @@ import click
 
 from gadget.text import escape
 from kubectl_gadget.output import terminal
+from kubectl_gadget.progress import make_room
 from kubectl_gadget.text import width, wrap
 
 
@@ -20,6 +21,7 @@ def tell(text: str) -> None:
     except (OSError, ValueError):
         columns = 0
     safe = escape(text)
+    make_room()
     click.echo("\n".join(wrap(safe, columns)) if 0 < columns < width(safe) else safe, err=True)
 
 

@@ -29,6 +29,7 @@ from tests.conftest import CLI, run_cli
     [
         (["execsnop"], "unknown gadget 'execsnop': did you mean execsnoop?"),
         (["execsnoop", "--bogus"], "no such option '--bogus'"),
+        (["advise", "seccomp-profile", "-p", "cart"], "'-p'. Pods are chosen by their workload: -w, --workload."),
         (["execsnoop", "--fields", "pids"], "unknown field 'pids': did you mean pid?"),
         (["execsnoop", "--filter", "pids==1"], "unknown field 'pids' in --filter: did you mean pid?"),
         (["execsnoop", "--filter", "pid=1"], "unknown operator '=' in --filter: there is == != <= >= < > ~"),

@@ -19,6 +19,7 @@ from gadget.rows import Decoder
 from gadget.schema import value_offset
 from kubectl_gadget.output import Look, choose_fields, make_output
 from kubectl_gadget.request import make_request
+from tests.unit.test_layout import screen
 from tests.unit.test_snapshots import batch
 
 RUNQLAT = catalog.find("runqlat")
@@ -34,10 +35,11 @@ def histogram(*durations: int) -> list[int]:
     return [*value[:-1], sum(durations)]
 
 
-def table(*values: list[int]) -> list[tuple[object, ...]]:
+def table(*values: list[int], pod: str = "cart-0") -> list[tuple[object, ...]]:
     """Rows of runqlat as its default form has them."""
     fields = choose_fields(RUNQLAT, "histogram", "", [])
     told = batch(RUNQLAT, [{"pid": 0, "waited": value} for value in values])
+    told.containers[0].pod = pod
     return [
         row for _, row, _ in Decoder("node-a", RUNQLAT.schema).rows(told, [f.name for f in fields], lambda table: None)
     ]
@@ -75,6 +77,14 @@ def test_drawn(capsys: pytest.CaptureFixture[str]) -> None:
         "       …\n"
         "    4.3s –   8.6s  1  █████████████████████████\n"
     )
+
+
+def test_numbers_are_whole() -> None:
+    """However narrow my terminal is: of the line above a histogram names are cut, in their middle, and no number."""
+    with screen(72) as shown:
+        output = make_output("histogram", choose_fields(RUNQLAT, "histogram", "", []), {})
+        output.write(table(histogram(1000, 1500, 1500, 100_000, 5_000_000_000), pod="cart-6c9f7d5b8-x2x7l"))
+    assert shown.lines[0] == "node-a  shop  ca…d5b8-x2x7l  cart: 5, half within 2.0µs, 99% within 8.6s"
 
 
 def test_room() -> None:

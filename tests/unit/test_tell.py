@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget import completion
 from kubectl_gadget.cli import PROGRAM, cli
 from kubectl_gadget.output.encode import encode, visible
+from kubectl_gadget.progress import Progress
+from kubectl_gadget.tell import tell
 from kubectl_gadget.text import fit
 from tests.conftest import run_cli
 from tests.fakes import WholeAgent
@@ -160,3 +163,19 @@ def test_tables_are_safe(agents: Callable[..., Any]) -> None:
             assert CRAFTED in str(rows) or any(
                 CRAFTED in str(row.values()) or CRAFTED in row.values() for row in rows
             ), command
+
+
+def test_progress_makes_room(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is told while a line on my terminal changes stays there, and the line goes on below it."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.fileno", lambda: 2)
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    progress = Progress()
+    progress.show(["0 samples"])
+    tell("no pod matches -p nosuch")
+    progress.show(["7 samples"])
+    progress.clear()
+    tell("done")
+    up = "\x1b[1A\r\x1b[J"
+    told = f"\r\x1b[J0 samples\n{up}no pod matches -p nosuch\n\r\x1b[J7 samples\n{up}done\n"
+    assert capsys.readouterr().err == told

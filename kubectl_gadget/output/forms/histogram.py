@@ -74,7 +74,11 @@ class Histograms(Output):
     def _titled(title: str, name: str, value: Sequence[int]) -> str:
         flat = HISTOGRAM.member_of(value)
         said = f"{flat['count']:,}, half within {short_duration(flat['p50'])}, 99% within {short_duration(flat['p99'])}"
-        whole = ": ".join(part for part in (title, name, said) if part)
+        of = ": ".join(part for part in (title, name) if part)
+        if sys.stdout.isatty():  # what was measured stays
+            of = fit(of, max(terminal.columns() - len(said) - 2, 1), middle=True)
+            said = fit(said, terminal.columns())
+        whole = ": ".join(part for part in (of, said) if part)
         if sys.stdout.isatty():
             whole = fit(whole, terminal.columns())
         return f"{terminal.BOLD}{whole}{terminal.PLAIN}" if terminal.has_colours() else whole
