@@ -22,6 +22,7 @@ _MEANT = {
     "--count": "--max-events",
     "--timeout": "--duration",
     "--duration": "--timeout",
+    "--failed": "--verdict",
 }
 
 

@@ -96,6 +96,7 @@ def test_help_of_commands() -> None:
         (["execsnoop", "--namespac", "3"], "--namespace"),
         (["profile", "--timeout", "3s"], "--duration"),
         (["story", "--duration", "3s"], "--timeout"),
+        (["observe", "--failed"], "--verdict"),
     ],
 )
 def test_what_is_suggested(arguments: list[str], meant: str) -> None:
