@@ -13,6 +13,8 @@ from gadget.kube.api import ApiServer
 
 #: How long an answer holds, and how many Services are asked for in that time: each question costs the API server.
 HOLDS_SECONDS, MOST_ASKED = 30.0, 64
+#: How much of that time may go by in waiting for answers, as flows wait meanwhile; then nothing more is asked.
+MOST_WAITED_SECONDS = 1.0
 
 
 class Endpoints:
@@ -22,7 +24,7 @@ class Endpoints:
         """Of a cluster."""
         self._api = api
         self._missing: dict[tuple[str, str], bool] = {}
-        self._until = 0.0
+        self._until = self._waited = 0.0
 
     def of(self, row: Mapping[str, Any], word: Mapping[str, str]) -> tuple[bool, str]:
         """What there is to say of a flow: that the Service has no endpoints to which it was sent in vain."""
@@ -32,13 +34,15 @@ class Endpoints:
         return False, " no endpoints"
 
     def _has_none(self, end: Endpoint) -> bool:
-        if time.monotonic() > self._until:
-            self._missing, self._until = {}, time.monotonic() + HOLDS_SECONDS
+        began = time.monotonic()
+        if began > self._until:
+            self._missing, self._until, self._waited = {}, began + HOLDS_SECONDS, 0.0
         key = (end.namespace, end.name)
         if key not in self._missing:
-            if len(self._missing) >= MOST_ASKED:
+            if len(self._missing) >= MOST_ASKED or self._waited > MOST_WAITED_SECONDS:
                 return False
             self._missing[key] = self._ask(*key)
+            self._waited += time.monotonic() - began
         return self._missing[key]
 
     def _ask(self, namespace: str, name: str) -> bool:

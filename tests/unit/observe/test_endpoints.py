@@ -22,9 +22,11 @@ class Api:
 
     def __init__(self, *slices: Any, code: int = 0) -> None:
         self.slices, self.code, self.asked = list(slices), code, 0
+        self.now, self.takes = 100.0, 0.0
 
     def list(self, path: str, **query: str) -> Any:
         self.asked += 1
+        self.now += self.takes
         assert path == "/apis/discovery.k8s.io/v1/namespaces/front/endpointslices"
         assert query["labelSelector"].startswith("kubernetes.io/service-name=web")
         if self.code:
@@ -72,3 +74,18 @@ def test_asked_once() -> None:
         for _ in range(3):
             told.of(values, {"type": "failed", "verdict": "rejected"})
     assert api.asked == MOST_ASKED
+
+
+def test_slow_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flows do not wait for a slow API server for longer than about a second in thirty."""
+    api = Api()
+    api.takes = 0.3
+    monkeypatch.setattr("time.monotonic", lambda: api.now)
+    told = Endpoints(api)  # type: ignore[arg-type]
+    for at in range(20):
+        values = dict(zip(FIELDS, row(1.0, CART, SERVICE._replace(name=f"web{at}"))[1], strict=True))
+        told.of(values, {"type": "failed", "verdict": "rejected"})
+    assert api.asked == 4
+    api.now += 31
+    told.of(values, {"type": "failed", "verdict": "rejected"})
+    assert api.asked == 5
