@@ -42,11 +42,11 @@ def _bare(image: str) -> str:
 
 
 def _find(word: str, known: Mapping[str, str], ours: Sequence[str]) -> str:
-    """Which of ours a word means. UsageError with the nearest, or with all of them."""
+    """Which of ours a word means. UsageError with the nearest, or with where all of them are listed."""
     if word in known or word in ours:
         return known.get(word, word)
     import difflib  # 8 ms that only a mistake pays for
 
     near = difflib.get_close_matches(word, [*ours, *known], 1)
-    hint = f"did you mean {known.get(near[0], near[0])}?" if near else f"there is {', '.join(ours)}"
+    hint = f"did you mean {known.get(near[0], near[0])}?" if near else "the help lists what there is"
     raise UsageError(f"unknown gadget {word!r}: {hint}")

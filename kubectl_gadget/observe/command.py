@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from gadget.errors import UsageError
@@ -33,6 +32,7 @@ _WHICH = "Which flows"
 _SHORT = {"pod": "-p", "label": "-l"}
 #: The form that is Hubble's own.
 HUBBLE = "jsonpb"
+OWN_FORM = FormType({HUBBLE: "Hubble's flows, an object a line"})
 #: How many flows are shown where nothing says how many.
 USUAL = 20
 _WORDS = {
@@ -59,23 +59,6 @@ class When(click.ParamType[int]):
         return time.time_ns() - int(Duration().convert(value, param, ctx) * 1e9)
 
 
-class FlowForm(FormType):
-    """A form of output, or Hubble's."""
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """All that there are."""
-        return f"{super().get_metavar(param, ctx)[:-1]}|{HUBBLE}]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the value."""
-        return HUBBLE if value == HUBBLE else super().convert(value, param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Their names."""
-        own = [CompletionItem(HUBBLE, help="Hubble's flows, an object a line")] if HUBBLE.startswith(incomplete) else []
-        return [*super().shell_complete(ctx, param, incomplete), *own]
-
-
 class ObserveCommand(HeadedCommand):
     """`observe`: the flows that agents keep, and those that come."""
 
@@ -98,7 +81,11 @@ class ObserveCommand(HeadedCommand):
                 where["agent"],
                 *cluster_options(),
                 Option(
-                    ["form", "-o", "--output"], heading="Output", type=FlowForm(), default="columns", help="Format."
+                    ["form", "-o", "--output"],
+                    heading="Output",
+                    type=OWN_FORM,
+                    default="columns",
+                    help="Format.",
                 ),
                 *output_options()[1:],
                 *(option for option in stream_options() if option.name in ("record", "timeout")),

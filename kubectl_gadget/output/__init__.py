@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
@@ -125,12 +125,13 @@ def all_forms() -> dict[str, Form]:
     return {form.name: form for form in found}
 
 
-def find_form(text: str) -> Form:
-    """The form that is written NAME, or NAME=WHAT IT TAKES. UsageError naming what there is."""
+def find_form(text: str, others: Iterable[str] = ()) -> Form:
+    """The form that is written NAME, or NAME=WHAT IT TAKES. UsageError naming what there is, and others beside it."""
     name, equals, taken = text.partition("=")
     form = all_forms().get(name)
     if form is None or bool(form.read) != bool(equals):
-        raise UsageError(f"{text!r} is not one of {', '.join(repr(each.written) for each in all_forms().values())}")
+        names = [*(each.written for each in all_forms().values()), *others]
+        raise UsageError(f"{text!r} is not one of {', '.join(map(repr, names))}")
     return form.read(taken) if form.read else form
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from gadget.errors import UsageError
@@ -15,7 +14,6 @@ from gadget.schema import Schema
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, FormType, Option, gadget_options, output_options, where_options
-from kubectl_gadget.output import all_forms as forms_of_rows
 from kubectl_gadget.profile.found import all_forms
 from kubectl_gadget.request import Request, make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
@@ -29,29 +27,13 @@ USUAL_HZ, USUAL_SECONDS, USUAL_TOP = 99, 10.0, 20
 _OWN = ("param_hz", "param_user_stacks", "param_kernel_stacks")
 
 
-class ProfileForm(FormType):
-    """A form of stacks, or one of rows."""
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """All that there are."""
-        return f"[{'|'.join([*(form.written for form in forms_of_rows().values()), *all_forms()])}]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the value."""
-        return str(value) if value in all_forms() else super().convert(value, param, ctx)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Their names."""
-        own = [CompletionItem(name, help=form.help) for name, form in all_forms().items()]
-        return [*super().shell_complete(ctx, param, incomplete), *(i for i in own if i.value.startswith(incomplete))]
-
-
 class ProfileCommand(HeadedCommand):
     """`profile`: samples of stacks."""
 
     def __init__(self) -> None:
         """Make the command."""
         gadget = catalog.find(GADGET)
+        forms = FormType({name: form.help for name, form in all_forms().items()})
         options: list[click.Parameter] = [
             Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
                    help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),
@@ -66,7 +48,7 @@ class ProfileCommand(HeadedCommand):
             *(option for option in gadget_options(gadget) if option.name not in _OWN),
             *where_options(),
             *cluster_options(),
-            Option(["form", "-o", "--output"], heading="Output", type=ProfileForm(), default="columns",
+            Option(["form", "-o", "--output"], heading="Output", type=forms, default="columns",
                    help="Format: functions as rows, or stacks. flamegraph: a page for a browser; speedscope: for "
                    "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
             *(option for option in output_options() if option.name == "strict"),

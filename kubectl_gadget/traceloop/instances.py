@@ -99,8 +99,7 @@ def ended_how(item: pb.TraceloopItem) -> str:
     """How a container's first program ended; empty if nobody saw it."""
     signal, code = item.status & 0x7F, item.status >> 8
     if signal:
-        name = "OOM killed" if item.oom and signal == 9 else syscalls.signal_name(signal)
-        return f"{name} ({128 + signal})"
+        return "OOM killed" if item.oom and signal == 9 else f"{syscalls.signal_name(signal)} ({128 + signal})"
     if item.oom:
         return f"exited {code}, OOM killed in it"
     return f"exited {code}" if item.known else ""

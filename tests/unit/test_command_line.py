@@ -149,3 +149,10 @@ def test_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
         [CLI.with_name("python"), "-c", code], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True
     )
     assert len(done.stdout.strip()) < 80, done.stderr
+
+
+@pytest.mark.parametrize(("command", "own"), [("profile", "flamegraph"), ("observe", "jsonpb"), ("execsnoop", "yaml")])
+def test_forms_that_there_are(command: str, own: str) -> None:
+    """A form that a command lacks is refused with all that it has."""
+    done = run_cli(command, "-o", "foo")
+    assert done.returncode == 2 and f"'{own}'" in done.stderr
