@@ -264,8 +264,8 @@ found:
 	if (bpf_skb_load_bytes(skb, at, &length, sizeof(length)))
 		return 0;
 	length = bpf_ntohs(length);
-	if (!length || length > DOMAIN_BYTES)
-		return 0;
+	if (!length || length > DOMAIN_BYTES || at + sizeof(length) + length > skb->len)
+		return 0; /* of a hello that is cut within the name, what DNS said stays */
 	sk = skb->sk;
 	if (!sk)
 		return 0;

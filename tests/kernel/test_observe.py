@@ -428,6 +428,24 @@ def test_domain_of_tls(place, port) -> None:
     )
 
 
+def test_domain_of_tls_that_is_cut(place, port) -> None:
+    """The hello of a connection comes in two packets, cut within the name: what DNS said stays."""
+    cart, web, *_ = place
+    resolve(cart, web, "cdn.example.com", (A, 60, socket.inet_aton("10.77.0.2")))
+    cut = tls.LARGE.index(tls.NAME.encode()) + 3
+    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(cart):
+            client = socket.create_connection(("10.77.0.2", port), 10)
+        server = listener.accept()[0]
+        client.sendall(tls.LARGE[:cut])
+        receive(server, cut)
+        client.sendall(tls.LARGE[cut:])
+        receive(server, len(tls.LARGE) - cut)
+        client.close()
+        server.close()
+    wait_until(lambda: ("egress", "ended", "cdn.example.com", "dns") in domains(place.rows(port)), "the name")
+
+
 def test_answers_of_nobody(place, port) -> None:
     """Nothing is learned from an answer that nobody asked for, nor from one that makes no sense."""
     cart, web, *_ = place

@@ -134,9 +134,9 @@ def test_two_clients(agent, start_cli, make_pod, workload) -> None:
     dying = start_cli("execsnoop", "--agent", agent.address, "-o", "json", "--host")
     wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
     own = programs_of(agent.process.pid) - before
-    assert len(own) == 6
+    assert len(own) == 9  # two of execsnoop and a lane of bpf/calls for each
     dying.finish(signal.SIGKILL)
-    wait_until(lambda: len(own & bpf_programs()) == 4, "the killed client's programs gone")
+    wait_until(lambda: len(own & bpf_programs()) == 6, "the killed client's programs gone")
     run_workload(make_pod(), workload("execs"), 2, 101, 5)
     assert len(traced(failing)) == 10
     assert traced(short) == []
@@ -149,7 +149,7 @@ def test_one_object_for_all(agent, start_cli, make_pod, workload) -> None:
     watching = [start_json(start_cli, agent) for _ in range(3)]
     wait_until(lambda: agent.log.read_text().count("execsnoop: started") == 3, "three streams")
     own = programs_of(agent.process.pid) - before
-    assert len(own) == 2
+    assert len(own) == 3
     pod = make_pod()
     run_workload(pod, workload("execs"), 1, 101, 5)
     assert len(traced(watching[0])) == 101
@@ -196,7 +196,7 @@ def test_slow_reader(agent, workload) -> None:
 def test_killed_local(start_cli, tmp_path: Path) -> None:
     """A local session that is killed takes its agent, programs and files with it."""
     cli = start_cli("execsnoop", "--local", env={**os.environ, "TMPDIR": str(tmp_path)})
-    wait_until(lambda: len(programs_of(cli.process.pid)) == 4, "programs")
+    wait_until(lambda: len(programs_of(cli.process.pid)) == 5, "programs")
     own = programs_of(cli.process.pid)
     cli.finish(signal.SIGKILL)
     wait_until(lambda: not own & bpf_programs(), "all programs gone")
@@ -208,7 +208,7 @@ def test_agent_stops_in_order(agent, start_cli, make_pod, workload) -> None:
     cli = start_json(start_cli, agent, "--strict")
     run_workload(make_pod(), workload("execs"), 1, 19, 0)
     own = programs_of(agent.process.pid)
-    assert len(own) == 4
+    assert len(own) == 5
     assert agent.stop() == 0
     out, err = cli.finish(0)
     assert len([event for event in events(out) if event["args"][0] == "started"]) == 19
@@ -233,7 +233,7 @@ def test_agent_killed(agent, start_cli) -> None:
     cli = start_cli("execsnoop", "--agent", agent.address)
     assert cli.process.stdout.readline().startswith("NODE")
     own = programs_of(agent.process.pid)
-    assert len(own) == 4
+    assert len(own) == 5
     agent.stop(signal.SIGKILL)
     _, err = cli.finish(0)
     assert "the agent went away" in err

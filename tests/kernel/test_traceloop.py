@@ -248,7 +248,7 @@ def test_choosing(record, make_pod, workload) -> None:
     assert "exited with 0" in traceloop(agent, "show", made[2].id[:8]).splitlines()[-1]
     assert [line.split()[5:7] for line in traceloop(agent, "list").splitlines()[1:]] == [
         ["exited", "0"],
-        ["SIGSEGV", "(exit"],
+        ["SIGSEGV", "(139)"],
         ["exited", "3"],
     ]
     only = calls(traceloop(agent, "show", "cart-0", "--syscalls", "acc*,write", "--tail", "3"))

@@ -304,10 +304,12 @@ def test_who_shares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_standing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A standing run of a gadget with tables is refused: it keeps events."""
+    """A standing run of a gadget with tables is refused unless it says what to count of them: it keeps events."""
     gadget = replace(catalog.find("execsnoop"), source=TABLE)
     monkeypatch.setattr(standing, "find", lambda name: gadget)
-    with pytest.raises(UsageError, match="a standing run keeps events, and execsnoop has none, but tables"):
+    with pytest.raises(
+        UsageError, match="mine: a standing run keeps no tables: say what to count of them, with --metric"
+    ):
         standing.check(pb.Standing(name="mine", start=pb.Start(gadget="execsnoop")))
 
 

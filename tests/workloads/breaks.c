@@ -76,10 +76,11 @@ static void trace(int attaches)
 			pause();
 		exit(0);
 	}
-	if (attaches)
+	if (attaches) {
 		must(ptrace(PTRACE_SEIZE, child, NULL, NULL), "ptrace");
-	kill(child, SIGKILL);
-	wait(NULL);
+		kill(child, SIGKILL);
+	}
+	wait(NULL); /* the end of a child that is traced by its parent */
 }
 
 static void speak(int family, void *address, socklen_t length, int becomes)
