@@ -151,5 +151,5 @@ def test_alerts(place: tuple[Place, Agent], start_agent: Callable[..., Agent], s
     with ask(url, f"alerts?spot={number}") as answer:
         (alert,) = json.load(answer)
     assert (alert["rule"], alert["pod"]) == ("Truth is told", "cart-0")
-            assert alert["text"].startswith("somebody runs true container_id=")
+    assert alert["text"].startswith("somebody runs true container_id=")
     cli.finish()
