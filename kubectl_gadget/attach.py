@@ -17,8 +17,8 @@ from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
 from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.standing.commands import LACKING, places
-from kubectl_gadget.standing.stories import is_run, is_whole, members
+from kubectl_gadget.standing.commands import places
+from kubectl_gadget.standing.stories import LACKING, is_run, is_whole, members
 from kubectl_gadget.where import find_targets
 
 

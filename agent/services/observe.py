@@ -104,10 +104,13 @@ class FlowLog(Running):
             yield reply
 
     def end(self) -> None:
-        """End, and leave nothing on disk."""
+        """End, and leave nothing on disk but what another agent of this machine keeps there."""
+        is_mine = self._run is not None
         self.close()
         self._why_not = "it has been removed there"
         with suppress(OSError, GadgetError):
+            if not is_mine:
+                os.close(only_ours(self._folder))
             remove(self._folder)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import Look, make_output, write_table
-from kubectl_gadget.standing.stories import chosen_kinds, is_run, meant, possible, together
+from kubectl_gadget.standing.stories import LACKING, chosen_kinds, is_run, meant, possible, together
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import find_targets
 
@@ -34,9 +34,6 @@ FIELDS = [
     Column("problem", "text"),
 ]
 LOOK = Look(narrow=("selection", "rate", "overwritten", "since"), failed={"problem": bool, "lost": bool})
-
-#: What an agent that a command starts for itself does not have.
-LACKING = "nothing runs on without you"
 
 
 def places() -> list[click.Parameter]:

@@ -11,8 +11,7 @@ from click.core import ParameterSource
 from gadget.errors import UsageError
 from gadget.standing import story_run
 from kubectl_gadget.cluster.options import chosen_cluster
-from kubectl_gadget.standing.commands import LACKING
-from kubectl_gadget.standing.stories import check_free, members, possible
+from kubectl_gadget.standing.stories import LACKING, check_free, members, possible
 from kubectl_gadget.tell import write_lines
 from kubectl_gadget.where import find_targets
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What `runs` calls their gadget.
 STORY = "story"
+#: What an agent that a command starts for itself does not have.
+LACKING = "nothing runs on without you"
 
 
 def members(story: str, replies: Mapping[str, Any]) -> dict[str, list[pb.StandingStatus]]:
