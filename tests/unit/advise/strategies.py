@@ -107,9 +107,14 @@ class Truth:
 
     @property
     def is_about_a_pod(self) -> bool:
-        """Whether a policy can be about either end, or could be if the Service had chosen another."""
-        groups = (self.source_group, self.target_group, *(self.perhaps if self.seen_by_source else ()))
-        return any(group is not None and not group.host_network for group in groups)
+        """Whether a policy can be about either end."""
+        return any(group is not None and not group.host_network for group in (self.source_group, self.target_group))
+
+    @property
+    def may_be_about_a_pod(self) -> bool:
+        """Whether a policy could be about either end if the Service had chosen another, for all that agents saw."""
+        others = self.perhaps if self.seen_by_source else ()
+        return self.is_about_a_pod or not all(group.host_network for group in others)
 
     @property
     def nameable(self) -> bool:

@@ -211,8 +211,12 @@ def test_each_connection_is_judged_once(world: World, by_address: bool, closed: 
         spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
         policies = [{"metadata": {"namespace": each, "name": "x"}, "spec": spec} for each in ("shop", "web")]
     result = check(Evaluator(policies, {}), flows_of(observation, Settings()))
-    happened = sum(truth.count for truth in world.truths if truth.seen and not truth.failed and truth.is_about_a_pod)
-    assert result.allowed + result.denied_number + result.unjudged.total() == happened
+    seen = [truth for truth in world.truths if truth.seen and not truth.failed]
+    most = sum(truth.count for truth in seen if truth.may_be_about_a_pod)
+    # one to a Service, whose end nobody saw, may be the same as one that another pod of the Service saw of the same peer
+    told = [truth for truth in seen if truth.seen_by_target or not truth.perhaps]
+    least = sum(truth.count for truth in told if truth.is_about_a_pod)
+    assert least <= result.allowed + result.denied_number + result.unjudged.total() <= most
 
 
 @MANY
