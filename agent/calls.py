@@ -113,9 +113,8 @@ class Lanes:
 
     def programs(self) -> list[Program]:
         """Each lane's program, and what the kernel says of it. Callable from any thread."""
-        lanes = [
-            lane for each in [*self._of.values()] for lane in [*each]
-        ]  # without the lock: who comes may hold it long
+        # copies, without the lock: who comes may hold it long
+        lanes = [lane for each in [*self._of.values()] for lane in [*each]]
         return [program for lane in lanes for program in lane.object.programs()]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.files import read_text
 from agent.folders import check_place, own_folder
 from gadget.errors import GadgetError, UsageError
+from gadget.text import host_and_port
 
 DEFAULT = Path("/run/gadget/agent.sock")
 UNIX = "unix://"
@@ -52,12 +53,6 @@ def check_reach(address: str, local_users: bool | None, anywhere: bool | None) -
         )
         add = "; or add --listen-local-users if that is meant" if local_users is not None else ""
         raise UsageError(f"--listen {address}: {what}{add}")
-
-
-def host_and_port(address: str) -> tuple[str, int] | None:
-    """The parts of HOST:PORT, an IPv6 address without its brackets; None if it is none."""
-    host, _, port = address.rpartition(":")
-    return (host.strip("[]"), int(port)) if host and "/" not in address and port.isdecimal() else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -49,3 +49,9 @@ def asked(text: str, name: str, others: Iterable[str]) -> str:
     """A text, and what was meant by a name, as a question."""
     question = meant(name, others)
     return f"{text}: {question}" if question else text
+
+
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """The parts of HOST:PORT, an IPv6 address without its brackets; None if it is none."""
+    host, _, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and "/" not in address and port.isdecimal() else None

@@ -13,10 +13,11 @@ from agent.answering import GRACE_SECONDS, Answering, serve
 from agent.audit.receiver import NAME, PATH, Receiver, Settings
 from agent.daemon import Stopped, run
 from agent.files import read_regular
-from agent.listen import close_to_others, host_and_port, place
+from agent.listen import close_to_others, place
 from agent.logs import LEVELS, log_to_stderr
 from gadget import __version__
 from gadget.errors import UsageError
+from gadget.text import host_and_port
 
 LEAST_TOKEN, MOST_TOKEN = 16, 4096
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agent.listen import host_and_port
 from agent.metrics.settings import Settings
 from agent.service import Context, Number, Running
 from agent.threads import Worker
 from gadget import __version__
 from gadget.errors import UsageError
 from gadget.exposition import PATH, PageServer
+from gadget.text import host_and_port
 
 PREFIX = "gadget_"
 #: How often the thread that accepts looks whether it is to end.

@@ -10,6 +10,7 @@ import click
 
 from gadget import catalog
 from gadget.errors import UsageError
+from gadget.text import host_and_port
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.command import GADGET, read_log
@@ -78,8 +79,7 @@ class ServeCommand(HeadedCommand):
         local: bool,
         agent: tuple[str, ...],
     ) -> None:
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isdecimal():
+        if host_and_port(listen) is None:
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
         from gadget.exposition import PATH

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from gadget.errors import GadgetError
 from gadget.exposition import PageServer
+from gadget.text import host_and_port
 
 Flow = Mapping[str, Any]
 #: Sets of labels of one metric; flows with further ones count with OTHER in place of all names.
@@ -128,19 +129,19 @@ class Totals(Collector):
 @contextmanager
 def serving(address: str, totals: Totals) -> Iterator[str]:
     """Serve numbers at HOST:PORT; gives that address. GadgetError if it cannot be bound."""
-    host, _, port = address.rpartition(":")
-    if not host:  # it would be all addresses
+    place = host_and_port(address)
+    if place is None:
         raise GadgetError(f"--metrics {address}: want HOST:PORT")
     registry = CollectorRegistry()
     registry.register(totals)
     try:
-        server = PageServer((host.strip("[]"), int(port)), registry, MOST_CLIENTS, CLIENT_SECONDS)
-    except (OSError, OverflowError, ValueError) as error:
+        server = PageServer(place, registry, MOST_CLIENTS, CLIENT_SECONDS)
+    except (OSError, OverflowError) as error:
         raise GadgetError(f"--metrics {address}: {getattr(error, 'strerror', None) or 'want HOST:PORT'}") from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:
-        yield f"{host}:{server.server_address[1]}"
+        yield f"{address.rpartition(':')[0]}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from gadget import __version__
 from gadget._generated import flow_pb2, observer_pb2, observer_pb2_grpc, peer_pb2, peer_pb2_grpc, relay_pb2
 from gadget.errors import GadgetError, UsageError
+from gadget.text import host_and_port
 from kubectl_gadget.hubble.filters import compile_filters
 from kubectl_gadget.hubble.mask import copy, parse_mask
 from kubectl_gadget.hubble.ring import Ring
@@ -288,10 +289,11 @@ def _moment(time_ns: int) -> Timestamp:
 
 def _check_free(address: str) -> None:
     """GadgetError if an address cannot be bound: gRPC would say it in words of its own."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = host_and_port(address)
+    assert place, address
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
     try:
-        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        socket.create_server(place, family=family).close()
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", 0) or 0
         raise GadgetError(f"--listen {address}: {os.strerror(number).lower() if number > 0 else error}") from None

@@ -204,9 +204,8 @@ class ObserveCommand(HeadedCommand):
                 raise UsageError("--policy: judged for one cluster at a time")
             opinions = _opinions(targets, policy, namespace, api) if policy else None
             endpoints = Endpoints(api) if api else None
-            return LogSession.made(
-                own, once=once, opinions=opinions, endpoints=endpoints, why_none=partial(_why_none, asked, targets)
-            )
+            why_none = partial(_why_none, asked, targets)
+            return partial(LogSession, form=own, once=once, opinions=opinions, endpoints=endpoints, why_none=why_none)
 
         pods = chosen["pod"] if not any("/" in name for name in chosen["pod"]) else ()
         asked = make_selection(namespace, False, pods, container, "")

@@ -61,21 +61,6 @@ class LogSession(FlowSession):
         self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
         self._kept = 0
 
-    @classmethod
-    def made(
-        cls,
-        form: type[Told] | None,
-        *,
-        once: bool,
-        opinions: Opinions | None = None,
-        endpoints: Endpoints | None = None,
-        why_none: Callable[[], str] | None = None,
-    ) -> Callable[..., LogSession]:
-        """Makes sessions of such a form."""
-        return lambda request, elsewhere=None: cls(
-            request, elsewhere, form=form, once=once, opinions=opinions, endpoints=endpoints, why_none=why_none
-        )
-
     def _make_output(self, schema: Schema) -> Output:
         output = super()._make_output(schema)
         if isinstance(output, Lines):
