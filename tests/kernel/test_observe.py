@@ -121,6 +121,20 @@ def expect(source: Place | Asked, port: int, rows: Counter[tuple[Any, ...]], **w
     return found
 
 
+@contextmanager
+def connected(
+    place: Place, port: int, asked: tuple[str, int] | None = None
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection of cart to web, or to what it asks for instead: its two ends. This process is in web meanwhile."""
+    with inside(place.web), socket.create_server(("10.77.0.2", port)) as listener:
+        with inside(place.cart):
+            client = socket.create_connection(asked or ("10.77.0.2", port), 10)
+        server = listener.accept()[0]
+        yield client, server
+        client.close()
+        server.close()
+
+
 def command(container: Container, text: str) -> None:
     """Run a command in a container's network."""
     subprocess.run(["nsenter", f"--net=/proc/{container.pid}/ns/net", *text.split()], check=True)
@@ -278,11 +292,7 @@ def test_full_queue(place, port) -> None:
 @pytest.mark.parametrize(("who", "mine", "other"), [("client", "aborted", "reset"), ("server", "reset", "aborted")])
 def test_reset(place, port, who: str, mine: str, other: str) -> None:
     """A connection that one end resets says so at both ends, with the bytes that were sent before."""
-    cart, web, *_ = place
-    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
-        with inside(cart):
-            client = socket.create_connection(("10.77.0.2", port), 10)
-        server = listener.accept()[0]
+    with connected(place, port) as (client, server):
         client.sendall(bytes(17))
         receive(server, 17)
         first, second = (client, server) if who == "client" else (server, client)
@@ -290,7 +300,6 @@ def test_reset(place, port, who: str, mine: str, other: str) -> None:
         first.close()
         with pytest.raises(ConnectionResetError):
             second.recv(1)
-        second.close()
     expect(
         place,
         port,
@@ -406,14 +415,9 @@ def test_domain_of_tls(place, port) -> None:
     """The end of a TLS connection has the name that its client asks for at both ends, whatever DNS said."""
     cart, web, *_ = place
     resolve(cart, web, "cdn.example.com", (A, 60, socket.inet_aton("10.77.0.2")))
-    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
-        with inside(cart):
-            client = socket.create_connection(("10.77.0.2", port), 10)
-        server = listener.accept()[0]
+    with connected(place, port) as (client, server):
         client.sendall(tls.LARGE)
         receive(server, len(tls.LARGE))
-        client.close()
-        server.close()
     wait_until(
         lambda: (
             domains(place.rows(port))
@@ -433,16 +437,11 @@ def test_domain_of_tls_that_is_cut(place, port) -> None:
     cart, web, *_ = place
     resolve(cart, web, "cdn.example.com", (A, 60, socket.inet_aton("10.77.0.2")))
     cut = tls.LARGE.index(tls.NAME.encode()) + 3
-    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
-        with inside(cart):
-            client = socket.create_connection(("10.77.0.2", port), 10)
-        server = listener.accept()[0]
+    with connected(place, port) as (client, server):
         client.sendall(tls.LARGE[:cut])
         receive(server, cut)
         client.sendall(tls.LARGE[cut:])
         receive(server, len(tls.LARGE) - cut)
-        client.close()
-        server.close()
     wait_until(lambda: ("egress", "ended", "cdn.example.com", "dns") in domains(place.rows(port)), "the name")
 
 
@@ -480,17 +479,12 @@ def test_once(place, port) -> None:
 
 def test_translated(place, port) -> None:
     """A connection to an address that the kernel makes a pod's, as a Service's is, is one line with both."""
-    cart, web, *_ = place
+    cart, *_ = place
     rule(cart, f"-t nat -A OUTPUT -p tcp -d 10.77.0.9 --dport 80 -j DNAT --to-destination 10.77.0.2:{port}")
-    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
-        with inside(cart):
-            client = socket.create_connection(("10.77.0.9", 80), 10)
+    with connected(place, port, ("10.77.0.9", 80)) as (client, server):
         own = client.getsockname()[1]
-        server = listener.accept()[0]
         client.sendall(bytes(17))
         receive(server, 17)
-        client.close()
-        server.close()
     wait_until(lambda: len(place.rows(own)) == 4, "both ends")
     assert all(f" → web/web-0:{port} (as 10.77.0.9:80) " in line for line in place.lines(own))
     assert len(place.lines(own)) == 2
@@ -592,11 +586,8 @@ def test_pod_gone(place, port) -> None:
 @pytest.mark.parametrize("lasting", [True, False])
 def test_dropped_amid(place, port, lasting: bool) -> None:
     """A connection whose packets are dropped later on ends as timed out if that lasts, else as any other; what was sent again is counted."""
-    cart, web, *_ = place
-    with inside(web), socket.create_server(("10.77.0.2", port)) as listener:
-        with inside(cart):
-            client = socket.create_connection(("10.77.0.2", port), 10)
-        server = listener.accept()[0]
+    _, web, *_ = place
+    with connected(place, port) as (client, server):
         client.sendall(bytes(17))
         receive(server, 17)
         rule(web, f"-A INPUT -p tcp --dport {port} -j DROP")
@@ -614,8 +605,6 @@ def test_dropped_amid(place, port, lasting: bool) -> None:
             )
             rule(web, f"-D INPUT -p tcp --dport {port} -j DROP")
             receive(server, 19)
-        client.close()
-        server.close()
     reason = "timed out" if lasting else "closed"
     (row,) = expect(
         place,
