@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import Figure, Goal, Plan
-from tests.bench.cli import ENVIRONMENT
 from tests.bench.machine import cpu_seconds, enter
-from tests.bench.streams import PROCESSES, REACHED
-from tests.conftest import CLI, Agent, compile_workload, wait_until
+from tests.bench.streams import PROCESSES, REACHED, streaming
+from tests.conftest import compile_workload
 from tests.pods import BareContainer
 
 #: A network of its own, where nobody else has the port.
@@ -44,26 +43,16 @@ BURSTS = (
 
 def _once(burst: Burst, rate: int, seconds: float, program: Path, container: BareContainer) -> dict[str, float]:
     """Percents shown and told, the agent's µs for each row, and how many were made in a second."""
-    with tempfile.TemporaryDirectory() as name:
-        agent = Agent(Path(name))
-        try:
-            command = [CLI, burst.gadget, "-n", "shop", "-o", "json", "--filter", burst.condition]
-            cli = subprocess.Popen(
-                [*command, "--agent", agent.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                env=ENVIRONMENT,
-            )  # fmt: skip
-            wait_until(lambda: f"{burst.gadget}: started" in agent.log.read_text(), "the stream's start")
-            before = cpu_seconds(agent.process.pid)
-            made = subprocess.run(
-                [*NETWORK, str(program), burst.kind, str(rate), str(seconds), str(PROCESSES), "-"],
-                capture_output=True, text=True, check=True, preexec_fn=enter(container),
-            ).stdout.split()  # fmt: skip
-            time.sleep(1)  # the last events are on their way
-            cli.send_signal(signal.SIGINT)
-            said = cli.communicate(timeout=120)[1]
-            spent = cpu_seconds(agent.process.pid) - before
-        finally:
-            agent.stop()
+    with streaming(burst.gadget, "--filter", burst.condition) as (agent, cli):
+        before = cpu_seconds(agent.process.pid)
+        made = subprocess.run(
+            [*NETWORK, str(program), burst.kind, str(rate), str(seconds), str(PROCESSES), "-"],
+            capture_output=True, text=True, check=True, preexec_fn=enter(container),
+        ).stdout.split()  # fmt: skip
+        time.sleep(1)  # the last events are on their way
+        cli.send_signal(signal.SIGINT)
+        said = cli.communicate(timeout=120)[1]
+        spent = cpu_seconds(agent.process.pid) - before
     found = _LAST_LINE.search(said)
     assert found, said
     rows = int(made[0]) * burst.rows

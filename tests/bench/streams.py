@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import NO_TOOL, Figure, Goal, Measurement, Plan
+from tests.bench.cli import ENVIRONMENT
 from tests.bench.ig import ig
 from tests.bench.machine import cpu_seconds, enter, peak_mib
 from tests.bench.peers import GADGETS, TOOLS, DoesNotWork, Tool, why_not
-from tests.conftest import compile_workload, wait_until
+from tests.conftest import CLI, Agent, compile_workload, wait_until
 from tests.pods import BareContainer
 
 #: Memory, so that no disk is measured; hundreds of megabytes are written.
@@ -38,6 +39,22 @@ QUIET_SECONDS = 0.3
 BISECTIONS = 3
 START_SECONDS = 10
 ALONE = f"{NO_TOOL}: the workload as fast as it can"
+
+
+@contextmanager
+def streaming(gadget: str, *options: str) -> Iterator[tuple[Agent, subprocess.Popen[str]]]:
+    """An agent, and a command whose stream of the pod's rows has begun; it writes them to nowhere, and may be ended."""
+    with tempfile.TemporaryDirectory() as name:
+        agent = Agent(Path(name))
+        try:
+            command = [str(CLI), gadget, "-n", "shop", "-o", "json", *options, "--agent", agent.address]
+            cli = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+            )
+            wait_until(lambda: f"{gadget}: started" in agent.log.read_text(), "the stream's start")
+            yield agent, cli
+        finally:
+            agent.stop()
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import Figure, Plan
-from tests.bench.cli import ENVIRONMENT
 from tests.bench.machine import cpu_seconds, enter
-from tests.bench.streams import PROCESSES, REACHED
-from tests.conftest import CLI, Agent, compile_workload, wait_until
+from tests.bench.streams import PROCESSES, REACHED, streaming
+from tests.conftest import compile_workload
 from tests.pods import BareContainer
 
 GADGET = "syscalltop"
@@ -23,25 +22,15 @@ INTERVAL_SECONDS = 0.5
 
 def _once(rate: int, seconds: float, program: Path, container: BareContainer) -> tuple[float, float]:
     """The agent's milliseconds for each table, and how many opens were made in a second."""
-    with tempfile.TemporaryDirectory() as name:
-        agent = Agent(Path(name))
-        try:
-            command = [CLI, GADGET, "-n", "shop", "-o", "json", "--interval", f"{INTERVAL_SECONDS}s"]
-            cli = subprocess.Popen(
-                [*command, "--agent", agent.address], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                env=ENVIRONMENT,
-            )  # fmt: skip
-            wait_until(lambda: f"{GADGET}: started" in agent.log.read_text(), "the stream's start")
-            before = cpu_seconds(agent.process.pid)
-            made = subprocess.run(
-                [str(program), "opens", str(rate), str(seconds), str(PROCESSES), str(program.parent / "file")],
-                capture_output=True, text=True, check=True, preexec_fn=enter(container),
-            ).stdout.split()  # fmt: skip
-            spent = cpu_seconds(agent.process.pid) - before
-            cli.send_signal(signal.SIGINT)
-            said = cli.communicate(timeout=120)[1]
-        finally:
-            agent.stop()
+    with streaming(GADGET, "--interval", f"{INTERVAL_SECONDS}s") as (agent, cli):
+        before = cpu_seconds(agent.process.pid)
+        made = subprocess.run(
+            [str(program), "opens", str(rate), str(seconds), str(PROCESSES), str(program.parent / "file")],
+            capture_output=True, text=True, check=True, preexec_fn=enter(container),
+        ).stdout.split()  # fmt: skip
+        spent = cpu_seconds(agent.process.pid) - before
+        cli.send_signal(signal.SIGINT)
+        said = cli.communicate(timeout=120)[1]
     assert "nothing lost" in said, said
     return spent / (float(made[1]) / INTERVAL_SECONDS) * 1e3, int(made[0]) / float(made[1])
 
