@@ -56,7 +56,7 @@ format: $(BUILT)  ## put code in shape
 	clang-format -i bpf/*/*.[ch]
 
 docs: $(BUILT)  ## make the generated pages of docs/
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tools.generate
 
 lock: $(BUILT)  ## pin the newest of what image and tests have from the package registry, with hashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools

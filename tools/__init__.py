@@ -1,1 +1,5 @@
-"""The documentation's generated pages."""
+"""Makes the generated parts of docs/."""
+
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from agent.main import AgentCommand
 from agent.settings import Named, settings_of
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("agent.md")
+PAGE = DOCS / "agent.md"
 BEGIN, END = "<!-- settings: made by `make docs` -->", "<!-- end -->"
 
 

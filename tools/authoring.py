@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-PAGE = Path(__file__).with_name("authoring.md")
+from tools import DOCS
+
+PAGE = DOCS / "authoring.md"
 BPF, TESTS = PAGE.parents[1] / "bpf", PAGE.parents[1] / "tests" / "gadgets"
 #: The headers in the order in which an author meets them, each with a title.
 HEADERS = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from tools import DOCS
 
-FOLDER = Path(__file__).with_name("decisions")
+FOLDER = DOCS / "decisions"
 PAGE = FOLDER / "README.md"
 INTRODUCTION = """# Decisions
 

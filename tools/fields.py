@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gadget import catalog
 from gadget.kinds import KINDS, Kind
 from gadget.schema import Column
 from kubectl_gadget.output import all_fields
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("fields.md")
+PAGE = DOCS / "fields.md"
 #: The kinds that C itself has: no typedef says them.
 _IN_C = {"bool": "`bool`", "int": "an integer", "enum": "an enum", "identity": "none: the agent adds it"}
 

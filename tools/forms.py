@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kubectl_gadget.output import all_forms
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("screens.md")
+PAGE = DOCS / "screens.md"
 BEGIN, END = "<!-- forms: made by `make docs` -->", "<!-- end -->"
 
 

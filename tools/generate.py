@@ -1,15 +1,15 @@
-"""Writes docs/gadgets/NAME.md for every gadget of the catalogue, and tables of other pages: python -m docs.generate."""
+"""Writes docs/gadgets/NAME.md for every gadget, and generated parts of other pages: python -m tools.generate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from docs import agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain, listed, usual
+from tools import DOCS, agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why
 
-FOLDER = Path(__file__).parent / "gadgets"
+FOLDER = DOCS / "gadgets"
 OTHERS = (agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why)
 
 

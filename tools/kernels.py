@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tests.vm import results
 from tests.vm.results import WORKS, Result
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("kernels.md")
+PAGE = DOCS / "kernels.md"
 BEGIN, END = "<!-- begin: made by make test-kernels ACCEPT=1 -->\n", "<!-- end -->\n"
 NOT_GADGETS = {
     "calls": "calls (which lead to the gadgets that want a system call)",

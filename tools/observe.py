@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gadget import catalog
 from kubectl_gadget.output import all_fields, explain
+from tools import DOCS
 
-PAGE = Path(__file__).parent / "observe.md"
+PAGE = DOCS / "observe.md"
 BEGIN, END = "<!-- fields: made by `make docs` -->", "<!-- end -->"
 
 

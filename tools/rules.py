@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from gadget.rules.default import files
 from gadget.rules.ruleset import Rule, load
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("rules.md")
+PAGE = DOCS / "rules.md"
 BEGIN, END = "<!-- rules: made by `make docs` -->", "<!-- end -->"
 _LISTS = re.compile(r"((?:^# .*\n)+)- list: (allowed_\w+)$", re.MULTILINE)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kubectl_gadget.story.kinds import all_kinds, by_default
+from tools import DOCS
 
-PAGE = Path(__file__).parent / "story.md"
+PAGE = DOCS / "story.md"
 BEGIN, END = "<!-- story: made by `make docs` -->", "<!-- end -->"
 
 

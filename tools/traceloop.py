@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from kubectl_gadget.options import Option
 from kubectl_gadget.traceloop.commands import TraceloopCommand
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("traceloop.md")
+PAGE = DOCS / "traceloop.md"
 BEGIN, END = "<!-- options of show: made by `make docs` -->", "<!-- end -->"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kubectl_gadget.why.causes import CAUSES
+from tools import DOCS
 
-PAGE = Path(__file__).with_name("why.md")
+PAGE = DOCS / "why.md"
 BEGIN, END = "<!-- causes: made by `make docs` -->", "<!-- end -->"
 
 

@@ -4,13 +4,13 @@ import re
 import subprocess
 from pathlib import Path
 
-from docs.generate import pages
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.targets import Agent
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.show import Head, to_json
 from tests.unit.traceloop.replies import record, reply
+from tools.generate import pages
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import click
 
-from docs import generate
 from tests.conftest import compile_workload
 from tests.e2e.cluster.binaries import cache
 from tests.vm import core, results, userland
 from tests.vm.archive import NotHad
 from tests.vm.guest import Crashed, Done, GuestError, run
 from tests.vm.kernels import LINES, Kernel, find_kernels
+from tools import generate
 
 ROOT = Path(__file__).parents[2]
 #: Two processors' worth of guests; more of them only wait for each other.
