@@ -86,7 +86,7 @@ class BoundedServer(ThreadingHTTPServer):
                 self._clients.pop(request, None)
 
     def service_actions(self) -> None:
-        """Send away whom nobody trusts and who takes too long; serve_forever calls it twice a second."""
+        """End connections that nobody trusts and that take too long; serve_forever calls it twice a second."""
         with self._lock:
             old = time.monotonic() - self._seconds
             for request in [key for key, each in self._clients.items() if not each.trusted and each.since < old]:
@@ -133,7 +133,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
         self.server.trust(self.request)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Say nothing: whoever can reach the port could fill the log."""
 
 
 class _Head:

@@ -129,6 +129,7 @@ class MetricsService(Running):
         while not worker.stopping:
             worker.beat()
             self._server.handle_request()
+            self._server.service_actions()
 
 
 def _address(text: str) -> tuple[str, int]:
