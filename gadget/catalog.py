@@ -17,6 +17,8 @@ from gadget.story import Story
 if TYPE_CHECKING:
     import numpy as np
 
+#: Between two tables, or two snapshots.
+LEAST_INTERVAL_NS, MOST_INTERVAL_NS = 10**8, 86_400 * 10**9
 CATALOGUE = Path(__file__).parent / "_generated" / "catalog.json"
 
 
@@ -83,6 +85,15 @@ class Gadget:
     def has_tables(self) -> bool:
         """Whether its rows come as whole tables."""
         return self.source != EVENTS
+
+    def check_interval(self, interval_ns: int) -> None:
+        """UsageError if the gadget takes no such interval; 0 is its own."""
+        if not interval_ns:
+            return
+        if not self.has_tables:
+            raise UsageError(f"{self.name} has events, no tables: it takes no --interval")
+        if not LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS:
+            raise UsageError("--interval: from 100ms to 24h")
 
 
 @cache

@@ -105,6 +105,7 @@ def check(run: pb.Standing) -> pb.Standing:
     if gadget.source == SNAPSHOT or run.start.totals:
         what = "--totals" if run.start.totals else gadget.command
         raise UsageError(f"{run.name}: {what} cannot stand: a standing run keeps events, or adds up tables")
+    gadget.check_interval(run.start.interval_ns)
     if gadget.has_tables and not run.metrics:
         raise UsageError(f"{run.name}: a standing run keeps no tables: say what to count of them, with --metric")
     deque(parameters.encode_all(gadget, run.start.parameters), 0)

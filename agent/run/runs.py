@@ -23,10 +23,10 @@ from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget, find
 from gadget.errors import Unsupported, UsageError
-from gadget.schema import EVENTS, SNAPSHOT, TABLE
+from gadget.schema import SNAPSHOT, TABLE
 
 #: Between tables. A shorter one would cost more than what it counts.
-LEAST_INTERVAL_NS, USUAL_INTERVAL_NS, MOST_INTERVAL_NS = 10**8, 10**9, 86_400 * 10**9
+USUAL_INTERVAL_NS = 10**9
 
 
 def key_of(start: pb.Start) -> Hashable:
@@ -78,12 +78,9 @@ def _open(
     totals: bool,
 ) -> Source:
     """The source that a gadget is. UsageError if it does not have what is asked for."""
-    if gadget.source == EVENTS and interval_ns:
-        raise UsageError(f"{gadget.name} has events, no tables: it takes no --interval")
+    gadget.check_interval(interval_ns)
     if totals and gadget.source != TABLE:
         raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
-    if interval_ns and not LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS:
-        raise UsageError("--interval: from 100ms to 24h")
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
         return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)

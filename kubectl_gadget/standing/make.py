@@ -26,8 +26,7 @@ POLL_SECONDS = 0.2
 
 def standing_of(name: str, keep: int, metrics: Sequence[str], request: Request) -> pb.Standing:
     """The standing run that a request is about. UsageError if it cannot be one."""
-    made = pb.Standing(name=check_name(name), start=start_of(request), keep_bytes=keep, metrics=metrics)
-    return check(made) if metrics else made
+    return check(pb.Standing(name=check_name(name), start=start_of(request), keep_bytes=keep, metrics=metrics))
 
 
 def put(name: str, runs: Sequence[pb.Standing], targets: Targets) -> None:
@@ -133,6 +132,7 @@ def delete(names: Mapping[str, Sequence[str]], targets: Targets, *, forgotten: b
         if not ended:
             try:
                 find(name, ask_list(targets))
+                failed.setdefault(f"{name} runs, and no agent ended it: try it again")
             except UsageError as error:  # the others of names are to end all the same
                 unknown = unknown or error
         if ended:

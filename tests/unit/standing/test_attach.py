@@ -34,7 +34,7 @@ class Keeps(WholeAgent):
         super().__init__(folder, node)
         self.kept: list[tuple[int, pb.RunReply]] = []
         self.asked_since: list[int] = []
-        self.catches_up, self.tells = True, 0
+        self.catches_up, self.tells, self.ends = True, 0, True
         self.status = pb.StandingStatus()
         self.status.CopyFrom(KEPT)
 
@@ -52,7 +52,7 @@ class Keeps(WholeAgent):
         self, request: pb.StandingDeleteRequest, context: grpc.ServicerContext
     ) -> pb.StandingDeleteReply:
         self._say_contract(context)
-        if request.name != self.status.run.name or not self.status.run.start.gadget:
+        if request.name != self.status.run.name or not (self.ends and self.status.run.start.gadget):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is none")
         return pb.StandingDeleteReply(node=self.node)
 
@@ -192,6 +192,15 @@ def test_delete_goes_on(keeps) -> None:
     done = run_cli("delete", "nobody", "execs", "--agent", agent.address)
     assert (done.returncode, done.stdout) == (2, "execs ended on 1 node; what it kept is gone\n")
     assert done.stderr == "error: no standing run 'nobody': there is execs\n"
+
+
+def test_nobody_ends_it(keeps) -> None:
+    """Where an agent lists a run and does not end it, delete says so, and fails."""
+    agent = keeps("node-a")
+    agent.ends = False
+    done = run_cli("delete", "execs", "--agent", agent.address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: execs runs, and no agent ended it: try it again\n"
 
 
 def test_runs_tell_options(keeps) -> None:

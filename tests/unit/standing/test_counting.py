@@ -207,6 +207,9 @@ def test_interval_in_a_file() -> None:
     assert from_toml("use", to_toml(run)) == run
     with pytest.raises(UsageError, match="interval = 'soon': want a time such as 10s"):
         from_toml("use", text.replace("10s", "soon"))
+    assert from_toml("use", text.replace("10s", "1d")).start.interval_ns == 86_400 * 10**9
+    with pytest.raises(UsageError, match=r"use\.toml: --interval: from 100ms to 24h"):
+        from_toml("use", text.replace("10s", "5d"))
 
 
 class NoRuns:
