@@ -232,7 +232,7 @@ def _serve(
                 unpin_containers(pins)
         in_kernel = sum(each.memory(settings[name]) for name, each in on.items())
         budget = RunBudget(bytes_for_runs(memory_limit(), in_kernel, machine_bytes()), own.node)
-        context = Context(own.node, tracker, pins, own.state, own.redact, Runs(own.redact), budget)
+        context = Context(own.node, tracker, pins, own.state, own.redact, Runs(own.redact), budget, on=frozenset(on))
         for name, each in services.items():
             why_not = no_pins if each.kept and each.is_on(settings[name]) else ""
             running = _begin(each, context, settings[name]) if name in on else each.off(context, why_not)

@@ -113,7 +113,8 @@ class Running:
 class Context:
     """What a service works with. pins: the folder of bpffs, state: that on disk, in which it has one of its name.
 
-    redact: patterns of what may not leave this machine. running: the services so far, in the end all of them.
+    redact: patterns of what may not leave this machine. running: the services so far, in the end all of them; on: the
+    names of those that are wanted.
     """
 
     node: str
@@ -124,6 +125,7 @@ class Context:
     runs: Runs = field(default_factory=Runs)
     budget: RunBudget = field(default_factory=RunBudget)
     running: dict[str, Running] = field(default_factory=dict)
+    on: frozenset[str] = frozenset()
 
     def labels(self, container: Container) -> Mapping[str, str] | None:
         """The labels of a container's pod, also of one that is gone if a service remembers it; None if not known."""

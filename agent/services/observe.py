@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.folders import remove
-from agent.service import Active, Context, Running, Service
+from agent.service import Active, Context, Number, Running, Service
 from agent.settings import setting
 from agent.standing.service import only_ours
 from agent.standing.standing import StandingRun
@@ -21,6 +21,8 @@ NAME = "observe"
 MIB = 1 << 20
 #: A flow has two rows of 500 bytes: room for 8,000 that come at once.
 RING_BYTES = 8 * MIB
+#: What of the rows is counted for Prometheus, as --metric has it.
+COUNTED = ("namespace,protocol,type,verdict", "rtt:namespace")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ class FlowLog(Running):
         self._lock_fd = only_ours(self._folder)
         try:
             self._run = StandingRun(
-                pb.Standing(name=NAME, start=pb.Start(gadget=NAME, ring_bytes=RING_BYTES)),
+                pb.Standing(
+                    name=NAME,
+                    start=pb.Start(gadget=NAME, ring_bytes=RING_BYTES),
+                    metrics=COUNTED if "metrics" in context.on else (),  # for each batch half a millisecond
+                ),
                 "",
                 self._folder,
                 self._most,
@@ -83,6 +89,15 @@ class FlowLog(Running):
     def losses(self) -> Mapping[str, int]:
         """What it should have kept."""
         return {"flows lost": self._run.lost} if self._run else {}
+
+    def numbers(self) -> Iterator[Number]:
+        """Its rows."""
+        for each in self._run.counting.numbers() if self._run else ():
+            if each.buckets:
+                doc = "Round-trip times of connections as TCP had them last."
+                yield Number("flow_rtt_seconds", doc, each.value, each.labels, each.buckets)
+            else:
+                yield Number("flow_rows_total", "Rows of the flow log.", each.value, each.labels)
 
     @property
     def workers(self) -> Sequence[Worker]:

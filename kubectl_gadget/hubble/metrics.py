@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +17,9 @@ from gadget.exposition import PageServer
 from gadget.text import host_and_port
 
 Flow = Mapping[str, Any]
-#: Sets of labels of one metric; flows with further ones count with OTHER in place of all names.
-MOST_SERIES = 5000
+#: Sets of labels of one metric; flows with further ones count with OTHER in place of all names. One without a flow for
+#: so long goes, as its workload may be gone.
+MOST_SERIES, IDLE_SECONDS = 5000, 3600.0
 OTHER = "other"
 #: As agents have them.
 MOST_CLIENTS, CLIENT_SECONDS = 4, 5.0
@@ -83,14 +85,16 @@ def ends(flow: Flow) -> tuple[str, ...]:
 class Totals(Collector):
     """Adds flows up. One thread adds; any may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing was seen."""
-        self._series: dict[str, dict[tuple[str, ...], int]] = {name: {} for name in METRICS}
+        self._clock = clock
+        self._series: dict[str, dict[tuple[str, ...], tuple[int, float]]] = {name: {} for name in METRICS}
         self._lost = 0
         self._lock = threading.Lock()
 
     def add(self, flows: Sequence[Flow]) -> None:
         """Count flows."""
+        now = self._clock()
         with self._lock:
             for flow in flows:
                 names = ends(flow)
@@ -100,7 +104,7 @@ class Totals(Collector):
                     if key not in series and len(series) >= MOST_SERIES:
                         own = zip(METRICS[metric][0], labels, strict=True)
                         key = (*(OTHER if name == "port" else value for name, value in own), *(OTHER for _ in names))
-                    series[key] = series.get(key, 0) + number
+                    series[key] = (series.get(key, (0,))[0] + number, now)
 
     def lose(self, number: int) -> None:
         """Count flows that did not come."""
@@ -110,12 +114,13 @@ class Totals(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of it as it is now."""
         with self._lock:
+            self._series = {name: self._live(series) for name, series in self._series.items()}
             found = {name: dict(series) for name, series in self._series.items()}
             lost = self._lost
         for name, series in found.items():
             labels, what = METRICS[name]
             family = CounterMetricFamily(name, f"{what}.", labels=[*labels, *ENDS])
-            for values, number in series.items():
+            for values, (number, _) in series.items():
                 family.add_metric(values, number)
             yield family
         losses = CounterMetricFamily("hubble_lost_events_total", "Flows that were lost.", labels=["source"])
@@ -124,6 +129,10 @@ class Totals(Collector):
         bounded = GaugeMetricFamily("gadget_flow_metrics_bounded", "Metrics whose new names count as other.")
         bounded.add_metric([], sum(len(series) >= MOST_SERIES for series in found.values()))
         yield bounded
+
+    def _live(self, series: Mapping[tuple[str, ...], tuple[int, float]]) -> dict[tuple[str, ...], tuple[int, float]]:
+        since = self._clock() - IDLE_SECONDS
+        return {key: each for key, each in series.items() if each[1] >= since}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ MODULE = Path(__file__).parent / "module"
 
 def hubble_binaries() -> Path:
     """The folder with hubble, hubble-relay, oracle and policies. Takes minutes at first."""
-    files = [MODULE / name for name in ("go.mod", "go.sum", "oracle/main.go", "policies/main.go")]
+    files = [MODULE / name for name in ("go.mod", "go.sum", "oracle/main.go", "oracle/metrics.go", "policies/main.go")]
     found = re.search(r"github.com/cilium/cilium v([\d.]+)", files[0].read_text())
     assert found, "go.mod requires no Hubble"
     version = found[1]

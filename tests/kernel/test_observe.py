@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tests.dns import NXDOMAIN, encode
 from tests.dns_mix import AAAA, CNAME, NO_QUESTIONS, A
 from tests.kernel.flows import inside
 from tests.pods import Container, Pod, link
+from tests.prometheus import check, scraping
 from tests.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
 
 #: Of attempts that nobody answers.
@@ -77,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         cart = shop.container("app", "/bin/sleep", "600")
         web = other.container("nginx", "/bin/sleep", "600")
         link(cart, web)
-        agent = Agent(folder, "--observe")
+        agent = Agent(folder, "--observe", "--metrics", "127.0.0.1:0")
         told = folder / "told"
         try:
             began(agent)
@@ -475,6 +477,30 @@ def test_once(place, port) -> None:
     assert re.fullmatch(rf"{who} begun in \S+", begun)
     assert re.fullmatch(rf"{who} 1\.0 kB↑ 100 kB↓ \S+ rtt \S+", ended)
     assert len(place.lines(port, "--ends", "each")) == 4
+
+
+def test_counted(place, port, tmp_path: Path) -> None:
+    """With --metrics every row of the flow log counts, by namespace and verdict, in numbers that a real Prometheus scrapes and its promtool finds nothing in."""
+    cart, web, _, agent = place
+    for _ in range(3):
+        talk(cart, web, "10.77.0.2", port, 1009, 100_003)
+    attempt(cart, port)
+    wait_until(lambda: len(place.rows(port)) == 13, "the rows")
+    found = re.search(r"at (\S+)/metrics", run_cli("status", "--agent", agent.address).stdout)
+    assert found
+    with urllib.request.urlopen(f"http://{found[1]}/metrics", timeout=10) as answer:
+        check(answer.read().decode())
+
+    def kept(**wanted: str) -> int:
+        done = run_cli("observe", "--agent", agent.address, "-A", "--all", "-o", "json")
+        return sum(wanted.items() <= row.items() for row in events(done.stdout))
+
+    refused = {"namespace": "shop", "type": "failed", "verdict": "refused"}
+    of_them = ",".join(f'{name}="{value}"' for name, value in refused.items())
+    with scraping(tmp_path, int(found[1].rpartition(":")[2])) as value:
+        wait_until(lambda: (seen := value("sum(gadget_flow_rows_total)")) and seen == kept() > 12, "all rows", 30)
+        assert value(f"sum(gadget_flow_rows_total{{{of_them}}})") == kept(**refused) > 0
+        assert value('gadget_flow_rtt_seconds_count{namespace="shop"}')
 
 
 def test_translated(place, port) -> None:

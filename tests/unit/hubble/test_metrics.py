@@ -17,6 +17,7 @@ from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.output import all_fields
 from tests.conftest import Cli, run_cli, wait_until
+from tests.prometheus import check, scraping
 from tests.unit.hubble.served import FlowAgent
 from tests.unit.observe.flows import FLOWS, GADGET, table
 
@@ -89,8 +90,21 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["gadget_flow_metrics_bounded"][()] == 3
 
 
+def test_gone() -> None:
+    """What has had no flow for an hour goes, and makes room for others; what has goes on."""
+    now = [0.0]
+    totals = Totals(lambda: now[0])
+    first, second = ({**flows()[0], "source": {"namespace": "shop", "workloads": [{"name": name}]}} for name in "ab")
+    totals.add([first, second])
+    now[0] = 3000.0
+    totals.add([second])
+    now[0] = 3700.0
+    processed = numbers(totals)["hubble_flows_processed"]
+    assert {labels[5]: value for labels, value in processed.items()} == {"b": 2}
+
+
 def test_served(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:
-    """Prometheus reads them where I say, and promises of names are kept."""
+    """A real Prometheus reads them where I say, each flow counted, and its promtool finds nothing; promises of names are kept."""
     agent = FlowAgent(tmp_path)
     cli = start_cli("hubble", "serve", "--agent", agent.address, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
     assert cli.process.stderr
@@ -102,7 +116,11 @@ def test_served(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:
             text = answer.read().decode()
         return text if "hubble_flows_processed_total{" in text else ""
 
-    families = {family.name for family in text_string_to_metric_families(wait_until(page, "numbers"))}
+    text = wait_until(page, "numbers")
+    check(text)
+    families = {family.name for family in text_string_to_metric_families(text)}
+    with scraping(tmp_path, int(found[0].rpartition(":")[2].partition("/")[0])) as value:
+        assert wait_until(lambda: value("sum(hubble_flows_processed_total)"), "a scrape", 60) == len(FLOWS)
     agent.die()
     assert {name.removesuffix("_total") for name in METRICS} <= families
 

@@ -135,5 +135,9 @@ func main() {
 		descriptors()
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "metrics" {
+		counted(os.Args[2:])
+		return
+	}
 	answers()
 }
