@@ -1,12 +1,14 @@
 """The same policy for Calico: projectcalico.org/v3 NetworkPolicy.
 
-docs.tigera.io, "Network policy": a rule has one protocol and one selector; a selector without namespaceSelector is
-about the policy's own namespace. Names (`domains`, of egress rules that allow) are of Calico Enterprise and Cloud only.
+docs.tigera.io, "Network policy": a rule has one protocol, one selector, and addresses of one family; a selector without
+namespaceSelector is about the policy's own namespace. Names (`domains`, of egress rules that allow) are of Calico
+Enterprise and Cloud only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from kubectl_gadget.advise.cilium import by_domain
@@ -47,13 +49,18 @@ def _kinds(rule: Rule, *, names: bool) -> Iterator[tuple[str, list[Peer]]]:
             yield "selector", [peer]
     networks = [peer for peer in rule.peers if peer.cidr]
     named = [peer for peer in networks if names and peer.domains]
-    if plain := [peer for peer in networks if not (peer.excepted or peer in named)]:
-        yield "nets", plain
+    plain = [peer for peer in networks if not (peer.excepted or peer in named)]
+    for _, family in groupby(sorted(plain, key=_is_ipv6), _is_ipv6):
+        yield "nets", [*family]
     for peer in networks:
         if peer.excepted:
             yield "notNets", [peer]
     if named:
         yield "domains", by_domain(named)
+
+
+def _is_ipv6(peer: Peer) -> bool:
+    return ":" in peer.cidr
 
 
 def _rule(direction: str, key: str, peers: list[Peer], ports: list[Port], policy: Policy) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Hubble's command line, its relay, an oracle of its server and Cilium's parser of policies: built once for each version."""
+"""Hubble's command line, its relay, an oracle of its server, Cilium's and Calico's parsers of policies: built once."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,20 @@ from pathlib import Path
 from tests.e2e.cluster.binaries import built_once, kubernetes_binaries, policy_enforcer
 
 MODULE = Path(__file__).parent / "module"
+CALICO = Path(__file__).parent / "calico"
+#: What a cluster is told about the policies of each, and where the modules have it.
+DEFINITIONS = {
+    "cilium.yaml": (
+        MODULE,
+        "github.com/cilium/cilium",
+        "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml",
+    ),
+    "calico.yaml": (
+        CALICO,
+        "github.com/projectcalico/calico",
+        "libcalico-go/config/crd/crd.projectcalico.org_networkpolicies.yaml",
+    ),
+}
 
 
 def hubble_binaries() -> Path:
@@ -41,7 +56,24 @@ def hubble_binaries() -> Path:
     return built_once(f"hubble-{version}-{digest}", f"Hubble {version}", build)
 
 
+def calico_parser() -> Path:
+    """The path of the program that says what Calico finds wrong with policies; beside it DEFINITIONS."""
+    digest = hashlib.sha256(b"\0".join((CALICO / name).read_bytes() for name in ("go.mod", "go.sum", "main.go")))
+
+    def build(folder: Path) -> None:
+        command = ["nice", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{folder}/", "."]
+        subprocess.run(command, cwd=CALICO, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
+        for name, (where, module, path) in DEFINITIONS.items():
+            found = subprocess.run(
+                ["go", "mod", "download", "-json", module], cwd=where, capture_output=True, check=True
+            )
+            (folder / name).write_bytes((Path(json.loads(found.stdout)["Dir"]) / path).read_bytes())
+
+    return built_once(f"calico-{digest.hexdigest()[:12]}", "Calico's parser of policies", build) / "calico"
+
+
 if __name__ == "__main__":  # all that CI builds
     kubernetes_binaries()
     hubble_binaries()
+    calico_parser()
     policy_enforcer()

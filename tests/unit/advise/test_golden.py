@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,16 +18,24 @@ from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of, namespaces_of
 from kubectl_gadget.advise.observation import read_flows
 from kubectl_gadget.advise.policy_files import read_policies
-from kubectl_gadget.advise.render import render_yaml
+from kubectl_gadget.advise.render import DIALECTS, render_yaml
 from kubectl_gadget.advise.talks import Settings
 
 GOLDEN = Path(__file__).parent / "golden"
 SITUATIONS = sorted(path.name for path in GOLDEN.iterdir())
+TAKEN = [name for name in SITUATIONS if name != "hostile-names"]  # whose names and labels no API server takes
 
 
 def settings_of(folder: Path) -> Settings:
     given = folder / "settings.json"
     return Settings(**json.loads(given.read_text())) if given.exists() else Settings()
+
+
+def advised(name: str, dialect: str) -> list[dict[str, Any]]:
+    """The objects of a situation's advice, as they are applied."""
+    settings = replace(settings_of(GOLDEN / name), dialect=dialect)
+    policies = advise(read_flows(GOLDEN / name / "flows.jsonl"), settings).policies
+    return [DIALECTS[dialect].to_dict(policy) for policy in policies]
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
@@ -85,7 +94,7 @@ def test_check_of_situation(name: str) -> None:
         assert shown == golden.read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in SITUATIONS if name != "hostile-names"])  # whose labels are none
+@pytest.mark.parametrize("name", TAKEN)
 def test_what_it_denies_is_warned_about(name: str) -> None:
     """In each situation the advice denies nothing that was seen but what a warning names, and no rule of it is unused."""
     folder = GOLDEN / name
