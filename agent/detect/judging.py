@@ -30,8 +30,6 @@ from gadget.rules.alerts import INTERNAL, Alert
 from gadget.rules.grouping import Groups
 from gadget.rules.ruleset import Ruleset
 
-#: The fields that are names of addresses.
-DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
 #: The rule of alerts that tell of losses, and how often they do at most.
 LOST = "Events or alerts were lost"
 LOSSES_NS = 10 * 1_000_000_000
@@ -73,7 +71,7 @@ class Judging(Watching):
         if record and context.redact:
             raise Unsupported(f"{context.node}: its agent has --redact, and a recording would have what that masks")
         known_domains = before._surroundings.known_domains if before else None
-        surroundings = Surroundings(context, domains=record or live.asks(rules, *DOMAINS), known=known_domains)
+        surroundings = Surroundings(context, domains=record or live.asks(rules, *live.DOMAINS), known=known_domains)
         schema = catalog.find(GADGET).schema
         self._recorder = Recorder(surroundings, context.tracker, selection, schema) if record else None
         known = self._recorder or surroundings

@@ -9,6 +9,7 @@ each event that has come so far.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +24,8 @@ from gadget.rules.parser import Both, Check, Node, Not
 from gadget.rules.ruleset import Rule, Ruleset
 
 CALL, PROCESS, DESCRIPTOR, OWN = range(4)
+#: What parts of these are asked of, once for each.
+_ASKED = ("call", "process", "file", "event")
 _PATHS = ("name", "path", "filename", "target", "linkpath", "oldpath", "newpath")
 #: Where a field is, by the beginning of its name; the longest counts. An event's own are asked last.
 _TABLES = {
@@ -129,6 +132,11 @@ class BatchRules:
             for rule in rules.rules if rule.enabled and rule.source == SYSCALL and rule.types
             for node in [folded(rule.condition)] if node is not False
         ]  # fmt: skip
+
+    def parts(self) -> dict[str, int]:
+        """How many different parts the rules have, by what they are asked of."""
+        found = Counter(_ASKED[plan.table] for plan in self._plans.values() if isinstance(plan, _Part))
+        return {word: found[word] for word in _ASKED}
 
     def matching(self, batch: Batch) -> list[tuple[Rule, Places]]:
         """The rules that fire, and on which events of a batch, in the order of the rules."""

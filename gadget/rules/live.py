@@ -42,6 +42,8 @@ MOST_ALERTS = 256
 _OF_KEY = ("pid", "start", "exec_id")
 _OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap_permitted")
 _OF_PROCESS = (*_OF_KEY, *_OF_NOW)
+#: The fields that are names of addresses.
+DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
 #: What a new process has from the one that forked it.
 _INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
 _OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
@@ -157,17 +159,10 @@ class Judge:
         self._rules = BatchRules(rules, self._tables, first=first)
         wanted = frozenset[str]().union(*(rule.types for rule in _asked(rules)))
         self._wanted = np.array([name in wanted and name not in _STATES for name in self._names])
-        calls = [name for name in self._names if name in wanted and name not in (*_STATES, ENDS)]
         self._fields = {rule.name: _fields(rule) for rule in _asked(rules)}
         self._outputs = {rule.name: _whose(rule.output) for rule in _asked(rules)}
-        fields = frozenset[str]().union(*self._fields.values())
         #: settings of the gadget: what these rules need
-        self.parameters = {
-            "calls": ",".join(name.replace("_", " ") for name in calls or EXECS),
-            "host_calls": str(self._host).lower(),
-            "buffers": str("evt.buffer" in fields).lower(),
-            "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
-        }
+        self.parameters = parameters(rules, self._names, host=self._host)
 
     def go_on_from(self, before: Judge) -> None:
         """From the next batch on know what containers did before, as another one does that judges no more."""
@@ -417,6 +412,20 @@ class Judge:
         )
 
 
+def parameters(rules: Ruleset, names: Sequence[str], *, host: bool = False) -> dict[str, str]:
+    """Settings of the gadget, whose calls have these names: what rules need the kernel to send, and nothing else."""
+    asked = _asked(rules)
+    wanted = frozenset[str]().union(*(rule.types for rule in asked))
+    calls = [name for name in names if name in wanted and name not in (*_STATES, ENDS)]
+    fields = frozenset[str]().union(*map(_fields, asked))
+    return {
+        "calls": ",".join(name.replace("_", " ") for name in calls or EXECS),
+        "host_calls": str(host).lower(),
+        "buffers": str("evt.buffer" in fields).lower(),
+        "environment": str(any(name.startswith(("proc.env", "proc.aenv")) for name in fields)).lower(),
+    }
+
+
 def asks(rules: Ruleset, *names: str) -> bool:
     """Whether a rule on what happens asks about one of these fields, or shows it."""
     return any(not _fields(rule).isdisjoint(names) for rule in _asked(rules))
@@ -425,6 +434,11 @@ def asks(rules: Ruleset, *names: str) -> bool:
 def names_of_calls(schema: Schema) -> list[str]:
     """The names of calls by their numbers, as rules have them."""
     return [name.replace(" ", "_") for name in _words(schema["call"])]
+
+
+def sent(names: Iterable[str]) -> frozenset[str]:
+    """Those of the calls with these names that rules are asked about."""
+    return frozenset(name for name in names if name and name not in _STATES)
 
 
 def _asked(rules: Ruleset) -> list[Rule]:

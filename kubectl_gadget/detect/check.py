@@ -22,15 +22,13 @@ from kubectl_gadget.detect.given import (
     rule_texts,
     rules_named,
 )
+from kubectl_gadget.detect.needs import MANY, Needs, table, time_text
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.tell import tell, write_json, write_line, write_lines
 
 if TYPE_CHECKING:
     from gadget.rules.files import Defined
     from gadget.rules.ruleset import Rule, Ruleset
-
-#: A rule with more types of events has in fact none.
-_MANY = 100
 
 
 def check_command() -> click.Command:
@@ -99,9 +97,25 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
     for rule in chosen:
         if why := never(rule.condition, rule.source):
             write_line(f"{rule.at}: {rule.name} can never fire: {why}")
+        elif unseen := _unseen(rules, rule):
+            write_line(f"{rule.at}: {rule.name} {unseen}")
     for kind, defined in (("rule", known.rules), ("macro", known.macros), ("list", known.lists)):
         for each in defined.values():
             _tell_changes(kind, each)
+    write_lines("".join(f"{line}\n" for line in table(rules, chosen)))
+
+
+def _unseen(rules: Ruleset, rule: Rule) -> str:
+    """What no agent sees of what a rule is asked of; empty if all is seen."""
+    needs = Needs(rules, [rule])
+    if not (needs.of_calls and needs.unseen):
+        return ""
+    types = " ".join(needs.unseen)
+    return (
+        f"is never asked of {types}: no agent sees it"
+        if needs.calls
+        else f"can never fire on a node: no agent sees {types}"
+    )
 
 
 def _is_baseline(path: Path) -> bool:
@@ -134,11 +148,12 @@ def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:
         "priority": rule.priority,
         "tags": sorted(rule.tags),
         "desc": " ".join(rule.desc.split()),
-        "event_types": sorted(rule.types) if len(rule.types) <= _MANY else None,
+        "event_types": sorted(rule.types) if len(rule.types) <= MANY else None,
         "condition": text(rule.condition),
         "output": rule.output.written,
         "output_fields": list(rule.output.fields),
         "never": never(rule.condition, rule.source) or None,
+        **Needs(rules, [rule]).described(),
     }
 
 
@@ -147,6 +162,7 @@ def _shown(rules: Ruleset, rule: Rule) -> str:
     from gadget.rules.parser import Both
 
     told = _described(rules, rule)
+    needs = Needs(rules, [rule])
     types = "all" if told["event_types"] is None else " ".join(told["event_types"]) or "none"
     rows = [
         ("rule", f"{rule.name}{'' if rule.enabled else ' (off)'}"),
@@ -156,10 +172,12 @@ def _shown(rules: Ruleset, rule: Rule) -> str:
         ("source", rule.source),
         ("tags", " ".join(told["tags"])),
         ("event types", types if rule.source == "syscall" else ""),
-        ("never fires", told["never"] or ""),
+        ("kernel sends", needs.sends if needs.of_calls else ""),
+        ("cost", f"{time_text(needs.cost.ns)}{'; ' * bool(needs.parts)}{needs.parts}"),
+        ("never fires", told["never"] or _unseen(rules, rule)),
         ("output", rule.output.written),
     ]
     parts = rule.condition.children if isinstance(rule.condition, Both) else (rule.condition,)
     word = rule.condition.word if isinstance(rule.condition, Both) else ""
     condition = [f"  {word + ' ' if at else ''}{text(part, inside=True)}" for at, part in enumerate(parts)]
-    return "\n".join([*(f"{name + ':':13}{value}" for name, value in rows if value), "condition:", *condition])
+    return "\n".join([*(f"{name + ':':14}{value}" for name, value in rows if value), "condition:", *condition])

@@ -12,6 +12,7 @@ import orjson
 
 from gadget.rules.audit import AuditEvent
 from gadget.rules.batch import Batch, BatchRules, Rows
+from gadget.rules.cost import a_file, a_process
 from gadget.rules.ruleset import Ruleset, load
 from tests.bench import Figure, Goal, Plan
 from tests.unit.rules.test_facts import DATA, STOCK
@@ -42,7 +43,7 @@ def _stock(names: list[str]) -> Ruleset:
 def _opens(rules: Ruleset) -> float:
     choose = np.random.default_rng(7)
     calls = list(_calls())
-    tables = (Rows(calls), Rows(list(map(_process, range(PROCESSES)))), Rows(list(map(_file, range(FILES)))))
+    tables = (Rows(calls), Rows(list(map(a_process, range(PROCESSES)))), Rows(list(map(a_file, range(FILES)))))
     quick = BatchRules(rules, tables)
     batches = []
     for _ in range(EVENTS // AT_ONCE):
@@ -63,26 +64,6 @@ def _calls() -> Iterator[dict[str, Any]]:
                 yield {"evt.type": name, "evt.is_open_read": not writes, "evt.is_open_write": writes, "fd.num": descriptor,
                        "evt.is_open_exec": False, "evt.rawres": descriptor, "evt.res": "SUCCESS",
                        "evt.arg.flags": "O_WRONLY|O_CREAT" if writes else "O_RDONLY"}  # fmt: skip
-
-
-def _process(at: int) -> dict[str, Any]:
-    name = f"program-{at}"
-    return {"proc.name": name, "proc.pname": "containerd-shim", "proc.cmdline": f"{name} -x", "proc.args": "-x",
-            "proc.exe": name, "proc.exepath": f"/usr/bin/{name}", "proc.tty": 0, "proc.vpid": 1,
-            "proc.aname": ("sh", "init"), "proc.aname[1]": "sh", "proc.aname[2]": "init", "user.name": "root",
-            "user.uid": 0, "container.id": "0123456789ab", "container.image.repository": f"shop/{name}",
-            "k8s.ns.name": "shop", "k8s.pod.name": name, "thread.cap_effective": "CAP_CHOWN"}  # fmt: skip
-
-
-def _file(at: int) -> dict[str, Any]:
-    folder = ("/usr/lib", "/etc/app", "/data/shop", "/proc/self")[at % 4]
-    return {
-        "fd.name": f"{folder}/{at}",
-        "fd.directory": folder,
-        "fd.filename": str(at),
-        "fd.typechar": "f",
-        "fd.type": "file",
-    }
 
 
 def _audit() -> float:

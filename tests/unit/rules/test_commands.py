@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import orjson
@@ -29,17 +30,50 @@ def test_check(folder: Path) -> None:
     """`check` counts what files define, and tells what changes what and what can never fire."""
     done = run_cli("detect", "check", str(folder))
     assert done.returncode == 0 and not done.stderr
-    assert done.stdout.splitlines() == [
+    assert done.stdout.splitlines()[:3] == [
         "2 rules (2 enabled), 1 macro, 1 list",
         f"{folder}/b.yaml:4:9: Nothing can never fire: proc.args in () compares with nothing",
         f"{folder}/b.yaml:1:9: changes the rule Shell of {folder}/a.yaml:5:9",
     ]
 
 
+def test_check_needs(folder: Path) -> None:
+    """`check` tells for each rule which calls the kernel sends for it, with what else, and what it costs."""
+    (folder / "c.yaml").write_text(
+        rule("evt.type in (sendto, kill) and evt.buffer contains abc and fd.sip.name = x", name="Word")
+        + rule("evt.type = kill and proc.name = sh", name="Kill")
+        + rule(
+            "evt.type = openat and evt.is_open_write = true and fd.name startswith /etc/ and proc.name = vi", name="Vi"
+        )
+        + rule("ka.verb = get", "  source: k8s_audit\n", name="Get").replace("proc.name", "ka.verb")
+    )
+    done = run_cli("detect", "check", str(folder))
+    said = done.stdout
+    assert "Kill can never fire on a node: no agent sees kill\n" in said, done.stderr
+    assert "Word is never asked of kill: no agent sees it\n" in said
+    assert "kernel sends 4 of 46 system calls, with evt.buffer, fd.sip.name. What" in said
+    _, *groups = said.partition("kernel sends")[2].split("\n\n")
+    shown = {group.partition(":")[0]: re.findall(r"^ +\d\S* [nµ]s  (.*)$", group, re.MULTILINE) for group in groups}
+    assert {what: sorted(names) for what, names in shown.items()} == {
+        "sendto with evt.buffer, fd.sip.name": ["Word (asks of each event)"],
+        "execve execveat": ["Shell"],
+        "execve": ["Nothing"],
+        "openat": ["Vi"],
+        "nothing": ["Kill"],
+        "audit events": ["Get"],
+    }
+    told = orjson.loads(run_cli("detect", "check", str(folder), "--rule", "Vi", "-o", "json").stdout)
+    assert told["calls"] == ["openat"] and told["unseen"] == told["contents"] == [] and told["cost_ns"] > 0
+    assert (told["asked_once"], told["asked_each"]) == ({"call": 1, "process": 1, "file": 1}, 0)
+    told = orjson.loads(run_cli("detect", "check", str(folder), "--rule", "Word", "-o", "json").stdout)
+    assert (told["unseen"], told["contents"], told["asked_each"]) == (["kill"], ["evt.buffer", "fd.sip.name"], 1)
+
+
 def test_check_one_rule(folder: Path) -> None:
     """I can see a rule with its macros and lists written out, and who had a word in it."""
     done = run_cli("detect", "check", str(folder), "--rule", "shell")
-    assert "changed by" in done.stdout and "priority:    Error" in done.stdout
+    assert "changed by" in done.stdout and "priority:     Error" in done.stdout
+    assert "kernel sends: execve execveat\n" in done.stdout and " ns; parts asked once: call 1" in done.stdout
     assert "  and proc.name in (sh, bash)\n" in done.stdout
     told = orjson.loads(run_cli("detect", "check", str(folder), "--rule", "Shell", "-o", "json").stdout)
     assert told["condition"] == "evt.type in (execve, execveat) and proc.name in (sh, bash) and proc.tty != 0"
