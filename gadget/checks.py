@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from gadget.endpoints import OWN_END
@@ -20,6 +19,8 @@ from gadget.kinds import CGROUP_ID, INT, TIMESTAMP
 from gadget.schema import Field, Schema
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from gadget._generated import gadget_pb2 as pb
 
 #: Bounds of a schema, each many times what gadgets have.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from threading import RLock
 from types import ModuleType
@@ -28,8 +28,13 @@ UNUSED = frozenset(
         "uuid",  # click.types
         "numpy._core._add_newdocs",  # numpy._core: 7,000 lines of what help() shows
         "numpy._core._add_newdocs_scalars",
+        "numpy.linalg",  # numpy.lib and numpy.matrixlib; and it numpy._typing
     }
 )
+
+
+#: Functions that others take out of a module as they are imported, and use no more than the module itself.
+FUNCTIONS = {"numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power")}
 
 
 class _Later(Loader):
@@ -57,7 +62,16 @@ class _Later(Loader):
                     raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             return getattr(module, name)
 
+        def stand_in(name: str) -> Callable[..., Any]:
+            return lambda *args, **options: _executed(name)(*args, **options)
+
+        def _executed(name: str) -> Any:
+            if not begun:
+                find("__doc__")
+            return module.__dict__[name]
+
         module.__dict__["__getattr__"] = find
+        module.__dict__.update({name: stand_in(name) for name in FUNCTIONS.get(module.__name__, ())})
 
 
 class _Finder(MetaPathFinder):

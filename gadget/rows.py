@@ -8,7 +8,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from gadget.endpoints import (
     NOWHERE,
@@ -25,13 +24,15 @@ from gadget.kinds import BOOL, ENDPOINT
 from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from gadget._generated import gadget_pb2 as pb
 
 NOBODY = ("", "", "", "")
 #: How many names of cgroups, and of addresses, a stream keeps; an agent tells 16,384 at a time.
 MOST_NAMES = 1 << 16
 
-Mask = npt.NDArray[np.bool_]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]  # NDArray itself would be imported with much else
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +24,9 @@ class InPlace:
     @property
     def room(self) -> int:
         """How many rows there is room for below a header."""
-        return max(shutil.get_terminal_size().lines - 3, 1)
+        from shutil import get_terminal_size  # see terminal.columns
+
+        return max(get_terminal_size().lines - 3, 1)
 
     def draw(self, lines: Sequence[str], more: int, said: str) -> None:
         """Draw a table's lines, and below them how many more rows it has and what is said of it."""

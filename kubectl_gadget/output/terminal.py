@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from functools import lru_cache
 from zlib import crc32
@@ -23,7 +22,11 @@ def columns() -> int:
         found = os.get_terminal_size(sys.stdout.fileno()).columns
     except (OSError, ValueError):
         found = 0
-    return found or shutil.get_terminal_size().columns
+    if not found:
+        import shutil  # with all that it can unpack, which no stream needs
+
+        found = shutil.get_terminal_size().columns
+    return found
 
 
 def has_colours() -> bool:

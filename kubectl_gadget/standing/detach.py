@@ -9,9 +9,7 @@ import click
 from click.core import ParameterSource
 
 from gadget.errors import UsageError
-from gadget.standing import story_run
 from kubectl_gadget.cluster.options import chosen_cluster
-from kubectl_gadget.standing.stories import LACKING, check_free, members, possible
 from kubectl_gadget.tell import write_lines
 from kubectl_gadget.where import find_targets
 
@@ -54,6 +52,9 @@ def let_stand(
 
         write_lines(to_yaml([config_map(runs, chosen_cluster().namespace)]))
         return
+    from gadget.standing import story_run  # msgspec: who streams has no use for it
+    from kubectl_gadget.standing.stories import LACKING, check_free, members, possible
+
     with find_targets(tuple(agent), local, lacking=LACKING) as targets:
         from kubectl_gadget.standing.make import ask_list, end_runs, put
 

@@ -10,7 +10,13 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", ["asyncio.events", "grpc.aio._channel", "ssl", "google.protobuf.internal.decoder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("asyncio.events", "grpc.aio._channel", "ssl", "google.protobuf.internal.decoder", "msgspec", "shutil"),
+        *("numpy._typing", "numpy.linalg._linalg"),
+    ],
+)
 def test_a_command_starts_without_what_it_does_not_use(name: str) -> None:
     """The first event is there sooner, and takes less memory: nothing is imported that a stream has no use for."""
     assert run(f"import sys, kubectl_gadget.session; print({name!r} in sys.modules)") == "False\n"
