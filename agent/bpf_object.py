@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from ctypes import byref, c_size_t, c_void_p
+from ctypes import byref, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from types import TracebackType
 
@@ -20,12 +20,13 @@ from agent import libbpf
 from agent.attach import HOOKS_OF_CALLS, KINDS, Kind, Seat, Where, kind_of
 from agent.bpffs import open_pinned, pinned, remove, unpin
 from agent.features import missing_feature
+from gadget.btf import Btf
 from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
 
 log = logging.getLogger(__name__)
 
 BTF = Path("/sys/kernel/btf/vmlinux")
-CALLS, CALLS_LENGTH = ".rodata.calls", 1025  # a table of bpf/include/calls.h; the last entry is no call
+CALLS = ".rodata.calls"  # the section of a table of system calls: CALLS of bpf/include/calls.h
 PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 
 #: A program's name, and what the kernel says of it.
@@ -191,7 +192,10 @@ class BpfObject:
             return []
         size = c_size_t()
         address = self._lib.bpf_map__initial_value(self._map(CALLS), byref(size))
-        table = np.frombuffer(ctypes.string_at(address, size.value), np.uint8).reshape(CALLS_LENGTH, -1)
+        length = c_uint32()
+        data = self._lib.btf__raw_data(self._lib.bpf_object__btf(self._object), byref(length))
+        entries = Btf(ctypes.string_at(data, length.value)).lengths(CALLS)["calls"]
+        table = np.frombuffer(ctypes.string_at(address, size.value), np.uint8).reshape(entries, -1)
         return [int(place) for place in np.flatnonzero(table.any(axis=1))]
 
     def load(self) -> None:

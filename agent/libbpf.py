@@ -38,6 +38,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
     "bpf_program__attach_perf_event": (c_void_p, [c_void_p, c_int]),
+    "bpf_object__btf": (c_void_p, [c_void_p]),
+    "btf__raw_data": (c_void_p, [c_void_p, POINTER(c_uint32)]),
     "btf__load_vmlinux_btf": (c_void_p, []),
     "btf__find_by_name_kind": (c_int, [c_void_p, c_char_p, c_uint32]),
     "btf__free": (None, [c_void_p]),

@@ -142,3 +142,8 @@ class Btf:
             if item.kind == DATASEC and item.name == name:
                 return {self.types[member.type_id].name: member for member in item.members}
         return {}
+
+    def lengths(self, section: str) -> dict[str, int]:
+        """How many entries each array of an ELF section has, by name."""
+        arrays = {name: self.types[self.strip(item.type_id)].target for name, item in self.section(section).items()}
+        return {name: self.types[self.strip(target)].count for name, target in arrays.items()}
