@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from gadget import __version__
@@ -33,35 +34,26 @@ def header(gadget: str, kinds: Mapping[str, bool] | None = None) -> pb.Recording
 
 def packed(entry: pb.RecordingEntry) -> bytes:
     """An entry as it stands in the file."""
-    data = entry.SerializeToString()
-    length, prefix = len(data), bytearray()
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([*prefix, length]) + data
+    from google.protobuf.proto import serialize_length_prefixed
+
+    made = BytesIO()
+    serialize_length_prefixed(entry, made)
+    return made.getvalue()
 
 
 def entries(data: bytes) -> Iterator[tuple[pb.RecordingEntry, int]]:
     """Each whole entry of a part of a file, and where it ends; up to one that is cut off or makes no sense."""
     from google.protobuf.message import DecodeError
+    from google.protobuf.proto import parse_length_prefixed
 
     from gadget._generated import gadget_pb2 as pb
 
-    at = 0
-    while at < len(data):
-        length = shift = 0
-        while at < len(data):
-            byte = data[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80 or shift > 28:
-                break
-        if at + length > len(data) or not length:
-            return
+    source = BytesIO(data)
+    while True:
         try:
-            entry = pb.RecordingEntry.FromString(data[at : at + length])
-        except DecodeError:
+            entry = parse_length_prefixed(pb.RecordingEntry, source)
+        except (DecodeError, EOFError, OverflowError, ValueError):
             return
-        at += length
-        yield entry, at
+        if entry is None or not entry.WhichOneof("what"):
+            return
+        yield entry, source.tell()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from gadget.errors import GadgetError, UsageError
@@ -74,9 +75,8 @@ def get_credentials(context: Context) -> Credentials:
             raise GadgetError("this kubeconfig logs in by auth-provider, which kubectl has dropped: use an exec plugin")
         if not by_certificate and (plugin := user.get("exec")):
             status = _run_plugin(plugin, context)
-            token, expires, renewable = status.get("token", ""), status["expires"], True
-            certificate = status.get("clientCertificateData", "").encode()
-            key = status.get("clientKeyData", "").encode()
+            token, expires, renewable = status.token, status.expiration_timestamp, True
+            certificate, key = status.client_certificate_data.encode(), status.client_key_data.encode()
     headers = []
     if token:
         headers.append(("Authorization", f"Bearer {token}"))
@@ -160,8 +160,8 @@ def plugin_call(plugin: dict[str, Any], context: Context, *, interactive: bool) 
     return [plugin["command"], *(plugin.get("args") or ())], environment
 
 
-def _run_plugin(plugin: dict[str, Any], context: Context) -> dict[str, Any]:
-    """The status of the ExecCredential that a plugin prints, as read_status has it; it may ask on the terminal."""
+def _run_plugin(plugin: dict[str, Any], context: Context) -> Status:
+    """The status of the ExecCredential that a plugin prints; it may ask on the terminal."""
     # there may be no standard input at all
     interactive = plugin.get("interactiveMode") != "Never" and sys.stdin is not None and sys.stdin.isatty()
     if plugin.get("interactiveMode") == "Always" and not interactive:
@@ -181,17 +181,28 @@ def _run_plugin(plugin: dict[str, Any], context: Context) -> dict[str, Any]:
         raise GadgetError(f"log-in plugin {command[0]}: {error.strerror}{hint}") from None
     except subprocess.CalledProcessError as error:
         raise GadgetError(f"log-in plugin {command[0]} failed with exit code {error.returncode}") from None
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise GadgetError(f"log-in plugin {command[0]} printed no ExecCredential") from None
 
 
-def read_status(printed: bytes) -> dict[str, Any]:
-    """The status of an ExecCredential, with expires as a time or None. ValueError, KeyError or TypeError if not."""
-    status = orjson.loads(printed)["status"]
-    names = ("token", "clientCertificateData", "clientKeyData", "expirationTimestamp")
-    if not isinstance(status, dict) or not all(isinstance(status.get(name, ""), str) for name in names):
-        raise TypeError("status")
-    expires = datetime.fromisoformat(text) if (text := status.get("expirationTimestamp")) else None
-    if expires and expires.tzinfo is None:
-        expires = expires.replace(tzinfo=UTC)
-    return {**status, "expires": expires}
+class Status(msgspec.Struct, rename="camel"):
+    """The status of an ExecCredential."""
+
+    token: str = ""
+    client_certificate_data: str = ""
+    client_key_data: str = ""
+    expiration_timestamp: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """A time without a zone is UTC."""
+        if self.expiration_timestamp and self.expiration_timestamp.tzinfo is None:
+            self.expiration_timestamp = self.expiration_timestamp.replace(tzinfo=UTC)
+
+
+class _ExecCredential(msgspec.Struct):
+    status: Status
+
+
+def read_status(printed: bytes) -> Status:
+    """The status of an ExecCredential. ValueError if it is none."""
+    return msgspec.json.decode(printed, type=_ExecCredential).status

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import orjson
 
 from gadget.errors import UsageError
@@ -43,7 +44,16 @@ class Proposal:
     of: int
 
 
-def read_alerts(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
+class Fired(msgspec.Struct):
+    """An alert in Falco's JSON, as far as it says what to except."""
+
+    rule: str
+    output_fields: dict[str, Any]
+    priority: Any = ""
+    count: Any = None
+
+
+def read_alerts(lines: Iterable[bytes]) -> Iterator[Fired]:
     """Alerts in Falco's JSON, a line each.
 
     Raises:
@@ -54,16 +64,14 @@ def read_alerts(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
         if not line.strip():
             continue
         try:
-            alert = orjson.loads(line)
+            yield msgspec.convert(orjson.loads(line), Fired)
+        except msgspec.ValidationError:
+            raise ValueError(f"line {number} is no alert: it has no rule, or no output_fields") from None
         except orjson.JSONDecodeError as error:
             raise ValueError(f"line {number} is no JSON, which alerts are with -o json: {error}") from None
-        if not (isinstance(alert, dict) and isinstance(alert.get("rule"), str)
-                and isinstance(alert.get("output_fields"), dict)):  # fmt: skip
-            raise ValueError(f"line {number} is no alert: it has no rule, or no output_fields")
-        yield alert
 
 
-def propose(alerts: Iterable[Mapping[str, Any]], least: int = LEAST) -> tuple[list[Proposal], Counter[str]]:
+def propose(alerts: Iterable[Fired], least: int = LEAST) -> tuple[list[Proposal], Counter[str]]:
     """Exceptions that would have removed at least so many alerts each, and how many alerts each rule had.
 
     An exception has to say who, and one thing more: what names a program alone would hide too much.
@@ -72,10 +80,10 @@ def propose(alerts: Iterable[Mapping[str, Any]], least: int = LEAST) -> tuple[li
     priorities: dict[str, str] = {}
     counts = Counter[str]()
     for alert in alerts:
-        rule, times = alert["rule"], _times(alert)
+        rule, times = alert.rule, _times(alert)
         counts[rule] += times
-        priorities[rule] = str(alert.get("priority", ""))
-        values = tuple(_values(alert["output_fields"]))
+        priorities[rule] = str(alert.priority)
+        values = tuple(_values(alert.output_fields))
         if len(values) >= 2 and values[0][0] in _WHO:
             groups.setdefault(rule, Counter())[values] += times
     found = [
@@ -86,9 +94,9 @@ def propose(alerts: Iterable[Mapping[str, Any]], least: int = LEAST) -> tuple[li
     return sorted(found, key=lambda each: (-counts[each.rule], each.rule, -each.removes)), counts
 
 
-def _times(alert: Mapping[str, Any]) -> int:
+def _times(alert: Fired) -> int:
     """For how many events an alert stands."""
-    count = alert.get("count", alert["output_fields"].get("evt.count"))
+    count = alert.output_fields.get("evt.count") if alert.count is None else alert.count
     return count if type(count) is int and 0 < count < 1 << 53 else 1
 
 
@@ -181,7 +189,7 @@ def _tune(files: tuple[Path, ...], rules: tuple[Path, ...], least: int, urgent: 
              f"{f' ({why})' if why else ''}")  # fmt: skip
 
 
-def _alerts(path: Path) -> Iterator[Mapping[str, Any]]:
+def _alerts(path: Path) -> Iterator[Fired]:
     file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
     with file:
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 
 from gadget import syscalls
 from gadget.errors import UsageError
@@ -140,40 +140,58 @@ def read(path: Path) -> Profile:
     try:
         if len(data) > MOST_BYTES:
             raise ValueError("too long")
-        return parse(orjson.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not a seccomp profile: {_why(error)}") from None
+        return parse(msgspec.json.decode(data))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not a seccomp profile: {error}") from None
 
 
-def _why(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
+class _Rule(msgspec.Struct):
+    """What becomes of calls; older files have one call a rule."""
+
+    action: str
+    names: list[str] | None = None
+    name: str = ""
+    args: Any = None
+    includes: Any = None
+    excludes: Any = None
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether it holds for some of these calls alone."""
+        return any((self.args, self.includes, self.excludes))
+
+
+class _Architecture(msgspec.Struct, rename="camel"):
+    architecture: str
+    sub_architectures: list[str] | None = None
+
+
+class _File(msgspec.Struct, rename="camel"):
+    """A profile as it is written, in the OCI's form or in Docker's."""
+
+    default_action: str
+    architectures: list[str] | None = None
+    arch_map: list[_Architecture] | None = None
+    syscalls: list[_Rule] | None = None
 
 
 def parse(content: Any) -> Profile:
-    """A profile. libseccomp takes the rule without conditions if there is one; of several the last one."""
-    if not isinstance(content, dict):
-        raise ValueError("it is no object")
-    architectures = set(_texts(content.get("architectures") or ()))
-    for each in content.get("archMap") or ():
-        architectures |= {str(each["architecture"]), *_texts(each.get("subArchitectures") or ())}
+    """A profile. libseccomp takes the rule without conditions if there is one; of several the last one.
+
+    Raises:
+        ValueError: It is none.
+
+    """
+    file = msgspec.convert(content, _File)
+    architectures = set(file.architectures or ())
+    for each in file.arch_map or ():
+        architectures |= {each.architecture, *(each.sub_architectures or ())}
     rules: dict[str, str] = {}
     sometimes: set[str] = set()
-    for rule in content.get("syscalls") or ():
-        action = _text(rule["action"])
-        names = _texts(rule["names"] if "names" in rule else [rule["name"]])
-        conditional = any(rule.get(each) for each in ("args", "includes", "excludes"))
-        if not conditional:
-            rules.update(dict.fromkeys(names, action))
-        elif lets_pass(action):
+    for rule in file.syscalls or ():
+        names = [rule.name] if rule.names is None else rule.names
+        if not rule.has_conditions:
+            rules.update(dict.fromkeys(names, rule.action))
+        elif lets_pass(rule.action):
             sometimes.update(names)
-    return Profile(_text(content["defaultAction"]), frozenset(architectures), rules, frozenset(sometimes))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [_text(value) for value in values]
+    return Profile(file.default_action, frozenset(architectures), rules, frozenset(sometimes))
