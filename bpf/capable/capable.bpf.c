@@ -3,6 +3,9 @@
 #include "filter.h"
 #include "syscalls.h"
 
+#define arrival_lost(container) gadget_lost(LOSS_TOO_MANY_AT_ONCE, container)
+#include "arriving.h"
+
 /* linux/capability.h */
 enum capability {
 	CAP_CHOWN,
@@ -62,6 +65,7 @@ struct event {
 	gadget_syscall syscall DOC("the system call during which it asked; none outside calls");
 	__u32 userns DOC("inode number of the user namespace in which it would be needed");
 	__u8 level DOC("how deep this user namespace is; 0 for the host's");
+	bool runtime DOC("whether the container's runtime asked, before it began the container's program");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 
@@ -74,7 +78,8 @@ PARAM(bool, every, false, "each check, not only the first, the 10th, the 100th a
 struct check {
 	__u64 started; /* of the process: its id may be another's later */
 	__u32 tgid;
-	__u16 capability, denied;
+	__u16 capability;
+	__u8 denied, runtime;
 };
 
 /* How often a process was asked. One that gives way to newer ones is counted anew. */
@@ -167,6 +172,7 @@ int BPF_PROG(checked, const struct cred *cred, struct user_namespace *target, co
 	check.tgid = task->tgid;
 	check.capability = which;
 	check.denied = result != 0;
+	check.runtime = is_arriving();
 	event->count = count(&check);
 	if (!param_every && !is_round(event->count))
 		return 0;
@@ -175,6 +181,7 @@ int BPF_PROG(checked, const struct cred *cred, struct user_namespace *target, co
 	event->syscall = gadget_syscall_of(task);
 	event->userns = BPF_CORE_READ(target, ns.inum);
 	event->level = BPF_CORE_READ(target, level);
+	event->runtime = check.runtime;
 	gadget_submit(event);
 	return 0;
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Which system calls each container makes. Of each call a byte says that it was made; nearly all calls find it set.
  *
- * What a runtime does in a container before it starts the container's program is not the container's: it mounts, and
- * changes roots and namespaces. A process that is moved into a container from outside, or made in it by one outside,
- * arrives. Its calls are left out, and those of processes that it makes, until each begins a program in another mount
- * namespace than its parent's. */
+ * What a runtime does in a container before it starts the container's program is left out: see arriving.h. */
 #include <asm/errno.h>
 
 #include "containers.h"
@@ -49,14 +46,6 @@ struct {
 	__type(value, __u64);
 } seen_lost SEC(".maps");
 
-/* Processes on their way into a container, by pid. They are few, and soon gone. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);
-	__type(value, __u32);
-} arriving SEC(".maps");
-
 static __always_inline void count_lost(__u32 which)
 {
 	__u64 *lost = bpf_map_lookup_elem(&seen_lost, &which);
@@ -64,6 +53,9 @@ static __always_inline void count_lost(__u32 which)
 	if (lost)
 		__sync_fetch_and_add(lost, 1);
 }
+
+#define arrival_lost(container) count_lost(LOST_ARRIVALS)
+#include "arriving.h"
 
 /* An empty entry: too large for the stack. */
 struct {
@@ -117,14 +109,13 @@ struct {
  */
 static __noinline int note(struct cgroup *cgroup, __u64 id, __u32 number)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct seen *known;
 
 	if (!cgroup)
 		return false;
 	if (find_container(cgroup, &id) == OUTSIDE)
 		return true;
-	if (bpf_map_lookup_elem(&arriving, &pid))
+	if (is_arriving())
 		return false;
 	known = bpf_map_lookup_elem(&seen, &id);
 	if (!known)
@@ -152,80 +143,6 @@ int BPF_PROG(call_entered, struct pt_regs *regs)
 	place = &all->calls[(id * NUMBERS + number) & (DONE - 1)];
 	if (*place != call && note(cgroup, id, number) && id >> ID_BITS == 0)
 		*place = call;
-	return 0;
-}
-
-/* The container that a cgroup is in, or the cgroup's own id while it is not known; 0 outside of all. */
-static __always_inline __u64 whose(struct cgroup *cgroup)
-{
-	__u64 id = BPF_CORE_READ(cgroup, kn, id);
-
-	return find_container(cgroup, &id) == OUTSIDE ? 0 : id;
-}
-
-static __always_inline void arrives(__u32 pid)
-{
-	__u32 yes = 1;
-
-	if (bpf_map_update_elem(&arriving, &pid, &yes, BPF_ANY) == -E2BIG)
-		count_lost(LOST_ARRIVALS);
-}
-
-/* Who moves itself is not taken for a runtime: a container may move its processes among cgroups inside its own. */
-SEC("tp_btf/cgroup_attach_task")
-int BPF_PROG(process_moved, struct cgroup *to, const char *path, struct task_struct *task)
-{
-	__u32 pid = BPF_CORE_READ(task, tgid);
-	__u64 container;
-
-	if (BPF_CORE_READ(to, root, hierarchy_id) != 0 || pid == bpf_get_current_pid_tgid() >> 32)
-		return 0;
-	container = whose(to);
-	if (!container)
-		bpf_map_delete_elem(&arriving, &pid);
-	else if (container != whose(current_cgroup()))
-		arrives(pid);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(process_made, struct task_struct *parent, struct task_struct *child)
-{
-	__u32 own = BPF_CORE_READ(parent, tgid), pid = BPF_CORE_READ(child, tgid);
-	struct cgroup *from = BPF_CORE_READ(parent, cgroups, dfl_cgrp), *to = BPF_CORE_READ(child, cgroups, dfl_cgrp);
-	__u64 container;
-
-	if (own == pid)
-		return 0;
-	if (from != to) { /* CLONE_INTO_CGROUP */
-		container = whose(to);
-		if (container && container != whose(from))
-			arrives(pid);
-	} else if (bpf_map_lookup_elem(&arriving, &own)) {
-		arrives(pid);
-	}
-	return 0;
-}
-
-/* Runtimes execute themselves on the way, in the mount namespace of their parent. */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(program_began, struct task_struct *task)
-{
-	__u32 pid = BPF_CORE_READ(task, tgid);
-
-	if (bpf_map_lookup_elem(&arriving, &pid) &&
-	    BPF_CORE_READ(task, nsproxy, mnt_ns) != BPF_CORE_READ(task, real_parent, nsproxy, mnt_ns))
-		bpf_map_delete_elem(&arriving, &pid);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(process_ended, struct task_struct *task)
-{
-	__u32 pid = BPF_CORE_READ(task, tgid);
-
-	if (pid == BPF_CORE_READ(task, pid))
-		bpf_map_delete_elem(&arriving, &pid);
 	return 0;
 }
 

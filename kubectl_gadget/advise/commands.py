@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import GadgetError, UsageError
+from kubectl_gadget.advise.capabilities.commands import CapabilitiesCommand
 from kubectl_gadget.advise.seccomp.commands import SeccompProfileCommand
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand, HeadedGroup
@@ -120,7 +121,7 @@ def _output_options() -> list[click.Parameter]:
 class AdviseCommand(click.Group):
     """`advise`: policies from what was seen."""
 
-    title = "NetworkPolicies and seccomp profiles from what was seen"
+    title = "NetworkPolicies, seccomp profiles and capabilities from what was seen"
 
     def __init__(self) -> None:
         """Make the group."""
@@ -128,6 +129,7 @@ class AdviseCommand(click.Group):
         self.context_settings = {"help_option_names": ["-h", "--help"]}
         self.add_command(NetworkPolicyCommand())
         self.add_command(SeccompProfileCommand())
+        self.add_command(CapabilitiesCommand())
 
 
 class NetworkPolicyCommand(HeadedGroup):

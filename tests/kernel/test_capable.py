@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.libbpf import kernel_has
-from tests.conftest import run_cli
+from tests.conftest import run_cli, wait_until
 from tests.live import rows_of, start_json
 from tests.pods import run_in
 
@@ -66,6 +69,58 @@ def test_only_failed(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     run_in(bare().cgroup, workload("caps"), cwd=tmp_path)
     rows = [row for row in rows_of(cli) if row["syscall"] in NAMES]
     assert Counter(map(way, rows)) == {key: count for key, count in CHECKS.items() if key[1] == "denied"}
+
+
+#: Needs CAP_CHOWN and CAP_SYS_CHROOT, and nothing else of what containers usually have.
+NEEDY = "cd /tmp; : > made; busybox chown 7 made && busybox chroot / /bin/true && echo done"
+USUAL = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+]
+
+
+def having(names: Sequence[str]) -> Callable[[dict[str, Any]], None]:
+    """Gives a container these capabilities."""
+
+    def change(config: dict[str, Any]) -> None:
+        own = config["process"]["capabilities"]
+        for each in own:
+            own[each] = [f"CAP_{name}" for name in names]
+
+    return change
+
+
+@has_tracepoint
+def test_advice(agent, start_cli, make_pod) -> None:
+    """With the capabilities that are advised runc runs the same workload, without one of them it fails; the runtime's own are not advised."""
+    cli = start_cli("advise", "capabilities", "-n", "shop", "--duration", "0", "-o", "json", "--agent", agent.address)
+    wait_until(lambda: "capable: started" in agent.log.read_text(), "the watch")
+    pod = make_pod("shop", "cart-0")
+
+    def run(names: Sequence[str]) -> str:
+        container = pod.container(f"app{len(pod.containers)}", "/bin/sh", "-c", NEEDY, change=having(names))
+        container.wait()
+        return container.log.read_text()
+
+    assert run(USUAL) == "done\n"
+    (found,) = json.loads(cli.finish()[0])
+    (app,) = found["containers"]
+    advised = app["capabilities"]["add"]
+    assert advised == ["CHOWN", "SYS_CHROOT"]
+    assert {(use["comm"], use["syscall"]) for each in app["granted"] for use in each["by"]} == {
+        ("busybox", "chown"), ("busybox", "chroot"),
+    }  # fmt: skip
+    assert run(advised) == "done\n"
+    for each in advised:
+        assert "not permitted" in run([name for name in advised if name != each])
 
 
 @pytest.mark.skipif(kernel_has("trace_event_raw_cap_capable"), reason="this kernel has what it needs")
