@@ -103,7 +103,7 @@ class Accounts:
         return self._name(cgroup_id, uid, 0)
 
     def group(self, cgroup_id: int, gid: int) -> str:
-        """The name of a group, likewise."""
+        """The name of a group, by the same rules."""
         return self._name(cgroup_id, gid, 1)
 
     def _name(self, cgroup_id: int, number: int, which: int) -> str:
@@ -114,7 +114,7 @@ class Accounts:
         return known.tables[which].names.get(inside) or ("root" if inside == 0 else NOBODY)
 
     def _look(self, cgroup_id: int) -> _Known:
-        """What is known by now, read again if that was long ago."""
+        """What is known of a container, read again if it was read long ago."""
         with self._lock:
             known = self._known.get(cgroup_id, _Known())
         if self._clock() < known.due:
@@ -153,7 +153,7 @@ class Accounts:
         return self._keep(cgroup_id, known)
 
     def _of_container(self, cgroup_id: int, known: _Known) -> _Known:
-        """By one of its processes, the first that is in a root of its own; as it is known if there is none."""
+        """What a container's files say, by its first process with a root of its own; without one, what is known."""
         folder = self._folder(cgroup_id)
         host = self._open_host()
         try:
@@ -171,7 +171,7 @@ class Accounts:
             os.close(host)
 
     def _of_root(self, root: int, known: _Known) -> _Known:
-        """By the files below a root, which is closed."""
+        """What the files below a root say. The root's descriptor is closed."""
         try:
             users, groups = (_table(root, path, table) for path, table in zip(_FILES, known.tables, strict=True))
             return replace(known, tables=(users, groups), is_told=True)

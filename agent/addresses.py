@@ -80,7 +80,7 @@ class Addresses:
             os.close(process)
 
     def of(self, pid: int, is_right: Callable[[], bool] = lambda: True) -> tuple[int, tuple[str, ...]]:
-        """The same for a process. is_right tells whether the pid is still the process that was meant."""
+        """A process's network namespace, and the addresses in it. is_right tells whether pid is still that process."""
         try:
             namespace = os.open(self._proc / str(pid) / "ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -190,7 +190,7 @@ def _first(cgroup: Path) -> tuple[Path, int]:
 
 
 def _folders(cgroup: Path) -> Iterator[Path]:
-    """A cgroup and those below it, as far as it is bounded."""
+    """A cgroup and the cgroups below it, up to a bound."""
     waiting, given = deque([(cgroup, 0)]), 1
     while waiting:
         folder, depth = waiting.popleft()

@@ -71,7 +71,7 @@ def _threads(processes: Sequence[int]) -> Iterator[tuple[int, Path, bool]]:
 
 
 class Memory:
-    """Reads what the arguments of calls point to. For a container all of it or nothing, if reading takes too long."""
+    """Reads what the arguments of calls point to. If reading takes too long, nothing is told of that container."""
 
     def __init__(self, mask: Callable[[bytes], bytes] | None = None) -> None:
         """Let mask hide text that must not leave the node."""
@@ -165,7 +165,7 @@ def _string(memory: int, address: int) -> bytes | None:
 
 
 def _is_still_in(process: Process, call: pb.Blocked) -> bool:
-    """Whether a thread is in a call still, so that what was read is of it."""
+    """Whether a thread is still in the call: only then does the memory that was read belong to this call."""
     try:
         fields = process.read(f"task/{call.tid}/syscall").split()
     except OSError:

@@ -104,7 +104,7 @@ class BpfObject:
         ctypes.memmove(address + offset, value, len(value))
 
     def fits(self, map_name: str, fd: int) -> bool:
-        """Whether what is behind fd is a map as this object's own would be."""
+        """Whether fd is a map with the same type and sizes as this object's own map."""
         try:
             found = libbpf.map_info(fd)
         except OSError:  # no map
@@ -187,7 +187,7 @@ class BpfObject:
             self._lib.bpf_program__set_autoload(program, self._section(program) == section)
 
     def calls(self) -> list[int]:
-        """The places in its table of the system calls that it is about; none if it has no table."""
+        """The places that its table of system calls fills; none if it has no table."""
         if not self.has_map(CALLS):
             return []
         size = c_size_t()
@@ -302,7 +302,7 @@ class BpfObject:
         return str(self._lib.bpf_program__name(program).decode())
 
     def missed(self) -> int:
-        """Times that a program did not run because it was running on that CPU already (Linux 5.12 on)."""
+        """How often a program did not run because it was already running on that CPU (from Linux 5.12 on)."""
         own: int = sum(info.recursion_misses for _, info in self.programs())
         return own + self._missed + sum(seat.missed() for seat in self._seats)
 

@@ -1,6 +1,6 @@
-"""Programs that want some system calls only share the hooks at the beginning and the end of all calls.
+"""Shares the hooks at the beginning and the end of all system calls among programs that want some calls only.
 
-A lane (bpf/calls) is one program at one hook. It looks up a call's number, and goes on to the program that wants the
+A lane (bpf/calls) is one program at one hook. It looks up a call's number, and jumps to the program that wants the
 call. It cannot come back from there, so those who want the same call have it in lanes of their own: there are as many
 lanes as there are programs for the call that most want. Who comes or goes touches no other's place.
 """
@@ -19,10 +19,10 @@ OBJECT = "calls"
 
 
 class Lane:
-    """What runs at one hook, one program for each call."""
+    """One program at a hook. It leads to one program for each call."""
 
     def __init__(self, hook: str) -> None:
-        """Loaded, for nobody yet, and not attached."""
+        """Load a lane that leads nowhere yet. It is not attached."""
         self.object = BpfObject(read_object(OBJECT), OBJECT)
         try:
             self.object.leave_only(hook)
@@ -34,7 +34,7 @@ class Lane:
         self.taken: set[int] = set()
 
     def give(self, calls: Iterable[int], program: int) -> None:
-        """Run a program, by its descriptor, at each of these calls, which were nobody's."""
+        """Run a program, by its descriptor, at each of these calls. No program has them yet."""
         for call in calls:
             key, value = c_uint32(call), c_uint32(program)
             made = libbpf.library().bpf_map_update_elem(self._programs, byref(key), byref(value), 0)
@@ -49,15 +49,15 @@ class Lane:
 
 
 class Seat:
-    """The places of one program in lanes."""
+    """The calls that one program has, in each of several lanes."""
 
     def __init__(self, lanes: Lanes, hook: str, places: list[tuple[Lane, set[int]]]) -> None:
-        """Its calls in each lane of a hook."""
+        """Take places: the lanes of a hook, each with the calls that the program has in it."""
         self._lanes, self._hook, self.places = lanes, hook, places
         self._before = self._misses()
 
     def missed(self) -> int:
-        """Times that its lanes did not run because they were running on that CPU already."""
+        """How often a lane did not run because it was already running on that CPU."""
         return self._misses() - self._before
 
     def _misses(self) -> int:
@@ -73,12 +73,12 @@ class Lanes:
     """All lanes of this process."""
 
     def __init__(self) -> None:
-        """None: they are made as programs come, and end with the last program in them."""
+        """Begin without lanes. A lane is made when a program needs it, and ends with its last program."""
         self._lock = threading.Lock()
         self._of: dict[str, list[Lane]] = {}
 
     def attach(self, hook: str, program: int, calls: Collection[int]) -> Seat:
-        """Let a program, by its descriptor, run at these calls. Nobody else misses one meanwhile."""
+        """Let a program, by its descriptor, run at these calls. Other programs miss no call meanwhile."""
         with self._lock:
             left, places = set(calls), list[tuple[Lane, set[int]]]()
             lanes = self._of.setdefault(hook, [])
@@ -113,10 +113,10 @@ class Lanes:
 
     def programs(self) -> list[Program]:
         """Each lane's program, and what the kernel says of it. Callable from any thread."""
-        # copies, without the lock: who comes may hold it long
+        # copies, without the lock: attach() may hold it long
         lanes = [lane for each in [*self._of.values()] for lane in [*each]]
         return [program for lane in lanes for program in lane.object.programs()]
 
 
-#: Those that all runs share.
+#: The lanes that all runs share.
 LANES = Lanes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-#: A change below this is how we measure, or the slow steering of the wall clock: times of the same event stay the same.
+#: A smaller change is measuring error, or NTP that steers the wall clock slowly: an event then keeps its time.
 _STEADY_NS = 1_000_000
 _offset = 0
 

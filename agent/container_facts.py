@@ -106,7 +106,7 @@ def _is_privileged(config: Mapping[str, Any], mounts: list[dict[str, Any]]) -> b
 
 
 def _binds(mounts: list[dict[str, Any]], by_cri: bool) -> Iterator[Mount]:
-    """The bind mounts among those of an OCI configuration, also the runtime's own, such as /etc/hosts."""
+    """The bind mounts of an OCI configuration. The runtime's own, such as /etc/hosts, are among them."""
     for mount in mounts:
         options = _options(mount)
         if mount.get("type") != "bind" and not {"bind", "rbind"} & set(options):

@@ -1,4 +1,4 @@
-"""How a daemon of ours is run, and when it ends."""
+"""Runs the project's daemons, and ends them by a signal."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Stopped:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def say(self) -> None:
-        """Say that it is to end."""
+        """Let the daemon end."""
         os.write(self._write, b"\n")
 
     def wait(self) -> None:
-        """Until somebody says so."""
+        """Wait until the daemon is to end."""
         os.read(self._read, 1)
 
 

@@ -46,7 +46,7 @@ CATCH_UP_SECONDS = 0.3
 
 #: When each name of an address ends to count, the newest last.
 _Names = dict[str, float]
-#: Whose names they are: a container's cgroup, or what it belongs to.
+#: The owner of names: a container's cgroup, or the pod that it belongs to.
 Owner = int | str
 
 
@@ -76,7 +76,7 @@ class Domains:
         self.changes = 0
         #: answers that were not read, as there were too many for one container
         self.skipped = 0
-        #: up to when all that was answered is known, in nanoseconds since 1970
+        #: every answer that came before this time is known (nanoseconds since 1970)
         self.read_ns = 0
 
     def names(self, owner: Owner, address: bytes) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class Domains:
             return tuple(name for name, end in reversed(found.items()) if end > now) if found else ()
 
     def answers(self, cgroup_id: int, most: int) -> list[tuple[bytes, tuple[str, ...]]]:
-        """The addresses that a container got last, so many, the oldest first, each with its names."""
+        """The last addresses that a container got, at most so many, the oldest first, each with its names."""
         with self._lock:
             addresses = [*self._known.get(cgroup_id, ())][-most:]
         return [(each, names) for each in addresses if (names := self.names(cgroup_id, each))]
@@ -112,7 +112,7 @@ class Domains:
             self._changed.notify_all()
 
     def wait(self, until_ns: int, seconds: float) -> bool:
-        """Wait so long at most until all is known that was answered until then, since 1970; whether it is."""
+        """Wait until all answers up to a time (since 1970) are known, some seconds at most. True if they are."""
         with self._changed:
             return self._changed.wait_for(lambda: self.read_ns >= until_ns, seconds)
 
@@ -198,7 +198,7 @@ class Follower:
             self._domains.wait(until_ns, CATCH_UP_SECONDS)
 
     def close(self) -> None:
-        """End the run, if nobody else has it."""
+        """Leave the run, which ends if nobody else subscribes to it."""
         if subscriber := self._subscriber:
             subscriber.finish()
         self.worker.stop()

@@ -47,7 +47,7 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
 
 
 def missing_feature(log: str) -> str:
-    """The missing feature because of which an object was refused; empty if that is not the reason."""
+    """The feature that the kernel lacks, if it refused an object because of that; else empty."""
     for pattern, name in _SAID:
         if found := pattern.search(log):
             return name(found)

@@ -38,7 +38,7 @@ def read_text(path: Path, most: int = PROCESS_BYTES) -> str:
 
 
 def read_descriptor(fd: int, most: int = PROCESS_BYTES) -> str:
-    """The same of a file that is open."""
+    """The beginning of a file that is open, as read_text()."""
     return decode_text(read_bytes(fd, most))
 
 
@@ -51,7 +51,7 @@ def read_regular(path: Path, most: int, *, follow: bool = False) -> bytes:
 
 
 def read_below(folder: Path, path: str, most: int) -> bytes:
-    """The same for a path below a folder. No link and no mount is crossed: file systems of users need not answer."""
+    """read_regular() for a path below a folder. It crosses no link and no mount: a user's file system may hang."""
     above = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     try:
         fd = _openat2(above, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK, _BENEATH)
@@ -104,7 +104,7 @@ def load_json(path: Path, read: Callable[[], bytes]) -> Any:
 
 
 class Memory:
-    """What a recorder remembers beyond its own end, in a file. problem: why the file is not up to date, or empty."""
+    """A recorder's memory in a file, for the next agent. problem: why the file is not up to date, or empty."""
 
     def __init__(self, path: Path, what: str) -> None:
         """Remember in path, which need not be there. what: what is in it, for the log."""

@@ -46,7 +46,7 @@ class Container:
 
     @property
     def nameless(self) -> bool:
-        """Whether it is of an unknown pod: the container came and went before its config.json was looked at."""
+        """Whether its pod is unknown: the container came and went before anybody read its config.json."""
         return bool(self.pod_uid) and not self.pod
 
 

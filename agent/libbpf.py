@@ -167,7 +167,7 @@ def library() -> Any:
 
 
 def check(result: int, what: str) -> int:
-    """A result that is not negative; OSError saying what failed otherwise."""
+    """The result, unless it is negative: then OSError with what failed."""
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result

@@ -47,7 +47,7 @@ class RunBudget:
         raise Exhausted(f"{have} {by}, and {size / MIB:.0f} more are asked for: {first}, or ask for less with --buffer")
 
     def give_back(self, size: int) -> None:
-        """A run that took size has ended."""
+        """Note that a run of this size has ended."""
         with self._lock:
             self._taken.remove(size + RUN_BYTES)
 

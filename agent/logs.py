@@ -13,7 +13,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class TextFormatter(logging.Formatter):
-    """A line to read. What others chose, such as a name, cannot act on the terminal."""
+    """Writes lines for people. Text that others chose, such as a name, cannot control the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as text."""
@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Log what is at least of level: text on a terminal, JSON otherwise."""
+    """Log messages from a level on: text on a terminal, JSON otherwise."""
     handler = logging.StreamHandler()
     handler.setFormatter(TextFormatter() if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

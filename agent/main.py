@@ -59,7 +59,7 @@ def _pattern(text: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the agent itself."""
+    """Settings of the agent itself."""
 
     listen: str = setting(f"{UNIX}{DEFAULT}", "unix:///PATH or HOST:PORT.", option="--listen")
     listen_local_users: bool = setting(

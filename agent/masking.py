@@ -23,7 +23,7 @@ class Masker:
             raise UsageError(f"--redact: {error}") from None
 
     def mask(self, data: bytes) -> bytes:
-        """A text without what matches."""
+        """A text with asterisks over what matches."""
         masked = np.frombuffer(data, np.uint8).copy()
         masked[self.hidden(data)] = ord("*")
         return masked.tobytes()

@@ -71,20 +71,20 @@ class Kept:
         return Found(found.keys(), not why_not, why_not)
 
     def load(self, programs: BpfObject) -> None:
-        """Load programs that could not be adopted, and pin the maps that were not there."""
+        """Load programs that could not be adopted, and pin maps that no earlier agent left."""
         programs.load()
         for name, path in self._pins.items():
             programs.pin(name, path)
 
     def attach(self, programs: BpfObject, attach: Callable[[], None]) -> None:
-        """Let programs take the place of those that were there: better missing for a moment than there twice."""
+        """Replace older programs. Missing events for a moment is better than counting them twice."""
         for older in self.folder.glob(f"{_PROGRAMS}*"):
             remove(older)
         attach()
         programs.pin_links(self._links)
 
     def missed(self) -> int:
-        """Times that a program did not run because it was running on that CPU already."""
+        """How often a program did not run because it was already running on that CPU."""
         return missed_by(self.folder)
 
     def programs(self) -> list[Program]:

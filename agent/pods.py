@@ -242,7 +242,7 @@ class PodWatch:
         self._changed()
 
     def _watch(self) -> Iterator[bytes]:
-        """What changes from the version on, a line each; ends when the API server ends it."""
+        """Take in changes after a version, a line each, until the API server ends the watch."""
         seconds = random.randint(self._settings.watch_seconds, 2 * self._settings.watch_seconds)
         more = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
         with self._ask(watch="true", timeoutSeconds=seconds, **more) as answer:

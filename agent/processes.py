@@ -33,7 +33,7 @@ class Process:
         return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._fd)
 
     def read(self, name: str, most: int = PROCESS_BYTES) -> str:
-        """The beginning of one of its files. OSError likewise."""
+        """The beginning of one of its files. OSError if it is over, or that is not allowed."""
         fd = self.open(name)
         try:
             return read_descriptor(fd, most)
@@ -41,7 +41,7 @@ class Process:
             os.close(fd)
 
     def link(self, name: str) -> str:
-        """Where one of its links leads. OSError likewise."""
+        """Where one of its links leads. OSError if it is over, or that is not allowed."""
         return os.readlink(name, dir_fd=self._fd)
 
     def names(self, folder: str, most: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""An HTTP server whose clients are strangers: what they hold of it is bounded, and the last to come is served first."""
+"""An HTTP server for strangers: their connections are bounded, and the newest connection is served first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_HEAD_BYTES = 64 << 10
 
 @dataclass
 class _Client:
-    """A connection: whose, since when, and whether it has shown that it may be here."""
+    """A connection: its address, when it began, and whether it has proved that it may stay."""
 
     host: str
     since: float
@@ -27,9 +27,9 @@ class _Client:
 
 
 class BoundedServer(ThreadingHTTPServer):
-    """Serves so many connections at once, and so many of one address. Each has a thread.
+    """Serves a limited number of connections at once, in all and from one address. Each has a thread.
 
-    One that has not been trusted makes way: for a newer one where there is no room, and once its time is over. So
+    A connection that is not trusted ends when a newer one needs its room, and when its time is over. So
     strangers who hold connections keep nobody out.
     """
 
@@ -48,15 +48,15 @@ class BoundedServer(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Bind, without a question to a name server, which HTTPServer has."""
+        """Bind without asking a name server, as HTTPServer would."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no news."""
+        """Say nothing of a client that goes away in the middle."""
 
     def connections(self, host: str) -> int:
-        """How many an address has."""
+        """How many connections an address has."""
         with self._lock:
             return sum(each.host == host for each in self._clients.values())
 
@@ -93,7 +93,7 @@ class BoundedServer(ThreadingHTTPServer):
                 self._cut(request)
 
     def _make_room(self, host: str) -> bool:
-        """Whether there is room for one more of an address, if need be in place of another."""
+        """Whether one more connection from an address may stay. If need be an older one is ended for it."""
         of_each = Counter(each.host for each in self._clients.values())
         if of_each[host] >= self._most_of_one:
             return self._cut_oldest({host})
@@ -137,7 +137,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
 
 
 class _Head:
-    """A file of which lines are read up to a bound, and the rest as it is."""
+    """A file that gives lines up to a bound in all; other reads are passed on."""
 
     def __init__(self, file: Any) -> None:
         self._file, self._left = file, MOST_HEAD_BYTES

@@ -17,7 +17,7 @@ _INT_SIGNED = 1
 
 
 class BtfError(ValueError):
-    """The bytes are not BTF that this reader knows."""
+    """The bytes are not BTF, or BTF that this reader does not know."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Gadget:
 
     @property
     def command(self) -> str:
-        """The words of its command: those of a name with an underscore are a group of commands, and one of them."""
+        """The words of its command. A name with an underscore is a command of a group: `snapshot file`."""
         return self.name.replace("_", " ")
 
     @property

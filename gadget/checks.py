@@ -66,7 +66,7 @@ def parse_schema(node: str, text: str) -> Schema:
 
 
 def check_fields(fields: Sequence[Field], room: int) -> None:
-    """ValueError or TypeError unless fields lie behind each other in room bytes, and are what their types say."""
+    """ValueError or TypeError unless the fields lie one after the other in room bytes, with values of their types."""
     end, names = 0, set()
     if len(fields) > MOST_FIELDS:
         raise ValueError("too many fields")
@@ -96,7 +96,7 @@ def _is_word(value: Any, word: Any) -> bool:
 
 
 def _check_shown(item: Field) -> None:
-    """ValueError unless a field is one that can be decoded."""
+    """ValueError unless the field can be decoded."""
     kind, parts = item.means, {part.name: part for part in item.parts}
     if {name: parts[name].kind for name in kind.parts} != kind.parts:
         raise ValueError(item.name)

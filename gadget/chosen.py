@@ -23,7 +23,7 @@ class Chosen:
         labels: str = "",
         any_of: Sequence[PodChoice] = (),
     ) -> None:
-        """UsageError if something makes no sense. any_of, if there is one, says what pods else does."""
+        """UsageError if something makes no sense. any_of takes the place of pods, if it is given."""
         self._namespaces = parse_names(namespaces)
         self._pods = parse_names(() if any_of else pods)
         self._containers = parse_names(containers)
@@ -32,7 +32,7 @@ class Chosen:
 
     @classmethod
     def of(cls, message: pb.Selection) -> Self:
-        """The choice that a message has. UsageError if something makes no sense."""
+        """The choice in a message. UsageError if something makes no sense."""
         any_of = [PodChoice(each.pattern, each.labels, each.namespace, each.without) for each in message.any_of]
         return cls(message.namespaces, message.pods, message.containers, message.labels, any_of)
 

@@ -51,7 +51,7 @@ class Value:
         return self.pattern is not None
 
     def same(self, text: str) -> bool:
-        """Whether a text is it."""
+        """Whether a text equals the value, or fits its pattern."""
         return bool(self.pattern.fullmatch(text)) if self.pattern else text == self.text
 
     @classmethod
@@ -63,7 +63,7 @@ class Value:
 
     @classmethod
     def plain(cls, text: str) -> Value:
-        r"""What was written, where only \* has a meaning of its own."""
+        r"""The text as it was written. Only \* has a meaning of its own in it."""
         return cls(text, text.replace("\\*", "*"), _pattern(re.findall(r"\\\*|\*|[^*\\]+|\\", text)))
 
 
@@ -110,7 +110,7 @@ def make_condition(field: Column, op: str, value: Value) -> Condition:
 
 
 def _test(field: Column, op: str, value: Value) -> tuple[str, Callable[[Any], Any]]:
-    """How to look at values, and what holds for one."""
+    """How to look at a column's values, and the test for one value."""
     if op in ("~", "!~"):
         return _regular(field, value.written, negated=op == "!~")
     if op not in OPERATORS:

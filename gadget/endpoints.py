@@ -1,4 +1,4 @@
-"""The ends of a connection, with the name of who is there."""
+"""The ends of connections, and the names of pods, services and nodes at them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Name(NamedTuple):
-    """Who has an address. kind is pod, svc, node, container (without Kubernetes) or raw: not known."""
+    """The owner of an address. kind is pod, svc, node, container (without Kubernetes) or raw: not known."""
 
     kind: str
     namespace: str
@@ -38,7 +38,7 @@ def is_everybodys(packed: bytes) -> bool:
 
 
 class Endpoint(NamedTuple):
-    """An address and port, and who is there."""
+    """An address and a port, with the name of the owner."""
 
     addr: str
     port: int

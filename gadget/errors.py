@@ -39,7 +39,7 @@ class KernelLacks(Unsupported):
 
 
 class Exhausted(GadgetError):
-    """What the agent has to give is in use."""
+    """A resource of the agent is used up, such as memory or slots for streams."""
 
 
 class Unreachable(GadgetError):
@@ -47,7 +47,7 @@ class Unreachable(GadgetError):
 
 
 class Malformed(GadgetError):
-    """What an agent, an API server or a recording says makes no sense."""
+    """An agent, an API server or a recording sent something that makes no sense."""
 
 
 class Incomplete(GadgetError):

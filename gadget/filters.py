@@ -38,10 +38,10 @@ Test = Callable[["Table"], "Mask"]
 
 
 class UnknownField(UsageError):
-    """A condition is about a field that there is not."""
+    """A condition names a field that does not exist."""
 
     def __init__(self, field: str, hint: str) -> None:
-        """It was called so; hint is what there is."""
+        """Tell the field as it was written; hint lists the fields that exist."""
         super().__init__(f"unknown field {field!r} in --filter: {hint}")
         self.field = field
 
@@ -59,7 +59,7 @@ class Filter:
 
 
 def joined(texts: Sequence[str]) -> str:
-    """One expression of several, all of which must hold."""
+    """Join expressions into one that holds when all of them hold."""
     texts = [text for text in texts if text.strip()]
     return texts[0] if len(texts) == 1 else ",".join(f"({text})" for text in texts)
 

@@ -1,4 +1,4 @@
-"""Modules that libraries import and that neither side uses: read when something in them is first asked for, if ever.
+"""Delays modules that libraries import and that we do not use: they load when something in them is first used.
 
 Together they take 9 MiB and a third of the time to the first event.
 """
@@ -13,7 +13,7 @@ from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # its import takes longer than what it would be good for here
+if TYPE_CHECKING:  # its import takes longer than the typing it would save here
     from importlib.abc import Loader, MetaPathFinder
     from importlib.machinery import ModuleSpec
 else:

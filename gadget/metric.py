@@ -42,7 +42,7 @@ def read_metric(gadget: Gadget, text: str) -> Metric:
 
 
 def _numbers_of(gadget: Gadget) -> list[str]:
-    """The numbers of events that can be drawn; of tables those that add up."""
+    """The fields that can be a histogram; of tables, the fields that add up."""
     known = [field for field in gadget.schema.shown if field.means.measure]
     return [field.name for field in known if field.is_added or gadget.source != TABLE]
 

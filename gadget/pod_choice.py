@@ -1,4 +1,4 @@
-"""Which pods are meant: by patterns of their names, or by their labels."""
+"""Chooses pods by patterns of their names, or by their labels."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Pods:
         self.needs_labels = any(item.labels for item in made)
 
     def matches(self, namespace: str, pod: str, labels: Mapping[str, str] | None) -> bool | None:
-        """Whether a pod is meant; None if that depends on its labels, which are None if they are not known."""
+        """Whether a pod is chosen; None if that depends on labels that are not known (labels is None)."""
         wanted = _any(item.matches(namespace, pod, labels) for item in self._wanted) if self._wanted else True
         unwanted = _any(item.matches(namespace, pod, labels) for item in self._unwanted)
         if wanted is False or unwanted is True:

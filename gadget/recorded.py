@@ -24,7 +24,7 @@ OVERWRITTEN, NOT_KEPT = "overwritten", "could not be kept"
 
 
 def header(gadget: str, kinds: Mapping[str, bool] | None = None) -> pb.RecordingEntry:
-    """What stands first. kinds are those of a story, each with whether it is recorded in full."""
+    """The first entry of a file. kinds are the kinds of a story, each with whether it is recorded in full."""
     from gadget._generated import gadget_pb2 as pb
 
     of_story = [pb.RecordedKind(kind=kind, in_full=in_full) for kind, in_full in (kinds or {}).items()]

@@ -104,7 +104,7 @@ class Table:
         return [bytes(item) for item in np.unique(packed)]
 
     def own_ends(self) -> dict[bytes, Name]:
-        """Which container has which address, as the processes' own ends tell."""
+        """Which container has which address, learnt from the processes' own ends."""
         if self._means.get(OWN_END) is not ENDPOINT:
             return {}
         ids, index = self._cgroups
@@ -183,7 +183,7 @@ def _distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[n
 
 
 def _remember(known: dict[K, V], key: K, value: V) -> None:
-    """Keep a value, and as many others as there is room for."""
+    """Keep a value, and drop the oldest ones beyond a bound."""
     if len(known) >= MOST_NAMES and key not in known:
         del known[next(iter(known))]
     known[key] = value

@@ -77,7 +77,7 @@ class Field(Column):
 
     @property
     def means(self) -> Kind:
-        """What is known of its kind, or of a list of it."""
+        """The Kind of its values; of an array, the list kind."""
         return kinds.find(self.kind) if self.count == 1 else kinds.list_of(self.kind)
 
     @property
@@ -269,7 +269,7 @@ def read_source(types: b.Btf) -> tuple[str, Schema]:
 
 
 def _member(types: b.Btf, variable: b.Member, name: str) -> int:
-    """What a member of a map's definition points to."""
+    """The type that a member of a map's definition points to."""
     members = types.types[types.strip(types.types[variable.type_id].target)].members
     found = next(member for member in members if member.name == name)
     return types.strip(types.types[types.strip(found.type_id)].target)

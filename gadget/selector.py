@@ -49,7 +49,7 @@ class Requirement:
 
 
 def parse_labels(text: str) -> list[Requirement]:
-    """The requirements of a selector, all of which must hold. UsageError if it is not one."""
+    """The requirements of a selector; all must hold. UsageError if the text is no selector."""
     requirements = []
     at = 0
     while at < len(text):

@@ -82,7 +82,7 @@ def story_run(story: str, kind: str) -> str:
 
 
 def story_of(run: pb.Standing) -> tuple[str, str] | None:
-    """The story and the kind, if a run is one of those that stand for a story."""
+    """The story and the kind, if a run is part of a story."""
     name, _, kind = run.name.rpartition(".")
     return (name, kind) if name and story_kinds().get(kind) == run.start.gadget else None
 
@@ -99,7 +99,7 @@ def story_kinds() -> dict[str, str]:
 
 
 def check(run: pb.Standing) -> pb.Standing:
-    """The same. UsageError if it cannot be run anywhere."""
+    """Return the run. UsageError if no agent could run it."""
     check_name(run.name)
     gadget = find(run.start.gadget)
     if gadget.source == SNAPSHOT or run.start.totals:

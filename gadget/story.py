@@ -42,7 +42,7 @@ class Story:
 
     @property
     def fields(self) -> list[str]:
-        """The fields that it names. ValueError if a line is none."""
+        """The fields that its lines name. ValueError if a line is malformed."""
         lines = [read_line(line) for line in (self.line, self.failed or self.line)]
         return [*(part.field for parts in lines for part in parts if part.field), *self.silent]
 
@@ -55,7 +55,7 @@ class Story:
 
 
 def read_line(line: str) -> list[Part]:
-    """The pieces of a line. ValueError if it is none."""
+    """The pieces of a line. ValueError if the line is malformed."""
     parts, end = [], 0
     for found in _FIELD.finditer(line):
         before, name, behind = found.groups()

@@ -1,4 +1,4 @@
-"""Text that is safe on a terminal, and what somebody meant who misspelt a word."""
+"""Makes text safe for a terminal, and guesses the words behind misspelt ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def counted(number: int, what: str, grouping: str = "") -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """The words that somebody may have meant, as a question; empty if none is like it."""
+    """A question with the words that are like a misspelt one; empty if none is."""
     from difflib import get_close_matches  # for those alone who misspell
 
     small = {each.lower(): each for each in known}

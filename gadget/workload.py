@@ -1,4 +1,4 @@
-"""Whose a pod is: what the API server says of its owner, or its name."""
+"""Finds the workload that owns a pod, from the API server or from the pod's name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BEHIND = re.compile(rf"(?<=.)(?:(?:-{SAFE}{{6,10}}|-[0-9]{{8,10}})?-{SAFE}{{5}}
 
 
 def workload(pod: str, owner: str, revision: str) -> str:
-    """The workload of a pod, KIND/NAME: of its owner and the label pod-template-hash, or else by its name."""
+    """The workload of a pod, KIND/NAME, from its owner and the label pod-template-hash, else from its name."""
     kind, _, name = owner.partition("/")
     if kind == "ReplicaSet" and revision and name.endswith(f"-{revision}"):
         return f"Deployment/{name.removesuffix(f'-{revision}')}"
@@ -25,5 +25,5 @@ def workload(pod: str, owner: str, revision: str) -> str:
 
 
 def name_by_pod(pod: str) -> str:
-    """The name of the workload of a pod of which nothing but its name is known."""
+    """The name of a pod's workload, from the pod's name alone."""
     return _BEHIND.sub("", pod)

@@ -21,7 +21,7 @@ def takes(section: str) -> bool:
 
 
 def attach(program: int, where: Where) -> Iterator[int | None]:
-    """One link, by which the program has run over everything."""
+    """One link. When it is made, the program has run over everything."""
     lib = libbpf.library()
     link = (
         _over_map(program, where.turns)

@@ -9,17 +9,17 @@ from typing import Protocol
 
 
 class Seat(Protocol):
-    """How a program that runs at some calls only is attached."""
+    """The attachment of a program that runs at some calls only."""
 
     def missed(self) -> int:
-        """Times that it did not run because something of its hook was running on that CPU already."""
+        """How often the program did not run because its hook was already running on that CPU."""
 
     def leave(self) -> None:
         """Detach it."""
 
 
 class Calls(Protocol):
-    """Who shares the hooks of all system calls among programs that want some of them."""
+    """Shares the hooks of all system calls among programs that want some calls only."""
 
     def attach(self, hook: str, program: int, calls: Collection[int]) -> Seat:
         """Let a program, by its descriptor, run at these calls: places in a table of bpf/include/calls.h."""

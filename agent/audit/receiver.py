@@ -43,7 +43,7 @@ MOST_BYTES, MOST_ALERTS = 2 << 20, 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a receiver: where it listens, who is believed, what judges, and what is kept, in MiB."""
+    """A receiver's settings: where it listens, whom it believes, which rules judge, and how many MiB it keeps."""
 
     address: tuple[str, int]
     token: str

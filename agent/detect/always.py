@@ -1,4 +1,4 @@
-"""Rules that judge as long as the agent is there: those of a folder. Their alerts are kept."""
+"""The rules of a folder. They judge as long as the agent runs, and their alerts are kept."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Always:
             yield Number("alerts_total", "Alerts of a rule, each as often as it says.", number, labels)
 
     def read(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
-        """What was kept, and with follow what comes.
+        """The alerts that were kept, and with follow also new ones.
 
         Raises:
             Unsupported: Nothing was, and no rules judge.
@@ -172,7 +172,7 @@ class Always:
                 self._fail(str(judging.error or "its run has ended"))
 
     def _look(self) -> None:
-        """Take over what the folder says, where that has changed and makes sense."""
+        """Take over the folder's rules if they have changed and can be loaded."""
         if rules := self._followed.look():
             self._next, self._try_at = rules, 0.0
 
@@ -180,7 +180,7 @@ class Always:
         return started_reply(self._context.node, None, self._context.tracker, Selection())
 
     def _begin(self, rules: Ruleset) -> None:
-        """Let rules judge in place of those before: each event is judged by the one or by the other."""
+        """Replace the rules. Each event is judged by the old rules or by the new ones, never by both or neither."""
         try:
             made = Judging(
                 self._context,
@@ -203,7 +203,7 @@ class Always:
         self._judging, self._from_ns, self._rules, self._next, self._why_not = made, from_ns, rules, None, ""
 
     def _end(self, judging: Judging, until_ns: int) -> None:
-        """End the rules before, and keep their alerts of events up to a time."""
+        """End the old rules, and keep their alerts of events up to a time."""
         judging.finish()
         deadline = time.monotonic() + STALL_SECONDS / 2
         while not judging.is_over and time.monotonic() < deadline:

@@ -20,7 +20,7 @@ _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 
 
 def before(folder: Path, proc: Path) -> Iterator[tuple[str, str]]:
-    """Kinds and values, as a Learner has them, of the container whose cgroup a folder is."""
+    """What a container does already, as kinds and values of a Learner. folder is the container's cgroup."""
     for pid in processes_in(folder, MOST_PROCESSES):
         with suppress(OSError), closing(Process(pid, proc)) as process:
             if process.read("comm").startswith(("runc", "crun")):  # at work until the container's program begins

@@ -1,4 +1,4 @@
-"""Which alerts a client asked for: those of the containers that it chose."""
+"""Chooses the alerts that a client asked for: alerts of the containers that it selected."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Choice:
         self.missed: Counter[int] = Counter()
 
     def __call__(self, alerts: Iterable[Alert]) -> Iterator[Chosen]:
-        """Those that are chosen, and of those before that are by now, or have waited long enough."""
+        """The chosen alerts among these, and earlier ones that are chosen by now or have waited long enough."""
         yield from self._release(time.monotonic())
         for alert in alerts:
             yield from self._choose(alert, time.monotonic() + HELD_SECONDS)
 
     def rest(self) -> Iterator[Chosen]:
-        """All that waits."""
+        """The alerts that still wait, which are then forgotten."""
         return self._release(float("inf"))
 
     def _release(self, now: float) -> Iterator[Chosen]:
@@ -48,7 +48,7 @@ class Choice:
             yield from self._choose(alert, until if until > now else 0.0)
 
     def _choose(self, alert: Alert, until: float) -> Iterator[Chosen]:
-        """The alert, if it is chosen; until is how long it may wait for that, 0 not at all."""
+        """The alert if it is chosen. It may wait for its pod's labels until a time; 0: it may not wait."""
         cgroup = self._tracker.resolve(alert.cgroup_id)
         container = cgroup.container if cgroup else None
         if cgroup is None and not self._host:

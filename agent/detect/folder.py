@@ -55,13 +55,13 @@ class Followed:
     """The rules of folders, looked at again and again. refused: why those that are there now are not taken."""
 
     def __init__(self, places: Sequence[str], source: str) -> None:
-        """Of rules on events of a source."""
+        """Follow rules about events of a source."""
         self._places, self._source = places, source
         self._files: Files | None = None  # what was last looked at
         self.refused = ""
 
     def look(self) -> Ruleset | None:
-        """What the folders say, where that has changed and makes sense."""
+        """The rules of the folders if they have changed and can be loaded, else None."""
         try:
             files = read(self._places)
             if files == self._files:
@@ -82,6 +82,6 @@ class Followed:
         return rules
 
     def problem(self, rules: Ruleset | None) -> str:
-        """Why rules go on that are not those of the folders, in words; empty if they are those."""
+        """Why older rules than the folders' are at work; empty if the folders' rules are."""
         refused = "the rules before go on, as new ones are refused" if rules else "refused"
         return f"{refused}: {self.refused}" if self.refused else ""

@@ -94,12 +94,12 @@ class Judging(Watching):
         return self._judge.judged
 
     def go_on_from(self, before: Judging) -> None:
-        """Know what containers did as one knows that is over."""
+        """Take over what an earlier Judging knows of containers."""
         self._judge.go_on_from(before._judge)
 
     @property
     def undecided(self) -> int:
-        """Alerts that were given although it is not known whether they are asked for."""
+        """How many alerts were given without knowing whether the client wants their container."""
         return self._choice.undecided
 
     @property
@@ -109,15 +109,15 @@ class Judging(Watching):
 
     @property
     def is_over(self) -> bool:
-        """Whether all that there will ever be has been taken."""
+        """Whether the end was reached and every alert has been taken."""
         return self._waiting.is_over
 
     def take(self, seconds: float) -> list[pb.Alert]:
-        """The alerts that wait, or those that come within seconds."""
+        """The waiting alerts. If none wait, the alerts that come within seconds."""
         return self._waiting.take(seconds)
 
     def named(self) -> list[pb.Container]:
-        """The containers that have not been told of."""
+        """The containers that the reader has not been told of."""
         named, self._named = self._named, {}
         return container_messages(named)
 
@@ -164,7 +164,7 @@ class Judging(Watching):
         self._waiting.close()
 
     def _lost_since(self, now_ns: int, least_ns: int) -> Iterator[Chosen]:
-        """What was lost since it was last told, if that is so long ago, as alerts: by reason and container."""
+        """What was lost since losses were last told, as alerts by reason and container; none if that was just now."""
         if now_ns - self._told_ns < least_ns:
             return
         for loss in self.losses():
@@ -205,7 +205,7 @@ def lost(reason: str, count: int, now_ns: int) -> Alert:
 
 
 def masked(alert: Alert, mask: Mask) -> Alert:
-    """The alert without what is not to leave this machine."""
+    """The alert with masks over what must not leave this machine."""
 
     def of(value: Any) -> Any:
         if isinstance(value, str):

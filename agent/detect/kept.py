@@ -21,7 +21,7 @@ MOST_IDS = 16_384
 
 
 class Kept:
-    """Keeps alerts, of which one thread tells. Any number read."""
+    """Keeps alerts. One thread writes them; any number of threads may read."""
 
     def __init__(self, folder: Path, node: str, most_mib: int, started: Callable[[], pb.RunReply]) -> None:
         """Go on with what is in folder, or begin; started makes the reply that a file begins with. OSError."""
@@ -32,7 +32,7 @@ class Kept:
         self._missed, self._why_not = 0, ""
 
     def describe(self) -> str:
-        """How much there is, in a few words."""
+        """How many alerts are kept, in a few words."""
         events, size, _ = self.history.kept
         overwritten = self.history.overwritten
         used = f"{size / (1 << 20):.1f} of {self._most_mib} MiB"
@@ -43,7 +43,7 @@ class Kept:
         return f"{self._missed} alerts could not be kept: {self._why_not}" if self._why_not else ""
 
     def losses(self) -> list[pb.Loss]:
-        """What could not be kept."""
+        """How many alerts could not be kept, by reason."""
         return [pb.Loss(reason=NOT_KEPT, count=self._missed)] if self._missed else []
 
     def put(
@@ -82,7 +82,7 @@ class Kept:
             self._why_not = error.strerror or str(error)
 
     def read(self, request: pb.KeptAlerts, active: Active) -> Iterator[pb.RunReply]:
-        """What was kept, and with follow what comes."""
+        """The alerts that were kept, and with follow also new ones."""
         if not self.history.kept[1]:
             yield self._started()
         for reply in self.history.read(request.since_ns, request.follow, active):
@@ -92,12 +92,12 @@ class Kept:
             yield reply
 
     def answer(self, request: pb.KeptAlertRequest) -> pb.KeptAlertReply:
-        """The alert of an id, or those whose ids begin so."""
+        """The alert with an id, or the alerts whose ids begin with it."""
         alerts = self._begun_by(request.id) if request.begins else self.find(request.id)
         return pb.KeptAlertReply(node=self._node, alerts=alerts)
 
     def find(self, name: str) -> list[pb.Alert]:
-        """The alert of an id, behind it those that have parts of its past; empty if there is none."""
+        """The alert with an id, then the alerts that carry parts of its past; empty if there is none."""
         found = self._kept_of({name})[:1]
         if found:
             past = pb.Past.FromString(unpack(found[0].past)) if found[0].past else pb.Past()
@@ -110,7 +110,7 @@ class Kept:
         return name in self._ids
 
     def _begun_by(self, text: str) -> list[pb.Alert]:
-        """The newest alerts whose ids begin so, without what led to them."""
+        """The newest alerts whose ids begin with a text, without what led to them."""
         found: deque[pb.Alert] = deque(maxlen=MOST_OFFERED)
         for each in self._every():
             if each.id.startswith(text):

@@ -29,7 +29,7 @@ MOST_BYTES = 1 << 20
 
 
 class Chosen(Surroundings):
-    """Of containers that were chosen: to others it is as if they were none."""
+    """Names the chosen containers only: processes of other containers count as outside containers."""
 
     def __init__(self, context: Context, selection: Selection) -> None:
         """Choose by selection; names of addresses are followed."""
@@ -82,7 +82,7 @@ class Learning(Watching):
         return self._is_over
 
     def take(self, *, whole: bool = False) -> Iterator[list[pb.Learnt]]:
-        """What was not told before, as much as fits into a message at a time; whole: nothing waits for its name."""
+        """What the reader does not know yet, in messages. whole: also what belongs to containers without a name."""
         with self._lock:
             for key, new in self._learner.collect(whole=whole).items():
                 self._pending[key] = new if key not in self._pending else _joined(self._pending[key], new)
@@ -103,7 +103,7 @@ class Learning(Watching):
         return [*self._run_losses, *(pb.Loss(reason=reason, count=count) for reason, count in sorted(lost.items()))]
 
     def _look_before(self) -> None:
-        """Take in what the containers do that run by now."""
+        """Take in what running containers do already."""
         for cgroup in self._tracker.containers():
             fields = None if cgroup.ended else self._chosen.container(cgroup.id)
             if fields and (key := fields.get("container.id")):
@@ -123,7 +123,7 @@ class Learning(Watching):
         self._is_over = True
 
     def _find(self, key: str, cgroup_id: int) -> None:
-        """Note whose a container is, which may be gone when it is told."""
+        """Note the names of a container now: it may be gone when they are sent."""
         cgroup = self._tracker.resolve(cgroup_id)
         if cgroup is not None:
             self._cgroups.pop(key, None)
@@ -134,7 +134,7 @@ class Learning(Watching):
             del self._cgroups[oldest], self._since[oldest]
 
     def _messages(self, key: str, new: New, *, whole: bool) -> Iterator[pb.Learnt]:
-        """What is new of a container; nothing, and it waits, while it is not known whether that was chosen."""
+        """What is new of a container. It waits while nobody knows yet whether the container is chosen."""
         cgroup = self._cgroups.get(key)
         if cgroup is None or cgroup.container is None:
             return

@@ -62,7 +62,7 @@ class RuleWords:
         }
 
     def fill(self, past: pb.Past, name: str) -> Rule | None:
-        """Put them into what led to an alert; gives the rule."""
+        """Put the texts of its rule into what led to an alert. Returns the rule."""
         if rule := self._rules.get(name):
             past.description = valid(" ".join(rule.desc.split()))[:LONGEST_RULE]
             past.condition = valid(self._conditions.get(name, ""))[:LONGEST_RULE]
@@ -166,7 +166,7 @@ class Pasts:
 
 
 def masked_text(text: str, mask: Mask) -> str:
-    """A text without what is not to leave this machine."""
+    """A text with masks over what must not leave this machine."""
     return mask(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 

@@ -30,7 +30,7 @@ _SETUID = "setuid"
 
 
 class Recorder(Told):
-    """Tells what it has been told of batches, and judges by that."""
+    """Records batches, and whatever rules ask about them."""
 
     def __init__(self, surroundings: Surroundings, tracker: Tracker, selection: Selection, schema: Schema) -> None:
         """Of events in a schema. Only those of chosen containers, and of processes of all, are recorded."""
@@ -63,7 +63,7 @@ class Recorder(Told):
         return [pack(np.ascontiguousarray(section.bytes)) for section in kept]
 
     def process(self, pid: int) -> Process | None:
-        """A process as it is now, which is told."""
+        """A process as it is now. The recording gets it, too."""
         found = self._real.process(pid)
         if found is None:
             return None
@@ -87,7 +87,7 @@ class Recorder(Told):
         return 0
 
     def taken(self) -> list[pb.RunReply]:
-        """The batches that wait to be sent."""
+        """Take the batches that wait to be sent."""
         replies, self._replies = self._replies, []
         self._bytes -= sum(reply.ByteSize() for reply in replies)
         return replies

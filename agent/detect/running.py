@@ -53,7 +53,7 @@ class Running:
             yield parent.as_ancestor()
 
     def _read(self, pid: int) -> tuple[Process, int] | None:
-        """A process and the number of its parent; None if it is over, or has no program as the kernel's threads."""
+        """A process and its parent's pid; None if the process has ended, or is a kernel thread."""
         with suppress(OSError, ValueError, IndexError, KeyError), closing(processes.Process(pid, self.proc)) as folder:
             name, _, rest = folder.read("stat").rpartition(")")
             # proc_pid_stat(5): parent, group, session, terminal and start are the fields 4, 5, 6, 7 and 22

@@ -42,7 +42,7 @@ class Detect(Running):
         self._slots = BoundedSemaphore(MOST_CLIENTS)
 
     def describe(self) -> str:
-        """How its own rules are."""
+        """The state of the agent's own rules."""
         if self._always:
             return self._always.describe()
         return f"off: {self._why_not}" if self._why_not else ""
@@ -73,7 +73,7 @@ class Detect(Running):
         return (Call("KeptAlert", self._kept_alert, reads=True),)
 
     def end(self) -> None:
-        """Keep nothing."""
+        """End, and remove the kept alerts."""
         if always := self._always:
             self._always, self._why_not = None, "it has been removed there"
             always.end()
@@ -114,7 +114,7 @@ class Detect(Running):
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        """The place of a client. Exhausted if there is none."""
+        """Take one of the slots for clients. Exhausted if none is free."""
         if not self._slots.acquire(blocking=False):
             raise Exhausted(f"rules of {MOST_CLIENTS} clients are asked on {self._context.node} already: end one first")
         try:

@@ -9,7 +9,7 @@ from agent.settings import setting
 
 @dataclass(frozen=True)
 class Settings:
-    """Of rules that always judge."""
+    """Settings of rules that always judge."""
 
     rules: tuple[str, ...] = setting(
         (),

@@ -32,7 +32,7 @@ class Fields:
 
 
 class Surroundings:
-    """Of the processes of this node. Names of addresses are known from when they are followed."""
+    """What is known of this node's processes. Names of addresses are known from when answers of DNS are followed."""
 
     def __init__(self, context: Context, *, domains: bool, known: Domains | None = None) -> None:
         """With domains, follow the answers of DNS; known are those of before."""
@@ -64,7 +64,7 @@ class Surroundings:
         return self._accounts.user(self._whose(cgroup_id), uid)
 
     def group(self, cgroup_id: int, pid: int, gid: int) -> str | None:
-        """The name of a group, likewise."""
+        """The name of a group, as the container of the process has it."""
         return self._accounts.group(self._whose(cgroup_id), gid)
 
     def domains(self, cgroup_id: int, address: bytes) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Surroundings:
         return self._domains.names(cgroup_id, address)
 
     def begin(self, until_ns: int) -> None:
-        """From here on it is asked about what happened up to a time (since 1970)."""
+        """Prepare for questions about events up to a time (nanoseconds since 1970)."""
         self._until_ns = until_ns
 
     def _catch_up(self, follower: Follower) -> None:
@@ -95,7 +95,7 @@ class Surroundings:
         return self._running.find(pid)
 
     def running(self) -> Iterable[Process]:
-        """All that run, likewise."""
+        """All running processes, their starts in ticks."""
         return self._running.all()
 
     def close(self) -> None:

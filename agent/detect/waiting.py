@@ -1,4 +1,4 @@
-"""Alerts that wait for whoever takes them, with a bound on their bytes."""
+"""A queue of alerts, bounded in bytes, until a reader takes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_OF_ONE = MOST_BYTES // 2
 
 
 class Known(Protocol):
-    """Who keeps alerts."""
+    """Keeps alerts, and knows which."""
 
     def keeps(self, rule: str) -> bool:
         """Whether alerts of a rule of that name are kept, if one fires."""
@@ -30,7 +30,7 @@ class Known(Protocol):
 
 
 class Named:
-    """Lets alerts have their ids if they are kept under these, which may take a moment, and no ids else."""
+    """Gives an alert its id once the alert is kept under it. An alert that nobody keeps has no id."""
 
     def __init__(self, known: Known | None) -> None:
         """Known keeps alerts; None: nobody does."""
@@ -38,7 +38,7 @@ class Named:
         self._held: deque[tuple[float, pb.Alert]] = deque()
 
     def __call__(self, alerts: Iterable[pb.Alert], *, rest: bool = False) -> list[pb.Alert]:
-        """Those that can be sent now, in their order; with rest all."""
+        """The alerts that can be sent now, in their order; with rest all alerts."""
         now = time.monotonic()
         self._held.extend((now + KEPT_SECONDS, each) for each in alerts)
         given: list[pb.Alert] = []
@@ -55,7 +55,7 @@ class Named:
 
 
 class Waiting:
-    """A queue of alerts, which never makes the one who puts them in wait."""
+    """A queue of alerts. Putting an alert in never waits."""
 
     def __init__(self) -> None:
         """Empty."""
@@ -65,7 +65,7 @@ class Waiting:
         self._changed = threading.Condition()
 
     def put(self, alert: pb.Alert) -> bool:
-        """Hand in an alert; gives whether there was room."""
+        """Put in an alert. Returns whether there was room."""
         size, cgroup = alert.ByteSize() + ALERT_BYTES, alert.container.cgroup_id
         with self._changed:
             if self._bytes + size > MOST_BYTES or (cgroup and self._of[cgroup] + size > MOST_OF_ONE):
@@ -77,7 +77,7 @@ class Waiting:
         return True
 
     def take(self, seconds: float) -> list[pb.Alert]:
-        """What waits, or comes within seconds, as much as fits into a message."""
+        """As many alerts as fit into a message: waiting ones, or those that come within seconds."""
         taken: list[pb.Alert] = []
         with self._changed:
             if not (self._queue or self._is_closed):

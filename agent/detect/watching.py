@@ -75,10 +75,10 @@ class Watching(ABC):
     @property
     @abstractmethod
     def is_over(self) -> bool:
-        """Whether all that there will ever be has been taken."""
+        """Whether the end was reached and everything has been taken."""
 
     def finish(self) -> None:
-        """End after what has happened by now. Callable again."""
+        """End, once everything that has happened by now was looked at. Callable again."""
         self._subscriber.finish()
 
     def close(self) -> None:
@@ -128,4 +128,4 @@ class Watching(ABC):
         """Look at what is there before the first batch."""
 
     def _take_rest(self) -> None:  # noqa: B027
-        """Give what waits, behind the last batch."""
+        """Hand out what still waits after the last batch."""

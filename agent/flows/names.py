@@ -1,4 +1,4 @@
-"""The names for which pods got the addresses that they connect to, by DNS. Outlive the pods and the agent."""
+"""The names for which pods got the addresses that they connect to, by DNS. They outlive the pods and the agent."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Pod:
         self.since = self.since or self.first
 
     def part(self) -> None:
-        """Note that the pod no longer has its addresses: from now on, or since its end."""
+        """Note that the pod no longer has its addresses. They ended now, or with the pod."""
         now = time.time_ns()
         self.former += [(address, self.since or self.first, self.last or now) for address in self.addresses]
         del self.former[:-MOST_FORMER]
@@ -67,7 +67,7 @@ def _number(value: Any, most: int = (1 << 63) - 1) -> int:
 
 
 def _read(item: dict[str, Any]) -> Pod:
-    """A pod as it was saved. ValueError and the like if it makes no sense."""
+    """A pod from its saved form. ValueError, TypeError or KeyError if that makes no sense."""
     pod = Pod(**item)
     pod.ports = [(name, protocol, _number(port, 0xFFFF)) for name, protocol, port in pod.ports]
     pod.former = [(address, _number(first), _number(last)) for address, first, last in pod.former]

@@ -42,13 +42,13 @@ class Established(NamedTuple):
 
 
 def connections_of(process: Path) -> set[Connection]:
-    """The established TCP connections of a process's network namespace, but for those with both ends in it."""
+    """The established TCP connections of a process's network namespace. Connections within it are left out."""
     listening, found = _sockets(process)
     return {_directed(each, each.local_port in listening) for each in found}
 
 
 def established_in(process: Path) -> list[Established]:
-    """The same as connections_of(), without the question which side connected."""
+    """The established TCP connections of a process's network namespace, without who connected."""
     return _sockets(process)[1]
 
 

@@ -160,7 +160,7 @@ def _give_up(folder: Path) -> None:
 
 
 def oldest_of_the_greatest(keys: Keys, flows: Flows, keep: int) -> npt.NDArray[np.intp]:
-    """Which flows to remove so that keep flows stay: the oldest ones of the containers that have the most."""
+    """Which flows to remove so that only keep flows stay: the oldest flows of the containers with most flows."""
     newest_first = np.lexsort((-flows["last"].astype(np.int64), keys["cgroup_id"]))
     owners = keys["cgroup_id"][newest_first]
     starts = np.r_[0, np.flatnonzero(owners[1:] != owners[:-1]) + 1]

@@ -42,7 +42,7 @@ class Walk:
         os.close(self._fd)
 
     def along(self, path: str) -> list[pb.Component]:
-        """Its components, the first that is not there last."""
+        """Go along the path's components. The last one given is the first that does not exist."""
         found: list[pb.Component] = []
         parts = [part for part in path.split("/") if part not in ("", ".")][:MOST_COMPONENTS]
         for at, part in enumerate(parts):
@@ -60,7 +60,7 @@ class Walk:
         return found
 
     def mount(self) -> pb.Mount:
-        """What the last component that is there lies in."""
+        """The mount that holds the last existing component."""
         last = self._passed[-1][1]
         top = self._passed[-1][0]
         for whole, mount in reversed(self._passed):
@@ -130,7 +130,7 @@ def most_alike(name: str, there: Sequence[str]) -> list[str]:
 
 
 def _mount_of(fd: int) -> str:
-    """The number of the mount that a file is found by; empty if it cannot be told."""
+    """The number of the mount through which a file is reached; empty if it cannot be told."""
     with suppress(OSError):
         info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:

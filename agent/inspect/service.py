@@ -1,4 +1,4 @@
-"""What the agent answers about a container that runs: it may be hostile, and need not answer in time, or at all."""
+"""Answers questions about a running container. The container may be hostile: reading from it may take forever."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _check(request: pb.InspectRequest) -> None:
 
 
 def _wait(future: Future[None] | Exhausted, until: float) -> str:
-    """Wait for a part as long as there is time; why it is not whole, empty if it is."""
+    """Wait for a part while there is time. Returns why it is incomplete; empty if it is whole."""
     if isinstance(future, Exhausted):
         return str(future)
     try:

@@ -71,7 +71,7 @@ def _lines(process: Process, name: str) -> Iterator[bytes]:
 
 
 def owners(inodes: Collection[int], pids: Iterable[int], proc: Path) -> dict[int, pb.Task]:
-    """Which processes have descriptors of sockets, the first of each."""
+    """For each socket the first process that has a descriptor of it."""
     wanted, found, left = {f"socket:[{inode}]": inode for inode in inodes}, dict[int, pb.Task](), _MOST_LINKS
     for pid in islice((pid for pid in pids if pid), MOST_PROCESSES):
         with suppress(OSError):
@@ -91,6 +91,6 @@ def owners(inodes: Collection[int], pids: Iterable[int], proc: Path) -> dict[int
 
 
 def listeners(found: Mapping[int, Socket], tasks: Mapping[int, pb.Task]) -> Iterator[pb.Listener]:
-    """What waits at ports, and whose it is."""
+    """The sockets that listen at ports, and the processes that have them."""
     for inode, each in found.items():
         yield pb.Listener(port=each.port, protocol=each.protocol, address=each.name, task=tasks.get(inode))

@@ -1,4 +1,4 @@
-"""Limits, and what is in use of them: of a process, and of its cgroups."""
+"""The limits of a process and of its cgroups, and how much of each is in use."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _left_of(usage: pb.Usage) -> float:
 
 
 def of_node(proc: Path) -> Iterator[pb.Usage]:
-    """What each user may have of inotify(7)."""
+    """How many inotify(7) instances and watches each user may have."""
     for name, file in _INOTIFY.items():
         if (limit := _number(proc / "sys/fs/inotify" / file)) is not None:
             yield pb.Usage(name=name, limit=limit)

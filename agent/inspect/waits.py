@@ -1,4 +1,4 @@
-"""What threads that are in a call wait for: files and sockets, locks and who holds them, children."""
+"""Finds what threads in system calls wait for: files, sockets, locks and their holders, children."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LOCK = re.compile(r"^(\d+): *(-> )?\w+\s+\w+\s+\w+\s+(-?\d+) ", re.MULTILINE)
 
 
 def name_of(call: pb.Blocked) -> str:
-    """What a call is called."""
+    """The name of a call."""
     return syscalls.find(_MACHINE, call.number | (syscalls.COMPAT if call.compat else 0)).name
 
 
@@ -53,7 +53,7 @@ def chosen(blocked: Iterable[pb.Blocked]) -> list[pb.Blocked]:
 
 
 def descriptors(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> Iterator[pb.Wait]:
-    """What the descriptors are that calls are about."""
+    """What the descriptors lead to that calls name."""
     by_pid = {process.pid: process for process in processes}
     found: list[tuple[pb.Blocked, int, str]] = []
     for call in blocked:
@@ -81,7 +81,7 @@ def _numbers(call: pb.Blocked) -> Iterator[int]:
 
 
 def polled(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> list[pb.Blocked]:
-    """Of calls of poll one for each descriptor, of not too many: they are in the memory of their process."""
+    """A call of poll as several calls, one for each descriptor of its list, up to a bound."""
     by_pid, found = {process.pid: process for process in processes}, []
     for call in blocked:
         count = call.args[1] & 0xFFFFFFFF
@@ -107,7 +107,7 @@ def _thing(link: str, sockets: Mapping[int, Socket]) -> tuple[str, str, str]:
 
 
 def file_locks(blocked: Sequence[pb.Blocked], proc: Path) -> Iterator[pb.Wait]:
-    """Who holds locks of files that calls wait for."""
+    """The processes that hold the file locks that calls wait for."""
     waiting = {call.pid: call for call in blocked if name_of(call) in _FILE_LOCKS}
     if not waiting:
         return
@@ -122,7 +122,7 @@ def file_locks(blocked: Sequence[pb.Blocked], proc: Path) -> Iterator[pb.Wait]:
 
 
 def children(blocked: Sequence[pb.Blocked], pids: Sequence[int], proc: Path) -> Iterator[pb.Wait]:
-    """The child that a call waits for: the one that it names, else the oldest."""
+    """The child that a call waits for: the child that it names, else the oldest child."""
     waiting = [call for call in blocked if name_of(call) in _CHILDREN]
     parents = {call.pid for call in waiting}
     of: dict[int, list[tuple[int, int]]] = {}
@@ -181,7 +181,7 @@ def mutexes(blocked: Sequence[pb.Blocked], processes: Sequence[Process]) -> Iter
 
 
 def _owner(process: Process, call: pb.Blocked) -> int:
-    """The number that the thread has for the container which holds a lock; 0 if that cannot be told."""
+    """The thread that holds a lock, as the container numbers it; 0 if that cannot be told."""
     operation = call.args[1] & _COMMAND
     data = _memory(process, call.args[0], _OWNER + 4)
     if len(data) < _OWNER + 4:
@@ -195,7 +195,7 @@ def _owner(process: Process, call: pb.Blocked) -> int:
 
 
 def _memory(process: Process, address: int, size: int) -> bytes:
-    """What is at an address of a process; nothing if that cannot be read."""
+    """The memory at an address of a process; empty if that cannot be read."""
     if not 0 < address < 1 << 62:
         return b""
     with suppress(OSError):

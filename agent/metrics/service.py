@@ -32,7 +32,7 @@ class Numbers(Collector):
     """All numbers of an agent, as they are when they are asked for."""
 
     def __init__(self, context: Context) -> None:
-        """Of all that is at work there."""
+        """Count what is at work in context."""
         self._context = context
 
     def collect(self) -> Iterator[Metric]:
@@ -76,7 +76,7 @@ def _kind(number: Number) -> Callable[..., Any]:
 
 
 def _of(name: str, service: Running) -> list[Number]:
-    """What one service counts; whole, or not at all."""
+    """All numbers of one service, or none."""
     dead = sum(bool(worker.problem) for worker in service.workers)
     made = [Number("dead_threads", "Threads that died or hang.", dead, {"service": name})]
     made += [

@@ -9,7 +9,7 @@ from agent.settings import setting
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the numbers for Prometheus."""
+    """Settings of the numbers for Prometheus."""
 
     listen: str = setting(
         "",

@@ -37,12 +37,12 @@ _SYMBOL = {
 
 
 class NotElf(Exception):
-    """It is no ELF file of a machine as this one, or is damaged."""
+    """The file is damaged, or no ELF file for this machine."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of the file that is mapped to be run: where it lies in the file, and for which addresses it is made."""
+    """A part of the file with code: where it lies in the file, and the addresses that it is linked for."""
 
     offset: int
     size: int
@@ -77,7 +77,7 @@ class Functions:
         return 1024 + self._functions.nbytes
 
     def address_of(self, offset: int) -> int | None:
-        """For which address a place in the file is made; None if it is not to be run."""
+        """The address that a place in the file is linked for; None if the place has no code."""
         for each in self._segments:
             if each.offset <= offset < each.offset + each.size:
                 return offset - each.offset + each.address

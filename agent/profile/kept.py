@@ -1,4 +1,4 @@
-"""What was read of files, kept for all who take samples: the least used goes first."""
+"""A cache of what was read of files, for all clients that take samples. The least used file leaves first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Identity = tuple[int, int, int, int, int]
 
 
 class Sized(Protocol):
-    """What is kept of a file."""
+    """Something that was read of a file, and knows its size."""
 
     @property
     def bytes(self) -> int:
@@ -22,13 +22,13 @@ class Sized(Protocol):
 
 
 def identity(fd: int) -> Identity:
-    """Which file a descriptor is of, and which state of it."""
+    """Identifies a descriptor's file and the file's present state."""
     state = os.fstat(fd)
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 class Kept:
-    """By the identity of a file what was read of it; None if nothing can be."""
+    """What was read of each file, by the file's identity; None if nothing can be read."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         """Nothing yet."""
@@ -41,7 +41,7 @@ class Kept:
         return (kind, of) in self._found
 
     def get(self, kind: type[Sized], of: Identity, read: Callable[[], Sized | None]) -> Sized | None:
-        """What is kept of a file, or else what read makes of it, which may take its time."""
+        """What is kept of a file. If nothing is, read makes it, which may take long."""
         key = (kind, of)
         with self._lock:
             if key in self._found:

@@ -1,4 +1,4 @@
-"""What of a process's memory is to be run, and the file that it is of: /proc/PID/maps."""
+"""The parts of a process's memory that hold code, and the files that they come from: /proc/PID/maps."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Mapping:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether the program has made it by itself, as what is compiled while it runs."""
+        """Whether the program made this code itself, as a JIT compiler does."""
         return not self.inode and (not self.name or self.name.startswith(("[heap", "[anon", "[stack")))
 
     @property
     def range(self) -> str:
-        """What /proc/PID/map_files calls it."""
+        """Its name in /proc/PID/map_files."""
         return f"{self.start:x}-{self.end:x}"
 
 
 class Mappings:
-    """Those of a process at some time."""
+    """The mappings of a process at some time."""
 
     def __init__(self, text: str) -> None:
         """Read what /proc/PID/maps says. A line that makes no sense is passed over."""
@@ -52,6 +52,6 @@ class Mappings:
         self._starts = [each.start for each in self.all]
 
     def find(self, address: int) -> Mapping | None:
-        """The one that an address lies in."""
+        """The mapping that an address lies in."""
         at = bisect_right(self._starts, address) - 1
         return self.all[at] if at >= 0 and address < self.all[at].end else None

@@ -1,4 +1,4 @@
-"""What the addresses of a container's processes mean. It may be hostile: this may take long, or never return."""
+"""Names the functions at addresses of a container's processes. The container may be hostile: it may take forever."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Known:
     places: dict[int, Place] = field(default_factory=dict)
 
     def change(self) -> None:
-        """Note that addresses may mean something else."""
+        """Note that addresses may belong to other functions now."""
         self.version += 1
         self.places = {}
 
@@ -86,7 +86,7 @@ class Naming:
         self._began, self._spent = time.monotonic(), 0.0
 
     def name(self, wanted: Mapping[Program, Iterable[int]]) -> dict[Program, Answer]:
-        """What addresses of programs are, also of some that are over, if they were asked about before."""
+        """Name addresses of programs. Some programs may have ended, if they were asked about before."""
         return {program: self._name(program, addresses) for program, addresses in wanted.items()}
 
     def _name(self, program: Program, addresses: Iterable[int]) -> Answer:
@@ -209,7 +209,7 @@ _TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 
 
 def _is(process: Process, program: Program) -> bool:
-    """Whether it is the program that was seen, neither a later process of its number nor what it has become by exec."""
+    """Whether the process still runs the same program: no exec since, and no later process with its pid."""
     with suppress(OSError, ValueError, IndexError):
         # proc_pid_stat(5): the name, in parentheses, may hold anything; start is field 22, arg_start field 48
         fields = process.read("stat").rpartition(")")[2].split()

@@ -36,7 +36,7 @@ _MODULES, _MODULES_BYTES = Path("/proc/modules"), 1 << 20
 
 
 class _Seen(NamedTuple):
-    """A stack of a batch, and how often it was seen. Addresses are those of calls, the innermost first."""
+    """A stack of a batch, and how often it was seen. Addresses are where calls are, the innermost first."""
 
     key: bytes
     cgroup_id: int
@@ -66,7 +66,7 @@ class Profiling:
         self._last_frame = self._last_stack = 0
 
     def take(self, batch: Batch) -> pb.Samples:
-        """What a batch says, with what was not told before."""
+        """A batch as a message. Stacks and names that the client does not have yet are in it."""
         self._make_room()
         seen = [each for section in batch.sections for each in self._read(section.rows)]
         made = pb.Samples()

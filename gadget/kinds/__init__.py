@@ -66,7 +66,7 @@ __all__ = [
 ]
 __all__ += ["Compared", "Cut", "Encoding", "Kind", "Total", "find", "list_of"]
 
-#: Those that the shape of a record or C itself knows.
+#: Kinds that come from the shape of a record or from a type of C, not from a typedef.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
 CGROUP_ID, TIMESTAMP, ENDPOINT = CgroupId("cgroup_id"), Timestamp("timestamp"), End("endpoint")
 CONTAINER, HISTOGRAM = OtherContainer("container"), Histogram("histogram")
@@ -121,7 +121,7 @@ KINDS: dict[str, Kind] = {
 
 
 def find(name: str) -> Kind:
-    """The kind of that name; one of another version's, of which nothing is known, is a plain number."""
+    """The kind with that name. An unknown kind, from another version, is a plain number."""
     return KINDS.get(name) or _of_gadgets().get(name) or Kind(name)
 
 

@@ -1,4 +1,4 @@
-"""What a kind of value can say about itself. A kind that says nothing is a plain number."""
+"""The base of all kinds: a kind is a plain number unless it overrides something."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_] | None
 
 
-#: What a column shows where there is nothing: it does not apply, or there is none; and where it is not known.
+#: What a column shows where there is no value, and where the value is not known.
 NONE, UNKNOWN = "-", "?"
 #: Of the process that an event is of, in the header of gadget.h. Every event is of one: what is empty is not known.
 OF_PROCESS = ("pid", "tid", "uid", "gid", "comm")
 
 
 def nothing(column: Described) -> str:
-    """What stands for a value that is not there."""
+    """What a column shows in place of a missing value."""
     return UNKNOWN if column.name in OF_PROCESS else NONE
 
 
@@ -34,7 +34,7 @@ class Compared(Enum):
 
 
 class Cut(Enum):
-    """Where a value that does not fit is cut: what is left has to say something."""
+    """Where to cut a value that does not fit, so that the rest still says something."""
 
     MIDDLE = auto()
     END = auto()
@@ -54,7 +54,7 @@ class Encoding(Enum):
 
 
 class Total(Enum):
-    """What the total of a value of a table is."""
+    """How totals combine the values of a table."""
 
     LATEST = auto()
     SUM = auto()
@@ -74,7 +74,7 @@ class Described(Protocol):
 
 
 class Setting(Described, Protocol):
-    """Where the value of a parameter goes: size in bytes."""
+    """The room that a parameter's value has: size in bytes."""
 
     @property
     def size(self) -> int:
@@ -86,7 +86,7 @@ class Setting(Described, Protocol):
 
 
 class Wanted(Protocol):
-    """What a filter compares with."""
+    """The value that a filter compares with."""
 
     @property
     def text(self) -> str:
@@ -97,7 +97,7 @@ class Wanted(Protocol):
         """Whether a * in it stands for anything."""
 
     def same(self, text: str) -> bool:
-        """Whether a text is it."""
+        """Whether a text equals it, or fits its pattern."""
 
 
 class Source(Protocol):
@@ -109,7 +109,7 @@ class Source(Protocol):
         """The text that each of where's slices names, in the rows of mask."""
 
     def truncated(self, name: str, mask: Mask) -> Sequence[int]:
-        """Which of the rows of mask have more of a field than was kept."""
+        """Which rows of mask have a field that was cut."""
 
     def endpoints(self, name: str, ends: Rows, mask: Mask) -> list[Any]:
         """The ends that a field has in the rows of mask."""
@@ -132,7 +132,7 @@ class Kind:
         """The kind of one item, if this is a list; else this kind."""
         return self
 
-    # How it lies in a record
+    # Its layout in a record
 
     #: gadget_ANYTHING_NAME is of this kind too
     is_family = False
@@ -152,11 +152,11 @@ class Kind:
     is_masked = False
 
     def fits(self, size: int) -> bool:
-        """Whether it can be so many bytes."""
+        """Whether a value can have this size in bytes."""
         return size in (1, 2, 4, 8)
 
     def format(self, size: int, *, signed: bool) -> str:
-        """Of numpy."""
+        """Its format for numpy."""
         return f"<{'i' if signed else 'u'}{size}"
 
     def word_list(self, words: Mapping[int, str]) -> Mapping[int, str]:
@@ -180,7 +180,7 @@ class Kind:
         return values
 
     def raw(self, source: Source, rows: Rows) -> Rows:
-        """The numbers of a record as values."""
+        """Values from the numbers in a record."""
         return rows
 
     def member(self, source: Source, name: str, rows: Rows, mask: Mask, which: str) -> list[Any]:
@@ -188,7 +188,7 @@ class Kind:
         raise NotImplementedError
 
     def numbers_of(self, rows: Rows, which: str) -> Rows:
-        """One of the members of each value, if that is a number."""
+        """A member of each value that is a number."""
         found: Rows = rows[which]
         return found
 

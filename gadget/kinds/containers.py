@@ -1,4 +1,4 @@
-"""Containers that events tell of beside the one that they are of."""
+"""A second container of an event, beside the container in its header."""
 
 from __future__ import annotations
 

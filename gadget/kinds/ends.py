@@ -98,7 +98,7 @@ def _some(value: Any) -> Any:
 
 
 def _network(column: Described, wanted: Wanted) -> Callable[[str], bool] | None:
-    """Whether an address is in the network that is wanted; None if that is none."""
+    """A test for the network that is wanted; None if the text is no network."""
     address, slash, bits = wanted.text.partition("/")
     if not slash or wanted.has_pattern or not re.fullmatch(r"[0-9.]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", address):
         return None

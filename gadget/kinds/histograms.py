@@ -11,7 +11,7 @@ from gadget.kinds.times import short_duration
 if TYPE_CHECKING:
     from gadget.kinds.base import Mask, Rows
 
-#: How many of them a member asks for, of a thousand.
+#: The share of durations, of a thousand, that each member is about.
 _PARTS = {"p50": 500, "p90": 900, "p99": 990}
 _MEMBERS = {
     "count": ("int", "how many there were"),
@@ -53,7 +53,7 @@ class Histogram(Kind):
         return f"({size // _BYTES},)<u8"
 
     def numbers_of(self, rows: Rows, which: str) -> Rows:
-        """A member of each: of parts the bound below which so many of them are."""
+        """A member of each histogram. For a percentile it is the upper bound of its bucket."""
         import numpy as np
 
         counts = rows[:, :-1]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ListOf(Kind):
-    """An array in C. What says nothing at its end (0, no text, no address) is not there; filters ask for any of it."""
+    """An array in C. Empty items at its end (0, no text, no address) are left out; filters ask for any item."""
 
     is_list = True
     is_key = False

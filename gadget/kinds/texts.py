@@ -21,7 +21,7 @@ _SLICE = {"offset": "int", "length": "int"}
 
 @lru_cache(4096)
 def decode_text(data: bytes) -> str:
-    r"""Bytes of a process as text; what is not UTF-8 becomes \xNN."""
+    r"""Text from bytes of a process. A byte that is not UTF-8 becomes \xNN."""
     return data.decode("utf-8", "backslashreplace")
 
 

@@ -30,7 +30,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
 
 
 class Moment(Kind):
-    """When something was, in nanoseconds since 1970; None if it was not."""
+    """When something happened, in nanoseconds since 1970; None if it has not."""
 
     encoding = Encoding.CONVERTED
 

@@ -1,1 +1,1 @@
-"""The way to an API server: which one, as whom, requests, and ports of pods. It knows no command and no stream."""
+"""The client of the API server: kubeconfig, credentials, requests, port-forwards. It knows no command and no stream."""

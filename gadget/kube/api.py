@@ -52,7 +52,7 @@ class ApiError(GadgetError):
 
 
 class _Tls(ssl.SSLContext):
-    """TLS that may expect another name than the one it connects to: tls-server-name of a kubeconfig."""
+    """TLS that checks the certificate against another name than the address: tls-server-name of a kubeconfig."""
 
     name = ""
 
@@ -206,12 +206,12 @@ class ApiServer:
         return find_proxy(self._server, self._context.cluster.get("proxy-url") or "")
 
     def _way(self) -> str:
-        """The proxy on the way, if there is one: words that follow the server's name in an error."""
+        """Words that name the proxy, if there is one. They follow the server's name in an error."""
         proxy = self._proxy()
         return f" (by the proxy {proxy.hostname}:{proxy.port or 80})" if proxy else ""
 
     def _renew(self, refused: Credentials) -> bool:
-        """Whether there may be new credentials in place of the refused ones, which may not have expired."""
+        """Log in again after a refusal, although the credentials have not expired. Returns whether that may help."""
         with self._lock:
             if self._credentials is refused:
                 recently = self._renewed and time.monotonic() - self._renewed < LOGIN_SECONDS

@@ -1,4 +1,4 @@
-"""What proves to an API server who asks: headers and a client certificate, also those that a plugin gives."""
+"""The user's credentials for an API server: headers and a client certificate, also from a log-in plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which API server, and as whom: kubeconfig files and kubectl's connection flags, as kubectl reads them."""
+"""Finds API server and user from kubeconfig files and connection flags, as kubectl does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATHS = {
     "clusters": ("certificate-authority",),
     "users": ("client-certificate", "client-key", "tokenFile"),
 }
-#: What must be text where it is.
+#: The keys whose values must be text.
 _TEXTS = {
     "clusters": ("server", "certificate-authority", "certificate-authority-data", "tls-server-name", "proxy-url"),
     "users": (
@@ -114,7 +114,7 @@ def _files(flags: Flags) -> list[Path]:
 
 
 def _merge(flags: Flags) -> dict[str, Any]:
-    """All files as one: of entries with the same name the first counts."""
+    """All files merged. The first entry with a name counts."""
     merged: dict[str, Any] = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for path in _files(flags):
         for key, name, entry in list(_entries(path, required=bool(flags.kubeconfig))):
@@ -196,7 +196,7 @@ def _plugin(plugin: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 class _NotText(ValueError):
-    """A value that is no text, as YAML makes of unquoted words."""
+    """A value is no text, as YAML makes numbers and booleans of unquoted words."""
 
 
 def _texts(values: Any) -> None:

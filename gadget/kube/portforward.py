@@ -90,7 +90,7 @@ class Tunnel:
 
 
 def _hear(way: WebSocket) -> bytes:
-    """The first that an agent says. Unreachable if it says nothing."""
+    """The first bytes from an agent. Unreachable if none come."""
     named = set()
     deadline = time.monotonic() + ANSWER_SECONDS
     while (left := deadline - time.monotonic()) > 0:
@@ -131,6 +131,6 @@ def _carry(client: socket.socket, way: WebSocket) -> None:
 
 
 def _cut(way: WebSocket) -> None:
-    """Close without a word, from another thread: what the agent should know it has been told by gRPC."""
+    """Close at once, from another thread. gRPC has told the agent already what it needs to know."""
     with suppress(OSError):
         socket.socket.shutdown(way.socket, socket.SHUT_RDWR)  # SSLSocket's own takes TLS away from who reads now

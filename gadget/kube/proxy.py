@@ -1,4 +1,4 @@
-"""By which proxy a server is reached, by the rules of kubectl: those of Go's golang.org/x/net/http/httpproxy."""
+"""Finds the proxy to a server as kubectl does, by the rules of Go's golang.org/x/net/http/httpproxy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_proxy(server: str, chosen: str) -> SplitResult | None:
 
 
 def proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    """What a proxy is sent to let us by."""
+    """The headers that authenticate us to a proxy."""
     if not proxy.username:
         return {}
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
@@ -44,7 +44,7 @@ def _environment(name: str) -> str:
 
 
 def _may_go_by_proxy(host: str, port: int) -> bool:
-    """Whether NO_PROXY has nothing against it. What runs on this machine is never behind a proxy."""
+    """Whether NO_PROXY allows a proxy for this host. Servers on this machine are never reached by a proxy."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -73,7 +73,7 @@ def _may_go_by_proxy(host: str, port: int) -> bool:
 
 
 def _matches(name: str, host: str) -> bool:
-    """Whether a host is one of NO_PROXY's: of .example.com and *.example.com only those below."""
+    """Whether an entry of NO_PROXY names a host. .example.com and *.example.com name hosts below only."""
     name = name.removeprefix("*")
     if name.startswith("."):
         return len(name) > 1 and host.endswith(name)
