@@ -114,10 +114,11 @@ def test_command() -> None:
 
 
 def test_check_is_clean() -> None:
-    """`detect check` has nothing to say of the default rules but how many they are."""
+    """`detect check` has nothing to say of the default rules but how many they are, and what they need and cost."""
     done = run_cli("detect", "check", "default")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == 1
+    said, _, needs = done.stdout.partition("\n\n")
+    assert said.count("\n") == 0 and needs.startswith("For these rules the kernel sends ")
     assert rules().warnings == ()
 
 
