@@ -100,7 +100,7 @@ class AttachCommand(HeadedCommand):
                     for kind, request in make_requests(chosen, {}, form, conditions, **rest).items()
                 }
                 runs = Together(reached, requests)
-                with stops(runs.stop, timeout), runs:
+                with stops(runs, timeout), runs:
                     show(requests, chosen, reached, runs, directory)
                 return
             gadget = catalog.find(find(name, replies).run.start.gadget)

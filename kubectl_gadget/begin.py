@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from types import FrameType
+from typing import Protocol
 
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.request import Request
@@ -25,7 +27,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
         return RunCheck(request, node)
 
     streams = Streams(targets, first_of(request), check, endless=is_endless(request))
-    with stops(streams.stop, request.timeout), streams:
+    with stops(streams, request.timeout), streams:
         yield streams
 
 
@@ -56,23 +58,37 @@ def start_of(request: Request) -> pb.Start:
     )
 
 
+class Stoppable(Protocol):
+    """What is ended in order."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there may be something to show."""
+
+    def stop(self) -> None:
+        """Ask for the end."""
+
+
 @contextmanager
-def stops(stop: Callable[[], None], timeout: float) -> Iterator[None]:
+def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
     """Stop in order on the first Ctrl-C, SIGTERM, hang-up or the timeout; at once on the second Ctrl-C.
 
-    A thread does it: this one may have just the lock that is needed, and SimpleQueue.put needs none.
+    The first one ends it at once, too, while the agents still load what is to run. A thread stops in order: this one
+    may have just the lock that is needed, and SimpleQueue.put needs none.
     """
     asked: SimpleQueue[bool] = SimpleQueue()
 
-    def on_signal(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             end_line()
+            if not runs.has_begun:
+                signal.default_int_handler(number, frame)
         asked.put(True)
 
     def watch() -> None:
         while asked.get():
-            stop()
+            runs.stop()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     threading.Thread(target=watch, name="stop", daemon=True).start()

@@ -20,6 +20,8 @@ from kubectl_gadget.tell import tell
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")
 START_SECONDS, SILENT_SECONDS = 20.0, 3.0
+#: How long its end is waited for. Whoever interrupts does not wait for one that still starts: it ends by itself then.
+END_SECONDS, INTERRUPTED_SECONDS = 10.0, 0.3
 #: capabilities(7), linux/capability.h
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
@@ -93,15 +95,20 @@ def local_agent() -> Iterator[Callable[[], str]]:
             start_new_session=True,  # Ctrl-C is for the command line, which ends the agent in order
         )
         assert agent.stdin
+        patience = END_SECONDS
         try:
             yield Ready(agent, address, log)
+        except KeyboardInterrupt:
+            patience = INTERRUPTED_SECONDS
+            raise
         finally:
             agent.stdin.close()
             try:
-                agent.wait(10)
+                agent.wait(patience)
             except subprocess.TimeoutExpired:
-                agent.kill()
-                agent.wait()
+                if patience == END_SECONDS:
+                    agent.kill()
+                    agent.wait()
 
 
 class Ready:

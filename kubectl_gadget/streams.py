@@ -26,8 +26,8 @@ QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
 LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
 #: A target that starts so long after the first has missed something, and it is told.
 LATE_SECONDS = 2.0
-#: How long agents may take to end a run that they were asked to end, without a word.
-END_SECONDS = 5.0
+#: How long agents may take to end a run that they were asked to end, without a word; and one that has not begun.
+END_SECONDS, UNBEGUN_SECONDS = 5.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class Streams:
         self._reads = self._what in ("attach", "kept_alerts", "observe")
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
+        self._begun: set[str] = set()  # those of them who have begun this run
+        self._left: set[str] = set()  # who is not waited for any more
         self._heard: dict[str, int] = {}
         self._shown: dict[str, int] = {}  # up to when events of a standing run came
         self._hopeless: set[str] = set()
@@ -125,6 +127,11 @@ class Streams:
         for call in list(self._calls.values()):
             call.cancel()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an agent ever has."""
+        return self._joined > 0
+
     def stop(self) -> None:
         """Ask every agent to end its run; their last events and summaries still come."""
         self._stop.set()
@@ -132,6 +139,7 @@ class Streams:
 
     def _begin(self, target: str, reach: Callable[[], str]) -> None:
         self._running.add(target)
+        self._begun.discard(target)
         self._known.add(target)
         threading.Thread(target=self._read, args=(target, reach), name=f"stream-{target}", daemon=True).start()
 
@@ -200,6 +208,7 @@ class Streams:
                             late = Unreachable(f"{target}: its agent answered later")
                             self._put(target, Ended(target, late, coming=True))
                         begun = True
+                        self._begun.add(target)
                     self._put(target, reply, size)
                     if reply.WhichOneof("what") == "summary":
                         in_order = self._stop.is_set() or not self._endless
@@ -220,8 +229,13 @@ class Streams:
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
-        quiet_since, wait = None, QUIET_SECONDS
+        quiet_since, wait, stopped = None, QUIET_SECONDS, 0.0
         while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
+            if self._stop.is_set():
+                stopped = stopped or time.monotonic()
+                if time.monotonic() - stopped > UNBEGUN_SECONDS and (late := self._running - self._begun):
+                    yield from self._give_up(late, "had not begun when it was to end")
+                    continue
             try:
                 target, message, _ = self._queue.get(timeout=wait)
             except queue.Empty:
@@ -231,10 +245,12 @@ class Streams:
                     continue
                 quiet_since = quiet_since or time.monotonic()
                 if time.monotonic() - quiet_since > END_SECONDS:
-                    yield from self._give_up()
+                    yield from self._give_up(set(self._running), "did not answer when it was to end")
                     return
                 continue
             quiet_since, wait = None, QUIET_SECONDS
+            if target in self._left:
+                continue
             if isinstance(message, Ended) and not message.coming:
                 self._running.discard(target)
                 if isinstance(message.error, UsageError | Unsupported | Malformed):
@@ -243,7 +259,9 @@ class Streams:
                     self._changed.set()
             yield target, message
 
-    def _give_up(self) -> Iterator[Message]:
-        for target in self._running:
-            error = Unreachable(f"{target}: its agent did not answer when it was to end")
+    def _give_up(self, targets: set[str], why: str) -> Iterator[Message]:
+        self._running -= targets
+        self._left |= targets
+        for target in sorted(targets):
+            error = Unreachable(f"{target}: its agent {why}")
             yield target, Ended(target, error, self._heard.get(target, 0))

@@ -232,7 +232,7 @@ def learn(selection: Selection, targets: Targets, seconds: float, output: Path |
     learned = Learned()
     streams = Streams(targets, first, check)
     session = LearnSession(request, learned, targets)
-    with stops(streams.stop, seconds), streams:
+    with stops(streams, seconds), streams:
         try:
             session.run(streams, len(targets), streams.stop, live=True)
         finally:

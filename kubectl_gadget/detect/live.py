@@ -295,7 +295,7 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
     streams = Streams(targets, asked.message(), check)
     output = AlertOutput(write, channels)
     session = AlertSession(request, output, lambda: known_containers(targets), rules=len(names))
-    with ExitStack() as stack, stops(streams.stop, asked.timeout), streams:
+    with ExitStack() as stack, stops(streams, asked.timeout), streams:
         messages: Iterable[Message] = streams
         if asked.record:
             messages = stack.enter_context(Writer(asked.record, GADGET.name)).keep(streams)
@@ -349,7 +349,7 @@ def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels)
     streams = Streams(targets, first, check, endless=asked.follow)
     chosen = Choice(asked.selection, asked.since_ns, asked.priority, asked.names)
     session = AlertSession(asked.request(), output, keep=chosen)
-    with stops(streams.stop, asked.timeout), streams:
+    with stops(streams, asked.timeout), streams:
         try:
             session.run(streams, len(targets), streams.stop, live=True, targets=targets)
         finally:

@@ -194,6 +194,6 @@ def collect(request: Request, targets: Targets, hz: int, write: Callable[[Sample
         return SampleCheck(node)
 
     streams = Streams(targets, pb.RunRequest(profile=asked), check)
-    with stops(streams.stop, 0.0), streams:
+    with stops(streams, 0.0), streams:
         session = SampleSession(request, targets, hz, write, streams.stop)
         session.run(streams, len(targets), streams.stop, live=True)

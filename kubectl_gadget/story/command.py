@@ -129,7 +129,7 @@ class StoryCommand(HeadedCommand):
 
             reached = targets()
             runs = Together(reached, requests)
-            with stops(runs.stop, timeout), runs:
+            with stops(runs, timeout), runs:
                 from kubectl_gadget.peers import find_directory  # numpy, while it loads the gadgets
                 from kubectl_gadget.story.session import show
 

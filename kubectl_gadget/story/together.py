@@ -129,6 +129,11 @@ class Together:
         self._over.set()
         self._stack.close()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether one of them has."""
+        return any(streams.has_begun for streams in self._streams.values())
+
     def stop(self) -> None:
         """Ask every agent to end all runs; their last events and summaries still come."""
         for streams in self._streams.values():

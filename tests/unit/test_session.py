@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -389,6 +392,53 @@ def test_end_without_answer(fake, capsys, monkeypatch) -> None:
     err = capsys.readouterr().err
     assert "; nothing lost of what was watched; not watched: node-a in the end.\n" in err
     assert "incomplete: node-a: its agent did not answer when it was to end" in err
+
+
+class Slow(FakeAgent):
+    """One that loads a program for a long time."""
+
+    def __init__(self, *about: object) -> None:
+        super().__init__(*about)  # type: ignore[arg-type]
+        self.loads, self.go = threading.Event(), threading.Event()
+
+    def Run(self, requests: Iterator[pb.RunRequest], context: Any) -> Iterator[pb.RunReply]:
+        """A run that begins when the test says so."""
+        self.loads.set()
+        self.go.wait(30)
+        yield from super().Run(requests, context)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Slow]:
+    agent = Slow(tmp_path, "node-b")
+    yield agent
+    agent.go.set()
+    agent.die()
+
+
+def test_end_before_all_have_begun(fake, slow: Slow, capsys) -> None:
+    """Ctrl-C while one agent of several still loads the program: I do not wait for it, and am told that it is missing."""
+    quick = fake("node-a")
+
+    def do() -> None:
+        assert quick.started.wait(5) and slow.loads.wait(5)
+        quick.emit(*ms(5))
+
+    began = time.monotonic()
+    run(cluster(quick, slow), do)
+    assert time.monotonic() - began < streams.END_SECONDS
+    out, err = capsys.readouterr()
+    assert len(shown(out)) == 1
+    assert "incomplete: node-b: its agent had not begun when it was to end" in err
+
+
+@pytest.mark.parametrize("command", [["execsnoop", "-A"], ["story", "-A"]])
+def test_ctrl_c_before_it_has_begun(command: list[str], slow: Slow, start_cli) -> None:
+    """Ctrl-C while the agent still loads the program ends the command at once, without a word."""
+    cli = start_cli(*command, "--agent", slow.address)
+    wait_until(slow.loads.is_set, "the request")
+    out, err = cli.finish(signal.SIGINT, streams.END_SECONDS)
+    assert (out, err.strip(), cli.process.returncode) == ("", "", 130)
 
 
 def without(schema: Schema, name: str) -> Schema:
