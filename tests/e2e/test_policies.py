@@ -56,5 +56,5 @@ def test_taken() -> None:
     assert len(taken.splitlines()) == len(policies)
     for policy in policies[0], policies[-1]:
         wrong = {**policy, "spec": {**policy["spec"], "ingres": []}}
-        with pytest.raises(AssertionError, match='unknown field "spec.ingres"'):
+        with pytest.raises(AssertionError, match=r'unknown field "spec\.ingres"'):
             kubectl("create", *strict, input=orjson.dumps(wrong).decode())
