@@ -70,7 +70,7 @@ class ListCommand(HeadedCommand):
 
 
 def _cells(rows: Sequence[Row]) -> int:
-    """How wide a table of texts is that is cut nowhere."""
+    """The width of a table of texts if nothing is cut."""
     return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + 2 * (len(rows[0]) - 1)
 
 
@@ -139,7 +139,7 @@ class VersionCommand(HeadedCommand):
 
 @dataclass(frozen=True)
 class Part:
-    """What has a version: client, server or agent."""
+    """Something with a version: client, server or agent."""
 
     part: str
     node: str = ""
@@ -208,7 +208,7 @@ def _texts(reply: Any) -> dict[str, str]:
 
 
 def _more_services(replies: Iterable[Any]) -> list[str]:
-    """The services without a column of their own of which some agent says something."""
+    """The services that agents say something about and that have no column of their own."""
     known = {column.name for column in (*FIELDS, *WIDE)}
     named = {name for reply in replies for name, text in _texts(reply).items() if text and _SERVICE.fullmatch(name)}
     return sorted(named - known)[:MORE_SERVICES]

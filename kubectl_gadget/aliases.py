@@ -1,4 +1,4 @@
-"""What other tools call our commands: `trace NAME`, `run trace_NAME:latest`, NAME-bpfcc; gadget.toml has the names."""
+"""Other tools' names for our commands: `trace NAME`, `run trace_NAME:latest`, NAME-bpfcc. gadget.toml lists them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _bare(image: str) -> str:
 
 
 def _find(word: str, known: Mapping[str, str], ours: Sequence[str]) -> str:
-    """Which of ours a word means. UsageError with the nearest, or with where all of them are listed."""
+    """The command that a word means. UsageError with the nearest name, or with where all names are listed."""
     if word in known or word in ours:
         return known.get(word, word)
     import difflib  # 8 ms that only a mistake pays for

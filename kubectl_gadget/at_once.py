@@ -1,4 +1,4 @@
-"""Asks several agents at once: a wait says for whom, and Ctrl-C ends it."""
+"""Asks several agents at once. A long wait names the agents that are waited for, and Ctrl-C ends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Begins what is asked for on every target. Agents are at work then while numpy is imported, which shows it."""
+"""Begins a request on every target. The agents work while this process imports numpy, which shows the rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
 
 
 def first_of(request: Request) -> pb.RunRequest:
-    """What an agent is asked first: to run, or to read what stands."""
+    """The first message to an agent: to run a gadget, or to read a standing run."""
     if not request.standing:
         return pb.RunRequest(start=start_of(request))
     first = pb.RunRequest()

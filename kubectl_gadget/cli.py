@@ -145,7 +145,7 @@ def _overview(names: Iterable[str]) -> list[tuple[str, str]]:
 )
 @click.version_option(__version__, message="%(version)s")
 def cli() -> None:
-    """Nothing of its own."""
+    """Do nothing: subcommands do the work."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -112,7 +112,7 @@ def _answers(
 
 
 def malformed(target: str, error: ValueError) -> Malformed:
-    """The error that an agent's answer makes no sense."""
+    """The error for an agent whose answer makes no sense."""
     return Malformed(f"{target}: its agent's answer cannot be used: {error}")
 
 

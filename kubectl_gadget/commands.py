@@ -189,7 +189,7 @@ def _of_tables(gadget: Gadget, interval: float, sort: str, top: int, count: int)
 
 
 def _narrowing() -> list[click.Parameter]:
-    """Which containers and nodes of a recording."""
+    """Options that choose containers and nodes of a recording."""
     wanted = ("namespace", "pod", "container", "selector")
     node = Option(["--node"], heading="Where", multiple=True, metavar="A,B|!C", help="Nodes. [default: all]")
     return [*(option for option in where_options() if option.name in wanted), node]

@@ -21,7 +21,7 @@ def check(node: str, contract: int) -> None:
 
 
 def check_metadata(node: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """The same, by the metadata before an agent's first answer. node is empty if only the agent knows it."""
+    """Check the contract in the metadata before an agent's first answer. node is empty if only the agent knows it."""
     said = dict(metadata)
     contract, own = said.get("gadget-contract", ""), said.get("gadget-node-bin", b"")
     number = int(contract) if isinstance(contract, str) and re.fullmatch(r"[0-9]{1,9}", contract) else 0

@@ -57,7 +57,7 @@ def _color() -> Option:
 
 
 def _choices(param: click.Parameter) -> Set[str]:
-    """What a form of a command's own may be."""
+    """The forms of a command whose -o has a choice of its own; none of any other option."""
     return {*getattr(param.type, "choices", ())} if param.name == "form" else set()
 
 

@@ -115,7 +115,7 @@ class Ready:
     """Waits for an agent that was just started, which says once that it is ready. Any thread may ask, any time."""
 
     def __init__(self, agent: subprocess.Popen[bytes], address: str, log: BinaryIO) -> None:
-        """Of an agent that serves at address, and writes its errors to log."""
+        """Wait for an agent that serves at address and writes its errors to log."""
         self._agent, self._address, self._log = agent, address, log
         self._lock = threading.Lock()
         self._is_ready = False

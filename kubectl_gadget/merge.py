@@ -58,7 +58,7 @@ class Merge:
         return given
 
     def rest(self) -> list[TimedRow]:
-        """All that is held."""
+        """All rows that are still held."""
         given = sorted(self._rows, key=_time)
         self._rows = []
         self._came.clear()

@@ -1,4 +1,4 @@
-"""A recording, narrowed to what would have been asked of agents."""
+"""Narrows a recording to the nodes and containers that the user asks for."""
 
 from __future__ import annotations
 

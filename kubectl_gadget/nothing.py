@@ -1,4 +1,4 @@
-"""What to say when nothing that was asked for is there."""
+"""Explains why a selection finds nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LISTED = 5
 
 
 class Known(NamedTuple):
-    """A container that is there."""
+    """A container that exists."""
 
     namespace: str
     pod: str
@@ -69,7 +69,7 @@ def _none(what: str, option: str, asked: Sequence[str], within: str, names: set[
 
 
 def like(asked: Sequence[str], names: set[str]) -> str:
-    """Those of names that are most like one that was asked for, else the first ones."""
+    """The names most like one that was asked for, else the first names."""
     every = sorted(name for name in names if name)
     heads = {name[: len(each) + 1]: name for each in _plain(asked) for name in reversed(every)}
     near = [heads[head] for each in _plain(asked) for head in get_close_matches(each, [*heads], 2)]

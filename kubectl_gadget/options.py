@@ -162,7 +162,7 @@ def gadget_options(gadget: Gadget) -> list[click.Parameter]:
 
 
 def where_options(containers: Complete = complete_containers) -> list[click.Parameter]:
-    """Which machines and containers; containers completes the names of these."""
+    """Options that choose machines and containers; containers completes names of containers."""
     heading = "Where"
 
     def names(*flags: str, what: str, complete: Complete | None = None) -> Option:
@@ -224,7 +224,7 @@ def output_options(conditions: Complete = complete_filter, form: str = "columns"
 
 
 def stream_options() -> list[click.Parameter]:
-    """How long, how much at once, and where to."""
+    """Options of streams: how long, how much at once, and where to."""
     heading = "Output"
     return [
         Option(
@@ -248,7 +248,7 @@ def stream_options() -> list[click.Parameter]:
 
 
 def table_options(gadget: Gadget) -> list[click.Parameter]:
-    """Of gadgets whose rows come as whole tables: how often, how many, and in which order."""
+    """Options of gadgets with tables: how often, how many rows, and in which order."""
     heading = "Tables"
     usual = f"{gadget.interval or USUAL_SECONDS:g}s" if gadget.source == TABLE else "one alone"
     options: list[click.Parameter] = [

@@ -28,7 +28,7 @@ class Order:
 
     @property
     def fields(self) -> list[Column]:
-        """What it has to know of a row."""
+        """The fields that it needs of a row."""
         return [*(field for field, _ in self.by), *self.of_tree]
 
     def arrange(self, rows: Sequence[Row], names: Sequence[str], *, indented: bool = False) -> list[Row]:
@@ -46,7 +46,7 @@ class Order:
 
 
 def _as_tree(tree: Tree, rows: Sequence[Row], names: Sequence[str], *, indented: bool) -> list[Row]:
-    """Each row below that of its node which it belongs to, if that is shown. Whatever rows say, each comes once."""
+    """Each row below its parent on the same node, if the parent is shown. Whatever rows say, each comes once."""
     node, own, *above = (names.index(name) for name in ("node", tree.own, *tree.below))
     below: defaultdict[Any, list[Row]] = defaultdict(list)
     there = {(row[node], row[own]) for row in rows}
@@ -76,7 +76,7 @@ NO_ORDER = Order()
 
 
 def _key(field: Column) -> Callable[[Any], tuple[bool, Any]]:
-    """What a field's values are sorted by. A value that an agent of another version does not have comes first."""
+    """The sort key for a field's values. A value that an agent of another version lacks comes first."""
     kind = field.means
     return lambda value: (False, 0) if value is None else (True, value if kind.is_key else kind.key(value))
 

@@ -1,4 +1,4 @@
-"""Who is at the other end: adds names to the addresses in a stream, before it is shown or recorded."""
+"""Adds the names of pods, services and nodes to the addresses in a stream, before it is shown or recorded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Peers:
         self._done: threading.Event | None = None
 
     def name(self, address: bytes, target: str = "") -> Name:
-        """Who has an address of 16 bytes in a row of a target, as far as is known by now."""
+        """The owner of an address (16 bytes) in a target's row, as far as it is known by now."""
         if is_everybodys(address):
             return RAW
         now = monotonic()
@@ -93,7 +93,7 @@ class Peers:
                 self._claims[address] = owner
 
     def _rest(self, found: bool) -> None:
-        """Keep a pause after a look-up, which is longer each time that it has not found what it was for."""
+        """Keep a pause after a look-up. It grows each time that the look-up did not find the address."""
         self._pause = UNKNOWN_SECONDS if found else min(max(self._pause * 2, UNKNOWN_SECONDS), KNOWN_SECONDS)
 
     def _may_ask(self, address: bytes, now: float) -> bool:

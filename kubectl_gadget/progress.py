@@ -15,13 +15,13 @@ _shown: list[Progress] = []
 
 
 def make_room() -> None:
-    """Take away what is shown, so that a line which stays can take its place."""
+    """Remove all progress lines, so that a lasting line can take their place."""
     for each in [*_shown]:
         each.clear()
 
 
 class Progress:
-    """What is shown on standard error while something is waited for; nothing if that is no terminal."""
+    """Lines on standard error that show a wait. Nothing is shown if standard error is no terminal."""
 
     def __init__(self) -> None:
         """Nothing is shown yet."""
@@ -48,5 +48,5 @@ class Progress:
             _shown.append(self)
 
     def clear(self) -> None:
-        """Show nothing any more."""
+        """Remove the lines."""
         self.show([])

@@ -44,7 +44,7 @@ class Selection:
         }
 
     def chosen(self) -> Chosen:
-        """The same, to be asked."""
+        """The selection in a form that decides about containers."""
         return Chosen(self.namespaces, (), self.containers, self.labels, self.any_of)
 
     def resolve(self, find: Callable[[PodName], tuple[list[PodChoice], list[str]]]) -> Selection:

@@ -1,4 +1,4 @@
-"""Tables of several nodes as one: those that came in the same interval, or in a recording were read in it."""
+"""Joins the tables that several nodes sent in one interval, or in a recording read in one interval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Rounds:
         return self.next(now) if ahead or over else None
 
     def missing(self, waited_for: Collection[str]) -> list[str]:
-        """Who has sent no table of this round."""
+        """The targets that have sent no table in this round."""
         return [target for target in waited_for if not self._tables.get(target)]
 
     def next(self, now: float) -> list[TimedRow] | None:
@@ -60,7 +60,7 @@ class Rounds:
         return [row for tables in waiting for row in tables.popleft().rows] if waiting else None
 
     def _read_together(self, waiting: list[deque[Came]]) -> list[deque[Came]]:
-        """Those whose next table was read when the oldest one was: others have none of this round."""
+        """The targets whose next table was read together with the oldest one; others have none in this round."""
         if lengths := sorted(table.length for tables in waiting for table in tables if table.length):
             self._usual = lengths[len(lengths) // 2]
         oldest = min(tables[0].at for tables in waiting)

@@ -1,4 +1,4 @@
-"""One streaming command: from its options to the last line that says how complete it was."""
+"""Runs one streaming command, up to the last line, which says how complete it was."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Node:
     silent: bool = False
 
     def lost(self) -> int:
-        """All its losses."""
+        """How many events it lost in all runs."""
         return sum(loss.count for loss in (*self.earlier, *self.losses))
 
 
@@ -250,13 +250,13 @@ class Session:
             tell(why)
 
     def _so_far(self) -> str:
-        """What stands below a live table."""
+        """The line below a live table."""
         lost = sum(node.lost() for node in self._nodes.values())
         seconds = duration(int(time.monotonic() - self._began)).replace(".0", "")
         return f"{self._what()} in {seconds}; {f'{lost} lost' if lost else 'nothing lost'}"
 
     def _what(self) -> str:
-        """What has been shown, in words."""
+        """The number of events shown, in words."""
         if self._rounds:
             return f"{counted(self.shown, 'row')} in {counted(self._tables, 'table')}"
         return counted(self.shown, self.thing)
@@ -374,11 +374,11 @@ class Session:
         return f"at least {counted(self.shown, self.thing)}"
 
     def _request_of(self, target: str) -> Request:
-        """What a target was asked."""
+        """The request that a target got."""
         return self._request
 
     def _called(self, target: str) -> str:
-        """What users call a target."""
+        """The name that users know a target by."""
         return target
 
     def _tell_state(self, target: str, state: str, text: str) -> None:
@@ -386,7 +386,7 @@ class Session:
         tell(text)
 
     def _place(self, target: str, node: Node) -> str:
-        """Where the losses of a target were."""
+        """The name of a target in the list of losses."""
         return node.decoder.node
 
     def _all_gaps(self) -> list[Gap]:
@@ -398,7 +398,7 @@ class Session:
         return len(self._nodes)
 
     def _watched(self) -> str:
-        """Who was watched, in words."""
+        """The nodes and containers that were watched, in words."""
         return counted(self._count_nodes(), "node")
 
     def _count(self, target: str, reply: pb.RunReply) -> None:
@@ -456,7 +456,7 @@ class Session:
         return Node(Decoder(name, schema), keep)
 
     def _warn_once(self, what: str) -> None:
-        """Tell what an agent is like, though it may begin anew any number of times."""
+        """Warn about an agent once, however often it begins anew."""
         if what not in self._warned:
             self._warned.add(what)
             tell(f"warning: {what}")
@@ -614,14 +614,14 @@ def replay(recording: Recording, request: Request) -> None:
 
 
 def _open_gap(ended: Ended) -> Gap:
-    """Of a target that sends no more: why, and since when."""
+    """The gap of a target that sends no more: why, and since when."""
     if not ended.heard_ns:
         return Gap(ended.target, str(ended.error), when="at all")
     return Gap(ended.target, f"{ended.error}; not seen from {moment(ended.heard_ns)} on", when="in the end")
 
 
 def _unwatched(gaps: list[Gap]) -> str:
-    """Who was not watched, how often and how long, in a few words."""
+    """The targets with gaps, how often and how long, in a few words."""
     told = []
     for target in dict.fromkeys(gap.target for gap in gaps):
         mine = [gap for gap in gaps if gap.target == target]

@@ -1,4 +1,4 @@
-"""Finds what --agent, --local or the options of a cluster mean."""
+"""Finds the agents for --agent, --local or the options of a cluster."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def parse(kind: type[M], data: bytes) -> tuple[M, int]:
 
 
 class _Look:
-    """Goes over a message's fields as far as needed to count the parts of it."""
+    """Goes over a message's fields, and counts its parts."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -118,7 +118,7 @@ def _parsed(payload: bytes) -> Any:
 
 
 def _shallow(payload: bytes) -> bytes:
-    """The same JSON, with words in place of what is nested too deep for parsers."""
+    """The JSON with a text in place of each value that is nested too deep for parsers."""
     parts, depth, copied = [], 0, 0
     for found in _NESTING.finditer(payload):
         if (letter := found[0]) in (b"[", b"{"):

@@ -116,7 +116,7 @@ def _yaml(text: str) -> str:
 
 
 def described(baseline: Baseline) -> dict[str, Any]:
-    """The same as an object, with the texts of the YAML. As JSON it is a baseline too."""
+    """A baseline as an object, with the texts of its YAML. Written as JSON it is a baseline, too."""
     found: list[dict[str, Any]] = []
     for who, learnt in sorted(baseline.items()):
         names = zip(_KEYS, (*who[:3], who.image or learnt.image), strict=False)
@@ -258,7 +258,7 @@ def rules(baseline: Baseline) -> str:
 
 
 def unjudged(baseline: Baseline) -> list[str]:
-    """What is not judged, as more was seen of it than a baseline keeps."""
+    """What the rules do not judge, because more was seen of it than a baseline keeps."""
     return [
         f"{kind} of {escaped(str(who))}" for who, learnt in sorted(baseline.items())
         for kind in KINDS if learnt.more.get(kind)
@@ -311,7 +311,7 @@ def _whose(who: Who) -> str:
 
 
 def pods(workload: str) -> str:
-    """The condition that a pod is of a workload, KIND/NAME: its name says so."""
+    """The condition that a pod belongs to a workload, KIND/NAME, by the pod's name."""
     kind, _, name = workload.partition("/")
     suffix = _SUFFIXES.get(kind)
     if suffix == "":

@@ -60,13 +60,13 @@ class Rows:
     size: int = 0
 
     def add(self, row: Event, size: int = 0) -> int:
-        """Take in a row of about so many bytes; gives its id."""
+        """Add a row of about so many bytes. Returns its id."""
         self.rows.append(row)
         self.size += size
         return len(self.rows) - 1
 
     def clear(self) -> None:
-        """Begin anew: ids of before mean nothing any more."""
+        """Forget all rows. Earlier ids mean nothing any more."""
         self.rows.clear()
         self.version += 1
         self.size = 0
@@ -107,7 +107,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Joined:
-    """Parts that are joined by `and` or `or`, those that cost least first."""
+    """Parts joined by `and` or `or`, the cheapest first."""
 
     both: bool
     children: tuple[_Plan, ...]
@@ -122,7 +122,7 @@ _Plan = _Part | _Joined | _Negated
 
 
 class BatchRules:
-    """Rules that are ready for batches. tables: what the ids of batches mean."""
+    """Rules prepared for batches. tables: the rows that ids in batches refer to."""
 
     def __init__(self, rules: Ruleset, tables: tuple[Rows, Rows, Rows], *, first: bool = False) -> None:
         self._tables, self._first = tables, first
@@ -134,7 +134,7 @@ class BatchRules:
         ]  # fmt: skip
 
     def parts(self) -> dict[str, int]:
-        """How many different parts the rules have, by what they are asked of."""
+        """How many different parts the rules have, by the table that each part asks."""
         found = Counter(_ASKED[plan.table] for plan in self._plans.values() if isinstance(plan, _Part))
         return {word: found[word] for word in _ASKED}
 
@@ -155,7 +155,7 @@ class BatchRules:
         return found
 
     def _holding(self, plan: _Plan, batch: Batch, places: Places) -> Places:
-        """Those of some events for which a plan holds."""
+        """The events among some for which a plan holds."""
         if isinstance(plan, _Part):
             return places[self._answers(plan, batch, places)]
         if isinstance(plan, _Negated):
@@ -252,7 +252,7 @@ def _names(check: Check) -> Iterable[str]:
 
 
 def _without_places(node: Any) -> Any:
-    """A tree as plain tuples, without where its parts stand."""
+    """A tree as plain tuples, without the positions of its parts."""
     if isinstance(node, tuple):
         return tuple(map(_without_places, node))
     if not hasattr(node, "__dataclass_fields__"):

@@ -68,7 +68,7 @@ class Values:
 
 
 class Call:
-    """An event: its fields that are no process's."""
+    """The fields of an event, except those of its process."""
 
     def __init__(self, values: Values, number: int, process: Row) -> None:
         self.values, self.number, self.process = values, number, process
@@ -85,7 +85,7 @@ class Call:
         return None
 
     def argument(self, name: str) -> Any:
-        """An argument, as Falco writes it; None if the event has none of that name."""
+        """An argument in Falco's form; None if the event has no argument with that name."""
         made = _ARGUMENTS.get(self.values.type, {}).get(name)
         return made(self) if made else None
 
@@ -140,7 +140,7 @@ class Call:
 
     @property
     def is_file(self) -> bool:
-        """Whether its descriptor is a file or a folder, or was to be one."""
+        """Whether its descriptor is, or in a failed call would have been, a file or a folder."""
         return self.values.fd_type in ("f", "d", "o")
 
 

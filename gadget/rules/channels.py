@@ -1,4 +1,4 @@
-"""Where alerts go: a file, a webhook, a program, syslog, Slack, an OTLP collector.
+"""Sends alerts to places: a file, a webhook, a program, syslog, Slack, an OTLP collector.
 
 Each channel has a queue and a thread of its own, so that one that is stuck never delays another. What a full queue does
 not take is lost, and counted.
@@ -56,7 +56,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a channel's alerts."""
+    """How many of a channel's alerts were sent and lost."""
 
     name: str
     sent: int
@@ -91,7 +91,7 @@ class Channel:
         self._thread.start()
 
     def put(self, alert: Alert) -> None:
-        """Hand in an alert; it is lost if too many wait."""
+        """Queue an alert. It is lost if too many wait."""
         self._handed += 1
         try:
             self._queue.put_nowait(alert)
@@ -106,7 +106,7 @@ class Channel:
             self._queue.put_nowait(None)
 
     def join(self) -> Sent:
-        """Wait for its end; what has not been sent by then is lost."""
+        """Wait for the thread's end. Alerts that are not sent by then are lost."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.2)
         with self._lock:
             self._is_over = True  # what the thread does from now on is not counted
@@ -169,7 +169,7 @@ class Channels:
         self._channels, self._drain = list(channels), drain
 
     def put(self, alert: Alert) -> None:
-        """Hand an alert to each."""
+        """Queue an alert in every channel."""
         for channel in self._channels:
             channel.put(alert)
 
@@ -183,7 +183,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class Tls:
-    """How receivers are known, and how we are known to them: files in PEM."""
+    """Files in PEM: the authority that receivers are checked against, and our own certificate and key."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -250,7 +250,7 @@ def make(
 
 
 def _without_secret(where: str) -> str:
-    """A place as it may be shown: paths and queries of webhooks are secrets."""
+    """A place without its secrets, to be shown: paths and queries of webhooks are secret."""
     head, slashes, rest = where.partition("://")
     return f"{head}{slashes}{re.split('[/?#]', rest)[0].rpartition('@')[2]}"
 

@@ -35,7 +35,7 @@ _TYPES = frozenset(("evt.type", "syscall.type"))
 
 
 class Event(Protocol):
-    """What has a value for a field, by the text with which conditions name it."""
+    """Gives the values of fields, by the text with which conditions name them."""
 
     def get(self, key: str, /) -> Any:
         """The value; None if it is missing."""
@@ -46,7 +46,7 @@ Test = Callable[[Event], Any]
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: the Python expression of its value, and what is known of it."""
+    """One side of a comparison: the Python expression for its value, with its type."""
 
     code: str
     kind: str

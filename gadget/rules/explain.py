@@ -43,7 +43,7 @@ def _operand(operand: Operand) -> str:
 
 
 def never(node: Node, source: str = SYSCALL) -> str:
-    """Why a condition can never hold; empty if it can, as far as that is seen from its text."""
+    """Why a condition can never hold, as far as its text shows; empty if it can."""
     if why := _never(node):
         return why
     return "" if source != SYSCALL or event_types(node) else "no type of event takes all of it"
@@ -78,7 +78,7 @@ class Line:
 
 
 def lines(node: Node, event: Event, source: str, *, whole: bool = False) -> Iterator[Line]:
-    """The parts of a condition that decided, each with its result; whole: those too that did not."""
+    """The parts of a condition that decided, each with its result; whole: also the other parts."""
     yield from _lines(node, event, Compiler(source), 0, whole=whole)
 
 

@@ -86,7 +86,7 @@ def has_source(name: str, source: str) -> bool:
 
 
 def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = True) -> Field:
-    """The field of that name and argument. ask: an error says which was meant, which takes a millisecond.
+    """The field with that name and argument. ask: an error suggests the name that was meant, which takes a millisecond.
 
     Raises:
         ConditionError: There is none, or it takes no such argument.

@@ -38,7 +38,7 @@ _Some = TypeVar("_Some", bound="Defined")
 
 @dataclass
 class Defined:
-    """Something that files define: index is its place among its kind, visibility that of its last change."""
+    """A definition in files: index is its place among its kind, visibility the place of its last change."""
 
     name: str
     at: Position
@@ -72,7 +72,7 @@ class Entry:
 
     @property
     def text(self) -> Scalar:
-        """The text of one that is no list.
+        """The text of a value that is no list.
 
         Raises:
             RulesError: It is one.
@@ -212,7 +212,7 @@ class Files:
             self._define(self.macros, new)
 
     def _appends(self, item: Mapping, overridable: Sequence[str]) -> bool:
-        """Whether an item adds to an earlier one, in the words of today or of before."""
+        """Whether an item adds to an earlier one, in today's or in the older syntax."""
         appended = self._old_append(item)
         overrides = _overrides(item, frozenset(overridable), frozenset(overridable))
         if appended and overrides:

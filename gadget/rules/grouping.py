@@ -1,4 +1,4 @@
-"""Alerts that say the same again and again, as one with a count."""
+"""Groups equal alerts into one with a count."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Groups:
         self._of: Counter[int] = Counter()  # how many are open of each container
 
     def add(self, alert: Alert) -> Iterator[Alert]:
-        """What is to be told now."""
+        """The alerts to send now."""
         yield from self.due(alert.time_ns)
         key = _key(alert)
         if key not in self._open and self._of[key.cgroup_id] >= MOST_OF_ONE:
@@ -60,7 +60,7 @@ class Groups:
         self._open[key] = until, replace(alert, count=count, since_ns=since)
 
     def due(self, now_ns: int) -> Iterator[Alert]:
-        """The counts of those whose time is over."""
+        """The counts of groups whose time is over."""
         while self._open and next(iter(self._open.values()))[0] <= now_ns:
             yield from self._close(next(iter(self._open)))
 

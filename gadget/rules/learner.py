@@ -94,12 +94,12 @@ class Learner(Judge):
             self._take(rule.name, places, batch)
 
     def add(self, key: str, kind: str, value: str) -> None:
-        """A container, of which learn need not have told, does something."""
+        """Note that a container does something. The container need not have been seen by learn()."""
         if new := self._of(key).add(kind, value):
             self._new.setdefault(key, {}).setdefault(kind, []).append(new)
 
     def collect(self, *, whole: bool = False) -> dict[str, New]:
-        """What was not given before, by container; with whole also of peers that still wait for their names."""
+        """What is new since the last call, by container; with whole also peers that still wait for their names."""
         now = self._clock()
         for (key, address), (cgroup_id, since) in list(self._waiting.items()):
             if whole or now - since >= NAMED_SECONDS:
@@ -139,7 +139,7 @@ class Learner(Judge):
                 self._look(what, call)
 
     def _look(self, what: str, call: Call) -> None:
-        """Take in what an event tells that is the first of its process and descriptor."""
+        """Take in the first event of a process and descriptor."""
         cgroup_id, event = call.process.now.cgroup_id, Whole(call)
         key = event.get("container.id")
         if not key or key == "host":
@@ -164,7 +164,7 @@ class Learner(Judge):
 
 
 def numberless(path: str) -> str:
-    """A path with a star for the number of a process in it."""
+    """A path with a star in place of each process number."""
     return _NUMBERED.sub(lambda found: "/proc/*/task/*/" if found[1] else "/proc/*/", path)
 
 

@@ -55,13 +55,13 @@ Ids = npt.NDArray[np.uint32]
 
 
 class _Grouping:
-    """Which rows are equal in some bytes, and the id that each distinct one has."""
+    """Finds equal rows by some of their bytes, and gives each distinct one an id."""
 
     def __init__(self, words: int = 64) -> None:
         self._odd = np.random.default_rng().integers(1, 1 << 63, words, np.uint64) | np.uint64(1)
 
     def ids(self, keys: Bytes, known: dict[bytes, int], make: Callable[[int, bytes], int]) -> Ids:
-        """Ids of rows by their bytes; make gives that of a row that is not known."""
+        """The ids of rows by their bytes. make gives the id of a new row."""
         first, which = self._distinct(keys)
         width, every = keys.shape[1], keys[first].tobytes()
         found = np.empty(len(first), np.uint32)
@@ -72,7 +72,7 @@ class _Grouping:
         return found[which]
 
     def _distinct(self, keys: Bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The first of equal rows, and for each row which it is equal to. By a sum that is quick, and is checked."""
+        """The first of each set of equal rows, and the set of each row. Sums find them; bytes are compared."""
         words = keys.view(np.uint32)
         while len(self._odd) < words.shape[1]:
             self._odd = np.concatenate([self._odd, _Grouping(len(self._odd))._odd])
@@ -84,7 +84,7 @@ class _Grouping:
 
 
 class _Calls(Sequence[Call]):
-    """The events of a batch, each made when it is asked for."""
+    """The events of a batch. Each object is made when somebody asks for it."""
 
     def __init__(self, number: int, make: Callable[[int], Call]) -> None:
         self._number, self._make = number, make
@@ -165,18 +165,18 @@ class Judge:
         self.parameters = parameters(rules, self._names, host=self._host)
 
     def go_on_from(self, before: Judge) -> None:
-        """From the next batch on know what containers did before, as another one does that judges no more."""
+        """Take over, from the next batch on, what an earlier judge knows of containers."""
         self._before = before
 
     @property
     def recorded(self) -> dict[str, str]:
-        """Settings of the gadget for a recording, of which other rules may be asked later."""
+        """Settings of the gadget for a recording that other rules may judge later."""
         asked = self.parameters["calls"].split(",")
         words = [name.replace("_", " ") for name in self._names if name not in (*_STATES, ENDS)]
         return {**self.parameters, "calls": ",".join(each for each in words if each in asked or each not in _MANY)}
 
     def lacking(self, recorded: Mapping[str, str]) -> list[str]:
-        """What rules ask about, and a recording with these settings does not have."""
+        """What the rules ask about and a recording with these settings lacks."""
         calls = set(self.parameters["calls"].split(",")) - set(recorded.get("calls", "").split(","))
         others = {"buffers": "evt.buffer", "environment": "proc.env", "host_calls": "calls outside containers"}
         on = (name for name in others if self.parameters[name] == "true" != recorded.get(name))
@@ -214,7 +214,7 @@ class Judge:
     # processes
 
     def _follow(self, sections: Sequence[Section]) -> None:
-        """Take in what became of processes, in the order in which it happened."""
+        """Take in forks, execs and ends of processes, in their order."""
         states = np.array([name in STATES for name in self._names])
         changes = [
             (int(section.rows["timestamp"][at]), section, at)
@@ -357,7 +357,7 @@ class Judge:
         return self._recent.before(call.process.now.cgroup_id, call.values.boot_ns, self._clock_ns)
 
     def _inside(self, cgroups: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which are of containers."""
+        """Which events belong to containers."""
         distinct, which = np.unique(cgroups, return_inverse=True)
         found = [self._surroundings.container(cgroup) is not None for cgroup in distinct.tolist()]
         return np.array(found, bool)[which]
@@ -437,7 +437,7 @@ def names_of_calls(schema: Schema) -> list[str]:
 
 
 def sent(names: Iterable[str]) -> frozenset[str]:
-    """Those of the calls with these names that rules are asked about."""
+    """The calls, among those with these names, that the rules ask about."""
     return frozenset(name for name in names if name and name not in _STATES)
 
 
@@ -487,7 +487,7 @@ def _adding(
 
 
 def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int]) -> Iterable[tuple[int, int]]:
-    """Of each container the first places. The last of them has the counts of those beyond."""
+    """The first events of each container. The last of them counts the events beyond."""
     if len(places) <= MOST_ALERTS:
         return zip(places, counts, strict=True)
     found: dict[int, dict[int, int]] = {}

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-zA-Z][\w.]*", re.ASCII)
 
 @dataclass(frozen=True)
 class _Token:
-    """A part of an output that events fill in; width pads and cuts it, 0 does neither."""
+    """A placeholder in an output. width pads and cuts its text; 0 does neither."""
 
     value: Callable[[Event], Any]
     kind: str

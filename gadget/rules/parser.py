@@ -93,14 +93,14 @@ class Name:
 
 @dataclass(frozen=True)
 class Not:
-    """What holds if the other does not."""
+    """Negates a condition."""
 
     child: Node
 
 
 @dataclass(frozen=True)
 class Both:
-    """What holds if all (`and`) or some (`or`) of several do."""
+    """Joins conditions: all must hold (`and`), or any (`or`)."""
 
     word: str
     children: tuple[Node, ...]

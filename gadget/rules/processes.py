@@ -101,11 +101,11 @@ class Process:
 
     @property
     def is_known(self) -> bool:
-        """Whether its program is known, and not only that it is there."""
+        """Whether its program is known. Of some processes only their existence is."""
         return self.arguments is not None
 
     def as_ancestor(self) -> Ancestor:
-        """What its descendants know of it."""
+        """The part of it that is kept for its descendants."""
         return Ancestor(self.key, self.name, self.arguments, self.path, self.vpid, self._texts_size)
 
     @cached_property
@@ -214,7 +214,7 @@ class Processes:
             self._drop(self._ended.popleft()[1])
 
     def know(self, processes: Iterable[Process]) -> None:
-        """Take in those that run already, their start in ticks."""
+        """Take in the processes that run already, their starts in ticks."""
         self._before = {(each.key.pid, each.key.start): each for each in processes}
 
     def _learn(self, key: Key, name: str) -> Process:
@@ -317,7 +317,7 @@ class Row:
         return self._surroundings.domains(self.now.cgroup_id, address)
 
     def leader(self, pid: int) -> Ancestor | None:
-        """The leader of its session or group, if that is itself or an ancestor."""
+        """The leader of its session or group, if that is the process itself or an ancestor."""
         if pid == self.process.key.pid:
             return self.process.as_ancestor()
         return next((each for each in self.process.ancestors if each.key.pid == pid), None)

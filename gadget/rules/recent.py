@@ -107,7 +107,7 @@ class Recent:
         self._budget, self._of_all = Budget(BURST, EACH_NS), Budget(BURST_OF_ALL, EACH_OF_ALL_NS)
 
     def inherit(self, other: Recent) -> None:
-        """Have what another one kept, too. That one is used no more."""
+        """Take over what an earlier Recent kept. The earlier one is used no more."""
         for cgroup_id, theirs in other._known.items():
             rings = self._known.get(cgroup_id, tuple(deque() for _ in KEPT))
             self._forget(cgroup_id)

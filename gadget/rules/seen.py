@@ -48,7 +48,7 @@ class Paths:
         return path
 
     def add(self, path: str) -> None:
-        """Take in what new() gave."""
+        """Add what new() returned."""
         folders = list(_above(path))
         for folder, below in zip(folders, [*folders[1:], path], strict=not path.endswith("/")):
             self._entries.setdefault(folder, set()).add(below)
@@ -73,7 +73,7 @@ def _may_be_whole(folder: str) -> bool:
 
 
 class Seen:
-    """What one container does, or those of one workload together."""
+    """What one container does, or all containers of a workload together."""
 
     def __init__(self) -> None:
         """Nothing yet."""

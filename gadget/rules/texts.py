@@ -1,4 +1,4 @@
-"""Texts of conditions and outputs, put together from several places of rule files, with lists written out."""
+"""Texts of conditions and outputs, joined from several places of rule files, with lists written out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Piece:
 
 
 class Text:
-    """What pieces say one after the other, and where in the files it says so."""
+    """A text made of pieces, which knows where in the files each part stands."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self.pieces = [piece for piece in pieces if piece.value]

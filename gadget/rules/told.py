@@ -60,7 +60,7 @@ class Told:
         self._found: dict[int, Process] = {}
 
     def is_new(self, message: pb.ToldContainer) -> bool:
-        """Whether a container was not told of like this."""
+        """Whether a container is new, or has changed since it was last sent."""
         known = self._containers.get(message.cgroup_id, self)
         return known is self or known != _container(message)
 

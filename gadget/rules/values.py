@@ -141,7 +141,7 @@ def regex(pattern: str) -> Callable[[str], Any]:
 
 
 def _utf8(text: str) -> bytes:
-    """UTF-8 in which U+FFFD stands for bytes that are none."""
+    """UTF-8, with U+FFFD in place of bytes that are not."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -225,7 +225,7 @@ def upper(text: str) -> str:
 
 
 def decoded(text: Any) -> Any:
-    """What a base64 text, padded or not, says; nothing if it is none."""
+    """The decoded base64 text, padded or not; nothing if it is no base64."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     raw = raw.rstrip(b"=")
     try:
@@ -236,7 +236,7 @@ def decoded(text: Any) -> Any:
 
 
 def basename(path: str) -> str:
-    """What stands behind the last slash."""
+    """The part behind the last slash."""
     return path.rpartition("/")[2]
 
 

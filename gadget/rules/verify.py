@@ -23,7 +23,7 @@ from gadget.rules.ruleset import Ruleset, load
 
 @dataclass
 class Verdict:
-    """How many facts of a file are as they say, and each that is not."""
+    """How many facts of a file are true, and the facts that are not."""
 
     right: int = 0
     wrong: list[str] = field(default_factory=list)

@@ -29,7 +29,7 @@ Tell = Callable[[str], None]
 
 
 class Counts:
-    """How many events came, and what was not judged, by reason."""
+    """Counts events, and what was not judged, by reason."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -102,7 +102,7 @@ class Webhook:
         return True
 
     def put(self, body: bytes | None, length: int) -> None:
-        """Hand in a payload for which that length was reserved; None if it did not come."""
+        """Queue a payload whose length was reserved; None if it did not arrive whole."""
         if body is None:
             self._free(length)
         else:

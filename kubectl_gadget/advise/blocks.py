@@ -11,7 +11,7 @@ Block = tuple[int, int]
 
 
 def fitting_bits(numbers: Sequence[int], total: int, bits: int, most: int) -> int:
-    """How long prefixes may be, and no longer than bits, so that most of them hold all numbers of total bits."""
+    """The longest prefix, bits at most, with which at most `most` networks hold all numbers of total bits."""
     ordered = sorted(numbers)
     # two neighbours are in one network as long as its prefix ends before the first bit in which they differ
     differing = Counter((one ^ next_one).bit_length() for one, next_one in pairwise(ordered))

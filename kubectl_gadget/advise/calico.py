@@ -36,7 +36,7 @@ def to_calico(policy: Policy, *, names: bool) -> dict[str, Any]:
 
 
 def parts(policy: Policy, direction: str, *, names: bool) -> Iterator[tuple[str, list[Peer], list[Port]]]:
-    """What the rules of a direction become: how peers are named, those of one rule, and its ports of one protocol."""
+    """The rules of a direction for Calico, each as: how peers are named, its peers, and its ports of one protocol."""
     for rule in policy.rules.get(direction, ()):
         for key, peers in _kinds(rule, names=names and direction == EGRESS):
             for protocol in sorted({port.protocol for port in rule.ports}):

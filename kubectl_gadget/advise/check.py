@@ -114,7 +114,7 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
 
 
 def _again(told: set[tuple[int, _Key | str]], flow: Flow, key: _Key | str) -> int:
-    """The connections of a flow that are not counted in its line yet."""
+    """The connections of a flow that its line does not count yet."""
     if flow.either:
         if (flow.either, key) in told:
             return 0

@@ -51,7 +51,7 @@ def parts(policy: Policy, direction: str) -> list[tuple[str, list[Peer], Rule]]:
 
 
 def by_domain(peers: Iterable[Peer]) -> list[Peer]:
-    """A peer for each name of the addresses of some."""
+    """Peers by name in place of peers by address, one for each name."""
     found: dict[str, Peer] = {}
     for peer in peers:
         for domain in peer.domains:

@@ -1,4 +1,4 @@
-"""Who had which address when: the ends of flows, from objects and from what agents remember."""
+"""Finds the owner of an address at a time: the ends of flows, from objects and from what agents remember."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _NO_PORTS: Mapping[tuple[str, int], ServicePort] = {}
 
 
 class _Address:
-    """All that is known of an address. end is who has it at times when no pod does; None for nobody."""
+    """All that is known of an address. end is its owner at times when no pod has it; None for nobody."""
 
     __slots__ = ("end", "holders", "reached", "resolved", "services")
 
@@ -170,7 +170,7 @@ class Cluster:
         return found
 
     def local(self, flow: Flow) -> tuple[End, ...]:
-        """The end at which a flow was seen: of host-network pods their node's addresses."""
+        """The end at which a flow was seen. Pods with the host's network count as their node."""
         pod = self._by_uid.get(flow.uid)
         if flow.host_network or (pod and pod.host_network):
             version = ":" in str(parse(flow.peer))
@@ -218,7 +218,7 @@ class Cluster:
         self._learned.clear()
 
     def outsider(self, address: str, first: int, last: int) -> End:
-        """Who has an address outside the cluster; a pod, if one turned out to have it at the time."""
+        """The owner of an address outside the cluster; a pod, if one turned out to have it at the time."""
         known = self.addresses.get(address)
         if known is None:
             return self._stranger(address) or self._strangers.setdefault(address, End("external", address, address))
@@ -230,7 +230,7 @@ class Cluster:
         return sorted(address for address, names in known.items() if node in names)
 
     def peer(self, flow: Flow) -> tuple[Reached, ...]:
-        """Who is at the other end; nobody if that is the same pod, the same machine, or all machines."""
+        """The possible owners of the other end; none if it is the same pod, the same machine, or all machines."""
         known = self.addresses.get(flow.peer)
         if known is None:
             known = self._look_up(flow.peer)
@@ -252,7 +252,7 @@ class Cluster:
         return flow.protocol in ("UDP", "TCP") and may_be_dns_cache(address) and str(address) not in WELL_KNOWN
 
     def _held(self, known: _Address, flow: Flow) -> tuple[Reached, ...]:
-        """The pods that had an address while a flow lasted; else the one that had it shortly before or after."""
+        """The pods that had an address while a flow lasted; else a pod that had it shortly before or after."""
         first, last, holders = flow.first, flow.last, known.holders
         held = [each for each in holders if each.first <= last and each.last >= first]
         if not held:
@@ -296,7 +296,7 @@ class Cluster:
         return reached
 
     def _fill(self) -> None:
-        """Note who has which address. A Service's ports count before all else, as its addresses may be on nodes too."""
+        """Note the owners of addresses. A Service's ports count first, as its addresses may be on nodes too."""
         for address, names in self._nodes.items():
             self.addresses[address] = _Address(self._node_end(address, min(names)))
         for pod in self.pods:
@@ -346,7 +346,7 @@ class Cluster:
         return end
 
     def _unknown_pod(self, flow: Flow) -> End:
-        """A pod that is known only by its name. Its workload is the one whose pods are called so, if there is one."""
+        """A pod of which only the name is known. Its workload is found by that name, if possible."""
         name = f"{flow.namespace}/{flow.pod}"
         end = self._unknown_pods.get(name)
         if end is None:
@@ -381,7 +381,7 @@ class Cluster:
         return self.addresses.get(plain) or _Address(self._stranger(plain))
 
     def _stranger(self, text: str) -> End | None:
-        """Who has an address that no object and no agent tells of; always the same end."""
+        """The owner of an address that no object and no agent names; always the same end."""
         known = self._strangers.get(text)
         if known is None and (known := self._new_stranger(text)):
             self._strangers[text] = known
@@ -407,7 +407,7 @@ def _nodes_of(pod: Pod) -> frozenset[str]:
 
 
 def _node_name(nodes: frozenset[str]) -> str:
-    """What to call an address of a node; that of a bridge or a DNS cache may be the same on all."""
+    """A name for an address of a node. A bridge or a DNS cache may have the same address on all nodes."""
     return f"node {min(nodes, default='')}" if len(nodes) <= 1 else f"each of {len(nodes)} nodes"
 
 

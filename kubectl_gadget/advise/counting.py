@@ -1,4 +1,4 @@
-"""How many connections there were, where it is not known which of several edges had them."""
+"""Counts connections that one of several edges had, without knowing which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 
 
 def together(items: Iterable[_Item], evidence_of: Callable[[_Item], Evidence]) -> Iterator[list[_Item]]:
-    """Items of which the same connections may have been are together."""
+    """Group items that may have had the same connections."""
     groups: dict[int, list[_Item]] = {}
     of_shared: dict[Shared, list[_Item]] = {}
     for item in items:
@@ -31,7 +31,7 @@ def together(items: Iterable[_Item], evidence_of: Callable[[_Item], Evidence]) -
 
 
 def uncertain(together: Collection[Evidence]) -> int:
-    """Of the connections of evidence that is together those of which it is not known whose they were."""
+    """How many connections of a group cannot be told to one edge."""
     shared: dict[Shared, int] = {}
     for each in together:
         shared |= each.shared or {}

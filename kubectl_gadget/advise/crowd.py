@@ -1,4 +1,4 @@
-"""Addresses outside the cluster where they are very many: a server on the internet has a million clients in a day."""
+"""Very many addresses outside the cluster: a server on the internet has a million clients in a day."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Crowd:
             self._names.setdefault(number, set()).update(filter(is_domain, flow.names))
 
     def members(self, since: int = 0) -> Iterator[Member]:
-        """All that were seen since a moment; of those with whom none has come about since, what failed."""
+        """All peers that were seen since a moment. Where no connection came about since, its failed attempts."""
         columns = zip(self._index, self._done, self._failed, self._first, self._last, self._last_done, strict=True)
         older, names, nameless = self._older, self._names, frozenset[str]()
         # one number for two equal ones: there may be a million of them

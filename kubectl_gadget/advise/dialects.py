@@ -1,4 +1,4 @@
-"""Whose policies advice becomes, and what they can say: by the word after --format."""
+"""The dialects of policies (Kubernetes, Cilium, Calico) by the word after --format, and what each can say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`advise network-policy diff`: what advised policies would change in those that are there."""
+"""`advise network-policy diff`: what advised policies would change in the existing ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gadget.text import escape
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one policy. text is a unified diff of YAML, empty unless it is created or changed.
+    """What happens to one policy. text is a unified diff of YAML, empty unless the policy is created or changed.
 
     A policy that is there and not advised stays: applying advice deletes nothing.
     """
@@ -68,7 +68,7 @@ def _lines(policy: Any) -> list[str]:
 
 
 def _normalise(policy: Mapping[str, Any], advised: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A policy as it is compared: of what is there, with the labels alone that the advised one has."""
+    """A policy in the form that is compared. An existing one keeps only the labels that the advised one has."""
     metadata, spec = policy["metadata"], _tidy(policy.get("spec") or {})
     spec.setdefault("podSelector", {})
     spec.setdefault("policyTypes", ["Egress", "Ingress"] if "egress" in spec else ["Ingress"])
@@ -83,7 +83,7 @@ def _normalise(policy: Mapping[str, Any], advised: Mapping[str, Any] | None = No
 
 
 def _tidy(value: Any) -> Any:
-    """A copy without what means the same as its absence: null, empty lists, an empty matchLabels. {} may mean all."""
+    """A copy without members that mean nothing: null, empty lists, an empty matchLabels. {} stays: it may mean all."""
     if isinstance(value, Mapping):
         tidied = {key: _tidy(item) for key, item in value.items() if item is not None and item != []}
         return {key: item for key, item in tidied.items() if (key, item) != ("matchLabels", {})}

@@ -56,7 +56,7 @@ class _Writer:
             yield from self._commented(f"{start} {_flow(item)}", path, indent)
 
     def _fits_a_line(self, items: Sequence[Any], path: Path) -> bool:
-        """Whether a list is of a few words of which nothing is to be said."""
+        """Whether a list has a few words only, and no comment is about them."""
         if not all(isinstance(each, str) for each in items) or sum(map(len, items)) > FLOW_LETTERS:
             return False
         return not any((*path, number) in self._comments for number in range(len(items)))

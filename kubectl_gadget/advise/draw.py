@@ -55,7 +55,7 @@ def _mermaid(graph: Graph) -> Iterable[str]:
 
 
 def _entities(text: str) -> str:
-    """Text that mermaid takes for nothing else: its escapes are like HTML's, with # instead of &."""
+    """Text escaped for mermaid, whose escapes are HTML's with # instead of &."""
     return "".join(each if each.isalnum() or each in " -_./:,()" else f"#{ord(each)};" for each in escape(text))
 
 

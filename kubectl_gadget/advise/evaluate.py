@@ -106,7 +106,7 @@ class Evaluator:
         return any(isinstance(peer, BlockPeer) for rule in rules for peer in rule.peers)
 
     def allows(self, source: End, target: End, protocol: str, port: int) -> bool:
-        """Whether a flow to a port of target is allowed. Otherwise as decide."""
+        """Whether decide() would allow a flow to a port of target."""
         return self.decide(source, target, protocol, port).allowed
 
     def decide(self, source: End, target: End, protocol: str, port: int) -> Verdict:
@@ -160,12 +160,12 @@ class Evaluator:
 
 
 def _is_itself(source: End, target: End) -> bool:
-    """Whether two pods are one: of one name, or of one address where a name is not known."""
+    """Whether two ends are the same pod: by name, or by address where a name is not known."""
     if source.pod and target.pod:
         return (source.namespace, source.pod) == (target.namespace, target.pod)
     return source.address != "" and parse_address(source.address) == parse_address(target.address)
 
 
 def _exempt(side: Side, reason: str) -> Side:
-    """The same side, on which policies have no say."""
+    """The verdict of an end to which no policy applies."""
     return replace(side, allowed=True, reason=reason)

@@ -164,7 +164,7 @@ def write_flows(path: Path, context: Context, flows: Iterable[Flow]) -> None:
 
 
 def _told(flow: Flow) -> dict[str, Any]:
-    """A flow as it is written: with names if there are any."""
+    """A flow in its written form: with names if there are any."""
     body = msgspec.structs.asdict(flow)
     if not flow.names:
         del body["names"]

@@ -29,7 +29,7 @@ def labels_of_namespaces(context: Context) -> Mapping[str, Mapping[str, str]]:
 
 
 def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: SeenFlow) -> Iterator[evaluate.Verdict]:
-    """What becomes of one flow as an agent saw it: of each of the pods that it may have reached."""
+    """The verdict on one flow for each pod that it may have reached."""
     egress = flow.direction == "egress"
     for own in known.local(flow):
         for reached in known.peer(flow):
@@ -43,7 +43,7 @@ def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: See
 def policies_about(
     policies: Iterable[Policy], observation: Observation, settings: Settings
 ) -> Iterator[tuple[str, str]]:
-    """Namespace and name of the policies that settings ask about: with a selector those that are for its pods."""
+    """Namespace and name of the policies that settings ask about. A selector chooses the policies of its pods."""
     choice, names = Choice(settings), parse_names(settings.namespaces)
     labels: dict[str, list[Mapping[str, str]]] = {}
     for workload in observation.cluster.workloads.all if settings.selector else ():
@@ -110,7 +110,7 @@ def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.
 def _denied_of(
     observation: Observation, settings: Settings, evaluator: evaluate.Evaluator
 ) -> Iterator[tuple[Flow, bool]]:
-    """Each with whether it took place for certain."""
+    """The denied connections, each with whether it certainly took place."""
     choice = Choice(settings)
     for (source, target, protocol, port), evidence in observation.edges.items():
         actors = source.workload or source, target.workload or target

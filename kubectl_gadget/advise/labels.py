@@ -1,4 +1,4 @@
-"""Label selectors as objects have them, and the labels that are no good for them."""
+"""Label selectors of objects, and labels that make no lasting selector."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def names_a_workload(label: str) -> bool:
 
 
 def of_one_run(runs: Collection[Mapping[str, str]]) -> set[str]:
-    """Of the labels of what may be runs of one thing those that each of them has another value of."""
+    """The labels whose values differ between all runs of one thing."""
     values: dict[str, set[str]] = {}
     for labels in runs:
         for key, value in labels.items():
@@ -94,7 +94,7 @@ def of_one_run(runs: Collection[Mapping[str, str]]) -> set[str]:
 
 
 def likeness(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """The same for what differs in numbered labels alone, such as the number of a run."""
+    """A key that is equal for runs that differ in numbered labels only, such as the number of a run."""
     return frozenset(
         (key, "" if is_numbered(value) and not names_a_workload(key) else value) for key, value in labels.items()
     )

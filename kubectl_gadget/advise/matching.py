@@ -120,7 +120,7 @@ class Rule:
 
     @cached_property
     def text(self) -> str:
-        """Whom and what it admits, such as "from app=web on 8080/TCP"."""
+        """The peers and ports that it admits, such as "from app=web on 8080/TCP"."""
         way = "from" if self.direction == "ingress" else "to"
         text = f"{way} {_some(self.peers) or 'everyone'}"
         return f"{text} on {_some(self.ports)}" if self.ports else text

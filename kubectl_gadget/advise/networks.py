@@ -72,7 +72,7 @@ def normalize(text: str) -> str:
 
 
 def is_nobody(address: Address) -> bool:
-    """Whether an address is never another's: one of the machine's own, or for many at once."""
+    """Whether an address never names another machine: loopback and the like, multicast, broadcast."""
     if address.is_loopback or address.is_unspecified or address.is_multicast:
         return True
     if address.version == 6:
@@ -221,12 +221,12 @@ class Networks:
 
 
 def is_special(text: str) -> bool:
-    """Whether an address is no one's outside: link-local, or one of those that are the same everywhere."""
+    """Whether an address is nobody's outside: link-local, or the same everywhere, such as a metadata server's."""
     return text in WELL_KNOWN or parse(text).is_link_local
 
 
 def is_private(address: Address) -> bool:
-    """Whether an address is one that clusters and companies give to their own."""
+    """Whether an address is in a private range, which clusters and companies use inside."""
     return any(_has(network, address) for network in _PRIVATE)
 
 
@@ -247,7 +247,7 @@ def _network(address: Address, bits: int) -> Network:
 
 
 def _neighbours(network: Network, others: Ranges, more: int) -> Network:
-    """The network larger by up to more bits around one of pods or Services, up to where others are."""
+    """A network of pods or Services, grown by up to `more` bits as long as it holds no other addresses."""
     for bits in range(max(network.prefixlen - more, 0), network.prefixlen):
         wider: Network = network.supernet(new_prefix=bits)
         if not others.holds_of(wider):

@@ -1,4 +1,4 @@
-"""Nodes as peers: they come and go, and which of them led a connection to a pod says nothing about the next one."""
+"""Nodes as peers. They come and go, and the next connection to a pod may come through any of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NodePeers:
         return sorted(each for each in found - {address} if (":" in each) == (":" in address))
 
     def through(self, address: str, workload: Workload, port: Port) -> str:
-        """Why what came from a pod's own node may come from another one, and be denied; empty if there is no reason."""
+        """Why traffic from a pod's own node may come from another node later, and be denied; empty if it may not."""
         cluster = self._cluster
         if len(cluster.node_names) < 2:
             return ""
@@ -57,7 +57,7 @@ class NodePeers:
         )
 
     def _others(self, address: str, names: Collection[str]) -> set[str]:
-        """How pods see nodes if they saw one by address: by that of a tunnel, or by the one that nodes go by."""
+        """The addresses by which pods see the other nodes: tunnel addresses or node addresses, like the one seen."""
         cluster = self._cluster
         is_own = cluster.networks.is_pod(parse(address))
         known = cluster.found_on_nodes if is_own else cluster.node_addresses

@@ -1,4 +1,4 @@
-"""What was seen: flows added up between the ends that policies tell apart."""
+"""Flows added up between ends. Two ends are one if policies cannot tell them apart."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Evidence:
 
     @property
     def count(self) -> int:
-        """Connections: what one of the ends saw, whichever saw more; all of them, if others may have had some."""
+        """How many connections: as the end saw that saw more; all of them, if other edges may have had some."""
         return max(self.sent_in_all + self.received_alone, self.received_in_all + self.sent_alone)
 
     @property
@@ -124,7 +124,7 @@ class Evidence:
             self.names = (self.names or set()) | member.names
 
     def since(self, moment: int) -> Evidence:
-        """The same, but attempts that failed alone if none has come about since a moment."""
+        """The evidence since a moment: only failed attempts, if no connection came about since."""
         if self.last_done >= moment:
             return self
         return replace(self, sent=0, received=0, sent_alone=0, received_alone=0, shared=None)
@@ -300,7 +300,7 @@ class Observation:
         return found
 
     def span_ns(self, since: int = 0) -> int:
-        """How long was recorded, of the time since a moment."""
+        """How much of the time since a moment was recorded, in nanoseconds."""
         header = self.context.header
         return max(header.until_ns - max(header.from_ns, since), 0)
 

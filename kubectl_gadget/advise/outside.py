@@ -60,7 +60,7 @@ class Outside:
             yield from _joined(rest)
 
     def _taken_in(self, peers: list[Peer]) -> Iterator[Peer]:
-        """The same peers, but those that are in the whole internet are of it, if that is there."""
+        """The peers, with those inside the whole internet merged into it, if it is among them."""
         whole = next((peer for peer in peers if peer.excepted), None)
         for peer in peers:
             if whole and peer is not whole and _is_plain(peer) and self._is_outside(peer):
@@ -93,7 +93,7 @@ class Outside:
         return found
 
     def _whole(self, version: int, bits: int) -> Peer | None:
-        """All addresses but those that are no one's outside, where networks are so wide that it comes to the same."""
+        """All addresses outside, if the networks are so wide that this opens little more."""
         if bits > _WHOLE_BITS[version]:
             return None
         excepted = self._networks.never_outside(version)

@@ -61,7 +61,7 @@ class Peer:
         return total
 
     def merge(self, other: Peer) -> None:
-        """Take in what is told of another one for the same pods or network, but its ports."""
+        """Merge another peer for the same pods or network, except its ports."""
         self.names |= other.names
         self.is_node = self.is_node or other.is_node
         self.unnamed = max(self.unnamed, other.unnamed)
@@ -69,7 +69,7 @@ class Peer:
         self.answers |= other.answers
 
     def order(self, namespace: str) -> tuple[object, ...]:
-        """Sorts own pods first, then those of other namespaces, nodes, networks."""
+        """A sort key: own pods first, then pods of other namespaces, nodes, networks."""
         if self.selector is not None:
             return (self.namespace != namespace, self.namespace, sorted(self.names), repr(self.selector))
         network = ip_network(self.cidr)

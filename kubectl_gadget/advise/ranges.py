@@ -1,4 +1,4 @@
-"""Ranges in place of many ports, as those at which FTP's passive data connections arrive."""
+"""Makes ranges of many ports, such as the ports of FTP's passive data connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kubectl_gadget.advise.policy import Peer, Port
 ADJACENT = 3
 #: More ports than this that are no farther apart are taken for some of a range that a server gives out.
 MANY_PORTS, APART = 20, 1024
-#: Whom not all see who connect to a server: a peer that used so many ports of its range may use all.
+#: A peer that used so many ports of a server's range may use all of them.
 USED = 3
 #: Below are ports of the system, which no server gives out.
 FIRST = 1024

@@ -1,4 +1,4 @@
-"""What is told beside the policies: what they could not cover, and what was left out on purpose."""
+"""Remarks beside the policies: what they could not cover, and what was left out on purpose."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class Remarks:
         return tuple(sorted(set(found), key=lambda remark: (remark.namespace, remark.policy, remark.text)))
 
     def _not_covered(self) -> Iterator[Remark]:
-        """What no rule is about, and of that what will be denied; at last what would be denied for any other reason."""
+        """What no rule covers, with what will be denied of it; then what would be denied for any other reason."""
         denied = dict(self._will_be_denied)
         for (workload, direction, why, port), names in self._uncovered.items():
             talks = {name: _talk(name, str(workload), direction, port) for name in names}

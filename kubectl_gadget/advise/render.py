@@ -162,7 +162,7 @@ DIALECTS = {
 
 
 def _lines(peer: Peer, direction: str, explain: bool) -> list[str]:
-    """Who a peer is, unless its address says all; with explain what was seen of it too."""
+    """Comments that say who a peer is, unless its address says all; with explain also what was seen."""
     if explain:
         return _explained(peer, direction)
     if not peer.cidr and peer.selector is None:

@@ -1,4 +1,4 @@
-"""Services: what stands behind an address that no one has."""
+"""Services and their backends: a Service's address belongs to no machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Backend:
 
 @dataclass(frozen=True, eq=False)
 class ServicePort:
-    """A port of a Service, and who answers there."""
+    """A port of a Service, and its backends."""
 
     service: str
     protocol: str

@@ -1,4 +1,4 @@
-"""Pods, and the workloads they are of: what one policy is for."""
+"""Pods, and the workloads that they belong to. A policy is for one workload."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class Workloads:
         return sorted(self._found.values(), key=lambda each: (each.namespace, each.name, each.kind))
 
     def _add_runs(self, runs: Mapping[tuple[str, str, str], list[Pod]]) -> None:
-        """Put pods whose owners do not stay, or that have none, into workloads: those that are labelled alike."""
+        """Make workloads of pods without a lasting owner: pods with like labels are one workload."""
         alike: dict[tuple[str, str, frozenset[tuple[str, str]]], list[tuple[str, dict[str, str]]]] = {}
         for (namespace, kind, owner), pods in runs.items():
             labels = common(map(lasting, pods))
@@ -253,7 +253,7 @@ class Workloads:
         return None
 
     def _owner(self, pod: Pod) -> tuple[str, str]:
-        """Kind and name of what is at the top; no name for a bare pod."""
+        """Kind and name of the topmost owner; a bare pod has no name."""
         kind, _, name = pod.owner.partition("/")
         if kind == "Node":  # a static pod, which each node has under a name of its own
             return "Pod", pod.name.removesuffix(f"-{name}")
@@ -302,7 +302,7 @@ class Workloads:
 
 
 def find_overlaps(workloads: Iterable[Workload], selecting: Iterable[Workload]) -> dict[Workload, list[Workload]]:
-    """Of workloads the others whose pods their selectors find too."""
+    """For each workload the other workloads whose pods its selector finds, too."""
     by_label: dict[tuple[str, str, str], dict[Workload, list[Mapping[str, str]]]] = {}
     for workload in workloads:
         for labels in {frozenset(pod.labels.items()) for pod in workload.pods if not pod.host_network}:

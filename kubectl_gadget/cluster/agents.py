@@ -110,7 +110,7 @@ def _node(pod: dict[str, Any]) -> str:
 
 
 def _problem(status: dict[str, Any]) -> tuple[str, str]:
-    """Why a pod that is not ready is not, in one word as Kubernetes has it, and in a few."""
+    """Why a pod is not ready: in one word, as Kubernetes has it, and in a few words."""
     for container in status.get("containerStatuses") or ():
         waiting = container["state"].get("waiting") or {}
         ended = _ended(container)
@@ -159,7 +159,7 @@ class Background(Generic[T]):
 
     @property
     def done(self) -> bool:
-        """Whether wait would not wait."""
+        """Whether the result is there, so that wait() returns at once."""
         return self._done.is_set()
 
     def wait(self, seconds: float | None = None) -> T:
@@ -220,7 +220,7 @@ def cluster_agents(
 
 @contextmanager
 def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
-    """Say once, if it takes long, what is waited for."""
+    """Name what is waited for, once, if it takes long."""
 
     def look() -> None:
         names = [name for name, each in list(awaited.items()) if not each.done]

@@ -41,7 +41,7 @@ def self_signed(option: str, name: str) -> dict[str, bytes]:
 
 
 def of_both_sides(option: str, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What a server of those names and its clients know each other by, as the data of a Secret for each.
+    """Certificates for a server with these names and for its clients, as the data of a Secret for each.
 
     One authority signs for both and for nobody after that: its key is kept nowhere.
 

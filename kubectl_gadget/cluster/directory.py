@@ -1,4 +1,4 @@
-"""Who has which address, as the API server tells this user."""
+"""The owners of addresses, as the API server tells this user."""
 
 from __future__ import annotations
 

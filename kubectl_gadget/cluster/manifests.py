@@ -35,7 +35,7 @@ SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_POR
 
 
 class HubbleKeys(NamedTuple):
-    """What Hubble's API and its clients know each other by: the data of a Secret of each."""
+    """The certificates of Hubble's API and of its clients: the data of a Secret for each."""
 
     server: Mapping[str, str]
     client: Mapping[str, str]
@@ -137,7 +137,7 @@ def rules_map(rules: Mapping[str, str], namespace: str) -> dict[str, Any]:
 
 
 def audit_secret(data: Mapping[str, str], namespace: str) -> dict[str, Any]:
-    """The Secret that has what an API server and its receiver know each other by."""
+    """The Secret with the certificate and the token that an API server and its receiver use."""
     return _secret(AUDIT, "Opaque", data, namespace)
 
 
@@ -196,7 +196,7 @@ def _adapt_hubble(pod: dict[str, Any], settings: Settings) -> None:
 
 
 def _tell_numbers(container: dict[str, Any]) -> None:
-    """To Prometheus, in the pod network."""
+    """Have agents serve numbers to Prometheus, on the pod network."""
     container["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     container["args"].append(f"--metrics=$(POD_IP):{METRICS_PORT}")
     container.setdefault("ports", []).append({"name": "metrics", "containerPort": METRICS_PORT})

@@ -1,4 +1,4 @@
-"""The objects that deploy makes, in a cluster: where they are, whether they are there, and whose they are."""
+"""The objects that deploy makes: their paths in the API, whether they exist, and whether they are ours."""
 
 from __future__ import annotations
 

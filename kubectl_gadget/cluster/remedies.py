@@ -1,4 +1,4 @@
-"""What deploy does about clusters that do not let agents be what they are at first."""
+"""What deploy tries in clusters that refuse the agents as they are at first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lacks(agent: AgentPod) -> bool:
 
 @dataclass(frozen=True)
 class Remedies:
-    """What may be tried: each as long as the user has not said what to use."""
+    """The remedies that are left to try. A setting that the user gave is never changed."""
 
     rights: bool = False
     seccomp: bool = False

@@ -51,7 +51,7 @@ def _find(finds: Mapping[str, Callable[[], Targets]], nodes: Sequence[str]) -> T
 
 
 def _look(looks: Mapping[str, Callable[[], Targets]]) -> Targets:
-    """The targets that there are by now; of a cluster that cannot be asked none, whose streams tell that it is away."""
+    """The present targets. A cluster that cannot be asked has none; its streams then say that it is away."""
     targets, errors = Targets(), []
     for context, look in looks.items():
         try:

@@ -74,7 +74,7 @@ def _find(api: ApiServer, name: PodName, namespaces: Sequence[str]) -> list[tupl
 
 
 def _there_is(api: ApiServer, name: PodName, namespaces: Sequence[str]) -> str:
-    """That there is none of that name, and what there is instead."""
+    """An error that says what exists in place of the name that was asked for."""
     where = f" in namespace {', '.join(namespaces)}" if namespaces else ""
     group = _GROUPS[name.kind]
     try:

@@ -97,7 +97,7 @@ def _followed(path: Path, counts: Counts, stop: threading.Event, tell: Tell) -> 
 
 
 def _served(url: str, counts: Counts, stop: threading.Event, tell: Tell) -> Payloads:
-    """What is posted to a URL. It is answered before it is judged: the API server does not wait for rules."""
+    """Payloads posted to a URL. Each is answered before it is judged, so the API server does not wait for rules."""
     parts = urlsplit(url)
     if parts.scheme != "http":
         raise UsageError("only http:// is served: let a proxy end TLS")

@@ -106,7 +106,7 @@ def _check(files: tuple[Path, ...], name: str | None, form: str) -> None:
 
 
 def _unseen(rules: Ruleset, rule: Rule) -> str:
-    """What no agent sees of what a rule is asked of; empty if all is seen."""
+    """The types of events that a rule names and that no agent sees; empty if all are seen."""
     needs = Needs(rules, [rule])
     if not (needs.of_calls and needs.unseen):
         return ""

@@ -1,4 +1,4 @@
-"""Which kept alerts are asked for, and why none is."""
+"""Chooses among kept alerts, and explains why none was chosen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Choice:
         self._rules, self._places = set[str](), set[tuple[str, str]]()
 
     def __call__(self, alert: pb.Alert) -> bool:
-        """Whether it is asked for."""
+        """Whether an alert is asked for."""
         if alert.time_ns < self._since_ns:
             return False
         if self._of_rules(alert.rule) and alert.priority in self._urgent and self._of_pods(alert.container):
@@ -42,7 +42,7 @@ class Choice:
         return False
 
     def why_nothing(self) -> str:
-        """Why none was, and what there is that is like it; empty if there is nothing at all."""
+        """Why no alert was chosen, with similar names that exist; empty if there are no alerts at all."""
         if not self._others:
             return ""
         if self._names and not any(map(self._of_rules, self._rules)):

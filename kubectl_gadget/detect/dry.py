@@ -1,4 +1,4 @@
-"""`detect --dry-run`: rules are asked of a recording, as the agent asked those of then."""
+"""`detect --dry-run`: judges a recording by rules, as an agent would have done."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _Judged:
         return sorted(rows, key=lambda row: row[0])
 
     def _whose(self, alert: Alert) -> pb.Container | None:
-        """The container of an alert, without a name outside containers; None if it is not asked for."""
+        """The container of an alert, nameless outside containers; None if the user did not ask for it."""
         known = self._told.container(alert.cgroup_id)
         if not isinstance(known, Container):
             return pb.Container() if self._host else None

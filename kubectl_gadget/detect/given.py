@@ -1,4 +1,4 @@
-"""What commands of `detect` are given: rules, and events in files."""
+"""The arguments of `detect`'s commands: rules, and events in files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def option(*names: str, heading: str = "Options", **settings: Any) -> Option:
 
 
 def is_id(text: str) -> bool:
-    """Whether it may be the id of an alert."""
+    """Whether a text may be the id of an alert."""
     return len(text) == ID_LETTERS and text.isascii() and text.isalnum()
 
 

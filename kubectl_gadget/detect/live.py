@@ -271,7 +271,7 @@ class CountOutput(AlertOutput):
 
 
 def who(container: pb.Container, node: str) -> str:
-    """Whom an alert is about, in a few letters: outside containers the node, of an audit event perhaps a namespace."""
+    """The subject of an alert, in a few letters: a container, the node, or the namespace of an audit event."""
     name = container.container or container.id[:12]
     if container.pod:
         return f"{container.namespace}/{container.pod}{f' ({name})' * bool(name)}"
@@ -309,7 +309,7 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
 
 @dataclass(frozen=True)
 class Kept:
-    """What is asked of kept alerts: since_ns since 1970, 0 for all; priority None for any; names with * in them."""
+    """A request for kept alerts: since_ns since 1970, 0 for all; priority None for any; names may have * in them."""
 
     selection: Selection
     since_ns: int

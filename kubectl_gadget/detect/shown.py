@@ -78,7 +78,7 @@ def _find(targets: Targets, text: str) -> pb.KeptAlertReply:
 
 
 def _ask(targets: Targets, name: str, *, begins: bool = False) -> list[pb.KeptAlertReply]:
-    """The answers that have alerts. GadgetError if there is no answer."""
+    """The answers with alerts in them. GadgetError if no agent answers."""
     from gadget._generated import gadget_pb2 as pb
     from kubectl_gadget.client import ask_all
 

@@ -179,7 +179,7 @@ class Told:
 
 
 def _past(data: bytes) -> pb.Past:
-    """ValueError if there is none."""
+    """What led to an alert. ValueError if the message has none."""
     return wire.parse(pb.Past, messages.unpack(data))[0] if data else pb.Past()
 
 
@@ -193,7 +193,7 @@ def _entries(node: str, reply: pb.TraceloopReadReply) -> list[Entry]:
 
 
 def _tree(programs: Sequence[Program]) -> Iterator[str]:
-    """Who started whom, the first one first, each with its command line and the file that is not as it says."""
+    """The tree of processes, the oldest first, each with its command line, and its file if that differs."""
     for depth, each in enumerate(reversed(programs)):
         name = each.command or each.name or "(not known)"
         path = f"  {each.path}" if each.path and each.path.rpartition("/")[2] != each.name else ""

@@ -59,7 +59,7 @@ def compile_filters(allowed: Sequence[Any], denied: Sequence[Any]) -> Matches:
 
 
 def _count(flow_filter: Any) -> int:
-    """How many values a flow may be compared with: a selector has several, with commas."""
+    """The number of values that a flow is compared with. A selector has several, with commas."""
     values = (value for _, values in flow_filter.ListFields() for value in values)
     return sum(1 + (value.count(",") if isinstance(value, str) else 0) for value in values)
 

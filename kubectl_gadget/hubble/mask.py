@@ -41,7 +41,7 @@ def parse_mask(paths: Sequence[str], root: Any) -> Tree:
 
 
 def copy(source: Any, target: Any, tree: Tree) -> None:
-    """Copy what is wanted of a message into an empty one."""
+    """Copy the wanted fields of a message into an empty one."""
     for name, below in tree.items():
         value = getattr(source, name)
         if isinstance(value, Message):

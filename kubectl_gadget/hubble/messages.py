@@ -10,7 +10,7 @@ from gadget._generated import observer_pb2
 
 
 def message_of(response: dict[str, Any], time_ns: int) -> observer_pb2.GetFlowsResponse:
-    """The message that a line of -o jsonpb is. Three kinds of values are written otherwise there than they are kept."""
+    """The message for a line of -o jsonpb. Three kinds of values are written differently there."""
     flow = dict(response["flow"])
     time = {"seconds": time_ns // 10**9, "nanos": time_ns % 10**9}
     flow["time"], flow["is_reply"] = time, {"value": flow["is_reply"]}

@@ -54,7 +54,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Keys:
-    """Whom the server and its clients know each other by: PEM, and the name that the server's certificate is for."""
+    """The certificates of the server and its clients, as PEM, and the name in the server's certificate."""
 
     authority: bytes
     certificate: bytes
@@ -63,7 +63,7 @@ class Keys:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Keys:
-        """Those of a folder, named as in Secrets of Hubble. GadgetError if they cannot be read."""
+        """The keys in a folder, with the file names of Hubble's Secrets. GadgetError if they cannot be read."""
         authority, certificate, key = (folder / each for each in ("ca.crt", "tls.crt", "tls.key"))
         try:
             read = cls(authority.read_bytes(), certificate.read_bytes(), key.read_bytes(), name)
@@ -96,7 +96,7 @@ class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
 
     @contextmanager
     def _reader(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """One of the places for clients that stay."""
+        """Take a slot for a client that stays."""
         if not self._places.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_READERS} clients read already: end one first")
         self.readers += 1
@@ -259,7 +259,7 @@ class Reading:
             yield self._tell_lost()
 
     def _masked(self, message: observer_pb2.GetFlowsResponse) -> observer_pb2.GetFlowsResponse:
-        """What is wanted of it."""
+        """The wanted fields of a flow."""
         if self._mask is None:
             return message
         kept = observer_pb2.GetFlowsResponse(node_name=message.node_name, time=message.time)

@@ -79,13 +79,13 @@ class Alerts:
             return sorted(fired.last, key=lambda each: -each["time"]) if fired else []
 
     def elsewhere(self, spots: Collection[Spot]) -> int:
-        """How many are of none of these boxes."""
+        """How many alerts belong to none of these boxes."""
         with self._lock:
             return self._of_others + sum(fired.count for spot, fired in self._fired.items() if spot not in spots)
 
 
 def _end(alert: Alert, container: pb.Container) -> Endpoint:
-    """Who an alert is about, as an end of a flow: outside containers the node."""
+    """The subject of an alert, as an end of a flow: a pod, or outside containers the node."""
     name = name_of(container.namespace, container.pod, container.container, container.id)
     if name.kind == "raw":
         return Endpoint("", 0, "node", "", alert.node)

@@ -136,7 +136,7 @@ def _judge(
 
 
 def _why_empty(namespaces: Sequence[str], *, local: bool) -> str:
-    """What there is to say to who sees nothing."""
+    """An explanation for a user who sees nothing."""
     where = f"namespace {', '.join(namespaces)}" if namespaces else "any container"
     lines = [
         f"No flow of {where} has been seen yet.",

@@ -74,7 +74,7 @@ class Both:
         self.ingress.add(other.ingress)
 
     def told(self) -> list[Any]:
-        """As model.js has them: of the end that saw more."""
+        """The sums in the form of model.js, from the end that saw more."""
         best = max(self.egress, self.ingress, key=lambda sums: (sums.connections, sums.rows))
         rtt = self.egress.rtt or self.ingress.rtt
         last = max(self.egress.last_ns, self.ingress.last_ns) // 10**9
@@ -131,7 +131,7 @@ class Edges(Told):
             self._forget()
 
     def refresh(self, sum_up: Callable[[], str]) -> None:
-        """Say how much there was so far."""
+        """Tell pages how much there was so far."""
         told = sum_up()
         if self._left_out:
             told += f"; {self._left_out:,} of further pairs left out"
@@ -140,7 +140,7 @@ class Edges(Told):
         self.tell({**self._state, "told": told})
 
     def tell(self, state: dict[str, Any]) -> None:
-        """Tell pages how it stands."""
+        """Tell pages the state of the stream."""
         if state != self._state:
             with self._lock:
                 self._state = state

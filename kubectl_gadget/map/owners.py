@@ -1,4 +1,4 @@
-"""Whose a pod is, and whose pods a Service leads to: boxes of the map are workloads."""
+"""Finds the workload of a pod, and the workload behind a Service: boxes of the map are workloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGAIN_SECONDS = 30.0
 
 
 def shown(text: str, letters: int = LONGEST) -> str:
-    """A text that somebody else chose, as it can be shown: with what is not printable made visible, and not longer."""
+    """A text that somebody else chose, safe to show: unprintable characters are escaped, and the length is bounded."""
     whole = escape(text[: letters + 1])
     return whole if len(whole) <= letters else f"{whole[: letters - 1]}…"
 
@@ -63,7 +63,7 @@ class Owners:
             self._ask(look)
 
     def spot(self, end: Endpoint | None) -> Spot:
-        """Where an end stands."""
+        """The spot of an end."""
         if end is None or end.kind == RAW.kind:
             return self._address(end.addr if end else "")
         key = (end.kind, end.namespace, end.name)
@@ -117,7 +117,7 @@ class Owners:
 
 
 def ask_cluster(apis: Sequence[ApiServer]) -> Known:
-    """What clusters say. GadgetError if none of them lets this user list pods."""
+    """Ask all clusters for owners. GadgetError if none of them lets this user list pods."""
     known = Known()
     wrong: GadgetError | None = None
     for api in apis:

@@ -92,7 +92,7 @@ def _seen(
 
 
 class Held:
-    """Asks what takes its time, one at a time, and keeps the answer for a while."""
+    """Calls a slow function, one call at a time, and keeps its answer for a while."""
 
     def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
         """Ask by a function."""

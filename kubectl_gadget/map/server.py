@@ -118,7 +118,7 @@ class _Handler(BoundedHandler):
         self._send(200, encode(found), "application/json")
 
     def _events(self, query: dict[str, list[str]]) -> None:
-        """What is known, then what changes: a slow page is told less often, and nothing waits for it."""
+        """Send all edges, then changes. A slow page gets changes less often, and nothing waits for it."""
         if not self.server.pages.acquire(blocking=False):
             self._send(503, b"", "text/plain")
             return
@@ -153,7 +153,7 @@ class _Handler(BoundedHandler):
         self.end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What is no request, or not GET, has no answer."""
+        """Answer nothing to a request that is malformed or not GET."""
         self.close_connection = True
 
 

@@ -1,4 +1,4 @@
-"""Services that nobody is behind, of flows that came to nothing."""
+"""Finds Services without endpoints, to which failed flows were sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_WAITED_SECONDS = 1.0
 
 
 class Endpoints:
-    """Asks the API server who is behind a Service."""
+    """Asks the API server for the endpoints of a Service."""
 
     def __init__(self, api: ApiServer) -> None:
         """Of a cluster."""
@@ -27,7 +27,7 @@ class Endpoints:
         self._until = self._waited = 0.0
 
     def of(self, row: Mapping[str, Any], word: Mapping[str, str]) -> tuple[bool, str]:
-        """What there is to say of a flow: that the Service has no endpoints to which it was sent in vain."""
+        """A remark on a failed flow whose Service has no endpoints; empty for other flows."""
         end, failed = row["dst"], word["type"] in ("failed", "waiting") or word["verdict"] == "no answer"
         if not failed or end is None or end.kind != "svc" or not self._has_none(end):
             return False, ""

@@ -107,7 +107,7 @@ def _end(end: Endpoint | None) -> dict[str, Any]:
 
 
 def _extensions(row: Mapping[str, Any], word: Mapping[str, str]) -> dict[str, Any]:
-    """What Hubble has no field for. Numbers are doubles there, so larger ones are text."""
+    """Values for which Hubble has no field. Numbers are doubles there, so larger ones are text."""
     values = {
         "type": word["type"],
         "verdict": word["verdict"],

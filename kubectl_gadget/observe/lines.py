@@ -64,7 +64,7 @@ class Told(Output):
         return {name: text(row[name]) for name, text in self._texts.items()}
 
     def how(self, row: Mapping[str, Any], word: Mapping[str, str], less: int = 0) -> str:
-        """What became of a flow, beside its verdict, with so many details less. Bytes up are those of who began it."""
+        """The outcome of a flow beside its verdict, with so many details less. Bytes up come from who began it."""
         took = "" if row["duration"] in (None, DURATION_UNKNOWN) else short_duration(row["duration"])
         if word["type"] == "begun":
             return f"begun in {took}" if took else "begun"
@@ -190,7 +190,7 @@ class _Flow:
         return f"{clock(time)[: -shape.tail]} {ends[0]} → {ends[1]} {what} {how}".rstrip()
 
     def _difference(self) -> str:
-        """What the other end tells otherwise."""
+        """How the other end's account differs."""
         if not self._other or not self._other_word:
             return ""
         verdict = self._other_word["verdict"] if self._other_word["verdict"] != self._word["verdict"] else ""

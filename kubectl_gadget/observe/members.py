@@ -1,4 +1,4 @@
-"""Which pods there are of a workload, or with labels, as the API server tells: flows name pods alone."""
+"""Finds the pods of a workload, or with labels, by the API server: flows name pods only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORBIDDEN = 403
 
 
 def of_pods(pods: Pods) -> str:
-    """The condition on {end} that it is one of these."""
+    """The condition that {end} is one of these pods."""
     of_each: dict[str, list[str]] = {}
     for namespace, name in sorted(pods):
         of_each.setdefault(namespace, []).append(re.escape(name))

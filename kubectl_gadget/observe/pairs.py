@@ -1,4 +1,4 @@
-"""What both ends tell of a flow, put together: each agent has rows of the ends on its own node."""
+"""Joins the rows of both ends of a flow: each agent has rows of the ends on its own node."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Pairs:
                 del waiting[:-MOST_ALIKE]
 
     def ripe(self, now: float | None) -> list[Pair]:
-        """Those that need not wait any more. now: of what comes; None: of what was kept, by its own time."""
+        """The pairs that need not wait any more. now is the time for a live stream; None: use the rows' own time."""
         found: list[Pair] = []
         while self._rows:
             first = self._rows[0]
@@ -85,7 +85,7 @@ class Pairs:
         return found
 
     def rest(self) -> list[Pair]:
-        """All that are held."""
+        """All rows that are still held."""
         found: list[Pair] = []
         while self._rows:
             found += self._next()

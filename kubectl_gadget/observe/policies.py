@@ -1,4 +1,4 @@
-"""What NetworkPolicies of a file would do to flows: judged as `advise network-policy check` judges what was seen."""
+"""Judges flows by the NetworkPolicies of a file, as `advise network-policy check` does."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Opinions:
         return False, _allowed_by(verdicts)
 
     def summary(self) -> str:
-        """How many of the flows would be denied."""
+        """A sentence with how many of the flows would be denied."""
         return f"The policies would deny {self.denied:,} of {self.judged:,} flows."
 
 

@@ -82,7 +82,7 @@ class Look:
 
 
 class Extent(IntEnum):
-    """Which fields a form shows where none are chosen."""
+    """Which fields a form shows if the user chooses none."""
 
     COLUMNS = 0
     WIDE = 1
@@ -109,7 +109,7 @@ class Form:
 
     @property
     def written(self) -> str:
-        """As it is written after -o."""
+        """Its text after -o."""
         return f"{self.name}={self.takes}" if self.takes else self.name
 
 

@@ -31,12 +31,12 @@ class Measured:
 
     @property
     def usual(self) -> int:
-        """With room for what is to come."""
+        """Its usual width, with room for later values."""
         return self._with_room(self.kind.usual)
 
     @property
     def tight(self) -> int:
-        """With the least room for what is to come."""
+        """Its width with the least room for later values."""
         return self._with_room(self.kind.tight)
 
     def _with_room(self, cells: int) -> int:
@@ -44,12 +44,12 @@ class Measured:
 
     @property
     def considered(self) -> int:
-        """What it takes before anything else is left out for it."""
+        """The cells that it may take before other columns are left out for it."""
         return min(self.tight, self.kind.considered) if self.kind.cut else self.tight
 
     @property
     def least(self) -> int:
-        """What it takes at least."""
+        """The least cells that it takes."""
         return min(self.need, max(self.kind.least, self.title)) if self.kind.cut else self.tight
 
 

@@ -1,4 +1,4 @@
-"""Takes in what agents sampled, and keeps the books."""
+"""Collects samples of all agents, and counts what is missing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SampleCheck:
 
 @dataclass
 class _Told:
-    """What a target told: its functions and stacks by number, and how often each stack was seen."""
+    """A target's functions and stacks by number, and how often each stack was seen."""
 
     functions: dict[int, Function] = field(default_factory=dict)
     stacks: dict[int, tuple[int, int, str, tuple[Function, ...]]] = field(default_factory=dict)

@@ -23,7 +23,7 @@ class Function(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What it is called, safe on a terminal; what is not known is its address in its file."""
+        """Its name, safe on a terminal; without a name its address in its file."""
         return escape(self.name) if self.name else f"{self.file}+{self.address:#x}"
 
     @property
@@ -39,7 +39,7 @@ NO_STACK = Function("[no stack]", "")
 
 
 class Who(NamedTuple):
-    """Whose stack it is. Outside containers namespace, pod and container are empty."""
+    """The owner of a stack. Outside containers namespace, pod and container are empty."""
 
     node: str
     namespace: str = ""
@@ -68,7 +68,7 @@ class Samples:
     crowded: int = 0
 
     def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
-        """Count a stack. Of what is too much only the number is known."""
+        """Count a stack. Samples of too many different stacks are only counted."""
         self.nodes.add(who.node)
         if (who, calls) in self.counts or len(self.counts) < MOST_STACKS:
             self.counts[who, calls] += count

@@ -105,7 +105,7 @@ def _listed(runs: Sequence[Any]) -> Iterator[tuple[Any, str]]:
 
 
 def _chosen(start: Any) -> str:
-    """What a run is about, in the words of the options."""
+    """The selection and parameters of a run, written as options."""
     selection = start.selection
     pods = [f"{'!' * each.without}{each.pattern or each.labels}" for each in selection.any_of]
     parts = {"-n": selection.namespaces, "-p": pods, "-c": selection.containers}

@@ -1,4 +1,4 @@
-"""Standing runs: how agents and the cluster are told of them."""
+"""Makes, lists and ends standing runs in agents and in the cluster."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def put(name: str, runs: Sequence[pb.Standing], targets: Targets) -> None:
 
 
 def _problems(name: str, targets: Targets, asked: set[str]) -> dict[str, str]:
-    """Why a run has not begun, by target, once all of those that were asked know."""
+    """Why a run has not begun, by target. Waits until each target knows whether it could begin."""
     deadline = time.monotonic() + BEGIN_SECONDS
     while asked:
         found = {target: one(reply, name) for target, reply in ask_list(targets).items() if target in asked}

@@ -35,7 +35,7 @@ def is_run(name: str, replies: Mapping[str, Any]) -> bool:
 
 
 def meant(names: Iterable[str], replies: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The runs that each name means: its own, or those of the story. One that is nowhere means itself."""
+    """The runs that each name means: one run, or the runs of a story. An unknown name means itself."""
     found = {}
     for name in names:
         story = [] if is_run(name, replies) else [story_run(name, kind) for kind in members(name, replies)]

@@ -72,7 +72,7 @@ def recorded(kinds: Mapping[str, bool]) -> list[Chosen]:
 
 
 def hint(kind: str) -> str:
-    """The kind that was meant, or what there is."""
+    """A hint with the kind that was meant, else with all kinds."""
     known = all_kinds()
     names = {gadget.name: name for name, (gadget, _) in known.items()} | {name: name for name in known}
     near = get_close_matches(kind, names, 1)
@@ -80,7 +80,7 @@ def hint(kind: str) -> str:
 
 
 def by_default(story: Story) -> str:
-    """What is shown of a kind that the user has not named, in words."""
+    """Which events of a kind are shown if the user has not named it, in words."""
     return "nothing" if story.optional else story.said or "all"
 
 

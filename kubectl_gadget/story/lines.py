@@ -122,7 +122,7 @@ def _in_words_of(own: Schema, schema: Schema) -> dict[str, Column]:
 
 
 def _test(item: Column, good: Sequence[str] | None) -> Callable[[Any], bool]:
-    """Whether a value is a failure; one that is not known is none."""
+    """A test for failures among values. An unknown value is no failure."""
     if good is None:
         return bool
     numbers = {int(number) for number, word in item.values.items() if word in good}
@@ -150,7 +150,7 @@ class Lines(Output):
         self._begun = False
 
     def start(self, names: Sequence[Sequence[str]], rows: Sequence[Row] = ()) -> None:
-        """Note who there is."""
+        """Note the containers that exist."""
         for _, namespace, pod, container, *_ in names:
             self._notice(namespace, pod, container)
 

@@ -26,12 +26,12 @@ SAME_SECONDS = 10.0
 
 
 def key_of(kind: str, target: str) -> str:
-    """What a run of one gadget on one target is known by."""
+    """The key of one kind's run on one target."""
     return f"{kind} {target}"
 
 
 def parts_of(key: str) -> tuple[str, str]:
-    """The kind and the target that a run is of."""
+    """The kind and the target of a run, from its key."""
     kind, _, target = key.partition(" ")
     return kind, target
 

@@ -229,7 +229,7 @@ def used(call: Call, capture: Capture | None, found: Captured) -> int:
 
 
 def after_success(decoder: Decoder) -> Decoder:
-    """What the call wrote, if it did."""
+    """Memory that the call writes: decoded only if the call succeeded."""
     plain = address("", Argument("", ""))
 
     def text(call: Call, index: int) -> str:
@@ -256,7 +256,7 @@ def length_of(pointed: int) -> Meaning:
 
 
 def of_capture(capture: Capture, limit: int) -> Meaning | None:
-    """The decoder of what the plan copies, as far as its form says."""
+    """The decoder for memory that the plan copies, from the form of the copy."""
     return {
         How.STRING: string,
         How.BYTES_ARG: buffer(limit, capture.size),

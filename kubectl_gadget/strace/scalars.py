@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
-#: The second half of the table, from here on, has bytes with all three octal digits: needed if an octal digit follows.
+#: From here on the table has bytes with three octal digits each. They are used before another octal digit.
 _FULL = 0x100
 _ESCAPES = {
     **{code: f"\\{code:o}" for code in range(256) if not 0x20 <= code < 0x7F},

@@ -1,4 +1,4 @@
-"""Which of its arguments a call really takes: registers beyond hold whatever they held before."""
+"""Finds the arguments that a call really takes. Further registers hold old values."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Reader:
             yield call, max(0, reply.sent_ns - last) if last and reply.sent_ns else None
 
     def entries(self, reply: pb.TraceloopReadReply) -> list[Entry]:
-        """What a reply adds. A gap stands before the first entry behind it. GadgetError if it makes no sense."""
+        """The new entries in a reply. A gap stands before the entry behind it. GadgetError if it makes no sense."""
         if reply.machine not in syscalls.MACHINES:
             raise GadgetError(f"this recording is of an unknown machine, {reply.machine!r}")
         try:
@@ -224,7 +224,7 @@ class Reader:
         return Call(row.time + offset, waited, pid, row.tid, comm, machine, number, args, result, there, beyond)
 
     def _event(self, row: Row, kind: str | None) -> Entry | None:
-        """A record that is of no call."""
+        """The entry for a record that is no call."""
         machine, offset, layout, *_ = self._reply
         args, pid = tuple(row.args), row.pid
         who = row.time + offset, pid, row.tid, decode_text(row.comm)

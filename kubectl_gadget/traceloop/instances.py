@@ -50,7 +50,7 @@ class Instance:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """What a deletion by name removes: the recordings of a pod, or of a container without a pod on one machine."""
+        """The unit that a deletion by name removes: a pod, or a container without a pod on one machine."""
         container = self.container
         return (container.namespace, container.pod) if container.pod else (self.node, container.container)
 
@@ -69,7 +69,7 @@ class Instance:
 
     @property
     def state(self) -> str:
-        """What became of it, in words."""
+        """Its state in words: running, or how it ended."""
         item = self.item
         if item.refused:
             return "running, no memory to record it"
@@ -86,7 +86,7 @@ class Instance:
 
     @property
     def newest(self) -> int:
-        """What to sort by: when it began. For a second recording of the same container: when that began."""
+        """The sort key: when its container began, then when the recording began."""
         return max(self.item.started_ns, self.item.recorded_ns)
 
 

@@ -41,7 +41,7 @@ class View:
     colour: bool = False
 
     def wants(self, entry: Entry) -> bool:
-        """Whether an entry is one that was asked for. Gaps and ends always are."""
+        """Whether to show an entry. Gaps and ends are always shown."""
         if isinstance(entry, Gap):
             return True
         if self.pid and self.pid not in (entry.pid, entry.tid):
@@ -95,7 +95,7 @@ LATE_NS = 10_000_000
 
 @dataclass(frozen=True)
 class Head:
-    """What a recording is of, and how complete: kept of calls are here, torn were being written or never were."""
+    """Describes a recording: kept of its calls are here; torn records were being written or never written."""
 
     instance: Instance
     kept: int

@@ -76,7 +76,7 @@ class Candidate:
 
     @property
     def when_ns(self) -> int:
-        """When it came to be as it is."""
+        """When its present state began."""
         if crash := self.crash:
             return crash.item.ended_ns or crash.newest
         if self.status and self.status.ended:
@@ -109,7 +109,7 @@ class Candidate:
 
 
 def rank_of(status: PodContainer) -> int:
-    """How badly off a container is by what the API server says of it."""
+    """How badly off a container is, from the API server's status."""
     pod = status.pod.get("status") or {}
     reason = status.waiting.get("reason") or ""
     ended = status.ended

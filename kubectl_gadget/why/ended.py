@@ -149,7 +149,7 @@ def _aborted(history: History, pid: int) -> bool:
 
 
 def _number(call: Call) -> int:
-    """Which signal a call sends."""
+    """The signal that a call sends."""
     return call.args[2 if call_name(call) == "tgkill" else 1] & 0xFFFFFFFF
 
 
@@ -215,7 +215,7 @@ def heard(facts: Facts) -> Signal | None:
 
 
 def in_time(facts: Facts, asked: Signal) -> bool:
-    """Whether it ended within the time that it has for that."""
+    """Whether it ended within its grace period."""
     return _before_end(facts, asked) <= _grace_ns(facts)
 
 

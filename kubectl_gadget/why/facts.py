@@ -1,4 +1,4 @@
-"""What is known of a container before anything is concluded from it."""
+"""The facts about a container, before any conclusion."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a process is to files: numbers as the node has them."""
+    """The user and group that a process has for files, as the node numbers them."""
 
     uid: int
     gid: int

@@ -1,4 +1,4 @@
-"""What a container that runs waits for."""
+"""Finds what a running container waits for."""
 
 from __future__ import annotations
 

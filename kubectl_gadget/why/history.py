@@ -129,7 +129,7 @@ def error_name(number: int) -> str:
 
 @cache
 def meaning(error: str) -> str:
-    """What strerror(3) says of an error's name."""
+    """strerror(3)'s text for an error's name."""
     return next((text for name, text in syscalls.errors().values() if name == error), error)
 
 
@@ -159,7 +159,7 @@ def _tail(name: str) -> str:
 
 
 def _as_shell(status: int) -> int:
-    """What a shell exits with whose command ended so."""
+    """The exit code of a shell whose command ended with this status."""
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
 
 

@@ -248,7 +248,7 @@ def _by_probe(facts: Facts, said: Kubernetes, kind: str, *, certain: bool) -> Fi
 
 
 def _listened(facts: Facts) -> set[int]:
-    """Ports that it was bound to."""
+    """The ports that its sockets were bound to."""
     found = set()
     for call in facts.history.calls("bind"):
         data = call.captured.get(1)
@@ -268,7 +268,7 @@ def _probe_result(said: Kubernetes, *kinds: str) -> tuple[str, str, int] | None:
 
 
 def _answer(text: str) -> str:
-    """What a probe got, without what was asked."""
+    """The answer to a probe, without the request."""
     status = re.search(r"HTTP probe failed with statuscode: (\d+)", text)
     if status:
         return f"HTTP status {status[1]}"

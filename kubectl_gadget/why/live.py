@@ -1,4 +1,4 @@
-"""Asks the node what the first findings are about, so that they tell how it is now."""
+"""Asks the node about the subjects of the first findings, so that they tell the present state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed call means: causes, words for what calls do, and words by which programs tell errors."""
+"""Tables: causes of failed calls, words for what calls do, and words by which programs report errors."""
 
 from __future__ import annotations
 

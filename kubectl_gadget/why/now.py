@@ -1,4 +1,4 @@
-"""What a failure was about, as the node has it now, in words."""
+"""Says how the subject of a failure is now, on the node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BYTES = frozenset(("memory", "as", "data", "memlock", "fsize"))
 
 
 def details(facts: Facts, failure: Failure, cause: str) -> Iterator[str]:
-    """What the node says of it."""
+    """What the node says of a failure's subject now."""
     live = facts.live
     if live is None:
         return
@@ -90,7 +90,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _refused(parts: Sequence[Component], identity: Identity | None) -> str:
-    """The first component that its user may not pass, else the last; and who that is."""
+    """The first component that the user may not pass, else the last one; and the user."""
     refusing = next((part for part in parts[:-1] if not _may_pass(part, identity)), parts[-1])
     if not refusing.exists:
         return f"{plain(refusing.path)} cannot be looked at"

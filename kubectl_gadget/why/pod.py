@@ -1,4 +1,4 @@
-"""What a pod object and its events say of one of the pod's containers."""
+"""Reads the facts about one container from its pod object and events."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _mounts(container: Object, spec: Object) -> dict[str, str]:
 
 
 def _volume(volume: Object) -> str:
-    """What a volume is."""
+    """A volume's kind and name, in words."""
     kind = next((name for name in volume if name != "name"), "")
     about = volume.get(kind) or {}
     if kind == "projected":
@@ -232,7 +232,7 @@ def _probes(container: Object) -> dict[str, str]:
 
 
 def _probe(probe: Object, ports: Mapping[Any, Any]) -> str:
-    """What a probe asks."""
+    """A probe's request, in words."""
     if get := probe.get("httpGet"):
         return f"GET :{ports.get(get.get('port'), get.get('port'))}{get.get('path') or '/'}"
     if connect := probe.get("tcpSocket"):

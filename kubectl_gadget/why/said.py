@@ -1,4 +1,4 @@
-"""Causes that a program told by itself in its last words: said.toml has what they mean."""
+"""Causes that a program's last words tell. said.toml says what words mean."""
 
 from __future__ import annotations
 

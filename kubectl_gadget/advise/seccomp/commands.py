@@ -199,7 +199,7 @@ def _seen(
 
 
 def _remark(workloads: list[Workload]) -> None:
-    """Tell what profiles are from, and what may be missing in them."""
+    """Tell the source of profiles, and what may be missing in them."""
     from kubectl_gadget.advise.seccomp.profile import evidence
 
     for each in workloads:

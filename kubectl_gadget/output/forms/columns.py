@@ -150,7 +150,7 @@ class Columns(Output):
         return [pad(text, cells) for text in texts]
 
     def _notice(self, raw: Sequence[Sequence[Any]]) -> None:
-        """See which columns say something."""
+        """Find out which columns have different values."""
         for name, value in list(self._single.items()):
             column = raw[self._places[name]]
             if column.count(value) != len(column):

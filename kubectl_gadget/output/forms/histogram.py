@@ -52,7 +52,7 @@ class Histograms(Output):
         return found[1:]
 
     def fitting(self, rows: Sequence[Row], room: int) -> int:
-        """How many rows there is room for."""
+        """How many rows fit."""
         needed = 0
         for number, row in enumerate(rows):
             needed += len(self._drawn(row)) + 1
