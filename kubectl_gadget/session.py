@@ -16,7 +16,7 @@ from gadget.kinds.times import moment
 from gadget.memory import expect_batches
 from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
-from gadget.schema import Row, Schema
+from gadget.schema import Column, Row, Schema
 from gadget.text import counted
 from kubectl_gadget.backlog import Backlog
 from kubectl_gadget.containers import known_containers
@@ -121,7 +121,11 @@ class Session:
     def _make_output(self, schema: Schema) -> Output:
         (first, *_) = self._nodes.values()
         one = self._expected == 1 or not self._live  # for a recording, until rows of a second node come
-        return self._request.make_output({**all_fields(schema), **schema.parts}, first.decoder.node if one else "")
+        return self._request.make_output(self._known(schema), first.decoder.node if one else "")
+
+    def _known(self, schema: Schema) -> dict[str, Column]:
+        """The fields that rows may have."""
+        return {**all_fields(schema), **schema.parts}
 
     def run(
         self,

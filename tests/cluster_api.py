@@ -100,7 +100,7 @@ class Cluster(HttpServer):
         generation = before["metadata"]["generation"] + changed
         metadata = {**body["metadata"], "generation": generation, "uid": f"uid-{path.split('/')[-2].rstrip('s')}"}
         status = {"observedGeneration": generation, "desiredNumberScheduled": self.wanted,
-                  "updatedNumberScheduled": self.wanted}  # fmt: skip
+                  "updatedNumberScheduled": self.wanted, "updatedReplicas": 1}  # fmt: skip
         self.objects[path] = {**body, "metadata": metadata, "status": status}
         return self.objects[path]
 

@@ -22,15 +22,20 @@ MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True)
 class Side:
-    """What the policies at one end say: whether one isolates it, the rules that match the flow, and why all that."""
+    """What the policies at one end say: which isolate it, the rules that match the flow, and why all that."""
 
     allowed: bool
-    isolated: bool
     rules: tuple[Rule, ...]
     reason: str
+    policies: tuple[Policy, ...] = ()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether a policy isolates it."""
+        return bool(self.policies)
 
 
-OPEN = Side(allowed=True, isolated=False, rules=(), reason="no policy isolates it")
+OPEN = Side(allowed=True, rules=(), reason="no policy isolates it")
 
 
 class Union:
@@ -39,7 +44,7 @@ class Union:
     def __init__(self, direction: Direction, policies: Sequence[Policy]) -> None:
         """Policies in the order in which they shall be named."""
         self._direction = direction
-        self._policies = policies
+        self._policies = tuple(policies)
         self._rules = [rule for policy in policies for rule in policy.rules[direction]]
         self._anyone = _where(not rule.peers for rule in self._rules)
         self._any_port = _where(not rule.ports for rule in self._rules)
@@ -62,11 +67,11 @@ class Union:
         if matching := admitting & opening:
             if matching not in self._allowed:
                 rules = tuple(self._members(matching))
-                self._allowed[matching] = Side(True, True, rules, str(rules[0]))
+                self._allowed[matching] = Side(True, rules, str(rules[0]), self._policies)
             return self._allowed[matching]
         key = (admitting != 0, opening != 0, protocol, port)
         if key not in self._denied:
-            self._denied[key] = Side(False, True, (), self._denial(*key))
+            self._denied[key] = Side(False, (), self._denial(*key), self._policies)
         return self._denied[key]
 
     def _admitting_pod(self, pod: Pod | None) -> int:

@@ -20,9 +20,10 @@ from kubectl_gadget.cluster.place import own_folder
 from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
-LABELS = {"app.kubernetes.io/name": "kubectl-gadget", "app.kubernetes.io/component": "agent"}
+#: What a pod is: an agent, or another server of ours.
+COMPONENT = "app.kubernetes.io/component"
+LABELS = {"app.kubernetes.io/name": "kubectl-gadget", COMPONENT: "agent"}
 PORT = 7070
-_COMPONENT = "app.kubernetes.io/component"
 #: A large cluster's API server is not asked for more at once.
 TUNNELS_AT_ONCE = 16
 DESCRIBE_SECONDS = 5.0
@@ -61,7 +62,7 @@ def list_agents(api: ApiServer, namespace: str, *, cached: bool = False, also: S
     cached: as they were a moment ago, which spares the cluster's etcd: streams ask every few seconds. also: the
     receiver of audit events, or Hubble's API.
     """
-    chosen = LABELS | {_COMPONENT: ",".join((*also, LABELS[_COMPONENT]))}
+    chosen = LABELS | {COMPONENT: ",".join((*also, LABELS[COMPONENT]))}
     query = {"labelSelector": ",".join(f"{name} in ({value})" for name, value in chosen.items())}
     if cached:
         query["resourceVersion"] = "0"
@@ -97,7 +98,7 @@ def _ended(container: dict[str, Any]) -> dict[str, Any]:
 
 def _node(pod: dict[str, Any]) -> str:
     """The node that a DaemonSet's pod runs on, or is meant for."""
-    if (component := pod["metadata"].get("labels", {}).get(_COMPONENT)) in SERVERS:
+    if (component := pod["metadata"].get("labels", {}).get(COMPONENT)) in SERVERS:
         return str(component)
     if node := pod["spec"].get("nodeName"):
         return str(node)

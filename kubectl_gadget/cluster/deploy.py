@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer
 from gadget.kube.kubeconfig import read_context
 from gadget.text import counted, escape
-from kubectl_gadget.cluster.agents import AgentPod, describe_agents, list_agents
+from kubectl_gadget.cluster.agents import COMPONENT, AgentPod, describe_agents, list_agents
 from kubectl_gadget.cluster.audit import keys, write_files
 from kubectl_gadget.cluster.hubble import keys as hubble_keys
 from kubectl_gadget.cluster.hubble import told as about_hubble
 from kubectl_gadget.cluster.manifests import HUBBLE_SERVER, Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
-from kubectl_gadget.cluster.options import HUBBLE, RECEIVER, Cluster
+from kubectl_gadget.cluster.options import HUBBLE, RECEIVER, SERVERS, Cluster
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import write_line, write_lines
@@ -72,7 +72,8 @@ def deploy(
         names[HUBBLE] = "Hubble's API"
         for item in later:
             _make(api, item)
-    servers = _wait_for_servers(api, cluster.namespace, began + seconds, names) if agents else []
+    made = [each for each in objects if each["kind"] == "Deployment" and component_of(each) in names]
+    servers = _wait_for_servers(api, cluster.namespace, began + seconds, made) if agents else []
     _show(api, cluster.namespace, [*agents, *servers])
     ready = sum(agent.ready for agent in agents)
     told = f"{ready} of {counted(wanted, 'node')} ready in {time.monotonic() - began:.1f} s"
@@ -171,14 +172,32 @@ def _wait(
         progress.clear()
 
 
-def _wait_for_servers(api: ApiServer, namespace: str, deadline: float, names: Collection[str]) -> list[AgentPod]:
-    """Wait until what is so named serves, or waiting is in vain; gives their pods, as far as there are any."""
+def component_of(deployment: dict[str, Any]) -> str:
+    """What the pods of a Deployment are, by their label."""
+    return str(deployment["spec"]["template"]["metadata"]["labels"][COMPONENT])
+
+
+def _wait_for_servers(
+    api: ApiServer, namespace: str, deadline: float, deployments: Sequence[dict[str, Any]]
+) -> list[AgentPod]:
+    """Wait until what Deployments make serves, or waiting is in vain; gives their pods, as far as there are any.
+
+    A pod of an earlier deploy may serve until there is one that is as this deploy wants it: it is none of them.
+    """
     while True:
-        found = [each for each in list_agents(api, namespace, also=tuple(names)) if each.node in names]
+        current = [component_of(each) for each in deployments if _is_current(find(api, each))]
+        found = [each for each in list_agents(api, namespace, also=SERVERS) if each.node in current]
         settled = {each.node for each in found if each.ready or each.hopeless}
-        if settled >= set(names) or time.monotonic() > deadline:
+        if len(settled) == len(deployments) or time.monotonic() > deadline:
             return found
         time.sleep(POLL_SECONDS)
+
+
+def _is_current(deployment: dict[str, Any]) -> bool:
+    """Whether a Deployment's newest pod is of its newest template."""
+    status = deployment.get("status") or {}
+    seen = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
+    return bool(seen and status.get("updatedReplicas"))
 
 
 def _refusals(api: ApiServer, daemon_set: dict[str, Any]) -> Refusals:

@@ -192,11 +192,12 @@ class ObserveCommand(HeadedCommand):
         from kubectl_gadget.observe.hubble import Flows  # numpy
         from kubectl_gadget.observe.lines import Lines
         from kubectl_gadget.observe.session import LogSession
+        from kubectl_gadget.output import find_form
 
         own = Flows if as_hubble else Lines if as_lines else None
         once = ends == "once" if ends else as_lines
-        if policy and own is not Lines:
-            raise UsageError("--policy: what policies would do is told in lines: leave out -o, --fields and --count-by")
+        if policy and (count_by or (not own and find_form(form).names is not None)):
+            raise UsageError("--policy: each flow is judged: leave out --count-by, and a form that names its fields")
 
         def make(targets: Targets) -> Callable[..., LogSession]:
             api = None if agent or local else _only_api()

@@ -6,7 +6,7 @@ command line prints, and in extensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +15,7 @@ from gadget.kinds.times import DURATION_UNKNOWN, rfc3339
 from gadget.schema import Row
 from gadget.workload import name_by_pod
 from kubectl_gadget.observe.lines import FIELDS, Told, domain_of, process_of
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, Opinion, told
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
 
@@ -36,7 +37,10 @@ _LEAST_IDENTITY = 3 << 24
 
 
 class Flows(Told):
-    """Writes an object of GetFlowsResponse for each row."""
+    """Writes an object of GetFlowsResponse for each row. Behind its fields may be the row of the other end."""
+
+    #: what policies would do to a row, by its fields and words
+    judge: Callable[[Mapping[str, Any], Mapping[str, str]], Opinion] | None = None
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write lines."""
@@ -44,7 +48,8 @@ class Flows(Told):
 
     def response(self, values: Row) -> dict[str, Any]:
         """The object of a row."""
-        row = dict(zip(FIELDS, values, strict=True))
+        row = dict(zip(FIELDS, values[: len(FIELDS)], strict=True))
+        other = dict(zip(FIELDS, values[-1], strict=True)) if len(values) > len(FIELDS) and values[-1] else None
         word = self.words(row)
         egress = word["direction"] == "egress"
         source, destination = (row["src"], row["dst"]) if egress else (row["dst"], row["src"])
@@ -76,7 +81,28 @@ class Flows(Told):
             flow["destination_service"] = {"name": destination.name, "namespace": destination.namespace}
         elif row["domain"] and (destination is None or destination.kind == RAW.kind):
             flow["destination_names"] = [row["domain"]]
+        more = flow["extensions"]["value"]
+        if other:
+            more |= {f"other_{name}": other[name] for name in ("pid", "comm") if other[name]}
+        if self.judge:
+            _judge(flow, self.judge(other or row, self.words(other or row)))
         return {"flow": flow, "node_name": row["node"], "time": time}
+
+
+def _judge(flow: dict[str, Any], opinion: Opinion) -> None:
+    """Have a flow say what policies would do to it: AUDIT is Hubble's word for what they would deny and that passed."""
+    if not opinion.word:
+        return
+    flow["Summary"] += told(opinion)[1]
+    flow["extensions"]["value"] |= {"policy": opinion.word, "policy_why": opinion.why}
+    if opinion.word == DENIED and flow["verdict"] == "FORWARDED":
+        flow["verdict"] = "AUDIT"
+    done = opinion.word if opinion.word in (ALLOWED, DENIED) else ""
+    for side, policies in (("egress", opinion.egress), ("ingress", opinion.ingress)):
+        if done and policies:
+            flow[f"{side}_{done}_by"] = [
+                {"name": name, "namespace": namespace, "kind": "NetworkPolicy"} for namespace, name in policies
+            ]
 
 
 def _ports(source: Endpoint | None, destination: Endpoint | None, word: Mapping[str, str]) -> dict[str, Any]:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gadget.errors import GadgetError
+from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiServer
-from gadget.text import escape
 from kubectl_gadget.advise.cluster import Cluster
 from kubectl_gadget.advise.collect import hear, look_up
 from kubectl_gadget.advise.evaluate import Evaluator, Verdict
 from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
 from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
+from kubectl_gadget.advise.matching import Policy, Rule
 from kubectl_gadget.advise.policy_files import read_policies
+from kubectl_gadget.advise.union import Side
+from kubectl_gadget.cluster.agents import Background
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Names, Opinion, told
 from kubectl_gadget.targets import Targets
 
-#: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known.
-AGAIN_SECONDS = 10.0
+#: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known; and how
+#: long flows wait for the answer: later ones are judged by it.
+AGAIN_SECONDS, WAIT_SECONDS = 10.0, 1.0
 
 
 class Opinions:
@@ -28,7 +33,7 @@ class Opinions:
     def __init__(self, policies: Sequence[Mapping[str, Any]], ask: Callable[[], Context]) -> None:
         """By policies as the API serves them. ask tells what is known of pods and addresses."""
         self._policies, self._ask = policies, ask
-        self._asked = 0.0
+        self._asking: Background[Context] | None = None
         self.judged = self.denied = 0
         self._learn(ask())
 
@@ -40,21 +45,28 @@ class Opinions:
         self._uids = {(pod.namespace, pod.name): pod.uid for pod in newest}
 
     def _uid(self, namespace: str, name: str) -> str:
-        if (namespace, name) not in self._uids and time.monotonic() - self._asked > AGAIN_SECONDS:
-            try:
-                self._learn(self._ask())
-            except GadgetError:  # what was known counts on
-                self._asked = time.monotonic()
+        if (namespace, name) not in self._uids:
+            self._look_again()
         return self._uids.get((namespace, name), "")
 
-    def of(self, row: Mapping[str, Any], word: Mapping[str, str]) -> tuple[bool, str]:
-        """Whether a flow would be denied, and by what, or what allows it; empty if no policy has a say in it."""
+    def _look_again(self) -> None:
+        if self._asking is None and time.monotonic() - self._asked > AGAIN_SECONDS:
+            self._asking = Background("agents", self._ask)
+            with suppress(Unreachable):  # they take their time
+                self._asking.wait(WAIT_SECONDS)
+        if self._asking and self._asking.done:
+            asking, self._asking, self._asked = self._asking, None, time.monotonic()
+            with suppress(GadgetError):  # what was known counts on
+                self._learn(asking.wait())
+
+    def judge(self, row: Mapping[str, Any], word: Mapping[str, str]) -> Opinion:
+        """What would become of a flow."""
         own, peer, protocol = row["src"], row["dst"], word["protocol"].upper()
         if own is None or peer is None or own.kind != "pod" or protocol in PORTLESS:
-            return False, ""
+            return Opinion()
         uid = self._uid(own.namespace, own.name)
         if not uid:
-            return False, "; policies: not judged, as nothing is known of its pod"
+            return Opinion(NOT_JUDGED, "nothing is known of its pod")
         egress = word["direction"] == "egress"
         flow = Flow(
             node=row["node"], namespace=own.namespace, pod=own.name, uid=uid,
@@ -65,20 +77,30 @@ class Opinions:
         verdicts = [*decide_each(self._evaluator, self._cluster, flow)]
         self.judged += 1
         denying = [verdict for verdict in verdicts if not verdict.allowed]
-        if denying:
-            self.denied += 1
-            perhaps = "would" if len(denying) == len(verdicts) else "may"
-            return True, f"; policies {perhaps} deny it: {escape(denying[0].reason)}"
-        return False, _allowed_by(verdicts)
+        if not denying:
+            names = [_names(rule for each in verdicts for rule in _sides(each)[at].rules) for at in range(2)]
+            by = ", ".join("/".join(each) for each in sorted({*names[0], *names[1]}))
+            return Opinion(ALLOWED if by else "", by, *names)
+        self.denied += 1
+        names = [_names(() if side.allowed else side.policies) for side in _sides(denying[0])]
+        return Opinion(DENIED if len(denying) == len(verdicts) else PERHAPS, denying[0].reason, *names)
+
+    def of(self, row: Mapping[str, Any], word: Mapping[str, str]) -> tuple[bool, str]:
+        """Whether a flow would be denied, and what lines say of that; empty if there is nothing to say."""
+        return told(self.judge(row, word))
 
     def summary(self) -> str:
         """A sentence with how many of the flows would be denied."""
         return f"The policies would deny {self.denied:,} of {self.judged:,} flows."
 
 
-def _allowed_by(verdicts: Sequence[Verdict]) -> str:
-    names = {f"{rule.namespace}/{rule.policy}": None for verdict in verdicts for rule in verdict.rules}
-    return f" allowed by {', '.join(map(escape, sorted(names)))}" if names else ""
+def _sides(verdict: Verdict) -> tuple[Side, Side]:
+    return verdict.egress, verdict.ingress
+
+
+def _names(found: Iterable[Rule | Policy]) -> Names:
+    names = ((each.namespace, each.policy if isinstance(each, Rule) else each.name) for each in found)
+    return tuple(dict.fromkeys(names))
 
 
 def read_opinions(targets: Targets, file: Path, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:

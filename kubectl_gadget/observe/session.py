@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gadget._generated import gadget_pb2 as pb
-from gadget.schema import Schema
+from gadget.schema import Column, Schema
 from kubectl_gadget.merge import TimedRow
-from kubectl_gadget.observe.lines import Lines, Told
+from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.observe.lines import FIELDS, Lines, Told
 from kubectl_gadget.observe.pairs import NEEDED, Pair, Pairs
-from kubectl_gadget.output import Output, all_fields
+from kubectl_gadget.output import Output, all_fields, find_form, text_of
 from kubectl_gadget.request import Request
 from kubectl_gadget.session import Node, Session
 from kubectl_gadget.streams import Message
@@ -22,6 +23,18 @@ from kubectl_gadget.tell import tell
 if TYPE_CHECKING:
     from kubectl_gadget.observe.endpoints import Endpoints
     from kubectl_gadget.observe.policies import Opinions
+
+
+#: What forms that have a field for everything are told besides: of the row of the other end, and of policies.
+OTHER = (
+    Column("other_end", "endpoint", "the other end as it has itself: of a Service who served"),
+    Column("other_pid", "pid", "process of the other end, as its host sees it"),
+    Column("other_comm", "comm", "name of the other end's thread"),
+)
+OPINION = (
+    Column("policy", "identity", "what --policy would do: allowed, denied, may be denied, not judged"),
+    Column("policy_why", "identity", "the policies that allow it, or why they would not"),
+)
 
 
 class FlowSession(Session):
@@ -54,22 +67,32 @@ class LogSession(FlowSession):
 
         why_none tells why there can be none.
         """
-        super().__init__(replace(request, last=0), elsewhere)
         self.form, self._once, self._opinions, self._endpoints = form, once, opinions, endpoints
+        has_room = form is None and not request.count_by and find_form(request.form).names is None
+        self._extra = [*(OTHER if once and has_room else ()), *(OPINION if opinions and has_room else ())]
+        super().__init__(replace(request, last=0, fields=[*request.fields, *self._extra]), elsewhere)
         self._why_none = why_none
         self._pairs: Pairs | None = None
         self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
         self._kept = 0
 
+    def _known(self, schema: Schema) -> dict[str, Column]:
+        return {**super()._known(schema), **{each.name: each for each in self._extra}}
+
     def _make_output(self, schema: Schema) -> Output:
         output = super()._make_output(schema)
         if isinstance(output, Lines):
             output.remarks = [each.of for each in (self._endpoints, self._opinions) if each]
-        self._width = len(output.fields)
-        self._fields = [item.name for item in output.fields]
+        if isinstance(output, Flows):
+            output.judge = self._opinions.judge if self._opinions else None
+        self._fields = [item.name for item in output.fields if item not in self._extra]
+        self._width = len(self._fields)
+        needed = [*(NEEDED if self._once else ()), *(FIELDS if self._extra else ())]
+        self._fields += [name for name in dict.fromkeys(needed) if name not in self._fields]
+        known = all_fields(schema)
+        self._texts = {name: text_of(known[name]) for name in ("protocol", "direction")}
         if self._once:
-            self._fields += [name for name in NEEDED if name not in self._fields]
-            self._pairs = Pairs(self._fields, all_fields(schema))
+            self._pairs = Pairs(self._fields, known)
         return output
 
     def _rows(self, target: str, node: Node, batch: pb.Batch) -> list[TimedRow]:
@@ -115,8 +138,20 @@ class LogSession(FlowSession):
         shown = []
         for mine, other in pairs:
             row = mine[1][: self._width]
-            if self.form is Lines:
+            if self.form:
                 row = (*row, other[1][: self._width] if other else None)
+            elif self._extra:
+                row = (*row, *self._extras(mine, other))
             shown.append((mine[0], row, mine[2]))
         super()._show(shown)
         self._containers.update(other[2] for _, other in pairs if other)
+
+    def _extras(self, mine: TimedRow, other: TimedRow | None) -> Iterator[Any]:
+        """The values of the fields that rows have besides."""
+        theirs = dict(zip(self._fields, other[1], strict=True)) if other else {}
+        if OTHER[0] in self._extra:
+            yield from (theirs.get(name) for name in ("src", "pid", "comm"))
+        if self._opinions and OPINION[0] in self._extra:
+            row = theirs or dict(zip(self._fields, mine[1], strict=True))
+            opinion = self._opinions.judge(row, {name: text(row[name]) for name, text in self._texts.items()})
+            yield from (opinion.word, opinion.why)

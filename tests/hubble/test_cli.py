@@ -15,6 +15,7 @@ from tests.conftest import Cli, wait_until
 from tests.hubble.conftest import Hubble, rows
 from tests.unit.hubble.served import FlowAgent, Served
 from tests.unit.observe.flows import FLOWS
+from tests.unit.observe.test_policies import POLICY, observed
 
 #: Of the flows of a node.
 ALL = len(FLOWS)
@@ -242,3 +243,16 @@ def test_refused(served: Served, hubble: Hubble, options: str, said: str) -> Non
 def test_others(served: Served, hubble: Hubble, command: str) -> None:
     """What there is nothing for says that it is not there."""
     assert "Unimplemented" in hubble("observe", command, "--server", served.address, fails=True)
+
+
+def test_policy(hubble: Hubble, tmp_path: Path) -> None:
+    """`hubble observe` reads what `observe --policy` says: what policies would deny is AUDIT, found by its verdict, with why."""
+    written, _ = observed(tmp_path, POLICY.replace("PORT", "9090"), "-o", "jsonpb")
+    file = tmp_path / "flows"
+    file.write_text(written)
+    asked = ("observe", "--input-file", str(file), "--verdict", "AUDIT")
+    assert [row["flow"]["ingress_denied_by"] for row in rows(hubble(*asked, "-o", "jsonpb"))] == [
+        [{"name": "web", "namespace": "front", "kind": "NetworkPolicy"}]
+    ] * 2
+    lines = hubble(*asked).splitlines()
+    assert len(lines) == 2 and all(" AUDIT (" in line and "allows port 8080/TCP" in line for line in lines)

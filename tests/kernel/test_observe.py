@@ -468,7 +468,7 @@ def test_answers_of_nobody(place, port) -> None:
 
 
 def test_once(place, port) -> None:
-    """A connection between two pods is a line as it begins and one as it ends, with both processes; --ends each has a line of each end."""
+    """A connection between two pods is a line as it begins and one as it ends, with both processes, or so many objects of JSON; --ends each has a line of each end."""
     cart, web, *_ = place
     talk(cart, web, "10.77.0.2", port, 1009, 100_003)
     wait_until(lambda: len(place.rows(port)) == 4, "both ends")
@@ -477,6 +477,14 @@ def test_once(place, port) -> None:
     assert re.fullmatch(rf"{who} begun in \S+", begun)
     assert re.fullmatch(rf"{who} 1\.0 kB↑ 100 kB↓ \S+ rtt \S+", ended)
     assert len(place.lines(port, "--ends", "each")) == 4
+    done = run_cli(
+        "observe", "--agent", place.agent.address, "--all", "--port", str(port), "--ends", "once", "-o", "json"
+    )
+    rows = events(done.stdout)
+    assert [(row["direction"], row["pid"], row["other_pid"]) for row in rows] == [
+        ("egress", os.getpid(), os.getpid())
+    ] * 2
+    assert {row["other_end"]["name"] for row in rows} == {"web-0"} and all(row["other_comm"] for row in rows)
 
 
 def test_counted(place, port, tmp_path: Path) -> None:

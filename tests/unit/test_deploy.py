@@ -10,6 +10,7 @@ import select
 import stat
 import subprocess
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -302,6 +303,35 @@ def test_hubble_that_does_not_come(cluster: Cluster, capsys) -> None:
     with pytest.raises(Unreachable, match=r"0 of 1 node ready in \d\.\d s"):  # nor waited for
         deploy(chosen(cluster), SETTINGS, 20, hubble=True)
     assert HUBBLE not in cluster.objects
+
+
+def test_hubble_is_replaced(cluster: Cluster, capsys) -> None:
+    """A pod of Hubble's API that an earlier deploy made is not taken for the one that comes: if that fails I am told."""
+    have_hubble(cluster, ready=True)
+    looks = count(1)
+
+    def asked(path: str) -> None:
+        if path != HUBBLE or HUBBLE not in cluster.objects:
+            return
+        status, pods = cluster.objects[HUBBLE]["status"], cluster.lists[PODS]
+        number = next(looks)
+        if number == 1:  # nobody has seen yet that it has changed
+            status["observedGeneration"] -= 1
+        elif number == 2:
+            status["observedGeneration"] += 1
+            status["updatedReplicas"] = 0
+        elif number == 3:
+            status["updatedReplicas"] = 1
+            new = agent_pod("node-a", reason="ImagePullBackOff", message="no such image")
+            old = next(each for each in pods if each["metadata"]["name"] == "gadget-hubble-x")
+            new["metadata"] |= {**old["metadata"], "name": "gadget-hubble-y"}
+            pods[pods.index(old)] = new
+            cluster.looked = lambda: None
+
+    cluster.asked = asked
+    with pytest.raises(Unreachable, match="Hubble's API is not"):
+        deploy(chosen(cluster), SETTINGS, 20, hubble=True)
+    assert "pod gadget-hubble-y is ImagePullBackOff: no such image" in capsys.readouterr().out
 
 
 def test_hubble_is_printed() -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+import yaml
+from google.protobuf import json_format, struct_pb2
 
+from gadget._generated import flow_pb2, observer_pb2
 from gadget._generated import gadget_pb2 as pb
-from tests.conftest import run_cli
-from tests.unit.observe.flows import PEERS
+from kubectl_gadget.advise.flows import Context, Header, RememberedPod
+from kubectl_gadget.observe import policies
+from kubectl_gadget.observe.lines import FIELDS
+from kubectl_gadget.observe.policies import Opinions
+from tests.conftest import events, run_cli, wait_until
+from tests.unit.observe.flows import PEERS, table
 from tests.unit.observe.test_last import EndingAgent
 
 POLICY = """
@@ -27,6 +36,9 @@ spec:
     ports:
     - {port: PORT, protocol: TCP}
 """
+
+
+assert struct_pb2.DESCRIPTOR  # what extensions are is found once it is imported
 
 
 class KnowingAgent(EndingAgent):
@@ -46,16 +58,16 @@ class KnowingAgent(EndingAgent):
         yield pb.FlowsReply(node=self.node, head=pb.FlowsHead(began_ns=1), pods=pods)
 
 
-def observed(folder: Path, policy: str) -> tuple[list[str], str]:
+def observed(folder: Path, policy: str, *options: str) -> tuple[str, str]:
     file = folder / "policy.yaml"
     file.write_text(policy)
     agent = KnowingAgent(folder)
     try:
-        done = run_cli("observe", "-A", "--all", "--agent", agent.address, "--policy", str(file))
+        done = run_cli("observe", "-A", "--all", "--agent", agent.address, "--policy", str(file), *options)
     finally:
         agent.die()
     assert done.returncode == 0, done.stderr
-    return [line.partition(" ")[2] for line in done.stdout.splitlines()], done.stderr
+    return done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -67,14 +79,79 @@ def observed(folder: Path, policy: str) -> tuple[list[str], str]:
 )
 def test_opinion(tmp_path: Path, port: int, opinion: str, denied: int) -> None:
     """Each flow that a policy of the file is about says what that would do to it, at either end; then how many would be denied."""
-    lines, said = observed(tmp_path, POLICY.replace("PORT", str(port)))
+    out, said = observed(tmp_path, POLICY.replace("PORT", str(port)))
+    lines = [line.partition(" ")[2] for line in out.splitlines()]
     assert [line.endswith(opinion) for line in lines[:2]] == [True, True], lines
     assert [line for line in lines[3:] if "polic" in line or "allowed" in line] == []
     assert f"The policies would deny {denied} of " in said
 
 
+@pytest.mark.parametrize(
+    ("port", "word", "why"),
+    [(8080, "allowed", "front/web"), (9090, "denied", "no ingress rule of web allows port 8080/TCP")],
+)
+def test_opinion_in_fields(tmp_path: Path, port: int, word: str, why: str) -> None:
+    """As JSON, YAML, CSV and wide each flow has what the policies would do and why, as fields of its own; null where none has a say."""
+    policy = POLICY.replace("PORT", str(port))
+    rows = events(observed(tmp_path, policy, "-o", "json")[0])
+    opinions = [(row["policy"], row["policy_why"]) for row in rows]
+    assert opinions[:2] == [(word, why)] * 2 and opinions[3:] == [(None, None)] * 2
+    (header, first, *_) = observed(tmp_path, policy, "-o", "wide")[0].splitlines()
+    assert re.fullmatch(r".* POLICY +POLICY_WHY", header) and re.search(rf" {word} +{re.escape(why)}$", first)
+    assert f"{word},{why}\n" in observed(tmp_path, policy, "-o", "csv", "--fields", "src")[0].replace("\r", "")
+
+
+@pytest.mark.parametrize(
+    ("port", "verdict", "by"),
+    [(8080, "FORWARDED", "ingress_allowed_by"), (9090, "AUDIT", "ingress_denied_by")],
+)
+def test_opinion_for_hubble(tmp_path: Path, port: int, verdict: str, by: str) -> None:
+    """As Hubble's flows, what passed and policies would deny is AUDIT, and they are named where Hubble names those that deny or allow."""
+    lines = observed(tmp_path, POLICY.replace("PORT", str(port)), "-o", "jsonpb")[0].splitlines()
+    flows = [json_format.Parse(line, observer_pb2.GetFlowsResponse()).flow for line in lines]
+    for flow in flows[:2]:
+        assert flow_pb2.Verdict.Name(flow.verdict) == verdict
+        ((field, policies),) = [(each.name, value) for each, value in flow.ListFields() if each.name.endswith("_by")]
+        assert field == by and [(each.namespace, each.name, each.kind) for each in policies] == [
+            ("front", "web", "NetworkPolicy")
+        ]
+        assert flow.Summary.endswith("allowed by front/web" if port == 8080 else "allows port 8080/TCP")
+    assert not [each.name for flow in flows[3:] for each, _ in flow.ListFields() if each.name.endswith("_by")]
+
+
+def test_agents_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that is not known has agents asked again, and flows do not wait for their answer: later ones are judged by it."""
+    known = Context(Header(0, 0, ("node-a",)))
+    answer, asked = threading.Event(), list[int]()
+
+    def ask() -> Context:
+        asked.append(1)
+        assert len(asked) == 1 or answer.wait(10)
+        pod = RememberedPod("front", "web-0", "u", {"app": "web"}, "", ("10.77.0.2",), 0, 1)
+        return known if len(asked) == 1 else Context(known.header, pods=[pod])
+
+    monkeypatch.setattr(policies, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(policies, "WAIT_SECONDS", 0.01)
+    opinions = Opinions([yaml.safe_load(POLICY.replace("PORT", "9090"))], ask)
+    row = dict(zip(FIELDS, next(zip(*(table().column(name) for name in FIELDS), strict=True)), strict=True))
+    row |= {"src": row["dst"], "dst": row["src"]}
+    word = {"protocol": "tcp", "direction": "ingress"}
+    assert [opinions.judge(row, word).word for _ in range(3)] == ["not judged"] * 3
+    answer.set()
+    wait_until(lambda: opinions.judge(row, word).word == "denied", "an opinion")
+    assert len(asked) == 2
+
+
 def test_wrong(tmp_path: Path) -> None:
     """A file that there is not, and a form that has no place for it, are refused in a line."""
-    done = run_cli("observe", "--agent", "unix:///none", "--policy", str(tmp_path / "none"), "-o", "json")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--policy: what policies would do is told in lines" in done.stderr
+    for wrong, why in (
+        (["--count-by", "pod"], "--policy: each flow is judged"),
+        ([], "none: No such file or directory"),
+    ):
+        agent = KnowingAgent(tmp_path)
+        try:
+            done = run_cli("observe", "-A", "--agent", agent.address, "--policy", str(tmp_path / "none"), *wrong)
+        finally:
+            agent.die()
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert why in done.stderr
