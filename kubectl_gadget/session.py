@@ -402,7 +402,7 @@ class Session:
         return len(self._nodes)
 
     def _watched(self) -> str:
-        """The nodes and containers that were watched, in words."""
+        """The number of nodes that were watched, in words."""
         return counted(self._count_nodes(), "node")
 
     def _count(self, target: str, reply: pb.RunReply) -> None:

@@ -82,7 +82,7 @@ struct check {
 	__u8 denied, runtime;
 };
 
-/* How often a process was asked. One that gives way to newer ones is counted anew. */
+/* How often a process was asked. A process that was evicted is counted anew. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

@@ -579,7 +579,7 @@ int BPF_PROG(ended, struct task_struct *task)
 	return 0;
 }
 
-/* What a call has as its argument of that number. */
+/* The argument of a call with this number. */
 static __always_inline __u64 argument(const struct event *event, __u32 number)
 {
 	if (number < 6)

@@ -97,7 +97,7 @@ struct question {
 	__u16 unused;
 };
 
-/* What is kept of it until it is answered. */
+/* A question that waits for its answer. */
 struct asked {
 #ifdef TIMERS
 	struct bpf_timer timer;

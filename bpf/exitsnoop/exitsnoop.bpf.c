@@ -46,7 +46,7 @@ struct killer {
 	gadget_comm comm;
 };
 
-/* Who sent a process its last signal, by process. One that gives way to newer ones is not named. */
+/* The sender of each process's last signal. A sender that was evicted is not named. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);

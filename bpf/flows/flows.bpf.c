@@ -255,7 +255,7 @@ static __always_inline int rank(__u16 port)
 	return port < 1024 ? 0 : port < EPHEMERAL ? 1 : 2;
 }
 
-/* Whether a conversation was over before this packet came. */
+/* Whether a conversation had ended before this packet. */
 static __always_inline bool is_over(const struct talk *talk, const struct packet *packet, __u64 now)
 {
 	__u64 silent = now - talk->last;
@@ -265,8 +265,8 @@ static __always_inline bool is_over(const struct talk *talk, const struct packet
 	return silent >= (talk->answered ? answered_ns : unanswered_ns);
 }
 
-/* Whether a packet is an answer, although it is the first packet that was seen of its conversation. The packet belongs
- * to flow first if its sender is the client, and to flow other if its receiver is. */
+/* Whether the first packet seen of a conversation is an answer: the conversation may have begun earlier. The packet
+ * belongs to flow `first` if its sender is the client, and to flow `other` if its receiver is. */
 static __always_inline bool is_answer(const struct packet *packet, struct flow_key *first, struct flow_key *other,
 				      __u64 now)
 {

@@ -84,7 +84,7 @@ int BPF_PROG(entered, struct pt_regs *regs)
 	return 0;
 }
 
-/* The path that an open in vain was given. */
+/* The path of an open that failed. */
 static __always_inline gadget_full_path read_asked(struct event *event, struct pt_regs *regs, __u32 number)
 {
 	struct syscall_args args = syscall_arguments(regs, number);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The system calls that a gadget is about, said once. Its programs for tp_btf/sys_enter and tp_btf/sys_exit run for
- * these alone: bpf/calls leads to them by number, so that a call which is nobody's costs one look-up, however many
- * gadgets run. A program may be attached without that, and asks by itself. */
+/* The list of system calls that a gadget wants. Its programs for tp_btf/sys_enter and tp_btf/sys_exit run for
+ * these calls only: bpf/calls finds the programs by the call's number. A call that no gadget wants costs one look-up,
+ * however many gadgets run. A program may be attached without the list; then it looks at the number itself. */
 #pragma once
 
 #include "syscalls.h"
 
-#define NUMBERS 512 /* of a table; no kernel has greater ones but x32's, which without_x32() maps */
+#define NUMBERS 512 /* entries of a table; only numbers of x32 calls are greater, and without_x32() maps them */
 
-/* The table of a gadget: what it has for each of its calls, by number, all zero for any other call. The engine reads it
+/* The table of a gadget: a value for each of its calls, by number; all zero for any other call. The engine reads it
  * from the object. The calls of 32-bit programs are in its second half; the last entry stays empty. */
 #define CALLS(type) static const type calls[2 * NUMBERS + 1] SEC(".rodata.calls")
 
@@ -31,5 +31,5 @@ static __always_inline __u32 place_of_call(__u32 number)
 	return number & COMPAT_FLAG ? NUMBERS + at : at;
 }
 
-/* What the gadget has for a call; all zero if the call is none of its. */
+/* The gadget's value for a call; all zero if the gadget does not want the call. */
 #define known_call(number) calls[at_most(place_of_call(number), 2 * NUMBERS)]

@@ -22,7 +22,7 @@ struct {
 	__type(value, __u64);
 } chosen SEC(".maps");
 
-/* Whether what is there is chosen, or not decided yet. cgroup_id is what find_container() made of it. */
+/* Whether a place is chosen, or not decided yet. cgroup_id is the result of find_container(). */
 static __always_inline bool container_chosen(enum whereabouts where, __u64 cgroup_id)
 {
 	__u64 *decision;

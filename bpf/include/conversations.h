@@ -68,7 +68,7 @@ static __always_inline bool wants_conversation(const struct packet_ends *ends);
 static __always_inline void tell_conversation(const struct conversation *conversation, const gadget_endpoint *peer,
 					      __u64 now, enum conversation_end why);
 
-/* End a conversation. Its timer may run out while its socket closes: who deletes it sends the row. */
+/* End a conversation. Its timer may run out while its socket closes: only the program that deletes it sends the row. */
 static __always_inline void end_conversation(void *map, struct conversation_key *key, struct conversation *conversation,
 					     enum conversation_end why)
 {

@@ -29,7 +29,7 @@ struct gadget_header {
 /* Room for the longest string behind the last offset, which the verifier asks for. It is never sent. */
 #define TEXT_SLACK PATH_MAX
 
-/* Why an event was lost. LOSSES of agent/run/events.py has their names. */
+/* Why an event was lost. LOSSES of agent/run/source.py has the names. */
 enum gadget_loss {
 	LOSS_RING_FULL,
 	LOSS_TOO_MANY_AT_ONCE, /* a table of attempts or connections was full */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What opens of files ask for. */
+/* The flags of opens of files. */
 #pragma once
 
 #include "kernel.h"

@@ -63,7 +63,7 @@ static __always_inline void set_owner(struct socket_owner *owner, struct task_st
 		1; /* go on */                                                                                   \
 	})
 
-/* Fill the header of an event for a process, or for none that is known: pid and tid are 0 then, uid and gid -1, and
+/* Fill the header of an event for a process. Without a known process pid and tid are 0, uid and gid -1, and
  * comm is empty. The header has its cgroup_id already. False if the user did not choose the process. */
 static __always_inline bool fill_owner(struct gadget_header *header, const struct socket_owner *known)
 {

@@ -30,7 +30,7 @@ enum tcp_state {
 	TCP_LAST_ACK = 9,
 	TCP_LISTEN = 10,
 	TCP_CLOSING = 11,
-	TCP_NEW_SYN_RECV = 12, /* a connection of which the handshake is not over: struct request_sock */
+	TCP_NEW_SYN_RECV = 12, /* a handshake that is not over: struct request_sock */
 };
 typedef enum tcp_state gadget_tcp_state_words;
 
@@ -55,7 +55,7 @@ enum socket_option {
 };
 typedef enum socket_option gadget_option_flags;
 
-/* linux/net.h: what socketcall(2) is asked to do */
+/* linux/net.h: operations of socketcall(2) */
 #define SOCKETCALL_BIND   2
 #define SOCKETCALL_LISTEN 4
 
@@ -92,7 +92,7 @@ static __always_inline bool read_socket_arguments(struct pt_regs *regs, __u32 nu
 	return true;
 }
 
-/* Whether a socket is one of IPv4 or IPv6. */
+/* Whether a socket is an IPv4 or IPv6 socket. */
 static __always_inline bool is_ip(const struct sock *sk)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -160,7 +160,7 @@ static __always_inline bool is_ipv4(const gadget_endpoint *endpoint)
 	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
 }
 
-/* Whether an address of 16 bytes is one of loopback. */
+/* Whether an address of 16 bytes is a loopback address. */
 static __always_inline bool is_loopback(const __u8 *address)
 {
 	const __u32 *words = (const void *)address;
@@ -196,7 +196,7 @@ static __always_inline void read_endpoints(const struct sock *sk, gadget_endpoin
 	dst->port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 }
 
-/* Read the two endpoints of a connection of which the handshake is not over: src is this end. */
+/* Read the two endpoints of a connection whose handshake is not over: src is this end. */
 static __always_inline void read_request_endpoints(const struct request_sock *request, gadget_endpoint *src,
 						   gadget_endpoint *dst)
 {

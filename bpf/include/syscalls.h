@@ -54,7 +54,7 @@
 #define SYSCALL_COMPAT_EXECVEAT          COMPAT(358)
 #define SYSCALL_COMPAT_BIND              COMPAT(361)
 #define SYSCALL_COMPAT_SOCKETCALL        COMPAT(102)
-#define SYSCALL_COMPAT_CONNECT           COMPAT(362) /* socketcall(2) is not looked into */
+#define SYSCALL_COMPAT_CONNECT           COMPAT(362) /* the calls inside socketcall(2) are not looked at */
 #define SYSCALL_COMPAT_LISTEN            COMPAT(363)
 #define SYSCALL_COMPAT_ACCEPT4           COMPAT(364)
 #define SYSCALL_COMPAT_EXITALL           COMPAT(252)

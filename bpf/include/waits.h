@@ -6,7 +6,7 @@
 
 #define THREADS 32768 /* at once that are remembered */
 
-/* How long each thread had waited, all told, when a program last looked. */
+/* How long each thread had waited in all when a program last looked. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, THREADS); /* preallocated: programs run where nothing may be allocated */

@@ -87,7 +87,7 @@ struct event {
 
 GADGET_RESERVED();
 
-/* What is kept with a socket of TCP. */
+/* The state that is kept with a TCP socket. */
 struct connection {
 	__u64 began; /* its first SYN, or that it was accepted; 0: that was not seen */
 	__u32 rtt;   /* microseconds, before the end spoils it: the ACK of a FIN may be delayed */
@@ -146,7 +146,7 @@ static __always_inline bool was_dropped(const struct fate *fate, __u64 since)
 	       !IS_REASON(fate->reason, NEIGH_FAILED);
 }
 
-/* What became of an attempt to connect that came to nothing. answered: by a RST. */
+/* The verdict on an attempt to connect that failed. answered: by a RST. */
 static __always_inline enum verdict verdict_of(int error, bool answered, const struct fate *fate, __u64 since)
 {
 	bool told = answered || (error && error != ETIMEDOUT) || (fate && fate->told >= since);
@@ -165,7 +165,7 @@ static __always_inline enum verdict verdict_of(int error, bool answered, const s
 	return told ? VERDICT_REJECTED : VERDICT_NO_ANSWER; /* ICMP, by which no end of TCP refuses: a filter does */
 }
 
-/* What became of datagrams that were not answered. Nobody need have expected that they were. */
+/* The verdict on datagrams without an answer. Perhaps nobody expected one. */
 static __always_inline enum verdict verdict_of_unanswered(const struct fate *fate, __u64 since)
 {
 	if (was_dropped(fate, since))
@@ -184,7 +184,7 @@ struct told {
 	const struct fate *dropped; /* NULL if nothing of it was dropped */
 };
 
-/* What is there of this end's socket of TCP. NULL if there is none; make: then it is made. */
+/* The state of this end's TCP socket. NULL if there is none; make: create it then. */
 static __always_inline struct connection *connection_of(const struct sock *sk, bool make)
 {
 	return bpf_sk_storage_get(&connections, (void *)sk, NULL, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
@@ -412,7 +412,7 @@ int older(struct bpf_iter__task_file *found)
 	return 0;
 }
 
-/* Packets of which it is to be known that they were dropped: those that begin TCP, and all of UDP. */
+/* Packets whose drops are noted: those that begin TCP, and all of UDP. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(dropped, struct sk_buff *skb)
 {

@@ -47,7 +47,7 @@ struct event {
 
 GADGET_RESERVED();
 
-/* A hello of which a part was sent. */
+/* A hello that has come in part. */
 struct hello {
 	struct gadget_header header;
 	gadget_endpoint src, dst;
@@ -72,7 +72,7 @@ struct {
 
 static const struct hello no_hello;
 
-/* What is known of a socket that began with a hello. It may send its first bytes again. */
+/* The state of a socket that began with a hello. It may send its first bytes again. */
 struct known {
 	__u32 collecting; /* the hello is in the table above */
 };

@@ -94,7 +94,7 @@ int BPF_PROG(sent_again, struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
-/* An answer to a SYN. sk is the socket that listens. */
+/* A SYN-ACK is sent again. sk is the listening socket. */
 SEC("tp_btf/tcp_retransmit_synack")
 int BPF_PROG(answered_again, struct sock *sk, struct request_sock *request)
 {

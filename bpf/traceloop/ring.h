@@ -42,7 +42,7 @@ enum kind {
 	KIND_SENT, /* a signal, by its sender; args: number, si_code, receiver, whether both are in the container */
 };
 
-/* In more.argument, above BEYOND_SHIFT: which part of an argument the text is, if it is not what the argument points
+/* In more.argument, above BEYOND_SHIFT: which part of an argument the text is. 0 is the memory that the argument points
  * to. */
 enum beyond {
 	BEYOND_NOTHING,
@@ -51,11 +51,11 @@ enum beyond {
 	BEYOND_BUFFER, /* a buffer of an iovec array; its index is added to this */
 };
 
-/* Whose end is in state.ended and state.status; a later one replaces an earlier one. */
+/* Which process's end is in state.ended and state.status. A later value replaces an earlier one. */
 enum end {
 	END_UNKNOWN,
-	END_CHILD, /* the process from outside that ended last: the first program, or one of an exec */
-	END_INIT,  /* the container's own program: the container is over */
+	END_CHILD, /* of processes begun from outside (the container's program, or an exec) the last to end */
+	END_INIT,  /* the container's own program: the container has ended */
 };
 
 struct call {

@@ -86,7 +86,7 @@ class Instance:
 
     @property
     def newest(self) -> int:
-        """The sort key: when its container began, then when the recording began."""
+        """The sort key: when its container or this recording began, whichever is later."""
         return max(self.item.started_ns, self.item.recorded_ns)
 
 
