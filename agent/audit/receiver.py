@@ -177,9 +177,7 @@ class Receiver(Running):
         if not messages.fill(message, masked(named, self._mask) if self._mask else named):
             self._counts.lose(TOO_LARGE)
             return None
-        message.container.namespace = valid(event.get("ka.target.namespace") or "")
-        if event.get("ka.target.resource") == "pods":  # of one that is made the answer alone may have the name
-            message.container.pod = valid(event.get("ka.target.name") or event.get("ka.resp.name") or "")
+        message.container.namespace, message.container.pod = map(valid, event.place)
         past = pb.Past()
         if self._words:
             self._words.fill(past, alert.rule.name)

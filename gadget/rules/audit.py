@@ -148,6 +148,14 @@ class AuditEvent:
             self._known[key] = self._read(key)
         return self._known[key]
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The namespace and the pod that the request was about; empty if it was about none."""
+        namespace, pod = str(self.get("ka.target.namespace") or ""), ""
+        if self.get("ka.target.resource") == "pods":  # of one that is made the answer alone may have the name
+            pod = str(self.get("ka.target.name") or self.get("ka.resp.name") or "")
+        return namespace, pod
+
     def _read(self, key: str) -> Any:
         found = _KEY.fullmatch(key)
         name, arg = (found[1], found[2]) if found else (key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,9 +35,9 @@ from kubectl_gadget.detect.given import (
 )
 from kubectl_gadget.detect.tune import tune_command
 from kubectl_gadget.headed import HeadedGroup
-from kubectl_gadget.options import output_options, stream_options, where_options
+from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import make_selection
+from kubectl_gadget.request import Selection, make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
@@ -73,6 +74,8 @@ class DetectCommand(HeadedGroup):
                    "serve as the API server's webhook, such as http://127.0.0.1:9765/k8s-audit."),
             option("-f", "--follow", heading="Audit events", is_flag=True,
                    help="Go on with what is written to the file, after what is in it."),
+            option("--since", heading="Audit events", type=Duration(), default=0.0, metavar="1h",
+                   help="Only audit events of so long ago at most. -n and -p choose those about a namespace or a pod."),
             option("--dry-run", "recording", heading="Recordings", type=FILE, metavar="FILE",
                    help="Judge what --record kept instead, by any rules, without an agent. - is standard input."),
             option("--record", heading="Recordings", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -106,14 +109,17 @@ class DetectCommand(HeadedGroup):
 
 
 #: Options that mean nothing where audit events are judged: these are of no node.
-_LIVE = ("host", "timeout", "strict", "node", "record", "recording", *(option.name for option in where_options()))
+_LIVE = ("host", "timeout", "strict", "node", "record", "recording", "local", "agent", "selector", "container")
+#: And where what happens is.
+_PAST = ("follow", "since")
 #: And where a recording is: it has no labels, and was made.
-_ASKED = ("local", "agent", "selector", "timeout", "record", "where", "follow")
+_ASKED = ("local", "agent", "selector", "timeout", "record", "where", "follow", "since")
 
 
 def _detect(
     where: tuple[str, ...],
     follow: bool,
+    since: float,
     recording: Path | None,
     rules: tuple[Path, ...],
     falco_rules: tuple[Path, ...],
@@ -138,7 +144,7 @@ def _detect(
     if recording:
         _refuse(_ASKED, "a recording is judged as it is, without agents and labels")
     from gadget.rules.fields import AUDIT, SYSCALL
-    from kubectl_gadget.detect.judge import judge
+    from kubectl_gadget.detect.judge import Wanted, judge
     from kubectl_gadget.detect.written import writer
 
     tell_unjudged(baselines)
@@ -149,15 +155,31 @@ def _detect(
         tell(f"warning: {warning}")
     chosen = narrowed(known, priority, tags, names, AUDIT if where else SYSCALL)
     if where:
-        judge(where, chosen, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
+        wanted = Wanted(_of_pods("audit events have", **live), int((time.time() - since) * 1e9) if since else 0)
+        judge(where, chosen, wanted, form, channels(to, to_ca, to_cert, to_key), follow=follow, first=first)
         return
     if recording:
         _dry_run(recording, chosen, writer(form), channels(to, to_ca, to_cert, to_key), first=first, **live)
         return
+    _refuse(_PAST, "of audit events, which --k8s-audit names; what agents keep is `kubectl gadget alerts --since`")
     with _asked(paths, chosen, first=first, **live) as (asked, targets):
         from kubectl_gadget.detect.live import live as show
 
         show(asked, targets, writer(form), channels(to, to_ca, to_cert, to_key))
+
+
+def _of_pods(
+    what: str,
+    namespace: tuple[str, ...],
+    all_namespaces: bool,
+    pod: tuple[str, ...],
+    container: tuple[str, ...],
+    **_: Any,
+) -> Selection:
+    """The selection, of names alone."""
+    if any(name.is_workload for name in read_pods(pod)):
+        raise UsageError(f"-p KIND/NAME: {what} no owners of pods: choose by names, as -p 'cart-*'")
+    return make_selection(namespace, all_namespaces, pod, container, "")
 
 
 def _refuse(names: Sequence[str | None], why: str) -> None:
@@ -174,21 +196,15 @@ def _dry_run(
     write: Write,
     sent: Channels,
     *,
-    namespace: tuple[str, ...],
-    all_namespaces: bool,
-    pod: tuple[str, ...],
-    container: tuple[str, ...],
     first: bool,
     host: bool,
     strict: bool,
-    **_: Any,
+    **selected: Any,
 ) -> None:
     from kubectl_gadget.detect.dry import dry_run
     from kubectl_gadget.recording import Recording
 
-    selection = make_selection(namespace, all_namespaces, pod, container, "")
-    if any(name.is_workload for name in read_pods(pod)):
-        raise UsageError("-p KIND/NAME: a recording has no owners of pods: choose by names, as -p 'cart-*'")
+    selection = _of_pods("a recording has", **selected)
     recording = Recording(path)
     if recording.header.gadget != "detect":
         raise UsageError(f"{path}: a recording of {recording.header.gadget}: rules judge what `detect --record` kept")

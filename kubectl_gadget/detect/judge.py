@@ -7,8 +7,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from gadget.chosen import Chosen
 from gadget.rules import alerts
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent
@@ -20,27 +23,63 @@ from gadget.text import counted
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
+from kubectl_gadget.request import Selection
 from kubectl_gadget.tell import end_line, tell
 
 #: What has a request object that rules look into, where the audit policy keeps it.
 _WRITES = ("create", "update", "patch")
 
 
-def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *, follow: bool, first: bool) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """Which audit events are judged: those about what a selection has, since a time in ns since 1970."""
+
+    selection: Selection
+    since_ns: int
+
+    def __call__(self, event: AuditEvent) -> bool:
+        """Whether one is."""
+        if self.since_ns and int(event.get("jevt.rawtime") or 0) < self.since_ns:
+            return False
+        return self._everything or bool(self._chosen.matches(*event.place, "", None))
+
+    @cached_property
+    def _everything(self) -> bool:
+        return self.selection == Selection()
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        return self.selection.chosen()
+
+
+def judge(
+    where: Sequence[str],
+    rules: Ruleset,
+    wanted: Wanted,
+    form: str,
+    channels: Channels,
+    *,
+    follow: bool,
+    first: bool,
+) -> None:
     """Write the alerts of audit events from places, then how many there were; until Ctrl-C where they have no end.
 
     Raises:
         Wrong: Nothing of what came was an audit event, or alerts could not be sent.
 
     """
-    counts, fired, bare = Counts(), Counter[str](), 0
+    counts, fired, bare, others = Counts(), Counter[str](), 0, 0
     write, stop = writer(form), threading.Event()
     if is_endless(where, follow=follow):
         _end_with(stop)
     for number, found in enumerate(events(payloads(where, counts, stop, follow=follow, tell=tell), counts), 1):
-        bare += found.get("level") == "Metadata" and found.get("verb") in _WRITES
         try:
-            judged = _judged(rules, found, number, first=first)
+            event = AuditEvent(found, number)
+            if not wanted(event):
+                others += 1
+                continue
+            bare += found.get("level") == "Metadata" and found.get("verb") in _WRITES
+            judged = _judged(rules, event, first=first)
         except Exception as error:  # one event, whatever is in it, hides no other
             if counts.lose("events could not be judged"):
                 tell(f"warning: event {found['auditID']!r} could not be judged: {type(error).__name__}: {error}")
@@ -49,7 +88,7 @@ def judge(where: Sequence[str], rules: Ruleset, form: str, channels: Channels, *
             fired[alert.rule.name] += 1
             write(alert, "")
             channels.put(alert)
-    tell(_summary(counts, fired, bare))
+    tell(_summary(counts, fired, bare, others))
     lost = end(channels)
     if counts.lost and not counts.events:
         raise Wrong("nothing of what came was an audit event")
@@ -67,8 +106,7 @@ def check_sent(lost: int) -> None:
         raise Wrong(f"{lost} {'alert was' if lost == 1 else 'alerts were'} not sent")
 
 
-def _judged(rules: Ruleset, found: dict[str, Any], number: int, *, first: bool) -> list[Alert]:
-    event = AuditEvent(found, number)
+def _judged(rules: Ruleset, event: AuditEvent, *, first: bool) -> list[Alert]:
     time_ns = int(event.get("jevt.rawtime") or time.time_ns())
     return list(alerts.alerts(rules, event, AUDIT, time_ns, first=first))
 
@@ -99,9 +137,11 @@ def by_rule(fired: Counter[str]) -> str:
     return counted(sum(fired.values()), "alert") + (f" ({which})" if which else "")
 
 
-def _summary(counts: Counts, fired: Counter[str], bare: int) -> str:
+def _summary(counts: Counts, fired: Counter[str], bare: int, others: int) -> str:
     """How many alerts of which rules there were, of how many events, and what was not judged."""
     parts = [f"{by_rule(fired)} from {counted(counts.events, 'audit event')}"]
+    if others:
+        parts.append(f"{others} of these were not of what was asked for")
     if bare:
         parts.append(f"{bare} that change something had no content (level Metadata) for rules to read")
     parts += [f"{lost} {why}" for why, lost in counts.lost.items()]

@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gadget.kinds.times import rfc3339
 from gadget.rules.webhook import MOST_BYTES
 from tests.conftest import CLI, run_cli
 
@@ -103,6 +104,26 @@ def test_choice(rules: Path, tmp_path: Path) -> None:
                        (("--rule", "Anything"), "2 alerts (2 Anything)"), (("--rule-matching", "first"), "2 alerts (1 "),
                        ((), "3 alerts (2 Anything, 1 Secret read)")):  # fmt: skip
         assert told in detect(rules, str(path), *more).stderr
+
+
+def test_of_what(rules: Path, tmp_path: Path) -> None:
+    """I choose audit events by the namespace and the pod that they are about, and by when they were; the end tells of others."""
+    path = tmp_path / "audit.log"
+    old, new = event("db"), {**event("web-0", resource="pods"), "stageTimestamp": rfc3339(time.time_ns())}
+    of_all = {**event("x"), "objectRef": {"resource": "nodes", "name": "x"}}
+    path.write_bytes(b"\n".join(map(orjson.dumps, (old, new, of_all))))
+    for more, fired in (((), 3), (("-n", "shop"), 2), (("-A",), 3), (("-n", "!shop"), 1), (("-p", "web-*"), 1), (("--since", "1h"), 1),
+                        (("-n", "bank"), 0), (("-p", "db"), 0)):  # fmt: skip
+        done = detect(rules, str(path), "--rule", "Anything", *more)
+        left = f"; {3 - fired} of these were not of what was asked for" if fired < 3 else ""
+        assert done.stderr == f"{told(fired)} from 3 audit events{left}.\n"
+    assert "audit events have no owners of pods" in detect(rules, str(path), "-p", "deploy/web").stderr
+    assert "--container: of what happens on nodes" in detect(rules, str(path), "-c", "web").stderr
+    assert "--since: of audit events" in run_cli("detect", "--since", "1h").stderr
+
+
+def told(fired: int) -> str:
+    return f"{fired} alert{'s' * (fired != 1)}{f' ({fired} Anything)' if fired else ''}"
 
 
 def test_folder_and_stdin(rules: Path, tmp_path: Path) -> None:
