@@ -435,6 +435,7 @@ struct socket {
 
 struct bpf_iter__task_file {
 	struct task_struct *task;
+	__u32 fd;
 	struct file *file;
 };
 

@@ -116,24 +116,6 @@ OWN(sendmsg6)
 OWN(recvmsg4)
 OWN(recvmsg6)
 
-/* The socket over IPv4 or IPv6 that an iterator over open files has found. NULL if it is another file. */
-static __always_inline struct sock *socket_found(struct bpf_iter__task_file *found)
-{
-	struct file *file = found->file;
-	struct socket *socket;
-	struct sock *sk;
-
-	if (!has_socket_of_file() || !file)
-		return NULL;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return NULL;
-	sk = socket->sk;
-	if (!sk)
-		return NULL;
-	return is_ip(sk) ? sk : NULL;
-}
-
 /* A socket that is there already. */
 SEC("iter/task_file")
 int own_older(struct bpf_iter__task_file *found)

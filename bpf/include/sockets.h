@@ -117,11 +117,9 @@ static __always_inline bool is_tcp(const struct sock *sk)
 	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && is_ip(sk);
 }
 
-/* The socket behind a descriptor of the current process. Ask only after a system call that has used the descriptor as a
- * socket's. NULL if another thread has changed the descriptor since. */
-static __always_inline struct sock *socket_of(int fd)
+/* The socket behind a descriptor of a process, NULL if there is none. */
+static __always_inline struct sock *socket_of_task(struct task_struct *task, int fd)
 {
-	struct task_struct *task = current_task();
 	struct file *file = NULL, **files = BPF_CORE_READ(task, files, fdt, fd);
 	struct socket *socket;
 
@@ -132,6 +130,13 @@ static __always_inline struct sock *socket_of(int fd)
 	if (!file || BPF_CORE_READ(socket, file) != file)
 		return NULL; /* another thread has put another file there */
 	return BPF_CORE_READ(socket, sk);
+}
+
+/* The socket behind a descriptor of the current process. Ask only after a system call that has used the descriptor as a
+ * socket's. NULL if another thread has changed the descriptor since. */
+static __always_inline struct sock *socket_of(int fd)
+{
+	return socket_of_task(current_task(), fd);
 }
 
 /* The TCP socket behind a descriptor, NULL if it is none. See socket_of(). */
@@ -234,4 +239,22 @@ static __always_inline bool read_user_endpoint(gadget_endpoint *endpoint, __u64 
 		return false;
 	endpoint->port = bpf_ntohs(asked.port);
 	return true;
+}
+
+/* The socket over IPv4 or IPv6 that an iterator over open files has found. NULL if it is another file. */
+static __always_inline struct sock *socket_found(struct bpf_iter__task_file *found)
+{
+	struct file *file = found->file;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!has_socket_of_file() || !file)
+		return NULL;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return NULL;
+	sk = socket->sk;
+	if (!sk)
+		return NULL;
+	return is_ip(sk) ? sk : NULL;
 }

@@ -164,7 +164,9 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
     ],
     "bindsnoop": [
         {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "options": 1, "fd": 3},
-        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "options": 7, "fd": 3},
+        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "options": 7, "fd": 3,
+         "hpid": 4711, "hcomm": b"cart", "holder": 7},
+        {"pid": 9, "comm": b"nginx", "protocol": 6, "address": (CART, 80), "error": 98, "fd": 3, "hcomm": b"?"},
         {"pid": 9, "comm": b"odd", "protocol": 255, "address": (bytes(16), 0), "error": 9, "options": 24, "fd": -1},
     ],
     "listensnoop": [

@@ -266,6 +266,8 @@ def bindsnoop(core: Core) -> None:
         ("unknown", "0.0.0.0", "0", "EBADF"): 2,
         ("tcp", "127.0.0.1", "0", "EPERM"): 17,
     }, seen
+    who = {(row["hpid"] == row["pid"], row["hcomm"]) for row in rows if row["error"] == "EADDRINUSE"}
+    assert who == {(True, "workload")}, who
 
 
 def listensnoop(core: Core) -> None:
