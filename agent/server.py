@@ -14,8 +14,10 @@ from agent.bpf_object import BTF
 from agent.calls import LANES, OBJECT
 from agent.clock import clock_offset
 from agent.limits import OWN_FILES, RUN_FILES, STANDING_RUNS, RunBudget
+from agent.run.lacking import Lacking
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
 from agent.run.runs import Runs, begin, key_of
+from agent.run.source import check_loadable
 from agent.selection import Selection
 from agent.service import Running
 from agent.tracker import Cgroup, Tracker
@@ -49,6 +51,7 @@ class AgentService(Answering):
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
+        self._lacking = Lacking(lambda gadget: check_loadable(gadget, tracker.map_fd, tracker.mount))
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""
@@ -123,6 +126,14 @@ class AgentService(Answering):
                 yield summary_reply(self._node, subscriber)
         finally:  # also of a call that was cut off: gRPC then asks for nothing more
             log.info("%s: ended after %d events", gadget.name, subscriber.events)
+
+    def Lacking(self, request: pb.LackingRequest, context: grpc.ServicerContext) -> pb.LackingReply:
+        """Which gadgets this kernel cannot run, and why."""
+        with answers(self._node, context), self._reader(context):
+            found = self._lacking.find(lambda: self._goes_on(context))
+            return pb.LackingReply(
+                node=self._node, lacks=[pb.Lack(gadget=name, reason=why) for name, why in found.items()]
+            )
 
     def Containers(self, request: pb.ContainersRequest, context: grpc.ServicerContext) -> Iterator[pb.ContainersReply]:
         """The containers that are known; with follow, each again when it changes."""

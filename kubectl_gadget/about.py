@@ -1,13 +1,13 @@
-"""The commands list, status and version: what there is, and how it is."""
+"""The commands list, status and version: what there is, where it cannot be, and how it is."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -23,6 +23,10 @@ from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
 
 ANSWER_SECONDS = 5.0
+#: An agent that is asked for the first time what its kernel cannot run loads every gadget.
+LOAD_SECONDS = 60.0
+#: Nodes that are named of those that cannot run a gadget.
+MOST_NAMED = 5
 #: The largest number of events that is shown: what JSON can have.
 MOST = (1 << 64) - 1
 FIELDS = [
@@ -53,20 +57,79 @@ def _where() -> list[click.Parameter]:
 
 
 class ListCommand(HeadedCommand):
-    """`list`: the gadgets."""
+    """`list`: the gadgets, and which of them nodes cannot run."""
 
     def __init__(self) -> None:
         """Make the command."""
         form, *_ = output_options()
-        super().__init__("list", "the gadgets there are", "kubectl gadget list", [form], self._run)
+        title = "the gadgets there are, and which of them nodes cannot run"
+        super().__init__("list", title, "kubectl gadget list", [*_where(), form], self._run)
 
-    def _run(self, form: str) -> None:
+    def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
         fields = [Column(name, "identity") for name in ("name", "group", "title")]
         rows: list[Row] = [(item.command, item.group, item.title) for item in catalog.load().values()]
+        if find_form(form).extent == Extent.ALL:
+            lacking = _find_lacking(agent, local)
+            if lacking.answered:  # else it is not known, and not said
+                fields.append(Column("lacking", "objects"))
+                said = [[{"node": node, "reason": why} for node, why in whys.items()] for whys in lacking.of.values()]
+                rows = [(*row, of) for row, of in zip(rows, said, strict=True)]
+            write_table(make_output(form, fields, {}), rows)
+            return
         if form == "columns" and sys.stdout.isatty() and _cells(rows) > terminal.columns():
             del fields[1]  # `--help` has it, and a title that is cut says nothing
             rows = [(row[0], row[2]) for row in rows]
         write_table(make_output(form, fields, {}), rows)
+        sys.stdout.flush()  # what nodes say may take a while
+        _tell_lacking(_find_lacking(agent, local), one=local)
+
+
+class Lacking(NamedTuple):
+    """How many agents have told what their kernels cannot run, and of each gadget why not, by node."""
+
+    answered: int
+    of: Mapping[str, Mapping[str, str]]
+
+
+def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
+    """What the kernels of nodes cannot run. Who does not answer is told; an error only if agents are named."""
+    from gadget._generated import gadget_pb2 as pb
+    from kubectl_gadget.client import LONGEST_DETAILS, ask_all
+
+    found: dict[str, Any] = {}
+    try:
+        with find_targets(agent, local) as targets:
+            found = ask_all(targets(), "Lacking", pb.LackingRequest(), LOAD_SECONDS)
+    except GadgetError as error:
+        if agent or local:
+            raise
+        tell(f"not known: what nodes cannot run: {error}")
+    of: dict[str, dict[str, str]] = {name: {} for name in catalog.load()}
+    for target, reply in sorted(found.items()):
+        if isinstance(reply, GadgetError):
+            tell(f"not known: what {target} cannot run: {reply}")
+            continue
+        for each in reply.lacks:
+            if each.gadget in of:
+                why = each.reason[:LONGEST_DETAILS].removeprefix(f"{each.gadget}: ")
+                why = why.removesuffix(f", which {each.gadget} needs")
+                of[each.gadget][reply.node or target] = why
+    answered = [reply for reply in found.values() if not isinstance(reply, GadgetError)]
+    if found and not answered and (agent or local):
+        raise Unreachable(f"{len(found)} of {len(found)} agents did not answer")
+    return Lacking(len(answered), of)
+
+
+def _tell_lacking(lacking: Lacking, *, one: bool) -> None:
+    """A line for each gadget that nodes cannot run, and each reason; the nodes are named if others can."""
+    for name, whys in lacking.of.items():
+        for why in dict.fromkeys(whys.values()):
+            nodes = [node for node, each in whys.items() if each == why]
+            more = f" and {len(nodes) - MOST_NAMED} more" * (len(nodes) > MOST_NAMED)
+            where = "this machine" if one else f"{', '.join(nodes[:MOST_NAMED])}{more}"
+            if len(nodes) == lacking.answered > 1:
+                where = f"any of {lacking.answered} nodes"
+            tell(f"{catalog.find(name).command}: not on {where}: {why}")
 
 
 def _cells(rows: Sequence[Row]) -> int:

@@ -9,10 +9,8 @@ from agent.bpf_object import ring_bytes
 from agent.limits import RunBudget
 from agent.ring import Ring
 from agent.run.batch import Rows
-from agent.run.source import Loaded
+from agent.run.source import RINGS, Loaded
 from gadget.catalog import Gadget
-
-RINGS = ("events", "events_long")
 
 
 class Events(Loaded):
@@ -37,7 +35,7 @@ class Events(Loaded):
         try:
             rings = [name for name in RINGS if self.object.has_map(name)]
             sizes = [self.object.resize(name, ring_bytes(ring_size) if ring_size else None) for name in rings]
-            self._load(containers_fd, sum(sizes))
+            self.load(containers_fd, sum(sizes))
             self._rings = [Ring(self.object.map_fd(name), size) for name, size in zip(rings, sizes, strict=True)]
             self.object.attach(self._where)
         except BaseException:

@@ -49,7 +49,7 @@ class Snapshots(Clocked):
         self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
         self._lost = 0
         try:
-            self._load(containers_fd, 3 * self._most * self._size)
+            self.load(containers_fd, 3 * self._most * self._size)
             turns = self.object.map_fd("turns") if self._walks else -1
             self.object.attach(replace(self._where, looks=False, turns=turns))
         except BaseException:

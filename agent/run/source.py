@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.attach import Where
-from agent.bpf_object import BpfObject
+from agent.bpf_object import BpfObject, ring_bytes
 from agent.calls import LANES
 from agent.limits import RunBudget
 from agent.objects import read_object
@@ -19,6 +19,8 @@ from gadget.catalog import Gadget
 
 #: The parameter that GADGET_SAMPLES (bpf/include/samples.h) makes.
 HZ = "hz"
+#: The rings of a gadget with events.
+RINGS = ("events", "events_long")
 #: What losses that the kernel counts are called: enum gadget_loss, in its order.
 LOSSES = ("ring full", "too many at once", "table full")
 
@@ -104,7 +106,7 @@ class Loaded:
         """Nothing that goes on."""
         return None
 
-    def _load(self, containers_fd: int, size: int) -> None:
+    def load(self, containers_fd: int, size: int) -> None:
         """Load the object, with maps of size bytes. Exhausted if they do not fit into the budget."""
         self._budget.take(size)
         self._taken = size
@@ -129,3 +131,14 @@ class Loaded:
         if self._taken:
             self._budget.give_back(self._taken)
             self._taken = 0
+
+
+def check_loadable(gadget: Gadget, containers_fd: int, cgroups: Path) -> None:
+    """Load a gadget's object as a run of it would, and attach nothing. GadgetError if that is not possible."""
+    loaded = Loaded(gadget, {}, RunBudget(), cgroups)
+    try:
+        for name in filter(loaded.object.has_map, RINGS):
+            loaded.object.resize(name, ring_bytes(0))
+        loaded.load(containers_fd, 0)
+    finally:
+        loaded.close()

@@ -55,7 +55,7 @@ class Tables(Clocked):
             entries = self.object.resize(TABLES[0], None)
             key_size, value_size = self.object.key_size(TABLES[0]), self.object.value_size(TABLES[0])
             size = value_offset(key_size) + value_size
-            self._load(containers_fd, most_bytes(entries, size, totals=totals))
+            self.load(containers_fd, most_bytes(entries, size, totals=totals))
             self._fds = [self.object.map_fd(name) for name in TABLES]
             self._keys = np.zeros((entries, key_size), np.uint8)
             self._values = np.zeros((entries, value_size), np.uint8)

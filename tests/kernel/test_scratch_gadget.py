@@ -79,7 +79,7 @@ def test_scratch_gadget(tmp_path: Path) -> None:
 
 
 def test_verifier_refusal(tmp_path: Path) -> None:
-    """When the kernel refuses a program I get the verifier's reason in one line."""
+    """When the kernel refuses a program I get the verifier's reason in one line, and `list` has it for this machine."""
     project = forks(tmp_path, SOURCE.replace("event->child = ", "event->text[event->header.pid] = "))
     project.build()
     done = project.run("-m", "kubectl_gadget", "forks", "--local")
@@ -88,6 +88,10 @@ def test_verifier_refusal(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: this machine: forks: Linux ")
     assert "refused the program" in done.stderr
     assert "unbounded memory access" in done.stderr
+    why = done.stderr.partition("forks: ")[2]
+    listed = project.run("-m", "kubectl_gadget", "list", "--local")
+    assert f"forks: not on this machine: {why}" in listed.stderr
+    assert "forks" in listed.stdout and listed.returncode == 0
 
 
 def test_undocumented_column(tmp_path: Path) -> None:

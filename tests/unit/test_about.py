@@ -1,16 +1,23 @@
-"""`status`, with what agents say of their services."""
+"""`status`, with what agents say of their services; `list`, with what nodes cannot run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from click.testing import CliRunner, Result
 
-from gadget import CONTRACT
+from agent.run.lacking import Lacking
+from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
+from gadget.errors import KernelLacks, NoRights
 from kubectl_gadget import about
+from tests.fakes import FakeAgent
 
 
 @pytest.fixture
@@ -72,3 +79,81 @@ def test_problem_of_a_service(status: Any) -> None:
             "losses": [{"reason": "table full", "count": 3}],
         }
     ]
+
+
+LACKS = "this kernel (6.1.0-57) lacks the hook cap_capable, which capable needs"
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Iterator[Callable[..., Result]]:
+    """`list` of agents, of which some lack gadgets for a reason each."""
+    agents = []
+
+    class Able(FakeAgent):
+        lacks: Mapping[str, str]
+
+        def Lacking(self, request: pb.LackingRequest, context: grpc.ServicerContext) -> pb.LackingReply:
+            metadata = (("gadget-contract", str(CONTRACT)), ("gadget-node-bin", self.node.encode()))
+            context.send_initial_metadata(metadata)
+            lacks = [pb.Lack(gadget=name, reason=why) for name, why in self.lacks.items()]
+            return pb.LackingReply(node=self.node, lacks=lacks)
+
+    def run(*nodes: dict[str, str] | None, form: str = "columns") -> Result:
+        for number, lacks in enumerate(nodes):
+            made = FakeAgent(tmp_path, f"node-{number}") if lacks is None else Able(tmp_path, f"node-{number}")
+            made.lacks = lacks  # type: ignore[attr-defined]
+            agents.append(made)
+        options = [word for each in agents for word in ("--agent", each.address)]
+        return CliRunner().invoke(about.ListCommand(), [*options, "-o", form])
+
+    yield run
+    for each in agents:
+        each.die()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ([{}], []),
+        ([{"capable": LACKS}], ["capable: not on node-0: this kernel (6.1.0-57) lacks the hook cap_capable"]),
+        ([{"capable": "no\x1b[2J"}, {"sigsnoop": "not"}, {}],
+         ["capable: not on node-0: no\\x1b[2J", "sigsnoop: not on node-1: not"]),
+        ([{"capable": "no", "zzz": "no"}] * 2, ["capable: not on any of 2 nodes: no"]),
+        ([{"capable": "no"}] * 7 + [{}], [f"capable: not on {', '.join(f'node-{at}' for at in range(5))} and 2 more: no"]),
+    ],
+    ids=["all", "one", "different", "everywhere", "many"],
+)  # fmt: skip
+def test_what_nodes_cannot_run(listed: Any, nodes: list[dict[str, str]], told: list[str]) -> None:
+    """Below the gadgets I read which of them nodes cannot run and why, in a line each, with the nodes that differ."""
+    shown = listed(*nodes)
+    assert shown.stderr.splitlines() == told
+    assert len(shown.stdout.splitlines()) == 1 + len(catalog.load())
+    assert shown.exit_code == 0
+
+
+def test_lacking_as_json(listed: Any) -> None:
+    """In JSON each gadget has the nodes that cannot run it, with the reason; agents that are too old are told."""
+    shown = listed({"capable": "no"}, {}, None, form="json")
+    found = {row["name"]: row["lacking"] for row in map(json.loads, shown.stdout.splitlines())}
+    assert {name for name, lacking in found.items() if lacking} == {"capable"}
+    assert found["capable"] == [{"node": "node-0", "reason": "no"}]
+    assert "its agent is older and cannot do this" in shown.stderr
+
+
+def test_gadgets_are_loaded_once() -> None:
+    """What a kernel cannot run is found out once, however often it is asked; lacking rights say nothing of the kernel."""
+    tried = []
+
+    def check(gadget: Gadget) -> None:
+        tried.append(gadget.name)
+        if len(tried) == 1:
+            raise NoRights("root is needed")
+        if gadget.name == "capable":
+            raise KernelLacks(LACKS)
+
+    lacking = Lacking(check)
+    with pytest.raises(NoRights):
+        lacking.find(lambda: True)
+    assert lacking.find(lambda: False) == {}
+    assert lacking.find(lambda: True) == lacking.find(lambda: True) == {"capable": LACKS}
+    assert tried[1:] == [*catalog.load()]
