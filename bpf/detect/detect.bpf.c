@@ -6,8 +6,8 @@
 #include "syscalls.h"
 #include "text.h"
 
-#define ARGS_MAX         4096 /* bytes of argument text kept, and of an environment */
-#define BUFFER_MAX       80   /* bytes of what is sent or received */
+#define ARGS_MAX         4096 /* bytes that are kept of arguments, and of an environment */
+#define BUFFER_MAX       80   /* bytes that are kept of data sent or received */
 #define TEXT_OF_CALL_MAX 1024 /* bytes of the name of a memfd, and of options of a module */
 #define UNIX_NAME_MAX    108  /* linux/un.h */
 #define NO_FD            -1
@@ -69,7 +69,7 @@ typedef enum detect_call gadget_call_words;
 typedef enum detect_call gadget_call_set;
 
 #define BIT(call) (1ULL << CALL_##call)
-#define USUAL     ~(BIT(RECVFROM) | BIT(RECVMSG)) /* the calls that are sent if nobody says which */
+#define USUAL     ~(BIT(RECVFROM) | BIT(RECVMSG)) /* the calls that are sent unless a setting names others */
 
 struct event {
 	struct gadget_header header;
@@ -132,7 +132,7 @@ PARAM(bool, environment, false, "also the environment of programs that begin");
 /* Which arguments of a call say what. Those of a call are six; the two beyond are ours. */
 #define HERE   6 /* AT_FDCWD */
 #define NONE   7 /* 0, and no descriptor */
-#define RESULT 8 /* of a descriptor: the call returns it */
+#define RESULT 8 /* in place of a descriptor argument: the call returns the descriptor */
 
 /* A path, and the descriptor of the directory that it is relative to. Without a path it is the descriptor's own. */
 struct place {

@@ -5,24 +5,25 @@
 #include "packets.h"
 #include "quota.h"
 
-#define QUESTIONS    16384 /* at once that wait for an answer; one more is not followed, and counted as lost */
-#define SHARE        4096  /* of these, so many of one container */
+#define QUESTIONS \
+	16384 /* questions that wait for an answer at once; a further one is not followed, and counts as lost */
+#define QUOTA        4096  /* questions of one container among these */
 #define STREAMS      16384 /* directions of TCP connections that are followed at once */
-#define MOST         8     /* messages of one packet that are looked at */
+#define MOST         8     /* messages that are read of one packet */
 #define DNS_HEADER   12    /* RFC 1035, 4.1.1 */
 #define DNS_ANSWER   0x80
 #define DNS_OPCODE   0x78 /* 0 for questions and their answers */
 #define DNS_ZERO     0x40
 #define DNS_RCODE    0x0f
-#define DNS_POINTER  0xc0                   /* where the length of a label would be: the rest of a name is elsewhere */
-#define DNS_LABEL    0x3f                   /* the longest one */
-#define DNS_LABELS   128                    /* that a name may have */
-#define DNS_OPT      41                     /* the record of EDNS: RFC 6891, 6.1.3 */
-#define DNS_RECORDS  64                     /* of an answer among which that of EDNS is looked for */
+#define DNS_POINTER  0xc0 /* in place of a label length: the rest of the name is elsewhere in the message */
+#define DNS_LABEL    0x3f /* the longest one */
+#define DNS_LABELS   128  /* labels that a name may have */
+#define DNS_OPT      41   /* the record of EDNS: RFC 6891, 6.1.3 */
+#define DNS_RECORDS  64   /* records of an answer that are searched for the EDNS record */
 #define DNS_QUESTION (DNS_HEADER + 255 + 4) /* bytes with the longest name, type and class */
 #define CLOCK_BOOT   7                      /* linux/time.h, CLOCK_BOOTTIME */
 
-#define NO_ANSWER_AFTER 5000000000 /* nanoseconds: glibc asks again then */
+#define NO_ANSWER_AFTER 5000000000 /* nanoseconds, after which glibc asks again */
 
 PARAM(__u16, port, 53, "the servers' port");
 PARAM(bool, failed, false, "only answers that are not NOERROR, and questions without an answer");
@@ -221,7 +222,7 @@ static __always_inline void follow(struct __sk_buff *skb, struct place *place)
 	}
 	if (bpf_map_lookup_elem(&questions, &place->question))
 		return;
-	if (!quota_take(cgroup_id, SHARE)) {
+	if (!quota_take(cgroup_id, QUOTA)) {
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, cgroup_id);
 		return;
 	}

@@ -8,8 +8,8 @@
 #define AF_UNIX    1
 #define SOL_SOCKET 1
 #define SCM_RIGHTS 1
-#define MESSAGES   16  /* of sendmmsg and recvmmsg that are looked into; more are counted as lost */
-#define CONTROLS   8   /* control messages of a message; more are counted as lost */
+#define MESSAGES   16  /* messages that are read of one sendmmsg or recvmmsg; further ones count as lost */
+#define CONTROLS   8   /* control messages that are read of one message; further ones count as lost */
 #define FILES      253 /* SCM_MAX_FD of net/scm.h: in a message */
 
 enum pass_operation {

@@ -7,8 +7,8 @@
 #include "table.h"
 #include "quota.h"
 
-#define AT_ONCE    16384 /* requests that are not done yet; one more is counted as lost */
-#define SHARE      4096  /* of these, of a container */
+#define AT_ONCE    16384 /* unfinished requests at once; a further one counts as lost */
+#define QUOTA      4096  /* requests of one container among these */
 #define MERGED     256   /* bios that a driver gets at once; each has a segment, and drivers take fewer */
 #define OP_MASK    255   /* linux/blk_types.h, REQ_OP_BITS */
 #define PF_KTHREAD 0x00200000
@@ -103,7 +103,7 @@ int BPF_PROG(asked)
 	stale = bpf_map_lookup_elem(&requests, &address);
 	if (stale)
 		quota_give(stale->cgroup_id);
-	if (!quota_take(header.cgroup_id, SHARE)) {
+	if (!quota_take(header.cgroup_id, QUOTA)) {
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
 		if (stale)
 			bpf_map_delete_elem(&requests, &address);

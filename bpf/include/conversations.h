@@ -7,11 +7,13 @@
 #include "packets.h"
 #include "quota.h"
 
-#define CONVERSATIONS 65536 /* at once; one more is not followed, and counted as lost */
-#define SHARE         16384 /* of these, so many of one container */
-#define PEERS         16    /* of a socket that closes: the last ones to begin; of others, the silence ends it */
-#define ANSWERED      4 /* so many times as long is waited after an answer, as the kernel's connection tracking does */
-#define CLOCK_BOOT    7 /* linux/time.h, CLOCK_BOOTTIME */
+#define CONVERSATIONS 65536 /* conversations at once; a further one is not followed, and counts as lost */
+#define QUOTA         16384 /* conversations of one container among these */
+#define PEERS         16 /* conversations that end at once when their socket closes, the newest; silence ends the others */
+#define ANSWERED                                                                                                      \
+	4 /* an answered conversation may be silent for so many times as long, as in the kernel's connection tracking \
+	   */
+#define CLOCK_BOOT 7 /* linux/time.h, CLOCK_BOOTTIME */
 
 PARAM(gadget_duration, silence, 30000000000,
       "how long nothing is said until a conversation is over; 4 times as long if it was answered");
@@ -112,7 +114,7 @@ static __always_inline void begin_conversation(struct __sk_buff *skb, bool out, 
 
 	if (!gadget_fill_packet(&header, skb, out))
 		return;
-	if (!quota_take(header.cgroup_id, SHARE)) {
+	if (!quota_take(header.cgroup_id, QUOTA)) {
 		gadget_lost(LOSS_TOO_MANY_AT_ONCE, header.cgroup_id);
 		return;
 	}

@@ -5,7 +5,7 @@
 #include "sockets.h"
 #include "text.h"
 
-#define WORD_MAX 64 /* of a reason's name, with its NUL */
+#define WORD_MAX 64 /* bytes of a reason's name, with its NUL */
 #define PREFIX   "SKB_DROP_REASON_"
 
 /* net/tcp.h, TCPHDR_… */

@@ -106,48 +106,48 @@ static __always_inline void gadget_lost(enum gadget_loss reason, __u64 cgroup_id
 }
 
 /* Whose quota: a container, and the ring, which the size of its records tells. */
-struct share_key {
+struct quota_key {
 	__u64 container, record;
 };
 
 /* How much of its quota a container has used: the bytes it put into a ring that was more than half full, since the
  * producer's position was start. */
-struct share {
+struct quota {
 	__u64 start, bytes;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024); /* at once; a container that is evicted begins its quota anew */
-	__type(key, struct share_key);
-	__type(value, struct share);
-} shares SEC(".maps");
+	__type(key, struct quota_key);
+	__type(value, struct quota);
+} quotas SEC(".maps");
 
 /* Whether a container may add a record of so many bytes to a ring. Anyone may while it is half empty. Beyond that each
  * may have an eighth of it until it has moved on by half, so that one that floods leaves room for the others. */
 static __always_inline bool gadget_fair(void *ring, __u64 cgroup_id, __u64 bytes, __u64 waiting, __u64 size)
 {
-	struct share fresh = {}, *share;
-	struct share_key key;
+	struct quota fresh = {}, *quota;
+	struct quota_key key;
 	__u64 produced;
 
 	if (waiting <= size / 2)
 		return true;
-	key = (struct share_key){cgroup_id, bytes};
+	key = (struct quota_key){cgroup_id, bytes};
 	produced = bpf_ringbuf_query(ring, BPF_RB_PROD_POS);
-	share = bpf_map_lookup_elem(&shares, &key);
-	if (!share) {
-		fresh = (struct share){.start = produced, .bytes = bytes};
-		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
+	quota = bpf_map_lookup_elem(&quotas, &key);
+	if (!quota) {
+		fresh = (struct quota){.start = produced, .bytes = bytes};
+		bpf_map_update_elem(&quotas, &key, &fresh, BPF_ANY);
 		return true;
 	}
-	if (produced - share->start > size / 2) {
-		share->start = produced;
-		share->bytes = 0;
+	if (produced - quota->start > size / 2) {
+		quota->start = produced;
+		quota->bytes = 0;
 	}
-	if (share->bytes + bytes > size / 8)
+	if (quota->bytes + bytes > size / 8)
 		return false;
-	__sync_fetch_and_add(&share->bytes, bytes);
+	__sync_fetch_and_add(&quota->bytes, bytes);
 	return true;
 }
 

@@ -17,7 +17,7 @@
 #define UNKNOWN_SYSCALL 0xffff
 #if defined(__TARGET_ARCH_x86)
 #define X32_BIT                          0x40000000
-#define X32_FIRST                        512 /* of the numbers that only x32 has */
+#define X32_FIRST                        512 /* the first number that only x32 has */
 #define X32_PTRACE                       521
 #define X32_RT_SIGQUEUEINFO              524
 #define X32_RT_TGSIGQUEUEINFO            536
@@ -578,7 +578,7 @@ static __always_inline __u32 gadget_syscall_of(struct task_struct *task)
 #define ERESTARTSYS           512
 #define ERESTART_RESTARTBLOCK 516
 
-#define SIGSYS_BIT 30 /* in a set of signals */
+#define SIGSYS_BIT 30 /* the bit of SIGSYS in a set of signals */
 
 /* 0 if the register of the result holds what it held before the call: the number of the call on x86, its first argument
  * on arm64. */

@@ -55,28 +55,28 @@ struct {
  * eighth of it, so that one that makes rows without end leaves room for the others. */
 static __always_inline bool gadget_row_fair(struct gadget_interval *now, __u64 cgroup_id, __u64 entries)
 {
-	struct share_key key = {.container = cgroup_id};
-	struct share *share;
+	struct quota_key key = {.container = cgroup_id};
+	struct quota *quota;
 
 	if (now->rows <= entries / 2)
 		return true;
-	share = bpf_map_lookup_elem(&shares, &key);
-	return !share || share->start != now->number || share->bytes < entries / 8;
+	quota = bpf_map_lookup_elem(&quotas, &key);
+	return !quota || quota->start != now->number || quota->bytes < entries / 8;
 }
 
-/* Count a new row of a container. In shares it is a ring with records of no bytes: start is the interval's number, and
+/* Count a new row of a container. In quotas it is a ring with records of no bytes: start is the interval's number, and
  * bytes are rows. */
 static __always_inline void gadget_row_counted(struct gadget_interval *now, __u64 cgroup_id)
 {
-	struct share_key key = {.container = cgroup_id};
-	struct share fresh = {.start = now->number, .bytes = 1}, *share;
+	struct quota_key key = {.container = cgroup_id};
+	struct quota fresh = {.start = now->number, .bytes = 1}, *quota;
 
 	__sync_fetch_and_add(&now->rows, 1);
-	share = bpf_map_lookup_elem(&shares, &key);
-	if (share && share->start == fresh.start)
-		__sync_fetch_and_add(&share->bytes, 1);
+	quota = bpf_map_lookup_elem(&quotas, &key);
+	if (quota && quota->start == fresh.start)
+		__sync_fetch_and_add(&quota->bytes, 1);
 	else
-		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
+		bpf_map_update_elem(&quotas, &key, &fresh, BPF_ANY);
 }
 
 static __always_inline void *gadget_row_of(void *rows, const void *key, const void *empty, __u64 cgroup_id,

@@ -135,7 +135,7 @@ static __always_inline gadget_path text_path(struct gadget_header *header, char 
 	return slice;
 }
 
-#define FILE_SYSTEM_BYTES 32 /* of the name of a type */
+#define FILE_SYSTEM_BYTES 32 /* bytes of the name of a file system's type */
 
 /* Append the type of a file system. */
 static __always_inline gadget_word text_file_system(struct gadget_header *header, char *text, struct super_block *sb)

@@ -4,7 +4,7 @@
 
 #include "filter.h"
 
-#define THREADS 32768 /* at once that are remembered */
+#define THREADS 32768 /* threads that are remembered at once */
 
 /* How long each thread had waited in all when a program last looked. */
 struct {

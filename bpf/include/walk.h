@@ -30,22 +30,22 @@ struct {
 /* How many walks have begun. */
 static __u64 walks;
 
-#define WALK_SHARE 8192 /* rows of a container */
+#define WALK_QUOTA 8192 /* rows that one container may have */
 
 /* Count one more row of a container in this walk. False if it has as many as it may have, so that one that opens a
- * great many files leaves room for the others. That counts as lost. In shares a walk is a ring with records of no
+ * great many files leaves room for the others. That counts as lost. In quotas a walk is a ring with records of no
  * bytes: start is the walk's number, and bytes are rows. */
 static __always_inline bool walk_may_add(__u64 cgroup_id)
 {
-	struct share_key key = {.container = cgroup_id};
-	struct share *share = bpf_map_lookup_elem(&shares, &key), fresh = {.start = walks, .bytes = 1};
+	struct quota_key key = {.container = cgroup_id};
+	struct quota *quota = bpf_map_lookup_elem(&quotas, &key), fresh = {.start = walks, .bytes = 1};
 
-	if (!share || share->start != walks) {
-		bpf_map_update_elem(&shares, &key, &fresh, BPF_ANY);
+	if (!quota || quota->start != walks) {
+		bpf_map_update_elem(&quotas, &key, &fresh, BPF_ANY);
 		return true;
 	}
-	if (share->bytes < WALK_SHARE) {
-		share->bytes++;
+	if (quota->bytes < WALK_QUOTA) {
+		quota->bytes++;
 		return true;
 	}
 	gadget_lost(LOSS_TABLE_FULL, cgroup_id);
@@ -110,7 +110,7 @@ static __always_inline bool walk_may_add(__u64 cgroup_id)
 	} while (0)
 
 #define PID_CHUNK  64 /* XA_CHUNK_SIZE */
-#define PID_LEVELS 5  /* of a tree of 2^30 numbers */
+#define PID_LEVELS 5  /* levels of a tree of 2^30 numbers */
 
 /* The next process or thread of the node from *number on, as find_ge_pid() of the kernel; *number is where to go on.
  * NULL if a part of the numbers has none: ask again, until *number is 0. */

@@ -6,18 +6,18 @@
 #include "conversations.h"
 
 #define DOMAIN_BYTES 253  /* the longest name as text: RFC 1035, 2.3.4 */
-#define NAMED        8192 /* addresses that names are kept of; the oldest make room */
-#define NAMED_BITS   9    /* of these, so many of one container: 512. An address has one place there */
-#define RECORDS      24   /* of an answer that are read */
-#define LABELS       32   /* of a name; one with more is not kept */
-#define EXTENSIONS   32   /* of a hello that are looked at; Chrome's has 18 */
+#define NAMED        8192 /* addresses with names; the oldest make room */
+#define NAMED_BITS   9    /* bits of a container's own table: 512 addresses, each with one place in it */
+#define RECORDS      24   /* records that are read of an answer */
+#define LABELS       32   /* labels of a name; a longer name is not kept */
+#define EXTENSIONS   32   /* extensions that are read of a hello; Chrome's has 18 */
 
 #define DNS_PORT     53
 #define DNS_HEADER   12 /* RFC 1035, 4.1.1 */
 #define DNS_A        1
 #define DNS_AAAA     28
 #define DNS_IN       1
-#define TLS_HEADER   5 /* of a record: type, version, length. RFC 8446, 5.1 */
+#define TLS_HEADER   5 /* a record's type, version and length. RFC 8446, 5.1 */
 #define TLS_RECORD   22
 #define HELLO_HEADER 4 /* type, length of three bytes. RFC 8446, 4 */
 #define HELLO_TYPE   1

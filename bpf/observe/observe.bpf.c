@@ -16,7 +16,7 @@
 #define EHOSTDOWN    112
 #define EHOSTUNREACH 113
 
-#define SENDERS            16384 /* of packets that were dropped lately */
+#define SENDERS            16384 /* senders of packets that were dropped lately */
 #define ICMP_UNREACHABLE   3     /* RFC 792 */
 #define ICMPV6_UNREACHABLE 1     /* RFC 4443 */
 #define SOCK_DONE          1     /* include/net/sock.h, enum sock_flags: the peer's FIN is there */

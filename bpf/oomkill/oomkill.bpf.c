@@ -3,10 +3,10 @@
 #include "filter.h"
 #include "signals.h"
 
-#define CGROUP_LEVELS 16  /* above the victim's that are looked at */
+#define CGROUP_LEVELS 16  /* levels above the victim's cgroup that are looked at */
 #define RSS_COUNTERS  4   /* linux/mm_types_task.h: pages of files, anonymous pages, swap entries, shared memory */
-#define SWAP_ENTRIES  2   /* the third of them */
-#define SLACK_PAGES   256 /* so far below its limit a cgroup counts as full: others free and charge meanwhile */
+#define SWAP_ENTRIES  2   /* the index of swap entries among them */
+#define SLACK_PAGES   256 /* a cgroup so close to its limit counts as full: other tasks free and charge meanwhile */
 #define UNLIMITED     (1ULL << 50) /* bytes; the kernel's own limit for none is LONG_MAX, rounded down */
 
 enum oom_scope {

@@ -4,7 +4,7 @@
 #include "filter.h"
 #include "text.h"
 
-#define NAME_BYTES 4096 /* of a path or name that are kept */
+#define NAME_BYTES 4096 /* bytes that are kept of a path or name */
 
 enum privileged_call {
 	CALL_SETUID,

@@ -7,17 +7,17 @@
 
 #define MOST    TEXT_SHORT
 #define BLOCK   256  /* bytes that are copied at once */
-#define PIECES  4096 /* hellos at once of which a part was sent; of one more only the first part is seen */
-#define SHARE   1024 /* of these, so many of one container */
-#define RECORDS 16   /* of TLS, over which a hello may be spread */
+#define PIECES  4096 /* hellos at once that have come in part; of a further one only the first part is seen */
+#define QUOTA   1024 /* hellos of one container among these */
+#define RECORDS 16   /* TLS records that one hello may span */
 
-#define TLS_HEADER    5 /* of a record: type, version, length. RFC 8446, 5.1 */
+#define TLS_HEADER    5 /* a record's type, version and length. RFC 8446, 5.1 */
 #define TLS_HANDSHAKE 22
 #define TLS_MAJOR     3
-#define TCP_SYN       2 /* of a segment's flags */
+#define TCP_SYN       2 /* a flag of a segment */
 #define HELLO_HEADER  4 /* type, length of three bytes. RFC 8446, 4 */
 #define HELLO_TYPE    1
-#define HELLO_KNOWN   (TLS_HEADER + 1) /* so many bytes tell whether it is one */
+#define HELLO_KNOWN   (TLS_HEADER + 1) /* bytes that tell whether data is a hello */
 
 /* Records with a hello. Its parts have kinds of their own: kinds.py. */
 typedef struct gadget_slice gadget_tls_name;
@@ -235,7 +235,7 @@ static __always_inline struct hello *collect(const struct segment *segment, cons
 {
 	struct hello *hello;
 
-	if (!quota_take(header->cgroup_id, SHARE))
+	if (!quota_take(header->cgroup_id, QUOTA))
 		return NULL;
 	if (bpf_map_update_elem(&hellos, &cookie, &no_hello, BPF_NOEXIST)) {
 		quota_give(header->cgroup_id);

@@ -93,7 +93,7 @@ static __always_inline __u8 *byte_of(struct seen *seen, __u32 number)
 /* Calls of cgroups of which nothing more is to be noted: those that were, and those of the host. A look-up in an array
  * of one element takes no function call. Who is overwritten by another comes to the slow path again, and no more. */
 #define DONE      16384
-#define ID_BITS   47 /* of an id that are kept; the kernel counts them up */
+#define ID_BITS   47 /* bits that are kept of a cgroup's id; the kernel counts ids up */
 #define CALL_BITS 17 /* COMPAT_FLAG and a number */
 struct done {
 	__u64 calls[DONE];

@@ -4,7 +4,7 @@
 #include "sockets.h"
 #include "syscalls.h"
 
-#define ATTEMPTS 65536 /* at once; one more is counted as lost */
+#define ATTEMPTS 65536 /* attempts at once; a further one counts as lost */
 
 /* asm-generic/errno.h */
 #define EBADF         9

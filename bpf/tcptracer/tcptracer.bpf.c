@@ -4,7 +4,7 @@
 #include "sockets.h"
 #include "syscalls.h"
 
-#define CONNECTIONS 65536 /* at once; one more is counted as lost */
+#define CONNECTIONS 65536 /* connections at once; a further one counts as lost */
 #define SOCK_DONE   1     /* include/net/sock.h, enum sock_flags: the peer's FIN is there */
 
 enum { PROGRAM_STATE, PROGRAM_RETURN, PROGRAM_DESTROY, PROGRAMS };

@@ -3,8 +3,8 @@
 #include "filter.h"
 #include "text.h"
 
-#define DATA_MAX 4096 /* of a call */
-#define VECTORS  16   /* buffers of a call that are looked into */
+#define DATA_MAX 4096 /* bytes of one call */
+#define VECTORS  16   /* buffers that are read of one call */
 
 #define S_IFMT  0170000 /* linux/stat.h */
 #define S_IFCHR 0020000
