@@ -15,12 +15,13 @@ from kubectl_gadget.targets import Targets
 
 @contextmanager
 def find_targets(
-    agents: Sequence[str], local: bool, *, also: Sequence[str] = (), lacking: str = ""
+    agents: Sequence[str], local: bool, *, also: Sequence[str] = (), lacking: str = "", switches: str = ""
 ) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the targets: agents by address, this machine's, or else the cluster's.
 
     also: what else there is in a cluster, by RECEIVER or HUBBLE, which is reached as agents are. lacking: what an agent
-    that a command starts for itself does not have; --local is Unsupported then where no agent runs.
+    that a command starts for itself does not have; --local is Unsupported then where no agent runs, and says which
+    switches one needs.
     """
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
@@ -28,7 +29,7 @@ def find_targets(
         from kubectl_gadget.local import local_agent, need_agent
 
         if lacking:
-            need_agent(lacking)
+            need_agent(lacking, switches and f" {switches}")
         with local_agent() as address:
             yield lambda: Targets({"this machine": address})
     else:

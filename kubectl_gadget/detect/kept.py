@@ -14,7 +14,7 @@ from gadget.text import meant
 from kubectl_gadget.cluster.options import RECEIVER, cluster_options
 from kubectl_gadget.detect.elsewhere import channels, to_options
 from kubectl_gadget.detect.given import FORMS, PriorityType, complete_rule, is_id, option
-from kubectl_gadget.detect.shown import show_command
+from kubectl_gadget.detect.shown import ALWAYS, show_command
 from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
@@ -87,7 +87,7 @@ class AlertsCommand(HeadedGroup):
         if any(name.is_workload for name in read_pods(pod)):
             raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
         fields = _fields(by, form)
-        with find_targets(agent, local, also=(RECEIVER,)) as targets:
+        with find_targets(agent, local, also=(RECEIVER,), **ALWAYS) as targets:
             from kubectl_gadget.detect.live import Kept, read
 
             asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)

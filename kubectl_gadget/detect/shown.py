@@ -20,6 +20,8 @@ from kubectl_gadget.where import find_targets
 
 #: How many ids are listed.
 MOST_IDS = 5
+#: What an agent that a command starts for itself has not done, and the switches of one that does.
+ALWAYS = {"lacking": "no alerts are kept", "switches": "--detect default"}
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
@@ -40,8 +42,8 @@ def show_command() -> click.Command:
 
 
 def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
-    with find_targets(agent, local, also=(RECEIVER,)) as targets:
-        reply = _find(targets(), name)
+    with find_targets(agent, local, also=(RECEIVER,), **ALWAYS) as targets:
+        reply = find_alert(targets(), name)
         from kubectl_gadget.detect.told import Told
 
         told = Told.of(reply)
@@ -54,7 +56,7 @@ def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
         write_lines("".join(f"{line}\n" for line in told.lines(width)))
 
 
-def _find(targets: Targets, text: str) -> pb.KeptAlertReply:
+def find_alert(targets: Targets, text: str) -> pb.KeptAlertReply:
     """The answer of the agent that keeps an alert, by its id or what the id begins with, in any case.
 
     Raises:

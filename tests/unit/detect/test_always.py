@@ -28,6 +28,7 @@ from gadget.errors import Unsupported
 from gadget.recorded import NOT_KEPT
 from gadget.rules.alerts import Alert
 from gadget.rules.messages import Said
+from kubectl_gadget.detect.kept import AlertsCommand
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import FakeJudge
 from tests.terminal import Terminal
@@ -366,6 +367,15 @@ def test_on_a_terminal(served: str) -> None:
         *_, first, second, hint = terminal.lines
     assert first == "3 alerts (3 Shell) of 3 events from 1 node, 2 containers, as" and second == "kept; nothing lost."
     assert hint == "What led to an alert: kubectl gadget alerts show ID"
+
+
+@pytest.mark.parametrize("arguments", [[], ["show", "k7m2qp4"]])
+def test_no_agent(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no agent runs on my machine `alerts --local` starts none, which would know nothing, and says how to have one."""
+    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
+    how = f"no alerts are kept: start one, as root: gadget-agent --listen unix://{tmp_path}/none --detect default"
+    with pytest.raises(Unsupported, match=re.escape(how)):
+        AlertsCommand().main([*arguments, "--local"], standalone_mode=False)
 
 
 def test_counted(served: str) -> None:
