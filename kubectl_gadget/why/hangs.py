@@ -33,8 +33,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         idle = 70 if found.cause == "hang-lock" and (telling or _serves(facts)) else 0
         yield replace(found, weight=found.weight - idle, certain=found.certain and not idle)
     yield from _silent_peers(facts, waits)
-    if not _serves(facts):
-        yield from _tries_again(facts)
+    yield from _tries_again(facts, serves=_serves(facts))
     yield from _computes(facts)
     yield from _preempted(facts)
     if all(call_name(call) in _PAUSES and (since or 0) < LONG_NS for call, since in facts.history.blocked):
@@ -113,8 +112,15 @@ _AGAIN = {
 }
 
 
-def _tries_again(facts: Facts) -> Iterator[Finding]:
-    """A file or a peer that is not there, which its program tries at regular times until now, and does nothing else."""
+#: By how much less a peer weighs that a server tries beside its other work.
+_BESIDE = 28
+
+
+def _tries_again(facts: Facts, *, serves: bool) -> Iterator[Finding]:
+    """A file or a peer that is not there, which its program tries at regular times until now, and does nothing else.
+
+    A server has other work, and looks for files that it does without. A peer that refuses it is still news.
+    """
     found: dict[tuple[str, str, str], list[Failure]] = defaultdict(list)
     for failure in facts.history.failures:
         wanted = (failure.error == "ENOENT" and not IDLE.search(failure.subject)) or failure.name == "connect"
@@ -123,10 +129,13 @@ def _tries_again(facts: Facts) -> Iterator[Finding]:
     for (error, _, subject), failures in found.items():
         calls = [each.call for each in failures]
         lasts = calls[-1].time_ns - calls[0].time_ns
-        if len(calls) < _LOOKS or lasts < _LOOKS_NS or _works(facts, failures[0]):
+        if len(calls) < _LOOKS or lasts < _LOOKS_NS:
+            continue
+        if (error == "ENOENT" or facts.history.reached(failures[-1])) if serves else _works(facts, failures[0]):
             continue
         if facts.now_ns - calls[-1].time_ns <= 2 * lasts / (len(calls) - 1) + _LOOKS_NS:
             cause, verb, weight = _AGAIN[error]
+            weight -= _BESIDE * serves
             name = plain(facts.names.get(subject, subject))
             what = f"it {verb} {name} again and again, {len(calls)} times in {short_duration(lasts)}"
             yield Finding(cause, f"{what}: {SHORT.get(error, meaning(error).lower())}", weight, evidence=(calls[-1],))

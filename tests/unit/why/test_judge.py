@@ -365,12 +365,12 @@ def _looks(*, works: bool = False, says: str = "") -> Story:
     return story.hangs("clock_nanosleep", seconds=0.1)
 
 
-def _refused() -> Story:
+def _refused(blocked: str = "futex") -> Story:
     """A thread of many that connects every second."""
     story = Story()
     for _ in range(9):
         story.connects("10.0.0.9:5672", after=1)
-    return story.hangs("futex", 0x7000, 0)
+    return story.hangs(blocked, 0x7000, 0)
 
 
 HANGS: dict[str, tuple[Story, str, str]] = {
@@ -379,6 +379,7 @@ HANGS: dict[str, tuple[Story, str, str]] = {
         _looks(says="ready is not there yet\n"), "missing-file", "looks for /shared/ready again and again, 9 times",
     ),
     "a peer that refuses": (_refused(), "refused", "tries to connect to 10.0.0.9:5672 again and again, 9 times in 8.0s"),
+    "a peer that refuses a server": (_refused("epoll_wait"), "refused", "tries to connect to 10.0.0.9:5672 again and again"),
     "a file to change": (Story().call("inotify_init1", result=4).hangs("read", 4), "hang-read", "file to change (inotify)"),
     "a thread": (Story().hangs("futex", 0x7000, 0x109, 6), "nothing", "for its thread 6 to end"),
     "a lock": (Story().hangs("futex", 0x7000, 0), "hang-lock", "it has waited 1m00s for a lock"),
