@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -169,12 +171,26 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:  # a full disk behind stdout, above all
+        where = error.filename or (_stdout_file() if error.errno in _FULL else "")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it did not take is not tried again
-        fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
+        fail(f"{where and f'{where}: '}{error.strerror or error}", 1)
     except NoCluster as error:
         fail(f"{error}. {INSTEAD}", error.exit_code)
     except GadgetError as error:
         fail(str(error), error.exit_code)
+
+
+#: Of these errors of a write none names the file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _stdout_file() -> str:
+    """The file that standard output is, else what it is called: writing to it names none in errors."""
+    with suppress(OSError):
+        link = Path("/proc/self/fd/1").readlink()
+        if link.is_absolute() and link.is_file():
+            return str(link)
+    return "standard output"
 
 
 def _see(error: click.UsageError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kubectl_gadget.output import terminal
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
+from kubectl_gadget.tell import tell
 from kubectl_gadget.traceloop import signals
 from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
 from kubectl_gadget.traceloop.instances import Instance
@@ -53,6 +55,8 @@ class View:
         return not self.failed or entry.failed
 
 
+#: Of more lines a person is told how to see fewer.
+MANY = 200
 #: The largest number that JSON has room for.
 MOST = (1 << 64) - 1
 
@@ -75,6 +79,8 @@ def show(instance: Instance, view: View) -> None:
             output.head(Head.of(instance, reply, reader.kept, left_out))
             entries = _last(entries, view, reply)
         output.entries(entries)
+        if number == 0 and len(entries) > MANY and not view.tail and not view.follow and sys.stderr.isatty():
+            tell(f"{len(entries):,} lines; --tail 50 shows the last 50, --failed the calls that failed")
         if not view.failed:
             output.blocked(item for item in reader.blocked(reply) if view.wants(item[0]))
 

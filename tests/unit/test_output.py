@@ -201,7 +201,7 @@ def test_any_text_in_json(texts: list[str]) -> None:
 
 @pytest.mark.parametrize(("form", "headers"), [("json", 0), ("columns", 1)])
 def test_disk_fills(tmp_path: Path, form: str, headers: int) -> None:
-    """Where a disk fills in the middle of a batch the one line of the error says how many events the file has."""
+    """Where a disk fills in the middle of a batch the one line of the error names the file and says how many events it has."""
     recording, shown = tmp_path / "execs.gadget", tmp_path / "shown"
     schema = orjson.dumps(catalog.find("execsnoop").schema.to_json()).decode()
     replies = [pb.RunReply(node="node-a", started=pb.Started(schema=schema, contract=CONTRACT))]
@@ -215,7 +215,7 @@ def test_disk_fills(tmp_path: Path, form: str, headers: int) -> None:
     assert shown.stat().st_size == 10_007
     written = shown.read_bytes().count(b"\n") - headers
     assert 10 < written < 303
-    assert (done.returncode, done.stderr) == (1, f"error: file too large: {written} events written\n")
+    assert (done.returncode, done.stderr) == (1, f"error: {shown}: File too large: {written} events written\n")
 
 
 @pytest.mark.parametrize(

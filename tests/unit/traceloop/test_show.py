@@ -48,6 +48,17 @@ def test_gaps_and_what_is_going_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     ]
 
 
+def test_long(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a recording of many lines I am told on a terminal how to see fewer; not where I have said it myself."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    given = reply(*map(record, range(1, 302)), item=RUNNING, node="node-a")
+    for tail, hint in ((0, "301 lines; --tail 50 shows the last 50"), (250, "")):
+        with FakeRecorder(tmp_path, [RUNNING], [given]) as agent:
+            show(agent.instance(), View(tail=tail))
+        told = capfd.readouterr().err
+        assert hint in told and bool(told) == bool(hint)
+
+
 def test_late(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The head says when a recording began later than its container, and nothing of it if it did not."""
     given = {
