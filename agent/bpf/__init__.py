@@ -1,0 +1,1 @@
+"""BPF objects, their maps and programs, by libbpf: loaded, attached, read."""
