@@ -185,7 +185,7 @@ def make_gadgets() -> None:
         described = (folder / "gadget.toml").exists()
         entries = []
         for machine in ARCHITECTURES:
-            for source in folder.glob("*.bpf.c"):  # its own, and those for kernels that have more (agent/objects.py)
+            for source in folder.glob("*.bpf.c"):  # also those for newer kernels: agent/bpf/objects.py
                 target = OBJECTS / machine / f"{source.name.removesuffix('.c')}.o"
                 if not up_to_date(target, folder, bpf / "include"):
                     compile_object(source, machine, target)

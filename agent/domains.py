@@ -16,13 +16,13 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
+from agent.containers.tracker import Tracker
 from agent.limits import RunBudget
 from agent.run.batch import Batch, Packed
 from agent.run.runs import Runs, begin
 from agent.run.subscriber import Subscriber
 from agent.selection import Selection
 from agent.threads import Worker
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.kinds.dnssnoop import Message, read

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent import pod_settings
 from agent.answering import GRACE_SECONDS, serve
-from agent.bpffs import check_free, end, mount_bpffs
+from agent.bpf.bpffs import check_free, end, mount_bpffs
+from agent.containers import pod_settings
+from agent.containers.tracker import Tracker, unpin_containers
 from agent.daemon import Stopped, run
 from agent.folders import NotOurs, check_own, own_folder
 from agent.limits import RunBudget, bytes_for_runs, machine_bytes, memory_limit, raise_descriptors
@@ -30,14 +31,13 @@ from agent.server import MAX_FILES, AgentService
 from agent.service import Context, Running, Service
 from agent.services import find_services
 from agent.settings import check_sets, given, make, options, read_file, setting
-from agent.tracker import Tracker, unpin_containers
 from gadget import __version__
 from gadget.errors import GadgetError, NoBpffs, UsageError
 from gadget.memory import expect_batches
 from gadget.runtimes import State, parse_state
 
 if TYPE_CHECKING:
-    from agent.pods import PodWatch
+    from agent.containers.pods import PodWatch
 
 log = logging.getLogger("agent")
 
@@ -270,7 +270,7 @@ def _end_earlier(what: str, folder: Path) -> bool:
 
 def _watch_pods(node: str, changed: Callable[[], None], settings: pod_settings.Settings) -> PodWatch:
     """A watch of the node's pods, by the pod's service account or a kubeconfig."""
-    from agent.pods import PodWatch  # 3 MiB, with HTTP and TLS, that an agent without does without
+    from agent.containers.pods import PodWatch  # 3 MiB, with HTTP and TLS, that an agent without does without
     from gadget.kube.api import ApiServer
     from gadget.kube.kubeconfig import Flags, own_context, read_context
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
-from agent.bpffs import digest, lock, remove
-from agent.tracker import Tracker
+from agent.bpf.bpf_object import BpfObject, Program, missed_by, programs_in, why_not_attached
+from agent.bpf.bpffs import digest, lock, remove
+from agent.containers.tracker import Tracker
 
 _PROGRAMS = "programs-"
 

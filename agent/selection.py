@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from gadget.chosen import Chosen
 
 #: The parts of a client's Selection that this agent understands, as Started tells.

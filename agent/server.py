@@ -10,9 +10,10 @@ from contextlib import closing
 import grpc
 
 from agent.answering import MAX_CONNECTIONS, MAX_RUNS, Answering, answers, finish_with
-from agent.bpf_object import BTF
-from agent.calls import LANES, OBJECT
+from agent.bpf.bpf_object import BTF
+from agent.bpf.calls import LANES, OBJECT
 from agent.clock import clock_offset
+from agent.containers.tracker import Cgroup, Tracker
 from agent.limits import OWN_FILES, RUN_FILES, STANDING_RUNS, RunBudget
 from agent.run.lacking import Lacking
 from agent.run.replies import batch_reply, container_messages, is_wanted, started_reply, summary_reply
@@ -20,7 +21,6 @@ from agent.run.runs import Runs, begin, key_of
 from agent.run.source import check_loadable
 from agent.selection import Selection
 from agent.service import Running
-from agent.tracker import Cgroup, Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from agent.bpf_object import Program
-from agent.identity import Container
+from agent.bpf.bpf_object import Program
+from agent.containers.identity import Container
+from agent.containers.tracker import Tracker
 from agent.limits import RunBudget
 from agent.run.runs import Runs
 from agent.threads import Worker
-from agent.tracker import Tracker
 from gadget.errors import KernelLacks
 
 if TYPE_CHECKING:

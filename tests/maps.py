@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from types import TracebackType
 
-from agent import libbpf
+from agent.bpf import libbpf
 from tests.loaded import maps_of
 
 

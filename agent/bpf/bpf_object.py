@@ -16,10 +16,10 @@ from types import TracebackType
 
 import numpy as np
 
-from agent import libbpf
-from agent.attach import HOOKS_OF_CALLS, KINDS, Kind, Seat, Where, kind_of
-from agent.bpffs import open_pinned, pinned, remove, unpin
-from agent.features import missing_feature
+from agent.bpf import libbpf
+from agent.bpf.attach import HOOKS_OF_CALLS, KINDS, Kind, Seat, Where, kind_of
+from agent.bpf.bpffs import open_pinned, pinned, remove, unpin
+from agent.bpf.features import missing_feature
 from gadget.btf import Btf
 from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agent import libbpf
+from agent.bpf import libbpf
 from agent.folders import check_place, open_own
 from agent.folders import remove as remove
 from gadget.errors import NoBpffs, Unsupported

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Collection, Iterable
 from ctypes import byref, c_uint32
 
-from agent import libbpf
-from agent.bpf_object import BpfObject, Program
-from agent.objects import read_object
+from agent.bpf import libbpf
+from agent.bpf.bpf_object import BpfObject, Program
+from agent.bpf.objects import read_object
 
 OBJECT = "calls"
 

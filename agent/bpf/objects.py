@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent import libbpf
+from agent.bpf import libbpf
 from gadget.errors import GadgetError
 
-OBJECTS = Path(__file__).parent / "_objects"
+OBJECTS = Path(__file__).parents[1] / "_objects"
 #: Between an object's name and what it needs of the kernel, as between a type's name and its flavour for CO-RE.
 FLAVOUR = "___"
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.cgroups import processes_in
+from agent.containers.cgroups import processes_in
 from agent.files import open_regular, read_bytes
 from agent.processes import Process, held
 from agent.threads import Bounded

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from agent import rtnetlink
+from agent.containers import rtnetlink
 from agent.files import read_text
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Image, mounts and privileges of a container, from the files that agent/runtimes.py reads its names from.
+"""Image, mounts and privileges of a container, from the files that agent/containers/runtimes.py reads its names from.
 
 Read in containerd 301026e5, CRI-O f954a17e, moby b985e231, and falcosecurity/plugins 0b3cbd8d.
 """
@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from gadget.container_facts import ContainerFacts, Image, Mount, complete, parse_image, parse_image_id
 
 #: A container has few mounts, and paths are below PATH_MAX; what is beyond is left out.

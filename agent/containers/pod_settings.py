@@ -1,4 +1,4 @@
-"""What may be set of the watch of pods. An agent without a cluster does without what agent/pods.py imports."""
+"""What may be set of the watch of pods. An agent without a cluster does not import agent/containers/pods.py."""
 
 from __future__ import annotations
 

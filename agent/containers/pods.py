@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from agent.pod_settings import Settings
+from agent.containers.pod_settings import Settings
 from agent.threads import Worker
 from gadget.errors import Unreachable
 from gadget.kube.api import Answer, ApiError, ApiServer

@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.container_facts import of_containerd, of_crio, of_docker, of_podman
+from agent.containers.container_facts import of_containerd, of_crio, of_docker, of_podman
+from agent.containers.identity import Container, Place
+from agent.containers.shims import Shims
+from agent.containers.users import MOST_BYTES, Users
 from agent.files import load_json, read_regular
-from agent.identity import Container, Place
-from agent.shims import Shims
-from agent.users import MOST_BYTES, Users
 from gadget.container_facts import ContainerFacts
 from gadget.runtimes import STATES, State
 

@@ -12,8 +12,8 @@ import re
 import time
 from pathlib import Path
 
+from agent.containers.identity import parse_path
 from agent.files import read_text
-from agent.identity import parse_path
 from gadget.errors import UsageError
 from gadget.runtimes import CONTAINERS, State, parse_state
 

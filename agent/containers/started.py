@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent.cgroups import processes_in
+from agent.containers.cgroups import processes_in
 
 #: How many processes, and cgroups, of a container are looked at: it may have any number. The first one is among the
 #: first that the kernel lists: those that come are added at the tail (css_set_move_task, kernel/cgroup/cgroup.c).

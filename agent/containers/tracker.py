@@ -22,23 +22,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.addresses import Addresses
-from agent.bpf_object import BpfObject
-from agent.bpffs import digest, remove_if_empty, unpin
-from agent.cgroups import CgroupTree, find_cgroup2
+from agent.bpf.bpf_object import BpfObject
+from agent.bpf.bpffs import digest, remove_if_empty, unpin
+from agent.bpf.objects import read_object
+from agent.bpf.ring import Ring
 from agent.clock import clock_offset
-from agent.identity import Container, Place, parse_path
-from agent.objects import read_object
-from agent.ring import Ring
-from agent.runtimes import Runtimes
-from agent.started import started_at
+from agent.containers.addresses import Addresses
+from agent.containers.cgroups import CgroupTree, find_cgroup2
+from agent.containers.identity import Container, Place, parse_path
+from agent.containers.runtimes import Runtimes
+from agent.containers.started import started_at
 from agent.threads import Worker
 from gadget import catalog
 from gadget.container_facts import ContainerFacts
 from gadget.runtimes import State
 
 if TYPE_CHECKING:
-    from agent.pods import PodWatch
+    from agent.containers.pods import PodWatch
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agent.cgroups import find_cgroup2
+from agent.containers.cgroups import find_cgroup2
+from agent.containers.identity import Place
 from agent.files import load_json, read_below, read_text
-from agent.identity import Place
 from gadget.errors import Unsupported
 
 #: Longer files are not read. A pod of 1.5 MB, etcd's limit, is well below this.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from agent.cgroups import processes_in
+from agent.containers.cgroups import processes_in
 from agent.inspect import sockets
 from agent.processes import Process
 from gadget.rules.seen import PORTS, PROGRAMS

@@ -6,9 +6,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Tracker
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget.rules.alerts import Alert
 
 #: How long an alert waits for the labels of its pod, if those are asked for, and how many may wait. What waits longer

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from agent.clock import clock_offset
+from agent.containers.identity import Container
 from agent.detect.choice import NOT_KNOWN, Choice, Chosen
 from agent.detect.past import Mask, Pasts, id_of, masked_text
 from agent.detect.recorder import Recorder
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
 from agent.detect.watching import GADGET, Watching
-from agent.identity import Container
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 from agent.clock import clock_offset
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup
 from agent.detect.before import before
 from agent.detect.surroundings import Fields, Surroundings
 from agent.detect.watching import GADGET, Watching
-from agent.identity import Container
 from agent.run.batch import Batch
 from agent.run.replies import container_messages
 from agent.selection import Selection
 from agent.service import Context
-from agent.tracker import Cgroup
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.learner import MOST_CONTAINERS, Learner, New

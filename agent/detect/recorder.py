@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from agent.containers.tracker import Tracker
 from agent.detect.surroundings import Surroundings
 from agent.run.batch import Packed, pack
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import unmapped
 from gadget.rules import told

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agent.accounts import HOST, Accounts
+from agent.containers.accounts import HOST, Accounts
+from agent.containers.tracker import Cgroup
 from agent.detect.running import Running
 from agent.domains import Domains, Follower
 from agent.service import Context
-from agent.tracker import Cgroup
 from gadget.rules.containers import Unknown, container_field
 from gadget.rules.processes import Process
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.containers.identity import Container
 from agent.files import Memory
-from agent.identity import Container
 
 if TYPE_CHECKING:
-    from agent.pods import PodInfo
+    from agent.containers.pods import PodInfo
 
 #: How many pods are remembered, about 500 bytes each. The living ones stay longest.
 MOST = 8192

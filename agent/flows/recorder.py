@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.addresses import first_pid, network_of
-from agent.bpf_object import Program
+from agent.bpf.bpf_object import Program
+from agent.containers.addresses import first_pid, network_of
+from agent.containers.tracker import Cgroup, Tracker
 from agent.flows.names import Names
 from agent.flows.pods import Pod, Pods
 from agent.flows.settings import Settings
 from agent.flows.sockets import connections_of, established_in
 from agent.flows.table import Flows, Keys, Table, oldest_of_the_greatest
 from agent.threads import Worker
-from agent.tracker import Cgroup, Tracker
 from gadget import catalog
 
 log = logging.getLogger(__name__)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent.bpf_object import Program
+from agent.bpf.bpf_object import Program
 from agent.clock import clock_offset
+from agent.containers.identity import Container
+from agent.containers.tracker import Tracker
 from agent.domains import Follower
 from agent.flows.pods import Pod
 from agent.flows.recorder import FlowRecorder
-from agent.identity import Container
 from agent.service import Call, Number, Running
 from agent.threads import Worker
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported

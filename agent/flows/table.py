@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from agent import libbpf
-from agent.attach import Where
-from agent.bpf_object import BpfObject, Program
-from agent.bpffs import open_pinned, remove
-from agent.objects import read_object
+from agent.bpf import libbpf
+from agent.bpf.attach import Where
+from agent.bpf.bpf_object import BpfObject, Program
+from agent.bpf.bpffs import open_pinned, remove
+from agent.bpf.objects import read_object
+from agent.containers.tracker import Tracker
 from agent.persistence import Kept
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget.errors import GadgetError
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.blocked import find_blocked
-from agent.cgroups import processes_in
+from agent.containers.cgroups import processes_in
+from agent.containers.tracker import Cgroup, Tracker
 from agent.inspect import sockets, usage, waits
 from agent.inspect.paths import Walk
 from agent.processes import Process, first_of, held
 from agent.service import Call, Running
 from agent.threads import Bounded
-from agent.tracker import Cgroup, Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, UsageError
 

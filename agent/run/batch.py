@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.identity import Container
+from agent.containers.identity import Container
 
 #: Packed events of one size, (events, bytes of each). Steps get views of a source's memory.
 Rows = npt.NDArray[np.uint8]

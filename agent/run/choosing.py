@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.run.batch import Loss, Rows, column
 from agent.run.source import LOSSES, Source
 from agent.selection import Selection
-from agent.tracker import Cgroup, Tracker
 from gadget.kinds import CONTAINER
 
 #: How long events of a pod wait for its labels, if those are asked for, and how much may wait. Whatever waits

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agent.bpf_object import ring_bytes
+from agent.bpf.bpf_object import ring_bytes
+from agent.bpf.ring import Ring
 from agent.limits import RunBudget
-from agent.ring import Ring
 from agent.run.batch import Rows
 from agent.run.source import RINGS, Loaded
 from gadget.catalog import Gadget

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from agent.clock import clock_offset
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.run.batch import Batch, Loss
 from agent.run.run import BEAT_SECONDS
 from agent.run.subscriber import Subscriber
 from agent.selection import SELECTS, Selection
-from agent.tracker import Cgroup, Tracker
 from gadget import CONTRACT
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
+from agent.containers.tracker import Tracker
 from agent.limits import RunBudget
 from agent.masking import Masker
 from agent.run.batch import Step
@@ -19,7 +20,6 @@ from agent.run.source import Source
 from agent.run.subscriber import Subscriber
 from agent.run.table import Tables
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget, find
 from gadget.errors import Unsupported, UsageError

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.attach import iterators
+from agent.bpf.attach import iterators
 from agent.limits import RunBudget
 from agent.run.batch import Rows
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp

@@ -8,11 +8,11 @@ from math import inf
 from pathlib import Path
 from typing import Protocol
 
-from agent.attach import Where
-from agent.bpf_object import BpfObject, ring_bytes
-from agent.calls import LANES
+from agent.bpf.attach import Where
+from agent.bpf.bpf_object import BpfObject, ring_bytes
+from agent.bpf.calls import LANES
+from agent.bpf.objects import read_object
 from agent.limits import RunBudget
-from agent.objects import read_object
 from agent.run.batch import Rows, Whole
 from gadget import parameters
 from gadget.catalog import Gadget

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.run.batch import Batch, Loss, Packed, column
 from gadget.catalog import Gadget
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent import libbpf
+from agent.bpf import libbpf
 from agent.limits import RunBudget
 from agent.run.batch import Rows, Whole
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp

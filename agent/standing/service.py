@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.containers.tracker import Tracker
 from agent.files import printable, read_regular
 from agent.folders import own_folder, remove
 from agent.limits import RunBudget
@@ -19,7 +20,6 @@ from agent.service import Active, Call, Number, Running
 from agent.standing.settings import Settings
 from agent.standing.standing import StandingRun
 from agent.threads import Worker
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError, Unsupported, UsageError
 from gadget.kinds.texts import decode_text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from agent.containers.tracker import Tracker
 from agent.files import read_text
 from agent.limits import RunBudget
 from agent.run.batch import Batch
@@ -18,7 +19,6 @@ from agent.selection import Selection
 from agent.standing.counting import Counting
 from agent.standing.history import History
 from agent.threads import Worker
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Exhausted, GadgetError

@@ -9,14 +9,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from agent.bpf_object import Program
+from agent.bpf.bpf_object import Program
 from agent.clock import clock_offset
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.syscalls.settings import Settings
 from agent.syscalls.table import Table
 from agent.syscalls.workloads import Calls, Who, Workloads
 from agent.threads import Worker
-from agent.tracker import Cgroup, Tracker
 from gadget.workload import workload
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent.bpf_object import Program
+from agent.bpf.bpf_object import Program
 from agent.service import Call, Running
 from agent.syscalls.recorder import SyscallRecorder
 from agent.threads import Worker

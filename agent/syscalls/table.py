@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from agent import libbpf
-from agent.bpf_object import BpfObject, Program
-from agent.bpffs import open_pinned, remove
-from agent.objects import read_object
+from agent.bpf import libbpf
+from agent.bpf.bpf_object import BpfObject, Program
+from agent.bpf.bpffs import open_pinned, remove
+from agent.bpf.objects import read_object
+from agent.containers.tracker import Tracker
 from agent.persistence import Kept
-from agent.tracker import Tracker
 from gadget import catalog
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from agent import libbpf
-from agent.bpffs import open_pinned
+from agent.bpf import libbpf
+from agent.bpf.bpffs import open_pinned
 from agent.threads import Pool, Worker
 from agent.traceloop.rings import Ring
 from gadget import catalog

@@ -27,12 +27,13 @@ from queue import Empty, SimpleQueue
 import numpy as np
 import orjson
 
-from agent import libbpf
-from agent.bpf_object import BpfObject, Program
-from agent.bpffs import open_pinned, remove, remove_if_empty
-from agent.cgroups import processes_in
-from agent.identity import Container
-from agent.objects import read_object
+from agent.bpf import libbpf
+from agent.bpf.bpf_object import BpfObject, Program
+from agent.bpf.bpffs import open_pinned, remove, remove_if_empty
+from agent.bpf.objects import read_object
+from agent.containers.cgroups import processes_in
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.persistence import Kept, stop_programs
 from agent.processes import SETTLED_SECONDS, first_of
 from agent.threads import Worker
@@ -40,7 +41,6 @@ from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.rings import About, Ring
 from agent.traceloop.spares import Spares
-from agent.tracker import Cgroup, Tracker
 from gadget import catalog, syscalls
 from gadget.errors import GadgetError
 

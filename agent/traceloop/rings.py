@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from agent import libbpf
-from agent.bpffs import digest, open_pinned
+from agent.bpf import libbpf
+from agent.bpf.bpffs import digest, open_pinned
+from agent.bpf.ring import fence
 from agent.clock import clock_offset
-from agent.identity import Container
-from agent.ring import fence
+from agent.containers.identity import Container
 from gadget import catalog
 from gadget.schema import Field, record_dtype
 

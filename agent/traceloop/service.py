@@ -12,8 +12,8 @@ from itertools import count
 import orjson
 
 from agent.blocked import Memory, find_blocked
-from agent.bpf_object import Program
-from agent.identity import Container
+from agent.bpf.bpf_object import Program
+from agent.containers.identity import Container
 from agent.service import Active, Call, Number, Running
 from agent.threads import Worker
 from agent.traceloop.choice import Choice, choose

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent import libbpf
-from agent.bpffs import open_pinned, unpin
+from agent.bpf import libbpf
+from agent.bpf.bpffs import open_pinned, unpin
 from agent.traceloop import rings
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Leads from a system call to the program that wants it. agent/calls.py attaches as many of these as there are programs
- * that want the same call. */
+/* Leads from a system call to the program that wants it. agent/bpf/calls.py attaches as many of these as there are
+ * programs that want the same call. */
 #include "calls.h"
 
 /* An array takes programs of one hook only. */

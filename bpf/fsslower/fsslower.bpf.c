@@ -29,7 +29,7 @@ PARAM(gadget_duration, min, 10000000, "only what took at least so long, such as 
 PARAM(gadget_operation_set, ops, 0, "only these operations");
 
 /* When a thread began its call, 0 if it is in none of ours. Each thread has its own, so nobody can take another's room.
- * agent/features.py knows what a kernel lacks that refuses a map of such a name. */
+ * agent/bpf/features.py knows what a kernel lacks that refuses a map of such a name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

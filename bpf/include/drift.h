@@ -117,8 +117,8 @@ static __always_inline __u64 page_bytes(void)
 
 /* Task work, kernel commit 38aa7003e369 (6.18): a thread runs it before it goes on in user space, and may wait for
  * pages there. A gadget X that uses it has a second object, X___FUNCTION. The agent loads that one if the kernel's BTF
- * has the function (agent/objects.py). One object would not do: libbpf looks for functions that the kernel itself lacks
- * in the kernel's modules, which takes CAP_SYS_ADMIN. */
+ * has the function (agent/bpf/objects.py). One object would not do: libbpf looks for functions that the kernel itself
+ * lacks in the kernel's modules, which takes CAP_SYS_ADMIN. */
 struct bpf_task_work {
 	__u64 opaque;
 } __attribute__((aligned(8)));

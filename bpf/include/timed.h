@@ -4,7 +4,7 @@
 
 #include "filter.h"
 
-/* When a thread began its call. Each thread has its own, so nobody can take another's room. agent/features.py knows
+/* When a thread began its call. Each thread has its own, so nobody can take another's room. agent/bpf/features.py knows
  * what a kernel lacks that refuses a map of such a name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -567,7 +567,7 @@ int BPF_PROG(thread_exited, struct task_struct *task)
 #define SCOPE        ".scope"
 #define MONITOR      "conmon"
 
-/* The end of the name of a container's cgroup: [[PREFIX](-|:)]ID[.scope], as in agent/identity.py. */
+/* The end of the name of a container's cgroup: [[PREFIX](-|:)]ID[.scope], as in agent/containers/identity.py. */
 struct name_end {
 	char prefix[sizeof(MONITOR) - 1];
 	char separator;

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.bpffs import mount_bpffs
+from agent.bpf.bpffs import mount_bpffs
 from agent.threads import STALL_SECONDS
 from tests.apiserver import ApiServer, api_server, write_kubeconfig
 from tests.attacks.beside import is_well

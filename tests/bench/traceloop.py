@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from agent.bpf_object import BpfObject
+from agent.bpf.bpf_object import BpfObject
 from hatch_build import compile_object
 from tests.bench import NO_TOOL, Figure, Goal, Plan
 from tests.bench.agents import recording_agent

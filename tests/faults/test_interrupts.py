@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.bpffs import mount_bpffs
+from agent.bpf.bpffs import mount_bpffs
 from tests.conftest import CLI, Agent, run_cli
 
 #: How often each command is interrupted; CI has less time than who looks for the last fault.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import orjson
 
-from agent import identity
+from agent.containers import identity
+from agent.containers.runtimes import Runtimes
 from agent.flows import service
 from agent.flows.pods import Pods
-from agent.runtimes import Runtimes
 from gadget import catalog
 from gadget.errors import GadgetError
 from kubectl_gadget.advise.advisor import advise

@@ -17,8 +17,8 @@ import orjson
 from google.protobuf.message import DecodeError
 
 import hatch_build
-from agent import identity
-from agent.runtimes import Runtimes
+from agent.containers import identity
+from agent.containers.runtimes import Runtimes
 from agent.traceloop import rings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.wipe import wipe

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent.bpffs import mount_bpffs
+from agent.bpf.bpffs import mount_bpffs
+from agent.containers.tracker import Tracker
 from agent.flows.recorder import FlowRecorder
 from agent.flows.settings import Settings
-from agent.tracker import Tracker
 from tests.conftest import Agent
 
 

@@ -13,8 +13,8 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.bpf.objects import read_object
 from agent.flows.recorder import FlowRecorder
-from agent.objects import read_object
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub

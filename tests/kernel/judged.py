@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from agent.containers.tracker import Tracker
 from agent.run.runs import begin
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.rows import Table

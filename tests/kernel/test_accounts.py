@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.accounts import HOST, Accounts
-from agent.tracker import Tracker
+from agent.containers.accounts import HOST, Accounts
+from agent.containers.tracker import Tracker
 from tests.conftest import wait_until
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import addresses, rtnetlink
-from agent.addresses import Addresses, addresses_of, first_pid, network_of
+from agent.containers import addresses, rtnetlink
+from agent.containers.addresses import Addresses, addresses_of, first_pid, network_of
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.libbpf import kernel_has
+from agent.bpf.libbpf import kernel_has
 from tests.conftest import run_cli, wait_until
 from tests.live import rows_of, start_json
 from tests.pods import run_in

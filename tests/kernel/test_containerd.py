@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from agent.tracker import Tracker
+from agent.containers.tracker import Tracker
 from gadget.rules.containers import container_field
 from tests.conftest import events, run_cli, wait_until
 from tests.containerd import Containerd

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 
+from agent.containers.tracker import Tracker
 from agent.domains import Domains, Follower
 from agent.limits import RunBudget
 from agent.run.runs import Runs
-from agent.tracker import Tracker
 from tests.conftest import wait_until
 from tests.dns import ADDRESSES
 from tests.live import start_python_in

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.libbpf import kernel_has
+from agent.bpf.libbpf import kernel_has
 from tests.conftest import Agent, Cli, events, wait_until
 from tests.pods import Pod, run_in
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from agent.containers.pods import PodWatch
 from agent.flows.service import FlowsService
 from agent.flows.settings import Settings
-from agent.pods import PodWatch
 from agent.threads import Worker
 from tests import apiserver
 from tests.conftest import wait_until

@@ -16,9 +16,9 @@ from typing import Any
 import grpc
 import pytest
 
+from agent.containers.tracker import Tracker
 from agent.inspect import paths
 from agent.inspect.service import SECONDS, Inspector
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from tests.conftest import Agent, run_cli, wait_until

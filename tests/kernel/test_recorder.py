@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.bpffs import mount_bpffs, open_pinned
-from agent.identity import parse_path
+from agent.bpf.bpffs import mount_bpffs, open_pinned
+from agent.containers.identity import parse_path
+from agent.containers.tracker import Tracker
 from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.rings import Ring
 from agent.traceloop.service import TraceloopService
 from agent.traceloop.settings import Settings as Following
-from agent.tracker import Tracker
 from gadget import catalog, syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError

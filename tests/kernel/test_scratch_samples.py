@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.attach.samples import online
+from agent.bpf.attach.samples import online
 from tests.conftest import Agent, Cli, events, wait_until
 from tests.kernel.scratch import Project
 from tests.loaded import is_there, programs_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.bpffs import mount_bpffs
+from agent.bpf.bpffs import mount_bpffs
 from tests.conftest import wait_until
 from tests.kernel.scratch import copy_sources, run
 
@@ -65,10 +65,10 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from agent import libbpf
-from agent.bpf_object import BpfObject
-from agent.bpffs import open_pinned, remove
-from agent.objects import read_object
+from agent.bpf import libbpf
+from agent.bpf.bpf_object import BpfObject
+from agent.bpf.bpffs import open_pinned, remove
+from agent.bpf.objects import read_object
 from agent.persistence import Kept
 from agent.service import Call, Running, Service
 from agent.settings import setting

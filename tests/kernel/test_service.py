@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent.bpffs import mount_bpffs
+from agent.bpf.bpffs import mount_bpffs
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc

@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from agent.answering import Health
-from agent.tracker import GONE_REMEMBERED, Tracker, Watch
+from agent.containers.tracker import GONE_REMEMBERED, Tracker, Watch
 from gadget.errors import GadgetError
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.pods import UNIFIED, BareContainer, Pod, annotations, remove_cgroups
@@ -102,7 +102,7 @@ def test_many_cgroups_of_the_host(bare, monkeypatch: pytest.MonkeyPatch) -> None
     """However many cgroups there are outside containers, as a user may make them: containers find room in the kernel's
     map, and the rest still is known not to be a container's.
     """
-    monkeypatch.setattr("agent.tracker.HOST_REMEMBERED", 3)
+    monkeypatch.setattr("agent.containers.tracker.HOST_REMEMBERED", 3)
     folders = [UNIFIED / f"gadget-test-{number}" for number in range(7)]
     with closing(Tracker()) as tracker:
         for folder in folders:

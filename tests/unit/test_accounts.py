@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import accounts
-from agent.accounts import ALL_NAMES, CONTAINER_NAMES, FILE_NAMES, HOST, Accounts, parse
+from agent.containers import accounts
+from agent.containers.accounts import ALL_NAMES, CONTAINER_NAMES, FILE_NAMES, HOST, Accounts, parse
 
 IDENTITY = "         0          0 4294967295\n"
 HOST_PASSWD = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.attach import KINDS, Where, cgroups, iterators, itself, kind_of, samples
+from agent.bpf.attach import KINDS, Where, cgroups, iterators, itself, kind_of, samples
 
 BPF = Path(__file__).parents[2] / "bpf"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import calls
-from agent.bpf_object import BpfObject
-from agent.calls import Lanes
-from agent.objects import OBJECTS, read_object
+from agent.bpf import calls
+from agent.bpf.bpf_object import BpfObject
+from agent.bpf.calls import Lanes
+from agent.bpf.objects import OBJECTS, read_object
 
 BPF = Path(__file__).parents[2] / "bpf"
 #: They want every call, or have numbers beyond the table.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from agent.cgroups import CgroupTree
+from agent.containers.cgroups import CgroupTree
 
 
 def test_walk_beside_many(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.run.choosing import Choosing
 from agent.run.events import Events
 from agent.run.source import LOSSES
 from agent.selection import Selection
-from agent.tracker import Cgroup, Tracker
 from gadget import catalog
 
 GADGET = catalog.find("sigsnoop")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container, parse_path
-from agent.runtimes import FACTS_KEPT, Runtimes
+from agent.containers.identity import Container, parse_path
+from agent.containers.runtimes import FACTS_KEPT, Runtimes
 from gadget.container_facts import ContainerFacts, Mount, parse_image
 from gadget.rules.containers import container_field
 from tests.unit.test_identity import USER, A, B
@@ -222,7 +222,7 @@ def test_after_the_end(tmp_path: Path) -> None:
 
 def test_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many containers come and go, the memory for them is bounded; what was dropped is read again."""
-    monkeypatch.setattr("agent.runtimes.FACTS_KEPT", 3)
+    monkeypatch.setattr("agent.containers.runtimes.FACTS_KEPT", 3)
     assert FACTS_KEPT <= 4096
     runtimes, places = Runtimes(tmp_path), []
     for number in range(5):

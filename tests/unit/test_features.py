@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.features import missing_feature
+from agent.bpf.features import missing_feature
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.containers.identity import Container
+from agent.containers.pods import PodInfo
 from agent.flows.pods import MOST, Pods
 from agent.flows.sockets import Connection, connections_of, established_in
 from agent.flows.table import oldest_of_the_greatest
-from agent.identity import Container
-from agent.pods import PodInfo
 from gadget import catalog
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"

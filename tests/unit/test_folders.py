@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.bpffs import end, lock
+from agent.bpf.bpffs import end, lock
 from agent.folders import NotOurs, check_own, check_place, open_own, own_folder, remove
 
 OTHER = 4711

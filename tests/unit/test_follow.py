@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.traceloop import rings, service
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import About, Snapshot

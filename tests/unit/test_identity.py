@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import parse_path
+from agent.containers.identity import parse_path
 
 A, B = "a1" * 32, "b2" * 32
 UID = "0f4c1b3e-8a57-4b6b-9d0e-3c5d7e9f1a2b"

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from agent.answering import MAX_RUNS
-from agent.bpf_object import BpfObject
+from agent.bpf.bpf_object import BpfObject
+from agent.bpf.objects import read_object
 from agent.limits import MIB, RUN_BYTES, RunBudget, bytes_for_runs, memory_limit
-from agent.objects import read_object
 from agent.run.events import RINGS
 from agent.server import MAX_FILES
 from gadget import catalog

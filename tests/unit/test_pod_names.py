@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.selection import Selection as AgentSelection
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from agent import main
-from agent.pod_settings import Settings
-from agent.pods import PodInfo, PodWatch
-from agent.pods import parse_pod as parse
+from agent.containers.pod_settings import Settings
+from agent.containers.pods import PodInfo, PodWatch
+from agent.containers.pods import parse_pod as parse
 from gadget.errors import GadgetError
 from gadget.kube import credentials, kubeconfig
 from tests.apiserver import CUT, SILENCE, ApiServer, api_server, full_pod, pod

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.ring import BUSY, HEADER, Ring
+from agent.bpf.ring import BUSY, HEADER, Ring
 
 SIZE = 4096
 RECORD = 40  # 48 with its header, which does not divide the ring: records lie across its end

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.run import subscriber as subscribing
 from agent.run.batch import Batch, Loss, Rows, Whole
 from agent.run.choosing import Choosing

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container, parse_path
-from agent.runtimes import Runtimes
-from agent.shims import Shims
-from agent.users import MOST_BYTES
+from agent.containers.identity import Container, parse_path
+from agent.containers.runtimes import Runtimes
+from agent.containers.shims import Shims
+from agent.containers.users import MOST_BYTES
 from gadget.errors import UsageError
 from gadget.runtimes import STATES, State, parse_state
 from tests.unit.test_identity import KUBEPODS, UID, USER, A, B

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.selection import Selection
 from gadget.errors import UsageError
 from gadget.selector import parse_labels, parse_names, parse_recorded

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from agent.answering import MAX_READERS, _status
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.server import AgentService
 from agent.service import Active, Call, Context, Running
 from agent.services import find_services

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from agent.started import started_at
+from agent.containers.started import started_at
 
 
 def now() -> int:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import hatch_build
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup
 from agent.run import clocked
 from agent.run.batch import Whole
 from agent.run.choosing import Choosing
@@ -24,7 +25,6 @@ from agent.run.source import LOSSES
 from agent.run.table import Tables, most_bytes
 from agent.run.totals import Totals
 from agent.selection import Selection
-from agent.tracker import Cgroup
 from gadget import catalog, standing
 from gadget._generated import gadget_pb2 as pb
 from gadget.btf import BtfError

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.traceloop import rings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import About, Ring

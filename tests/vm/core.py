@@ -27,10 +27,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from agent.bpf_object import BpfObject
+from agent.bpf.bpf_object import BpfObject
+from agent.bpf.libbpf import kernel_has
+from agent.bpf.objects import read_object
+from agent.containers.tracker import Tracker
 from agent.flows.recorder import FlowRecorder
-from agent.libbpf import kernel_has
-from agent.objects import read_object
 from agent.profile.kept import Kept
 from agent.profile.profiling import Profiling
 from agent.run.runs import begin
@@ -40,7 +41,6 @@ from agent.syscalls.settings import Settings as SyscallSettings
 from agent.threads import Bounded
 from agent.traceloop.recorder import Recorder, Settings
 from agent.traceloop.service import TraceloopService
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import KernelLacks

@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from agent.containers.tracker import Tracker
 from agent.run.batch import Batch
 from agent.run.runs import begin
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.kinds.numbers import Named

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from agent.objects import FLAVOUR, OBJECTS
+from agent.bpf.objects import FLAVOUR, OBJECTS
 from tests.vm.guest import Done
 
 #: Of each line what `make test-kernels ACCEPT=1` saw last.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from agent.attach import cgroups, iterators, itself, samples
-from agent.attach.where import Calls, Seat, Where
+from agent.bpf.attach import cgroups, iterators, itself, samples
+from agent.bpf.attach.where import Calls, Seat, Where
 
 __all__ = ["HOOKS_OF_CALLS", "KINDS", "Calls", "Kind", "Seat", "Where", "kind_of"]
 

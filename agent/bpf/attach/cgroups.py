@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from agent import libbpf
-from agent.attach.where import Where
+from agent.bpf import libbpf
+from agent.bpf.attach.where import Where
 
 
 def takes(section: str) -> bool:

@@ -6,8 +6,8 @@ import ctypes
 import os
 from collections.abc import Iterator
 
-from agent import libbpf
-from agent.attach.where import Where
+from agent.bpf import libbpf
+from agent.bpf.attach.where import Where
 
 #: The kernel gives no more than its own buffer at a time: 8 pages (bpf_seq_read).
 READ_BYTES = 1 << 16

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent import libbpf
-from agent.attach.where import Where
+from agent.bpf import libbpf
+from agent.bpf.attach.where import Where
 
 _SECTIONS = ("tp_btf/", "tp/", "tracepoint/", "raw_tp/", "raw_tracepoint/", "fentry/", "fexit/", "lsm/")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from ctypes import c_uint32, c_uint64
 from pathlib import Path
 
-from agent import libbpf
-from agent.attach.where import Where
+from agent.bpf import libbpf
+from agent.bpf.attach.where import Where
 
 #: So often a second at most: a program of a microsecond then takes a thousandth of a CPU.
 MOST_HZ = 1000

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 
+from agent.containers.identity import Container
+from agent.containers.tracker import Cgroup, Tracker
 from agent.detect import watching
-from agent.identity import Container
 from agent.limits import RunBudget
 from agent.run.choosing import Choosing
 from agent.run.run import Run
 from agent.run.runs import Runs
 from agent.run.source import Source as AnySource
 from agent.service import Context
-from agent.tracker import Cgroup, Tracker
 from gadget import catalog
 from gadget.container_facts import ContainerFacts
 from gadget.rules import live

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from gadget._generated import gadget_pb2 as pb
 from gadget.container_facts import ContainerFacts, Mount
 from gadget.recorded import MAGIC, header, packed

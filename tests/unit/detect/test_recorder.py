@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from agent.containers.tracker import Tracker
 from agent.detect import recorder
 from agent.detect.recorder import Recorder
 from agent.detect.surroundings import Surroundings
 from agent.selection import Selection
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.processes import Key, Process
 from gadget.rules.told import Container

@@ -9,14 +9,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
+from agent.containers.tracker import Tracker
 from agent.limits import RunBudget
 from agent.run.batch import Batch, Packed
 from agent.run.runs import Runs
 from agent.run.subscriber import Subscriber
 from agent.standing import counting, standing
 from agent.standing.counting import Counting
-from agent.tracker import Tracker
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from agent.containers.tracker import Tracker
 from agent.limits import RunBudget
 from agent.run.choosing import Choosing
 from agent.run.run import Run
@@ -20,7 +21,6 @@ from agent.standing import service as module
 from agent.standing import standing
 from agent.standing.service import StandingService
 from agent.standing.settings import Settings
-from agent.tracker import Tracker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
 from gadget.recorded import NOT_KEPT

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from agent.identity import Container
+from agent.containers.identity import Container
 from agent.traceloop import choice, rings
 from agent.traceloop.redact import Redactor
 from agent.traceloop.rings import About, Ring, Snapshot
