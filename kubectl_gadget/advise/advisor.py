@@ -21,10 +21,10 @@ from kubectl_gadget.advise.nodes import NodePeers
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.outside import Outside
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Peer, Policy, Port, Rule
-from kubectl_gadget.advise.ranges import with_ranges
+from kubectl_gadget.advise.ranges import given_out, with_ranges
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
+from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, add_up
 from kubectl_gadget.advise.workloads import Workload, find_overlaps
 
 SHARED = "in a network that pods share with nodes: if a pod had it that is gone, its rule lets in whoever gets it next"
@@ -74,6 +74,7 @@ class _Advisor:
 
     def advise(self) -> Advice:
         talks = add_up(self._observation, self._settings)
+        self._ranges = self._given_out(talks)
         for (source, target, protocol, port), evidence in talks.items():
             if self._choice.has(source):
                 self._look(source, EGRESS, target, Port(port, protocol), evidence)
@@ -97,6 +98,15 @@ class _Advisor:
         summary = summarize(self._observation, talks, self._choice, self._settings.since)
         seen = spans(evaluator.policies, self._observation, self._settings)
         return Advice(policies, self._remarks.warnings, self._remarks.notes, summary, seen)
+
+    def _given_out(self, talks: Talks) -> dict[object, tuple[Port, ...]]:
+        """The ranges of ports of each workload of which some has, whoever is asked for."""
+        ports: dict[object, set[Port]] = {}
+        for (_, target, protocol, port), evidence in talks.items():
+            took_place = evidence.count or self._settings.failed
+            if isinstance(target, Workload) and target.selector is not None and took_place:
+                ports.setdefault(_key(target), set()).add(Port(port, protocol))
+        return {key: ranges for key, own in ports.items() if (ranges := given_out(own))}
 
     def _judge(self, policies: Iterable[Policy]) -> Evaluator:
         """Look at the advice as check does, so that no one applies what denies something without having been told."""
@@ -183,7 +193,7 @@ class _Advisor:
                 return None
             self._peers.add(other)
             name = other.name if other.namespace == workload.namespace else str(other)
-            return (other.namespace, repr(other.selector)), Peer({name}, other.namespace, other.selector)
+            return _key(other), Peer({name}, other.namespace, other.selector)
         if other.kind == "node":
             cidr = single(other.address)
             return cidr, Peer({other.name}, cidr=cidr, is_node=True)
@@ -261,7 +271,13 @@ class _Advisor:
 
     def _shorter(self, workload: Workload, direction: str, peers: Iterable[Peer]) -> Iterator[Peer]:
         """The same peers, but ranges in place of many ports, and larger networks in place of many addresses."""
-        ranged, widened = with_ranges(peers)
+        own = _key(workload)
+
+        def ranges(peer: Peer) -> tuple[Port, ...]:
+            server = own if direction == INGRESS else (peer.namespace, repr(peer.selector))
+            return self._ranges.get(server, ())
+
+        ranged, widened = with_ranges(peers, ranges)
         for port in widened:
             self._remarks.ranged(workload, direction, port)
         return self._outside.fewer(workload, direction, ranged)
@@ -286,6 +302,11 @@ class _Advisor:
             port = Port(number, protocol)
             if port not in admitted and (why := self._nodes.through(source, workload, port)):
                 self._remarks.own_node_only(workload, port, why)
+
+
+def _key(workload: Workload) -> object:
+    """What its pods are found by."""
+    return workload.namespace, repr(workload.selector)
 
 
 def _add_peer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kubectl_gadget.advise.observation import Evidence
@@ -12,16 +12,24 @@ from kubectl_gadget.advise.policy import Peer, Port
 ADJACENT = 3
 #: More ports than this that are no farther apart are taken for some of a range that a server gives out.
 MANY_PORTS, APART = 20, 1024
-#: A peer that used so many ports of a server's range may use all of them.
+#: A peer of a server may use all of its range if it used so many ports of it, or one and another port beside the range
+#: too, as FTP's control connection does. Who used one alone, as a scraper of metrics does, uses a port that stays.
 USED = 3
 #: Below are ports of the system, which no server gives out.
 FIRST = 1024
 
 
-def with_ranges(peers: Iterable[Peer]) -> tuple[list[Peer], list[Port]]:
+def given_out(ports: Collection[Port]) -> tuple[Port, ...]:
+    """The ranges from which a server gives out ports, if all these were connected to."""
+    return tuple(_wide(ports))
+
+
+def with_ranges(
+    peers: Iterable[Peer], given: Callable[[Peer], Collection[Port]] = lambda _: ()
+) -> tuple[list[Peer], list[Port]]:
     """The same peers, with ranges of ports; and those ranges that open more than was seen.
 
-    Peers outside the cluster count together.
+    Peers outside the cluster count together. given: the ranges of the server, be it the peer or the other end.
     """
     every = list(peers)
     outside = {port for peer in every if peer.cidr and not peer.is_node for port in peer.ports}
@@ -30,6 +38,8 @@ def with_ranges(peers: Iterable[Peer]) -> tuple[list[Peer], list[Port]]:
     made = []
     for peer in every:
         wide = [*_wide(peer.ports), *(of_all if peer.cidr and not peer.is_node else ())]
+        ranges = given(peer)
+        wide += [each for each in ranges if _gets_ports_of(peer.ports, each, ranges)]  # the widest is the last
         ranged: dict[Port, Evidence] = {}
         for port, into in _into(peer.ports, wide).items():
             ranged.setdefault(into, Evidence()).add(peer.ports[port])
@@ -37,6 +47,17 @@ def with_ranges(peers: Iterable[Peer]) -> tuple[list[Peer], list[Port]]:
                 seen.setdefault(into, set()).add(port)
         made.append(replace(peer, ports=ranged))
     return made, [each for each, own in seen.items() if len(own) < each.end - each.port + 1]
+
+
+def _gets_ports_of(ports: Collection[Port], one: Port, ranges: Collection[Port]) -> bool:
+    """Whether a peer that used these ports of a server will get others of one of its ranges."""
+    within = [port for port in ports if _is_in(port, one)]
+    beside = any(not any(_is_in(port, each) for each in ranges) for port in ports)
+    return len(within) >= (1 if beside else USED)
+
+
+def _is_in(port: Port, wide: Port) -> bool:
+    return port.protocol == wide.protocol and wide.port <= port.port <= wide.end
 
 
 def _wide(ports: Collection[Port]) -> Iterator[Port]:
@@ -62,7 +83,7 @@ def _into(ports: Mapping[Port, Evidence], wide: Collection[Port]) -> dict[Port, 
     """What each port becomes: a range, or itself."""
     found = {port: port for port in ports}
     for each in wide:
-        found |= {port: each for port in ports if port.protocol == each.protocol and each.port <= port.port <= each.end}
+        found |= {port: each for port in ports if _is_in(port, each)}
     left = [port for port, into in found.items() if not into.end]
     for group in _groups(left, 1):
         if len(group) >= ADJACENT:

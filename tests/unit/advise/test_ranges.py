@@ -13,7 +13,7 @@ from kubectl_gadget.advise.check import check
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of
 from kubectl_gadget.advise.observation import Evidence, Observation
-from kubectl_gadget.advise.policy import Advice, Peer, Port
+from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Port
 from kubectl_gadget.advise.ranges import MANY_PORTS, with_ranges
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
@@ -56,6 +56,30 @@ def test_passive_ftp() -> None:
     assert (result.denied, result.unused) == ([], [])
     cilium = render_yaml(advice, dialect="cilium")
     assert cilium.count('      - port: "30001"\n        endPort: 39976\n        protocol: TCP\n') == 3
+
+
+def test_ports_of_the_servers_range() -> None:
+    """Who asked a server of FTP for one transfer may use its whole range at both ends: the next one has another port. Who
+    used one port of the range and nothing else keeps that.
+    """
+    build = Build()
+    build.node("node-a")
+    server, busy, once, scraper = (
+        build.pod("shop", each, "node-a", {"app": each}) for each in ("ftp", "web", "once", "scraper")
+    )
+    used = {busy: (21, *range(30_001, 40_000, 25)), once: (21, 30_051), scraper: (30_101,)}
+    for client, ports in used.items():
+        for port in ports:
+            build.talk(client, server, port)
+    for port in used[once]:
+        build.ingress(server, "203.0.113.9", port)
+    build.ingress(server, "203.0.113.10", 30_101)
+    advice = advise(Observation(build.context, build.flows))
+    wide, narrow = {Port(21, "TCP"), Port(30_001, "TCP", 39_976)}, {Port(30_101, "TCP")}
+    rules = {policy.name: policy.rules for policy in advice.policies}
+    assert {name: {*rules[name][EGRESS][0].ports} for name in ("once", "scraper")} == {"once": wide, "scraper": narrow}
+    admitted = {name: {*rule.ports} for rule in rules["ftp"][INGRESS] for peer in rule.peers for name in peer.names}
+    assert admitted == {"web": wide, "once": wide, "scraper": narrow, "203.0.113.9": wide, "203.0.113.10": narrow}
 
 
 def test_few_ports_stay_what_they_are() -> None:
