@@ -160,6 +160,15 @@ SECTIONS = (
         (flows.compare,),
     ),
     Section(
+        "names",
+        "Names in the flow log (`--flows-names`)",
+        f"What an agent takes more than without it, while {flows.QUESTIONS:,} questions of DNS a second are answered for 10 s, "
+        "both by pods of the node: with its answer each is four messages, as each end sees both. The last rows are the most "
+        "that is kept. A run of dnssnoop that is there anyway, as with `--detect`, is not made twice: then the first row and "
+        "the maps are none.",
+        (flows.names,),
+    ),
+    Section(
         "map",
         "map: the page and its server",
         "In headless Chromium without a GPU, from the address to the picture: at most 150 boxes are drawn, the table has "

@@ -6,7 +6,8 @@
  *       connects   to a listener of its own at the IPv4 address WHERE, over TCP, reset at once
  *       packets    one byte over a TCP connection with itself at WHERE, which is a packet
  *       datagrams  one of a byte from a UDP socket to another one of its own at WHERE
- *       questions  of DNS over UDP, to a server of its own at an address of loopback, which answers
+ *       questions  of DNS over UDP, to a server of its own at an address of loopback, which answers: WHERE, if that is
+ *                  an IPv4 address
  *       signals    one to itself, which it handles */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -177,23 +178,33 @@ static void serve_itself(void)
 		fail("bind");
 }
 
+/* The address after the question, whose name it points to. */
+static unsigned char answer[] = "\xc0\14\0\1\0\1\0\0\0\74\0\4whe";
+
 static void ask_once(void)
 {
-	static unsigned char message[] = "\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\3com\0\0\1\0";
+	static const unsigned char question[] = "\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\3com\0\0\1\0";
 	static unsigned short id;
+	unsigned char message[sizeof(question) + sizeof(answer)];
 	struct sockaddr_in peer;
 	socklen_t size = sizeof(peer);
+	ssize_t length = sizeof(question);
 
+	memcpy(message, question, length);
 	memcpy(message, &id, sizeof(id));
 	id++;
-	message[2] = 1;
-	message[sizeof(message) - 1] = 1; /* the class, instead of the string's end */
-	if (write(near_end, message, sizeof(message)) != sizeof(message) ||
-	    recvfrom(far_end, message, sizeof(message), 0, (void *)&peer, &size) != sizeof(message))
+	message[length - 1] = 1; /* the class, instead of the string's end */
+	if (write(near_end, message, length) != length ||
+	    recvfrom(far_end, message, length, 0, (void *)&peer, &size) != length)
 		fail("ask");
 	message[2] |= 0x80;
-	if (sendto(far_end, message, sizeof(message), 0, (void *)&peer, size) != sizeof(message) ||
-	    read(near_end, message, sizeof(message)) != sizeof(message))
+	if (inet_pton(AF_INET, where, answer + 12) == 1) {
+		message[7] = 1;
+		memcpy(message + length, answer, sizeof(answer));
+		length += sizeof(answer);
+	}
+	if (sendto(far_end, message, length, 0, (void *)&peer, size) != length ||
+	    read(near_end, message, length) != length)
 		fail("answer");
 }
 
