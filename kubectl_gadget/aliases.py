@@ -10,7 +10,14 @@ from gadget.errors import UsageError
 #: Before the name of any gadget.
 _RUN = "run"
 #: Of commands that are no gadget's.
-OF_OTHERS = {"trace-all": "story", "profile_cpu": "profile", "profile-bpfcc": "profile", "profile.bt": "profile"}
+OF_OTHERS = {
+    "trace-all": "story",
+    "profile_cpu": "profile",
+    "profile-bpfcc": "profile",
+    "profile.bt": "profile",
+    "offcputime": "offcpu",
+    "offcputime-bpfcc": "offcpu",
+}
 
 
 def meaning(words: Sequence[str], ours: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -52,6 +52,7 @@ ANSWERS = {
     "alerts": "detect.kept:AlertsCommand",
     "advise": "advise.commands:AdviseCommand",
     "profile": "profile.commands:ProfileCommand",
+    "offcpu": "profile.commands:OffcpuCommand",
 }
 OTHERS = {
     "deploy": "cluster.commands:DeployCommand",

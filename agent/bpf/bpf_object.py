@@ -172,14 +172,18 @@ class BpfObject:
         libbpf.check(self._lib.bpf_map__set_value_size(inner, value_size), f"size of {map_name}")
 
     def preallocate(self, *map_names: str) -> None:
-        """Before load: let programs for samples use these maps, on every kernel.
+        """Before load: let programs that may not allocate use these maps, on every kernel.
 
-        Before kernel commit 96da3f7d489d (6.1) such a program could use no map that allocates its entries. Since then
+        Before kernel commit 96da3f7d489d (6.1) one for samples could use no map that allocates its entries. Since then
         maps have an allocator of their own, which BTF tells.
         """
         if not libbpf.kernel_has("bpf_mem_alloc"):
             for name in map_names:
                 libbpf.check(self._lib.bpf_map__set_map_flags(self._map(name), 0), f"flags of {name}")
+
+    def has_programs(self, section: str) -> bool:
+        """Whether there are programs whose section begins so."""
+        return any(self._section(program).startswith(section) for program in self._programs())
 
     def leave_only(self, section: str) -> None:
         """Before load: leave out the programs of other sections."""

@@ -19,8 +19,8 @@ from agent.profile.kernel import KernelFunctions
 from agent.profile.naming import NOWHERE, UNKNOWN, Answer, Naming, Place, Program
 from agent.run.batch import Batch
 from agent.threads import Bounded
-from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
 from gadget.errors import Exhausted
 from gadget.kinds.texts import decode_text
 
@@ -30,13 +30,13 @@ log = logging.getLogger(__name__)
 MOST_FRAMES, MOST_STACKS, MOST_CONTAINERS = 65_536, 32_768, 1024
 #: How long the names of a batch are waited for. What has none by then is told as addresses.
 SECONDS = 3.0
-#: The calls that the kernel tells of a stack at most: see DEEPEST of bpf/profile.
+#: The calls that the kernel tells of a stack at most: see DEEPEST of bpf/include/stacks.h.
 DEEPEST = 127
 _MODULES, _MODULES_BYTES = Path("/proc/modules"), 1 << 20
 
 
 class _Seen(NamedTuple):
-    """A stack of a batch, and how often it was seen. Addresses are where calls are, the innermost first."""
+    """A stack of a batch, and how often or how long it was seen. Addresses are of calls, the innermost first."""
 
     key: bytes
     cgroup_id: int
@@ -45,18 +45,22 @@ class _Seen(NamedTuple):
     user: Sequence[int]
     kernel: Sequence[int]
     cut: bool
-    samples: int
+    times: int
 
 
 class Profiling:
-    """Makes messages of batches of the gadget `profile`."""
+    """Makes messages of batches of a gadget whose rows have stacks."""
 
-    def __init__(self, kept: Kept, threads: Bounded, proc: Path) -> None:
-        """With what is kept of files, threads for what may not return, and where the node's processes are."""
+    def __init__(self, gadget: Gadget, counted: str, kept: Kept, threads: Bounded, proc: Path) -> None:
+        """Of the field that says how much there was of a stack; proc is where the node's processes are.
+
+        kept is what is kept of files, and threads are for what may not return.
+        """
         self._kept, self._threads, self._proc = kept, threads, proc
-        schema = catalog.find("profile").schema
+        schema = gadget.schema
         self._dtype = schema.dtype(schema.text_offset)
-        self._key = slice(schema["cgroup_id"].offset, schema["samples"].offset)
+        self._key = slice(schema["cgroup_id"].offset, schema[counted].offset)
+        self._counted = counted
         self._naming: dict[int, Naming] = {}
         self._kernel: KernelFunctions | None = None
         self._modules = ""
@@ -76,7 +80,7 @@ class Profiling:
             version = self._versions.get(each.program, 0)
             number = self._stacks.get((each.key, version)) or self._tell(each, version, answers, made)
             made.seen.append(number)
-            made.counts.append(each.samples)
+            made.counts.append(each.times)
         return made
 
     def _make_room(self) -> None:
@@ -89,7 +93,7 @@ class Profiling:
         rows = np.frombuffer(data, self._dtype)
         keys = [row[self._key].tobytes() for row in rows.view(np.uint8).reshape(len(rows), -1)]
         stacks = rows["stacks"]
-        names = ("cgroup_id", "pid", "start", "arguments", "exec", "comm", "samples")
+        names = ("cgroup_id", "pid", "start", "arguments", "exec", "comm", self._counted)
         depths = (stacks["user_depth"], stacks["kernel_depth"])
         columns = [*(rows[name].tolist() for name in names), *(depth.tolist() for depth in depths)]
         for at, values in enumerate(zip(*columns, strict=True)):  # there are as many as there are different stacks

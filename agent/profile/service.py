@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -17,13 +19,17 @@ from agent.service import Active, Context, Running
 from agent.threads import Bounded
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from gadget.catalog import Gadget
 from gadget.errors import Exhausted
 
 if TYPE_CHECKING:
     from agent.profile.kept import Kept
     from agent.profile.profiling import Profiling
 
-GADGET = "profile"
+log = logging.getLogger(__name__)
+
+#: The gadgets whose rows have stacks, as requests call them, and the field that says how much there was of each.
+GADGETS = {"profile": "samples", "offcpu": "time"}
 
 #: Clients at once: each has a table of samples, and what it was told of functions.
 MOST_CLIENTS = 4
@@ -34,7 +40,7 @@ AHEAD = 8
 
 
 class Profiles(Running):
-    """Takes samples of stacks, and names the functions in them."""
+    """Has stacks counted, and names the functions in them."""
 
     def __init__(self, context: Context) -> None:
         """For clients of this agent."""
@@ -44,28 +50,33 @@ class Profiles(Running):
         self._kept: WeakValueDictionary[str, Kept] = WeakValueDictionary()
 
     def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[pb.RunReply]]]:
-        """A client may have samples taken."""
-        return {"profile": self._profile}
+        """A client may have samples taken, or waits counted."""
+        return {name: partial(self._profile, name) for name in GADGETS}
 
-    def _profile(self, request: pb.Profile, active: Active) -> Iterator[pb.RunReply]:
+    def _profile(self, name: str, request: pb.Profile, active: Active) -> Iterator[pb.RunReply]:
         from agent.profile.kept import Kept  # and all that names need, which an agent without does without
         from agent.profile.profiling import Profiling
 
         if not self._slots.acquire(blocking=False):
-            raise Exhausted(f"{MOST_CLIENTS} clients have samples taken on {self._context.node} already: end one first")
+            raise Exhausted(f"{MOST_CLIENTS} clients have stacks counted on {self._context.node} already: end one")
         try:
             kept = self._kept.setdefault("files", Kept())  # of all clients together, as long as there is one
-            yield from self._replies(request, active, Profiling(kept, self._threads, self._context.tracker.proc))
+            gadget = catalog.find(name)
+            profiling = Profiling(gadget, GADGETS[name], kept, self._threads, self._context.tracker.proc)
+            yield from self._replies(gadget, request, active, profiling)
         finally:
             self._slots.release()
 
-    def _replies(self, request: pb.Profile, active: Active, profiling: Profiling) -> Iterator[pb.RunReply]:
-        context, gadget, selection = self._context, catalog.find(GADGET), Selection.of(request.selection)
-        start = pb.Start(gadget=GADGET, parameters=request.parameters, selection=request.selection)
+    def _replies(
+        self, gadget: Gadget, request: pb.Profile, active: Active, profiling: Profiling
+    ) -> Iterator[pb.RunReply]:
+        context, selection = self._context, Selection.of(request.selection)
+        start = pb.Start(gadget=gadget.name, parameters=request.parameters, selection=request.selection)
         subscriber = context.runs.subscribe(
             key_of(start), lambda: begin(gadget, dict(start.parameters), context.tracker, selection, context.budget)
         )
         with closing(subscriber):
+            log.info("%s: started with %s", gadget.name, dict(request.parameters))
             yield started_reply(context.node, None, context.tracker, selection)
             for batch in _ahead(subscriber.batches()):
                 if not active():

@@ -21,6 +21,8 @@ from gadget.catalog import Gadget
 HZ = "hz"
 #: The rings of a gadget with events.
 RINGS = ("events", "events_long")
+#: Programs that run where the kernel holds a run queue: to allocate there may wake a thread, which needs it, too.
+IN_SCHEDULER = "tp_btf/sched_s"
 #: What losses that the kernel counts are called: enum gadget_loss, in its order.
 LOSSES = ("ring full", "too many at once", "table full")
 
@@ -111,7 +113,7 @@ class Loaded:
         self._budget.take(size)
         self._taken = size
         self.object.share("containers", containers_fd)
-        if self._where.hz:
+        if self._where.hz or self.object.has_programs(IN_SCHEDULER):
             self.object.preallocate("chosen", "losses_by_cgroup")
         self.object.load()
 

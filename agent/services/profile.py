@@ -1,4 +1,4 @@
-"""Where the time of CPUs goes, as a service: `profile` asks."""
+"""Where time goes, of CPUs and of threads that wait, as a service: `profile` and `offcpu` ask."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path as Folder
 from gadget.kinds.base import Compared, Cut, Encoding, Kind, Total
 from gadget.kinds.containers import OtherContainer
 from gadget.kinds.ends import Address, End
-from gadget.kinds.histograms import Histogram
+from gadget.kinds.histograms import HISTOGRAM
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
     Bool,
@@ -69,7 +69,7 @@ __all__ += ["Compared", "Cut", "Encoding", "Kind", "Total", "find", "list_of"]
 #: Kinds that come from the shape of a record or from a type of C, not from a typedef.
 BOOL, CHARS, ENUM, INT, STRUCT = Bool("bool"), Chars("chars"), Enum("enum"), Int("int"), Kind("struct")
 CGROUP_ID, TIMESTAMP, ENDPOINT = CgroupId("cgroup_id"), Timestamp("timestamp"), End("endpoint")
-CONTAINER, HISTOGRAM = OtherContainer("container"), Histogram("histogram")
+CONTAINER = OtherContainer("container")
 
 KINDS: dict[str, Kind] = {
     kind.name: kind

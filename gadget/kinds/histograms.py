@@ -16,7 +16,10 @@ _PARTS = {"p50": 500, "p90": 900, "p99": 990}
 _MEMBERS = {
     "count": ("int", "how many there were"),
     "sum": ("duration", "all together"),
-    **{name: ("duration", f"{part / 10:g} in a hundred were at most so long") for name, part in _PARTS.items()},
+    **{
+        name: ("duration", f"{part / 10:g} in a hundred were at most so long; beyond the last bound at least")
+        for name, part in _PARTS.items()
+    },
 }
 _BARS = "▁▂▃▄▅▆▇█"
 #: Counts and a sum, of 8 bytes each; a duration has at most 64 bits.
@@ -29,6 +32,18 @@ def buckets(value: Sequence[int]) -> Iterator[tuple[int, int | None, int]]:
     used = [at for at, count in enumerate(counts) if count]
     for at in range(used[0], used[-1] + 1) if used else ():
         yield 1 << at - 1 if at else 0, 1 << at if at < len(counts) - 1 else None, counts[at]
+
+
+def _beyond(counts: int) -> int:
+    """The shortest duration that the last one of so many counts is of: it has no upper end."""
+    return (1 << counts - 2) + 1 if counts > 1 else 0
+
+
+def within(value: Sequence[int], which: str) -> str:
+    """Where a part of the durations ends, in words."""
+    found = HISTOGRAM.member_of(value)[which]
+    end = _beyond(len(value) - 1)
+    return f"more than {short_duration(end - 1)}" if found == end else f"within {short_duration(found)}"
 
 
 class Histogram(Kind):
@@ -53,7 +68,7 @@ class Histogram(Kind):
         return f"({size // _BYTES},)<u8"
 
     def numbers_of(self, rows: Rows, which: str) -> Rows:
-        """A member of each histogram. For a percentile it is the upper bound of its bucket."""
+        """A member of each histogram. For a percentile it is the upper bound of its bucket; of the last one, its shortest."""
         import numpy as np
 
         counts = rows[:, :-1]
@@ -63,7 +78,10 @@ class Histogram(Kind):
         if which == "count":
             return so_far[:, -1]
         wanted = (so_far[:, -1:] * np.uint64(_PARTS[which]) + np.uint64(999)) // np.uint64(1000)
-        bounds: Rows = np.where(so_far[:, -1] > 0, np.uint64(1) << (so_far >= wanted).argmax(1).astype(np.uint64), 0)
+        at = (so_far >= wanted).argmax(1).astype(np.uint64)
+        bounds: Rows = np.uint64(1) << at
+        bounds[at == counts.shape[1] - 1] = _beyond(counts.shape[1])
+        bounds[so_far[:, -1] == 0] = 0
         return bounds
 
     def member(self, source: Source, name: str, rows: Rows, mask: Mask, which: str) -> list[Any]:
@@ -118,6 +136,9 @@ class Histogram(Kind):
     def wanted(self, column: Described) -> str:
         """An example."""
         return f"one of its parts, such as {column.name}.p99>10ms or {column.name}.count>100"
+
+
+HISTOGRAM = Histogram("histogram")
 
 
 def bound(nanoseconds: int | None) -> str:

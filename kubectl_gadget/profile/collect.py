@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Malformed
+from gadget.kinds.times import short_duration
 from gadget.rows import Decoder
 from gadget.schema import Row, Schema
 from gadget.text import counted
@@ -109,7 +110,7 @@ class _Waiting(Output):
             return
         self._shown, gone = now, now - self._began
         left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else ""
-        self._progress.show([f"sampling for {duration(int(gone))}{left}; {self._so_far()}"])
+        self._progress.show([f"looking for {duration(int(gone))}{left}; {self._so_far()}"])
 
     def finish(self) -> str:
         """Write all that there is."""
@@ -129,7 +130,7 @@ class SampleSession(Session):
     def __init__(
         self, request: Request, targets: Targets, hz: int, write: Callable[[Samples], None], stop: Callable[[], None]
     ) -> None:
-        """Of what request asks for, so many a second; write writes them when stop has ended it."""
+        """Of what request asks for, so many a second, 0 for waits; write writes them when stop has ended it."""
         super().__init__(request, lambda: known_containers(targets))
         self._timer = threading.Timer(request.timeout, stop)
         self._timer.daemon = True
@@ -153,7 +154,7 @@ class SampleSession(Session):
                     made.add(Who(decoder.node, namespace, pod, container, id_, comm, pid), calls, count)
         self._timer.cancel()
         self._write_samples(made)
-        return f"{counted(made.crowded, 'sample')} of further stacks left out: there were too many" * bool(made.crowded)
+        return f"{self._amount(made.crowded)} of further stacks left out: there were too many" * bool(made.crowded)
 
     def _begun(self, target: str, name: str, started: pb.Started) -> Node:
         contract.check(name, started.contract)
@@ -176,24 +177,28 @@ class SampleSession(Session):
         return []
 
     def _what(self) -> str:
-        return counted(self._taken, self.thing, ",")
+        return self._amount(self._taken)
+
+    def _amount(self, count: int) -> str:
+        return f"{short_duration(count)} of waits" if self._samples.waits else counted(count, self.thing, ",")
 
 
 def collect(request: Request, targets: Targets, hz: int, write: Callable[[Samples], None]) -> None:
-    """Take samples until the request's time is over, or Ctrl-C, and write them.
+    """Take so many samples a second, or with 0 count waits, until the time is over or Ctrl-C; write them.
 
     Raises:
         GadgetError: No agent can do it.
         Incomplete: Something was lost, and that was not to be.
 
     """
-    parameters = {**request.parameters, "hz": str(hz)}
+    parameters = {**request.parameters, **({"hz": str(hz)} if hz else {})}
     asked = pb.Profile(parameters=parameters, selection=pb.Selection(**request.selection.message()))
+    whole = pb.RunRequest(profile=asked) if hz else pb.RunRequest(offcpu=asked)
 
     def check(node: str) -> Check:
         return SampleCheck(node)
 
-    streams = Streams(targets, pb.RunRequest(profile=asked), check)
+    streams = Streams(targets, whole, check)
     with stops(streams, 0.0), streams:
         session = SampleSession(request, targets, hz, write, streams.stop)
         session.run(streams, len(targets), streams.stop, live=True)

@@ -1,8 +1,8 @@
-"""The command `profile`: where the time of CPUs goes."""
+"""The commands `profile`, where the time of CPUs goes, and `offcpu`, where threads wait."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,13 @@ from kubectl_gadget.where import default_namespace, find_selection, find_targets
 if TYPE_CHECKING:
     from kubectl_gadget.profile.stacks import Samples
 
-GADGET = "profile"
+PROFILE, OFFCPU = "profile", "offcpu"
 USUAL_HZ, USUAL_SECONDS, USUAL_TOP = 99, 10.0, 20
-#: Parameters of the gadget that the command has options of its own for.
-_OWN = ("param_hz", "param_user_stacks", "param_kernel_stacks")
+#: Parameters of the gadgets that the commands have options of their own for.
+_OWN = ("param_hz", "param_user_stacks", "param_kernel_stacks", "param_waits")
+#: What a thread may do that is off its CPU, as ps(1) tells it: enum waits of bpf/offcpu.
+_STATES = {"R": 1, "S": 2, "D": 4}
+USUAL_STATES = "S,D"
 
 
 class ProfileCommand(HeadedCommand):
@@ -32,39 +35,81 @@ class ProfileCommand(HeadedCommand):
 
     def __init__(self) -> None:
         """Make the command."""
-        gadget = catalog.find(GADGET)
-        forms = FormType({name: form.help for name, form in all_forms().items()})
-        options: list[click.Parameter] = [
-            Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
-                   help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),
+        own: list[click.Parameter] = [
             Option(["-F", "--frequency"], heading="Options", type=click.IntRange(1, 1000), default=USUAL_HZ,
                    metavar="HZ", help="Samples a second, on each CPU that is not idle: 1 to 1000. [default: 99]"),
             Option(["-U", "--user-stacks"], heading="Options", is_flag=True,
                    help="Only programs: time in the kernel counts for the function that called it."),
             Option(["-K", "--kernel-stacks"], heading="Options", is_flag=True,
                    help="Only the kernel: time in programs is left out."),
-            Option(["--top"], heading="Options", type=click.IntRange(0), default=USUAL_TOP, metavar="N",
-                   help="Only the first N rows of the table; 0: all. [default: 20]"),
-            *(option for option in gadget_options(gadget) if option.name not in _OWN),
-            *where_options(),
-            *cluster_options(),
-            Option(["form", "-o", "--output"], heading="Output", type=forms, default="columns",
-                   help="Format: functions as rows, or stacks. flamegraph: a page for a browser; speedscope: for "
-                   "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
-            *(option for option in output_options() if option.name == "strict"),
         ]  # fmt: skip
         super().__init__(
-            GADGET,
-            "where CPU time goes, by functions of programs and of the kernel",
+            PROFILE,
+            "where CPU time goes, by function; where threads wait: see offcpu",
             "kubectl gadget profile -n shop -o flamegraph > shop.html",
-            options,
+            _options(PROFILE, own, "functions as rows, or stacks"),
             _profile,
         )
 
 
-def _profile(
-    duration: float,
+class OffcpuCommand(HeadedCommand):
+    """`offcpu`: stacks of waits."""
+
+    in_overview = False  # `profile` names it
+
+    def __init__(self) -> None:
+        """Make the command."""
+        own: list[click.Parameter] = [
+            Option(["--state"], heading="Options", default=USUAL_STATES, metavar="A,B",
+                   help="Which waits: S, which signals end, as of locks, sockets, sleep; D, which they do not, as of "
+                   "disks; R: for a CPU that another thread took. [default: S,D]"),
+            Option(["-U", "--user-stacks"], heading="Options", is_flag=True, help="Only programs' part of stacks."),
+            Option(["-K", "--kernel-stacks"], heading="Options", is_flag=True, help="Only the kernel's part."),
+        ]  # fmt: skip
+        super().__init__(
+            OFFCPU,
+            "where threads wait, and for how long, by function",
+            "kubectl gadget offcpu -n shop --min 1ms",
+            _options(OFFCPU, own, "waits as rows, or stacks"),
+            _offcpu,
+        )
+
+
+def _options(name: str, own: Sequence[click.Parameter], rows: str) -> list[click.Parameter]:
+    """All options of a command, in order, with some of its own."""
+    forms = FormType({form: each.help for form, each in all_forms().items()})
+    return [
+        Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
+               help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),
+        *own,
+        Option(["--top"], heading="Options", type=click.IntRange(0), default=USUAL_TOP, metavar="N",
+               help="Only the first N rows of the table; 0: all. [default: 20]"),
+        *(option for option in gadget_options(catalog.find(name)) if option.name not in _OWN),
+        *where_options(),
+        *cluster_options(),
+        Option(["form", "-o", "--output"], heading="Output", type=forms, default="columns",
+               help=f"Format: {rows}. flamegraph: a page for a browser; speedscope: for "
+               "speedscope.app; pprof: for `go tool pprof`; folded: for flamegraph.pl."),
+        *(option for option in output_options() if option.name == "strict"),
+    ]  # fmt: skip
+
+
+def _profile(frequency: int, **options: Any) -> None:
+    _collect(PROFILE, frequency, {}, **options)
+
+
+def _offcpu(state: str, **options: Any) -> None:
+    words = [word.strip().upper() for word in state.split(",")]
+    if not all(word in _STATES for word in words):
+        raise UsageError(f"--state {state}: want one or more of {', '.join(_STATES)}, such as --state D")
+    _collect(OFFCPU, 0, {"waits": str(sum(_STATES[word] for word in {*words}))}, **options)
+
+
+def _collect(
+    name: str,
     frequency: int,
+    values: dict[str, str],
+    duration: float,
     user_stacks: bool,
     kernel_stacks: bool,
     top: int,
@@ -81,7 +126,7 @@ def _profile(
 ) -> None:
     if user_stacks and kernel_stacks:
         raise UsageError("-U and -K: choose one; without them both are shown")
-    values = {name.removeprefix("param_"): str(value) for name, value in settings.items() if value is not None}
+    values |= {name.removeprefix("param_"): str(value) for name, value in settings.items() if value is not None}
     if user_stacks or kernel_stacks:
         values["kernel_stacks" if user_stacks else "user_stacks"] = "false"
     selection = make_selection(namespace, all_namespaces, pod, container, selector)
@@ -91,7 +136,7 @@ def _profile(
         selection = find_selection(selection, agent, local)
         from kubectl_gadget.profile.collect import collect  # grpc and numpy, while a local agent starts
 
-        gadget = catalog.Gadget(GADGET, "", "", "", "", [], [], [], {}, {}, Schema((), 0), [])
+        gadget = catalog.Gadget(name, "", "", "", "", [], [], [], {}, {}, Schema((), 0), [])
         request = Request(gadget, values, strict=strict, selection=selection, timeout=duration)
         collect(request, targets(), frequency, _writes(form, top))
 
@@ -101,11 +146,11 @@ def _writes(form: str, top: int) -> Callable[[Samples], None]:
 
     def write(samples: Samples) -> None:
         from kubectl_gadget.output.stdout import write_all
-        from kubectl_gadget.profile import hottest
+        from kubectl_gadget.profile import table
 
         if form in all_forms():
             write_all(all_forms()[form].make(samples))
         else:
-            hottest.write(samples, form, top)
+            table.write(samples, form, top)
 
     return write

@@ -1,6 +1,6 @@
 "use strict";
 const data = JSON.parse(document.querySelector("#data").textContent);
-const { names, files, kinds, depths, name, counts, hz } = data;
+const { names, files, kinds, depths, name, counts, hz, unit } = data;
 const number = depths.length, ROW = 18, LEAST = 0.5;
 const starts = new Float64Array(number), ends = new Int32Array(number), parents = new Int32Array(number).fill(-1);
 {
@@ -71,9 +71,10 @@ function draw() {
 }
 function tell(at) {
   const id = name[at], file = files[id] ? ` (${files[id]})` : "";
-  const seconds = hz ? `, ${(counts[at] / hz).toFixed(2)} s of CPU time` : "";
+  const samples = unit === "waiting" ? "" : `${counts[at]} samples, `;
+  const seconds = `, ${(counts[at] / hz).toFixed(2)} s of ${unit}`;
   const hits = found ? ` — found: ${part(foundPart)}` : "";
-  told.textContent = `${names[id]}${file}: ${counts[at]} samples, ${part(counts[at])}${seconds}${hits}`;
+  told.textContent = `${names[id]}${file}: ${samples}${part(counts[at])}${seconds}${hits}`;
 }
 function at(event) {
   const box = canvas.getBoundingClientRect(), x = event.clientX - box.left;

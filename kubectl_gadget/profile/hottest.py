@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row
-from kubectl_gadget.output import IDENTITY_COLUMNS, Extent, find_form, make_output, write_table
 from kubectl_gadget.profile.stacks import Function, Samples, Who
 
 FIELDS = (
@@ -18,8 +16,7 @@ FIELDS = (
     Column("function", "text", "the function; where none is known the file and the address in it"),
 )
 #: Left out unless -o wide.
-_WIDE = ("samples",)
-_NAMES = tuple(field.name for field in FIELDS)
+WIDE = ("samples",)
 
 
 def rows(samples: Samples, top: int) -> list[Row]:
@@ -44,22 +41,3 @@ def rows(samples: Samples, top: int) -> list[Row]:
         )
         for where, function in found[: top or None]
     ]
-
-
-def shown(form: str) -> Sequence[Column]:
-    """The fields that a form shows."""
-    extent = find_form(form).extent
-    if extent == Extent.ALL:
-        return FIELDS
-    left_out = {*IDENTITY} - {*IDENTITY_COLUMNS} | ({*_WIDE} if extent < Extent.WIDE else set())
-    return [field for field in FIELDS if field.name not in left_out]
-
-
-def write(samples: Samples, form: str, top: int) -> None:
-    """Write the table. Where columns are few, files are without their folders."""
-    fields = shown(form)
-    short = find_form(form).extent < Extent.WIDE
-    found = (dict(zip(_NAMES, row, strict=True)) for row in rows(samples, top))
-    if short:
-        found = (row | {"file": row["file"].rpartition("/")[2] or row["file"]} for row in found)
-    write_table(make_output(form, fields, {}), [tuple(row[field.name] for field in fields) for row in found])

@@ -1,4 +1,4 @@
-"""What was sampled, of all nodes: stacks with who ran them, and how often each was seen."""
+"""What was seen, of all nodes: stacks with who ran or waited in them, and how often or for how long each was seen."""
 
 from __future__ import annotations
 
@@ -56,9 +56,13 @@ class Who(NamedTuple):
         return escape(inside or self.node)
 
 
+#: How many nanoseconds a second has.
+NANOSECONDS = 10**9
+
+
 @dataclass
 class Samples:
-    """How often stacks were seen, each the outermost call first."""
+    """How often stacks were seen, each the outermost call first; with hz 0 for how long, in nanoseconds."""
 
     hz: int
     began_ns: int = 0  # since 1970
@@ -76,8 +80,18 @@ class Samples:
             self.crowded += count
 
     @property
+    def waits(self) -> bool:
+        """Whether the counts are of threads that wait."""
+        return not self.hz
+
+    @property
+    def a_second(self) -> int:
+        """What is counted of a second of one CPU, or of one thread that waits."""
+        return self.hz or NANOSECONDS
+
+    @property
     def total(self) -> int:
-        """All samples."""
+        """All of it."""
         return self.counts.total()
 
     def outer(self, who: Who) -> Sequence[str]:

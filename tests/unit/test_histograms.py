@@ -45,7 +45,7 @@ def table(*values: list[int], pod: str = "cart-0") -> list[tuple[object, ...]]:
     ]
 
 
-@given(st.lists(st.integers(1, 1 << 46), min_size=1))
+@given(st.lists(st.integers(1, 1 << 45), min_size=1))
 def test_parts(durations: list[int]) -> None:
     """Half of the durations are at most as long as p50 says, which is less than twice what the half's longest took."""
     found = HISTOGRAM.member_of(histogram(*durations))
@@ -79,6 +79,17 @@ def test_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_no_upper_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last length has no upper end: of what is so long I am told that it is more, never that it is at most so."""
+    assert HISTOGRAM.member_of(histogram(1 << 60))["p50"] == (1 << 45) + 1
+    assert HISTOGRAM.member_of(histogram(1 << 45))["p50"] == 1 << 45
+    output = make_output("histogram", choose_fields(RUNQLAT, "histogram", "", []), {}, Look(fixed={"node": "node-a"}))
+    output.write(table(histogram(1000, 1500, 1 << 60)))
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "shop  cart-0  cart: 3, half within 2.0µs, 99% more than 9h46m"
+    assert last.startswith("   9h46m –      ∞  1  █")
+
+
 def test_numbers_are_whole() -> None:
     """However narrow my terminal is: of the line above a histogram names are cut, in their middle, and no number."""
     with screen(72) as shown:
@@ -99,7 +110,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     fields = choose_fields(RUNQLAT, "json", "waited", [])
     make_output("json", fields, {}).write([(histogram(3, 1 << 60),)])
     assert json.loads(capsys.readouterr().out)["waited"] == {
-        "count": 2, "sum": 3 + (1 << 60), "p50": 4, "p90": 1 << 46, "p99": 1 << 46,
+        "count": 2, "sum": 3 + (1 << 60), "p50": 4, "p90": (1 << 45) + 1, "p99": (1 << 45) + 1,
         "buckets": [{"over": 2, "upTo": 4, "count": 1}]
         + [{"over": 1 << at, "upTo": 2 << at, "count": 0} for at in range(2, 45)]
         + [{"over": 1 << 45, "upTo": None, "count": 1}],

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_gadget.profile import hottest
+from kubectl_gadget.profile import hottest, longest
 from kubectl_gadget.profile.found import all_forms
 from kubectl_gadget.profile.stacks import CUT, Function, Samples, Who
 
@@ -57,6 +57,43 @@ def test_folded() -> None:
     two = samples()
     two.add(CART._replace(node="node-b"), (MAIN,), 1)
     assert "node-b;shop/cart-0/app;cart;main 1" in all_forms()["folded"].make(two).decode().splitlines()
+
+
+LIBC = Function("clock_nanosleep", "/usr/lib/libc.so.6")
+SLEEP = Function("hrtimer_nanosleep", "[kernel]", kernel=True)
+
+
+def waits() -> Samples:
+    """Of two threads of one container; times are nanoseconds."""
+    made = Samples(0, 1_700_000_000_000_000_000, 10.0)
+    made.add(CART, (MAIN, PARSE, LIBC, SLEEP), 7_000_000_400)
+    made.add(CART._replace(pid=13), (MAIN, PARSE, LIBC, SLEEP), 1_000_000_000)
+    made.add(CART, (UNKNOWN, READ), 2_000_000_000)
+    return made
+
+
+def test_waits(tmp_path: Path) -> None:
+    """Of waits I see time in all forms: where in the kernel, and for which function of the program outside libc."""
+    rows = longest.rows(waits(), 0)
+    assert [row[5:] for row in rows] == [
+        ("cart", 8_000_000_400, pytest.approx(80), "hrtimer_nanosleep", "/app/cart", "parse"),
+        ("cart", 2_000_000_000, pytest.approx(20), "vfs_read", "/usr/lib/libc.so.6", "libc.so.6+0x27249"),
+    ]
+    assert len(longest.rows(waits(), 1)) == 1 and longest.rows(Samples(0), 0) == []
+    lines = all_forms()["folded"].make(waits()).decode().splitlines()
+    assert "shop/cart-0/app;cart;libc.so.6+0x27249;vfs_read 2000000" in lines
+    assert "shop/cart-0/app;cart;main;parse;clock_nanosleep;hrtimer_nanosleep 8000001" in lines
+    (profile,) = json.loads(all_forms()["speedscope"].make(waits()))["profiles"]
+    assert (profile["unit"], sum(profile["weights"])) == ("seconds", pytest.approx(10))
+    text = all_forms()["flamegraph"].make(waits()).decode()
+    assert (
+        "<title>Waits of shop/cart-0/app</title>" in text and "10.0s of threads that waited, of 1 place in 10 s" in text
+    )
+    if shutil.which("go"):
+        (tmp_path / "waits").write_bytes(all_forms()["pprof"].make(waits()))
+        command = ["go", "tool", "pprof", "-top", str(tmp_path / "waits")]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "Type: delay" in told and re.search(r"8s 80\.00%.* hrtimer_nanosleep", told), told
 
 
 def test_speedscope() -> None:

@@ -38,6 +38,7 @@ WORKLOADS = (
     "mods",
     "mounts",
     "odd_opens",
+    "offs",
     "opens",
     "passes",
     "prints",

@@ -55,6 +55,8 @@ from tests.vm.machine import WORKLOAD, Busy, Core, Stream, container, make_netwo
 
 HERE = "10.9.0.1"  # not 127.0.0.1, with which nobody else is talked to
 CASE_SECONDS = 60
+#: How much there was of each stack: name of the thread, functions of the program, of the kernel, the innermost first.
+Stacks = Counter[tuple[str, tuple[str, ...], tuple[str, ...]]]
 #: Since Linux 7.0 tasks can be preempted in the middle of a program: see Busy. Before, only an interrupt comes there.
 PREEMPTS_SINCE = 7
 ATTEMPTS, ATTEMPTS_BEFORE = 30, 3
@@ -711,6 +713,40 @@ def snapshot_file(core: Core) -> None:
     assert [files[fd] for fd in (7, 8, 9)] == ["/tmp/kept", "/tmp/removed (deleted)", "/tmp"], files
 
 
+def stacks(
+    core: Core, name: str, counted: str, settings: dict[str, str], act: Callable[[BareContainer, Stacks], None]
+) -> Stacks:
+    """The stacks of what is done in a container, each with its thread's name, and how much there was of it."""
+    gadget = catalog.find(name)
+    profiling = Profiling(gadget, counted, Kept(), Bounded("profile", 4), Path("/proc"))
+    subscriber = begin(gadget, settings, core.tracker, Selection(pods=["cart-0"])).first
+    functions: dict[int, pb.Frame] = {}
+    told: dict[int, pb.Stack] = {}
+    found: Stacks = Counter()
+
+    def take() -> None:
+        for batch in subscriber.batches():
+            made = profiling.take(batch)
+            functions.update((each.number, each) for each in made.frames)
+            told.update((each.number, each) for each in made.stacks)
+            for number, count in zip(made.seen, made.counts, strict=True):
+                frames = [functions[each] for each in told[number].frames]
+                user = tuple(each.name for each in frames if not each.kernel)
+                found[told[number].comm, user, tuple(each.name for each in frames if each.kernel)] += count
+
+    with closing(subscriber), container() as app:
+        thread = Thread(target=take)
+        thread.start()
+        act(app, found)
+        subscriber.finish()
+        thread.join()
+        losses = subscriber.summary().losses
+    if any(loss.reason == "program busy" for loss in losses):
+        raise Busy
+    assert not losses, losses
+    return found
+
+
 def profile(core: Core) -> None:
     """Of a program that spins I see which functions take most time, and of one that calls the kernel those of the kernel."""
 
@@ -718,38 +754,41 @@ def profile(core: Core) -> None:
         for _ in range(300_000):
             os.getppid()
 
-    profiling = Profiling(Kept(), Bounded("profile", 4), Path("/proc"))
-    subscriber = begin(catalog.find("profile"), {"hz": "499"}, core.tracker, Selection(pods=["cart-0"])).first
-    functions: dict[int, pb.Frame] = {}
-    stacks: dict[int, pb.Stack] = {}
-    own = Counter[str]()
-    kernel = set[str]()
-
-    def take() -> None:
-        for batch in subscriber.batches():
-            made = profiling.take(batch)
-            functions.update((each.number, each) for each in made.frames)
-            stacks.update((each.number, each) for each in made.stacks)
-            for number, count in zip(made.seen, made.counts, strict=True):
-                frames = [functions[each] for each in stacks[number].frames]
-                own[next((each.name for each in frames if not each.kernel), "")] += count
-                kernel.update(each.name for each in frames if each.kernel)
-
-    with closing(subscriber), container() as app:
-        thread = Thread(target=take)
-        thread.start()
+    def act(app: BareContainer, found: Stacks) -> None:
         core.call(app, call)  # meanwhile the names of the kernel are read, which takes seconds under emulation
         core.work(app, "spins", "6")
-        subscriber.finish()
-        thread.join()
-        losses = subscriber.summary().losses
-    if any(loss.reason == "program busy" for loss in losses):
-        raise Busy
-    assert not losses, losses
+
+    own = Counter[str]()
+    kernel = set[str]()
+    for (_, user, inside), count in stacks(core, "profile", "samples", {"hz": "499"}, act).items():
+        own[next(iter(user), "")] += count
+        kernel |= {*inside}
     spun = [name for name, _ in own.most_common() if name.startswith("spin_")]
     assert spun[0] == "spin_40" and {*spun[1:3]} == {"spin_25", "spin_20"}, own
     assert {*spun[3:]} == {"spin_10", "spin_5"}, own
     assert any("sys_getppid" in name or "syscall" in name or "svc" in name for name in kernel), sorted(kernel)
+
+
+def offcpu(core: Core) -> None:
+    """Of threads that sleep, read and wait for a lock I see in which functions, and for about how long."""
+
+    def act(app: BareContainer, found: Stacks) -> None:
+        while not found:  # the names of the kernel are read, which takes seconds under emulation
+            core.call(app, lambda: time.sleep(0.1))
+        core.work(app, "offs", "100")
+
+    seen = Counter[str]()
+    inside: dict[str, set[str]] = {}
+    for (comm, user, kernel), nanoseconds in stacks(core, "offcpu", "time", {}, act).items():
+        seen.update({f"{comm} {name}": nanoseconds for name in user if name.startswith("wait_")})
+        inside.setdefault(comm, set()).update(kernel)
+    assert {*seen} == {"sleeps wait_in_sleep", "reads wait_in_read", "locks wait_for_lock", "workload wait_in_sleep"}, (
+        seen,
+        inside,
+    )
+    assert seen["sleeps wait_in_sleep"] >= 100 * 5_000_000 * 0.9, seen
+    for comm, part in (("sleeps", "nanosleep"), ("reads", "pipe_"), ("locks", "futex")):
+        assert any(part in name for name in inside[comm]), inside[comm]
 
 
 def tcptop(core: Core) -> None:
@@ -1243,6 +1282,7 @@ CASES = (
     ttysnoop,
     syscalltop,
     profile,
+    offcpu,
     snapshot_process,
     filetop,
     snapshot_file,
@@ -1306,7 +1346,7 @@ def try_case(name: str, case: Callable[[], None]) -> None:
 def load(name: str) -> None:
     """Load an object, and say how many instructions the verifier processed for each program."""
     with BpfObject(read_object(name), name) as loaded:
-        if name == "profile":  # as its runs do
+        if name in ("profile", "offcpu"):  # as their runs do
             loaded.preallocate("containers", "chosen", "losses_by_cgroup")
         loaded.load()
         for program, info in loaded.programs():

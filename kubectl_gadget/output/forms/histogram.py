@@ -9,7 +9,7 @@ from typing import Any
 
 from gadget.kinds import HISTOGRAM
 from gadget.kinds.base import NONE, UNKNOWN
-from gadget.kinds.histograms import bound, buckets
+from gadget.kinds.histograms import bound, buckets, within
 from gadget.kinds.times import short_duration
 from gadget.schema import Column, Row
 from kubectl_gadget.output import Extent, Form, Look, Output, terminal, text_of
@@ -73,7 +73,7 @@ class Histograms(Output):
     @staticmethod
     def _titled(title: str, name: str, value: Sequence[int]) -> str:
         flat = HISTOGRAM.member_of(value)
-        said = f"{flat['count']:,}, half within {short_duration(flat['p50'])}, 99% within {short_duration(flat['p99'])}"
+        said = f"{flat['count']:,}, half {within(value, 'p50')}, 99% {within(value, 'p99')}"
         of = ": ".join(part for part in (title, name) if part)
         if sys.stdout.isatty():  # what was measured stays
             of = fit(of, max(terminal.columns() - len(said) - 2, 1), middle=True)

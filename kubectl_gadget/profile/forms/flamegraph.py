@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from gadget.kinds.times import short_duration
 from gadget.text import counted, escape
 from kubectl_gadget.profile.page import page
 from kubectl_gadget.profile.stacks import Form, Function, Samples
@@ -31,11 +32,16 @@ def make(samples: Samples) -> bytes:
         "depths": depths,
         "name": name,
         "counts": counts,
-        "hz": samples.hz,
+        "hz": samples.a_second,
+        "unit": "waiting" if samples.waits else "CPU time",
     }
     places = {who.place: None for who, _ in samples.counts}
-    title = f"CPU time of {next(iter(places))}" if len(places) == 1 else "CPU time"
-    summary = f"{counted(samples.total, 'sample', ',')} of {counted(len(places), 'place')} in {samples.seconds:.0f} s"
+    subject = "Waits" if samples.waits else "CPU time"
+    title = f"{subject} of {next(iter(places))}" if len(places) == 1 else subject
+    where = f"of {counted(len(places), 'place')} in {samples.seconds:.0f} s"
+    if samples.waits:
+        return page(title, f"{short_duration(samples.total)} of threads that waited, {where}", data)
+    summary = f"{counted(samples.total, 'sample', ',')} {where}"
     return page(title, f"{summary}, {samples.hz} a second on each CPU", data)
 
 

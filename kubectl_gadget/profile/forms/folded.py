@@ -1,4 +1,4 @@
-"""A line for each stack, as flamegraph.pl and others read it: calls from the outermost one on, and how often."""
+"""A line for each stack, as flamegraph.pl and others read it: calls from the outermost on, how often or how many µs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ def make(samples: Samples) -> bytes:
     for (who, calls), count in samples.counts.items():
         names = [*samples.outer(who), *(call.text for call in calls)]
         lines[";".join(name.replace(";", ":") for name in names)] += count
+    if samples.waits:  # as long as others tell it: microseconds
+        lines = Counter({line: -(-count // 1000) for line, count in lines.items()})
     return "".join(f"{line} {count}\n" for line, count in sorted(lines.items())).encode("utf-8", "backslashreplace")
 
 

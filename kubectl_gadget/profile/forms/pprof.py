@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 from gadget._generated import pprof_pb2 as pb
-from kubectl_gadget.profile.stacks import Form, Function, Samples, Who
+from kubectl_gadget.profile.stacks import NANOSECONDS, Form, Function, Samples, Who
 
 #: What a sample is labelled with, so that `pprof -tagfocus` chooses by it.
 _LABELS = ("node", "namespace", "pod", "container", "comm")
@@ -20,14 +20,19 @@ class _Made:
         self._mappings: dict[str, int] = {}
         self._locations: dict[Function, int] = {}
         self._text("")
+        self._waits = samples.waits
+        if self._waits:  # as Go's own profiles of what blocks
+            self.profile.sample_type.add(type=self._text("delay"), unit=self._text("nanoseconds"))
+            return
         self.profile.sample_type.add(type=self._text("samples"), unit=self._text("count"))
         self.profile.sample_type.add(type=self._text("cpu"), unit=self._text("nanoseconds"))
         self.profile.period_type.type, self.profile.period_type.unit = self._text("cpu"), self._text("nanoseconds")
-        self.profile.period = 10**9 // samples.hz
+        self.profile.period = NANOSECONDS // samples.hz
 
     def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
         places = [self._location(call) for call in reversed(calls)]
-        sample = self.profile.sample.add(location_id=places, value=[count, count * self.profile.period])
+        value = [count] if self._waits else [count, count * self.profile.period]
+        sample = self.profile.sample.add(location_id=places, value=value)
         for name in _LABELS:
             if value := getattr(who, name):
                 sample.label.add(key=self._text(name), str=self._text(value))

@@ -13,7 +13,7 @@ _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
 def make(samples: Samples) -> bytes:
-    """The file. Its values are seconds: a sample stands for the time to the next one."""
+    """The file. Its values are seconds: of CPU time a sample stands for the time to the next one."""
     frames: list[dict[str, Any]] = []
     numbers: dict[tuple[str, str], int] = {}
 
@@ -31,7 +31,7 @@ def make(samples: Samples) -> bytes:
         *above, place, comm = samples.outer(who)
         stacks, weights = places.setdefault(" ".join([*above, place]), ([], []))
         stacks.append(numbers_of(comm, calls))
-        weights.append(count / samples.hz)
+        weights.append(count / samples.a_second)
     profiles = [
         {
             "type": "sampled",
@@ -47,7 +47,7 @@ def make(samples: Samples) -> bytes:
     made = {
         "$schema": _SCHEMA,
         "exporter": "kubectl-gadget",
-        "name": "kubectl gadget profile",
+        "name": "kubectl gadget offcpu" if samples.waits else "kubectl gadget profile",
         "activeProfileIndex": 0,
         "shared": {"frames": frames},
         "profiles": profiles,
