@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -54,3 +55,8 @@ def traced(program: str, folder: Path) -> Iterator[Traced]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(20)
+
+
+def is_there() -> bool:
+    """Whether it can be asked."""
+    return shutil.which("bpftrace") is not None

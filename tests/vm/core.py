@@ -755,7 +755,8 @@ def profile(core: Core) -> None:
             os.getppid()
 
     def act(app: BareContainer, found: Stacks) -> None:
-        core.call(app, call)  # meanwhile the names of the kernel are read, which takes seconds under emulation
+        while not found:  # the names of the kernel are read, which takes seconds under emulation
+            core.call(app, call)
         core.work(app, "spins", "6")
 
     own = Counter[str]()
@@ -773,7 +774,7 @@ def offcpu(core: Core) -> None:
     """Of threads that sleep, read and wait for a lock I see in which functions, and for about how long."""
 
     def act(app: BareContainer, found: Stacks) -> None:
-        while not found:  # the names of the kernel are read, which takes seconds under emulation
+        while not found:  # as above
             core.call(app, lambda: time.sleep(0.1))
         core.work(app, "offs", "100")
 
