@@ -68,7 +68,7 @@ class Histogram(Kind):
         return f"({size // _BYTES},)<u8"
 
     def numbers_of(self, rows: Rows, which: str) -> Rows:
-        """A member of each histogram. For a percentile it is the upper bound of its bucket; of the last one, its shortest."""
+        """A member of each histogram. Of a percentile: the upper bound of its bucket; of the last one, its shortest."""
         import numpy as np
 
         counts = rows[:, :-1]
