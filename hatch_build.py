@@ -115,7 +115,8 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
     ):
         if name not in known:
             raise BuildError(f"{folder / 'gadget.toml'}: {name!r} is no documented field of its rows")
-    parameters = read_parameters(types, sections.get_section_by_name(".rodata").data())
+    rodata = sections.get_section_by_name(".rodata")
+    parameters = read_parameters(types, rodata.data()) if rodata else []
     if unknown := {*about.get("left_out", {})} - {item.name for item in parameters if item.means.is_switch}:
         raise BuildError(f"{folder / 'gadget.toml'}: [left_out]: {min(unknown)!r} is no switch")
     if unknown := {*about.get("fills", {})} - {item.name for item in parameters if item.means.is_switch}:

@@ -263,6 +263,10 @@ def read_source(types: b.Btf) -> tuple[str, Schema]:
     if "snapshot" in maps:
         row = _member(types, maps["snapshot"], "value")
         return SNAPSHOT, _event(types, row) if "slot" in maps else Schema(tuple(_fields(types, row)), types.size(row))
+    if "readings" in maps:
+        row = _member(types, maps["readings"], "value")
+        has_text = any(member.name == "text" for member in types.types[row].members)
+        return SNAPSHOT, _event(types, row) if has_text else Schema(tuple(_fields(types, row)), types.size(row))
     if record := types.section(".bss").get("record_event"):
         return EVENTS, _event(types, types.strip(types.types[types.strip(types.types[record.type_id].target)].target))
     raise b.BtfError("no GADGET_EVENTS, GADGET_RESERVED, GADGET_TABLE or GADGET_SNAPSHOT in this object")

@@ -183,7 +183,7 @@ def _of_tables(gadget: Gadget, interval: float, sort: str, top: int, count: int)
     """What a request has to know of tables. Without an interval a snapshot is taken once."""
     if gadget.source == TABLE:
         interval = interval or gadget.interval or USUAL_SECONDS
-    elif not interval:
+    elif not (interval := interval or gadget.interval):
         count = 1
     return {"interval": interval, "order": read_order(gadget, sort, top), "count": count}
 

@@ -250,7 +250,8 @@ def stream_options() -> list[click.Parameter]:
 def table_options(gadget: Gadget) -> list[click.Parameter]:
     """Options of gadgets with tables: how often, how many rows, and in which order."""
     heading = "Tables"
-    usual = f"{gadget.interval or USUAL_SECONDS:g}s" if gadget.source == TABLE else "one alone"
+    seconds = gadget.interval or (USUAL_SECONDS if gadget.source == TABLE else 0)
+    usual = f"{seconds:g}s" if seconds else "one alone"
     options: list[click.Parameter] = [
         Option(["--interval"], heading=heading, type=Duration(), default=0.0, metavar="DURATION",
                help=f"Time between tables, such as 2s. [default: {usual}]"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 
-from agent.containers.tracker import Tracker
+from agent.containers.tracker import Cgroup, Tracker
 from agent.limits import RunBudget
 from agent.masking import Masker
+from agent.readers import find_reader
 from agent.run.batch import Step
 from agent.run.choosing import Choosing
 from agent.run.events import Events
 from agent.run.masked import Masked, check_maskable, masked_fields
+from agent.run.readings import Readings
 from agent.run.run import Run
 from agent.run.snapshot import Snapshots
 from agent.run.source import Source
@@ -57,9 +59,7 @@ def begin(
     if masker and masked_fields(gadget):
         check_maskable(gadget, settings)
         others.append(Masked(gadget, masker))
-    source = _open(
-        gadget, settings, tracker.map_fd, tracker.mount, budget or RunBudget(), ring_size, interval_ns, totals
-    )
+    source = _open(gadget, settings, tracker, selection, budget or RunBudget(), ring_size, interval_ns, totals)
     try:
         return Run(source, Choosing(source, tracker, selection), others)
     except BaseException:
@@ -70,8 +70,8 @@ def begin(
 def _open(
     gadget: Gadget,
     settings: Mapping[str, str],
-    containers_fd: int,
-    cgroups: Path,
+    tracker: Tracker,
+    selection: Selection,
     budget: RunBudget,
     ring_size: int,
     interval_ns: int,
@@ -81,12 +81,26 @@ def _open(
     gadget.check_interval(interval_ns)
     if totals and gadget.source != TABLE:
         raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
+    containers_fd, cgroups = tracker.map_fd, tracker.mount
+    if reader := find_reader(gadget.name, cgroups, tracker.proc):
+        wanted = partial(_wanted, tracker, selection)
+        return Readings(gadget, containers_fd, cgroups, budget, interval_ns, reader, wanted)
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
         return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)
     if gadget.source == SNAPSHOT:
         return Snapshots(gadget, settings, containers_fd, cgroups, budget, interval_ns)
     return Events(gadget, settings, containers_fd, cgroups, budget, ring_size)
+
+
+def _wanted(tracker: Tracker, selection: Selection) -> list[Cgroup]:
+    """The containers that run and are chosen, or may be."""
+    running = [each for each in tracker.containers() if not each.ended]
+    return [
+        each
+        for each in running
+        if each.container and selection.decide(each.container, tracker.labels(each.container)) is not False
+    ]
 
 
 #: How many dead threads are reported.

@@ -27,6 +27,8 @@ typedef __u64 gadget_latest_duration;  /* the same, as it was in the end: totals
 typedef __u64 gadget_longest_duration; /* the same, of which the longest counts */
 typedef __u64 gadget_size;             /* bytes */
 typedef __u64 gadget_some_size;        /* bytes; 0 where there are none to tell of */
+typedef __u64 gadget_known_size;       /* bytes, or COUNT_UNKNOWN: not every kernel tells */
+typedef __u64 gadget_known_count;      /* a number, or COUNT_UNKNOWN */
 typedef char gadget_string[128];       /* a parameter's text */
 typedef __u64 gadget_histogram[48];    /* how many durations there were of each length: see histogram.h */
 
@@ -65,5 +67,6 @@ struct gadget_socket_address {
 typedef struct gadget_socket_address gadget_endpoint;
 
 #define DURATION_UNKNOWN ((__u64)-1)
+#define COUNT_UNKNOWN    ((__u64)-1)
 
 #define ANY_UID ((__u32)-1)

@@ -16,6 +16,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
 _SIGRTMIN, _SIGRTMAX = 32, 64
 #: INVALID_UID of linux/uidgid.h
 _NO_ID = (1 << 32) - 1
+#: COUNT_UNKNOWN of bpf/include/fields.h
+COUNT_UNKNOWN = (1 << 64) - 1
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -55,6 +57,37 @@ class SomeSize(Size):
     def text(self, column: Described) -> Callable[[Any], str]:
         """The same; `-` for none."""
         return lambda value: short_size(value) if value else NONE
+
+
+class KnownCount(Int):
+    """A number that not every kernel tells."""
+
+    encoding = Encoding.CONVERTED
+    unknown = COUNT_UNKNOWN
+    total = Total.GREATEST
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The number; `?` if it is not known."""
+        return lambda value: UNKNOWN if value == COUNT_UNKNOWN else str(value)
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """Null if it is not known."""
+        return {column.name: lambda value: None if value == COUNT_UNKNOWN else value}
+
+
+class KnownSize(Size):
+    """A number of bytes that not every kernel tells."""
+
+    unknown = COUNT_UNKNOWN
+    total = Total.GREATEST
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """The same; `?` if it is not known."""
+        return lambda value: UNKNOWN if value == COUNT_UNKNOWN else short_size(value)
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """Null if it is not known."""
+        return {column.name: lambda value: None if value == COUNT_UNKNOWN else value}
 
 
 class Rate(Kind):

@@ -121,7 +121,7 @@ def _output_options() -> list[click.Parameter]:
 class AdviseCommand(click.Group):
     """`advise`: policies from what was seen."""
 
-    title = "NetworkPolicies, seccomp profiles and capabilities from what was seen"
+    title = "policies, seccomp profiles, capabilities from what was seen"
 
     def __init__(self) -> None:
         """Make the group."""

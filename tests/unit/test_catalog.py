@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 CONSUMERS = {
     "agent/domains.py": {"dnssnoop"},
     "gadget/rules/words.py": {"opensnoop", "privsnoop", "mountsnoop", "capable"},
+    "kubectl_gadget/advise/capabilities/commands.py": {"capable"},
 }
 
 

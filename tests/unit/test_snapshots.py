@@ -215,6 +215,14 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
          "fs": b"ext4", "path": b"app.log/log/var/"},
         {"pid": 4711, "comm": b"cart", "fd": 5, "type": 4, "inode": 4713, "fs": b"pipefs"},
     ],
+    "memtop": [
+        {"usage": 240 << 20, "limit": 256 << 20, "rss": 200 << 20, "cache": 30 << 20, "peak": 256 << 20, "high": 3, "max": 17, "oom": 2, "oom_kill": 1},
+        {"usage": 7 << 20, "rss": 1 << 20, "cache": 4096, "peak": DURATION_UNKNOWN, "high": DURATION_UNKNOWN, "oom": DURATION_UNKNOWN, "ended": True},
+    ],
+    "snapshot_mounts": [
+        {"pid": 4711, "id": 36, "parent": 35, "source": b"overlay", "root": b"/", "target": b"/", "type": b"overlay", "options": b"rw,relatime", "fs_options": b"rw,lowerdir=/a:/b"},
+        {"pid": 4711, "id": 37, "parent": 36, "source": b"/dev/vda", "root": b"/v\x1b[2J", "target": b"/data\n", "type": b"ext4", "options": b"ro", "propagation": 2},
+    ],
     "snapshot_socket": [
         {"pid": 9, "comm": b"nginx", "type": 0, "state": 10, "received": 3, "unsent": 511, "name": b"",
          "src": (bytes(10) + b"\xff\xff" + bytes(4), 8080), "fd": 3, "inode": 4711},

@@ -26,7 +26,7 @@ class Who(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A row of the gadget `capable`: how often a process was asked so far. call is empty outside calls."""
+    """A row: how often a process was asked so far. call is empty outside calls."""
 
     node: str
     namespace: str

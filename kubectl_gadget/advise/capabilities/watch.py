@@ -1,4 +1,4 @@
-"""Takes in the rows of `capable`, live or of a recording, and writes what comes of them."""
+"""Takes in checks of capabilities, live or of a recording, and writes what comes of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,38 @@
+"""What agents read from files: a module for each gadget that has no program, by the gadget's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from agent.containers.tracker import Cgroup
+
+
+class Reading(NamedTuple):
+    """A row: values by field, text as bytes; and how many further rows of the container there was no room for."""
+
+    cgroup_id: int
+    values: Mapping[str, Any]
+    lost: int = 0
+
+
+class Reader(Protocol):
+    """Reads rows of containers. One that remembers does so from one table to the next."""
+
+    def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
+        """The rows of containers that run."""
+
+
+def find_reader(gadget: str, mount: Path, proc: Path) -> Reader | None:
+    """What reads a gadget's rows, where cgroup2 is mounted at mount; None if its programs make them.
+
+    Unsupported if this machine has nothing to read.
+    """
+    name = f"{__name__}.{gadget}"
+    if find_spec(name) is None:
+        return None
+    made: Reader = import_module(name).Reader(mount, proc)
+    return made

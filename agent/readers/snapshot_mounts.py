@@ -1,0 +1,90 @@
+"""Mounts of containers, as /proc/PID/mountinfo of their first process tells them: proc_pid_mountinfo(5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent.containers.cgroups import processes_in
+from agent.containers.tracker import Cgroup
+from agent.files import read_bytes
+from agent.processes import first_of, held
+from agent.readers import Reading
+
+#: Of one container: a process may make any number of mounts.
+MOST_MOUNTS, MOST_BYTES = 4096, 4 << 20
+#: Of one text: the layers of an overlay take a page.
+MOST_TEXT = 1024
+_PROCESSES = 4096
+PRIVATE, SHARED, SLAVE, SHARED_SLAVE, UNBINDABLE = range(5)
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+class Reader:
+    """Reads mounts."""
+
+    def __init__(self, mount: Path, proc: Path) -> None:
+        """Of containers below mount, whose processes are in proc."""
+        self._mount, self._proc = mount, proc
+
+    def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
+        """Each mount of each container."""
+        for each in containers:
+            with suppress(OSError):  # it has just ended
+                yield from self._of(each)
+
+    def _of(self, cgroup: Cgroup) -> Iterator[Reading]:
+        list_now = partial(processes_in, self._mount / cgroup.path.lstrip("/"), _PROCESSES)
+        first = first_of(list_now(), self._proc, settled=0)
+        with held(list_now, self._proc, 1, [first]) as processes:
+            for process in processes:
+                fd = process.open("mountinfo")
+                try:
+                    data = read_bytes(fd, MOST_BYTES)
+                finally:
+                    os.close(fd)
+                lines = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
+                cut = len(data) >= MOST_BYTES
+                for line in lines[:MOST_MOUNTS]:
+                    if values := parse(line):
+                        yield Reading(cgroup.id, {**values, "pid": process.pid})
+                if lost := len(lines[MOST_MOUNTS:]) or cut:
+                    yield Reading(cgroup.id, {}, int(lost))
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The values of a line; None if it makes no sense."""
+    before, dash, behind = line.partition(b" - ")
+    fields, of_fs = before.split(b" "), behind.split(b" ")
+    if not dash or len(fields) < 6 or len(of_fs) < 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    return {
+        "id": int(fields[0]),
+        "parent": int(fields[1]),
+        "root": _plain(fields[3]),
+        "target": _plain(fields[4]),
+        "options": _plain(fields[5]),
+        "propagation": _propagation(fields[6:]),
+        "type": _plain(of_fs[0]),
+        "source": _plain(of_fs[1]),
+        "fs_options": _plain(of_fs[2]) if len(of_fs) > 2 else b"",
+    }
+
+
+def _propagation(tags: Sequence[bytes]) -> int:
+    names = {tag.partition(b":")[0] for tag in tags}
+    if b"unbindable" in names:
+        return UNBINDABLE
+    if b"shared" in names:
+        return SHARED_SLAVE if b"master" in names else SHARED
+    return SLAVE if b"master" in names else PRIVATE
+
+
+def _plain(text: bytes) -> bytes:
+    """Without the kernel's escapes: whoever shows it makes its own."""
+    return _OCTAL.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), text)
