@@ -14,11 +14,11 @@ import click
 from gadget import CONTRACT, __version__, catalog
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Column, Row
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import SERVERS, chosen_cluster, cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import output_options, where_options
 from kubectl_gadget.output import Extent, Look, find_form, make_output, terminal, write_table
-from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import find_targets
 
@@ -94,7 +94,7 @@ class Lacking(NamedTuple):
 def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
     """What the kernels of nodes cannot run. Who does not answer is told; an error only if agents are named."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import LONGEST_DETAILS, ask_all
+    from kubectl_gadget.agents.client import LONGEST_DETAILS, ask_all
 
     found: dict[str, Any] = {}
     try:
@@ -185,7 +185,7 @@ class VersionCommand(HeadedCommand):
         )
 
     def _run(self, local: bool, agent: tuple[str, ...], form: str) -> None:
-        from kubectl_gadget.contract import understands
+        from kubectl_gadget.agents.contract import understands
 
         show = _show_lines if find_form(form).extent < Extent.ALL else partial(_show_records, form)
         show([Part("client", version=__version__)])
@@ -249,13 +249,13 @@ def _too_far(contract: int) -> str:
 def describe(targets: Targets) -> dict[str, Any]:
     """The DescribeReply of each agent, or the GadgetError that kept it from answering."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import ask_all
+    from kubectl_gadget.agents.client import ask_all
 
     return ask_all(targets, "Describe", pb.DescribeRequest(), ANSWER_SECONDS)
 
 
 def _state(reply: Any) -> str:
-    from kubectl_gadget.contract import understands
+    from kubectl_gadget.agents.contract import understands
 
     if not understands(reply.contract):
         return _too_far(reply.contract)

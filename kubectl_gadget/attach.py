@@ -16,9 +16,9 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.completion import complete_standing
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, stream_options, where_options
-from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.standing.commands import places
 from kubectl_gadget.standing.stories import LACKING, is_run, is_whole, members
+from kubectl_gadget.stream.request import make_request, make_selection
 from kubectl_gadget.where import find_targets
 
 
@@ -79,10 +79,10 @@ class AttachCommand(HeadedCommand):
             "selection": selection, "since_ns": since_ns, "last": last or 0, "follow": follow,
         }  # fmt: skip
         with find_targets(agent, local, lacking=LACKING) as targets:
-            from kubectl_gadget.begin import begin, stops
-            from kubectl_gadget.peers import find_directory
-            from kubectl_gadget.session import stream
+            from kubectl_gadget.cluster.directory import find_directory
             from kubectl_gadget.standing.make import ask_list, find
+            from kubectl_gadget.stream.begin import begin, stops
+            from kubectl_gadget.stream.session import stream
 
             reached = targets()
             replies, directory = ask_list(reached), find_directory(reached, (), cluster=not (agent or local))

@@ -30,11 +30,11 @@ from kubectl_gadget.options import (
     table_options,
     where_options,
 )
-from kubectl_gadget.order import read_order
 from kubectl_gadget.output import Extent, all_fields, explain, find_form, make_output
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import make_request, make_selection
 from kubectl_gadget.standing.detach import check_detached, let_stand
+from kubectl_gadget.stream.order import read_order
+from kubectl_gadget.stream.request import make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 
@@ -60,7 +60,7 @@ class ContainersCommand(HeadedCommand):
         with find_targets(agent, local) as targets:
             selection = find_selection(selection, agent, local)
             from gadget._generated import gadget_pb2 as pb
-            from kubectl_gadget import containers
+            from kubectl_gadget.stream import containers
 
             every = find_form(form).extent > Extent.COLUMNS
             fields = [field for field in containers.FIELDS if every or field.name in containers.COLUMNS]
@@ -151,12 +151,12 @@ class GadgetCommand(HeadedCommand):
             return
         with find_targets(agent, local) as targets:
             request = request.about(find_selection(selection, agent, local))
-            from kubectl_gadget.begin import begin  # grpc, while a local agent starts
+            from kubectl_gadget.stream.begin import begin  # grpc, while a local agent starts
 
             reached = targets()
             with begin(request, reached) as streams:
-                from kubectl_gadget.peers import find_directory  # numpy, while it loads the gadget
-                from kubectl_gadget.session import stream
+                from kubectl_gadget.cluster.directory import find_directory  # numpy, while it loads the gadget
+                from kubectl_gadget.stream.session import stream
 
                 namespaces = request.selection.namespaces
                 stream(request, reached, streams, find_directory(reached, namespaces, cluster=not (agent or local)))
@@ -240,8 +240,8 @@ class ReplayCommand(HeadedCommand):
         selector: str,
         node: tuple[str, ...],
     ) -> None:
-        from kubectl_gadget.recording import Recording
-        from kubectl_gadget.session import replay
+        from kubectl_gadget.stream.recording import Recording
+        from kubectl_gadget.stream.session import replay
 
         selection = make_selection(namespace, False, pod, container, selector)
         if selector or any(name.is_workload for name in read_pods(pod)):

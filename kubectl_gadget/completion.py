@@ -111,7 +111,7 @@ def recorded(ctx: click.Context) -> pb.RecordingHeader | None:
     # what is left over: click takes arguments last, and not at all after an option whose value is still to come
     file = ctx.params.get("file") or next(iter(ctx.args), None)
     if file and str(file) != "-":
-        from kubectl_gadget.recording import Recording
+        from kubectl_gadget.stream.recording import Recording
 
         with suppress(GadgetError):
             return Recording(Path(file)).header
@@ -148,7 +148,7 @@ def is_word(name: str) -> bool:
 
 def addresses_of(ctx: click.Context) -> list[str]:
     """Agents that can be asked at once: those of --agent, or this machine's."""
-    from kubectl_gadget.local import running_agent
+    from kubectl_gadget.agents.local import running_agent
 
     return list(ctx.params.get("agent") or ()) or [address for address in [running_agent()] if address]
 
@@ -161,8 +161,8 @@ def _containers(ctx: click.Context) -> set[tuple[str, str, str]]:
     if not addresses:
         return set()
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.containers import list_containers
-    from kubectl_gadget.targets import Agent
+    from kubectl_gadget.agents.targets import Agent
+    from kubectl_gadget.stream.containers import list_containers
 
     try:
         replies = [
@@ -184,8 +184,8 @@ def complete_standing(ctx: click.Context, param: click.Parameter, incomplete: st
     if addresses := addresses_of(ctx):
         from gadget._generated import gadget_pb2 as pb
         from gadget.standing import shown_name
-        from kubectl_gadget.client import ask_once
-        from kubectl_gadget.targets import Agent
+        from kubectl_gadget.agents.client import ask_once
+        from kubectl_gadget.agents.targets import Agent
 
         for address in addresses:
             with suppress(GadgetError):

@@ -8,9 +8,9 @@ from functools import partial
 
 from gadget.errors import GadgetError, UsageError
 from gadget.pod_choice import PodChoice
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.pods import PodName, read_pods
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.request import Selection
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def find_targets(
     if agents:
         yield lambda: Targets({address: partial(str, address) for address in agents})
     elif local:
-        from kubectl_gadget.local import local_agent, need_agent
+        from kubectl_gadget.agents.local import local_agent, need_agent
 
         if lacking:
             need_agent(lacking, switches and f" {switches}")

@@ -31,8 +31,8 @@ from kubectl_gadget.advise.flows import (
 )
 from kubectl_gadget.advise.networks import normalize
 from kubectl_gadget.advise.objects import KINDS, trim
-from kubectl_gadget.client import ask, malformed
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.agents.client import ask, malformed
+from kubectl_gadget.agents.targets import Agent, Targets
 
 ANSWER_SECONDS = 60.0
 LARGEST_PORT = 65535

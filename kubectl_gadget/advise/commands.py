@@ -54,7 +54,7 @@ def _with_local(run: Callable[..., None]) -> Callable[..., None]:
     @wraps(run)
     def with_local(*, local: bool, agent: tuple[str, ...], **rest: Any) -> None:
         if local and not getattr(click.get_current_context(), "invoked_subcommand", None):
-            from kubectl_gadget.local import need_agent
+            from kubectl_gadget.agents.local import need_agent
 
             agent = (*agent, need_agent("no traffic is recorded"))
         run(agent=agent, **rest)

@@ -13,9 +13,9 @@ from google.protobuf.message_factory import GetMessageClass
 from gadget._generated import gadget_pb2 as pb
 from gadget.deadline import bounded
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
-from kubectl_gadget import contract, wire
-from kubectl_gadget.at_once import answers
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.agents import contract, wire
+from kubectl_gadget.agents.at_once import answers
+from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.tell import tell
 
 CHANNEL_OPTIONS = (

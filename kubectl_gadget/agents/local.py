@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gadget.errors import GadgetError, Unsupported
-from kubectl_gadget.sockets import socket_root
+from kubectl_gadget.agents.sockets import socket_root
 from kubectl_gadget.tell import tell
 
 AGENT_SOCKET = Path("/run/gadget/agent.sock")

@@ -15,9 +15,9 @@ from gadget.deadline import left
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube.api import ApiError, ApiServer, not_allowed
 from gadget.kube.portforward import Tunnel
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import SERVERS
 from kubectl_gadget.cluster.place import own_folder
-from kubectl_gadget.targets import Targets
 from kubectl_gadget.tell import tell
 
 #: What a pod is: an agent, or another server of ours.
@@ -128,7 +128,7 @@ def _problem(status: dict[str, Any]) -> tuple[str, str]:
 def describe_agents(api: ApiServer, namespace: str) -> dict[str, str]:
     """Version and kernel of each agent that answers, by node."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import ask_once
+    from kubectl_gadget.agents.client import ask_once
 
     about = {}
     with cluster_agents(api, namespace, (), also=SERVERS) as targets:

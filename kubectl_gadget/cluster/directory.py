@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gadget.endpoints import Name
 from gadget.errors import GadgetError
 from gadget.kube.api import ApiError, ApiServer
+from gadget.selector import parse_names
+
+if TYPE_CHECKING:
+    from kubectl_gadget.agents.targets import Targets
+    from kubectl_gadget.stream.peers import Directory, Look
 
 _LISTS = ("nodes", "pods", "services")  # the later wins: an address of a host-network pod is its node's
 FORBIDDEN = 403
+
+
+def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool) -> Look:
+    """Where names come from: the cluster as its user may see it, and what the agents themselves know.
+
+    namespaces are those that the user asks about, who may see nothing of others.
+    """
+    from kubectl_gadget.stream.peers import ask_agents  # numpy
+
+    if not cluster:
+        return lambda context: ask_agents(targets)
+    from gadget.kube.api import api_server
+    from gadget.kube.kubeconfig import read_context
+    from kubectl_gadget.cluster.options import chosen_clusters
+
+    apis = {each.context: api_server(read_context(each.flags)) for each in chosen_clusters()}
+    wanted = sorted(parse_names(namespaces).wanted)
+
+    def look(context: str) -> Directory:
+        found, complete = ask_cluster(apis[context], wanted)
+        return found if complete else ask_agents(targets, context) | found
+
+    return look
 
 
 def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Name], bool]:

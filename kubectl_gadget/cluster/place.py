@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kubectl_gadget.sockets import socket_root
+from kubectl_gadget.agents.sockets import socket_root
 
 PREFIX = "gadget-tunnels-"
 #: A folder is not locked in the moment in which it is made.

@@ -9,9 +9,9 @@ from functools import partial
 from gadget.errors import GadgetError, UsageError
 from gadget.kube.api import api_server
 from gadget.kube.kubeconfig import read_context
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import cluster_agents
 from kubectl_gadget.cluster.options import Cluster
-from kubectl_gadget.targets import Targets
 
 
 @contextmanager

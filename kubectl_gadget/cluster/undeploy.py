@@ -83,7 +83,7 @@ def _groups(api: ApiServer) -> list[str]:
 def _end_recorders(api: ApiServer, namespace: str) -> None:
     """Remove what the agents have pinned on their nodes, as far as they can be reached."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import ask_once
+    from kubectl_gadget.agents.client import ask_once
 
     with cluster_agents(api, namespace, ()) as targets:
         try:

@@ -13,7 +13,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.detect.given import FILE, option, read_baselines
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, output_options, where_options
-from kubectl_gadget.request import make_selection
+from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 

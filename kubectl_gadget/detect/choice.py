@@ -9,8 +9,8 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.rules.alerts import at_least
 from gadget.rules.files import PRIORITIES
 from gadget.selector import parse_names
-from kubectl_gadget.nothing import like, where_of
-from kubectl_gadget.request import Selection
+from kubectl_gadget.stream.nothing import like, where_of
+from kubectl_gadget.stream.request import Selection
 
 #: Names of rules, namespaces and pods that are remembered of alerts that were not asked for.
 MOST_NAMES = 1000

@@ -37,16 +37,16 @@ from kubectl_gadget.detect.tune import tune_command
 from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import Selection, make_selection
+from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.tell import tell
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
     from gadget.rules.channels import Channels
     from gadget.rules.ruleset import Ruleset
+    from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.detect.live import Asked
     from kubectl_gadget.detect.written import Write
-    from kubectl_gadget.targets import Targets
 
 
 class DetectCommand(HeadedGroup):
@@ -202,7 +202,7 @@ def _dry_run(
     **selected: Any,
 ) -> None:
     from kubectl_gadget.detect.dry import dry_run
-    from kubectl_gadget.recording import Recording
+    from kubectl_gadget.stream.recording import Recording
 
     selection = _of_pods("a recording has", **selected)
     recording = Recording(path)

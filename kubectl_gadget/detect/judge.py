@@ -23,7 +23,7 @@ from gadget.text import counted
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
-from kubectl_gadget.request import Selection
+from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.tell import end_line, tell
 
 #: What has a request object that rules look into, where the audit policy keeps it.

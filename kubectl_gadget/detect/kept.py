@@ -18,7 +18,7 @@ from kubectl_gadget.detect.shown import ALWAYS, show_command
 from kubectl_gadget.headed import HeadedGroup
 from kubectl_gadget.options import Duration, output_options, stream_options, where_options
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import make_selection
+from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.where import find_targets
 
 if TYPE_CHECKING:

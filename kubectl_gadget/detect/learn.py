@@ -20,17 +20,17 @@ from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Row, Schema
 from gadget.text import counted
 from gadget.workload import workload
-from kubectl_gadget import contract
-from kubectl_gadget.begin import stops
-from kubectl_gadget.containers import known_containers
+from kubectl_gadget.agents import contract
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
-from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.output import Output
 from kubectl_gadget.progress import Progress
-from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Node, Session, duration
-from kubectl_gadget.streams import Check, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.merge import TimedRow
+from kubectl_gadget.stream.request import Request, Selection
+from kubectl_gadget.stream.session import Node, Session, duration
+from kubectl_gadget.stream.streams import Check, Streams
 from kubectl_gadget.tell import tell, write_lines
 
 #: Containers of workloads, and containers of each, that are told apart.

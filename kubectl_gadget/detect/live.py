@@ -22,22 +22,22 @@ from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import Ruleset
 from gadget.schema import Column, Row, Schema
 from gadget.text import counted
-from kubectl_gadget import contract
-from kubectl_gadget.begin import stops
+from kubectl_gadget.agents import contract
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import RECEIVER
-from kubectl_gadget.containers import known_containers
 from kubectl_gadget.detect.choice import Choice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.detect.written import Write
-from kubectl_gadget.merge import TimedRow
-from kubectl_gadget.nothing import Known
 from kubectl_gadget.output import Output, make_output, write_table
-from kubectl_gadget.recording import Writer
-from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Gap, Node, Session
-from kubectl_gadget.streams import Check, Message, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.merge import TimedRow
+from kubectl_gadget.stream.nothing import Known
+from kubectl_gadget.stream.recording import Writer
+from kubectl_gadget.stream.request import Request, Selection
+from kubectl_gadget.stream.session import Gap, Node, Session
+from kubectl_gadget.stream.streams import Check, Message, Streams
 from kubectl_gadget.tell import tell
 
 _RING_FULL = "ring full"

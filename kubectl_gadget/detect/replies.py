@@ -8,7 +8,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
 from gadget.errors import Malformed
 from gadget.schema import Schema
-from kubectl_gadget import contract
+from kubectl_gadget.agents import contract
 
 #: Of rows, if there were any.
 SCHEMA = Schema((), 0)

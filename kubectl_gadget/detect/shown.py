@@ -25,7 +25,7 @@ ALWAYS = {"lacking": "no alerts are kept", "switches": "--detect default"}
 
 if TYPE_CHECKING:
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.targets import Targets
+    from kubectl_gadget.agents.targets import Targets
 
 
 def show_command() -> click.Command:
@@ -82,7 +82,7 @@ def find_alert(targets: Targets, text: str) -> pb.KeptAlertReply:
 def _ask(targets: Targets, name: str, *, begins: bool = False) -> list[pb.KeptAlertReply]:
     """The answers with alerts in them. GadgetError if no agent answers."""
     from gadget._generated import gadget_pb2 as pb
-    from kubectl_gadget.client import ask_all
+    from kubectl_gadget.agents.client import ask_all
 
     answers = ask_all(targets, "KeptAlert", pb.KeptAlertRequest(id=name, begins=begins)).values()
     failures = [each for each in answers if isinstance(each, GadgetError)]
@@ -102,8 +102,8 @@ def complete_alerts(ctx: click.Context, param: click.Parameter, incomplete: str)
     from gadget._generated import gadget_pb2 as pb
     from gadget.kinds.times import moment
     from gadget.text import escape
-    from kubectl_gadget.client import ask_once
-    from kubectl_gadget.targets import Agent
+    from kubectl_gadget.agents.client import ask_once
+    from kubectl_gadget.agents.targets import Agent
 
     request, found = pb.KeptAlertRequest(id=incomplete, begins=True), []
     for address in addresses:

@@ -18,7 +18,7 @@ from gadget.rules.fields import AUDIT
 from gadget.rules.processes import Program
 from gadget.syscalls import errors
 from gadget.text import escape, quote
-from kubectl_gadget import wire
+from kubectl_gadget.agents import wire
 from kubectl_gadget.detect.live import who
 from kubectl_gadget.text import fit
 from kubectl_gadget.traceloop.calls import Entry, Reader

@@ -15,7 +15,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.command import GADGET, read_log
 from kubectl_gadget.options import Option, where_options
-from kubectl_gadget.request import make_request
+from kubectl_gadget.stream.request import make_request
 from kubectl_gadget.tell import tell
 
 #: Where the `hubble` command line looks if it is not told.

@@ -14,10 +14,10 @@ from gadget.endpoints import Endpoint, name_of
 from gadget.rules import messages
 from gadget.rules.alerts import Alert
 from gadget.rules.files import PRIORITIES
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.live import AlertCheck
 from kubectl_gadget.map.owners import Owners, Spot, shown
-from kubectl_gadget.streams import Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.streams import Streams
 
 #: Boxes whose alerts are kept, and how many of each, the newest; of further boxes they are counted alone.
 MOST_SPOTS, MOST_OF_SPOT = 2000, 20

@@ -15,13 +15,13 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, of_ends
 from kubectl_gadget.options import Duration, Option, where_options
-from kubectl_gadget.request import make_request
+from kubectl_gadget.stream.request import make_request
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
+    from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.map.owners import Owners
-    from kubectl_gadget.targets import Targets
 
 GADGET = "observe"
 #: What of the past is shown at first.
@@ -80,14 +80,14 @@ class MapCommand(HeadedCommand):
         )  # fmt: skip
         title = f"Flows of {' '.join(namespace) or 'all namespaces'}"
         with find_targets(agent, local) as targets:
-            from kubectl_gadget.begin import begin  # grpc, while a local agent starts
+            from kubectl_gadget.cluster.directory import find_directory
             from kubectl_gadget.map.alerts import Alerts, watched
             from kubectl_gadget.map.opening import opened
             from kubectl_gadget.map.server import MapServer
             from kubectl_gadget.map.session import MapSession
             from kubectl_gadget.page import document
-            from kubectl_gadget.peers import find_directory
-            from kubectl_gadget.session import stream
+            from kubectl_gadget.stream.begin import begin  # grpc, while a local agent starts
+            from kubectl_gadget.stream.session import stream
 
             reached = targets()
             judge = _judge(reached, agent, local, namespace, policy)

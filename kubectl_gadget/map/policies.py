@@ -20,7 +20,7 @@ from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
 
 #: How long an answer holds: a page that asks often costs agents no more.
 HOLDS_SECONDS = 5.0

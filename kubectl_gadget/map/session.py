@@ -12,7 +12,7 @@ from kubectl_gadget.map.owners import Owners
 from kubectl_gadget.map.server import MapServer
 from kubectl_gadget.observe.session import FlowSession
 from kubectl_gadget.output import Output, all_fields
-from kubectl_gadget.request import Request
+from kubectl_gadget.stream.request import Request
 
 #: How many nodes a page names that are not watched.
 MOST_GAPS = 3

@@ -19,13 +19,13 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_ends, of_words, option_of
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
-from kubectl_gadget.request import Request, Selection, make_request, make_selection
+from kubectl_gadget.stream.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
     from gadget.kube.api import ApiServer
+    from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.observe.policies import Opinions
-    from kubectl_gadget.targets import Targets
 
 GADGET = "observe"
 _WHICH = "Which flows"
@@ -225,9 +225,9 @@ def read_log_of(
 ) -> None:
     """The same, in a session of what make returns for the targets."""
     with find_targets(agent, local, lacking="no flows are kept" if request.standing else "") as targets:
-        from kubectl_gadget.begin import begin  # grpc, while a local agent starts
-        from kubectl_gadget.peers import find_directory
-        from kubectl_gadget.session import stream
+        from kubectl_gadget.cluster.directory import find_directory
+        from kubectl_gadget.stream.begin import begin  # grpc, while a local agent starts
+        from kubectl_gadget.stream.session import stream
 
         reached, request = targets(), replace(request, reads=GADGET)
         session = make(reached)
@@ -238,8 +238,8 @@ def read_log_of(
 
 def _why_none(asked: Selection, targets: Targets) -> str:
     """Why no container can have had such a flow; empty if one can."""
-    from kubectl_gadget.containers import known_containers
-    from kubectl_gadget.nothing import why_nothing
+    from kubectl_gadget.stream.containers import known_containers
+    from kubectl_gadget.stream.nothing import why_nothing
 
     known = known_containers(targets)
     return why_nothing(asked, known, watching=False) if known else ""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.base import UNKNOWN
 from gadget.schema import Column
-from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.output import text_of
+from kubectl_gadget.stream.merge import TimedRow
 
 #: What has to be known of a row, to find the one of its other end.
 NEEDED = ("type", "direction", "protocol", "src", "dst", "sent", "received")

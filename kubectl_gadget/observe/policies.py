@@ -18,9 +18,9 @@ from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
 from kubectl_gadget.advise.matching import Policy, Rule
 from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.advise.union import Side
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import Background
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Names, Opinion, told
-from kubectl_gadget.targets import Targets
 
 #: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known; and how
 #: long flows wait for the answer: later ones are judged by it.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.schema import Column, Schema
-from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS, Lines, Told
 from kubectl_gadget.observe.pairs import NEEDED, Pair, Pairs
 from kubectl_gadget.output import Output, all_fields, find_form, text_of
-from kubectl_gadget.request import Request
-from kubectl_gadget.session import Node, Session
-from kubectl_gadget.streams import Message
+from kubectl_gadget.stream.merge import TimedRow
+from kubectl_gadget.stream.request import Request
+from kubectl_gadget.stream.session import Node, Session
+from kubectl_gadget.stream.streams import Message
 from kubectl_gadget.tell import tell
 
 if TYPE_CHECKING:

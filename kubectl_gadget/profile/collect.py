@@ -13,17 +13,17 @@ from gadget.kinds.times import short_duration
 from gadget.rows import Decoder
 from gadget.schema import Row, Schema
 from gadget.text import counted
-from kubectl_gadget import contract
-from kubectl_gadget.begin import stops
-from kubectl_gadget.containers import known_containers
-from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.agents import contract
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
 from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, Who
 from kubectl_gadget.progress import Progress
-from kubectl_gadget.request import Request
-from kubectl_gadget.session import Node, Session, duration
-from kubectl_gadget.streams import Check, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.begin import stops
+from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.merge import TimedRow
+from kubectl_gadget.stream.request import Request
+from kubectl_gadget.stream.session import Node, Session, duration
+from kubectl_gadget.stream.streams import Check, Streams
 
 _SCHEMA = Schema((), 0)
 #: What one agent may tell of: more makes no sense.

@@ -15,7 +15,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, FormType, Option, gadget_options, output_options, where_options
 from kubectl_gadget.profile.found import all_forms
-from kubectl_gadget.request import Request, make_selection
+from kubectl_gadget.stream.request import Request, make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.standing import check, check_name, shown_name
 from gadget.text import counted
-from kubectl_gadget.begin import start_of
-from kubectl_gadget.client import ask_all
-from kubectl_gadget.request import Request
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.client import ask_all
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.begin import start_of
+from kubectl_gadget.stream.request import Request
 from kubectl_gadget.tell import tell, write_line
 
 #: An agent has to load an object before it answers.

@@ -21,10 +21,10 @@ from kubectl_gadget.options import (
     stream_options,
     where_options,
 )
-from kubectl_gadget.request import make_selection
 from kubectl_gadget.standing.detach import check_detached, let_stand
 from kubectl_gadget.story.kinds import FORMS, all_kinds, by_default, choose, complete_kinds
 from kubectl_gadget.story.requests import complete_conditions, make_requests
+from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 #: Of each ring: there are two for each kind, and an agent may have 32 runs in less than a gigabyte.
@@ -124,13 +124,13 @@ class StoryCommand(HeadedCommand):
         with find_targets(agent, local) as targets:
             selection = find_selection(selection, agent, local)
             requests = {kind: request.about(selection) for kind, request in requests.items()}
-            from kubectl_gadget.begin import stops  # grpc, while a local agent starts
             from kubectl_gadget.story.together import Together
+            from kubectl_gadget.stream.begin import stops  # grpc, while a local agent starts
 
             reached = targets()
             runs = Together(reached, requests)
             with stops(runs, timeout), runs:
-                from kubectl_gadget.peers import find_directory  # numpy, while it loads the gadgets
+                from kubectl_gadget.cluster.directory import find_directory  # numpy, while it loads the gadgets
                 from kubectl_gadget.story.session import show
 
                 directory = find_directory(reached, selection.namespaces, cluster=not (agent or local))

@@ -15,8 +15,8 @@ from gadget.schema import IDENTITY, Column
 from gadget.text import meant
 from kubectl_gadget.completion import conditions
 from kubectl_gadget.output import all_fields
-from kubectl_gadget.request import Request, make_request
 from kubectl_gadget.story.kinds import Chosen, all_kinds, choose, hint
+from kubectl_gadget.stream.request import Request, make_request
 
 _KIND = re.compile(r"\s*(\w+)\s*:\s*")
 #: A kind where it means nothing: within an expression, outside double quotes.

@@ -14,20 +14,20 @@ from gadget.errors import Unsupported, UsageError
 from gadget.recorded import STORY
 from gadget.schema import Row, Schema
 from gadget.text import counted
-from kubectl_gadget.containers import known_containers
-from kubectl_gadget.merge import Merge, TimedRow
-from kubectl_gadget.nothing import Known
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
-from kubectl_gadget.peers import Look, add_names
-from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import Request
-from kubectl_gadget.session import Gap, Node, Session
 from kubectl_gadget.story.kinds import FORMS, Chosen, recorded
 from kubectl_gadget.story.lines import Documents, Lines, Teller
 from kubectl_gadget.story.requests import make_requests
 from kubectl_gadget.story.together import Together, key_of, parts_of
-from kubectl_gadget.streams import Ended
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.merge import Merge, TimedRow
+from kubectl_gadget.stream.nothing import Known
+from kubectl_gadget.stream.peers import Look, add_names
+from kubectl_gadget.stream.recording import Recording, Writer
+from kubectl_gadget.stream.request import Request
+from kubectl_gadget.stream.session import Gap, Node, Session
+from kubectl_gadget.stream.streams import Ended
 from kubectl_gadget.tell import tell
 
 #: How long a row waits for earlier ones of other runs: of the threads of many runs one is late on a busy node, and an

@@ -11,11 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from gadget.errors import GadgetError, Unreachable
-from kubectl_gadget.begin import first_of, is_endless
-from kubectl_gadget.replies import RunCheck
-from kubectl_gadget.request import Request
-from kubectl_gadget.streams import MOST_QUIET_SECONDS, QUIET_SECONDS, Ended, Message, Notice, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.begin import first_of, is_endless
+from kubectl_gadget.stream.replies import RunCheck
+from kubectl_gadget.stream.request import Request
+from kubectl_gadget.stream.streams import MOST_QUIET_SECONDS, QUIET_SECONDS, Ended, Message, Notice, Streams
 
 #: Messages that wait for the screen. A full queue fills those of the streams, which slow the agents.
 QUEUE_LENGTH = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.stream.merge import TimedRow
 
 
 class Backlog:

@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Protocol
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.request import Request
-from kubectl_gadget.streams import Check, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.request import Request
+from kubectl_gadget.stream.streams import Check, Streams
 from kubectl_gadget.tell import end_line
 
 
@@ -22,7 +22,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
     """Begin what a request asks of the targets. Ctrl-C ends it in order from then on, though nothing is shown yet."""
 
     def check(node: str) -> Check:
-        from kubectl_gadget.replies import RunCheck  # numpy
+        from kubectl_gadget.stream.replies import RunCheck  # numpy
 
         return RunCheck(request, node)
 

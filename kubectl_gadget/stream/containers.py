@@ -10,11 +10,11 @@ from typing import Any
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable
 from gadget.schema import Column, Row
-from kubectl_gadget.client import ANSWER_SECONDS, ask
-from kubectl_gadget.nothing import Known, why_nothing
+from kubectl_gadget.agents.client import ANSWER_SECONDS, ask
+from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.output import Look, Output
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.tell import tell
 
 #: How often this thread wakes: it learns only then of a Ctrl-C that the kernel gave to another thread.

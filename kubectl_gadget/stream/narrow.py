@@ -10,7 +10,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.chosen import Chosen
 from gadget.rows import Mask, Table
 from gadget.selector import parse_names
-from kubectl_gadget.streams import Message
+from kubectl_gadget.stream.streams import Message
 
 Keep = Callable[[Table], Mask | None]
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from gadget.selector import parse_names
-from kubectl_gadget.request import Selection
+from kubectl_gadget.stream.request import Selection
 
 #: How many names are listed if a name was not found.
 LISTED = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -15,10 +15,9 @@ from gadget.endpoints import RAW, Name, is_everybodys, name_of
 from gadget.errors import GadgetError
 from gadget.kinds import ENDPOINT
 from gadget.rows import Decoder, Table
-from gadget.selector import parse_names
-from kubectl_gadget.containers import list_containers
-from kubectl_gadget.streams import Message
-from kubectl_gadget.targets import Targets, context_of
+from kubectl_gadget.agents.targets import Targets, context_of
+from kubectl_gadget.stream.containers import list_containers
+from kubectl_gadget.stream.streams import Message
 
 #: How old what we know may be when a name in it is asked for; after that a row waits for a look-up. When that takes its
 #: time, or fails, names are shown up to another age: a bare address is right, and a name may be its former owner's.
@@ -127,28 +126,6 @@ def _packed(directory: Directory) -> Iterator[tuple[bytes, Name]]:
         with suppress(ValueError):  # a host's name for an address
             address = ip_address(text)
             yield address.packed if address.version == 6 else IPv6Address(f"::ffff:{text}").packed, name
-
-
-def find_directory(targets: Targets, namespaces: Sequence[str], *, cluster: bool) -> Look:
-    """Where names come from: the cluster as its user may see it, and what the agents themselves know.
-
-    namespaces are those that the user asks about, who may see nothing of others.
-    """
-    if not cluster:
-        return lambda context: ask_agents(targets)
-    from gadget.kube.api import api_server
-    from gadget.kube.kubeconfig import read_context
-    from kubectl_gadget.cluster.directory import ask_cluster
-    from kubectl_gadget.cluster.options import chosen_clusters
-
-    apis = {each.context: api_server(read_context(each.flags)) for each in chosen_clusters()}
-    wanted = sorted(parse_names(namespaces).wanted)
-
-    def look(context: str) -> Directory:
-        found, complete = ask_cluster(apis[context], wanted)
-        return found if complete else ask_agents(targets, context) | found
-
-    return look
 
 
 def ask_agents(targets: Targets, context: str | None = None) -> Directory:

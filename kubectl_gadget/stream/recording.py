@@ -14,9 +14,9 @@ from typing import BinaryIO
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unsupported, UsageError
 from gadget.recorded import MAGIC, header, packed
-from kubectl_gadget import wire
+from kubectl_gadget.agents import wire
 from kubectl_gadget.private import empty, open_private
-from kubectl_gadget.streams import Ended, Message
+from kubectl_gadget.stream.streams import Ended, Message
 from kubectl_gadget.tell import tell
 
 

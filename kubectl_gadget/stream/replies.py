@@ -8,9 +8,9 @@ from gadget.checks import check_alike, check_batch, parse_schema
 from gadget.errors import Malformed, Unsupported, UsageError
 from gadget.filters import Filter
 from gadget.schema import IDENTITY, Schema
-from kubectl_gadget import contract
+from kubectl_gadget.agents import contract
 from kubectl_gadget.output import all_fields
-from kubectl_gadget.request import Request
+from kubectl_gadget.stream.request import Request
 
 
 def read_started(request: Request, node: str, started: pb.Started) -> tuple[Schema, Filter]:

@@ -14,9 +14,9 @@ from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
 from gadget.schema import IDENTITY, Column
 from gadget.selector import parse_labels, parse_names
-from kubectl_gadget.order import NO_ORDER, Order
 from kubectl_gadget.output import Look, Output, choose_fields, find_form, known_field, make_output
 from kubectl_gadget.pods import PodName, name_choices, read_pods
+from kubectl_gadget.stream.order import NO_ORDER, Order
 
 #: A name that no pod has.
 NOBODY = "-"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import NamedTuple
 
-from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.stream.merge import TimedRow
 
 #: How long a snapshot of one node waits for those of the others, where none follows.
 ONCE_SECONDS = 10.0

@@ -18,20 +18,20 @@ from gadget.recorded import NOT_KEPT, OVERWRITTEN
 from gadget.rows import Decoder, Mask, Table
 from gadget.schema import Column, Row, Schema
 from gadget.text import counted
-from kubectl_gadget.backlog import Backlog
-from kubectl_gadget.containers import known_containers
-from kubectl_gadget.merge import Merge, TimedRow
-from kubectl_gadget.narrow import of_nodes, within
-from kubectl_gadget.nothing import Known, why_nothing
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, find_form
 from kubectl_gadget.output.stdout import CutShort
-from kubectl_gadget.peers import Look, add_names
-from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.replies import RunCheck, read_started
-from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.rounds import Rounds
-from kubectl_gadget.streams import Ended, Message, Notice, Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.backlog import Backlog
+from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.merge import Merge, TimedRow
+from kubectl_gadget.stream.narrow import of_nodes, within
+from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.peers import Look, add_names
+from kubectl_gadget.stream.recording import Recording, Writer
+from kubectl_gadget.stream.replies import RunCheck, read_started
+from kubectl_gadget.stream.request import Request, Selection
+from kubectl_gadget.stream.rounds import Rounds
+from kubectl_gadget.stream.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.tell import tell
 
 #: How long what others kept waits for an agent that says nothing, or not how often it beats.

@@ -12,8 +12,8 @@ import grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
-from kubectl_gadget import client, wire
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.agents import client, wire
+from kubectl_gadget.agents.targets import Agent, Targets
 
 #: Replies that wait for the screen, of 1 MiB; a larger one counts as several. A full queue slows the agent, whose rings
 #: count.

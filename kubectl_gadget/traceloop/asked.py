@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from gadget.errors import GadgetError, Unsupported, UsageError
 from gadget.text import escape
-from kubectl_gadget.nothing import where_of
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.pods import KINDS
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.nothing import where_of
+from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.tell import tell
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def need_recorder(agents: Sequence[str], local: bool) -> None:
     """Unsupported for --local where no agent runs: one for the life of a command has recorded nothing."""
     if not local or agents:
         return
-    from kubectl_gadget.local import need_agent
+    from kubectl_gadget.agents.local import need_agent
 
     waiting = sum(1 for _ in PINS.rglob("ring-*")) if PINS.exists() else 0
     kept = f"; recordings of an earlier agent wait for it in {PINS} ({waiting})" if waiting else ""

@@ -10,14 +10,14 @@ import click
 
 from gadget.errors import UsageError
 from gadget.schema import Column
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.nothing import where_of
 from kubectl_gadget.options import Duration, Option, not_empty, output_options, where_options
 from kubectl_gadget.output import Extent, Look, find_form, make_output, write_table
 from kubectl_gadget.output.terminal import has_colours
-from kubectl_gadget.request import Selection, make_selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.nothing import where_of
+from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder, pods_of
 from kubectl_gadget.traceloop.completion import complete_recorded_containers, complete_recordings, complete_syscalls
@@ -218,7 +218,7 @@ def _delete(
     need_recorder(agent, local)
     with find_targets(agent, local) as targets:
         from gadget._generated import gadget_pb2 as pb
-        from kubectl_gadget.client import ask_once
+        from kubectl_gadget.agents.client import ask_once
         from kubectl_gadget.traceloop.instances import one_owner
 
         for instance in one_owner(_find(targets(), selection, name), name):

@@ -54,8 +54,8 @@ def _instances(ctx: click.Context) -> list[Instance]:
         return []
     from gadget._generated import gadget_pb2 as pb
     from gadget.errors import GadgetError
-    from kubectl_gadget.client import ask_once
-    from kubectl_gadget.targets import Agent
+    from kubectl_gadget.agents.client import ask_once
+    from kubectl_gadget.agents.targets import Agent
     from kubectl_gadget.traceloop.instances import Instance
 
     found = []

@@ -12,12 +12,12 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from gadget.pod_choice import Pods
 from gadget.text import escape
-from kubectl_gadget.at_once import answers
-from kubectl_gadget.client import ask_once
-from kubectl_gadget.nothing import Known, where_of, why_nothing
+from kubectl_gadget.agents.at_once import answers
+from kubectl_gadget.agents.client import ask_once
+from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.pods import name_choices, read_pods
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.stream.nothing import Known, where_of, why_nothing
+from kubectl_gadget.stream.request import Selection
 
 #: A text of this many hexadecimal digits or more may be an id, as with docker.
 ID_DIGITS = 4

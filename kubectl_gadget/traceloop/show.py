@@ -14,7 +14,7 @@ from gadget.errors import GadgetError
 from gadget.kinds.times import clock, moment, rfc3339, short_duration
 from gadget.text import escape
 from kubectl_gadget import strace
-from kubectl_gadget.client import ask
+from kubectl_gadget.agents.client import ask
 from kubectl_gadget.output import terminal
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all, write_text

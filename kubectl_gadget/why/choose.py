@@ -11,7 +11,7 @@ from gadget.errors import UsageError
 from gadget.pod_choice import Pods
 from gadget.text import escape
 from kubectl_gadget.pods import name_choices, read_pods
-from kubectl_gadget.request import Selection
+from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.cluster import key_of

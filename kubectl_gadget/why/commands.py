@@ -16,14 +16,14 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, not_empty, where_options
 from kubectl_gadget.output import Look, make_output, terminal, write_table
-from kubectl_gadget.request import Selection, make_selection
+from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.tell import tell, write_line
 from kubectl_gadget.traceloop.asked import ask_all, choose_one, need_recorder, pods_of
 from kubectl_gadget.traceloop.completion import complete_pods_and_recordings, complete_recorded_containers
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
 if TYPE_CHECKING:
-    from kubectl_gadget.targets import Targets
+    from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.traceloop.instances import Instance
     from kubectl_gadget.why.choose import Candidate
     from kubectl_gadget.why.cluster import Cluster

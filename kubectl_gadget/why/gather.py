@@ -9,8 +9,8 @@ from typing import Any
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
-from kubectl_gadget.client import ask
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.client import ask
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.calls import Entry, Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime

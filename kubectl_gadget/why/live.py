@@ -9,7 +9,7 @@ from itertools import islice
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unsupported
 from gadget.kinds.texts import decode_text
-from kubectl_gadget.client import ask_once
+from kubectl_gadget.agents.client import ask_once
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why import failed, now
 from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node

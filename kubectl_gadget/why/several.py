@@ -10,9 +10,9 @@ from functools import partial
 from itertools import chain
 
 from gadget.errors import GadgetError
-from kubectl_gadget.at_once import answers
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.at_once import answers
+from kubectl_gadget.agents.targets import Agent
+from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.choose import CRASHED, INIT, NOT_READY, STUCK, candidates, rank_of, since_ns

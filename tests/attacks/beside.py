@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, events, run_cli, wait_until
 from tests.faults.production import Producer, books, opens, stop
 from tests.faults.test_leaks import holds, own_memory

@@ -18,7 +18,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.memory import expect_batches
 from gadget.rows import Decoder
 from kubectl_gadget.output import choose_fields, make_output
-from kubectl_gadget.recording import Writer
+from kubectl_gadget.stream.recording import Writer
 from tests.bench import Plan, Result
 from tests.conftest import CLI
 from tests.unit.rows import batch

@@ -68,7 +68,7 @@ READER = """
 import sys
 from gadget._generated.gadget_pb2 import TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 with connect(sys.argv[1]) as channel:
     while True:
         list(AgentStub(channel).TraceloopRead(TraceloopReadRequest(cgroup_id=int(sys.argv[2]))))

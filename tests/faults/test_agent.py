@@ -17,11 +17,11 @@ import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.replies import RunCheck
-from kubectl_gadget.request import make_request
-from kubectl_gadget.session import Session
-from kubectl_gadget.streams import Streams
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.replies import RunCheck
+from kubectl_gadget.stream.request import make_request
+from kubectl_gadget.stream.session import Session
+from kubectl_gadget.stream.streams import Streams
 from tests.conftest import Agent, events, run_cli, wait_until
 from tests.faults.production import PATH, Producer, books, opens, stop, stopped
 from tests.kernel.flows import read, talk

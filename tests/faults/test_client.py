@@ -15,7 +15,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, events, run_cli, wait_until
 from tests.cut import Cut
 from tests.faults.production import Producer, books, opens, stop

@@ -17,7 +17,7 @@ from agent.answering import MAX_READERS, MAX_RUNS
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, wait_until
 
 ANSWER_SECONDS = 20.0

@@ -18,16 +18,18 @@ from gadget.checks import check_batch, parse_schema
 from gadget.errors import GadgetError
 from gadget.rows import Decoder
 from gadget.schema import Schema
-from kubectl_gadget import about, containers, wire
+from kubectl_gadget import about
 from kubectl_gadget.advise import collect
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.advise.render import render_yaml
+from kubectl_gadget.agents import wire
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.output import all_fields, all_forms, make_output
 from kubectl_gadget.output.encode import encode
-from kubectl_gadget.replies import RunCheck
-from kubectl_gadget.request import Request, make_request
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.stream import containers
+from kubectl_gadget.stream.replies import RunCheck
+from kubectl_gadget.stream.request import Request, make_request
 from kubectl_gadget.traceloop import commands, instances
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.show import View

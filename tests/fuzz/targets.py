@@ -33,10 +33,10 @@ from gadget.pod_choice import PodChoice, Pods
 from gadget.rules.ruleset import load as load_rules
 from gadget.schema import IDENTITY, read_parameters, read_records, read_source
 from gadget.selector import parse_labels, parse_names
-from kubectl_gadget import recording
-from kubectl_gadget.request import make_request
-from kubectl_gadget.session import replay
-from kubectl_gadget.streams import Ended
+from kubectl_gadget.stream import recording
+from kubectl_gadget.stream.request import make_request
+from kubectl_gadget.stream.session import replay
+from kubectl_gadget.stream.streams import Ended
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.show import View, make_output
 from tests.fuzz import answers, requests, state

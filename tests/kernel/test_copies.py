@@ -16,7 +16,7 @@ from gadget import syscalls
 from gadget._generated.gadget_pb2 import TraceloopItem, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
 from kubectl_gadget import strace
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop.calls import Entry, Reader
 from tests.conftest import Agent, wait_until

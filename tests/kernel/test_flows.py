@@ -13,7 +13,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, wait_until
 from tests.kernel.flows import (
     TCP,

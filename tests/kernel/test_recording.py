@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.recording import Recording
+from kubectl_gadget.stream.recording import Recording
 from tests.conftest import CLI, events, run_cli, wait_until
 from tests.kernel.test_execsnoop import run_workload
 

@@ -15,7 +15,7 @@ import pytest
 
 from gadget._generated.gadget_pb2 import EndRequest, TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import AGENT, events, run_cli, wait_until
 from tests.kernel.recordings import calls, ended, states, traceloop
 from tests.loaded import bpf_programs, pinned_programs, programs_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gadget._generated.gadget_pb2 import TraceloopListRequest, TraceloopReadRequest
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, wait_until
 from tests.pods import Pod
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget import at_once
-from kubectl_gadget.at_once import answers
+from kubectl_gadget.agents import at_once
+from kubectl_gadget.agents.at_once import answers
 from tests.conftest import wait_until
 from tests.unit.traceloop.fake import FakeRecorder, item
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_gadget.backlog import Backlog
-from kubectl_gadget.merge import TimedRow
+from kubectl_gadget.stream.backlog import Backlog
+from kubectl_gadget.stream.merge import TimedRow
 
 
 def rows(*times: int) -> list[TimedRow]:

@@ -14,7 +14,7 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.checks import check_batch, parse_schema
 from gadget.errors import Malformed
-from kubectl_gadget import wire
+from kubectl_gadget.agents import wire
 from tests.strangers import EXECS, schema_text
 from tests.unit.rows import batch
 

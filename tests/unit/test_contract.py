@@ -14,9 +14,9 @@ from gadget import CONTRACT, __version__
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from kubectl_gadget import about
-from kubectl_gadget.recording import Recording
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.recording import Recording
+from kubectl_gadget.stream.request import Selection
 from tests.cluster_api import serve_cluster
 from tests.conftest import Cli, run_cli, wait_until
 from tests.fakes import WholeAgent
@@ -142,8 +142,8 @@ def test_failure_that_nobody_foresaw(fake: Callable[..., WholeAgent]) -> None:
 
 def test_containers_of_a_node_that_fails(fake: Callable[..., WholeAgent], capsys: pytest.CaptureFixture[str]) -> None:
     """Containers ends, shows the others and says what went wrong, whatever it is and however many fail."""
-    from kubectl_gadget import containers
     from kubectl_gadget.output import make_output
+    from kubectl_gadget.stream import containers
 
     def fail() -> str:
         raise RuntimeError("never seen before")

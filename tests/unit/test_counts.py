@@ -14,7 +14,7 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.output import all_fields, make_output
 from kubectl_gadget.output.counts import Counts
-from kubectl_gadget.recording import Writer
+from kubectl_gadget.stream.recording import Writer
 from tests.conftest import CLI, wait_until
 from tests.fakes import FakeAgent
 from tests.terminal import Terminal

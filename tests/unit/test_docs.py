@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.calls import Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.show import Head, to_json

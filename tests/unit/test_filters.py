@@ -15,7 +15,7 @@ from gadget.endpoints import Name
 from gadget.errors import UsageError
 from gadget.rows import Table
 from gadget.schema import IDENTITY
-from kubectl_gadget.request import make_request
+from kubectl_gadget.stream.request import make_request
 from tests.unit.rows import table
 from tests.unit.test_snapshots import EVENTS, batch
 

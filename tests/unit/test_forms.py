@@ -121,7 +121,7 @@ def test_template_decodes_what_it_shows() -> None:
     """Nothing is decoded but the fields that a template names, each once; one that needs a switch turns it on."""
     fields = choose_fields(catalog.find("execsnoop"), "format={pid} {comm} {pid}", "", [])
     assert [field.name for field in fields] == ["pid", "comm"]
-    from kubectl_gadget.request import make_request
+    from kubectl_gadget.stream.request import make_request
 
     request = make_request(catalog.find("execsnoop"), {}, "format={cwd}", "", (), "")
     assert request.parameters == {"cwd": "True"}

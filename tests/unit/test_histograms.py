@@ -18,7 +18,7 @@ from gadget.kinds.histograms import buckets
 from gadget.rows import Decoder
 from gadget.schema import value_offset
 from kubectl_gadget.output import Look, choose_fields, make_output
-from kubectl_gadget.request import make_request
+from kubectl_gadget.stream.request import make_request
 from tests.unit.test_layout import screen
 from tests.unit.test_snapshots import batch
 

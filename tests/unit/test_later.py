@@ -39,7 +39,7 @@ print(len(found), python_message.GeneratedProtocolMessageType.__name__, Queue.__
 
 def test_numpy_starts_no_threads() -> None:
     """On a machine of 64 processors a command does not begin with 64 threads for linear algebra."""
-    code = "import kubectl_gadget.session, os; print(len(os.listdir('/proc/self/task')))"
+    code = "import kubectl_gadget.stream.session, os; print(len(os.listdir('/proc/self/task')))"
     assert run(code) == "1\n"
 
 

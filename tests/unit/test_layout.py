@@ -29,7 +29,7 @@ from kubectl_gadget.about import LOOK as STATUS_LOOK
 from kubectl_gadget.output import Look, all_fields, choose_fields, terminal
 from kubectl_gadget.output.counts import COUNT
 from kubectl_gadget.output.forms.columns import Columns
-from kubectl_gadget.request import Request
+from kubectl_gadget.stream.request import Request
 from kubectl_gadget.text import fit, fit_endpoint, width
 from kubectl_gadget.traceloop.commands import FIELDS as RECORDINGS
 from tests.conftest import CLI, wait_until

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from gadget.errors import GadgetError
-from kubectl_gadget.local import Ready
+from kubectl_gadget.agents.local import Ready
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget import merge, session
-from kubectl_gadget.merge import HOLD_SECONDS, Merge, TimedRow
-from kubectl_gadget.streams import Message
+from kubectl_gadget.stream import merge, session
+from kubectl_gadget.stream.merge import HOLD_SECONDS, Merge, TimedRow
+from kubectl_gadget.stream.streams import Message
 from tests.unit.test_recording import record, show, shown, started
 from tests.unit.test_snapshots import batch
 

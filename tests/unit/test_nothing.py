@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_gadget.nothing import Known, why_nothing
-from kubectl_gadget.request import make_selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.request import make_selection
 from tests.conftest import run_cli, wait_until
 from tests.fakes import FakeAgent, WholeAgent
 from tests.unit.test_session import run

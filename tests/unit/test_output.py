@@ -33,7 +33,7 @@ from gadget.schema import Column
 from kubectl_gadget.output import Output, choose_fields, make_output
 from kubectl_gadget.output.counts import Counts
 from kubectl_gadget.output.forms.documents import MANY, JsonLines
-from kubectl_gadget.recording import Writer
+from kubectl_gadget.stream.recording import Writer
 from tests.conftest import CLI
 from tests.unit.rows import NAMES, batch
 

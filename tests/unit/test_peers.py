@@ -19,10 +19,11 @@ from gadget.endpoints import RAW, Name
 from gadget.errors import Unreachable
 from gadget.kube import kubeconfig
 from gadget.rows import Decoder
-from kubectl_gadget import peers
+from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.cluster import options
-from kubectl_gadget.peers import Directory, Peers, add_names, find_directory
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.cluster.directory import find_directory
+from kubectl_gadget.stream import peers
+from kubectl_gadget.stream.peers import Directory, Peers, add_names
 from tests.apiserver import api_server
 from tests.conftest import wait_until
 from tests.fakes import FakeAgent

@@ -16,7 +16,7 @@ from gadget.kube.api import ApiError
 from gadget.pod_choice import PodChoice, Pods
 from kubectl_gadget.cluster.workloads import find_pods
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import Selection, make_selection
+from kubectl_gadget.stream.request import Selection, make_selection
 from kubectl_gadget.where import find_selection
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.advise.flows import Context, Header, write_flows
-from kubectl_gadget.recording import Writer
+from kubectl_gadget.stream.recording import Writer
 from tests.strangers import schema_text
 
 

@@ -14,10 +14,10 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from gadget.schema import Schema
-from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.session import replay
-from kubectl_gadget.streams import Ended, Message
+from kubectl_gadget.stream.recording import Recording, Writer
+from kubectl_gadget.stream.request import make_request, make_selection
+from kubectl_gadget.stream.session import replay
+from kubectl_gadget.stream.streams import Ended, Message
 from tests.conftest import run_cli
 from tests.unit.test_snapshots import EVENTS, batch
 

@@ -8,8 +8,8 @@ import pytest
 
 from gadget import catalog
 from gadget.errors import UsageError
-from kubectl_gadget.order import read_order
-from kubectl_gadget.rounds import AHEAD, ONCE_SECONDS, Rounds
+from kubectl_gadget.stream.order import read_order
+from kubectl_gadget.stream.rounds import AHEAD, ONCE_SECONDS, Rounds
 
 EXECSNOOP = catalog.find("execsnoop")
 

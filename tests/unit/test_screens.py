@@ -14,13 +14,14 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unreachable
 from gadget.rows import Decoder
 from gadget.schema import Column
-from kubectl_gadget import about, containers
+from kubectl_gadget import about
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.output import Look, Output, choose_fields, make_output
 from kubectl_gadget.output.counts import COUNT
 from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.story.kinds import all_kinds
 from kubectl_gadget.story.lines import Lines, Teller
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.stream import containers
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
 from tests.unit.test_layout import screen

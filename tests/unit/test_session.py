@@ -18,10 +18,10 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
-from kubectl_gadget import begin, session, streams
-from kubectl_gadget.recording import Recording, Writer
-from kubectl_gadget.request import make_request, make_selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream import begin, session, streams
+from kubectl_gadget.stream.recording import Recording, Writer
+from kubectl_gadget.stream.request import make_request, make_selection
 from tests.conftest import wait_until
 from tests.fakes import FakeAgent
 from tests.unit.rows import batch

@@ -22,14 +22,14 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.endpoints import Endpoint
 from gadget.errors import Incomplete, Unreachable, UsageError
 from gadget.story import Part, read_line
-from kubectl_gadget import streams
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cli import cli
-from kubectl_gadget.request import Request, make_request
 from kubectl_gadget.story.kinds import all_kinds, choose
 from kubectl_gadget.story.lines import Lines, Teller
 from kubectl_gadget.story.session import show
 from kubectl_gadget.story.together import Together
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream import streams
+from kubectl_gadget.stream.request import Request, make_request
 from kubectl_gadget.text import width
 from tests.conftest import wait_until
 from tests.fakes import WholeAgent
@@ -341,7 +341,7 @@ def test_agent_that_comes_again(agents, capsys, monkeypatch: pytest.MonkeyPatch)
 
     seen: list[str] = []
     errors: list[str] = []
-    monkeypatch.setattr("kubectl_gadget.session.tell", errors.append)
+    monkeypatch.setattr("kubectl_gadget.stream.session.tell", errors.append)
     run(targets, ",".join(kinds), do)
     assert opened.count(there[0].address) == 1
     (last,) = [line for line in errors if line.startswith("6 events")]

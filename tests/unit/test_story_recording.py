@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, UsageError
 from gadget.recorded import MAGIC, STORY, header, packed
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cli import cli
-from kubectl_gadget.recording import Recording, Writer
 from kubectl_gadget.story.kinds import choose
 from kubectl_gadget.story.requests import conditions_of, make_requests
 from kubectl_gadget.story.session import replay, show
 from kubectl_gadget.story.together import Together
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.recording import Recording, Writer
 from tests.conftest import run_cli, wait_until
 from tests.unit.test_completion import offered
 from tests.unit.test_recording import CONNECTS, sent

@@ -16,13 +16,13 @@ import pytest
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
-from kubectl_gadget import client
 from kubectl_gadget.advise.collect import hear
-from kubectl_gadget.begin import begin
-from kubectl_gadget.recording import Writer
-from kubectl_gadget.request import Selection, make_request
-from kubectl_gadget.session import stream
-from kubectl_gadget.targets import Agent, Targets
+from kubectl_gadget.agents import client
+from kubectl_gadget.agents.targets import Agent, Targets
+from kubectl_gadget.stream.begin import begin
+from kubectl_gadget.stream.recording import Writer
+from kubectl_gadget.stream.request import Selection, make_request
+from kubectl_gadget.stream.session import stream
 from kubectl_gadget.traceloop import instances
 from tests.conftest import CLI, run_cli
 from tests.fakes import WholeAgent
@@ -143,9 +143,10 @@ def test_node_that_it_was_reached_on(
     agents: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a cluster the node is that of the pod that was reached, whatever the agent claims, of which I am warned once."""
-    from kubectl_gadget import about, containers
+    from kubectl_gadget import about
     from kubectl_gadget.output import make_output
-    from kubectl_gadget.recording import Recording
+    from kubectl_gadget.stream import containers
+    from kubectl_gadget.stream.recording import Recording
 
     agent = agents("liar", first=batch())
     targets = Targets({"node-a": agent.reach})
@@ -180,7 +181,7 @@ def test_own_name_of_an_agent(agents: Callable[..., Any]) -> None:
 
 def test_peers_are_not_for_agents_to_say(agents: Callable[..., Any]) -> None:
     """Who is at the other end of a connection is not believed from the agent that saw it."""
-    from kubectl_gadget.peers import add_names
+    from kubectl_gadget.stream.peers import add_names
 
     started = pb.RunReply(started=pb.Started(schema=schema_text()))
     lie = pb.RunReply(batch=pb.Batch(peers=[pb.Peer(address=bytes(16), kind="pod", namespace="bank", name="ledger")]))

@@ -15,15 +15,15 @@ from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
 from gadget.schema import SNAPSHOT, TABLE, Row
-from kubectl_gadget import session
-from kubectl_gadget.begin import begin
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.commands import GadgetCommand, ReplayCommand
-from kubectl_gadget.order import read_order
 from kubectl_gadget.output import Output, make_output
 from kubectl_gadget.output.tables import Tables
-from kubectl_gadget.recording import Recording
-from kubectl_gadget.request import make_request
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream import session
+from kubectl_gadget.stream.begin import begin
+from kubectl_gadget.stream.order import read_order
+from kubectl_gadget.stream.recording import Recording
+from kubectl_gadget.stream.request import make_request
 from tests.fakes import FakeAgent
 
 GADGET = replace(catalog.find("execsnoop"), source=TABLE, sort=["-pid"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gadget import catalog
 from gadget.schema import Row
-from kubectl_gadget.order import MOST_INDENTS, read_order
+from kubectl_gadget.stream.order import MOST_INDENTS, read_order
 
 NAMES = ["node", "pid", "tid", "ppid", "comm"]
 ORDER = read_order(catalog.find("snapshot_process"), "", 0)

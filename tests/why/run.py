@@ -30,7 +30,7 @@ import grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated.gadget_pb2_grpc import AgentStub
-from kubectl_gadget.client import connect
+from kubectl_gadget.agents.client import connect
 from tests.conftest import Agent, wait_until
 from tests.leftovers import own_mounts
 from tests.pods import UNIFIED, Container, Pod

@@ -14,7 +14,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import Duration, Option, output_options, where_options
 from kubectl_gadget.pods import read_pods
-from kubectl_gadget.request import make_request, make_selection
+from kubectl_gadget.stream.request import make_request, make_selection
 from kubectl_gadget.tell import tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_selection, find_targets
 
@@ -95,7 +95,7 @@ def _read(file: Path, request: Any, write: Any) -> None:
     if selection.labels or any(name.is_workload for name in read_pods(selection.pods)):
         raise UsageError("recordings have no labels: choose with -n, -p POD and -c, or when you record")
     from kubectl_gadget.advise.capabilities.watch import read
-    from kubectl_gadget.recording import Recording
+    from kubectl_gadget.stream.recording import Recording
 
     recording = Recording(file)
     if recording.header.gadget != GADGET:
@@ -105,7 +105,7 @@ def _read(file: Path, request: Any, write: Any) -> None:
 
 def _write(needs: list[Need], seconds: float, form: str, output_dir: Path | None) -> None:
     from kubectl_gadget.advise.capabilities import render
-    from kubectl_gadget.session import duration
+    from kubectl_gadget.stream.session import duration
 
     workloads = render.together(needs)
     if form == "json":

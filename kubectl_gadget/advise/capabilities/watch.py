@@ -10,14 +10,14 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from gadget.schema import Column, Row, Schema
 from kubectl_gadget.advise.capabilities.need import Check, Need, Needs, Pod
-from kubectl_gadget.begin import begin
-from kubectl_gadget.containers import known_containers, list_containers
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, text_of
 from kubectl_gadget.progress import Progress
-from kubectl_gadget.recording import Recording
-from kubectl_gadget.request import Request, Selection
-from kubectl_gadget.session import Node, Session, duration
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.begin import begin
+from kubectl_gadget.stream.containers import known_containers, list_containers
+from kubectl_gadget.stream.recording import Recording
+from kubectl_gadget.stream.request import Request, Selection
+from kubectl_gadget.stream.session import Node, Session, duration
 
 #: How long an agent may take to tell whose pods are.
 SOON_SECONDS = 5.0

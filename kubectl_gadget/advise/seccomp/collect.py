@@ -11,8 +11,8 @@ from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.text import asked
-from kubectl_gadget.client import ask, malformed
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.client import ask, malformed
+from kubectl_gadget.agents.targets import Targets
 
 ANSWER_SECONDS = 60.0
 #: Of one agent.

@@ -36,7 +36,7 @@ def _complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: 
     if not addresses:
         return []
     from kubectl_gadget.advise.seccomp.collect import choose, hear
-    from kubectl_gadget.targets import Targets
+    from kubectl_gadget.agents.targets import Targets
 
     try:
         heard = hear(Targets({address: partial(str, address) for address in addresses}), SECONDS)
@@ -181,7 +181,7 @@ def _seen(
     if namespace and all_namespaces:
         raise UsageError("-n and -A: choose one")
     if local:
-        from kubectl_gadget.local import need_agent
+        from kubectl_gadget.agents.local import need_agent
 
         agent = (*agent, need_agent("no system calls are recorded"))
     if not (namespace or all_namespaces):

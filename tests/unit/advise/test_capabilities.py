@@ -15,7 +15,7 @@ import yaml
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.recording import Writer
+from kubectl_gadget.stream.recording import Writer
 from tests.conftest import run_cli
 from tests.fakes import FakeAgent
 

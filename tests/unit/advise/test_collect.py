@@ -13,7 +13,7 @@ from gadget.errors import Unreachable
 from gadget.kube.api import ApiError
 from kubectl_gadget.advise.collect import PATHS, between, hear, look_up
 from kubectl_gadget.advise.flows import Context, Header
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
 from tests.fakes import FakeAgent
 
 

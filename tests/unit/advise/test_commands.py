@@ -109,7 +109,7 @@ def test_this_machine(command: list[str], recorder, tmp_path: Path, monkeypatch:
     """With --local I am advised by the agent that runs on this machine; if none does I am told so, and how to start one."""
     narrow, here = tmp_path / "narrow.yaml", tmp_path / "agent.sock"
     narrow.write_text(NARROW)
-    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", here)
+    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", here)
     words = ["advise", "network-policy", *(word.format(narrow=narrow) for word in command), "-A", "--local"]
     alone = CliRunner().invoke(cli, words)
     why = f"no agent runs on this machine, so no traffic is recorded: start one, as root: gadget-agent --listen unix://{here}"

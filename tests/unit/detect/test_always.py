@@ -372,7 +372,7 @@ def test_on_a_terminal(served: str) -> None:
 @pytest.mark.parametrize("arguments", [[], ["show", "k7m2qp4"]])
 def test_no_agent(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where no agent runs on my machine `alerts --local` starts none, which would know nothing, and says how to have one."""
-    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
+    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
     how = f"no alerts are kept: start one, as root: gadget-agent --listen unix://{tmp_path}/none --detect default"
     with pytest.raises(Unsupported, match=re.escape(how)):
         AlertsCommand().main([*arguments, "--local"], standalone_mode=False)

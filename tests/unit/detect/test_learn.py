@@ -22,9 +22,9 @@ from gadget.container_facts import ContainerFacts
 from gadget.errors import Malformed
 from gadget.rules import baseline
 from gadget.rules.seen import PEERS, PROGRAMS, Seen
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.learn import LearnCheck, Learned, learn
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.request import Selection
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import AlertAgent
 from tests.unit.detect.conftest import HOST, Machine

@@ -21,10 +21,10 @@ from agent.server import AgentService
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Incomplete, Malformed, Unreachable, Unsupported
 from gadget.rules.channels import Channels
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.live import AlertCheck, Asked, live, who
 from kubectl_gadget.detect.written import writer
-from kubectl_gadget.request import Selection
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.stream.request import Selection
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import AlertAgent, FakeAgent
 from tests.unit.detect.conftest import HOST, RULES, Machine

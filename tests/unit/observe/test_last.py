@@ -77,7 +77,7 @@ def test_none(tmp_path: Path, options: list[str], said: str) -> None:
 
 def test_this_machine_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With --local and no agent I am told how to start one: what a command starts for itself has kept nothing."""
-    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
+    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
     with (
         pytest.raises(Unsupported, match="no agent runs on this machine, so no flows are kept: start one, as root"),
         find_targets((), local=True, lacking="no flows are kept"),

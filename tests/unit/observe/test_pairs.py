@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gadget.endpoints import Endpoint
-from kubectl_gadget.merge import TimedRow
 from kubectl_gadget.observe import pairs
 from kubectl_gadget.observe.lines import FIELDS, Lines
 from kubectl_gadget.observe.pairs import HOLD_SECONDS, MOST_HELD, NEAR_NS, Pair, Pairs
 from kubectl_gadget.output import all_fields
+from kubectl_gadget.stream.merge import TimedRow
 from tests.unit.observe.flows import GADGET, UNKNOWN
 
 KNOWN = all_fields(GADGET.schema)

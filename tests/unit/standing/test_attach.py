@@ -15,10 +15,10 @@ from agent.answering import finish_with
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.standing import from_toml
-from kubectl_gadget import session, streams
-from kubectl_gadget.begin import begin
-from kubectl_gadget.request import make_request
-from kubectl_gadget.targets import Targets
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream import session, streams
+from kubectl_gadget.stream.begin import begin
+from kubectl_gadget.stream.request import make_request
 from tests.conftest import run_cli, wait_until
 from tests.fakes import WholeAgent
 from tests.unit.test_session import cluster, ms, run, shown

@@ -13,7 +13,7 @@ from agent.standing import history as module
 from agent.standing.history import History
 from gadget._generated import gadget_pb2 as pb
 from gadget.recorded import OVERWRITTEN
-from kubectl_gadget.recording import Recording
+from kubectl_gadget.stream.recording import Recording
 
 SIZE = 1000
 

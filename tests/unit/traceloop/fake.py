@@ -13,7 +13,7 @@ import grpc
 from gadget._generated import gadget_pb2 as pb
 from gadget._generated import gadget_pb2_grpc as rpc
 from gadget.errors import UsageError
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
 from tests.unit.traceloop.replies import reply
 

@@ -10,8 +10,8 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported, UsageError
-from kubectl_gadget.request import make_selection
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
+from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.traceloop import asked, instances
 from kubectl_gadget.traceloop.instances import Instance
 from tests.conftest import run_cli
@@ -125,7 +125,7 @@ def test_list_has_container_ids(tmp_path: Path) -> None:
 
 def test_this_machine_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --local and no agent I am told that none runs, how to start one, and which recordings wait for it."""
-    monkeypatch.setattr("kubectl_gadget.local.AGENT_SOCKET", tmp_path / "none")
+    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
     monkeypatch.setattr(asked, "PINS", tmp_path)
     with pytest.raises(Unsupported, match="no agent runs on this machine, so nothing is recorded: start one, as root"):
         asked.need_recorder((), local=True)

@@ -6,7 +6,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance, choose, named, one_owner
 
 _started = count(1)

@@ -21,8 +21,8 @@ from gadget.errors import GadgetError
 from gadget.kube.api import api_server
 from gadget.kube.kubeconfig import Flags, read_context
 from kubectl_gadget import cli
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import NoAgents
-from kubectl_gadget.targets import Targets
 from kubectl_gadget.why import commands
 from kubectl_gadget.why.cluster import Cluster as ApiSide
 from tests.cluster_api import Cluster, serve_cluster

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node
 from kubectl_gadget.why.judge import judge

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.request import make_selection
-from kubectl_gadget.targets import Agent
+from kubectl_gadget.agents.targets import Agent
+from kubectl_gadget.stream.request import make_selection
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.several import Reason, reasons
 from tests.unit.traceloop.fake import FakeRecorder, item
