@@ -85,6 +85,8 @@ def _options(name: str, own: Sequence[click.Parameter], rows: str) -> list[click
         Option(["--top"], heading="Options", type=click.IntRange(0), default=USUAL_TOP, metavar="N",
                help="Only the first N rows of the table; 0: all. [default: 20]"),
         *(option for option in gadget_options(catalog.find(name)) if option.name not in _OWN),
+        Option(["--no-demangle"], heading="Options", is_flag=True,
+               help="Names of C++ and Rust as compilers make them."),
         *where_options(),
         *cluster_options(),
         Option(["form", "-o", "--output"], heading="Output", type=forms, default="columns",
@@ -113,6 +115,7 @@ def _collect(
     user_stacks: bool,
     kernel_stacks: bool,
     top: int,
+    no_demangle: bool,
     form: str,
     strict: bool,
     local: bool,
@@ -138,16 +141,19 @@ def _collect(
 
         gadget = catalog.Gadget(name, "", "", "", "", [], [], [], {}, {}, Schema((), 0), [])
         request = Request(gadget, values, strict=strict, selection=selection, timeout=duration)
-        collect(request, targets(), frequency, _writes(form, top))
+        collect(request, targets(), frequency, _writes(form, top, demangle=not no_demangle))
 
 
-def _writes(form: str, top: int) -> Callable[[Samples], None]:
+def _writes(form: str, top: int, *, demangle: bool) -> Callable[[Samples], None]:
     """What writes samples in a form."""
 
     def write(samples: Samples) -> None:
         from kubectl_gadget.output.stdout import write_all
         from kubectl_gadget.profile import table
+        from kubectl_gadget.profile.demangle import demangled
 
+        if demangle:
+            samples.rename(demangled)
         if form in all_forms():
             write_all(all_forms()[form].make(samples))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,6 +78,17 @@ class Samples:
             self.counts[who, calls] += count
         else:
             self.crowded += count
+
+    def rename(self, better: Callable[[Iterable[str]], Mapping[str, str]]) -> None:
+        """Give functions of programs other names, where better knows some."""
+        every = {call for _, calls in self.counts for call in calls if call.name and not call.kernel}
+        names = better({call.name for call in every})
+        new = {call: call._replace(name=names[call.name]) for call in every if call.name in names}
+        if new:
+            stacks = [(who, tuple(new.get(call, call) for call in calls), n) for (who, calls), n in self.counts.items()]
+            self.counts.clear()
+            for who, calls, count in stacks:
+                self.counts[who, calls] += count
 
     @property
     def waits(self) -> bool:

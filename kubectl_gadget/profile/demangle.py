@@ -1,0 +1,83 @@
+"""Names of C++ and Rust as people write them, by binutils' c++filt, if there is one.
+
+A container may have chosen a name to do harm: in two hundred bytes, each part of which stands for twice the one before,
+there is more text than memory. So another process does it, which is bounded, such names are the last ones that it is
+given, and what it fails at keeps its name.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+#: What compilers make: of C++ (_Z), also of Rust before 2025, and of Rust since (_R).
+_MANGLED = re.compile(r"_[ZR][A-Za-z0-9_.$]{2,2048}")
+#: For all names together, and for one process.
+SECONDS, _MEMORY, _OUTPUT = 5.0, 64 << 20, 16 << 20
+_AT_ONCE_SECONDS = 0.5
+#: What stands for a part of the name that was there before. With so few of them a name can't grow much.
+_AGAIN, _FEW = re.compile(r"[STB][0-9A-Za-z]*_"), 8
+#: Names at once, with few of them and with many.
+_SIMPLE, _OTHERS = 2_000, 50
+#: Letters of a name that are shown.
+LONGEST = 1024
+
+
+def demangled(names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that mean something else, and what."""
+    growth = {name: len(_AGAIN.findall(name)) for name in names if _MANGLED.fullmatch(name)}
+    wanted = sorted(growth, key=growth.__getitem__)
+    command = shutil.which("c++filt")
+    if not wanted or not command:
+        return {}
+    until = time.monotonic() + SECONDS
+    simple = sum(each <= _FEW for each in growth.values())
+    parts = [wanted[at : min(at + _SIMPLE, simple)] for at in range(0, simple, _SIMPLE)]
+    parts += [wanted[at : at + _OTHERS] for at in range(simple, len(wanted), _OTHERS)]
+    return {name: found for part in parts for name, found in _read(command, part, until)}
+
+
+def _read(command: str, names: Sequence[str], until: float) -> Iterator[tuple[str, str]]:
+    """Name after name. Of a batch that cannot be read the halves are tried."""
+    told = _ask(command, names, until)
+    if len(told) == len(names):
+        for name, found in zip(names, told, strict=True):
+            if found != name:
+                yield name, found if len(found) <= LONGEST else found[:LONGEST] + "…"
+    elif len(names) > 1 and time.monotonic() < until:
+        half = len(names) // 2
+        yield from _read(command, names[:half], until)
+        yield from _read(command, names[half:], until)
+
+
+def _ask(command: str, names: Sequence[str], until: float) -> list[str]:
+    """The lines that c++filt makes of names; fewer if it failed."""
+    seconds = min(until - time.monotonic(), _AT_ONCE_SECONDS)
+    if seconds <= 0:
+        return []
+    with tempfile.TemporaryFile() as out, suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            [command, "--no-strip-underscores"],
+            input="".join(f"{name}\n" for name in names).encode(),
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_bound,
+            timeout=seconds,
+            check=True,
+        )
+        out.seek(0)
+        return out.read(_OUTPUT).decode("utf-8", "backslashreplace").splitlines()
+    return []
+
+
+def _bound() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_OUTPUT, _OUTPUT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS)))

@@ -1,0 +1,68 @@
+"""Names of C++ and Rust as people write them; a container may have chosen them to do harm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+
+from kubectl_gadget.profile import demangle
+from kubectl_gadget.profile.stacks import Function, Samples, Who
+
+pytestmark = pytest.mark.skipif(not shutil.which("c++filt"), reason="needs c++filt")
+PRICE = "_ZN4shop4cart5priceEi"
+
+
+def bomb(levels: int) -> str:
+    """A name that means twice as much text with each level: f(pair<int, int>, pair<the one before, the one before>, …)."""
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return "_Z1fSt4pairIiiE" + "".join(f"S_IS{digits[at]}_S{digits[at]}_E" for at in range(levels))
+
+
+def test_names() -> None:
+    """C++, Rust old and new, and clones that compilers make are readable; what is neither stays."""
+    names = [
+        PRICE,
+        "_ZN4core3fmt5write17h0123456789abcdefE",
+        "_RNvCs1234_7mycrate3foo",
+        "main",
+        "_Z",
+        "_ZZZZ",
+        "a _Z1fv",
+    ]
+    found = demangle.demangled(names)
+    assert found[PRICE] == "shop::cart::price(int)" and "core::fmt::write" in found[names[1]]
+    assert "mycrate" in found[names[2]] and "foo" in found[names[2]]
+    assert {*found} == {*names[:3]}
+    assert demangle.demangled([]) == {} == demangle.demangled(["main"])
+
+
+def test_hostile_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that means more text than there is memory stays as it is, takes little time, and others have theirs."""
+    assert demangle.demangled([bomb(3)])[bomb(3)].startswith("f(std::pair<int, int>, ")
+    monkeypatch.setattr(demangle, "SECONDS", 1.5)
+    bombs = [f"{bomb(at)}{'i' * at}" for at in range(20, 32)]
+    others = [f"_ZN4shop9cart{at:05}E" for at in range(5_000)]
+    before = os.times()
+    began = time.monotonic()
+    found = demangle.demangled([*bombs, *others])
+    after = os.times()
+    assert time.monotonic() - began < 10 * demangle.SECONDS  # what others take of the machine comes on top
+    assert after.children_user - before.children_user < 2 * demangle.SECONDS
+    assert all(found[name] == f"shop::cart{at:05}" for at, name in enumerate(others))
+    assert all(len(each) <= demangle.LONGEST + 1 for each in found.values())
+
+
+def test_stacks_of_the_same_name() -> None:
+    """Stacks that are the same by the names that people write are one."""
+    samples, cart = Samples(99), Who("node-a", "shop", "cart-0", "app")
+    for name in ("_ZN4shop4cartC1Ev", "_ZN4shop4cartC2Ev"):  # two constructors that compilers make of one
+        samples.add(cart, (Function("main", "/app"), Function(name, "/app")), 3)
+    samples.add(cart, (Function(PRICE, "[kernel]", kernel=True),), 1)
+    samples.rename(demangle.demangled)
+    assert samples.counts == {
+        (cart, (Function("main", "/app"), Function("shop::cart::cart()", "/app"))): 6,
+        (cart, (Function(PRICE, "[kernel]", kernel=True),)): 1,
+    }
