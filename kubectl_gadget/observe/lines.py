@@ -106,13 +106,14 @@ _CHANGES: Sequence[dict[str, Any]] = (
     {"less": 1},
     {"has_other": False},
     {"less": 3},
-    {"tail": 7},
     {"word": 16},
     {"pod": 6},
     {"word": 8},
     {"namespace": 5},
     {"has_process": False},
 )
+#: On a narrower terminal times have no milliseconds: in all lines, so that these begin alike.
+_EXACT_COLUMNS, _SECONDS = 100, 7
 _SHAPES = [*accumulate(_CHANGES, lambda shape, change: replace(shape, **change), initial=Shape())]
 
 
@@ -139,18 +140,25 @@ class Lines(Told):
         told = other or row
         remarks = [remark(told, self.words(told)) for remark in self.remarks]
         said, denied = "".join(text for _, text in remarks), any(bad for bad, _ in remarks)
-        line = f"{flow.line(_SHAPES[0])}{said}"
+        tail = _SECONDS if room is not None and room < _EXACT_COLUMNS else Shape.tail
+        line = f"{flow.line(replace(_SHAPES[0], tail=tail))}{said}"
         if room is not None and width(line) > room:
             below = fit(f"  {said.lstrip('; ')}", room)
-            line = self._narrow(flow, room) + (f"\n{below}" if said else "")
+            line = _narrow(flow, room, tail) + (f"\n{below}" if said else "")
         return f"{terminal.RED}{line}{terminal.PLAIN}" if self._coloured and (denied or flow.has_failed) else line
 
-    def _narrow(self, flow: _Flow, room: int) -> str:
-        for shape in _SHAPES:
-            line = flow.line(shape)
-            if (spare := room - width(line)) >= 0:
-                return flow.line(replace(shape, pod=shape.pod + spare // 2)) if shape.pod else line
-        return fit(line, room)
+
+def _narrow(flow: _Flow, room: int, tail: int) -> str:
+    """A flow in so many cells: what it has to lose goes, and what is left of the room is for what was cut."""
+    for shape in (replace(each, tail=tail) for each in _SHAPES):
+        line = flow.line(shape)
+        if (spare := room - width(line)) < 0:
+            continue
+        if shape.word and width(wider := flow.line(replace(shape, word=shape.word + spare))) <= room:
+            shape = replace(shape, word=shape.word + spare)
+            line, spare = wider, room - width(wider)
+        return flow.line(replace(shape, pod=shape.pod + spare // 2)) if shape.pod else line
+    return fit(line, room)
 
 
 class _Flow:

@@ -7,8 +7,8 @@ const SPARE = 8;
 const number = (value) => (value === null ? "" : value.toLocaleString("en"));
 
 export const COLUMNS = [
-  { name: "From", of: (edge) => whole(edge.from) },
-  { name: "To", of: (edge) => whole(edge.to) },
+  { name: "From", of: (edge) => whole(edge.from), kind: "name" },
+  { name: "To", of: (edge) => whole(edge.to), kind: "name" },
   { name: "Ports", of: (edge) => edge.ports.join(", ") },
   { name: "Connects", of: (edge) => edge.total.connections, show: number },
   { name: "Failed", of: (edge) => edge.total.failed, show: (value) => (value ? number(value) : ""), kind: "failed" },

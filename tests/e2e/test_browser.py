@@ -143,6 +143,22 @@ def test_wrong_filter(page: Page, server: MapServer) -> None:
     assert len(rows(page)) == 3
 
 
+def test_columns_fit(page: Page, server: MapServer) -> None:
+    """At 1440 pixels all columns of the table can be seen without scrolling, whatever names, ports and numbers there are, with policies too."""
+    assert server.edges
+    long = WEB._replace(namespace="payments-production", name="checkout-service-6c9f7d5b8-x2x7l")
+    busy = {**ENDED, "sent": 987_654_321_000, "received": 987_654_321_000, "rtt": 123_456_789}
+    server.edges.write([row(src=long, dst=DB._replace(port=port), **busy) for port in range(30001, 30021)])
+    server.edges.write([row(src=long, dst=DB, type="failed", verdict=word) for word in ("refused", "dropped")] * 5000)
+    opened(page, server, 4)
+    room = "(() => { const { scrollWidth, clientWidth } = document.querySelector('#scroll'); return [scrollWidth, clientWidth]; })()"
+    for _ in range(2):
+        needed, there = page.run(room)
+        assert needed <= there
+        page.run("document.querySelector('#table').classList.add('judged')")
+    assert page.run("[...document.querySelectorAll('th.name')].every((head) => head.clientWidth >= 72)")
+
+
 def test_boxes_stay(page: Page, server: MapServer) -> None:
     """No box moves as flows come, of those that are there and of others; new ones find free places."""
     opened(page, server, 3)

@@ -13,6 +13,7 @@ NODES = {"node-a": "192.168.77.11", "node-b": "192.168.77.12"}
 SERVICES = "10.96.0.0/16"
 HERE = Path(__file__).parent
 START_SECONDS = 90.0
+PORT, ETCD_PORT = 6443, 2379
 
 
 def pod_range(node: str) -> str:
@@ -24,6 +25,31 @@ def run(*command: str | Path) -> str:
     """Run a command, and give what it prints."""
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
+
+
+def etcd(data: Path, port: int) -> list[str]:
+    """The command of an etcd whose clients find it at a port, and others of its kind at the next."""
+    clients, peers = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
+    return [
+        "etcd", "--name=e2e", f"--data-dir={data}", f"--initial-cluster=e2e={peers}", f"--listen-client-urls={clients}",
+        f"--advertise-client-urls={clients}", f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}",
+    ]  # fmt: skip
+
+
+def api_server(binaries: Path, pki: Path, port: int, etcd_port: int) -> list[str]:
+    """The command of a kube-apiserver at a port, with the keys of pki."""
+    return [
+        f"{binaries}/kube-apiserver", f"--advertise-address={BRIDGE}", f"--secure-port={port}",
+        f"--etcd-servers=http://127.0.0.1:{etcd_port}", "--authorization-mode=Node,RBAC", "--allow-privileged",
+        "--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICES}",
+        "--kubelet-preferred-address-types=InternalIP", f"--token-auth-file={pki}/tokens.csv",
+        f"--client-ca-file={pki}/ca.crt", f"--requestheader-client-ca-file={pki}/ca.crt",
+        f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
+        f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
+        f"--kubelet-client-key={pki}/apiserver-kubelet.key", "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={pki}/service-accounts.pub",
+        f"--service-account-signing-key-file={pki}/service-accounts.key",
+    ]  # fmt: skip
 
 
 class ControlPlane:
@@ -83,12 +109,7 @@ class ControlPlane:
             )
 
     def _start_servers(self) -> None:
-        url = "http://127.0.0.1:{}"
-        self._start(
-            "etcd", "etcd", "--name=e2e", "--data-dir=/run/etcd", f"--initial-cluster=e2e={url.format(2380)}",
-            f"--listen-client-urls={url.format(2379)}", f"--advertise-client-urls={url.format(2379)}",
-            f"--listen-peer-urls={url.format(2380)}", f"--initial-advertise-peer-urls={url.format(2380)}",
-        )  # fmt: skip
+        self._start("etcd", *etcd(Path("/run/etcd"), ETCD_PORT))
         self.start_api_server()
 
     def start_api_server(self) -> None:
@@ -117,16 +138,7 @@ class ControlPlane:
     def _run_api_server(self) -> None:
         pki, audit = self._folder, self._folder / "audit"  # that a test may fill before it has this started again
         self._start(
-            "kube-apiserver", self._binaries / "kube-apiserver", f"--advertise-address={BRIDGE}", "--secure-port=6443",
-            "--etcd-servers=http://127.0.0.1:2379", "--authorization-mode=Node,RBAC", "--allow-privileged",
-            "--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICES}",
-            "--kubelet-preferred-address-types=InternalIP", f"--token-auth-file={pki}/tokens.csv",
-            f"--client-ca-file={pki}/ca.crt", f"--requestheader-client-ca-file={pki}/ca.crt",
-            f"--tls-cert-file={pki}/apiserver.crt",
-            f"--tls-private-key-file={pki}/apiserver.key", f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
-            f"--kubelet-client-key={pki}/apiserver-kubelet.key", "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={pki}/service-accounts.pub",
-            f"--service-account-signing-key-file={pki}/service-accounts.key",
+            "kube-apiserver", *api_server(self._binaries, pki, PORT, ETCD_PORT),
             *([f"--audit-webhook-config-file={audit}/audit-webhook.yaml",
                f"--audit-policy-file={audit}/audit-policy.yaml", "--audit-webhook-batch-max-wait=1s"]
               if audit.exists() else []),

@@ -162,3 +162,16 @@ def test_narrow(capsysbinary, monkeypatch, columns: int) -> None:
         100: "shop/cart-6…-x2x7l nginx[812] → catalo…-pk2xw:8080 TCP FORWARDED 1.2 kB↑ 3.4 MB↓ 812ms",
     }
     assert line.partition(" ")[2] == shown[columns]
+
+
+@pytest.mark.parametrize(("columns", "cells"), [(60, 8), (80, 8), (99, 8), (100, 12)])
+def test_times_alike(capsysbinary, monkeypatch, columns: int, cells: int) -> None:
+    """On a terminal all lines begin alike: with milliseconds where there is room for them as a rule, else without, however short a line is."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("kubectl_gadget.output.terminal.columns", lambda: columns)
+    monkeypatch.setenv("NO_COLOR", "1")
+    short, long = row(1.0, CART, WEB), row(1.0, *PODS, pid=812, comm="nginx", domain="a" * 60, domain_by="sni")
+    Lines(GADGET, KNOWN).write([(*each[1], None) for each in (short, long)])
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert [len(line.partition(" ")[0]) for line in lines] == [cells] * 2
+    assert max(map(len, lines)) <= columns
