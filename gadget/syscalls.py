@@ -134,11 +134,6 @@ def numbers(machine: str) -> dict[str, int]:
     return {call.name: number for number, call in table(machine).items()}
 
 
-def argument_count(machine: str, number: int) -> int:
-    """How many arguments a call takes. Further registers are not the call's."""
-    return len(find(machine, number).arguments)
-
-
 @cache
 def flags(machine: str, name: str) -> dict[str, int]:
     """A set of names such as OPEN or SIGNAL, in the order of the header they come from."""
@@ -164,15 +159,6 @@ def match(patterns: Sequence[str]) -> frozenset[str]:
             raise UsageError(f"no system call {pattern!r}: " + (f"is it {' or '.join(near)}?" if near else "see man 2"))
         chosen |= found
     return frozenset(chosen)
-
-
-def match_numbers(machine: str, patterns: Sequence[str]) -> frozenset[int]:
-    """The numbers of the calls that match chooses.
-
-    A call that only another machine has is left out, without an error.
-    """
-    own = numbers(machine)
-    return frozenset(own[name] for name in match(patterns) if name in own)
 
 
 #: Bytes of the structures that are copied whole. They are ABI, and the same on 64-bit machines.

@@ -134,10 +134,11 @@ class _Failure(msgspec.Struct):
 
 _read_page = msgspec.json.Decoder(_Page).decode
 _read_event = msgspec.json.Decoder(_Event).decode
-_read_pod = msgspec.json.Decoder(_Pod).decode
+read_pod = msgspec.json.Decoder(_Pod).decode
 
 
-def _info(pod: _Pod) -> PodInfo:
+def info_of(pod: _Pod) -> PodInfo:
+    """What is kept of a pod."""
     metadata, spec, status = pod.metadata, pod.spec or _Spec(), pod.status or _Status()
     annotations = metadata.annotations or {}
     sidecars = [item for item in spec.init_containers or () if item.restart_policy == "Always"]
@@ -158,11 +159,6 @@ def _info(pod: _Pod) -> PodInfo:
         restarts={item.name: item.restart_count for item in status.container_statuses or ()},
         object_uid=metadata.uid,
     )
-
-
-def parse_pod(text: bytes) -> PodInfo:
-    """The parts of a pod's JSON that we need. msgspec.DecodeError if it is not a pod."""
-    return _info(_read_pod(text))
 
 
 class PodWatch:
@@ -232,7 +228,7 @@ class PodWatch:
             query = {"continue": more} if more else {"resourceVersion": "0"}
             with self._ask(limit=PAGE, **query) as answer:
                 page = _read_page(answer.read(self._settings.page_bytes))
-            for info in map(_info, page.items or ()):
+            for info in map(info_of, page.items or ()):
                 _keep(found, info)
             more = page.metadata.more
             if not more or self.worker.stopping or len(found) >= MOST:
@@ -257,8 +253,8 @@ class PodWatch:
         if event.type == "BOOKMARK":
             self._version = msgspec.json.decode(event.object, type=_Bookmark).metadata.version
             return
-        pod = _read_pod(event.object)
-        info = _info(pod)
+        pod = read_pod(event.object)
+        info = info_of(pod)
         _keep(self._pods, info)
         self._changed()
         if event.type == "DELETED":  # the last event has what was still unknown of a pod that was short

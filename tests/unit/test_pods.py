@@ -13,8 +13,7 @@ import pytest
 
 from agent import main
 from agent.containers.pod_settings import Settings
-from agent.containers.pods import PodInfo, PodWatch
-from agent.containers.pods import parse_pod as parse
+from agent.containers.pods import PodInfo, PodWatch, info_of, read_pod
 from gadget.errors import GadgetError
 from gadget.kube import credentials, kubeconfig
 from tests.apiserver import CUT, SILENCE, ApiServer, api_server, full_pod, pod
@@ -40,7 +39,7 @@ def added(name: str, version: int, **labels: str) -> dict[str, Any]:
 
 
 def parse_pod(item: dict[str, Any]) -> PodInfo:
-    return parse(json.dumps(item).encode())
+    return info_of(read_pod(json.dumps(item).encode()))
 
 
 def test_lists_in_pages(server: ApiServer) -> None:

@@ -47,7 +47,6 @@ def test_arguments_are_the_kernels(machine: str, number: int, name: str, argumen
     """A call's arguments have the names and the order that the kernel gives them on that machine."""
     call = syscalls.find(machine, number)
     assert (call.name, " ".join(argument.name for argument in call.arguments)) == (name, arguments)
-    assert syscalls.argument_count(machine, number) == len(call.arguments)
 
 
 def test_numbers_are_those_of_this_machine() -> None:
@@ -110,7 +109,6 @@ def test_patterns_choose_calls() -> None:
     assert syscalls.match(["open*,connect"]) == {
         "open", "openat", "openat2", "open_tree", "open_tree_attr", "open_by_handle_at", "connect"
     }  # fmt: skip
-    assert syscalls.match_numbers("aarch64", ["open", "openat"]) == {56}
     assert syscalls.match([""]) == frozenset()
     with pytest.raises(UsageError, match=r"no system call 'opennat': is it .*openat"):
         syscalls.match(["read,opennat"])

@@ -21,7 +21,7 @@ def record(
     """A record of a call at a position; text is what is kept beside its arguments, for the first that has any."""
     row = np.zeros(1, catalog.record("traceloop", "call"))[0]
     number = syscalls.numbers("x86_64")[name]
-    count = 0 if kind == "KIND_EXEC" else syscalls.argument_count("x86_64", number)
+    count = 0 if kind == "KIND_EXEC" else len(syscalls.find("x86_64", number).arguments)
     row["sequence"], row["count"], row["time"] = sequence << 2, sequence, sequence * 1000
     row["number"], row["shape"], row["length"] = number, KINDS[kind] | count << 4, NO_DATA
     row["pid"] = row["tid"] = 7
