@@ -108,6 +108,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about["columns"],
         *about["wide"],
         *about.get("narrow", ()),
+        *about.get("sparse", ()),
         *about.get("good", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),
         *_fields_of_tree(**about.get("tree", {})),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gadget.kinds import Kind
@@ -53,23 +53,42 @@ class Measured:
         return min(self.need, max(self.kind.least, self.title)) if self.kind.cut else self.tight
 
 
-def main_of(columns: Sequence[Measured]) -> int | None:
-    """Which column says most of a row; None if none does."""
-    found = [at for at, column in enumerate(columns) if column.kind.is_main]
+def main_of(columns: Sequence[Measured], silent: Collection[str] = ()) -> int | None:
+    """Which column says most of a row; None if none does. Those that are silent say nothing."""
+    found = [at for at, column in enumerate(columns) if column.kind.is_main and column.name not in silent]
     if found or not columns:
         return found[-1] if found else None
     return len(columns) - 1 if columns[-1].kind.cut else None
 
 
 def arrange(
-    columns: Sequence[Measured], total: int, first_out: Iterable[str], then_out: Iterable[str], *, complete: bool
+    columns: Sequence[Measured], total: int, first_out: Sequence[str], then_out: Sequence[str], *, complete: bool
 ) -> dict[int, int]:
     """The columns that are shown in total cells, and the cells of each.
 
     first_out are those that say nothing here, then_out those that say least, in the order in which they are left out.
     complete: no value is longer than those that columns know of.
     """
-    main = main_of(columns)
+    silent = {*first_out}
+    has_empty = any(column.kind.is_main and column.name in silent for column in columns)
+    while True:
+        main = main_of(columns, silent)
+        shown, wish = _choose(columns, total, first_out, then_out, main, complete=complete)
+        if main is None or main in shown or not has_empty or columns[main].name in silent:
+            return widths({at: columns[at] for at in shown}, total, main, wish)
+        silent.add(columns[main].name)  # it has gone, so the room of the one that is empty is another one's
+
+
+def _choose(
+    columns: Sequence[Measured],
+    total: int,
+    first_out: Sequence[str],
+    then_out: Sequence[str],
+    main: int | None,
+    *,
+    complete: bool,
+) -> tuple[list[int], int]:
+    """The columns that are shown where main says most, and the cells that it is to have."""
     wish = min(MAIN_LEAST, total // 2)
     if main is not None and complete:
         wish = min(max(wish, total // 2 - MAIN_SPARES), columns[main].need)
@@ -101,7 +120,7 @@ def arrange(
         several = sum(columns[at].kind.is_main for at in shown) > 1
         if main is not None and several and measure == "considered" and taken(measure) > total:
             wish = max(min(wish, SHARED_LEAST), columns[main].least)
-    return widths({at: columns[at] for at in shown}, total, main, wish)
+    return shown, wish
 
 
 def _last_out(columns: Sequence[Measured], main: int | None) -> list[int]:

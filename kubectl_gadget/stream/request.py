@@ -136,6 +136,7 @@ class Request:
         fixed = {"node": node, "namespace": min(namespaces) if len(namespaces) == 1 else ""}
         return Look(
             narrow=self.gadget.narrow,
+            sparse=self.gadget.sparse,
             fixed={name: value for name, value in fixed.items() if value},
             demanded=self.demanded,
             failed={name: _none_of(known[name], words) for name, words in self.gadget.good.items() if name in known},

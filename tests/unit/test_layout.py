@@ -247,6 +247,23 @@ def test_a_column_comes_back_when_it_says_something() -> None:
     assert [line.split()[0] for line in shown.lines if line.endswith("PATH")] == ["NAMESPACE", "NODE"]
 
 
+def test_an_empty_column_takes_no_room() -> None:
+    """At 80 columns names have the room of addresses that no answer has; with the first address its column is there."""
+    name = "pay-api.shop.svc.cluster.local"
+    gadget = catalog.find("dnssnoop")
+    change = {"name": name, "type": "A", "addresses": "", "server": None}
+    fields, look, rows = rows_of("dnssnoop", change, change | {"addresses": "10.96.0.17"}, change)
+    with screen(80) as shown:
+        output = Columns(fields, {}, replace(look, sparse=gadget.sparse, fixed={"node": "node-a", "namespace": "shop"}))
+        output.start([("node-a", "shop", "cart-0", "app", "")])
+        for row in rows:
+            output.write([row])
+    heads = [line for line in shown.lines if line.startswith("POD")]
+    assert "ADDRESSES" not in heads[0] and "ADDRESSES" in heads[-1]
+    first, second, _ = (line for line in shown.lines if line.startswith("cart"))
+    assert name in first and "10.96.0.17" in second
+
+
 def test_resize() -> None:
     """When I make my terminal wider or narrower, the next rows have a header that fits, once."""
     peer = Endpoint("10.0.0.1", 8080, "pod", "shop", "cart-6c9f7d5b8-x2x7l")

@@ -57,6 +57,7 @@ class Columns(Output):
         self._since_header = 0
         #: columns that say nothing, with their one value; a container says nothing while it is its pod's only
         self._single = {name: value for name, value in self._look.fixed.items() if name in self._places}
+        self._empty = {name for name in self._look.sparse if name in self._places}
         self._containers: dict[str, str] | None = {} if {"pod", "container"} <= self._places.keys() else None
         self._pods: set[str] = set()
         failed = {field.name: bool for field in fields if field.means.is_failure} | dict(self._look.failed)
@@ -155,6 +156,7 @@ class Columns(Output):
             column = raw[self._places[name]]
             if column.count(value) != len(column):
                 del self._single[name]
+        self._empty = {name for name in self._empty if not any(raw[self._places[name]])}
         if self._terminal and "pod" in self._places:
             pods = raw[self._places["pod"]]
             self._notice_pods(pods, raw[self._places["container"]] if "container" in self._places else pods)
@@ -182,7 +184,13 @@ class Columns(Output):
     def _fit(self) -> None:
         """Choose columns and their widths, if anything is new."""
         total = terminal.columns() if self._terminal else 0
-        known = (total, [column.need for column in self._columns], [*self._single], self._containers is None)
+        known = (
+            total,
+            [column.need for column in self._columns],
+            [*self._single],
+            self._containers is None,
+            self._empty,
+        )
         if known == self._fitted_to:
             return
         self._fitted_to, self._total = known, total
@@ -195,7 +203,8 @@ class Columns(Output):
             if sum(self._widths.values()) + len(GAP) * (len(self._widths) - 1) > total:  # then nothing is cut either
                 self._widths = {at: column.usual for at, column in enumerate(self._columns)}
         else:
-            says_nothing = [*self._single, *(["container"] if self._containers is not None else [])]
+            contained = ["container"] if self._containers is not None else []
+            says_nothing = [*self._single, *contained, *(name for name in self._look.sparse if name in self._empty)]
             first, narrow = (
                 [name for name in names if name not in self._look.demanded]
                 for names in (says_nothing, self._look.narrow)
