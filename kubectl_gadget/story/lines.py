@@ -40,7 +40,8 @@ _CUTTERS: Mapping[Cut, Callable[..., str]] = {
 class _Piece(NamedTuple):
     """A piece of a line: text alone if at is None, or the value at a place in the row, with text around it.
 
-    One that is spare, a time or a word that the error behind it says again, goes first where there is no room.
+    One that is spare, a time or a word that the error behind it says again, goes first where there is no room. One that
+    differs is a time, which is not told of several alike.
     """
 
     before: str
@@ -51,6 +52,7 @@ class _Piece(NamedTuple):
     may_go: bool = False
     cut: Callable[..., str] | None = None
     spare: bool = False
+    differs: bool = False
 
 
 class Teller:
@@ -73,8 +75,10 @@ class Teller:
                 return _Piece(part.before)
             item, silent = known[part.field], frozenset(story.silent.get(part.field, ()))
             cut = _CUTTERS[item.means.cut] if item.means.cut else None
-            spare = part.may_go and (isinstance(item.means, Duration) or said_again(behind))
-            return _Piece(part.before, part.behind, at[part.field], text_of(item), silent, part.may_go, cut, spare)
+            differs = part.may_go and isinstance(item.means, Duration)
+            spare = differs or (part.may_go and said_again(behind))
+            text = text_of(item)
+            return _Piece(part.before, part.behind, at[part.field], text, silent, part.may_go, cut, spare, differs)
 
         def pieces(line: str) -> list[_Piece]:
             parts = read_line(line)
@@ -85,18 +89,35 @@ class Teller:
         if not every:
             self._pieces, self._failed = pieces(story.line), pieces(story.failed or story.line)
         self._failing = [] if every else [(at[name], _test(known[name], gadget.good.get(name))) for name in failing]
+        told = [each.at for each in (*self._pieces, *self._failed) if each.at is not None and not each.differs]
+        #: what those events have in common that have the same line
+        self._alike = sorted({*told, *(at for at, _ in self._failing), *(at[name] for name in _WHO[1:])})
 
     def has_failed(self, values: Row) -> bool:
         """Whether an event is a failure."""
         return self._is_failure or any(test(values[at]) for at, test in self._failing)
 
-    def line(self, values: Row, room: int | None) -> str:
-        """What happened, in at most room cells, or in all that it takes. The end, which has the error, stays."""
+    def alike(self, values: Row) -> list[Any]:
+        """What is the same of events whose lines are, but for times."""
+        return [values[at] for at in self._alike]
+
+    def line(self, values: Row, room: int | None, count: int = 1) -> str:
+        """What happened, in at most room cells, or in all that it takes. The end, which has the error, stays.
+
+        count: of so many events alike.
+        """
+        if count > 1:
+            times = f" ×{count}"
+            return self._line(values, None if room is None else max(room - width(times), 1), several=True) + times
+        return self._line(values, room, several=False)
+
+    def _line(self, values: Row, room: int | None, *, several: bool) -> str:
         shown: list[tuple[_Piece, str]] = []
         for piece in self._failed if self.has_failed(values) else self._pieces:
             value = None if piece.at is None else values[piece.at]
             text = "" if piece.at is None else piece.text(value)
-            if not (piece.may_go and (not value or text in ("", NONE, UNKNOWN) or text in piece.silent)):
+            says_nothing = not value or text in ("", NONE, UNKNOWN) or text in piece.silent
+            if not (several and piece.differs) and not (piece.may_go and says_nothing):
                 shown.append((piece, text))
         texts = [f"{piece.before}{text}{piece.behind}" for piece, text in shown]
         if room is None:
@@ -159,7 +180,10 @@ class Lines(Output):
         for _, values in rows:
             self._notice(*values[1:4])
         total = terminal.columns() if self._terminal else None
-        lines = [self._line(teller, values, total) for teller, values in rows]
+        lines = []
+        for (teller, _), alike in groupby(rows, key=lambda row: (row[0], row[0].alike(row[1]))):
+            (_, values), *others = alike
+            lines.append(self._line(teller, values, total, 1 + len(others)))
         if not self._begun and total and len(self._pods) == 1 and any(rows[0][1][1:4]):
             who = fit(_called(*rows[0][1][1:4], namespaced=True, contained=False), total)
             lines.insert(0, f"{terminal.BOLD}{who}{terminal.PLAIN}" if self._coloured else who)
@@ -186,7 +210,7 @@ class Lines(Output):
         several = self._pods.get((namespace, pod or container), "") is None
         return _called(namespace, pod, container, namespaced=len(self._namespaces) > 1, contained=several)
 
-    def _line(self, teller: Teller, values: Row, total: int | None) -> str:
+    def _line(self, teller: Teller, values: Row, total: int | None, count: int) -> str:
         time, *who = values[:4]
         cells = [clock(time)[:-3]]
         plain = len(cells[0])
@@ -198,7 +222,7 @@ class Lines(Output):
             cells.append(f"{colour}{cell}{terminal.PLAIN}" if self._coloured else cell)
             plain += len(GAP) + room
         plain += len(GAP) + self._kinds + len(GAP)
-        text = teller.line(values, None if total is None else max(total - plain, 1))
+        text = teller.line(values, None if total is None else max(total - plain, 1), count)
         told = f"{teller.kind.ljust(self._kinds)}{GAP}{text}"
         red = self._coloured and teller.has_failed(values)
         cells.append(f"{terminal.RED}{told}{terminal.PLAIN}" if red else told)

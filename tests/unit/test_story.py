@@ -371,6 +371,34 @@ def test_fits(data: st.DataObject, columns: int) -> None:
         assert width(line) <= columns
 
 
+def test_events_alike_are_one_line() -> None:
+    """Events alike of a process that follow each other are one line with their number; what differs has its own line."""
+    gadget, told = all_kinds()["connect"]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    names = [item.name for item in teller.fields]
+
+    def event(time: int, **change: Any) -> Any:
+        found = dict.fromkeys(names, 0) | {"namespace": "shop", "pod": "cart-0", "container": "app", "comm": "app"}
+        refused = {"pid": 7, "dst": Endpoint("127.0.0.1", 6379, "raw", "", ""), "result": 2, "error": 111}
+        found |= refused | {"timestamp": time * 1_000_000, "latency": 1000 * time + 7} | change
+        return teller, tuple(found[name] for name in names)
+
+    other = event(40, dst=Endpoint("127.0.0.1", 6380, "raw", "", ""))
+    with screen(200) as shown:
+        output = Lines(["connect"])
+        output.write([*map(event, range(17)), other, event(41), event(42, pid=8), event(43, pod="web-0")])
+        output.write([event(44), event(45)])
+    lines = [re.sub(r"^[\d:]+\.", "", line) for line in shown.lines]
+    assert lines == [
+        "000  cart-0  connect  app[7] 127.0.0.1:6379: refused (ECONNREFUSED) ×17",
+        "040  cart-0  connect  app[7] 127.0.0.1:6380 in 40.0µs: refused (ECONNREFUSED)",
+        "041  cart-0  connect  app[7] 127.0.0.1:6379 in 41.0µs: refused (ECONNREFUSED)",
+        "042  cart-0  connect  app[8] 127.0.0.1:6379 in 42.0µs: refused (ECONNREFUSED)",
+        "043  web-0   connect  app[7] 127.0.0.1:6379 in 43.0µs: refused (ECONNREFUSED)",
+        "044  cart-0  connect  app[7] 127.0.0.1:6379: refused (ECONNREFUSED) ×2",
+    ]
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_error_stays_visible(columns: int) -> None:
     """However long a path is and however narrow my terminal: a line fits, and its end says how the open failed."""
