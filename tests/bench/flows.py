@@ -1,4 +1,4 @@
-"""What the recorder of flows costs those whose traffic it sees."""
+"""What the recorder of flows, and the flow log, cost those whose traffic they see."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ QUESTIONS, MESSAGES = 1_000, 4
 WORK = {"connects": "a TCP connection", "packets": "a TCP packet", "datagrams": "a UDP datagram"}
 PROGRAMS = ("tcp_changed", "packet_left", "packet_came")
 PROGRAMS_OF_NAMES = ("message_left", "message_came")
+PROGRAMS_OF_LOG = ("state_changed", "was_reset", "sent_again", "dropped", "packet_left", "packet_came")
+#: Each with the options of its agent and its programs.
+SEERS = {
+    "the recorder": ((), PROGRAMS),
+    "the flow log": (("--no-flows", "--observe"), PROGRAMS_OF_LOG),
+}
 
 
 def _work(program: Path, kind: str, seconds: float, container: BareContainer, rate: int = 0) -> tuple[int, float]:
@@ -46,9 +52,9 @@ def _in_programs(others: set[int], names: tuple[str, ...] = PROGRAMS) -> int:
 
 
 def compare(plan: Plan) -> Iterator[Figure]:
-    """What work costs without the recorder, and what its programs take of it."""
+    """What work costs without the recorder, and what its programs and those of the flow log take of it."""
     without: dict[str, list[float]] = defaultdict(list)
-    programs: dict[str, list[float]] = defaultdict(list)
+    programs: dict[tuple[str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         program = compile_workload("paced", Path(name))
         container = BareContainer("shop", "cart-0")
@@ -56,18 +62,20 @@ def compare(plan: Plan) -> Iterator[Figure]:
             for _ in range(plan.rounds):
                 for kind in WORK:
                     without[kind].append(_work(program, kind, plan.seconds, container)[1])
-                before = bpf_programs()
-                with recording_agent("--traceloop", "off") as (agent, _), statistics():
-                    wait_until_idle(agent.process.pid)
-                    for kind in WORK:
-                        began = _in_programs(before)
-                        count, _ = _work(program, kind, plan.seconds, container)
-                        programs[kind].append((_in_programs(before) - began) / count)
+                for who, (options, its) in SEERS.items():
+                    before = bpf_programs()
+                    with recording_agent("--traceloop", "off", *options) as (agent, _), statistics():
+                        wait_until_idle(agent.process.pid)
+                        for kind in WORK:
+                            began = _in_programs(before, its)
+                            count, _ = _work(program, kind, plan.seconds, container)
+                            programs[who, kind].append((_in_programs(before, its) - began) / count)
         finally:
             container.delete()
     for kind, work in WORK.items():
         yield Figure("the work itself, without the recorder", "ns", without[kind], work)
-        yield Figure("of the recorder's programs", "ns", programs[kind], work)
+        for who in SEERS:
+            yield Figure(f"of {who}'s programs", "ns", programs[who, kind], work)
 
 
 def names(plan: Plan) -> Iterator[Figure]:

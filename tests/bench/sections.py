@@ -154,7 +154,7 @@ SECTIONS = (
     ),
     Section(
         "flows",
-        "The recorder of flows",
+        "The recorder of flows, and the flow log",
         "CPU of two ends in one process, both recorded: a packet is seen where it leaves and where it comes. What programs "
         "take is as the kernel counts, its own counting of 20 to 50 ns a run included.",
         (flows.compare,),
