@@ -110,6 +110,7 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about.get("narrow", ()),
         *about.get("sparse", ()),
         *about.get("good", {}),
+        *about.get("unknown", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),
         *_fields_of_tree(**about.get("tree", {})),
         *(name for filled in about.get("fills", {}).values() for name in filled),

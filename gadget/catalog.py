@@ -47,7 +47,7 @@ class Gadget:
     command `story` shows its events, if it does.
     hidden: it has no command, as a service of the agent begins it. unmasked are switches that an agent with --redact
     refuses: what they show comes in pieces that no pattern matches. fills are the fields that say something only with a
-    switch, by the switch.
+    switch, by the switch. unknown says of fields of tables why no value of theirs is known, where that is so.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Gadget:
     unmasked: list[str] = field(default_factory=list)
     fills: dict[str, list[str]] = field(default_factory=dict)
     sparse: list[str] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:

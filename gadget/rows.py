@@ -20,7 +20,8 @@ from gadget.endpoints import (
     name_of,
     show_address,
 )
-from gadget.kinds import BOOL, ENDPOINT
+from gadget.kinds import BOOL
+from gadget.kinds.ends import End
 from gadget.schema import IDENTITY, Row, Schema
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Table:
 
     def own_ends(self) -> dict[bytes, Name]:
         """Which container has which address, learnt from the processes' own ends."""
-        if self._means.get(OWN_END) is not ENDPOINT:
+        if not isinstance(self._means.get(OWN_END), End):
             return {}
         ids, index = self._cgroups
         owners = [self._owner(int(cgroup)) for cgroup in ids]

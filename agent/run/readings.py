@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from agent.limits import RunBudget
 from agent.readers import Reader, Reading
 from agent.run.batch import Rows
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
-from agent.run.snapshot import WALK_SECONDS
 from agent.run.source import LOSSES
 from gadget.catalog import Gadget
-from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
+from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES, Schema
 
 #: A text is cut behind so many bytes; rows are as long as a multiple of STEP.
 MOST_TEXT, STEP = 1024, 256
+#: A look that takes longer is given up: what it looks at may be made without end, and a run may not stall.
+WALK_SECONDS = 5.0
 
 
 class Readings(Clocked):
@@ -42,7 +43,6 @@ class Readings(Clocked):
         """Of the containers that a function returns; interval_ns 0: read once."""
         super().__init__(gadget, {}, budget, cgroups)
         self._reader, self._containers = reader, containers
-        self._texts = [item.name for item in gadget.schema.fields if "length" in {part.name for part in item.parts}]
         self._lost: Counter[int] = Counter()
         try:
             self.load(containers_fd, 3 * MOST_TABLE_BYTES)
@@ -58,32 +58,14 @@ class Readings(Clocked):
             return
         began = time.monotonic()
         self.whole = self._clock.next()
-        by_length: dict[int, list[bytes]] = {}
-        room, count = MOST_TABLE_BYTES, 0
-        for reading in self._reader.read(self._containers()):
-            if reading.lost:
-                self._lost[reading.cgroup_id] += reading.lost
-                continue
-            row = self._packed(reading)
-            if len(row) > room or count == MOST_ENTRIES or time.monotonic() > began + WALK_SECONDS:
-                self._lost[reading.cgroup_id] += 1
-                continue
-            room, count = room - len(row), count + 1
-            by_length.setdefault(len(row), []).append(row)
+        made = collect(self.gadget.schema, self._reader.read(self._containers()), self._lost, began + WALK_SECONDS)
         self._clock.rest(time.monotonic() - began)
-        now = stamp(boot_ns())
-        for length, rows in by_length.items():
-            made = np.frombuffer(bytearray().join(rows), np.uint8).reshape(-1, length)
-            made[:, :KEY_OFFSET] = now
-            yield made
+        yield from made
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
         """The rows that there was no room for."""
-        at = LOSSES.index("table full")
         totals, counts = super().losses()
-        totals[at] += self._lost.total()
-        for cgroup_id, lost in self._lost.items():
-            counts.setdefault(cgroup_id, [0] * len(LOSSES))[at] += lost
+        count_lost(self._lost, totals, counts)
         return totals, counts
 
     def detach(self) -> None:
@@ -91,21 +73,51 @@ class Readings(Clocked):
         self._clock.end(last=True)
         super().detach()
 
-    def _packed(self, reading: Reading) -> bytes:
-        """A row, with its texts behind it."""
-        schema = self.gadget.schema
-        row: Any = np.zeros(1, schema.dtype(schema.text_offset))[0]
-        row["cgroup_id"], tail = reading.cgroup_id, bytearray()
-        for name, value in reading.values.items():
-            if name not in self._texts:
-                row[name] = value
-                continue
-            kept = value if len(value) <= MOST_TEXT else value[: MOST_TEXT - 3] + "…".encode()
-            row[name]["offset"], row[name]["length"] = len(tail), len(kept)
-            if "as_given" in row[name].dtype.names:
-                row[name]["as_given"] = True
-            tail += kept
-        if not self._texts:
-            return bytes(row.tobytes())
-        row["text_length"] = len(tail)
-        return bytes(row.tobytes()) + bytes(tail).ljust(-(-len(tail) // STEP) * STEP, b"\0")
+
+def count_lost(lost: Counter[int], totals: list[int], counts: dict[int, list[int]]) -> None:
+    """Add to losses what there was no room for."""
+    at = LOSSES.index("table full")
+    totals[at] += lost.total()
+    for cgroup_id, number in lost.items():
+        counts.setdefault(cgroup_id, [0] * len(LOSSES))[at] += number
+
+
+def collect(schema: Schema, readings: Iterable[Reading], lost: Counter[int], until: float) -> list[Rows]:
+    """Readings as rows, those of one length together; lost counts those by cgroup that there is no room or time for."""
+    by_length: dict[int, list[bytes]] = {}
+    room, count = MOST_TABLE_BYTES, 0
+    for reading in readings:
+        if reading.lost:
+            lost[reading.cgroup_id] += reading.lost
+            continue
+        row = pack_reading(schema, reading)
+        if len(row) > room or count == MOST_ENTRIES or time.monotonic() > until:
+            lost[reading.cgroup_id] += 1
+            continue
+        room, count = room - len(row), count + 1
+        by_length.setdefault(len(row), []).append(row)
+    now, made = stamp(boot_ns()), []
+    for length, rows in by_length.items():
+        made.append(np.frombuffer(bytearray().join(rows), np.uint8).reshape(-1, length))
+        made[-1][:, :KEY_OFFSET] = now
+    return made
+
+
+def pack_reading(schema: Schema, reading: Reading) -> bytes:
+    """A row, with its texts behind it."""
+    row: Any = np.zeros(1, schema.dtype(schema.text_offset))[0]
+    row["cgroup_id"], tail = reading.cgroup_id, bytearray()
+    texts = {item.name for item in schema.fields if "length" in {part.name for part in item.parts}}
+    for name, value in reading.values.items():
+        if name not in texts:
+            row[name] = value
+            continue
+        kept = value if len(value) <= MOST_TEXT else value[: MOST_TEXT - 3] + "…".encode()
+        row[name]["offset"], row[name]["length"] = len(tail), len(kept)
+        if "as_given" in row[name].dtype.names:
+            row[name]["as_given"] = True
+        tail += kept
+    if not texts:
+        return bytes(row.tobytes())
+    row["text_length"] = len(tail)
+    return bytes(row.tobytes()) + bytes(tail).ljust(-(-len(tail) // STEP) * STEP, b"\0")

@@ -82,14 +82,16 @@ def _open(
     if totals and gadget.source != TABLE:
         raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
     containers_fd, cgroups = tracker.map_fd, tracker.mount
-    if reader := find_reader(gadget.name, cgroups, tracker.proc):
-        wanted = partial(_wanted, tracker, selection)
+    reader, wanted = find_reader(gadget.name, cgroups, tracker.proc), partial(_wanted, tracker, selection)
+    if reader and not gadget.parameters:  # which all gadgets with programs have
         return Readings(gadget, containers_fd, cgroups, budget, interval_ns, reader, wanted)
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
         return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)
     if gadget.source == SNAPSHOT:
-        return Snapshots(gadget, settings, containers_fd, cgroups, budget, interval_ns)
+        of_all = reader if not settings.keys() & _OF_PROCESSES else None
+        more = (lambda: of_all.read(wanted())) if of_all else None
+        return Snapshots(gadget, settings, containers_fd, cgroups, budget, interval_ns, more)
     return Events(gadget, settings, containers_fd, cgroups, budget, ring_size)
 
 
@@ -102,6 +104,9 @@ def _wanted(tracker: Tracker, selection: Selection) -> list[Cgroup]:
         if each.container and selection.decide(each.container, tracker.labels(each.container)) is not False
     ]
 
+
+#: Parameters that choose processes: what no process has is not chosen then.
+_OF_PROCESSES = {"pid", "uid", "comm"}
 
 #: How many dead threads are reported.
 MOST_DEAD = 8

@@ -6,7 +6,8 @@ A program may also walk by itself, a turn for each element of a map, with rows o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,22 +16,23 @@ import numpy.typing as npt
 
 from agent.bpf.attach import iterators
 from agent.limits import RunBudget
+from agent.readers import Reading
 from agent.run.batch import Rows
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
+from agent.run.readings import WALK_SECONDS, collect, count_lost
 from agent.run.source import LOSSES
 from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES
 
 #: The place of a walk that is over: WALK_END in bpf/include/walk.h.
 WALK_END = (1 << 64) - 1
-#: A walk that takes longer is given up: it is hidden in a great many numbers or files, and a run may not stall.
-WALK_SECONDS = 5.0
 
 
 class Snapshots(Clocked):
     """A gadget's object, loaded, with its iterators."""
 
     holds = False  # the rows of a snapshot are shown together
+    _more: Callable[[], Iterable[Reading]] | None = None
 
     def __init__(
         self,
@@ -40,14 +42,15 @@ class Snapshots(Clocked):
         cgroups: Path,
         budget: RunBudget,
         interval_ns: int,
+        more: Callable[[], Iterable[Reading]] | None = None,
     ) -> None:
-        """Load gadget with parameter settings; interval_ns 0: one snapshot alone."""
+        """Load gadget with parameter settings; interval_ns 0: one snapshot alone. more reads what no program sees."""
         super().__init__(gadget, settings, budget, cgroups)
         self._walks = self.object.has_map("place")
         #: of what a program writes at once: a row, or a slot of one
         self._size = self.object.value_size("slot") if self._walks else gadget.schema.text_offset
         self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
-        self._lost = 0
+        self._lost, self._more, self._lost_more = 0, more, Counter[int]()
         try:
             self.load(containers_fd, 3 * self._most * self._size)
             turns = self.object.map_fd("turns") if self._walks else -1
@@ -69,6 +72,9 @@ class Snapshots(Clocked):
             self._walk(began + WALK_SECONDS, data)
         else:
             self._iterate(data)
+        others: list[Rows] = []
+        if self._more:
+            others = collect(self.gadget.schema, self._more(), self._lost_more, began + WALK_SECONDS)
         # one that takes longer than the interval must not take a processor for itself
         self._clock.rest(time.monotonic() - began)
         if data:
@@ -77,11 +83,13 @@ class Snapshots(Clocked):
             for each in joined(rows) if self._walks else [rows]:
                 each[:, :KEY_OFFSET] = now  # the header begins with it, too
                 yield each
+        yield from others
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
         """Also the rows that a snapshot had no room for."""
         totals, counts = super().losses()
         totals[LOSSES.index("table full")] += self._lost
+        count_lost(self._lost_more, totals, counts)
         return totals, counts
 
     def detach(self) -> None:

@@ -29,6 +29,7 @@ typedef __u64 gadget_size;             /* bytes */
 typedef __u64 gadget_some_size;        /* bytes; 0 where there are none to tell of */
 typedef __u64 gadget_known_size;       /* bytes, or COUNT_UNKNOWN: not every kernel tells */
 typedef __u64 gadget_known_count;      /* a number, or COUNT_UNKNOWN */
+typedef __u64 gadget_percent;          /* hundredths of a percent, or COUNT_UNKNOWN; totals have the latest */
 typedef char gadget_string[128];       /* a parameter's text */
 typedef __u64 gadget_histogram[48];    /* how many durations there were of each length: see histogram.h */
 
@@ -65,6 +66,7 @@ struct gadget_socket_address {
 	__u16 port;                                   /* host order */
 };
 typedef struct gadget_socket_address gadget_endpoint;
+typedef struct gadget_socket_address gadget_some_endpoint; /* all zero where there is none, which is no secret */
 
 #define DURATION_UNKNOWN ((__u64)-1)
 #define COUNT_UNKNOWN    ((__u64)-1)

@@ -179,12 +179,32 @@ struct sched_info {
 	unsigned long long run_delay;
 };
 
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+	unsigned int flags;
+	__u64 serial_nr;
+};
+
 struct cfs_bandwidth {
 	__u64 throttled_time;
 };
 
 struct task_group {
+	struct cgroup_subsys_state css;
 	struct cfs_bandwidth cfs_bandwidth;
+};
+
+enum psi_states {
+	PSI_CPU_SOME = 4,
+	PSI_CPU_FULL = 5,
+};
+
+struct psi_group {
+	__u64 avg_next_update;
+	unsigned long avg[6][3];
 };
 
 struct css_set;
@@ -450,12 +470,6 @@ struct cgroup_root {
 
 struct cgroup;
 
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-	unsigned int flags;
-};
-
 struct gendisk {
 	char disk_name[32];
 };
@@ -501,11 +515,13 @@ struct cgroup {
 	int level;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+	struct psi_group *psi;
 	struct cgroup *ancestors[];
 };
 
 struct cgroup___before_6_1 {
 	__u64 ancestor_ids[1];
+	struct psi_group psi;
 };
 
 enum cgroup_subsys_id {

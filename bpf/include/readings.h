@@ -7,17 +7,17 @@
 #include "gadget.h"
 
 /* The row of a gadget's readings. It begins with READINGS_HEADER. */
-#define GADGET_READINGS(row_type)                                                       \
-	struct {                                                                        \
-		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                \
-		__uint(max_entries, 1);                                                 \
-		__type(key, __u32);                                                     \
-		__type(value, row_type);                                                \
-	} readings SEC(".maps");                                                        \
+#define GADGET_READINGS(row_type)                        \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, __u32);                      \
+		__type(value, row_type);                 \
+	} readings SEC(".maps");                         \
 	_Static_assert(offsetof(row_type, timestamp) == 0, "the time comes first")
 
-#define READINGS_HEADER                                                             \
-	gadget_timestamp timestamp DOC("when it was read");                         \
+#define READINGS_HEADER                                     \
+	gadget_timestamp timestamp DOC("when it was read"); \
 	gadget_cgroup_id cgroup_id DOC("id of the container's cgroup")
 
 /* The decisions of this run, by container: as choice.h has them. */

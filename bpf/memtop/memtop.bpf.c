@@ -3,7 +3,8 @@
 
 struct row {
 	READINGS_HEADER;
-	gadget_size usage DOC("memory that counts for the container: of its processes, of files in the cache, of the kernel");
+	gadget_size usage
+		DOC("memory that counts for the container: of its processes, of files in the cache, of the kernel");
 	gadget_some_size limit DOC("how much it may have: its own limit or its pod's, whichever is less; none if 0");
 	gadget_size rss DOC("memory of its processes that no file is behind");
 	gadget_size cache DOC("files in memory, also those of tmpfs");

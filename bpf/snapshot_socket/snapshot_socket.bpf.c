@@ -40,8 +40,8 @@ struct row {
 	__u32 received
 		DOC("bytes that came and wait to be read, of unix messages; if it listens, connections that wait");
 	__u32 unsent DOC("bytes that are not taken by the other end yet; if it listens, how many connections may wait");
-	gadget_endpoint src DOC("own address and port");
-	gadget_endpoint dst DOC("address and port of the other end, if it is connected");
+	gadget_some_endpoint src DOC("own address and port");
+	gadget_some_endpoint dst DOC("address and port of the other end, if it is connected");
 	__s32 fd DOC("descriptor by which its process has it");
 	__u64 inode DOC("inode number of the socket");
 	__u64 peer DOC("inode number of the other end, of a unix socket that is connected; 0 if nobody has it");

@@ -12,7 +12,7 @@ from pathlib import Path as Folder
 
 from gadget.kinds.base import Compared, Cut, Encoding, Kind, Total
 from gadget.kinds.containers import OtherContainer
-from gadget.kinds.ends import Address, End
+from gadget.kinds.ends import Address, End, SomeEnd
 from gadget.kinds.histograms import HISTOGRAM
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
@@ -28,6 +28,7 @@ from gadget.kinds.numbers import (
     KnownSize,
     Mode,
     Objects,
+    Percent,
     Pid,
     Rate,
     Set,
@@ -108,6 +109,7 @@ KINDS: dict[str, Kind] = {
         Name("name"),
         Objects("objects"),
         Path("path"),
+        Percent("percent"),
         Pid("pid"),
         Rate("rate"),
         Set("set"),
@@ -115,6 +117,7 @@ KINDS: dict[str, Kind] = {
         ShortId("short_id"),
         Signal("signal"),
         Size("size"),
+        SomeEnd("some_endpoint"),
         SomeSize("some_size"),
         String("string"),
         Text("text"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gadget.endpoints import NOWHERE, Endpoint
 from gadget.errors import UsageError
-from gadget.kinds.base import UNKNOWN, Compared, Cut, Described, Encoding, Kind, Source, Wanted
+from gadget.kinds.base import NONE, UNKNOWN, Compared, Cut, Described, Encoding, Kind, Source, Wanted
 from gadget.kinds.texts import Identity
 from gadget.text import escape
 
@@ -75,8 +75,8 @@ class End(Kind):
         return test
 
     def text(self, column: Described) -> Callable[[Any], str]:
-        """HOST:PORT, HOST being the name if there is one; `?` if it is not known."""
-        return lambda value: escape(str(value)) if value else UNKNOWN
+        """HOST:PORT, HOST being the name if there is one; else what stands for none."""
+        return lambda value: escape(str(value)) if value else self.missing
 
     def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
         """An object of its parts."""
@@ -91,6 +91,12 @@ class End(Kind):
             return lambda value: getattr(value, which) if value else None
 
         return {f"{column.name}.{which}": member(which) for which in Endpoint._fields}
+
+
+class SomeEnd(End):
+    """An end that a socket need not have, such as the other one of a socket that listens."""
+
+    missing = NONE
 
 
 def _some(value: Any) -> Any:

@@ -90,6 +90,29 @@ class KnownSize(Size):
         return {column.name: lambda value: None if value == COUNT_UNKNOWN else value}
 
 
+class Percent(Kind):
+    """A part of a whole, in hundredths of a percent, where the kernel tells it."""
+
+    is_right = True
+    unknown = COUNT_UNKNOWN
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """In percent, with one digit behind the point; `-` if it is not known."""
+        return lambda value: NONE if value == COUNT_UNKNOWN else f"{value / 100:.1f}%"
+
+    def json(self, column: Described) -> dict[str, Callable[[Any], Any]]:
+        """In percent; null if it is not known."""
+        return {column.name: lambda value: None if value == COUNT_UNKNOWN else value / 100}
+
+    def digits(self, text: str) -> int:
+        """In percent, with or without the sign."""
+        return round(float(text.removesuffix("%")) * 100)
+
+    def wanted(self, column: Described) -> str:
+        """An example."""
+        return "12.5%"
+
+
 class Rate(Kind):
     """How many a second."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gadget.schema import Column, Row
+from gadget.text import counted
 from kubectl_gadget.output import Output, write_table
 from kubectl_gadget.output.in_place import InPlace
 from kubectl_gadget.output.stdout import write_text
@@ -59,8 +60,15 @@ class Tables(Output):
             self._place.close()
 
     def finish(self) -> str:
-        """Leave the last table on the terminal."""
+        """Leave the last table on the terminal, as it stood there: what did not fit is counted."""
         self.close()
-        if self._rows is not None:
-            write_table(self._make(), self._rows)
-        return ""
+        rows = self._rows
+        if rows is None or not self._place:
+            return ""
+        shown = self._shown.fitting(rows, self._place.room)
+        write_table(self._make(), rows[:shown])
+        left = len(rows) - shown
+        return (
+            f"{counted(left, 'more row', ',')} of the last table: elsewhere than on a terminal all are written"
+            * bool(left)
+        )

@@ -13,7 +13,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.checks import parse_schema
 from gadget.endpoints import RAW, Name, is_everybodys, name_of
 from gadget.errors import GadgetError
-from gadget.kinds import ENDPOINT
+from gadget.kinds.ends import End
 from gadget.rows import Decoder, Table
 from kubectl_gadget.agents.targets import Targets, context_of
 from kubectl_gadget.stream.containers import list_containers
@@ -169,7 +169,7 @@ def add_names(messages: Iterable[Message], look: Look) -> Iterator[Message]:
 
 def _tell(batch: pb.Batch, stream: Decoder, told: dict[bytes, Name], peers: Peers, target: str) -> None:
     del batch.peers[:]  # who has an address is not for one agent to say
-    fields = [field.name for field in stream.schema.shown if field.means.each is ENDPOINT]
+    fields = [field.name for field in stream.schema.shown if isinstance(field.means.each, End)]
     for section in batch.sections if fields else ():
         table = Table(stream.schema, section, stream.names, "", 0)
         for address, owner in table.own_ends().items():

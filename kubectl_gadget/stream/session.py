@@ -110,6 +110,7 @@ class Session:
         self._backlog: Backlog | None = None  # for a standing run: until all nodes have sent what they kept
         self._rounds: Rounds | None = None
         self._tables = 0
+        self._unknown: dict[str, bool] = {}  # fields of tables: whether all values were unknown so far
         self._cut_ns = 0  # how long the tables took that the end cut short, and that are not shown
         self._newest = 0
         self._output: Output | None = None
@@ -344,6 +345,7 @@ class Session:
         assert self._output
         # with whose it is as its last value
         whole = [(*row, container) for _, row, container in rows]
+        self._look_for_unknown([row for _, row, _ in rows])
         indented = find_form(self._request.form).is_table
         arranged = self._request.order.arrange(whole, self._names, indented=indented)
         width = len(self._output.fields)
@@ -354,6 +356,14 @@ class Session:
             return
         for at in range(0, len(arranged), AT_ONCE):
             self._write([row[:width] for row in arranged[at : at + AT_ONCE]])
+
+    def _look_for_unknown(self, rows: list[Row]) -> None:
+        """Note fields that are shown and of which no value has been known yet."""
+        assert self._output
+        for at, item in enumerate(self._output.fields if rows else ()):
+            if item.name in self._request.gadget.unknown:
+                unknown = all(row[at] == item.means.unknown for row in rows)
+                self._unknown[item.name] = unknown and self._unknown.get(item.name, True)
 
     def _write(self, rows: list[Row]) -> None:
         assert self._output
@@ -538,7 +548,8 @@ class Session:
             tell(f"{counted(undecided, what)} of pods whose labels were not known{known} were shown all the same.")
         if self._cut_ns:
             tell(f"Ended {duration(self._cut_ns / 1e9)} into a table, which is not shown.")
-        for line in (*self._who_is_not_known(), *self._left_out()):
+        unknown = [self._request.gadget.unknown[name] for name, never in self._unknown.items() if never]
+        for line in (*self._who_is_not_known(), *self._left_out(), *(f"{line}." for line in unknown)):
             tell(line)
         of_each: Counter[str] = Counter()
         for gap in gaps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.live import rows_of, start_json
-from tests.pods import run_in
+from tests.pods import CGROUPS, run_in
 
 #: Three processes on one CPU; each writes what the kernel says of it before it ends.
 SPINNERS = """
@@ -56,3 +58,40 @@ def test_as_the_kernel_counts(agent, start_cli, bare, tmp_path: Path, processes:
     for pid, each in said.items() if processes else ():
         assert ran[pid] >= int(each[0]) >= 0.2e9  # its end takes time, too
         assert waited[pid] >= int(each[1]) > 0.1e9
+
+
+THROTTLED = """
+import time
+until = time.monotonic() + 1
+while time.monotonic() < until:
+    pass
+print("done")
+"""
+
+
+def test_throttled(agent, start_cli, bare) -> None:
+    """Of a container with a limit of CPU time I see in each table how long the limit has kept CPUs from it since the one before."""
+    cgroup = bare("shop", "cart-0").cgroup
+    first = CGROUPS / "cpu" / cgroup.name
+    folder = first if first.parent.is_dir() else cgroup
+    folder.mkdir(exist_ok=True)
+    try:
+        (folder / ("cpu.cfs_quota_us" if folder == first else "cpu.max")).write_text("20000")
+        cli = start_json(start_cli, agent, "cputop", "-p", "cart-0", "--interval", "100ms")
+        with (folder / "cgroup.procs").open("w") as procs:
+            enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0')"
+            done = subprocess.run(
+                [sys.executable, "-c", f"{enter}\n{THROTTLED}"],
+                preexec_fn=lambda: os.write(procs.fileno(), b"0"), capture_output=True, check=True,
+            )  # fmt: skip
+        assert done.stdout == b"done\n"
+        stat = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        counted = int(stat["throttled_time"]) if folder == first else int(stat["throttled_usec"]) * 1000
+        rows = rows_of(cli)
+    finally:
+        if folder == first:
+            folder.rmdir()
+    seen = sum(row["throttled"] for row in rows)
+    # what came before its first row is not counted, and what came after its last one
+    assert counted > 0.3e9 and counted * 0.7 < seen <= counted
+    assert all(row["pressure"] is None or 0 <= row["pressure"] <= 100 for row in rows)

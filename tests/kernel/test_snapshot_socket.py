@@ -30,6 +30,13 @@ for family, host in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
         kept += [one, two]
     one.sendall(b"x" * 4711)
     kept[-4].shutdown(SHUT_WR)  # FIN-WAIT-2, CLOSE-WAIT
+    half = create_connection((host, 8080))
+    kept.append(server.accept()[0])
+    half.close()  # FIN-WAIT-2, which no process has
+    short = create_connection((host, 8080))
+    other = server.accept()[0]
+    short.close()
+    other.close()  # TIME-WAIT
     kept += [server, *(create_connection((host, 8080)) for _ in range(2))]  # which are not accepted
     kept.append(udp := socket(family, SOCK_DGRAM))
     udp.bind((host, 5353))
@@ -50,7 +57,7 @@ if os.fork():
 time.sleep(600)
 """
 STATES = {"listen": "LISTEN", "established": "ESTAB", "close": "UNCONN", "close wait": "CLOSE-WAIT",
-          "fin wait2": "FIN-WAIT-2"}  # fmt: skip
+          "fin wait2": "FIN-WAIT-2", "time wait": "TIME-WAIT"}  # fmt: skip
 TYPES = {"unix stream": "u_str", "unix datagram": "u_dgr", "unix seqpacket": "u_seq"}
 
 
@@ -86,15 +93,17 @@ def end(value: dict[str, Any] | None) -> str:
 
 
 def test_internet_sockets_are_those_of_ss(agent, talker) -> None:
-    """Each TCP, UDP and raw socket of a process is there, with the state, the ends and the queues that ss tells."""
+    """Each TCP, UDP and raw socket of a container is there, with the state, the ends and the queues that ss tells, also without process."""
     cart, pid = talker
     known(agent, cart)
-    rows = {row["inode"]: row for row in shown(agent)}
+    every = shown(agent)
+    rows = {row["inode"]: row for row in every if row["inode"]}
     assert {row["pid"] for row in rows.values()} == {pid}
-    compared = set()
+    compared, without = set(), []
     for netid, state, received, unsent, own, other, *rest in of_ss(pid, "-tue"):
         found = re.search(r"ino:([1-9]\d*)", " ".join(rest))
-        if not found:  # not accepted yet
+        if not found:  # nobody's: not accepted yet, or let go of
+            without.append((netid, state, received, unsent, own, other))
             continue
         inode = int(found[1])
         row = rows[inode]
@@ -102,9 +111,17 @@ def test_internet_sockets_are_those_of_ss(agent, talker) -> None:
         assert netid == row["type"]
         assert (STATES[row["state"]], row["received"], row["unsent"]) == (state, int(received), int(unsent)), row
         assert (end(row["src"]), end(row["dst"])) == (own, "*" if other.endswith(":*") else other)
+    nobodys = [row for row in every if not row["inode"]]
+    assert sorted(
+        (row["type"], STATES[row["state"]], str(row["received"]), str(row["unsent"]), end(row["src"]), end(row["dst"]))
+        for row in nobodys
+    ) == sorted(without)
+    assert {row["state"] for row in nobodys} == {"established", "fin wait2", "time wait"}
+    assert {(row["pid"], row["pod"], row["netns"]) for row in nobodys} == {(0, "cart-0", every[0]["netns"])}
     assert compared == {row["inode"] for row in rows.values() if row["type"] in ("tcp", "udp")}
     assert [row["src"]["port"] for row in rows.values() if row["type"] == "raw"] == [1, 58]  # their protocols
-    assert {row["state"] for row in rows.values()} == set(STATES)
+    assert {row["state"] for row in every} == set(STATES)
+    assert not [row for row in shown(agent, "--pid", str(pid)) if not row["inode"]]
     assert 4711 in {row["received"] for row in rows.values()}
     waiting = [row for row in rows.values() if (row["type"], row["state"]) == ("tcp", "listen")]
     assert [(row["received"], row["unsent"]) for row in waiting] == [(3, 17), (2, 17)]

@@ -209,7 +209,7 @@ NOTHING: dict[str, Any] = {
     **dict.fromkeys(("dns_addresses", "dns_cnames"), ""),
     **dict.fromkeys(("errno", "signal", "pid", "some_size"), 0),
     **dict.fromkeys(("uid", "gid", "syscall"), (1 << 32) - 1),
-    **dict.fromkeys(("endpoint", "container"), None),
+    **dict.fromkeys(("endpoint", "some_endpoint", "container"), None),
     "dns_rcode": 65535,
     "duration": DURATION_UNKNOWN,
     "args": [],

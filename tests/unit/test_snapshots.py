@@ -107,8 +107,8 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
     "tcprtt": [{"dst": (WEB, 0), "rtt": [*[0] * 16, 3, 0, 1, *[0] * 28, 323_456]}, {}],
     "syscall-latency": [{"syscall": 74, "latency": [*[0] * 20, 1, *[0] * 26, 1_048_576]}],
     "cputop": [
-        {"pid": 0, "cpu": 1_502_703_231, "waited": 59_012_345_678, "throttled": 212_345_678},
-        {"pid": 9, "comm": b"postgres", "cpu": 12_345, "throttled": DURATION_UNKNOWN},
+        {"pid": 0, "cpu": 1_502_703_231, "waited": 59_012_345_678, "throttled": 212_345_678, "pressure": 9_870, "stalled": 40},
+        {"pid": 9, "comm": b"postgres", "cpu": 12_345, "throttled": DURATION_UNKNOWN, "pressure": DURATION_UNKNOWN, "stalled": DURATION_UNKNOWN},
     ],
     "dnssnoop": [
         {"pid": 9, "comm": b"curl", "protocol": 17, "message": 0, "src": (CART, 44122), "dst": (WEB, 53),
@@ -256,7 +256,7 @@ def batch(gadget: Gadget, events: list[dict[str, Any]]) -> pb.Batch:
         for name in [name for name, kind in kinds.items() if kind in ABSOLUTE]:
             row[name]["directory"]["as_given"] = row[name]["path"]["as_given"] = True
         for name, value in event.items():
-            if kinds[name] == "endpoint":
+            if kinds[name] in ("endpoint", "some_endpoint"):
                 row[name]["address"], row[name]["port"] = value
             elif "length" in (row[name].dtype.names or ()):
                 row[name]["offset"], row[name]["length"] = len(text), len(value)

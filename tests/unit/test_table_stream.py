@@ -14,6 +14,7 @@ import pytest
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import UsageError
+from gadget.kinds.numbers import COUNT_UNKNOWN
 from gadget.schema import SNAPSHOT, TABLE, Row
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.commands import GadgetCommand, ReplayCommand
@@ -25,6 +26,7 @@ from kubectl_gadget.stream.order import read_order
 from kubectl_gadget.stream.recording import Recording
 from kubectl_gadget.stream.request import make_request
 from tests.fakes import FakeAgent
+from tests.unit.test_snapshots import batch as batch_of
 
 GADGET = replace(catalog.find("execsnoop"), source=TABLE, sort=["-pid"])
 
@@ -188,6 +190,32 @@ def test_refreshed(live) -> None:
         ["PID", "5", "4", "1 more; 1 table"],
         ["PID", "5", "0 more; 2 tables"],
     ]
+
+
+def test_what_is_left_on_a_terminal(capsys, live, monkeypatch) -> None:
+    """When a table on a terminal ends, its last screen stays, as top(1) leaves it, and what did not fit is counted."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show("columns", pb.RunReply(node="a", batch=table(1, 3, 4, 5, 6)))
+    out, err = capsys.readouterr()
+    assert out.split() == ["PID", "6", "5"]
+    assert err.splitlines()[0] == "2 more rows of the last table: elsewhere than on a terminal all are written"
+
+
+@pytest.mark.parametrize("pressure", [COUNT_UNKNOWN, 0])
+def test_what_no_kernel_tells_is_said_once(capsys, pressure: int) -> None:
+    """A column that no node's kernel fills is said to be unknown, once, in the end; one that is zero is not."""
+    gadget = catalog.find("cputop")
+    request = make_request(gadget, {}, "columns", "cpu,pressure", (), "", interval=0.2, order=read_order(gadget, "", 0))
+    schema = orjson.dumps(gadget.schema.to_json()).decode()
+    replies = [pb.RunReply(node="a", started=pb.Started(schema=schema))]
+    for number in (1, 2):
+        made = batch_of(gadget, [{"cpu": 7, "pressure": pressure, "pid": 0}])
+        made.table = number
+        replies.append(pb.RunReply(node="a", batch=made))
+    session.Session(request).run([("a", each) for each in replies], 1, lambda: None, live=True)
+    out, err = capsys.readouterr()
+    assert out.split()[:4] == ["CPU", "PRESSURE", "7ns", "-" if pressure else "0.0%"]
+    assert err.count("PSI is off") == bool(pressure)
 
 
 def show(form: str, *tables: pb.RunReply, live: bool = True) -> None:
