@@ -1,5 +1,5 @@
 """DNS for tests that watch it: over UDP between two processes, python -m tests.dns serve|ask|ask-any ADDRESS [PORT]; over
-TCP, in one process, python -m tests.dns tcp ADDRESS.
+TCP, in one process, python -m tests.dns tcp ADDRESS; over both, python -m tests.dns both ADDRESS PORT.
 
 serve says "ready", answers what `ask` asks, and ends when it is asked nothing that is DNS. ask asks, by a socket that is
 connected, ask-any by one that is not, and says "done":
@@ -12,6 +12,9 @@ tcp asks by one connection, and says "done":
   NO_NAME    APART times, the length in a segment of its own
   MANY       IN_PIECES times, the answers in many segments, one of which has the end of one and the begin of the next
   SILENT     once: nobody answers, for which it waits
+both asks, and says "done":
+  ADDRESSES  BY_UDP times over UDP
+  NO_NAME    BY_TCP times over TCP
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ PORT, MOST = 53, 2000
 #: So long it waits for an answer, in seconds, longer than dnssnoop.
 PATIENCE = 8
 TOGETHER, APART, IN_PIECES = 6, 5, 2
+BY_UDP, BY_TCP = 7, 5
 NOERROR, NXDOMAIN = 0, 3
 QUESTION, ANSWER = 0x0100, 0x8180
 ANSWERS = {
@@ -140,7 +144,30 @@ def over_tcp(address: str) -> None:
         server.close()
 
 
+def over_both(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as server,
+        socket.socket(family, socket.SOCK_DGRAM) as client,
+        socket.create_server((address, port), family=family) as listens,
+        socket.create_connection((address, port)) as stream,
+    ):
+        server.bind((address, port))
+        client.connect((address, port))
+        for number in range(BY_UDP):
+            client.send(question(number, ADDRESSES, A))
+            asked, peer = server.recvfrom(MOST)
+            server.sendto(answer(asked, *ANSWERS[ADDRESSES]), peer)
+            client.recv(MOST)
+        accepted = listens.accept()[0]
+        for number in range(BY_TCP):
+            stream.sendall(framed(question(BY_UDP + number, NO_NAME, AAAA)))
+            accepted.sendall(framed(answer(accepted.recv(MOST)[2:], *ANSWERS[NO_NAME])))
+            stream.recv(MOST)
+        accepted.close()
+
+
 if __name__ == "__main__":
-    what = {"serve": serve, "ask": ask, "ask-any": ask_any, "tcp": over_tcp}
+    what = {"serve": serve, "ask": ask, "ask-any": ask_any, "tcp": over_tcp, "both": over_both}
     what[sys.argv[1]](sys.argv[2], *map(int, sys.argv[3:]))
     print("done", flush=True)

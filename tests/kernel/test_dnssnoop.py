@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Cli, events, wait_until
-from tests.dns import ADDRESSES, APART, IN_PIECES, MANY, NO_NAME, SILENT, TOGETHER
+from tests.dns import ADDRESSES, APART, BY_TCP, BY_UDP, IN_PIECES, MANY, NO_NAME, SILENT, TOGETHER
 from tests.live import rows_of, start_json, start_python_in
 
 #: Of cluster DNS, which no host has.
@@ -110,6 +110,28 @@ def test_tcp(agent, start_cli: Callable[..., Cli], make_pod) -> None:
     assert {(row["server"]["addr"], row["server"]["port"], row["pid"]) for row in rows} == {
         ("127.0.0.1", 53, process.pid)
     }
+
+
+@pytest.mark.parametrize(("options", "port"), [([], 53), (["--port", "5353"], 5353)], ids=["usual", "other"])
+def test_port_and_family(agent, start_cli: Callable[..., Cli], make_pod, options: list[str], port: int) -> None:
+    """I see what is asked over IPv6 as over IPv4, at the port that I name, or 53, and at no other."""
+    container = make_pod("shop", "cart-0").container("app", "/bin/sleep", "600")
+    cli = start_json(start_cli, agent, "dnssnoop", "-p", "cart-0", *options)
+    families = ("127.0.0.1", "::1")
+    for address, at in ((address, at) for address in families for at in (53, 5353)):
+        with start_python_in(container, "tests.dns", "both", address, str(at)) as process:
+            assert process.communicate(timeout=60)[0] == "done\n"
+    rows = rows_of(cli)
+    keys = ("protocol", "message", "name", "rcode")
+    found = Counter((*(row[key] for key in keys), row["server"]["addr"], row["server"]["port"]) for row in rows)
+    each = {
+        ("udp", "question", ADDRESSES, None): 2 * BY_UDP,
+        ("udp", "answer", ADDRESSES, "NOERROR"): 2 * BY_UDP,
+        ("tcp", "question", NO_NAME, None): 2 * BY_TCP,
+        ("tcp", "answer", NO_NAME, "NXDOMAIN"): 2 * BY_TCP,
+    }
+    assert found == {(*key, address, port): count for key, count in each.items() for address in families}
+    assert all((row["latency"] is None) == (row["message"] == "question") for row in rows)
 
 
 @pytest.mark.parametrize(
