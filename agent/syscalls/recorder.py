@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from agent.syscalls.settings import Settings
 from agent.syscalls.table import Table
 from agent.syscalls.workloads import Calls, Who, Workloads
 from agent.threads import Worker
+from gadget.selector import Requirement
 from gadget.workload import workload
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,20 @@ class SyscallRecorder:
         self._take_over()
         with self._lock:
             return {who: replace(calls) for who, calls in self._workloads.found.items()}
+
+    def having(self, labels: Sequence[Requirement]) -> set[Who]:
+        """Those a container of which is known to be, or to have been, in a pod with such labels."""
+        found = set()
+        for each in self._tracker.containers():
+            own = self._tracker.labels(each.container) if each.container else None
+            if each.container and own is not None and all(one.matches(own) for one in labels):
+                found.add(self._who(each.container))
+        return found
+
+    @property
+    def knows_labels(self) -> bool:
+        """Whether pods' labels are known."""
+        return self._tracker.knows_labels
 
     def close(self) -> None:
         """Let go. Recording goes on."""

@@ -11,6 +11,7 @@ from agent.syscalls.recorder import SyscallRecorder
 from agent.threads import Worker
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
+from gadget.selector import parse_labels
 from gadget.text import counted
 
 #: Workloads in one message, of 300 bytes each.
@@ -36,15 +37,23 @@ class SyscallsService(Running):
         unsaved = f", not saved: {problem}" if problem else ""
         return f"{counted(self._recorder.count(), 'workload')}{unsaved}"
 
-    def read(self) -> Iterator[pb.SyscallsReply]:
-        """Everything."""
+    def read(self, labels: str = "") -> Iterator[pb.SyscallsReply]:
+        """Everything, or what workloads with such labels called."""
         if self._recorder is None:
             raise Unsupported(f"system calls are not recorded on {self._node}: {self._why_not}")
+        if labels and not self._recorder.knows_labels:
+            raise Unsupported(f"-l needs labels, from the API server, which the agent of {self._node} does not watch")
+        wanted = parse_labels(labels)
         found = self._recorder.read()
+        if wanted:
+            having = self._recorder.having(wanted)
+            found = {who: calls for who, calls in found.items() if who in having}
         losses = [pb.Loss(reason=reason, count=count) for reason, count in self._recorder.losses().items() if count]
         yield pb.SyscallsReply(
             node=self._node,
-            head=pb.SyscallsHead(machine=os.uname().machine, began_ns=self._recorder.began_ns, losses=losses),
+            head=pb.SyscallsHead(
+                machine=os.uname().machine, began_ns=self._recorder.began_ns, losses=losses, by_labels=bool(wanted)
+            ),
         )
         made = [
             pb.WorkloadCalls(
@@ -78,7 +87,7 @@ class SyscallsService(Running):
 
     def calls(self) -> Sequence[Call]:
         """What clients ask of it."""
-        return (Call("Syscalls", lambda request, active: self.read(), stream=True, reads=True),)
+        return (Call("Syscalls", lambda request, active: self.read(request.labels), stream=True, reads=True),)
 
     def close(self) -> None:
         """Let go. Recording goes on."""

@@ -92,3 +92,19 @@ def test_states(agent, start_cli, bare, workload) -> None:
     assert not re.search("|".join(function for _, function in WAITS.values()), out)
     refused = run_cli("offcpu", "--agent", agent.address, "--state", "X")
     assert refused.returncode == 2 and "--state X: want one or more of R, S, D" in refused.stderr
+
+
+def test_threads_without_end(agent, start_cli, bare, workload) -> None:
+    """A container with threads without end loses waits of its own, which are counted; another one loses none."""
+    cli = start_cli("offcpu", "--agent", agent.address, "-n", "shop", "--duration", "0", "-o", "folded")
+    wait_until(lambda: "offcpu: started" in agent.log.read_text(), "the stream's start")
+    with inside(bare("shop", "flood-0"), workload("offs"), "-5300", stdout=subprocess.PIPE) as flood:
+        assert flood.stdout and flood.stdout.readline() == b"ready\n"
+        with inside(bare("shop", "cart-0"), workload("offs"), "40", stdout=subprocess.PIPE) as process:
+            process.communicate()
+        flood.kill()
+    out, err = cli.finish()
+    assert all(any("cart-0" in line and name in line for line in out.splitlines()) for name, _ in WAITS.values()), out
+    slept = [line for line in out.splitlines() if "cart-0" in line and ";sleeps;" in line and "wait_in_sleep" in line]
+    assert sum(int(line.rpartition(" ")[2]) for line in slept) >= 40 * 5000 * 0.9, slept
+    assert re.search(r"lost: too many at once on node-a \(", err), err

@@ -154,18 +154,31 @@ def test_began_before(record, make_pod) -> None:
     assert f"warning: {NAMESPACE}/cart-0 (app): it began before calls were recorded" in advise(agent).stderr
 
 
-def test_32_bit_programs(record, bare, workload) -> None:
-    """32-bit calls are told apart, and the profile names their architecture."""
+def test_32_bit_programs(record, make_pod, workload) -> None:
+    """32-bit calls are told apart, and the profile names their architecture: with it runc runs them, without it kills."""
     if platform.machine() != "x86_64":
         pytest.skip("its calls are x86's")
     binary = workload("compat")
     if subprocess.run([binary], check=False).returncode == -signal.SIGSEGV:
         pytest.skip("this kernel emulates no 32-bit calls (CONFIG_IA32_EMULATION)")
     agent = record()
-    bare(NAMESPACE, "cart-0").run(str(binary))
-    made = wait_until(lambda: advise(agent).stdout, "its calls")
-    assert json.loads(made)["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
-    assert "32-bit programs called, too" in advise(agent).stderr
+
+    def run(pod: str, profile: dict[str, Any] | None) -> str:
+        def change(config: dict[str, Any]) -> None:
+            if profile:
+                config["linux"]["seccomp"] = profile
+
+        program = ("/bin/sh", "-c", "/workload && echo done")
+        made = make_pod(NAMESPACE, pod).container("app", *program, files={"/workload": binary}, change=change)
+        made.wait()
+        return made.log.read_text()
+
+    assert run("cart-0", None) == "done\n"
+    wait_until(lambda: "32-bit programs called, too" in advise(agent).stderr, "its calls")
+    profile = json.loads(advise(agent).stdout)
+    assert profile["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    assert run("cart-1", profile) == "done\n"
+    assert run("cart-2", profile | {"architectures": ["SCMP_ARCH_X86_64"]}) != "done\n"
 
 
 def test_more_containers_than_there_is_room_for(record, bare) -> None:

@@ -1,5 +1,5 @@
 // Three threads wait: one sleeps, one reads from a pipe, one waits for a lock (futex). Each says how often, and for how
-// many nanoseconds all together, by its own clock.
+// many nanoseconds all together, by its own clock. With a number N below 0: -N threads wait until the program is killed.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
@@ -97,6 +97,23 @@ static void *locks(void *none)
 	return none;
 }
 
+static int wait_without_end(int threads)
+{
+	pthread_attr_t small;
+	pthread_t thread;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	for (int at = 0; at < threads; at++) {
+		if (pthread_create(&thread, &small, (void *(*)(void *))wait_in_read, NULL))
+			return 1;
+	}
+	printf("ready\n");
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	void *(*run[])(void *) = {sleeps, reads, locks};
@@ -106,6 +123,8 @@ int main(int argc, char **argv)
 	rounds = argc > 1 ? atoi(argv[1]) : 20;
 	if (pipe(ends))
 		return 1;
+	if (rounds < 0)
+		return wait_without_end(-rounds);
 	for (int at = 0; at < 3; at++) {
 		if (pthread_create(&threads[at], NULL, run[at], NULL))
 			return 1;

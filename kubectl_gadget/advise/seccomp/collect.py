@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
-from gadget.errors import GadgetError, Unreachable, UsageError
+from gadget.errors import GadgetError, Unreachable, Unsupported, UsageError
+from gadget.selector import parse_labels
 from gadget.text import asked
 from kubectl_gadget.agents.client import ask, malformed
 from kubectl_gadget.agents.targets import Targets
@@ -65,15 +66,21 @@ class Heard:
     notes: list[str]
 
 
-def hear(targets: Targets, seconds: float = ANSWER_SECONDS) -> Heard:
-    """Every agent's workloads, those of several nodes as one. One that fails becomes a note; GadgetError if all do."""
+def hear(targets: Targets, seconds: float = ANSWER_SECONDS, labels: str = "") -> Heard:
+    """Every agent's workloads, of pods with such labels, those of several nodes as one.
+
+    An agent that fails becomes a note; GadgetError if all do.
+    """
+    parse_labels(labels)
     found: dict[tuple[str, ...], Workload] = {}
     heard, failures = Heard([], [], []), list[GadgetError]()
 
     def one(target: str) -> list[pb.SyscallsReply] | GadgetError:
         try:
-            replies = list(ask(targets.reach(target), "Syscalls", pb.SyscallsRequest(), seconds))
+            replies = list(ask(targets.reach(target), "Syscalls", pb.SyscallsRequest(labels=labels), seconds))
             _check(replies)
+            if labels and not replies[0].head.by_labels:
+                raise Unsupported(f"{target}: its agent is too old for -l: see `kubectl gadget version`")
         except GadgetError as error:
             return error
         except ValueError as error:

@@ -49,7 +49,7 @@ def _complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: 
 
 
 def _where() -> list[click.Parameter]:
-    wanted = ("namespace", "all_namespaces", "container", "local", "agent")
+    wanted = ("namespace", "all_namespaces", "container", "selector", "local", "agent")
     found: list[click.Parameter] = [option for option in where_options() if option.name in wanted]
     own = _option("-w", "--workload", heading="Where", multiple=True, metavar="A,KIND/B",
                   help="Workloads, such as cart or deploy/cart.", shell_complete=_complete_workloads)  # fmt: skip
@@ -174,6 +174,7 @@ def _seen(
     namespace: tuple[str, ...],
     all_namespaces: bool,
     container: tuple[str, ...],
+    selector: str,
     local: bool,
     agent: tuple[str, ...],
 ) -> list[Workload]:
@@ -189,12 +190,13 @@ def _seen(
     with find_targets(agent, local=False) as find:
         from kubectl_gadget.advise.seccomp.collect import choose, hear
 
-        heard = hear(find())
+        heard = hear(find(), labels=selector)
     for note in heard.notes:
         tell(note)
     chosen = choose(heard.workloads, namespace, workload, container)
     if not chosen:
-        raise UsageError("no container was seen to call anything there" + ("" if all_namespaces else ": try -A"))
+        hint = ": -l finds workloads that have a pod by now" if selector else "" if all_namespaces else ": try -A"
+        raise UsageError(f"no container was seen to call anything there{hint}")
     return chosen
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 import yaml
 
+from agent.containers.identity import Container
+from agent.syscalls.recorder import SyscallRecorder
 from gadget import syscalls
 from gadget._generated import gadget_pb2 as pb
+from gadget.selector import parse_labels
 from kubectl_gadget.advise.seccomp import profile
 from tests.conftest import run_cli
 from tests.fakes import FakeAgent
@@ -39,11 +43,15 @@ class Recorder(FakeAgent):
     machine = "x86_64"
     workloads: tuple[pb.WorkloadCalls, ...] = ()
     losses: tuple[pb.Loss, ...] = ()
+    knows_labels = True
 
     def Syscalls(self, request: pb.SyscallsRequest, context: grpc.ServicerContext) -> Iterator[pb.SyscallsReply]:
-        """Head, then workloads."""
-        yield pb.SyscallsReply(node=self.node, head=pb.SyscallsHead(machine=self.machine, losses=self.losses))
-        yield pb.SyscallsReply(node=self.node, workloads=self.workloads)
+        """Head, then workloads; by labels those of cart, whose label it is."""
+        by_labels = self.knows_labels and bool(request.labels)
+        head = pb.SyscallsHead(machine=self.machine, losses=self.losses, by_labels=by_labels)
+        yield pb.SyscallsReply(node=self.node, head=head)
+        chosen = [each for each in self.workloads if not by_labels or request.labels == f"app={each.workload[11:]}"]
+        yield pb.SyscallsReply(node=self.node, workloads=chosen)
 
 
 @pytest.fixture
@@ -156,6 +164,34 @@ def test_choice(agents, tmp_path: Path) -> None:
     assert advise("-n", "none", of=(agent,))[1:] == (
         "error: no container was seen to call anything there: try -A\n", 2,
     )  # fmt: skip
+
+
+def test_chosen_by_labels(agents) -> None:
+    """-l chooses workloads by the labels of their pods; where an agent is too old for that it is named, not ignored."""
+    agent = agents(called("brk"), called("openat", who="Deployment/web"))
+    assert "brk" in allowed(advise("-l", "app=cart", of=(agent,))[0])
+    assert advise("-l", "app=none", of=(agent,))[1:] == (
+        "error: no container was seen to call anything there: -l finds workloads that have a pod by now\n", 2,
+    )  # fmt: skip
+    assert advise("-l", "app in", of=(agent,))[2] == 2
+    agent.knows_labels = False
+    assert "its agent is too old for -l" in advise("-l", "app=cart", of=(agent,))[1]
+
+
+def test_pods_with_labels() -> None:
+    """An agent chooses a workload by any pod that it knows of, also one that is gone a moment ago, and no unknown one."""
+    containers = [
+        Container("c" * 64, namespace="shop", pod=name, name="app", pod_uid=f"uid-{name}")
+        for name in ("cart-0", "web-0", "job-0")
+    ]
+    labels = {"cart-0": {"app": "cart"}, "web-0": {"app": "web"}}
+    tracker = SimpleNamespace(
+        containers=lambda: [*(SimpleNamespace(container=each) for each in containers), SimpleNamespace(container=None)],
+        labels=lambda container: labels.get(container.pod),
+    )
+    recorder = SimpleNamespace(_tracker=tracker, _who=lambda container: container.pod)
+    for selector, wanted in (("app=cart", {"cart-0"}), ("app", {"cart-0", "web-0"}), ("app!=cart", {"web-0"})):
+        assert SyscallRecorder.having(recorder, parse_labels(selector)) == wanted  # type: ignore[arg-type]
 
 
 def test_other_forms(agents) -> None:
