@@ -58,7 +58,9 @@ def test_known_shares(agent, start_cli: Callable[..., Cli], make_pod, workload, 
     data = tmp_path / "perf.data"
     perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "1997", "-p", str(app.pid), "-o", str(data)]
     with subprocess.Popen(perf, stderr=subprocess.PIPE) as recording:
-        out = sampled(start_cli, agent, app.pid, "-n", "shop", "-p", "cart-0", "-F", "997", "-o", "json", seconds=6)
+        out = sampled(
+            start_cli, agent, app.pid, "-n", "shop", "-p", "cart-0", "-F", "997", "--top", "0", "-o", "json", seconds=6
+        )
         recording.send_signal(signal.SIGINT)
     rows = [json.loads(line) for line in out.splitlines()]
     assert {(row["node"], row["namespace"], row["pod"], row["container"]) for row in rows} == {
