@@ -35,11 +35,17 @@ class Reader:
 
     def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
         """Each socket of each container's network, but for the node's own."""
-        with suppress(OSError):
-            seen = {os.stat(self._proc / "1/ns/net").st_ino}
-            for each in sorted(containers, key=lambda item: item.started):
-                with suppress(OSError):  # it has just ended
-                    yield from self._of(each, seen)
+        seen = {self._of_node()}
+        for each in sorted(containers, key=lambda item: item.started):
+            with suppress(OSError):  # it has just ended
+                yield from self._of(each, seen)
+
+    def _of_node(self) -> int:
+        """The node's own network namespace: that of the first process, or where nobody may know that the agent's."""
+        for name in ("1", "self"):
+            with suppress(OSError):
+                return os.stat(self._proc / name / "ns/net").st_ino
+        return 0
 
     def _of(self, cgroup: Cgroup, seen: set[int]) -> Iterator[Reading]:
         list_now = partial(processes_in, self._mount / cgroup.path.lstrip("/"), _PROCESSES)

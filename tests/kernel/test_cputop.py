@@ -62,8 +62,7 @@ def test_as_the_kernel_counts(agent, start_cli, bare, tmp_path: Path, processes:
 
 THROTTLED = """
 import time
-until = time.monotonic() + 1
-while time.monotonic() < until:
+while time.process_time() < 0.25:
     pass
 print("done")
 """
@@ -93,5 +92,5 @@ def test_throttled(agent, start_cli, bare) -> None:
             folder.rmdir()
     seen = sum(row["throttled"] for row in rows)
     # what came before its first row is not counted, and what came after its last one
-    assert counted > 0.3e9 and counted * 0.7 < seen <= counted
+    assert counted / 2 < seen <= counted
     assert all(row["pressure"] is None or 0 <= row["pressure"] <= 100 for row in rows)

@@ -45,6 +45,11 @@ for family, host in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
     other.send(b"x" * 11)
     kept.append(socket(family, SOCK_RAW, IPPROTO_ICMP if family == AF_INET else IPPROTO_ICMPV6))
 late = create_connection(("127.0.0.1", 8080))
+full = create_server(("127.0.0.1", 9), backlog=0)
+waits = socket()
+waits.setblocking(False)
+kept += [full, create_connection(("127.0.0.1", 9)), waits]
+waits.connect_ex(("127.0.0.1", 9))  # SYN-SENT: there is no room for it
 for name in ("stream.sock", "\0abstract", "\x1b[2Jodd"):
     kept.append(unix := socket(AF_UNIX))
     unix.bind(name)
@@ -57,7 +62,8 @@ if os.fork():
 time.sleep(600)
 """
 STATES = {"listen": "LISTEN", "established": "ESTAB", "close": "UNCONN", "close wait": "CLOSE-WAIT",
-          "fin wait2": "FIN-WAIT-2", "time wait": "TIME-WAIT"}  # fmt: skip
+          "fin wait2": "FIN-WAIT-2", "time wait": "TIME-WAIT",
+          "syn sent": "SYN-SENT"}  # fmt: skip
 TYPES = {"unix stream": "u_str", "unix datagram": "u_dgr", "unix seqpacket": "u_seq"}
 
 
@@ -124,7 +130,7 @@ def test_internet_sockets_are_those_of_ss(agent, talker) -> None:
     assert not [row for row in shown(agent, "--pid", str(pid)) if not row["inode"]]
     assert 4711 in {row["received"] for row in rows.values()}
     waiting = [row for row in rows.values() if (row["type"], row["state"]) == ("tcp", "listen")]
-    assert [(row["received"], row["unsent"]) for row in waiting] == [(3, 17), (2, 17)]
+    assert [(row["received"], row["unsent"]) for row in waiting] == [(3, 17), (2, 17), (1, 0)]
 
 
 def test_unix_sockets_are_those_of_ss(agent, talker) -> None:
@@ -154,5 +160,5 @@ def test_from_a_pod(start_agent, talker) -> None:
     agent = start_agent(under=("unshare", "--pid", "--net", "--mount-proc", "--fork", "--kill-child"))
     known(agent, cart)
     rows = shown(agent, "--filter", "state==listen")
-    assert len(rows) == 2 + 3
+    assert len(rows) == 3 + 3
     assert len({row["netns"] for row in rows}) == 1
