@@ -136,11 +136,12 @@ class StandingRun:
     def _keep(self, batch: Batch, subscriber: Subscriber) -> None:
         self.rate = subscriber.rate
         sections = [*batch.sections]  # the reply takes them out, one by one
+        names = self._names  # a new file begins with none, but those of this batch have theirs
         if self._gadget.has_tables:  # they are counted, not kept
             self._names |= {each.cgroup_id: each for each in container_messages(batch.containers)}
         elif batch.sections or batch.containers or batch.losses or self._untold:
             self._write(batch_reply(self._node, batch), subscriber)
-        self.counting.take(sections, self._names)
+        self.counting.take(sections, names)
         if self._gadget.has_tables and len(self._names) > NAMED:
             subscriber.forget()  # those that are there still are named again
             for cgroup in [*self._names][: NAMED // 2]:
@@ -181,7 +182,7 @@ class StandingRun:
         started.started.containers.extend(each for key, each in self._names.items() if key not in living)
         started.started.received_ns = started.sent_ns
         self.history.begin(started, self._all_losses())
-        self._names.clear()
+        self._names = {}
         self._make_room()
 
 

@@ -251,3 +251,18 @@ def test_names_of_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = {number.labels["namespace"]: number.value for number in made.counting.numbers()}
     assert found == {"n7000": 20, **{f"n{number}": 1 for number in range(1, 61)}}
     assert len(made._names) <= 12
+
+
+def test_names_in_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events count for their container also when what is kept of them goes into a new file."""
+    started = pb.RunReply(node="node-a", started=pb.Started())
+    monkeypatch.setattr(standing, "started_reply", lambda *_: started)
+    run = from_toml("connects", 'gadget = "tcpconnect"\nmetrics = ["namespace"]\n')
+    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, None)
+    made = standing.StandingRun(run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None)
+    monkeypatch.setattr(made.history, "is_full", lambda: True)
+    reader = Asked()
+    for _ in range(5):
+        made._keep(Batch(events(*[{"cgroup_id": 7}] * 3), reader.news([7])), cast(Subscriber, reader))
+    made.close()
+    assert [(number.labels["namespace"], number.value) for number in made.counting.numbers()] == [("n7", 15)]
