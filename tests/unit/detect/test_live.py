@@ -243,7 +243,7 @@ def test_default_rules(agent: Callable[..., AlertAgent]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--k8s-audit", "-", "-n", "shop"], "-n|--namespace"),
+        (["--k8s-audit", "-", "-c", "web"], "--container"),
         (["--k8s-audit", "-", "--host"], "--host"),
         (["--rule", "Nobody", "--local"], "there is no rule 'Nobody'"),
         (["-n", "a", "-A"], "choose one"),
