@@ -21,7 +21,22 @@ help:  ## what there is
 setup: $(BUILT)  ## install what is missing; leaves kubectl-gadget and gadget-agent in .venv/bin
 
 test: $(BUILT) lint  ## lint, then every test on this machine's kernel (needs root)
-	$(SUDO) $(BIN)/python -m pytest
+	@half() {  # pytest's 5: no test was chosen, as with --last-failed where all of this half have passed
+		local passed=.pytest_cache/$$1/passed status=0
+		$(SUDO) $$nice $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$$1 "$${@:2}" || status=$$?
+		case $$status in
+		0) $(SUDO) touch $$passed ;;
+		5) [ -e $$passed ] ;;
+		*) $(SUDO) rm -f $$passed; return 1 ;;
+		esac
+	}
+	unit=$$(mktemp) failed=0 nice=
+	trap 'rm -f $$unit' EXIT
+	nice=nice half unit tests/unit >$$unit 2>&1 &  # beside the others, which wait for most of their time
+	half kernel tests/kernel tests/why || failed=1
+	wait $$! || failed=1
+	cat $$unit
+	[ $$failed = 0 ]
 
 ifeq ($(E2E_CLUSTER),existing)
 e2e: $(BUILT)  ## test on a real cluster, of two nodes on this machine (needs root, Go), or with E2E_CLUSTER=existing on KUBECONFIG's
