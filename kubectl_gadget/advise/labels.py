@@ -21,51 +21,95 @@ _PASSING = {
     "pod-template-hash",
     "rollouts-pod-template-hash",
     "istio.io/rev",
-    "job.runner.gitlab.com/id",
+    "airflow-worker",
+    "cnpg.io/instanceName",
+    "kubevirt.io/created-by",
+    "manager.runner.gitlab.com/id-short",
+    "map_index",
+    "run_id",
     "service.istio.io/canonical-revision",
     "spark-app-selector",
     "spark-exec-id",
     "sparkoperator.k8s.io/submission-id",
+    "serving.knative.dev/configurationGeneration",
+    "serving.knative.dev/revision",
+    "serving.knative.dev/routingState",
     "statefulset.kubernetes.io/pod-name",
+    "strimzi.io/pod-name",
     "tekton.dev/pipelineRun",
     "tekton.dev/pipelineRunUID",
     "tekton.dev/taskRun",
     "tekton.dev/taskRunUID",
+    "triggers.tekton.dev/triggers-eventid",
+    "try_number",
     "workflows.argoproj.io/completed",
+    "workflows.argoproj.io/resubmitted-from-workflow",
     "workflows.argoproj.io/workflow",
 }
 _PASSING_PREFIXES = (
     "apps.kubernetes.io/",
     "batch.kubernetes.io/",
     "failure-domain.beta.kubernetes.io/",
+    "job.runner.gitlab.com/",
+    "pipelinesascode.tekton.dev/",
     "topology.kubernetes.io/",
     "topology.",
+    "workflows.argoproj.io/creator",
+)
+#: Identities, of whatever; names of runs and revisions, which other labels of the same pods may have as well.
+_IDENTITY = re.compile(r".*(?:[-_./]uid|UID)")
+_RUN_NAMES = (
+    "serving.knative.dev/revision",
+    "tekton.dev/pipelineRun",
+    "tekton.dev/taskRun",
+    "workflows.argoproj.io/workflow",
 )
 #: Labels that a new version changes; an owner's selector may have them, as it never changes.
-_VERSIONS = {"app.kubernetes.io/version", "helm.sh/chart", "version"}
+_VERSIONS = re.compile(r"helm\.sh/chart|(?:.*[-_./])?version")
 
 #: The last parts of labels that say what a pod is: one such is never taken for that of one run.
 _NAMING = {"app", "component", "instance", "k8s-app", "name", "part-of", "run"}
 #: Who leads a group of replicas, and who follows: operators give these values to others at a failover.
 _ROLES = {"follower", "leader", "master", "primary", "replica", "secondary", "slave", "standby", "standby-leader"}
+#: Those that some set beside: Bitnami's Redis, Percona's MySQL, Vault.
+_STATES = re.compile(
+    r"(?:.*/)?(?:is[-_]?)?(?:primary|master|leader)|(?:vault|openbao)-(?:active|initialized|perf-standby|sealed)",
+    re.IGNORECASE,
+)
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#: The cluster that a RayJob or RayService has made for itself, and what is named after it.
+_RAY_CLUSTER = r"raycluster-[a-z0-9]{5}(?:-.*)?"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[-_.T].*)?"
 #: UUIDs, hashes, times, and such at the end of a word.
-_GENERATED = re.compile(rf"(?:.*[-_.])?(?:{_UUID}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{{8,}}|[0-9]{{8,}})")
+_GENERATED = re.compile(
+    rf"(?:.*[-_.])?(?:{_UUID}|{_DATE}|{_RAY_CLUSTER}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{{8,}}|[0-9]{{8,}})"
+)
 _OPERATORS = {"In": (True, False), "NotIn": (True, True), "Exists": (False, False), "DoesNotExist": (False, True)}
 
 
 def is_passing(label: str) -> bool:
     """Whether a label is of one pod or one revision alone."""
-    return label in _PASSING or label.startswith(_PASSING_PREFIXES)
+    return label in _PASSING or label.startswith(_PASSING_PREFIXES) or bool(_IDENTITY.fullmatch(label))
 
 
 def stable(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that a pod's successors will have too."""
-    return {key: value for key, value in labels.items() if not is_passing(key) and key not in _VERSIONS}
+    runs = {labels[key] for key in _RUN_NAMES if key in labels}
+    if "deploymentconfig" in labels:  # OpenShift's, each revision of which is a deployment
+        runs.add(labels.get("deployment", ""))
+    return {
+        key: value
+        for key, value in labels.items()
+        if not (is_passing(key) or _VERSIONS.fullmatch(key))
+        # app=nightly is no label of one run where someone gave that the name nightly
+        and not (value in runs and (is_numbered(value) or not names_a_workload(key)))
+    }
 
 
 def is_role(label: str, value: str) -> bool:
     """Whether a label says which replica leads: at a failover it moves to another pod."""
+    if value in ("true", "false"):
+        return bool(_STATES.fullmatch(label))
     return "role" in label.lower() and value.lower() in _ROLES
 
 

@@ -39,6 +39,8 @@ _VALUE_LENGTH = 63
 _OF_REPLICASET = re.compile(r"-[a-z0-9]{1,10}-[a-z0-9]{5}")
 #: What Argo Rollouts gives the pods of a revision; their ReplicaSets are named as those of a Deployment are.
 ROLLOUT_HASH = "rollouts-pod-template-hash"
+#: Labels by which pods tell what they are a revision of, where each revision has an owner of its own.
+_REVISED = {"deploymentconfig": "DeploymentConfig", "serving.knative.dev/configuration": "Configuration"}
 #: What follows the name of an owner in its pods' names.
 _SUFFIXES = {
     "Deployment": _OF_REPLICASET,
@@ -188,6 +190,8 @@ class Workloads:
         runs: dict[tuple[str, str, str], list[Pod]] = {}
         for pod in pods:
             kind, name = (self._named(pod.namespace, pod.name) if pod.only_named else None) or self._owner(pod)
+            if self._is_beside(pod, kind, name):
+                kind, name = "Pod", ""
             if name and (kind == "Pod" or not _RUNS.fullmatch(kind)):  # a static pod's name stays
                 self._add(pod, kind, name, name)
                 continue
@@ -237,6 +241,14 @@ class Workloads:
             self._finish(workload)
         return workload
 
+    def _is_beside(self, pod: Pod, kind: str, name: str) -> bool:
+        """Whether a pod is an owner's but none of those that it selects, as Flink's task managers are."""
+        item = self._objects.get((pod.namespace, kind, name))
+        if item is None or pod.owner != f"{kind}/{name}" or not pod.labels:
+            return False
+        wanted = requirements(owner_selector((item.get("spec") or {}).get("selector")) or {})
+        return not all(each.matches(pod.labels) for each in wanted)
+
     def _template_labels(self, namespace: str, kind: str, name: str) -> dict[str, str]:
         """The labels that an owner gives its pods, as far as they are known."""
         spec = self._objects.get((namespace, kind, name), {}).get("spec") or {}
@@ -259,6 +271,9 @@ class Workloads:
             return "Pod", pod.name.removesuffix(f"-{name}")
         if not name or kind == "Pod":
             return "Pod", ""
+        for label, above in _REVISED.items() if kind in ("ReplicaSet", "ReplicationController") else ():
+            if revised := pod.labels.get(label):
+                return above, revised
         item = self._objects.get((pod.namespace, kind, name))
         if item is not None:
             return self._top(pod.namespace, kind, name, controller(item))
@@ -325,14 +340,16 @@ def find_overlaps(workloads: Iterable[Workload], selecting: Iterable[Workload]) 
 def lasting(pod: Pod) -> dict[str, str]:
     """The labels that a pod's successors will have too, in the next run and after a failover."""
     kind, _, name = pod.owner.partition("/")
-    return _lasting(pod.labels, pod.name, (kind, name))
+    found = _lasting(pod.labels, pod.name, (kind, name))
+    elsewhere = {key: value for key, value in found.items() if value != pod.node or names_a_workload(key)}
+    return elsewhere or found
 
 
 def _lasting(labels: Mapping[str, str], pod: str, owner: tuple[str, str]) -> dict[str, str]:
     kind, name = owner
     stays = stable(labels)
     for key, value in stable(labels).items():
-        own_pod = value == pod[:_VALUE_LENGTH]
+        own_pod = value == pod[:_VALUE_LENGTH] or (key == "pod" and pod.startswith(f"{value}-"))
         own_run = value == name[:_VALUE_LENGTH] and _RUNS.fullmatch(kind)
         # app=web is no label of one pod or run where someone gave the pod or Job web its name
         given = names_a_workload(key) if not own_pod else not name and (names_a_workload(key) or not is_numbered(value))
@@ -354,17 +371,20 @@ def _note_doubts(workload: Workload, labels: Mapping[str, str], kept: Mapping[st
 
 def _run_name(workload: Workload) -> str:
     """A name for runs of one thing, the same for the next run; empty for bare pods."""
-    names = {pod.owner.partition("/")[2] for pod in workload.pods if not pod.owner.startswith("Pod/")} - {""}
+    if workload.kind == "Pod":
+        return ""
+    names = {pod.owner.partition("/")[2] for pod in workload.pods} - {""}
     if len(names) < 2:
         return "".join(_RUN_SUFFIX.sub("", name) for name in names)
     return _common_start(sorted(names)).rpartition("-")[0]
 
 
 def _bare_name(pods: list[Pod]) -> str:
-    """A name for pods without an owner, the same for the same pods."""
-    if len({pod.name for pod in pods}) == 1:
+    """A name for pods without an owner, or beside what it selects, the same for the same pods."""
+    beside = pods[0].owner and not pods[0].owner.startswith("Pod/")
+    if len({pod.name for pod in pods}) == 1 and not beside:
         return pods[0].name
-    for label in _NAMES:
+    for label in () if beside else _NAMES:
         if value := pods[0].labels.get(label):
             return value
     return _common_start([pod.name for pod in pods]).rstrip("-.0123456789") or pods[0].name

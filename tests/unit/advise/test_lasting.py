@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +53,7 @@ def made(kind: str, number: int, word: str) -> Identity:
     return Identity(f"vm-{word}", "VirtualMachineInstance/vm", {"vm.example/name": "vm", "vm.example/created-by": uid})
 
 
+SUCCESSORS = yaml.safe_load((Path(__file__).parent / "successors.yaml").read_text())
 KINDS = ("operator", "workflow", "runner", "job", "spark", "machine")
 words = st.text(LETTERS, min_size=5, max_size=5)
 
@@ -78,6 +81,41 @@ def test_next_pods_are_as_the_ones_before(kind: str, seen: list[str], later: str
         verdict = evaluator.decide(source, target, "TCP", port)
         assert verdict.allowed, verdict.reason
         assert verdict.egress.isolated  # it is not allowed because no policy is about it any more
+
+
+@pytest.mark.parametrize("case", SUCCESSORS, ids=[case["what"] for case in SUCCESSORS])
+def test_successors_of_real_pods(case: dict[str, Any]) -> None:
+    """What operators and pipelines that are in use label their pods with: the advice for one pod is about the next too."""
+    build = Build()
+    build.node("node-a")
+    web = build.pod("shop", "web", "node-a", {"app": "web"})
+    build.talk(web, build.pod("shop", case["pod"], "node-a", case["labels"], case.get("owner", "")), 5432)
+    advice = advise(Observation(build.context, build.flows))
+    (policy,) = (policy for policy in advice.policies if policy.name != "web")
+    assert policy.selector == {"matchLabels": case["selector"]}
+    labels = {key: value for key, value in (case["labels"] | case["next"]).items() if value}
+    evaluator = Evaluator([policy.to_dict() for policy in advice.policies], {})
+    following = End("10.244.9.9", "shop", "next", labels)
+    verdict = evaluator.decide(End("10.244.9.8", "shop", "web-1", {"app": "web"}), following, "TCP", 5432)
+    assert verdict.allowed and verdict.egress.isolated and verdict.ingress.isolated
+
+
+def test_pods_beside_what_their_owner_selects() -> None:
+    """Flink's task managers belong to the job manager's Deployment, which does not select them: they have a policy."""
+    build = Build()
+    build.node("node-a")
+    own = {"app": "flink", "type": "native"}
+    owner = build.deployment("shop", "flink", {**own, "component": "jobmanager"})
+    job = {**own, "component": "jobmanager", "pod-template-hash": "6c9f7d5b8"}
+    manager = build.pod("shop", "flink-6c9f7d5b8-x7k2p", "node-a", job, owner)
+    worker = {**own, "component": "taskmanager"}
+    build.talk(build.pod("shop", "flink-taskmanager-1-1", "node-a", worker, "Deployment/flink"), manager, 6123)
+    advice = advise(Observation(build.context, build.flows))
+    assert {policy.name: policy.selector["matchLabels"] for policy in advice.policies} == {
+        "flink": {**own, "component": "jobmanager"},
+        "flink-taskmanager": worker,
+    }
+    assert advice.warnings == ()
 
 
 def selectors_of(*pods: tuple[str, dict[str, str], str]) -> list[dict[str, Any]]:
