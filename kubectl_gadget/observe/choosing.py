@@ -139,3 +139,8 @@ def of_domains(gadget: Gadget, items: Sequence[str]) -> list[str]:
     """The conditions that lists of names make, in whatever case they are, with or without the root's dot."""
     plain = [name.removesuffix(".") for item in items for name in item.lower().split(",")]
     return of_words(gadget, "domain", plain)
+
+
+def of_drops(gadget: Gadget, items: Sequence[str]) -> list[str]:
+    """The conditions that lists of the kernel's reasons for drops make, in whatever case they are, with - for _."""
+    return of_words(gadget, "drop", [each.upper().replace("-", "_") for each in items])

@@ -17,7 +17,7 @@ from gadget.errors import UsageError
 from gadget.filters import joined
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_ends, of_words, option_of
+from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_drops, of_ends, of_words, option_of
 from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
 from kubectl_gadget.stream.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
@@ -301,6 +301,8 @@ def _which() -> list[click.Parameter]:
     options += [
         Option(["--dns", "--to-dns"], heading=heading, multiple=True, metavar="NAME,…|!NAME",
                help="By the name that it was made for, as TLS or DNS tells: api.example.com, *.example.com."),
+        Option(["--drop-reason"], heading=heading, multiple=True, metavar="A,B|!C",
+               help="The kernel's word for why it dropped a packet: NETFILTER_DROP."),
         Option(["--ip-version"], heading=heading, type=click.Choice(["4", "6"]), default=None, help="IPv4 or IPv6."),
         Option(["--comm"], heading=heading, multiple=True, metavar="A,B|!C", help="Name of the thread."),
         Option(["--pid"], heading=heading, multiple=True, metavar="N,…", help="Process, as the host sees it."),
@@ -368,6 +370,7 @@ def _conditions(
     for field in (*_WORDS, "comm", "pid"):
         found += of_words(gadget, field, chosen.get(field, ()))
     found += of_domains(gadget, chosen.get("dns", ()))
+    found += of_drops(gadget, chosen.get("drop_reason", ()))
     if chosen.get("ip_version"):
         found.append(f"version=={chosen['ip_version']}")
     if chosen.get("min_bytes"):

@@ -7,7 +7,7 @@ import pytest
 from gadget import catalog, filters
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY
-from kubectl_gadget.observe.choosing import KINDS, of_domains, of_ends, of_words
+from kubectl_gadget.observe.choosing import KINDS, of_domains, of_drops, of_ends, of_words
 from kubectl_gadget.observe.command import ObserveCommand
 from tests.conftest import run_cli
 from tests.unit.observe.flows import FLOWS, table
@@ -47,6 +47,14 @@ def chosen(conditions: list[str]) -> set[str]:
 def test_ends(kind: str, side: str, values: list[str], expected: set[str]) -> None:
     """--from-… is about the end that began a flow, --to-… about the other, at whichever end it was seen; lists and ! work."""
     assert chosen(of_ends(BY_NAME[kind], side, values)) == expected
+
+
+def test_drop_reason() -> None:
+    """--drop-reason chooses by the kernel's word for why it dropped a packet, in any case, with - for _; ! leaves out."""
+    context = ObserveCommand().make_context("observe", ["--drop-reason", "netfilter-drop,ip_*", "-A"])
+    conditions = of_drops(GADGET, context.params["drop_reason"])
+    assert conditions == ['(drop=="IP_*" or drop=="NETFILTER_DROP")']
+    assert chosen(conditions) == set() and chosen(of_drops(GADGET, ["!netfilter-drop"])) == {*FLOWS}
 
 
 def test_not() -> None:
