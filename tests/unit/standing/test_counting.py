@@ -188,7 +188,7 @@ def test_histograms_of_tables() -> None:
     ("gadget", "metric", "why"),
     [
         ("cputop", "namespace", "say what of cputop's tables, such as cpu:namespace"),
-        ("cputop", "throttled:namespace", "'throttled' is no number to draw; there is cpu, waited"),
+        ("cputop", "comm:namespace", "'comm' is no number to draw; there is cpu, waited, throttled"),
         ("snapshot_file", "namespace", "snapshot file cannot stand"),
         ("cputop", "", "with --metric"),
     ],
