@@ -64,14 +64,22 @@ int BPF_PROG(exec_success, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
+#ifdef SCHEDULE_LATER
+#define each_round(i, count) rounds(i, count)
+#else
+#define each_round(i, count) for (i = 0; i < count; i++)
+#endif
+
 /* How reading a list of arguments ended. */
 enum list_end { LIST_WHOLE, LIST_LONGER, LIST_NOT_IN_MEMORY, LIST_OF_NEW_PROGRAM };
 
 static __always_inline enum list_end read_argv(struct event *event, __u64 argv, bool compat)
 {
 	__u64 width = compat ? 4 : 8;
+	int i = 0;
 
-	for (int i = 0; i < ARG_COUNT; i++) {
+	each_round(i, ARG_COUNT)
+	{
 		__u32 left = ARGS_MAX - event->header.text_length;
 		__u64 arg = 0;
 		__u32 length;
@@ -190,8 +198,10 @@ static __always_inline void touch_argv(const struct asked *asked)
 	__u64 arg = 0, argv = asked->argv;
 	__u32 left = ARGS_MAX + CHUNK;
 	char chunk[CHUNK];
+	int i;
 
-	for (int i = 0; i < ARG_COUNT + ARGS_MAX / (CHUNK - 1); i++) {
+	rounds(i, ARG_COUNT + ARGS_MAX / (CHUNK - 1))
+	{
 		int length;
 
 		if (!arg) {

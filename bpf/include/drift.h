@@ -135,3 +135,25 @@ extern int bpf_task_work_schedule_resume(struct task_struct *task, struct bpf_ta
 extern int bpf_copy_from_user_str(void *to, __u32 size, const void *from, __u64 flags) __weak __ksym;
 extern void bpf_preempt_disable(void) __weak __ksym;
 extern void bpf_preempt_enable(void) __weak __ksym;
+
+/* Since kernel commit 06accc8779c1 (6.4) the verifier need not go through each round of a loop. A file that is for
+ * later kernels alone can use this. clang writes no BTF of a function that only cleanup() names. */
+struct bpf_iter_num {
+	__u64 opaque;
+} __attribute__((aligned(8)));
+
+extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __weak __ksym;
+extern int *bpf_iter_num_next(struct bpf_iter_num *it) __weak __ksym;
+extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __weak __ksym;
+#define rounds(i, count)                                                                                         \
+	for (struct bpf_iter_num round __attribute__((cleanup(bpf_iter_num_destroy))),                           \
+	     *begun                                                                                              \
+	     __attribute__((unused)) = (bpf_iter_num_new(&round, 0, count), (void)bpf_iter_num_destroy, &round); \
+	     ({                                                                                                  \
+		     int *next = bpf_iter_num_next(&round);                                                      \
+		     if (next) {                                                                                 \
+			     i = *next;                                                                          \
+			     (void)i;                                                                            \
+		     }                                                                                           \
+		     next;                                                                                       \
+	     });)

@@ -15,13 +15,12 @@ class BuildFailed(Exception):
     """What the build said."""
 
 
-def copy_sources(folder: Path) -> Path:
-    """A copy of the project's sources, which is not built."""
+def copy_project(folder: Path) -> Path:
+    """A copy of the project, with all that is built of it: a build makes what the test adds."""
     for name in ("bpf", "proto", "gadget", "agent", "kubectl_gadget"):
-        ignored = shutil.ignore_patterns("__pycache__", "_objects", "_generated")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("hatch_build.py", "build_syscalls.py"):
-        shutil.copy(ROOT / name, folder)
+        shutil.copy2(ROOT / name, folder)  # by the times of files a build knows what is out of date
     return folder
 
 
@@ -32,12 +31,12 @@ def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 class Project:
-    """A copy of the project's sources with a new gadget."""
+    """A copy of the project with a new gadget."""
 
     def __init__(self, folder: Path, gadget: str, files: dict[str, str]) -> None:
         """Make it in a folder; files are those of the gadget's own folder, by name."""
         self.folder = folder
-        copy_sources(folder)
+        copy_project(folder)
         (folder / "bpf" / gadget).mkdir()
         for name, text in files.items():
             (folder / "bpf" / gadget / name).write_text(text)

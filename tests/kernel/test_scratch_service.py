@@ -14,7 +14,7 @@ import pytest
 
 from agent.bpf.bpffs import mount_bpffs
 from tests.conftest import wait_until
-from tests.kernel.scratch import copy_sources, run
+from tests.kernel.scratch import copy_project, run
 
 PROGRAM = """
 #include "containers.h"
@@ -153,7 +153,7 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project's sources with a new service."""
-    folder = copy_sources(tmp_path_factory.mktemp("project"))
+    folder = copy_project(tmp_path_factory.mktemp("project"))
     (folder / "bpf/counts").mkdir()
     (folder / "bpf/counts/counts.bpf.c").write_text(PROGRAM)
     (folder / "proto/gadget/v1/counts.proto").write_text(PROTO)

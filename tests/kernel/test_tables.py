@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Agent, events, run_cli, wait_until
-from tests.kernel.scratch import copy_sources, run
+from tests.kernel.scratch import copy_project, run
 from tests.live import inside, known
 from tests.pods import BareContainer
 
@@ -41,7 +41,7 @@ FEW = 64
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with three more gadgets: `few` is `writes` with room for few rows."""
     folder = tmp_path_factory.mktemp("tables") / "project"
-    copy_sources(folder)
+    copy_project(folder)
     for each in ("writes", "processes"):
         shutil.copytree(GADGETS / each, folder / "bpf" / each)
     (folder / "bpf/few").mkdir()
