@@ -7,10 +7,24 @@ from pathlib import Path
 from gadget import catalog
 from gadget.catalog import Gadget
 from kubectl_gadget.output import all_fields, explain, listed, usual
-from tools import DOCS, agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why
+from tools import (
+    DOCS,
+    agent,
+    authoring,
+    decisions,
+    fields,
+    forms,
+    index,
+    kernels,
+    observe,
+    rules,
+    story,
+    traceloop,
+    why,
+)
 
 FOLDER = DOCS / "gadgets"
-OTHERS = (agent, authoring, decisions, fields, forms, kernels, observe, rules, story, traceloop, why)
+OTHERS = (agent, authoring, decisions, fields, forms, index, kernels, observe, rules, story, traceloop, why)
 
 
 def page(gadget: Gadget) -> str:

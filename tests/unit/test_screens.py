@@ -25,7 +25,7 @@ from kubectl_gadget.stream import containers
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
 from tests.unit.test_layout import screen
-from tests.unit.test_snapshots import CLOCK, EVENTS, SNAPSHOTS, batch
+from tests.unit.test_snapshots import ANY, CLOCK, EVENTS, SNAPSHOTS, batch
 
 WIDTHS = (40, 60, 80, 100, 120, 200)
 SECOND = 1_000_000_000
@@ -43,7 +43,7 @@ def stream(name: str) -> None:
     """A stream of a gadget's events in one namespace of one node."""
     gadget = catalog.find(name)
     fields = choose_fields(gadget, "columns", "", [])
-    sent = batch(gadget, EVENTS[name])
+    sent = batch(gadget, EVENTS.get(name, ANY))
     sent.containers[0].pod = POD
     timed = Decoder("node-a", gadget.schema).rows(sent, [field.name for field in fields], lambda table: None)
     look = Look(narrow=gadget.narrow, sparse=gadget.sparse, fixed={"node": "node-a", "namespace": "shop"})
