@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from tests.unit.rules.test_facts import DATA, STOCK
 
 EVENTS, AT_ONCE = 100_000, 10_000
 PROCESSES, FILES = 200, 2_000
+#: What rules are about, as the names of files that are opened.
+ASKED = ("/etc/shadow", "/etc/pam.d/{}", "/root/.ssh/id_{}", "/usr/bin/tool-{}", "/proc/{}/environ", "/var/log/wtmp-{}.log",
+         "/etc/sudoers.d/{}", "/dev/shm/{}", "/home/jane/.bash_history-{}", "/etc/cron.d/{}")  # fmt: skip
 OPENS = ("open", "openat")
 _NOT_THERE = "Falco's rule files are not there: GADGET_FALCO_DATA"
 
@@ -30,7 +33,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
             yield Figure(f"{row}, an open", "µs", [], why=_NOT_THERE)
             continue
         rules = _stock(names)
-        yield Figure(f"{row}, an open", "µs", [_opens(rules) for _ in range(plan.rounds)], goal=Goal(goal))
+        for what, file in (("an open", a_file), ("an open of what rules are about", _asked)):
+            yield Figure(f"{row}, {what}", "µs", [_opens(rules, file) for _ in range(plan.rounds)], goal=Goal(goal))
     if DATA.is_dir():
         yield Figure("48 rules, an audit event", "µs", [_audit() for _ in range(plan.rounds)])
         yield Figure("loading all files", "s", [_load_seconds() for _ in range(plan.rounds)])
@@ -40,10 +44,10 @@ def _stock(names: list[str]) -> Ruleset:
     return load([(name, (DATA / f"{name}.yaml").read_text()) for name in names])
 
 
-def _opens(rules: Ruleset) -> float:
+def _opens(rules: Ruleset, file: Callable[[int], dict[str, Any]]) -> float:
     choose = np.random.default_rng(7)
     calls = list(_calls())
-    tables = (Rows(calls), Rows(list(map(a_process, range(PROCESSES)))), Rows(list(map(a_file, range(FILES)))))
+    tables = (Rows(calls), Rows(list(map(a_process, range(PROCESSES)))), Rows(list(map(file, range(FILES)))))
     quick = BatchRules(rules, tables)
     batches = []
     for _ in range(EVENTS // AT_ONCE):
@@ -64,6 +68,13 @@ def _calls() -> Iterator[dict[str, Any]]:
                 yield {"evt.type": name, "evt.is_open_read": not writes, "evt.is_open_write": writes, "fd.num": descriptor,
                        "evt.is_open_exec": False, "evt.rawres": descriptor, "evt.res": "SUCCESS",
                        "evt.arg.flags": "O_WRONLY|O_CREAT" if writes else "O_RDONLY"}  # fmt: skip
+
+
+def _asked(at: int) -> dict[str, Any]:
+    """A file that a path of a rule holds for, so that the process is asked about, too."""
+    path = ASKED[at % len(ASKED)].format(at)
+    folder, _, name = path.rpartition("/")
+    return {**a_file(at), "fd.name": path, "fd.directory": folder, "fd.filename": name}
 
 
 def _audit() -> float:

@@ -84,7 +84,7 @@ class Workload:
         """Compile it into folder."""
         self.kind = kind
         self._folder = folder
-        self._container = container
+        self.container = container
         self._program = compile_workload("paced", folder)
         self._number = 0
 
@@ -95,7 +95,7 @@ class Workload:
             os.link(self._program, program)
         where = "127.0.0.1" if self.kind == "connects" else str(self._folder / "file")
         command = [str(program), self.kind, str(rate), str(seconds), str(processes), where]
-        inside = enter(self._container)
+        inside = enter(self.container)
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=inside, start_new_session=True)
 
     def make(self, rate: float, seconds: float, processes: int = PROCESSES) -> Made:
