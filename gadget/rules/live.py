@@ -44,6 +44,8 @@ _OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap
 _OF_PROCESS = (*_OF_KEY, *_OF_NOW)
 #: The fields that are names of addresses.
 DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
+#: Rows whose words are copied at a time, so that memory does not grow with a batch.
+_AT_ONCE = 1024
 #: What a new process has from the one that forked it.
 _INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
 _OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
@@ -76,9 +78,10 @@ class _Grouping:
         words = keys.view(np.uint32)
         while len(self._odd) < words.shape[1]:
             self._odd = np.concatenate([self._odd, _Grouping(len(self._odd))._odd])
-        sums = words.astype(np.uint64) @ self._odd[: words.shape[1]]
+        odd, parts = self._odd[: words.shape[1]], [slice(at, at + _AT_ONCE) for at in range(0, len(words), _AT_ONCE)]
+        sums = np.concatenate([words[part].astype(np.uint64) @ odd for part in parts])
         _, first, which = np.unique(sums, return_index=True, return_inverse=True)
-        if not (words == words[first[which]]).all():
+        if not all(np.array_equal(words[part], words[first[which[part]]]) for part in parts):
             _, first, which = np.unique(keys.view(f"V{keys.shape[1]}")[:, 0], return_index=True, return_inverse=True)
         return first, which
 
