@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,10 @@ import yaml
 from gadget.rules.default import files
 from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import load
-from tests.conftest import Agent, Cli, events, wait_until
+from kubectl_gadget.detect.shown import find_alert
+from kubectl_gadget.detect.told import Told
+from kubectl_gadget.targets import Targets
+from tests.conftest import Agent, Cli, events, run_cli, wait_until
 from tests.pods import BUSYBOX, Container, Pod
 
 NAMESPACE = "default-rules"
@@ -231,12 +235,12 @@ def as_cri(config: dict[str, Any]) -> None:
 
 
 def copies() -> str:
-    """The rules that fire on a load of a module, as rules on one that fails."""
+    """The rules that fire on a load of a module, as rules on one that fails; and what is off is on."""
     rules = [rule for _, text in files() for rule in yaml.safe_load(text) if rule.get("rule") in IN_VAIN]
     assert len(rules) == len(IN_VAIN)
     for rule in rules:
         rule["condition"] = rule["condition"].replace("evt.rawres = 0", "evt.rawres < 0")
-    return yaml.safe_dump(rules)
+    return yaml.safe_dump([*rules, {"rule": NOT_ALLOWED, "enabled": True, "override": {"enabled": "replace"}}])
 
 
 def type_in(container: Container, *shell: str) -> None:
@@ -271,6 +275,11 @@ def whose(alert: dict[str, Any]) -> tuple[str, ...]:
     return tuple(fields[name] for name in ("container.id", "k8s.ns.name", "container.image.repository", "user.name"))
 
 
+def past(address: str, alert: dict[str, Any]) -> Told:
+    """What the agent keeps of an alert."""
+    return Told.of(find_alert(Targets({address: partial(str, address)}), alert["id"]))
+
+
 def test_every_rule_is_tried() -> None:
     """Each rule on system calls has a program here that fires it."""
     rules = {rule.name for rule in load(files()).rules if rule.source == SYSCALL}
@@ -281,11 +290,15 @@ def test_default_rules(
     start_agent: Callable[..., Agent], start_cli: Callable[..., Cli], make_pod: Callable[..., Pod],
     workload: Callable[[str], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Each default rule fires on a real attack, and says who did it; usual work in a container, and its runtime, fire none."""
-    agent = start_agent()
-    (tmp_path / "copies.yaml").write_text(copies())
+    """Each default rule fires on a real attack, and says who did it and what came before; usual work in a container, and its
+    runtime, fire none.
+    """
+    more = tmp_path / "rules"
+    more.mkdir()
+    (more / "copies.yaml").write_text(copies())
+    agent = start_agent("--detect", "default", "--detect", str(more))
     out, numbers = tmp_path / "alerts", count()
-    rules = ("--rules", "default", "--rules", str(tmp_path / "copies.yaml"), "--rule", "*")
+    rules = ("--rules", "default", "--rules", str(more))
     with out.open("w") as file, ExitStack() as stack:
         cli = start_cli("detect", "--agent", agent.address, "-n", NAMESPACE, "-o", "json", *rules, stdout=file)
         beacon = make_pod(NAMESPACE, "beacon").container("app", "/bin/sleep", "600")
@@ -328,3 +341,16 @@ def test_default_rules(
     assert {whose(each) for each in attacked} == {(cart.id[:12], NAMESPACE, IMAGE, "root")}
     assert not seen("calm-below-init")
     assert [(each["rule"], each["output_fields"]["proc.name"]) for each in seen("calm")] == INSTALLED
+
+    def kept() -> list[dict[str, Any]]:
+        done = run_cli("alerts", "--agent", agent.address, "-n", NAMESPACE, "-p", "cart-0", "-o", "json")
+        return events(done.stdout)
+
+    # equal alerts are told together after a minute, or at the end
+    wait_until(lambda: {each["rule"] for each in kept()} == {each["rule"] for each in attacked}, "what is kept")
+    assert not Counter(map(told, kept())) - Counter(map(told, attacked))
+    for each in kept():
+        who, whole = each["ancestry"], past(agent.address, each)
+        assert who[1]["name"] == told(each).parent and "runc" in [one["name"] for one in who[1:]], each
+        assert whole.happened and whole.happened[0].time_ns <= whole.alert.time_ns, each
+        assert (whole.container.pod, whole.past.image) == ("cart-0", f"{IMAGE}:1.2")
