@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from kubectl_gadget.targets import Targets
 
 from gadget.rules.default import files
 from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import load
 from kubectl_gadget.detect.shown import find_alert
 from kubectl_gadget.detect.told import Told
-from kubectl_gadget.targets import Targets
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
 from tests.pods import BUSYBOX, Container, Pod
 
