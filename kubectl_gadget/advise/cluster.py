@@ -18,7 +18,7 @@ from kubectl_gadget.advise.networks import (
     normalize,
     parse,
 )
-from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, read_services
+from kubectl_gadget.advise.services import DNS_PORT, Service, ServicePort, host_ports, read_services
 from kubectl_gadget.advise.workloads import Pod, Workload, Workloads, merge_pods, read_pod
 
 #: The clocks of nodes, and the moments at which agents look at pods, differ by no more than this.
@@ -268,7 +268,7 @@ class Cluster:
         """The backends of a Service's port. If they have addresses of both IP versions, those of the flow's version."""
         found: dict[tuple[End, int], Reached] = {}
         # by the other IP version there may be other backends, so that this is a Service of its own
-        name, own = f"svc/{port.service}", replace(port)
+        name, own = port.name, replace(port)
         fitting = [backend for backend in port.backends if (":" in backend.address) == is_ipv6]
         for backend in fitting or port.backends:
             pod, end = self._by_uid.get(backend.uid), None
@@ -308,6 +308,10 @@ class Cluster:
                 known.holders += tuple(_Holder(first, last, pod, (reached,)) for first, last in pod.had(address))
         for service in self.services:
             self._fill_service(service)
+        for node, ports in host_ports(self.pods).items():
+            for address in (address for address, names in self._nodes.items() if node in names):
+                known = self.addresses[address]
+                known.services = {**known.services, **{(port.protocol, port.port): port for port in ports}}
 
     def _fill_service(self, service: Service) -> None:
         for address in (*service.cluster_addresses, *service.outer_addresses):

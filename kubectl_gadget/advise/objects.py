@@ -10,7 +10,7 @@ _OWNERS = [{"kind": str, "name": str, "controller": ...}]
 _METADATA = {"name": str, "namespace": str, "uid": str, "labels": ..., "ownerReferences": _OWNERS}
 _TEMPLATE = {"metadata": {"labels": ...}}
 _OWNER = {"metadata": _METADATA, "spec": {"selector": ..., "template": _TEMPLATE}}
-_CONTAINERS = [{"ports": [{"name": str, "containerPort": int, "protocol": str}]}]
+_CONTAINERS = [{"ports": [{"name": str, "containerPort": int, "hostPort": int, "protocol": str}]}]
 
 #: What is kept of each kind. ... keeps a value whole, a type one of it, a list of one shape is that of every item.
 _SHAPES: dict[str, Any] = {

@@ -24,13 +24,18 @@ class Backend:
 
 @dataclass(frozen=True, eq=False)
 class ServicePort:
-    """A port of a Service, and its backends."""
+    """A port of a Service, and its backends; service is empty for one of a node that leads to a pod there."""
 
     service: str
     protocol: str
     port: int
     node_port: int
     backends: tuple[Backend, ...]
+
+    @property
+    def name(self) -> str:
+        """What leads to the backends, for people."""
+        return f"svc/{self.service}" if self.service else f"host port {self.port}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,19 @@ class Service:
         by = {port.protocol for port in self.ports if port.port == DNS_PORT}
         named = self.name.startswith("kube-system/") and not self.name.endswith("-upstream")
         return named and {"UDP", "TCP"} <= by
+
+
+def host_ports(pods: Iterable[Pod]) -> dict[str, list[ServicePort]]:
+    """Of each node the ports that lead to pods there (hostPort)."""
+    found: dict[tuple[str, str, int], list[Backend]] = {}
+    for pod in pods:
+        for protocol, port, own in () if pod.host_network else pod.host_ports:
+            backends = [Backend(pod.uid, address, own) for address in pod.addresses]
+            found.setdefault((pod.node, protocol, port), []).extend(backends)
+    made: dict[str, list[ServicePort]] = {}
+    for (node, protocol, port), backends in found.items():
+        made.setdefault(node, []).append(ServicePort("", protocol, port, 0, tuple(backends)))
+    return made
 
 
 def read_services(objects: Iterable[Mapping[str, Any]], pods: Iterable[Pod]) -> list[Service]:

@@ -55,8 +55,9 @@ _SUFFIXES = {
 class Pod:
     """A pod, running or gone. first and last: when it had its addresses, in nanoseconds since 1970.
 
-    times: when it had each of them, if they changed. only_named: no more is known of it than its name, as when it came
-    and went while the agent had no API server.
+    times: when it had each of them, if they changed. host_ports: protocols, ports of its node, and the pod's own ports
+    that these lead to. only_named: no more is known of it than its name, as when it came and went while the agent had
+    no API server.
     """
 
     namespace: str
@@ -72,6 +73,7 @@ class Pod:
     ports: tuple[NamedPort, ...]
     only_named: bool = False
     times: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    host_ports: tuple[tuple[str, int, int], ...] = ()
 
     def had(self, address: str) -> list[tuple[int, int]]:
         """When it had an address: from, to."""
@@ -129,6 +131,12 @@ def read_pod(item: Mapping[str, Any], until: int) -> Pod:
         node=spec.get("nodeName") or "",
         host_network=bool(spec.get("hostNetwork")),
         ports=_sorted_ports(ports),
+        host_ports=tuple(
+            (port.get("protocol", "TCP"), port["hostPort"], port["containerPort"])
+            for each in containers
+            for port in each.get("ports") or ()
+            if port.get("hostPort")
+        ),
     )
 
 

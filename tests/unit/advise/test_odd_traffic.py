@@ -226,3 +226,19 @@ def test_who_answered_is_known() -> None:
     build.ingress(cart, pod.address, 8080)
     told = [each.text.partition(",")[0] for each in advice_of(build).warnings if "bare" in each.text]
     assert "not covered: shop/web → shop/bare:8080/TCP" in told and not [each for each in told if "DENIED" in each]
+
+
+def test_host_port() -> None:
+    """Who connects to a port of a node that leads to a pod there (hostPort) is allowed to reach the pod at its own port,
+    which is what policies look at; another node's port of that number, and other ports, are the nodes'.
+    """
+    build, pod = web()
+    build.node("node-b")
+    ports = [{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]
+    proxy = build.pod("shop", "proxy", "node-b", {"app": "proxy"}, ports=ports)
+    build.egress(pod, "192.168.0.2", 8080)
+    build.ingress(proxy, pod.address, 80)
+    assert rules(advice_of(build)) == [(["web"], ["80/TCP"]), (["proxy"], ["80/TCP"])]
+    build.egress(pod, "192.168.0.1", 8080)
+    build.egress(pod, "192.168.0.2", 9100)
+    assert rules(advice_of(build))[2:] == [(["192.168.0.1/32"], ["8080/TCP"]), (["192.168.0.2/32"], ["9100/TCP"])]
