@@ -33,6 +33,9 @@ class Verdict:
         if got == wanted:
             self.right += 1
         else:
+            if isinstance(got, dict) and isinstance(wanted, dict):  # what differs is told
+                same = {key for key in got.keys() & wanted.keys() if got[key] == wanted[key]}
+                got, wanted = ({key: of[key] for key in of if key not in same} for of in (got, wanted))
             self.wrong.append(f"{name}: {_told(got)}, and should be {_told(wanted)}")
 
 
