@@ -70,7 +70,7 @@ def _threads(processes: Sequence[int]) -> Iterator[tuple[int, Path, bool]]:
                 yield pid, Path(entry.path), compat
 
 
-class Memory:
+class ProcessMemory:
     """Reads what the arguments of calls point to. If reading takes too long, nothing is told of that container."""
 
     def __init__(self, mask: Callable[[bytes], bytes] | None = None) -> None:

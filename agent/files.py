@@ -103,7 +103,7 @@ def load_json(path: Path, read: Callable[[], bytes]) -> Any:
         return None
 
 
-class Memory:
+class StateFile:
     """A recorder's memory in a file, for the next agent. problem: why the file is not up to date, or empty."""
 
     def __init__(self, path: Path, what: str) -> None:

@@ -20,7 +20,7 @@ _PROGRAMS = "programs-"
 
 
 @dataclass(frozen=True)
-class Found:
+class Adopted:
     """What an earlier agent left. maps: those that are in use again. adopted: all programs ran on, with these maps.
 
     why_not says what kept programs of this version from being adopted; empty if there were none.
@@ -31,7 +31,7 @@ class Found:
     why_not: str
 
 
-class Kept:
+class PinnedFolder:
     """The folder of one service. Its methods are called in their order here: adopt, load, attach."""
 
     def __init__(self, root: Path, layout: bytes, give_up: Callable[[Path], None]) -> None:
@@ -51,7 +51,7 @@ class Kept:
 
     def adopt(
         self, programs: BpfObject, version: bytes, tracker: Tracker, maps: Mapping[str, str], of_all: Collection[str]
-    ) -> Found:
+    ) -> Adopted:
         """Use the maps and programs that an earlier agent left, as far as they fit. Call it before load.
 
         version: all that makes programs what they are. maps: the names of maps in the object, and of their pins.
@@ -63,12 +63,12 @@ class Kept:
         found = programs.share_pinned(pins)
         self._pins = {name: path for name, path in pins.items() if name not in found}
         if not self._links.exists():
-            return Found(found.keys(), False, "")
+            return Adopted(found.keys(), False, "")
         every = {**found, "containers": tracker.map_fd}
         used = [fd for name, fd in every.items() if name in of_all]
         why_not = why_not_attached(programs, self._links, used, every.values())
         why_not = why_not or ("a map is missing" if self._pins else "")
-        return Found(found.keys(), not why_not, why_not)
+        return Adopted(found.keys(), not why_not, why_not)
 
     def load(self, programs: BpfObject) -> None:
         """Load programs that could not be adopted, and pin maps that no earlier agent left."""

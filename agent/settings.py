@@ -58,7 +58,7 @@ def setting(default: Any, doc: str, **known: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSetting:
     """A setting with its names: field and kind of the class's, key in the file, variable, option."""
 
     section: str
@@ -92,14 +92,14 @@ class Named:
         return self.kind is tuple
 
 
-def settings_of(section: str, kind: type) -> list[Named]:
+def settings_of(section: str, kind: type) -> list[NamedSetting]:
     """The settings of a class, whose section in the file is named so. Each is of the kind of its default."""
     defaults = kind()
     found = []
     for field in dataclasses.fields(kind):
         default = getattr(defaults, field.name)
         of = next((each for each in (bool, int, float, tuple, Path) if isinstance(default, each)), str)
-        found.append(Named(section, field.name, of, field.metadata["setting"]))
+        found.append(NamedSetting(section, field.name, of, field.metadata["setting"]))
     return found
 
 
@@ -109,7 +109,7 @@ def options(section: str, kind: type) -> list[click.Parameter]:
     return [_option(each, getattr(defaults, each.field)) for each in settings_of(section, kind) if each.option]
 
 
-def _option(named: Named, default: Any) -> click.Option:
+def _option(named: NamedSetting, default: Any) -> click.Option:
     about = named.about
     shown = about.shown or str(default if default not in ("", ()) else "")
     if named.kind is bool and not about.shown:
@@ -155,7 +155,7 @@ def given(context: click.Context, section: str, kind: type, sets: Sequence[str] 
     return found
 
 
-def _of(found: Mapping[str, Given], named: Named) -> list[str]:
+def _of(found: Mapping[str, Given], named: NamedSetting) -> list[str]:
     """What was said of a list so far: it may be given several times, and each time adds to it."""
     return list(found[named.field][0]) if named.field in found else []
 
@@ -215,7 +215,7 @@ def make(
     return kind(**values)
 
 
-def _from_text(named: Named, text: str, where: str) -> Any:
+def _from_text(named: NamedSetting, text: str, where: str) -> Any:
     """What a variable's text is: of a list, an entry a line."""
     if named.is_list:
         return [line for line in text.splitlines() if line]
@@ -231,7 +231,7 @@ def _from_text(named: Named, text: str, where: str) -> Any:
     return text
 
 
-def _checked(named: Named, value: Any, where: str) -> Any:
+def _checked(named: NamedSetting, value: Any, where: str) -> Any:
     """The value of the field. UsageError, which begins with where it is from, if it cannot be."""
     about, read = named.about, named.about.read
     wanted = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a list of texts"}

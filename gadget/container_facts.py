@@ -14,7 +14,7 @@ _DIGEST = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
 _ID = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 
-class Named(Protocol):
+class HasNames(Protocol):
     """The names of a container, as agents know them; empty where they are not known."""
 
     @property
@@ -53,7 +53,7 @@ class ContainerFacts:
     that of its manifest, with the algorithm. started_ns is in nanoseconds since 1970. labels are the pod's.
     """
 
-    container: Named
+    container: HasNames
     image: str = ""
     repository: str = ""
     tag: str = ""

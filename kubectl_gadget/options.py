@@ -35,7 +35,7 @@ LONGEST_SECONDS = 10 * 365 * 86_400
 _SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Size(click.ParamType[int]):
+class SizeType(click.ParamType[int]):
     """Bytes, such as 512K or 16M."""
 
     name = "size"
@@ -240,7 +240,7 @@ def stream_options() -> list[click.Parameter]:
         Option(
             ["--buffer"],
             heading=heading,
-            type=Size(),
+            type=SizeType(),
             default=0,
             help="Size of each of the two kernel rings, such as 16M. [default: 8M, and 4M for long texts]",
         ),
@@ -281,7 +281,7 @@ def standing_options(name: str = "the gadget", keep: str = "16M", *, tables: boo
     kept = Option(
         ["--keep"],
         heading=heading,
-        type=Size(),
+        type=SizeType(),
         default=None,
         metavar="64M",
         help=f"How much each agent keeps of it. [default: {keep}]",

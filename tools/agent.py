@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.main import AgentCommand
-from agent.settings import Named, settings_of
+from agent.settings import NamedSetting, settings_of
 from tools import DOCS
 
 PAGE = DOCS / "agent.md"
@@ -27,7 +27,7 @@ def _tables() -> str:
     return "\n\n".join(parts)
 
 
-def _row(named: Named, kind: type) -> str:
+def _row(named: NamedSetting, kind: type) -> str:
     value = getattr(kind(), named.field)
     default = named.about.shown or _written(named, value)
     unit = f" {named.about.unit}" if named.about.unit else ""
@@ -36,7 +36,7 @@ def _row(named: Named, kind: type) -> str:
     return f"| `{named.key}` | {option.replace('|', ' or ')} | {default}{unit} | {named.about.doc} |"
 
 
-def _written(named: Named, value: Any) -> str:
+def _written(named: NamedSetting, value: Any) -> str:
     if value in ("", ()):
         return "none"
     if named.kind is bool:

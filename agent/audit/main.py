@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from agent.answering import GRACE_SECONDS, Answering, serve
-from agent.audit.receiver import NAME, PATH, Receiver, Settings
+from agent.audit.receiver import NAME, PATH, Receiver, ReceiverSettings
 from agent.daemon import Stopped, run
 from agent.files import read_regular
 from agent.listen import close_to_others, place
@@ -92,7 +92,7 @@ def command(
     except ssl.SSLError as error:
         raise UsageError(f"--cert {cert}, --key {key}: {error}") from None
     stopped = Stopped()
-    with place(listen), closing(Receiver(Settings(where, token, tls, rules, state, keep, redact))) as receiver:
+    with place(listen), closing(Receiver(ReceiverSettings(where, token, tls, rules, state, keep, redact))) as receiver:
         service = Answering(NAME, {NAME: receiver})
         server = serve(listen, service)
         close_to_others(listen)

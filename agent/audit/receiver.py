@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.detect.folder import Followed
 from agent.detect.judging import TOO_LARGE, masked
-from agent.detect.kept import Kept
+from agent.detect.kept import AlertStore
 from agent.detect.past import RuleWords, id_of
 from agent.files import printable
 from agent.masking import Masker
@@ -26,7 +26,7 @@ from gadget.rules.alerts import Alert, alerts, valid
 from gadget.rules.audit import AuditEvent
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
-from gadget.rules.webhook import NO_TOKEN, Counts, Webhook, events
+from gadget.rules.webhook import NO_TOKEN, Webhook, WebhookCounts, events
 from gadget.text import counted
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ MOST_BYTES, MOST_ALERTS = 2 << 20, 1024
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReceiverSettings:
     """A receiver's settings: where it listens, whom it believes, which rules judge, and how many MiB it keeps."""
 
     address: tuple[str, int]
@@ -57,14 +57,14 @@ class Settings:
 class Receiver(Running):
     """A webhook whose events are judged in a thread, until it is closed. What it kept stays."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ReceiverSettings) -> None:
         """Begin. OSError if the address cannot be had, or nothing can be kept."""
-        self._counts = Counts()
+        self._counts = WebhookCounts()
         self._followed = Followed(settings.rules, AUDIT)
         self._rules: Ruleset | None = None
         self._words: RuleWords | None = None
         self._mask = Masker(settings.redact).mask if settings.redact else None
-        self._kept = Kept(settings.state / NAME, NAME, settings.keep, _started)
+        self._kept = AlertStore(settings.state / NAME, NAME, settings.keep, _started)
         self._webhook = Webhook(
             settings.address, PATH, self._counts, log.warning, token=settings.token, tls=settings.tls
         )

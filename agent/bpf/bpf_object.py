@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from agent.bpf import libbpf
-from agent.bpf.attach import HOOKS_OF_CALLS, KINDS, Kind, Seat, Where, kind_of
+from agent.bpf.attach import HOOKS_OF_CALLS, KINDS, AttachKind, Seat, Where, kind_of
 from agent.bpf.bpffs import open_pinned, pinned, remove, unpin
 from agent.bpf.features import missing_feature
 from gadget.btf import Btf
@@ -227,13 +227,13 @@ class BpfObject:
     def _section(self, program: int) -> str:
         return os.fsdecode(self._lib.bpf_program__section_name(program))
 
-    def _kind_of(self, program: int) -> Kind:
+    def _kind_of(self, program: int) -> AttachKind:
         section = self._section(program)
         if kind := kind_of(section):
             return kind
         raise GadgetError(f"{self.name}: nobody knows how to attach {self._name(program)}: its section is {section}")
 
-    def _attach(self, program: int, kind: Kind, where: Where) -> None:
+    def _attach(self, program: int, kind: AttachKind, where: Where) -> None:
         failed = f"{self.name}: could not attach {self._name(program)}"
         section = self._section(program)
         try:

@@ -19,7 +19,7 @@ _RUNTIMES = {
 
 
 @dataclass(frozen=True)
-class Place:
+class CgroupPath:
     """What a cgroup path says. path is the container's own cgroup, which may lie above the one asked for.
 
     node is the cgroup that the pods of a node are in, for a pod's container.
@@ -50,14 +50,14 @@ class Container:
         return bool(self.pod_uid) and not self.pod
 
 
-def parse_path(path: str) -> Place | None:
+def parse_path(path: str) -> CgroupPath | None:
     """The container that a cgroup path lies in; None outside containers.
 
     In a pod it is the first container below the pod's cgroup: cgroups inside that are part of it. kind's nodes
     are docker containers around pods, so a pod further down wins over a container further up.
     """
     pod_uid = node = ""
-    best: Place | None = None
+    best: CgroupPath | None = None
     parts = path.strip("/").split("/")
     for depth, part in enumerate(parts):
         if pod := _POD.fullmatch(part):
@@ -75,7 +75,7 @@ def parse_path(path: str) -> Place | None:
             parent = parts[depth - 1] if depth else ""
             prefix = (found["prefix"] or parent).rpartition(":")[2]
             runtime = _RUNTIMES.get(prefix, "")
-            best = Place("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid, node)
+            best = CgroupPath("/" + "/".join(parts[: depth + 1]), found["id"], runtime, pod_uid, node)
         if pod_uid:
             break
     return best

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.containers.container_facts import of_containerd, of_crio, of_docker, of_podman
-from agent.containers.identity import Container, Place
+from agent.containers.identity import CgroupPath, Container
 from agent.containers.shims import Shims
 from agent.containers.users import MOST_BYTES, Users
 from agent.files import load_json, read_regular
@@ -79,9 +79,9 @@ class Runtimes:
         self._shims = Shims(proc, host_root) if proc else None
         self._users = Users(host_root)
         self._lock = threading.Lock()
-        self._facts: OrderedDict[Place, ContainerFacts] = OrderedDict()
+        self._facts: OrderedDict[CgroupPath, ContainerFacts] = OrderedDict()
 
-    def identify(self, place: Place) -> Container:
+    def identify(self, place: CgroupPath) -> Container:
         """The container at a place, named as far as its runtime's files tell."""
         if user := self._users.owner(place):  # no pod, whatever its cgroups are called
             container = Container(place.id, place.runtime, name=self._of_user(place, user))
@@ -93,7 +93,7 @@ class Runtimes:
             log.info("container %s of %s: no names found", place.id[:12], container.runtime or "an unknown runtime")
         return container
 
-    def facts(self, place: Place, container: Container) -> ContainerFacts:
+    def facts(self, place: CgroupPath, container: Container) -> ContainerFacts:
         """What else is known of a container that was identified at a place. May be called by any thread.
 
         They are those of when it was identified, also if its files are gone since. Of a user's own container there are
@@ -110,14 +110,14 @@ class Runtimes:
                     return facts
         return ContainerFacts(container)
 
-    def _keep(self, place: Place, container: Container, facts: ContainerFacts) -> Container:
+    def _keep(self, place: CgroupPath, container: Container, facts: ContainerFacts) -> Container:
         with self._lock:
             self._facts[place] = facts
             if len(self._facts) > FACTS_KEPT:
                 self._facts.popitem(last=False)
         return container
 
-    def _find(self, place: Place) -> _Found | None:
+    def _find(self, place: CgroupPath) -> _Found | None:
         found = next(self._look(place, self._states), None)
         if found is None and self._shims and place.runtime in ("", "containerd"):
             new = [state for state in self._shims.states() if state not in self._states]
@@ -125,9 +125,9 @@ class Runtimes:
             found = next(self._look(place, new), None)
         return found
 
-    def _look(self, place: Place, states: Sequence[State]) -> Iterator[_Found]:
+    def _look(self, place: CgroupPath, states: Sequence[State]) -> Iterator[_Found]:
         """The container and its facts, in each state folder that has it."""
-        readers: dict[str, Callable[[Place, Path], _Found | None]] = {
+        readers: dict[str, Callable[[CgroupPath, Path], _Found | None]] = {
             "containerd": self._containerd,
             "cri-o": self._crio,
             "podman": self._podman,
@@ -142,7 +142,7 @@ class Runtimes:
                 found = replace(found, runtime=state.runtime if found.pod or place.runtime else found.runtime)
                 yield found, replace(facts, container=found)
 
-    def _containerd(self, place: Place, folder: Path) -> _Found | None:
+    def _containerd(self, place: CgroupPath, folder: Path) -> _Found | None:
         config, annotations = _config(folder / "k8s.io" / place.id / "config.json")
         if annotations is not None:
             pod = _pod(annotations, _KEYS["containerd"], place)
@@ -155,12 +155,12 @@ class Runtimes:
                 return container, of_containerd(container, config)
         return None
 
-    def _crio(self, place: Place, folder: Path) -> _Found | None:
+    def _crio(self, place: CgroupPath, folder: Path) -> _Found | None:
         config, annotations = _config(folder / place.id / "userdata/config.json")
         pod = None if annotations is None else _pod(annotations, _KEYS["cri-o"], place)
         return (pod, of_crio(pod, config)) if pod else None
 
-    def _docker(self, place: Place, folder: Path) -> _Found | None:
+    def _docker(self, place: CgroupPath, folder: Path) -> _Found | None:
         config = _load(folder / place.id / "config.v2.json")
         if not isinstance(config, dict):
             return None
@@ -170,7 +170,7 @@ class Runtimes:
             found = _pod(labels, _KEYS["docker"], place)
         return (found, of_docker(found, config, _load(folder / place.id / "hostconfig.json"))) if found else None
 
-    def _podman(self, place: Place, folder: Path) -> _Found | None:
+    def _podman(self, place: CgroupPath, folder: Path) -> _Found | None:
         known = None if place.pod_uid else _podman_item(_load(folder / "containers.json"), place.id)
         name = _podman_name(known)
         if not known or not name:
@@ -178,7 +178,7 @@ class Runtimes:
         container = Container(place.id, "podman", name=name)
         return container, of_podman(container, known, _config(folder / place.id / "userdata/config.json")[0])
 
-    def _of_user(self, place: Place, user: int) -> str:
+    def _of_user(self, place: CgroupPath, user: int) -> str:
         """The name of a user's own container, from the user's own files: any name, but never a pod's."""
         share = ".local/share"
         if place.runtime == "docker":
@@ -190,7 +190,7 @@ class Runtimes:
         return _podman_name(_podman_item(self._users.load(user, known), place.id))
 
 
-def _pod(found: Mapping[str, Any], keys: _Keys, place: Place) -> Container | None:
+def _pod(found: Mapping[str, Any], keys: _Keys, place: CgroupPath) -> Container | None:
     namespace = _checked(found.get(keys.namespace), _LABEL, _LABEL_MOST)
     pod = _checked(found.get(keys.pod), _SUBDOMAIN, _SUBDOMAIN_MOST)
     if not namespace or not pod:

@@ -29,7 +29,7 @@ from agent.bpf.ring import Ring
 from agent.clock import clock_offset
 from agent.containers.addresses import Addresses
 from agent.containers.cgroups import CgroupTree, find_cgroup2
-from agent.containers.identity import Container, Place, parse_path
+from agent.containers.identity import CgroupPath, Container, parse_path
 from agent.containers.runtimes import Runtimes
 from agent.containers.started import started_at
 from agent.threads import Worker
@@ -440,7 +440,7 @@ class Tracker:
             at = path.find("/", at + 1)
         return None
 
-    def _add_container(self, cgroup_id: int, path: str, place: Place, started: int) -> None:
+    def _add_container(self, cgroup_id: int, path: str, place: CgroupPath, started: int) -> None:
         ours = not self._node or place.node in ("", self._node)
         cgroup = Cgroup(cgroup_id, self._runtimes.identify(place) if ours else None, started, path)
         shown = cgroup.shown

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.containers.cgroups import find_cgroup2
-from agent.containers.identity import Place
+from agent.containers.identity import CgroupPath
 from agent.files import load_json, read_below, read_text
 from gadget.errors import Unsupported
 
@@ -32,7 +32,7 @@ class Users:
         except Unsupported:
             self._cgroups = None
 
-    def owner(self, place: Place) -> int:
+    def owner(self, place: CgroupPath) -> int:
         """The user that a container belongs to: who may make cgroups where it is. 0 is root."""
         above = Path(place.path).parent
         while self._cgroups and above != above.parent:

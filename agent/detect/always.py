@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from agent.detect.folder import Followed
 from agent.detect.judging import Judging
-from agent.detect.kept import Kept
+from agent.detect.kept import AlertStore
 from agent.detect.settings import Settings
 from agent.detect.watching import GADGET
 from agent.files import printable
@@ -56,7 +56,7 @@ class Always:
         self._lock_fd = only_ours(folder)
         self._folder = folder
         try:
-            self.kept = Kept(folder / "alerts", context.node, settings.keep, self._started)
+            self.kept = AlertStore(folder / "alerts", context.node, settings.keep, self._started)
         except BaseException:
             os.close(self._lock_fd)
             raise

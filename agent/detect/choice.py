@@ -20,7 +20,7 @@ NOT_KNOWN = "container not known"
 Chosen = tuple[Alert, Container | None]
 
 
-class Choice:
+class AlertChoice:
     """Chooses alerts by the container of their event."""
 
     def __init__(self, tracker: Tracker, selection: Selection, *, host: bool) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from agent.clock import clock_offset
 from agent.containers.identity import Container
-from agent.detect.choice import NOT_KNOWN, Choice, Chosen
+from agent.detect.choice import NOT_KNOWN, AlertChoice, Chosen
 from agent.detect.past import Mask, Pasts, id_of, masked_text
-from agent.detect.recorder import Recorder
+from agent.detect.recorder import EventRecorder
 from agent.detect.surroundings import Surroundings
 from agent.detect.waiting import Waiting
 from agent.detect.watching import GADGET, Watching
@@ -73,12 +73,12 @@ class Judging(Watching):
         known_domains = before._surroundings.known_domains if before else None
         surroundings = Surroundings(context, domains=record or live.asks(rules, *live.DOMAINS), known=known_domains)
         schema = catalog.find(GADGET).schema
-        self._recorder = Recorder(surroundings, context.tracker, selection, schema) if record else None
+        self._recorder = EventRecorder(surroundings, context.tracker, selection, schema) if record else None
         known = self._recorder or surroundings
         self._judge = live.Judge(rules, schema, known, first=first, host=host, remember=past)
         #: what the gadget is set to
         self.parameters = self._judge.recorded if record else self._judge.parameters
-        self._choice = Choice(self._tracker, selection, host=host)
+        self._choice = AlertChoice(self._tracker, selection, host=host)
         self._groups = None if first else Groups()
         self._mask = Redactor(context.redact).mask if context.redact else None
         self._pasts = Pasts(context, rules, surroundings, self._mask) if past else None
@@ -200,7 +200,7 @@ class Judging(Watching):
 
 def lost(reason: str, count: int, now_ns: int) -> Alert:
     """An alert that something was lost: of a rule that no file has, from a source of its own, as Falco does it."""
-    said = messages.Said(LOST, "Warning", INTERNAL, frozenset())
+    said = messages.SentRule(LOST, "Warning", INTERNAL, frozenset())
     return Alert(said, now_ns, f"{LOST} | count={count} reason={reason}", {"lost.count": count, "lost.reason": reason})
 
 

@@ -20,7 +20,7 @@ MOST_OFFERED, MOST_OTHERS = 50, 2
 MOST_IDS = 16_384
 
 
-class Kept:
+class AlertStore:
     """Keeps alerts. One thread writes them; any number of threads may read."""
 
     def __init__(self, folder: Path, node: str, most_mib: int, started: Callable[[], pb.RunReply]) -> None:

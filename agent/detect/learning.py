@@ -28,7 +28,7 @@ CROWDED = "peers came too fast to be named"
 MOST_BYTES = 1 << 20
 
 
-class Chosen(Surroundings):
+class ChosenContainers(Surroundings):
     """Names the chosen containers only: processes of other containers count as outside containers."""
 
     def __init__(self, context: Context, selection: Selection) -> None:
@@ -61,7 +61,7 @@ class Learning(Watching):
 
         """
         super().__init__("learn", context, selection)
-        self._chosen = Chosen(context, selection)
+        self._chosen = ChosenContainers(context, selection)
         self._learner = Learner(catalog.find(GADGET).schema, self._chosen)
         self._lock = threading.Lock()
         self._cgroups: dict[str, Cgroup] = {}

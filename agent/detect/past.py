@@ -20,7 +20,7 @@ from gadget.rules.alerts import Alert, at_least, valid
 from gadget.rules.messages import pack
 from gadget.rules.recent import MOST_CONTAINERS, Budget, Happened
 from gadget.rules.ruleset import Rule, Ruleset
-from gadget.rules.texts import Text
+from gadget.rules.texts import PiecedText
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RuleWords:
         """Of a set of rules."""
         self._rules = {rule.name: rule for rule in rules.rules}
         self._conditions = {
-            name: " ".join(Text.joined(rule.condition).value.split()) for name, rule in rules.files.rules.items()
+            name: " ".join(PiecedText.joined(rule.condition).value.split()) for name, rule in rules.files.rules.items()
         }
 
     def fill(self, past: pb.Past, name: str) -> Rule | None:

@@ -19,7 +19,7 @@ from gadget.rules.alerts import valid
 from gadget.rules.live import STATES, names_of_calls
 from gadget.rules.processes import Process
 from gadget.rules.sections import Section
-from gadget.rules.told import Told
+from gadget.rules.told import ToldSurroundings
 from gadget.schema import Schema
 
 #: Of what waits for the reader, and of the processes that are told of at the beginning.
@@ -29,7 +29,7 @@ AGAIN_SECONDS = 1.0
 _SETUID = "setuid"
 
 
-class Recorder(Told):
+class EventRecorder(ToldSurroundings):
     """Records batches, and whatever rules ask about them."""
 
     def __init__(self, surroundings: Surroundings, tracker: Tracker, selection: Selection, schema: Schema) -> None:

@@ -16,7 +16,7 @@ COMMAND_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningProcesses:
     """What /proc tells of processes."""
 
     proc: Path = Path("/proc")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.detect.always import Always
     from agent.detect.judging import Judging
     from agent.detect.learning import Learning
-    from agent.detect.waiting import Named
+    from agent.detect.waiting import WithIds
 
 #: Clients whose rules are asked at once: each has a thread, its rules, and what they know of processes.
 MOST_CLIENTS = 8
@@ -124,7 +124,7 @@ class Detect(Running):
 
     def _stream(self, request: pb.Detect, active: Active) -> Iterator[pb.RunReply]:
         from agent.detect.judging import Judging
-        from agent.detect.waiting import Named
+        from agent.detect.waiting import WithIds
         from agent.detect.watching import GADGET
 
         node, selection = self._context.node, Selection.of(request.selection)
@@ -139,7 +139,7 @@ class Detect(Running):
             started = started_reply(node, gadget, self._context.tracker, selection)
             started.started.parameters.update(judging.parameters if request.record else {})
             yield started
-            for reply in _replies(node, judging, Named(self._always), active):
+            for reply in _replies(node, judging, WithIds(self._always), active):
                 sent += len(reply.batch.alerts)
                 yield reply
             if judging.error:
@@ -150,7 +150,7 @@ class Detect(Running):
             yield pb.RunReply(node=node, summary=summary, sent_ns=time.time_ns())
 
 
-def _replies(node: str, judging: Judging, named: Named, active: Active) -> Iterator[pb.RunReply]:
+def _replies(node: str, judging: Judging, named: WithIds, active: Active) -> Iterator[pb.RunReply]:
     """Alerts as they come, an empty message at least each second, until nobody wants more."""
     from agent.detect.replies import alerts_reply
 

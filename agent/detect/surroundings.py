@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.containers.accounts import HOST, Accounts
 from agent.containers.tracker import Cgroup
-from agent.detect.running import Running
+from agent.detect.running import RunningProcesses
 from agent.domains import Domains, Follower
 from agent.service import Context
 from gadget.rules.containers import Unknown, container_field
@@ -37,7 +37,7 @@ class Surroundings:
     def __init__(self, context: Context, *, domains: bool, known: Domains | None = None) -> None:
         """With domains, follow the answers of DNS; known are those of before."""
         self._context, self._tracker = context, context.tracker
-        self._running = Running(self._tracker.proc)
+        self._running = RunningProcesses(self._tracker.proc)
         self._accounts = Accounts(self._folder, self._tracker.proc)
         #: may be those of others, who know of the same answers
         self.known_domains = self._domains = known or Domains()

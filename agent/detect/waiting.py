@@ -19,7 +19,7 @@ KEPT_SECONDS = 0.5
 MOST_OF_ONE = MOST_BYTES // 2
 
 
-class Known(Protocol):
+class AlertKeeper(Protocol):
     """Keeps alerts, and knows which."""
 
     def keeps(self, rule: str) -> bool:
@@ -29,10 +29,10 @@ class Known(Protocol):
         """Whether the alert of an id is kept."""
 
 
-class Named:
+class WithIds:
     """Gives an alert its id once the alert is kept under it. An alert that nobody keeps has no id."""
 
-    def __init__(self, known: Known | None) -> None:
+    def __init__(self, known: AlertKeeper | None) -> None:
         """Known keeps alerts; None: nobody does."""
         self._known = known
         self._held: deque[tuple[float, pb.Alert]] = deque()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.domains import NAME_LETTERS, Domains
-from agent.files import Memory
+from agent.files import StateFile
 
 #: Answers to one pod that are read of each batch: most are for the same few names.
 ANSWERS = 16
@@ -20,7 +20,7 @@ class Names(Domains):
     def __init__(self, file: Path, owner_of: Callable[[int], str | None]) -> None:
         """Go on with the names in file, as far as it can be read. owner_of gives the pod of a cgroup."""
         super().__init__(lambda: 0.0, owner_of, ANSWERS)
-        self._memory = Memory(file, "names of addresses")
+        self._memory = StateFile(file, "names of addresses")
         self._memory.recall(self._recall)
         self._saved = self.changes
 

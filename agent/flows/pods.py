@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.containers.identity import Container
-from agent.files import Memory
+from agent.files import StateFile
 
 if TYPE_CHECKING:
     from agent.containers.pods import PodInfo
@@ -87,7 +87,7 @@ class Pods:
 
     def __init__(self, file: Path, boot: str = "") -> None:
         """Go on with the pods in file, as far as it can be read. boot is the id of the machine's present boot."""
-        self._memory = Memory(file, "names of pods that are gone")
+        self._memory = StateFile(file, "names of pods that are gone")
         self._dirty = False
         self.pods: dict[str, Pod] = {}
         #: when the table of flows began (nanoseconds since 1970), and how many of its flows have been removed since

@@ -20,7 +20,7 @@ from agent.flows.names import Names
 from agent.flows.pods import Pod, Pods
 from agent.flows.settings import Settings
 from agent.flows.sockets import connections_of, established_in
-from agent.flows.table import Flows, Keys, Table, oldest_of_the_greatest
+from agent.flows.table import Flows, FlowTable, Keys, oldest_of_the_greatest
 from agent.threads import Worker
 from gadget import catalog
 
@@ -54,7 +54,7 @@ class FlowRecorder:
         """
         self._settings = settings
         self._tracker = tracker
-        self._table = Table(folder, tracker, settings.limit, constants)
+        self._table = FlowTable(folder, tracker, settings.limit, constants)
         #: the table when it was last read: flows that were put into it, flows that were lost, flows that it held
         self._made, self._lost, self._kept = 0, self._table.lost(), settings.limit
         self._state = state

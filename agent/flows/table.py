@@ -27,7 +27,7 @@ from agent.bpf.bpf_object import BpfObject, Program
 from agent.bpf.bpffs import open_pinned, remove
 from agent.bpf.objects import read_object
 from agent.containers.tracker import Tracker
-from agent.persistence import Kept
+from agent.persistence import PinnedFolder
 from gadget import catalog
 from gadget.errors import GadgetError
 
@@ -43,7 +43,7 @@ Keys = npt.NDArray[np.void]
 Flows = npt.NDArray[np.void]
 
 
-class Table:
+class FlowTable:
     """The flows of this machine.
 
     is_new: the table was made now, and is empty. adopted: the programs ran before, and have missed nothing.
@@ -60,7 +60,7 @@ class Table:
         self.entries = entries
         self.udp_problem = ""
         layout = [catalog.record_fields("flows", name) for name in ("flow_key", "flow")] + [entries]
-        self._kept = Kept(folder, orjson.dumps(layout), _give_up)
+        self._kept = PinnedFolder(folder, orjson.dumps(layout), _give_up)
         self.is_new = False
         elf = read_object("flows")
         with BpfObject(elf, "flows") as programs:

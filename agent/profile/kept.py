@@ -27,7 +27,7 @@ def identity(fd: int) -> Identity:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-class Kept:
+class FileCache:
     """What was read of each file, by the file's identity; None if nothing can be read."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:

@@ -16,7 +16,7 @@ from agent.processes import Process
 from agent.profile import mappings
 from agent.profile.elf import Functions, NotElf
 from agent.profile.jit import MOST_BYTES, JitFunctions
-from agent.profile.kept import Identity, Kept, identity
+from agent.profile.kept import FileCache, Identity, identity
 from agent.profile.mappings import Mappings
 
 #: How old a list of mappings may be: a library may have been loaded since, where another one was.
@@ -33,7 +33,7 @@ UNKNOWN = "[unknown]"
 NOWHERE = "[nowhere]"
 
 
-class Program(NamedTuple):
+class ProfiledProgram(NamedTuple):
     """A process from one exec to the next one: start in nanoseconds since boot, and where its arguments lie."""
 
     pid: int
@@ -79,17 +79,17 @@ class Answer(NamedTuple):
 class Naming:
     """Names the addresses of one container's processes. Not for two threads at once."""
 
-    def __init__(self, kept: Kept, proc: Path) -> None:
+    def __init__(self, kept: FileCache, proc: Path) -> None:
         """With what is kept of files, and where the node's processes are."""
         self._kept, self._proc = kept, proc
-        self._known: dict[Program, _Known] = {}
+        self._known: dict[ProfiledProgram, _Known] = {}
         self._began, self._spent = time.monotonic(), 0.0
 
-    def name(self, wanted: Mapping[Program, Iterable[int]]) -> dict[Program, Answer]:
+    def name(self, wanted: Mapping[ProfiledProgram, Iterable[int]]) -> dict[ProfiledProgram, Answer]:
         """Name addresses of programs. Some programs may have ended, if they were asked about before."""
         return {program: self._name(program, addresses) for program, addresses in wanted.items()}
 
-    def _name(self, program: Program, addresses: Iterable[int]) -> Answer:
+    def _name(self, program: ProfiledProgram, addresses: Iterable[int]) -> Answer:
         known = self._known.pop(program, None) or _Known()
         self._known[program] = known
         if len(self._known) > MOST_PROCESSES:
@@ -208,7 +208,7 @@ def closing_fd(fd: int) -> Iterator[int]:
 _TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 
 
-def _is(process: Process, program: Program) -> bool:
+def _is(process: Process, program: ProfiledProgram) -> bool:
     """Whether the process still runs the same program: no exec since, and no later process with its pid."""
     with suppress(OSError, ValueError, IndexError):
         # proc_pid_stat(5): the name, in parentheses, may hold anything; start is field 22, arg_start field 48

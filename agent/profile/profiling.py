@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.files import read_text
-from agent.profile.kept import Kept
+from agent.profile.kept import FileCache
 from agent.profile.kernel import KernelFunctions
-from agent.profile.naming import NOWHERE, UNKNOWN, Answer, Naming, Place, Program
+from agent.profile.naming import NOWHERE, UNKNOWN, Answer, Naming, Place, ProfiledProgram
 from agent.run.batch import Batch
 from agent.threads import Bounded
 from gadget._generated import gadget_pb2 as pb
@@ -40,7 +40,7 @@ class _Seen(NamedTuple):
 
     key: bytes
     cgroup_id: int
-    program: Program
+    program: ProfiledProgram
     comm: str
     user: Sequence[int]
     kernel: Sequence[int]
@@ -51,7 +51,7 @@ class _Seen(NamedTuple):
 class Profiling:
     """Makes messages of batches of a gadget whose rows have stacks."""
 
-    def __init__(self, gadget: Gadget, counted: str, kept: Kept, threads: Bounded, proc: Path) -> None:
+    def __init__(self, gadget: Gadget, counted: str, kept: FileCache, threads: Bounded, proc: Path) -> None:
         """Of the field that says how much there was of a stack; proc is where the node's processes are.
 
         kept is what is kept of files, and threads are for what may not return.
@@ -66,7 +66,7 @@ class Profiling:
         self._modules = ""
         self._frames: dict[Place, int] = {}
         self._stacks: dict[tuple[bytes, int], int] = {}
-        self._versions: dict[Program, int] = {}
+        self._versions: dict[ProfiledProgram, int] = {}
         self._last_frame = self._last_stack = 0
 
     def take(self, batch: Batch) -> pb.Samples:
@@ -101,7 +101,7 @@ class Profiling:
             yield _Seen(
                 keys[at],
                 cgroup_id,
-                Program(pid, start, arguments, exec_),
+                ProfiledProgram(pid, start, arguments, exec_),
                 decode_text(comm.partition(b"\0")[0]),
                 _calls(stacks["user"][at, :user].tolist()),
                 _calls(stacks["kernel"][at, :kernel].tolist()),
@@ -109,7 +109,7 @@ class Profiling:
                 count,
             )
 
-    def _name(self, seen: Sequence[_Seen]) -> dict[Program, Answer]:
+    def _name(self, seen: Sequence[_Seen]) -> dict[ProfiledProgram, Answer]:
         """What the addresses of stacks are that were not told yet; all programs' mappings are brought up to date."""
         until = time.monotonic() + SECONDS
         before = self._versions.copy()
@@ -121,20 +121,22 @@ class Profiling:
         self._versions.update((program, answer.version) for program, answer in answers.items())
         return answers
 
-    def _ask(self, seen: Sequence[_Seen], is_new: Callable[[_Seen], bool], until: float) -> dict[Program, Answer]:
+    def _ask(
+        self, seen: Sequence[_Seen], is_new: Callable[[_Seen], bool], until: float
+    ) -> dict[ProfiledProgram, Answer]:
         """Let threads name what is new, as long as there is time: a container's files need not answer."""
-        wanted: dict[int, dict[Program, set[int]]] = {}
+        wanted: dict[int, dict[ProfiledProgram, set[int]]] = {}
         for each in seen:
             addresses = wanted.setdefault(each.cgroup_id, {}).setdefault(each.program, set())
             if is_new(each):
                 addresses.update(each.user)
-        started: list[Future[dict[Program, Answer]]] = []
+        started: list[Future[dict[ProfiledProgram, Answer]]] = []
         for cgroup_id, of_programs in wanted.items():
             naming = self._naming.pop(cgroup_id, None) or Naming(self._kept, self._proc)
             self._naming[cgroup_id] = naming
             with suppress(Exhausted):  # what was asked before has not been answered yet
                 started.append(self._threads.start((id(self), cgroup_id), partial(naming.name, of_programs)))
-        answers: dict[Program, Answer] = {}
+        answers: dict[ProfiledProgram, Answer] = {}
         for future in started:
             try:
                 answers.update(future.result(max(0.0, until - time.monotonic())))
@@ -157,7 +159,7 @@ class Profiling:
         if self._kernel is None or modules != self._modules:
             self._kernel, self._modules = KernelFunctions(), modules
 
-    def _tell(self, each: _Seen, version: int, answers: dict[Program, Answer], made: pb.Samples) -> int:
+    def _tell(self, each: _Seen, version: int, answers: dict[ProfiledProgram, Answer], made: pb.Samples) -> int:
         """Add a stack to a message. Returns its number."""
         assert self._kernel or not each.kernel
         answer = answers.get(each.program)

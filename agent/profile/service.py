@@ -23,7 +23,7 @@ from gadget.catalog import Gadget
 from gadget.errors import Exhausted
 
 if TYPE_CHECKING:
-    from agent.profile.kept import Kept
+    from agent.profile.kept import FileCache
     from agent.profile.profiling import Profiling
 
 log = logging.getLogger(__name__)
@@ -47,20 +47,20 @@ class Profiles(Running):
         self._context = context
         self._threads = Bounded("profile", _THREADS)
         self._slots = threading.BoundedSemaphore(MOST_CLIENTS)
-        self._kept: WeakValueDictionary[str, Kept] = WeakValueDictionary()
+        self._kept: WeakValueDictionary[str, FileCache] = WeakValueDictionary()
 
     def beginnings(self) -> Mapping[str, Callable[[Any, Active], Iterator[pb.RunReply]]]:
         """A client may have samples taken, or waits counted."""
         return {name: partial(self._profile, name) for name in GADGETS}
 
     def _profile(self, name: str, request: pb.Profile, active: Active) -> Iterator[pb.RunReply]:
-        from agent.profile.kept import Kept  # and all that names need, which an agent without does without
+        from agent.profile.kept import FileCache  # and all that names need, which an agent without does without
         from agent.profile.profiling import Profiling
 
         if not self._slots.acquire(blocking=False):
             raise Exhausted(f"{MOST_CLIENTS} clients have stacks counted on {self._context.node} already: end one")
         try:
-            kept = self._kept.setdefault("files", Kept())  # of all clients together, as long as there is one
+            kept = self._kept.setdefault("files", FileCache())  # of all clients together, as long as there is one
             gadget = catalog.find(name)
             profiling = Profiling(gadget, GADGETS[name], kept, self._threads, self._context.tracker.proc)
             yield from self._replies(gadget, request, active, profiling)

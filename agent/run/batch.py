@@ -27,7 +27,7 @@ class Loss:
     count: int
 
 
-class Whole(NamedTuple):
+class TableInfo(NamedTuple):
     """A table: its number in the run, from 1 on, and how long it took, in nanoseconds.
 
     is_cut: it has less than a whole interval, as the end came before.
@@ -55,7 +55,7 @@ class Batch:
     containers: Mapping[int, Container]  # by cgroup; for a subscriber those that it has not been told of
     losses: list[Loss] | None = None
     read_ns: int = field(default_factory=time.time_ns)  # since 1970: up to then the source has been read
-    whole: Whole | None = None  # the table that the sections are, if they are one
+    whole: TableInfo | None = None  # the table that the sections are, if they are one
 
 
 def pack(rows: Rows) -> Packed:

@@ -8,7 +8,7 @@ from math import ceil, inf
 import numpy as np
 import numpy.typing as npt
 
-from agent.run.batch import Whole
+from agent.run.batch import TableInfo
 from agent.run.source import Loaded
 
 #: No interval ends sooner after the one before it than this part of its length: it would be about nothing.
@@ -36,15 +36,15 @@ class Clock:
         """The interval ends now, or with last at once and then never again."""
         self.due = inf if last else time.monotonic()
 
-    def so_far(self) -> Whole:
+    def so_far(self) -> TableInfo:
         """The interval that goes on, as if it ended now."""
-        return Whole(self.number + 1, int((time.monotonic() - self._began) * 1e9), is_cut=True)
+        return TableInfo(self.number + 1, int((time.monotonic() - self._began) * 1e9), is_cut=True)
 
-    def next(self) -> Whole:
+    def next(self) -> TableInfo:
         """Begin the next interval. Returns which one has ended, and how long it was."""
         now = time.monotonic()
         self.number += 1
-        ended = Whole(self.number, int((now - self._began) * 1e9))
+        ended = TableInfo(self.number, int((now - self._began) * 1e9))
         self._began = now
         self.due = self.due + self._seconds if self._seconds else inf
         self.rest(0.0)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from agent.run.batch import Batch, Loss, Packed, Rows, Step, Whole, pack
+from agent.run.batch import Batch, Loss, Packed, Rows, Step, TableInfo, pack
 from agent.run.choosing import Choosing
 from agent.run.source import Source
 from agent.run.subscriber import Subscriber
@@ -233,7 +233,7 @@ class Run:
                     os.eventfd_read(self._wake)
         return True
 
-    def _look(self) -> tuple[list[Packed], Whole | None]:
+    def _look(self) -> tuple[list[Packed], TableInfo | None]:
         """What the source has, through all steps, and what they held before; which table it is, if it is one."""
         found = [pack(rows) for rows in self._through(self._steps, [])]
         for rows in self._source.read():  # copied before the source has its memory back
@@ -255,7 +255,7 @@ class Run:
         self._losses = losses
         return losses
 
-    def _publish(self, sections: list[Packed], losses: list[Loss] | None, whole: Whole | None = None) -> None:
+    def _publish(self, sections: list[Packed], losses: list[Loss] | None, whole: TableInfo | None = None) -> None:
         batch = Batch(sections, self._choosing.met(), losses, whole=whole)
         subscribers = self.subscribers
         for each in subscribers:

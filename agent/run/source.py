@@ -13,7 +13,7 @@ from agent.bpf.bpf_object import BpfObject, ring_bytes
 from agent.bpf.calls import LANES
 from agent.bpf.objects import read_object
 from agent.limits import RunBudget
-from agent.run.batch import Rows, Whole
+from agent.run.batch import Rows, TableInfo
 from gadget import parameters
 from gadget.catalog import Gadget
 
@@ -39,7 +39,7 @@ class Source(Protocol):
     #: whether its rows come again each time, as totals do
     repeats: bool
     #: of which table the rows of the last read were; None if they were of none
-    whole: Whole | None
+    whole: TableInfo | None
 
     @property
     def due(self) -> float:
@@ -60,7 +60,7 @@ class Source(Protocol):
     def read(self) -> Iterator[Rows]:
         """The rows that there are. They are valid until the next one is taken."""
 
-    def so_far(self) -> tuple[Rows, Whole] | None:
+    def so_far(self) -> tuple[Rows, TableInfo] | None:
         """What a table has up to now, which goes on; None if it has no such thing."""
 
     def losses(self) -> tuple[list[int], dict[int, list[int]]]:
@@ -78,7 +78,7 @@ class Loaded:
 
     holds = True
     repeats = False
-    whole: Whole | None = None
+    whole: TableInfo | None = None
 
     def __init__(self, gadget: Gadget, settings: Mapping[str, str], budget: RunBudget, cgroups: Path) -> None:
         """Open the object of gadget, and configure it by parameter settings; cgroups is where cgroup2 is mounted."""
@@ -104,7 +104,7 @@ class Loaded:
         """Never."""
         return inf
 
-    def so_far(self) -> tuple[Rows, Whole] | None:
+    def so_far(self) -> tuple[Rows, TableInfo] | None:
         """Nothing that goes on."""
         return None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.bpf import libbpf
 from agent.limits import RunBudget
-from agent.run.batch import Rows, Whole
+from agent.run.batch import Rows, TableInfo
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
 from agent.run.source import LOSSES
 from agent.run.totals import Totals
@@ -84,7 +84,7 @@ class Tables(Clocked):
         if len(rows):
             yield rows
 
-    def so_far(self) -> tuple[Rows, Whole]:
+    def so_far(self) -> tuple[Rows, TableInfo]:
         """What programs have counted in the interval up to now. They go on, and it comes again with the whole table."""
         return self._rows(self._lib.bpf_map_lookup_batch, self._fds[0], boot_ns()), self._clock.so_far()
 

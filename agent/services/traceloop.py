@@ -14,7 +14,7 @@ def _begin(context: Context, settings: Settings) -> TraceloopService:
     wanted = settings.record or frozenset()
     made = Recorder(
         context.tracker,
-        recorder.Settings(
+        recorder.RecorderSettings(
             context.pins / "traceloop",
             context.state / "traceloop",
             lambda container: not wanted or container.namespace in wanted,

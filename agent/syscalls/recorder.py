@@ -15,8 +15,8 @@ from agent.clock import clock_offset
 from agent.containers.identity import Container
 from agent.containers.tracker import Cgroup, Tracker
 from agent.syscalls.settings import Settings
-from agent.syscalls.table import Table
-from agent.syscalls.workloads import Calls, Who, Workloads
+from agent.syscalls.table import CallTable
+from agent.syscalls.workloads import SeenCalls, WorkloadContainer, Workloads
 from agent.threads import Worker
 from gadget.selector import Requirement
 from gadget.workload import workload
@@ -33,7 +33,7 @@ class SyscallRecorder:
     def __init__(self, tracker: Tracker, folder: Path, state: Path, settings: Settings) -> None:
         """Begin to record, or go on where an earlier agent was. Its pins are in folder, its file in state."""
         self._tracker, self._state, self._settings = tracker, state, settings
-        self._table = Table(folder, tracker, settings.limit)
+        self._table = CallTable(folder, tracker, settings.limit)
         self._workloads = Workloads(state / "workloads.json", settings.keep)
         if self._table.is_new:
             self._workloads.begin()
@@ -69,13 +69,13 @@ class SyscallRecorder:
         """Containers of workloads that are remembered."""
         return len(self._workloads.found)
 
-    def read(self) -> dict[Who, Calls]:
+    def read(self) -> dict[WorkloadContainer, SeenCalls]:
         """What each container of a workload has called up to now."""
         self._take_over()
         with self._lock:
             return {who: replace(calls) for who, calls in self._workloads.found.items()}
 
-    def having(self, labels: Sequence[Requirement]) -> set[Who]:
+    def having(self, labels: Sequence[Requirement]) -> set[WorkloadContainer]:
         """Those a container of which is known to be, or to have been, in a pod with such labels."""
         found = set()
         for each in self._tracker.containers():
@@ -158,8 +158,8 @@ class SyscallRecorder:
         waited = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - cgroup.started
         return pods is None or pods.get(container.pod_uid) is not None or waited > OWNER_SECONDS * 1e9
 
-    def _who(self, container: Container) -> Who:
+    def _who(self, container: Container) -> WorkloadContainer:
         pod = self._tracker.pods.get(container.pod_uid) if self._tracker.pods else None
         revision = pod.labels.get("pod-template-hash", "") if pod else ""
         found = workload(container.pod, pod.owner if pod else "", revision)
-        return Who(container.namespace if found else "", found, container.name or container.id[:12])
+        return WorkloadContainer(container.namespace if found else "", found, container.name or container.id[:12])

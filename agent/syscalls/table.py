@@ -20,7 +20,7 @@ from agent.bpf.bpf_object import BpfObject, Program
 from agent.bpf.bpffs import open_pinned, remove
 from agent.bpf.objects import read_object
 from agent.containers.tracker import Tracker
-from agent.persistence import Kept
+from agent.persistence import PinnedFolder
 from gadget import catalog
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ _PINS = {"seen": "seen", "seen_lost": "lost", "arriving": "arriving"}
 _LOSSES = ("calls of containers beyond the limit", "runtimes taken for their containers")
 
 
-class Table:
+class CallTable:
     """The table of this machine. is_new: it was made now. adopted: the programs ran before, and have missed nothing."""
 
     def __init__(self, folder: Path, tracker: Tracker, entries: int) -> None:
         """Begin to record, or go on. Unsupported if another agent records. entries: containers at most."""
         self._seen = catalog.record(_NAME, "seen")
         layout = [catalog.record_fields(_NAME, "seen"), entries]
-        self._kept = Kept(folder, orjson.dumps(layout), _give_up)
+        self._kept = PinnedFolder(folder, orjson.dumps(layout), _give_up)
         elf = read_object(_NAME)
         with BpfObject(elf, _NAME) as programs:
             programs.resize("seen", entries)

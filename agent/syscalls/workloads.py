@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.files import Memory
+from agent.files import StateFile
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOST_NUMBER = 1 << 62
@@ -16,7 +16,7 @@ _MOST_NUMBER = 1 << 62
 _LONGEST_HEX = 512 // 4
 
 
-class Who(NamedTuple):
+class WorkloadContainer(NamedTuple):
     """A container of a workload, KIND/NAME; outside Kubernetes a container alone."""
 
     namespace: str
@@ -25,7 +25,7 @@ class Who(NamedTuple):
 
 
 @dataclass
-class Calls:
+class SeenCalls:
     """What the containers of a workload called: a bit for each number. Times are nanoseconds since 1970.
 
     containers is how many there were, older how many of these began before they were watched.
@@ -43,7 +43,7 @@ class Calls:
 class Live:
     """A container that is there. older: it began before it was watched. counted: as one of its workload's."""
 
-    who: Who
+    who: WorkloadContainer
     older: bool
     counted: bool = False
 
@@ -53,8 +53,8 @@ class Workloads:
 
     def __init__(self, file: Path, most: int, boot: str = "") -> None:
         """Go on with what is in file, as far as it can be read; of most containers of workloads at most."""
-        self._memory, self._most, self._dirty = Memory(file, "system calls seen before"), most, False
-        self.found: dict[Who, Calls] = {}
+        self._memory, self._most, self._dirty = StateFile(file, "system calls seen before"), most, False
+        self.found: dict[WorkloadContainer, SeenCalls] = {}
         self.live: dict[int, Live] = {}
         #: since when calls are recorded; how much was removed to make room; containers of which no names are known
         self.began, self.evicted, self.nameless = time.time_ns(), 0, 0
@@ -69,7 +69,7 @@ class Workloads:
     def _recall(self, saved: dict[str, Any]) -> None:
         began, evicted, nameless = (_number(saved[name]) for name in ("began", "evicted", "nameless"))
         found = {
-            _who(who): Calls(_bits(calls), _bits(compat), *map(_number, numbers))
+            _who(who): SeenCalls(_bits(calls), _bits(compat), *map(_number, numbers))
             for who, calls, compat, *numbers in saved["workloads"]
         }
         live = {
@@ -84,7 +84,7 @@ class Workloads:
         """Note that the kernel's table is new: who runs now is older."""
         self.began, self.live, self._dirty = time.time_ns(), {}, True
 
-    def come(self, cgroup_id: int, who: Who, older: bool) -> Live:
+    def come(self, cgroup_id: int, who: WorkloadContainer, older: bool) -> Live:
         """Note a container. Whose it is may be known better later, until its calls are taken in."""
         live = self.live.get(cgroup_id)
         if live is None:
@@ -96,7 +96,7 @@ class Workloads:
 
     def see(self, live: Live, calls: int, compat: int, first: int, last: int) -> None:
         """Take in what a container has called so far."""
-        known = self.found.setdefault(live.who, Calls())
+        known = self.found.setdefault(live.who, SeenCalls())
         known.calls |= calls
         known.compat |= compat
         known.first, known.last = min(known.first or first, first), max(known.last, last)
@@ -154,8 +154,8 @@ def _bits(text: Any) -> int:
     return int(text, 16)
 
 
-def _who(value: Any) -> Who:
-    who = Who(*value)
+def _who(value: Any) -> WorkloadContainer:
+    who = WorkloadContainer(*value)
     if not all(isinstance(each, str) for each in who):
         raise ValueError(f"not a container of a workload: {value!r}")
     return who

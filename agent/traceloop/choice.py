@@ -83,7 +83,7 @@ Numbers = npt.NDArray[np.int64]
 _NEEDED = ("sequence", "time", "pid", "tid", "result", "count", "number", "shape", "length")
 
 
-class Choice(NamedTuple):
+class ChosenRecords(NamedTuple):
     """What was chosen of a snapshot. failures are calls that failed and were left out.
 
     alone has a bit for each call: whether the record before it of its thread was left out.
@@ -95,7 +95,7 @@ class Choice(NamedTuple):
     alone: bytes
 
 
-def choose(about: About, snapshot: Snapshot) -> Choice | None:
+def choose(about: About, snapshot: Snapshot) -> ChosenRecords | None:
     """The records of a snapshot that may tell why it ended, with their text.
 
     None if these are all, or if it is not known.
@@ -145,7 +145,7 @@ def choose(about: About, snapshot: Snapshot) -> Choice | None:
     more = snapshot.more[np.isin(snapshot.more["owner"], kept["sequence"])]
     alone = (found.before >= 0) & ~chosen[found.before]
     bits = np.packbits(alone[chosen], bitorder="little").tobytes()
-    return Choice(snapshot._replace(calls=kept, more=more), left_out, int((telling & ~chosen).sum()), bits)
+    return ChosenRecords(snapshot._replace(calls=kept, more=more), left_out, int((telling & ~chosen).sum()), bits)
 
 
 def _is_readable(calls: Records) -> bool:

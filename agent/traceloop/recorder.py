@@ -34,7 +34,7 @@ from agent.bpf.objects import read_object
 from agent.containers.cgroups import processes_in
 from agent.containers.identity import Container
 from agent.containers.tracker import Cgroup, Tracker
-from agent.persistence import Kept, stop_programs
+from agent.persistence import PinnedFolder, stop_programs
 from agent.processes import SETTLED_SECONDS, first_of
 from agent.threads import Worker
 from agent.traceloop import rings
@@ -63,7 +63,7 @@ OPT_OUT = "kubectl-gadget/traceloop"  # a pod's annotation; "off" is the only va
 
 
 @dataclass
-class Settings:
+class RecorderSettings:
     """What is recorded: folder in bpffs, where rings of another layout are saved, whom, how much in bytes.
 
     kept_seconds: how long the recording of a bad end stays, even if room is needed.
@@ -80,7 +80,7 @@ class Settings:
 class Recorder:
     """The flight recorder of this machine."""
 
-    def __init__(self, tracker: Tracker, settings: Settings) -> None:
+    def __init__(self, tracker: Tracker, settings: RecorderSettings) -> None:
         """Begin to record, or go on with what an earlier agent began.
 
         KernelLacks if it cannot be on this kernel, Unsupported if another agent records.
@@ -104,7 +104,7 @@ class Recorder:
         #: cgroups with a spare ring of which nothing is known (yet), and since when
         self._strangers: dict[int, float] = {}
         self._review_due = False
-        self._kept = Kept(settings.folder, orjson.dumps([rings.own_layout(), self._size]), self._save_all)
+        self._kept = PinnedFolder(settings.folder, orjson.dumps([rings.own_layout(), self._size]), self._save_all)
         self._folder = self._kept.folder
         # spare rings take room from others, which must have enough
         number = min(rings.SPARES, settings.total_bytes // self._memory // ROOM_FOR_SPARES)

@@ -11,12 +11,12 @@ from itertools import count
 
 import orjson
 
-from agent.blocked import Memory, find_blocked
+from agent.blocked import ProcessMemory, find_blocked
 from agent.bpf.bpf_object import Program
 from agent.containers.identity import Container
 from agent.service import Active, Call, Number, Running
 from agent.threads import Worker
-from agent.traceloop.choice import Choice, choose
+from agent.traceloop.choice import ChosenRecords, choose
 from agent.traceloop.last import last
 from agent.traceloop.recorder import Recorder
 from agent.traceloop.redact import Redactor
@@ -45,7 +45,7 @@ class TraceloopService(Running):
         self._node = node
         self._recorder = self._begun = recorder
         self._redact = redact
-        self._memory = Memory(redact.mask if redact else None)
+        self._memory = ProcessMemory(redact.mask if redact else None)
 
     def _on(self) -> Recorder:
         if self._recorder is None:
@@ -91,7 +91,9 @@ class TraceloopService(Running):
             raise self._unknown() from error
         calls, left_out = last(ring.about, snapshot.calls, number, until_ns - ring.clock_offset)
         chosen = snapshot._replace(calls=calls).whole()
-        choice = Choice(chosen, left_out, 0, b"") if left_out > 0 else None  # else what is missing would be a loss
+        choice = (
+            ChosenRecords(chosen, left_out, 0, b"") if left_out > 0 else None
+        )  # else what is missing would be a loss
         return self._reply(ring, item, self._own(ring, chosen), choice)
 
     def ends(self, cgroup_ids: Iterable[int], active: Callable[[], bool]) -> Iterator[pb.TraceloopReadReply]:
@@ -224,7 +226,7 @@ class TraceloopService(Running):
         ring: Ring,
         item: pb.TraceloopItem,
         snapshot: Snapshot,
-        chosen: Choice | None = None,
+        chosen: ChosenRecords | None = None,
         *,
         blocked: bool = False,
     ) -> pb.TraceloopReadReply:

@@ -73,7 +73,7 @@ class Described(Protocol):
         """The names of its numbers."""
 
 
-class Setting(Described, Protocol):
+class ParameterRoom(Described, Protocol):
     """The room that a parameter's value has: size in bytes."""
 
     @property
@@ -307,7 +307,7 @@ class Kind:
         """What help calls it."""
         return self.name
 
-    def pack(self, text: str, to: Setting) -> bytes:
+    def pack(self, text: str, to: ParameterRoom) -> bytes:
         """A value as bytes. ValueError says why that is not possible."""
         try:
             return self._setting(text).to_bytes(to.size, "little", signed=to.signed)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gadget.kinds.base import Mask, Rows
 
 
-class Who(NamedTuple):
+class ContainerNames(NamedTuple):
     """The names of a container."""
 
     namespace: str
@@ -42,11 +42,11 @@ class OtherContainer(Kind):
 
     def decode(self, source: Source, name: str, rows: Rows, mask: Mask) -> list[Any]:
         """With names."""
-        return [Who(*names) if any(names) else None for names in source.containers(rows)]
+        return [ContainerNames(*names) if any(names) else None for names in source.containers(rows)]
 
     def member(self, source: Source, name: str, rows: Rows, mask: Mask, which: str) -> list[Any]:
         """Empty outside containers."""
-        return [getattr(Who(*names), which) for names in source.containers(rows)]
+        return [getattr(ContainerNames(*names), which) for names in source.containers(rows)]
 
     def plain(self, value: Any) -> str:
         """As columns have it."""
@@ -55,7 +55,7 @@ class OtherContainer(Kind):
     def matcher(self, column: Described, wanted: Wanted) -> Callable[[Any], bool]:
         """NAMESPACE/POD/CONTAINER, or the beginning of that up to a slash."""
 
-        def test(value: Who | None) -> bool:
+        def test(value: ContainerNames | None) -> bool:
             parts = self.plain(value).split("/")
             return any(wanted.same("/".join(parts[:count])) for count in range(1, len(parts) + 1))
 
@@ -77,4 +77,4 @@ class OtherContainer(Kind):
         def member(which: str) -> Callable[[Any], Any]:
             return lambda value: getattr(value, which) if value else None
 
-        return {f"{column.name}.{which}": member(which) for which in Who._fields}
+        return {f"{column.name}.{which}": member(which) for which in ContainerNames._fields}

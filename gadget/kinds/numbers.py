@@ -8,7 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gadget.kinds.base import NONE, UNKNOWN, Compared, Cut, Described, Encoding, Kind, Setting, Total, nothing, same
+from gadget.kinds.base import (
+    NONE,
+    UNKNOWN,
+    Compared,
+    Cut,
+    Described,
+    Encoding,
+    Kind,
+    ParameterRoom,
+    Total,
+    nothing,
+    same,
+)
 from gadget.text import escape
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?")
@@ -309,7 +321,7 @@ class Set(Words):
         """What help calls it."""
         return "A,B"
 
-    def pack(self, text: str, to: Setting) -> bytes:
+    def pack(self, text: str, to: ParameterRoom) -> bytes:
         """The bits of words with commas between them; a word may have underscores, as system calls are written."""
         numbers = self.numbers(to)
         words = [word.strip() for word in text.split(",")]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gadget.errors import UsageError
-from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, Setting, Source, Wanted, nothing
+from gadget.kinds.base import NONE, Compared, Cut, Described, Encoding, Kind, ParameterRoom, Source, Wanted, nothing
 from gadget.text import escape, quote
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Comm(Plain):
         """What help calls it."""
         return "name"
 
-    def pack(self, text: str, to: Setting) -> bytes:
+    def pack(self, text: str, to: ParameterRoom) -> bytes:
         """With a zero behind it."""
         return _pack(text, to.size)
 
@@ -149,7 +149,7 @@ class String(Plain):
 
     in_events = False
 
-    def pack(self, text: str, to: Setting) -> bytes:
+    def pack(self, text: str, to: ParameterRoom) -> bytes:
         """With a zero behind it."""
         return _pack(text, to.size)
 

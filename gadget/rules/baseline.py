@@ -44,7 +44,7 @@ _PLAIN = re.compile(r"/[A-Za-z0-9_./+@=*~-]*|(?!(?:true|false|null|yes|no|on|off
 _GLOB = re.compile(r"[?*\[\\]")
 
 
-class Who(NamedTuple):
+class BaselineSubject(NamedTuple):
     """A container of a workload, KIND/NAME; outside Kubernetes one of an image, without namespace and workload."""
 
     namespace: str
@@ -71,7 +71,7 @@ class Learnt:
     seconds: int = 0
 
 
-Baseline = dict[Who, Learnt]
+Baseline = dict[BaselineSubject, Learnt]
 Values = Mapping[str, list[str]]
 
 
@@ -156,11 +156,11 @@ def read(text: str, name: str) -> Baseline:
     return baseline
 
 
-def _workload(item: documents.Mapping) -> tuple[Who, Learnt]:
+def _workload(item: documents.Mapping) -> tuple[BaselineSubject, Learnt]:
     if unknown := item.pairs.keys() - {*_KEYS}:
         key = sorted(unknown)[0]
         raise RulesError(VALIDATE, f"a workload has no {key}: there is {', '.join(_KEYS)}", item.keys[key])
-    who = Who(*(_text(item.pairs[key]) if key in item.pairs else "" for key in Who._fields))
+    who = BaselineSubject(*(_text(item.pairs[key]) if key in item.pairs else "" for key in BaselineSubject._fields))
     if not (who.workload and who.namespace) and not who.container:
         raise RulesError(VALIDATE, "a workload has namespace and workload, or container", item.at)
     learnt = Learnt(image=who.image)
@@ -302,7 +302,7 @@ def _any_of(texts: Iterable[str]) -> str:
     return f"({', '.join(map(_literal, texts))})"
 
 
-def _whose(who: Who) -> str:
+def _whose(who: BaselineSubject) -> str:
     container = f" and container.name = {_literal(who.container)}" if who.container else ""
     if not who.workload:
         image = f" and container.image.repository = {_literal(who.image)}" if who.image else ""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from gadget.rules.checks import Compiler, Event, Test, checks, folded, names
 from gadget.rules.fields import SYSCALL
-from gadget.rules.parser import Both, Check, Node, Not
+from gadget.rules.parser import Check, Junction, Node, Not
 from gadget.rules.ruleset import Rule, Ruleset
 
 CALL, PROCESS, DESCRIPTOR, OWN = range(4)
@@ -225,13 +225,13 @@ class BatchRules:
             return _Part(tables.pop() if len(tables) == 1 else OWN, Compiler(SYSCALL).test(node))
         if isinstance(node, Not):
             return _Negated(self._plan(node.child))
-        assert isinstance(node, Both)
+        assert isinstance(node, Junction)
         grouped: dict[int, list[Node]] = {}
         rest: list[Node] = []
         for child in node.children:
             own = {table_of(name) for check in checks(child) for name in _names(check)}
             grouped.setdefault(own.pop(), []).append(child) if len(own) == 1 else rest.append(child)
-        alone = [each[0] if len(each) == 1 else Both(node.word, tuple(each)) for each in grouped.values()]
+        alone = [each[0] if len(each) == 1 else Junction(node.word, tuple(each)) for each in grouped.values()]
         children = [self._plan(child) for child in (*alone, *rest)]
         return _Joined(node.word == "and", tuple(sorted(children, key=_cost)))
 

@@ -12,7 +12,7 @@ from typing import Any
 from gadget.endpoints import unmapped
 from gadget.kinds.times import exact_clock
 from gadget.rules import words
-from gadget.rules.processes import Row
+from gadget.rules.processes import ProcessRow
 from gadget.syscalls import errors
 
 SUCCESS = "SUCCESS"
@@ -70,7 +70,7 @@ class Values:
 class Call:
     """The fields of an event, except those of its process."""
 
-    def __init__(self, values: Values, number: int, process: Row) -> None:
+    def __init__(self, values: Values, number: int, process: ProcessRow) -> None:
         self.values, self.number, self.process = values, number, process
 
     def get(self, key: str, /) -> Any:

@@ -55,7 +55,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentCounts:
     """How many of a channel's alerts were sent and lost."""
 
     name: str
@@ -105,7 +105,7 @@ class Channel:
         with suppress(queue.Full):
             self._queue.put_nowait(None)
 
-    def join(self) -> Sent:
+    def join(self) -> SentCounts:
         """Wait for the thread's end. Alerts that are not sent by then are lost."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.2)
         with self._lock:
@@ -113,7 +113,7 @@ class Channel:
             if left := self._handed - self._sent - self._lost:
                 self._lost += left
                 self._why = self._why or "the receiver does not answer"
-        return Sent(self.name, self._sent, self._lost, self._why)
+        return SentCounts(self.name, self._sent, self._lost, self._why)
 
     def _run(self) -> None:
         while not (self._ends.is_set() and self._queue.empty()):
@@ -173,7 +173,7 @@ class Channels:
         for channel in self._channels:
             channel.put(alert)
 
-    def end(self) -> list[Sent]:
+    def end(self) -> list[SentCounts]:
         """Give away what waits, for a while at most; tells what became of all."""
         deadline = time.monotonic() + self._drain
         for channel in self._channels:

@@ -18,9 +18,9 @@ from gadget.rules.fields import TEXTS
 from gadget.rules.parser import (
     EQUALS,
     TRANSFORMERS,
-    Both,
     Check,
     FieldName,
+    Junction,
     Literal,
     Node,
     Not,
@@ -88,7 +88,7 @@ class Compiler:
             return ast.parse(self._check(node), mode="eval").body
         if isinstance(node, Not):
             return ast.UnaryOp(ast.Not(), self._tree(node.child))
-        if isinstance(node, Both):
+        if isinstance(node, Junction):
             word = ast.And() if node.word == "and" else ast.Or()
             return ast.BoolOp(word, [self._tree(child) for child in node.children])
         raise ConditionError(f"there is no macro {node.name}", node.at)
@@ -350,7 +350,7 @@ def checks(node: Node) -> Iterator[Check]:
         yield node
     elif isinstance(node, Not):
         yield from checks(node.child)
-    elif isinstance(node, Both):
+    elif isinstance(node, Junction):
         for child in node.children:
             yield from checks(child)
 
@@ -360,7 +360,7 @@ def event_types(node: Node, *, negated: bool = False) -> frozenset[str]:
     every = fields.event_types()
     if isinstance(node, Not):
         return event_types(node.child, negated=not negated)
-    if isinstance(node, Both):
+    if isinstance(node, Junction):
         found = [event_types(child, negated=negated) for child in node.children]
         return frozenset.intersection(*found) if (node.word == "and") != negated else frozenset.union(*found)
     if not isinstance(node, Check):
@@ -380,12 +380,12 @@ def folded(node: Node) -> Node | bool:
     if isinstance(node, Not):
         inner = folded(node.child)
         return not inner if isinstance(inner, bool) else Not(inner)
-    if isinstance(node, Both):
+    if isinstance(node, Junction):
         children = [folded(child) for child in node.children]
         if (decides := node.word == "or") in [child for child in children if isinstance(child, bool)]:
             return decides
         rest = tuple(child for child in children if not isinstance(child, bool))
-        return Both(node.word, rest) if len(rest) > 1 else rest[0] if rest else not decides
+        return Junction(node.word, rest) if len(rest) > 1 else rest[0] if rest else not decides
     if isinstance(node, Check):
         if isinstance(node.right, Several) and not node.right.items:
             return False

@@ -9,7 +9,7 @@ from typing import Any
 from gadget.rules.checks import Compiler, Event, event_types
 from gadget.rules.fields import SYSCALL
 from gadget.rules.outputs import shown
-from gadget.rules.parser import BARE, Both, Check, FieldName, Literal, Name, Node, Not, Operand, Several
+from gadget.rules.parser import BARE, Check, FieldName, Junction, Literal, Name, Node, Not, Operand, Several
 
 
 def text(node: Node, *, inside: bool = False) -> str:
@@ -53,7 +53,7 @@ def _never(node: Node) -> str:
     if isinstance(node, Check):
         nothing = isinstance(node.right, Several) and not node.right.items
         return f"{check_text(node)} compares with nothing" if nothing else ""
-    if not isinstance(node, Both):
+    if not isinstance(node, Junction):
         return ""
     whys = [_never(child) for child in node.children]
     if node.word == "or":
@@ -87,7 +87,7 @@ def _lines(node: Node, event: Event, compiler: Compiler, depth: int, *, whole: b
     if isinstance(node, Not) and not isinstance(node.child, Check):
         yield Line(depth, "not", held)
         yield from _lines(node.child, event, compiler, depth + 1, whole=whole)
-    elif isinstance(node, Both):
+    elif isinstance(node, Junction):
         yield Line(depth, "all of" if node.word == "and" else "any of", held)
         for child in node.children:
             # one part decides what is false of all, or true of any

@@ -27,7 +27,7 @@ NUMBERS = {
 
 
 @dataclass(frozen=True)
-class Field:
+class RuleField:
     """A field as a rule names it: key is that text, with an argument in brackets if it has one."""
 
     key: str
@@ -85,7 +85,7 @@ def has_source(name: str, source: str) -> bool:
     return bool(_GENERIC.match(name)) or (source == AUDIT) == name.startswith(("ka.", "jevt.", "json."))
 
 
-def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = True) -> Field:
+def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = True) -> RuleField:
     """The field with that name and argument. ask: an error suggests the name that was meant, which takes a millisecond.
 
     Raises:
@@ -97,7 +97,7 @@ def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = Tr
         if name.startswith(prefix) and arg is None and source == SYSCALL:
             return _argument(key, prefix[:-1], name.removeprefix(prefix), at, ask=ask)
     if name.startswith("thread.cgroup.") and arg is None and source == SYSCALL:
-        return Field(key, "thread.cgroup", *known()["thread.cgroup"], arg=name.removeprefix("thread.cgroup."))
+        return RuleField(key, "thread.cgroup", *known()["thread.cgroup"], arg=name.removeprefix("thread.cgroup."))
     plain = "evt.abspath" if name in ("evt.abspath.src", "evt.abspath.dst") else name
     if plain not in known() or not has_source(plain, source):
         text = f"no event of source {source} has a field {name}"
@@ -115,10 +115,10 @@ def find(name: str, arg: str | None, source: str, at: int = 0, *, ask: bool = Tr
         raise ConditionError(f"{name} takes a number in brackets, not {arg!r}", at, unknown=True)
     if plain == "evt.rawarg":
         kind = "CHARBUF"
-    return Field(key, plain, kind, properties, arg)
+    return RuleField(key, plain, kind, properties, arg)
 
 
-def _argument(key: str, field: str, name: str, at: int, *, ask: bool) -> Field:
+def _argument(key: str, field: str, name: str, at: int, *, ask: bool) -> RuleField:
     """An argument of an event by its name: evt.arg has its text, evt.rawarg its value."""
     types = _argument_types()
     if name not in types:
@@ -127,4 +127,4 @@ def _argument(key: str, field: str, name: str, at: int, *, ask: bool) -> Field:
     kind, properties = known()[field]
     if field == "evt.rawarg":
         kind = "CHARBUF" if types[name] in ("DYN", "SOCKADDR", "SOCKTUPLE") else types[name]
-    return Field(key, field, kind, properties, name)
+    return RuleField(key, field, kind, properties, name)

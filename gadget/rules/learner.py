@@ -17,7 +17,7 @@ import numpy as np
 
 from gadget.rules.batch import Batch, Places
 from gadget.rules.calls import Call
-from gadget.rules.live import Judge, Whole
+from gadget.rules.live import Judge, WholeEvent
 from gadget.rules.processes import Surroundings
 from gadget.rules.ruleset import load
 from gadget.rules.sections import Packed
@@ -140,7 +140,7 @@ class Learner(Judge):
 
     def _look(self, what: str, call: Call) -> None:
         """Take in the first event of a process and descriptor."""
-        cgroup_id, event = call.process.now.cgroup_id, Whole(call)
+        cgroup_id, event = call.process.now.cgroup_id, WholeEvent(call)
         key = event.get("container.id")
         if not key or key == "host":
             return
@@ -151,7 +151,7 @@ class Learner(Judge):
             kind, value = _VALUES[what](event)
             self.add(key, kind, value)
 
-    def _wait(self, key: str, cgroup_id: int, event: Whole) -> None:
+    def _wait(self, key: str, cgroup_id: int, event: WholeEvent) -> None:
         own = f"{event.get('fd.l4proto')}/{event.get('fd.lport')}"
         if event.get("evt.type") != "connect" and self._of(key).has(PORTS, own):
             return  # an answer
@@ -168,7 +168,7 @@ def numberless(path: str) -> str:
     return _NUMBERED.sub(lambda found: "/proc/*/task/*/" if found[1] else "/proc/*/", path)
 
 
-_VALUES: dict[str, Callable[[Whole], tuple[str, Any]]] = {
+_VALUES: dict[str, Callable[[WholeEvent], tuple[str, Any]]] = {
     PROGRAMS: lambda event: (PROGRAMS, event.get("proc.exepath")),
     OPENED: lambda event: (FILES, numberless(event.get("fd.name"))),
     FILES: lambda event: (FILES, event.get("evt.arg.newpath")),

@@ -18,8 +18,8 @@ from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Pla
 from gadget.rules.calls import Call, Values
 from gadget.rules.checks import checks, names
 from gadget.rules.fields import SYSCALL
-from gadget.rules.outputs import Output
-from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, Row, Surroundings
+from gadget.rules.outputs import RuleOutput
+from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, ProcessRow, Surroundings
 from gadget.rules.recent import Happened, Recent
 from gadget.rules.ruleset import Rule, Ruleset
 from gadget.rules.sections import Bytes, Packed, Section, decoded, joined
@@ -113,7 +113,7 @@ _ADDED = {
 }
 
 
-class Whole:
+class WholeEvent:
     """An event as a whole."""
 
     def __init__(self, call: Call) -> None:
@@ -292,7 +292,7 @@ class Judge:
         longest, size = max(len(table.rows) for table in self._tables), sum(table.size for table in self._tables)
         if longest > MOST_ROWS or size > MOST_BYTES:  # all at once, as the rows of one hold those of another
             for row in self._tables[PROCESS].rows:
-                assert isinstance(row, Row)
+                assert isinstance(row, ProcessRow)
                 row.process.rows.clear()
             for table, known in zip(self._tables, self._known, strict=True):
                 table.clear()
@@ -311,7 +311,7 @@ class Judge:
 
         def call(at: int) -> Call:
             row = self._tables[PROCESS].rows[of_process[at]]
-            assert isinstance(row, Row)
+            assert isinstance(row, ProcessRow)
             return Call(self._values(section, at), first_number + at, row)
 
         def intern(table: int, keys: Bytes) -> Ids:
@@ -334,13 +334,13 @@ class Judge:
 
         def cgroup(place: int) -> int:
             row = rows[process[place]]
-            assert isinstance(row, Row)
+            assert isinstance(row, ProcessRow)
             return row.now.cgroup_id
 
         for place, count in _bounded(first[order].tolist(), counts[order].tolist(), cgroup):
             call = batch.own[fired[place]]
             assert isinstance(call, Call)
-            event, program, output = Whole(call), call.process.process, self._outputs[rule.name]
+            event, program, output = WholeEvent(call), call.process.process, self._outputs[rule.name]
             yield Alert(
                 rule,
                 call.values.time_ns,
@@ -369,7 +369,9 @@ class Judge:
         def make(at: int, key: bytes) -> int:
             row = section.rows[at]
             process = self.processes.get(_key(row), section.comm(at))
-            number = self._tables[PROCESS].add(Row(process, _now(row), self._surroundings), _ROW_BYTES + process.size)
+            number = self._tables[PROCESS].add(
+                ProcessRow(process, _now(row), self._surroundings), _ROW_BYTES + process.size
+            )
             self._known[PROCESS][key] = number
             process.rows.add(key)
             return number
@@ -454,11 +456,11 @@ def _fields(rule: Rule) -> frozenset[str]:
     return frozenset(name for side in sides for name in names(side)).union(rule.output.fields)
 
 
-def _whose(output: Output) -> Output:
+def _whose(output: RuleOutput) -> RuleOutput:
     """An output that says which container it is about: one that does not gets what Falco adds to all."""
     if not output.fields.keys().isdisjoint(_ADDED.values()):
         return output
-    return Output(" ".join([output.written, *(f"{word}=%{name}" for word, name in _ADDED.items())]), SYSCALL)
+    return RuleOutput(" ".join([output.written, *(f"{word}=%{name}" for word, name in _ADDED.items())]), SYSCALL)
 
 
 def _words(field: Field) -> list[str]:

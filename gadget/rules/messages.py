@@ -36,7 +36,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
-class Said:
+class SentRule:
     """What an alert that was sent says of its rule."""
 
     name: str
@@ -109,7 +109,7 @@ def read(message: pb.Alert, node: str = "") -> Alert:
     fields = orjson.loads(message.fields_json)
     if not isinstance(fields, dict) or not all(map(_is_plain, fields.values())):
         raise ValueError("fields")
-    said = Said(message.rule, message.priority, message.source, frozenset(message.tags))
+    said = SentRule(message.rule, message.priority, message.source, frozenset(message.tags))
     return Alert(
         said,
         message.time_ns,

@@ -31,7 +31,7 @@ class _Token:
         return found.ljust(self.width)[: self.width] if self.width else found
 
 
-class Output:
+class RuleOutput:
     """What a rule says of an event.
 
     Raises:

@@ -99,18 +99,18 @@ class Not:
 
 
 @dataclass(frozen=True)
-class Both:
+class Junction:
     """Joins conditions: all must hold (`and`), or any (`or`)."""
 
     word: str
     children: tuple[Node, ...]
 
 
-Node = Check | Name | Not | Both
+Node = Check | Name | Not | Junction
 
 
 def _joined(word: str, children: list[Node]) -> Node:
-    return children[0] if len(children) == 1 else Both(word, tuple(children))
+    return children[0] if len(children) == 1 else Junction(word, tuple(children))
 
 
 def parse(text: str, depth: int = DEPTH_ALONE, base: int = 0) -> Node:

@@ -275,7 +275,7 @@ class Now(NamedTuple):
     permitted: int
 
 
-class Row:
+class ProcessRow:
     """A process at an event: its fields as rules name them."""
 
     def __init__(self, process: Process, now: Now, surroundings: Surroundings) -> None:
@@ -328,28 +328,28 @@ def command(name: str, arguments: Sequence[str] | None) -> str | None:
     return None if arguments is None else " ".join([name, *arguments[1:]])
 
 
-def _own(attribute: str) -> Callable[[Row], Any]:
+def _own(attribute: str) -> Callable[[ProcessRow], Any]:
     return lambda row: getattr(row.process, attribute)
 
 
-def _parents(attribute: str) -> Callable[[Row], Any]:
+def _parents(attribute: str) -> Callable[[ProcessRow], Any]:
     return lambda row: (getattr(row.parent, attribute) if row.parent else None) or None
 
 
-def _all(attribute: str) -> Callable[[Row], Any]:
+def _all(attribute: str) -> Callable[[ProcessRow], Any]:
     """Of all ancestors, as far as it is known of each."""
 
-    def found(row: Row) -> tuple[Any, ...] | None:
+    def found(row: ProcessRow) -> tuple[Any, ...] | None:
         values = tuple(getattr(each, attribute) for each in row.process.ancestors)
         return tuple(each for each in values if each not in (None, "")) or None
 
     return found
 
 
-def _of_ancestor(attribute: str) -> Callable[[Row, str], Any]:
+def _of_ancestor(attribute: str) -> Callable[[ProcessRow, str], Any]:
     """0 is the process itself."""
 
-    def found(row: Row, text: str) -> Any:
+    def found(row: ProcessRow, text: str) -> Any:
         number = int(text) if text.isascii() and text.isdecimal() else ANCESTORS + 1
         if number > len(row.process.ancestors):
             return None
@@ -359,42 +359,42 @@ def _of_ancestor(attribute: str) -> Callable[[Row, str], Any]:
     return found
 
 
-def _of_leader(which: str, attribute: str) -> Callable[[Row], Any]:
-    def found(row: Row) -> Any:
+def _of_leader(which: str, attribute: str) -> Callable[[ProcessRow], Any]:
+    def found(row: ProcessRow) -> Any:
         leader = row.leader(getattr(row.process, which))
         return getattr(leader, attribute) if leader else None
 
     return found
 
 
-def _arguments(row: Row) -> str | None:
+def _arguments(row: ProcessRow) -> str | None:
     return None if row.process.arguments is None else " ".join(row.process.arguments[1:])
 
 
-def _argument(row: Row, text: str) -> str | None:
+def _argument(row: ProcessRow, text: str) -> str | None:
     given = row.process.arguments
     number = int(text) + 1 if text.isascii() and text.isdecimal() else 0
     return given[number] if given and 0 < number < len(given) else None
 
 
-def _variable(row: Row, name: str) -> str | None:
+def _variable(row: ProcessRow, name: str) -> str | None:
     for each in (row.process.environment or "").split("\0"):
         if each.startswith(f"{name}="):
             return each.partition("=")[2]
     return None
 
 
-def _exe_line(row: Row) -> str | None:
+def _exe_line(row: ProcessRow) -> str | None:
     return None if row.process.arguments is None else " ".join(row.process.arguments)
 
 
-def _cwd(row: Row) -> str | None:
+def _cwd(row: ProcessRow) -> str | None:
     """With a slash at its end, as in Falco."""
     return None if row.process.cwd is None else posixpath.join(row.process.cwd, "")
 
 
 _ANCESTRAL = {"name": "name", "exe": "exe", "exepath": "path", "cmdline": "command"}
-_FIELDS: Mapping[str, Callable[[Row], Any]] = {
+_FIELDS: Mapping[str, Callable[[ProcessRow], Any]] = {
     "proc.name": _own("name"),
     "proc.exe": lambda row: row.process.arguments[0] if row.process.arguments else None,
     "proc.exepath": _own("path"),
@@ -440,7 +440,7 @@ _FIELDS: Mapping[str, Callable[[Row], Any]] = {
     "thread.cap_effective": lambda row: words.capabilities(row.now.effective),
     "thread.cap_permitted": lambda row: words.capabilities(row.now.permitted),
 }
-_WITH_ARGUMENT: Mapping[str, Callable[[Row, str], Any]] = {
+_WITH_ARGUMENT: Mapping[str, Callable[[ProcessRow, str], Any]] = {
     **{f"proc.a{field}": _of_ancestor(attribute) for field, attribute in _ANCESTRAL.items()},
     "proc.args": _argument,
     "proc.env": _variable,

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from gadget.rules.checks import Compiler, Event, Test, checks, event_types, names
 from gadget.rules.fields import SOURCES, SYSCALL
 from gadget.rules.files import DefinedMacro, DefinedRule, Entry, Excepted, Files
-from gadget.rules.outputs import Output
+from gadget.rules.outputs import RuleOutput
 from gadget.rules.parser import (
     DEPTH,
     LIST_OPERATORS,
     MODIFIERS,
     TRANSFORMERS,
-    Both,
     Check,
+    Junction,
     Literal,
     Name,
     Node,
@@ -35,7 +35,7 @@ from gadget.rules.problems import (
     Problem,
     RulesError,
 )
-from gadget.rules.texts import Piece, Text, quoted
+from gadget.rules.texts import Piece, PiecedText, quoted
 from gadget.text import asked
 
 #: Of all rules with macros written out the checks, and of one the levels. Falco's 141 have 1,711 checks in 12 levels.
@@ -66,7 +66,7 @@ class Rule:
     condition: Node
     test: Test
     types: frozenset[str]
-    output: Output
+    output: RuleOutput
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class _Places:
     """Where each character of the texts of all conditions stands in the files."""
 
     def __init__(self) -> None:
-        self._texts: list[Text] = []
+        self._texts: list[PiecedText] = []
         self._bases: list[int] = []
         self._end = 0
 
-    def add(self, text: Text) -> int:
+    def add(self, text: PiecedText) -> int:
         """Take in a text; gives what to add to a place in it."""
         self._texts.append(text)
         self._bases.append(self._end)
@@ -154,7 +154,7 @@ class _Compiling:
 
         """
         macros = sorted(self._files.macros.values(), key=lambda each: each.index)
-        trees = {macro.name: self._parsed(Text.joined(macro.condition)) for macro in macros}
+        trees = {macro.name: self._parsed(PiecedText.joined(macro.condition)) for macro in macros}
         used: set[str] = set()
         for macro in macros:
             visible = {each.name: trees[each.name] for each in macros if each.index < macro.visibility}
@@ -188,7 +188,7 @@ class _Compiling:
     def _tree(self, rule: DefinedRule, used: set[str]) -> _Resolved:
         """The condition of a rule with its exceptions, lists and macros."""
         macros = {name: each.node for name, each in self._macros.items()}
-        resolved = self._resolved(self._parsed(Text(self._pieces(rule))), macros, used, ())
+        resolved = self._resolved(self._parsed(PiecedText(self._pieces(rule))), macros, used, ())
         if resolved.levels > LEVELS:
             raise RulesError(VALIDATE, f"the condition of {rule.name} becomes too large", rule.at)
         return resolved
@@ -224,7 +224,7 @@ class _Compiling:
         for name in lists:
             yield name, list(items(name, (name,)))
 
-    def _parsed(self, text: Text) -> Node:
+    def _parsed(self, text: PiecedText) -> Node:
         written = text.expanded(self._lists, self._used.add)
         self._length += len(written.value)
         if self._length > LENGTH:
@@ -247,7 +247,7 @@ class _Compiling:
             inner = self._resolved(node.child, macros, used, path)
             return _Resolved(Not(inner.node), inner.checks, inner.levels + 1)
         children = [self._resolved(child, macros, used, path) for child in node.children]
-        whole = Both(node.word, tuple(child.node for child in children))
+        whole = Junction(node.word, tuple(child.node for child in children))
         return _Resolved(whole, sum(each.checks for each in children), max(each.levels for each in children) + 1)
 
     def _macro(self, name: Name, macros: Mapping[str, Node], used: set[str], path: tuple[str, ...]) -> _Resolved:
@@ -271,10 +271,10 @@ class _Compiling:
     def _rule(self, rule: DefinedRule, used: set[str]) -> Rule | None:
         """A rule, ready; nothing if it names what does not exist and says that it may be skipped for that."""
         skips = rule.switches.get("skip-if-unknown-filter", False)
-        text = Text.joined(rule.output)
+        text = PiecedText.joined(rule.output)
         start = len(text.value) - len(text.value.lstrip())
         try:
-            output = Output(text.value.strip().replace(_INFO, ""), rule.source)
+            output = RuleOutput(text.value.strip().replace(_INFO, ""), rule.source)
         except ConditionError as error:
             self._skip(error, text.position(start + error.at), COMPILE_OUTPUT, skips=skips)
             return None
@@ -303,7 +303,7 @@ class _Compiling:
             raise RulesError(code, error.text, at) from None
         self._files.warn("LOAD_UNKNOWN_FILTER", f"{error.text}: the rule is skipped", at)
 
-    def _warn_output(self, text: Text) -> None:
+    def _warn_output(self, text: PiecedText) -> None:
         for name in (_INFO, *_DEPRECATED):
             if (at := text.value.find(name)) >= 0:
                 self._files.warn("LOAD_DEPRECATED_ITEM", f"{name} is deprecated", text.position(at))
@@ -324,7 +324,7 @@ class _Compiling:
 
     def _pieces(self, rule: DefinedRule) -> Iterator[Piece]:
         """The condition of a rule with its exceptions: (condition) and not (tuple or tuple …) and not …."""
-        first, whole = rule.condition[0], Text.joined(rule.condition)
+        first, whole = rule.condition[0], PiecedText.joined(rule.condition)
         if not rule.exceptions:
             yield from whole.pieces
             return

@@ -26,7 +26,7 @@ class Piece:
     """Where in the scalar it begins; None if it is not written there, but stands for the whole of it."""
 
 
-class Text:
+class PiecedText:
     """A text made of pieces, which knows where in the files each part stands."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
@@ -47,7 +47,7 @@ class Text:
         return piece.scalar.position(piece.offset + at - self._starts[max(index, 0)])
 
     @classmethod
-    def joined(cls, scalars: Sequence[Scalar]) -> Text:
+    def joined(cls, scalars: Sequence[Scalar]) -> PiecedText:
         """The texts of several scalars with a blank between, as an append joins them."""
         pieces: list[Piece] = []
         for scalar in scalars:
@@ -55,7 +55,7 @@ class Text:
             pieces.append(Piece(scalar.value, scalar))
         return cls(pieces)
 
-    def expanded(self, lists: Mapping[str, Sequence[str]], used: Callable[[str], None]) -> Text:
+    def expanded(self, lists: Mapping[str, Sequence[str]], used: Callable[[str], None]) -> PiecedText:
         """The same with the items of lists in the place of their names; used is told each that occurs.
 
         Raises:
@@ -85,7 +85,7 @@ class Text:
                 if length > LONGEST:
                     raise RulesError(VALIDATE, "with its lists written out this is too long", piece.scalar.at)
             found.append(Piece(piece.value[at:], piece.scalar, None if piece.offset is None else piece.offset + at))
-        return Text(found)
+        return PiecedText(found)
 
 
 def _words(lists: Mapping[str, Sequence[str]]) -> re.Pattern[str]:

@@ -48,7 +48,7 @@ class Container:
         return container_field(self.facts, key)
 
 
-class Told:
+class ToldSurroundings:
     """The surroundings of processes: see gadget/rules/processes.py."""
 
     def __init__(self) -> None:

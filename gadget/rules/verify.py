@@ -15,14 +15,14 @@ from gadget.errors import UsageError
 from gadget.rules import fields
 from gadget.rules.audit import AuditEvent
 from gadget.rules.checks import Compiler, Event
-from gadget.rules.outputs import Output, plain
+from gadget.rules.outputs import RuleOutput, plain
 from gadget.rules.parser import parse
 from gadget.rules.problems import ConditionError, RulesError
 from gadget.rules.ruleset import Ruleset, load
 
 
 @dataclass
-class Verdict:
+class FactsVerdict:
     """How many facts of a file are true, and the facts that are not."""
 
     right: int = 0
@@ -43,14 +43,14 @@ def _told(what: object) -> str:
     return orjson.dumps(what, default=str).decode()
 
 
-def verify(path: Path, rules: Ruleset) -> Verdict:
+def verify(path: Path, rules: Ruleset) -> FactsVerdict:
     """Judge a file of facts: cases in YAML, or events, one JSON object a line.
 
     Raises:
         UsageError: The file is none.
 
     """
-    verdict = Verdict()
+    verdict = FactsVerdict()
     try:
         text = path.read_text()
         if path.suffix in (".yaml", ".yml"):
@@ -101,7 +101,7 @@ def _one(value: Any, kind: str) -> Any:
     return str(value) if kind in fields.TEXTS and not isinstance(value, str) else value
 
 
-def _event(line: Mapping[str, Any], name: str, rules: Ruleset, verdict: Verdict) -> None:
+def _event(line: Mapping[str, Any], name: str, rules: Ruleset, verdict: FactsVerdict) -> None:
     """An event of a corpus with the rules that fire on it; of an audit event the fields that are read from it too."""
     source = line.get("source", fields.AUDIT if "audit" in line else fields.SYSCALL)
     name = f"{name} {line.get('id') or line.get('topic') or line.get('target', '')}"
@@ -120,7 +120,7 @@ def _event(line: Mapping[str, Any], name: str, rules: Ruleset, verdict: Verdict)
     verdict.note(name.strip(), got, wanted)
 
 
-def judge_case(case: Mapping[str, Any], verdict: Verdict) -> None:
+def judge_case(case: Mapping[str, Any], verdict: FactsVerdict) -> None:
     """Judge one case, a fact of a YAML file."""
     got, wanted = _KINDS[case["kind"]](case)
     verdict.note(case["name"], got, wanted)
@@ -182,7 +182,7 @@ def _output(case: Mapping[str, Any]) -> Pair:
     source = case.get("source", fields.SYSCALL)
     wanted = case["expect"]
     try:
-        output = Output(case["output"], source)
+        output = RuleOutput(case["output"], source)
     except ConditionError as error:
         return ({"error": True} if "error" in wanted else str(error)), wanted
     if "error" in wanted:

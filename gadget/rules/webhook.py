@@ -28,7 +28,7 @@ NO_TOKEN = "requests had not the token"
 Tell = Callable[[str], None]
 
 
-class Counts:
+class WebhookCounts:
     """Counts events, and what was not judged, by reason."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Counts:
             return self.lost[why] == 1
 
 
-def events(payloads: Iterable[bytes], counts: Counts) -> Iterator[dict[str, Any]]:
+def events(payloads: Iterable[bytes], counts: WebhookCounts) -> Iterator[dict[str, Any]]:
     """The audit events of payloads."""
     for payload in payloads:
         if not payload.strip():
@@ -70,7 +70,7 @@ class Webhook:
         self,
         address: tuple[str, int],
         path: str,
-        counts: Counts,
+        counts: WebhookCounts,
         tell: Tell,
         *,
         token: str = "",
@@ -142,7 +142,7 @@ class _Server(BoundedServer):
         return connection, address
 
 
-def _handler(path: str, webhook: Webhook, counts: Counts, tell: Tell, token: str) -> type[BoundedHandler]:
+def _handler(path: str, webhook: Webhook, counts: WebhookCounts, tell: Tell, token: str) -> type[BoundedHandler]:
     class Handler(BoundedHandler):
         def do_GET(self) -> None:
             self._answer(200, f"audit events are posted to {path}\n".encode())

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from gadget.errors import UsageError
 from kubectl_gadget.advise.check import check
-from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.cluster import FlowEnd
 from kubectl_gadget.advise.compile import compile_policy
 from kubectl_gadget.advise.dialects import by_name
 from kubectl_gadget.advise.evaluate import Evaluator
@@ -24,7 +24,7 @@ from kubectl_gadget.advise.policy import EGRESS, INGRESS, MANAGED_BY, Advice, Pe
 from kubectl_gadget.advise.ranges import given_out, with_ranges
 from kubectl_gadget.advise.remarks import Remarks, summarize
 from kubectl_gadget.advise.services import DNS_PORT
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, add_up
+from kubectl_gadget.advise.talks import Actor, Settings, Talks, WorkloadChoice, add_up
 from kubectl_gadget.advise.workloads import Workload, find_overlaps
 
 SHARED = "in a network that pods share with nodes: if a pod had it that is gone, its rule lets in whoever gets it next"
@@ -56,7 +56,7 @@ class _Advisor:
     def __init__(self, observation: Observation, settings: Settings) -> None:
         self._observation = observation
         self._settings = settings
-        self._choice = Choice(settings)
+        self._choice = WorkloadChoice(settings)
         self._networks = observation.cluster.networks
         self._dns = observation.cluster.dns_ports()
         self._drafts: dict[Workload, _Draft] = {}
@@ -147,7 +147,7 @@ class _Advisor:
         if not port.port:
             self._remarks.no_port(workload, direction, other, port)
             return
-        crowd = other.crowd if isinstance(other, End) else None
+        crowd = other.crowd if isinstance(other, FlowEnd) else None
         peer = None if crowd else self._peer(workload, other)
         if not (crowd or peer):
             if workload.selector is not None:
@@ -164,9 +164,9 @@ class _Advisor:
                 peer[1].domains |= evidence.names or set()
                 peer[1].answers |= {*dns} or ({port} if port.port == DNS_PORT and port.protocol != "SCTP" else set())
             _add_peer(draft.peers[direction], *peer, port, evidence, ports)
-            if isinstance(other, End) and other.kind == "external" and workload.selector is not None:
+            if isinstance(other, FlowEnd) and other.kind == "external" and workload.selector is not None:
                 self._doubt(workload, direction, other, port)
-            if direction == INGRESS and isinstance(other, End):
+            if direction == INGRESS and isinstance(other, FlowEnd):
                 self._add_alike(workload, other, port, draft.peers[INGRESS], ports)
         refused = self._settings.failed
         own = evidence.sent_in_all + evidence.refused_sent * refused
@@ -178,7 +178,7 @@ class _Advisor:
             self._remarks.older(workload)
 
     def _add_alike(
-        self, workload: Workload, other: End, port: Port, peers: dict[object, Peer], ports: Iterable[Port]
+        self, workload: Workload, other: FlowEnd, port: Port, peers: dict[object, Peer], ports: Iterable[Port]
     ) -> None:
         """Allow the other nodes or API servers too where the next connection may come from one of them."""
         for address in self._nodes.alike(other.address, workload, port):
@@ -205,7 +205,7 @@ class _Advisor:
             return cidr, Peer({other.name}, cidr=cidr)
         return None
 
-    def _doubt(self, workload: Workload, direction: str, other: End, port: Port) -> None:
+    def _doubt(self, workload: Workload, direction: str, other: FlowEnd, port: Port) -> None:
         """Warn that an address that is taken for one outside the cluster may be something else."""
         address = parse(other.address)
         if is_special(other.address):
@@ -221,7 +221,7 @@ class _Advisor:
         if pairs and (port.protocol, port.port) in pairs:
             return [Port(number, protocol) for protocol, number in pairs]
         # at a cloud's link-local address too, but not at any other outside
-        near = isinstance(target, End) and (
+        near = isinstance(target, FlowEnd) and (
             target.kind == "node" or (target.kind == "external" and is_special(target.address))
         )
         if near and port.port == DNS_PORT and port.protocol != "SCTP":

@@ -12,14 +12,14 @@ from textwrap import indent
 from gadget.kinds.times import moment, rfc3339, short_duration
 from gadget.text import counted, escape
 from kubectl_gadget.advise.compile import PROTOCOLS
-from kubectl_gadget.advise.evaluate import End, Evaluator
-from kubectl_gadget.advise.matching import Rule
+from kubectl_gadget.advise.evaluate import Evaluator, PolicyEnd
+from kubectl_gadget.advise.matching import CompiledRule
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.text import fit, pad, width
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class CheckedFlow:
     """Connections that were seen from source to a port of target: how many, and when the last one was (ns since 1970).
 
     The two are named by workload, so that the replicas of a workload are one, or by address. A flow that the user did
@@ -27,8 +27,8 @@ class Flow:
     one, only one took place, and it is not known which.
     """
 
-    source: End
-    target: End
+    source: PolicyEnd
+    target: PolicyEnd
     protocol: str
     port: int
     count: int
@@ -40,7 +40,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedFlow:
     """Connections with the same verdict for the same reason. maybe: it is not known whether they were these."""
 
     source: str
@@ -60,12 +60,12 @@ class Result:
     The numbers count connections. unjudged counts those of protocols that policies cannot name.
     """
 
-    denied: list[Judged]
-    unused: list[Rule]
+    denied: list[JudgedFlow]
+    unused: list[CompiledRule]
     allowed: int
     unjudged: Counter[str]
     denied_number: int = 0
-    passed: list[Judged] = field(default_factory=list)
+    passed: list[JudgedFlow] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +79,9 @@ LEAST_FLOW = 36
 _Key = tuple[str, str, str, int, str, bool]
 
 
-def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[str, str]] | None = None) -> Result:
+def check(
+    evaluator: Evaluator, flows: Iterable[CheckedFlow], about: Collection[tuple[str, str]] | None = None
+) -> Result:
     """The verdicts on flows; the flow with the most denied connections comes first.
 
     about: namespace and name of the policies whose unused rules are reported; None means all.
@@ -87,7 +89,7 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
     made: dict[bool, dict[_Key, tuple[int, int]]] = {True: {}, False: {}}
     either: dict[int, tuple[int, bool]] = {}
     told: set[tuple[int, _Key | str]] = set()  # of flows of which one took place, those that are in a line already
-    used: set[Rule] = set()
+    used: set[CompiledRule] = set()
     unjudged: Counter[str] = Counter()
     numbers = Counter[bool]()
     for flow in flows:
@@ -113,7 +115,7 @@ def check(evaluator: Evaluator, flows: Iterable[Flow], about: Collection[tuple[s
     return Result(denied, unused, numbers[True], +unjudged, numbers[False], passed)
 
 
-def _again(told: set[tuple[int, _Key | str]], flow: Flow, key: _Key | str) -> int:
+def _again(told: set[tuple[int, _Key | str]], flow: CheckedFlow, key: _Key | str) -> int:
     """The connections of a flow that its line does not count yet."""
     if flow.either:
         if (flow.either, key) in told:
@@ -122,12 +124,12 @@ def _again(told: set[tuple[int, _Key | str]], flow: Flow, key: _Key | str) -> in
     return flow.count
 
 
-def _in_order(found: dict[_Key, tuple[int, int]]) -> list[Judged]:
+def _in_order(found: dict[_Key, tuple[int, int]]) -> list[JudgedFlow]:
     """The most connections first. There may be very many: what is found goes as it is made, and no keys are."""
     judged = []
     while found:
         key, (count, last) = found.popitem()
-        judged.append(Judged(*key[:5], count, last, key[5]))
+        judged.append(JudgedFlow(*key[:5], count, last, key[5]))
     for by in ("maybe", "reason", "port", "protocol", "target", "source"):
         judged.sort(key=attrgetter(by))
     judged.sort(key=attrgetter("count"), reverse=True)
@@ -170,7 +172,7 @@ def show(
     yield ", ".join(parts) + "."
 
 
-def _line(verdict: str, item: Judged) -> list[str]:
+def _line(verdict: str, item: JudgedFlow) -> list[str]:
     at_most = "up to " if item.maybe else ""  # of a Service's backends, it was one
     return [
         f"{verdict:<7} {escape(item.source)} → {escape(item.target)} {item.port}/{item.protocol}",

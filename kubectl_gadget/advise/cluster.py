@@ -29,7 +29,7 @@ _NO_LABELS: Mapping[str, str] = {}
 
 
 @dataclass(eq=False, slots=True)
-class End:
+class FlowEnd:
     """One end of a flow: pods that are alike in all that policies look at, or one address.
 
     kind is pod, node (with its host-network pods), external, unknown (a pod network's address that nobody is known to
@@ -62,7 +62,7 @@ class Reached(NamedTuple):
     the Service behind which it is.
     """
 
-    end: End
+    end: FlowEnd
     port: int
     peer: str
     nodes: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ class _Address:
 
     __slots__ = ("end", "holders", "reached", "resolved", "services")
 
-    def __init__(self, end: End | None) -> None:
+    def __init__(self, end: FlowEnd | None) -> None:
         self.end = end
         self.reached: tuple[Reached, ...] = (Reached(end, 0, ""),) if end else ()
         # of most addresses nothing else is known, and there may be very many
@@ -138,13 +138,13 @@ class Cluster:
         )
         self._workload_of = {pod.uid: workload for workload in self.workloads.all for pod in workload.pods}
         self.by_address = by_address
-        self._pod_ends: dict[object, End] = {}
-        self._node_ends: dict[str, End] = {}
+        self._pod_ends: dict[object, FlowEnd] = {}
+        self._node_ends: dict[str, FlowEnd] = {}
         self._node_names: dict[str, str] = {}  # but those made of the nodes' own
-        self._unknown_pods: dict[str, End] = {}
+        self._unknown_pods: dict[str, FlowEnd] = {}
         self.addresses: dict[str, _Address] = {}
         #: those of whom there is nothing else to say; there may be very many
-        self._strangers: dict[str, End] = {}
+        self._strangers: dict[str, FlowEnd] = {}
         self._caches_dns = any(pod.labels.get("k8s-app") in _DNS_CACHES for pod in self.pods)
         self._learned: dict[tuple[str, str], _Holder] = {}
         self._fill()
@@ -169,7 +169,7 @@ class Cluster:
                             found.setdefault(workload, set()).add((port.protocol, backend.port))
         return found
 
-    def local(self, flow: Flow) -> tuple[End, ...]:
+    def local(self, flow: Flow) -> tuple[FlowEnd, ...]:
         """The end at which a flow was seen. Pods with the host's network count as their node."""
         pod = self._by_uid.get(flow.uid)
         if flow.host_network or (pod and pod.host_network):
@@ -191,7 +191,7 @@ class Cluster:
         pod = self._by_uid.get(flow.uid)
         return pod is None or not (pod.addresses or pod.host_network)
 
-    def learn(self, flow: Flow, ends: tuple[End, ...]) -> None:
+    def learn(self, flow: Flow, ends: tuple[FlowEnd, ...]) -> None:
         """Keep what a flow tells of its own pod's address, for when all flows have been seen."""
         if flow.local and ends and not flow.host_network:
             known = self._learned.get((flow.uid, flow.local))
@@ -211,19 +211,19 @@ class Cluster:
             plain = normalize(address)
             known = self.addresses.get(plain)
             if known is None:
-                end = self._strangers.pop(plain, None) or End("unknown", plain, plain)
+                end = self._strangers.pop(plain, None) or FlowEnd("unknown", plain, plain)
                 known = self.addresses[plain] = _Address(end)
             if plain not in self._nodes:
                 known.holders += (holder,)
         self._learned.clear()
 
-    def outsider(self, address: str, first: int, last: int) -> End:
+    def outsider(self, address: str, first: int, last: int) -> FlowEnd:
         """The owner of an address outside the cluster; a pod, if one turned out to have it at the time."""
         known = self.addresses.get(address)
         if known is None:
-            return self._stranger(address) or self._strangers.setdefault(address, End("external", address, address))
+            return self._stranger(address) or self._strangers.setdefault(address, FlowEnd("external", address, address))
         held = (each.reached[0].end for each in known.holders if each.first <= last and each.last >= first)
-        return next(held, known.end or End("external", address, address))
+        return next(held, known.end or FlowEnd("external", address, address))
 
     def _addresses_of(self, node: str) -> list[str]:
         known = self._stated if any(node in names for names in self._stated.values()) else self._nodes
@@ -266,7 +266,7 @@ class Cluster:
 
     def _behind(self, port: ServicePort, is_ipv6: bool) -> tuple[Reached, ...]:
         """The backends of a Service's port. If they have addresses of both IP versions, those of the flow's version."""
-        found: dict[tuple[End, int], Reached] = {}
+        found: dict[tuple[FlowEnd, int], Reached] = {}
         # by the other IP version there may be other backends, so that this is a Service of its own
         name, own = port.name, replace(port)
         fitting = [backend for backend in port.backends if (":" in backend.address) == is_ipv6]
@@ -283,7 +283,7 @@ class Cluster:
                 nodes = known_nodes | (_nodes_of(pod) if pod else end.nodes)
                 found[end, backend.port] = Reached(end, backend.port, name, nodes, own)
         if not found:
-            return (Reached(End("unknown", f"{name}, which has no endpoints", ""), port.port, name),)
+            return (Reached(FlowEnd("unknown", f"{name}, which has no endpoints", ""), port.port, name),)
         reached = tuple(found.values())
         if port.port == DNS_PORT and self._caches_dns:  # the cache answers at the Service's address, before any NAT
             reached += tuple(
@@ -303,7 +303,7 @@ class Cluster:
             for address in pod.addresses if not pod.host_network else ():
                 if address in self._nodes:
                     continue
-                known = self.addresses.setdefault(address, _Address(End("unknown", address, address)))
+                known = self.addresses.setdefault(address, _Address(FlowEnd("unknown", address, address)))
                 reached = Reached(self._pod_end(pod, address), 0, pod.name, _nodes_of(pod))
                 known.holders += tuple(_Holder(first, last, pod, (reached,)) for first, last in pod.had(address))
         for service in self.services:
@@ -316,17 +316,19 @@ class Cluster:
     def _fill_service(self, service: Service) -> None:
         for address in (*service.cluster_addresses, *service.outer_addresses):
             # an outer address may be a node's, and at other ports it is that
-            nobody = _Address(End("unknown", f"{address}, of svc/{service.name} but not a port of it", address))
+            nobody = _Address(FlowEnd("unknown", f"{address}, of svc/{service.name} but not a port of it", address))
             known = self.addresses.setdefault(address, nobody)
             known.services = {**known.services, **{(port.protocol, port.port): port for port in service.ports}}
         for address in service.proxies:
-            self.addresses.setdefault(address, _Address(End("external", f"load balancer of {service.name}", address)))
+            self.addresses.setdefault(
+                address, _Address(FlowEnd("external", f"load balancer of {service.name}", address))
+            )
         for port in service.ports:
             for address in self._nodes if port.node_port else ():
                 known = self.addresses[address]
                 known.services = {(port.protocol, port.node_port): port, **known.services}
 
-    def _pod_end(self, pod: Pod, address: str, *, replica: bool = False) -> End:
+    def _pod_end(self, pod: Pod, address: str, *, replica: bool = False) -> FlowEnd:
         """The end that a pod is at one of its addresses.
 
         replica: behind a Service, where backends are many, and told apart no further than their successors will be.
@@ -337,19 +339,19 @@ class Cluster:
             end = self._pod_ends[known] = self._make_end(pod, stable(pod.labels) if replica else pod.labels, address)
         return end
 
-    def _make_end(self, pod: Pod, labels: Mapping[str, str], address: str) -> End:
+    def _make_end(self, pod: Pod, labels: Mapping[str, str], address: str) -> FlowEnd:
         workload = self._workload_of[pod.uid]
         key = (workload, frozenset(labels.items()), pod.ports, address if self.by_address else "")
         end = self._pod_ends.get(key)
         if end is None:
             if not self.by_address:
                 address = next(iter(pod.addresses), "")
-            end = self._pod_ends[key] = End(
+            end = self._pod_ends[key] = FlowEnd(
                 "pod", str(workload), address, pod.namespace, dict(labels), pod.ports, workload=workload
             )
         return end
 
-    def _unknown_pod(self, flow: Flow) -> End:
+    def _unknown_pod(self, flow: Flow) -> FlowEnd:
         """A pod of which only the name is known. Its workload is found by that name, if possible."""
         name = f"{flow.namespace}/{flow.pod}"
         end = self._unknown_pods.get(name)
@@ -357,17 +359,17 @@ class Cluster:
             workload = self.workloads.by_pod_name(flow.namespace, flow.pod)
             if workload and workload.selector:
                 labels = dict(workload.pods[0].labels if workload.pods else workload.selector.get("matchLabels") or {})
-                end = End("pod", str(workload), flow.local, flow.namespace, labels, workload=workload)
+                end = FlowEnd("pod", str(workload), flow.local, flow.namespace, labels, workload=workload)
             else:
-                end = End("unknown", f"{name}, a pod that no one knows any more", flow.local, flow.namespace)
+                end = FlowEnd("unknown", f"{name}, a pod that no one knows any more", flow.local, flow.namespace)
             self._unknown_pods[name] = end
         return end
 
-    def _node_end(self, address: str, node: str, name: str = "") -> End:
+    def _node_end(self, address: str, node: str, name: str = "") -> FlowEnd:
         """The end that is at an address of a node, as host-network pods are. All nodes with it are in its name."""
         end = self._node_ends.get(address)
         if end is None:
-            end = self._node_ends[address] = End("node", "", address, host_network=True)
+            end = self._node_ends[address] = FlowEnd("node", "", address, host_network=True)
             end.nodes = self._nodes.get(address) or frozenset()
             name = name or WELL_KNOWN.get(address, "")
         if node and address not in self._nodes:
@@ -384,26 +386,26 @@ class Cluster:
         plain = normalize(text)
         return self.addresses.get(plain) or _Address(self._stranger(plain))
 
-    def _stranger(self, text: str) -> End | None:
+    def _stranger(self, text: str) -> FlowEnd | None:
         """The owner of an address that no object and no agent names; always the same end."""
         known = self._strangers.get(text)
         if known is None and (known := self._new_stranger(text)):
             self._strangers[text] = known
         return known
 
-    def _new_stranger(self, text: str) -> End | None:
+    def _new_stranger(self, text: str) -> FlowEnd | None:
         address = parse(text)
         if is_nobody(address):
             return None
         if text in ON_EACH_NODE:
             return self._node_end(text, "")
         if text in WELL_KNOWN or address.is_link_local:
-            return End("external", WELL_KNOWN.get(text, text), text)
+            return FlowEnd("external", WELL_KNOWN.get(text, text), text)
         if self.networks.is_pod(address):
-            return End("unknown", text, text)
+            return FlowEnd("unknown", text, text)
         if self.networks.is_service(address):
-            return End("unknown", f"{text}, of a Service that is gone", text)
-        return End("external", f"API server {text}" if text in self.api_servers else text, text)
+            return FlowEnd("unknown", f"{text}, of a Service that is gone", text)
+        return FlowEnd("external", f"API server {text}" if text in self.api_servers else text, text)
 
 
 def _nodes_of(pod: Pod) -> frozenset[str]:

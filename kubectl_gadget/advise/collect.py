@@ -56,7 +56,7 @@ _PROTOCOLS: dict[int, Protocol] = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMP", 1
 
 
 @dataclass
-class Heard:
+class HeardFlows:
     """What the agents told at one moment, in nanoseconds since 1970."""
 
     time_ns: int
@@ -65,7 +65,7 @@ class Heard:
     flows: list[Flow]
 
 
-def hear(targets: Targets) -> Heard:
+def hear(targets: Targets) -> HeardFlows:
     """Every agent's flows. One that fails becomes a note; GadgetError if all do."""
     now = time.time_ns()
     context = Context(Header(now, now, ()))
@@ -87,10 +87,10 @@ def hear(targets: Targets) -> Heard:
     if not nodes:
         raise failures[0] if failures else Unreachable("no agent answered")
     context.header = Header(began, now, tuple(sorted(nodes)))
-    return Heard(now, began, context, flows)
+    return HeardFlows(now, began, context, flows)
 
 
-def _ask(targets: Targets, now_ns: int, target: str) -> Heard | GadgetError:
+def _ask(targets: Targets, now_ns: int, target: str) -> HeardFlows | GadgetError:
     """What one agent told, if all of it makes sense."""
     try:
         agent = targets.reach(target)
@@ -101,7 +101,7 @@ def _ask(targets: Targets, now_ns: int, target: str) -> Heard | GadgetError:
         return malformed(target, error)
 
 
-def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> Heard:
+def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> HeardFlows:
     """One agent's flows, and the rest of what it told. ValueError if it makes no sense."""
     if not replies:
         raise ValueError("it is empty")
@@ -109,7 +109,7 @@ def _read(agent: Agent, replies: list[pb.FlowsReply], now_ns: int) -> Heard:
     context = Context(Header(now_ns, now_ns, (node,)), notes=list(head.notes[:MOST_NOTES]))
     context.lost += [Lost(node, loss.reason, loss.count) for loss in head.losses[:MOST_NOTES]]
     context.nodes.append(NodeAddresses(node, tuple(map(normalize, head.addresses)), _time(head.began_ns)))
-    return Heard(now_ns, head.began_ns, context, list(_flows(node, replies, context, now_ns)))
+    return HeardFlows(now_ns, head.began_ns, context, list(_flows(node, replies, context, now_ns)))
 
 
 def _flows(node: str, replies: list[pb.FlowsReply], context: Context, now_ns: int) -> Iterator[Flow]:
@@ -189,7 +189,7 @@ def _show(address: bytes) -> str:
     return str(parsed.ipv4_mapped or parsed)
 
 
-def between(before: Heard, after: Heard) -> Heard:
+def between(before: HeardFlows, after: HeardFlows) -> HeardFlows:
     """What happened from one moment to the other."""
 
     def key(flow: Flow) -> tuple[str, str, str, str, str, int]:

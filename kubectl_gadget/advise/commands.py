@@ -26,7 +26,7 @@ from kubectl_gadget.tell import tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
-    from kubectl_gadget.advise.collect import Heard
+    from kubectl_gadget.advise.collect import HeardFlows
     from kubectl_gadget.advise.observation import Observation
     from kubectl_gadget.advise.policy import Advice
     from kubectl_gadget.advise.talks import Settings
@@ -373,7 +373,7 @@ def _observed(
 @contextmanager
 def _heard(
     agent: tuple[str, ...], seconds: float, *, from_start: bool, namespaces: Sequence[str] = ()
-) -> Iterator[Heard]:
+) -> Iterator[HeardFlows]:
     from kubectl_gadget.advise.collect import between, hear, look_up
 
     with find_targets(agent, local=False) as find:

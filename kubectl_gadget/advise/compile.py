@@ -17,11 +17,11 @@ from kubectl_gadget.advise.matching import (
     DIRECTIONS,
     Address,
     BlockPeer,
+    CompiledPolicy,
+    CompiledRule,
     Direction,
     PodPeer,
-    Policy,
     Ports,
-    Rule,
     Selector,
 )
 
@@ -35,7 +35,7 @@ class _Invalid(Exception):
     """The path of a field, and what is wrong with it."""
 
 
-def compile_policy(policy: Mapping[str, Any]) -> Policy:
+def compile_policy(policy: Mapping[str, Any]) -> CompiledPolicy:
     """A networking.k8s.io/v1 NetworkPolicy ready for matching. UsageError if the API server would refuse it."""
     metadata = policy.get("metadata")
     name, namespace = (metadata.get(key) if isinstance(metadata, Mapping) else None for key in ("name", "namespace"))
@@ -49,18 +49,18 @@ def compile_policy(policy: Mapping[str, Any]) -> Policy:
         raise UsageError(f"policy {namespace}/{name}: {path}: {what}") from None
 
 
-def _policy(namespace: str, name: str, item: Any) -> Policy:
+def _policy(namespace: str, name: str, item: Any) -> CompiledPolicy:
     spec = _fields(_or_empty(item), "spec", {"podSelector", "policyTypes", *DIRECTIONS})
     pods = _selector(_or_empty(spec.get("podSelector")), "spec.podSelector")
     isolates = _isolates(spec)
-    rules: dict[Direction, tuple[Rule, ...]] = {}
+    rules: dict[Direction, tuple[CompiledRule, ...]] = {}
     for direction in DIRECTIONS:
         key = "from" if direction == "ingress" else "to"
         rules[direction] = tuple(
-            Rule(namespace, name, direction, index, *_rule(rule, key, namespace, path), direction in isolates)
+            CompiledRule(namespace, name, direction, index, *_rule(rule, key, namespace, path), direction in isolates)
             for index, (path, rule) in enumerate(_items(spec, direction, "spec"))
         )
-    return Policy(namespace, name, pods, isolates, rules)
+    return CompiledPolicy(namespace, name, pods, isolates, rules)
 
 
 def _isolates(spec: Mapping[str, Any]) -> frozenset[Direction]:

@@ -15,7 +15,7 @@ from kubectl_gadget.advise.flows import Flow
 MANY = 500
 
 
-class Member(NamedTuple):
+class CrowdMember(NamedTuple):
     """One address, as a number, and what was seen of it, as flows have it.
 
     done: connections that came about; last_done: when the last of them did; names: what it was asked for by.
@@ -72,13 +72,13 @@ class Crowd:
         if flow.names and self.egress:
             self._names.setdefault(number, set()).update(filter(is_domain, flow.names))
 
-    def members(self, since: int = 0) -> Iterator[Member]:
+    def members(self, since: int = 0) -> Iterator[CrowdMember]:
         """All peers that were seen since a moment. Where no connection came about since, its failed attempts."""
         columns = zip(self._index, self._done, self._failed, self._first, self._last, self._last_done, strict=True)
         older, names, nameless = self._older, self._names, frozenset[str]()
         # one number for two equal ones: there may be a million of them
         return (
-            Member(
+            CrowdMember(
                 number,
                 done if done_at >= since else 0,
                 failed,

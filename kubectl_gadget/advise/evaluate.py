@@ -26,17 +26,17 @@ from kubectl_gadget.advise.matching import (
     DIRECTIONS,
     NAMESPACE_NAME,
     BlockPeer,
+    CompiledPolicy,
+    CompiledRule,
     Direction,
-    Pod,
-    Policy,
-    Rule,
+    SelectedPod,
     parse_address,
 )
-from kubectl_gadget.advise.union import OPEN, Side, Union
+from kubectl_gadget.advise.union import OPEN, EndVerdict, Union
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class PolicyEnd:
     """One end of a flow: a pod, or with an address alone a node or someone outside.
 
     pod is the name that tells a pod from its replicas; named_ports its ports by protocol and name. is_own_node is true
@@ -56,8 +56,8 @@ class End:
 class Verdict:
     """What becomes of a flow: egress at its source, ingress at its target."""
 
-    egress: Side
-    ingress: Side
+    egress: EndVerdict
+    ingress: EndVerdict
 
     @property
     def allowed(self) -> bool:
@@ -65,7 +65,7 @@ class Verdict:
         return self.egress.allowed and self.ingress.allowed
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[CompiledRule, ...]:
         """The rules of either end that match it."""
         return self.egress.rules + self.ingress.rules
 
@@ -86,16 +86,16 @@ class Evaluator:
         for policy, following in pairwise(compiled):
             if (policy.namespace, policy.name) == (following.namespace, following.name):
                 raise UsageError(f"policy {policy.namespace}/{policy.name}: is there twice")
-        self._policies: dict[str, list[Policy]] = {}
+        self._policies: dict[str, list[CompiledPolicy]] = {}
         for policy in compiled:
             self._policies.setdefault(policy.namespace, []).append(policy)
         self._namespaces = namespaces
-        self._pods: dict[tuple[str, frozenset[tuple[str, str]]], Pod] = {}
-        self._unions: dict[tuple[Direction, tuple[Policy, ...]], Union] = {}
-        self._isolating: dict[tuple[Direction, Pod], Union | None] = {}
+        self._pods: dict[tuple[str, frozenset[tuple[str, str]]], SelectedPod] = {}
+        self._unions: dict[tuple[Direction, tuple[CompiledPolicy, ...]], Union] = {}
+        self._isolating: dict[tuple[Direction, SelectedPod], Union | None] = {}
 
     @property
-    def policies(self) -> list[Policy]:
+    def policies(self) -> list[CompiledPolicy]:
         """All policies, by namespace and name."""
         return [policy for name in self._policies for policy in self._policies[name]]
 
@@ -105,11 +105,11 @@ class Evaluator:
         rules = (rule for policy in self.policies for rules in policy.rules.values() for rule in rules)
         return any(isinstance(peer, BlockPeer) for rule in rules for peer in rule.peers)
 
-    def allows(self, source: End, target: End, protocol: str, port: int) -> bool:
+    def allows(self, source: PolicyEnd, target: PolicyEnd, protocol: str, port: int) -> bool:
         """Whether decide() would allow a flow to a port of target."""
         return self.decide(source, target, protocol, port).allowed
 
-    def decide(self, source: End, target: End, protocol: str, port: int) -> Verdict:
+    def decide(self, source: PolicyEnd, target: PolicyEnd, protocol: str, port: int) -> Verdict:
         """What becomes of a flow to a port of target. ValueError for an address or protocol that policies know not."""
         if protocol not in PROTOCOLS:
             raise ValueError(f"policies know no protocol {protocol}")
@@ -127,7 +127,7 @@ class Evaluator:
             ingress = _exempt(ingress, "a node always reaches its own pods")
         return Verdict(egress, ingress)
 
-    def unused(self, used: Collection[Rule]) -> list[Rule]:
+    def unused(self, used: Collection[CompiledRule]) -> list[CompiledRule]:
         """All rules but those that verdicts named, by policy, direction and index.
 
         A rule that matches a flow is used even though the flow's other end may deny it.
@@ -135,17 +135,17 @@ class Evaluator:
         rules = (rule for policy in self.policies for direction in DIRECTIONS for rule in policy.rules[direction])
         return [rule for rule in rules if rule not in used]
 
-    def _pod(self, end: End) -> Pod | None:
+    def _pod(self, end: PolicyEnd) -> SelectedPod | None:
         if not end.namespace or end.host_network:
             return None
         key = (end.namespace, frozenset(end.labels.items()))
         pod = self._pods.get(key)
         if pod is None:
             labels = {NAMESPACE_NAME: end.namespace, **self._namespaces.get(end.namespace, {})}
-            pod = self._pods[key] = Pod(end.namespace, dict(end.labels), labels)
+            pod = self._pods[key] = SelectedPod(end.namespace, dict(end.labels), labels)
         return pod
 
-    def _union(self, direction: Direction, pod: Pod) -> Union | None:
+    def _union(self, direction: Direction, pod: SelectedPod) -> Union | None:
         """The policies that isolate pod, None if there are none. Those of many pods are often the same."""
         if (direction, pod) not in self._isolating:
             policies = tuple(
@@ -159,13 +159,13 @@ class Evaluator:
         return self._isolating[direction, pod]
 
 
-def _is_itself(source: End, target: End) -> bool:
+def _is_itself(source: PolicyEnd, target: PolicyEnd) -> bool:
     """Whether two ends are the same pod: by name, or by address where a name is not known."""
     if source.pod and target.pod:
         return (source.namespace, source.pod) == (target.namespace, target.pod)
     return source.address != "" and parse_address(source.address) == parse_address(target.address)
 
 
-def _exempt(side: Side, reason: str) -> Side:
+def _exempt(side: EndVerdict, reason: str) -> EndVerdict:
     """The verdict of an end to which no policy applies."""
     return replace(side, allowed=True, reason=reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import Port
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, add_up
+from kubectl_gadget.advise.talks import Actor, Settings, WorkloadChoice, add_up
 from kubectl_gadget.advise.workloads import Workload
 
 #: Where what is in no namespace is drawn.
@@ -54,7 +54,7 @@ class Graph:
 def make_graph(observation: Observation, settings: Settings | None = None) -> Graph:
     """The graph of the traffic of the chosen workloads."""
     settings = settings or Settings()
-    choice = Choice(settings)
+    choice = WorkloadChoice(settings)
     talks = {
         key: evidence
         for key, evidence in add_up(observation, settings).items()

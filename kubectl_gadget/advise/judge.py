@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 from gadget.selector import parse_names
 from kubectl_gadget.advise import cluster, evaluate
-from kubectl_gadget.advise.check import Flow
+from kubectl_gadget.advise.check import CheckedFlow
 from kubectl_gadget.advise.counting import together, uncertain
 from kubectl_gadget.advise.crowd import Crowd
-from kubectl_gadget.advise.flows import PORTLESS, Context
-from kubectl_gadget.advise.flows import Flow as SeenFlow
-from kubectl_gadget.advise.matching import Policy
+from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
+from kubectl_gadget.advise.matching import CompiledPolicy
 from kubectl_gadget.advise.observation import Connection, Evidence, Observation
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, shown
+from kubectl_gadget.advise.talks import Actor, Settings, WorkloadChoice, shown
 
 
 def namespaces_of(observation: Observation) -> Mapping[str, Mapping[str, str]]:
@@ -28,7 +27,7 @@ def labels_of_namespaces(context: Context) -> Mapping[str, Mapping[str, str]]:
     return {item["name"]: item.get("labels") or {} for item in found}
 
 
-def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: SeenFlow) -> Iterator[evaluate.Verdict]:
+def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: Flow) -> Iterator[evaluate.Verdict]:
     """The verdict on one flow for each pod that it may have reached."""
     egress = flow.direction == "egress"
     for own in known.local(flow):
@@ -41,10 +40,10 @@ def decide_each(evaluator: evaluate.Evaluator, known: cluster.Cluster, flow: See
 
 
 def policies_about(
-    policies: Iterable[Policy], observation: Observation, settings: Settings
+    policies: Iterable[CompiledPolicy], observation: Observation, settings: Settings
 ) -> Iterator[tuple[str, str]]:
     """Namespace and name of the policies that settings ask about. A selector chooses the policies of its pods."""
-    choice, names = Choice(settings), parse_names(settings.namespaces)
+    choice, names = WorkloadChoice(settings), parse_names(settings.namespaces)
     labels: dict[str, list[Mapping[str, str]]] = {}
     for workload in observation.cluster.workloads.all if settings.selector else ():
         if choice.has(workload):
@@ -55,7 +54,9 @@ def policies_about(
             yield policy.namespace, policy.name
 
 
-def spans(policies: Iterable[Policy], observation: Observation, settings: Settings) -> dict[tuple[str, str], int]:
+def spans(
+    policies: Iterable[CompiledPolicy], observation: Observation, settings: Settings
+) -> dict[tuple[str, str], int]:
     """For how long there was something to see of all pods of each policy, in ns: their youngest agent says."""
     began = {node.name: node.began for node in observation.context.nodes}
     pods: dict[str, dict[tuple[str, frozenset[tuple[str, str]]], Mapping[str, str]]] = {}
@@ -90,7 +91,7 @@ class _Pair:
         return total
 
 
-def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.Evaluator) -> Iterator[Flow]:
+def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.Evaluator) -> Iterator[CheckedFlow]:
     """Of the connections that settings ask for those that are denied, without most of the counting that check does.
 
     Very many addresses outside are left out: the networks that advice has for them are made of these addresses.
@@ -109,9 +110,9 @@ def denied_of(observation: Observation, settings: Settings, evaluator: evaluate.
 
 def _denied_of(
     observation: Observation, settings: Settings, evaluator: evaluate.Evaluator
-) -> Iterator[tuple[Flow, bool]]:
+) -> Iterator[tuple[CheckedFlow, bool]]:
     """The denied connections, each with whether it certainly took place."""
-    choice = Choice(settings)
+    choice = WorkloadChoice(settings)
     for (source, target, protocol, port), evidence in observation.edges.items():
         actors = source.workload or source, target.workload or target
         if evidence.last_done < max(settings.since, 1) or not any(map(choice.has, actors)):
@@ -122,12 +123,12 @@ def _denied_of(
         ends = _end(source, each.source_pod, own_node=False), _end(target, each.target_pod, own_node=False)
         if not evaluator.allows(*ends, protocol, port):
             names = shown(actors[0]), shown(actors[1])
-            yield Flow(*ends, protocol, port, evidence.count, evidence.last, *names), evidence.certain > 0
+            yield CheckedFlow(*ends, protocol, port, evidence.count, evidence.last, *names), evidence.certain > 0
 
 
-def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
+def flows_of(observation: Observation, settings: Settings) -> Iterator[CheckedFlow]:
     """All connections, with whether settings ask for them; attempts that failed are none."""
-    choice = Choice(settings)
+    choice = WorkloadChoice(settings)
     pairs: dict[tuple[Actor, Actor, str, int, bool], Connection | list[Connection]] = {}  # nearly all have one
     for each in observation.connections():
         source, target = (end.workload or end for end in (each.source, each.target))
@@ -146,7 +147,7 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
             within = ""  # the namespace, where it goes without saying
             if len(settings.namespaces) == 1 and connection.source.namespace == connection.target.namespace:
                 within = connection.source.namespace
-            flow = Flow(
+            flow = CheckedFlow(
                 source=_end(connection.source, connection.source_pod, own_node=connection.own_node),
                 target=_end(connection.target, connection.target_pod, own_node=connection.own_node),
                 protocol=connection.protocol,
@@ -164,11 +165,11 @@ def flows_of(observation: Observation, settings: Settings) -> Iterator[Flow]:
                 yield flow
 
 
-def _each_of(crowd: Crowd, flow: Flow, since: int) -> Iterator[Flow]:
+def _each_of(crowd: Crowd, flow: CheckedFlow, since: int) -> Iterator[CheckedFlow]:
     """A flow for each of very many addresses outside."""
     for member in crowd.members(since):
         if member.done:
-            end = evaluate.End(crowd.spell(member.number))
+            end = evaluate.PolicyEnd(crowd.spell(member.number))
             source, target = (flow.source, end) if crowd.egress else (end, flow.target)
             yield replace(flow, source=source, target=target, count=member.done, last_ns=member.last)
 
@@ -190,8 +191,8 @@ def _counted(pairs: list[_Pair]) -> Iterator[tuple[_Pair, Connection, int, bool]
         yield from ((pair, each, rest, len(others) > 1) for pair, each in others)
 
 
-def _end(end: cluster.End, pod: str, *, own_node: bool) -> evaluate.End:
-    return evaluate.End(
+def _end(end: cluster.FlowEnd, pod: str, *, own_node: bool) -> evaluate.PolicyEnd:
+    return evaluate.PolicyEnd(
         address=end.address,
         namespace=end.namespace,
         pod=pod,

@@ -20,7 +20,7 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"  # a label that every namespace h
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity, as it is the key of tables about it
-class Pod:
+class SelectedPod:
     """What selectors see of a pod."""
 
     namespace: str
@@ -50,7 +50,7 @@ class PodPeer:
     namespaces: Selector | None
     pods: Selector
 
-    def matches(self, pod: Pod) -> bool:
+    def matches(self, pod: SelectedPod) -> bool:
         """Whether pod is one of these."""
         if self.namespaces is None:
             return pod.namespace == self.own_namespace and self.pods.matches(pod.labels)
@@ -104,7 +104,7 @@ class Ports:
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class CompiledRule:
     """One rule of a policy, the index-th of its direction from 0. No peers admit everyone, no ports all ports.
 
     It is effective if its direction is among the policyTypes.
@@ -130,14 +130,14 @@ class Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class Policy:
+class CompiledPolicy:
     """A policy: the pods it selects, in which directions it isolates them, its rules by direction."""
 
     namespace: str
     name: str
     pods: Selector
     isolates: frozenset[Direction]
-    rules: Mapping[Direction, tuple[Rule, ...]]
+    rules: Mapping[Direction, tuple[CompiledRule, ...]]
 
 
 def _some(items: Sequence[object], most: int = 3) -> str:

@@ -10,13 +10,13 @@ from sys import intern
 from typing import Any
 
 from gadget.errors import UsageError
-from kubectl_gadget.advise.cluster import Cluster, End, Reached
-from kubectl_gadget.advise.crowd import MANY, Crowd, Member
+from kubectl_gadget.advise.cluster import Cluster, FlowEnd, Reached
+from kubectl_gadget.advise.crowd import MANY, Crowd, CrowdMember
 from kubectl_gadget.advise.domains import is_domain
 from kubectl_gadget.advise.flows import Context, Flow, FlowsFile
 
 #: Source, target, protocol, the port that the target listens on.
-Key = tuple[End, End, str, int]
+Key = tuple[FlowEnd, FlowEnd, str, int]
 #: What tells connections of which only is known that one of several edges had them: the agent's direction, and more.
 Shared = tuple[object, ...]
 
@@ -109,7 +109,7 @@ class Evidence:
             else:
                 self.sources = {peer}
 
-    def add_member(self, member: Member, egress: bool) -> None:
+    def add_member(self, member: CrowdMember, egress: bool) -> None:
         """Add what was seen of one of many addresses outside."""
         if egress:
             self.sent += member.done
@@ -158,8 +158,8 @@ class Connection:
     the labels of a target are those that all its replicas have.
     """
 
-    source: End
-    target: End
+    source: FlowEnd
+    target: FlowEnd
     protocol: str
     port: int
     evidence: Evidence
@@ -189,7 +189,7 @@ class Observation:
         self.cluster = Cluster(context, by_address=by_address)
         self._recorded = frozenset(context.header.nodes)
         self.edges: dict[Key, Evidence] = {}
-        self._crowds: dict[tuple[End, bool, str, int, int], End] = {}
+        self._crowds: dict[tuple[FlowEnd, bool, str, int, int], FlowEnd] = {}
         #: What came to pods from their own nodes: kubelet's probes, and host-network pods.
         self.from_own_node: dict[Key, Evidence] = {}
         self.add(flows)
@@ -198,9 +198,9 @@ class Observation:
         """Add flows. ValueError if the address of one is none."""
         cluster = self.cluster
         local, peer, addresses, outside = cluster.local, cluster.peer, cluster.addresses, cluster.networks.outside
-        locals_known: dict[object, tuple[End, ...]] = {}
+        locals_known: dict[object, tuple[FlowEnd, ...]] = {}
         by_address = cluster.by_address
-        pending: list[tuple[Flow, tuple[End, ...]]] = []
+        pending: list[tuple[Flow, tuple[FlowEnd, ...]]] = []
         for flow in flows:
             who = (flow.uid, flow.local, ":" in flow.peer) if by_address else flow.uid
             ends = locals_known.get(who)
@@ -223,7 +223,7 @@ class Observation:
             self._see(flow, ends, peer(flow))
         self._settle()
 
-    def _see(self, flow: Flow, ends: tuple[End, ...], reached: tuple[Reached, ...]) -> None:
+    def _see(self, flow: Flow, ends: tuple[FlowEnd, ...], reached: tuple[Reached, ...]) -> None:
         egress = flow.direction == "egress"
         if egress and len(ends) == len(reached) == 1 and ends[0].kind != "node":  # nearly all
             found = [(self.edges, ends[0], reached[0])]
@@ -245,7 +245,7 @@ class Observation:
             nodes = nodes or end.nodes
             evidence.see(flow, egress, name, bool(nodes) and nodes.isdisjoint(self._recorded), shared)
 
-    def _among(self, flow: Flow, own: End, reached: Reached, egress: bool) -> Iterator[dict[Key, Evidence]]:
+    def _among(self, flow: Flow, own: FlowEnd, reached: Reached, egress: bool) -> Iterator[dict[Key, Evidence]]:
         """Whether one of the two is the other's own node: of a Service's pods some may be on it, and others not."""
         if not egress:
             yield self.from_own_node if flow.node in reached.end.nodes else self.edges
@@ -256,7 +256,7 @@ class Observation:
         if not within or len(reached.nodes) > 1:
             yield self.edges
 
-    def _join_crowd(self, number: int, flow: Flow, ends: tuple[End, ...]) -> None:
+    def _join_crowd(self, number: int, flow: Flow, ends: tuple[FlowEnd, ...]) -> None:
         """Note what was seen of an address outside; of nodes with such no policy is about it."""
         for own in ends:
             if own.kind != "node":
@@ -264,7 +264,7 @@ class Observation:
                 key = (own, flow.direction == "egress", flow.protocol, flow.port, version)
                 end = self._crowds.get(key)
                 if end is None:
-                    end = self._crowds[key] = End("external", "", "", crowd=Crowd(version, key[1]))
+                    end = self._crowds[key] = FlowEnd("external", "", "", crowd=Crowd(version, key[1]))
                 if end.crowd is not None:
                     end.crowd.add(number, flow)
 
@@ -311,7 +311,7 @@ class Observation:
         yield from self.context.notes
 
 
-def of_crowd(end: End, since: int = 0) -> Evidence:
+def of_crowd(end: FlowEnd, since: int = 0) -> Evidence:
     """What was seen of all of very many addresses since a moment."""
     total = Evidence()
     if end.crowd:
@@ -331,20 +331,20 @@ def read_flows(path: Path, *, by_address: bool = False) -> Observation:
     return observation
 
 
-def _one_of(end: End, names: set[str] | None, which: str) -> str:
+def _one_of(end: FlowEnd, names: set[str] | None, which: str) -> str:
     if end.kind != "pod":
         return ""
     return min(names) if names else f"{which} of {end.name}"
 
 
-def _labels(end: End) -> list[tuple[str, str]]:
+def _labels(end: FlowEnd) -> list[tuple[str, str]]:
     return sorted(end.labels.items()) if end.labels else _UNLABELLED
 
 
 _UNLABELLED: list[tuple[str, str]] = []
-_ORDER: tuple[Callable[[End], Any], ...] = (attrgetter("name"), attrgetter("kind"), attrgetter("address"), _labels)
+_ORDER: tuple[Callable[[FlowEnd], Any], ...] = (attrgetter("name"), attrgetter("kind"), attrgetter("address"), _labels)
 
 
-def order(end: End) -> tuple[Any, ...]:
+def order(end: FlowEnd) -> tuple[Any, ...]:
     """What to sort ends by."""
     return tuple(part(end) for part in _ORDER)

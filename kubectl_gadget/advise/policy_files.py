@@ -20,20 +20,20 @@ KUSTOMIZATION = "kustomization.yaml"
 
 
 @dataclass(frozen=True)
-class Found:
+class PolicyFiles:
     """The policies of some files, and how many objects of other kinds they have."""
 
     policies: list[dict[str, Any]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def read_policies(path: Path, namespace: str) -> Found:
+def read_policies(path: Path, namespace: str) -> PolicyFiles:
     """The policies of a file, or of all files in a folder and below it; namespace is that of those that name none.
 
     UsageError, with file and document, if there is no file or no policy, a wrong one, or one twice: each of these would
     make a check say less than it seems to say.
     """
-    found = Found()
+    found = PolicyFiles()
     seen: dict[tuple[str, str], str] = {}
     for file in _files(path):
         try:
@@ -56,7 +56,9 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in shown if file.name != KUSTOMIZATION)
 
 
-def _add(found: Found, seen: dict[tuple[str, str], str], where: str, item: Mapping[str, Any], namespace: str) -> None:
+def _add(
+    found: PolicyFiles, seen: dict[tuple[str, str], str], where: str, item: Mapping[str, Any], namespace: str
+) -> None:
     if (item.get("apiVersion"), item.get("kind")) != ("networking.k8s.io/v1", "NetworkPolicy"):
         found.skipped[f"{item.get('kind')} ({item.get('apiVersion')})"] += 1
         return

@@ -7,13 +7,13 @@ from shlex import quote
 
 from gadget.kinds.times import short_duration
 from gadget.text import counted
-from kubectl_gadget.advise.check import Judged
-from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.check import JudgedFlow
+from kubectl_gadget.advise.cluster import FlowEnd
 from kubectl_gadget.advise.counting import count
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
 from kubectl_gadget.advise.policy import INGRESS, Peer, Policy, Port, Remark
-from kubectl_gadget.advise.talks import Actor, Choice, Settings, Talks, natural, shown
+from kubectl_gadget.advise.talks import Actor, Settings, Talks, WorkloadChoice, natural, shown
 from kubectl_gadget.advise.workloads import Workload
 from kubectl_gadget.output.encode import encode
 
@@ -48,7 +48,7 @@ class Remarks:
         self._settings = settings
         self._uncovered: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._peers_without_labels: dict[str, Workload] = {}
-        self._will_be_denied: dict[_Talk, Judged] = {}
+        self._will_be_denied: dict[_Talk, JudgedFlow] = {}
         self._of_policies: list[Remark] = []
         self._doubtful: dict[tuple[Workload, str, str, Port], set[str]] = {}
         self._widened: dict[tuple[Workload, str, Port], str] = {}
@@ -80,7 +80,7 @@ class Remarks:
             name, _, why = other.name.partition(", ")
         self._uncovered.setdefault((workload, direction, why, port), set()).add(name)
 
-    def denied(self, judged: Collection[Judged]) -> None:
+    def denied(self, judged: Collection[JudgedFlow]) -> None:
         """The advice denies what was seen."""
         self._will_be_denied = {
             (_named(each.source), _named(each.target), each.protocol, each.port): each for each in judged
@@ -95,7 +95,7 @@ class Remarks:
         text = f"{policy.namespace}/{policy.name} is there already, and was not made here: applying this overwrites it"
         self._of_policies.append(Remark(f"{text}: see --name-prefix", *policy.key))
 
-    def doubtful(self, workload: Workload, direction: str, other: End, port: Port, why: str) -> None:
+    def doubtful(self, workload: Workload, direction: str, other: FlowEnd, port: Port, why: str) -> None:
         """What a rule takes for an address outside may be another's."""
         self._doubtful.setdefault((workload, direction, why, port), set()).add(other.name)
 
@@ -137,7 +137,7 @@ class Remarks:
         self._unlabelled.add(workload)
 
     def add_overlaps(
-        self, overlaps: Mapping[Workload, Collection[Workload]], closing: Collection[Workload], choice: Choice
+        self, overlaps: Mapping[Workload, Collection[Workload]], closing: Collection[Workload], choice: WorkloadChoice
     ) -> None:
         """Selectors find pods of other workloads too, which closing ones close without opening what they need."""
         for workload, others in overlaps.items():
@@ -169,7 +169,7 @@ class Remarks:
         """Some connections were there before the agent."""
         self._older.add(workload)
 
-    def add_general(self, choice: Choice) -> None:
+    def add_general(self, choice: WorkloadChoice) -> None:
         """What is true of the recording, of whole workloads and of nodes."""
         cluster, header = self._observation.cluster, self._observation.context.header
         for (_, target, protocol, port), evidence in self._observation.from_own_node.items():
@@ -292,7 +292,7 @@ class Remarks:
         return Remark(text, workload.namespace, name if (workload.namespace, name) in self._policies else "")
 
 
-def summarize(observation: Observation, talks: Talks, choice: Choice, since: int = 0) -> str:
+def summarize(observation: Observation, talks: Talks, choice: WorkloadChoice, since: int = 0) -> str:
     """The recording in a line."""
     header = observation.context.header
     asked = {

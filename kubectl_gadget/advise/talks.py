@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gadget.errors import UsageError
 from gadget.selector import parse_labels, parse_names
-from kubectl_gadget.advise.cluster import End
+from kubectl_gadget.advise.cluster import FlowEnd
 from kubectl_gadget.advise.observation import Evidence, Observation, of_crowd
 from kubectl_gadget.advise.workloads import Workload
 
@@ -33,7 +33,7 @@ class Settings:
 
 
 #: A workload's pods together, or what is no pod.
-Actor = Workload | End
+Actor = Workload | FlowEnd
 #: Source, target, protocol, port.
 Talks = dict[tuple[Actor, Actor, str, int], Evidence]
 
@@ -64,13 +64,13 @@ def check_choice(settings: Settings, observation: Observation) -> None:
     known |= {workload.namespace for workload in cluster.workloads.all}
     if missing := sorted(wanted - known):
         raise UsageError(f"-n {missing[0]}: no such namespace: there are {', '.join(sorted(known - {''})) or 'none'}")
-    choice = Choice(settings)
+    choice = WorkloadChoice(settings)
     if settings.selector and not any(map(choice.has, cluster.workloads.all)):
         where = f" in {', '.join(sorted(wanted))}" if wanted else ""
         raise UsageError(f"-l {settings.selector}: no pod{where} has such labels")
 
 
-class Choice:
+class WorkloadChoice:
     """Which workloads are asked for."""
 
     def __init__(self, settings: Settings) -> None:

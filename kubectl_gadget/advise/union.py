@@ -10,7 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kubectl_gadget.advise.matching import Address, BlockPeer, Direction, Pod, PodPeer, Policy, Rule
+from kubectl_gadget.advise.matching import (
+    Address,
+    BlockPeer,
+    CompiledPolicy,
+    CompiledRule,
+    Direction,
+    PodPeer,
+    SelectedPod,
+)
 
 #: A pod's ports, by protocol and name.
 NamedPorts = Mapping[tuple[str, str], int]
@@ -21,13 +29,13 @@ MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
-class Side:
+class EndVerdict:
     """What the policies at one end say: which isolate it, the rules that match the flow, and why all that."""
 
     allowed: bool
-    rules: tuple[Rule, ...]
+    rules: tuple[CompiledRule, ...]
     reason: str
-    policies: tuple[Policy, ...] = ()
+    policies: tuple[CompiledPolicy, ...] = ()
 
     @property
     def isolated(self) -> bool:
@@ -35,13 +43,13 @@ class Side:
         return bool(self.policies)
 
 
-OPEN = Side(allowed=True, rules=(), reason="no policy isolates it")
+OPEN = EndVerdict(allowed=True, rules=(), reason="no policy isolates it")
 
 
 class Union:
     """The rules of one direction of policies that all isolate a pod."""
 
-    def __init__(self, direction: Direction, policies: Sequence[Policy]) -> None:
+    def __init__(self, direction: Direction, policies: Sequence[CompiledPolicy]) -> None:
         """Policies in the order in which they shall be named."""
         self._direction = direction
         self._policies = tuple(policies)
@@ -54,27 +62,31 @@ class Union:
         ports = _by_condition([rule.ports for rule in self._rules])
         self._ports = {port: rules for port, rules in ports.items() if not port.name}
         self._named = {port: rules for port, rules in ports.items() if port.name}
-        self._of_pods: dict[Pod | None, int] = {None: 0}  # nobody without labels is selected, by an empty selector too
+        self._of_pods: dict[SelectedPod | None, int] = {
+            None: 0
+        }  # nobody without labels is selected, by an empty selector too
         self._of_addresses: dict[Address | None, int] = {None: 0}
         self._of_ports: dict[tuple[str, int], int] = {}
-        self._allowed: dict[int, Side] = {}
-        self._denied: dict[tuple[bool, bool, str, int], Side] = {}
+        self._allowed: dict[int, EndVerdict] = {}
+        self._denied: dict[tuple[bool, bool, str, int], EndVerdict] = {}
 
-    def decide(self, pod: Pod | None, address: Address | None, protocol: str, port: int, named: NamedPorts) -> Side:
+    def decide(
+        self, pod: SelectedPod | None, address: Address | None, protocol: str, port: int, named: NamedPorts
+    ) -> EndVerdict:
         """What becomes of a flow, with a pod or address at the other end, to a port of the target, whose are named."""
         admitting = self._anyone | self._admitting_pod(pod) | self._admitting_address(address)
         opening = self._any_port | self._opening(protocol, port, named)
         if matching := admitting & opening:
             if matching not in self._allowed:
                 rules = tuple(self._members(matching))
-                self._allowed[matching] = Side(True, rules, str(rules[0]), self._policies)
+                self._allowed[matching] = EndVerdict(True, rules, str(rules[0]), self._policies)
             return self._allowed[matching]
         key = (admitting != 0, opening != 0, protocol, port)
         if key not in self._denied:
-            self._denied[key] = Side(False, (), self._denial(*key), self._policies)
+            self._denied[key] = EndVerdict(False, (), self._denial(*key), self._policies)
         return self._denied[key]
 
-    def _admitting_pod(self, pod: Pod | None) -> int:
+    def _admitting_pod(self, pod: SelectedPod | None) -> int:
         found = self._of_pods.get(pod)
         if found is None:
             assert pod
@@ -103,7 +115,7 @@ class Union:
                 found |= rules
         return found
 
-    def _members(self, rules: int) -> Iterator[Rule]:
+    def _members(self, rules: int) -> Iterator[CompiledRule]:
         while rules:
             lowest = rules & -rules
             yield self._rules[lowest.bit_length() - 1]

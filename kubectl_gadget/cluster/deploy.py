@@ -19,7 +19,7 @@ from kubectl_gadget.cluster.hubble import keys as hubble_keys
 from kubectl_gadget.cluster.hubble import told as about_hubble
 from kubectl_gadget.cluster.manifests import HUBBLE_SERVER, Settings, render
 from kubectl_gadget.cluster.objects import explained, find, is_ours, path_of
-from kubectl_gadget.cluster.options import HUBBLE, RECEIVER, SERVERS, Cluster
+from kubectl_gadget.cluster.options import HUBBLE, RECEIVER, SERVERS, ClusterOptions
 from kubectl_gadget.cluster.remedies import Refusals, Remedies, lacks
 from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import write_line, write_lines
@@ -32,7 +32,7 @@ LOG_LINES = 3
 
 
 def deploy(
-    cluster: Cluster,
+    cluster: ClusterOptions,
     settings: Settings,
     seconds: float,
     may: Remedies = Remedies(),  # noqa: B008

@@ -25,7 +25,7 @@ _IGNORED_SWITCHES = ("disable-compression", "match-server-version", "warnings-as
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterOptions:
     """What the options say: how to connect, the agents' namespace, and the nodes that are wanted (all if none).
 
     context is what it is called among several, empty if it is the only one.
@@ -87,7 +87,7 @@ def cluster_options(*, nodes: bool = True) -> list[click.Parameter]:
     ]  # fmt: skip
 
 
-def chosen_cluster() -> Cluster:
+def chosen_cluster() -> ClusterOptions:
     """What the options of the running command say. UsageError if they name several clusters."""
     clusters = chosen_clusters()
     if len(clusters) > 1:
@@ -96,11 +96,13 @@ def chosen_cluster() -> Cluster:
     return clusters[0]
 
 
-def chosen_clusters() -> list[Cluster]:
+def chosen_clusters() -> list[ClusterOptions]:
     """The same of each cluster that --context names."""
     values = dict(click.get_current_context().meta.get(CLUSTER, {}))
     parse_names(values.get("node", ()))
     nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)
     contexts = list(dict.fromkeys(filter(None, values.pop("context", "").split(",")))) or [""]
     several = len(contexts) > 1
-    return [Cluster(Flags(**values, context=each), namespace, nodes, each if several else "") for each in contexts]
+    return [
+        ClusterOptions(Flags(**values, context=each), namespace, nodes, each if several else "") for each in contexts
+    ]

@@ -11,11 +11,11 @@ from gadget.kube.api import api_server
 from gadget.kube.kubeconfig import read_context
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import cluster_agents
-from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.cluster.options import ClusterOptions
 
 
 @contextmanager
-def agents_of(clusters: Sequence[Cluster], *, also: Sequence[str] = ()) -> Iterator[Callable[[], Targets]]:
+def agents_of(clusters: Sequence[ClusterOptions], *, also: Sequence[str] = ()) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents of all clusters, as cluster_agents does for one.
 
     A cluster that cannot be asked is a target of its own, which cannot be reached: the others go on. UsageError if none

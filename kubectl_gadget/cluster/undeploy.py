@@ -14,7 +14,7 @@ from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.agents import NoAgents, cluster_agents
 from kubectl_gadget.cluster.definitions import config_map
 from kubectl_gadget.cluster.objects import explained, find, is_ours, name_of, path_of
-from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.cluster.options import ClusterOptions
 from kubectl_gadget.tell import tell, write_line
 
 POLL_SECONDS = 0.3
@@ -27,7 +27,7 @@ _ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
 _TELLING = ("events", "endpoints", "endpointslices", "leases")
 
 
-def undeploy(cluster: Cluster, seconds: float) -> None:
+def undeploy(cluster: ClusterOptions, seconds: float) -> None:
     """Remove what deploy made, and wait until it is gone. GadgetError if it is not in time."""
     api = ApiServer(read_context(cluster.flags))
     everything = manifests.Settings("", critical_quota=True, audit={}, hubble=manifests.HubbleKeys({}, {}))

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 from gadget.errors import UsageError
-from gadget.rules.webhook import MOST_BYTES, Counts, Tell, Webhook
+from gadget.rules.webhook import MOST_BYTES, Tell, Webhook, WebhookCounts
 
 #: How often a file that is followed is looked at, and whether to end.
 TICK_SECONDS = 0.2
@@ -28,7 +28,9 @@ def is_endless(places: Sequence[str], *, follow: bool) -> bool:
     return follow or any(place.startswith(("http://", "https://")) for place in places)
 
 
-def payloads(places: Sequence[str], counts: Counts, stop: threading.Event, *, follow: bool, tell: Tell) -> Payloads:
+def payloads(
+    places: Sequence[str], counts: WebhookCounts, stop: threading.Event, *, follow: bool, tell: Tell
+) -> Payloads:
     """Payloads of places: files, folders, - or one http://ADDRESS:PORT/PATH. stop ends what has no end of its own.
 
     Raises:
@@ -67,7 +69,7 @@ def _of_folder(folder: Path) -> Payloads:
         yield from _lines(path)
 
 
-def _followed(path: Path, counts: Counts, stop: threading.Event, tell: Tell) -> Payloads:
+def _followed(path: Path, counts: WebhookCounts, stop: threading.Event, tell: Tell) -> Payloads:
     """Lines of a file, and those that are written to it from now on; also once another is in its place."""
     file = path.open("rb")
     tell(f"judging audit events of {path}; ends with Ctrl-C")
@@ -96,7 +98,7 @@ def _followed(path: Path, counts: Counts, stop: threading.Event, tell: Tell) -> 
                 rest = b""
 
 
-def _served(url: str, counts: Counts, stop: threading.Event, tell: Tell) -> Payloads:
+def _served(url: str, counts: WebhookCounts, stop: threading.Event, tell: Tell) -> Payloads:
     """Payloads posted to a URL. Each is answered before it is judged, so the API server does not wait for rules."""
     parts = urlsplit(url)
     if parts.scheme != "http":

@@ -159,7 +159,7 @@ def _described(rules: Ruleset, rule: Rule) -> dict[str, Any]:
 
 def _shown(rules: Ruleset, rule: Rule) -> str:
     from gadget.rules.explain import text
-    from gadget.rules.parser import Both
+    from gadget.rules.parser import Junction
 
     told = _described(rules, rule)
     needs = Needs(rules, [rule])
@@ -177,7 +177,7 @@ def _shown(rules: Ruleset, rule: Rule) -> str:
         ("never fires", told["never"] or _unseen(rules, rule)),
         ("output", rule.output.written),
     ]
-    parts = rule.condition.children if isinstance(rule.condition, Both) else (rule.condition,)
-    word = rule.condition.word if isinstance(rule.condition, Both) else ""
+    parts = rule.condition.children if isinstance(rule.condition, Junction) else (rule.condition,)
+    word = rule.condition.word if isinstance(rule.condition, Junction) else ""
     condition = [f"  {word + ' ' if at else ''}{text(part, inside=True)}" for at, part in enumerate(parts)]
     return "\n".join([*(f"{name + ':':14}{value}" for name, value in rows if value), "condition:", *condition])

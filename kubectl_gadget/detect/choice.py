@@ -16,7 +16,7 @@ from kubectl_gadget.stream.request import Selection
 MOST_NAMES = 1000
 
 
-class Choice:
+class KeptChoice:
     """Chooses kept alerts, and remembers what others there are."""
 
     def __init__(self, selection: Selection, since_ns: int, priority: str | None, names: Sequence[str]) -> None:

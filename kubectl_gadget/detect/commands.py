@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gadget.rules.channels import Channels
     from gadget.rules.ruleset import Ruleset
     from kubectl_gadget.agents.targets import Targets
-    from kubectl_gadget.detect.live import Asked
+    from kubectl_gadget.detect.live import RulesQuery
     from kubectl_gadget.detect.written import Write
 
 
@@ -225,7 +225,7 @@ def _asked(
     strict: bool,
     record: Path | None,
     **selected: Any,
-) -> Iterator[tuple[Asked, Targets]]:
+) -> Iterator[tuple[RulesQuery, Targets]]:
     """What is asked of whom."""
     selection = make_selection(**selected)
     if not (selection.namespaces or selected["all_namespaces"]):

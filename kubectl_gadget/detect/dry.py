@@ -14,7 +14,7 @@ from gadget.rules.channels import Channels
 from gadget.rules.grouping import Groups
 from gadget.rules.live import Judge
 from gadget.rules.ruleset import Ruleset
-from gadget.rules.told import Container, Told
+from gadget.rules.told import Container, ToldSurroundings
 from gadget.schema import Schema
 from gadget.text import counted
 from kubectl_gadget.detect.judge import check_sent, end
@@ -34,7 +34,7 @@ class _Judged:
 
     def __init__(self, node: str, rules: Ruleset, schema: Schema, selection: Selection, *, first: bool, host: bool):
         self._node, self._host = node, host
-        self._told = Told()
+        self._told = ToldSurroundings()
         self.judge = Judge(rules, schema, self._told, first=first, host=host)
         self._groups = None if first else Groups()
         self._chosen = selection.chosen()

@@ -15,10 +15,10 @@ from gadget.chosen import Chosen
 from gadget.rules import alerts
 from gadget.rules.alerts import Alert
 from gadget.rules.audit import AuditEvent
-from gadget.rules.channels import Channels, Sent
+from gadget.rules.channels import Channels, SentCounts
 from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
-from gadget.rules.webhook import Counts, events
+from gadget.rules.webhook import WebhookCounts, events
 from gadget.text import counted
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
@@ -68,7 +68,7 @@ def judge(
         Wrong: Nothing of what came was an audit event, or alerts could not be sent.
 
     """
-    counts, fired, bare, others = Counts(), Counter[str](), 0, 0
+    counts, fired, bare, others = WebhookCounts(), Counter[str](), 0, 0
     write, stop = writer(form), threading.Event()
     if is_endless(where, follow=follow):
         _end_with(stop)
@@ -124,7 +124,7 @@ def _end_with(stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def _told(sent: Sent) -> Sent:
+def _told(sent: SentCounts) -> SentCounts:
     lost = f", {sent.lost} lost: {sent.why}" if sent.lost else ""
     tell(f"{counted(sent.sent, 'alert')} sent to {sent.name}{lost}")
     return sent
@@ -137,7 +137,7 @@ def by_rule(fired: Counter[str]) -> str:
     return counted(sum(fired.values()), "alert") + (f" ({which})" if which else "")
 
 
-def _summary(counts: Counts, fired: Counter[str], bare: int, others: int) -> str:
+def _summary(counts: WebhookCounts, fired: Counter[str], bare: int, others: int) -> str:
     """How many alerts of which rules there were, of how many events, and what was not judged."""
     parts = [f"{by_rule(fired)} from {counted(counts.events, 'audit event')}"]
     if others:

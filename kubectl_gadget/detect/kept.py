@@ -88,9 +88,11 @@ class AlertsCommand(HeadedGroup):
             raise UsageError("-p KIND/NAME: kept alerts have no owners of pods: choose by names, as -p 'cart-*'")
         fields = _fields(by, form)
         with find_targets(agent, local, also=(RECEIVER,), **ALWAYS) as targets:
-            from kubectl_gadget.detect.live import Kept, read
+            from kubectl_gadget.detect.live import KeptQuery, read
 
-            asked = Kept(selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest)
+            asked = KeptQuery(
+                selection, int((time.time() - since) * 1e9) if since else 0, follow, priority, names, **rest
+            )
             sent = channels(to, to_ca, to_cert, to_key)
             read(asked, targets(), _output(fields, form, sent), sent)
 

@@ -15,7 +15,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Malformed
 from gadget.rows import Decoder
 from gadget.rules import baseline
-from gadget.rules.baseline import Baseline, Learnt, Who
+from gadget.rules.baseline import Baseline, BaselineSubject, Learnt
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
 from gadget.schema import Row, Schema
 from gadget.text import counted
@@ -85,7 +85,7 @@ class Learned:
     def baseline(self, end_ns: int, asked_seconds: float) -> Baseline:
         """The same by workload, as watched up to a time."""
         found: Baseline = {}
-        seen: dict[Who, Seen] = {}
+        seen: dict[BaselineSubject, Seen] = {}
         for each in sorted(self._containers.values(), key=lambda each: each.learnt.container.id):
             who = _who(each.learnt)
             if who not in found and len(found) >= MOST_WORKLOADS:
@@ -117,10 +117,10 @@ def _values(told: pb.Learnt) -> Iterator[tuple[str, list[str]]]:
     yield PEERS, list(told.peers)
 
 
-def _who(told: pb.Learnt) -> Who:
+def _who(told: pb.Learnt) -> BaselineSubject:
     own = told.container
     found = workload(own.pod, told.owner, told.revision)
-    return Who(own.namespace if found else "", found, own.container, "" if found else told.repository)
+    return BaselineSubject(own.namespace if found else "", found, own.container, "" if found else told.repository)
 
 
 def check_learnt(node: str, messages: list[pb.Learnt]) -> None:

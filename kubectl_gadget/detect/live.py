@@ -25,7 +25,7 @@ from gadget.text import counted
 from kubectl_gadget.agents import contract
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.options import RECEIVER
-from kubectl_gadget.detect.choice import Choice
+from kubectl_gadget.detect.choice import KeptChoice
 from kubectl_gadget.detect.judge import by_rule, check_sent, end
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.detect.written import Write
@@ -33,7 +33,7 @@ from kubectl_gadget.output import Output, make_output, write_table
 from kubectl_gadget.stream.begin import stops
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import TimedRow
-from kubectl_gadget.stream.nothing import Known
+from kubectl_gadget.stream.nothing import ExistingContainer
 from kubectl_gadget.stream.recording import Writer
 from kubectl_gadget.stream.request import Request, Selection
 from kubectl_gadget.stream.session import Gap, Node, Session
@@ -48,7 +48,7 @@ _OTHERS = "(others)"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RulesQuery:
     """What agents are asked: rule files, which of their rules, and whose events; timeout in seconds, 0 for none."""
 
     files: Sequence[tuple[str, str]]
@@ -84,7 +84,7 @@ class Asked:
         )
 
 
-def ask(files: Iterable[tuple[str, str]], rules: Ruleset, selection: Selection, **rest: Any) -> Asked:
+def ask(files: Iterable[tuple[str, str]], rules: Ruleset, selection: Selection, **rest: Any) -> RulesQuery:
     """What is asked by the rules on system calls that are on.
 
     Raises:
@@ -95,7 +95,7 @@ def ask(files: Iterable[tuple[str, str]], rules: Ruleset, selection: Selection, 
     if sum(len(text.encode()) for _, text in texts) > messages.MOST_RULE_BYTES:
         raise UsageError(f"--rules: agents take {messages.MOST_RULE_BYTES >> 20} MiB of rules at most")
     names = [rule.name for rule in rules.rules if rule.enabled and rule.source == SYSCALL]
-    return Asked(texts, names, selection=selection, **rest)
+    return RulesQuery(texts, names, selection=selection, **rest)
 
 
 class AlertCheck(RepliesCheck):
@@ -162,7 +162,7 @@ class AlertSession(Session):
         self,
         request: Request,
         output: AlertOutput,
-        elsewhere: Callable[[], list[Known] | None] | None = None,
+        elsewhere: Callable[[], list[ExistingContainer] | None] | None = None,
         keep: Callable[[pb.Alert], bool] = lambda alert: True,
         rules: int = 0,
     ) -> None:
@@ -278,7 +278,7 @@ def who(container: pb.Container, node: str) -> str:
     return name or container.namespace or node
 
 
-def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> None:
+def live(asked: RulesQuery, targets: Targets, write: Write, channels: Channels) -> None:
     """Write the alerts of agents until Ctrl-C, then how many there were.
 
     Raises:
@@ -308,7 +308,7 @@ def live(asked: Asked, targets: Targets, write: Write, channels: Channels) -> No
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptQuery:
     """A request for kept alerts: since_ns since 1970, 0 for all; priority None for any; names may have * in them."""
 
     selection: Selection
@@ -332,7 +332,7 @@ class Kept:
         )
 
 
-def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels) -> None:
+def read(asked: KeptQuery, targets: Targets, output: AlertOutput, channels: Channels) -> None:
     """Write what agents have kept, and what comes if that is asked for.
 
     Raises:
@@ -347,7 +347,7 @@ def read(asked: Kept, targets: Targets, output: AlertOutput, channels: Channels)
 
     first = pb.RunRequest(kept_alerts=pb.KeptAlerts(since_ns=asked.since_ns, follow=asked.follow))
     streams = Streams(targets, first, check, endless=asked.follow)
-    chosen = Choice(asked.selection, asked.since_ns, asked.priority, asked.names)
+    chosen = KeptChoice(asked.selection, asked.since_ns, asked.priority, asked.names)
     session = AlertSession(asked.request(), output, keep=chosen)
     with stops(streams, asked.timeout), streams:
         try:

@@ -44,9 +44,9 @@ def show_command() -> click.Command:
 def _show(name: str, local: bool, agent: tuple[str, ...], form: str) -> None:
     with find_targets(agent, local, also=(RECEIVER,), **ALWAYS) as targets:
         reply = find_alert(targets(), name)
-        from kubectl_gadget.detect.told import Told
+        from kubectl_gadget.detect.told import AlertStory
 
-        told = Told.of(reply)
+        told = AlertStory.of(reply)
         if form == "json":
             from gadget.rules.alerts import dumps
 

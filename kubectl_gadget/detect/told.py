@@ -36,7 +36,7 @@ _WIDEST = 100
 
 
 @dataclass(frozen=True)
-class Told:
+class AlertStory:
     """An alert with its past. happened and calls may be those of another alert, whose id is given beside them."""
 
     alert: Alert
@@ -49,7 +49,7 @@ class Told:
     no_calls: str
 
     @classmethod
-    def of(cls, reply: pb.KeptAlertReply) -> Told:
+    def of(cls, reply: pb.KeptAlertReply) -> AlertStory:
         """The alert of a reply that has one.
 
         Raises:

@@ -44,7 +44,7 @@ class Proposal:
     of: int
 
 
-class Fired(msgspec.Struct):
+class FalcoAlert(msgspec.Struct):
     """An alert in Falco's JSON, as far as it says what to except."""
 
     rule: str
@@ -53,7 +53,7 @@ class Fired(msgspec.Struct):
     count: Any = None
 
 
-def read_alerts(lines: Iterable[bytes]) -> Iterator[Fired]:
+def read_alerts(lines: Iterable[bytes]) -> Iterator[FalcoAlert]:
     """Alerts in Falco's JSON, a line each.
 
     Raises:
@@ -64,14 +64,14 @@ def read_alerts(lines: Iterable[bytes]) -> Iterator[Fired]:
         if not line.strip():
             continue
         try:
-            yield msgspec.convert(orjson.loads(line), Fired)
+            yield msgspec.convert(orjson.loads(line), FalcoAlert)
         except msgspec.ValidationError:
             raise ValueError(f"line {number} is no alert: it has no rule, or no output_fields") from None
         except orjson.JSONDecodeError as error:
             raise ValueError(f"line {number} is no JSON, which alerts are with -o json: {error}") from None
 
 
-def propose(alerts: Iterable[Fired], least: int = LEAST) -> tuple[list[Proposal], Counter[str]]:
+def propose(alerts: Iterable[FalcoAlert], least: int = LEAST) -> tuple[list[Proposal], Counter[str]]:
     """Exceptions that would have removed at least so many alerts each, and how many alerts each rule had.
 
     An exception has to say who, and one thing more: what names a program alone would hide too much.
@@ -94,7 +94,7 @@ def propose(alerts: Iterable[Fired], least: int = LEAST) -> tuple[list[Proposal]
     return sorted(found, key=lambda each: (-counts[each.rule], each.rule, -each.removes)), counts
 
 
-def _times(alert: Fired) -> int:
+def _times(alert: FalcoAlert) -> int:
     """For how many events an alert stands."""
     count = alert.output_fields.get("evt.count") if alert.count is None else alert.count
     return count if type(count) is int and 0 < count < 1 << 53 else 1
@@ -189,7 +189,7 @@ def _tune(files: tuple[Path, ...], rules: tuple[Path, ...], least: int, urgent: 
              f"{f' ({why})' if why else ''}")  # fmt: skip
 
 
-def _alerts(path: Path) -> Iterator[Fired]:
+def _alerts(path: Path) -> Iterator[FalcoAlert]:
     file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
     with file:
         try:

@@ -83,20 +83,20 @@ class ServeCommand(HeadedCommand):
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
         from gadget.exposition import PATH
-        from kubectl_gadget.hubble.metrics import Totals, serving
-        from kubectl_gadget.hubble.ring import Ring  # grpc and numpy
+        from kubectl_gadget.hubble.metrics import FlowTotals, serving
+        from kubectl_gadget.hubble.ring import FlowRing  # grpc and numpy
         from kubectl_gadget.hubble.server import Keys, Server
         from kubectl_gadget.hubble.session import ServedSession
-        from kubectl_gadget.hubble.state import State
+        from kubectl_gadget.hubble.state import HubbleState
 
         if tls_name and not folder:
             raise UsageError("--tls-name: it goes with --tls")
-        ring, keys = Ring(keep), Keys.read(folder, tls_name) if folder else None
-        totals = Totals() if metrics else None
+        ring, keys = FlowRing(keep), Keys.read(folder, tls_name) if folder else None
+        totals = FlowTotals() if metrics else None
         with ExitStack() as stack:
             server = stack.enter_context(Server(listen, ring, keys))
             if status:
-                stack.enter_context(State(status, server))
+                stack.enter_context(HubbleState(status, server))
             if totals:
                 tell(f"numbers at http://{stack.enter_context(serving(metrics, totals))}{PATH}")
 

@@ -82,7 +82,7 @@ def ends(flow: Flow) -> tuple[str, ...]:
     )
 
 
-class Totals(Collector):
+class FlowTotals(Collector):
     """Adds flows up. One thread adds; any may ask."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -136,7 +136,7 @@ class Totals(Collector):
 
 
 @contextmanager
-def serving(address: str, totals: Totals) -> Iterator[str]:
+def serving(address: str, totals: FlowTotals) -> Iterator[str]:
     """Serve numbers at HOST:PORT; gives that address. GadgetError if it cannot be bound."""
     place = host_and_port(address)
     if place is None:

@@ -41,7 +41,7 @@ class Slot:
         return message
 
 
-class Ring:
+class FlowRing:
     """The last flows. One thread adds; any number read, none of which another or the writer waits for."""
 
     def __init__(self, size: int) -> None:

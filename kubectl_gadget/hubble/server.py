@@ -25,7 +25,7 @@ from gadget.errors import GadgetError, UsageError
 from gadget.text import host_and_port
 from kubectl_gadget.hubble.filters import compile_filters
 from kubectl_gadget.hubble.mask import copy, parse_mask
-from kubectl_gadget.hubble.ring import Ring
+from kubectl_gadget.hubble.ring import FlowRing
 from kubectl_gadget.hubble.session import ServedSession
 
 #: Clients that read flows or peers; each has a thread, which waits for it alone.
@@ -80,7 +80,7 @@ class Keys:
 class Observer(observer_pb2_grpc.ObserverServicer, peer_pb2_grpc.PeerServicer):
     """Answers clients from the ring of a session."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: FlowRing) -> None:
         """What is in the ring. It is told its session and its address once there are any."""
         self._ring = ring
         self.session: ServedSession | None = None
@@ -182,7 +182,7 @@ class Reading:
 
     def __init__(
         self,
-        ring: Ring,
+        ring: FlowRing,
         session: ServedSession | None,
         request: observer_pb2.GetFlowsRequest,
         is_wanted: Callable[[], bool] = lambda: True,
@@ -302,7 +302,7 @@ def _check_free(address: str) -> None:
 class Server:
     """Serves on an address. A context manager that ends all calls."""
 
-    def __init__(self, address: str, ring: Ring, keys: Keys | None = None) -> None:
+    def __init__(self, address: str, ring: FlowRing, keys: Keys | None = None) -> None:
         """With keys for those clients alone that have theirs. GadgetError if it cannot be bound."""
         self._ring, self.observer = ring, Observer(ring)
         self._server = grpc.server(

@@ -9,18 +9,18 @@ from gadget._generated import gadget_pb2 as pb
 from gadget._generated import observer_pb2, relay_pb2
 from gadget.schema import Row, Schema
 from kubectl_gadget.hubble.messages import message_of
-from kubectl_gadget.hubble.metrics import Totals
-from kubectl_gadget.hubble.ring import Ring
+from kubectl_gadget.hubble.metrics import FlowTotals
+from kubectl_gadget.hubble.ring import FlowRing
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.session import FlowSession
 from kubectl_gadget.output import Output, all_fields
 
 
-class Kept(Flows):
+class RingOutput(Flows):
     """Keeps rows in a ring, and makes them messages when they are asked for."""
 
-    ring: Ring
-    totals: Totals | None = None
+    ring: FlowRing
+    totals: FlowTotals | None = None
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep rows."""
@@ -36,20 +36,20 @@ class Kept(Flows):
 class ServedSession(FlowSession):
     """Fills a ring with flows. A server's threads ask it how the nodes are."""
 
-    def __init__(self, ring: Ring, totals: Totals | None, caught_up: Callable[[], None], *args: Any) -> None:
+    def __init__(self, ring: FlowRing, totals: FlowTotals | None, caught_up: Callable[[], None], *args: Any) -> None:
         """Call caught_up once what agents have kept is in the ring; totals have it, too."""
         super().__init__(*args)
         self._ring, self._totals, self._tell_caught_up = ring, totals, caught_up
         self._lost = 0
 
     def _make_output(self, schema: Schema) -> Output:
-        output = Kept(self._request.gadget, all_fields(schema))
+        output = RingOutput(self._request.gadget, all_fields(schema))
         output.ring, output.totals = self._ring, self._totals
         return output
 
     def message(self, row: Row) -> observer_pb2.GetFlowsResponse:
         """A row of the ring as clients get it."""
-        assert isinstance(self._output, Kept)
+        assert isinstance(self._output, RingOutput)
         return self._output.message(row)
 
     def _count(self, target: str, reply: pb.RunReply) -> None:

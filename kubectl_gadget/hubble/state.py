@@ -19,7 +19,7 @@ from kubectl_gadget.hubble.server import Server
 _THREADS = 4
 
 
-class State(gadget_pb2_grpc.AgentServicer):
+class HubbleState(gadget_pb2_grpc.AgentServicer):
     """Answers `status`, and probes. A context manager."""
 
     def __init__(self, address: str, of: Server) -> None:
@@ -49,7 +49,7 @@ class State(gadget_pb2_grpc.AgentServicer):
             services=[pb.ServiceStatus(name=HUBBLE, text=text)],
         )
 
-    def __enter__(self) -> State:
+    def __enter__(self) -> HubbleState:
         self._server.start()
         return self
 

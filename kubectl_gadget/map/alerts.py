@@ -28,7 +28,7 @@ Take = Callable[[Alert, pb.Container], None]
 
 
 @dataclass
-class Fired:
+class BoxAlerts:
     """Alerts of a box: how many, and the worst of PRIORITIES by its place there."""
 
     count: int = 0
@@ -43,7 +43,7 @@ class Alerts:
         """Of no box yet."""
         self._owners = owners
         self._lock = threading.Lock()
-        self._fired: dict[Spot, Fired] = {}
+        self._fired: dict[Spot, BoxAlerts] = {}
         self._news: set[Spot] = set()
         self._of_others = 0
 
@@ -54,7 +54,7 @@ class Alerts:
             if spot not in self._fired and len(self._fired) >= MOST_SPOTS:
                 self._of_others += alert.count
                 return
-            fired = self._fired.setdefault(spot, Fired())
+            fired = self._fired.setdefault(spot, BoxAlerts())
             fired.count += alert.count
             fired.worst = min(fired.worst, PRIORITIES.index(alert.rule.priority))
             fired.last.append(_told(alert, container))

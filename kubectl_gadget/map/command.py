@@ -120,10 +120,10 @@ def _judge(
 ) -> Callable[[], dict[str, Any]] | None:
     """What judges what was seen: by the policies of a file, or of the cluster if there is one and no other."""
     from kubectl_gadget.cluster.options import chosen_clusters
-    from kubectl_gadget.map.policies import Held, read_cluster, read_file
+    from kubectl_gadget.map.policies import CachedAnswer, read_cluster, read_file
 
     if agents or local:
-        return Held(read_file(targets, file, namespaces)) if file else None
+        return CachedAnswer(read_file(targets, file, namespaces)) if file else None
     cluster, *others = chosen_clusters()
     if others:
         if file:
@@ -132,7 +132,7 @@ def _judge(
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
 
-    return Held(read_cluster(targets, api_server(read_context(cluster.flags)), file, namespaces))
+    return CachedAnswer(read_cluster(targets, api_server(read_context(cluster.flags)), file, namespaces))
 
 
 def _why_empty(namespaces: Sequence[str], *, local: bool) -> str:

@@ -15,7 +15,7 @@ from gadget.schema import Column, Row
 from gadget.text import counted
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.owners import Owners, Spot, shown
-from kubectl_gadget.observe.lines import FIELDS, Told, named, process_of
+from kubectl_gadget.observe.lines import FIELDS, FlowText, named, process_of
 from kubectl_gadget.page import Message
 
 MINUTE_NS = 60 * 10**9
@@ -60,7 +60,7 @@ class Sums:
             self.rtt[bucket] = self.rtt.get(bucket, 0) + count
 
 
-class Both:
+class EdgeSums:
     """Sums of an edge in a minute, by either end: each end of a connection between two pods tells of it."""
 
     __slots__ = ("egress", "ingress")
@@ -68,7 +68,7 @@ class Both:
     def __init__(self) -> None:
         self.egress, self.ingress = Sums(), Sums()
 
-    def add(self, other: Both) -> None:
+    def add(self, other: EdgeSums) -> None:
         """Add those of another minute."""
         self.egress.add(other.egress)
         self.ingress.add(other.ingress)
@@ -100,7 +100,7 @@ class Edge:
         return True
 
 
-class Edges(Told):
+class Edges(FlowText):
     """Takes flows as an output does, and tells pages of the edges between those who had them."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Edges(Told):
         self._named: list[Spot] = []
         self._edges: dict[tuple[int | None, int | None], int] = {}
         self._all: list[Edge] = []
-        self._minutes: dict[int, dict[int, Both]] = {}
+        self._minutes: dict[int, dict[int, EdgeSums]] = {}
         self._first = 0
         self._flows, self._of_edge = 0, MOST_OF_EDGE
         self._left_out = 0
@@ -168,7 +168,7 @@ class Edges(Told):
         self._keep(edge, row)
         minute = values["timestamp"] // MINUTE_NS
         minute = minute if minute >= self._first else OLDER
-        both = self._minutes.setdefault(minute, {}).setdefault(at, Both())
+        both = self._minutes.setdefault(minute, {}).setdefault(at, EdgeSums())
         _count(both.egress if egress else both.ingress, values, word, egress=egress)
         self._note((minute, at))
 
@@ -212,7 +212,7 @@ class Edges(Told):
             oldest = min(minute for minute in self._minutes if minute != OLDER)
             before = self._minutes.setdefault(OLDER, {})
             for at, both in self._minutes.pop(oldest).items():
-                before.setdefault(at, Both()).add(both)
+                before.setdefault(at, EdgeSums()).add(both)
                 self._changed.pop((oldest, at), None)
                 self._note((OLDER, at))
             self._first = oldest + 1

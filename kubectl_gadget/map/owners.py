@@ -41,7 +41,7 @@ class Spot(NamedTuple):
 
 
 @dataclass
-class Known:
+class ClusterOwners:
     """What a cluster says: the workload of each pod, and of each Service the one whose pods it leads to."""
 
     pods: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -51,10 +51,10 @@ class Known:
 class Owners:
     """Finds the spot of an end of a flow."""
 
-    def __init__(self, look: Callable[[], Known] | None = None) -> None:
+    def __init__(self, look: Callable[[], ClusterOwners] | None = None) -> None:
         """Ask look, which takes its time, at once, and again when a pod turns up that it did not know."""
         self._look = look
-        self._known = Known()
+        self._known = ClusterOwners()
         self._spots: dict[tuple[str, str, str], Spot] = {}
         self._outside: set[str] = set()
         self._next = 0.0
@@ -95,7 +95,7 @@ class Owners:
             return Spot(namespace, shown(name or name_by_pod(end.name)), end.kind)
         return Spot(HERE, shown(end.name), end.kind)
 
-    def _ask(self, look: Callable[[], Known]) -> None:
+    def _ask(self, look: Callable[[], ClusterOwners]) -> None:
         self._next = time.monotonic() + AGAIN_SECONDS
         with suppress(GadgetError):  # names tell nearly as much
             self._known = look()
@@ -107,7 +107,7 @@ class Owners:
             return
         self._is_asking = True
 
-        def ask(look: Callable[[], Known]) -> None:
+        def ask(look: Callable[[], ClusterOwners]) -> None:
             try:
                 self._ask(look)
             finally:
@@ -116,9 +116,9 @@ class Owners:
         threading.Thread(target=ask, args=(self._look,), name="owners", daemon=True).start()
 
 
-def ask_cluster(apis: Sequence[ApiServer]) -> Known:
+def ask_cluster(apis: Sequence[ApiServer]) -> ClusterOwners:
     """Ask all clusters for owners. GadgetError if none of them lets this user list pods."""
-    known = Known()
+    known = ClusterOwners()
     wrong: GadgetError | None = None
     for api in apis:
         try:
@@ -149,7 +149,7 @@ def _owner(meta: Mapping[str, Any]) -> str:
     return workload(meta["name"], whose, revision).partition("/")[2] or meta["name"]
 
 
-def _add_service(known: Known, service: Mapping[str, Any], labels: Mapping[str, list[tuple[Any, str]]]) -> None:
+def _add_service(known: ClusterOwners, service: Mapping[str, Any], labels: Mapping[str, list[tuple[Any, str]]]) -> None:
     """A Service is its workload's, if all pods that it selects are of one."""
     meta, selector = service["metadata"], service["spec"].get("selector") or {}
     pods = labels.get(meta["namespace"], ())

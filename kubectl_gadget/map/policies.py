@@ -91,7 +91,7 @@ def _seen(
     return Observation(heard.context, heard.flows, by_address=Evaluator(policies, {}).looks_at_addresses)
 
 
-class Held:
+class CachedAnswer:
     """Calls a slow function, one call at a time, and keeps its answer for a while."""
 
     def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:

@@ -68,7 +68,7 @@ def _port(option: str, value: str) -> str:
 
 
 @dataclass(frozen=True)
-class Kind:
+class EndOption:
     """What an end can be chosen by: the name of its options, what they take, and the condition on {end}.
 
     Without a condition the cluster has to be asked. is_whole: a value is no list, as it may have commas.
@@ -82,22 +82,24 @@ class Kind:
 
 
 KINDS = (
-    Kind("pod", "[NS/]A,B|!C", "pods, by the beginning of their names", _pod),
-    Kind("namespace", "A,B|!C", "namespaces", _namespace),
-    Kind("ip", "CIDR,…", "addresses and networks", _ip),
-    Kind("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
-    Kind("port", "N,…", "ports", _port),
-    Kind("workload", "KIND/NAME,…", "pods of a deployment, service or the like"),
-    Kind("label", "SELECTOR", "pods with labels, as -l of kubectl has them", is_whole=True),
+    EndOption("pod", "[NS/]A,B|!C", "pods, by the beginning of their names", _pod),
+    EndOption("namespace", "A,B|!C", "namespaces", _namespace),
+    EndOption("ip", "CIDR,…", "addresses and networks", _ip),
+    EndOption("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
+    EndOption("port", "N,…", "ports", _port),
+    EndOption("workload", "KIND/NAME,…", "pods of a deployment, service or the like"),
+    EndOption("label", "SELECTOR", "pods with labels, as -l of kubectl has them", is_whole=True),
 )
 
 
-def option_of(kind: Kind, side: str) -> str:
+def option_of(kind: EndOption, side: str) -> str:
     """What the option about an end is called."""
     return f"--{side}-{kind.name}" if side else f"--{kind.name}"
 
 
-def of_ends(kind: Kind, side: str, items: Sequence[str], find: Callable[[str, str], str] | None = None) -> list[str]:
+def of_ends(
+    kind: EndOption, side: str, items: Sequence[str], find: Callable[[str, str], str] | None = None
+) -> list[str]:
     """The conditions that an option about ends makes of its lists: one of those wanted, and none of those unwanted.
 
     find makes the condition on {end} if the kind does not.

@@ -18,7 +18,7 @@ from gadget.filters import joined
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_drops, of_ends, of_words, option_of
-from kubectl_gadget.options import Duration, FormType, Option, Size, output_options, stream_options, where_options
+from kubectl_gadget.options import Duration, FormType, Option, SizeType, output_options, stream_options, where_options
 from kubectl_gadget.stream.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
 
@@ -190,11 +190,11 @@ class ObserveCommand(HeadedCommand):
         )
         from kubectl_gadget.observe.endpoints import Endpoints
         from kubectl_gadget.observe.hubble import Flows  # numpy
-        from kubectl_gadget.observe.lines import Lines
+        from kubectl_gadget.observe.lines import FlowLines
         from kubectl_gadget.observe.session import LogSession
         from kubectl_gadget.output import find_form
 
-        own = Flows if as_hubble else Lines if as_lines else None
+        own = Flows if as_hubble else FlowLines if as_lines else None
         once = ends == "once" if ends else as_lines
         if policy and (count_by or (not own and find_form(form).names is not None)):
             raise UsageError("--policy: each flow is judged: leave out --count-by, and a form that names its fields")
@@ -309,7 +309,7 @@ def _which() -> list[click.Parameter]:
         Option(["--not"], heading=heading, is_flag=True, expose_value=False,
                help="Leave out what the option behind it chooses: --not --to-port 53."),
         Option(["--without"], heading=heading, multiple=True, hidden=True),
-        Option(["--min-bytes"], heading=heading, type=Size(), default=None, metavar="1M",
+        Option(["--min-bytes"], heading=heading, type=SizeType(), default=None, metavar="1M",
                help="At least so many bytes, both ways."),
         Option(["--host"], heading=heading, is_flag=True,
                help="What processes of the nodes do outside containers, as it comes: that is not kept."),

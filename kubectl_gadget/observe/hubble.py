@@ -14,7 +14,7 @@ from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.times import DURATION_UNKNOWN, rfc3339
 from gadget.schema import Row
 from gadget.workload import name_by_pod
-from kubectl_gadget.observe.lines import FIELDS, Told, domain_of, process_of
+from kubectl_gadget.observe.lines import FIELDS, FlowText, domain_of, process_of
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, Opinion, told
 from kubectl_gadget.output.encode import encode
 from kubectl_gadget.output.stdout import write_all
@@ -36,7 +36,7 @@ _WORLD, _REMOTE_NODE = 2, 6
 _LEAST_IDENTITY = 3 << 24
 
 
-class Flows(Told):
+class Flows(FlowText):
     """Writes an object of GetFlowsResponse for each row. Behind its fields may be the row of the other end."""
 
     #: what policies would do to a row, by its fields and words

@@ -49,7 +49,7 @@ def amounts(row: Mapping[str, Any], word: Mapping[str, str]) -> str:
     return f"{amount(up)}↑ {amount(down)}↓"
 
 
-class Told(Output):
+class FlowText(Output):
     """What forms of flows have in common: the fields that they need, and what became of a flow in words."""
 
     def __init__(self, gadget: Gadget, known: Mapping[str, Column]) -> None:
@@ -117,7 +117,7 @@ _EXACT_COLUMNS, _SECONDS = 100, 7
 _SHAPES = [*accumulate(_CHANGES, lambda shape, change: replace(shape, **change), initial=Shape())]
 
 
-class Lines(Told):
+class FlowLines(FlowText):
     """Writes a line for each row; red if the flow has failed. Behind its fields may be the row of the other end."""
 
     #: what there is to say of a row besides, by its fields and words: whether that is bad news, and what
@@ -164,7 +164,7 @@ def _narrow(flow: _Flow, room: int, tail: int) -> str:
 class _Flow:
     """A flow, to be a line of some shape."""
 
-    def __init__(self, told: Told, row: Mapping[str, Any], other: Mapping[str, Any] | None) -> None:
+    def __init__(self, told: FlowText, row: Mapping[str, Any], other: Mapping[str, Any] | None) -> None:
         self._told, self._row, self._other = told, row, other
         self._word = told.words(row)
         self._other_word = told.words(other) if other else None

@@ -15,9 +15,9 @@ from kubectl_gadget.advise.collect import hear, look_up
 from kubectl_gadget.advise.evaluate import Evaluator, Verdict
 from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
 from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
-from kubectl_gadget.advise.matching import Policy, Rule
+from kubectl_gadget.advise.matching import CompiledPolicy, CompiledRule
 from kubectl_gadget.advise.policy_files import read_policies
-from kubectl_gadget.advise.union import Side
+from kubectl_gadget.advise.union import EndVerdict
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import Background
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Names, Opinion, told
@@ -94,12 +94,12 @@ class Opinions:
         return f"The policies would deny {self.denied:,} of {self.judged:,} flows."
 
 
-def _sides(verdict: Verdict) -> tuple[Side, Side]:
+def _sides(verdict: Verdict) -> tuple[EndVerdict, EndVerdict]:
     return verdict.egress, verdict.ingress
 
 
-def _names(found: Iterable[Rule | Policy]) -> Names:
-    names = ((each.namespace, each.policy if isinstance(each, Rule) else each.name) for each in found)
+def _names(found: Iterable[CompiledRule | CompiledPolicy]) -> Names:
+    names = ((each.namespace, each.policy if isinstance(each, CompiledRule) else each.name) for each in found)
     return tuple(dict.fromkeys(names))
 
 

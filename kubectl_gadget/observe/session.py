@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gadget._generated import gadget_pb2 as pb
 from gadget.schema import Column, Schema
 from kubectl_gadget.observe.hubble import Flows
-from kubectl_gadget.observe.lines import FIELDS, Lines, Told
+from kubectl_gadget.observe.lines import FIELDS, FlowLines, FlowText
 from kubectl_gadget.observe.pairs import NEEDED, Pair, Pairs
 from kubectl_gadget.output import Output, all_fields, find_form, text_of
 from kubectl_gadget.stream.merge import TimedRow
@@ -41,7 +41,7 @@ class FlowSession(Session):
     """Shows flows as events are shown."""
 
     thing = "flow"
-    form: type[Told] | None = None
+    form: type[FlowText] | None = None
 
     def _make_output(self, schema: Schema) -> Output:
         if self.form is None:
@@ -57,7 +57,7 @@ class LogSession(FlowSession):
         request: Request,
         elsewhere: Any = None,
         *,
-        form: type[Told] | None,
+        form: type[FlowText] | None,
         once: bool,
         opinions: Opinions | None,
         endpoints: Endpoints | None,
@@ -81,7 +81,7 @@ class LogSession(FlowSession):
 
     def _make_output(self, schema: Schema) -> Output:
         output = super()._make_output(schema)
-        if isinstance(output, Lines):
+        if isinstance(output, FlowLines):
             output.remarks = [each.of for each in (self._endpoints, self._opinions) if each]
         if isinstance(output, Flows):
             output.judge = self._opinions.judge if self._opinions else None

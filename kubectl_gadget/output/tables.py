@@ -16,7 +16,7 @@ from kubectl_gadget.output.stdout import write_text
 REFRESH_SECONDS = 0.25
 
 
-class Tables(Output):
+class TableOutput(Output):
     """Shows each table that is written as a whole."""
 
     is_whole = True

@@ -16,7 +16,7 @@ from gadget.text import counted
 from kubectl_gadget.agents import contract
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
-from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, Who
+from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, StackOwner
 from kubectl_gadget.progress import Progress
 from kubectl_gadget.stream.begin import stops
 from kubectl_gadget.stream.containers import known_containers
@@ -151,7 +151,7 @@ class SampleSession(Session):
                 for number, count in told.counts.items():
                     cgroup_id, pid, comm, calls = told.stacks[number]
                     namespace, pod, container, id_ = decoder.names.get(cgroup_id) or ("", "", "", "")
-                    made.add(Who(decoder.node, namespace, pod, container, id_, comm, pid), calls, count)
+                    made.add(StackOwner(decoder.node, namespace, pod, container, id_, comm, pid), calls, count)
         self._timer.cancel()
         self._write_samples(made)
         return f"{self._amount(made.crowded)} of further stacks left out: there were too many" * bool(made.crowded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row
-from kubectl_gadget.profile.stacks import Function, Samples, Who
+from kubectl_gadget.profile.stacks import Function, Samples, StackOwner
 
 FIELDS = (
     *(Column(name, "identity", IDENTITY_DOCS[name]) for name in IDENTITY),
@@ -21,8 +21,8 @@ WIDE = ("samples",)
 
 def rows(samples: Samples, top: int) -> list[Row]:
     """The first top rows of all fields, those with most time of their own first; 0 for all."""
-    own: Counter[tuple[Who, Function]] = Counter()
-    within: Counter[tuple[Who, Function]] = Counter()
+    own: Counter[tuple[StackOwner, Function]] = Counter()
+    within: Counter[tuple[StackOwner, Function]] = Counter()
     for (who, calls), count in samples.counts.items():
         where = who._replace(comm="", pid=0)
         own[where, calls[-1]] += count

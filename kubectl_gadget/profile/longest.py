@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Row
-from kubectl_gadget.profile.stacks import NO_STACK, Function, Samples, Who
+from kubectl_gadget.profile.stacks import NO_STACK, Function, Samples, StackOwner
 
 FIELDS = (
     *(Column(name, "identity", IDENTITY_DOCS[name]) for name in IDENTITY),
@@ -24,7 +24,7 @@ _LIBC = ("libc.so", "libc-", "libpthread", "ld-linux", "ld-musl")
 
 def rows(samples: Samples, top: int) -> list[Row]:
     """The first top rows of all fields, the longest first; 0 for all."""
-    found: Counter[tuple[Who, str, Function]] = Counter()
+    found: Counter[tuple[StackOwner, str, Function]] = Counter()
     for (who, calls), time in samples.counts.items():
         found[who._replace(pid=0), *_place(calls)] += time
     all_of_it = samples.total or 1

@@ -38,7 +38,7 @@ CUT = Function("[more calls than can be told]", "")
 NO_STACK = Function("[no stack]", "")
 
 
-class Who(NamedTuple):
+class StackOwner(NamedTuple):
     """The owner of a stack. Outside containers namespace, pod and container are empty."""
 
     node: str
@@ -67,11 +67,11 @@ class Samples:
     hz: int
     began_ns: int = 0  # since 1970
     seconds: float = 0.0
-    counts: Counter[tuple[Who, tuple[Function, ...]]] = field(default_factory=Counter)
+    counts: Counter[tuple[StackOwner, tuple[Function, ...]]] = field(default_factory=Counter)
     nodes: set[str] = field(default_factory=set)
     crowded: int = 0
 
-    def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
+    def add(self, who: StackOwner, calls: tuple[Function, ...], count: int) -> None:
         """Count a stack. Samples of too many different stacks are only counted."""
         self.nodes.add(who.node)
         if (who, calls) in self.counts or len(self.counts) < MOST_STACKS:
@@ -105,14 +105,14 @@ class Samples:
         """All of it."""
         return self.counts.total()
 
-    def outer(self, who: Who) -> Sequence[str]:
+    def outer(self, who: StackOwner) -> Sequence[str]:
         """What a stack stands on where those of all are together: the node if there are several, container, thread."""
         node = [escape(who.node)] if len(self.nodes) > 1 and who.place != who.node else []
         return [*node, who.place, escape(who.comm)]
 
 
 @dataclass(frozen=True)
-class Form:
+class ProfileForm:
     """A form of -o for programs, or for a browser."""
 
     name: str

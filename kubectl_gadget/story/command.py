@@ -14,7 +14,7 @@ from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.options import (
     Option,
-    Size,
+    SizeType,
     gadget_options,
     output_options,
     standing_options,
@@ -55,7 +55,7 @@ class StoryCommand(HeadedCommand):
                    "kind, the others stay as they are: 'exec:args~curl'. Operators: == != < <= > >= ~ !~ (regular "
                    "expression)."),
             *(option for option in (*output_options(), *stream_options()) if option.name in _TAKEN),
-            Option(["--buffer"], heading="Output", type=Size(), default=RING_BYTES,
+            Option(["--buffer"], heading="Output", type=SizeType(), default=RING_BYTES,
                    help="Size of each of the two kernel rings of a kind, such as 4M. [default: 1M]"),
             *(option for option in standing_options("story", "32M, in equal parts for each kind")
               if option.name != "metric"),

@@ -21,7 +21,7 @@ FORMS = ("columns", "json")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ShownKind:
     """A kind of events that is shown. is_named: the user named it, so all of its events are."""
 
     gadget: Gadget
@@ -37,7 +37,7 @@ def all_kinds() -> dict[str, tuple[Gadget, Story]]:
     return {story.kind: (gadget, story) for gadget, story in found}
 
 
-def choose(text: str) -> list[Chosen]:
+def choose(text: str) -> list[ShownKind]:
     """What "exec,open" names, or "+open,-dns" changes of the default. UsageError that names the kind that was meant."""
     known = all_kinds()
     items = [item.strip() for item in text.split(",") if item.strip()]
@@ -57,10 +57,10 @@ def choose(text: str) -> list[Chosen]:
                 named[each] = True
     if not named:
         raise UsageError(f"--kinds {text}: leaves nothing")
-    return [Chosen(*known[kind], named[kind]) for kind in known if kind in named]
+    return [ShownKind(*known[kind], named[kind]) for kind in known if kind in named]
 
 
-def recorded(kinds: Mapping[str, bool]) -> list[Chosen]:
+def recorded(kinds: Mapping[str, bool]) -> list[ShownKind]:
     """The kinds of a recording, each with whether it is in it in full. UsageError if one is of another version."""
     known = all_kinds()
     for kind in kinds:
@@ -68,7 +68,7 @@ def recorded(kinds: Mapping[str, bool]) -> list[Chosen]:
             raise UsageError(
                 f"the recording has {kind}, unknown to this version of kubectl gadget: use the one that made it"
             )
-    return [Chosen(*known[kind], kinds[kind]) for kind in known if kind in kinds]
+    return [ShownKind(*known[kind], kinds[kind]) for kind in known if kind in kinds]
 
 
 def hint(kind: str) -> str:

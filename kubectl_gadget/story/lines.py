@@ -154,7 +154,7 @@ def _test(item: Column, good: Sequence[str] | None) -> Callable[[Any], bool]:
 Event = tuple[Teller, Row]
 
 
-class Lines(Output):
+class StoryLines(Output):
     """Writes a line for each event, with the pod where there are several."""
 
     fields = ()
@@ -234,7 +234,7 @@ def _called(namespace: str, pod: str, container: str, *, namespaced: bool, conta
     return escape("/".join(filter(None, [namespace if namespaced else "", *name]))) or NONE
 
 
-class Documents(Output):
+class StoryDocuments(Output):
     """Writes each event as JSON: its kind, and all fields that its gadget has."""
 
     fields = ()

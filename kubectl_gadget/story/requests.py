@@ -15,7 +15,7 @@ from gadget.schema import IDENTITY, Column
 from gadget.text import meant
 from kubectl_gadget.completion import conditions
 from kubectl_gadget.output import all_fields
-from kubectl_gadget.story.kinds import Chosen, all_kinds, choose, hint
+from kubectl_gadget.story.kinds import ShownKind, all_kinds, choose, hint
 from kubectl_gadget.stream.request import Request, make_request
 
 _KIND = re.compile(r"\s*(\w+)\s*:\s*")
@@ -24,7 +24,7 @@ _WITHIN = re.compile(r'"(?:[^"\\]|\\.)*"|[\s,&|(!](?P<kind>[a-z]+):\s*[\w.]+\s*[
 
 
 def make_requests(
-    chosen: Sequence[Chosen], settings: Mapping[str, Any], form: str, conditions: Sequence[str], **rest: Any
+    chosen: Sequence[ShownKind], settings: Mapping[str, Any], form: str, conditions: Sequence[str], **rest: Any
 ) -> dict[str, Request]:
     """What is asked of each kind's gadget. UsageError if a condition does not fit."""
     asked = conditions_of(conditions, chosen)
@@ -37,7 +37,7 @@ def make_requests(
     return requests
 
 
-def conditions_of(texts: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, list[str]]:
+def conditions_of(texts: Sequence[str], chosen: Sequence[ShownKind]) -> dict[str, list[str]]:
     """The conditions on each kind's events. UsageError that names the kind or the field that was meant."""
     by_kind = {each.story.kind: each for each in chosen}
     found: dict[str, list[str]] = {kind: [] for kind in by_kind}
@@ -62,7 +62,7 @@ def conditions_of(texts: Sequence[str], chosen: Sequence[Chosen]) -> dict[str, l
     return found
 
 
-def _check_common(text: str, chosen: Sequence[Chosen]) -> None:
+def _check_common(text: str, chosen: Sequence[ShownKind]) -> None:
     """UsageError unless conditions make sense for every kind."""
     wrong: UsageError | None = None
     for each in chosen:
@@ -84,12 +84,12 @@ def _check_common(text: str, chosen: Sequence[Chosen]) -> None:
         raise wrong
 
 
-def _fields(each: Chosen) -> dict[str, Column]:
+def _fields(each: ShownKind) -> dict[str, Column]:
     schema = each.gadget.schema
     return {**all_fields(schema), **schema.parts}
 
 
-def _common(chosen: Sequence[Chosen]) -> dict[str, Column]:
+def _common(chosen: Sequence[ShownKind]) -> dict[str, Column]:
     """The fields that all kinds have."""
     first, *others = map(_fields, chosen)
     return {name: field for name, field in first.items() if all(name in other for other in others)}
@@ -103,7 +103,7 @@ def complete_conditions(ctx: click.Context, param: click.Parameter, incomplete: 
         return []
 
 
-def complete_of(chosen: Sequence[Chosen], incomplete: str) -> list[CompletionItem]:
+def complete_of(chosen: Sequence[ShownKind], incomplete: str) -> list[CompletionItem]:
     """The same for these kinds."""
     by_kind = {each.story.kind: each for each in chosen}
     if head := _KIND.match(incomplete):

@@ -16,13 +16,13 @@ from gadget.schema import Row, Schema
 from gadget.text import counted
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
-from kubectl_gadget.story.kinds import FORMS, Chosen, recorded
-from kubectl_gadget.story.lines import Documents, Lines, Teller
+from kubectl_gadget.story.kinds import FORMS, ShownKind, recorded
+from kubectl_gadget.story.lines import StoryDocuments, StoryLines, Teller
 from kubectl_gadget.story.requests import make_requests
 from kubectl_gadget.story.together import Together, key_of, parts_of
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import Merge, TimedRow
-from kubectl_gadget.stream.nothing import Known
+from kubectl_gadget.stream.nothing import ExistingContainer
 from kubectl_gadget.stream.peers import Look, add_names
 from kubectl_gadget.stream.recording import Recording, Writer
 from kubectl_gadget.stream.request import Request
@@ -41,8 +41,8 @@ class StorySession(Session):
     def __init__(
         self,
         requests: Mapping[str, Request],
-        chosen: Sequence[Chosen],
-        elsewhere: Callable[[], list[Known] | None] | None = None,
+        chosen: Sequence[ShownKind],
+        elsewhere: Callable[[], list[ExistingContainer] | None] | None = None,
     ) -> None:
         """Prepare to show what requests ask for, by kind."""
         first, *_ = requests.values()
@@ -57,7 +57,7 @@ class StorySession(Session):
         self._has_begun = False
 
     def _make_output(self, schema: Schema) -> Output:
-        return Documents() if self._request.form == "json" else Lines([*self._chosen])
+        return StoryDocuments() if self._request.form == "json" else StoryLines([*self._chosen])
 
     def _started(self, target: str, name: str, started: pb.Started) -> None:
         super()._started(target, name, started)
@@ -185,7 +185,7 @@ class StorySession(Session):
 
 def show(
     requests: Mapping[str, Request],
-    chosen: Sequence[Chosen],
+    chosen: Sequence[ShownKind],
     targets: Targets,
     runs: Together,
     directory: Look,

@@ -13,7 +13,7 @@ from gadget.schema import Column, Row
 from kubectl_gadget.agents.client import ANSWER_SECONDS, ask
 from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.output import Look, Output
-from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.nothing import ExistingContainer, why_nothing
 from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.tell import tell
 
@@ -48,7 +48,7 @@ def list_containers(
     return ask(agent, "Containers", request, None if request.follow else timeout, endless=request.follow)
 
 
-def known_containers(targets: Targets) -> list[Known] | None:
+def known_containers(targets: Targets) -> list[ExistingContainer] | None:
     """The running containers of agents that answer soon; None if no agent does."""
     known, answered = [], False
     for target in targets:
@@ -56,7 +56,7 @@ def known_containers(targets: Targets) -> list[Known] | None:
             for reply in list_containers(targets.reach(target), pb.ContainersRequest(), SOON_SECONDS):
                 answered = True
                 living = [item.container for item in reply.containers if not item.ended_ns]
-                known += [Known(item.namespace, item.pod, item.container) for item in living]
+                known += [ExistingContainer(item.namespace, item.pod, item.container) for item in living]
         except GadgetError:
             continue  # the stream itself says that the agent is gone
     return known if answered else None

@@ -13,7 +13,7 @@ from kubectl_gadget.stream.request import Selection
 LISTED = 5
 
 
-class Known(NamedTuple):
+class ExistingContainer(NamedTuple):
     """A container that exists."""
 
     namespace: str
@@ -30,7 +30,7 @@ def where_of(selection: Selection) -> str:
     return f"namespace{'s' * (len(words) > 1)} {', '.join(words)}"
 
 
-def why_nothing(selection: Selection, known: Iterable[Known], *, watching: bool = True) -> str:
+def why_nothing(selection: Selection, known: Iterable[ExistingContainer], *, watching: bool = True) -> str:
     """Why a selection chooses none of the containers that there are, and what there is like it; empty if it does."""
     there = set(known)
     if not there:

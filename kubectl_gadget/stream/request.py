@@ -124,10 +124,10 @@ class Request:
             return Counts(_in_words_of(known, self.count_by), lambda shown: make_output(form, shown, {}), {})
         shown, look = _in_words_of(known, self.fields), self.look(known, node)
         if self.gadget.has_tables and find_form(form).is_table:
-            from kubectl_gadget.output.tables import Tables
+            from kubectl_gadget.output.tables import TableOutput
 
             once = self.count == 1 or not self.interval
-            return Tables(shown, lambda: make_output(form, shown, {}, look), once=once)
+            return TableOutput(shown, lambda: make_output(form, shown, {}, look), once=once)
         return make_output(form, shown, {}, look)
 
     def look(self, known: Mapping[str, Column], node: str) -> Look:

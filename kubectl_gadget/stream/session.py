@@ -25,7 +25,7 @@ from kubectl_gadget.stream.backlog import Backlog
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import Merge, TimedRow
 from kubectl_gadget.stream.narrow import of_nodes, within
-from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.nothing import ExistingContainer, why_nothing
 from kubectl_gadget.stream.peers import Look, add_names
 from kubectl_gadget.stream.recording import Recording, Writer
 from kubectl_gadget.stream.replies import RunCheck, read_started
@@ -93,7 +93,7 @@ class Session:
     #: what is shown, in a word
     thing = "event"
 
-    def __init__(self, request: Request, elsewhere: Callable[[], list[Known] | None] | None = None) -> None:
+    def __init__(self, request: Request, elsewhere: Callable[[], list[ExistingContainer] | None] | None = None) -> None:
         """Prepare to show what request asks for.
 
         elsewhere returns all containers that exist, whether asked for or not.
@@ -245,11 +245,11 @@ class Session:
     def tell_nothing(self) -> None:
         """Of a recording from which nothing was shown: tell if it has nothing of what was asked for."""
         names = [each for node in self._nodes.values() for each in node.decoder.names.values()]
-        known = [Known(*each[:3]) for each in names]
+        known = [ExistingContainer(*each[:3]) for each in names]
         if not self.shown and known and (why := why_nothing(self._request.selection, known, watching=False)):
             tell(why)
 
-    def _tell_nothing(self, elsewhere: Callable[[], list[Known] | None]) -> None:
+    def _tell_nothing(self, elsewhere: Callable[[], list[ExistingContainer] | None]) -> None:
         known = elsewhere()
         if known is not None and (why := why_nothing(self._request.selection, known)):
             tell(why)

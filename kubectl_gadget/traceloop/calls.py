@@ -14,11 +14,11 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError
 from gadget.kinds.texts import decode_text
 from kubectl_gadget.strace import Call, Captured
-from kubectl_gadget.traceloop.rows import Layout, Row, find_layout, rows_of
-from kubectl_gadget.traceloop.texts import Piece, beside, captured, further, joined
+from kubectl_gadget.traceloop.rows import CallRow, Layout, find_layout, rows_of
+from kubectl_gadget.traceloop.texts import SlotText, beside, captured, further, joined
 
 
-class End(NamedTuple):
+class ThreadEnd(NamedTuple):
     """A thread that ended; the last of its process if last says so. status as wait(2) gives it."""
 
     time_ns: int
@@ -38,7 +38,7 @@ class Sender(NamedTuple):
     inside: bool
 
 
-class Sent(NamedTuple):
+class SentSignal(NamedTuple):
     """That a signal was sent to a process, which may ignore it."""
 
     time_ns: int
@@ -47,7 +47,7 @@ class Sent(NamedTuple):
     sender: Sender
 
 
-class Signal(NamedTuple):
+class DeliveredSignal(NamedTuple):
     """A signal as it was delivered. words are of siginfo_t: the address of a fault, or who sent it and what about.
 
     An older recording has the first word alone. sender is None if nobody saw it being sent, as to itself.
@@ -64,13 +64,13 @@ class Signal(NamedTuple):
     sender: Sender | None = None
 
 
-class Gap(NamedTuple):
+class MissingCalls(NamedTuple):
     """Calls that are not there: overwritten while they were read, or never written."""
 
     missing: int
 
 
-Entry = Call | End | Signal | Gap
+Entry = Call | ThreadEnd | DeliveredSignal | MissingCalls
 
 #: Records in a reply, many times what there is: rings have 4,096 slots.
 MOST_RECORDS = 1 << 17
@@ -105,11 +105,11 @@ class Reader:
     def __init__(self) -> None:
         """Nothing has been read."""
         #: of each thread its last record
-        self._before: dict[int, Row] = {}
+        self._before: dict[int, CallRow] = {}
         self._ended: dict[int, None] = {}
         self._senders: dict[tuple[int, int], Sender] = {}
         #: signals as they were sent, also those that their receiver ignores: receiver, number and sender
-        self.sent: list[Sent] = []
+        self.sent: list[SentSignal] = []
         self._next = -1
         #: when processes that something outside the container started began to run its program, and when they began
         self.started: dict[int, tuple[int, int]] = {}
@@ -167,21 +167,21 @@ class Reader:
         found: list[Entry] = []
         for at in _order(calls):
             if gap := gaps.get(at):
-                found.append(Gap(gap))
+                found.append(MissingCalls(gap))
             row = rows[at]
             entry = self._entry(at, row, texts.pop(row.sequence, None))
             # the kernel does not tell the delivery of each SIGKILL, but who sent it
             if (
-                type(entry) is End
+                type(entry) is ThreadEnd
                 and entry.status & 0x7F == _SIGKILL
                 and (sent := self._senders.pop((entry.pid, _SIGKILL), None))
             ):
-                found.append(Signal(*entry[:4], _SIGKILL, 0, (), reply.machine, sent))
+                found.append(DeliveredSignal(*entry[:4], _SIGKILL, 0, (), reply.machine, sent))
             if entry is not None:
                 found.append(entry)
         return found
 
-    def _entry(self, at: int, row: Row, pieces: dict[int, list[Piece]] | None) -> Entry | None:
+    def _entry(self, at: int, row: CallRow, pieces: dict[int, list[SlotText]] | None) -> Entry | None:
         kind = self._reply.layout.kinds.get(row.shape & 7)
         if kind != "KIND_CALL" and kind not in ("KIND_EXEC", "KIND_NO_RETURN"):
             return self._event(row, kind)
@@ -223,7 +223,7 @@ class Reader:
         comm = decode_text(row.comm)
         return Call(row.time + offset, waited, pid, row.tid, comm, machine, number, args, result, there, beyond)
 
-    def _event(self, row: Row, kind: str | None) -> Entry | None:
+    def _event(self, row: CallRow, kind: str | None) -> Entry | None:
         """The entry for a record that is no call."""
         machine, offset, layout, *_ = self._reply
         args, pid = tuple(row.args), row.pid
@@ -231,20 +231,20 @@ class Reader:
         if kind == "KIND_SENT":
             sender = Sender(pid, "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
             _remember(self._senders, (args[2], args[0]), sender)
-            self.sent.append(Sent(who[0], args[2], args[0], sender))
+            self.sent.append(SentSignal(who[0], args[2], args[0], sender))
             return None
         self._wait(row, layout.placed_bits)
         if kind == "KIND_SIGNAL":
             words, sent = args[2 : row.shape >> 4], self._senders.pop((pid, args[0]), None)
-            return Signal(*who, args[0], _signed(args[1]), words, machine, sent)
+            return DeliveredSignal(*who, args[0], _signed(args[1]), words, machine, sent)
         if kind in ("KIND_THREAD_EXIT", "KIND_PROCESS_EXIT"):
             self._before.pop(row.tid, None)
             last = kind == "KIND_PROCESS_EXIT" and pid not in self._ended
             if last:
                 _remember(self._ended, pid, None)
-            return End(*who, row.result, last, bool(args[0]))
+            return ThreadEnd(*who, row.result, last, bool(args[0]))
         self._ended.pop(pid, None)
-        return Gap(1)
+        return MissingCalls(1)
 
     def _gaps(self, calls: npt.NDArray[np.void]) -> dict[int, int]:
         """How many records are missing before a record, by its index.
@@ -265,7 +265,7 @@ class Reader:
         behind = missing > 0
         return dict(zip(order[behind].tolist(), missing[behind].tolist(), strict=True))
 
-    def _wait(self, row: Row, placed_bits: int) -> int | None:
+    def _wait(self, row: CallRow, placed_bits: int) -> int | None:
         """Nanoseconds that a thread was not running since its last record; None for its first.
 
         The scheduler counts what it ran, up to when it last looked. On one CPU the difference of both says exactly
@@ -309,7 +309,7 @@ def _order(calls: npt.NDArray[np.void]) -> list[int]:
 
 
 def _exec(
-    machine: str, who: tuple[int, int, int, str], waited: int | None, number: int, pieces: dict[int, list[Piece]]
+    machine: str, who: tuple[int, int, int, str], waited: int | None, number: int, pieces: dict[int, list[SlotText]]
 ) -> Call:
     """An exec that succeeded: its arguments are one text, and the call's own are gone with the memory they were in."""
     path, path_left = joined(pieces.get(0, []), -1)

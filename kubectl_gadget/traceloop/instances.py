@@ -16,7 +16,7 @@ from kubectl_gadget.agents.at_once import answers
 from kubectl_gadget.agents.client import ask_once
 from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.pods import name_choices, read_pods
-from kubectl_gadget.stream.nothing import Known, where_of, why_nothing
+from kubectl_gadget.stream.nothing import ExistingContainer, where_of, why_nothing
 from kubectl_gadget.stream.request import Selection
 
 #: A text of this many hexadecimal digits or more may be an id, as with docker.
@@ -195,12 +195,12 @@ def newest_bad_end(instances: Sequence[Instance]) -> Instance | None:
 
 def why_none(instances: Sequence[Instance], selection: Selection) -> str:
     """Why a selection has no recording, and what there is instead."""
-    where, known = where_of(selection), {Known(*_names(instance)) for instance in instances}
+    where, known = where_of(selection), {ExistingContainer(*_names(instance)) for instance in instances}
     if not known:
         return "no recordings yet"
     within = Selection(selection.namespaces)
     if here := among(instances, within):
-        why = why_nothing(selection, {Known(*_names(instance)) for instance in here}, watching=False)
+        why = why_nothing(selection, {ExistingContainer(*_names(instance)) for instance in here}, watching=False)
         return f"no recordings: {why}" if why else "no recordings of those"
     return f"no recordings in {where}; {len(instances)} elsewhere (-A)"
 

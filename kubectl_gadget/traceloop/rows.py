@@ -73,7 +73,7 @@ def find_layout(text: str) -> Layout:
     )
 
 
-class Row(NamedTuple):
+class CallRow(NamedTuple):
     """A record of a call: what bpf/traceloop/ring.h says. size is None in one of an older program."""
 
     sequence: int
@@ -97,7 +97,7 @@ class Row(NamedTuple):
 _NUMBERS = ("sequence", "time", "placed", "ran", "pid", "tid", "result", "number", "shape", "length", "argument")
 
 
-def rows_of(calls: npt.NDArray[np.void]) -> list[Row]:
+def rows_of(calls: npt.NDArray[np.void]) -> list[CallRow]:
     """Records of calls, as they lie."""
     names = calls.dtype.names or ()
     sizes: list[Any] = [repeat(None), repeat(0), repeat(0)]
@@ -105,7 +105,7 @@ def rows_of(calls: npt.NDArray[np.void]) -> list[Row]:
         sizes = [column(calls, name) for name in ("size", "buffers", "skipped")]
     numbers = [column(calls, name) for name in _NUMBERS]
     # as Row._make does, which is not in C
-    make = partial(tuple.__new__, Row)
+    make = partial(tuple.__new__, CallRow)
     return list(map(make, zip(*numbers, calls["comm"].tolist(), calls["args"].tolist(), *sizes, strict=False)))
 
 

@@ -21,7 +21,7 @@ from kubectl_gadget.output.stdout import write_all, write_text
 from kubectl_gadget.strace import Call
 from kubectl_gadget.tell import tell
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, MissingCalls, Reader, ThreadEnd
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
@@ -44,12 +44,12 @@ class View:
 
     def wants(self, entry: Entry) -> bool:
         """Whether to show an entry. Gaps and ends are always shown."""
-        if isinstance(entry, Gap):
+        if isinstance(entry, MissingCalls):
             return True
         if self.pid and self.pid not in (entry.pid, entry.tid):
             return False
         if not isinstance(entry, Call):
-            return isinstance(entry, End) or not self.failed
+            return isinstance(entry, ThreadEnd) or not self.failed
         if self.names and syscalls.find(entry.machine, entry.number).name not in self.names:
             return False
         return not self.failed or entry.failed
@@ -159,11 +159,11 @@ class Head:
 
 def _last(entries: list[Entry], view: View, reply: pb.TraceloopReadReply) -> list[Entry]:
     if view.since:
-        times = [entry.time_ns for entry in entries if not isinstance(entry, Gap)]
+        times = [entry.time_ns for entry in entries if not isinstance(entry, MissingCalls)]
         now = reply.sent_ns or time.time_ns()
         end = now if reply.item.running else max(times, default=0)
         begin = end - int(view.since * 1e9)
-        entries = [entry for entry in entries if isinstance(entry, Gap) or entry.time_ns >= begin]
+        entries = [entry for entry in entries if isinstance(entry, MissingCalls) or entry.time_ns >= begin]
     return entries[-view.tail :] if view.tail else entries
 
 
@@ -183,7 +183,7 @@ class _Text:
     def lines(self, entries: Sequence[Entry]) -> list[str]:
         lines = []
         for entry in entries:
-            if isinstance(entry, Gap):
+            if isinstance(entry, MissingCalls):
                 lines.append(f"… {entry.missing:,} calls are missing here …")
                 continue
             who = f"[{escape(entry.comm)} {entry.tid}]"
@@ -199,7 +199,11 @@ class _Text:
         if isinstance(entry, Call):
             colour = "" if not entry.failed else terminal.DIM if signals.is_noise(entry) else terminal.RED
         else:
-            bad = entry.status if isinstance(entry, End) else isinstance(entry, Signal) and signals.is_bad(entry)
+            bad = (
+                entry.status
+                if isinstance(entry, ThreadEnd)
+                else isinstance(entry, DeliveredSignal) and signals.is_bad(entry)
+            )
             colour = terminal.RED if bad else ""
         return f"{colour}{line}{terminal.PLAIN}" if colour else line
 
@@ -212,15 +216,15 @@ class _Text:
             lines.append(f"{'now':15} [{call.comm} {call.tid}] {shown}{lasts}")
         write_text("".join(f"{escape(line)}\n" for line in lines))
 
-    def _what(self, entry: Call | End | Signal) -> str:
+    def _what(self, entry: Call | ThreadEnd | DeliveredSignal) -> str:
         if isinstance(entry, Call):
             waited = entry.duration_ns
             shown = f" <{waited / 1e9:.6f}>" if self._durations and waited else ""
             return strace.text(entry) + shown
-        return end_text(entry) if isinstance(entry, End) else signals.text(entry)
+        return end_text(entry) if isinstance(entry, ThreadEnd) else signals.text(entry)
 
 
-def end_text(entry: End) -> str:
+def end_text(entry: ThreadEnd) -> str:
     """How a process or thread ended, as strace writes it."""
     signal = entry.status & 0x7F
     if not signal:
@@ -252,12 +256,12 @@ class _Json:
 
 def to_json(entry: Entry) -> dict[str, Any]:
     """An entry as an object."""
-    if isinstance(entry, Gap):
+    if isinstance(entry, MissingCalls):
         return {"event": "gap", "count": entry.missing}
     if isinstance(entry, Call):
         return {"event": "call", **strace.to_json(entry)}
     who = {"time": rfc3339(entry.time_ns), "pid": entry.pid, "tid": entry.tid, "comm": entry.comm}
-    if isinstance(entry, Signal):
+    if isinstance(entry, DeliveredSignal):
         return {"event": "signal", **who, **signals.to_json(entry)}
     signal = entry.status & 0x7F
     return {

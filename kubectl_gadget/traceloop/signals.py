@@ -8,7 +8,7 @@ from typing import Any
 from gadget import syscalls
 from gadget.text import escape
 from kubectl_gadget.strace import Call, siginfo
-from kubectl_gadget.traceloop.calls import End, Entry, Sender, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, Sender, ThreadEnd
 
 _KILL = 9
 _SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6  # of these siginfo_t says who sent it
@@ -23,7 +23,7 @@ def is_noise(call: Call) -> bool:
     return error in _AGAIN or (syscalls.find(call.machine, call.number).name, error) in _NOISE
 
 
-def is_bad(entry: Signal) -> bool:
+def is_bad(entry: DeliveredSignal) -> bool:
     """Whether a signal tells that the program did something wrong or was killed."""
     name = syscalls.signal_name(entry.number)
     return name in ("SIGKILL", "SIGABRT", "SIGSYS") or siginfo.is_fault(name, entry.code)
@@ -34,11 +34,11 @@ def without_false_kills(entries: Sequence[Entry]) -> list[Entry]:
 
     It is delivered to each thread without telling who sent it. Where the process really was killed one line is enough.
     """
-    killed = {entry.pid for entry in entries if isinstance(entry, End) and entry.status & 0x7F == _KILL}
+    killed = {entry.pid for entry in entries if isinstance(entry, ThreadEnd) and entry.status & 0x7F == _KILL}
     told: dict[int, int] = {}  # the last signal of each process, or the last one whose sender is known
     false = set()
     for at, entry in enumerate(entries):
-        if not isinstance(entry, Signal) or entry.number != _KILL:
+        if not isinstance(entry, DeliveredSignal) or entry.number != _KILL:
             continue
         if entry.pid not in killed:
             false |= {at} if entry.sender is None else set()
@@ -52,7 +52,7 @@ def without_false_kills(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for at, entry in enumerate(entries) if at not in false]
 
 
-def _by(entry: Signal) -> str:
+def _by(entry: DeliveredSignal) -> str:
     """Who sent it."""
     if entry.sender is None:
         return "sender not known" if entry.number == _KILL else ""
@@ -65,13 +65,13 @@ def _process(sender: Sender) -> str:
     return f"{escape(sender.comm)} {sender.pid}" + ("" if sender.inside else ", outside the container")
 
 
-def _outside(entry: Signal) -> bool:
+def _outside(entry: DeliveredSignal) -> bool:
     """Whether siginfo_t says that the sender has no number where the receiver is: it is in another pid namespace."""
     by_process = entry.code in (_SI_USER, _SI_QUEUE, _SI_TKILL)
     return by_process and entry.number != _KILL and bool(entry.words) and not entry.words[0] & 0xFFFFFFFF
 
 
-def text(entry: Signal) -> str:
+def text(entry: DeliveredSignal) -> str:
     """As strace has it, and by whom."""
     name, by = syscalls.signal_name(entry.number), _by(entry)
     if entry.number == _KILL and entry.code == _SI_USER:
@@ -82,7 +82,7 @@ def text(entry: Signal) -> str:
     return f"--- {name} {told}{f' {by}' if by else ''} ---"
 
 
-def to_json(entry: Signal) -> dict[str, Any]:
+def to_json(entry: DeliveredSignal) -> dict[str, Any]:
     """The same as fields. address is the first word of what siginfo_t says, whatever it is."""
     name = syscalls.signal_name(entry.number)
     first, second = (*entry.words, 0, 0)[:2]

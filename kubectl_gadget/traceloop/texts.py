@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gadget.syscalls import Capture, How
 from kubectl_gadget.strace import Captured
-from kubectl_gadget.traceloop.rows import Layout, Row, column
+from kubectl_gadget.traceloop.rows import CallRow, Layout, column
 
 #: How much room there is behind a call's arguments, each of which takes a word of it.
 _ROOM, _ROOM_MAX, _WORD = 64, 63, 8
@@ -21,7 +21,7 @@ _STRINGS, _BYTES_ARG, _BYTES_RESULT, _BYTES_FIXED, _BITS, _BYTES_POINTED = (
 _COUNTED = frozenset((How.BYTES_POINTED, How.VECTOR, How.MESSAGE))
 
 
-class Piece(NamedTuple):
+class SlotText(NamedTuple):
     """A part of a text: text is None if it could not be read, left are the bytes that follow, of a string 1 or more.
 
     part counts from 0 in further slots, and is -1 for the one beside the arguments.
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 
 #: By the sequence of its call and by argument: the pieces in order.
-Further = dict[int, dict[int, list[Piece]]]
+Further = dict[int, dict[int, list[SlotText]]]
 
 
 def further(more: npt.NDArray[np.void], data: bytes, no_data: int) -> Further:
@@ -50,7 +50,7 @@ def further(more: npt.NDArray[np.void], data: bytes, no_data: int) -> Further:
         text = None if length == no_data else data[begin : min(begin + length, (at + 1) * size)]
         if follows is None:
             follows = int(text is not None and len(text) == full)
-        found.setdefault(owner, {}).setdefault(argument, []).append(Piece(part, text, follows))
+        found.setdefault(owner, {}).setdefault(argument, []).append(SlotText(part, text, follows))
     for arguments in found.values():
         for pieces in arguments.values():
             if len(pieces) > 1:
@@ -58,7 +58,7 @@ def further(more: npt.NDArray[np.void], data: bytes, no_data: int) -> Further:
     return found
 
 
-def beside(row: Row, at: int, data: bytes, layout: Layout) -> Piece:
+def beside(row: CallRow, at: int, data: bytes, layout: Layout) -> SlotText:
     """The piece beside a call's arguments, whose record is the at-th of data.
 
     A string that fills the room there goes on in another slot.
@@ -67,10 +67,10 @@ def beside(row: Row, at: int, data: bytes, layout: Layout) -> Piece:
     begin = at * size + layout.args + skip
     text = data[begin : min(begin + row.length, (at + 1) * size)]
     full = min(_ROOM - skip, _ROOM_MAX) - 1
-    return Piece(-1, text, int(len(text) == full))
+    return SlotText(-1, text, int(len(text) == full))
 
 
-def joined(pieces: list[Piece], first: int) -> tuple[bytes, int]:
+def joined(pieces: list[SlotText], first: int) -> tuple[bytes, int]:
     """The text up to the first piece that is missing, and how many bytes are known to follow it."""
     data, left, part = b"", 1, first
     for piece in pieces:
@@ -80,7 +80,7 @@ def joined(pieces: list[Piece], first: int) -> tuple[bytes, int]:
     return data, left
 
 
-def strings(pieces: list[Piece]) -> Captured | None:
+def strings(pieces: list[SlotText]) -> Captured | None:
     """An argument list: part is which string, in the upper half how many there are. None if it could not be read."""
     count = pieces[0].part >> 4
     items, cut = [], []
@@ -102,7 +102,7 @@ def bytes_of_bits(count: int) -> int:
 
 
 def captured(
-    row: Row, capture: Capture | None, args: tuple[int, ...], result: int | None, pieces: list[Piece]
+    row: CallRow, capture: Capture | None, args: tuple[int, ...], result: int | None, pieces: list[SlotText]
 ) -> Captured | None:
     """An argument's text, with the length that it really had. None if none could be read."""
     how = capture.how if capture else None

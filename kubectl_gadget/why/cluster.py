@@ -39,7 +39,7 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-class Cluster:
+class ClusterFacts:
     """The API server as a user may see it, for threads to share. What was not to be had is among missing, in words."""
 
     def __init__(

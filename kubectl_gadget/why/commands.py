@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.traceloop.instances import Instance
     from kubectl_gadget.why.choose import Candidate
-    from kubectl_gadget.why.cluster import Cluster
+    from kubectl_gadget.why.cluster import ClusterFacts
     from kubectl_gadget.why.facts import Facts
     from kubectl_gadget.why.pod import PodContainer
 
@@ -119,19 +119,21 @@ def _why(
         _show(unrecorded(worst.status, _why_unrecorded(worst.status, targets, failure), cluster), form)
 
 
-def _begin(namespaces: tuple[str, ...], name: str, *, every: bool) -> Cluster:
+def _begin(namespaces: tuple[str, ...], name: str, *, every: bool) -> ClusterFacts:
     """Ask the API server, while agents are still being reached."""
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
     from kubectl_gadget.cluster.options import chosen_cluster
-    from kubectl_gadget.why.cluster import Cluster
+    from kubectl_gadget.why.cluster import ClusterFacts
 
     chosen = chosen_cluster()
     api = api_server(read_context(chosen.flags))
-    return Cluster(api, namespaces, name, nodes=chosen.nodes, every_event=every)
+    return ClusterFacts(api, namespaces, name, nodes=chosen.nodes, every_event=every)
 
 
-def _recordings(targets: Callable[[], Targets], cluster: Cluster | None) -> tuple[list[Instance], GadgetError | None]:
+def _recordings(
+    targets: Callable[[], Targets], cluster: ClusterFacts | None
+) -> tuple[list[Instance], GadgetError | None]:
     """All recordings, or why there are none; of a cluster the API server can still tell something then."""
     try:
         return ask_all(targets()), None
@@ -144,7 +146,7 @@ def _recordings(targets: Callable[[], Targets], cluster: Cluster | None) -> tupl
 
 
 def _worst(
-    found: Sequence[Instance], selection: Selection, cluster: Cluster, name: str, *, anywhere: bool
+    found: Sequence[Instance], selection: Selection, cluster: ClusterFacts, name: str, *, anywhere: bool
 ) -> Candidate:
     """The container that a name stands for; of several the one that is worst off, and which others are badly off."""
     from kubectl_gadget.traceloop import instances
@@ -188,7 +190,7 @@ def _why_unrecorded(status: PodContainer, targets: Callable[[], Targets], failur
     return "it is not recorded" if status.runs or status.ended else "it has not started"
 
 
-def _facts(instance: Instance, every: Sequence[Instance], cluster: Cluster | None) -> Facts:
+def _facts(instance: Instance, every: Sequence[Instance], cluster: ClusterFacts | None) -> Facts:
     from kubectl_gadget.why.gather import gather, with_cluster
     from kubectl_gadget.why.live import with_node
 
@@ -227,7 +229,9 @@ def _show(facts: Facts, form: str, calls: str = "") -> None:
         write_line(line, _COLOURS.get(kind, ""))
 
 
-def _table(found: Sequence[Instance], selection: Selection, since: float, form: str, cluster: Cluster | None) -> None:
+def _table(
+    found: Sequence[Instance], selection: Selection, since: float, form: str, cluster: ClusterFacts | None
+) -> None:
     """Every bad end of the last while, of each container the newest, and what is kept from running: each in a line."""
     from kubectl_gadget.why.several import reasons
 

@@ -30,7 +30,7 @@ _UNRESOLVED = re.compile(
 )
 
 
-class Message(NamedTuple):
+class DnsMessage(NamedTuple):
     """A question for a name, or its answer: result is empty if there is a name."""
 
     call: Call
@@ -54,19 +54,19 @@ def parse(data: bytes) -> tuple[bool, int, int, str] | None:
     return bool(data[2] & 0x80), data[3] & 15, int.from_bytes(data[6:8], "big"), decode_text(b".".join(labels))
 
 
-def messages(history: History) -> Iterator[Message]:
+def messages(history: History) -> Iterator[DnsMessage]:
     """What was asked and answered, as far as its calls are recorded."""
     for call in history.about_names:
         found, sends = call.captured.get(1), call_name(call).startswith(("send", "write"))
         parsed = parse(found.data) if found and call.result else None
         if parsed and parsed[0] != sends:
             answer, code, records, name = parsed
-            yield Message(call, answer, _ANSWERS.get(code, f"RCODE {code}"), name, records)
+            yield DnsMessage(call, answer, _ANSWERS.get(code, f"RCODE {code}"), name, records)
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     """Names that did not resolve. A resolver tries a name with each domain of its search list: one answer is enough."""
-    asked: dict[str, list[Message]] = {}
+    asked: dict[str, list[DnsMessage]] = {}
     for message in messages(facts.history):
         asked.setdefault(message.name, []).append(message)
     resolved = {name for name, found in asked.items() if any(each.answer and not each.result and each.records

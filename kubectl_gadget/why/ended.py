@@ -11,7 +11,7 @@ from gadget import syscalls
 from gadget.kinds.texts import decode_text
 from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call, siginfo
-from kubectl_gadget.traceloop.calls import End, Sent, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, SentSignal, ThreadEnd
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import History, call_name
@@ -105,7 +105,7 @@ def _killed(facts: Facts, pid: int, rank: int, number: int) -> Iterator[Finding]
     signals = [each for each in history.signals if each.pid == pid and each.number == number]
     last = signals[-1] if signals else None
     who = "it" if not rank else plain(history.program(pid), 40)
-    ends: tuple[End, ...] = tuple(history.ends.get(pid, [])[-1:])
+    ends: tuple[ThreadEnd, ...] = tuple(history.ends.get(pid, [])[-1:])
     evidence = (*((last,) if last else ()), *ends)
     weight = 90 - 3 * rank
     if name == "SIGSEGV" and _aborted(history, pid):
@@ -165,7 +165,7 @@ def _sent_by(history: History, pid: int, number: int) -> Call | None:
     return None
 
 
-def _own(last: Signal | None) -> bool:
+def _own(last: DeliveredSignal | None) -> bool:
     """Whether a process sent a signal to itself, as far as is known."""
     if last is None or last.sender is None:
         return True
@@ -173,11 +173,11 @@ def _own(last: Signal | None) -> bool:
 
 
 def _by_somebody(
-    facts: Facts, pid: int, number: int, who: str, weight: float, evidence: tuple[Signal | End, ...]
+    facts: Facts, pid: int, number: int, who: str, weight: float, evidence: tuple[DeliveredSignal | ThreadEnd, ...]
 ) -> Finding:
     """A signal that another process sent."""
     name = syscalls.signal_name(number)
-    last = next((each for each in evidence if isinstance(each, Signal)), None)
+    last = next((each for each in evidence if isinstance(each, DeliveredSignal)), None)
     sender = last.sender if last else None
     if not sender and (call := _sent_by(facts.history, pid, number)):
         what = f"{plain(call.comm, 40)} ({call.pid}), a process of the same container, sent {who} {name}"
@@ -204,7 +204,7 @@ def _by_somebody(
     )
 
 
-def heard(facts: Facts) -> Signal | None:
+def heard(facts: Facts) -> DeliveredSignal | None:
     """The last request to end that the first process heard, if it may be why it ended with a status of its own."""
     for each in reversed(facts.history.signals):
         name = syscalls.signal_name(each.number)
@@ -214,12 +214,12 @@ def heard(facts: Facts) -> Signal | None:
     return None
 
 
-def in_time(facts: Facts, asked: Signal) -> bool:
+def in_time(facts: Facts, asked: DeliveredSignal) -> bool:
     """Whether it ended within its grace period."""
     return _before_end(facts, asked) <= _grace_ns(facts)
 
 
-def _before_end(facts: Facts, each: Signal) -> int:
+def _before_end(facts: Facts, each: DeliveredSignal) -> int:
     ends = facts.history.ends.get(facts.history.main, [])
     return (ends[-1].time_ns if ends else facts.ended_ns) - each.time_ns
 
@@ -303,7 +303,7 @@ class _Request(NamedTuple):
 def _asked_before(facts: Facts, killed_ns: int) -> _Request | None:
     """The request to end that a kill follows, heard or not: the first within the grace period, or else the last."""
     history = facts.history
-    sent: list[Sent | Signal] = [*history.sent, *history.signals]
+    sent: list[SentSignal | DeliveredSignal] = [*history.sent, *history.signals]
     asked = []
     for each in sent:
         name, ago_ns = syscalls.signal_name(each.number), killed_ns - each.time_ns
@@ -322,7 +322,7 @@ def _grace_ns(facts: Facts) -> int:
     return ((seconds or _GRACE_SECONDS) + _SLACK_SECONDS) * 1_000_000_000
 
 
-def _fault(last: Signal | None) -> str:
+def _fault(last: DeliveredSignal | None) -> str:
     if last is None or not last.words or last.code == _SI_KERNEL:
         return ""  # of an address that no pointer can have the kernel tells none
     address = last.words[0]

@@ -16,7 +16,7 @@ class Earlier:
     seconds: float
 
 
-class Event(NamedTuple):
+class PodEvent(NamedTuple):
     """What happened to a pod, or to one container of it, the last of so many times: nanoseconds since 1970."""
 
     time_ns: int
@@ -64,7 +64,7 @@ class Kubernetes:
     memory_limit: int = 0
     grace_seconds: int = 30
     image: str = ""
-    events: tuple[Event, ...] = ()
+    events: tuple[PodEvent, ...] = ()
     mounts: dict[str, str] = field(default_factory=dict)
     probes: dict[str, str] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Mount:
+class MountUsage:
     """Where a path lies: what is free for users other than root. No inodes in total: they do not run out."""
 
     path: str
@@ -99,7 +99,7 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class Identity:
+class FileUser:
     """The user and group that a process has for files, as the node numbers them."""
 
     uid: int
@@ -124,10 +124,10 @@ class Node:
     listeners: dict[int, str] = field(default_factory=dict)
     holders: dict[int, str] = field(default_factory=dict)
     descriptors: dict[tuple[int, int], str] = field(default_factory=dict)
-    mounts: dict[str, Mount] = field(default_factory=dict)
+    mounts: dict[str, MountUsage] = field(default_factory=dict)
     children: dict[int, str] = field(default_factory=dict)
     waits: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    identity: Identity | None = None
+    identity: FileUser | None = None
 
 
 @dataclass(frozen=True)

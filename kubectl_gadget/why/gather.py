@@ -15,7 +15,7 @@ from kubectl_gadget.traceloop.calls import Entry, Reader
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.traceloop.runtime import without_runtime
 from kubectl_gadget.traceloop.signals import without_false_kills
-from kubectl_gadget.why.cluster import Cluster, key_of
+from kubectl_gadget.why.cluster import ClusterFacts, key_of
 from kubectl_gadget.why.facts import Earlier, Facts
 from kubectl_gadget.why.history import History
 from kubectl_gadget.why.pod import PodContainer, parse_time
@@ -118,7 +118,7 @@ def _facts_of_end(runs: Sequence[Instance], reply: pb.TraceloopReadReply) -> Fac
     return facts_of(last.node, last.item, history, earlier=earlier, left_out=reply.chosen.left_out)
 
 
-def with_cluster(facts: Facts, cluster: Cluster) -> Facts:
+def with_cluster(facts: Facts, cluster: ClusterFacts) -> Facts:
     """The same with what the API server says."""
     said = cluster.facts(facts.namespace, facts.pod, facts.container, facts.id, facts.started_ns)
     live = facts.live.descriptors.values() if facts.live else ()
@@ -126,7 +126,7 @@ def with_cluster(facts: Facts, cluster: Cluster) -> Facts:
     return replace(facts, kubernetes=said, names=names, notes=notes, missing=(*facts.missing, *cluster.missing))
 
 
-def unrecorded(container: PodContainer, why: str, cluster: Cluster) -> Facts:
+def unrecorded(container: PodContainer, why: str, cluster: ClusterFacts) -> Facts:
     """The facts of a container that has no recording, for the reason that why gives."""
     namespace, name = key_of(container.pod)
     ended = {} if container.runs else container.ended

@@ -12,7 +12,7 @@ from os import O_RDWR, O_WRONLY
 from gadget.kinds.texts import decode_text
 from gadget.kinds.times import short_duration
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import End, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, ThreadEnd
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding, plain
 from kubectl_gadget.why.history import OPENS, Failure, call_name, endpoint, meaning
@@ -166,7 +166,11 @@ _GO_BYTES = 8192
 def _preempted(facts: Facts) -> Iterator[Finding]:
     """A goroutine that makes no calls, whose runtime takes it off the processor over and over."""
     last = [entry for entry in facts.history.entries if facts.now_ns - entry.time_ns < LONG_NS // 2]
-    stops = [each for each in last if isinstance(each, Signal) and (each.number, each.code) == (_GO_STOPS, _SI_TKILL)]
+    stops = [
+        each
+        for each in last
+        if isinstance(each, DeliveredSignal) and (each.number, each.code) == (_GO_STOPS, _SI_TKILL)
+    ]
     if len(stops) >= _OFTEN and all(call_name(each) in _GO_RUNS for each in last if isinstance(each, Call)):
         yield Finding("hang-busy", "a goroutine of it waits for nothing: it runs, and makes no calls", 68,
                       evidence=(stops[-1],))  # fmt: skip
@@ -183,7 +187,7 @@ def _computes(facts: Facts) -> Iterator[Finding]:
     for entry in history.entries:
         if isinstance(entry, Call) and entry.pid == history.main:
             last[entry.tid] = entry
-        elif isinstance(entry, End):
+        elif isinstance(entry, ThreadEnd):
             last.pop(entry.tid, None)
     for tid, call in last.items():
         silent = facts.now_ns - call.time_ns

@@ -16,7 +16,7 @@ from gadget import syscalls
 from gadget.kinds.texts import decode_text
 from gadget.syscalls import How
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import End, Entry, Gap, Sent, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, MissingCalls, SentSignal, ThreadEnd
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOL_SOCKET, _SO_ERROR, _EINPROGRESS, _EISCONN = 1, 4, 115, 106
@@ -77,7 +77,7 @@ class Thing(NamedTuple):
 _CLOSED = Thing("closed", "")
 
 
-class Said(NamedTuple):
+class SpokenText(NamedTuple):
     """A piece of output."""
 
     time_ns: int
@@ -87,7 +87,7 @@ class Said(NamedTuple):
     tid: int = 0
 
 
-class Program(NamedTuple):
+class BegunProgram(NamedTuple):
     """A program that a process began to run."""
 
     time_ns: int
@@ -195,7 +195,7 @@ class History:
         blocked: Sequence[tuple[Call, int | None]] = (),
         status: int | None = None,
         kept: int = 0,
-        sent: Sequence[Sent] = (),
+        sent: Sequence[SentSignal] = (),
         read_ns: int = 0,
         failures_left_out: int = 0,
     ) -> None:
@@ -206,18 +206,18 @@ class History:
         and the first calls are among them. kept are all calls that there are. failures_left_out: calls that failed and
         are not here.
         """
-        self.entries = [entry for entry in entries if not isinstance(entry, Gap)]
+        self.entries = [entry for entry in entries if not isinstance(entry, MissingCalls)]
         #: when it was read, by the node's clock
         self.read_ns = read_ns
         self.failures_left_out = failures_left_out
-        self.missing = sum(entry.missing for entry in entries if isinstance(entry, Gap))
+        self.missing = sum(entry.missing for entry in entries if isinstance(entry, MissingCalls))
         self.complete, self.blocked, self.kept, self.sent = complete, blocked, kept, sent
         self._started = started or {}
         self._status = status
-        self.said: list[Said] = []
-        self.programs: dict[int, list[Program]] = {}
-        self.ends: dict[int, list[End]] = {}
-        self.signals: list[Signal] = []
+        self.said: list[SpokenText] = []
+        self.programs: dict[int, list[BegunProgram]] = {}
+        self.ends: dict[int, list[ThreadEnd]] = {}
+        self.signals: list[DeliveredSignal] = []
         self.failures: list[Failure] = []
         self.waits: dict[int, list[Waited]] = {}
         #: when a process reached a path or a peer, by that and by what _tail leaves of it
@@ -240,7 +240,7 @@ class History:
         for at, entry in enumerate(self.entries):
             if isinstance(entry, Call):
                 self._note(at, entry)
-            elif isinstance(entry, Signal):
+            elif isinstance(entry, DeliveredSignal):
                 self.signals.append(entry)
             elif entry.last:
                 self.ends.setdefault(entry.pid, []).append(entry)
@@ -335,9 +335,9 @@ class History:
         return next((ended[at].pid for at in range(until - 1, -1, -1) if ended[at].pid != pid), 0)
 
     @cached_property
-    def _by_status(self) -> dict[int, list[End]]:
+    def _by_status(self) -> dict[int, list[ThreadEnd]]:
         """The ends of processes by their status, the newest last."""
-        found: dict[int, list[End]] = {}
+        found: dict[int, list[ThreadEnd]] = {}
         for end in sorted((end for ends in self.ends.values() for end in ends), key=lambda end: end.time_ns):
             found.setdefault(end.status & ~_DUMPED, []).append(end)
         return found
@@ -623,7 +623,7 @@ class History:
     def _began(self, at: int, call: Call) -> None:
         first = 0 if call_name(call) == "execve" else 1
         path = self._path(call, first)
-        self.programs.setdefault(call.pid, []).append(Program(call.time_ns, path, _strings(call, first + 1)))
+        self.programs.setdefault(call.pid, []).append(BegunProgram(call.time_ns, path, _strings(call, first + 1)))
         self._reach(call.pid, path, call.time_ns)
 
     def _wrote(self, at: int, call: Call) -> None:
@@ -634,7 +634,7 @@ class History:
         if descriptor in (1, 2) and not (thing and thing.name == "/dev/null"):
             buffers = sorted(which for argument, which in call.beyond if argument == 1 and isinstance(which, int))
             text = _text(call, 1) + "".join(decode_text(call.beyond[1, which].data) for which in buffers)
-            self.said.append(Said(call.time_ns, call.pid, descriptor, text, call.tid))
+            self.said.append(SpokenText(call.time_ns, call.pid, descriptor, text, call.tid))
 
     def _answered(self, at: int, call: Call) -> None:
         key = (call.pid, _signed(call.args[0]))

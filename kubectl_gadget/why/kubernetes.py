@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gadget.kinds.times import short_duration
 from kubectl_gadget.why.ended import STARTS, heard, in_time
-from kubectl_gadget.why.facts import Event, Facts, Kubernetes
+from kubectl_gadget.why.facts import Facts, Kubernetes, PodEvent
 from kubectl_gadget.why.findings import Finding, plain, quoted
 from kubectl_gadget.why.history import endpoint
 
@@ -99,7 +99,7 @@ def _asked_to_end(facts: Facts, said: Kubernetes) -> bool:
                for each in said.events)  # fmt: skip
 
 
-def _fits(facts: Facts, said: Kubernetes, event: Event) -> bool:
+def _fits(facts: Facts, said: Kubernetes, event: PodEvent) -> bool:
     """Whether an event may have led to this end: told before it, and no longer than a pod may take to end."""
     if not facts.ended_ns or not event.time_ns:
         return True
@@ -110,7 +110,7 @@ def _fits(facts: Facts, said: Kubernetes, event: Event) -> bool:
     return event.times > 2 and event.first_ns - _SLACK_NS <= facts.ended_ns <= event.time_ns
 
 
-def _newest(said: Kubernetes, *reasons: str) -> Event | None:
+def _newest(said: Kubernetes, *reasons: str) -> PodEvent | None:
     return next((each for each in reversed(said.events) if each.reason in reasons), None)
 
 

@@ -12,7 +12,7 @@ from gadget.kinds.texts import decode_text
 from kubectl_gadget.agents.client import ask_once
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why import failed, now
-from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
 from kubectl_gadget.why.findings import plain
 from kubectl_gadget.why.history import Failure, call_name
 from kubectl_gadget.why.meant import what_failed
@@ -75,7 +75,7 @@ def node_of(reply: pb.InspectReply, paths: Sequence[str]) -> Node:
         children={wait.tid: _who(wait.child) for wait in reply.waits if wait.HasField("child")},
         descriptors={(wait.pid, wait.descriptor): f"{wait.kind} {wait.name}" for wait in reply.waits if wait.kind},
         waits=waits,
-        identity=Identity(identity.uid, identity.gid, frozenset(identity.groups), identity.capabilities)
+        identity=FileUser(identity.uid, identity.gid, frozenset(identity.groups), identity.capabilities)
         if reply.HasField("identity")
         else None,
     )
@@ -85,8 +85,8 @@ def _component(part: pb.Component) -> Component:
     return Component(part.path, part.exists, part.mode, part.uid, part.gid, tuple(part.names), part.link, part.error)
 
 
-def _mount(mount: pb.Mount) -> Mount:
-    return Mount(
+def _mount(mount: pb.Mount) -> MountUsage:
+    return MountUsage(
         mount.path, mount.read_only, mount.free_bytes, mount.total_bytes, mount.free_inodes, mount.total_inodes
     )
 

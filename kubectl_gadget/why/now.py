@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
 from kubectl_gadget.why.findings import plain
 from kubectl_gadget.why.history import Failure
 
@@ -89,7 +89,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(plain(name, 60) for name in names)
 
 
-def _refused(parts: Sequence[Component], identity: Identity | None) -> str:
+def _refused(parts: Sequence[Component], identity: FileUser | None) -> str:
     """The first component that the user may not pass, else the last one; and the user."""
     refusing = next((part for part in parts[:-1] if not _may_pass(part, identity)), parts[-1])
     if not refusing.exists:
@@ -98,7 +98,7 @@ def _refused(parts: Sequence[Component], identity: Identity | None) -> str:
     return f"{plain(refusing.path)} has mode {refusing.mode & 0o7777:04o}, owner {refusing.uid}:{refusing.gid}{who}"
 
 
-def _may_pass(part: Component, identity: Identity | None) -> bool:
+def _may_pass(part: Component, identity: FileUser | None) -> bool:
     """Whether the mode of a folder lets somebody through."""
     if identity is None or not part.exists:
         return True
@@ -108,7 +108,7 @@ def _may_pass(part: Component, identity: Identity | None) -> bool:
     return bool(part.mode >> shift & 1)
 
 
-def _room(mount: Mount) -> str:
+def _room(mount: MountUsage) -> str:
     if mount.total_inodes and not mount.free_inodes and mount.free_bytes:
         return f"0 of {mount.total_inodes:,} inodes are free at {plain(mount.path)}"
     return f"{size(mount.free_bytes)} free of {size(mount.total_bytes)} at {plain(mount.path)}"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from kubectl_gadget.why.facts import Event, Kubernetes
+from kubectl_gadget.why.facts import Kubernetes, PodEvent
 
 Object = Mapping[str, Any]
 #: Events that are looked at.
@@ -91,7 +91,9 @@ def containers(pod: Object) -> list[PodContainer]:
     return init + [PodContainer(pod, each, init=False) for each in spec.get("containers") or ()]
 
 
-def kubernetes_facts(pod: Object, container: str, container_id: str = "", events: Iterable[Event] = ()) -> Kubernetes:
+def kubernetes_facts(
+    pod: Object, container: str, container_id: str = "", events: Iterable[PodEvent] = ()
+) -> Kubernetes:
     """What is said of a run of a container, the newest if no id is given; of the pod alone if it has none such."""
     metadata, spec, status = pod.get("metadata") or {}, pod.get("spec") or {}, pod.get("status") or {}
     every = containers(pod)
@@ -156,13 +158,13 @@ def _waits_for(every: Sequence[PodContainer], found: PodContainer | None) -> Pod
     return None
 
 
-def gone_facts(events: Iterable[Event], container: str) -> Kubernetes:
+def gone_facts(events: Iterable[PodEvent], container: str) -> Kubernetes:
     """What is left of a pod that was deleted."""
     kept = tuple(each for each in events if not each.container or each.container == container)
     return Kubernetes(deleted=True, restart_policy="", grace_seconds=0, events=kept)
 
 
-def read_events(items: Iterable[Object], uid: str = "") -> tuple[Event, ...]:
+def read_events(items: Iterable[Object], uid: str = "") -> tuple[PodEvent, ...]:
     """Events of a pod, the newest last; of the one with a uid alone, if one is given."""
     found = []
     for item in items:
@@ -174,7 +176,7 @@ def read_events(items: Iterable[Object], uid: str = "") -> tuple[Event, ...]:
             series = item.get("series") or {}
             first = parse_time(item.get("firstTimestamp") or item.get("eventTime"))
             last = parse_time(series.get("lastObservedTime") or item.get("lastTimestamp") or item.get("eventTime"))
-            found.append(Event(last or first, str(item.get("reason") or ""), str(item.get("message") or "").strip(),
+            found.append(PodEvent(last or first, str(item.get("reason") or ""), str(item.get("message") or "").strip(),
                                container[1] if container else "", int(series.get("count") or item.get("count") or 1),
                                first))  # fmt: skip
     return tuple(sorted(found, key=lambda each: each.time_ns)[-MOST_EVENTS:])

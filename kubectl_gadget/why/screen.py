@@ -12,7 +12,7 @@ from gadget.text import escape
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.text import fit, wrap
-from kubectl_gadget.traceloop.calls import End, Entry, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Entry, ThreadEnd
 from kubectl_gadget.traceloop.show import end_text
 from kubectl_gadget.traceloop.show import to_json as entry_to_json
 from kubectl_gadget.traceloop.signals import text as signal_text
@@ -107,9 +107,9 @@ def _entry(entry: Entry) -> str:
         when = clock(entry.time_ns)[:-3] if entry.time_ns else "now"
         call = strace.text(entry, _TEXT).removesuffix(" = ?").replace("(AT_FDCWD, ", "(")
         return f"{when} {_MEANING.sub('', call) if entry.failed else call}"
-    if isinstance(entry, End):
+    if isinstance(entry, ThreadEnd):
         return f"{clock(entry.time_ns)[:-3]} {end_text(entry)}"
-    if isinstance(entry, Signal):
+    if isinstance(entry, DeliveredSignal):
         return f"{clock(entry.time_ns)[:-3]} {signal_text(entry)}"
     return f"… {entry.missing:,} calls are missing here …"
 

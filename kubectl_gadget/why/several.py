@@ -16,7 +16,7 @@ from kubectl_gadget.stream.request import Selection
 from kubectl_gadget.traceloop import instances
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.choose import CRASHED, INIT, NOT_READY, STUCK, candidates, rank_of, since_ns
-from kubectl_gadget.why.cluster import Cluster, key_of
+from kubectl_gadget.why.cluster import ClusterFacts, key_of
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.gather import gather_ends, unrecorded, with_cluster
@@ -55,7 +55,7 @@ class Reason:
 
 
 def reasons(
-    found: Sequence[Instance], selection: Selection, since: float, cluster: Cluster | None = None
+    found: Sequence[Instance], selection: Selection, since: float, cluster: ClusterFacts | None = None
 ) -> list[Reason]:
     """Those of all that ended badly within so many seconds, the newest end first, and of what is kept from running.
 
@@ -135,7 +135,7 @@ def _as_told(finding: Finding) -> str:
     return finding.sentence if finding.certain or finding.cause == "nothing" else f"likely: {finding.sentence}"
 
 
-def _stuck(found: Sequence[Instance], selection: Selection, cluster: Cluster) -> list[PodContainer]:
+def _stuck(found: Sequence[Instance], selection: Selection, cluster: ClusterFacts) -> list[PodContainer]:
     """Of each pod that is kept from running, the container that is worst off, unless its end is recorded."""
     now_ns = time.time_ns()
     by_pod: dict[tuple[str, str], PodContainer] = {}

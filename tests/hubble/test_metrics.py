@@ -11,7 +11,7 @@ from typing import Any
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.hubble.messages import message_of
-from kubectl_gadget.hubble.metrics import ENDS, Totals
+from kubectl_gadget.hubble.metrics import ENDS, FlowTotals
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.output import all_fields
@@ -63,7 +63,7 @@ def rows(random: Random) -> list[tuple[Any, ...]]:
 
 def ours(flows: Sequence[dict[str, Any]]) -> Series:
     """What we count, under Hubble's names."""
-    totals = Totals()
+    totals = FlowTotals()
     totals.add(flows)
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from gadget._generated import flow_pb2, observer_pb2
 from gadget.errors import UsageError
-from kubectl_gadget.hubble.ring import Ring
+from kubectl_gadget.hubble.ring import FlowRing
 from kubectl_gadget.hubble.server import Reading
 from kubectl_gadget.observe.lines import FIELDS
 from tests.hubble.generated import BEGAN, make_flow, make_request
@@ -50,15 +50,15 @@ def without_empty(message: Message) -> Message:
     return message
 
 
-def ring_of(flows: Sequence[flow_pb2.Flow]) -> Ring:
+def ring_of(flows: Sequence[flow_pb2.Flow]) -> FlowRing:
     """A ring that has them."""
-    ring = Ring(4095)
+    ring = FlowRing(4095)
     empty = dict.fromkeys(FIELDS)
     ring.add([(*{**empty, "timestamp": flow.time.ToNanoseconds(), "node": "n"}.values(), flow) for flow in flows])
     return ring
 
 
-def ours(ring: Ring, request: observer_pb2.GetFlowsRequest) -> list[flow_pb2.Flow] | str:
+def ours(ring: FlowRing, request: observer_pb2.GetFlowsRequest) -> list[flow_pb2.Flow] | str:
     """What a client of ours gets, or why it gets nothing."""
     try:
         reading = Reading(ring, Session(), request)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gadget.rules import baseline
-from gadget.rules.baseline import Who
+from gadget.rules.baseline import BaselineSubject
 from gadget.rules.seen import FILES, PEERS, PORTS, PROGRAMS
 from tests.conftest import Agent, Cli
 from tests.pods import BUSYBOX, Container, Pod
@@ -43,7 +43,7 @@ def test_drift(
     time.sleep(1)
     _, told = cli.finish()
     assert "from 1 node, 1 container" in told and told.endswith(f"1 workload in {file}\n"), told
-    who = Who("shop", "Pod/web-0", "web", "")
+    who = BaselineSubject("shop", "Pod/web-0", "web", "")
     assert baseline.read(file.read_text(), "f")[who].values == {
         PROGRAMS: ["/bin/busybox", "/bin/nc"], FILES: ["/etc/y"], PORTS: [], PEERS: ["127.0.0.1"],
     }  # fmt: skip

@@ -22,7 +22,7 @@ from agent.containers.identity import parse_path
 from agent.containers.tracker import Tracker
 from agent.traceloop import rings
 from agent.traceloop.pointers import Pointers
-from agent.traceloop.recorder import Recorder, Settings
+from agent.traceloop.recorder import Recorder, RecorderSettings
 from agent.traceloop.rings import Ring
 from agent.traceloop.service import TraceloopService
 from agent.traceloop.settings import Settings as Following
@@ -57,7 +57,7 @@ def recording(tracker: Tracker, bpffs: Path, tmp_path: Path) -> Callable[..., An
     @contextmanager
     def begin(**settings: Any) -> Iterator[Recorder]:
         wants = settings.pop("wants", lambda container: container.namespace == "shop")
-        found = Settings(bpffs / "gadget/traceloop", tmp_path / "saved", wants, **settings)
+        found = RecorderSettings(bpffs / "gadget/traceloop", tmp_path / "saved", wants, **settings)
         with closing(Recorder(tracker, found)) as recorder:
             yield recorder
 
@@ -270,7 +270,7 @@ def test_map_of_others(recording, bpffs: Path, tmp_path: Path) -> None:
         assert recorder.lost == ""
     with recording(slots=64) as recorder:
         assert recorder.lost == ""
-    found = Settings(bpffs / "gadget/traceloop", tmp_path / "saved", lambda container: True, slots=64)
+    found = RecorderSettings(bpffs / "gadget/traceloop", tmp_path / "saved", lambda container: True, slots=64)
     with closing(Tracker()) as other, closing(Recorder(other, found)) as recorder:
         assert recorder.lost.startswith("nothing was recorded until this agent came: the programs of ")
         assert recorder.lost.endswith(" use other maps")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.blocked import READ_SECONDS, Memory, find_blocked
+from agent.blocked import READ_SECONDS, ProcessMemory, find_blocked
 from agent.threads import Bounded
 from agent.traceloop.redact import Redactor
 from gadget import syscalls
@@ -49,7 +49,7 @@ def test_open_of_a_fifo(tmp_path: Path) -> None:
     """Of a program that hangs in an open I see which file that is."""
     os.mkfifo(tmp_path / "jobs")
     with in_a_call("openat", "/bin/cat", tmp_path / "jobs") as blocked:
-        Memory().add_to([blocked], lambda: [blocked.pid], 1)
+        ProcessMemory().add_to([blocked], lambda: [blocked.pid], 1)
     assert shown(blocked) == f'openat(AT_FDCWD, "{tmp_path}/jobs", O_RDONLY, <unfinished ...>)'
 
 
@@ -69,7 +69,7 @@ def test_redacted(tmp_path: Path) -> None:
     """What --redact names is masked in the path of a call that hangs, too."""
     os.mkfifo(tmp_path / "token-8431")
     with in_a_call("openat", "/bin/cat", tmp_path / "token-8431") as blocked:
-        Memory(Redactor(["token-[0-9]+"]).mask).add_to([blocked], lambda: [blocked.pid], 1)
+        ProcessMemory(Redactor(["token-[0-9]+"]).mask).add_to([blocked], lambda: [blocked.pid], 1)
     assert shown(blocked) == f'openat(AT_FDCWD, "{tmp_path}/**********", O_RDONLY, <unfinished ...>)'
 
 
@@ -78,7 +78,7 @@ def test_not_of_the_container(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "jobs")
     answers = iter([True, False])
     with in_a_call("openat", "/bin/cat", tmp_path / "jobs") as blocked:
-        Memory().add_to([blocked], lambda: [blocked.pid] if next(answers) else [], 1)
+        ProcessMemory().add_to([blocked], lambda: [blocked.pid] if next(answers) else [], 1)
     assert not blocked.memory
 
 
@@ -91,7 +91,7 @@ def test_path_without_an_end(tmp_path: Path) -> None:
     ):
         memory.seek(blocked.args[1])
         memory.write(b"/" * 200)
-        Memory().add_to([blocked], lambda: [blocked.pid], 1)
+        ProcessMemory().add_to([blocked], lambda: [blocked.pid], 1)
     assert 200 <= len(blocked.memory[0].data) <= 4096
 
 
@@ -109,7 +109,7 @@ while True:
 def test_connect_without_an_answer() -> None:
     """Of a program that hangs in a connect I see to whom: here a server whose queue is full."""
     with in_a_call("connect", sys.executable, "-c", CONNECT) as blocked:
-        Memory().add_to([blocked], lambda: [blocked.pid], 1)
+        ProcessMemory().add_to([blocked], lambda: [blocked.pid], 1)
     assert 'sin_addr=inet_addr("127.0.0.1")}, 16, <unfinished ...>' in shown(blocked)
 
 
@@ -118,7 +118,7 @@ def test_memory_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     os.mkfifo(tmp_path / "jobs")
     monkeypatch.setattr(os, "pread", lambda *args: time.sleep(2) or b"")
     with in_a_call("openat", "/bin/cat", tmp_path / "jobs") as blocked:
-        memory, began = Memory(), time.monotonic()
+        memory, began = ProcessMemory(), time.monotonic()
         memory.add_to([blocked], lambda: [blocked.pid], 1)
         memory.add_to([blocked], lambda: [blocked.pid], 1)  # which still waits for the first
         assert READ_SECONDS <= time.monotonic() - began < READ_SECONDS + 1

@@ -11,7 +11,7 @@ import pytest
 from gadget import bounded_server
 from gadget.bounded_server import BoundedHandler, BoundedServer
 from gadget.rules import webhook
-from gadget.rules.webhook import Counts, Webhook
+from gadget.rules.webhook import Webhook, WebhookCounts
 from tests.conftest import wait_until
 
 TOKEN = "of the API server"
@@ -24,7 +24,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     """A webhook with few places."""
     monkeypatch.setattr(webhook, "MOST_CLIENTS", 8)
     monkeypatch.setattr(webhook, "MOST_OF_ONE", 3)
-    made = Webhook(("127.0.0.1", 0), "/k8s-audit", Counts(), lambda text: None, token=TOKEN)
+    made = Webhook(("127.0.0.1", 0), "/k8s-audit", WebhookCounts(), lambda text: None, token=TOKEN)
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kubectl_gadget.profile import demangle
-from kubectl_gadget.profile.stacks import Function, Samples, Who
+from kubectl_gadget.profile.stacks import Function, Samples, StackOwner
 
 pytestmark = pytest.mark.skipif(not shutil.which("c++filt"), reason="needs c++filt")
 PRICE = "_ZN4shop4cart5priceEi"
@@ -57,7 +57,7 @@ def test_hostile_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stacks_of_the_same_name() -> None:
     """Stacks that are the same by the names that people write are one."""
-    samples, cart = Samples(99), Who("node-a", "shop", "cart-0", "app")
+    samples, cart = Samples(99), StackOwner("node-a", "shop", "cart-0", "app")
     for name in ("_ZN4shop4cartC1Ev", "_ZN4shop4cartC2Ev"):  # two constructors that compilers make of one
         samples.add(cart, (Function("main", "/app"), Function(name, "/app")), 3)
     samples.add(cart, (Function(PRICE, "[kernel]", kernel=True),), 1)

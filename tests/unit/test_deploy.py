@@ -22,7 +22,7 @@ from gadget.standing import from_toml
 from kubectl_gadget.cluster import manifests
 from kubectl_gadget.cluster.definitions import config_map
 from kubectl_gadget.cluster.deploy import deploy
-from kubectl_gadget.cluster.options import Cluster as Chosen
+from kubectl_gadget.cluster.options import ClusterOptions as Chosen
 from kubectl_gadget.cluster.remedies import Remedies
 from kubectl_gadget.cluster.undeploy import undeploy
 from tests.cluster_api import DAEMON_SET, EVENTS, NAMESPACE, PODS, Cluster, agent_pod, failed_create, serve_cluster

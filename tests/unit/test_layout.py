@@ -21,7 +21,7 @@ from gadget import catalog
 from gadget._generated.kinds.privsnoop import Asked
 from gadget.endpoints import Endpoint
 from gadget.kinds import Cut
-from gadget.kinds.containers import Who
+from gadget.kinds.containers import ContainerNames
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.schema import Column, Row
 from kubectl_gadget.about import FIELDS as STATUS
@@ -80,7 +80,7 @@ LONG: dict[str, Any] = {
     "dns_type": "AAAA",
     "args": ["python3", "-m", "http.server", "--bind", "127.0.0.1"],
     "histogram": [*[0] * 16, 3, 41, 17_011, 1, *[0] * 27, 10**9],
-    "container": Who("shop", "cart-6c9f7d5b8-x2x7l", "cart", ""),
+    "container": ContainerNames("shop", "cart-6c9f7d5b8-x2x7l", "cart", ""),
     "privilege_detail": Asked(0, 0x24020000, NO_ID, 0, ""),
 }
 TABLES: dict[str, tuple[list[Column], Look]] = {
@@ -435,7 +435,12 @@ TELLING: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {
     ],
     "oomkill": [
         (
-            {"limit": 256 << 20, "used": 255 << 20, "fcomm": "resize", "trigger": Who("shop", "thumb-0", "app", "")},
+            {
+                "limit": 256 << 20,
+                "used": 255 << 20,
+                "fcomm": "resize",
+                "trigger": ContainerNames("shop", "thumb-0", "app", ""),
+            },
             {"COMM": "python3", "LIMIT": "256M", "USED": "255M", "FCOMM": "resize", "TRIGGER": "shop/thumb-0/app"},
         )
     ],

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from kubectl_gadget.agents.targets import Targets
-from kubectl_gadget.stream.nothing import Known, why_nothing
+from kubectl_gadget.stream.nothing import ExistingContainer, why_nothing
 from kubectl_gadget.stream.request import make_selection
 from tests.conftest import run_cli, wait_until
 from tests.fakes import FakeAgent, WholeAgent
 from tests.unit.test_session import run
 
-FRONTEND = Known("shop", "frontend-7d9f-x2x7l", "app")
-THERE = [FRONTEND, Known("shop", "db-0", "postgres"), Known("web", "web-0", "nginx")]
+FRONTEND = ExistingContainer("shop", "frontend-7d9f-x2x7l", "app")
+THERE = [FRONTEND, ExistingContainer("shop", "db-0", "postgres"), ExistingContainer("web", "web-0", "nginx")]
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_few_rights(agents: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may list nodes but no pods sees the names of pods that the agents know, and the cluster's names for the rest."""
     with api_server() as server:
         flags = kubeconfig.Flags(server=f"http://127.0.0.1:{server.server_port}", kubeconfig="/dev/null")
-        monkeypatch.setattr(options, "chosen_clusters", lambda: [options.Cluster(flags, "gadget", ())])
+        monkeypatch.setattr(options, "chosen_clusters", lambda: [options.ClusterOptions(flags, "gadget", ())])
         server.refused = {"/api/v1/pods"}
         server.pods = [item("web-0", "web", podIPs=ips("10.244.3.7"), phase="Running")]
         server.nodes = [item("node-c", addresses=[{"type": "InternalIP", "address": "192.0.2.3"}])]

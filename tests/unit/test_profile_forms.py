@@ -15,10 +15,10 @@ import pytest
 
 from kubectl_gadget.profile import hottest, longest
 from kubectl_gadget.profile.found import all_forms
-from kubectl_gadget.profile.stacks import CUT, Function, Samples, Who
+from kubectl_gadget.profile.stacks import CUT, Function, Samples, StackOwner
 
-CART = Who("node-a", "shop", "cart-0", "app", "c" * 64, "cart", 11)
-WEB = Who("node-a", "shop", "web-0", "nginx", "d" * 64, "nginx", 12)
+CART = StackOwner("node-a", "shop", "cart-0", "app", "c" * 64, "cart", 11)
+WEB = StackOwner("node-a", "shop", "web-0", "nginx", "d" * 64, "nginx", 12)
 MAIN, PARSE, HASH = (Function(name, "/app/cart") for name in ("main", "parse", "hash;of"))
 READ = Function("vfs_read", "[kernel]", kernel=True)
 UNKNOWN = Function("", "/usr/lib/libc.so.6", 0x27249)

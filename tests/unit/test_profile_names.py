@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent.profile.elf import MOST_NAME, Functions, NotElf
 from agent.profile.jit import JitFunctions
-from agent.profile.kept import Kept, identity
+from agent.profile.kept import FileCache, identity
 from agent.profile.kernel import KERNEL, KernelFunctions
 from agent.profile.mappings import Mappings
 
@@ -179,7 +179,7 @@ class Thing:
 
 def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
     """What was read of files is read again only if they change, or if others took their room."""
-    kept, reads = Kept(100), list[str]()
+    kept, reads = FileCache(100), list[str]()
 
     def take(name: str) -> None:
         fd = os.open(tmp_path / name, os.O_RDONLY)

@@ -15,7 +15,7 @@ import pytest
 
 from agent.containers.identity import Container
 from agent.run import subscriber as subscribing
-from agent.run.batch import Batch, Loss, Rows, Whole
+from agent.run.batch import Batch, Loss, Rows, TableInfo
 from agent.run.choosing import Choosing
 from agent.run.run import IDLE_SECONDS, Run
 from agent.run.source import Source as AnySource
@@ -47,7 +47,7 @@ class Source:
         self.detached = self.closed = False
         self.pressed = False
         self.due, self.whole = math.inf, None
-        self.partly: tuple[Rows, Whole] | None = None
+        self.partly: tuple[Rows, TableInfo] | None = None
         self.fds = [self._read]
         self.broken: Exception | None = None
 
@@ -65,7 +65,7 @@ class Source:
         while self._rows:
             yield self._rows.pop(0)
 
-    def so_far(self) -> tuple[Rows, Whole] | None:
+    def so_far(self) -> tuple[Rows, TableInfo] | None:
         return self.partly
 
     def detach(self) -> None:
@@ -178,7 +178,7 @@ def test_one_leaves_a_table(source: Source, run: Run) -> None:
     second = run.subscribe()
     assert second
     readers = [Reader(run.first), Reader(second)]
-    whole = Whole(3, 7 * 10**8, is_cut=True)
+    whole = TableInfo(3, 7 * 10**8, is_cut=True)
     source.partly = rows_of(8, 5), whole
     assert readers[1].finish().events == 5
     assert [batch.whole for batch in readers[1].batches if batch.whole] == [whole]
@@ -192,7 +192,7 @@ def test_one_leaves_an_empty_table(source: Source, run: Run) -> None:
     second = run.subscribe()
     assert second
     reader = Reader(second)
-    source.partly = rows_of(8, 0), Whole(1, 10**8, is_cut=True)
+    source.partly = rows_of(8, 0), TableInfo(1, 10**8, is_cut=True)
     assert reader.finish().events == 0
     assert [batch.whole for batch in reader.batches if batch.whole] == [source.partly[1]]
 

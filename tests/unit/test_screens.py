@@ -20,7 +20,7 @@ from kubectl_gadget.output import Look, Output, choose_fields, make_output
 from kubectl_gadget.output.counts import COUNT
 from kubectl_gadget.output.forms.columns import Columns
 from kubectl_gadget.story.kinds import all_kinds
-from kubectl_gadget.story.lines import Lines, Teller
+from kubectl_gadget.story.lines import StoryLines, Teller
 from kubectl_gadget.stream import containers
 from kubectl_gadget.traceloop import commands as traceloop
 from kubectl_gadget.traceloop.instances import Instance
@@ -125,7 +125,7 @@ def story() -> None:
         names = [item.name for item in teller.fields]
         timed = Decoder("node-a", gadget.schema).rows(sent, names, lambda table: None)
         rows += [(teller, (CLOCK + len(rows) * 17_000_000 + at, *row[1:])) for at, (_, row, _) in enumerate(timed)]
-    output = Lines([*all_kinds()])
+    output = StoryLines([*all_kinds()])
     output.start([("node-a", "shop", POD, "cart", "a" * 64)])
     output.write(rows)
     teller, values = rows[0]

@@ -13,7 +13,7 @@ import pytest
 from gadget.errors import UsageError
 from gadget.kube.kubeconfig import Flags
 from kubectl_gadget.cluster import agents
-from kubectl_gadget.cluster.options import Cluster
+from kubectl_gadget.cluster.options import ClusterOptions
 from kubectl_gadget.cluster.several import agents_of
 from tests.cluster_api import PODS, agent_pod, serve_cluster
 from tests.conftest import run_cli, wait_until
@@ -56,8 +56,8 @@ def east_and_west(fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield {"agents": fakes, "servers": servers, "config": config}
 
 
-def clusters(config: Path, *names: str, nodes: tuple[str, ...] = ()) -> list[Cluster]:
-    return [Cluster(Flags(context=name, kubeconfig=str(config)), "gadget", nodes, name) for name in names]
+def clusters(config: Path, *names: str, nodes: tuple[str, ...] = ()) -> list[ClusterOptions]:
+    return [ClusterOptions(Flags(context=name, kubeconfig=str(config)), "gadget", nodes, name) for name in names]
 
 
 def test_two_clusters(east_and_west, capsys) -> None:

@@ -25,7 +25,7 @@ from gadget.story import Part, read_line
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cli import cli
 from kubectl_gadget.story.kinds import all_kinds, choose
-from kubectl_gadget.story.lines import Lines, Teller
+from kubectl_gadget.story.lines import StoryLines, Teller
 from kubectl_gadget.story.session import show
 from kubectl_gadget.story.together import Together
 from kubectl_gadget.stream import streams
@@ -361,7 +361,7 @@ def test_fits(data: st.DataObject, columns: int) -> None:
         teller = Teller(gadget, told, gadget.schema, every=False)
         events.append((teller, data.draw(st.tuples(*map(values, teller.fields)))))
     with screen(columns) as shown:
-        output = Lines([*all_kinds()])
+        output = StoryLines([*all_kinds()])
         for event in events:
             output.write([event])
         lines = shown.lines
@@ -385,7 +385,7 @@ def test_events_alike_are_one_line() -> None:
 
     other = event(40, dst=Endpoint("127.0.0.1", 6380, "raw", "", ""))
     with screen(200) as shown:
-        output = Lines(["connect"])
+        output = StoryLines(["connect"])
         output.write([*map(event, range(17)), other, event(41), event(42, pid=8), event(43, pod="web-0")])
         output.write([event(44), event(45)])
     lines = [re.sub(r"^[\d:]+\.", "", line) for line in shown.lines]
@@ -409,7 +409,7 @@ def test_error_stays_visible(columns: int) -> None:
         "namespace": "shop", "pod": "cart-0", "container": "app", "comm": "app", "pid": 7, "path": "/x" * 300, "error": 13,
     }  # fmt: skip
     with screen(columns) as shown:
-        output = Lines(["open", "connect"])
+        output = StoryLines(["open", "connect"])
         output.write([(teller, tuple(row[name] for name in names))])
     _, line = shown.lines
     assert len(line) <= columns
@@ -440,7 +440,7 @@ def test_what_matters_stays(kind: str, row: dict[str, Any], wanted: str) -> None
         return teller, tuple(found[name] for name in names)
 
     with screen(80) as shown:
-        Lines(["connect", "exit"]).write([event("web-0"), event("cart-6c9f7d5b8-x2x7l")])
+        StoryLines(["connect", "exit"]).write([event("web-0"), event("cart-6c9f7d5b8-x2x7l")])
     line = shown.lines[-1]
     assert line.endswith(f"  {wanted}")
     assert len(line) <= 80
@@ -458,7 +458,7 @@ def test_names_are_whole_where_there_is_room(capsys: pytest.CaptureFixture[str])
         return teller, tuple(row[name] for name in names)
 
     with screen(200) as shown:
-        output = Lines(["open"])
+        output = StoryLines(["open"])
         output.write([event("shop", "cart-6c9f7d5b8-x2x7l", "cart")])
         output.write([event("web", "web-0", "nginx")])
         output.write([event("shop", "cart-6c9f7d5b8-x2x7l", "cart")])
@@ -485,7 +485,7 @@ def test_resize_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
         return teller, tuple((row | {"path": "/etc/hosts" * 9, "error": error})[name] for name in names)
 
     with screen(120) as shown:
-        output = Lines(["open"])
+        output = StoryLines(["open"])
         output.write([event("cart-0", 0)])
         with monkeypatch.context() as resized:
             resized.setattr("kubectl_gadget.output.terminal.columns", lambda: 60)

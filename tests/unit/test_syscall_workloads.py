@@ -7,12 +7,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agent.syscalls.workloads import Calls, Who, Workloads
+from agent.syscalls.workloads import SeenCalls, WorkloadContainer, Workloads
 
-CART = Who("shop", "Deployment/cart", "app")
+CART = WorkloadContainer("shop", "Deployment/cart", "app")
 
 
-def see(workloads: Workloads, cgroup_id: int, who: Who, calls: int, last: int = 7, older: bool = False) -> None:
+def see(
+    workloads: Workloads, cgroup_id: int, who: WorkloadContainer, calls: int, last: int = 7, older: bool = False
+) -> None:
     workloads.see(workloads.come(cgroup_id, who, older), calls, 0, 3, last)
 
 
@@ -27,7 +29,7 @@ def test_restart(tmp_path: Path) -> None:
     before.save()
     for boot, containers in (("one", 2), ("two", 3)):
         after = Workloads(file, 10, boot=boot)
-        assert (after.began, after.found) == (before.began, {CART: Calls(0b111, 0, 2, 1, 3, 9)})
+        assert (after.began, after.found) == (before.began, {CART: SeenCalls(0b111, 0, 2, 1, 3, 9)})
         see(after, 1, CART, 0b1000)
         assert (after.found[CART].calls, after.found[CART].containers) == (0b1111, containers)
 
@@ -35,7 +37,7 @@ def test_restart(tmp_path: Path) -> None:
 def test_owner_is_told_late() -> None:
     """A container whose owner is told late is that workload's alone."""
     workloads = Workloads(Path("/none/file"), 10)
-    workloads.come(1, Who("shop", "Pod/cart-x", "app"), False)
+    workloads.come(1, WorkloadContainer("shop", "Pod/cart-x", "app"), False)
     see(workloads, 1, CART, 1)
     assert [*workloads.found] == [CART]
 
@@ -45,7 +47,7 @@ def test_room(tmp_path: Path) -> None:
     workloads = Workloads(tmp_path / "file", 3)
     see(workloads, 1, CART, 1, last=1)
     for number in range(2, 7):
-        see(workloads, number, Who("web", f"Pod/run-{number}", "app"), 1, last=number)
+        see(workloads, number, WorkloadContainer("web", f"Pod/run-{number}", "app"), 1, last=number)
     assert [who.workload for who in workloads.found] == ["Deployment/cart", "Pod/run-5", "Pod/run-6"]
     assert workloads.evicted == 3
 

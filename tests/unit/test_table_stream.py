@@ -19,7 +19,7 @@ from gadget.schema import SNAPSHOT, TABLE, Row
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.commands import GadgetCommand, ReplayCommand
 from kubectl_gadget.output import Output, make_output
-from kubectl_gadget.output.tables import Tables
+from kubectl_gadget.output.tables import TableOutput
 from kubectl_gadget.stream import session
 from kubectl_gadget.stream.begin import begin
 from kubectl_gadget.stream.order import read_order
@@ -173,7 +173,7 @@ def live(monkeypatch: pytest.MonkeyPatch):
     def make() -> Output:
         return make_output("columns", fields, {})
 
-    return Tables(fields, make, once=False), drawn
+    return TableOutput(fields, make, once=False), drawn
 
 
 def test_refreshed(live) -> None:

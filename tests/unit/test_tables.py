@@ -16,7 +16,7 @@ import hatch_build
 from agent.containers.identity import Container
 from agent.containers.tracker import Cgroup
 from agent.run import clocked
-from agent.run.batch import Whole
+from agent.run.batch import TableInfo
 from agent.run.choosing import Choosing
 from agent.run.clocked import Clock
 from agent.run.runs import begin, key_of
@@ -102,10 +102,10 @@ def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (clock.is_due, clock.due) == (False, 102.0)
     now[0] = 102.5
     assert clock.is_due
-    assert clock.next() == Whole(1, 2_500_000_000)
+    assert clock.next() == TableInfo(1, 2_500_000_000)
     assert clock.due == 104.0
     now[0] = 111.0
-    assert clock.next() == Whole(2, 8_500_000_000)
+    assert clock.next() == TableInfo(2, 8_500_000_000)
     assert clock.due == 112.0
     clock.end(last=True)
     assert clock.due == inf
@@ -132,7 +132,7 @@ def test_slow_snapshots(monkeypatch: pytest.MonkeyPatch, takes: float, due: floa
     snapshots._clock = Clock(2 * 10**9, at_once=True)
     monkeypatch.setattr(snapshots, "_iterate", lambda data: now.__setitem__(0, now[0] + takes))
     assert list(snapshots.read()) == []
-    assert snapshots.whole == Whole(1, 0)
+    assert snapshots.whole == TableInfo(1, 0)
     assert snapshots.due == due
     snapshots._clock.end(last=True)
     assert list(snapshots.read()) == []

@@ -32,14 +32,14 @@ from agent.bpf.libbpf import kernel_has
 from agent.bpf.objects import read_object
 from agent.containers.tracker import Tracker
 from agent.flows.recorder import FlowRecorder
-from agent.profile.kept import Kept
+from agent.profile.kept import FileCache
 from agent.profile.profiling import Profiling
 from agent.run.runs import begin
 from agent.selection import Selection
 from agent.syscalls.recorder import SyscallRecorder
 from agent.syscalls.settings import Settings as SyscallSettings
 from agent.threads import Bounded
-from agent.traceloop.recorder import Recorder, Settings
+from agent.traceloop.recorder import Recorder, RecorderSettings
 from agent.traceloop.service import TraceloopService
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
@@ -48,7 +48,7 @@ from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.syscalls import table as table_of_calls
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import End, Reader
+from kubectl_gadget.traceloop.calls import Reader, ThreadEnd
 from tests import datagrams, disks, dns, losses, tls
 from tests.pods import BareContainer
 from tests.vm.machine import WORKLOAD, Busy, Core, Stream, container, make_network
@@ -718,7 +718,7 @@ def stacks(
 ) -> Stacks:
     """The stacks of what is done in a container, each with its thread's name, and how much there was of it."""
     gadget = catalog.find(name)
-    profiling = Profiling(gadget, counted, Kept(), Bounded("profile", 4), Path("/proc"))
+    profiling = Profiling(gadget, counted, FileCache(), Bounded("profile", 4), Path("/proc"))
     subscriber = begin(gadget, settings, core.tracker, Selection(pods=["cart-0"])).first
     functions: dict[int, pb.Frame] = {}
     told: dict[int, pb.Stack] = {}
@@ -1126,7 +1126,7 @@ def observe(core: Core) -> None:
 
 def traceloop(core: Core) -> None:
     """Of a container that exited 3 and is gone I see that, and its last calls; of four threads I see every call."""
-    settings = Settings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
+    settings = RecorderSettings(Path("/sys/fs/bpf/gadget/traceloop"), Path("/run/saved"), lambda container: True)
     with closing(Recorder(core.tracker, settings)) as recorder:
         service = TraceloopService("guest", recorder)
         with container("dies") as app:
@@ -1151,7 +1151,7 @@ def traceloop(core: Core) -> None:
     assert any(text.startswith(f'{access}"/etc/app.conf", R_OK) = -1 ENOENT') for text in texts), texts
     assert any(text.startswith(f'{access}"", F_OK) = -1 ENOENT') for text in texts), texts
     assert texts[-1].startswith("exit_group(3)"), texts
-    assert isinstance(entries["dies"][-1], End)
+    assert isinstance(entries["dies"][-1], ThreadEnd)
     calls = [entry for entry in entries["threads"] if isinstance(entry, Call)]
     closed: dict[int, list[int]] = {}
     for call in calls:

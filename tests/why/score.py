@@ -23,7 +23,7 @@ from gadget.schema import Field, record_dtype
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import End, Gap, Reader, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, MissingCalls, Reader, ThreadEnd
 from kubectl_gadget.traceloop.instances import Instance
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.gather import facts_of, read_history
@@ -92,14 +92,14 @@ def lines(replies: Sequence[pb.TraceloopReadReply]) -> Iterator[tuple[int, int, 
     reader = Reader()
     for reply in replies:
         for entry in reader.entries(reply):
-            if isinstance(entry, Gap):
+            if isinstance(entry, MissingCalls):
                 continue
             text = (
                 strace.text(entry) if isinstance(entry, Call)
-                else signals.text(entry) if isinstance(entry, Signal)
+                else signals.text(entry) if isinstance(entry, DeliveredSignal)
                 else f"+++ {entry.status} +++"
             )  # fmt: skip
-            if isinstance(entry, Call | Signal | End):
+            if isinstance(entry, Call | DeliveredSignal | ThreadEnd):
                 yield entry.time_ns - reply.clock_offset_ns, entry.tid, f"[{entry.comm} {entry.tid}] {text}"
 
 

@@ -14,7 +14,7 @@ __all__ = ["HOOKS_OF_CALLS", "KINDS", "Calls", "Kind", "Seat", "Where", "kind_of
 HOOKS_OF_CALLS = ("tp_btf/sys_enter", "tp_btf/sys_exit")
 
 
-class Kind(Protocol):
+class AttachKind(Protocol):
     """What each of the modules is."""
 
     def takes(self, section: str) -> bool:
@@ -26,9 +26,9 @@ class Kind(Protocol):
 
 #: In this order: what an agent may not do comes late, so that other programs are attached by then. A look at what is
 #: there already comes when nothing new is missed any more.
-KINDS: tuple[Kind, ...] = (itself, samples, cgroups, iterators)
+KINDS: tuple[AttachKind, ...] = (itself, samples, cgroups, iterators)
 
 
-def kind_of(section: str) -> Kind | None:
+def kind_of(section: str) -> AttachKind | None:
     """How programs of a section are attached; None if nobody knows."""
     return next((kind for kind in KINDS if kind.takes(section)), None)

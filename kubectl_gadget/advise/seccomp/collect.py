@@ -27,7 +27,7 @@ _SHORT = {
 
 
 @dataclass
-class Workload:
+class CallingWorkload:
     """What the containers of one name of a workload called, on all nodes; names by machine, and those of 32-bit calls.
 
     odd: they called numbers that no table has. containers is how many there were, older how many of these began before
@@ -58,22 +58,22 @@ class Workload:
 
 
 @dataclass
-class Heard:
+class HeardCalls:
     """What the agents told: workloads in a fixed order, nodes, and remarks."""
 
-    workloads: list[Workload]
+    workloads: list[CallingWorkload]
     nodes: list[str]
     notes: list[str]
 
 
-def hear(targets: Targets, seconds: float = ANSWER_SECONDS, labels: str = "") -> Heard:
+def hear(targets: Targets, seconds: float = ANSWER_SECONDS, labels: str = "") -> HeardCalls:
     """Every agent's workloads, of pods with such labels, those of several nodes as one.
 
     An agent that fails becomes a note; GadgetError if all do.
     """
     parse_labels(labels)
-    found: dict[tuple[str, ...], Workload] = {}
-    heard, failures = Heard([], [], []), list[GadgetError]()
+    found: dict[tuple[str, ...], CallingWorkload] = {}
+    heard, failures = HeardCalls([], [], []), list[GadgetError]()
 
     def one(target: str) -> list[pb.SyscallsReply] | GadgetError:
         try:
@@ -121,10 +121,10 @@ def _check(replies: Sequence[pb.SyscallsReply]) -> None:
             raise ValueError("of a workload that makes no sense")
 
 
-def _add(found: dict[tuple[str, ...], Workload], machine: str, told: pb.WorkloadCalls) -> None:
+def _add(found: dict[tuple[str, ...], CallingWorkload], machine: str, told: pb.WorkloadCalls) -> None:
     kind, _, name = told.workload.partition("/")
     who = (told.namespace, kind, name, told.container)
-    own = found.setdefault(who, Workload(*who))
+    own = found.setdefault(who, CallingWorkload(*who))
     for bits, table, into in (
         (told.calls, syscalls.table(machine), own.calls),
         (told.compat_calls, syscalls.compat_table(machine), own.compat),
@@ -144,8 +144,8 @@ def _numbers(bits: bytes) -> Iterator[int]:
 
 
 def choose(
-    workloads: Iterable[Workload], namespaces: Sequence[str], names: Sequence[str], containers: Sequence[str]
-) -> list[Workload]:
+    workloads: Iterable[CallingWorkload], namespaces: Sequence[str], names: Sequence[str], containers: Sequence[str]
+) -> list[CallingWorkload]:
     """The workloads in namespaces, of names such as cart or deploy/cart; all where nothing is named.
 
     UsageError for a name that none of them has.
@@ -170,7 +170,7 @@ def _is_listed(name: str, listed: Sequence[str]) -> bool:
     return f"!{name}" not in words and (not wanted or name in wanted)
 
 
-def _is_called(workload: Workload, name: str) -> bool:
+def _is_called(workload: CallingWorkload, name: str) -> bool:
     kind, slash, own = name.rpartition("/")
     if not slash:
         return name in (workload.name or workload.container,)

@@ -21,7 +21,7 @@ from kubectl_gadget.tell import tell, write_line, write_lines
 from kubectl_gadget.where import default_namespace, find_targets
 
 if TYPE_CHECKING:
-    from kubectl_gadget.advise.seccomp.collect import Workload
+    from kubectl_gadget.advise.seccomp.collect import CallingWorkload
 
 FILE = click.Path(path_type=Path)
 
@@ -177,7 +177,7 @@ def _seen(
     selector: str,
     local: bool,
     agent: tuple[str, ...],
-) -> list[Workload]:
+) -> list[CallingWorkload]:
     """The workloads that were chosen. UsageError if none was seen."""
     if namespace and all_namespaces:
         raise UsageError("-n and -A: choose one")
@@ -200,7 +200,7 @@ def _seen(
     return chosen
 
 
-def _remark(workloads: list[Workload]) -> None:
+def _remark(workloads: list[CallingWorkload]) -> None:
     """Tell the source of profiles, and what may be missing in them."""
     from kubectl_gadget.advise.seccomp.profile import evidence
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from gadget.text import counted, escape
 from kubectl_gadget.advise.seccomp import profile
-from kubectl_gadget.advise.seccomp.collect import Workload
+from kubectl_gadget.advise.seccomp.collect import CallingWorkload
 from kubectl_gadget.advise.seccomp.profile import Profile
 
 
 @dataclass(frozen=True)
-class Judged:
+class ProfileVerdict:
     """Of a workload: what the profile refuses, by action; names that it looks at by arguments; and architectures."""
 
-    workload: Workload
+    workload: CallingWorkload
     refused: dict[str, list[str]]
     sometimes: list[str]
     architectures: list[str]
@@ -41,14 +41,14 @@ class Judged:
         }
 
 
-def judge(workload: Workload, existing: Profile) -> Judged:
+def judge(workload: CallingWorkload, existing: Profile) -> ProfileVerdict:
     """What the profile would have refused of what a workload called."""
     refused: dict[str, list[str]] = {}
     for name in sorted(workload.names):
         if not existing.allows(name):
             refused.setdefault(existing.action(name), []).append(name)
     wanted = profile.make(workload, profile.ERRNO)["architectures"]
-    return Judged(
+    return ProfileVerdict(
         workload,
         refused,
         sorted(workload.names & existing.sometimes - set(existing.rules)),
@@ -56,13 +56,13 @@ def judge(workload: Workload, existing: Profile) -> Judged:
     )
 
 
-def unused(judged: list[Judged], existing: Profile) -> list[str]:
+def unused(judged: list[ProfileVerdict], existing: Profile) -> list[str]:
     """What the profile allows, nobody called, and no runtime needs."""
     called = set().union(*(each.workload.names for each in judged))
     return sorted(existing.allowed() - called - {*profile.RUNTIME, *profile.KERNEL, *profile.KERNEL_COMPAT})
 
 
-def show(judged: list[Judged], existing: Profile, *, everything: bool) -> Iterator[str]:
+def show(judged: list[ProfileVerdict], existing: Profile, *, everything: bool) -> Iterator[str]:
     """What was found, in lines."""
     for each in judged:
         for architecture in each.architectures:
@@ -83,7 +83,7 @@ def show(judged: list[Judged], existing: Profile, *, everything: bool) -> Iterat
     )
 
 
-def diff(workload: Workload, existing: Profile | None, action: str) -> str:
+def diff(workload: CallingWorkload, existing: Profile | None, action: str) -> str:
     """How the advised profile differs from the existing one, as a unified diff; empty if they mean the same."""
     name = escape(profile.file_name(workload))
     advised = profile.parse(profile.make(workload, action))

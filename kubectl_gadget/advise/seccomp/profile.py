@@ -13,7 +13,7 @@ import msgspec
 from gadget import syscalls
 from gadget.errors import UsageError
 from gadget.text import counted
-from kubectl_gadget.advise.seccomp.collect import Workload
+from kubectl_gadget.advise.seccomp.collect import CallingWorkload
 
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 #: What --default-action is called.
@@ -43,7 +43,7 @@ LEAST_SURE = "of runc and of the kernel, not seen: a container cannot begin or e
 CLONE3 = "so that libc calls clone, as where the kernel has no clone3"
 
 
-def make(workload: Workload, action: str) -> dict[str, Any]:
+def make(workload: CallingWorkload, action: str) -> dict[str, Any]:
     """The profile that allows what a workload called, and what its runtime needs.
 
     A comment says what each rule is for: runtimes read over members that they do not know.
@@ -63,7 +63,7 @@ def make(workload: Workload, action: str) -> dict[str, Any]:
     return {"defaultAction": action, "architectures": _architectures(workload), "syscalls": rules}
 
 
-def evidence(workload: Workload) -> str:
+def evidence(workload: CallingWorkload) -> str:
     """What the profile of a workload is from, in a few words."""
     seconds = (workload.last - workload.first) // 10**9
     return f"{counted(workload.containers, 'container')} of {workload}, watched for {_duration(seconds)}"
@@ -81,7 +81,7 @@ def _known(machine: str, *, compat: bool) -> set[str]:
     return {call.name for table in tables for call in table.values()}
 
 
-def _architectures(workload: Workload) -> list[str]:
+def _architectures(workload: CallingWorkload) -> list[str]:
     found = {ARCHITECTURES[machine][0] for machine in (*workload.calls, *workload.compat)}
     return sorted(found | {ARCHITECTURES[machine][1] for machine in workload.compat}, key=_order)
 
@@ -90,7 +90,7 @@ def _order(architecture: str) -> int:
     return [each for both in ARCHITECTURES.values() for each in both].index(architecture)
 
 
-def file_name(workload: Workload) -> str:
+def file_name(workload: CallingWorkload) -> str:
     """What the file of a workload's profile is called, without its suffix."""
     parts = (workload.namespace, workload.name, workload.container)
     return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(part for part in parts if part)).lstrip(".-") or "_"

@@ -10,7 +10,7 @@ import yaml
 
 from gadget.text import escape
 from kubectl_gadget.advise.seccomp import profile
-from kubectl_gadget.advise.seccomp.collect import Workload
+from kubectl_gadget.advise.seccomp.collect import CallingWorkload
 
 FORMS = ("oci", "spo", "pod")
 
@@ -20,7 +20,7 @@ def suffix(form: str) -> str:
     return ".json" if form == "oci" else ".yaml"
 
 
-def render(workload: Workload, form: str, action: str) -> str:
+def render(workload: CallingWorkload, form: str, action: str) -> str:
     """A workload's profile as text: JSON for runtimes, an object of the Security Profiles Operator, or a snippet."""
     if form == "pod":
         return _pod(workload)
@@ -28,7 +28,7 @@ def render(workload: Workload, form: str, action: str) -> str:
     return _object(workload, made) if form == "spo" else orjson.dumps(made, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
-def _object(workload: Workload, made: Mapping[str, Any]) -> str:
+def _object(workload: CallingWorkload, made: Mapping[str, Any]) -> str:
     """Its custom resource knows no comments; YAML does."""
     name = profile.file_name(workload).replace("_", "-").lower()
     lines = ["---\napiVersion: security-profiles-operator.x-k8s.io/v1beta1\nkind: SeccompProfile\n"]
@@ -45,7 +45,7 @@ def _object(workload: Workload, made: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
-def _pod(workload: Workload) -> str:
+def _pod(workload: CallingWorkload) -> str:
     """What goes into a pod, or into the template of pods."""
     file = f"{profile.file_name(workload)}{suffix('oci')}"
     where = f"# {escape(str(workload))}: the profile belongs on each node, as /var/lib/kubelet/seccomp/{file}\n"

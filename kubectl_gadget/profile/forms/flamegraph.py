@@ -7,7 +7,7 @@ from collections import Counter
 from gadget.kinds.times import short_duration
 from gadget.text import counted, escape
 from kubectl_gadget.profile.page import page
-from kubectl_gadget.profile.stacks import Form, Function, Samples
+from kubectl_gadget.profile.stacks import Function, ProfileForm, Samples
 
 #: What a name is of, for its colour: a program, the kernel, code made at run time; the rest is grey.
 _PROGRAM, _KERNEL, _MADE, _OTHER = range(4)
@@ -73,4 +73,4 @@ def _tree(stacks: dict[tuple[int, ...], int]) -> tuple[list[int], list[int], lis
     return depths, names, counts
 
 
-FORM = Form("flamegraph", "a page for a browser, with search and zoom", make)
+FORM = ProfileForm("flamegraph", "a page for a browser, with search and zoom", make)

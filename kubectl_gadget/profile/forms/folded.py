@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kubectl_gadget.profile.stacks import Form, Samples
+from kubectl_gadget.profile.stacks import ProfileForm, Samples
 
 
 def make(samples: Samples) -> bytes:
@@ -18,4 +18,4 @@ def make(samples: Samples) -> bytes:
     return "".join(f"{line} {count}\n" for line, count in sorted(lines.items())).encode("utf-8", "backslashreplace")
 
 
-FORM = Form("folded", "a line for each stack, for flamegraph.pl and the like", make)
+FORM = ProfileForm("folded", "a line for each stack, for flamegraph.pl and the like", make)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 from gadget._generated import pprof_pb2 as pb
-from kubectl_gadget.profile.stacks import NANOSECONDS, Form, Function, Samples, Who
+from kubectl_gadget.profile.stacks import NANOSECONDS, Function, ProfileForm, Samples, StackOwner
 
 #: What a sample is labelled with, so that `pprof -tagfocus` chooses by it.
 _LABELS = ("node", "namespace", "pod", "container", "comm")
@@ -29,7 +29,7 @@ class _Made:
         self.profile.period_type.type, self.profile.period_type.unit = self._text("cpu"), self._text("nanoseconds")
         self.profile.period = NANOSECONDS // samples.hz
 
-    def add(self, who: Who, calls: tuple[Function, ...], count: int) -> None:
+    def add(self, who: StackOwner, calls: tuple[Function, ...], count: int) -> None:
         places = [self._location(call) for call in reversed(calls)]
         value = [count] if self._waits else [count, count * self.profile.period]
         sample = self.profile.sample.add(location_id=places, value=value)
@@ -69,4 +69,4 @@ def make(samples: Samples) -> bytes:
     return gzip.compress(made.profile.SerializeToString(), mtime=0)
 
 
-FORM = Form("pprof", "a file for `go tool pprof`", make)
+FORM = ProfileForm("pprof", "a file for `go tool pprof`", make)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from gadget.text import escape
-from kubectl_gadget.profile.stacks import Form, Function, Samples
+from kubectl_gadget.profile.stacks import Function, ProfileForm, Samples
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
@@ -55,4 +55,4 @@ def make(samples: Samples) -> bytes:
     return orjson.dumps(made)
 
 
-FORM = Form("speedscope", "a file for speedscope.app", make)
+FORM = ProfileForm("speedscope", "a file for speedscope.app", make)

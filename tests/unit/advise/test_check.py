@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_gadget.advise.check import Flow, Result, check, show
-from kubectl_gadget.advise.evaluate import End, Evaluator
+from kubectl_gadget.advise.check import CheckedFlow, Result, check, show
+from kubectl_gadget.advise.evaluate import Evaluator, PolicyEnd
 
 NOON = int(time.mktime((2024, 5, 17, 12, 3, 0, 0, 0, -1))) * 10**9  # local time
 SPAN = (6 * 3600 + 2 * 60) * 10**9
@@ -41,9 +41,14 @@ def evaluator() -> Evaluator:
     )
 
 
-def flow(source: str, target: str, port: int, protocol: str = "TCP", count: int = 1, last_ns: int = NOON) -> Flow:
-    ends = [End("203.0.113.7") if name == "world" else End("", "shop", "", {"app": name}) for name in (source, target)]
-    return Flow(*ends, protocol, port, count, last_ns, source, target)
+def flow(
+    source: str, target: str, port: int, protocol: str = "TCP", count: int = 1, last_ns: int = NOON
+) -> CheckedFlow:
+    ends = [
+        PolicyEnd("203.0.113.7") if name == "world" else PolicyEnd("", "shop", "", {"app": name})
+        for name in (source, target)
+    ]
+    return CheckedFlow(*ends, protocol, port, count, last_ns, source, target)
 
 
 FLOWS = [
@@ -78,7 +83,7 @@ def test_check_fits(columns: int) -> None:
 
 
 @pytest.mark.parametrize(("flows", "code"), [(FLOWS[:2], 0), (FLOWS, 1), ([], 0)])
-def test_exit_code(flows: list[Flow], code: int) -> None:
+def test_exit_code(flows: list[CheckedFlow], code: int) -> None:
     """In CI a denied flow fails the job; an unused rule does not."""
     assert check(evaluator(), flows).exit_code == code
 

@@ -10,29 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gadget.errors import UsageError
-from kubectl_gadget.advise.evaluate import End, Evaluator
+from kubectl_gadget.advise.evaluate import Evaluator, PolicyEnd
 
 NAMESPACES = {"shop": {"team": "a"}, "data": {"team": "b", "env": "prod"}}
 NAMED = {("TCP", "http"): 8080, ("UDP", "dns"): 5353, ("TCP", "dns"): 5353}
 
 ENDS = {
-    "web": End("10.244.1.9", "shop", "web-0", {"app": "web"}),
-    "web6": End("fd00:10:244::9", "shop", "web-0", {"app": "web"}),
-    "cart": End("10.244.2.7", "shop", "cart-0", {"app": "cart", "tier": "back"}, NAMED),
-    "cart2": End("10.244.2.8", "shop", "cart-1", {"app": "cart", "tier": "back"}, NAMED),
-    "bare": End("10.244.2.9", "shop", "bare", {}),
-    "db": End("10.244.3.3", "data", "db-0", {"app": "db"}),
-    "dataweb": End("10.244.3.4", "data", "web-0", {"app": "web"}),
-    "lost": End("10.244.9.9", "gone", "x", {"app": "web"}),  # of a namespace whose labels nobody knows
-    "world": End("203.0.113.7"),
-    "world6": End("2001:db8::7"),
-    "mapped": End("::ffff:203.0.113.7"),
-    "node": End("192.0.2.10"),
-    "own-node": End("192.0.2.11", is_own_node=True),
-    "host-pod": End("192.0.2.10", "shop", "proxy", {"app": "web"}, NAMED, host_network=True),
-    "nameless": End("10.244.1.9", "shop", "", {"app": "web"}),
-    "unknown": End("", "shop", "", {"app": "web"}),
-    "no-address": End("", "shop", "web-9", {"app": "web"}),
+    "web": PolicyEnd("10.244.1.9", "shop", "web-0", {"app": "web"}),
+    "web6": PolicyEnd("fd00:10:244::9", "shop", "web-0", {"app": "web"}),
+    "cart": PolicyEnd("10.244.2.7", "shop", "cart-0", {"app": "cart", "tier": "back"}, NAMED),
+    "cart2": PolicyEnd("10.244.2.8", "shop", "cart-1", {"app": "cart", "tier": "back"}, NAMED),
+    "bare": PolicyEnd("10.244.2.9", "shop", "bare", {}),
+    "db": PolicyEnd("10.244.3.3", "data", "db-0", {"app": "db"}),
+    "dataweb": PolicyEnd("10.244.3.4", "data", "web-0", {"app": "web"}),
+    "lost": PolicyEnd("10.244.9.9", "gone", "x", {"app": "web"}),  # of a namespace whose labels nobody knows
+    "world": PolicyEnd("203.0.113.7"),
+    "world6": PolicyEnd("2001:db8::7"),
+    "mapped": PolicyEnd("::ffff:203.0.113.7"),
+    "node": PolicyEnd("192.0.2.10"),
+    "own-node": PolicyEnd("192.0.2.11", is_own_node=True),
+    "host-pod": PolicyEnd("192.0.2.10", "shop", "proxy", {"app": "web"}, NAMED, host_network=True),
+    "nameless": PolicyEnd("10.244.1.9", "shop", "", {"app": "web"}),
+    "unknown": PolicyEnd("", "shop", "", {"app": "web"}),
+    "no-address": PolicyEnd("", "shop", "web-9", {"app": "web"}),
 }
 
 
@@ -135,7 +135,7 @@ def test_many_flows_are_decided_in_seconds() -> None:
         for number in range(200)
     }
     judge = evaluator(specs)
-    ends = [End(f"10.0.{number}.1", "shop", f"a{number}-0", {"app": f"a{number}"}) for number in range(200)]
+    ends = [PolicyEnd(f"10.0.{number}.1", "shop", f"a{number}-0", {"app": f"a{number}"}) for number in range(200)]
     start = time.process_time()
     for number in range(10_000):
         judge.allows(ends[number % 200], ends[number * 7 % 199], "TCP", number % 10)
@@ -205,9 +205,15 @@ _policies = st.lists(st.tuples(st.sampled_from(["one", "two"]), _specs), max_siz
 _addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.9", "192.0.2.1", "2001:db8::1", "2001:db8::2", ""])
 _named = st.dictionaries(st.tuples(_protocols, st.just("p")), st.sampled_from([1, 2]), max_size=1)
 _ends = st.one_of(
-    st.builds(End, _addresses),
+    st.builds(PolicyEnd, _addresses),
     st.builds(
-        End, _addresses, st.sampled_from(["one", "two"]), st.sampled_from(["x", "y"]), _labels, _named, st.booleans()
+        PolicyEnd,
+        _addresses,
+        st.sampled_from(["one", "two"]),
+        st.sampled_from(["x", "y"]),
+        _labels,
+        _named,
+        st.booleans(),
     ),
 )
 _flows = st.tuples(_ends, _ends, _protocols, st.sampled_from([1, 2, 3, 4]))
@@ -217,7 +223,7 @@ _namespaces = st.just({"one": {"app": "a"}, "two": {"app": "b", "tier": "a"}})
 @settings(deadline=None)
 @given(_flows, _namespaces)
 def test_without_policies_all_is_allowed(
-    flow: tuple[End, End, str, int], namespaces: dict[str, dict[str, str]]
+    flow: tuple[PolicyEnd, PolicyEnd, str, int], namespaces: dict[str, dict[str, str]]
 ) -> None:
     """If I remove all policies, everything is allowed."""
     assert Evaluator([], namespaces).allows(*flow)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_gadget.advise.advisor import advise
-from kubectl_gadget.advise.evaluate import End, Evaluator
+from kubectl_gadget.advise.evaluate import Evaluator, PolicyEnd
 from kubectl_gadget.advise.labels import is_generated, is_role
 from kubectl_gadget.advise.observation import Observation
 from tests.unit.advise.build import Build
@@ -76,8 +76,11 @@ def test_next_pods_are_as_the_ones_before(kind: str, seen: list[str], later: str
     assert len(advice.policies) == 2, [policy.name for policy in advice.policies]
     evaluator = Evaluator([policy.to_dict() for policy in advice.policies], {})
     pod = made(kind, len(seen) + 1, later)
-    client, server = End("10.244.9.8", "shop", "web-1", {"app": "web"}), End("10.244.9.9", "shop", pod.name, pod.labels)
-    for source, target, port in ((client, server, 5432), (server, End("203.0.113.7"), 443)):
+    client, server = (
+        PolicyEnd("10.244.9.8", "shop", "web-1", {"app": "web"}),
+        PolicyEnd("10.244.9.9", "shop", pod.name, pod.labels),
+    )
+    for source, target, port in ((client, server, 5432), (server, PolicyEnd("203.0.113.7"), 443)):
         verdict = evaluator.decide(source, target, "TCP", port)
         assert verdict.allowed, verdict.reason
         assert verdict.egress.isolated  # it is not allowed because no policy is about it any more
@@ -95,8 +98,8 @@ def test_successors_of_real_pods(case: dict[str, Any]) -> None:
     assert policy.selector == {"matchLabels": case["selector"]}
     labels = {key: value for key, value in (case["labels"] | case["next"]).items() if value}
     evaluator = Evaluator([policy.to_dict() for policy in advice.policies], {})
-    following = End("10.244.9.9", "shop", "next", labels)
-    verdict = evaluator.decide(End("10.244.9.8", "shop", "web-1", {"app": "web"}), following, "TCP", 5432)
+    following = PolicyEnd("10.244.9.9", "shop", "next", labels)
+    verdict = evaluator.decide(PolicyEnd("10.244.9.8", "shop", "web-1", {"app": "web"}), following, "TCP", 5432)
     assert verdict.allowed and verdict.egress.isolated and verdict.ingress.isolated
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kubectl_gadget.advise.advisor import advise
 from kubectl_gadget.advise.check import check
-from kubectl_gadget.advise.evaluate import End, Evaluator
+from kubectl_gadget.advise.evaluate import Evaluator, PolicyEnd
 from kubectl_gadget.advise.flows import Flow
 from kubectl_gadget.advise.judge import flows_of
 from kubectl_gadget.advise.labels import Selector
@@ -48,16 +48,16 @@ def evaluator_of(advice: Advice) -> Evaluator:
     return Evaluator([policy.to_dict() for policy in advice.policies], {})
 
 
-def end(group: Group | None, place: Place | None, address: str, other: Place | None, node: str = "") -> End:
+def end(group: Group | None, place: Place | None, address: str, other: Place | None, node: str = "") -> PolicyEnd:
     """An end as the specification looks at it; of an address node is where it is."""
     node = place.node if place and place.host_network else node
     own_node = other is not None and node == other.node
     if group is None or place is None or group.host_network:
-        return End(address=address, host_network=bool(place or node), is_own_node=own_node)
-    return End(address=address, namespace=group.namespace, pod=place.name, labels=group.every[place.uid])
+        return PolicyEnd(address=address, host_network=bool(place or node), is_own_node=own_node)
+    return PolicyEnd(address=address, namespace=group.namespace, pod=place.name, labels=group.every[place.uid])
 
 
-def ends(truth: Truth) -> tuple[End, End]:
+def ends(truth: Truth) -> tuple[PolicyEnd, PolicyEnd]:
     is_ipv6 = ":" in truth.address
     own = truth.source.address if truth.source else truth.address
     if truth.source and truth.source.host_network and (":" in own) != is_ipv6:
@@ -125,7 +125,7 @@ def words_of(selector: Selector) -> str:
     return " ".join(sorted(found))
 
 
-def strangers(world: World) -> Iterator[tuple[Who, Who, End, End]]:
+def strangers(world: World) -> Iterator[tuple[Who, Who, PolicyEnd, PolicyEnd]]:
     """All pairs of pods, and pods with addresses: whom policies tell apart, and the ends."""
     places = [(group, place) for group in world.groups for place in group.pods]
     for (group, place), (other_group, other) in product(places, places):
@@ -137,8 +137,8 @@ def strangers(world: World) -> Iterator[tuple[Who, Who, End, End]]:
     nodes = {address: name for names in world.nodes.values() for name, address in names.items()} | world.api_servers
     for (group, place), address in product(places, (*OUTSIDE[4], *OUTSIDE[6], *LEGACY.values(), *nodes)):
         if not (group.host_network or nodes.get(address) == place.node):
-            yield group, address, end(group, place, place.address, None), End(address)
-            yield address, group, End(address), end(group, place, place.address, None)
+            yield group, address, end(group, place, place.address, None), PolicyEnd(address)
+            yield address, group, PolicyEnd(address), end(group, place, place.address, None)
 
 
 def is_same(seen: Who, other: Who, group: int) -> bool:
@@ -153,11 +153,11 @@ def is_same(seen: Who, other: Who, group: int) -> bool:
     return seen.finds(other)
 
 
-def following(group: Group | None, place: Place | None, address: str, others: tuple[str, ...] = ()) -> list[End]:
+def following(group: Group | None, place: Place | None, address: str, others: tuple[str, ...] = ()) -> list[PolicyEnd]:
     """Who may be at an end the next time: after a failover, in the next run, on another node, by another API server."""
     if group is None or place is None or group.host_network:
-        return [End(each, host_network=True) for each in others or (address,)]
-    return [End("", group.namespace, "the-next-one", labels) for labels in group.later]
+        return [PolicyEnd(each, host_network=True) for each in others or (address,)]
+    return [PolicyEnd("", group.namespace, "the-next-one", labels) for labels in group.later]
 
 
 @MANY

@@ -27,7 +27,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
 from gadget.recorded import NOT_KEPT
 from gadget.rules.alerts import Alert
-from gadget.rules.messages import Said
+from gadget.rules.messages import SentRule
 from kubectl_gadget.detect.kept import AlertsCommand
 from tests.conftest import CLI, run_cli, wait_until
 from tests.fakes import FakeJudge
@@ -291,7 +291,7 @@ def test_nobody_asked(machine: Machine) -> None:
 
 def test_redacted() -> None:
     """What --redact matches leaves the machine in no alert, neither in its text nor in its fields."""
-    alert = Alert(Said("Shell", "Warning", "syscall", frozenset()), 1, "cmd=x password=secret", {
+    alert = Alert(SentRule("Shell", "Warning", "syscall", frozenset()), 1, "cmd=x password=secret", {
         "proc.cmdline": "x password=secret", "proc.aname": ("password=secret",), "proc.pid": 7})  # fmt: skip
     made = masked(alert, Redactor(["password=[^ ]*"]).mask)
     assert made.text == f"cmd=x {'*' * 15}"

@@ -15,7 +15,7 @@ from gadget.container_facts import ContainerFacts, Mount
 from gadget.recorded import MAGIC, header, packed
 from gadget.rules import told
 from gadget.rules.processes import Key, Process
-from gadget.rules.told import Told
+from gadget.rules.told import ToldSurroundings
 from tests.conftest import run_cli
 from tests.unit.rules.test_live import CONTAINER, SCHEMA, exec_of
 from tests.unit.rules.test_live import packed as rows
@@ -154,7 +154,7 @@ def test_circle() -> None:
 
 def test_forgets() -> None:
     """However many containers, users and addresses a recording tells of, memory is bounded."""
-    known = Told()
+    known = ToldSurroundings()
     for number in range(0, 3 * told.MOST, 1000):
         message = pb.Told()
         for each in range(number, number + 1000):

@@ -22,7 +22,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Incomplete, Malformed, Unreachable, Unsupported
 from gadget.rules.channels import Channels
 from kubectl_gadget.agents.targets import Targets
-from kubectl_gadget.detect.live import AlertCheck, Asked, live, who
+from kubectl_gadget.detect.live import AlertCheck, RulesQuery, live, who
 from kubectl_gadget.detect.written import writer
 from kubectl_gadget.stream.request import Selection
 from tests.conftest import CLI, run_cli, wait_until
@@ -46,7 +46,9 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., AlertAgent]]:
 
 def run(targets: Targets, do: Callable[[], None], form: str = "text", **settings: Any) -> None:
     """Show the alerts that come while do runs."""
-    asked = Asked([("a.yaml", RULES)], ["Shell", "Talk"], False, False, Selection(), **{"timeout": 1.0, **settings})
+    asked = RulesQuery(
+        [("a.yaml", RULES)], ["Shell", "Talk"], False, False, Selection(), **{"timeout": 1.0, **settings}
+    )
     errors: list[BaseException] = []
 
     def script() -> None:

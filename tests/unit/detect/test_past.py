@@ -34,7 +34,7 @@ from gadget.rules.processes import Program
 from gadget.rules.recent import Happened
 from kubectl_gadget import strace
 from kubectl_gadget.cli import PROGRAM, cli
-from kubectl_gadget.detect.told import Told
+from kubectl_gadget.detect.told import AlertStory
 from kubectl_gadget.strace import Call
 from tests.conftest import events, run_cli, wait_until
 from tests.unit.detect.conftest import RULES, Machine
@@ -91,7 +91,7 @@ def recorder(tmp_path: Path) -> TraceloopService:
 def arguments(past: pb.Past) -> list[int]:
     """The first arguments of the system calls, which are numbered."""
     reply = pb.KeptAlertReply(node="node-a", alerts=[message(alert(), past)])
-    return [each.args[0] for each in Told.of(reply).calls]  # type: ignore[union-attr]
+    return [each.args[0] for each in AlertStory.of(reply).calls]  # type: ignore[union-attr]
 
 
 def message(one: Alert, past: pb.Past) -> pb.Alert:
@@ -124,8 +124,8 @@ def test_runtime(tmp_path: Path) -> None:
     ]
     past = read(teller(service(tmp_path, records, running=True)).of(alert()))
     reply = pb.KeptAlertReply(node="node-a", alerts=[message(alert(), past)])
-    calls = [strace.text(each) for each in Told.of(reply).calls if isinstance(each, Call)]
-    assert len(calls) == len(Told.of(reply).calls) == 12 and calls[1].startswith("exec")
+    calls = [strace.text(each) for each in AlertStory.of(reply).calls if isinstance(each, Call)]
+    assert len(calls) == len(AlertStory.of(reply).calls) == 12 and calls[1].startswith("exec")
     assert [text.partition(",")[0] for text in (calls[0], *calls[2:])] == [f"read({at}" for at in (1, *range(501, 511))]
 
 
@@ -234,14 +234,14 @@ def test_pasts_that_make_no_sense(change: dict[str, Any]) -> None:
     sent = message(alert(), pb.Past())
     sent.MergeFrom(pb.Alert(**change))
     with pytest.raises(Malformed, match="node-a: its agent sends"):
-        Told.of(pb.KeptAlertReply(node="node-a", alerts=[sent]))
+        AlertStory.of(pb.KeptAlertReply(node="node-a", alerts=[sent]))
 
 
 def test_story(recorder: TraceloopService) -> None:
     """I read what fired, who did it and who started that, what happened before, the calls, and the rule."""
     sent = message(alert(), read(teller(recorder).of(alert())))
     sent.container.MergeFrom(pb.Container(namespace="shop", pod="cart-0", container="app"))
-    told = Told.of(pb.KeptAlertReply(node="node-a", alerts=[sent]))
+    told = AlertStory.of(pb.KeptAlertReply(node="node-a", alerts=[sent]))
     text = "\n".join(told.lines(None))
     assert re.search(r"^rule: +Urgent\npriority: +Critical\n", text, re.MULTILINE)
     assert "\n[5] nginx -g x\n  └ [7] sh -c id  /bin/busybox\n" in text
@@ -262,12 +262,12 @@ def test_story_of_another() -> None:
     tells = teller()
     before = message(first, read(tells.of(first)))
     after = message(later, pb.Past(happened_of=first.id, calls_of=first.id))
-    both = "\n".join(Told.of(pb.KeptAlertReply(node="n", alerts=[after, before])).lines(None))
+    both = "\n".join(AlertStory.of(pb.KeptAlertReply(node="n", alerts=[after, before])).lines(None))
     assert (
         f"What the container did before, up to the alert {first.id} shortly before this one:\n" in both
         and "exec     sh[7]" in both
     )
-    alone = "\n".join(Told.of(pb.KeptAlertReply(node="n", alerts=[after])).lines(None))
+    alone = "\n".join(AlertStory.of(pb.KeptAlertReply(node="n", alerts=[after])).lines(None))
     assert "that alert is kept no more" in alone and f"with the alert {first.id}, which is kept no more" in alone
 
 

@@ -17,7 +17,7 @@ import pytest
 from agent import service
 from agent.answering import Answering, serve
 from agent.audit import receiver as receiving
-from agent.audit.receiver import NAME, Receiver, Settings
+from agent.audit.receiver import NAME, Receiver, ReceiverSettings
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
 from gadget.rules import webhook
@@ -48,7 +48,9 @@ class Running:
         self.token = (keys / "token").read_text()
         self._ca = keys / "tls.crt"
         where = ("127.0.0.1", 0)
-        self.receiver = Receiver(Settings(where, self.token, tls, [str(self.rules)], folder / "state", 1, ["hunter.*"]))
+        self.receiver = Receiver(
+            ReceiverSettings(where, self.token, tls, [str(self.rules)], folder / "state", 1, ["hunter.*"])
+        )
         self._service = Answering(NAME, {NAME: self.receiver})
         self.address = f"unix://{folder}/audit.sock"
         self._server = serve(self.address, self._service)

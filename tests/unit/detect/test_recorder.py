@@ -9,7 +9,7 @@ import pytest
 
 from agent.containers.tracker import Tracker
 from agent.detect import recorder
-from agent.detect.recorder import Recorder
+from agent.detect.recorder import EventRecorder
 from agent.detect.surroundings import Surroundings
 from agent.selection import Selection
 from gadget._generated import gadget_pb2 as pb
@@ -23,18 +23,18 @@ SENT = {"call": "connect", "fd_type": "4", "dst": ("198.51.100.7", 443), "exec_i
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Recorder:
+def made(tmp_path: Path) -> EventRecorder:
     node = Node(Process(Key(5, 7, 0), "init", (), ("init",)))
     chosen = Selection.of(pb.Selection(pods=["web-0"]))
-    return Recorder(cast(Surroundings, node), cast(Tracker, Machine(tmp_path)), chosen, SCHEMA)
+    return EventRecorder(cast(Surroundings, node), cast(Tracker, Machine(tmp_path)), chosen, SCHEMA)
 
 
-def events(made: Recorder, *rows: dict[str, Any]) -> int:
+def events(made: EventRecorder, *rows: dict[str, Any]) -> int:
     """Record events; gives how many of them had no room."""
     return made.put("node-a", made.note([packed(*rows)]), 5, 9)
 
 
-def test_whose(made: Recorder) -> None:
+def test_whose(made: EventRecorder) -> None:
     """Calls are recorded of the containers that I chose alone; programs that begin also of others and of the node."""
     rows = [{**OPENED, "cgroup_id": 7}, {**OPENED, "cgroup_id": 8}]
     assert events(made, *rows, exec_of("a", cgroup_id=7), exec_of("b", cgroup_id=HOST)) == 0
@@ -45,7 +45,7 @@ def test_whose(made: Recorder) -> None:
     assert not made.taken()
 
 
-def test_told_once(made: Recorder) -> None:
+def test_told_once(made: EventRecorder) -> None:
     """What rules may ask of containers, users, addresses and processes is told when it is new, and then no more."""
     for _ in range(2):
         events(made, {**SENT, "cgroup_id": 8, "euid": 33})
@@ -60,7 +60,7 @@ def test_told_once(made: Recorder) -> None:
     assert isinstance(web := made.container(8), Container) and web.get("k8s.pod.name") == "web-0"
 
 
-def test_too_much(made: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much(made: EventRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no room is counted; what was told with it is told with the next events."""
     monkeypatch.setattr(recorder, "MOST_BYTES", 10)
     assert events(made, {**OPENED, "cgroup_id": 8}, {**OPENED, "cgroup_id": 8}) == 2

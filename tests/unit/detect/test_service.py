@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 import pytest
 
 from agent.detect import service, waiting
-from agent.detect.choice import NOT_KNOWN, Choice
+from agent.detect.choice import NOT_KNOWN, AlertChoice
 from agent.detect.judging import TOO_LARGE, TOO_SLOW
 from agent.detect.service import Detect
 from agent.detect.watching import NOT_JUDGED
@@ -151,9 +151,9 @@ def test_labels_that_come_later(machine: Machine, monkeypatch: pytest.MonkeyPatc
     for cgroup in (7, 8):
         monkeypatch.setitem(CONTAINERS, cgroup, replace(CONTAINERS[cgroup], pod_uid=f"uid-{cgroup}"))
     machine.labels_of["c8"] = {"app": "web"}
-    said = messages.Said("Shell", "Warning", "syscall", frozenset())
+    said = messages.SentRule("Shell", "Warning", "syscall", frozenset())
     cart, web = Alert(said, 1, "", {}, cgroup_id=7), Alert(said, 1, "", {}, cgroup_id=8)
-    choose = Choice(machine.context.tracker, Selection(labels="app=cart"), host=False)
+    choose = AlertChoice(machine.context.tracker, Selection(labels="app=cart"), host=False)
     assert not list(choose([cart, web]))
     machine.labels_of["c7"] = {"app": "cart"}
     assert [alert for alert, _ in choose([])] == [cart]
@@ -309,7 +309,7 @@ class Keeper:
 def test_ids() -> None:
     """An alert has an id only if the agent keeps it under that; it waits for that a moment, and others behind it."""
     keeper = Keeper()
-    named = waiting.Named(keeper)
+    named = waiting.WithIds(keeper)
     assert [each.id for each in named([pb.Alert(rule="Talk", id="a")])] == [""]
     assert named([pb.Alert(rule="Shell", id="b"), pb.Alert(rule="Talk", id="c")]) == []
     keeper.ids.add("b")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gadget.rules.alerts import Alert
-from gadget.rules.messages import Said
+from gadget.rules.messages import SentRule
 from kubectl_gadget.detect.written import writer
 from kubectl_gadget.output import terminal
 
@@ -22,7 +22,7 @@ TEXT = (
 
 
 def alert(command: str = "speak /run/docker.sock", name: str = "Container speaks to the runtime", **more: Any) -> Alert:
-    said = Said(name, more.pop("priority", "Warning"), "syscall", frozenset())
+    said = SentRule(name, more.pop("priority", "Warning"), "syscall", frozenset())
     text = more.pop("text", TEXT % command)
     return Alert(said, NOW, text, {"proc.cmdline": command}, **{"id": "k7m2qp4", **more})
 

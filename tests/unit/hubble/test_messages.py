@@ -6,8 +6,8 @@ import pytest
 from google.protobuf import json_format
 
 from gadget._generated import observer_pb2
-from kubectl_gadget.hubble.ring import Ring
-from kubectl_gadget.hubble.session import Kept
+from kubectl_gadget.hubble.ring import FlowRing
+from kubectl_gadget.hubble.session import RingOutput
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.output import all_fields
@@ -19,8 +19,8 @@ def test_same_as_jsonpb(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     rows = list(zip(*(table().column(name) for name in FIELDS), strict=True))
     Flows(GADGET, all_fields(GADGET.schema)).write(rows)
     written = capsysbinary.readouterr().out.decode().splitlines()
-    output = Kept(GADGET, all_fields(GADGET.schema))
-    output.ring = Ring(len(FLOWS))
+    output = RingOutput(GADGET, all_fields(GADGET.schema))
+    output.ring = FlowRing(len(FLOWS))
     output.write(rows)
     kept = list(output.ring.backwards())[::-1]
     for line, slot in zip(written, kept, strict=True):

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubectl_gadget.hubble import metrics
-from kubectl_gadget.hubble.metrics import METRICS, OTHER, Totals
+from kubectl_gadget.hubble.metrics import METRICS, OTHER, FlowTotals
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.output import all_fields
@@ -28,7 +28,7 @@ def flows() -> list[dict[str, Any]]:
     return [output.response(row)["flow"] for row in zip(*(table().column(name) for name in FIELDS), strict=True)]
 
 
-def numbers(totals: Totals) -> dict[str, dict[tuple[str, ...], float]]:
+def numbers(totals: FlowTotals) -> dict[str, dict[tuple[str, ...], float]]:
     """Of each metric the values, by those of labels."""
     return {
         family.name: {
@@ -40,7 +40,7 @@ def numbers(totals: Totals) -> dict[str, dict[tuple[str, ...], float]]:
 
 def test_numbers() -> None:
     """Flows, ports, flags, failures and bytes are counted by namespace and workload of both ends, bytes of a connection once."""
-    totals = Totals()
+    totals = FlowTotals()
     totals.add(flows())
     found = numbers(totals)
     both = ("shop", "cart", "front", "web")
@@ -67,7 +67,7 @@ def test_bytes_once() -> None:
         {**flow, "traffic_direction": direction, "source": source}
         for direction, source in (("EGRESS", pod), ("INGRESS", pod), ("INGRESS", world))
     ]
-    totals = Totals()
+    totals = FlowTotals()
     totals.add(asked)
     found = numbers(totals)
     to = ("front", "web")
@@ -79,7 +79,7 @@ def test_bytes_once() -> None:
 def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of workloads makes so many series; what comes after counts as other, and that is told."""
     monkeypatch.setattr(metrics, "MOST_SERIES", 3)
-    totals = Totals()
+    totals = FlowTotals()
     flow = flows()[0]
     for number in range(10):
         totals.add([{**flow, "source": {**flow["source"], "workloads": [{"name": f"w{number}"}]}}])
@@ -93,7 +93,7 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gone() -> None:
     """What has had no flow for an hour goes, and makes room for others; what has goes on."""
     now = [0.0]
-    totals = Totals(lambda: now[0])
+    totals = FlowTotals(lambda: now[0])
     first, second = ({**flows()[0], "source": {"namespace": "shop", "workloads": [{"name": name}]}} for name in "ab")
     totals.add([first, second])
     now[0] = 3000.0

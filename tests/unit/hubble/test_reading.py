@@ -9,7 +9,7 @@ import pytest
 
 from gadget._generated import flow_pb2, observer_pb2
 from gadget.endpoints import Endpoint
-from kubectl_gadget.hubble.ring import NAMESPACE_SECONDS, Ring
+from kubectl_gadget.hubble.ring import NAMESPACE_SECONDS, FlowRing
 from kubectl_gadget.hubble.server import Reading
 from kubectl_gadget.observe.lines import FIELDS
 
@@ -48,21 +48,21 @@ class Context:
         return self.patience >= 0
 
 
-def responses(ring: Ring, **request: Any) -> Iterator[observer_pb2.GetFlowsResponse]:
+def responses(ring: FlowRing, **request: Any) -> Iterator[observer_pb2.GetFlowsResponse]:
     """What a client gets."""
     reading = Reading(ring, Session(), observer_pb2.GetFlowsRequest(**request))  # type: ignore[arg-type]
     return reading.responses(Context())  # type: ignore[arg-type]
 
 
-def times(ring: Ring, **request: Any) -> list[int]:
+def times(ring: FlowRing, **request: Any) -> list[int]:
     """The seconds of the flows that a client gets."""
     return [response.flow.time.seconds for response in responses(ring, **request)]
 
 
 @pytest.fixture
-def ring() -> Ring:
+def ring() -> FlowRing:
     """Of ten flows the last eight are kept: 2 to 9."""
-    made = Ring(8)
+    made = FlowRing(8)
     made.add([row(number) for number in range(10)])
     return made
 
@@ -88,15 +88,15 @@ CHOICES: dict[str, tuple[dict[str, Any], list[int]]] = {
 
 
 @pytest.mark.parametrize(("request_", "wanted"), CHOICES.values(), ids=CHOICES)
-def test_selection(ring: Ring, request_: dict[str, Any], wanted: list[int]) -> None:
+def test_selection(ring: FlowRing, request_: dict[str, Any], wanted: list[int]) -> None:
     """first, last, since, until and filters choose what Hubble's server chooses."""
     assert times(ring, **request_) == wanted
 
 
-def test_follow(ring: Ring) -> None:
+def test_follow(ring: FlowRing) -> None:
     """Follow has the last N, or those since a time, and then what comes; alone it has what comes."""
     for request, before in (({"number": 2}, [8, 9]), ({"since": {"seconds": 9}}, [9]), ({}, [])):
-        made = Ring(8)
+        made = FlowRing(8)
         made.add([row(number) for number in range(10)])
         coming = responses(made, follow=True, **request)
         made.add([row(10)])
@@ -105,7 +105,7 @@ def test_follow(ring: Ring) -> None:
 
 def test_slow_client() -> None:
     """A client that is too slow is told how many flows it has lost, in one event; nobody else waits for it."""
-    ring = Ring(8)
+    ring = FlowRing(8)
     ring.add([row(number) for number in range(8)])
     slow = responses(ring)
     assert next(slow).flow.time.seconds == 0
@@ -115,7 +115,7 @@ def test_slow_client() -> None:
     assert times(ring, number=1) == [27]
 
 
-def test_lost(ring: Ring) -> None:
+def test_lost(ring: FlowRing) -> None:
     """What agents have lost has its place among the flows, whatever is asked for, and does not count as one."""
     ring.lose(17)
     ring.add([row(10), row(11)])
@@ -124,7 +124,7 @@ def test_lost(ring: Ring) -> None:
     assert (ring.kept, ring.seen) == (7, 12)
 
 
-def test_gone_client(ring: Ring) -> None:
+def test_gone_client(ring: FlowRing) -> None:
     """A client that is gone ends its call."""
     reading = Reading(ring, Session(), observer_pb2.GetFlowsRequest(follow=True, number=4))  # type: ignore[arg-type]
     assert len(list(reading.responses(Context(3)))) == 3  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def test_gone_client(ring: Ring) -> None:
 
 def test_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Namespaces are those with flows in the last hour, and bounded in number."""
-    ring = Ring(4)
+    ring = FlowRing(4)
     now = 10 * NAMESPACE_SECONDS
     monkeypatch.setattr("kubectl_gadget.hubble.ring.time.time_ns", lambda: now * SECOND)
     monkeypatch.setattr("kubectl_gadget.hubble.ring.MOST_NAMESPACES", 5)

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gadget._generated import flow_pb2, observer_pb2, peer_pb2, peer_pb2_grpc, relay_pb2
 from gadget.errors import GadgetError
 from kubectl_gadget.hubble.server import Server
-from kubectl_gadget.hubble.state import State
+from kubectl_gadget.hubble.state import HubbleState
 from tests.conftest import Cli, run_cli, wait_until
 from tests.unit.hubble.served import Served, serving
 from tests.unit.observe.flows import FLOWS
@@ -43,10 +43,10 @@ def test_flows(served: Served) -> None:
 def test_status_where_another_listens() -> None:
     """--status at an address that somebody has is told, not shared with them."""
     with closing(create_server(("127.0.0.1", 0))) as other, pytest.raises(GadgetError, match="--status"):
-        State(f"127.0.0.1:{other.getsockname()[1]}", cast(Server, None))
-    first = State("127.0.0.1:0", cast(Server, None))
+        HubbleState(f"127.0.0.1:{other.getsockname()[1]}", cast(Server, None))
+    first = HubbleState("127.0.0.1:0", cast(Server, None))
     with first, pytest.raises(GadgetError, match="--status"):
-        State(f"127.0.0.1:{first.port}", cast(Server, None))
+        HubbleState(f"127.0.0.1:{first.port}", cast(Server, None))
 
 
 def test_follow(served: Served) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.rules.alerts import Alert
-from gadget.rules.messages import Said
+from gadget.rules.messages import SentRule
 from kubectl_gadget.map import alerts as module
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
@@ -23,7 +23,7 @@ WEBS = pb.Container(id="a" * 64, container="nginx", pod=WEB.name, namespace="sho
 def alert(rule: str = "Shell in a container", priority: str = "Notice", at: int = 0, **values: Any) -> Alert:
     """One that a rule gave."""
     usual = {"text": "A shell | command=sh", "fields": {}, "id": "k7m2qp4", "node": "node-a"}
-    return Alert(Said(rule, priority, "syscall", frozenset()), NOW + at * 10**6, **{**usual, **values})
+    return Alert(SentRule(rule, priority, "syscall", frozenset()), NOW + at * 10**6, **{**usual, **values})
 
 
 def made() -> tuple[Alerts, Edges]:

@@ -9,7 +9,7 @@ import pytest
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
 from kubectl_gadget.map import owners as owners_module
-from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, Known, Owners, Spot
+from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, ClusterOwners, Owners, Spot
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
 
@@ -98,7 +98,7 @@ def test_flows() -> None:
 
 def test_spots() -> None:
     """Boxes are workloads; nodes, addresses outside and containers without Kubernetes have places of their own."""
-    known = Known({("shop", "odd"): "cart"}, {("shop", "cart"): "cart"})
+    known = ClusterOwners({("shop", "odd"): "cart"}, {("shop", "cart"): "cart"})
     owners = Owners(lambda: known)
     assert owners.spot(Endpoint("", 1, "pod", "shop", "odd")) == Spot("shop", "cart", "pod")
     assert owners.spot(Endpoint("", 1, "svc", "shop", "cart")) == Spot("shop", "cart", "pod")
@@ -111,14 +111,14 @@ def test_spots() -> None:
 
 def test_answer_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that nobody knew gets its workload's box, also if the cluster answers while its name is looked at."""
-    known = Known()
+    known = ClusterOwners()
     owners = Owners(lambda: known)
     monkeypatch.setattr(owners_module, "AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(owners, "_next", 0.0)
     monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # the answer is there at once
     known.pods["shop", "odd"] = "cart"
     pod = Endpoint("", 1, "pod", "shop", "odd")
-    owners._known = Known()
+    owners._known = ClusterOwners()
     assert [owners.spot(pod).name for _ in range(2)] == ["odd", "cart"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubectl_gadget.advise.observation import Observation
-from kubectl_gadget.map.policies import Held, judge
+from kubectl_gadget.map.policies import CachedAnswer, judge
 from tests.unit.advise.build import Build
 
 
@@ -58,5 +58,5 @@ def test_judge() -> None:
 def test_held() -> None:
     """However often pages ask, agents are asked once in a while."""
     asked: list[int] = []
-    held = Held(lambda: {"asked": asked.append(1)})
+    held = CachedAnswer(lambda: {"asked": asked.append(1)})
     assert [held(), held()] and asked == [1]

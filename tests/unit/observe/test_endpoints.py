@@ -9,7 +9,7 @@ import pytest
 from gadget.endpoints import Endpoint
 from gadget.kube.api import ApiError
 from kubectl_gadget.observe.endpoints import MOST_ASKED, Endpoints
-from kubectl_gadget.observe.lines import FIELDS, Lines
+from kubectl_gadget.observe.lines import FIELDS, FlowLines
 from kubectl_gadget.output import all_fields
 from tests.unit.observe.flows import GADGET
 from tests.unit.observe.test_pairs import CART, SERVICE, WEB, row
@@ -35,7 +35,7 @@ class Api:
 
 
 def line(api: Api, capsysbinary: Any, dst: Endpoint = SERVICE, **values: Any) -> str:
-    output = Lines(GADGET, all_fields(GADGET.schema))
+    output = FlowLines(GADGET, all_fields(GADGET.schema))
     output.remarks = [Endpoints(api).of]  # type: ignore[arg-type]
     given = {"type": "failed", "verdict": "rejected", "reason": "none", "drop": "NETFILTER_DROP", **values}
     output.write([row(1.0, CART, dst, **given)[1]])

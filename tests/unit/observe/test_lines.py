@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gadget.kinds.times import clock
-from kubectl_gadget.observe.lines import FIELDS, Lines, amount
+from kubectl_gadget.observe.lines import FIELDS, FlowLines, amount
 from kubectl_gadget.output import all_fields
 from tests.unit.observe.flows import GADGET, table
 
 
 def lines(capsysbinary: pytest.CaptureFixture[bytes]) -> list[str]:
-    output = Lines(GADGET, all_fields(GADGET.schema))
+    output = FlowLines(GADGET, all_fields(GADGET.schema))
     output.write(list(zip(*(table().column(name) for name in FIELDS), strict=True)))
     return capsysbinary.readouterr().out.decode().splitlines()
 

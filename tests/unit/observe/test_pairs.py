@@ -8,7 +8,7 @@ import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.observe import pairs
-from kubectl_gadget.observe.lines import FIELDS, Lines
+from kubectl_gadget.observe.lines import FIELDS, FlowLines
 from kubectl_gadget.observe.pairs import HOLD_SECONDS, MOST_HELD, NEAR_NS, Pair, Pairs
 from kubectl_gadget.output import all_fields
 from kubectl_gadget.stream.merge import TimedRow
@@ -134,7 +134,7 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_lines(capsysbinary, mine: TimedRow, other: TimedRow, line: str) -> None:
     """A flow of both ends is a line with both processes, the pod behind a Service, and what the other end tells otherwise."""
-    Lines(GADGET, KNOWN).write([(*mine[1], other[1])])
+    FlowLines(GADGET, KNOWN).write([(*mine[1], other[1])])
     assert capsysbinary.readouterr().out.decode().strip().partition(" ")[2] == line
 
 
@@ -153,7 +153,7 @@ def test_narrow(capsysbinary, monkeypatch, columns: int) -> None:
     values = {"sent": 1234, "received": 3_400_000, "duration": 812_000_000, "rtt": 210_000}
     mine = row(1.0, *PODS, pid=812, comm="nginx", **values)
     other = row(1.0, *PODS[::-1], "ingress", sent=3_400_000, received=1234, pid=1, comm="python3")
-    Lines(GADGET, KNOWN).write([(*mine[1], other[1])])
+    FlowLines(GADGET, KNOWN).write([(*mine[1], other[1])])
     (line,) = capsysbinary.readouterr().out.decode().splitlines()
     assert len(line) <= columns
     shown = {
@@ -171,7 +171,7 @@ def test_times_alike(capsysbinary, monkeypatch, columns: int, cells: int) -> Non
     monkeypatch.setattr("kubectl_gadget.output.terminal.columns", lambda: columns)
     monkeypatch.setenv("NO_COLOR", "1")
     short, long = row(1.0, CART, WEB), row(1.0, *PODS, pid=812, comm="nginx", domain="a" * 60, domain_by="sni")
-    Lines(GADGET, KNOWN).write([(*each[1], None) for each in (short, long)])
+    FlowLines(GADGET, KNOWN).write([(*each[1], None) for each in (short, long)])
     lines = capsysbinary.readouterr().out.decode().splitlines()
     assert [len(line.partition(" ")[0]) for line in lines] == [cells] * 2
     assert max(map(len, lines)) <= columns

@@ -12,7 +12,7 @@ import pytest
 
 from gadget.rules import baseline, learner, seen
 from gadget.rules.alerts import Alert
-from gadget.rules.baseline import Learnt, Who
+from gadget.rules.baseline import BaselineSubject, Learnt
 from gadget.rules.learner import Learner
 from gadget.rules.live import Judge
 from gadget.rules.problems import RulesError
@@ -21,7 +21,7 @@ from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Paths, Seen
 from tests.unit.rules.test_live import SCHEMA, Node, exec_of, packed
 
 Events = Iterable[Mapping[str, Any]]
-ID, WHO = "0123456789ab", Who("shop", "Deployment/web", "web", "")
+ID, WHO = "0123456789ab", BaselineSubject("shop", "Deployment/web", "web", "")
 POD = {
     "container.id": ID, "container.name": "web", "k8s.ns.name": "shop", "k8s.pod.name": "web-6c9f7d8b9c-x2x4z",
     "container.image.repository": "shop/web",
@@ -64,7 +64,9 @@ def learn(*events: Mapping[str, Any]) -> Learnt:
     return Learnt({kind: sorted(new.get(kind, [])) for kind in KINDS}, made.more(ID))
 
 
-def judged(learnt: Learnt, *events: Mapping[str, Any], who: Who = WHO, node: Node | None = None) -> list[Alert]:
+def judged(
+    learnt: Learnt, *events: Mapping[str, Any], who: BaselineSubject = WHO, node: Node | None = None
+) -> list[Alert]:
     rules = load([("baseline", baseline.rules({who: learnt}))])
     assert not rules.warnings
     return Judge(rules, SCHEMA, node or Node(container=POD)).judge([packed(*events)], 0)
@@ -171,7 +173,7 @@ def test_whose() -> None:
     for change in other:
         assert judged(Learnt(), exec_of("sh"), node=Node(container={**POD, **change})) == []
     plain = {"container.id": ID, "container.name": "db", "container.image.repository": "a/b"}
-    who = Who("", "", "db", "a/b")
+    who = BaselineSubject("", "", "db", "a/b")
     assert len(judged(Learnt(), exec_of("sh"), who=who, node=Node(container=plain))) == 1
     for change in ({"container.image.repository": "c"}, {"container.name": "x"}, {"k8s.ns.name": "shop"}):
         assert judged(Learnt(), exec_of("sh"), who=who, node=Node(container={**plain, **change})) == []
@@ -187,7 +189,7 @@ HOSTILE = (
 def test_hostile_names(name: str) -> None:
     """Whatever a container calls files and programs, the baseline stays YAML, prints as text, and means that name alone."""
     values = {PROGRAMS: [name], FILES: [name], PORTS: [], PEERS: [name[1:] or "x"]}
-    who = Who("shop", f"Pod/{name}", name, "")
+    who = BaselineSubject("shop", f"Pod/{name}", name, "")
     text = baseline.write({who: Learnt(values, image=name)})
     assert all(line.isprintable() for line in text.splitlines())
     found = baseline.read(text, "f")
@@ -203,7 +205,10 @@ def test_hostile_names(name: str) -> None:
 
 def test_names_alike() -> None:
     """Two workloads whose names look the same in an alert's title are both judged."""
-    both = {Who("shop", "Deployment/web", "web", ""): Learnt(), Who("shop", "StatefulSet/web", "web", ""): Learnt()}
+    both = {
+        BaselineSubject("shop", "Deployment/web", "web", ""): Learnt(),
+        BaselineSubject("shop", "StatefulSet/web", "web", ""): Learnt(),
+    }
     names = [rule.name for rule in load([("b", baseline.rules(both))]).rules]
     assert len(set(names)) == 8
 

@@ -19,7 +19,7 @@ import pytest
 
 from gadget.errors import UsageError
 from gadget.rules.alerts import Alert
-from gadget.rules.channels import Channels, Patience, Sent, Tls, make
+from gadget.rules.channels import Channels, Patience, SentCounts, Tls, make
 from tests.conftest import wait_until
 from tests.unit.rules.test_rules import loaded, rule
 
@@ -74,7 +74,7 @@ def receiving(answers: Callable[[int], int]) -> Iterator[Receiver]:
     receiver.server.server_close()
 
 
-def sent(where: str, number: int = 5, text: str = "o") -> Sent:
+def sent(where: str, number: int = 5, text: str = "o") -> SentCounts:
     """Send alerts to one place, to its end."""
     channels = Channels([make(where, "node-a", Tls(), QUICK, print)], QUICK.drain)
     for at in range(number):

@@ -13,12 +13,12 @@ from gadget.kube.kubeconfig import Flags, read_context
 from gadget.rules import events
 from gadget.rules.alerts import Alert
 from gadget.rules.channels import Channels, Patience, Tls, make
-from gadget.rules.messages import Said
+from gadget.rules.messages import SentRule
 from tests.cluster_api import Cluster, serve_cluster
 
 NOW = 1_764_360_000_123_456_789
 SHELL = Alert(
-    Said("Shell in a container", "Warning", "syscall", frozenset()), NOW, "a shell | user=root", {}, node="node-a",
+    SentRule("Shell in a container", "Warning", "syscall", frozenset()), NOW, "a shell | user=root", {}, node="node-a",
     id="k7m2qp4", pod=("shop", "cart-0"),
 )  # fmt: skip
 PLACE = "/api/v1/namespaces/shop/events"

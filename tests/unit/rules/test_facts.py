@@ -11,7 +11,7 @@ import yaml
 
 from gadget.rules import verify
 from gadget.rules.ruleset import Ruleset, load
-from gadget.rules.verify import Verdict
+from gadget.rules.verify import FactsVerdict
 
 CASES = Path(__file__).with_name("cases.yaml")
 #: Falco's own rule files and events near them, which are not a part of the project.
@@ -35,7 +35,7 @@ def cases() -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize("name", names())
 def test_case(name: str) -> None:
     """Falco's rule language means here what it means there: each fact was checked with Falco's engine."""
-    verdict = Verdict()
+    verdict = FactsVerdict()
     verify.judge_case(cases()[name], verdict)
     assert not verdict.wrong
 

@@ -8,7 +8,7 @@ from typing import Any
 from gadget.rules import grouping
 from gadget.rules.alerts import Alert
 from gadget.rules.grouping import Groups
-from gadget.rules.messages import Said
+from gadget.rules.messages import SentRule
 
 SECOND = 1_000_000_000
 
@@ -16,7 +16,7 @@ SECOND = 1_000_000_000
 def alert(at: int, file: str = "/etc/shadow", pid: int = 7, **more: Any) -> Alert:
     """An alert at a second."""
     fields = {"fd.name": file, "proc.pid": pid, "proc.cmdline": f"cat {at}"}
-    said = Said("Password hashes are read", "Warning", "syscall", frozenset())
+    said = SentRule("Password hashes are read", "Warning", "syscall", frozenset())
     return Alert(said, at * SECOND, "read", fields, cgroup_id=5, program="/bin/cat", **more)
 
 

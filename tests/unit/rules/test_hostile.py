@@ -24,7 +24,7 @@ from gadget.rules.batch import Batch, BatchRules, Rows
 from gadget.rules.channels import Channels, Tls, make
 from gadget.rules.checks import event_types
 from gadget.rules.fields import event_types as all_types
-from gadget.rules.outputs import Output
+from gadget.rules.outputs import RuleOutput
 from gadget.rules.parser import parse
 from gadget.rules.problems import ConditionError
 from tests.conftest import run_cli, wait_until
@@ -208,7 +208,7 @@ def test_computed_types(condition: str) -> None:
 ])  # fmt: skip
 def test_brackets_in_outputs(written: str, shown: str) -> None:
     """Brackets behind a field that takes none are text."""
-    found = Output(written, "syscall").text(
+    found = RuleOutput(written, "syscall").text(
         {"proc.name": "sh", "proc.pid": 7, "evt.type": "open", "proc.aname[1]": "init"}
     )
     assert found == shown
@@ -218,7 +218,7 @@ def test_brackets_in_outputs(written: str, shown: str) -> None:
 def test_outputs_that_are_none(written: str) -> None:
     """An output that would be gigabytes, or names no field, is one error."""
     with pytest.raises(ConditionError):
-        Output(written, "syscall")
+        RuleOutput(written, "syscall")
 
 
 def test_skipped_for_its_output() -> None:

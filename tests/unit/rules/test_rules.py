@@ -11,7 +11,7 @@ from gadget.rules import values
 from gadget.rules.audit import AuditEvent, repository
 from gadget.rules.checks import Compiler
 from gadget.rules.explain import lines, never, text
-from gadget.rules.outputs import Output
+from gadget.rules.outputs import RuleOutput
 from gadget.rules.parser import parse
 from gadget.rules.problems import ConditionError, RulesError
 from gadget.rules.ruleset import Ruleset, load
@@ -214,7 +214,7 @@ def test_text(condition: str) -> None:
 
 def test_output_escapes_bytes() -> None:
     """Bytes that a program sent do not reach my terminal as they are."""
-    output = Output("got %evt.buffer from %fd.sip", "syscall")
+    output = RuleOutput("got %evt.buffer from %fd.sip", "syscall")
     event = {"evt.buffer": b"\x1b[31mred\n", "fd.sip": b"\x0a\x00\x00\x01"}
     assert output.text(event) == "got .[31mred. from 10.0.0.1"
     assert output.values(event) == {"evt.buffer": ".[31mred.", "fd.sip": "10.0.0.1"}

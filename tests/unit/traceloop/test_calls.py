@@ -9,7 +9,7 @@ from gadget.errors import GadgetError
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
 from kubectl_gadget.traceloop import calls as module
-from kubectl_gadget.traceloop.calls import End, Entry, Gap, Reader
+from kubectl_gadget.traceloop.calls import Entry, MissingCalls, Reader, ThreadEnd
 from tests.unit.traceloop.replies import further, record, reply
 
 MILLISECOND = 1_000_000
@@ -22,8 +22,8 @@ def texts(entries: list[Entry]) -> list[str]:
 def test_gaps_are_counted_exactly() -> None:
     """Where calls are missing I am told how many, also between two replies and where the count begins anew."""
     reader = Reader()
-    assert [entry for entry in reader.entries(reply(*map(record, (5, 6, 13, 14, 32)))) if isinstance(entry, Gap)] == [
-        Gap(6), Gap(17)
+    assert [entry for entry in reader.entries(reply(*map(record, (5, 6, 13, 14, 32)))) if isinstance(entry, MissingCalls)] == [
+        MissingCalls(6), MissingCalls(17)
     ]  # fmt: skip
     kinds = [type(entry).__name__ for entry in reader.entries(reply(record(46), record(47)))]
     assert kinds == ["Gap", "Call", "Call"]
@@ -32,7 +32,7 @@ def test_gaps_are_counted_exactly() -> None:
     found = reader.entries(
         reply(record(1, count=last), record(2, count=last + 1), record(3, count=0), record(4, count=3))
     )
-    assert [entry for entry in found if isinstance(entry, Gap)] == [Gap(2)]
+    assert [entry for entry in found if isinstance(entry, MissingCalls)] == [MissingCalls(2)]
 
 
 def test_calls_that_were_counted_in_another_order_are_no_gap() -> None:
@@ -118,9 +118,9 @@ def test_threads_that_die_together_end_one_process() -> None:
     ends = [record(at, "KIND_PROCESS_EXIT", tid=tid) for at, tid in ((3, 8), (4, 9), (5, 7))]
     reader = Reader()
     found = [*reader.entries(reply(record(1), *ends[:2])), *reader.entries(reply(ends[2]))]
-    assert [entry.last for entry in found if isinstance(entry, End)] == [True, False, False]
+    assert [entry.last for entry in found if isinstance(entry, ThreadEnd)] == [True, False, False]
     found = reader.entries(reply(record(6), record(7, "KIND_PROCESS_EXIT")))
-    assert [entry.last for entry in found if isinstance(entry, End)] == [True]
+    assert [entry.last for entry in found if isinstance(entry, ThreadEnd)] == [True]
 
 
 def test_a_thread_is_in_its_own_order() -> None:

@@ -18,7 +18,7 @@ from agent.traceloop.service import TraceloopService
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop.calls import Gap, Reader
+from kubectl_gadget.traceloop.calls import MissingCalls, Reader
 from kubectl_gadget.why.gather import facts_of, read_history
 from kubectl_gadget.why.judge import judge
 from tests.unit.traceloop.replies import record, reply
@@ -128,7 +128,7 @@ def test_left_out_is_not_lost() -> None:
     records[0]["count"] = 0
     full, short = Reader(), Reader()
     every, some = full.entries(reply(*records)), short.entries(chosen(*records))
-    assert not any(isinstance(entry, Gap) for entry in some) and (short.kept, short.complete) == (2999, True)
+    assert not any(isinstance(entry, MissingCalls) for entry in some) and (short.kept, short.complete) == (2999, True)
     known = {entry.time_ns: entry for entry in every if isinstance(entry, Call)}
     for entry in some:
         assert isinstance(entry, Call) and entry in (

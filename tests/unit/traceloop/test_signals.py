@@ -11,7 +11,7 @@ import pytest
 from gadget import syscalls
 from kubectl_gadget import strace
 from kubectl_gadget.traceloop import signals
-from kubectl_gadget.traceloop.calls import Reader, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Reader
 from kubectl_gadget.traceloop.runtime import without_runtime
 from tests.unit.traceloop.replies import KINDS, record, reply
 
@@ -30,7 +30,7 @@ def sent(at: int, number: int, code: int, *, inside: int = 0) -> np.void:
 
 def read(*records: np.void) -> list[str]:
     entries = signals.without_false_kills(Reader().entries(reply(*records)))
-    return [signals.text(entry) for entry in entries if isinstance(entry, Signal)]
+    return [signals.text(entry) for entry in entries if isinstance(entry, DeliveredSignal)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_a_signal_says(given: list[np.void], expected: str | None) -> None:
 def test_signals_as_json() -> None:
     """As JSON a signal has the same facts as fields."""
     (entry,) = Reader().entries(reply(sent(1, 17, 1, inside=1), delivered(2, 17, 2, CHILD, 11)))
-    assert isinstance(entry, Signal)
+    assert isinstance(entry, DeliveredSignal)
     assert signals.to_json(entry) == {
         "signal": "SIGCHLD",
         "code": 2,

@@ -9,7 +9,7 @@ from typing import Any
 
 from gadget import syscalls
 from kubectl_gadget.strace import Call, Captured
-from kubectl_gadget.traceloop.calls import End, Sender, Sent, Signal
+from kubectl_gadget.traceloop.calls import DeliveredSignal, Sender, SentSignal, ThreadEnd
 from kubectl_gadget.why.facts import Facts
 from kubectl_gadget.why.history import History
 
@@ -83,20 +83,22 @@ class Story:
     def signal(self, number: int, code: int = 1, words: tuple[int, ...] = (), sender: Sender | None = None) -> Story:
         """A signal is delivered."""
         self.now += 1_000_000
-        self.entries.append(Signal(self.now, self.main, self.main, "server", number, code, words, MACHINE, sender))
+        self.entries.append(
+            DeliveredSignal(self.now, self.main, self.main, "server", number, code, words, MACHINE, sender)
+        )
         return self
 
     def asked(self, number: int = 15, comm: str = "runc", *, inside: bool = False) -> Story:
         """A signal is sent, and ignored."""
         self.now += 1_000_000
-        self.sent.append(Sent(self.now, self.main, number, Sender(7, comm, inside)))
+        self.sent.append(SentSignal(self.now, self.main, number, Sender(7, comm, inside)))
         return self
 
     def ends(self, status: int, pid: int = 0, *, oom: bool = False) -> Story:
         """A process ends."""
         self.now += 1_000_000
         pid = pid or self.main
-        self.entries.append(End(self.now, pid, pid, "server", status, True, oom))
+        self.entries.append(ThreadEnd(self.now, pid, pid, "server", status, True, oom))
         if pid == self.main:
             self.status, self.oom = status, oom
         return self

@@ -24,7 +24,7 @@ from kubectl_gadget import cli
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import NoAgents
 from kubectl_gadget.why import commands
-from kubectl_gadget.why.cluster import Cluster as ApiSide
+from kubectl_gadget.why.cluster import ClusterFacts as ApiSide
 from tests.cluster_api import Cluster, serve_cluster
 from tests.unit.traceloop.fake import FakeRecorder, item
 from tests.unit.traceloop.replies import record, reply

@@ -14,7 +14,7 @@ import pytest
 from kubectl_gadget.traceloop.calls import Sender
 from kubectl_gadget.why import said
 from kubectl_gadget.why.causes import CAUSES
-from kubectl_gadget.why.facts import Event, Facts, Kubernetes
+from kubectl_gadget.why.facts import Facts, Kubernetes, PodEvent
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.meant import MEANT
@@ -483,8 +483,8 @@ def _pod(**more: object) -> Callable[[Story], Facts]:
 def test_kubernetes_knows_more() -> None:
     """What the kubelet says of why it killed a container comes first."""
     story = Story().asked().signal(9, 0, (), RUNC).ends(9)
-    said = (Event(0, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503"),
-            Event(0, "Killing", "Container app failed liveness probe, will be restarted"))  # fmt: skip
+    said = (PodEvent(0, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503"),
+            PodEvent(0, "Killing", "Container app failed liveness probe, will be restarted"))  # fmt: skip
     found = judge(_pod(events=said)(story))[0]
     assert (found.cause, found.certain) == ("killed-probe", True)
     assert "its liveness probe failed: HTTP status 503" in found.sentence

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.why.facts import Event, Facts, Kubernetes
+from kubectl_gadget.why.facts import Facts, Kubernetes, PodEvent
 from kubectl_gadget.why.findings import Finding
 from kubectl_gadget.why.gather import facts_of, read_history
 from kubectl_gadget.why.judge import judge
@@ -284,7 +284,7 @@ def test_recorded_from_its_start(late: int, started: int, cause: str) -> None:
     begun, end = record(1, "KIND_EXEC", text=b"/app/cart", result=1), record(2, "KIND_PROCESS_EXIT", result=9)
     begun["count"], end["count"] = 0, 1
     replies = [reply(begun, end, item=item)]
-    killing = Event(0, "Killing", "Container app failed liveness probe, will be restarted")
+    killing = PodEvent(0, "Killing", "Container app failed liveness probe, will be restarted")
     said = Kubernetes(probes={"liveness": "GET :8080/"}, events=(killing,))
     found = judge(facts_of("node-a", item, read_history(replies), kubernetes=said))
     assert found[0].cause == cause

@@ -13,7 +13,7 @@ import pytest
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents.targets import Agent
 from kubectl_gadget.traceloop.instances import Instance
-from kubectl_gadget.why.facts import Component, Facts, Identity, Mount, Node
+from kubectl_gadget.why.facts import Component, Facts, FileUser, MountUsage, Node
 from kubectl_gadget.why.judge import judge
 from kubectl_gadget.why.live import in_its_place, node_of, with_node
 from tests.unit.traceloop.fake import FakeRecorder, item
@@ -68,27 +68,27 @@ NODES: dict[str, tuple[Story, Node, list[str]]] = {
     "there by now": (missing(), Node({OPEN: (part("/etc"), part(OPEN, FILE))}), [f"{OPEN} is there now"]),
     "the folder that refuses": (
         failing("openat", "EACCES", "prices.yaml: permission denied\n", 0xFFFFFF9C, _1=OPEN),
-        Node({OPEN: (part("/etc"), part("/etc/cart", 0o040750, uid=101, gid=102), part(OPEN, FILE))}, identity=Identity(1000, 1000)),
+        Node({OPEN: (part("/etc"), part("/etc/cart", 0o040750, uid=101, gid=102), part(OPEN, FILE))}, identity=FileUser(1000, 1000)),
         ["/etc/cart has mode 0750, owner 101:102; it runs as 1000:1000"],
     ),
     "the file that refuses": (
         failing("openat", "EACCES", "prices.yaml: permission denied\n", 0xFFFFFF9C, _1=OPEN),
         Node({OPEN: (part("/etc"), part("/etc/cart", 0o040750, gid=102), part(OPEN, 0o100600))},
-             identity=Identity(1000, 1000, frozenset([102]))),
+             identity=FileUser(1000, 1000, frozenset([102]))),
         [f"{OPEN} has mode 0600, owner 0:0; it runs as 1000:1000"],
     ),
     "read-only": (
         failing("openat", "EROFS", "x: read-only file system\n", 0xFFFFFF9C, _1="/x"),
-        Node({"/x": (gone("/x"),)}, mounts={"/x": Mount("/", read_only=True)}), ["/ is mounted read-only"],
+        Node({"/x": (gone("/x"),)}, mounts={"/x": MountUsage("/", read_only=True)}), ["/ is mounted read-only"],
     ),
     "a full disk": (
         failing("openat", "ENOSPC", "/tmp/x: no space left\n", 0xFFFFFF9C, _1="/tmp/x"),
-        Node({"/tmp/x": (part("/tmp"),)}, mounts={"/tmp/x": Mount("/tmp", total_bytes=64 << 20)}),
+        Node({"/tmp/x": (part("/tmp"),)}, mounts={"/tmp/x": MountUsage("/tmp", total_bytes=64 << 20)}),
         ["0 bytes free of 64 MiB at /tmp"],
     ),
     "no inodes": (
         failing("openat", "ENOSPC", "/tmp/x: no space left\n", 0xFFFFFF9C, _1="/tmp/x"),
-        Node({}, mounts={"/tmp/x": Mount("/tmp", False, 1 << 20, 2 << 20, 0, 1024)}), ["0 of 1,024 inodes are free at /tmp"],
+        Node({}, mounts={"/tmp/x": MountUsage("/tmp", False, 1 << 20, 2 << 20, 0, 1024)}), ["0 of 1,024 inodes are free at /tmp"],
     ),
     "descriptors": (
         failing("openat", "EMFILE", "x: too many open files\n", 0xFFFFFF9C, _1="/x"),
