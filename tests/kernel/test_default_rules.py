@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from kubectl_gadget.targets import Targets
 
 from gadget.rules.default import files
 from gadget.rules.fields import SYSCALL
 from gadget.rules.ruleset import load
+from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.shown import find_alert
-from kubectl_gadget.detect.told import Told
+from kubectl_gadget.detect.told import AlertStory
 from tests.conftest import Agent, Cli, events, run_cli, wait_until
 from tests.pods import BUSYBOX, Container, Pod
 
@@ -277,7 +277,7 @@ def whose(alert: dict[str, Any]) -> tuple[str, ...]:
 
 def past(address: str, alert: dict[str, Any]) -> Told:
     """What the agent keeps of an alert."""
-    return Told.of(find_alert(Targets({address: partial(str, address)}), alert["id"]))
+    return AlertStory.of(find_alert(Targets({address: partial(str, address)}), alert["id"]))
 
 
 def test_every_rule_is_tried() -> None:
