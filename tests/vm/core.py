@@ -44,6 +44,7 @@ from agent.traceloop.service import TraceloopService
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import KernelLacks
+from gadget.kinds.numbers import COUNT_UNKNOWN
 from gadget.kinds.times import DURATION_UNKNOWN
 from gadget.syscalls import table as table_of_calls
 from kubectl_gadget import strace
@@ -889,6 +890,38 @@ def cputop(core: Core) -> None:
     # its last threads are still ending when the file is read
     assert abs(sum(row["cpu"] for row in rows) - usage * 1000) < usage * 1000 / 50, (rows, counted)
     assert sum(row["waited"] for row in rows) > 300 * 10**6, rows
+    pressure = Path("/proc/pressure/cpu").exists()
+    assert {row["pressure"] != COUNT_UNKNOWN for row in rows} == {pressure}, rows
+
+
+def memtop(core: Core) -> None:
+    """Of a container I see the memory that its cgroup counts, and its pod's limit."""
+    with container() as app:
+        for above in (app.cgroup.parents[2], app.cgroup.parents[1], app.cgroup.parents[0]):
+            (above / "cgroup.subtree_control").write_text("+memory")
+        (app.cgroup.parent / "memory.max").write_text(str(64 << 20))
+        core.call(app, lambda: Path("/dev/shm/full").write_bytes(bytes(8 << 20)))
+        with Stream(core.tracker, "memtop") as stream:
+            (row,) = stream.snapshot()
+        stat = dict(line.split() for line in (app.cgroup / "memory.stat").read_text().splitlines())
+        Path("/dev/shm/full").unlink()
+    assert (row["limit"], row["oom_kill"], row["high"]) == (64 << 20, 0, 0), row
+    assert 8 << 20 <= row["cache"] == int(stat["file"]) <= row["usage"], (row, stat)
+
+
+def snapshot_mounts(core: Core) -> None:
+    """A snapshot has each mount that a container's process sees, as /proc has it."""
+    with container() as app, Stream(core.tracker, "snapshot_mounts") as none:
+        assert none.snapshot() == []
+        with subprocess.Popen(["/bin/busybox", "sleep", "600"]) as process:
+            (app.cgroup / "cgroup.procs").write_text(str(process.pid))
+            with Stream(core.tracker, "snapshot_mounts") as stream:
+                rows = stream.snapshot()
+            lines = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+            process.kill()
+    assert sorted((row["id"], row["parent"], row["pid"]) for row in rows) == sorted(
+        (*map(int, line.split()[:2]), process.pid) for line in lines
+    )
 
 
 def lengths(rows: list[dict[str, Any]], name: str, by: str) -> dict[Any, list[int]]:
@@ -1287,6 +1320,8 @@ CASES = (
     snapshot_process,
     filetop,
     snapshot_file,
+    snapshot_mounts,
+    memtop,
     tcptop,
     biotop,
     snapshot_socket,
