@@ -204,7 +204,7 @@ enum psi_states {
 
 struct psi_group {
 	__u64 avg_next_update;
-	unsigned long avg[6][3];
+	unsigned long avg[18]; /* BTF has arrays of arrays as one: six states, over 10, 60 and 300 s */
 };
 
 struct css_set;
