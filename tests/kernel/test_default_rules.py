@@ -275,7 +275,7 @@ def whose(alert: dict[str, Any]) -> tuple[str, ...]:
     return tuple(fields[name] for name in ("container.id", "k8s.ns.name", "container.image.repository", "user.name"))
 
 
-def past(address: str, alert: dict[str, Any]) -> Told:
+def past(address: str, alert: dict[str, Any]) -> AlertStory:
     """What the agent keeps of an alert."""
     return AlertStory.of(find_alert(Targets({address: partial(str, address)}), alert["id"]))
 
