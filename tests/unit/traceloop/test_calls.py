@@ -26,7 +26,7 @@ def test_gaps_are_counted_exactly() -> None:
         MissingCalls(6), MissingCalls(17)
     ]  # fmt: skip
     kinds = [type(entry).__name__ for entry in reader.entries(reply(record(46), record(47)))]
-    assert kinds == ["Gap", "Call", "Call"]
+    assert kinds == ["MissingCalls", "Call", "Call"]
     last = (1 << 32) - 2
     reader = Reader()
     found = reader.entries(
@@ -231,7 +231,7 @@ def test_a_damaged_recording_is_one_line(damage: dict[str, object], message: str
 def test_a_record_of_an_unknown_kind_is_a_gap() -> None:
     """A record that makes no sense counts as missing; the others are shown."""
     found = Reader().entries(reply(record(1), record(2, shape=7), record(3)))
-    assert [type(entry).__name__ for entry in found] == ["Call", "Gap", "Call"]
+    assert [type(entry).__name__ for entry in found] == ["Call", "MissingCalls", "Call"]
 
 
 def test_32_bit_calls_have_their_own_names() -> None:
