@@ -40,6 +40,7 @@ TRACKER: Any = SimpleNamespace(
     generation=1,
     knows_labels=True,
     map_fd=-1,
+    proc=Path("/proc"),
     mount=Path("/"),
     labels=lambda container: None,
 )
