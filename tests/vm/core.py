@@ -897,7 +897,7 @@ def cputop(core: Core) -> None:
 def memtop(core: Core) -> None:
     """Of a container I see the memory that its cgroup counts, and its pod's limit."""
     with container() as app:
-        for above in (app.cgroup.parents[2], app.cgroup.parents[1], app.cgroup.parents[0]):
+        for above in reversed(app.cgroup.parents[:4]):
             (above / "cgroup.subtree_control").write_text("+memory")
         (app.cgroup.parent / "memory.max").write_text(str(64 << 20))
         core.call(app, lambda: Path("/dev/shm/full").write_bytes(bytes(8 << 20)))
@@ -906,7 +906,8 @@ def memtop(core: Core) -> None:
         stat = dict(line.split() for line in (app.cgroup / "memory.stat").read_text().splitlines())
         Path("/dev/shm/full").unlink()
     assert (row["limit"], row["oom_kill"], row["high"]) == (64 << 20, 0, 0), row
-    assert 8 << 20 <= row["cache"] == int(stat["file"]) <= row["usage"], (row, stat)
+    # old kernels add up what each CPU has only now and then
+    assert 7 << 20 < row["cache"] <= row["usage"] and abs(row["cache"] - int(stat["file"])) < 1 << 20, (row, stat)
 
 
 def snapshot_mounts(core: Core) -> None:
