@@ -82,6 +82,9 @@ class _Object:
     def __init__(self, elf: bytes, name: str) -> None:
         self._size = len(elf)
 
+    def has_programs(self, section: str) -> bool:
+        return False
+
     def configure(self, offset: int, data: bytes) -> None:
         assert offset >= 0 and data
 
