@@ -19,7 +19,7 @@ def run(code: str) -> str:
 )
 def test_a_command_starts_without_what_it_does_not_use(name: str) -> None:
     """The first event is there sooner, and takes less memory: nothing is imported that a stream has no use for."""
-    assert run(f"import sys, kubectl_gadget.session; print({name!r} in sys.modules)") == "False\n"
+    assert run(f"import sys, kubectl_gadget.stream.session; print({name!r} in sys.modules)") == "False\n"
 
 
 def test_what_was_left_is_there_when_it_is_used() -> None:
@@ -45,7 +45,9 @@ def test_numpy_starts_no_threads() -> None:
 
 def test_agents_are_at_work_before_numpy_is_there() -> None:
     """The first event does not wait for numpy: an agent has been asked before it is imported."""
-    assert run("import sys, kubectl_gadget.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
+    assert (
+        run("import sys, kubectl_gadget.stream.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
+    )
 
 
 def test_a_command_imports_its_own_alone() -> None:
