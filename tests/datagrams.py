@@ -1,8 +1,8 @@
-"""UDP over loopback, for tests that watch it: python -m tests.datagrams [PEERS], then "done".
+"""UDP over loopback, for tests that watch it: python -m tests.datagrams [PEERS|closed], then "done".
 
   CLOSED  conversations of ASKED and TOLD, which the client closes, and then the server
   SILENT  conversations of one datagram, UNHEARD, which nobody answers: they are held for longer than SILENCE
-PEERS is a number: one socket talks to so many, and is closed.
+PEERS is a number: one socket talks to so many, and is closed. closed: only the conversations that are.
 """
 
 from __future__ import annotations
@@ -24,23 +24,27 @@ def talk() -> None:
         for _ in range(SILENT):
             client = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
             client.sendto(bytes(UNHEARD), hears_nothing.getsockname())
-        with socket.socket(type=socket.SOCK_DGRAM) as server:
-            server.bind(("127.0.0.1", 0))
-            for _ in range(CLOSED):
-                with socket.socket(type=socket.SOCK_DGRAM) as client:
-                    client.connect(server.getsockname())
-                    for size in ASKED:
-                        client.send(bytes(size))
-                        peer = server.recvfrom(100)[1]
-                    for size in TOLD:
-                        server.sendto(bytes(size), peer)
-                        client.recv(100)
+        converse()
         client = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
         client.settimeout(PATIENCE)
         try:
             raise AssertionError(client.recv(100))
         except TimeoutError:
             pass
+
+
+def converse() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        for _ in range(CLOSED):
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.connect(server.getsockname())
+                for size in ASKED:
+                    client.send(bytes(size))
+                    peer = server.recvfrom(100)[1]
+                for size in TOLD:
+                    server.sendto(bytes(size), peer)
+                    client.recv(100)
 
 
 def talk_to(peers: int) -> None:
@@ -74,5 +78,8 @@ def seen(row: dict[str, object]) -> tuple[object, ...]:
 
 
 if __name__ == "__main__":
-    talk_to(int(sys.argv[1])) if sys.argv[1:] else talk()
+    if sys.argv[1:] == ["closed"]:
+        converse()
+    else:
+        talk_to(int(sys.argv[1])) if sys.argv[1:] else talk()
     print("done", flush=True)

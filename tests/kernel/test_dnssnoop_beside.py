@@ -50,10 +50,10 @@ class Said(NamedTuple):
 
 
 @contextmanager
-def captured(container: Container, file: Path) -> Iterator[None]:
-    """All packets of a container's network."""
+def captured(container: Container, file: Path, interface: str = "gadget0") -> Iterator[None]:
+    """All packets of a container's interface, until one that ends with END."""
     enter = ["nsenter", f"--net=/proc/{container.pid}/ns/net"]
-    command = [*enter, "dumpcap", "-q", "-i", "gadget0", "-B", "64", "-P", "-w", str(file)]
+    command = [*enter, "dumpcap", "-q", "-i", interface, "-B", "64", "-P", "-w", str(file)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr
@@ -64,7 +64,7 @@ def captured(container: Container, file: Path) -> Iterator[None]:
     finally:
         process.terminate()
         told = process.communicate(timeout=20)[1]
-    assert "dropped on interface 'gadget0': " in told and "/0 (" in told, told
+    assert f"{interface}': " in told and "/0 (" in told, told
 
 
 def by_tshark(file: Path, ids: Set[int]) -> dict[tuple[int, str], tuple[Said, bool, bool]]:
