@@ -117,6 +117,7 @@ if [ -n "$$missing" ]; then
 		*) echo "$$package" ;;
 		esac
 	done)
+	[[ " $$missing " != *" prometheus "* ]] || $$SUDO ln -sf /dev/null /etc/systemd/system/prometheus.service || :  # no server
 	$$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install $$wait -y -qq --no-install-recommends $$missing >/dev/null
 fi
 mkdir -p $(VENV)

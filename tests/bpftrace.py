@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -55,8 +54,3 @@ def traced(program: str, folder: Path) -> Iterator[Traced]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(20)
-
-
-def is_there() -> bool:
-    """Whether it can be asked."""
-    return shutil.which("bpftrace") is not None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from gadget import catalog
 from kubectl_gadget.output import all_fields
@@ -111,7 +108,6 @@ def by_gadgets(row: dict[str, Any]) -> Told | None:
             return kind, pid, row["operation"]
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
 def test_beside_strace(agent, start_cli: Callable[..., Cli], bare, workload, tmp_path: Path) -> None:
     """Of binds, listens, signals, mounts, changes of files, privileged calls, passed descriptors and ends of processes I
     see what strace sees of the same programs, each with its process and its error.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.conftest import Cli, events, wait_until
 from tests.dns_mix import END
@@ -41,7 +38,6 @@ def ports(row: dict[str, Any]) -> Ports:
     return row["src"]["port"], row["dst"]["port"]
 
 
-@pytest.mark.skipif(not (shutil.which("tshark") and shutil.which("dumpcap")), reason="no tshark on this machine")
 def test_beside_tshark(agent, start_cli: Callable[..., Cli], make_pod, tmp_path: Path) -> None:
     """Of TLS hellos, however they are cut, I see the names and protocols that tshark sees, and of UDP conversations its
     bytes and datagrams each way.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from tests.conftest import Cli, wait_until
 from tests.dns_mix import AAAA, CNAME, END, TYPES, A, exchanges
@@ -117,7 +114,6 @@ def begins(part: Said, whole: Said) -> bool:
     return same and all(has == of[: len(has)] for has, of in zip(part[5:], whole[5:], strict=True))
 
 
-@pytest.mark.skipif(not (shutil.which("tshark") and shutil.which("dumpcap")), reason="no tshark on this machine")
 def test_beside_tshark(agent, start_cli: Callable[..., Cli], pair, tmp_path: Path) -> None:
     """Of ten thousand questions of all types and their answers I see what tshark sees, and what is malformed is told as
     that.

@@ -7,15 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests import bpftrace, disks
+from tests import disks
 from tests.bpftrace import traced
 from tests.kernel.test_histograms import WAITERS, sums
 from tests.live import rows_of, start_json
 from tests.pods import run_in
-
-pytestmark = pytest.mark.skipif(not bpftrace.is_there(), reason="needs bpftrace")
 
 #: runqlat.bt, in nanoseconds and of threads of one name; it also counts who loses its CPU in the middle of the kernel.
 RUNQLAT = """

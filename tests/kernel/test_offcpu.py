@@ -8,9 +8,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
-from tests import bpftrace
 from tests.bpftrace import traced
 from tests.conftest import run_cli, wait_until
 from tests.live import inside
@@ -33,7 +30,6 @@ tracepoint:sched:sched_switch {
 """
 
 
-@pytest.mark.skipif(not bpftrace.is_there(), reason="needs bpftrace")
 def test_waits_of_threads(agent, start_cli, bare, workload, tmp_path: Path) -> None:
     """Of each thread I see in which function it waited, for as long as it says itself, and as bpftrace sums it up."""
     with traced(OFFCPU, tmp_path) as peer:
