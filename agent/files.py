@@ -164,7 +164,7 @@ def printable(text: str) -> str:
 
 def read_bytes(fd: int, most: int) -> bytes:
     """The next bytes of an open file: so many, or fewer at its end. OSError as read(2)."""
-    data = b""
+    data = bytearray()  # /proc gives a page at a time
     while len(data) < most and (more := os.read(fd, most - len(data))):
         data += more
-    return data
+    return bytes(data)

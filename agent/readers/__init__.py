@@ -12,7 +12,10 @@ from agent.containers.tracker import Cgroup
 
 
 class Reading(NamedTuple):
-    """A row: values by field, text as bytes; and how many further rows of the container there was no room for."""
+    """A row: values by field, text as bytes; and how many further rows of the container there was no room for.
+
+    Without values it is none: whoever reads may stop there, as what is looked at may have no end.
+    """
 
     cgroup_id: int
     values: Mapping[str, Any]

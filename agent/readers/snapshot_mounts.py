@@ -35,6 +35,7 @@ class Reader:
     def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
         """Each mount of each container."""
         for each in containers:
+            yield Reading(each.id, {})
             with suppress(OSError):  # it has just ended
                 yield from self._of(each)
 
@@ -48,7 +49,7 @@ class Reader:
                     data = read_bytes(fd, MOST_BYTES)
                 finally:
                     os.close(fd)
-                lines = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
+                *lines, _ = data.split(b"\n")  # alone: the kernel escapes no other end of a line
                 cut = len(data) >= MOST_BYTES
                 for line in lines[:MOST_MOUNTS]:
                     if values := parse(line):

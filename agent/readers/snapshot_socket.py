@@ -7,6 +7,7 @@ that wait to be accepted.
 from __future__ import annotations
 
 import os
+from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -37,6 +38,7 @@ class Reader:
         """Each socket of each container's network, but for the node's own."""
         seen = {self._of_node()}
         for each in sorted(containers, key=lambda item: item.started):
+            yield Reading(each.id, {})
             with suppress(OSError):  # it has just ended
                 yield from self._of(each, seen)
 
@@ -58,6 +60,9 @@ class Reader:
                 seen.add(netns)
                 found = 0
                 for values in _without_process(process):
+                    if not values:
+                        yield Reading(cgroup.id, {})
+                        continue
                     found += 1
                     if found <= MOST_ROWS:
                         yield Reading(cgroup.id, {**values, "netns": netns})
@@ -65,12 +70,11 @@ class Reader:
                     yield Reading(cgroup.id, {}, found - MOST_ROWS)
 
 
-def _without_process(process: Process) -> Iterator[dict[str, Any]]:
+def _without_process(process: Process) -> Iterator[dict[str, Any] | None]:
+    """The values of each; None of what is none."""
     for name in ("net/tcp", "net/tcp6"):
         with suppress(OSError), os.fdopen(process.open(name), "rb") as file:
-            for line in islice(file, 1, MOST_LINES + 1):
-                if values := parse(line):
-                    yield values
+            yield from map(parse, islice(file, 1, MOST_LINES + 1))
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -97,7 +101,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
 def _end(text: bytes) -> tuple[bytes, int]:
     """An address and a port, written as words of 32 bits in the order of the machine."""
     address, _, port = text.partition(b":")
-    words = bytes.fromhex(address.decode())
+    words = unhexlify(address)
     if len(words) not in (4, 16):
         raise ValueError("no address")
     plain = b"".join(int.from_bytes(words[at : at + 4], "big").to_bytes(4, "little") for at in range(0, len(words), 4))

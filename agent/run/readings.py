@@ -83,18 +83,29 @@ def count_lost(lost: Counter[int], totals: list[int], counts: dict[int, list[int
 
 
 def collect(schema: Schema, readings: Iterable[Reading], lost: Counter[int], until: float) -> list[Rows]:
-    """Readings as rows, those of one length together; lost counts those by cgroup that there is no room or time for."""
+    """Readings as rows, those of one length together; lost counts those by cgroup that there is no room or time for.
+
+    Any container has room while half of it is free. Beyond that each may have an eighth, as in bpf/include/table.h.
+    What comes behind the first one that there is no time for is not read.
+    """
     by_length: dict[int, list[bytes]] = {}
-    room, count = MOST_TABLE_BYTES, 0
+    room, count, taken = MOST_TABLE_BYTES, 0, Counter[int]()
     for reading in readings:
+        if time.monotonic() > until:
+            lost[reading.cgroup_id] += 1
+            break
         if reading.lost:
             lost[reading.cgroup_id] += reading.lost
+        if not reading.values:
             continue
         row = pack_reading(schema, reading)
-        if len(row) > room or count == MOST_ENTRIES or time.monotonic() > until:
+        size = len(row)
+        fair = room > MOST_TABLE_BYTES // 2 or taken[reading.cgroup_id] + size <= MOST_TABLE_BYTES // 8
+        if size > room or count == MOST_ENTRIES or not fair:
             lost[reading.cgroup_id] += 1
             continue
-        room, count = room - len(row), count + 1
+        room, count = room - size, count + 1
+        taken[reading.cgroup_id] += size
         by_length.setdefault(len(row), []).append(row)
     now, made = stamp(boot_ns()), []
     for length, rows in by_length.items():

@@ -7,13 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 
 from agent.blocked import find_blocked
-from agent.files import read_regular, read_text
+from agent.files import read_bytes, read_regular, read_text
 from agent.logs import JsonFormatter
 from tests.conftest import wait_until
 
@@ -87,3 +89,18 @@ def test_no_text_of_others() -> None:
         if reads.search(line) and not any(each in line for each in KERNELS_OWN)
     ]
     assert not [line for line in found if not re.search(r"orjson\.dumps|program__name|backslashreplace", line)]
+
+
+def test_long_files_of_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 4 MiB that a container has made long is read in the time that its pages take, not in their square."""
+    page = b"x" * 4096
+
+    def cost(work: Callable[[], object]) -> float:
+        began = time.thread_time()
+        work()
+        return time.thread_time() - began
+
+    monkeypatch.setattr(os, "read", lambda fd, most: page[:most])
+    linear = min(cost(lambda: b"".join([os.read(0, 4096) for _ in range(1024)])) for _ in range(3))
+    assert min(cost(lambda: read_bytes(0, 4 << 20)) for _ in range(3)) < 30 * linear
+    assert read_bytes(0, 5000) == page + page[:904]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from agent.readers.snapshot_mounts import PRIVATE, SHARED, SHARED_SLAVE, SLAVE, UNBINDABLE, parse
+from agent.containers.tracker import Cgroup
+from agent.readers.snapshot_mounts import PRIVATE, SHARED, SHARED_SLAVE, SLAVE, UNBINDABLE, Reader, parse
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,15 @@ def test_odd_names() -> None:
 def test_nonsense(line: bytes) -> None:
     """A line that makes no sense is left out."""
     assert parse(line) is None
+
+
+def test_ends_of_lines(tmp_path: Path) -> None:
+    """A carriage return in a name, which the kernel does not escape, hides no mount."""
+    cgroup, process = tmp_path / "cgroup/pod", tmp_path / "proc/17"
+    cgroup.mkdir(parents=True)
+    process.mkdir(parents=True)
+    (cgroup / "cgroup.procs").write_text("17\n")
+    (process / "stat").write_text(f"17 (app) S 1 {' '.join('0' * 30)}")
+    (process / "mountinfo").write_bytes(b"1 2 0:1 / /a\rb rw - tmpfs none rw\n3 1 0:2 / /c rw - tmpfs none rw\n4 1 0:")
+    found = Reader(tmp_path / "cgroup", tmp_path / "proc").read([Cgroup(7, None, 0, "/pod")])
+    assert [each.values["target"] for each in found if each.values] == [b"/a\rb", b"/c"]
