@@ -21,8 +21,8 @@ _MANGLED = re.compile(r"_[ZR][A-Za-z0-9_.$]{2,2048}")
 #: For all names together, and for one process.
 SECONDS, _MEMORY, _OUTPUT = 5.0, 64 << 20, 16 << 20
 _AT_ONCE_SECONDS = 0.5
-#: What stands for a part of the name that was there before. With so few of them a name can't grow much.
-_AGAIN, _FEW = re.compile(r"[STB][0-9A-Za-z]*_"), 8
+#: What stands for a part of the name that was there before: with so few of them a name can't grow much.
+_AGAIN, _FEW = frozenset("STB"), 8
 #: Names at once, with few of them and with many.
 _SIMPLE, _OTHERS = 2_000, 50
 #: Letters of a name that are shown.
@@ -31,7 +31,7 @@ LONGEST = 1024
 
 def demangled(names: Iterable[str]) -> dict[str, str]:
     """Those of the names that mean something else, and what."""
-    growth = {name: len(_AGAIN.findall(name)) for name in names if _MANGLED.fullmatch(name)}
+    growth = {name: _growth(name) for name in names if _MANGLED.fullmatch(name)}
     wanted = sorted(growth, key=growth.__getitem__)
     command = shutil.which("c++filt")
     if not wanted or not command:
@@ -41,6 +41,12 @@ def demangled(names: Iterable[str]) -> dict[str, str]:
     parts = [wanted[at : min(at + _SIMPLE, simple)] for at in range(0, simple, _SIMPLE)]
     parts += [wanted[at : at + _OTHERS] for at in range(simple, len(wanted), _OTHERS)]
     return {name: found for part in parts for name, found in _read(command, part, until)}
+
+
+def _growth(name: str) -> int:
+    """At how many places at most a part may stand that was there before, such as S1_, T_ and B3_."""
+    *parts, _ = name.split("_")
+    return sum(not _AGAIN.isdisjoint(part) for part in parts)
 
 
 def _read(command: str, names: Sequence[str], until: float) -> Iterator[tuple[str, str]]:
@@ -72,7 +78,8 @@ def _ask(command: str, names: Sequence[str], until: float) -> list[str]:
             check=True,
         )
         out.seek(0)
-        return out.read(_OUTPUT).decode("utf-8", "backslashreplace").splitlines()
+        *lines, _ = out.read(_OUTPUT).decode("utf-8", "backslashreplace").split("\n")  # Rust has others in names
+        return lines
     return []
 
 

@@ -66,3 +66,25 @@ def test_stacks_of_the_same_name() -> None:
         (cart, (Function("main", "/app"), Function("shop::cart::cart()", "/app"))): 6,
         (cart, (Function(PRICE, "[kernel]", kernel=True),)): 1,
     }
+
+
+def test_ends_of_lines_in_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Rust name may have any letter, also one that ends lines elsewhere: the names beside it are asked for once, as ever."""
+    odd, asked = "_RNvC1au6ab_x3t", []
+    ask = demangle._ask
+    monkeypatch.setattr(demangle, "_ask", lambda *of: asked.append(of[1]) or ask(*of))
+    assert demangle.demangled([odd, PRICE]) == {odd: "a[0]::a\u2028b", PRICE: "shop::cart::price(int)"}
+    assert len(asked) == 1
+
+
+def test_long_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find those that mean much text takes as long for names of letters that could each begin a reference as for others."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    def cost(letter: str) -> float:
+        names = [f"_Z{at:03}{letter * 1000}" for at in range(50)]
+        began = time.thread_time()
+        demangle.demangled(names)
+        return time.thread_time() - began
+
+    assert min(cost("S") for _ in range(3)) < 10 * min(cost("s") for _ in range(3))
