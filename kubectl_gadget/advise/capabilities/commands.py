@@ -117,8 +117,8 @@ def _write(needs: list[Need], seconds: float, form: str, output_dir: Path | None
             write_lines(render.patch(each, duration(seconds)))
     else:
         output_dir.mkdir(parents=True, exist_ok=True)
-        for each in workloads:
-            path = output_dir / render.file_name(each[0].who)
+        for each, name in zip(workloads, render.file_names(workloads), strict=True):
+            path = output_dir / name
             path.write_text(render.patch(each, duration(seconds)))
             write_line(str(path))
     older, every = (sum(len(getattr(each, of)) for each in needs) for of in ("older", "containers"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import chain, count, groupby
+from math import inf
 from typing import Any
 
 import yaml
@@ -122,11 +123,21 @@ def _uses(asked: dict[str, Asked]) -> list[dict[str, Any]]:
     ]
 
 
-def file_name(who: Who) -> str:
-    """A name for a file of a workload's patch."""
-    whole = ".".join(part for part in (who.namespace, who.name or who.container) if part)
-    return re.sub(r"[^A-Za-z0-9._-]", "_", whole).lstrip(".") + ".yaml"
+def file_names(workloads: Iterable[Sequence[Need]]) -> list[str]:
+    """A name for a file of each workload's patch. Those that would have the same name have their kind or a number, too."""
+    made: dict[str, None] = {}
+    for needs in workloads:
+        who = needs[0].who
+        called = who.name or who.container
+        plain, kind = _file_name(who.namespace, called), _file_name(who.namespace, who.kind, called)
+        numbered = (f"{plain}.{number}" for number in count(2))
+        made[next(name for name in chain((plain, kind), numbered) if name not in made)] = None
+    return [f"{name}.yaml" for name in made]
+
+
+def _file_name(*parts: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", ".".join(filter(None, parts))).lstrip(".") or "_"
 
 
 def _yaml(value: str) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    return yaml.safe_dump(value, default_flow_style=True, width=inf).removesuffix("\n...\n").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import orjson
@@ -55,4 +56,4 @@ def _pod(workload: CallingWorkload) -> str:
 
 
 def _yaml(value: str) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    return yaml.safe_dump(value, default_flow_style=True, width=inf).removesuffix("\n...\n").strip()

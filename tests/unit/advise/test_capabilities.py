@@ -15,6 +15,8 @@ import yaml
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget.advise.capabilities import render
+from kubectl_gadget.advise.capabilities.need import Need, Who
 from kubectl_gadget.stream.recording import Writer
 from tests.conftest import run_cli
 from tests.fakes import FakeAgent
@@ -164,6 +166,20 @@ def test_hostile_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, _ = advise("--input", str(file))
     assert "\x1b" not in out and added(yaml.safe_load(out)) == {"a: {b}\n- c": ["CHOWN"]}
     assert len(out) < 2000 and "202 or more times" in out
+
+
+def test_long_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long name of a container with blanks stays in its line, so that the patch is one."""
+    name = " ".join(["word"] * 40)
+    monkeypatch.setitem(WHO, 7, ("shop", "x", name))
+    out, _ = advise("--input", str(record(tmp_path / "file", asked(7, "CHOWN"))))
+    assert added(yaml.safe_load(out)) == {name: ["CHOWN"]}
+
+
+def test_workloads_of_one_name() -> None:
+    """A Deployment and a StatefulSet of one name have a file each."""
+    two = [Need(Who("shop", kind, "cart", "app")) for kind in ("Deployment", "StatefulSet")]
+    assert len(set(render.file_names(render.together(two)))) == 2
 
 
 def test_no_recording_of_it(tmp_path: Path) -> None:
