@@ -7,7 +7,9 @@ import signal
 
 def main() -> None:
     """Import the command line, and run it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.default_int_handler:  # else it is ignored, as in the background of a script
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from kubectl_gadget.cli import main as run
 
     signal.signal(signal.SIGINT, before)
