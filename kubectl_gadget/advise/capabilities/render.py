@@ -124,7 +124,7 @@ def _uses(asked: dict[str, Asked]) -> list[dict[str, Any]]:
 
 
 def file_names(workloads: Iterable[Sequence[Need]]) -> list[str]:
-    """A name for a file of each workload's patch. Those that would have the same name have their kind or a number, too."""
+    """A name for a file of each patch. Those that would have the same one have the kind or a number, too."""
     made: dict[str, None] = {}
     for needs in workloads:
         who = needs[0].who
