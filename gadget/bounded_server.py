@@ -30,7 +30,8 @@ class BoundedServer(ThreadingHTTPServer):
     """Serves a limited number of connections at once, in all and from one address. Each has a thread.
 
     A connection that is not trusted ends when a newer one needs its room, and when its time is over. So
-    strangers who hold connections keep nobody out.
+    strangers who hold connections keep nobody out. Threads, which may wait for something else than their client, are at
+    most twice as many.
     """
 
     daemon_threads = True
@@ -44,6 +45,8 @@ class BoundedServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._most, self._most_of_one, self._seconds = most, most_of_one, seconds
         self._clients: dict[Any, _Client] = {}  # the oldest first
+        #: of those, and of connections that were ended: a thread may still wait for something else than its client
+        self._threads_now = 0
         self._lock = threading.Lock()
         super().__init__(address, handler)
 
@@ -70,20 +73,24 @@ class BoundedServer(ThreadingHTTPServer):
         """Serve a client, or turn it away."""
         host = client_address[0]
         with self._lock:
-            if has_room := self._make_room(host):
+            if has_room := self._threads_now < 2 * self._most and self._make_room(host):
                 self._clients[request] = _Client(host, time.monotonic())
-        if has_room:
-            super().process_request(request, client_address)
-        else:
+                self._threads_now += 1
+        if not has_room:
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads may be made
+            self._forget(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a client; in its own thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                self._clients.pop(request, None)
+            self._forget(request)
 
     def service_actions(self) -> None:
         """End connections that nobody trusts and that take too long; serve_forever calls it twice a second."""
@@ -91,6 +98,11 @@ class BoundedServer(ThreadingHTTPServer):
             old = time.monotonic() - self._seconds
             for request in [key for key, each in self._clients.items() if not each.trusted and each.since < old]:
                 self._cut(request)
+
+    def _forget(self, request: Any) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
+            self._threads_now -= 1
 
     def _make_room(self, host: str) -> bool:
         """Whether one more connection from an address may stay. If need be an older one is ended for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -134,3 +135,31 @@ def test_trusted_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
         for each in (first, second):
             server._clients[each] = bounded_server._Client("127.0.0.1", 0.0, trusted=True)
         assert not server._make_room("127.0.0.1") and not server._make_room("127.0.0.2")
+
+
+def test_threads_that_wait() -> None:
+    """However many strangers come while the answer takes long, there are few threads; afterwards all goes on."""
+    go_on = threading.Event()
+
+    class Slow(BoundedHandler):
+        def do_GET(self) -> None:
+            assert go_on.wait(60)
+            self.send_error(404)
+
+    before = threading.active_count()
+    with BoundedServer(("127.0.0.1", 0), Slow, most=3, most_of_one=3, seconds=60) as server:
+
+        def ask() -> socket.socket:
+            client = socket.create_connection(server.server_address[:2], 20)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            server.handle_request()
+            return client
+
+        clients = [ask() for _ in range(40)]
+        assert 3 <= threading.active_count() - before <= 6
+        go_on.set()
+        wait_until(lambda: threading.active_count() == before, "their end")
+        with ask() as last:
+            assert b" 404 " in last.recv(100)
+        for each in clients:
+            each.close()
