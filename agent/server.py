@@ -51,7 +51,7 @@ class AgentService(Answering):
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
-        self._lacking = Lacking(lambda gadget: check_loadable(gadget, tracker.map_fd, tracker.mount))
+        self._lacking = Lacking(lambda gadget: check_loadable(gadget, tracker.map_fd, tracker.mount, self._budget))
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
         """Who this agent is."""

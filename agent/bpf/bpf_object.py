@@ -21,7 +21,7 @@ from agent.bpf.attach import HOOKS_OF_CALLS, KINDS, AttachKind, Seat, Where, kin
 from agent.bpf.bpffs import open_pinned, pinned, remove, unpin
 from agent.bpf.features import missing_feature
 from gadget.btf import Btf
-from gadget.errors import GadgetError, KernelLacks, NoRights, Unsupported
+from gadget.errors import Exhausted, GadgetError, KernelLacks, NoRights, Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 
 #: A program's name, and what the kernel says of it.
 Program = tuple[str, libbpf.ProgInfo]
+
+#: Why the kernel refuses what it would take at another time.
+_USED_UP = (-errno.ENOMEM, -errno.EMFILE, -errno.ENFILE)
 
 _load_lock = threading.Lock()  # libbpf's print hook is one per process
 _log_lines: list[str] = []
@@ -203,7 +206,15 @@ class BpfObject:
         return [int(place) for place in np.flatnonzero(table.any(axis=1))]
 
     def load(self) -> None:
-        """Create maps and verify programs. KernelLacks naming a feature, or GadgetError with the verifier's reason."""
+        """Create maps and verify programs.
+
+        Raises:
+            KernelLacks: It names a feature.
+            NoRights: Nothing may be loaded.
+            Exhausted: There is no memory for it now, or no file descriptor.
+            GadgetError: It has the verifier's reason.
+
+        """
         with _load_lock:
             _log_lines.clear()
             result = self._lib.bpf_object__load(self._object)
@@ -212,6 +223,8 @@ class BpfObject:
             log, reason = "".join(_log_lines), _useful_tail(_log_lines)
         if result in (-errno.EPERM, -errno.EACCES) and "BEGIN PROG LOAD LOG" not in log:
             raise NoRights("the kernel refuses to load BPF programs: CAP_BPF, CAP_PERFMON, or a seccomp or LSM policy")
+        if result in _USED_UP and "BEGIN PROG LOAD LOG" not in log:
+            raise Exhausted(f"{self.name}: could not be loaded: {os.strerror(-result)}")
         kernel = os.uname().release
         if feature := missing_feature(log):
             raise KernelLacks(f"this kernel ({kernel}) lacks {feature}, which {self.name} needs")

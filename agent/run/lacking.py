@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from gadget import catalog
 from gadget.catalog import Gadget
-from gadget.errors import GadgetError, NoRights
+from gadget.errors import Exhausted, GadgetError, NoRights
 
 
 class Lacking:
@@ -20,7 +20,7 @@ class Lacking:
         self._found: dict[str, str] = {}
 
     def find(self, active: Callable[[], bool]) -> Mapping[str, str]:
-        """Why each gadget cannot run of those that cannot, by name. NoRights if that says nothing of the kernel.
+        """Why each gadget cannot run of those that cannot, by name. NoRights or Exhausted if that is not the kernel's.
 
         It takes seconds the first time, in which only one caller loads; it ends early if nobody is active any more.
         """
@@ -33,7 +33,7 @@ class Lacking:
     def _why(self, gadget: Gadget) -> str:
         try:
             self._check(gadget)
-        except NoRights:
+        except (NoRights, Exhausted):
             raise
         except GadgetError as error:
             return str(error)

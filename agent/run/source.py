@@ -135,9 +135,9 @@ class Loaded:
             self._taken = 0
 
 
-def check_loadable(gadget: Gadget, containers_fd: int, cgroups: Path) -> None:
+def check_loadable(gadget: Gadget, containers_fd: int, cgroups: Path, budget: RunBudget) -> None:
     """Load a gadget's object as a run of it would, and attach nothing. GadgetError if that is not possible."""
-    loaded = Loaded(gadget, {}, RunBudget(), cgroups)
+    loaded = Loaded(gadget, {}, budget, cgroups)
     try:
         for name in filter(loaded.object.has_map, RINGS):
             loaded.object.resize(name, ring_bytes(0))

@@ -15,7 +15,7 @@ from agent.run.lacking import Lacking
 from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.catalog import Gadget
-from gadget.errors import KernelLacks, NoRights
+from gadget.errors import Exhausted, GadgetError, KernelLacks, NoRights
 from kubectl_gadget import about
 from tests.fakes import FakeAgent
 
@@ -140,19 +140,20 @@ def test_lacking_as_json(listed: Any) -> None:
     assert "its agent is older and cannot do this" in shown.stderr
 
 
-def test_gadgets_are_loaded_once() -> None:
-    """What a kernel cannot run is found out once, however often it is asked; lacking rights say nothing of the kernel."""
+@pytest.mark.parametrize("for_now", [NoRights, Exhausted])
+def test_gadgets_are_loaded_once(for_now: type[GadgetError]) -> None:
+    """What a kernel cannot run is found out once, however often it is asked; no rights or memory say nothing of it."""
     tried = []
 
     def check(gadget: Gadget) -> None:
         tried.append(gadget.name)
         if len(tried) == 1:
-            raise NoRights("root is needed")
+            raise for_now("not now")
         if gadget.name == "capable":
             raise KernelLacks(LACKS)
 
     lacking = Lacking(check)
-    with pytest.raises(NoRights):
+    with pytest.raises(for_now):
         lacking.find(lambda: True)
     assert lacking.find(lambda: False) == {}
     assert lacking.find(lambda: True) == lacking.find(lambda: True) == {"capable": LACKS}
