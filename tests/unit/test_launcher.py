@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import kubectl_gadget
 
 FOLDER = Path(kubectl_gadget.__file__).parent
@@ -29,14 +27,14 @@ def main():
 """
 
 
-def run(script: Path, folder: Path, cli: str, handler: signal.Handlers) -> subprocess.CompletedProcess[str]:
-    """What a script does with another command line than ours, where Ctrl-C is ignored or not as it starts."""
+def run(folder: Path, cli: str, handler: signal.Handlers) -> subprocess.CompletedProcess[str]:
+    """What our script does with another command line than ours, where Ctrl-C is ignored or not as it starts."""
     package = folder / "kubectl_gadget"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "cli.py").write_text(cli)
     return subprocess.run(
-        [sys.executable, "-S", script],
+        [sys.executable, "-S", FOLDER / "kubectl-gadget"],
         env={**os.environ, "PYTHONPATH": str(folder)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
         capture_output=True,
@@ -47,16 +45,11 @@ def run(script: Path, folder: Path, cli: str, handler: signal.Handlers) -> subpr
 
 def test_ctrl_c_at_the_very_beginning_shows_nothing(tmp_path: Path) -> None:
     """Ctrl-C right behind Enter ends the command, and shows no traceback: it is heard before anything is imported."""
-    done = run(FOLDER / "kubectl-gadget", tmp_path, CLI, signal.SIG_DFL)
+    done = run(tmp_path, CLI, signal.SIG_DFL)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "[]\n", "")
 
 
-@pytest.mark.parametrize("script", ["kubectl-gadget", "entry.py"])
-def test_ctrl_c_of_others(tmp_path: Path, script: str) -> None:
+def test_ctrl_c_of_others(tmp_path: Path) -> None:
     """A command in the background of a script, which ignores Ctrl-C, ignores it from its beginning."""
-    path = FOLDER / script
-    if path.suffix:  # as scripts begin that pip makes
-        path = tmp_path / "script"
-        path.write_text((FOLDER / script).read_text() + "\n\nmain()\n")
-    done = run(path, tmp_path, UNHEARD, signal.SIG_IGN)
+    done = run(tmp_path, UNHEARD, signal.SIG_IGN)
     assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
