@@ -15,6 +15,7 @@ from gadget.errors import GadgetError
 from gadget.text import counted
 from kubectl_gadget.advise import calico, cilium, documents
 from kubectl_gadget.advise.documents import Comments, comment, to_yaml
+from kubectl_gadget.advise.files import write_file
 from kubectl_gadget.advise.networks import single
 from kubectl_gadget.advise.observation import Evidence
 from kubectl_gadget.advise.policy import EGRESS, INGRESS, Advice, Peer, Policy, Remark
@@ -65,22 +66,14 @@ def write_policies(
         if form == "json":
             text = _json(DIALECTS[dialect].to_dict(policy))
         paths.append(folder / f"{_file_name(policy.namespace)}.{_file_name(policy.name)}.{form}")
-        _write(paths[-1], text)
+        write_file(paths[-1], text)
     kustomization = folder / KUSTOMIZATION
     if paths and _is_ours(kustomization):
         there = sorted(each.name for each in folder.glob(f"*.{form}") if each.name != KUSTOMIZATION)
         body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-        _write(kustomization, f"{_MADE}\n{to_yaml({**body, 'resources': there}, {})}")
+        write_file(kustomization, f"{_MADE}\n{to_yaml({**body, 'resources': there}, {})}")
         paths.append(kustomization)
     return paths
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise GadgetError(f"--output-dir {path}: {error.strerror}") from None
 
 
 def _is_ours(kustomization: Path) -> bool:

@@ -105,6 +105,7 @@ def _read(file: Path, request: Any, write: Any) -> None:
 
 def _write(needs: list[Need], seconds: float, form: str, output_dir: Path | None) -> None:
     from kubectl_gadget.advise.capabilities import render
+    from kubectl_gadget.advise.files import write_file
     from kubectl_gadget.stream.session import duration
 
     workloads = render.together(needs)
@@ -116,10 +117,9 @@ def _write(needs: list[Need], seconds: float, form: str, output_dir: Path | None
         for each in workloads:
             write_lines(render.patch(each, duration(seconds)))
     else:
-        output_dir.mkdir(parents=True, exist_ok=True)
         for each, name in zip(workloads, render.file_names(workloads), strict=True):
             path = output_dir / name
-            path.write_text(render.patch(each, duration(seconds)))
+            write_file(path, render.patch(each, duration(seconds)))
             write_line(str(path))
     older, every = (sum(len(getattr(each, of)) for each in needs) for of in ("older", "containers"))
     if older:

@@ -26,7 +26,12 @@ _FIELDS = (
     "node", "namespace", "pod", "container", "containerId", "pid", "comm", "capability", "result", "count", "syscall",
     "level", "runtime",
 )  # fmt: skip
-_NAMED = {"capability", "result", "syscall"}
+#: How some of them are read, as the word that people are shown.
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "capability": str,
+    "result": lambda word: word == "granted",
+    "syscall": lambda word: "" if word == "-" else word,
+}
 
 #: Writes the needs of workloads, which were watched for so many seconds.
 Write = Callable[[list[Need], float], None]
@@ -40,15 +45,14 @@ class _Adding(Output):
     ) -> None:
         """For so long, 0 without end. what says how much there was, done writes what came of it."""
         self.fields, self._needs, self._seconds, self._what, self._done = fields, needs, seconds, what, done
-        self._names = [text_of(field) if field.name in _NAMED else None for field in fields]
+        self._texts = [(text_of(field), _READ[field.name]) if field.name in _READ else None for field in fields]
         self._progress, self._shown, self._began = Progress(), 0.0, time.monotonic()
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add rows."""
         for row in rows:
-            values: list[Any] = [name(value) if name else value for name, value in zip(self._names, row, strict=True)]
-            values[8], values[10] = values[8] == "granted", "" if values[10] == "-" else values[10]
-            self._needs.take(Check(*values))
+            read = (how[1](how[0](value)) if how else value for how, value in zip(self._texts, row, strict=True))
+            self._needs.take(Check(*read))
 
     def refresh(self, sum_up: Callable[[], str]) -> None:
         """Draw how far it is, once a second."""

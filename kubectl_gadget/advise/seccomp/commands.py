@@ -92,6 +92,7 @@ class SeccompProfileCommand(HeadedGroup):
 def _advise(workload: tuple[str, ...], default_action: str, form: str, output_dir: Path | None, **where: Any) -> None:
     if click.get_current_context().invoked_subcommand:
         return
+    from kubectl_gadget.advise.files import write_file
     from kubectl_gadget.advise.seccomp import profile, render
 
     chosen = _seen(workload, **where)
@@ -101,9 +102,8 @@ def _advise(workload: tuple[str, ...], default_action: str, form: str, output_di
         if output_dir is None:
             write_lines(text)
             continue
-        output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / f"{profile.file_name(each)}{render.suffix(form)}"
-        path.write_text(text)
+        write_file(path, text)
         write_line(str(path))
     _remark(chosen)
 
