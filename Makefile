@@ -99,7 +99,7 @@ soak: $(BUILT)  ## everything on for SOAK_SECONDS (1200), with figures of memory
 	$(SUDO) env SOAK_SECONDS=$(or $(SOAK_SECONDS),1200) $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
 clean:  ## remove what was made
-	rm -rf $(VENV) gadget/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	rm -rf $(VENV) gadget/_generated agent/_generated agent/_objects build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 
 define install-packages
 @missing=

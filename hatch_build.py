@@ -31,7 +31,7 @@ from gadget.schema import EVENTS, Schema, read_parameters, read_records, read_so
 from gadget.story import Story  # noqa: E402
 
 GENERATED = ROOT / "gadget" / "_generated"
-OBJECTS = ROOT / "agent" / "_objects"
+OBJECTS, OF_AGENT = ROOT / "agent" / "_objects", ROOT / "agent" / "_generated"
 #: machine (as uname says) to clang's __TARGET_ARCH_
 ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 #: How protoc's modules import each other, as if they lay at the top.
@@ -165,11 +165,10 @@ def check_story(about: dict[str, Any], source: str, schema: Schema, parameters: 
         raise ValueError(f"{missing[0]!r} is no parameter")
 
 
-def make_kinds() -> None:
-    """Copy the kinds of values that gadgets have in their folders to where gadget/kinds finds them."""
-    folder = GENERATED / "kinds"
-    texts = {path.parent.name: path.read_text() for path in (ROOT / "bpf").glob("*/kinds.py")} | {"__init__": ""}
-    folder.mkdir(exist_ok=True)
+def make_modules(file: str, folder: Path) -> None:
+    """Copy a module that gadgets have in their folders to where it is found: each by its gadget's name."""
+    texts = {path.parent.name: path.read_text() for path in (ROOT / "bpf").glob(f"*/{file}")} | {"__init__": ""}
+    folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.py"):
         if stale.stem not in texts:
             stale.unlink()
@@ -234,9 +233,12 @@ def make_syscalls() -> None:
 def make_all() -> None:
     """Make whatever is out of date."""
     GENERATED.mkdir(parents=True, exist_ok=True)
-    (GENERATED / "__init__.py").touch()
+    OF_AGENT.mkdir(parents=True, exist_ok=True)
+    for package in (GENERATED, OF_AGENT):
+        (package / "__init__.py").touch()
     make_protobuf()
-    make_kinds()
+    make_modules("kinds.py", GENERATED / "kinds")
+    make_modules("reader.py", OF_AGENT / "readers")
     make_gadgets()
     make_syscalls()
 

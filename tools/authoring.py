@@ -20,6 +20,7 @@ HEADERS = {
     "table.h": "Tables",
     "histogram.h": "Histograms",
     "snapshot.h": "Snapshots",
+    "readings.h": "Readings",
     "walk.h": "Walks",
     "text.h": "Text",
     "syscalls.h": "System calls",

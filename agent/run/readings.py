@@ -88,6 +88,7 @@ def collect(schema: Schema, readings: Iterable[Reading], lost: Counter[int], unt
     Any container has room while half of it is free. Beyond that each may have an eighth, as in bpf/include/table.h.
     What comes behind the first one that there is no time for is not read.
     """
+    packer = Packer(schema)
     by_length: dict[int, list[bytes]] = {}
     room, count, taken = MOST_TABLE_BYTES, 0, Counter[int]()
     for reading in readings:
@@ -98,7 +99,7 @@ def collect(schema: Schema, readings: Iterable[Reading], lost: Counter[int], unt
             lost[reading.cgroup_id] += reading.lost
         if not reading.values:
             continue
-        row = pack_reading(schema, reading)
+        row = packer.pack(reading)
         size = len(row)
         fair = room > MOST_TABLE_BYTES // 2 or taken[reading.cgroup_id] + size <= MOST_TABLE_BYTES // 8
         if size > room or count == MOST_ENTRIES or not fair:
@@ -114,21 +115,31 @@ def collect(schema: Schema, readings: Iterable[Reading], lost: Counter[int], unt
     return made
 
 
-def pack_reading(schema: Schema, reading: Reading) -> bytes:
-    """A row, with its texts behind it."""
-    row: Any = np.zeros(1, schema.dtype(schema.text_offset))[0]
-    row["cgroup_id"], tail = reading.cgroup_id, bytearray()
-    texts = {item.name for item in schema.fields if "length" in {part.name for part in item.parts}}
-    for name, value in reading.values.items():
-        if name not in texts:
-            row[name] = value
-            continue
-        kept = value if len(value) <= MOST_TEXT else value[: MOST_TEXT - 3] + "…".encode()
-        row[name]["offset"], row[name]["length"] = len(tail), len(kept)
-        if "as_given" in row[name].dtype.names:
-            row[name]["as_given"] = True
-        tail += kept
-    if not texts:
-        return bytes(row.tobytes())
-    row["text_length"] = len(tail)
-    return bytes(row.tobytes()) + bytes(tail).ljust(-(-len(tail) // STEP) * STEP, b"\0")
+class Packer:
+    """Makes rows of readings."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Of a schema."""
+        self._texts = {item.name for item in schema.fields if "length" in {part.name for part in item.parts}}
+        self._numbers = {
+            item.name: {word: int(number) for number, word in item.values.items()} for item in schema.fields
+        }
+        self._empty: Any = np.zeros(1, schema.dtype(schema.text_offset))
+
+    def pack(self, reading: Reading) -> bytes:
+        """A row, with its texts behind it."""
+        row: Any = self._empty.copy()[0]
+        row["cgroup_id"], tail = reading.cgroup_id, bytearray()
+        for name, value in reading.values.items():
+            if name not in self._texts:
+                row[name] = self._numbers[name][value] if isinstance(value, str) else value
+                continue
+            kept = value if len(value) <= MOST_TEXT else value[: MOST_TEXT - 3] + "…".encode()
+            row[name]["offset"], row[name]["length"] = len(tail), len(kept)
+            if "as_given" in row[name].dtype.names:
+                row[name]["as_given"] = True
+            tail += kept
+        if not self._texts:
+            return bytes(row.tobytes())
+        row["text_length"] = len(tail)
+        return bytes(row.tobytes()) + bytes(tail).ljust(-(-len(tail) // STEP) * STEP, b"\0")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A gadget whose rows the agent reads from files of /proc or of cgroups, once or at an interval: a module of
- * agent/readers that has the gadget's name does. The object has no program. It says what a row looks like. */
+/* A gadget whose rows the agent reads from files of /proc or of cgroups, once or at an interval: reader.py
+ * in the gadget's folder does. The object has no program. It says what a row looks like. */
 #pragma once
 
 #include "containers.h"

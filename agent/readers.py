@@ -1,4 +1,4 @@
-"""What agents read from files: a module for each gadget that has no program, by the gadget's name."""
+"""What agents read from files for a gadget: reader.py of its folder, which the build copies to agent/_generated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.containers.tracker import Cgroup
 
 
 class Reading(NamedTuple):
-    """A row: values by field, text as bytes; and how many further rows of the container there was no room for.
+    """A row: values by field, text as bytes, of an enum the word; and how many rows of the container are lost.
 
     Without values it is none: whoever reads may stop there, as what is looked at may have no end.
     """
@@ -34,7 +34,7 @@ def find_reader(gadget: str, mount: Path, proc: Path) -> Reader | None:
 
     Unsupported if this machine has nothing to read.
     """
-    name = f"{__name__}.{gadget}"
+    name = f"agent._generated.readers.{gadget}"
     if find_spec(name) is None:
         return None
     made: Reader = import_module(name).Reader(mount, proc)

@@ -30,6 +30,16 @@ def test_room_for_others() -> None:
     assert lost[HOSTILE] > 0 == lost[OTHER]
 
 
+def test_words_and_texts() -> None:
+    """A reader's words of an enum, and its texts, become what the gadget's C file says of its rows."""
+    reading = Reading(OTHER, {"id": 17, "propagation": "shared slave", "target": b"/data"})
+    (row,) = collect(MOUNTS, [reading], Counter(), inf)
+    values = row.view(MOUNTS.dtype(row.shape[1]))[0, 0]
+    assert (values["cgroup_id"], values["id"]) == (OTHER, 17)
+    assert MOUNTS["propagation"].values[str(values["propagation"])] == "shared slave"
+    assert row[0, MOUNTS.text_offset :].tobytes().rstrip(b"\0") == b"/data"
+
+
 def test_no_time() -> None:
     """A look that takes too long ends there: the agent's thread does not stall, and the table is told to be incomplete."""
     looked = []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from agent.readers.snapshot_socket import parse
+from agent._generated.readers import snapshot_socket
+from agent._generated.readers.snapshot_socket import Reader, parse
+from agent.containers.tracker import Cgroup
 
 TIME_WAIT = (
     b"   1: 0100007F:1F90 0200007F:A2B4 06 00000007:00000003 03:00000E5C 00000000     0        0 0 3 0000000000000000"
@@ -32,3 +36,19 @@ def test_version_6() -> None:
 def test_others(line: bytes) -> None:
     """A socket that a process has, and what makes no sense, is left out: the walk of files finds the first."""
     assert parse(line) is None
+
+
+def test_more_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that there is no room for, and lines that are not looked at, are told as lost."""
+    monkeypatch.setattr(snapshot_socket, "MOST_ROWS", 3)
+    monkeypatch.setattr(snapshot_socket, "MOST_LINES", 5)
+    cgroup, process = tmp_path / "cgroup/pod", tmp_path / "proc/17"
+    for folder in (cgroup, process / "net", process / "ns"):
+        folder.mkdir(parents=True)
+    (cgroup / "cgroup.procs").write_text("17\n")
+    (process / "stat").write_text(f"17 (app) S 1 {' '.join('0' * 30)}")
+    (process / "ns/net").symlink_to("net:[99]")
+    (process / "net/tcp").write_bytes(b"head\n" + 7 * (TIME_WAIT + b"\n"))
+    found = [*Reader(tmp_path / "cgroup", tmp_path / "proc").read([Cgroup(7, None, 0, "/pod")])]
+    assert sum(bool(each.values) for each in found) == 3
+    assert sum(each.lost for each in found) == 5 - 3 + 1

@@ -58,23 +58,27 @@ class Reader:
                 if netns in seen:
                     continue
                 seen.add(netns)
-                found = 0
-                for values in _without_process(process):
-                    if not values:
-                        yield Reading(cgroup.id, {})
-                        continue
-                    found += 1
-                    if found <= MOST_ROWS:
+                rows = lost = 0
+                for line in _lines(process):
+                    values = parse(line) if line else None
+                    if line is None or (values and rows == MOST_ROWS):
+                        lost += 1
+                    elif values:
+                        rows += 1
                         yield Reading(cgroup.id, {**values, "netns": netns})
-                if found > MOST_ROWS:
-                    yield Reading(cgroup.id, {}, found - MOST_ROWS)
+                    else:
+                        yield Reading(cgroup.id, {})
+                if lost:
+                    yield Reading(cgroup.id, {}, lost)
 
 
-def _without_process(process: Process) -> Iterator[dict[str, Any] | None]:
-    """The values of each; None of what is none."""
+def _lines(process: Process) -> Iterator[bytes | None]:
+    """Those of sockets; None in place of more than are looked at."""
     for name in ("net/tcp", "net/tcp6"):
         with suppress(OSError), os.fdopen(process.open(name), "rb") as file:
-            yield from map(parse, islice(file, 1, MOST_LINES + 1))
+            yield from islice(file, 1, MOST_LINES + 1)
+            if next(file, None):
+                yield None
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

@@ -18,10 +18,7 @@ from agent.readers import Reading
 
 #: Of one container: a process may make any number of mounts.
 MOST_MOUNTS, MOST_BYTES = 4096, 4 << 20
-#: Of one text: the layers of an overlay take a page.
-MOST_TEXT = 1024
 _PROCESSES = 4096
-PRIVATE, SHARED, SLAVE, SHARED_SLAVE, UNBINDABLE = range(5)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -77,13 +74,13 @@ def parse(line: bytes) -> dict[str, Any] | None:
     }
 
 
-def _propagation(tags: Sequence[bytes]) -> int:
+def _propagation(tags: Sequence[bytes]) -> str:
     names = {tag.partition(b":")[0] for tag in tags}
     if b"unbindable" in names:
-        return UNBINDABLE
+        return "unbindable"
     if b"shared" in names:
-        return SHARED_SLAVE if b"master" in names else SHARED
-    return SLAVE if b"master" in names else PRIVATE
+        return "shared slave" if b"master" in names else "shared"
+    return "slave" if b"master" in names else "private"
 
 
 def _plain(text: bytes) -> bytes:
