@@ -53,7 +53,7 @@ ENDPOINTS = st.none() | st.builds(
 )
 VALUES = {
     "errno": st.sampled_from([0, 0, 2, 13, 133, 99_999]),
-    "endpoint": ENDPOINTS,
+    **dict.fromkeys(("endpoint", "some_endpoint"), ENDPOINTS),
     "args": st.lists(TEXTS, max_size=4),
     "bool": st.booleans(),
     "flags": st.integers(0, (1 << 31) - 1),
