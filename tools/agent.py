@@ -6,16 +6,14 @@ from typing import Any
 
 from agent.main import AgentCommand
 from agent.settings import NamedSetting, settings_of
-from tools import DOCS
+from tools import DOCS, replaced
 
 PAGE = DOCS / "agent.md"
-BEGIN, END = "<!-- settings: made by `make docs` -->", "<!-- end -->"
 
 
 def page() -> str:
     """The page, with its generated part as it should be."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    return f"{before}{BEGIN}\n\n{_tables()}\n\n{END}{rest.split(END)[1]}"
+    return replaced(PAGE.read_text(), "settings", _tables())
 
 
 def _tables() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tools import DOCS
+from tools import DOCS, replaced
 
 PAGE = DOCS / "authoring.md"
 BPF, TESTS = PAGE.parents[1] / "bpf", PAGE.parents[1] / "tests" / "gadgets"
@@ -39,9 +39,7 @@ def page() -> str:
     """The page, with its generated parts as they should be."""
     text = PAGE.read_text()
     for header in HEADERS:
-        begin, end = f"<!-- {header}: made by `make docs` -->", "<!-- end -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{_table(header)}\n\n{end}{rest.split(end, 1)[1]}"
+        text = replaced(text, header, _table(header))
     return text
 
 

@@ -6,7 +6,7 @@ from gadget import catalog
 from gadget.kinds import KINDS, Kind
 from gadget.schema import Column
 from kubectl_gadget.output import all_fields
-from tools import DOCS
+from tools import DOCS, replaced
 
 PAGE = DOCS / "fields.md"
 #: The kinds that C itself has: no typedef says them.
@@ -15,12 +15,7 @@ _IN_C = {"bool": "`bool`", "int": "an integer", "enum": "an enum", "identity": "
 
 def page() -> str:
     """The page, with its generated parts as they should be."""
-    text = PAGE.read_text()
-    for name, table in (("kinds", _kinds()), ("fields", _fields())):
-        begin, end = f"<!-- {name}: made by `make docs` -->", "<!-- end -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end, 1)[1]}"
-    return text
+    return replaced(replaced(PAGE.read_text(), "kinds", _kinds()), "fields", _fields())
 
 
 def _kinds() -> str:

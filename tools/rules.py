@@ -7,17 +7,15 @@ from collections.abc import Iterator
 
 from gadget.rules.default import files
 from gadget.rules.ruleset import Rule, load
-from tools import DOCS
+from tools import DOCS, replaced
 
 PAGE = DOCS / "rules.md"
-BEGIN, END = "<!-- rules: made by `make docs` -->", "<!-- end -->"
 _LISTS = re.compile(r"((?:^# .*\n)+)- list: (allowed_\w+)$", re.MULTILINE)
 
 
 def page() -> str:
     """The page, with its generated part as it should be."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    return f"{before}{BEGIN}\n\n{chr(10).join(_files())}\n{END}{rest.split(END)[1]}"
+    return replaced(PAGE.read_text(), "rules", "\n".join(_files()).rstrip())
 
 
 def _files() -> Iterator[str]:

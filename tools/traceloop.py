@@ -6,16 +6,14 @@ import click
 
 from kubectl_gadget.options import Option
 from kubectl_gadget.traceloop.commands import TraceloopCommand
-from tools import DOCS
+from tools import DOCS, replaced
 
 PAGE = DOCS / "traceloop.md"
-BEGIN, END = "<!-- options of show: made by `make docs` -->", "<!-- end -->"
 
 
 def page() -> str:
     """The page, with its generated part as it should be."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    return f"{before}{BEGIN}\n\n{_table()}\n\n{END}{rest.split(END)[1]}"
+    return replaced(PAGE.read_text(), "options of show", _table())
 
 
 def _table() -> str:
