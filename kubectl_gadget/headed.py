@@ -23,6 +23,8 @@ _MEANT = {
     "--timeout": "--duration",
     "--duration": "--timeout",
     "--failed": "--verdict",
+    "--fqdn": "--dns",
+    "--to-fqdn": "--to-dns",
 }
 
 
@@ -104,8 +106,9 @@ class HeadedCommand(click.Command):
         headings: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record and not isinstance(param, click.Argument):
-                headings.setdefault(param.heading if isinstance(param, Option) else "Output", []).append(record)
+            heading = getattr(param, "heading", "" if isinstance(param, click.Argument) else "Output")
+            if record and heading:
+                headings.setdefault(heading, []).append(record)
         for heading, records in headings.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=26)

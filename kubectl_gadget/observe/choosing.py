@@ -11,7 +11,10 @@ from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.selector import Names, parse_names
 from gadget.text import meant
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Decides, Opinion
 
+#: Makes the condition on {end} of an option and one of its values.
+Find = Callable[[str, str], str]
 #: The two ends of a flow, with the end of the row that each is by the row's direction.
 _FROM = ("(direction==egress,{src})", "(direction==ingress,{dst})")
 _TO = ("(direction==egress,{dst})", "(direction==ingress,{src})")
@@ -61,7 +64,8 @@ def _ip(option: str, value: str) -> str:
     return f"{{end}}.addr=={quoted(plain)}"
 
 
-def _port(option: str, value: str) -> str:
+def whole_port(option: str, value: str) -> str:
+    """The condition on {end} that it has a port."""
     if not value.isdecimal() or not 0 < int(value) < 65536:
         raise UsageError(f"{option} {value!r}: want a port, 1 to 65535")
     return f"{{end}}.port=={int(value)}"
@@ -77,8 +81,9 @@ class EndOption:
     name: str
     metavar: str
     help: str
-    condition: Callable[[str, str], str] | None = None
+    condition: Find | None = None
     is_whole: bool = False
+    either: str = ""  # what the option about either end is called, if that is not its name
 
 
 KINDS = (
@@ -86,7 +91,8 @@ KINDS = (
     EndOption("namespace", "A,B|!C", "namespaces", _namespace),
     EndOption("ip", "CIDR,…", "addresses and networks", _ip),
     EndOption("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
-    EndOption("port", "N,…", "ports", _port),
+    EndOption("port", "N,…", "ports", whole_port),
+    EndOption("cluster", "A,B|!C", "clusters, as --context A,B names them", either="in-cluster"),
     EndOption("workload", "KIND/NAME,…", "pods of a deployment, service or the like"),
     EndOption("label", "SELECTOR", "pods with labels, as -l of kubectl has them", is_whole=True),
 )
@@ -94,12 +100,16 @@ KINDS = (
 
 def option_of(kind: EndOption, side: str) -> str:
     """What the option about an end is called."""
-    return f"--{side}-{kind.name}" if side else f"--{kind.name}"
+    return f"--{side}-{kind.name}" if side else f"--{kind.either or kind.name}"
 
 
-def of_ends(
-    kind: EndOption, side: str, items: Sequence[str], find: Callable[[str, str], str] | None = None
-) -> list[str]:
+def on_side(side: str, condition: str) -> str:
+    """A condition on {end}, of the ends of a side."""
+    ends = {end: f"({condition.format(end=end)})" for end in ("src", "dst")}
+    return f"({' or '.join(f'({each.format(**ends)})' for each in SIDES[side])})"
+
+
+def of_ends(kind: EndOption, side: str, items: Sequence[str], find: Find | None = None) -> list[str]:
     """The conditions that an option about ends makes of its lists: one of those wanted, and none of those unwanted.
 
     find makes the condition on {end} if the kind does not.
@@ -111,9 +121,7 @@ def of_ends(
     names = Names(frozenset(items), frozenset()) if kind.is_whole else parse_names(items)
 
     def one(value: str) -> str:
-        condition = condition_of(option, value)
-        ends = {end: condition.format(end=end) for end in ("src", "dst")}
-        return " or ".join(f"({each.format(**ends)})" for each in SIDES[side])
+        return on_side(side, condition_of(option, value))
 
     wanted = " or ".join(one(value) for value in sorted(names.wanted))
     return [*([f"({wanted})"] if wanted else []), *(f"!({one(value)})" for value in sorted(names.unwanted))]
@@ -146,3 +154,65 @@ def of_domains(gadget: Gadget, items: Sequence[str]) -> list[str]:
 def of_drops(gadget: Gadget, items: Sequence[str]) -> list[str]:
     """The conditions that lists of the kernel's reasons for drops make, in whatever case they are, with - for _."""
     return of_words(gadget, "drop", [each.upper().replace("-", "_") for each in items])
+
+
+def of_contexts(contexts: Sequence[str]) -> Find:
+    """Makes the condition that an end is in a cluster: one that has a name, as its row's node tells."""
+
+    def find(option: str, value: str) -> str:
+        pattern = ".*".join(map(re.escape, value.split("*")))
+        known = [context for context in contexts if re.fullmatch(pattern, context)]
+        if not known:
+            raise UsageError(f"{option} {value!r}: there is {', '.join(contexts)}")
+        every = "|".join(re.escape(each).replace('"', r"\x22") for each in known)
+        every = every.replace("{", "{{").replace("}", "}}")
+        return f'{{end}}.kind!=raw,node~"^(?:{every})/[^/]*$"'
+
+    return find
+
+
+def of_versions(items: Sequence[str]) -> list[str]:
+    """The conditions that lists of IP versions make, 4 or v4 or ipv4."""
+    names = parse_names(items)
+
+    def one(text: str) -> str:
+        version = text.lower().removeprefix("ip").removeprefix("v")
+        if version not in ("4", "6"):
+            raise UsageError(f"--ip-version {text!r}: want 4 or 6")
+        return f"version=={version}"
+
+    wanted = " or ".join(one(each) for each in sorted(names.wanted))
+    return [*([f"({wanted})"] if wanted else []), *(f"!({one(each)})" for each in sorted(names.unwanted))]
+
+
+#: What policies may have said, in the words of a filter.
+SAID = {word.replace(" ", "-"): word for word in (ALLOWED, DENIED, PERHAPS, NOT_JUDGED)}
+
+
+def decisions(items: Sequence[str], option: str = "") -> Decides:
+    """Whether policies of these names decided a flow; without an option also whether it was allowed or denied."""
+    names = parse_names(items)
+
+    def one(text: str) -> Decides:
+        if not option and text.lower() in SAID:
+            return lambda opinion: opinion.word == SAID[text.lower()]
+        namespace, _, name = text.rpartition("/")
+        if not all(_NAME.fullmatch(part) for part in (namespace, name) if part) or not (namespace or name):
+            raise UsageError(f"{option} {text!r}: want NAME, NAMESPACE/NAME or NAMESPACE/")
+        tests = [re.compile(".*".join(map(re.escape, part.split("*"))) if part else ".*") for part in (namespace, name)]
+        return lambda opinion: any(
+            all(test.fullmatch(part) for test, part in zip(tests, policy, strict=True))
+            for policy in (*opinion.egress, *opinion.ingress)
+        )
+
+    wanted, unwanted = ([one(each) for each in sorted(some)] for some in (names.wanted, names.unwanted))
+
+    def decides(opinion: Opinion) -> bool:
+        return (not wanted or any(test(opinion) for test in wanted)) and not any(test(opinion) for test in unwanted)
+
+    return decides
+
+
+def other_than(decides: Decides) -> Decides:
+    """Whether an opinion is none that is asked for."""
+    return lambda opinion: not decides(opinion)

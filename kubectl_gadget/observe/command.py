@@ -16,8 +16,25 @@ from gadget import catalog
 from gadget.errors import UsageError
 from gadget.filters import joined
 from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.completion import Complete, complete_contexts, complete_namespaces, complete_pods
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.observe.choosing import KINDS, SIDES, of_domains, of_drops, of_ends, of_words, option_of
+from kubectl_gadget.observe.choosing import (
+    KINDS,
+    SIDES,
+    EndOption,
+    Find,
+    decisions,
+    of_contexts,
+    of_domains,
+    of_drops,
+    of_ends,
+    of_versions,
+    of_words,
+    option_of,
+    other_than,
+)
+from kubectl_gadget.observe.completion import complete_terms
+from kubectl_gadget.observe.terms import read as read_terms
 from kubectl_gadget.options import Duration, FormType, Option, SizeType, output_options, stream_options, where_options
 from kubectl_gadget.stream.request import Request, Selection, make_request, make_selection
 from kubectl_gadget.where import default_namespace, find_targets
@@ -28,11 +45,17 @@ if TYPE_CHECKING:
     from kubectl_gadget.observe.policies import Opinions
 
 GADGET = "observe"
-_WHICH = "Which flows"
+_WHICH, _BY_END = "Which flows", "Which flows, by either end; each also --from-… and --to-…"
 _SHORT = {"pod": "-p", "label": "-l"}
-#: The form that is Hubble's own.
-HUBBLE = "jsonpb"
-OWN_FORM = FormType({HUBBLE: "Hubble's flows, an object a line"})
+_COMPLETE: dict[str, Complete] = {
+    "pod": complete_pods,
+    "workload": complete_pods,
+    "namespace": complete_namespaces,
+    "cluster": complete_contexts,
+}
+#: The forms that are Hubble's own.
+JSONPB, COMPACT = "jsonpb", "hubble"
+OWN_FORM = FormType({JSONPB: "Hubble's flows, an object a line", COMPACT: "lines as of hubble observe"})
 #: How many flows are shown where nothing says how many.
 USUAL = 20
 _WORDS = {
@@ -59,6 +82,28 @@ class When(click.ParamType[int]):
         return time.time_ns() - int(Duration().convert(value, param, ctx) * 1e9)
 
 
+class EndFlag(Option):
+    """An option about an end of flows. Help has one line for the three of a kind."""
+
+    def __init__(self, kind: EndOption, side: str, short: str, **settings: Any) -> None:
+        """About the ends of a side; short is what the one about either end is called besides."""
+        flags = [option_of(kind, side), *([short] if short and not side else [])]
+        has_either = kind.name != "namespace"  # which is -n
+        help_ = f"{kind.help[0].upper()}{kind.help[1:]}{'' if has_either else '; -n is of either'}."
+        super().__init__(flags, heading=_BY_END, multiple=True, metavar=kind.metavar, help=help_, **settings)
+        self._is_first = side == ("" if has_either else "from")
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Of the first of a kind alone."""
+        return super().get_help_record(ctx) if self._is_first else None
+
+
+class Filter(click.Argument):
+    """The terms of a filter, which help tells of among the options."""
+
+    heading = _WHICH
+
+
 class ObserveCommand(HeadedCommand):
     """`observe`: the flows that agents keep, and those that come."""
 
@@ -70,7 +115,8 @@ class ObserveCommand(HeadedCommand):
         super().__init__(
             "observe",
             title,
-            "kubectl gadget observe -n shop --verdict refused,no-answer --since 1h",
+            "kubectl gadget observe -n shop --verdict refused,no-answer --since 1h\n"
+            "  kubectl gadget observe -A -f 'from:pod=web,!dns=*.internal'",
             [
                 *_how_many(),
                 *_which(),
@@ -140,6 +186,8 @@ class ObserveCommand(HeadedCommand):
         timeout: float,
         record: Path | None,
         without: tuple[str, ...],
+        terms: tuple[str, ...],
+        decided_by: tuple[str, ...],
         **chosen: Any,
     ) -> None:
         _check_how_many(follow, last, first, all_, until)
@@ -154,9 +202,18 @@ class ObserveCommand(HeadedCommand):
             namespace = default_namespace(agent, local)
         finds = _finds(agent, local, namespace)
         conditions = _conditions(self.gadget, {**chosen, "namespace": namespace}, finds)
+        decided = [decisions(decided_by, "--decided-by")] if decided_by else []
         for each in without:
             name, _, value = each.partition("=")
+            if name == "decided_by":
+                decided.append(other_than(decisions([value], "--decided-by")))
+                continue
             conditions.append(f"!({joined(_conditions(self.gadget, {name: (value,)}, finds))})")
+        read = read_terms(" ".join(terms), self.gadget, finds)
+        conditions += read.conditions
+        decided += read.decisions
+        if decided and not policy and (agent or local):
+            raise UsageError("--decided-by: policies are a cluster's: with --local and --agent want --policy FILE")
         if since is not None:
             conditions.append(f"timestamp>={since}")
         elif follow and last is None and not all_:
@@ -167,10 +224,10 @@ class ObserveCommand(HeadedCommand):
         if last is None and first is None and since is None and until is None and not all_:
             last = USUAL
         if host:
-            conditions, last = [*_conditions(self.gadget, chosen, finds), 'containerId==""'], None
-        as_hubble, as_lines = form == HUBBLE, form == "columns" and not (fields or count_by)
+            conditions, last = [*_conditions(self.gadget, chosen, finds), *read.conditions, 'containerId==""'], None
+        as_hubble, as_lines = form in (JSONPB, COMPACT), form == "columns" and not (fields or count_by)
         if as_hubble and (fields or count_by):
-            raise UsageError(f"-o {HUBBLE} has Hubble's fields: choose it, or --fields and --count-by")
+            raise UsageError(f"-o {form} has Hubble's fields: choose it, or --fields and --count-by")
         request = make_request(
             self.gadget,
             {"host": True} if host else {},
@@ -189,24 +246,29 @@ class ObserveCommand(HeadedCommand):
             follow=follow,
         )
         from kubectl_gadget.observe.endpoints import Endpoints
-        from kubectl_gadget.observe.hubble import Flows  # numpy
+        from kubectl_gadget.observe.hubble import CompactFlows, Flows  # numpy
         from kubectl_gadget.observe.lines import FlowLines
         from kubectl_gadget.observe.session import LogSession
         from kubectl_gadget.output import find_form
 
-        own = Flows if as_hubble else FlowLines if as_lines else None
+        hubbles = {JSONPB: Flows, COMPACT: CompactFlows}
+        own = hubbles.get(form, FlowLines if as_lines else None)
         once = ends == "once" if ends else as_lines
-        if policy and (count_by or (not own and find_form(form).names is not None)):
+        if policy and not decided and (count_by or (not own and find_form(form).names is not None)):
             raise UsageError("--policy: each flow is judged: leave out --count-by, and a form that names its fields")
 
         def make(targets: Targets) -> Callable[..., LogSession]:
             api = None if agent or local else _only_api()
-            if policy and not (api or agent or local):
-                raise UsageError("--policy: judged for one cluster at a time")
-            opinions = _opinions(targets, policy, namespace, api) if policy else None
+            judged = "--policy" if policy else "--decided-by" if decided else ""
+            if judged and not (api or agent or local):
+                raise UsageError(f"{judged}: judged for one cluster at a time")
+            opinions = _opinions(targets, policy, namespace, api) if judged else None
             endpoints = Endpoints(api) if api else None
             why_none = partial(_why_none, asked, targets)
-            return partial(LogSession, form=own, once=once, opinions=opinions, endpoints=endpoints, why_none=why_none)
+            return partial(
+                LogSession, form=own, once=once, opinions=opinions, endpoints=endpoints, why_none=why_none,
+                decided=decided,
+            )  # fmt: skip
 
         pods = chosen["pod"] if not any("/" in name for name in chosen["pod"]) else ()
         asked = make_selection(namespace, False, pods, container, "")
@@ -255,7 +317,7 @@ def _only_api() -> ApiServer | None:
     return None if others else api_server(read_context(first.flags))
 
 
-def _opinions(targets: Targets, file: Path, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:
+def _opinions(targets: Targets, file: Path | None, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:
     from kubectl_gadget.observe.policies import read_opinions
 
     return read_opinions(targets, file, namespaces, api)
@@ -286,24 +348,27 @@ def _which() -> list[click.Parameter]:
     heading = _WHICH
     options: list[click.Parameter] = []
     for kind in KINDS:
-        for side in SIDES:
-            if kind.name == "namespace" and not side:
-                continue  # -n
-            flags = [option_of(kind, side), *([_SHORT[kind.name]] if kind.name in _SHORT and not side else [])]
-            end = {"": "either end", "from": "the end that began it", "to": "the other end"}[side]
-            options.append(
-                Option(flags, heading=heading, multiple=True, metavar=kind.metavar, help=f"By {end}: {kind.help}.")
-            )
+        options += [
+            EndFlag(kind, side, _SHORT.get(kind.name, ""), shell_complete=_COMPLETE.get(kind.name))
+            for side in SIDES
+            if side or kind.name != "namespace"  # -n
+        ]
+    options.append(
+        Filter(["terms"], nargs=-1, metavar="[FILTER]", shell_complete=complete_terms,
+               help="Terms with commas, [from:|to:][!]KEY=VALUE or a word of a name; keys are namespace, workload, "
+               "pod, service, ip, label, dns, port, protocol, verdict, policy.")
+    )  # fmt: skip
+    options += _of_domain()
     options += [
         Option([f"--{field}"], heading=heading, multiple=True, metavar="A,B|!C", help=_words_of(field))
         for field in _WORDS
     ]
     options += [
-        Option(["--dns", "--to-dns"], heading=heading, multiple=True, metavar="NAME,…|!NAME",
-               help="By the name that it was made for, as TLS or DNS tells: api.example.com, *.example.com."),
         Option(["--drop-reason"], heading=heading, multiple=True, metavar="A,B|!C",
                help="The kernel's word for why it dropped a packet: NETFILTER_DROP."),
-        Option(["--ip-version"], heading=heading, type=click.Choice(["4", "6"]), default=None, help="IPv4 or IPv6."),
+        Option(["--decided-by"], heading=heading, multiple=True, metavar="[NS/]A,B|!C",
+               help="Policies that allow it, or would deny it: those of --policy, else the cluster's."),
+        Option(["--ip-version"], heading=heading, multiple=True, metavar="4|6", help="IPv4 or IPv6."),
         Option(["--comm"], heading=heading, multiple=True, metavar="A,B|!C", help="Name of the thread."),
         Option(["--pid"], heading=heading, multiple=True, metavar="N,…", help="Process, as the host sees it."),
         Option(["--not"], heading=heading, is_flag=True, expose_value=False,
@@ -319,9 +384,25 @@ def _which() -> list[click.Parameter]:
     return options
 
 
+def _of_domain() -> list[click.Parameter]:
+    metavar = "NAME,…|!NAME"
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
+        if value:
+            raise UsageError(
+                "--from-dns: names are known of the end that was asked: want --to-dns, --from-pod or --from-ip"
+            )
+
+    return [
+        Option(["--dns", "--to-dns"], heading=_WHICH, multiple=True, metavar=metavar,
+               help="By the name that it was made for, as TLS or DNS tells: api.example.com, *.example.com."),
+        Option(["--from-dns"], heading=_WHICH, multiple=True, hidden=True, expose_value=False, callback=refuse),
+    ]  # fmt: skip
+
+
 def _may_be_left_out(option: click.Parameter) -> bool:
     """Whether --not may stand before an option: it takes lists of what flows may be."""
-    return isinstance(option, Option) and option.heading == _WHICH and option.multiple and not option.hidden
+    return isinstance(option, Option) and option.heading in (_WHICH, _BY_END) and option.multiple and not option.hidden
 
 
 def _words_of(field: str) -> str:
@@ -339,10 +420,10 @@ def _check_how_many(follow: bool, last: int | None, first: int | None, all_: boo
         raise UsageError(f"-f and {'--first' if first else '--until'}: what comes has no end")
 
 
-def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Callable[[str], Callable[[str, str], str]]:
+def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Callable[[str], Find]:
     """Gives what asks the cluster for the pods that an option names, by the kind of option."""
 
-    def find(kind: str) -> Callable[[str, str], str]:
+    def find(kind: str) -> Find:
         if agents or local:
             how = "--local" if local else "--agent"
             raise UsageError(f"--{kind}: who these are a cluster tells: with {how} name pods")
@@ -351,28 +432,30 @@ def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Cal
         from kubectl_gadget.cluster.options import chosen_clusters
         from kubectl_gadget.observe.members import find_labelled, find_members
 
-        apis = [api_server(read_context(cluster.flags)) for cluster in chosen_clusters()]
+        clusters = chosen_clusters()
+        if kind == "cluster":
+            if len(clusters) == 1:
+                raise UsageError("--in-cluster: one cluster alone is asked: name several by --context A,B")
+            return of_contexts([cluster.context for cluster in clusters])
+        apis = [api_server(read_context(cluster.flags)) for cluster in clusters]
         return {"label": find_labelled, "workload": find_members}[kind](apis, namespaces)
 
     return find
 
 
-def _conditions(
-    gadget: catalog.Gadget, chosen: dict[str, Any], finds: Callable[[str], Callable[[str, str], str]]
-) -> list[str]:
+def _conditions(gadget: catalog.Gadget, chosen: dict[str, Any], finds: Callable[[str], Find]) -> list[str]:
     found = [
         condition
         for kind in KINDS
         for side in SIDES
-        if (items := chosen.get(f"{side}_{kind.name}".lstrip("_"), ()))
+        if (items := chosen.get(option_of(kind, side)[2:].replace("-", "_"), ()))
         for condition in of_ends(kind, side, items, None if kind.condition else finds(kind.name))
     ]
     for field in (*_WORDS, "comm", "pid"):
         found += of_words(gadget, field, chosen.get(field, ()))
     found += of_domains(gadget, chosen.get("dns", ()))
     found += of_drops(gadget, chosen.get("drop_reason", ()))
-    if chosen.get("ip_version"):
-        found.append(f"version=={chosen['ip_version']}")
+    found += of_versions(chosen.get("ip_version", ()))
     if chosen.get("min_bytes"):
         found.append(f"bytes>={chosen['min_bytes']}")
     if chosen.get("min_duration"):

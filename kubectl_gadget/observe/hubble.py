@@ -1,4 +1,4 @@
-"""Flows as Hubble's: a line of JSON for each, which `hubble observe --input-file` and what reads it take.
+"""Flows as Hubble's: lines of JSON, which `hubble observe --input-file` and what reads it take, or of text.
 
 Field names are those of flow.proto. What Hubble has no field for, as the process and bytes, is in Summary, which its
 command line prints, and in extensions.
@@ -7,17 +7,19 @@ command line prints, and in extensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
 
 from gadget.endpoints import RAW, Endpoint
 from gadget.kinds.times import DURATION_UNKNOWN, rfc3339
 from gadget.schema import Row
+from gadget.text import escape
 from gadget.workload import name_by_pod
 from kubectl_gadget.observe.lines import FIELDS, FlowText, domain_of, process_of
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, Opinion, told
 from kubectl_gadget.output.encode import encode
-from kubectl_gadget.output.stdout import write_all
+from kubectl_gadget.output.stdout import write_all, write_text
 
 #: What became of a flow, in Hubble's words; ERROR is all that it has for what came to nothing.
 _VERDICTS = {
@@ -32,6 +34,7 @@ _VERDICTS = {
 _TRACE, _TO_STACK = 4, 3
 #: Reserved identities, of nodes and of all that is outside.
 _WORLD, _REMOTE_NODE = 2, 6
+_RESERVED = {_WORLD: "(world)", _REMOTE_NODE: "(remote-node)"}
 #: Identities below that are reserved, or of a cluster's own networks by their highest byte.
 _LEAST_IDENTITY = 3 << 24
 
@@ -87,6 +90,36 @@ class Flows(FlowText):
         if self.judge:
             _judge(flow, self.judge(other or row, self.words(other or row)))
         return {"flow": flow, "node_name": row["node"], "time": time}
+
+
+class CompactFlows(Flows):
+    """Writes flows as `hubble observe` does where nothing else is asked for (compact)."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write lines."""
+        write_text("".join([f"{_compact(row[0], self.response(row)['flow'])}\n" for row in rows]))
+
+
+def _compact(time_ns: int, flow: Mapping[str, Any]) -> str:
+    time = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    source, destination = (
+        f"{_host(flow, end)} {_RESERVED.get(identity := flow[end]['identity'], f'(ID:{identity})')}"
+        for end in ("source", "destination")
+    )
+    moment = f"{time:%b} {time.day:2} {time:%H:%M:%S}.{time_ns // 10**6 % 1000:03}"
+    point = flow["trace_observation_point"].lower().replace("_", "-")
+    return escape(f"{moment}: {source} -> {destination} {point} {flow['verdict']} ({flow['Summary']})")
+
+
+def _host(flow: Mapping[str, Any], end: str) -> str:
+    """An end by its name, else its address."""
+    service = flow.get(f"{end}_service", {})
+    space, name = service.get("namespace") or flow[end].get("namespace"), flow[end].get("pod_name")
+    named = "/".join(filter(None, [space, name or service["name"]])) if name or service else ""
+    host = named or ",".join(flow.get(f"{end}_names", ())) or flow["IP"][end]
+    (ports,) = flow["l4"].values()
+    port = ports[f"{end}_port"]
+    return f"{f'[{host}]' if ':' in host else host}:{port}" if port else host
 
 
 def _judge(flow: dict[str, Any], opinion: Opinion) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gadget.text import escape
@@ -13,12 +14,20 @@ Names = tuple[tuple[str, str], ...]
 
 
 class Opinion(NamedTuple):
-    """What policies would do to a flow: in a word, empty if none has a say, and why; and which ones, at each end."""
+    """What policies would do to a flow: in a word, empty if none has a say, and why; and which ones, at each end.
+
+    is_judged: it was asked of them.
+    """
 
     word: str = ""
     why: str = ""
     egress: Names = ()
     ingress: Names = ()
+    is_judged: bool = False
+
+
+#: Whether an opinion is one that is asked for.
+Decides = Callable[[Opinion], bool]
 
 
 def told(opinion: Opinion) -> tuple[bool, str]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gadget.errors import GadgetError, Unreachable
-from gadget.kube.api import ApiServer
+from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.advise.cluster import Cluster
-from kubectl_gadget.advise.collect import hear, look_up
+from kubectl_gadget.advise.collect import PATHS, hear, look_up
 from kubectl_gadget.advise.evaluate import Evaluator, Verdict
 from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
 from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
@@ -20,6 +21,7 @@ from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.advise.union import EndVerdict
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import Background
+from kubectl_gadget.cluster.directory import FORBIDDEN
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Names, Opinion, told
 
 #: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known; and how
@@ -60,6 +62,13 @@ class Opinions:
                 self._learn(asking.wait())
 
     def judge(self, row: Mapping[str, Any], word: Mapping[str, str]) -> Opinion:
+        """What would become of a flow, which counts."""
+        opinion = self.decide(row, word)
+        self.judged += opinion.is_judged
+        self.denied += opinion.word in (DENIED, PERHAPS)
+        return opinion
+
+    def decide(self, row: Mapping[str, Any], word: Mapping[str, str]) -> Opinion:
         """What would become of a flow."""
         own, peer, protocol = row["src"], row["dst"], word["protocol"].upper()
         if own is None or peer is None or own.kind != "pod" or protocol in PORTLESS:
@@ -75,15 +84,15 @@ class Opinions:
             last=row["timestamp"], local=own.addr,
         )  # fmt: skip
         verdicts = [*decide_each(self._evaluator, self._cluster, flow)]
-        self.judged += 1
         denying = [verdict for verdict in verdicts if not verdict.allowed]
         if not denying:
-            names = [_names(rule for each in verdicts for rule in _sides(each)[at].rules) for at in range(2)]
-            by = ", ".join("/".join(each) for each in sorted({*names[0], *names[1]}))
-            return Opinion(ALLOWED if by else "", by, *names)
-        self.denied += 1
-        names = [_names(() if side.allowed else side.policies) for side in _sides(denying[0])]
-        return Opinion(DENIED if len(denying) == len(verdicts) else PERHAPS, denying[0].reason, *names)
+            leaving, coming = (_names(rule for each in verdicts for rule in _sides(each)[at].rules) for at in range(2))
+            by = ", ".join("/".join(each) for each in sorted({*leaving, *coming}))
+            return Opinion(ALLOWED if by else "", by, leaving, coming, is_judged=True)
+        leaving, coming = (_names(() if side.allowed else side.policies) for side in _sides(denying[0]))
+        return Opinion(
+            DENIED if len(denying) == len(verdicts) else PERHAPS, denying[0].reason, leaving, coming, is_judged=True
+        )
 
     def of(self, row: Mapping[str, Any], word: Mapping[str, str]) -> tuple[bool, str]:
         """Whether a flow would be denied, and what lines say of that; empty if there is nothing to say."""
@@ -103,10 +112,17 @@ def _names(found: Iterable[CompiledRule | CompiledPolicy]) -> Names:
     return tuple(dict.fromkeys(names))
 
 
-def read_opinions(targets: Targets, file: Path, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:
-    """By the policies of a file, and what agents know, and the cluster if there is one. UsageError for no such file."""
-    namespace = next((name for name in namespaces if not name.startswith("!")), "default")
-    policies = read_policies(file, namespace).policies
+def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:
+    """By the policies of a file, else of the cluster, and what agents know, and the cluster if there is one.
+
+    UsageError for no such file.
+    """
+    named = [name for name in namespaces if not name.startswith("!")]
+    if file:
+        policies: Sequence[Mapping[str, Any]] = read_policies(file, named[0] if named else "default").policies
+    else:
+        assert api
+        policies = _policies_of(api, named)
 
     def ask() -> Context:
         context = hear(targets).context
@@ -115,3 +131,18 @@ def read_opinions(targets: Targets, file: Path, namespaces: Sequence[str], api: 
         return context
 
     return Opinions(policies, ask)
+
+
+def _policies_of(api: ApiServer, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The policies of a cluster; of namespaces, where the user may not list all."""
+    path = PATHS["NetworkPolicy"]
+    try:
+        return list(api.list(path))
+    except ApiError as error:
+        if error.code != FORBIDDEN or not namespaces:
+            raise not_allowed(error, "list networkpolicies", "") from None
+    group, _, plural = path.rpartition("/")
+    try:
+        return [each for name in namespaces for each in api.list(f"{group}/namespaces/{quote(name)}/{plural}")]
+    except ApiError as error:
+        raise not_allowed(error, "list networkpolicies", "") from None

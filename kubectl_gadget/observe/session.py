@@ -22,6 +22,7 @@ from kubectl_gadget.tell import tell
 
 if TYPE_CHECKING:
     from kubectl_gadget.observe.endpoints import Endpoints
+    from kubectl_gadget.observe.opinion import Decides
     from kubectl_gadget.observe.policies import Opinions
 
 
@@ -62,16 +63,17 @@ class LogSession(FlowSession):
         opinions: Opinions | None,
         endpoints: Endpoints | None,
         why_none: Callable[[], str] | None,
+        decided: Sequence[Decides] = (),
     ) -> None:
         """Show flows in a form of their own, or in the request's; once: what both ends tell is one row.
 
-        why_none tells why there can be none.
+        why_none tells why there can be none. Of opinions all of decided have to hold.
         """
         self.form, self._once, self._opinions, self._endpoints = form, once, opinions, endpoints
         has_room = form is None and not request.count_by and find_form(request.form).names is None
         self._extra = [*(OTHER if once and has_room else ()), *(OPINION if opinions and has_room else ())]
         super().__init__(replace(request, last=0, fields=[*request.fields, *self._extra]), elsewhere)
-        self._why_none = why_none
+        self._why_none, self._decided = why_none, decided
         self._pairs: Pairs | None = None
         self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
         self._kept = 0
@@ -87,7 +89,7 @@ class LogSession(FlowSession):
             output.judge = self._opinions.judge if self._opinions else None
         self._fields = [item.name for item in output.fields if item not in self._extra]
         self._width = len(self._fields)
-        needed = [*(NEEDED if self._once else ()), *(FIELDS if self._extra else ())]
+        needed = [*(NEEDED if self._once else ()), *(FIELDS if self._extra or self._decided else ())]
         self._fields += [name for name in dict.fromkeys(needed) if name not in self._fields]
         known = all_fields(schema)
         self._texts = {name: text_of(known[name]) for name in ("protocol", "direction")}
@@ -115,7 +117,7 @@ class LogSession(FlowSession):
         yield from super()._left_out()
         if not self.shown and self._why_none and (why := self._why_none()):
             yield f"{why}."
-        if self._opinions:
+        if self._opinions and not self._request.count_by:
             yield self._opinions.summary()
 
     def _show(self, rows: list[TimedRow]) -> None:
@@ -126,6 +128,8 @@ class LogSession(FlowSession):
         self._take_pairs(self._pairs.ripe(None if self._backlog else time.monotonic()))
 
     def _take_pairs(self, pairs: Sequence[Pair]) -> None:
+        if self._decided:
+            pairs = [pair for pair in pairs if self._is_decided(pair)]
         if self._last is None:
             self._write_pairs(pairs)
         else:
@@ -152,6 +156,15 @@ class LogSession(FlowSession):
         if OTHER[0] in self._extra:
             yield from (theirs.get(name) for name in ("src", "pid", "comm"))
         if self._opinions and OPINION[0] in self._extra:
-            row = theirs or dict(zip(self._fields, mine[1], strict=True))
-            opinion = self._opinions.judge(row, {name: text(row[name]) for name, text in self._texts.items()})
+            opinion = self._opinions.judge(*self._judged(mine, other))
             yield from (opinion.word, opinion.why)
+
+    def _judged(self, mine: TimedRow, other: TimedRow | None) -> tuple[dict[str, Any], dict[str, str]]:
+        """The row of a pair that policies are asked about, and its words."""
+        row = dict(zip(self._fields, (other or mine)[1], strict=True))
+        return row, {name: text(row[name]) for name, text in self._texts.items()}
+
+    def _is_decided(self, pair: Pair) -> bool:
+        assert self._opinions
+        opinion = self._opinions.decide(*self._judged(*pair))
+        return all(decides(opinion) for decides in self._decided)

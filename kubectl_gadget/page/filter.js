@@ -1,4 +1,5 @@
 // The filter line: [from:|to:][!]key=value, or a word that stands in a name. Terms of one key are alternatives, else all hold.
+// tests/unit/observe/terms.json has what it means, for observe as well.
 import { whole } from "./model.js";
 
 const WORD = (text) => text.toLowerCase().replaceAll(" ", "-");
@@ -9,8 +10,8 @@ const KEYS = {
   pod: { ends: (spot, pods) => [...pods, ...pods.map((pod) => `${spot.group}/${pod}`)] },
   service: { ends: (spot) => (spot.kind === "svc" ? [spot.name.replace(/^svc\//, ""), `${spot.group}/${spot.name.replace(/^svc\//, "")}`] : []) },
   ip: { ends: (spot) => (spot.kind === "raw" ? [spot.name] : []), whole: true, match: network },
-  dns: { edge: (edge) => edge.domains ?? [], whole: true },
-  port: { edge: (edge) => edge.ports.map((port) => port.split("/")[0]), whole: true },
+  dns: { edge: (edge) => edge.domains ?? [], whole: true, asked: true, plain: (name) => name.replace(/\.$/, "") },
+  port: { edge: (edge) => edge.ports.map((port) => port.split("/")[0]), whole: true, asked: true, plain: port },
   protocol: { edge: (edge) => edge.ports.map((port) => port.split("/").pop().toLowerCase()), whole: true },
   verdict: { edge: (edge) => (edge.verdicts ?? []).map(WORD), whole: true, plain: WORD },
   policy: { edge: (edge) => (edge.opinion ? [edge.opinion.verdict] : []), whole: true },
@@ -21,19 +22,27 @@ KEYS.svc = KEYS.service;
 export function read(text) {
   const groups = new Map();
   for (const term of text.split(/[\s,]+/).filter(Boolean)) {
-    const found = /^(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)$/.exec(term);
-    const [, before, side, after, key, value] = found;
-    if (key && !KEYS[key]) throw new Error(`${key}=: there is ${Object.keys(KEYS).join(", ")}`);
-    if (!value) throw new Error(`${term}: say what is wanted`);
-    if (side && key && !KEYS[key].ends) throw new Error(`${side}:${key}=: ${key} is of the flow, not of an end`);
+    const [, before, side, after, key, value] = /^(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)$/.exec(term);
     const not = Boolean(before || after);
-    const test = key ? by(KEYS[key], side, value) : bare(side, value.toLowerCase());
     const name = not ? `!${term}` : `${side ?? ""}:${key ?? term}`;
     if (!groups.has(name)) groups.set(name, { not, tests: [] });
-    groups.get(name).tests.push(test);
+    try {
+      groups.get(name).tests.push(one(side, key, value));
+    } catch (error) {
+      throw new Error(`${term}: ${error.message}`);
+    }
   }
   const all = [...groups.values()];
   return (edge) => all.every(({ not, tests }) => tests.some((test) => test(edge)) !== not);
+}
+
+function one(side, key, value) {
+  const means = KEYS[key];
+  if (key && !means) throw new Error(`there is ${Object.keys(KEYS).join(", ")}`);
+  if (!value) throw new Error("say what is wanted");
+  if (side === "from" && means?.asked) throw new Error(`${key} is of the end that was asked: to:${key}=${value}`);
+  if (side && key && !means.ends && !means.asked) throw new Error(`${key} is of the flow, not of an end`);
+  return key ? by(means, side, value) : bare(side, value.toLowerCase());
 }
 
 function by(key, side, value) {
@@ -68,18 +77,45 @@ function pattern(value, isWhole) {
   };
 }
 
-// A network of IPv4 such as 10.0.0.0/8; other addresses are compared as text.
+const ADDRESS = "want an address such as 10.0.0.1, or a network such as fd00::/8";
+
+// A network such as 10.0.0.0/8; other addresses are compared as text.
 function network(value) {
   const [address, bits] = value.split("/");
-  if (bits === undefined) return null;
+  if (/^[0-9a-f:.*]*\*[0-9a-f:.*]*$/.test(value)) return null;
   const wanted = number(address);
-  if (wanted === null || !(bits >= 0 && bits <= 32)) throw new Error(`${value}: want a network of IPv4, as 10.0.0.0/8`);
-  const size = 2 ** (32 - bits);
-  return (text) => number(text) !== null && Math.floor(number(text) / size) === Math.floor(wanted / size);
+  if (wanted === null || (bits !== undefined && !(/^\d+$/.test(bits) && Number(bits) <= wanted.size))) throw new Error(ADDRESS);
+  const behind = BigInt(wanted.size - (bits ?? wanted.size));
+  return (text) => {
+    const own = number(text);
+    return own?.size === wanted.size && own.value >> behind === wanted.value >> behind;
+  };
 }
 
+function port(value) {
+  if (!/^\d+$/.test(value) || value < 1 || value > 65535) throw new Error("want a port, 1 to 65535");
+  return String(Number(value));
+}
+
+// An address as a number of so many bits; null if it is none.
 function number(address) {
-  const parts = address.split(".").map(Number);
-  if (parts.length !== 4 || parts.some((part) => !(part >= 0 && part < 256))) return null;
-  return parts.reduce((sum, part) => sum * 256 + part, 0);
+  const quad = /^(?:\d{1,3}\.){3}\d{1,3}$/;
+  if (quad.test(address)) {
+    const parts = address.split(".").map(Number);
+    return parts.every((part) => part < 256) ? { size: 32, value: joined(parts, 8n) } : null;
+  }
+  if (!/^[0-9a-f:.]+$/i.test(address)) return null;
+  let plain;
+  try {
+    plain = new URL(`http://[${address}]`).hostname.slice(1, -1); // with IPv4 in it, as hexadecimal digits
+  } catch {
+    return null;
+  }
+  const [before, after] = plain.split("::").map((half) => half.split(":").filter(Boolean));
+  const zeros = after ? Array(8 - before.length - after.length).fill("0") : [];
+  return { size: 128, value: joined([...before, ...zeros, ...(after ?? [])].map((part) => parseInt(part, 16)), 16n) };
+}
+
+function joined(parts, bits) {
+  return parts.reduce((sum, part) => (sum << bits) + BigInt(part), 0n);
 }

@@ -17,8 +17,7 @@ from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.map.owners import Owners
 from kubectl_gadget.map.policies import judge
 from kubectl_gadget.map.server import MapServer
-from kubectl_gadget.observe.choosing import of_domains, of_ends, of_words
-from kubectl_gadget.observe.command import ObserveCommand
+from kubectl_gadget.observe.terms import KEYS
 from kubectl_gadget.output import all_fields
 from kubectl_gadget.page import document
 from tests.browser import Page, browser
@@ -29,7 +28,7 @@ from tests.unit.map.test_alerts import WEBS
 from tests.unit.map.test_alerts import alert as fired
 from tests.unit.map.test_policies import POLICY, seen
 from tests.unit.observe.flows import GADGET
-from tests.unit.observe.test_choosing import BY_NAME, chosen
+from tests.unit.observe.test_terms import TERMS
 
 PAGE = Path(__file__).parents[2] / "kubectl_gadget/page"
 FLOWS = Path(__file__).parents[1] / "unit/advise/golden/merged-rules/flows.jsonl"
@@ -138,7 +137,7 @@ def test_wrong_filter(page: Page, server: MapServer) -> None:
     opened(page, server, 3)
     page.type("#filter", "nmespace=shop")
     assert page.run("document.querySelector('#wrong').textContent").startswith(
-        "nmespace=: there is namespace, workload"
+        "nmespace=shop: there is namespace, workload"
     )
     assert len(rows(page)) == 3
 
@@ -425,7 +424,7 @@ EDGE_OF = {
 
 
 def test_words_of_observe(page: Page) -> None:
-    """The filter line has the words of observe's options, and chooses the edges of the flows that these choose."""
+    """The filter line chooses the edges of the flows that observe chooses by the same terms, and refuses the same."""
     cart, web, db = (
         Endpoint("", 40001, "pod", space, f"{name}-0")
         for space, name in (("shop", "cart"), ("front", "web"), ("data", "db"))
@@ -442,20 +441,13 @@ def test_words_of_observe(page: Page) -> None:
         server.edges = edges()
         server.edges.write(flows)
         opened(page, server, 4)
-        for kind, side, value in (
-            ("pod", "", "shop/cart"), ("pod", "from", "shop/cart"), ("pod", "to", "web"), ("pod", "to", "front/"), ("pod", "", "!cart"),
-            ("pod", "", "db-0"), ("namespace", "from", "data"), ("namespace", "to", "front"), ("ip", "to", "203.0.113.0/24"),
-            ("ip", "", "203.0.113.7"), ("service", "to", "shop/cart"), ("service", "", "nothing"), ("verdict", "", "no-answer"),
-            ("verdict", "", "!refused"), ("protocol", "", "udp"), ("dns", "", "*.example.com"), ("dns", "", "api.stripe.com"),
-        ):  # fmt: skip
-            if kind in BY_NAME:
-                conditions = of_ends(BY_NAME[kind], side, [value])
-            else:
-                conditions = of_domains(GADGET, [value]) if kind == "dns" else of_words(GADGET, kind, [value])
-            plain = value.removeprefix("!")
-            page.type("#filter", f"{'!' * (plain != value)}{f'{side}:' * bool(side)}{kind}={plain}")
+        for case in TERMS["cases"]:
+            page.type("#filter", case["filter"])
             shown = {" → ".join(each[:2]) for each in rows(page)}
-            assert shown == {EDGE_OF[name] for name in chosen(conditions)}, (kind, side, value)
-    options = {each.name for each in ObserveCommand().params}
+            assert shown == {EDGE_OF[name] for name in case["chosen"]}, case
+        for case in TERMS["wrong"]:
+            page.type("#filter", case["filter"])
+            wrong = page.run("document.querySelector('#wrong').textContent")
+            assert wrong.startswith(f"{case['at']}: {case['error']}"), case
     keys = set(re.findall(r"^  (\w+): \{ (?:ends|edge):", (PAGE / "filter.js").read_text(), re.MULTILINE))
-    assert len(keys) > 8 and keys - {"policy"} <= options, keys - options
+    assert keys | {"label"} == {*KEYS}

@@ -256,3 +256,17 @@ def test_policy(hubble: Hubble, tmp_path: Path) -> None:
     ] * 2
     lines = hubble(*asked).splitlines()
     assert len(lines) == 2 and all(" AUDIT (" in line and "allows port 8080/TCP" in line for line in lines)
+
+
+def test_compact(hubble: Hubble, tmp_path: Path) -> None:
+    """`observe -o hubble` has the lines, to the last letter, that `hubble observe` makes of the same flows."""
+    policy = POLICY.replace("PORT", "9090")
+    file = tmp_path / "flows"
+    file.write_text(observed(tmp_path, policy, "-o", "jsonpb")[0])
+    lines, _ = observed(tmp_path, policy, "-o", "hubble")
+
+    def shown(text: str) -> list[str]:
+        return [line.partition(": ")[2] for line in text.splitlines()]  # each run has flows of its own time
+
+    assert sorted(shown(lines)) == sorted(shown(hubble("observe", "--input-file", str(file))))
+    assert len(lines.splitlines()) == ALL

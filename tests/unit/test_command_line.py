@@ -97,6 +97,7 @@ def test_help_of_commands() -> None:
         (["profile", "--timeout", "3s"], "--duration"),
         (["story", "--duration", "3s"], "--timeout"),
         (["observe", "--failed"], "--verdict"),
+        (["observe", "--to-fqdn", "*.example.org"], "--to-dns"),
     ],
 )
 def test_what_is_suggested(arguments: list[str], meant: str) -> None:
@@ -107,7 +108,7 @@ def test_what_is_suggested(arguments: list[str], meant: str) -> None:
     assert "--as" not in done.stderr and "--cluster" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["execsnoop", "story", "observe", "snapshot file", "profile"])
+@pytest.mark.parametrize("command", ["execsnoop", "story", "snapshot file", "profile"])
 def test_pod_without_an_option(command: str) -> None:
     """A pod's name where a command takes none is refused in a line that says which option it is for."""
     done = run_cli(*command.split(), "cart")

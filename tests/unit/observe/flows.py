@@ -82,6 +82,6 @@ def section(began_ns: int = 0) -> pb.Section:
     return pb.Section(rows=rows.tobytes(), count=len(rows), record_size=size)
 
 
-def table() -> Table:
+def table(node: str = "node-a") -> Table:
     """The flows as a filter sees them."""
-    return Table(GADGET.schema, section(), NAMES, "node-a", 0, {packed(each): name for each, name in PEERS.items()})
+    return Table(GADGET.schema, section(), NAMES, node, 0, {packed(each): name for each, name in PEERS.items()})

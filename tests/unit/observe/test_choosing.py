@@ -7,7 +7,7 @@ import pytest
 from gadget import catalog, filters
 from gadget.errors import UsageError
 from gadget.schema import IDENTITY
-from kubectl_gadget.observe.choosing import KINDS, of_domains, of_drops, of_ends, of_words
+from kubectl_gadget.observe.choosing import KINDS, of_contexts, of_domains, of_drops, of_ends, of_versions, of_words
 from kubectl_gadget.observe.command import ObserveCommand
 from tests.conftest import run_cli
 from tests.unit.observe.flows import FLOWS, table
@@ -16,10 +16,10 @@ GADGET = catalog.find("observe")
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-def chosen(conditions: list[str]) -> set[str]:
-    """The flows for which all conditions hold."""
+def chosen(conditions: list[str], node: str = "node-a") -> set[str]:
+    """The flows, of a node, for which all conditions hold."""
     keep = filters.parse(filters.joined(conditions), GADGET.schema, IDENTITY)
-    mask = keep(table())
+    mask = keep(table(node))
     return {name for name, row in zip(FLOWS, [True] * len(FLOWS) if mask is None else mask, strict=True) if row}
 
 
@@ -47,6 +47,33 @@ def chosen(conditions: list[str]) -> set[str]:
 def test_ends(kind: str, side: str, values: list[str], expected: set[str]) -> None:
     """--from-… is about the end that began a flow, --to-… about the other, at whichever end it was seen; lists and ! work."""
     assert chosen(of_ends(BY_NAME[kind], side, values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "values", "expected"),
+    [
+        ("", ["east"], {*FLOWS}),
+        ("to", ["e*t"], {*FLOWS} - {"db asks world"}),
+        ("to", ["!east"], {"db asks world"}),
+        ("from", ['we}st"'], set()),
+        ("", ["east,we*"], {*FLOWS}),
+    ],
+)
+def test_clusters(side: str, values: list[str], expected: set[str]) -> None:
+    """--in-cluster, --from-cluster and --to-cluster choose by the context of the cluster that an end is in; ! leaves out."""
+    find = of_contexts(["east", 'we}st"'])
+    assert chosen(of_ends(BY_NAME["cluster"], side, values, find), node="east/node-a") == expected
+    with pytest.raises(UsageError, match=r"--to-cluster 'north': there is east, we"):
+        of_ends(BY_NAME["cluster"], "to", ["north"], find)
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [(["6"], {"db asks web6"}), (["!v6"], {*FLOWS} - {"db asks web6"}), (["IPv4,6"], {*FLOWS}), ([], {*FLOWS})],
+)
+def test_versions(items: list[str], expected: set[str]) -> None:
+    """--ip-version takes 4 and 6, also as Hubble writes them, and ! leaves out."""
+    assert chosen(of_versions(items)) == expected
 
 
 def test_drop_reason() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_gadget.observe.hubble import Flows
+from kubectl_gadget.observe.hubble import CompactFlows, Flows
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.output import all_fields
 from tests.conftest import run_cli
@@ -73,3 +73,15 @@ def test_fields() -> None:
     """-o jsonpb has Hubble's fields: others cannot be chosen with it."""
     done = run_cli("observe", "--agent", "unix:///none", "-o", "jsonpb", "--fields", "pid")
     assert (done.returncode, done.stderr.startswith("error: -o jsonpb has Hubble's fields")) == (2, True)
+
+
+def test_compact(capsys: pytest.CaptureFixture[str]) -> None:
+    """-o hubble has a flow in a line, as `hubble observe` has it: names or addresses, identities, verdict and our summary."""
+    output = CompactFlows(GADGET, all_fields(GADGET.schema))
+    output.write(list(zip(*(table().column(name) for name in FIELDS), strict=True)))
+    lines = capsys.readouterr().out.splitlines()
+    shop, web = "shop/cart-0:40001 (ID:864259587)", "front/web-0:8080 (ID:1989029999)"
+    assert lines[0] == f"Jan  1 00:00:01.000: {shop} -> {web} to-stack FORWARDED (forwarded python[812] begun in 310µs)"
+    assert lines[1].startswith(f"Jan  1 00:00:02.000: {shop} -> {web} to-endpoint FORWARDED (")
+    assert " -> api.stripe.com:443 (world) to-stack ERROR (" in lines[3]
+    assert " -> shop/cart:80 (ID:" in lines[4]

@@ -1,0 +1,126 @@
+"""observe FILTER: what its terms choose. terms.json is read by the test of map's page as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gadget.errors import UsageError
+from kubectl_gadget.observe.choosing import Find
+from kubectl_gadget.observe.members import of_pods
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, PERHAPS, Opinion
+from kubectl_gadget.observe.terms import read
+from tests.conftest import run_cli
+from tests.unit.observe.test_choosing import GADGET, chosen
+from tests.unit.observe.test_policies import POLICY, observed
+from tests.unit.test_completion import offered
+
+TERMS: dict[str, list[dict[str, Any]]] = json.loads(Path(__file__).with_name("terms.json").read_text())
+
+
+def find(kind: str) -> Find:
+    """A cluster in which cart-0 alone has labels."""
+    assert kind == "label"
+    return lambda option, value: of_pods({("shop", "cart-0")} if value == "app=cart" else set())
+
+
+@pytest.mark.parametrize("case", TERMS["cases"], ids=lambda case: case["filter"])
+def test_terms(case: dict[str, Any]) -> None:
+    """A filter of terms chooses by ends, names, ports, domains and verdicts, with from:, to: and !."""
+    assert chosen(read(case["filter"], GADGET, find).conditions) == {*case["chosen"]}
+
+
+def test_label() -> None:
+    """label= chooses pods by a label, of either end or one."""
+    assert chosen(read("label=app=cart", GADGET, find).conditions) == {"cart asks web", "web answers cart"}
+    assert chosen(read("to:label=app=cart", GADGET, find).conditions) == set()
+
+
+@pytest.mark.parametrize("case", TERMS["wrong"], ids=lambda case: case["filter"])
+def test_wrong(case: dict[str, Any]) -> None:
+    """A term that makes no sense is told in a line that says where it is, and what would make some."""
+    with pytest.raises(UsageError) as wrong:
+        read(case["filter"], GADGET, find)
+    assert str(wrong.value).startswith(f"filter: at {case['at']!r}: {case['error']}")
+
+
+def test_wrong_line() -> None:
+    """A filter with a mistake ends the command at once, with one line."""
+    done = run_cli("observe", "--agent", "unix:///none", "from:pod=web,verdict=refusd")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: filter: at 'verdict=refusd': did you mean refused?\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("policy=denied", [False, True, False, False]), ("policy=web", [True, True, True, False]),
+        ("!policy=front/web", [False, False, False, True]), ("policy=may-be-denied,policy=allowed", [True, False, True, False]),
+        ("policy=shop/", [False] * 4), ("policy=w*b", [True, True, True, False]), ("", [True] * 4),
+    ],
+)  # fmt: skip
+def test_policy(text: str, expected: list[bool]) -> None:
+    """policy= chooses by what policies say of a flow, or by the policy that says it."""
+    web = (("front", "web"),)
+    said = [Opinion(ALLOWED, "", (), web), Opinion(DENIED, "", (), web), Opinion(PERHAPS, "", web, ()), Opinion()]
+    tests = read(text, GADGET, find).decisions
+    assert [all(test(opinion) for test in tests) for opinion in said] == expected
+
+
+@pytest.mark.parametrize(
+    ("port", "options", "shown"),
+    [
+        (8080, ["--decided-by", "web"], 2), (8080, ["--decided-by", "front/"], 2), (8080, ["--decided-by", "!web"], 3),
+        (8080, ["--not", "--decided-by", "we*"], 3), (8080, ["--decided-by", "shop/web"], 0), (8080, ["policy=allowed"], 2),
+        (8080, ["policy=denied"], 0), (9090, ["policy=denied", "--to-port", "8080"], 2), (9090, ["--decided-by", "web"], 2),
+        (9090, ["--decided-by", "web", "--max-events", "1"], 1), (9090, ["--decided-by", "web", "--count-by", "src.name"], 2),
+    ],
+)  # fmt: skip
+def test_decided_by(tmp_path: Path, port: int, options: list[str], shown: int) -> None:
+    """--decided-by shows those flows alone that a policy allows, or would deny; all other options go with it."""
+    often = ("-o", "json") if "--count-by" in options else ()
+    out, said = observed(tmp_path, POLICY.replace("PORT", str(port)), *options, *often)
+    lines = out.splitlines()
+    if "--count-by" in options:
+        assert sum(json.loads(line)["count"] for line in lines) == shown
+    else:
+        assert len(lines) == shown
+        denied = f"The policies would deny {shown if port == 9090 else 0} of "
+        assert denied in said
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["--decided-by", "web"], "--decided-by: policies are a cluster's: with --local and --agent want --policy FILE"),
+        (["--decided-by", 'a"b'], "--decided-by 'a\"b': want NAME, NAMESPACE/NAME or NAMESPACE/"),
+        (["--from-dns", "a.example"], "--from-dns: names are known of the end that was asked: want --to-dns, --from-pod or --from-ip"),
+        (["--ip-version", "5"], "--ip-version '5': want 4 or 6"),
+        (["label=app=cart"], "filter: at 'label=app=cart': who these are a cluster tells: with --agent name pods"),
+    ],
+)  # fmt: skip
+def test_cannot(args: list[str], error: str) -> None:
+    """What cannot be told of flows is refused in a line that says what can."""
+    done = run_cli("observe", "--agent", "unix:///none", *args)
+    assert (done.returncode, done.stderr) == (2, f"error: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "wanted"),
+    [
+        ("fr", ["from:"]),
+        ("from:n", ["from:namespace="]),
+        ("pod=web,!ver", ["pod=web,!verdict="]),
+        ("from:ver", []),
+        ("verdict=no", ["verdict=no-answer"]),
+        ("policy=al", ["policy=allowed"]),
+        ("dns=", []),
+        ("port=8", []),
+    ],
+)
+def test_completion(incomplete: str, wanted: list[str]) -> None:
+    """Tab completes the last term of a filter: its key, and the words of a value."""
+    assert offered("observe", incomplete) == wanted
