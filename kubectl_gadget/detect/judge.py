@@ -32,14 +32,14 @@ _WRITES = ("create", "update", "patch")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which audit events are judged: those about what a selection has, since a time in ns since 1970."""
+    """Which audit events are judged: those about what a selection has, since a time in ns since 1970 or of none."""
 
     selection: Selection
     since_ns: int
 
     def __call__(self, event: AuditEvent) -> bool:
         """Whether one is."""
-        if self.since_ns and int(event.get("jevt.rawtime") or 0) < self.since_ns:
+        if self.since_ns and int(event.get("jevt.rawtime") or self.since_ns) < self.since_ns:
             return False
         return self._everything or bool(self._chosen.matches(*event.place, "", None))
 
