@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -17,19 +16,19 @@ from gadget.rows import Decoder
 from gadget.rules import baseline
 from gadget.rules.baseline import Baseline, BaselineSubject, Learnt
 from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Seen
-from gadget.schema import Row, Schema
+from gadget.schema import Schema
 from gadget.text import counted
 from gadget.workload import workload
 from kubectl_gadget.agents import contract
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.detect.replies import GADGET, SCHEMA, RepliesCheck
 from kubectl_gadget.output import Output
-from kubectl_gadget.progress import Progress
 from kubectl_gadget.stream.begin import stops
 from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Node, Session, duration
+from kubectl_gadget.stream.session import Node, Session
 from kubectl_gadget.stream.streams import Check, Streams
 from kubectl_gadget.tell import tell, write_lines
 
@@ -149,33 +148,6 @@ class LearnCheck(RepliesCheck):
         check_learnt(node, list(batch.learnt))
 
 
-class LearnOutput(Output):
-    """Shows how far it is, on a terminal."""
-
-    fields = ()
-
-    def __init__(self, learned: Learned, seconds: float) -> None:
-        """Of what is learned, for so long; 0: without end."""
-        self._learned, self._seconds, self._began = learned, seconds, time.monotonic()
-        self._progress, self._shown = Progress(), 0.0
-
-    def write(self, rows: list[Row]) -> None:  # type: ignore[override]
-        """There are none."""
-
-    def refresh(self, sum_up: Any) -> None:
-        """Draw how far it is, once a second."""
-        now = time.monotonic()
-        if now < self._shown + 1:
-            return
-        self._shown, gone = now, now - self._began
-        left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else ""
-        self._progress.show([f"learning for {duration(int(gone))}{left}; {self._learned.so_far()}"])
-
-    def close(self) -> None:
-        """Give the line back."""
-        self._progress.clear()
-
-
 class LearnSession(Session):
     """Takes in what agents tell, and keeps the books."""
 
@@ -192,7 +164,7 @@ class LearnSession(Session):
         return bool(self._nodes)
 
     def _make_output(self, schema: Schema) -> Output:
-        return LearnOutput(self._learned, self._request.timeout)
+        return Countdown("learning", self._request.timeout, self._learned.so_far)
 
     def _begun(self, target: str, name: str, started: pb.Started) -> Node:
         contract.check(name, started.contract)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Malformed
 from gadget.kinds.times import short_duration
 from gadget.rows import Decoder
-from gadget.schema import Row, Schema
+from gadget.schema import Schema
 from gadget.text import counted
 from kubectl_gadget.agents import contract
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output
 from kubectl_gadget.profile.stacks import CUT, NO_STACK, Function, Samples, StackOwner
-from kubectl_gadget.progress import Progress
 from kubectl_gadget.stream.begin import stops
 from kubectl_gadget.stream.containers import known_containers
+from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.merge import TimedRow
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.session import Node, Session, duration
+from kubectl_gadget.stream.session import Node, Session
 from kubectl_gadget.stream.streams import Check, Streams
 
 _SCHEMA = Schema((), 0)
@@ -90,36 +90,18 @@ class _Told:
         return sum(told.counts)
 
 
-class _Waiting(Output):
-    """Shows how far it is, on a terminal, and in the end what came of it."""
-
-    fields = ()
+class _Waiting(Countdown):
+    """Shows how far it is, and in the end what came of it."""
 
     def __init__(self, seconds: float, so_far: Callable[[], str], write: Callable[[], str]) -> None:
         """For so long, 0 without end; write writes the whole, and returns what has to be said about it."""
-        self._seconds, self._so_far, self._write, self._began = seconds, so_far, write, time.monotonic()
-        self._progress, self._shown = Progress(), 0.0
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """There are none."""
-
-    def refresh(self, sum_up: Callable[[], str]) -> None:
-        """Draw how far it is, once a second."""
-        now = time.monotonic()
-        if now < self._shown + 1:
-            return
-        self._shown, gone = now, now - self._began
-        left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else ""
-        self._progress.show([f"looking for {duration(int(gone))}{left}; {self._so_far()}"])
+        super().__init__("looking", seconds, so_far)
+        self._write = write
 
     def finish(self) -> str:
         """Write all that there is."""
         self.close()
         return self._write()
-
-    def close(self) -> None:
-        """Give the line back."""
-        self._progress.clear()
 
 
 class SampleSession(Session):

@@ -12,12 +12,12 @@ from gadget.schema import Column, Row, Schema
 from kubectl_gadget.advise.capabilities.need import Check, Need, Needs, Pod
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.output import Output, all_fields, text_of
-from kubectl_gadget.progress import Progress
 from kubectl_gadget.stream.begin import begin
 from kubectl_gadget.stream.containers import known_containers, list_containers
+from kubectl_gadget.stream.countdown import Countdown
 from kubectl_gadget.stream.recording import Recording
 from kubectl_gadget.stream.request import Request, Selection
-from kubectl_gadget.stream.session import Node, Session, duration
+from kubectl_gadget.stream.session import Node, Session
 
 #: How long an agent may take to tell whose pods are.
 SOON_SECONDS = 5.0
@@ -37,16 +37,16 @@ _READ: Mapping[str, Callable[[str], Any]] = {
 Write = Callable[[list[Need], float], None]
 
 
-class _Adding(Output):
-    """Adds up rows, and shows on a terminal how far it is."""
+class _Adding(Countdown):
+    """Adds up rows."""
 
     def __init__(
         self, fields: Sequence[Column], needs: Needs, seconds: float, what: Callable[[], str], done: Callable[[], None]
     ) -> None:
         """For so long, 0 without end. what says how much there was, done writes what came of it."""
-        self.fields, self._needs, self._seconds, self._what, self._done = fields, needs, seconds, what, done
+        super().__init__("watching", seconds, what)
+        self.fields, self._needs, self._done = fields, needs, done
         self._texts = [(text_of(field), _READ[field.name]) if field.name in _READ else None for field in fields]
-        self._progress, self._shown, self._began = Progress(), 0.0, time.monotonic()
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add rows."""
@@ -54,24 +54,11 @@ class _Adding(Output):
             read = (how[1](how[0](value)) if how else value for how, value in zip(self._texts, row, strict=True))
             self._needs.take(Check(*read))
 
-    def refresh(self, sum_up: Callable[[], str]) -> None:
-        """Draw how far it is, once a second."""
-        now = time.monotonic()
-        if now < self._shown + 1:
-            return
-        self._shown, gone = now, now - self._began
-        left = f", {duration(int(max(self._seconds - gone, 0)))} left" if self._seconds else "; Ctrl-C ends it"
-        self._progress.show([f"watching for {duration(int(gone))}{left}; {self._what()}"])
-
     def finish(self) -> str:
         """Write all that there is."""
         self.close()
         self._done()
         return ""
-
-    def close(self) -> None:
-        """Give the line back."""
-        self._progress.clear()
 
 
 class CapabilitySession(Session):
