@@ -18,6 +18,8 @@ UNLIMITED_BYTES = 1 << 30
 #: What the agent takes without runs, but for recordings, and each run beside its rings: measured under a flood of opens
 #: 3 MiB of maps and programs and as much of messages.
 OWN_BYTES, RUN_BYTES = 80 * MIB, 6 * MIB
+#: Of these, maps with entries that the kernel allocates at once.
+MAP_BYTES = 3 * MIB
 #: Runs that may stand: three stories of all kinds. RunBudget bounds their memory, like that of all others.
 STANDING_RUNS = 64
 #: File descriptors of a run (25, and two of each CPU where it takes samples), and of all else.

@@ -8,7 +8,7 @@ import logging
 import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ctypes import byref, c_size_t, c_uint32, c_void_p
 from pathlib import Path
@@ -32,6 +32,10 @@ PROGRAM = "-program"  # ends the name of a pinned program: bpffs allows no dot
 #: A program's name, and what the kernel says of it.
 Program = tuple[str, libbpf.ProgInfo]
 
+#: linux/bpf.h: BPF_MAP_TYPE_HASH and _LRU_HASH, BPF_F_NO_PREALLOC
+_HASHES, _NO_PREALLOC = (1, 9), 1
+#: What the kernel takes for an entry of a hash map beside key and value (struct htab_elem), and for its bucket.
+ENTRY_BYTES = 48 + 16
 #: Why the kernel refuses what it would take at another time.
 _USED_UP = (-errno.ENOMEM, -errno.EMFILE, -errno.ENFILE)
 
@@ -150,6 +154,22 @@ class BpfObject:
     def has_map(self, name: str) -> bool:
         """Whether the object has a map of that name."""
         return bool(self._lib.bpf_object__find_map_by_name(self._object, name.encode()))
+
+    def preallocated_bytes(self, but: Collection[str]) -> int:
+        """What entries take that the kernel allocates as it makes hash maps, but for maps of some names."""
+        left_out = {self._map(name) for name in but if self.has_map(name)}
+        lib, found = self._lib, 0
+        at: int | None = lib.bpf_object__next_map(self._object, None)
+        while at:
+            if (
+                at not in left_out
+                and lib.bpf_map__type(at) in _HASHES
+                and not lib.bpf_map__map_flags(at) & _NO_PREALLOC
+            ):
+                size = lib.bpf_map__key_size(at) + lib.bpf_map__value_size(at) + ENTRY_BYTES
+                found += lib.bpf_map__max_entries(at) * size
+            at = lib.bpf_object__next_map(self._object, at)
+        return found
 
     def share(self, map_name: str, fd: int) -> None:
         """Use the map behind fd, which another object made, instead of one of its own; before load."""

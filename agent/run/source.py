@@ -12,13 +12,17 @@ from agent.bpf.attach import Where
 from agent.bpf.bpf_object import BpfObject, ring_bytes
 from agent.bpf.calls import LANES
 from agent.bpf.objects import read_object
-from agent.limits import RunBudget
+from agent.limits import MAP_BYTES, RunBudget
 from agent.run.batch import Rows, TableInfo
 from gadget import parameters
 from gadget.catalog import Gadget
 
 #: The parameter that GADGET_SAMPLES (bpf/include/samples.h) makes.
 HZ = "hz"
+#: The two tables of a gadget that counts, of which programs use one at a time.
+TABLES = ("rows_first", "rows_second")
+#: The map of the tracker, which gadgets share.
+CONTAINERS = "containers"
 #: The rings of a gadget with events.
 RINGS = ("events", "events_long")
 #: Programs that run where the kernel holds a run queue: to allocate there may wake a thread, which needs it, too.
@@ -109,10 +113,11 @@ class Loaded:
         return None
 
     def load(self, containers_fd: int, size: int) -> None:
-        """Load the object, with maps of size bytes. Exhausted if they do not fit into the budget."""
+        """Load the object, with rings or tables of size bytes. Exhausted if its maps do not fit into the budget."""
+        size += max(self.object.preallocated_bytes((*TABLES, CONTAINERS)) - MAP_BYTES, 0)
         self._budget.take(size)
         self._taken = size
-        self.object.share("containers", containers_fd)
+        self.object.share(CONTAINERS, containers_fd)
         if self._where.hz or self.object.has_programs(IN_SCHEDULER):
             self.object.preallocate("chosen", "losses_by_cgroup")
         self.object.load()

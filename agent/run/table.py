@@ -11,18 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from agent.bpf import libbpf
+from agent.bpf.bpf_object import ENTRY_BYTES
 from agent.limits import RunBudget
 from agent.run.batch import Rows, TableInfo
 from agent.run.clocked import Clock, Clocked, boot_ns, stamp
-from agent.run.source import LOSSES
+from agent.run.source import LOSSES, TABLES
 from agent.run.totals import Totals
 from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, value_offset
-
-#: The two tables, of which programs use one at a time.
-TABLES = ("rows_first", "rows_second")
-#: What the kernel takes for an entry of a hash map beside key and value (struct htab_elem), and for its bucket.
-ENTRY_BYTES = 48 + 16
 
 
 def most_bytes(entries: int, size: int, *, totals: bool) -> int:

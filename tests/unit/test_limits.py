@@ -15,6 +15,7 @@ from agent.bpf.bpf_object import BpfObject
 from agent.bpf.objects import read_object
 from agent.limits import MIB, RUN_BYTES, RunBudget, bytes_for_runs, memory_limit
 from agent.run.events import RINGS
+from agent.run.source import Loaded
 from agent.server import MAX_FILES
 from gadget import catalog
 from gadget.errors import Exhausted
@@ -68,6 +69,23 @@ def test_more_is_refused() -> None:
     budget.take(12 * MIB)
     with pytest.raises(Exhausted, match="by 0 runs on node-b, and 2054 more are asked for: raise the agent's memory"):
         RunBudget(40 * MIB, "node-b").take(2 << 30)
+
+
+def test_maps_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a gadget remembers in large maps counts as its rings do: `offcpu`, which keeps stacks of threads that wait."""
+    for name in ("share", "preallocate", "load"):
+        monkeypatch.setattr(BpfObject, name, lambda *_: None)
+
+    def load(gadget: str) -> None:
+        loaded = Loaded(catalog.find(gadget), {}, RunBudget(RUN_BYTES + 2 * MIB), Path("/"))
+        try:
+            loaded.load(-1, 0)
+        finally:
+            loaded.close()
+
+    load("cputop")
+    with pytest.raises(Exhausted, match="memory for events"):
+        load("offcpu")
 
 
 def test_budget() -> None:
