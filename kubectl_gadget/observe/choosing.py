@@ -160,6 +160,8 @@ def of_contexts(contexts: Sequence[str]) -> Find:
     """Makes the condition that an end is in a cluster: one that has a name, as its row's node tells."""
 
     def find(option: str, value: str) -> str:
+        if len(contexts) == 1:
+            raise UsageError(f"{option}: one cluster alone is asked: name several by --context A,B")
         pattern = ".*".join(map(re.escape, value.split("*")))
         known = [context for context in contexts if re.fullmatch(pattern, context)]
         if not known:

@@ -434,8 +434,6 @@ def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Cal
 
         clusters = chosen_clusters()
         if kind == "cluster":
-            if len(clusters) == 1:
-                raise UsageError("--in-cluster: one cluster alone is asked: name several by --context A,B")
             return of_contexts([cluster.context for cluster in clusters])
         apis = [api_server(read_context(cluster.flags)) for cluster in clusters]
         return {"label": find_labelled, "workload": find_members}[kind](apis, namespaces)

@@ -122,7 +122,7 @@ def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str]
         policies: Sequence[Mapping[str, Any]] = read_policies(file, named[0] if named else "default").policies
     else:
         assert api
-        policies = _policies_of(api, named)
+        policies = policies_of(api, named)
 
     def ask() -> Context:
         context = hear(targets).context
@@ -133,7 +133,7 @@ def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str]
     return Opinions(policies, ask)
 
 
-def _policies_of(api: ApiServer, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
+def policies_of(api: ApiServer, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
     """The policies of a cluster; of namespaces, where the user may not list all."""
     path = PATHS["NetworkPolicy"]
     try:

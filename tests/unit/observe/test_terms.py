@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from gadget.errors import UsageError
+from gadget.errors import GadgetError, UsageError
+from gadget.kube.api import ApiError
 from kubectl_gadget.observe.choosing import Find
 from kubectl_gadget.observe.members import of_pods
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, PERHAPS, Opinion
+from kubectl_gadget.observe.policies import policies_of
 from kubectl_gadget.observe.terms import read
 from tests.conftest import run_cli
 from tests.unit.observe.test_choosing import GADGET, chosen
 from tests.unit.observe.test_policies import POLICY, observed
 from tests.unit.test_completion import offered
+from tests.unit.test_several import write_config
 
 TERMS: dict[str, list[dict[str, Any]]] = json.loads(Path(__file__).with_name("terms.json").read_text())
 
@@ -124,3 +127,33 @@ def test_cannot(args: list[str], error: str) -> None:
 def test_completion(incomplete: str, wanted: list[str]) -> None:
     """Tab completes the last term of a filter: its key, and the words of a value."""
     assert offered("observe", incomplete) == wanted
+
+
+class Api:
+    """An API server whose user may list policies of the whole cluster, or in namespaces alone."""
+
+    def __init__(self, *, everywhere: bool) -> None:
+        self.everywhere = everywhere
+
+    def list(self, path: str, **query: str) -> list[str]:
+        if "/namespaces/" not in path and not self.everywhere:
+            raise ApiError(403, "no")
+        return [path]
+
+
+def test_policies_of_the_cluster() -> None:
+    """--decided-by goes by the policies of the cluster, or of the namespaces that I may see."""
+    path = "/apis/networking.k8s.io/v1"
+    assert policies_of(Api(everywhere=True), ["shop"]) == [f"{path}/networkpolicies"]  # type: ignore[arg-type]
+    found = policies_of(Api(everywhere=False), ["shop", "front"])  # type: ignore[arg-type]
+    assert found == [f"{path}/namespaces/{name}/networkpolicies" for name in ("shop", "front")]
+    with pytest.raises(GadgetError, match="the API server: no"):
+        policies_of(Api(everywhere=False), [])  # type: ignore[arg-type]
+
+
+def test_one_cluster(tmp_path: Path) -> None:
+    """Where one cluster alone is asked, choosing by clusters is refused in a line that says how to ask several."""
+    config = write_config(tmp_path / "config", {"east": "https://127.0.0.1:1"})
+    done = run_cli("observe", "-A", "--kubeconfig", str(config), "--to-cluster", "east")
+    assert done.stderr == "error: --to-cluster: one cluster alone is asked: name several by --context A,B\n"
+    assert done.returncode == 2
