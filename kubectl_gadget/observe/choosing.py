@@ -92,7 +92,7 @@ KINDS = (
     EndOption("ip", "CIDR,…", "addresses and networks", _ip),
     EndOption("service", "[NS/]A,B|!C", "services, by the beginning of their names", _service),
     EndOption("port", "N,…", "ports", whole_port),
-    EndOption("cluster", "A,B|!C", "clusters, as --context A,B names them", either="in-cluster"),
+    EndOption("cluster", "A,B|!C", "clusters, by --context A,B; --from-cluster, --to-cluster", either="in-cluster"),
     EndOption("workload", "KIND/NAME,…", "pods of a deployment, service or the like"),
     EndOption("label", "SELECTOR", "pods with labels, as -l of kubectl has them", is_whole=True),
 )

@@ -15,7 +15,7 @@ import click
 from gadget import catalog
 from gadget.errors import UsageError
 from gadget.filters import joined
-from kubectl_gadget.cluster.options import cluster_options
+from kubectl_gadget.cluster.options import chosen_clusters, cluster_options
 from kubectl_gadget.completion import Complete, complete_contexts, complete_namespaces, complete_pods
 from kubectl_gadget.headed import HeadedCommand
 from kubectl_gadget.observe.choosing import (
@@ -311,7 +311,6 @@ def _only_api() -> ApiServer | None:
     """The cluster's API server, if there is one cluster."""
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
-    from kubectl_gadget.cluster.options import chosen_clusters
 
     first, *others = chosen_clusters()
     return None if others else api_server(read_context(first.flags))
@@ -424,18 +423,16 @@ def _finds(agents: Sequence[str], local: bool, namespaces: Sequence[str]) -> Cal
     """Gives what asks the cluster for the pods that an option names, by the kind of option."""
 
     def find(kind: str) -> Find:
+        if kind == "cluster":
+            return of_contexts([""] if agents or local else [each.context for each in chosen_clusters()])
         if agents or local:
             how = "--local" if local else "--agent"
             raise UsageError(f"--{kind}: who these are a cluster tells: with {how} name pods")
         from gadget.kube.api import api_server
         from gadget.kube.kubeconfig import read_context
-        from kubectl_gadget.cluster.options import chosen_clusters
         from kubectl_gadget.observe.members import find_labelled, find_members
 
-        clusters = chosen_clusters()
-        if kind == "cluster":
-            return of_contexts([cluster.context for cluster in clusters])
-        apis = [api_server(read_context(cluster.flags)) for cluster in clusters]
+        apis = [api_server(read_context(cluster.flags)) for cluster in chosen_clusters()]
         return {"label": find_labelled, "workload": find_members}[kind](apis, namespaces)
 
     return find

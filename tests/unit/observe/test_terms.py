@@ -101,6 +101,7 @@ def test_decided_by(tmp_path: Path, port: int, options: list[str], shown: int) -
         (["--decided-by", "web"], "--decided-by: policies are a cluster's: with --local and --agent want --policy FILE"),
         (["--decided-by", 'a"b'], "--decided-by 'a\"b': want NAME, NAMESPACE/NAME or NAMESPACE/"),
         (["--from-dns", "a.example"], "--from-dns: names are known of the end that was asked: want --to-dns, --from-pod or --from-ip"),
+        (["--in-cluster", "east"], "--in-cluster: one cluster alone is asked: name several by --context A,B"),
         (["--ip-version", "5"], "--ip-version '5': want 4 or 6"),
         (["label=app=cart"], "filter: at 'label=app=cart': who these are a cluster tells: with --agent name pods"),
     ],
