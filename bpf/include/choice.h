@@ -3,6 +3,7 @@
  * for programs that run in the process they are about, and packets.h does for those that do not. */
 #pragma once
 
+#include "chosen.h"
 #include "containers.h"
 #include "drift.h"
 #include "gadget.h"
@@ -12,15 +13,6 @@ PARAM(gadget_uid, uid, ANY_UID, "only this user, as the host sees it");
 PARAM(gadget_comm, comm, "", "only threads with this name");
 
 PARAM(bool, host, false, "also processes outside containers");
-
-/* The decisions of this run, by container: 1 chosen, 0 not. A container that is absent is not decided yet. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u64);
-	__type(value, __u64);
-} chosen SEC(".maps");
 
 /* Whether a place is chosen, or not decided yet. cgroup_id is the result of find_container(). */
 static __always_inline bool container_chosen(enum whereabouts where, __u64 cgroup_id)

@@ -3,6 +3,7 @@
  * in the gadget's folder does. The object has no program. It says what a row looks like. */
 #pragma once
 
+#include "chosen.h"
 #include "containers.h"
 #include "gadget.h"
 
@@ -19,12 +20,3 @@
 #define READINGS_HEADER                                     \
 	gadget_timestamp timestamp DOC("when it was read"); \
 	gadget_cgroup_id cgroup_id DOC("id of the container's cgroup")
-
-/* The decisions of this run, by container: as choice.h has them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u64);
-	__type(value, __u64);
-} chosen SEC(".maps");
