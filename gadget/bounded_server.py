@@ -69,6 +69,12 @@ class BoundedServer(ThreadingHTTPServer):
             if client := self._clients.get(request):
                 client.trusted = True
 
+    def shutdown(self) -> None:
+        """Take no more clients, at once: serve_forever would see that only when it looks next."""
+        with suppress(OSError):  # not where a socket that listens cannot be shut
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        super().shutdown()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client, or turn it away."""
         host = client_address[0]

@@ -17,6 +17,7 @@ import click
 from gadget import __version__, catalog
 from gadget.errors import GadgetError, UsageError
 from gadget.kube.kubeconfig import NoCluster
+from kubectl_gadget import interrupts
 from kubectl_gadget.tell import tell, write_lines
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error is one line on stderr and its exit code."""
     if sys.stdout is None:  # Python has it so where it was closed
         fail("standard output is closed", 1)
+    if arguments is None:  # this process is the command
+        interrupts.watch()
     try:
         cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -166,7 +169,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         with suppress(OSError):
             sys.stdout.flush()
-        os._exit(130)  # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
+        os._exit(
+            interrupts.INTERRUPTED
+        )  # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
     except BrokenPipeError:
         # the reader has seen enough, as with `| head`; nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

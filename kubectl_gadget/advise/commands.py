@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget.errors import GadgetError, UsageError
+from kubectl_gadget import interrupts
 from kubectl_gadget.advise.capabilities.commands import CapabilitiesCommand
 from kubectl_gadget.advise.seccomp.commands import SeccompProfileCommand
 from kubectl_gadget.cluster.options import chosen_cluster, cluster_options
@@ -394,6 +395,7 @@ def _heard(
 def _wait(seconds: float) -> None:
     """Wait, showing for how much longer; Ctrl-C ends it, and what has been seen by then counts."""
     began, progress = time.monotonic(), Progress()
+    interrupts.set_in_order(True)
     try:
         while (left := began + seconds - time.monotonic()) > 0:
             rest = "until Ctrl-C" if left == float("inf") else f"{left:.0f} s more"
@@ -401,6 +403,7 @@ def _wait(seconds: float) -> None:
             time.sleep(min(TICK_SECONDS, left))
     except KeyboardInterrupt:
         pass
+    interrupts.set_in_order(False)
     progress.clear()
 
 

@@ -20,6 +20,7 @@ from gadget.rules.fields import AUDIT
 from gadget.rules.ruleset import Ruleset
 from gadget.rules.webhook import WebhookCounts, events
 from gadget.text import counted
+from kubectl_gadget import interrupts
 from kubectl_gadget.detect.audit import is_endless, payloads
 from kubectl_gadget.detect.given import Wrong
 from kubectl_gadget.detect.written import writer
@@ -116,10 +117,11 @@ def _end_with(stop: threading.Event) -> None:
 
     def end(*_: Any) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            interrupts.end_at_once()
         end_line()
         stop.set()
 
+    interrupts.set_in_order(True)
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
 

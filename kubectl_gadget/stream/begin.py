@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -11,10 +12,14 @@ from types import FrameType
 from typing import Protocol
 
 from gadget._generated import gadget_pb2 as pb
+from kubectl_gadget import interrupts
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.streams import Check, Streams
+from kubectl_gadget.stream.streams import UNBEGUN_SECONDS, Check, Streams
 from kubectl_gadget.tell import end_line
+
+#: How often it is looked whether an agent has begun, once there is a Ctrl-C.
+_LOOK_SECONDS = 0.01
 
 
 @contextmanager
@@ -76,23 +81,26 @@ def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
     The first one ends it at once, too, while the agents still load what is to run. A thread stops in order: this one
     may have just the lock that is needed, and SimpleQueue.put needs none.
     """
-    asked: SimpleQueue[bool] = SimpleQueue()
+    asked: SimpleQueue[int] = SimpleQueue()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupts.end_at_once)
             end_line()
-            if not runs.has_begun:
-                signal.default_int_handler(number, frame)
-        asked.put(True)
+        asked.put(number)
 
     def watch() -> None:
-        while asked.get():
+        while number := asked.get():
+            if number == signal.SIGINT and not _has_begun(runs):
+                interrupts.end_soon()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                continue
             runs.stop()
 
+    interrupts.set_in_order(True)
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     threading.Thread(target=watch, name="stop", daemon=True).start()
-    timer = threading.Timer(timeout, asked.put, [True])
+    timer = threading.Timer(timeout, asked.put, [signal.SIGALRM])
     timer.daemon = True
     if timeout:
         timer.start()
@@ -100,6 +108,15 @@ def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        asked.put(False)
+        asked.put(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+        interrupts.set_in_order(False)
+
+
+def _has_begun(runs: Stoppable) -> bool:
+    """Whether they have: an agent's word that it has may be on its way."""
+    deadline = time.monotonic() + UNBEGUN_SECONDS
+    while not runs.has_begun and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return runs.has_begun

@@ -112,6 +112,7 @@ class Streams:
         self._shown: dict[str, int] = {}  # up to when events of a standing run came
         self._hopeless: set[str] = set()
         self._known: set[str] = set()
+        self.has_begun = False  # whether an agent ever has
         self._joined = 0.0  # when the first one was, by the monotonic clock
         self._changed = threading.Event()
 
@@ -126,11 +127,6 @@ class Streams:
         self._stop.set()
         for call in list(self._calls.values()):
             call.cancel()
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether an agent ever has."""
-        return self._joined > 0
 
     def stop(self) -> None:
         """Ask every agent to end its run; their last events and summaries still come."""
@@ -185,11 +181,15 @@ class Streams:
             agent = Agent(target, reach(), self._targets.node(target))
             with client.connect(agent.address) as channel:
                 self._calls[target] = call = client.call(channel, "Run")(self._requests(self._shown.get(target, 0)))
-                check = self._check(agent.node)
+                check: Check | None = None
                 for data in call:
                     if len(data) > LARGEST_REPLY:
                         raise ValueError(f"a message of more than {LARGEST_REPLY >> 20} MiB")
                     reply, size = wire.parse(pb.RunReply, data)
+                    if reply.WhichOneof("what") == "started":  # at once: the check imports modules
+                        self._begun.add(target)
+                        self.has_begun = True
+                    check = check or self._check(agent.node)
                     if warning := client.settle_node(agent, reply):
                         self._put(target, Notice(warning))
                     if reply.WhichOneof("what") == "interrupted":
@@ -208,7 +208,6 @@ class Streams:
                             late = Unreachable(f"{target}: its agent answered later")
                             self._put(target, Ended(target, late, coming=True))
                         begun = True
-                        self._begun.add(target)
                     self._put(target, reply, size)
                     if reply.WhichOneof("what") == "summary":
                         in_order = self._stop.is_set() or not self._endless

@@ -163,3 +163,16 @@ def test_threads_that_wait() -> None:
             assert b" 404 " in last.recv(100)
         for each in clients:
             each.close()
+
+
+def test_end_at_once() -> None:
+    """A server ends at once, whenever it would have looked next: who pressed Ctrl-C waits for that."""
+    server = BoundedServer(("127.0.0.1", 0), BoundedHandler, most=1, most_of_one=1, seconds=60.0)
+    serving = threading.Thread(target=server.serve_forever, args=(300.0,), daemon=True)
+    serving.start()
+    ending = threading.Thread(target=server.shutdown, daemon=True)
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
+    serving.join(20)
+    server.server_close()

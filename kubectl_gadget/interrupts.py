@@ -1,0 +1,57 @@
+"""Ctrl-C ends a command within a second, whatever the command is doing.
+
+Python's KeyboardInterrupt alone does not. It is lost in callbacks of the interpreter, of which imports of modules have
+many, and in libraries that drop errors. It does not come as long as a call does not return, such as getaddrinfo. So a
+thread hears of signals, too, and ends the process if nothing else has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+#: How long a command may take to end by a KeyboardInterrupt.
+HEARD_SECONDS = 0.5
+#: The exit code of a command that Ctrl-C ended.
+INTERRUPTED = 130
+#: What is no number of a signal.
+_SOON = b"\0"
+_pipe: int | None = None
+_in_order = False
+
+
+def watch() -> None:
+    """From now on see to it that Ctrl-C ends the process. For the main thread."""
+    global _pipe
+    heard, _pipe = os.pipe()
+    os.set_blocking(_pipe, False)
+    signal.set_wakeup_fd(_pipe, warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=(heard,), name="interrupts", daemon=True).start()
+
+
+def set_in_order(in_order: bool) -> None:
+    """Whether the command has more to say before Ctrl-C ends it, and sees to that."""
+    global _in_order
+    _in_order = in_order
+
+
+def end_soon() -> None:
+    """End the process if it has not ended in a moment. For a signal handler, too."""
+    if _pipe is not None:
+        os.write(_pipe, _SOON)
+
+
+def end_at_once(*_: Any) -> None:
+    """Raise KeyboardInterrupt, which ends the process even if it is lost: a signal handler."""
+    end_soon()
+    raise KeyboardInterrupt
+
+
+def _hear(heard: int) -> None:
+    while numbers := os.read(heard, 64):
+        if _SOON in numbers or (signal.SIGINT in numbers and not _in_order):
+            time.sleep(HEARD_SECONDS)
+            os._exit(INTERRUPTED)

@@ -1,0 +1,56 @@
+"""Ctrl-C, where Python alone would not hear it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kubectl_gadget import interrupts
+
+#: A library that drops the error, and one that does not come back.
+DROPPED = """
+import signal, weakref
+class Thing: pass
+thing = Thing()
+reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+del thing
+signal.sigwait([signal.SIGUSR1])
+"""
+IN_A_CALL = """
+import ctypes, os, signal
+lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+libc.pthread_mutex_lock(lock)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+import threading
+threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+libc.pthread_mutex_lock(lock)
+"""
+IN_ORDER = """
+import signal
+interrupts.set_in_order(True)
+interrupts.HEARD_SECONDS = 0
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    signal.sigtimedwait([signal.SIGUSR1], 0.3)
+    print("the last line")
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    program = f"from kubectl_gadget import interrupts\ninterrupts.watch()\n{program}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.mark.parametrize("program", [DROPPED, IN_A_CALL], ids=["dropped", "in a call"])
+def test_ctrl_c_that_python_does_not_hear(program: str) -> None:
+    """Ctrl-C ends a command also while a library drops it, or does not come back from a call."""
+    assert run(program).returncode == interrupts.INTERRUPTED
+
+
+def test_ctrl_c_in_order() -> None:
+    """A command that has something to say behind Ctrl-C says it, however long that takes."""
+    done = run(IN_ORDER)
+    assert (done.returncode, done.stdout) == (0, "the last line\n")
