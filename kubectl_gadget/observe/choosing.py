@@ -64,9 +64,14 @@ def _ip(option: str, value: str) -> str:
     return f"{{end}}.addr=={quoted(plain)}"
 
 
+def is_port(text: str) -> bool:
+    """Whether a text is the number of a port."""
+    return text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536
+
+
 def whole_port(option: str, value: str) -> str:
     """The condition on {end} that it has a port."""
-    if not value.isdecimal() or not 0 < int(value) < 65536:
+    if not is_port(value):
         raise UsageError(f"{option} {value!r}: want a port, 1 to 65535")
     return f"{{end}}.port=={int(value)}"
 

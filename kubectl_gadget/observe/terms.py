@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 
 from gadget.catalog import Gadget
 from gadget.errors import UsageError
-from kubectl_gadget.observe.choosing import KINDS, Find, decisions, of_domains, of_words, on_side, quoted, whole_port
+from kubectl_gadget.observe.choosing import (
+    KINDS,
+    Find,
+    decisions,
+    is_port,
+    of_domains,
+    of_words,
+    on_side,
+    quoted,
+    whole_port,
+)
 from kubectl_gadget.observe.opinion import Decides
 
 _TERM = re.compile(r"(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)", re.DOTALL)
@@ -156,7 +166,7 @@ def _word(side: str, word: str) -> str:
         )
     either = on_side(side, " or ".join(found))
     port, _, protocol = word.partition("/")
-    if side or not port.isdecimal() or not 0 < int(port) < 65536 or protocol not in ("", "tcp", "udp"):
+    if side or not is_port(port) or protocol not in ("", "tcp", "udp"):
         return either
     asked = on_side("to", f"{{end}}.port=={int(port)}")
     return f"{either} or ({asked}{f',protocol=={protocol}' * bool(protocol)})"

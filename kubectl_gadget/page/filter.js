@@ -16,13 +16,13 @@ const KEYS = {
   verdict: { edge: (edge) => (edge.verdicts ?? []).map(WORD), whole: true, plain: WORD },
   policy: { edge: (edge) => (edge.opinion ? [edge.opinion.verdict] : []), whole: true },
 };
-KEYS.ns = KEYS.namespace;
-KEYS.svc = KEYS.service;
+const SAME = new Map([["ns", "namespace"], ["svc", "service"]]);
 
 export function read(text) {
   const groups = new Map();
   for (const term of text.split(/[\s,]+/).filter(Boolean)) {
-    const [, before, side, after, key, value] = /^(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)$/.exec(term);
+    const [, before, side, after, written, value] = /^(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)$/.exec(term);
+    const key = SAME.get(written) ?? written;
     const not = Boolean(before || after);
     const name = not ? `!${term}` : `${side ?? ""}:${key ?? term}`;
     if (!groups.has(name)) groups.set(name, { not, tests: [] });
@@ -37,7 +37,7 @@ export function read(text) {
 }
 
 function one(side, key, value) {
-  const means = KEYS[key];
+  const means = Object.hasOwn(KEYS, key) ? KEYS[key] : null;
   if (key && !means) throw new Error(`there is ${Object.keys(KEYS).join(", ")}`);
   if (!value) throw new Error("say what is wanted");
   if (side === "from" && means?.asked) throw new Error(`${key} is of the end that was asked: to:${key}=${value}`);
@@ -93,7 +93,7 @@ function network(value) {
 }
 
 function port(value) {
-  if (!/^\d+$/.test(value) || value < 1 || value > 65535) throw new Error("want a port, 1 to 65535");
+  if (!/^\d{1,5}$/.test(value) || value < 1 || value > 65535) throw new Error("want a port, 1 to 65535");
   return String(Number(value));
 }
 
