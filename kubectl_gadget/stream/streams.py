@@ -28,6 +28,9 @@ LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
 LATE_SECONDS = 2.0
 #: How long agents may take to end a run that they were asked to end, without a word; and one that has not begun.
 END_SECONDS, UNBEGUN_SECONDS = 5.0, 0.3
+#: How long what agents kept is still shown after Ctrl-C: there may be much more of it than anybody waits for.
+REST_SECONDS = 0.4
+_UNBEGUN = "its agent had not begun when it was to end"
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ class Streams:
         self._queue = _Queue(QUEUE_LENGTH)
         self._check = check
         self._stop = threading.Event()
+        self._stopped, self._asked_ns = (
+            0.0,
+            0,
+        )  # since when the end is asked for: as seen by the reader, and the clock's
         self._targets = targets
         self._first, self._endless = first, endless
         self._what = first.WhichOneof("what") or ""
@@ -107,6 +114,7 @@ class Streams:
         self._calls: dict[str, grpc.Call] = {}
         self._running: set[str] = set()
         self._begun: set[str] = set()  # those of them who have begun this run
+        self._read_up: set[str] = set()  # those of them who have sent what they kept
         self._left: set[str] = set()  # who is not waited for any more
         self._heard: dict[str, int] = {}
         self._shown: dict[str, int] = {}  # up to when events of a standing run came
@@ -130,12 +138,14 @@ class Streams:
 
     def stop(self) -> None:
         """Ask every agent to end its run; their last events and summaries still come."""
+        self._asked_ns = self._asked_ns or time.time_ns()
         self._stop.set()
         self._changed.set()
 
     def _begin(self, target: str, reach: Callable[[], str]) -> None:
         self._running.add(target)
         self._begun.discard(target)
+        self._read_up.discard(target)
         self._known.add(target)
         threading.Thread(target=self._read, args=(target, reach), name=f"stream-{target}", daemon=True).start()
 
@@ -187,6 +197,8 @@ class Streams:
                         raise ValueError(f"a message of more than {LARGEST_REPLY >> 20} MiB")
                     reply, size = wire.parse(pb.RunReply, data)
                     if reply.WhichOneof("what") == "started":  # at once: the check imports modules
+                        if not self._reads and 0 < self._asked_ns < reply.sent_ns:
+                            raise Unreachable(f"{target}: {_UNBEGUN}")
                         self._begun.add(target)
                         self.has_begun = True
                     check = check or self._check(agent.node)
@@ -228,13 +240,12 @@ class Streams:
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
-        quiet_since, wait, stopped = None, QUIET_SECONDS, 0.0
+        quiet_since, wait, told = None, QUIET_SECONDS, False
         while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
-            if self._stop.is_set():
-                stopped = stopped or time.monotonic()
-                if time.monotonic() - stopped > UNBEGUN_SECONDS and (late := self._running - self._begun):
-                    yield from self._give_up(late, "had not begun when it was to end")
-                    continue
+            ends_long = self._stop.is_set() and self._ending_for() > UNBEGUN_SECONDS
+            if ends_long and (late := self._running - self._begun):
+                yield from self._give_up(late, _UNBEGUN)
+                continue
             try:
                 target, message, _ = self._queue.get(timeout=wait)
             except queue.Empty:
@@ -244,12 +255,17 @@ class Streams:
                     continue
                 quiet_since = quiet_since or time.monotonic()
                 if time.monotonic() - quiet_since > END_SECONDS:
-                    yield from self._give_up(set(self._running), "did not answer when it was to end")
+                    yield from self._give_up(set(self._running), "its agent did not answer when it was to end")
                     return
                 continue
             quiet_since, wait = None, QUIET_SECONDS
             if target in self._left:
                 continue
+            if isinstance(message, pb.RunReply) and self._is_rest(target, message):
+                message.batch.ClearField("sections")
+                if not told:
+                    yield "", Notice("ended while it was still reading what is kept: the rest is not shown")
+                told = True
             if isinstance(message, Ended) and not message.coming:
                 self._running.discard(target)
                 if isinstance(message.error, UsageError | Unsupported | Malformed):
@@ -258,9 +274,21 @@ class Streams:
                     self._changed.set()
             yield target, message
 
+    def _ending_for(self) -> float:
+        """For how long messages have been given since the end was asked for."""
+        self._stopped = self._stopped or time.monotonic()
+        return time.monotonic() - self._stopped
+
+    def _is_rest(self, target: str, reply: pb.RunReply) -> bool:
+        """Whether a reply has events that were kept, which come too late to be shown."""
+        if reply.caught_up:
+            self._read_up.add(target)
+        is_kept = self._reads and target not in self._read_up and bool(reply.batch.sections)
+        return is_kept and self._stop.is_set() and self._ending_for() >= REST_SECONDS
+
     def _give_up(self, targets: set[str], why: str) -> Iterator[Message]:
         self._running -= targets
         self._left |= targets
         for target in sorted(targets):
-            error = Unreachable(f"{target}: its agent {why}")
+            error = Unreachable(f"{target}: {why}")
             yield target, Ended(target, error, self._heard.get(target, 0))

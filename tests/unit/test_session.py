@@ -405,7 +405,9 @@ class Slow(FakeAgent):
         """A run that begins when the test says so."""
         self.loads.set()
         self.go.wait(30)
-        yield from super().Run(requests, context)
+        for reply in super().Run(requests, context):
+            reply.sent_ns = reply.sent_ns or time.time_ns()
+            yield reply
 
 
 @pytest.fixture
@@ -429,6 +431,22 @@ def test_end_before_all_have_begun(fake, slow: Slow, capsys) -> None:
     assert time.monotonic() - began < streams.END_SECONDS
     out, err = capsys.readouterr()
     assert len(shown(out)) == 1
+    assert "incomplete: node-b: its agent had not begun when it was to end" in err
+
+
+def test_begins_after_the_end(fake, slow: Slow, capsys, monkeypatch) -> None:
+    """What an agent begins only after Ctrl-C counts as not watched: nothing of it was seen, also where it is quick."""
+    monkeypatch.setattr(streams, "UNBEGUN_SECONDS", 60.0)
+    quick = fake("node-a")
+
+    def do() -> None:
+        assert quick.started.wait(5) and slow.loads.wait(5)
+        threading.Thread(target=lambda: quick.asked_to_stop.wait(60) and slow.go.set(), daemon=True).start()
+
+    run(cluster(quick, slow), do)
+    out, err = capsys.readouterr()
+    assert shown(out) == []
+    assert "not watched: node-b at all" in err
     assert "incomplete: node-b: its agent had not begun when it was to end" in err
 
 

@@ -33,6 +33,7 @@ class Keeps(WholeAgent):
     def __init__(self, folder: Path, node: str) -> None:
         super().__init__(folder, node)
         self.kept: list[tuple[int, pb.RunReply]] = []
+        self.late: list[pb.RunReply] = []  # what is on its way when the reader ends
         self.asked_since: list[int] = []
         self.catches_up, self.tells, self.ends = True, 0, True
         self.status = pb.StandingStatus()
@@ -80,6 +81,7 @@ class Keeps(WholeAgent):
                                   caught_up=True)  # fmt: skip
             if not first.follow:
                 break
+        yield from self.late
         yield pb.RunReply(node=self.node, summary=pb.Summary())
 
 
@@ -98,6 +100,20 @@ def keeps(tmp_path: Path) -> Iterator[Callable[[str], Keeps]]:
 
 def attach(targets: Targets, do: Callable[[], None]) -> None:
     run(targets, do, record=None, standing="execs", follow=True)
+
+
+def test_ends_while_it_reads(keeps, capsys, monkeypatch) -> None:
+    """Ctrl-C while much of what is kept is still to be read: I do not wait for it, and am told that it is not shown."""
+    monkeypatch.setattr(streams, "REST_SECONDS", 0.0)
+    node = keeps("node-a")
+    node.catches_up = False
+    node.keep(1, 2)
+    node.late = [reply for _, reply in node.kept]
+    node.kept = []
+    attach(cluster(node), lambda: wait_until(node.started.is_set, "the beginning"))
+    out, err = capsys.readouterr()
+    assert shown(out) == []
+    assert "ended while it was still reading what is kept: the rest is not shown\n" in err
 
 
 def test_comes_again(keeps, capsys) -> None:
