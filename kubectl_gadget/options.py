@@ -125,9 +125,17 @@ class Option(click.Option):
         self.heading = heading
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The value. An empty one, as of a shell's variable that is not set, is refused where it would mean much."""
+        """The value. An empty one, as of a shell's variable that is not set, is refused where it would mean much.
+
+        So is the next option, where a value is missing.
+        """
         value, source = super().consume_value(ctx, opts)
         given = value if isinstance(value, (list, tuple)) else [value]
+        if not self.is_flag:
+            others = {name for param in ctx.command.params for name in param.opts if name.startswith("--")}
+            for each in given:
+                if isinstance(each, str) and each in others:
+                    raise click.UsageError(f"{max(self.opts, key=len)} has no value before {each}", ctx)
         if "" in given and self.default != "" and self.name not in MAY_BE_EMPTY:
             raise click.UsageError(f"{max(self.opts, key=len)} '': empty", ctx)
         return value, source

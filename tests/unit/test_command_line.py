@@ -69,6 +69,14 @@ def test_an_empty_name_is_refused(arguments: list[str]) -> None:
     assert "empty" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["-l", "--local"], ["-A", "-p", "--agent", "unix:///none"]])
+def test_an_option_is_no_value(arguments: list[str]) -> None:
+    """If I forget an option's value, I am told which one lacks it; the next option is not taken for it."""
+    done = run_cli("execsnoop", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert f"has no value before {arguments[-1] if len(arguments) == 2 else '--agent'}" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["traceloop"], ["advise"], ["help"], ["help", "execsnoop"]])
 def test_help_without_asking(arguments: list[str]) -> None:
     """A command that lacks its command shows its help, and so does `help`; that is no error."""
