@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from kubectl_gadget.progress import Progress
 from kubectl_gadget.tell import tell
 
 #: A wait that is longer says for whom: so many names at most.
@@ -21,18 +23,24 @@ def answers(questions: Mapping[str, Callable[[], T]], reached: Container[str] | 
     reached: those that could be asked by now, for whom alone it is told that they are waited for.
     """
     pool = ThreadPoolExecutor(max_workers=AT_ONCE)
+    progress = Progress()
     try:
         asked = {name: pool.submit(question) for name, question in questions.items()}
-        _tell_waits(asked, asked if reached is None else reached)
+        _tell_waits(asked, asked if reached is None else reached, progress)
         return [each.result() for each in asked.values()]
     finally:
+        progress.clear()
         pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts is not to wait for an agent that is slow
 
 
-def _tell_waits(asked: Mapping[str, Future[T]], reached: Container[str]) -> None:
-    """Say after a while who has not answered."""
+def _tell_waits(asked: Mapping[str, Future[T]], reached: Container[str], progress: Progress) -> None:
+    """Say after a while who has not answered; on a terminal until all have."""
     slow = wait(asked.values(), SILENT_SECONDS).not_done
     names = [name for name, each in asked.items() if each in slow and name in reached]
     if names:
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-        tell(f"waiting for {', '.join(names[:NAMES])}{more}")
+        said = f"waiting for {', '.join(names[:NAMES])}{more}"
+        if sys.stderr.isatty():
+            progress.show([said])
+        else:
+            tell(said)

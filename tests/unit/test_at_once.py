@@ -13,7 +13,8 @@ import pytest
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.agents import at_once
 from kubectl_gadget.agents.at_once import answers
-from tests.conftest import wait_until
+from tests.conftest import CLI, wait_until
+from tests.terminal import Terminal
 from tests.unit.traceloop.fake import FakeRecorder, item
 
 
@@ -58,3 +59,15 @@ def test_waits_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "waiting for node-b\n"
     assert answers({"node-a": lambda: 7}) == [7]
     assert capsys.readouterr().err == ""
+
+
+def test_waits_go_from_a_terminal(tmp_path: Path) -> None:
+    """On a terminal the line that tells for whom I wait is gone once the answer is there."""
+    with (
+        Slow(tmp_path, [item("cart-0", "app", "ab12")]) as agent,
+        Terminal(str(CLI), "traceloop", "list", "--agent", agent.address) as shown,
+    ):
+        wait_until(lambda: "waiting for" in shown.raw, "the line")
+        agent.go.set()
+        shown.wait()
+        assert "\x1b[1A\r\x1b[J" in shown.raw.partition("waiting for")[2].partition("cart-0")[0]
