@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,8 @@ def _collect(
 ) -> None:
     if user_stacks and kernel_stacks:
         raise UsageError("-U and -K: choose one; without them both are shown")
+    if form in all_forms() and all_forms()[form].is_file and sys.stdout.isatty():
+        raise UsageError(f"-o {form}: {all_forms()[form].help}: add > FILE")
     values |= {name.removeprefix("param_"): str(value) for name, value in settings.items() if value is not None}
     if user_stacks or kernel_stacks:
         values["kernel_stacks" if user_stacks else "user_stacks"] = "false"

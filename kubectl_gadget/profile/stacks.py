@@ -113,8 +113,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class ProfileForm:
-    """A form of -o for programs, or for a browser."""
+    """A form of -o for programs, or for a browser. is_file: nobody reads it on a terminal."""
 
     name: str
     help: str
     make: Callable[[Samples], bytes]
+    is_file: bool = True

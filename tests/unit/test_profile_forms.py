@@ -16,6 +16,8 @@ import pytest
 from kubectl_gadget.profile import hottest, longest
 from kubectl_gadget.profile.found import all_forms
 from kubectl_gadget.profile.stacks import CUT, Function, Samples, StackOwner
+from tests.conftest import CLI
+from tests.terminal import Terminal
 
 CART = StackOwner("node-a", "shop", "cart-0", "app", "c" * 64, "cart", 11)
 WEB = StackOwner("node-a", "shop", "web-0", "nginx", "d" * 64, "nginx", 12)
@@ -195,3 +197,11 @@ def test_large_flame_graph_in_a_browser(tmp_path: Path) -> None:
     assert (answer["zoomed"], answer["focused"], answer["found"]) == ("cart", True, None)
     assert answer["part"] == sum(count for (_, calls), count in made.counts.items() if functions[7] in calls)
     assert "found: " in answer["told"] and answer["title"] == "CPU time"
+
+
+@pytest.mark.parametrize("form", ["pprof", "flamegraph"])
+def test_a_file_is_not_for_a_terminal(form: str) -> None:
+    """A form that nobody reads on a terminal is refused there before it measures; I read how to have it."""
+    with Terminal(str(CLI), "offcpu", "-o", form, "--agent", "unix:///none") as shown:
+        assert shown.wait() == 2
+        assert f"-o {form}: a " in shown.raw and "> FILE" in shown.raw

@@ -18,4 +18,4 @@ def make(samples: Samples) -> bytes:
     return "".join(f"{line} {count}\n" for line, count in sorted(lines.items())).encode("utf-8", "backslashreplace")
 
 
-FORM = ProfileForm("folded", "a line for each stack, for flamegraph.pl and the like", make)
+FORM = ProfileForm("folded", "a line for each stack, for flamegraph.pl and the like", make, is_file=False)
