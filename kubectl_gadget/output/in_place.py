@@ -23,10 +23,10 @@ class InPlace:
 
     @property
     def room(self) -> int:
-        """How many rows there is room for below a header."""
+        """How many rows there is room for: below a header of two lines, above what is said and an end of line."""
         from shutil import get_terminal_size  # see terminal.columns
 
-        return max(get_terminal_size().lines - 3, 1)
+        return max(get_terminal_size().lines - 4, 1)
 
     def draw(self, lines: Sequence[str], more: int, said: str) -> None:
         """Draw a table's lines, and below them how many more rows it has and what is said of it."""

@@ -386,7 +386,7 @@ def test_live_counts_say_how_complete_they_are(fake: Callable[..., FakeAgent]) -
     ) as shown:
         assert agent.started.wait(20)
         agent.send(packed(gadget, execs))
-        wait_until(lambda: any("36 more rows; 53 events in" in line for line in shown.lines), "the last line")
+        wait_until(lambda: any("37 more rows; 53 events in" in line for line in shown.lines), "the last line")
         assert any(re.search(r"; 53 events in \d+ s; nothing lost$", line) for line in shown.lines)
         assert any(re.match(r"COUNT +COMM +ARGS", line) for line in shown.lines)
         agent.emit(3, lost=7)
