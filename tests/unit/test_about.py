@@ -131,6 +131,12 @@ def test_what_nodes_cannot_run(listed: Any, nodes: list[dict[str, str]], told: l
     assert shown.exit_code == 0
 
 
+def test_titles_fit() -> None:
+    """On 80 columns `list` cuts no gadget's title."""
+    longest = max(len(item.command) for item in catalog.load().values())
+    assert [item.name for item in catalog.load().values() if longest + 2 + len(item.title) > 80] == []
+
+
 def test_lacking_as_json(listed: Any) -> None:
     """In JSON each gadget has the nodes that cannot run it, with the reason; agents that are too old are told."""
     shown = listed({"capable": "no"}, {}, None, form="json")
