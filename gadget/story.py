@@ -28,6 +28,8 @@ class Story:
     failed is the form of a line for a failure, if it is another. silent has the words of a field that say nothing.
     is_failure: each event is one. Unless the user names the kind, the gadget runs with parameters, or not at all if it
     is optional; said tells in words what is left then. If the user does, it runs with the parameters of whole.
+    runtime tells which events are no news of a container's runtime, which prepares a container: those that "failed", or
+    those that went "well".
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Story:
     is_failure: bool = False
     failed: str = ""
     whole: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = ""
 
     @property
     def fields(self) -> list[str]:
@@ -50,6 +53,8 @@ class Story:
         """ValueError unless it makes sense, whatever fields there are."""
         if not _KIND.fullmatch(self.kind) or self.kind == "all":
             raise ValueError(f"kind {self.kind!r}: want a word of 2 to 8 small letters")
+        if self.runtime not in ("", "failed", "well"):
+            raise ValueError(f'runtime {self.runtime!r}: want "failed" or "well"')
         if bool(self.parameters or self.whole) != bool(self.said):
             raise ValueError("said has to tell what parameters leave, or what is less than the whole")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from gadget.kinds.base import NONE, UNKNOWN
 from gadget.kinds.times import Duration, clock
 from gadget.schema import Column, Row, Schema
 from gadget.story import Part, Story, read_line
-from gadget.text import escape
+from gadget.text import counted, escape
 from kubectl_gadget.output import Output, all_fields, terminal, text_of
 from kubectl_gadget.output.forms.documents import JsonLines
 from kubectl_gadget.output.stdout import write_all, write_text
@@ -24,8 +25,10 @@ from kubectl_gadget.text import fit, fit_endpoint, pad, width
 
 #: The columns stand so far apart.
 GAP = "  "
-#: What a field may come down to where the line has no room.
-LEAST = 8
+#: What a field may come down to where the line has no room, if that saves enough.
+LEAST, SAVES = 8, 4
+#: How runc calls the processes by which it prepares a container, and the word for all that they do.
+RUNTIME, PREPARES = "runc:[", "start"
 #: Pods that are remembered, to know which have several containers.
 MOST_PODS = 10_000
 #: What every line begins with is made of these.
@@ -40,8 +43,8 @@ _CUTTERS: Mapping[Cut, Callable[..., str]] = {
 class _Piece(NamedTuple):
     """A piece of a line: text alone if at is None, or the value at a place in the row, with text around it.
 
-    One that is spare, a time or a word that the error behind it says again, goes first where there is no room. One that
-    differs is a time, which is not told of several alike.
+    One that is spare, a time or a word that the error behind it says again, goes first where there is no room, then one
+    that is aside: in brackets or behind a comma. One that differs is a time, which is not told of several alike.
     """
 
     before: str
@@ -58,8 +61,8 @@ class _Piece(NamedTuple):
 class Teller:
     """Tells the events of one gadget, in the words of one agent."""
 
-    def __init__(self, gadget: Gadget, story: Story, schema: Schema, *, every: bool) -> None:
-        """Fields have every field of an event, or those that a line needs."""
+    def __init__(self, gadget: Gadget, story: Story, schema: Schema, *, every: bool, named: bool = False) -> None:
+        """Fields have every field of an event, or those that a line needs. named: the user asked for just this kind."""
         self.kind, self._is_failure = story.kind, story.is_failure
         known = _in_words_of(gadget.schema, schema)
         failing = [name for name, item in known.items() if item.means.is_failure or name in gadget.good]
@@ -88,6 +91,8 @@ class Teller:
         self._failed: list[_Piece] = []
         if not every:
             self._pieces, self._failed = pieces(story.line), pieces(story.failed or story.line)
+        self._runtime = "" if named else story.runtime
+        self._comm = at["comm"] if self._runtime and "comm" in at else 0
         self._failing = [] if every else [(at[name], _test(known[name], gadget.good.get(name))) for name in failing]
         told = [each.at for each in (*self._pieces, *self._failed) if each.at is not None and not each.differs]
         #: what those events have in common that have the same line
@@ -96,6 +101,12 @@ class Teller:
     def has_failed(self, values: Row) -> bool:
         """Whether an event is a failure."""
         return self._is_failure or any(test(values[at]) for at, test in self._failing)
+
+    def prepares(self, values: Row) -> bool:
+        """Whether an event is of a runtime that prepares a container, and no news. It is told by name alone."""
+        if not self._runtime or not str(values[self._comm]).startswith(RUNTIME):
+            return False
+        return self.has_failed(values) == (self._runtime == "failed")
 
     def alike(self, values: Row) -> list[Any]:
         """What is the same of events whose lines are, but for times."""
@@ -125,9 +136,19 @@ class Teller:
         for at, (piece, _) in enumerate(shown[:-1]):  # the last one is what became of it
             if piece.spare and width("".join(texts)) > room:
                 texts[at] = ""
+        for at, (piece, text) in reversed([*enumerate(shown[:-1])]):
+            over = width("".join(texts)) - room
+            if over <= 0 or not piece.may_go or not piece.before.startswith((" (", ", ")):
+                continue
+            if piece.cut and width(text) - over >= LEAST:
+                texts[at] = f"{piece.before}{piece.cut(text, width(text) - over)}{piece.behind}"
+                break
+            texts[at] = ""
+            if shown[at + 1][0].before == "[":
+                texts[at + 1] = ""
         for at, (piece, text) in sorted(enumerate(shown), key=lambda each: -width(each[1][1])):
             over = width("".join(texts)) - room
-            if over > 0 and piece.cut and width(text) > LEAST:
+            if over > 0 and texts[at] and piece.cut and width(text) >= LEAST + SAVES:
                 short = piece.cut(text, max(width(text) - over, LEAST))
                 texts[at] = f"{piece.before}{short}{piece.behind}"
         return fit("".join(texts), room, middle=True)
@@ -180,10 +201,23 @@ class StoryLines(Output):
         for _, values in rows:
             self._notice(*values[1:4])
         total = terminal.columns() if self._terminal else None
+        prepared: dict[tuple[str, ...], Counter[str]] = {}
+        told: list[tuple[Teller | None, Row]] = []
+        for teller, values in rows:
+            if not teller.prepares(values):
+                told.append((teller, values))
+                continue
+            if (container := tuple(values[1:4])) not in prepared:
+                prepared[container] = Counter()
+                told.append((None, values))
+            prepared[container][teller.kind] += 1
         lines = []
-        for (teller, _), alike in groupby(rows, key=lambda row: (row[0], row[0].alike(row[1]))):
+        for (one, _), alike in groupby(told, key=lambda row: (row[0], row[0].alike(row[1]) if row[0] else row[1][:4])):
             (_, values), *others = alike
-            lines.append(self._line(teller, values, total, 1 + len(others)))
+            if one:
+                lines.append(self._line(one, values, total, 1 + len(others)))
+            else:
+                lines.append(self._prepared(values, prepared[tuple(values[1:4])], total))
         if not self._begun and total and len(self._pods) == 1 and any(rows[0][1][1:4]):
             who = fit(_called(*rows[0][1][1:4], namespaced=True, contained=False), total)
             lines.insert(0, f"{terminal.BOLD}{who}{terminal.PLAIN}" if self._coloured else who)
@@ -211,6 +245,22 @@ class StoryLines(Output):
         return _called(namespace, pod, container, namespaced=len(self._namespaces) > 1, contained=several)
 
     def _line(self, teller: Teller, values: Row, total: int | None, count: int) -> str:
+        cells, room = self._begin(values, total)
+        told = f"{teller.kind.ljust(self._kinds)}{GAP}{teller.line(values, room, count)}"
+        red = self._coloured and teller.has_failed(values)
+        return GAP.join([*cells, f"{terminal.RED}{told}{terminal.PLAIN}" if red else told])
+
+    def _prepared(self, values: Row, kinds: Counter[str], total: int | None) -> str:
+        """The line for all that a runtime did to prepare a container."""
+        cells, room = self._begin(values, total)
+        said = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        text = f"{counted(kinds.total(), 'event')} of runc, before the program ({said})"
+        word = PREPARES.ljust(self._kinds)
+        text = text if room is None else fit(text, max(room + self._kinds - len(word), 1))
+        return GAP.join([*cells, f"{word}{GAP}{text}"])
+
+    def _begin(self, values: Row, total: int | None) -> tuple[list[str], int | None]:
+        """The time and who it was; and the room that is left for what happened."""
         time, *who = values[:4]
         cells = [clock(time)[:-3]]
         plain = len(cells[0])
@@ -222,11 +272,7 @@ class StoryLines(Output):
             cells.append(f"{colour}{cell}{terminal.PLAIN}" if self._coloured else cell)
             plain += len(GAP) + room
         plain += len(GAP) + self._kinds + len(GAP)
-        text = teller.line(values, None if total is None else max(total - plain, 1), count)
-        told = f"{teller.kind.ljust(self._kinds)}{GAP}{text}"
-        red = self._coloured and teller.has_failed(values)
-        cells.append(f"{terminal.RED}{told}{terminal.PLAIN}" if red else told)
-        return GAP.join(cells)
+        return cells, None if total is None else max(total - plain, 1)
 
 
 def _called(namespace: str, pod: str, container: str, *, namespaced: bool, contained: bool) -> str:

@@ -97,7 +97,8 @@ class StorySession(Session):
         if known is None or known[0] is not node:
             chosen = self._chosen[parts_of(target)[0]]
             every = self._request.form == "json"
-            known = node, Teller(chosen.gadget, chosen.story, node.decoder.schema, every=every)
+            schema, named = node.decoder.schema, chosen.is_named
+            known = node, Teller(chosen.gadget, chosen.story, schema, every=every, named=named)
             self._tellers[target] = known
         teller = known[1]
         rows = node.decoder.rows(batch, [item.name for item in teller.fields], node.filter)

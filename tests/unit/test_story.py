@@ -399,6 +399,57 @@ def test_events_alike_are_one_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [60, 200])
+def test_the_start_of_a_container_is_one_line(columns: int) -> None:
+    """What runc fails at as it prepares a container is a line with its number; its failed exec, or end, is told."""
+    tellers = {kind: Teller(gadget, told, gadget.schema, every=False) for kind, (gadget, told) in all_kinds().items()}
+    named = Teller(*all_kinds()["open"], all_kinds()["open"][0].schema, every=False, named=True)
+
+    def event(kind: str, time: int, teller: Teller | None = None, **change: Any) -> Any:
+        teller = teller or tellers[kind]
+        names = [item.name for item in teller.fields]
+        found = dict.fromkeys(names) | {"namespace": "shop", "pod": "cart-0", "container": "app"}
+        found |= {"timestamp": time * 1_000_000, "comm": "runc:[2:INIT]", "pid": 9} | change
+        return teller, tuple(found[name] for name in names)
+
+    sent = [
+        event("mount", 1, error=2),
+        event("open", 2, error=2, pod="web-0", path="/x", comm="sh"),
+        event("mount", 3, error=20),
+        event("open", 4, error=2, path="/etc/group"),
+        event("exit", 5, comm="runc:[1:CHILD]"),
+        event("exec", 6, error=2, exe="/bin/no"),
+        event("exit", 7, result=1, code=1),
+        event("open", 8, named, error=2, path="/etc/group"),
+    ]
+    with screen(columns) as shown:
+        StoryLines(["mount", "connect"]).write(sent)
+    lines = [re.sub(r"^[\d:]+\.", "", line) for line in shown.lines]
+    assert all(width(line) <= columns for line in shown.lines)
+    assert lines[0].startswith("001  cart-0  start    4 events of runc, before")
+    if columns == 200:
+        assert lines[0].endswith("before the program (2 mount, 1 open, 1 exit)")
+    assert [line.split()[2] for line in lines] == ["start", "open", "exec", "exit", "open"]
+
+
+def test_what_is_in_brackets_goes_first() -> None:
+    """Where there is no room a bind that fails is told without the pod of who has the address, but with the address."""
+    gadget, told = all_kinds()["bind"]
+    teller = Teller(gadget, told, gadget.schema, every=False)
+    holder = Endpoint("", 0, "pod", "web", "web-0")
+    row = dict.fromkeys(item.name for item in teller.fields) | {
+        "comm": "httpd", "pid": 22637, "address": Endpoint("0.0.0.0", 8080, "raw", "", ""), "error": 98,
+        "hcomm": "httpd", "hpid": 15951, "holder": holder,
+    }  # fmt: skip
+    values = tuple(row[item.name] for item in teller.fields)
+    whole = teller.line(values, None)
+    assert whole.endswith("): EADDRINUSE") and ", held by httpd[15951] (" in whole
+    brief = re.sub(r" \(.*\)", "", whole)
+    assert teller.line(values, len(whole) - 1).startswith(brief.removesuffix(": EADDRINUSE") + " (")
+    assert teller.line(values, len(brief)) == brief
+    assert teller.line(values, len(brief) - 1) == re.sub(", held by.*]", "", brief)
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_error_stays_visible(columns: int) -> None:
     """However long a path is and however narrow my terminal: a line fits, and its end says how the open failed."""
