@@ -15,7 +15,14 @@ from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.stream.begin import first_of, is_endless
 from kubectl_gadget.stream.replies import RunCheck
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.streams import MOST_QUIET_SECONDS, QUIET_SECONDS, Ended, Message, Notice, Streams
+from kubectl_gadget.stream.streams import (
+    MOST_QUIET_SECONDS,
+    QUIET_SECONDS,
+    Ended,
+    Message,
+    Notice,
+    Streams,
+)
 
 #: Messages that wait for the screen. A full queue fills those of the streams, which slow the agents.
 QUEUE_LENGTH = 64
@@ -134,10 +141,10 @@ class Together:
         """Whether one of them has."""
         return any(streams.has_begun for streams in self._streams.values())
 
-    def stop(self) -> None:
-        """Ask every agent to end all runs; their last events and summaries still come."""
+    def stop(self, waits: bool = False) -> None:
+        """Ask every agent to end all runs, as Streams.stop does."""
         for streams in self._streams.values():
-            streams.stop()
+            streams.stop(waits)
 
     def _pump(self, kind: str, streams: Streams) -> None:
         """Give on what one kind's streams send."""

@@ -70,8 +70,8 @@ class Stoppable(Protocol):
     def has_begun(self) -> bool:
         """Whether there may be something to show."""
 
-    def stop(self) -> None:
-        """Ask for the end."""
+    def stop(self, waits: bool = False) -> None:
+        """Ask for the end. waits: also for what has not begun."""
 
 
 @contextmanager
@@ -95,7 +95,8 @@ def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
                 interrupts.end_soon()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 continue
-            runs.stop()
+            # nobody is in a hurry where the time is over: an agent that loads its gadget begins and ends
+            runs.stop(waits=number == signal.SIGALRM)
 
     interrupts.set_in_order(True)
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -102,10 +102,8 @@ class Streams:
         self._queue = _Queue(QUEUE_LENGTH)
         self._check = check
         self._stop = threading.Event()
-        self._stopped, self._asked_ns = (
-            0.0,
-            0,
-        )  # since when the end is asked for: as seen by the reader, and the clock's
+        self._stopped = 0.0  # since when the reader knows that the end was asked for
+        self._asked_ns = 0  # since when it is asked for without waiting for who has not begun
         self._targets = targets
         self._first, self._endless = first, endless
         self._what = first.WhichOneof("what") or ""
@@ -136,9 +134,13 @@ class Streams:
         for call in list(self._calls.values()):
             call.cancel()
 
-    def stop(self) -> None:
-        """Ask every agent to end its run; their last events and summaries still come."""
-        self._asked_ns = self._asked_ns or time.time_ns()
+    def stop(self, waits: bool = False) -> None:
+        """Ask every agent to end its run; their last events and summaries still come.
+
+        waits: an agent that has not begun may still begin and end; else it is left.
+        """
+        if not waits:
+            self._asked_ns = self._asked_ns or time.time_ns()
         self._stop.set()
         self._changed.set()
 
@@ -242,7 +244,7 @@ class Streams:
         """Replies of all targets as they come, and an Ended for each; then the end."""
         quiet_since, wait, told = None, QUIET_SECONDS, False
         while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
-            ends_long = self._stop.is_set() and self._ending_for() > UNBEGUN_SECONDS
+            ends_long = self._asked_ns > 0 and self._ending_for() > UNBEGUN_SECONDS
             if ends_long and (late := self._running - self._begun):
                 yield from self._give_up(late, _UNBEGUN)
                 continue

@@ -71,7 +71,7 @@ def test_off(name: str) -> None:
     status = _status(name, off)
     assert (status.text, status.problem, list(status.losses)) in (("off: no room here", "", []), ("", "", []))
     assert (list(off.programs()), list(off.workers)) == ([], [])
-    request = SimpleNamespace(run=pb.Standing(), name="opens", cgroup_id=7, cgroup_ids=[7], follow=False)
+    request = SimpleNamespace(run=pb.Standing(), name="opens", cgroup_id=7, cgroup_ids=[7], labels="", follow=False)
 
     def ask(call: Call) -> None:
         answered = call.answer(request, bool)

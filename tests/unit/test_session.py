@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -448,6 +449,17 @@ def test_begins_after_the_end(fake, slow: Slow, capsys, monkeypatch) -> None:
     assert shown(out) == []
     assert "not watched: node-b at all" in err
     assert "incomplete: node-b: its agent had not begun when it was to end" in err
+
+
+def test_time_over_before_it_has_begun(slow: Slow, start_cli) -> None:
+    """--timeout shorter than an agent takes to load the program: it is waited for, and that is no error."""
+    cli = start_cli("execsnoop", "-A", "--timeout", "1ms", "--agent", slow.address)
+    wait_until(slow.loads.is_set, "the request")
+    with pytest.raises(subprocess.TimeoutExpired):  # also after the time that Ctrl-C would give it
+        cli.process.wait(2 * streams.UNBEGUN_SECONDS)
+    slow.go.set()
+    err = cli.process.communicate(timeout=20)[1]
+    assert cli.process.returncode == 0 and err.startswith("0 events from 1 node"), err
 
 
 @pytest.mark.parametrize("command", [["execsnoop", "-A"], ["story", "-A"]])
