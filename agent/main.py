@@ -187,11 +187,13 @@ class AgentCommand(click.Command):
         if end_with_stdin:
             threading.Thread(target=_end_with_stdin, args=(stopped,), name="stdin", daemon=True).start()
         serve_all = partial(_serve, self.services, settings, stopped, end_with_stdin)
-        with place(own.listen, own.listen_local_users, own.listen_anywhere):
-            serve_all()
-        if end_with_stdin and own.listen.startswith(UNIX):
-            with suppress(OSError):  # made for this agent alone, by a command line that may have been killed
-                Path(own.listen.removeprefix(UNIX)).parent.rmdir()
+        try:
+            with place(own.listen, own.listen_local_users, own.listen_anywhere):
+                serve_all()
+        finally:
+            if end_with_stdin and own.listen.startswith(UNIX):
+                with suppress(OSError):  # made for this agent alone, by a command line that may have been killed
+                    Path(own.listen.removeprefix(UNIX)).parent.rmdir()
 
 
 def _serve(

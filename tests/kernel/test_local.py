@@ -86,6 +86,17 @@ def test_containers_without_pods(bpffs: Path, start_agent: Callable[..., Agent],
     assert list(own()) == [other]
 
 
+def test_command_line_gone_early(tmp_path: Path) -> None:
+    """A command line with --local that is killed while its agent starts leaves no folder behind."""
+    folder = tmp_path / "gadget-of-one-command"
+    command = [AGENT, "--listen", f"unix://{folder}/agent.sock", "--end-with-stdin", "--log-level", "error"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as agent:
+        assert agent.stdout
+        agent.stdout.close()  # as of a process that has ended: nobody hears that it listens
+        agent.wait(60)
+    assert not folder.exists()
+
+
 def test_unit_file(tmp_path: Path) -> None:
     """The systemd unit that starts the agent of such a machine is one that systemd takes."""
     if not shutil.which("systemd-analyze"):
