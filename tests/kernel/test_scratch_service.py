@@ -69,7 +69,7 @@ from agent.bpf import libbpf
 from agent.bpf.bpf_object import BpfObject
 from agent.bpf.bpffs import open_pinned, remove
 from agent.bpf.objects import read_object
-from agent.persistence import Kept
+from agent.persistence import PinnedFolder
 from agent.service import Call, Running, Service
 from agent.settings import setting
 from gadget._generated import counts_pb2, counts_pb2_grpc
@@ -91,7 +91,7 @@ class Off(Running):
 class Counts(Running):
     def __init__(self, context, settings):
         self._settings = settings
-        self._kept = Kept(context.pins / "counts", b"1", remove)
+        self._kept = PinnedFolder(context.pins / "counts", b"1", remove)
         elf = read_object("counts")
         with BpfObject(elf, "counts") as programs:
             found = self._kept.adopt(programs, elf, context.tracker, {"counted": "counted"}, ["counted"])
