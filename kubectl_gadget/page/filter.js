@@ -107,7 +107,7 @@ function number(address) {
   if (!/^[0-9a-f:.]+$/i.test(address)) return null;
   let plain;
   try {
-    plain = new URL(`http://[${address}]`).hostname.slice(1, -1); // with IPv4 in it, as hexadecimal digits
+    plain = new URL(`ws://[${address}]`).hostname.slice(1, -1); // with IPv4 in it, as hexadecimal digits
   } catch {
     return null;
   }

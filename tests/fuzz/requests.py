@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -93,6 +94,9 @@ class _Object:
 
     def preallocate(self, *names: str) -> None:
         pass
+
+    def preallocated_bytes(self, but: Collection[str]) -> int:
+        return 0
 
     def resize(self, name: str, size: int | None) -> int:
         assert size is None or size & (size - 1) == 0, size

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -159,6 +160,11 @@ def test_one_object_for_all(agent, start_cli, make_pod, workload) -> None:
     wait_until(lambda: not own & bpf_programs(), "all programs gone")
 
 
+def count(replies: list[pb.RunReply]) -> int:
+    """How many events there are in replies."""
+    return sum(section.count for reply in replies for section in reply.batch.sections)
+
+
 def test_slow_reader(agent, workload) -> None:
     """One who reads too slowly loses events, and is told how many; another who asks for the same loses none."""
     gates = [threading.Event(), threading.Event()]
@@ -168,6 +174,9 @@ def test_slow_reader(agent, workload) -> None:
         yield pb.RunRequest(start=pb.Start(gadget="opensnoop", ring_bytes=64 << 20, parameters={"comm": "flood"}))
         gate.wait()
         yield pb.RunRequest(stop=pb.Stop())
+
+    def has(events: int) -> bool:
+        return count(replies[0]) >= events
 
     options = [("grpc.http2.lookahead_bytes", 1), ("grpc.use_local_subchannel_pool", 1)]
     with ExitStack() as stack:
@@ -180,13 +189,14 @@ def test_slow_reader(agent, workload) -> None:
             assert next(calls[-1]).WhichOneof("what") == "started"  # then the next one shares its run
         reader = threading.Thread(target=lambda: replies[0].extend(calls[0]))
         reader.start()
-        for _ in range(10):
+        for at in range(10):
             run_in(flood.cgroup, workload("flood"), "8000")
+            wait_until(partial(has, 8_000 * (at + 1)), "the reader", 60)
         gates[0].set()
         reader.join()
         gates[1].set()
         replies[1].extend(calls[1])
-    seen = [sum(section.count for reply in each for section in reply.batch.sections) for each in replies]
+    seen = [count(each) for each in replies]
     losses = [list(each[-1].summary.losses) for each in replies]
     assert (seen[0], losses[0]) == (80_000, [])
     assert seen[1] + sum(loss.count for loss in losses[1]) == 80_000
