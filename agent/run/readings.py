@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Readings(Clocked):
     def __init__(
         self,
         gadget: Gadget,
+        settings: Mapping[str, str],
         containers_fd: int,
         cgroups: Path,
         budget: RunBudget,
@@ -41,7 +42,7 @@ class Readings(Clocked):
         containers: Callable[[], Sequence[Cgroup]],
     ) -> None:
         """Of the containers that a function returns; interval_ns 0: read once."""
-        super().__init__(gadget, {}, budget, cgroups)
+        super().__init__(gadget, settings, budget, cgroups)
         self._reader, self._containers = reader, containers
         self._lost: Counter[int] = Counter()
         try:

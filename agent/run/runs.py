@@ -84,7 +84,7 @@ def _open(
     containers_fd, cgroups = tracker.map_fd, tracker.mount
     reader, wanted = find_reader(gadget.name, cgroups, tracker.proc), partial(_wanted, tracker, selection)
     if reader and not gadget.parameters:  # which all gadgets with programs have
-        return Readings(gadget, containers_fd, cgroups, budget, interval_ns, reader, wanted)
+        return Readings(gadget, settings, containers_fd, cgroups, budget, interval_ns, reader, wanted)
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
         return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)

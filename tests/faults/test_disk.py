@@ -76,7 +76,7 @@ def test_output_to_a_disk_that_fills(agent, workload, small_disk: Path, tmp_path
         whole, _, part = file.read_bytes().rpartition(b"\n")
         kept = seen_in(whole)
         assert kept == list(range(len(kept))) and len(kept) > 1000 and part
-        assert cli.err == f"error: no space left on device: {len(kept)} events written\n"
+        assert cli.err == f"error: {file}: No space left on device: {len(kept)} events written\n"
         figure("events of a full disk", f"{len(kept)} in the file, of {producer.made} that happened by then")
         wait_until(lambda: "opensnoop: ended" in agent.log.read_text(), "the end of the run")
 
