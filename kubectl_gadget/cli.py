@@ -169,9 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         with suppress(OSError):
             sys.stdout.flush()
-        os._exit(
-            interrupts.INTERRUPTED
-        )  # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
+        # at once: the interpreter's own end may wait for threads of gRPC that wait for an agent
+        os._exit(interrupts.INTERRUPTED)
     except BrokenPipeError:
         # the reader has seen enough, as with `| head`; nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,78 +1,24 @@
-"""A source of readings: rows that the agent reads from files, once or at an interval. See bpf/include/readings.h."""
+"""Readings, which a reader makes of files, as rows of a snapshot. See bpf/include/readings.h."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from agent.containers.tracker import Cgroup
-from agent.limits import RunBudget
-from agent.readers import Reader, Reading
+from agent.readers import Reading
 from agent.run.batch import Rows
-from agent.run.clocked import Clock, Clocked, boot_ns, stamp
+from agent.run.clocked import boot_ns, stamp
 from agent.run.source import LOSSES
-from gadget.catalog import Gadget
 from gadget.schema import KEY_OFFSET, MOST_ENTRIES, MOST_TABLE_BYTES, Schema
 
 #: A text is cut behind so many bytes; rows are as long as a multiple of STEP.
 MOST_TEXT, STEP = 1024, 256
 #: A look that takes longer is given up: what it looks at may be made without end, and a run may not stall.
 WALK_SECONDS = 5.0
-
-
-class Readings(Clocked):
-    """A gadget's object, which has no programs, and what reads its rows."""
-
-    holds = False  # the rows of a table are shown together
-
-    def __init__(
-        self,
-        gadget: Gadget,
-        settings: Mapping[str, str],
-        containers_fd: int,
-        cgroups: Path,
-        budget: RunBudget,
-        interval_ns: int,
-        reader: Reader,
-        containers: Callable[[], Sequence[Cgroup]],
-    ) -> None:
-        """Of the containers that a function returns; interval_ns 0: read once."""
-        super().__init__(gadget, settings, budget, cgroups)
-        self._reader, self._containers = reader, containers
-        self._lost: Counter[int] = Counter()
-        try:
-            self.load(containers_fd, 3 * MOST_TABLE_BYTES)
-        except BaseException:
-            self.close()
-            raise
-        self._clock = Clock(interval_ns, at_once=True)
-
-    def read(self) -> Iterator[Rows]:
-        """The rows of a table, if one is to be read."""
-        self.whole = None
-        if not self._clock.is_due:
-            return
-        began = time.monotonic()
-        self.whole = self._clock.next()
-        made = collect(self.gadget.schema, self._reader.read(self._containers()), self._lost, began + WALK_SECONDS)
-        self._clock.rest(time.monotonic() - began)
-        yield from made
-
-    def losses(self) -> tuple[list[int], dict[int, list[int]]]:
-        """The rows that there was no room for."""
-        totals, counts = super().losses()
-        count_lost(self._lost, totals, counts)
-        return totals, counts
-
-    def detach(self) -> None:
-        """Nothing more is read."""
-        self._clock.end(last=True)
-        super().detach()
 
 
 def count_lost(lost: Counter[int], totals: list[int], counts: dict[int, list[int]]) -> None:

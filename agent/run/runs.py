@@ -15,7 +15,6 @@ from agent.run.batch import Step
 from agent.run.choosing import Choosing
 from agent.run.events import Events
 from agent.run.masked import Masked, check_maskable, masked_fields
-from agent.run.readings import Readings
 from agent.run.run import Run
 from agent.run.snapshot import Snapshots
 from agent.run.source import Source
@@ -83,8 +82,6 @@ def _open(
         raise UsageError(f"{gadget.name} counts nothing: it takes no --totals")
     containers_fd, cgroups = tracker.map_fd, tracker.mount
     reader, wanted = find_reader(gadget.name, cgroups, tracker.proc), partial(_wanted, tracker, selection)
-    if reader and not gadget.parameters:  # which all gadgets with programs have
-        return Readings(gadget, settings, containers_fd, cgroups, budget, interval_ns, reader, wanted)
     if gadget.source == TABLE:
         interval_ns = interval_ns or int(gadget.interval * 1e9) or USUAL_INTERVAL_NS
         return Tables(gadget, settings, containers_fd, cgroups, budget, interval_ns, totals=totals)

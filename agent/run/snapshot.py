@@ -1,4 +1,4 @@
-"""A source of snapshots: the kernel iterates over what there is, and a program writes a row for each.
+"""A source of snapshots: the kernel iterates over what there is, and a program writes a row for each; or a reader does.
 
 A program may also walk by itself, a turn for each element of a map, with rows of any length: see bpf/include/walk.h.
 """
@@ -44,7 +44,10 @@ class Snapshots(Clocked):
         interval_ns: int,
         more: Callable[[], Iterable[Reading]] | None = None,
     ) -> None:
-        """Load gadget with parameter settings; interval_ns 0: one snapshot alone. more reads what no program sees."""
+        """Load gadget with parameter settings; interval_ns 0: one snapshot alone. more reads what no program sees.
+
+        That is all there is of a gadget of readings, whose object has no programs: see bpf/include/readings.h.
+        """
         super().__init__(gadget, settings, budget, cgroups)
         self._walks = self.object.has_map("place")
         #: of what a program writes at once: a row, or a slot of one
@@ -52,7 +55,7 @@ class Snapshots(Clocked):
         self._most = min(MOST_TABLE_BYTES // self._size, MOST_ENTRIES)
         self._lost, self._more, self._lost_more = 0, more, Counter[int]()
         try:
-            self.load(containers_fd, 3 * self._most * self._size)
+            self.load(containers_fd, 3 * (MOST_TABLE_BYTES if more else self._most * self._size))
             turns = self.object.map_fd("turns") if self._walks else -1
             self.object.attach(replace(self._where, looks=False, turns=turns))
         except BaseException:
