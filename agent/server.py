@@ -32,6 +32,9 @@ MAX_FILES = OWN_FILES + (MAX_RUNS + STANDING_RUNS) * RUN_FILES + MAX_CONNECTIONS
 #: A ring is the kernel's memory, and a run has two. The command line's --buffer has the same limit.
 MAX_RING_BYTES = 1 << 30
 FOLLOW_SECONDS = 0.25
+#: How many runs begin at once. Libbpf loads one object at a time, and others read files meanwhile; those who are gone
+#: when it is their turn begin nothing.
+BEGINNINGS = 2
 
 
 class AgentService(Answering):
@@ -51,6 +54,7 @@ class AgentService(Answering):
         #: for all runs
         self._budget = budget or RunBudget(node=node)
         self._runs = runs or Runs()
+        self._beginning = threading.BoundedSemaphore(BEGINNINGS)
         self._lacking = Lacking(lambda gadget: check_loadable(gadget, tracker.map_fd, tracker.mount, self._budget))
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeReply:
@@ -96,20 +100,23 @@ class AgentService(Answering):
         if start.ring_bytes > MAX_RING_BYTES:
             raise UsageError(f"--buffer: at most {MAX_RING_BYTES >> 30}G")
         parameters = dict(start.parameters)
-        subscriber = self._runs.subscribe(
-            key_of(start),
-            lambda: begin(
-                gadget,
-                parameters,
-                self._tracker,
-                selection,
-                self._budget,
-                start.ring_bytes,
-                start.interval_ns,
-                start.totals,
-                self._runs.masker,
-            ),
-        )
+        with self._beginning:
+            if not self._goes_on(context):
+                return
+            subscriber = self._runs.subscribe(
+                key_of(start),
+                lambda: begin(
+                    gadget,
+                    parameters,
+                    self._tracker,
+                    selection,
+                    self._budget,
+                    start.ring_bytes,
+                    start.interval_ns,
+                    start.totals,
+                    self._runs.masker,
+                ),
+            )
         try:
             with closing(subscriber):
                 watch = threading.Thread(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -77,7 +79,7 @@ class Gadget:
     @property
     def command(self) -> str:
         """The words of its command. A name with an underscore is a command of a group: `snapshot file`."""
-        return self.name.replace("_", " ")
+        return command_of(self.name)
 
     @property
     def has_histograms(self) -> bool:
@@ -97,6 +99,64 @@ class Gadget:
             raise UsageError(f"{self.name} has events, no tables: it takes no --interval")
         if not LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS:
             raise UsageError("--interval: from 100ms to 24h")
+
+
+def command_of(name: str) -> str:
+    """The command of the gadget of that name."""
+    return name.replace("_", " ")
+
+
+class Gadgets(Mapping[str, Gadget]):
+    """Gadgets by name. Each is made when it is first asked for, as a command needs one: all take 10 ms."""
+
+    def __init__(self, entries: Mapping[str, dict[str, Any]], made: dict[str, Gadget]) -> None:
+        """Those of entries of a catalogue; made has those that have been made."""
+        self._entries, self.made = entries, made
+
+    def __getitem__(self, name: str) -> Gadget:
+        """The gadget of that name. Unsupported if the catalogue is damaged."""
+        if name not in self.made:
+            entry = self._entries[name]
+            with _whole():
+                self.made[name] = _read(name, entry)
+        return self.made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def seen(self) -> Gadgets:
+        """Those that are not hidden."""
+        with _whole():
+            seen = {name: entry for name, entry in self._entries.items() if not entry.get("hidden")}
+        return Gadgets(seen, self.made)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Unsupported where the catalogue turns out to be damaged."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Unsupported(f"{CATALOGUE} is damaged: install kubectl-gadget and its agent again") from None
+
+
+def _read(name: str, entry: Mapping[str, Any]) -> Gadget:
+    return Gadget(
+        name,
+        **{
+            **entry,
+            "schema": Schema.from_json(entry["schema"]),
+            "parameters": [Parameter(**item) for item in entry["parameters"]],
+            "tree": Tree(**entry["tree"]) if entry.get("tree") else None,
+            "story": Story(**entry["story"]) if entry.get("story") else None,
+        },
+    )
 
 
 @cache
@@ -128,34 +188,20 @@ def record(program: str, name: str) -> np.dtype[np.void]:
 
 
 @cache
-def _all() -> dict[str, Gadget]:
+def _all() -> Gadgets:
     return parse(CATALOGUE.read_bytes())
 
 
 @cache
-def load() -> dict[str, Gadget]:
+def load() -> Gadgets:
     """Every gadget that users see, by name."""
-    return {name: gadget for name, gadget in _all().items() if not gadget.hidden}
+    return _all().seen()
 
 
-def parse(data: bytes) -> dict[str, Gadget]:
+def parse(data: bytes) -> Gadgets:
     """Every gadget of a catalogue. Unsupported if it is damaged."""
-    try:
-        return {
-            name: Gadget(
-                name,
-                **{
-                    **entry,
-                    "schema": Schema.from_json(entry["schema"]),
-                    "parameters": [Parameter(**item) for item in entry["parameters"]],
-                    "tree": Tree(**entry["tree"]) if entry.get("tree") else None,
-                    "story": Story(**entry["story"]) if entry.get("story") else None,
-                },
-            )
-            for name, entry in orjson.loads(data)["gadgets"].items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise Unsupported(f"{CATALOGUE} is damaged: install kubectl-gadget and its agent again") from None
+    with _whole():
+        return Gadgets(dict(orjson.loads(data)["gadgets"]), {})
 
 
 def find(name: str) -> Gadget:

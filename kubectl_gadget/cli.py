@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gadget import __version__, catalog
+from gadget.catalog import command_of
 from gadget.errors import GadgetError, UsageError
 from gadget.kube.kubeconfig import NoCluster
 from kubectl_gadget import interrupts
@@ -86,16 +87,16 @@ class Gadgets(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        words = (gadget.command.partition(" ")[0] for gadget in catalog.load().values())
+        words = (command_of(gadget).partition(" ")[0] for gadget in catalog.load())
         return [*dict.fromkeys(words), *WRITTEN]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of that name."""
-        if name in catalog.load() and catalog.find(name).command == name:
+        if name in catalog.load() and command_of(name) == name:
             from kubectl_gadget.commands import GadgetCommand
 
             return GadgetCommand(catalog.find(name))
-        if any(gadget.command.startswith(f"{name} ") for gadget in catalog.load().values()):
+        if any(command_of(gadget).startswith(f"{name} ") for gadget in catalog.load()):
             from kubectl_gadget.commands import GadgetGroup
 
             return GadgetGroup(name)

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 #: How long a command may take to end by a KeyboardInterrupt.
@@ -30,6 +31,15 @@ def watch() -> None:
     os.set_blocking(_pipe, False)
     signal.set_wakeup_fd(_pipe, warn_on_full_buffer=False)
     threading.Thread(target=_hear, args=(heard,), name="interrupts", daemon=True).start()
+
+
+def handle(handler: Callable[[int, Any], None], numbers: Iterable[int]) -> dict[int, Any]:
+    """Handle signals, but for those that are ignored, as behind nohup and in the background of a script.
+
+    Gives what handled them before.
+    """
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
 
 
 def set_in_order(in_order: bool) -> None:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from gadget.endpoints import Name
 from gadget.errors import GadgetError
-from gadget.kube.api import ApiError, ApiServer
 from gadget.selector import parse_names
 
 if TYPE_CHECKING:
+    from gadget.kube.api import ApiServer
     from kubectl_gadget.agents.targets import Targets
     from kubectl_gadget.stream.peers import Directory, Look
 
@@ -48,6 +48,8 @@ def ask_cluster(api: ApiServer, namespaces: Sequence[str]) -> tuple[dict[str, Na
 
     A kind that the user may not list in the whole cluster is listed in namespaces; what may not be listed has no names.
     """
+    from gadget.kube.api import ApiError  # http, email, msgspec
+
     directory: dict[str, Name] = {}
     complete = True
     for kind in _LISTS:

@@ -122,8 +122,7 @@ def _end_with(stop: threading.Event) -> None:
         stop.set()
 
     interrupts.set_in_order(True)
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
+    interrupts.handle(end, (signal.SIGINT, signal.SIGTERM))
 
 
 def _told(sent: SentCounts) -> SentCounts:

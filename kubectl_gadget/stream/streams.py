@@ -292,5 +292,7 @@ class Streams:
         self._running -= targets
         self._left |= targets
         for target in sorted(targets):
+            if call := self._calls.get(target):
+                call.cancel()  # else its agent goes on to load what nobody waits for
             error = Unreachable(f"{target}: {why}")
             yield target, Ended(target, error, self._heard.get(target, 0))

@@ -32,6 +32,13 @@ COMMANDS = (
     ("why", "-A"),
     ("advise", "network-policy", "monitor", "--output", "/dev/null"),
     ("status",),
+    ("story", "-A"),
+    ("detect", "-A"),
+    ("observe", "-A", "-f"),
+    ("map", "-A", "--no-open"),
+    ("profile", "-A", "--duration", "0"),
+    ("cputop", "-A"),
+    ("hubble", "serve", "--listen", "127.0.0.1:0"),
 )
 
 

@@ -71,7 +71,7 @@ def flows(data: bytes) -> None:
 def catalogue(data: bytes) -> None:
     """The catalogue of an installation."""
     with contextlib.suppress(GadgetError):
-        catalog.parse(data)
+        [*catalog.parse(data).seen().values()]
 
 
 def some_flows() -> bytes:

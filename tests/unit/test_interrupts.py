@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from kubectl_gadget import interrupts
+from kubectl_gadget.stream.begin import stops
 
 #: A library that drops the error, and one that does not come back.
 DROPPED = """
@@ -54,3 +56,24 @@ def test_ctrl_c_in_order() -> None:
     """A command that has something to say behind Ctrl-C says it, however long that takes."""
     done = run(IN_ORDER)
     assert (done.returncode, done.stdout) == (0, "the last line\n")
+
+
+class Unstopped:
+    """Runs that nobody is to stop."""
+
+    has_begun = True
+
+    def stop(self, waits: bool = False) -> None:
+        raise AssertionError("stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ignored(number: signal.Signals) -> None:
+    """A stream behind nohup, or in the background of a script, goes on whatever the terminal does."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stops(Unstopped(), 0.0):
+            assert signal.getsignal(number) == signal.SIG_IGN
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

@@ -74,7 +74,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     made = Machine(tmp_path)
     monkeypatch.setattr(watching, "begin", made.begin)
     monkeypatch.setattr(live, "Judge", FakeJudge)
-    monkeypatch.setitem(catalog._all(), "detect", replace(GADGET, name="detect"))
+    monkeypatch.setitem(catalog._all().made, "detect", replace(GADGET, name="detect"))
     monkeypatch.setattr(FakeJudge, "broken", None)
     monkeypatch.setattr(FakeJudge, "made", [])
     yield made
