@@ -14,10 +14,11 @@ from gadget.errors import UsageError
 
 LABEL_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?"
 LABEL_VALUE = r"(?:[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?)?"
-_REQUIREMENT = re.compile(
+REQUIREMENT = re.compile(
     rf"\s*(?:(?P<absent>!)\s*)?(?P<key>{LABEL_KEY})"
     rf"(?:\s*(?P<op>==|=|!=|[<>])\s*(?P<value>{LABEL_VALUE})|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?\s*(?:,|$)"
 )
+WANT = "want k=v, k!=v, k in (a,b), k notin (a,b), k<1, k>1, k or !k"
 _VALUE = re.compile(LABEL_VALUE)
 #: Of a label's name and value, and of the prefix that a name may have.
 MOST_NAME, MOST_PREFIX = 63, 253
@@ -53,7 +54,7 @@ def parse_labels(text: str) -> list[Requirement]:
     requirements = []
     at = 0
     while at < len(text):
-        found = _REQUIREMENT.match(text, at)
+        found = REQUIREMENT.match(text, at)
         values: frozenset[str] | None = None
         if found and found["set"]:
             values = frozenset(part.strip() for part in found["values"].split(","))
@@ -63,9 +64,7 @@ def parse_labels(text: str) -> list[Requirement]:
         form = _INTEGER if order else _VALUE
         wrong_value = any(not form.fullmatch(value) or len(value) > MOST_NAME for value in values or ())
         if not found or wrong_value or _is_long(found["key"]) or (found["absent"] and values is not None):
-            raise UsageError(
-                f"-l {text!r}: at {text[at:]!r}: want k=v, k!=v, k in (a,b), k notin (a,b), k<1, k>1, k or !k"
-            )
+            raise UsageError(f"-l {text!r}: at {text[at:]!r}: {WANT}")
         negated = bool(found["absent"]) or found["op"] == "!=" or found["set"] == "notin"
         requirements.append(Requirement(found["key"], values, negated, order))
         at = found.end()

@@ -41,7 +41,10 @@ class CheckedFlow:
 
 @dataclass(frozen=True, slots=True)
 class JudgedFlow:
-    """Connections with the same verdict for the same reason. maybe: it is not known whether they were these."""
+    """Connections with the same verdict for the same reason. maybe: it is not known whether they were these.
+
+    policies: the namespace and name of those that allow them, or that deny them.
+    """
 
     source: str
     target: str
@@ -51,6 +54,7 @@ class JudgedFlow:
     count: int
     last_ns: int
     maybe: bool = False
+    policies: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Result:
 
 #: How many cells a narrow terminal has for who talks to whom.
 LEAST_FLOW = 36
-#: Source, target, protocol, port, reason, and whether it may have been another.
-_Key = tuple[str, str, str, int, str, bool]
+#: Source, target, protocol, port, reason, whether it may have been another, and the policies that decide.
+_Key = tuple[str, str, str, int, str, bool, tuple[tuple[str, str], ...]]
 
 
 def check(
@@ -92,6 +96,7 @@ def check(
     used: set[CompiledRule] = set()
     unjudged: Counter[str] = Counter()
     numbers = Counter[bool]()
+    policies: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
     for flow in flows:
         if flow.protocol not in PROTOCOLS:
             unjudged[flow.protocol] += _again(told, flow, flow.protocol) if flow.asked else 0
@@ -105,7 +110,9 @@ def check(
             either[flow.either] = (flow.count, others_too and verdict.allowed)
         else:
             numbers[verdict.allowed] += flow.count
-        key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason, flow.either > 0)
+        names = tuple(sorted({name for end in verdict.deciders for name in end}))
+        names = policies.setdefault(names, names)  # the same ones decide about very many
+        key = (flow.source_name, flow.target_name, flow.protocol, flow.port, verdict.reason, flow.either > 0, names)
         count, last = made[verdict.allowed].get(key, (0, 0))
         made[verdict.allowed][key] = (count + _again(told, flow, key), max(last, flow.last_ns))
     for count, allowed in either.values():
@@ -129,8 +136,8 @@ def _in_order(found: dict[_Key, tuple[int, int]]) -> list[JudgedFlow]:
     judged = []
     while found:
         key, (count, last) = found.popitem()
-        judged.append(JudgedFlow(*key[:5], count, last, key[5]))
-    for by in ("maybe", "reason", "port", "protocol", "target", "source"):
+        judged.append(JudgedFlow(*key[:5], count, last, *key[5:]))
+    for by in ("policies", "maybe", "reason", "port", "protocol", "target", "source"):
         judged.sort(key=attrgetter(by))
     judged.sort(key=attrgetter("count"), reverse=True)
     return judged
@@ -198,6 +205,7 @@ def to_json(result: Result, span_ns: int, spans: Mapping[tuple[str, str], int] |
             "maybe": item.maybe,
             "last": rfc3339(item.last_ns),
             "reason": item.reason,
+            "policies": ["/".join(name) for name in item.policies],
         }
         yield before + indent(encode(flow, indent=True).decode(), " " * 4)
         before = ",\n"

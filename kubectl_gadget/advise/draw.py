@@ -14,7 +14,7 @@ from kubectl_gadget.page import Message, document
 def render_graph(graph: Graph, form: str, *, title: str = "Who talks to whom") -> str:
     """A graph as text: mermaid, dot or html. UsageError for another form."""
     if form == "html":
-        return document(title, [_message(graph)], empty="Nothing was seen of it.")
+        return document(title, [_message(graph)], empty="Nothing was seen of it.", labels=True)
     forms: dict[str, Callable[[Graph], Iterable[str]]] = {"mermaid": _mermaid, "dot": _dot}
     if form not in forms:
         raise UsageError(f"-o {form}: want mermaid, dot or html")
@@ -34,7 +34,9 @@ def _message(graph: Graph) -> Message:
         failed = sum(arrow.count for arrow in arrows if arrow.failed)
         edges.append([number, *ends, ports, [], [], [], []])
         sums.append([0, number, sum(arrow.count for arrow in arrows), failed, 0, None, None, 0, []])
-    return {"spots": [[numbers[spot], *_spot(spot)] for spot in graph.spots], "edges": edges, "sums": sums}
+    spots = [[numbers[spot], *_spot(spot)] for spot in graph.spots]
+    labels = [[numbers[spot], [*map(escape, own)]] for spot, own in graph.labels.items() if own]
+    return {"spots": spots, "labels": labels, "edges": edges, "sums": sums}
 
 
 def _spot(spot: Spot) -> tuple[str, str, str]:

@@ -70,6 +70,11 @@ class Verdict:
         return self.egress.rules + self.ingress.rules
 
     @property
+    def deciders(self) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        """The namespace and name of the policies that allow it, or that deny it, at each end."""
+        return _deciders(self.egress, allowed=self.allowed), _deciders(self.ingress, allowed=self.allowed)
+
+    @property
     def reason(self) -> str:
         """Why it is denied, by the ends that deny it; or why it is allowed, by the ends that are isolated."""
         sides = (self.egress, self.ingress)
@@ -157,6 +162,12 @@ class Evaluator:
                 self._unions[direction, policies] = Union(direction, policies)
             self._isolating[direction, pod] = self._unions.get((direction, policies))
         return self._isolating[direction, pod]
+
+
+def _deciders(side: EndVerdict, *, allowed: bool) -> tuple[tuple[str, str], ...]:
+    if allowed:
+        return tuple(dict.fromkeys((rule.namespace, rule.policy) for rule in side.rules))
+    return () if side.allowed else tuple((policy.namespace, policy.name) for policy in side.policies)
 
 
 def _is_itself(source: PolicyEnd, target: PolicyEnd) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kubectl_gadget.advise.flows import PORTLESS
 from kubectl_gadget.advise.observation import Evidence, Observation
@@ -37,10 +38,11 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Graph:
-    """Who talks to whom, in a fixed order."""
+    """Who talks to whom, in a fixed order. labels: those that pods of a workload have, as KEY=VALUE."""
 
     spots: tuple[Spot, ...]
     arrows: tuple[Arrow, ...]
+    labels: Mapping[Spot, list[str]] = field(default_factory=dict)
 
     @property
     def groups(self) -> dict[str, list[Spot]]:
@@ -71,7 +73,14 @@ def make_graph(observation: Observation, settings: Settings | None = None) -> Gr
         for (source, target, failed), ports in found.items()
     ]
     arrows.sort(key=lambda arrow: (arrow.source, arrow.target, arrow.failed))
-    return Graph(tuple(sorted({spot for arrow in arrows for spot in (arrow.source, arrow.target)})), tuple(arrows))
+    labels = {
+        _spot(each, many): sorted({f"{key}={value}" for pod in each.pods for key, value in pod.labels.items()})
+        for talk in talks
+        for each in talk[:2]
+        if isinstance(each, Workload)
+    }
+    spots = sorted({spot for arrow in arrows for spot in (arrow.source, arrow.target)})
+    return Graph(tuple(spots), tuple(arrows), labels)
 
 
 def _group(actor: Actor) -> str:

@@ -91,7 +91,10 @@ class MapCommand(HeadedCommand):
 
             reached = targets()
             judge = _judge(reached, agent, local, namespace, policy)
-            page = document(title, live=True, empty=_why_empty(namespace, local=local), policies=judge is not None)
+            page = document(
+                title, live=True, empty=_why_empty(namespace, local=local), policies=judge is not None,
+                labels=not (agent or local),
+            )  # fmt: skip
             with begin(request, reached) as streams, MapServer(port or 0, page, judge) as server:
                 owners = _owners(agent, local)
                 directory = find_directory(reached, namespace, cluster=not (agent or local))

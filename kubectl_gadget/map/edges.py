@@ -115,6 +115,8 @@ class Edges(FlowText):
         self._changed: dict[Hashable, int] = {}  # in the order of the versions
         self._spots: dict[Spot, int] = {}
         self._named: list[Spot] = []
+        self._labels: dict[int, list[str]] = {}
+        self._told_owners = owners.known
         self._edges: dict[tuple[int | None, int | None], int] = {}
         self._all: list[Edge] = []
         self._minutes: dict[int, dict[int, EdgeSums]] = {}
@@ -189,7 +191,14 @@ class Edges(FlowText):
             self._note(("spot", self._spots[spot]))
             if self._alerts.sum(spot)[0]:
                 self._note(("alerts", self._spots[spot]))
+            self._note_labels(spot, self._spots[spot])
         return self._spots[spot]
+
+    def _note_labels(self, spot: Spot, at: int) -> None:
+        labels = self._owners.labels(spot)
+        if labels != self._labels.get(at, []):
+            self._labels[at] = labels
+            self._note(("labels", at))
 
     def _note(self, key: Hashable) -> None:
         self._version += 1
@@ -223,6 +232,10 @@ class Edges(FlowText):
         with self._lock:
             for spot in self._alerts.news() & self._spots.keys():
                 self._note(("alerts", self._spots[spot]))
+            if self._told_owners is not self._owners.known:
+                self._told_owners = self._owners.known
+                for spot, at in self._spots.items():
+                    self._note_labels(spot, at)
             keys = []
             for key in reversed(self._changed):
                 if self._changed[key] <= since:
@@ -234,7 +247,7 @@ class Edges(FlowText):
 
     def _messages(self, keys: list[Hashable]) -> Iterator[Message]:
         for at in range(0, len(keys), AT_ONCE):
-            message: dict[str, list[Any]] = {"spots": [], "alerts": [], "edges": [], "sums": []}
+            message: dict[str, list[Any]] = {"spots": [], "labels": [], "alerts": [], "edges": [], "sums": []}
             with self._lock:
                 for key in keys[at : at + AT_ONCE]:
                     self._fill(message, key)
@@ -247,6 +260,8 @@ class Edges(FlowText):
         kind, at = key
         if kind == "spot":
             message["spots"].append([at, *self._named[at]])
+        elif kind == "labels":
+            message["labels"].append([at, self._labels[at]])
         elif kind == "alerts":
             message["alerts"].append([at, *self._alerts.sum(self._named[at])])
         elif kind == "edge":

@@ -22,6 +22,8 @@ MOST_OUTSIDE = 400
 OTHERS = "other addresses"
 #: Letters of a name, more than Kubernetes and DNS allow. Not every name is theirs.
 LONGEST = 260
+#: Labels of a box: more than a workload's pods have, unless each has its own.
+MOST_LABELS = 200
 #: How often the cluster is asked whose pods are that nobody knew.
 AGAIN_SECONDS = 30.0
 
@@ -42,10 +44,14 @@ class Spot(NamedTuple):
 
 @dataclass
 class ClusterOwners:
-    """What a cluster says: the workload of each pod, and of each Service the one whose pods it leads to."""
+    """What a cluster says: the workload of each pod, and of each Service the one whose pods it leads to.
+
+    labels: those that pods of a workload have, as KEY=VALUE.
+    """
 
     pods: dict[tuple[str, str], str] = field(default_factory=dict)
     services: dict[tuple[str, str], str] = field(default_factory=dict)
+    labels: dict[tuple[str, str], set[str]] = field(default_factory=dict)
 
 
 class Owners:
@@ -59,8 +65,7 @@ class Owners:
         self._outside: set[str] = set()
         self._next = 0.0
         self._is_asking = False
-        if look:
-            self._ask(look)
+        self.ask()
 
     def spot(self, end: Endpoint | None) -> Spot:
         """The spot of an end."""
@@ -73,6 +78,16 @@ class Owners:
                 spots.clear()
             spots[key] = self._find(end)
         return spots[key]
+
+    @property
+    def known(self) -> ClusterOwners:
+        """What the cluster said last."""
+        return self._known
+
+    def labels(self, spot: Spot) -> list[str]:
+        """The labels that pods of a spot have."""
+        own = self._known.labels.get((spot.group, spot.name), ()) if spot.kind == "pod" else ()
+        return [shown(each) for each in sorted(own)[:MOST_LABELS]]
 
     def _address(self, address: str) -> Spot:
         if address not in self._outside:
@@ -95,10 +110,13 @@ class Owners:
             return Spot(namespace, shown(name or name_by_pod(end.name)), end.kind)
         return Spot(HERE, shown(end.name), end.kind)
 
-    def _ask(self, look: Callable[[], ClusterOwners]) -> None:
+    def ask(self) -> None:
+        """Ask the cluster, and wait."""
         self._next = time.monotonic() + AGAIN_SECONDS
+        if self._look is None:
+            return
         with suppress(GadgetError):  # names tell nearly as much
-            self._known = look()
+            self._known = self._look()
             self._spots = {}
 
     def _ask_again(self) -> None:
@@ -107,13 +125,13 @@ class Owners:
             return
         self._is_asking = True
 
-        def ask(look: Callable[[], ClusterOwners]) -> None:
+        def ask() -> None:
             try:
-                self._ask(look)
+                self.ask()
             finally:
                 self._is_asking = False
 
-        threading.Thread(target=ask, args=(self._look,), name="owners", daemon=True).start()
+        threading.Thread(target=ask, name="owners", daemon=True).start()
 
 
 def ask_cluster(apis: Sequence[ApiServer]) -> ClusterOwners:
@@ -132,7 +150,9 @@ def ask_cluster(apis: Sequence[ApiServer]) -> ClusterOwners:
                 meta = pod["metadata"]
                 name = _owner(meta)
                 known.pods[meta["namespace"], meta["name"]] = name
-                labels.setdefault(meta["namespace"], []).append((meta.get("labels") or {}, name))
+                own = meta.get("labels") or {}
+                labels.setdefault(meta["namespace"], []).append((own, name))
+                known.labels.setdefault((meta["namespace"], name), set()).update(f"{k}={v}" for k, v in own.items())
         with suppress(GadgetError):
             for service in api.list("/api/v1/services"):
                 with suppress(AttributeError, KeyError, TypeError):

@@ -11,7 +11,8 @@ from gadget.catalog import Gadget
 from gadget.errors import UsageError
 from gadget.selector import Names, parse_names
 from gadget.text import meant
-from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Decides, Opinion
+from kubectl_gadget.observe.opinion import Decides, Opinion
+from kubectl_gadget.terms import SAID
 
 #: Makes the condition on {end} of an option and one of its values.
 Find = Callable[[str, str], str]
@@ -192,17 +193,13 @@ def of_versions(items: Sequence[str]) -> list[str]:
     return [*([f"({wanted})"] if wanted else []), *(f"!({one(each)})" for each in sorted(names.unwanted))]
 
 
-#: What policies may have said, in the words of a filter.
-SAID = {word.replace(" ", "-"): word for word in (ALLOWED, DENIED, PERHAPS, NOT_JUDGED)}
-
-
 def decisions(items: Sequence[str], option: str = "") -> Decides:
     """Whether policies of these names decided a flow; without an option also whether it was allowed or denied."""
     names = parse_names(items)
 
     def one(text: str) -> Decides:
-        if not option and text.lower() in SAID:
-            return lambda opinion: opinion.word == SAID[text.lower()]
+        if not option and (word := text.lower()) in SAID:
+            return lambda opinion: opinion.word.replace(" ", "-") == word
         namespace, _, name = text.rpartition("/")
         if not all(_NAME.fullmatch(part) for part in (namespace, name) if part) or not (namespace or name):
             raise UsageError(f"{option} {text!r}: want NAME, NAMESPACE/NAME or NAMESPACE/")

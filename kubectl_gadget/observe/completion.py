@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from gadget import catalog
 from kubectl_gadget.completion import Complete, complete_namespaces, complete_pods
-from kubectl_gadget.observe.choosing import SAID
+from kubectl_gadget.terms import KEYS, OF_FLOW, SAID, SAME
 
 #: What completes the values of a key.
 _VALUES: dict[str, Complete] = {"pod": complete_pods, "namespace": complete_namespaces}
@@ -17,8 +17,6 @@ _VALUES: dict[str, Complete] = {"pod": complete_pods, "namespace": complete_name
 
 def complete_terms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The keys that there are, or the values of one."""
-    from kubectl_gadget.observe.terms import KEYS, OF_FLOW, SAME
-
     *_, last = re.split(r"[\s,]", incomplete)
     before = incomplete[: len(incomplete) - len(last)]
     found = re.fullmatch(r"(!?(?:(?:from|to):)?!?)(?:([a-z]+)=)?(.*)", last, re.DOTALL)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gadget.text import escape
+from kubectl_gadget.terms import SAID
 
 #: What is said of a flow, in a word.
-ALLOWED, DENIED, PERHAPS, NOT_JUDGED = "allowed", "denied", "may be denied", "not judged"
+ALLOWED, DENIED, PERHAPS, NOT_JUDGED = (word.replace("-", " ") for word in SAID)
 #: The namespace and name of policies.
 Names = tuple[tuple[str, str], ...]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,14 @@ from gadget.errors import GadgetError, Unreachable
 from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.advise.cluster import Cluster
 from kubectl_gadget.advise.collect import PATHS, hear, look_up
-from kubectl_gadget.advise.evaluate import Evaluator, Verdict
+from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.flows import PORTLESS, Context, Flow
 from kubectl_gadget.advise.judge import decide_each, labels_of_namespaces
-from kubectl_gadget.advise.matching import CompiledPolicy, CompiledRule
 from kubectl_gadget.advise.policy_files import read_policies
-from kubectl_gadget.advise.union import EndVerdict
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import Background
 from kubectl_gadget.cluster.directory import FORBIDDEN
-from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Names, Opinion, told
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Opinion, told
 
 #: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known; and how
 #: long flows wait for the answer: later ones are judged by it.
@@ -86,10 +84,12 @@ class Opinions:
         verdicts = [*decide_each(self._evaluator, self._cluster, flow)]
         denying = [verdict for verdict in verdicts if not verdict.allowed]
         if not denying:
-            leaving, coming = (_names(rule for each in verdicts for rule in _sides(each)[at].rules) for at in range(2))
+            leaving, coming = (
+                tuple(dict.fromkeys(name for each in verdicts for name in each.deciders[at])) for at in range(2)
+            )
             by = ", ".join("/".join(each) for each in sorted({*leaving, *coming}))
             return Opinion(ALLOWED if by else "", by, leaving, coming, is_judged=True)
-        leaving, coming = (_names(() if side.allowed else side.policies) for side in _sides(denying[0]))
+        leaving, coming = denying[0].deciders
         return Opinion(
             DENIED if len(denying) == len(verdicts) else PERHAPS, denying[0].reason, leaving, coming, is_judged=True
         )
@@ -101,15 +101,6 @@ class Opinions:
     def summary(self) -> str:
         """A sentence with how many of the flows would be denied."""
         return f"The policies would deny {self.denied:,} of {self.judged:,} flows."
-
-
-def _sides(verdict: Verdict) -> tuple[EndVerdict, EndVerdict]:
-    return verdict.egress, verdict.ingress
-
-
-def _names(found: Iterable[CompiledRule | CompiledPolicy]) -> Names:
-    names = ((each.namespace, each.policy if isinstance(each, CompiledRule) else each.name) for each in found)
-    return tuple(dict.fromkeys(names))
 
 
 def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str], api: ApiServer | None) -> Opinions:

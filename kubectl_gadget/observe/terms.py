@@ -1,6 +1,6 @@
-"""The filter of one word a term, as on the page of `map`: [from:|to:][!]KEY=VALUE, or a word that stands in a name.
+"""What the terms of a filter mean as conditions on flows.
 
-tests/unit/observe/terms.json has what it means, for filter.js of the page as well.
+tests/unit/observe/terms.json has what they mean, for filter.js of the map's page as well.
 """
 
 from __future__ import annotations
@@ -23,13 +23,8 @@ from kubectl_gadget.observe.choosing import (
     whole_port,
 )
 from kubectl_gadget.observe.opinion import Decides
+from kubectl_gadget.terms import OF_FLOW, terms_of
 
-_TERM = re.compile(r"(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)", re.DOTALL)
-SAME = {"ns": "namespace", "svc": "service"}
-_OF_END = ("namespace", "workload", "pod", "service", "ip", "label")
-#: Of the flow; the first ones are those of the end that was asked.
-_ASKED, OF_FLOW = ("dns", "port"), ("protocol", "verdict", "policy")
-KEYS = (*_OF_END, *_ASKED, *OF_FLOW)
 #: What has no namespace stands in these on the page.
 _GROUPS = {"nodes": "node", "outside the cluster": "raw"}
 _BY_NAME = {kind.name: kind for kind in KINDS}
@@ -51,20 +46,16 @@ def read(text: str, gadget: Gadget, finds: Callable[[str], Find]) -> Terms:
     """
     conditions: dict[str, list[str]] = {}
     decided: dict[str, list[Decides]] = {}
-    for term in filter(None, re.split(r"[\s,]+", text)):
-        found = _TERM.fullmatch(term)
-        assert found
-        before, side, after, key, value = found.groups(default="")
-        key, is_not = SAME.get(key, key), bool(before or after)
+    for term in terms_of(text):
         try:
-            _check(side, key, value)
-            group = f"!{term}" if is_not else f"{side}:{key or term}"
-            if key == "policy":
-                decided.setdefault(group, []).append(decisions([f"{'!' * is_not}{value}"]))
+            term.check()
+            if term.key == "policy":
+                decided.setdefault(term.group, []).append(decisions([f"{'!' * term.is_not}{term.value}"]))
             else:
-                conditions.setdefault(group, []).append(_condition(gadget, finds, side, key, value))
+                found = _condition(gadget, finds, term.side, term.key, term.value)
+                conditions.setdefault(term.group, []).append(found)
         except UsageError as error:
-            raise UsageError(f"filter: at {term!r}: {_plain(str(error))}") from None
+            raise UsageError(f"filter: at {term.text!r}: {_plain(str(error))}") from None
     return Terms(
         [f"{'!' * (group[0] == '!')}({' or '.join(tests)})" for group, tests in conditions.items()],
         [_any(tests) for tests in decided.values()],
@@ -75,20 +66,9 @@ def _any(tests: Sequence[Decides]) -> Decides:
     return lambda opinion: any(test(opinion) for test in tests)
 
 
-def _check(side: str, key: str, value: str) -> None:
-    if key and key not in KEYS:
-        raise UsageError(f"there is {', '.join(KEYS)}")
-    if not value:
-        raise UsageError("say what is wanted")
-    if side and key in OF_FLOW:
-        raise UsageError(f"{key} is of the flow, not of an end")
-    if side == "from" and key in _ASKED:
-        raise UsageError(f"{key} is of the end that was asked: to:{key}={value}")
-
-
 def _plain(error: str) -> str:
     """An error without the option that it is about, which a term has not."""
-    return re.sub(r"^--[\w-]*(?: '.*?')?: ", "", error, count=1)
+    return re.sub(r"^(?:--?[\w-]*)?(?: '.*?')?: (?:at '.*?': )?", "", error, count=1)
 
 
 def _condition(gadget: Gadget, finds: Callable[[str], Find], side: str, key: str, value: str) -> str:

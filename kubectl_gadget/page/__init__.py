@@ -14,6 +14,7 @@ from typing import Any
 
 from gadget.text import escape
 from kubectl_gadget.page.build import build
+from kubectl_gadget.terms import GRAMMAR
 
 #: What the page knows: new spots and edges, and sums of edges; model.js says what is where.
 Message = Mapping[str, Any]
@@ -25,13 +26,22 @@ _EXPORT = re.compile(r"^export ((?:async )?function|const|class) (\w+)", re.MULT
 
 
 def document(
-    title: str, messages: Iterable[Message] = (), *, live: bool = False, empty: str = "", policies: bool = False
+    title: str,
+    messages: Iterable[Message] = (),
+    *,
+    live: bool = False,
+    empty: str = "",
+    policies: bool = False,
+    labels: bool = False,
 ) -> str:
     """The page. live: what is known comes as events from where it is, and if policies, what they say of it.
 
-    empty says what there is to say to who sees nothing.
+    empty says what there is to say to who sees nothing. labels: messages have the labels of spots.
     """
-    data = {"live": live, "messages": [*messages], "empty": empty, "policies": policies}
+    data = {
+        "live": live, "messages": [*messages], "empty": empty, "policies": policies, "labels": labels,
+        "grammar": GRAMMAR,
+    }  # fmt: skip
     return build(_FOLDER / "index.html", _style(), _script(), data, asks=live, title=escape(title))
 
 

@@ -1,52 +1,58 @@
-// The filter line: [from:|to:][!]key=value, or a word that stands in a name. Terms of one key are alternatives, else all hold.
-// tests/unit/observe/terms.json has what it means, for observe as well.
+// The filter line: which edges terms choose. Their grammar is given, and is that of observe: those of one key are
+// alternatives, else all hold. tests/unit/observe/terms.json has what they mean, for observe as well.
 import { whole } from "./model.js";
 
 const WORD = (text) => text.toLowerCase().replaceAll(" ", "-");
 
-const KEYS = {
+const MEANS = {
   namespace: { ends: (spot) => [spot.group], whole: true },
   workload: { ends: (spot) => [spot.name, whole(spot)] },
   pod: { ends: (spot, pods) => [...pods, ...pods.map((pod) => `${spot.group}/${pod}`)] },
   service: { ends: (spot) => (spot.kind === "svc" ? [spot.name.replace(/^svc\//, ""), `${spot.group}/${spot.name.replace(/^svc\//, "")}`] : []) },
   ip: { ends: (spot) => (spot.kind === "raw" ? [spot.name] : []), whole: true, match: network },
-  dns: { edge: (edge) => edge.domains ?? [], whole: true, asked: true, plain: (name) => name.replace(/\.$/, "") },
-  port: { edge: (edge) => edge.ports.map((port) => port.split("/")[0]), whole: true, asked: true, plain: port },
+  label: { ends: (spot) => (spot.kind === "pod" ? [spot.labels ?? []] : []), match: label },
+  dns: { edge: (edge) => edge.domains ?? [], whole: true, plain: (name) => name.replace(/\.$/, "") },
+  port: { edge: (edge) => edge.ports.map((port) => port.split("/")[0]), whole: true, plain: port },
   protocol: { edge: (edge) => edge.ports.map((port) => port.split("/").pop().toLowerCase()), whole: true },
   verdict: { edge: (edge) => (edge.verdicts ?? []).map(WORD), whole: true, plain: WORD },
-  policy: { edge: (edge) => (edge.opinion ? [edge.opinion.verdict] : []), whole: true },
+  policy: { edge: (edge) => edge.opinion?.words ?? [], match: policy },
 };
-const SAME = new Map([["ns", "namespace"], ["svc", "service"]]);
 
-export function read(text) {
-  const groups = new Map();
-  for (const term of text.split(/[\s,]+/).filter(Boolean)) {
-    const [, before, side, after, written, value] = /^(!?)(?:(from|to):)?(!?)(?:([a-z]+)=)?(.*)$/.exec(term);
-    const key = SAME.get(written) ?? written;
-    const not = Boolean(before || after);
-    const name = not ? `!${term}` : `${side ?? ""}:${key ?? term}`;
-    if (!groups.has(name)) groups.set(name, { not, tests: [] });
-    try {
-      groups.get(name).tests.push(one(side, key, value));
-    } catch (error) {
-      throw new Error(`${term}: ${error.message}`);
-    }
+// Reads filters by a grammar. none: keys of which nothing is known here, each with what there is to say of it.
+export function reader(grammar, none) {
+  const [term, between] = [new RegExp(grammar.term, "s"), new RegExp(grammar.between)];
+  const filled = (text, key, value) => text.replaceAll("{key}", key).replaceAll("{value}", () => value);
+
+  function one(side, key, value) {
+    if (key && !grammar.keys.includes(key)) throw new Error(grammar.unknown);
+    if (!value) throw new Error(grammar.empty);
+    if (side && grammar.flow.includes(key)) throw new Error(filled(grammar.noEnd, key, value));
+    if (side === "from" && grammar.asked.includes(key)) throw new Error(filled(grammar.noBeginner, key, value));
+    if (none[key]) throw new Error(none[key]);
+    return key ? by(MEANS[key], side, value, grammar) : bare(side, value.toLowerCase());
   }
-  const all = [...groups.values()];
-  return (edge) => all.every(({ not, tests }) => tests.some((test) => test(edge)) !== not);
+
+  return (text) => {
+    const groups = new Map();
+    for (const each of text.split(between).filter(Boolean)) {
+      const [, before, side, after, written, value] = term.exec(each);
+      const key = Object.hasOwn(grammar.same, written) ? grammar.same[written] : written;
+      const not = Boolean(before || after);
+      const name = not ? `!${each}` : `${side ?? ""}:${key ?? each}`;
+      if (!groups.has(name)) groups.set(name, { not, tests: [] });
+      try {
+        groups.get(name).tests.push(one(side, key, value));
+      } catch (error) {
+        throw new Error(`${each}: ${error.message}`);
+      }
+    }
+    const all = [...groups.values()];
+    return (edge) => all.every(({ not, tests }) => tests.some((test) => test(edge)) !== not);
+  };
 }
 
-function one(side, key, value) {
-  const means = Object.hasOwn(KEYS, key) ? KEYS[key] : null;
-  if (key && !means) throw new Error(`there is ${Object.keys(KEYS).join(", ")}`);
-  if (!value) throw new Error("say what is wanted");
-  if (side === "from" && means?.asked) throw new Error(`${key} is of the end that was asked: to:${key}=${value}`);
-  if (side && key && !means.ends && !means.asked) throw new Error(`${key} is of the flow, not of an end`);
-  return key ? by(means, side, value) : bare(side, value.toLowerCase());
-}
-
-function by(key, side, value) {
-  const matches = key.match?.(value) ?? pattern(key.plain ? key.plain(value) : value, key.whole);
+function by(key, side, value, grammar) {
+  const matches = key.match?.(value, grammar) ?? pattern(key.plain ? key.plain(value) : value, key.whole);
   if (key.edge) return (edge) => key.edge(edge).some(matches);
   const from = (edge) => key.ends(edge.from, edge.pods ?? []).some(matches);
   const to = (edge) => key.ends(edge.to, edge.peers ?? []).some(matches);
@@ -74,6 +80,32 @@ function pattern(value, isWhole) {
       rest = rest.slice(at + part.length);
     }
     return rest.endsWith(parts.at(-1));
+  };
+}
+
+// A selector of labels, as a test of those that pods of a workload have.
+function label(value, grammar) {
+  const found = new RegExp(grammar.label).exec(value)?.groups;
+  if (!found || found.set || (found.absent && found.op)) throw new Error(grammar.wantLabel);
+  const order = { "<": (own) => own < Number(found.value), ">": (own) => own > Number(found.value) }[found.op];
+  if (order && !/^\d+$/.test(found.value)) throw new Error(grammar.wantLabel);
+  return (labels) => {
+    const own = labels.filter((each) => each.startsWith(`${found.key}=`)).map((each) => each.slice(found.key.length + 1));
+    if (order) return own.some((each) => /^\d{1,18}$/.test(each) && order(Number(each)));
+    if (!found.op) return Boolean(own.length) !== Boolean(found.absent);
+    return found.op === "!=" ? !own.length || own.some((each) => each !== found.value) : own.includes(found.value);
+  };
+}
+
+// What policies said, in a word, or [NAMESPACE/]NAME of one that said it.
+function policy(value, grammar) {
+  if (grammar.said.includes(value.toLowerCase())) return (word) => word === value.toLowerCase();
+  const at = value.lastIndexOf("/");
+  if (!/^[\p{L}\p{N}_.*-]*\/?[\p{L}\p{N}_.*-]*$/u.test(value) || value === "/") throw new Error("want NAME, NAMESPACE/NAME or NAMESPACE/");
+  const tests = [value.slice(0, Math.max(at, 0)), value.slice(at + 1)].map((part) => pattern(part || "*", true));
+  return (word) => {
+    const slash = word.indexOf("/"); // words that are no policy have none
+    return slash >= 0 && tests[0](word.slice(0, slash)) && tests[1](word.slice(slash + 1));
   };
 }
 

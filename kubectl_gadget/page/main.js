@@ -1,6 +1,6 @@
 // Brings the parts of the page together.
 import { Drawer } from "./drawer.js";
-import { read } from "./filter.js";
+import { reader } from "./filter.js";
 import { Drawing } from "./map.js";
 import { Model, whole } from "./model.js";
 import { Policies } from "./policies.js";
@@ -8,7 +8,7 @@ import { save } from "./save.js";
 import { Table } from "./table.js";
 
 const find = (id) => document.getElementById(id);
-const { live, messages, empty, policies: judged } = JSON.parse(find("data").textContent);
+const { live, messages, empty, policies: judged, labels, grammar } = JSON.parse(find("data").textContent);
 const model = new Model();
 const drawing = new Drawing(find("canvas"), { toggle, spot: choose, line });
 const table = new Table(find("table"), find("scroll"), show);
@@ -16,6 +16,10 @@ const drawer = new Drawer(find("drawer"), live);
 const policies = new Policies(find("policies"), () => {
   table.judged(true);
   refresh();
+});
+const read = reader(grammar, {
+  ...(labels ? {} : { label: "who these are a cluster tells: name pods" }),
+  ...(judged ? {} : { policy: "nothing judges here: a cluster's policies do, or --policy FILE" }),
 });
 let keep = () => true;
 let pair = null; // the edges of a line that stands for several
@@ -99,6 +103,7 @@ find("filter").addEventListener("input", () => {
   try {
     keep = read(find("filter").value);
     find("wrong").textContent = "";
+    if (judged && !policies.found && find("filter").value.includes("policy=")) policies.open();
   } catch (error) {
     find("wrong").textContent = error.message;
     return;

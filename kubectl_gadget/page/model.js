@@ -22,6 +22,7 @@ export class Model {
     if (message.reset) this.clear();
     if (message.state) this.state = message.state;
     for (const [id, group, name, kind] of message.spots ?? []) this.spots.set(id, { id, group, name, kind, alerts: 0 });
+    for (const [id, labels] of message.labels ?? []) Object.assign(this.spots.get(id), { labels });
     for (const [id, alerts, priority] of message.alerts ?? []) Object.assign(this.spots.get(id), { alerts, priority });
     for (const [id, from, to, ports, pods, peers, verdicts, domains] of message.edges ?? []) {
       Object.assign(this.edge(id), { from: this.spots.get(from), to: this.spots.get(to), ports, pods, peers, verdicts, domains });

@@ -61,15 +61,18 @@ export class Policies {
       by.set(key, [...(by.get(key) ?? []), flow]);
     }
     for (const edge of edges) {
-      const those = by.get(`${called(edge.from)} ${called(edge.to)}`);
-      if (!those) {
-        edge.opinion = null;
-        continue;
-      }
-      const verdict = those.some((flow) => flow.verdict === "denied") ? "denied" : "allowed";
-      edge.opinion = { verdict, reasons: those.map((flow) => `${flow.port}/${flow.protocol} ${flow.verdict}: ${flow.reason}`) };
+      const those = by.get(`${called(edge.from)} ${called(edge.to)}`) ?? [];
+      const words = new Set(those.length ? those.flatMap(said) : ["not-judged"]);
+      const verdict = those.some((flow) => flow.verdict === "denied") ? "denied" : those.length ? "allowed" : "";
+      edge.opinion = { verdict, words: [...words], reasons: those.map((flow) => `${flow.port}/${flow.protocol} ${flow.verdict}: ${flow.reason}`) };
     }
   }
+}
+
+// What a filter can ask for: the verdict, unless no policy has a say, and those that gave it.
+function said({ verdict, maybe, policies }) {
+  if (!policies.length) return [];
+  return [verdict === "denied" && maybe ? "may-be-denied" : verdict, ...policies];
 }
 
 function called(spot) {

@@ -26,7 +26,7 @@ export function picture(drawing) {
 
 export function numbers(edges) {
   const end = ({ group, name, kind }) => ({ namespace: group, name, kind });
-  const all = edges.map(({ from, to, ports, total: { seen, ...sums }, opinion }) => ({ from: end(from), to: end(to), ports, ...sums, policies: opinion?.verdict }));
+  const all = edges.map(({ from, to, ports, total: { seen, ...sums }, opinion }) => ({ from: end(from), to: end(to), ports, ...sums, policies: opinion?.verdict || undefined }));
   return `${JSON.stringify(all, null, 1)}\n`;
 }
 

@@ -14,12 +14,13 @@ from gadget.endpoints import Endpoint
 from kubectl_gadget.map import server as module
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
-from kubectl_gadget.map.owners import Owners
+from kubectl_gadget.map.owners import ClusterOwners, Owners
 from kubectl_gadget.map.policies import judge
 from kubectl_gadget.map.server import MapServer
-from kubectl_gadget.observe.terms import KEYS
+from kubectl_gadget.observe.opinion import NOT_JUDGED, PERHAPS
 from kubectl_gadget.output import all_fields
 from kubectl_gadget.page import document
+from kubectl_gadget.terms import KEYS
 from tests.browser import Page, browser
 from tests.conftest import wait_until
 from tests.e2e.conftest import gadget
@@ -28,7 +29,7 @@ from tests.unit.map.test_alerts import WEBS
 from tests.unit.map.test_alerts import alert as fired
 from tests.unit.map.test_policies import POLICY, seen
 from tests.unit.observe.flows import GADGET
-from tests.unit.observe.test_terms import TERMS
+from tests.unit.observe.test_terms import LABELS, OPINIONS, TERMS
 
 PAGE = Path(__file__).parents[2] / "kubectl_gadget/page"
 FLOWS = Path(__file__).parents[1] / "unit/advise/golden/merged-rules/flows.jsonl"
@@ -88,6 +89,8 @@ def test_graph(page: Page, tmp_path: Path) -> None:
     assert len(rows(page)) == 1 and "shop/db" in rows(page)[0]
     page.press("Escape")
     assert len(rows(page)) == 3
+    page.type("#filter", "from:label=app=web")
+    assert {each[0] for each in rows(page)} == {"shop/web"}
 
 
 def test_table(page: Page, server: MapServer) -> None:
@@ -437,17 +440,56 @@ def test_words_of_observe(page: Page) -> None:
         row(src=db, dst=Endpoint("10.96.0.7", 80, "svc", "shop", "cart"), type="failed", verdict="refused", protocol="udp",
             domain="cart.shop.svc.cluster.local"),
     ]  # fmt: skip
-    with MapServer(0, document("Flows", live=True)) as server:
-        server.edges = edges()
+    owners, said = ClusterOwners(), [*map(judged, OPINIONS)]
+    for (namespace, pod), own in LABELS.items():
+        owners.labels[namespace, pod.removesuffix("-0")] = {f"{key}={value}" for key, value in own.items()}
+    said = [each for each in said if each]
+    answer = {
+        "flows": said,
+        "unused": [],
+        "allowed": 1,
+        "denied": 1,
+        "policies": [],
+        "notes": [],
+        "diff": "",
+        "advised": "",
+    }
+    told = document("Flows", live=True, policies=True, labels=True)
+    with MapServer(0, told, lambda: answer) as server:
+        server.edges = edges(Owners(lambda: owners))
         server.edges.write(flows)
         opened(page, server, 4)
-        for case in TERMS["cases"]:
+        for case in TERMS["cases"] + TERMS["policies"]:
             page.type("#filter", case["filter"])
-            shown = {" → ".join(each[:2]) for each in rows(page)}
-            assert shown == {EDGE_OF[name] for name in case["chosen"]}, case
+            wanted = sorted({EDGE_OF[name] for name in case["chosen"]})
+            if case == TERMS["policies"][0]:  # it has the policies asked what they say
+                page.wait(f"{ROWS}.length === {len(wanted)}")
+            assert sorted(" → ".join(each[:2]) for each in rows(page)) == wanted, case
         for case in TERMS["wrong"]:
             page.type("#filter", case["filter"])
             wrong = page.run("document.querySelector('#wrong').textContent")
             assert wrong.startswith(f"{case['at']}: {case['error']}"), case
     keys = set(re.findall(r"^  (\w+): \{ (?:ends|edge):", (PAGE / "filter.js").read_text(), re.MULTILINE))
-    assert keys | {"label"} == {*KEYS}
+    assert keys == {*KEYS}
+
+
+def judged(name: str) -> dict[str, Any] | None:
+    """What the policies say of a flow of observe's tests, as `check` tells it."""
+    opinion = OPINIONS[name]
+    if opinion.word == NOT_JUDGED:
+        return None
+    source, target = EDGE_OF[name].replace("shop/svc/", "svc/").split(" → ")  # as the page calls a Service there
+    names = ["/".join(each) for each in (*opinion.egress, *opinion.ingress)]
+    word = "allowed" if opinion.word == "allowed" else "denied"
+    return {"verdict": word, "source": source, "target": target, "protocol": "TCP", "port": 8080, "connections": 1,
+            "maybe": opinion.word == PERHAPS, "reason": "so", "policies": names}  # fmt: skip
+
+
+def test_cannot_be_told(page: Page, server: MapServer) -> None:
+    """Where there is no cluster, labels and policies are refused in the filter line, with what to do instead."""
+    opened(page, server, 3)
+    for text, why in (("label=app=web", "name pods"), ("policy=denied", "--policy FILE")):
+        page.type("#filter", text)
+        wrong = page.run("document.querySelector('#wrong').textContent")
+        assert wrong.startswith(f"{text}: ") and wrong.endswith(why)
+        assert len(rows(page)) == 3

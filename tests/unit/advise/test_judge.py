@@ -106,6 +106,7 @@ def test_everything() -> None:
             "verdict": "allowed", "source": "shop/web", "target": "shop/cart", "protocol": "TCP", "port": 8080,
             "connections": 12, "maybe": False, "last": "2023-11-14T22:15:20.000000000Z",
             "reason": "web egress rule 1 (to app=cart on 8080/TCP); cart ingress rule 1 (from app=web on 8080/TCP)",
+            "policies": ["shop/cart", "shop/web"],
         }
     ]  # fmt: skip
     assert body["unused"] == [

@@ -42,7 +42,7 @@ def row(**values: Any) -> tuple[Any, ...]:
 def told(of: Edges, since: int = 0) -> dict[str, list[Any]]:
     """All that has changed since a version, as a page is told."""
     _, messages = of.changes(since)
-    found: dict[str, list[Any]] = {"spots": [], "alerts": [], "edges": [], "sums": []}
+    found: dict[str, list[Any]] = {"spots": [], "labels": [], "alerts": [], "edges": [], "sums": []}
     for message in messages:
         for name, items in found.items():
             items += message[name]

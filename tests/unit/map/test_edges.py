@@ -46,7 +46,7 @@ def test_changes() -> None:
     of.write([row(), row(dst=WORLD)])
     version, messages = of.changes(0)
     assert len([*messages]) == 1
-    assert told(of, version) == {"spots": [], "alerts": [], "edges": [], "sums": []}
+    assert told(of, version) == {"spots": [], "labels": [], "alerts": [], "edges": [], "sums": []}
     of.write([row(dst=WORLD)])
     found = told(of, version)
     assert (found["spots"], found["edges"], [sums[1:3] for sums in found["sums"]]) == ([], [], [[1, 2]])
@@ -138,3 +138,19 @@ def test_long_names() -> None:
     found = told(of)
     texts = [text for spot in found["spots"] for text in spot[1:3]] + found["edges"][0][4] + found["edges"][0][7]
     assert len(texts) == 6 and all(len(text) <= LONGEST + 4 and "\u202e" not in text for text in texts)
+
+
+def test_labels() -> None:
+    """A page is told the labels that a workload's pods have, also when the cluster tells of them later."""
+    known = [ClusterOwners(), ClusterOwners(labels={("shop", "web"): {"app=web", "a\n=b"}})]
+    owners = Owners(lambda: known[0])
+    of = edges(owners)
+    of.write([row()])
+    assert told(of)["labels"] == []
+    known.pop(0)
+    owners.ask()
+    version, _ = of.changes(0)
+    assert told(of)["labels"] == [[0, ["a\\n=b", "app=web"]]]
+    assert told(of, version)["labels"] == []
+    of.write([row(src=CART, dst=WEB)])
+    assert len(told(of)["labels"]) == 1

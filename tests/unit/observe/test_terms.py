@@ -10,9 +10,10 @@ import pytest
 
 from gadget.errors import GadgetError, UsageError
 from gadget.kube.api import ApiError
+from gadget.selector import parse_labels
 from kubectl_gadget.observe.choosing import Find
 from kubectl_gadget.observe.members import of_pods
-from kubectl_gadget.observe.opinion import ALLOWED, DENIED, PERHAPS, Opinion
+from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Opinion
 from kubectl_gadget.observe.policies import policies_of
 from kubectl_gadget.observe.terms import read
 from tests.conftest import run_cli
@@ -24,10 +25,30 @@ from tests.unit.test_several import write_config
 TERMS: dict[str, list[dict[str, Any]]] = json.loads(Path(__file__).with_name("terms.json").read_text())
 
 
+#: Of the pods of tests, by namespace and name.
+LABELS = {
+    ("shop", "cart-0"): {"app": "cart"},
+    ("front", "web-0"): {"app": "web", "replicas": "3"},
+    ("data", "db-0"): {"example.org/tier": "data"},
+}
+WEB, CART = (("front", "web"),), (("shop", "cart"),)
+#: What policies say of each flow of tests; of two ends of which one alone may tell.
+OPINIONS = {
+    "cart asks web": Opinion(ALLOWED, "", (), WEB), "web answers cart": Opinion(ALLOWED, "", (), WEB),
+    "db asks web6": Opinion(DENIED, "", (), WEB), "db asks world": Opinion(NOT_JUDGED),
+    "db asks service": Opinion(PERHAPS, "", CART, ()),
+}  # fmt: skip
+
+
 def find(kind: str) -> Find:
-    """A cluster in which cart-0 alone has labels."""
+    """A cluster of these pods."""
     assert kind == "label"
-    return lambda option, value: of_pods({("shop", "cart-0")} if value == "app=cart" else set())
+
+    def pods(option: str, value: str) -> str:
+        wanted = parse_labels(value)
+        return of_pods({pod for pod, own in LABELS.items() if all(each.matches(own) for each in wanted)})
+
+    return pods
 
 
 @pytest.mark.parametrize("case", TERMS["cases"], ids=lambda case: case["filter"])
@@ -36,10 +57,11 @@ def test_terms(case: dict[str, Any]) -> None:
     assert chosen(read(case["filter"], GADGET, find).conditions) == {*case["chosen"]}
 
 
-def test_label() -> None:
-    """label= chooses pods by a label, of either end or one."""
-    assert chosen(read("label=app=cart", GADGET, find).conditions) == {"cart asks web", "web answers cart"}
-    assert chosen(read("to:label=app=cart", GADGET, find).conditions) == set()
+@pytest.mark.parametrize("case", TERMS["policies"], ids=lambda case: case["filter"])
+def test_policies(case: dict[str, Any]) -> None:
+    """policy= chooses by what policies say of a flow, or by the policy that says it."""
+    tests = read(case["filter"], GADGET, find).decisions
+    assert {name for name, said in OPINIONS.items() if all(test(said) for test in tests)} == {*case["chosen"]}
 
 
 @pytest.mark.parametrize("case", TERMS["wrong"], ids=lambda case: case["filter"])
@@ -55,22 +77,6 @@ def test_wrong_line() -> None:
     done = run_cli("observe", "--agent", "unix:///none", "from:pod=web,verdict=refusd")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: filter: at 'verdict=refusd': did you mean refused?\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("policy=denied", [False, True, False, False]), ("policy=web", [True, True, True, False]),
-        ("!policy=front/web", [False, False, False, True]), ("policy=may-be-denied,policy=allowed", [True, False, True, False]),
-        ("policy=shop/", [False] * 4), ("policy=w*b", [True, True, True, False]), ("", [True] * 4),
-    ],
-)  # fmt: skip
-def test_policy(text: str, expected: list[bool]) -> None:
-    """policy= chooses by what policies say of a flow, or by the policy that says it."""
-    web = (("front", "web"),)
-    said = [Opinion(ALLOWED, "", (), web), Opinion(DENIED, "", (), web), Opinion(PERHAPS, "", web, ()), Opinion()]
-    tests = read(text, GADGET, find).decisions
-    assert [all(test(opinion) for test in tests) for opinion in said] == expected
 
 
 @pytest.mark.parametrize(
