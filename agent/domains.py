@@ -58,13 +58,14 @@ class Domains:
         clock: Callable[[], float] = time.monotonic,
         owner_of: Callable[[int], Owner | None] = lambda cgroup_id: cgroup_id,
         answers: int = ANSWERS,
+        most: int = ALL_ADDRESSES,
     ) -> None:
         """None yet: learn is to be called, or follow.
 
         owner_of says whose the names are that a container's cgroup asked for, None for nobody's. So many answers to one
-        cgroup are read of a batch, and of all together the newest so many times MOST_CGROUPS.
+        cgroup are read of a batch, and of all together the newest so many times MOST_CGROUPS. most bounds addresses.
         """
-        self._clock, self._owner_of, self._answers = clock, owner_of, answers
+        self._clock, self._owner_of, self._answers, self._most = clock, owner_of, answers, most
         self._gadget = catalog.find("dnssnoop")
         self._answer = _number(self._gadget.schema["message"].values, "answer")
         self._no_error = _number(self._gadget.schema["rcode"].values, "NOERROR")
@@ -148,7 +149,7 @@ class Domains:
                 if len(known) > ADDRESSES:
                     known.popitem(last=False)
             self._size += len(known)
-            while self._size > ALL_ADDRESSES:
+            while self._size > self._most:
                 self._drop_oldest()
 
     def all(self) -> list[tuple[Owner, bytes, tuple[str, ...]]]:

@@ -24,9 +24,15 @@ class PageServer(BoundedServer):
     """Serves the numbers of a registry."""
 
     def __init__(
-        self, address: tuple[str, int], registry: CollectorRegistry, most_clients: int, seconds: float
+        self,
+        address: tuple[str, int],
+        registry: CollectorRegistry,
+        most_clients: int,
+        seconds: float,
+        known_seconds: float = KNOWN_SECONDS,
     ) -> None:
         """Serve so many clients at once, each for so long. OSError if the address cannot be bound."""
+        self._known_seconds = known_seconds
         super().__init__(address, _Handler, most=most_clients, most_of_one=most_clients, seconds=seconds)
         self.registry = registry
         self._page_lock = threading.Lock()
@@ -37,7 +43,7 @@ class PageServer(BoundedServer):
         """The numbers as a client wishes them, and how that is called."""
         encode, kind = choose_encoder(accept)
         with self._page_lock:
-            if time.monotonic() - self._since > KNOWN_SECONDS:
+            if time.monotonic() - self._since > self._known_seconds:
                 self._pages = {}
             if kind not in self._pages and len(self._pages) >= MOST_FORMS:
                 encode, kind = choose_encoder("")

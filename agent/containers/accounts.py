@@ -86,11 +86,12 @@ class Accounts:
         proc: Path = Path("/proc"),
         host_root: Path = Path("/"),
         clock: Callable[[], float] = time.monotonic,
+        most_names: int = ALL_NAMES,
     ) -> None:
         """Look at the processes of proc. folder tells the directory of a container's cgroup by the cgroup's id."""
         self._folder, self._proc, self._host_root, self._clock = folder, proc, host_root, clock
         self._known: OrderedDict[int, _Known] = OrderedDict()
-        self._size = 0
+        self._size, self._most = 0, most_names
         self._lock = threading.Lock()
         self._readers = Bounded("accounts", _READERS)
 
@@ -138,7 +139,7 @@ class Accounts:
             before = self._known.pop(cgroup_id, None)
             self._known[cgroup_id] = known
             self._size += known.size - (before.size if before else 0)
-            while self._size > ALL_NAMES:
+            while self._size > self._most:
                 self._size -= self._known.popitem(last=False)[1].size
         return known
 

@@ -72,9 +72,15 @@ _Found = tuple[Container, ContainerFacts]
 class Runtimes:
     """Names containers, and tells what else is known of them."""
 
-    def __init__(self, host_root: Path = Path("/"), states: Sequence[State] = (), proc: Path | None = None) -> None:
+    def __init__(
+        self,
+        host_root: Path = Path("/"),
+        states: Sequence[State] = (),
+        proc: Path | None = None,
+        facts_kept: int = FACTS_KEPT,
+    ) -> None:
         """Look below the host's root; in states first, and in those that are found among the processes of proc."""
-        self._host_root = host_root
+        self._host_root, self._facts_kept = host_root, facts_kept
         self._states = [*states, *STATES]
         self._shims = Shims(proc, host_root) if proc else None
         self._users = Users(host_root)
@@ -113,7 +119,7 @@ class Runtimes:
     def _keep(self, place: CgroupPath, container: Container, facts: ContainerFacts) -> Container:
         with self._lock:
             self._facts[place] = facts
-            if len(self._facts) > FACTS_KEPT:
+            if len(self._facts) > self._facts_kept:
                 self._facts.popitem(last=False)
         return container
 

@@ -99,12 +99,19 @@ class Tracker:
     """Follows the cgroup tree. A context manager; its map_fd is the kernel's view, for other objects to share."""
 
     def __init__(
-        self, host_root: Path = Path("/"), pins: Path | None = None, pod_uid: str = "", states: Sequence[State] = ()
+        self,
+        host_root: Path = Path("/"),
+        pins: Path | None = None,
+        pod_uid: str = "",
+        states: Sequence[State] = (),
+        *,
+        most_of_host: int = HOST_REMEMBERED,
     ) -> None:
         """Look at the cgroup tree of the host whose root is mounted at host_root. Names are looked for in states first.
 
         The map of containers is kept in pins, a folder of bpffs, for programs that outlive this process. pod_uid is
         this agent's own pod. If several nodes share a kernel, pods in another part of the tree are other nodes'.
+        most_of_host bounds how many cgroups outside containers the kernel is told of.
         """
         elf = read_object("tracker")
         #: Names the layout of the map of containers: programs of another layout must not use this map.
@@ -126,6 +133,7 @@ class Tracker:
         #: cgroups of the host; also the latest that are gone or too many, so that their events do not count as unknown
         #: containers'
         self._host: set[int] = set()
+        self._most_of_host = most_of_host
         self._gone_of_host: OrderedDict[int, None] = OrderedDict()
         self._host_is_full = False
         self.lock = threading.Lock()
@@ -411,7 +419,7 @@ class Tracker:
             self._add_container(cgroup_id, path, place, started)
             return
         with self.lock:
-            fits = len(self._host) < HOST_REMEMBERED
+            fits = len(self._host) < self._most_of_host
             if fits:
                 self._host.add(cgroup_id)
             else:
@@ -420,7 +428,9 @@ class Tracker:
             self._tell_kernel(cgroup_id, OF_HOST)
         elif not self._host_is_full:
             self._host_is_full = True
-            log.warning("more than %d cgroups outside containers: events of the rest are decided here", HOST_REMEMBERED)
+            log.warning(
+                "more than %d cgroups outside containers: events of the rest are decided here", self._most_of_host
+            )
 
     def _remember_of_host(self, cgroup_id: int) -> None:
         self._gone_of_host[cgroup_id] = None

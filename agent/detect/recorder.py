@@ -32,7 +32,14 @@ _SETUID = "setuid"
 class EventRecorder(ToldSurroundings):
     """Records batches, and whatever rules ask about them."""
 
-    def __init__(self, surroundings: Surroundings, tracker: Tracker, selection: Selection, schema: Schema) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        tracker: Tracker,
+        selection: Selection,
+        schema: Schema,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """Of events in a schema. Only those of chosen containers, and of processes of all, are recorded."""
         super().__init__()
         self._real, self._tracker, self._selection, self._schema = surroundings, tracker, selection, schema
@@ -43,7 +50,7 @@ class EventRecorder(ToldSurroundings):
         self._due: dict[int, float] = {}
         self._has_begun = False
         self._replies: list[pb.RunReply] = []
-        self._bytes = 0
+        self._bytes, self._most_bytes = 0, most_bytes
 
     def note(self, packed: Sequence[Packed]) -> list[Packed]:
         """What is recorded of a batch; what rules may ask of that is known from here on."""
@@ -79,7 +86,7 @@ class EventRecorder(ToldSurroundings):
         reply.batch.clock_offset_ns = offset_ns
         reply.batch.told.CopyFrom(self._told)
         size = reply.ByteSize()
-        if self._bytes + size > MOST_BYTES:  # what was told is told with the next one that has room
+        if self._bytes + size > self._most_bytes:  # what was told is told with the next one that has room
             return sum(section.count for section in reply.batch.sections)
         self._told = pb.Told()
         self._bytes += size

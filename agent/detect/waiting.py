@@ -15,8 +15,6 @@ from gadget.rules.messages import MOST_ALERTS
 MOST_BYTES, TAKEN_BYTES, ALERT_BYTES = 4 << 20, 1 << 20, 512
 #: How long an alert waits for its like that is kept.
 KEPT_SECONDS = 0.5
-#: Of those of one container: the rest is for others.
-MOST_OF_ONE = MOST_BYTES // 2
 
 
 class AlertKeeper(Protocol):
@@ -57,8 +55,9 @@ class WithIds:
 class Waiting:
     """A queue of alerts. Putting an alert in never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         """Empty."""
+        self._most = most_bytes
         self._queue: deque[tuple[pb.Alert, int]] = deque()
         self._bytes, self._is_closed = 0, False
         self._of: Counter[int] = Counter()  # bytes by container
@@ -68,7 +67,8 @@ class Waiting:
         """Put in an alert. Returns whether there was room."""
         size, cgroup = alert.ByteSize() + ALERT_BYTES, alert.container.cgroup_id
         with self._changed:
-            if self._bytes + size > MOST_BYTES or (cgroup and self._of[cgroup] + size > MOST_OF_ONE):
+            # one container may take half of the room: the rest is for others
+            if self._bytes + size > self._most or (cgroup and self._of[cgroup] + size > self._most // 2):
                 return False
             self._of[cgroup] += size
             self._queue.append((alert, size))

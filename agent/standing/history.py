@@ -55,10 +55,23 @@ class File:
 class History:
     """The files of one run. One thread writes, any number read."""
 
-    def __init__(self, folder: Path, gadget: str, node: str, most: int) -> None:
-        """Go on with what is in folder, or begin; keep so many bytes at most."""
+    def __init__(
+        self,
+        folder: Path,
+        gadget: str,
+        node: str,
+        most: int,
+        *,
+        least_file: int = LEAST_FILE_BYTES,
+        part: int = PART_BYTES,
+    ) -> None:
+        """Go on with what is in folder, or begin; keep so many bytes at most.
+
+        A file has least_file bytes at least, and readers hold part of one, or an entry that is larger.
+        """
         self._folder, self._gadget, self._node, self.most = folder, gadget, node, most
-        self._file_bytes = min(max(most // FILES, LEAST_FILE_BYTES), MOST_FILE_BYTES)
+        self._file_bytes = min(max(most // FILES, least_file), MOST_FILE_BYTES)
+        self._part_bytes = part
         self._changed = threading.Condition()
         self._io = threading.Lock()  # taken first: descriptors stay what they are while a disk takes its time
         os.close(own_folder(folder))
@@ -225,7 +238,7 @@ class History:
         except FileNotFoundError:  # it has just made room
             return
         with source:
-            at, part = len(MAGIC), PART_BYTES
+            at, part = len(MAGIC), self._part_bytes
             while not self._closed:
                 heard_ns = self.heard_ns  # first: all that was read up to then is there
                 with self._changed:
@@ -234,7 +247,7 @@ class History:
                     source.seek(at)
                     found = list(entries(source.read(min(part, end - at))))
                     if found:
-                        at, part = at + found[-1][1], PART_BYTES
+                        at, part = at + found[-1][1], self._part_bytes
                         yield [entry for entry, _ in found], heard_ns
                     elif part < end - at:
                         part *= 2  # an entry that is larger

@@ -30,9 +30,10 @@ _MAPPED = bytes(10) + b"\xff\xff"
 class Reader:
     """Reads sockets. Of containers with a network in common the one that began first has them."""
 
-    def __init__(self, mount: Path, proc: Path) -> None:
+    def __init__(self, mount: Path, proc: Path, most_lines: int = MOST_LINES, most_rows: int = MOST_ROWS) -> None:
         """Of containers below mount, whose processes are in proc."""
         self._mount, self._proc = mount, proc
+        self._most_lines, self._most_rows = most_lines, most_rows
 
     def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
         """Each socket of each container's network, but for the node's own."""
@@ -59,9 +60,9 @@ class Reader:
                     continue
                 seen.add(netns)
                 rows = lost = 0
-                for line in _lines(process):
+                for line in _lines(process, self._most_lines):
                     values = parse(line) if line else None
-                    if line is None or (values and rows == MOST_ROWS):
+                    if line is None or (values and rows == self._most_rows):
                         lost += 1
                     elif values:
                         rows += 1
@@ -72,11 +73,11 @@ class Reader:
                     yield Reading(cgroup.id, {}, lost)
 
 
-def _lines(process: Process) -> Iterator[bytes | None]:
+def _lines(process: Process, most: int) -> Iterator[bytes | None]:
     """Those of sockets; None in place of more than are looked at."""
     for name in ("net/tcp", "net/tcp6"):
         with suppress(OSError), os.fdopen(process.open(name), "rb") as file:
-            yield from islice(file, 1, MOST_LINES + 1)
+            yield from islice(file, 1, most + 1)
             if next(file, None):
                 yield None
 

@@ -36,8 +36,9 @@ class Groups:
     in the counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_of_one: int = MOST_OF_ONE) -> None:
         """None yet."""
+        self._most_of_one = most_of_one
         self._open: OrderedDict[_Key, tuple[int, Alert | None]] = OrderedDict()
         self._of: Counter[int] = Counter()  # how many are open of each container
 
@@ -45,7 +46,7 @@ class Groups:
         """The alerts to send now."""
         yield from self.due(alert.time_ns)
         key = _key(alert)
-        if key not in self._open and self._of[key.cgroup_id] >= MOST_OF_ONE:
+        if key not in self._open and self._of[key.cgroup_id] >= self._most_of_one:
             key = _Key(key.rule, key.cgroup_id)
         if key not in self._open:
             if len(self._open) >= MOST:

@@ -75,11 +75,15 @@ class Webhook:
         *,
         token: str = "",
         tls: ssl.SSLContext | None = None,
+        most: int = MOST_CLIENTS,
+        most_of_one: int = MOST_OF_ONE,
     ) -> None:
         """Begin to serve. OSError if the address cannot be had."""
+        #: bytes of payloads that come or wait at most
+        self.waiting_bytes = WAITING_BYTES
         self._queue: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._bytes, self._lock = 0, threading.Lock()
-        self._server = _Server(address, _handler(path, self, counts, tell, token), tls)
+        self._server = _Server(address, _handler(path, self, counts, tell, token), tls, most, most_of_one)
         self._thread = threading.Thread(target=self._server.serve_forever, name="k8s-audit", daemon=True)
         self._thread.start()
 
@@ -96,7 +100,7 @@ class Webhook:
     def reserve(self, length: int) -> bool:
         """Whether there is room for a payload of that length, which is put then."""
         with self._lock:
-            if self._bytes + length > WAITING_BYTES:
+            if self._bytes + length > self.waiting_bytes:
                 return False
             self._bytes += length + _OVERHEAD_BYTES
         return True
@@ -130,9 +134,16 @@ class Webhook:
 class _Server(BoundedServer):
     """Speaks TLS if it is to."""
 
-    def __init__(self, address: tuple[str, int], handler: type[BoundedHandler], tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BoundedHandler],
+        tls: ssl.SSLContext | None,
+        most: int,
+        most_of_one: int,
+    ) -> None:
         self._tls = tls
-        super().__init__(address, handler, most=MOST_CLIENTS, most_of_one=MOST_OF_ONE, seconds=MOST_SECONDS)
+        super().__init__(address, handler, most=most, most_of_one=most_of_one, seconds=MOST_SECONDS)
 
     def get_request(self) -> tuple[Any, Any]:
         """The next connection. Hands are shaken in its own thread: who does not holds up nobody else."""

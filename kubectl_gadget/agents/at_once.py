@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from kubectl_gadget.progress import Progress
@@ -17,26 +17,29 @@ AT_ONCE = 16
 T = TypeVar("T")
 
 
-def answers(questions: Mapping[str, Callable[[], T]], reached: Container[str] | None = None) -> list[T]:
+def answers(
+    questions: Mapping[str, Callable[[], T]],
+    reached: Container[str] | None = None,
+    silent_seconds: float = SILENT_SECONDS,
+) -> list[T]:
     """What each of the questions gives, in their order; they are called by whom they are put to.
 
-    reached: those that could be asked by now, for whom alone it is told that they are waited for.
+    reached: those that could be asked by now, for whom alone it is told that they are waited for, after silent_seconds.
     """
     pool = ThreadPoolExecutor(max_workers=AT_ONCE)
     progress = Progress()
     try:
         asked = {name: pool.submit(question) for name, question in questions.items()}
-        _tell_waits(asked, asked if reached is None else reached, progress)
+        slow = wait(asked.values(), silent_seconds).not_done
+        _tell_waits([name for name in asked if asked[name] in slow and (reached is None or name in reached)], progress)
         return [each.result() for each in asked.values()]
     finally:
         progress.clear()
         pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts is not to wait for an agent that is slow
 
 
-def _tell_waits(asked: Mapping[str, Future[T]], reached: Container[str], progress: Progress) -> None:
-    """Say after a while who has not answered; on a terminal until all have."""
-    slow = wait(asked.values(), SILENT_SECONDS).not_done
-    names = [name for name, each in asked.items() if each in slow and name in reached]
+def _tell_waits(names: Sequence[str], progress: Progress) -> None:
+    """Say who has not answered; on a terminal until all have."""
     if names:
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
         said = f"waiting for {', '.join(names[:NAMES])}{more}"

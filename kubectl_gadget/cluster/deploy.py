@@ -38,6 +38,7 @@ def deploy(
     may: Remedies = Remedies(),  # noqa: B008
     audit: Path | None = None,
     hubble: bool = False,
+    refused_seconds: float = REFUSED_SECONDS,
 ) -> None:
     """Make agents, and wait until every node has one that serves. GadgetError if one has not in time.
 
@@ -59,7 +60,10 @@ def deploy(
         later = [each for each in objects if each["metadata"]["name"] == HUBBLE_SERVER and each["kind"] == "Deployment"]
         old = _apply(api, cluster.namespace, [each for each in objects if each not in later])
         look_for = may.less_than_rights(settings)
-        agents, wanted, refusal = _wait(api, cluster.namespace, objects[-1], began + seconds, old, look_for)
+        daemon_set = objects[-1]
+        agents, wanted, refusal = _wait(
+            api, cluster.namespace, daemon_set, began + seconds, old, look_for, refused_seconds
+        )
         other = may.find(settings, agents, refusal)
         if other is None:
             break
@@ -139,7 +143,13 @@ def _show(api: ApiServer, namespace: str, agents: list[AgentPod]) -> None:
 
 
 def _wait(
-    api: ApiServer, namespace: str, daemon_set: dict[str, Any], deadline: float, old: Refusals, lacks_rights: bool
+    api: ApiServer,
+    namespace: str,
+    daemon_set: dict[str, Any],
+    deadline: float,
+    old: Refusals,
+    lacks_rights: bool,
+    refused_seconds: float,
 ) -> tuple[list[AgentPod], int, str]:
     """Follow the rollout until it has ended one way or the other.
 
@@ -163,7 +173,7 @@ def _wait(
             refusals = _refusals(api, found) if current and not complete else {}
             now = time.monotonic()
             refused_since = (refused_since or now) if refusals.keys() - old.keys() else 0.0
-            if now > deadline or (refused_since and now - refused_since >= REFUSED_SECONDS):
+            if now > deadline or (refused_since and now - refused_since >= refused_seconds):
                 return agents, wanted, "" if complete else next(reversed(refusals.values()), "")
             lines = [f"  {agent.node}  {agent.problem}" for agent in waiting]
             progress.show([f"{len(agents) - len(waiting)} of {wanted} nodes ready", *lines])

@@ -85,9 +85,9 @@ def ends(flow: Flow) -> tuple[str, ...]:
 class FlowTotals(Collector):
     """Adds flows up. One thread adds; any may ask."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, most_series: int = MOST_SERIES) -> None:
         """Nothing was seen."""
-        self._clock = clock
+        self._clock, self._most_series = clock, most_series
         self._series: dict[str, dict[tuple[str, ...], tuple[int, float]]] = {name: {} for name in METRICS}
         self._lost = 0
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class FlowTotals(Collector):
                 for metric, labels, number in count(flow):
                     series = self._series[metric]
                     key = (*labels, *names)
-                    if key not in series and len(series) >= MOST_SERIES:
+                    if key not in series and len(series) >= self._most_series:
                         own = zip(METRICS[metric][0], labels, strict=True)
                         key = (*(OTHER if name == "port" else value for name, value in own), *(OTHER for _ in names))
                     series[key] = (series.get(key, (0,))[0] + number, now)
@@ -127,7 +127,7 @@ class FlowTotals(Collector):
         losses.add_metric(["observer_events_queue"], lost)
         yield losses
         bounded = GaugeMetricFamily("gadget_flow_metrics_bounded", "Metrics whose new names count as other.")
-        bounded.add_metric([], sum(len(series) >= MOST_SERIES for series in found.values()))
+        bounded.add_metric([], sum(len(series) >= self._most_series for series in found.values()))
         yield bounded
 
     def _live(self, series: Mapping[tuple[str, ...], tuple[int, float]]) -> dict[tuple[str, ...], tuple[int, float]]:

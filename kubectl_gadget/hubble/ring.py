@@ -44,9 +44,9 @@ class Slot:
 class FlowRing:
     """The last flows. One thread adds; any number read, none of which another or the writer waits for."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, most_namespaces: int = MOST_NAMESPACES) -> None:
         """Room for size."""
-        self.size, self.written = size, 0
+        self.size, self.written, self._most_namespaces = size, 0, most_namespaces
         self.seen_of: Counter[str] = Counter()
         self.kept_of: Counter[str] = Counter()
         self._slots: list[Slot | None] = [None] * size
@@ -77,9 +77,9 @@ class FlowRing:
                 if end and end.namespace:
                     self._namespaces[end.namespace] = max(row[_TIME], self._namespaces.get(end.namespace, 0))
         self.seen_of.update([row[_NODE] for row in rows])
-        if len(self._namespaces) > MOST_NAMESPACES:
+        if len(self._namespaces) > self._most_namespaces:
             latest = sorted(self._namespaces.items(), key=lambda item: -item[1])
-            self._namespaces = dict(latest[: MOST_NAMESPACES // 2])
+            self._namespaces = dict(latest[: self._most_namespaces // 2])
         with self._came:
             self._came.notify_all()
 

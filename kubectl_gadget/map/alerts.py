@@ -39,9 +39,9 @@ class BoxAlerts:
 class Alerts:
     """Keeps alerts for those who look at a box."""
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self, owners: Owners, most_spots: int = MOST_SPOTS) -> None:
         """Of no box yet."""
-        self._owners = owners
+        self._owners, self._most_spots = owners, most_spots
         self._lock = threading.Lock()
         self._fired: dict[Spot, BoxAlerts] = {}
         self._news: set[Spot] = set()
@@ -51,7 +51,7 @@ class Alerts:
         """Keep an alert."""
         spot = self._owners.spot(_end(alert, container))
         with self._lock:
-            if spot not in self._fired and len(self._fired) >= MOST_SPOTS:
+            if spot not in self._fired and len(self._fired) >= self._most_spots:
                 self._of_others += alert.count
                 return
             fired = self._fired.setdefault(spot, BoxAlerts())

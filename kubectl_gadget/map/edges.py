@@ -104,10 +104,19 @@ class Edges(FlowText):
     """Takes flows as an output does, and tells pages of the edges between those who had them."""
 
     def __init__(
-        self, gadget: Gadget, known: Mapping[str, Column], owners: Owners, alerts: Alerts | None = None
+        self,
+        gadget: Gadget,
+        known: Mapping[str, Column],
+        owners: Owners,
+        alerts: Alerts | None = None,
+        *,
+        most_minutes: int = MOST_MINUTES,
+        most_edges: int = MOST_EDGES,
+        most_flows: int = MOST_FLOWS,
     ) -> None:
         """The fields as an agent knows them."""
         super().__init__(gadget, known)
+        self._most_minutes, self._most_edges, self._most_flows = most_minutes, most_edges, most_flows
         self._owners = owners
         self._alerts = alerts or Alerts(owners)
         self._lock = threading.Lock()
@@ -178,7 +187,7 @@ class Edges(FlowText):
         """The number of an edge. None if it is one too many, of whose ends nothing is kept either."""
         known = (self._spots.get(ends[0]), self._spots.get(ends[1]))
         at = self._edges.get(known)
-        if at is None and len(self._edges) < MOST_EDGES:
+        if at is None and len(self._edges) < self._most_edges:
             spots = (self._spot(ends[0]), self._spot(ends[1]))
             at = self._edges[spots] = len(self._all)
             self._all.append(Edge(spots))
@@ -209,14 +218,14 @@ class Edges(FlowText):
         edge.flows.append(row)
         self._flows += 1
         self._flows -= _trim(edge, self._of_edge)
-        while self._flows > MOST_FLOWS and self._of_edge > 1:
+        while self._flows > self._most_flows and self._of_edge > 1:
             self._of_edge //= 2
             self._flows -= sum(_trim(each, self._of_edge) for each in self._all)
 
     def _forget(self) -> None:
         """Add what is too old, or too much, to what has no time."""
         while len(self._minutes) > 2 and (
-            len(self._minutes) > MOST_MINUTES + 1 or sum(map(len, self._minutes.values())) > MOST_SUMS
+            len(self._minutes) > self._most_minutes + 1 or sum(map(len, self._minutes.values())) > MOST_SUMS
         ):
             oldest = min(minute for minute in self._minutes if minute != OLDER)
             before = self._minutes.setdefault(OLDER, {})

@@ -57,9 +57,14 @@ class ClusterOwners:
 class Owners:
     """Finds the spot of an end of a flow."""
 
-    def __init__(self, look: Callable[[], ClusterOwners] | None = None) -> None:
+    def __init__(
+        self,
+        look: Callable[[], ClusterOwners] | None = None,
+        most_outside: int = MOST_OUTSIDE,
+        again_seconds: float = AGAIN_SECONDS,
+    ) -> None:
         """Ask look, which takes its time, at once, and again when a pod turns up that it did not know."""
-        self._look = look
+        self._look, self._most_outside, self._again_seconds = look, most_outside, again_seconds
         self._known = ClusterOwners()
         self._spots: dict[tuple[str, str, str], Spot] = {}
         self._outside: set[str] = set()
@@ -91,7 +96,7 @@ class Owners:
 
     def _address(self, address: str) -> Spot:
         if address not in self._outside:
-            if len(self._outside) >= MOST_OUTSIDE:
+            if len(self._outside) >= self._most_outside:
                 return Spot(OUTSIDE, OTHERS, RAW.kind)
             self._outside.add(address)
         return Spot(OUTSIDE, escape(address) or "not known", RAW.kind)
@@ -112,7 +117,7 @@ class Owners:
 
     def ask(self) -> None:
         """Ask the cluster, and wait."""
-        self._next = time.monotonic() + AGAIN_SECONDS
+        self._next = time.monotonic() + self._again_seconds
         if self._look is None:
             return
         with suppress(GadgetError):  # names tell nearly as much

@@ -50,8 +50,9 @@ class _Held:
 class Pairs:
     """Holds rows until the other end's is there, or comes no more; gives them in the order in which they came."""
 
-    def __init__(self, names: Sequence[str], known: Mapping[str, Column]) -> None:
+    def __init__(self, names: Sequence[str], known: Mapping[str, Column], most_held: int = MOST_HELD) -> None:
         """Names are those of the values of rows, among them NEEDED; known are the columns."""
+        self._most_held = most_held
         self._at = {name: names.index(name) for name in NEEDED}
         self._texts = {name: text_of(known[name]) for name in _WORDS}
         self._rows: deque[_Held] = deque()
@@ -79,7 +80,7 @@ class Pairs:
         found: list[Pair] = []
         while self._rows:
             first = self._rows[0]
-            if not (first.is_done or first.other) and len(self._rows) <= MOST_HELD and self._waits(first, now):
+            if not (first.is_done or first.other) and len(self._rows) <= self._most_held and self._waits(first, now):
                 break
             found += self._next()
         return found

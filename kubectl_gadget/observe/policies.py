@@ -30,8 +30,15 @@ AGAIN_SECONDS, WAIT_SECONDS = 10.0, 1.0
 class Opinions:
     """Says of each flow what policies would do to it."""
 
-    def __init__(self, policies: Sequence[Mapping[str, Any]], ask: Callable[[], Context]) -> None:
+    def __init__(
+        self,
+        policies: Sequence[Mapping[str, Any]],
+        ask: Callable[[], Context],
+        again_seconds: float = AGAIN_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         """By policies as the API serves them. ask tells what is known of pods and addresses."""
+        self._again_seconds, self._wait_seconds = again_seconds, wait_seconds
         self._policies, self._ask = policies, ask
         self._asking: Background[Context] | None = None
         self.judged = self.denied = 0
@@ -50,10 +57,10 @@ class Opinions:
         return self._uids.get((namespace, name), "")
 
     def _look_again(self) -> None:
-        if self._asking is None and time.monotonic() - self._asked > AGAIN_SECONDS:
+        if self._asking is None and time.monotonic() - self._asked > self._again_seconds:
             self._asking = Background("agents", self._ask)
             with suppress(Unreachable):  # they take their time
-                self._asking.wait(WAIT_SECONDS)
+                self._asking.wait(self._wait_seconds)
         if self._asking and self._asking.done:
             asking, self._asking, self._asked = self._asking, None, time.monotonic()
             with suppress(GadgetError):  # what was known counts on

@@ -118,7 +118,11 @@ class Together:
         self._queue: queue.Queue[Message | None] = queue.Queue(QUEUE_LENGTH)
         self._streams = {
             kind: Streams(
-                self._shared.of(kind), first_of(request), partial(RunCheck, request), endless=is_endless(request)
+                self._shared.of(kind),
+                first_of(request),
+                partial(RunCheck, request),
+                endless=is_endless(request),
+                patience=request.patience,
             )
             for kind, request in requests.items()
         }

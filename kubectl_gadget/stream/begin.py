@@ -14,8 +14,9 @@ from typing import Protocol
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget import interrupts
 from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.stream.patience import PATIENCE
 from kubectl_gadget.stream.request import Request
-from kubectl_gadget.stream.streams import UNBEGUN_SECONDS, Check, Streams
+from kubectl_gadget.stream.streams import Check, Streams
 from kubectl_gadget.tell import end_line
 
 #: How often it is looked whether an agent has begun, once there is a Ctrl-C.
@@ -31,7 +32,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
 
         return RunCheck(request, node)
 
-    streams = Streams(targets, first_of(request), check, endless=is_endless(request))
+    streams = Streams(targets, first_of(request), check, endless=is_endless(request), patience=request.patience)
     with stops(streams, request.timeout), streams:
         yield streams
 
@@ -117,7 +118,7 @@ def stops(runs: Stoppable, timeout: float) -> Iterator[None]:
 
 def _has_begun(runs: Stoppable) -> bool:
     """Whether they have: an agent's word that it has may be on its way."""
-    deadline = time.monotonic() + UNBEGUN_SECONDS
+    deadline = time.monotonic() + PATIENCE.unbegun
     while not runs.has_begun and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
     return runs.has_begun

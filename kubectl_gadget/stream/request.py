@@ -17,6 +17,7 @@ from gadget.selector import parse_labels, parse_names
 from kubectl_gadget.output import Look, Output, choose_fields, find_form, known_field, make_output
 from kubectl_gadget.pods import PodName, name_choices, read_pods
 from kubectl_gadget.stream.order import NO_ORDER, Order
+from kubectl_gadget.stream.patience import PATIENCE, Patience
 
 #: A name that no pod has.
 NOBODY = "-"
@@ -85,6 +86,7 @@ class Request:
     order, interval (in seconds), totals and count (0 for no limit) are those of tables.
     standing is the name of the standing run to read, if it is one: what it kept since since_ns (since 1970), so many
     events of that, the last ones, 0 for all, and with follow what comes. reads is what RunRequest calls that.
+    patience says how long agents are waited for.
     """
 
     gadget: Gadget
@@ -110,6 +112,7 @@ class Request:
     interval: float = 0.0
     totals: bool = False
     count: int = 0
+    patience: Patience = PATIENCE
 
     def about(self, selection: Selection) -> Request:
         """The same of other containers."""

@@ -34,8 +34,6 @@ from kubectl_gadget.stream.rounds import Rounds
 from kubectl_gadget.stream.streams import Ended, Message, Notice, Streams
 from kubectl_gadget.tell import tell
 
-#: How long what others kept waits for an agent that says nothing, or not how often it beats.
-BACKLOG_SECONDS = 10.0
 #: How often silence is looked for.
 SILENCE_SECONDS = 0.5
 #: How many heartbeats of an agent may be missed before it counts as silent.
@@ -528,7 +526,7 @@ class Session:
         backlog = self._backlog
         for target in backlog.waiting if backlog else ():
             known = self._nodes.get(target)
-            if backlog and now - (known.heard if known else self._began) > BACKLOG_SECONDS:
+            if backlog and now - (known.heard if known else self._began) > self._request.patience.backlog:
                 backlog.done(target)
                 tell(f"warning: {target}: what it kept is not waited for: it comes later than that of others")
 

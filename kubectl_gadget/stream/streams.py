@@ -14,6 +14,7 @@ from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
 from kubectl_gadget.agents import client, wire
 from kubectl_gadget.agents.targets import Agent, Targets
+from kubectl_gadget.stream.patience import PATIENCE, Patience
 
 #: Replies that wait for the screen, of 1 MiB; a larger one counts as several. A full queue slows the agent, whose rings
 #: count.
@@ -22,14 +23,6 @@ QUEUE_LENGTH = 64
 LARGEST_REPLY = wire.LARGEST // 2
 #: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
 QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
-#: How long after the end of a target it is looked for again, at first and when it stays away.
-LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 5.0
-#: A target that starts so long after the first has missed something, and it is told.
-LATE_SECONDS = 2.0
-#: How long agents may take to end a run that they were asked to end, without a word; and one that has not begun.
-END_SECONDS, UNBEGUN_SECONDS = 5.0, 0.3
-#: How long what agents kept is still shown after Ctrl-C: there may be much more of it than anybody waits for.
-REST_SECONDS = 0.4
 _UNBEGUN = "its agent had not begun when it was to end"
 
 
@@ -93,13 +86,19 @@ class Streams:
     """
 
     def __init__(
-        self, targets: Targets, first: pb.RunRequest, check: Callable[[str], Check], *, endless: bool = True
+        self,
+        targets: Targets,
+        first: pb.RunRequest,
+        check: Callable[[str], Check],
+        *,
+        endless: bool = True,
+        patience: Patience = PATIENCE,
     ) -> None:
         """Begin a run by first on each target, which is not endless if the agents end it.
 
         check makes what looks at one's replies, whose node may be known.
         """
-        self._queue = _Queue(QUEUE_LENGTH)
+        self._queue, self._patience = _Queue(QUEUE_LENGTH), patience
         self._check = check
         self._stop = threading.Event()
         self._stopped = 0.0  # since when the reader knows that the end was asked for
@@ -152,13 +151,13 @@ class Streams:
         threading.Thread(target=self._read, args=(target, reach), name=f"stream-{target}", daemon=True).start()
 
     def _join_again(self, look: Callable[[], Targets]) -> None:
-        wait, told = MOST_LOOK_SECONDS, ""
+        wait, told = self._patience.most_look, ""
         while not self._stop.is_set():
             if self._changed.wait(wait):
                 self._changed.clear()
-                wait = LOOK_SECONDS
+                wait = self._patience.look
                 continue
-            wait = min(wait * 2, MOST_LOOK_SECONDS)
+            wait = min(wait * 2, self._patience.most_look)
             if not self._joined:
                 continue
             try:
@@ -218,7 +217,7 @@ class Streams:
                     if reply.WhichOneof("what") == "started":
                         reply.started.received_ns = heard
                         self._joined = self._joined or time.monotonic()
-                        if not (begun or self._reads) and time.monotonic() - self._joined > LATE_SECONDS:
+                        if not (begun or self._reads) and time.monotonic() - self._joined > self._patience.late:
                             late = Unreachable(f"{target}: its agent answered later")
                             self._put(target, Ended(target, late, coming=True))
                         begun = True
@@ -244,7 +243,7 @@ class Streams:
         """Replies of all targets as they come, and an Ended for each; then the end."""
         quiet_since, wait, told = None, QUIET_SECONDS, False
         while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
-            ends_long = self._asked_ns > 0 and self._ending_for() > UNBEGUN_SECONDS
+            ends_long = self._asked_ns > 0 and self._ending_for() > self._patience.unbegun
             if ends_long and (late := self._running - self._begun):
                 yield from self._give_up(late, _UNBEGUN)
                 continue
@@ -256,7 +255,7 @@ class Streams:
                 if not self._stop.is_set():
                     continue
                 quiet_since = quiet_since or time.monotonic()
-                if time.monotonic() - quiet_since > END_SECONDS:
+                if time.monotonic() - quiet_since > self._patience.end:
                     yield from self._give_up(set(self._running), "its agent did not answer when it was to end")
                     return
                 continue
@@ -286,7 +285,7 @@ class Streams:
         if reply.caught_up:
             self._read_up.add(target)
         is_kept = self._reads and target not in self._read_up and bool(reply.batch.sections)
-        return is_kept and self._stop.is_set() and self._ending_for() >= REST_SECONDS
+        return is_kept and self._stop.is_set() and self._ending_for() >= self._patience.rest
 
     def _give_up(self, targets: set[str], why: str) -> Iterator[Message]:
         self._running -= targets

@@ -25,7 +25,7 @@ _FINDINGS, _MOST, _LONGEST = 8, 16, 4096
 _OF_LIMITS = ("descriptors", "processes", "memory", "inotify", "file-size", "oom")
 
 
-def with_node(facts: Facts, instance: Instance, others: Sequence[Instance]) -> Facts:
+def with_node(facts: Facts, instance: Instance, others: Sequence[Instance], seconds: float = SECONDS) -> Facts:
     """The facts with what the node says now: of the container if it runs, else of the one that runs in its place.
 
     What could not be asked is among what is missing.
@@ -39,7 +39,7 @@ def with_node(facts: Facts, instance: Instance, others: Sequence[Instance]) -> F
         return _missing(facts, "how it is now: not looked at, as it no longer runs")
     request = pb.InspectRequest(cgroup_id=running.container.cgroup_id, paths=paths, ports=ports)
     try:
-        reply = ask_once(running.agent, "Inspect", request, SECONDS)
+        reply = ask_once(running.agent, "Inspect", request, seconds)
     except Unsupported:
         return _missing(facts, f"how it is now: the agent of {plain(running.node)} is older and cannot tell")
     except GadgetError as error:

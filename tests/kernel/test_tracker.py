@@ -98,13 +98,12 @@ def test_health_of_the_tracker(tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     wait_until(lambda: health.Check(request, None).status == states.NOT_SERVING, "the end of its thread")
 
 
-def test_many_cgroups_of_the_host(bare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_cgroups_of_the_host(bare) -> None:
     """However many cgroups there are outside containers, as a user may make them: containers find room in the kernel's
     map, and the rest still is known not to be a container's.
     """
-    monkeypatch.setattr("agent.containers.tracker.HOST_REMEMBERED", 3)
     folders = [UNIFIED / f"gadget-test-{number}" for number in range(7)]
-    with closing(Tracker()) as tracker:
+    with closing(Tracker(most_of_host=3)) as tracker:
         for folder in folders:
             folder.mkdir()
         ids = [folder.stat().st_ino for folder in folders]

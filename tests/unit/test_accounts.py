@@ -26,12 +26,12 @@ GROUP = "root:x:0:\nwww:x:1000:web,ann\n"
 class Machine:
     """A host's files, and containers by number: each has a cgroup, a process and a root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: int) -> None:
         self.folder, self.time = folder, 1000.0
         self.put("host/etc/passwd", HOST_PASSWD)
         self.put("host/etc/group", "root:x:0:\n")
         self.process(1, "host")
-        self.accounts = Accounts(self.cgroup, folder / "proc", folder / "elsewhere", clock=lambda: self.time)
+        self.accounts = Accounts(self.cgroup, folder / "proc", folder / "elsewhere", lambda: self.time, **settings)
 
     def put(self, path: str, text: str) -> Path:
         file = self.folder / path
@@ -226,13 +226,14 @@ def test_file_systems_that_do_not_answer(machine: Machine, stuck: threading.Even
     assert machine.user(100) == "web"
 
 
-def test_memory(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory(tmp_path: Path) -> None:
     """However many users containers make up, and however many containers there are, the memory for them is bounded."""
     assert ALL_NAMES * 150 < 32 << 20
+    machine = Machine(tmp_path / "one")
     many = "".join(f"u{number}:x:{number}:0:::\n" for number in range(1, FILE_NAMES + 7))
     machine.container(100, many)
     assert [machine.user(100, FILE_NAMES), machine.user(100, FILE_NAMES + 1)] == [f"u{FILE_NAMES}", "<NA>"]
-    monkeypatch.setattr(accounts, "ALL_NAMES", 3 * CONTAINER_NAMES + 15)
+    machine = Machine(tmp_path / "many", most_names=3 * CONTAINER_NAMES + 15)
     for number in range(101, 108):
         machine.container(number)
         assert machine.user(number) == "web"

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.agents import at_once
 from kubectl_gadget.agents.at_once import answers
 from tests.conftest import CLI, wait_until
 from tests.terminal import Terminal
@@ -45,17 +44,17 @@ def test_interrupted(command: list[str], tmp_path: Path, start_cli: Any) -> None
         agent.go.set()
 
 
-def test_waits_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_waits_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """If agents are slow I am told for which I wait; what all of them answer comes in order."""
-    monkeypatch.setattr(at_once, "SILENT_SECONDS", 0.05)
 
     def slow() -> int:
-        time.sleep(0.5)
+        time.sleep(0.5)  # the slowness that is tested
         return 3
 
-    assert answers({"node-a": lambda: 7, **{f"node-{name}": slow for name in "bcdef"}}) == [7, 3, 3, 3, 3, 3]
+    slow_ones = {f"node-{name}": slow for name in "bcdef"}
+    assert answers({"node-a": lambda: 7, **slow_ones}, silent_seconds=0.05) == [7, 3, 3, 3, 3, 3]
     assert capsys.readouterr().err == "waiting for node-b, node-c, node-d and 2 more\n"
-    assert answers({"node-a": slow, "node-b": slow}, {"node-b"}) == [3, 3]
+    assert answers({"node-a": slow, "node-b": slow}, {"node-b"}, 0.05) == [3, 3]
     assert capsys.readouterr().err == "waiting for node-b\n"
     assert answers({"node-a": lambda: 7}) == [7]
     assert capsys.readouterr().err == ""

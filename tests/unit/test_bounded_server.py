@@ -11,7 +11,6 @@ import pytest
 
 from gadget import bounded_server
 from gadget.bounded_server import BoundedHandler, BoundedServer
-from gadget.rules import webhook
 from gadget.rules.webhook import Webhook, WebhookCounts
 from tests.conftest import wait_until
 
@@ -21,11 +20,11 @@ Connect = Callable[..., socket.socket]
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+def served() -> Iterator[Webhook]:
     """A webhook with few places."""
-    monkeypatch.setattr(webhook, "MOST_CLIENTS", 8)
-    monkeypatch.setattr(webhook, "MOST_OF_ONE", 3)
-    made = Webhook(("127.0.0.1", 0), "/k8s-audit", WebhookCounts(), lambda text: None, token=TOKEN)
+    made = Webhook(
+        ("127.0.0.1", 0), "/k8s-audit", WebhookCounts(), lambda text: None, token=TOKEN, most=8, most_of_one=3
+    )
     yield made
     made.close()
 
@@ -68,10 +67,8 @@ def test_strangers_keep_nobody_out(served: Webhook, connect: Connect) -> None:
         each.sendall(b"POST /k8s-au")
     assert [post(served.port) for _ in range(20)] == [200] * 20
     server = served._server
-    assert sum(server.connections(f"127.0.0.{host}") for host in range(1, 9)) <= webhook.MOST_CLIENTS
-    assert is_closed(mute[0]) and all(
-        server.connections(f"127.0.0.{host}") <= webhook.MOST_OF_ONE for host in range(1, 9)
-    )
+    assert sum(server.connections(f"127.0.0.{host}") for host in range(1, 9)) <= 8
+    assert is_closed(mute[0]) and all(server.connections(f"127.0.0.{host}") <= 3 for host in range(1, 9))
 
 
 def test_who_is_trusted_stays(served: Webhook, connect: Connect) -> None:
@@ -112,9 +109,9 @@ def test_endless_head(served: Webhook, connect: Connect) -> None:
     assert post(served.port) == 200
 
 
-def test_bodies_that_do_not_come(served: Webhook, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_that_do_not_come(served: Webhook, connect: Connect) -> None:
     """Bodies that are only promised take the room that they would, and give it back when their senders go away."""
-    monkeypatch.setattr(webhook, "WAITING_BYTES", 6000)
+    served.waiting_bytes = 6000
     slow = [connect("127.0.0.1") for _ in range(2)]
     for each in slow:
         each.sendall(f"{HEAD}Authorization: Bearer {TOKEN}\r\nContent-Length: 2000\r\n\r\n".encode())

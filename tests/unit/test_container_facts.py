@@ -220,11 +220,10 @@ def test_after_the_end(tmp_path: Path) -> None:
     assert runtimes.facts(place, container).repository == "docker.io/library/nginx"
 
 
-def test_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_containers(tmp_path: Path) -> None:
     """However many containers come and go, the memory for them is bounded; what was dropped is read again."""
-    monkeypatch.setattr("agent.containers.runtimes.FACTS_KEPT", 3)
     assert FACTS_KEPT <= 4096
-    runtimes, places = Runtimes(tmp_path), []
+    runtimes, places = Runtimes(tmp_path, facts_kept=3), []
     for number in range(5):
         container_id = f"{number:064x}"
         put(tmp_path, f"var/lib/docker/containers/{container_id}/config.v2.json", DOCKER_CONFIG)

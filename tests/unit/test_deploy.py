@@ -95,9 +95,8 @@ def test_first_exit_is_not_the_end(cluster: Cluster, capsys) -> None:
     assert "1 of 1 node ready" in capsys.readouterr().out
 
 
-def test_refused_by_policy(cluster: Cluster, monkeypatch) -> None:
+def test_refused_by_policy(cluster: Cluster) -> None:
     """If the cluster makes no pods I am told why by the newest event, and deploy does not wait in vain."""
-    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.5)
     cluster.wanted = 2
 
     def looked() -> None:
@@ -109,18 +108,17 @@ def test_refused_by_policy(cluster: Cluster, monkeypatch) -> None:
 
     cluster.looked = looked
     with pytest.raises(GadgetError, match="the cluster makes no pods: violates PodSecurity"):
-        deploy(chosen(cluster), SETTINGS, 20)
+        deploy(chosen(cluster), SETTINGS, 20, refused_seconds=0.5)
 
 
-def test_old_refusals_do_not_count(cluster: Cluster, capsys, monkeypatch) -> None:
+def test_old_refusals_do_not_count(cluster: Cluster, capsys) -> None:
     """What the cluster refused an hour ago, or another DaemonSet, does not make deploy fail."""
-    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.0)
     have(cluster, agent_pod("node-a", ready=True))
-    deploy(chosen(cluster), SETTINGS, 5)
+    deploy(chosen(cluster), SETTINGS, 5, refused_seconds=0.0)
     cluster.lists[EVENTS] = [failed_create("exceeded quota"), failed_create("of another", of="uid-other", name="f")]
     looks = iter([[]] * 4)
     cluster.looked = lambda: cluster.lists.update({PODS: next(looks, [agent_pod("node-a", ready=True)])})
-    deploy(chosen(cluster), SETTINGS, 5)
+    deploy(chosen(cluster), SETTINGS, 5, refused_seconds=0.0)
     assert "1 of 1 node ready" in capsys.readouterr().out
 
 
@@ -470,9 +468,8 @@ NO_QUOTA = (
 
 
 @pytest.mark.parametrize("allowed", ["with quota", "not at all", "no right to make it"])
-def test_critical_pods_need_a_quota(cluster: Cluster, capsys, monkeypatch, allowed: str) -> None:
+def test_critical_pods_need_a_quota(cluster: Cluster, capsys, allowed: str) -> None:
     """On a cluster such as GKE, which wants a quota for critical pods, one is made; if that does not help, none are critical."""
-    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.2)
     cluster.wanted = 1
     numbers = iter(range(100))
     if allowed == "no right to make it":
@@ -486,7 +483,7 @@ def test_critical_pods_need_a_quota(cluster: Cluster, capsys, monkeypatch, allow
             cluster.lists[EVENTS], cluster.lists[PODS] = [], [agent_pod("node-a", ready=True)]
 
     cluster.looked = looked
-    deploy(chosen(cluster), SETTINGS, 20, Remedies(priority=True))
+    deploy(chosen(cluster), SETTINGS, 20, Remedies(priority=True), refused_seconds=0.2)
     out = capsys.readouterr().out
     assert "this cluster wants a quota for system-node-critical: making one" in out
     assert ("going on without; agents may be evicted" in out) is (allowed != "with quota")
@@ -496,13 +493,12 @@ def test_critical_pods_need_a_quota(cluster: Cluster, capsys, monkeypatch, allow
     assert QUOTA not in cluster.objects
 
 
-def test_priority_class_by_name(cluster: Cluster, monkeypatch) -> None:
+def test_priority_class_by_name(cluster: Cluster) -> None:
     """A priority class that I chose is not exchanged for another."""
-    monkeypatch.setattr("kubectl_gadget.cluster.deploy.REFUSED_SECONDS", 0.2)
     cluster.wanted = 1
     cluster.looked = lambda: cluster.lists.update({EVENTS: [failed_create(NO_QUOTA)]})
     with pytest.raises(GadgetError, match=r"the cluster makes no pods: .*insufficient quota"):
-        deploy(chosen(cluster), manifests.Settings("agent:1"), 5, Remedies(rights=True))
+        deploy(chosen(cluster), manifests.Settings("agent:1"), 5, Remedies(rights=True), refused_seconds=0.2)
 
 
 def test_no_image() -> None:

@@ -143,21 +143,22 @@ def test_names_on_the_way(known: Domains) -> None:
     assert known.names(7, packed(FOUR)) == ("evil.org",)
 
 
-def test_memory(known: Domains, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory() -> None:
     """However much a container asks and is answered, the memory is bounded, and others keep what they learned last."""
     assert ALL_ADDRESSES * (NAMES * 300 + 600) < 32 << 20
+    known = Domains(most=ADDRESSES + 3)
     learn(known, *(event(answer(f"n{at}.org", f"10.1.{at >> 8}.{at & 255}")) for at in range(ADDRESSES)))
     learn(known, event(answer("last.org", FOUR)))
     assert (known._size, known.names(7, packed("10.1.0.0")), known.names(7, packed("10.1.0.1"))) == (
         ADDRESSES, (), ("n1.org",)
     )  # fmt: skip
-    monkeypatch.setattr(domains, "ALL_ADDRESSES", ADDRESSES + 3)
     for cgroup in range(10, 17):
         learn(known, event(answer("a.org", FOUR), cgroup=cgroup))
     assert known._size == sum(map(len, known._known.values())) == ADDRESSES + 3
     assert known.names(16, packed(FOUR)) == ("a.org",)
-    monkeypatch.setattr(domains, "ALL_ADDRESSES", 2)
-    learn(known, event(answer("b.org", SIX), cgroup=30))
+    known = Domains(most=2)
+    for cgroup in (15, 16, 30):
+        learn(known, event(answer("a.org", FOUR), cgroup=cgroup))
     assert (list(known._known), known._size) == ([16, 30], 2)
 
 

@@ -183,9 +183,8 @@ def test_deployed() -> None:
     assert "metrics" not in str(plain["spec"]["template"]["spec"]["containers"][0]["args"])
 
 
-def test_many_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_forms() -> None:
     """Who names any number of forms does not have numbers added up for each; what others ask for is still there."""
-    monkeypatch.setattr(exposition, "KNOWN_SECONDS", 3600.0)
     added = list[int]()
 
     class Adds(Collector):
@@ -197,7 +196,7 @@ def test_many_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.register(Adds())
     added.clear()
     forms = [f"application/openmetrics-text; version={number}.0.0" for number in range(1, 31)]
-    with exposition.PageServer(("127.0.0.1", 0), registry, 1, 1.0) as server:
+    with exposition.PageServer(("127.0.0.1", 0), registry, 1, 1.0, known_seconds=3600.0) as server:
         for accept in ["", *forms] * 2:
             server.page(accept)
         assert server.page(forms[0])[1].startswith("application/openmetrics-text")

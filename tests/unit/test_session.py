@@ -21,6 +21,7 @@ from gadget.errors import GadgetError, Incomplete, Unreachable, Unsupported
 from gadget.schema import Schema
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.stream import begin, session, streams
+from kubectl_gadget.stream.patience import Patience
 from kubectl_gadget.stream.recording import Recording, Writer
 from kubectl_gadget.stream.request import make_request, make_selection
 from tests.conftest import wait_until
@@ -28,6 +29,8 @@ from tests.fakes import FakeAgent
 from tests.unit.rows import batch
 
 GADGET = catalog.find("execsnoop")
+#: Targets that went away are looked for soon.
+SOON = Patience(look=0.05, most_look=0.2)
 
 
 def cluster(*agents: FakeAgent) -> Targets:
@@ -39,9 +42,17 @@ def cluster(*agents: FakeAgent) -> Targets:
     return targets
 
 
-def run(targets: Targets, do: Callable[[], None], fields: str = "timestamp,node", **settings: object) -> list[dict]:
-    """Stream JSON while do runs, and give the events; ends one second after it."""
-    request = make_request(GADGET, {}, "json", fields, (), "", **settings)
+def run(
+    targets: Targets,
+    do: Callable[[], object],
+    fields: str = "timestamp,node",
+    patience: dict[str, float] | None = None,
+    settled: Callable[[streams.Streams], bool] = lambda _: True,
+    **settings: object,
+) -> None:
+    """Stream JSON while do runs, and until the streams are settled and what the agents sent by then is there."""
+    patience = replace(SOON, **(patience or {}))
+    request = make_request(GADGET, {}, "json", fields, (), "", patience=patience, **settings)
     stopped: list[streams.Streams] = []
 
     class Stoppable(streams.Streams):
@@ -52,15 +63,13 @@ def run(targets: Targets, do: Callable[[], None], fields: str = "timestamp,node"
     def script() -> None:
         wait_until(lambda: stopped, "the streams")
         do()
-        time.sleep(0.3)
+        wait_until(lambda: settled(stopped[0]), "what is waited for")
         stopped[0].stop()
 
     thread = threading.Thread(target=script)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(begin, "Streams", Stoppable)
-        patch.setattr(streams, "LOOK_SECONDS", 0.05)
-        patch.setattr(streams, "MOST_LOOK_SECONDS", 0.2)
         try:
             with begin.begin(request, targets) as begun:
                 session.stream(request, targets, begun, dict)
@@ -260,9 +269,8 @@ def test_node_comes_later(fake, capsys) -> None:
     assert "1 event from 2 nodes" in err
 
 
-def test_answers_late(fake, capsys, tmp_path, monkeypatch) -> None:
+def test_answers_late(fake, capsys, tmp_path) -> None:
     """Of a node whose agent answers long after the others I am told from when on it was seen, in replays too."""
-    monkeypatch.setattr(streams, "LATE_SECONDS", 0.1)
     first, slow = fake("node-a"), fake("node-slow")
     file = tmp_path / "kept.gadget"
 
@@ -275,8 +283,9 @@ def test_answers_late(fake, capsys, tmp_path, monkeypatch) -> None:
         assert slow.started.wait(5)
         slow.emit(*ms(5))
 
+    targets = Targets({"node-a": first.reach, "node-slow": reach_slowly})
     with pytest.raises(Incomplete):
-        run(Targets({"node-a": first.reach, "node-slow": reach_slowly}), do, record=file, strict=True)
+        run(targets, do, record=file, strict=True, patience={"late": 0.1})
     out, err = capsys.readouterr()
     told = err.splitlines()
     assert shown(out) == [("node-slow", 5)]
@@ -383,13 +392,12 @@ def test_silence_is_told(fake, capsys) -> None:
     assert len(shown(out)) == 1
 
 
-def test_end_without_answer(fake, capsys, monkeypatch) -> None:
+def test_end_without_answer(fake, capsys) -> None:
     """An agent that does not answer when the stream ends does not keep the command; it says that it is incomplete."""
-    monkeypatch.setattr(streams, "END_SECONDS", 0.3)
     hangs = fake("node-a")
     hangs.deaf = True
     with pytest.raises(Incomplete):
-        run(cluster(hangs), lambda: hangs.started.wait(5), strict=True)
+        run(cluster(hangs), lambda: hangs.started.wait(5), strict=True, patience={"end": 0.3})
     err = capsys.readouterr().err
     assert "; nothing lost of what was watched; not watched: node-a in the end.\n" in err
     assert "incomplete: node-a: its agent did not answer when it was to end" in err
@@ -429,22 +437,21 @@ def test_end_before_all_have_begun(fake, slow: Slow, capsys) -> None:
 
     began = time.monotonic()
     run(cluster(quick, slow), do)
-    assert time.monotonic() - began < streams.END_SECONDS
+    assert time.monotonic() - began < SOON.end
     out, err = capsys.readouterr()
     assert len(shown(out)) == 1
     assert "incomplete: node-b: its agent had not begun when it was to end" in err
 
 
-def test_begins_after_the_end(fake, slow: Slow, capsys, monkeypatch) -> None:
+def test_begins_after_the_end(fake, slow: Slow, capsys) -> None:
     """What an agent begins only after Ctrl-C counts as not watched: nothing of it was seen, also where it is quick."""
-    monkeypatch.setattr(streams, "UNBEGUN_SECONDS", 60.0)
     quick = fake("node-a")
 
     def do() -> None:
         assert quick.started.wait(5) and slow.loads.wait(5)
         threading.Thread(target=lambda: quick.asked_to_stop.wait(60) and slow.go.set(), daemon=True).start()
 
-    run(cluster(quick, slow), do)
+    run(cluster(quick, slow), do, patience={"unbegun": 60.0})
     out, err = capsys.readouterr()
     assert shown(out) == []
     assert "not watched: node-b at all" in err
@@ -456,7 +463,7 @@ def test_time_over_before_it_has_begun(slow: Slow, start_cli) -> None:
     cli = start_cli("execsnoop", "-A", "--timeout", "1ms", "--agent", slow.address)
     wait_until(slow.loads.is_set, "the request")
     with pytest.raises(subprocess.TimeoutExpired):  # also after the time that Ctrl-C would give it
-        cli.process.wait(2 * streams.UNBEGUN_SECONDS)
+        cli.process.wait(2 * Patience.unbegun)
     slow.go.set()
     err = cli.process.communicate(timeout=20)[1]
     assert cli.process.returncode == 0 and err.startswith("0 events from 1 node"), err
@@ -467,7 +474,7 @@ def test_ctrl_c_before_it_has_begun(command: list[str], slow: Slow, start_cli) -
     """Ctrl-C while the agent still loads the program ends the command at once, without a word."""
     cli = start_cli(*command, "--agent", slow.address)
     wait_until(slow.loads.is_set, "the request")
-    out, err = cli.finish(signal.SIGINT, streams.END_SECONDS)
+    out, err = cli.finish(signal.SIGINT, Patience.end)
     assert (out, err.strip(), cli.process.returncode) == ("", "", 130)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agent._generated.readers import snapshot_socket
 from agent._generated.readers.snapshot_socket import Reader, parse
 from agent.containers.tracker import Cgroup
 
@@ -38,10 +37,8 @@ def test_others(line: bytes) -> None:
     assert parse(line) is None
 
 
-def test_more_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_are_read(tmp_path: Path) -> None:
     """Sockets that there is no room for, and lines that are not looked at, are told as lost."""
-    monkeypatch.setattr(snapshot_socket, "MOST_ROWS", 3)
-    monkeypatch.setattr(snapshot_socket, "MOST_LINES", 5)
     cgroup, process = tmp_path / "cgroup/pod", tmp_path / "proc/17"
     for folder in (cgroup, process / "net", process / "ns"):
         folder.mkdir(parents=True)
@@ -49,6 +46,7 @@ def test_more_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (process / "stat").write_text(f"17 (app) S 1 {' '.join('0' * 30)}")
     (process / "ns/net").symlink_to("net:[99]")
     (process / "net/tcp").write_bytes(b"head\n" + 7 * (TIME_WAIT + b"\n"))
-    found = [*Reader(tmp_path / "cgroup", tmp_path / "proc").read([Cgroup(7, None, 0, "/pod")])]
+    reader = Reader(tmp_path / "cgroup", tmp_path / "proc", most_lines=5, most_rows=3)
+    found = [*reader.read([Cgroup(7, None, 0, "/pod")])]
     assert sum(bool(each.values) for each in found) == 3
     assert sum(each.lost for each in found) == 5 - 3 + 1

@@ -28,7 +28,7 @@ from kubectl_gadget.story.kinds import all_kinds, choose
 from kubectl_gadget.story.lines import StoryLines, Teller
 from kubectl_gadget.story.session import show
 from kubectl_gadget.story.together import Together
-from kubectl_gadget.stream import streams
+from kubectl_gadget.stream.patience import Patience
 from kubectl_gadget.stream.request import Request, make_request
 from kubectl_gadget.text import width
 from tests.conftest import wait_until
@@ -315,8 +315,6 @@ def test_absent_node_is_told_once(agents, capsys) -> None:
 
 def test_agent_that_comes_again(agents, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that is begun anew is joined again by all kinds, on one way to it; I am told once of what I missed."""
-    monkeypatch.setattr(streams, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(streams, "MOST_LOOK_SECONDS", 0.2)
     there, opened = [agents("node-a", ManyAgent)], []
 
     def open_way() -> str:
@@ -342,7 +340,7 @@ def test_agent_that_comes_again(agents, capsys, monkeypatch: pytest.MonkeyPatch)
     seen: list[str] = []
     errors: list[str] = []
     monkeypatch.setattr("kubectl_gadget.stream.session.tell", errors.append)
-    run(targets, ",".join(kinds), do)
+    run(targets, ",".join(kinds), do, patience=Patience(look=0.05, most_look=0.2))
     assert opened.count(there[0].address) == 1
     (last,) = [line for line in errors if line.startswith("6 events")]
     assert "from 1 node, 1 container" in last

@@ -59,7 +59,6 @@ def test_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_left_of_the_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command that was killed left in the temporary folder the next one removes; what others use stays."""
-    monkeypatch.setattr(place, "YOUNG_SECONDS", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = """
 import socket, sys
@@ -86,7 +85,7 @@ with own_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
     started[0].send_signal(signal.SIGKILL)
     started[0].communicate()
     assert all(folder.exists() for folder in folders)
-    with place.own_folder() as own:
+    with place.own_folder(young_seconds=0.0) as own:
         there = {path.name for path in tmp_path.iterdir()}
         assert there == {own.name, folders[1].name, f"{place.PREFIX}others", f"{place.PREFIX}link"}
     started[1].communicate(timeout=20)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from agent.containers.tracker import Tracker
-from agent.detect import recorder
 from agent.detect.recorder import EventRecorder
 from agent.detect.surroundings import Surroundings
 from agent.selection import Selection
@@ -24,9 +23,13 @@ SENT = {"call": "connect", "fd_type": "4", "dst": ("198.51.100.7", 443), "exec_i
 
 @pytest.fixture
 def made(tmp_path: Path) -> EventRecorder:
+    return made_with(tmp_path)
+
+
+def made_with(folder: Path, **settings: int) -> EventRecorder:
     node = Node(Process(Key(5, 7, 0), "init", (), ("init",)))
     chosen = Selection.of(pb.Selection(pods=["web-0"]))
-    return EventRecorder(cast(Surroundings, node), cast(Tracker, Machine(tmp_path)), chosen, SCHEMA)
+    return EventRecorder(cast(Surroundings, node), cast(Tracker, Machine(folder)), chosen, SCHEMA, **settings)
 
 
 def events(made: EventRecorder, *rows: dict[str, Any]) -> int:
@@ -60,12 +63,12 @@ def test_told_once(made: EventRecorder) -> None:
     assert isinstance(web := made.container(8), Container) and web.get("k8s.pod.name") == "web-0"
 
 
-def test_too_much(made: EventRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much(tmp_path: Path) -> None:
     """What has no room is counted; what was told with it is told with the next events."""
-    monkeypatch.setattr(recorder, "MOST_BYTES", 10)
-    assert events(made, {**OPENED, "cgroup_id": 8}, {**OPENED, "cgroup_id": 8}) == 2
+    made = made_with(tmp_path, most_bytes=5_000)
+    many = [{**OPENED, "cgroup_id": 8}] * 53
+    assert events(made, *many) == 53
     assert not made.taken()
-    monkeypatch.undo()
     assert events(made, {**OPENED, "cgroup_id": 8}) == 0
     (reply,) = made.taken()
     assert [each.cgroup_id for each in reply.batch.told.containers] == [8] and len(reply.batch.told.running) == 1

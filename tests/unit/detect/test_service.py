@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from threading import BoundedSemaphore
 
 import pytest
 
-from agent.detect import service, waiting
+from agent.detect import judging, service, waiting
 from agent.detect.choice import NOT_KNOWN, AlertChoice
 from agent.detect.judging import TOO_LARGE, TOO_SLOW
 from agent.detect.service import Detect
@@ -181,32 +182,43 @@ def test_broken_judge(machine: Machine, client: Client, monkeypatch: pytest.Monk
     assert [(each.reason, each.count) for each in summary.losses] == [(NOT_JUDGED, 3)]
 
 
-def test_slow_client(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+class SmallQueue(waiting.Waiting):
+    """One that keeps which alerts had room."""
+
+    def __init__(self) -> None:
+        super().__init__(10_000)
+        self.came: list[bool] = []
+
+    def put(self, alert: pb.Alert) -> bool:
+        self.came.append(super().put(alert))
+        return self.came[-1]
+
+
+def test_slow_client(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where I am too slow for a flood of alerts the agent's memory is bounded, and what I do not get is told."""
-    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
-    put, came = waiting.Waiting.put, list[bool]()
-    monkeypatch.setattr(waiting.Waiting, "put", lambda *args: came.append(put(*args)) or came[-1])
-    monkeypatch.setattr(grouping, "MOST_OF_ONE", 1000)
+    queue = SmallQueue()
+    monkeypatch.setattr(judging, "Waiting", lambda: queue)
+    monkeypatch.setattr(judging, "Groups", partial(grouping.Groups, most_of_one=1000))
+    client = Client(machine)
+    client.begin()
     machine.put(7, 1000)
-    wait_until(lambda: len(came) >= 1000, "the flood")
+    wait_until(lambda: len(queue.came) >= 1000, "the flood")
     rest, summary = client.end()
     (lost,) = summary.losses
     assert (lost.reason, lost.count + len(rest)) == (TOO_SLOW, 1000) and rest
+    client.close()
 
 
-def test_bounded_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounded_queue() -> None:
     """Alerts that nobody takes take no more memory than they may, and give it back when they are taken."""
-    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
-    queue, alert = waiting.Waiting(), pb.Alert(output="x" * 488)
+    queue, alert = waiting.Waiting(10_000), pb.Alert(output="x" * 488)
     assert sum(queue.put(alert) for _ in range(1000)) == 9
     assert len(queue.take(0)) == 9 and queue.put(alert)
 
 
-def test_queue_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_of_one() -> None:
     """Alerts of a container that floods leave room in the queue for those of others."""
-    monkeypatch.setattr(waiting, "MOST_BYTES", 10_000)
-    monkeypatch.setattr(waiting, "MOST_OF_ONE", 5_000)
-    queue = waiting.Waiting()
+    queue = waiting.Waiting(10_000)
     flood, other = (pb.Alert(output="x" * 488, container=pb.Container(cgroup_id=cgroup)) for cgroup in (7, 8))
     assert 2 < sum(queue.put(flood) for _ in range(1000)) < 6
     assert queue.put(other)

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kubectl_gadget.hubble import metrics
 from kubectl_gadget.hubble.metrics import METRICS, OTHER, FlowTotals
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
@@ -76,10 +74,9 @@ def test_bytes_once() -> None:
     assert sum(found["gadget_flow_retransmits"].values()) == 6
 
 
-def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounded() -> None:
     """Any number of workloads makes so many series; what comes after counts as other, and that is told."""
-    monkeypatch.setattr(metrics, "MOST_SERIES", 3)
-    totals = FlowTotals()
+    totals = FlowTotals(most_series=3)
     flow = flows()[0]
     for number in range(10):
         totals.add([{**flow, "source": {**flow["source"], "workloads": [{"name": f"w{number}"}]}}])

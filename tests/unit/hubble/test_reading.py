@@ -132,10 +132,9 @@ def test_gone_client(ring: FlowRing) -> None:
 
 def test_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Namespaces are those with flows in the last hour, and bounded in number."""
-    ring = FlowRing(4)
+    ring = FlowRing(4, most_namespaces=5)
     now = 10 * NAMESPACE_SECONDS
     monkeypatch.setattr("kubectl_gadget.hubble.ring.time.time_ns", lambda: now * SECOND)
-    monkeypatch.setattr("kubectl_gadget.hubble.ring.MOST_NAMESPACES", 5)
     ring.add([row(now - NAMESPACE_SECONDS - 1, "old"), row(now - 1, "shop")])
     assert ring.namespaces() == ["shop"]
     ring.add([row(now - 10 + number, f"n{number}") for number in range(9)])

@@ -20,9 +20,9 @@ ENDED = {"type": "ended", "reason": "closed", "sent": 100, "received": 9000, "rt
 WORLD = Endpoint("203.0.113.7", 443, "raw", "", "")
 
 
-def edges(owners: Owners | None = None) -> Edges:
+def edges(owners: Owners | None = None, **most: int) -> Edges:
     """Edges of nothing yet."""
-    return Edges(GADGET, all_fields(GADGET.schema), owners or Owners())
+    return Edges(GADGET, all_fields(GADGET.schema), owners or Owners(), **most)
 
 
 def row(**values: Any) -> tuple[Any, ...]:

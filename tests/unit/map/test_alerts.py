@@ -26,9 +26,9 @@ def alert(rule: str = "Shell in a container", priority: str = "Notice", at: int 
     return Alert(SentRule(rule, priority, "syscall", frozenset()), NOW + at * 10**6, **{**usual, **values})
 
 
-def made() -> tuple[Alerts, Edges]:
+def made(**most: int) -> tuple[Alerts, Edges]:
     owners = Owners()
-    found = Alerts(owners)
+    found = Alerts(owners, **most)
     return found, Edges(GADGET, all_fields(GADGET.schema), owners, found)
 
 
@@ -83,10 +83,9 @@ def test_hostile() -> None:
     assert "\u202e" not in one["rule"] and len(one["rule"]) == len(one["pod"]) == module.LONGEST_NAME
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """However many alerts there are, of however many boxes, the newest of some are kept, and all are counted."""
-    monkeypatch.setattr(module, "MOST_SPOTS", 2)
-    found, _ = made()
+    found, _ = made(most_spots=2)
     for at in range(100):
         for name in ("web-0", "cart-0", "db-0"):
             found.add(alert(at=at), pb.Container(pod=name, namespace="shop"))

@@ -8,7 +8,6 @@ import pytest
 
 from gadget.endpoints import Endpoint
 from kubectl_gadget.map import edges as module
-from kubectl_gadget.map import owners as owners_module
 from kubectl_gadget.map.owners import HERE, LONGEST, NODES, OTHERS, OUTSIDE, ClusterOwners, Owners, Spot
 from tests.unit.map.flows import CART, ENDED, MINUTE, NOW, WEB, WORLD, edges, row, told
 
@@ -52,10 +51,9 @@ def test_changes() -> None:
     assert (found["spots"], found["edges"], [sums[1:3] for sums in found["sums"]]) == ([], [], [[1, 2]])
 
 
-def test_older_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_minutes() -> None:
     """What is older than the minutes that are kept is added up without a time, and nothing of it is lost."""
-    monkeypatch.setattr(module, "MOST_MINUTES", 3)
-    of = edges()
+    of = edges(most_minutes=3)
     for at in range(6):
         of.write([row(timestamp=NOW + at * MINUTE)])
     of.write([row(timestamp=NOW)])
@@ -66,12 +64,9 @@ def test_older_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert last["first"] == NOW // MINUTE + 3
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """Who scans addresses and ports makes no more boxes, edges, words and flows than there is room for; it is told."""
-    monkeypatch.setattr(module, "MOST_EDGES", 3)
-    monkeypatch.setattr("kubectl_gadget.map.owners.MOST_OUTSIDE", 2)
-    monkeypatch.setattr(module, "MOST_FLOWS", 30)
-    of = edges()
+    of = edges(Owners(most_outside=2), most_edges=3, most_flows=30)
     of.write([row(dst=WORLD._replace(port=port)) for port in range(1, 500)])
     of.write([row(dst=WORLD._replace(addr=f"198.51.100.{at}")) for at in range(200)])
     of.write([row(src=CART, dst=WEB)])
@@ -112,9 +107,7 @@ def test_spots() -> None:
 def test_answer_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that nobody knew gets its workload's box, also if the cluster answers while its name is looked at."""
     known = ClusterOwners()
-    owners = Owners(lambda: known)
-    monkeypatch.setattr(owners_module, "AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(owners, "_next", 0.0)
+    owners = Owners(lambda: known, again_seconds=0.0)
     monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # the answer is there at once
     known.pods["shop", "odd"] = "cart"
     pod = Endpoint("", 1, "pod", "shop", "odd")

@@ -9,7 +9,7 @@ import pytest
 from gadget.endpoints import Endpoint
 from kubectl_gadget.observe import pairs
 from kubectl_gadget.observe.lines import FIELDS, FlowLines
-from kubectl_gadget.observe.pairs import HOLD_SECONDS, MOST_HELD, NEAR_NS, Pair, Pairs
+from kubectl_gadget.observe.pairs import HOLD_SECONDS, NEAR_NS, Pair, Pairs
 from kubectl_gadget.output import all_fields
 from kubectl_gadget.stream.merge import TimedRow
 from tests.unit.observe.flows import GADGET, UNKNOWN
@@ -96,15 +96,13 @@ def test_live() -> None:
     assert made.rest() == []
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """However much comes at once, and however alike, what is held and looked at stays bounded."""
-    monkeypatch.setattr(pairs, "MOST_HELD", 100)
-    made = Pairs(FIELDS, KNOWN)
+    made = Pairs(FIELDS, KNOWN, most_held=100)
     made.add([row(1.0, CART, OUTSIDE._replace(port=port), protocol="udp") for port in range(1, 1001)], 0.0)
     assert len(made.ripe(None)) == 1000 - 100
     assert max(map(len, made._open.values())) <= pairs.MOST_ALIKE
     assert len(made.rest()) == 100
-    assert MOST_HELD > 100
 
 
 @pytest.mark.parametrize(

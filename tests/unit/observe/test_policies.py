@@ -15,7 +15,6 @@ from google.protobuf import json_format, struct_pb2
 from gadget._generated import flow_pb2, observer_pb2
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.advise.flows import Context, Header, RememberedPod
-from kubectl_gadget.observe import policies
 from kubectl_gadget.observe.lines import FIELDS
 from kubectl_gadget.observe.policies import Opinions
 from tests.conftest import events, run_cli, wait_until
@@ -119,7 +118,7 @@ def test_opinion_for_hubble(tmp_path: Path, port: int, verdict: str, by: str) ->
     assert not [each.name for flow in flows[3:] for each, _ in flow.ListFields() if each.name.endswith("_by")]
 
 
-def test_agents_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agents_that_take_long() -> None:
     """A pod that is not known has agents asked again, and flows do not wait for their answer: later ones are judged by it."""
     known = Context(Header(0, 0, ("node-a",)))
     answer, asked = threading.Event(), list[int]()
@@ -130,9 +129,7 @@ def test_agents_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
         pod = RememberedPod("front", "web-0", "u", {"app": "web"}, "", ("10.77.0.2",), 0, 1)
         return known if len(asked) == 1 else Context(known.header, pods=[pod])
 
-    monkeypatch.setattr(policies, "AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(policies, "WAIT_SECONDS", 0.01)
-    opinions = Opinions([yaml.safe_load(POLICY.replace("PORT", "9090"))], ask)
+    opinions = Opinions([yaml.safe_load(POLICY.replace("PORT", "9090"))], ask, again_seconds=0.0, wait_seconds=0.01)
     row = dict(zip(FIELDS, next(zip(*(table().column(name) for name in FIELDS), strict=True)), strict=True))
     row |= {"src": row["dst"], "dst": row["src"]}
     word = {"protocol": "tcp", "direction": "ingress"}

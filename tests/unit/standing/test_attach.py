@@ -16,9 +16,10 @@ from gadget import CONTRACT, catalog
 from gadget._generated import gadget_pb2 as pb
 from gadget.standing import from_toml
 from kubectl_gadget.agents.targets import Targets
-from kubectl_gadget.stream import session, streams
+from kubectl_gadget.stream import session
 from kubectl_gadget.stream.begin import begin
 from kubectl_gadget.stream.request import make_request
+from kubectl_gadget.stream.streams import Streams
 from tests.conftest import run_cli, wait_until
 from tests.fakes import WholeAgent
 from tests.unit.test_session import cluster, ms, run, shown
@@ -98,19 +99,22 @@ def keeps(tmp_path: Path) -> Iterator[Callable[[str], Keeps]]:
         each.die()
 
 
-def attach(targets: Targets, do: Callable[[], None]) -> None:
-    run(targets, do, record=None, standing="execs", follow=True)
+def attach(targets: Targets, do: Callable[[], object], *, hangs: bool = False, **patience: float) -> None:
+    def settled(streams: Streams) -> bool:
+        """Whether all that agents kept was shown."""
+        return hangs or streams._running <= streams._read_up
+
+    run(targets, do, record=None, standing="execs", follow=True, patience=patience, settled=settled)
 
 
-def test_ends_while_it_reads(keeps, capsys, monkeypatch) -> None:
+def test_ends_while_it_reads(keeps, capsys) -> None:
     """Ctrl-C while much of what is kept is still to be read: I do not wait for it, and am told that it is not shown."""
-    monkeypatch.setattr(streams, "REST_SECONDS", 0.0)
     node = keeps("node-a")
     node.catches_up = False
     node.keep(1, 2)
     node.late = [reply for _, reply in node.kept]
     node.kept = []
-    attach(cluster(node), lambda: wait_until(node.started.is_set, "the beginning"))
+    attach(cluster(node), lambda: wait_until(node.started.is_set, "the beginning"), hangs=True, rest=0.0)
     out, err = capsys.readouterr()
     assert shown(out) == []
     assert "ended while it was still reading what is kept: the rest is not shown\n" in err
@@ -122,31 +126,34 @@ def test_comes_again(keeps, capsys) -> None:
     targets = cluster(first, other)
     first.keep(1, 2)
     other.keep(3)
+    seen: list[tuple[str, str]] = []
+
+    def said(where: int) -> str:
+        """What came on standard output or, by 1, on standard error so far."""
+        seen.append(capsys.readouterr())
+        return "".join(each[where] for each in seen)
 
     def do() -> None:
-        wait_until(lambda: first.started.is_set() and other.started.is_set(), "both")
-        time.sleep(0.3)
+        wait_until(lambda: said(0).count("\n") == 3, "what both kept")
         del targets.there["node-a"]
         first.die()
-        time.sleep(0.5)
+        wait_until(lambda: "went away" in said(1), "word of it")
         again = keeps("node-a")
         again.keep(1, 2, 4)
         targets.there["node-a"] = again.reach
         assert again.started.wait(5)
         assert again.asked_since == ms(2)
-        time.sleep(0.3)
 
     attach(targets, do)
-    out, err = capsys.readouterr()
+    out, err = said(0), said(1)
     assert shown(out) == [("node-a", 1), ("node-a", 2), ("node-b", 3), ("node-a", 4)]
     told = err.splitlines()
     assert told[:2] == ["warning: node-a: the agent went away", "node-a: joined again"]
     assert len(told) == 3 and told[2].endswith("; nothing lost.")
 
 
-def test_answers_late(keeps, capsys, monkeypatch) -> None:
+def test_answers_late(keeps, capsys) -> None:
     """An agent that answers later than others has kept all, so nothing is missing."""
-    monkeypatch.setattr(streams, "LATE_SECONDS", 0.1)
     first, late = keeps("node-a"), keeps("node-b")
     first.keep(2)
     late.keep(1)
@@ -158,16 +165,15 @@ def test_answers_late(keeps, capsys, monkeypatch) -> None:
         return late.reach()
 
     targets["node-b"] = slowly
-    attach(targets, lambda: late.started.wait(5))
+    attach(targets, lambda: late.started.wait(5), late=0.1)
     out, err = capsys.readouterr()
     assert shown(out) == [("node-b", 1), ("node-a", 2)]
     assert err.endswith("; nothing lost.\n")
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_one_hangs(keeps, capsys, monkeypatch, silent: bool) -> None:
+def test_one_hangs(keeps, capsys, silent: bool) -> None:
     """An agent that hangs does not keep what others kept from me for ever, and I am told."""
-    monkeypatch.setattr(session, "BACKLOG_SECONDS", 0.3)
     first, hangs = keeps("node-a"), keeps("node-b")
     first.keep(1)
     hangs.catches_up = False
@@ -184,7 +190,7 @@ def test_one_hangs(keeps, capsys, monkeypatch, silent: bool) -> None:
         wait_until(shows, "what the other kept")
         over.set()
 
-    attach(targets, do)
+    attach(targets, do, hangs=True, backlog=0.3)
     wanted = "warning: node-b: what it kept is not waited for: it comes later than that of others"
     assert wanted in "".join(seen[1::2])
 

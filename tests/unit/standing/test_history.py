@@ -9,18 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.standing import history as module
 from agent.standing.history import History
 from gadget._generated import gadget_pb2 as pb
 from gadget.recorded import OVERWRITTEN
 from kubectl_gadget.stream.recording import Recording
 
 SIZE = 1000
-
-
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEAST_FILE_BYTES", 0)
 
 
 def keep(history: History, number: int, count: int = 10) -> None:
@@ -44,9 +38,9 @@ def seen(replies: list[pb.RunReply]) -> tuple[int, int]:
     return events, gone[-1] if gone else 0
 
 
-def go_on(folder: Path) -> History:
-    """The history of the next agent, or the first one."""
-    return History(folder / "run", "opensnoop", "node-a", 20 * SIZE)
+def go_on(folder: Path, **settings: int) -> History:
+    """The history of the next agent, or the first one. Its files are small."""
+    return History(folder / "run", "opensnoop", "node-a", 20 * SIZE, least_file=0, **settings)
 
 
 @pytest.fixture
@@ -290,12 +284,13 @@ def test_ended_in_the_middle(history: History) -> None:
     assert seen([*first, *replies])[1] == 0
 
 
-def test_small_parts(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_parts(tmp_path: Path) -> None:
     """However little an agent has in memory of a file at a time, each reader gets all of it."""
-    monkeypatch.setattr(module, "PART_BYTES", 100)
+    history = go_on(tmp_path, part=100)
     for number in range(1, 15):
         keep(history, number)
     assert seen(read(history)) == (140, 0)
+    history.close()
 
 
 def test_late_writer(history: History) -> None:
