@@ -120,13 +120,13 @@ def _owners(agents: Sequence[str], local: bool) -> Owners:
 
 def _judge(
     targets: Targets, agents: Sequence[str], local: bool, namespaces: tuple[str, ...], file: Path | None
-) -> Callable[[], dict[str, Any]] | None:
+) -> Callable[..., dict[str, Any]] | None:
     """What judges what was seen: by the policies of a file, or of the cluster if there is one and no other."""
     from kubectl_gadget.cluster.options import chosen_clusters
-    from kubectl_gadget.map.policies import CachedAnswer, read_cluster, read_file
+    from kubectl_gadget.map.policies import judging
 
     if agents or local:
-        return CachedAnswer(read_file(targets, file, namespaces)) if file else None
+        return judging(targets, file, namespaces) if file else None
     cluster, *others = chosen_clusters()
     if others:
         if file:
@@ -135,7 +135,7 @@ def _judge(
     from gadget.kube.api import api_server
     from gadget.kube.kubeconfig import read_context
 
-    return CachedAnswer(read_cluster(targets, api_server(read_context(cluster.flags)), file, namespaces))
+    return judging(targets, file, namespaces, api_server(read_context(cluster.flags)))
 
 
 def _why_empty(namespaces: Sequence[str], *, local: bool) -> str:

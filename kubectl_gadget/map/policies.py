@@ -9,21 +9,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gadget.kube.api import ApiError, ApiServer, not_allowed
+from gadget.kube.api import ApiServer
 from kubectl_gadget.advise import check, diff
 from kubectl_gadget.advise.advisor import advise
-from kubectl_gadget.advise.collect import PATHS, hear, look_up
+from kubectl_gadget.advise.collect import hear, look_up
 from kubectl_gadget.advise.compile import compile_policy
 from kubectl_gadget.advise.evaluate import Evaluator
 from kubectl_gadget.advise.judge import flows_of, namespaces_of, policies_about, spans
 from kubectl_gadget.advise.observation import Observation
-from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.advise.render import render_yaml
 from kubectl_gadget.advise.talks import Settings
 from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.observe.policies import Policies, reader
 
-#: How long an answer holds: a page that asks often costs agents no more.
-HOLDS_SECONDS = 5.0
+#: For how long policies are not read again, and for how long what agents saw is not asked for again if policies are
+#: the same: a page that asks often costs no more.
+HOLDS_SECONDS, LASTS_SECONDS = 5.0, 60.0
 #: Flows that a page is told of: the denied ones first.
 MOST_FLOWS = 5000
 
@@ -53,38 +54,22 @@ def judge(observation: Observation, policies: Sequence[dict[str, Any]], namespac
     }
 
 
-def read_file(targets: Targets, file: Path, namespaces: Sequence[str]) -> Callable[[], dict[str, Any]]:
-    """Judges what agents saw by a file. UsageError for one that makes no sense."""
-    policies = _of_file(file, namespaces)
-    return lambda: judge(_seen(targets, policies), policies, namespaces)
+def judging(
+    targets: Targets, file: Path | None, namespaces: Sequence[str], api: ApiServer | None = None
+) -> CachedAnswer:
+    """Judges what agents saw, with what a cluster knows if there is one, by a file, else by the cluster's own policies.
+
+    UsageError for a file that makes no sense.
+    """
+    read = reader(file, namespaces, api)
+    if file:
+        read()
+    return CachedAnswer(
+        read, lambda policies: judge(_seen(targets, policies, api, namespaces), [*map(dict, policies)], namespaces)
+    )
 
 
-def read_cluster(
-    targets: Targets, api: ApiServer, file: Path | None, namespaces: Sequence[str]
-) -> Callable[[], dict[str, Any]]:
-    """The same with what a cluster knows, by its own policies if there is no file."""
-    given = _of_file(file, namespaces) if file else None
-
-    def ask() -> dict[str, Any]:
-        policies = given
-        if policies is None:
-            try:
-                policies = list(api.list(PATHS["NetworkPolicy"]))
-            except ApiError as error:
-                raise not_allowed(error, "list networkpolicies", "") from None
-        return judge(_seen(targets, policies, api, namespaces), policies, namespaces)
-
-    return ask
-
-
-def _of_file(file: Path, namespaces: Sequence[str]) -> list[dict[str, Any]]:
-    namespace = next((name for name in namespaces if not name.startswith("!")), "default")
-    return read_policies(file, namespace).policies
-
-
-def _seen(
-    targets: Targets, policies: Sequence[dict[str, Any]], api: ApiServer | None = None, namespaces: Sequence[str] = ()
-) -> Observation:
+def _seen(targets: Targets, policies: Policies, api: ApiServer | None, namespaces: Sequence[str]) -> Observation:
     heard = hear(targets)
     if api:
         look_up(api, heard.context, namespaces)
@@ -92,19 +77,27 @@ def _seen(
 
 
 class CachedAnswer:
-    """Calls a slow function, one call at a time, and keeps its answer for a while."""
+    """Judges by the policies that there are, one call at a time. It keeps an answer for a while."""
 
-    def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
-        """Ask by a function."""
-        self._ask = ask
+    def __init__(self, read: Callable[[], Policies], ask: Callable[[Policies], dict[str, Any]]) -> None:
+        """By the policies that read gives, as ask judges."""
+        self._read, self._ask = read, ask
         self._lock = threading.Lock()
+        self._policies: Policies = ()
         self._found: dict[str, Any] = {}
-        self._until = 0.0
+        self._read_ended = self._asked = 0.0
+        self._number = 0
 
-    def __call__(self) -> dict[str, Any]:
-        """The answer."""
+    def __call__(self, *, anew: bool = False) -> dict[str, Any]:
+        """The answer, with a number of its own. anew: it may not be older than a moment."""
         with self._lock:
-            if time.monotonic() > self._until:
-                self._found = self._ask()
-                self._until = time.monotonic() + HOLDS_SECONDS
+            if not self._found or time.monotonic() > self._read_ended + HOLDS_SECONDS:
+                policies = self._read()
+                self._read_ended = time.monotonic()
+                is_old = time.monotonic() > self._asked + (HOLDS_SECONDS if anew else LASTS_SECONDS)
+                if is_old or not self._found or policies != self._policies:
+                    found = self._ask(policies)
+                    self._number += 1
+                    self._policies, self._asked = policies, time.monotonic()
+                    self._found = {**found, "number": self._number}
             return self._found

@@ -30,8 +30,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-#: What is told of policies, for the page's tab; GadgetError if nothing can be.
-Policies = Callable[[], dict[str, Any]]
+#: What is told of policies, for the page's tab, also anew; GadgetError if nothing can be.
+Policies = Callable[..., dict[str, Any]]
 
 
 class MapServer(BoundedServer):
@@ -112,7 +112,7 @@ class _Handler(BoundedHandler):
             self._send(404, b"", "text/plain")
             return
         try:
-            found = self.server.policies()
+            found = self.server.policies(anew=bool(query.get("anew")))
         except GadgetError as error:
             found = {"error": str(error)}
         self._send(200, encode(found), "application/json")

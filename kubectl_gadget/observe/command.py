@@ -263,6 +263,8 @@ class ObserveCommand(HeadedCommand):
             if judged and not (api or agent or local):
                 raise UsageError(f"{judged}: judged for one cluster at a time")
             opinions = _opinions(targets, policy, namespace, api) if judged else None
+            if opinions and (follow or host):
+                opinions.follow()
             endpoints = Endpoints(api) if api else None
             why_none = partial(_why_none, asked, targets)
             return partial(

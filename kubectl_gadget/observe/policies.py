@@ -1,7 +1,8 @@
-"""Judges flows by the NetworkPolicies of a file, as `advise network-policy check` does."""
+"""Judges flows by the NetworkPolicies of a file or a cluster, as `advise network-policy check` does."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gadget.errors import GadgetError, Unreachable
+from gadget.errors import GadgetError, Unreachable, UsageError
 from gadget.kube.api import ApiError, ApiServer, not_allowed
 from kubectl_gadget.advise.cluster import Cluster
 from kubectl_gadget.advise.collect import PATHS, hear, look_up
@@ -21,10 +22,15 @@ from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.cluster.agents import Background
 from kubectl_gadget.cluster.directory import FORBIDDEN
 from kubectl_gadget.observe.opinion import ALLOWED, DENIED, NOT_JUDGED, PERHAPS, Opinion, told
+from kubectl_gadget.tell import tell
 
 #: How long after what is known of pods was asked for it is asked for again, because of a pod that is not known; and how
 #: long flows wait for the answer: later ones are judged by it.
 AGAIN_SECONDS, WAIT_SECONDS = 10.0, 1.0
+#: How often policies are read again while flows come.
+POLICIES_SECONDS = 5.0
+#: As the API serves them.
+Policies = Sequence[Mapping[str, Any]]
 
 
 class Opinions:
@@ -32,20 +38,44 @@ class Opinions:
 
     def __init__(
         self,
-        policies: Sequence[Mapping[str, Any]],
+        read: Callable[[], Policies],
         ask: Callable[[], Context],
         again_seconds: float = AGAIN_SECONDS,
         wait_seconds: float = WAIT_SECONDS,
+        policies_seconds: float = POLICIES_SECONDS,
     ) -> None:
-        """By policies as the API serves them. ask tells what is known of pods and addresses."""
-        self._again_seconds, self._wait_seconds = again_seconds, wait_seconds
-        self._policies, self._ask = policies, ask
+        """By the policies that read gives. ask tells what is known of pods and addresses."""
+        self._again_seconds, self._wait_seconds, self._policies_seconds = again_seconds, wait_seconds, policies_seconds
+        self._read, self._ask = read, ask
+        self._policies = self._newest = read()
         self._asking: Background[Context] | None = None
         self.judged = self.denied = 0
         self._learn(ask())
 
+    def follow(self) -> None:
+        """Read the policies again and again, in a thread: flows that come later are judged by what they are then."""
+        threading.Thread(target=self._keep_reading, name="policies", daemon=True).start()
+
+    def _keep_reading(self) -> None:
+        while True:
+            time.sleep(self._policies_seconds)
+            with suppress(GadgetError):  # those that were read last count on
+                self._newest = self._read()
+
+    def _change(self) -> None:
+        """Judge by the newest policies. Those that make no sense, as of a file half written, change nothing."""
+        before, self._policies = self._policies, self._newest
+        if before == self._policies:
+            return
+        try:
+            self._learn(self._context)
+        except UsageError:
+            self._policies = self._newest = before
+        else:
+            tell(f"The policies have changed: {len(self._policies):,} from here on.")
+
     def _learn(self, context: Context) -> None:
-        self._asked = time.monotonic()
+        self._context, self._asked = context, time.monotonic()
         self._evaluator = Evaluator(self._policies, labels_of_namespaces(context))
         self._cluster = Cluster(context, by_address=self._evaluator.looks_at_addresses)
         newest = sorted(self._cluster.pods, key=lambda pod: pod.last)
@@ -75,6 +105,8 @@ class Opinions:
 
     def decide(self, row: Mapping[str, Any], word: Mapping[str, str]) -> Opinion:
         """What would become of a flow."""
+        if self._newest is not self._policies:
+            self._change()
         own, peer, protocol = row["src"], row["dst"], word["protocol"].upper()
         if own is None or peer is None or own.kind != "pod" or protocol in PORTLESS:
             return Opinion()
@@ -115,12 +147,6 @@ def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str]
 
     UsageError for no such file.
     """
-    named = [name for name in namespaces if not name.startswith("!")]
-    if file:
-        policies: Sequence[Mapping[str, Any]] = read_policies(file, named[0] if named else "default").policies
-    else:
-        assert api
-        policies = policies_of(api, named)
 
     def ask() -> Context:
         context = hear(targets).context
@@ -128,10 +154,23 @@ def read_opinions(targets: Targets, file: Path | None, namespaces: Sequence[str]
             look_up(api, context, namespaces)
         return context
 
-    return Opinions(policies, ask)
+    return Opinions(reader(file, namespaces, api), ask)
 
 
-def policies_of(api: ApiServer, namespaces: Sequence[str]) -> list[Mapping[str, Any]]:
+def reader(file: Path | None, namespaces: Sequence[str], api: ApiServer | None) -> Callable[[], Policies]:
+    """What reads the policies of a file, else of the cluster. UsageError for no such file."""
+    named = [name for name in namespaces if not name.startswith("!")]
+
+    def read() -> Policies:
+        if file:
+            return read_policies(file, named[0] if named else "default").policies
+        assert api
+        return policies_of(api, named)
+
+    return read
+
+
+def policies_of(api: ApiServer, namespaces: Sequence[str]) -> Policies:
     """The policies of a cluster; of namespaces, where the user may not list all."""
     path = PATHS["NetworkPolicy"]
     try:

@@ -3,25 +3,32 @@
 import { whole } from "./model.js";
 import { element } from "./text.js";
 
+const AGAIN_MS = 5000;
+
 export class Policies {
   constructor(main, told) {
     [this.main, this.told] = [main, told];
   }
 
-  async open() {
+  // What was judged is asked for again from time to time: policies and flows change.
+  async open(path = "policies") {
     if (this.asking) return;
     this.asking = true;
-    this.main.replaceChildren(element("p", { class: "dim" }, "Asking the agents for all that was seen …"));
-    const found = await fetch("policies").then((answer) => answer.json(), () => ({ error: "the command has ended, or does not answer" }));
+    if (!this.found) this.main.replaceChildren(element("p", { class: "dim" }, "Asking the agents for all that was seen …"));
+    const found = await fetch(path).then((answer) => answer.json(), () => ({ error: "the command has ended, or does not answer" }));
     this.asking = false;
+    this.timer ??= setInterval(() => document.hidden || this.open(), AGAIN_MS);
     const again = element("button", { type: "button" }, "Judge again");
-    again.addEventListener("click", () => this.open());
+    again.addEventListener("click", () => this.open("policies?anew=1"));
     if (found.error) {
-      this.main.replaceChildren(element("p", { role: "alert" }, found.error), again);
+      if (!this.found || path !== "policies") this.main.replaceChildren(element("p", { role: "alert" }, found.error), again);
       return;
     }
+    if (this.found && found.number === this.found.number) return;
+    const focused = this.main.contains(document.activeElement);
     this.found = found;
     this.show(again);
+    if (focused) again.focus();
     this.told();
   }
 

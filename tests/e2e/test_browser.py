@@ -15,7 +15,7 @@ from kubectl_gadget.map import server as module
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.map.owners import ClusterOwners, Owners
-from kubectl_gadget.map.policies import judge
+from kubectl_gadget.map.policies import CachedAnswer, judge
 from kubectl_gadget.map.server import MapServer
 from kubectl_gadget.observe.opinion import NOT_JUDGED, PERHAPS
 from kubectl_gadget.output import all_fields
@@ -263,7 +263,9 @@ def test_large(page: Page) -> None:
 
 def test_policies(page: Page) -> None:
     """The policies' tab has what is denied, which rules allowed what, unused ones and advice; edges have the verdict then."""
-    with MapServer(0, document("Flows", live=True, policies=True), lambda: judge(seen(), [POLICY], ["shop"])) as server:
+    with MapServer(
+        0, document("Flows", live=True, policies=True), lambda **_: judge(seen(), [POLICY], ["shop"])
+    ) as server:
         server.edges = edges()
         server.edges.write([row(src=WEB._replace(name="web-0")), row(dst=DB)])
         opened(page, server, 2)
@@ -278,6 +280,24 @@ def test_policies(page: Page) -> None:
         assert [each[:2] for each in rows(page)] == [["shop/web", "shop/cart"]]
         page.run("document.querySelector('tbody tr:not(.space)').click()")
         assert "9090/TCP denied: no ingress rule" in page.run("document.querySelector('#drawer').textContent")
+
+
+def test_policies_change(page: Page) -> None:
+    """A policy that is changed while I look changes what the page says, in tab and table, and I need not ask."""
+    policies = [POLICY]
+    answer = CachedAnswer(lambda: [*policies], lambda given: judge(seen(), [*map(dict, given)], ["shop"]))
+    with MapServer(0, document("Flows", live=True, policies=True), answer) as server:
+        server.edges = edges()
+        server.edges.write([row(src=WEB._replace(name="web-0"))])
+        opened(page, server, 1)
+        page.type("#filter", "policy=denied")
+        page.wait(f"{ROWS}.length === 1")
+        page.click("#tab-policies")
+        page.run("document.querySelector('#policies button').focus()")
+        policies[0] = {**POLICY, "spec": {**POLICY["spec"], "ingress": [{}]}}
+        page.wait("document.querySelector('#policies').textContent.includes('7 of 7 connections allowed, 0 denied')")
+        assert page.run("document.activeElement.textContent") == "Judge again"
+        assert rows(page) == []
 
 
 def test_end(page: Page, tmp_path: Path) -> None:
@@ -455,7 +475,7 @@ def test_words_of_observe(page: Page) -> None:
         "advised": "",
     }
     told = document("Flows", live=True, policies=True, labels=True)
-    with MapServer(0, told, lambda: answer) as server:
+    with MapServer(0, told, lambda **_: answer) as server:
         server.edges = edges(Owners(lambda: owners))
         server.edges.write(flows)
         opened(page, server, 4)

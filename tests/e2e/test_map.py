@@ -12,7 +12,7 @@ import pytest
 
 from tests.browser import Page, browser
 from tests.conftest import Cli, wait_until
-from tests.e2e.conftest import IMAGE, Namespace, kubectl, nodes
+from tests.e2e.conftest import IMAGE, Namespace, Stream, kubectl, nodes
 from tests.e2e.test_advise import WEB, deployment, pod_of, service
 
 pytestmark = pytest.mark.usefixtures("deployed")
@@ -59,8 +59,8 @@ def shop(make_namespace: Callable[[str], Namespace]) -> Namespace:
     return shop
 
 
-def test_map(shop: Namespace, start_cli: Callable[..., Cli], page: Page) -> None:
-    """The map of a namespace has its deployments, a failed line where nobody listens, and what the cluster's policies say."""
+def test_map(shop: Namespace, start_cli: Callable[..., Cli], start_stream: Callable[..., Stream], page: Page) -> None:
+    """The map of a namespace has its deployments, a failed line where nobody listens, and what the cluster's policies say; it, and `observe -f`, go by policies that I apply meanwhile."""
     client = pod_of(shop, LONG)["metadata"]["name"]
     assert LONG not in client
     web = pod_of(shop, "web")["status"]["podIP"]
@@ -105,6 +105,15 @@ def test_map(shop: Namespace, start_cli: Callable[..., Cli], page: Page) -> None
     page.click("#tab-flows")
     page.type("#filter", "policy=denied")
     assert [row[:2] for row in page.run(ROWS)] == [[f"{shop.name}/{LONG}", f"{shop.name}/web"]]
+    page.type("#filter", f"label=app=web from:label=app={LONG}")
+    assert [row[:2] for row in page.run(ROWS)] == [[f"{shop.name}/{LONG}", f"{shop.name}/web"]]
+    stream = start_stream("observe", "--follow", f"--namespace={shop.name}", "policy=web")
+    wait_until(lambda: ask(service_ip) and "denied" in {row["policy"] for row in stream.events()}, "an opinion", 60)
+    kubectl("apply", "--filename=-", input=json.dumps({**POLICY, "spec": {**POLICY["spec"], "ingress": [{}]}}))
+    wait_until(lambda: ask(service_ip) and "allowed" in {row["policy"] for row in stream.events()}, "the new one", 60)
+    _, told = stream.finish()
+    assert "The policies have changed: 1 from here on." in told
+    page.wait("document.querySelector('#policies').textContent.includes(', 0 denied')")
     assert page.errors == []
     _, err = cli.finish()
     assert cli.process.returncode == 0, err

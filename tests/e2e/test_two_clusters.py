@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Cli, wait_until
 from tests.e2e.cluster.control_plane import BRIDGE, api_server, etcd
-from tests.e2e.conftest import OWN_CLUSTER, Namespace, kubectl, nodes, objects
+from tests.e2e.conftest import OWN_CLUSTER, Namespace, gadget, kubectl, nodes, objects
 from tests.e2e.test_hubble import ask, talk
 
 pytestmark = pytest.mark.skipif(not OWN_CLUSTER, reason="needs the keys of our own cluster")
@@ -103,6 +103,8 @@ def test_one_dies(
         return [row["node"] for row in rows if row["pod"] == "cart-0"]
 
     wait_until(lambda: {*seen()} == {f"east/{last}", f"west/{last}"}, "flows by both", 60)
+    done = gadget(*command[:5], "--in-cluster=west", "--all", "-o", "json")
+    assert {json.loads(line)["node"] for line in done.stdout.splitlines()} == {f"west/{last}"}, done.stderr
     west.die()
     wait_until(lambda: f"west/{last}" in err.read_text(), "what is said of the one that died", 60)
     counts = list[int]()

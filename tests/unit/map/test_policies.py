@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kubectl_gadget.advise.observation import Observation
 from kubectl_gadget.map.policies import CachedAnswer, judge
 from tests.unit.advise.build import Build
@@ -55,8 +57,19 @@ def test_judge() -> None:
     assert "kind: NetworkPolicy" in found["advised"]
 
 
-def test_held() -> None:
-    """However often pages ask, agents are asked once in a while."""
-    asked: list[int] = []
-    held = CachedAnswer(lambda: {"asked": asked.append(1)})
-    assert [held(), held()] and asked == [1]
+def test_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often pages ask, the cluster and agents are asked once in a while; at once if I say so, and if policies have changed."""
+    now, policies, asked = [100.0], [[POLICY]], list[int]()
+    monkeypatch.setattr("kubectl_gadget.map.policies.time.monotonic", lambda: now[0])
+    held = CachedAnswer(lambda: policies[0], lambda given: {"asked": asked.append(len(given))})
+    assert [held()["number"] for _ in range(3)] == [1, 1, 1] and asked == [1]
+    now[0] += 6
+    assert held()["number"] == 1
+    now[0] += 6
+    assert held(anew=True)["number"] == 2
+    policies[0] = []
+    assert held(anew=True)["number"] == 2
+    now[0] += 6
+    assert held()["number"] == 3 and asked == [1, 1, 0]
+    now[0] += 61
+    assert held()["number"] == 4

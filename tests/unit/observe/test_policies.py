@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,7 +18,7 @@ from gadget._generated import flow_pb2, observer_pb2
 from gadget._generated import gadget_pb2 as pb
 from kubectl_gadget.advise.flows import Context, Header, RememberedPod
 from kubectl_gadget.observe.lines import FIELDS
-from kubectl_gadget.observe.policies import Opinions
+from kubectl_gadget.observe.policies import Opinions, reader
 from tests.conftest import events, run_cli, wait_until
 from tests.unit.observe.flows import PEERS, table
 from tests.unit.observe.test_last import EndingAgent
@@ -118,6 +120,46 @@ def test_opinion_for_hubble(tmp_path: Path, port: int, verdict: str, by: str) ->
     assert not [each.name for flow in flows[3:] for each, _ in flow.ListFields() if each.name.endswith("_by")]
 
 
+def answered() -> tuple[dict[str, Any], dict[str, str]]:
+    """The row of the pod that cart asked, and its words."""
+    row = dict(zip(FIELDS, next(zip(*(table().column(name) for name in FIELDS), strict=True)), strict=True))
+    return row | {"src": row["dst"], "dst": row["src"]}, {"protocol": "tcp", "direction": "ingress"}
+
+
+def test_policies_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While I follow, a policy that is changed counts for the flows that come later, and I am told; one half written, and one that makes no sense, changes nothing."""
+    pods = [
+        RememberedPod(space, f"{name}-0", f"uid-{name}", {"app": name}, "", (address,), 0, 1)
+        for space, name, address in (("front", "web", "10.77.0.2"), ("shop", "cart", "10.77.0.1"))
+    ]
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY.replace("PORT", "9090"))
+    given, reads = [reader(file, [], None)], count()
+
+    def read() -> Sequence[Mapping[str, Any]]:
+        next(reads)
+        return given[0]()
+
+    def is_read_again() -> None:
+        before = next(reads)
+        wait_until(lambda: next(reads) > before + 4, "two more reads")
+
+    opinions = Opinions(read, lambda: Context(Header(0, 0, ("node-a",)), pods=pods), policies_seconds=0.01)
+    row, word = answered()
+    assert opinions.judge(row, word).word == "denied"
+    opinions.follow()
+    for port, expected in ((8080, "allowed"), (7, "denied")):
+        file.write_text(POLICY.replace("PORT", str(port)))
+        wait_until(lambda: opinions.judge(row, word).word == expected, "the new opinion")  # noqa: B023
+    assert capsys.readouterr().err == "The policies have changed: 1 from here on.\n" * 2
+    file.write_text(POLICY[:40])
+    is_read_again()
+    given[0] = lambda: [{"kind": "NetworkPolicy"}]
+    is_read_again()
+    assert opinions.judge(row, word).word == "denied"
+    assert capsys.readouterr().err == ""
+
+
 def test_agents_that_take_long() -> None:
     """A pod that is not known has agents asked again, and flows do not wait for their answer: later ones are judged by it."""
     known = Context(Header(0, 0, ("node-a",)))
@@ -129,10 +171,10 @@ def test_agents_that_take_long() -> None:
         pod = RememberedPod("front", "web-0", "u", {"app": "web"}, "", ("10.77.0.2",), 0, 1)
         return known if len(asked) == 1 else Context(known.header, pods=[pod])
 
-    opinions = Opinions([yaml.safe_load(POLICY.replace("PORT", "9090"))], ask, again_seconds=0.0, wait_seconds=0.01)
-    row = dict(zip(FIELDS, next(zip(*(table().column(name) for name in FIELDS), strict=True)), strict=True))
-    row |= {"src": row["dst"], "dst": row["src"]}
-    word = {"protocol": "tcp", "direction": "ingress"}
+    opinions = Opinions(
+        lambda: [yaml.safe_load(POLICY.replace("PORT", "9090"))], ask, again_seconds=0.0, wait_seconds=0.01
+    )
+    row, word = answered()
     assert [opinions.judge(row, word).word for _ in range(3)] == ["not judged"] * 3
     answer.set()
     wait_until(lambda: opinions.judge(row, word).word == "denied", "an opinion")
