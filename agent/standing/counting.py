@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.containers.identity import Container
 from agent.run.batch import Packed
 from agent.service import Number
 from gadget._generated import gadget_pb2 as pb
@@ -19,13 +21,19 @@ from gadget.kinds import HISTOGRAM
 from gadget.metric import OF_CONTAINERS, Metric, read_metric
 from gadget.rows import Table
 from gadget.schema import TABLE
+from gadget.series import Labels, SeriesTable
 from gadget.text import escape
 
-#: Series of one metric; events of further ones count as OTHER. A series without an event for so long goes.
-MOST_SERIES, IDLE_SECONDS = 1000, 3600.0
+#: Series of one metric; events of further ones count as OTHER.
+MOST_SERIES = 1000
 OTHER = "other"
 #: Bounds of a histogram are powers of two: 2^0, …, 2^63, and beyond.
 BUCKETS = 64
+#: The names of a container, as fields have them.
+_NAMED: dict[str, Callable[[Container], str]] = {
+    "namespace": attrgetter("namespace"), "pod": attrgetter("pod"), "container": attrgetter("name"),
+}  # fmt: skip
+assert {*_NAMED} == {*OF_CONTAINERS}
 
 
 @dataclass
@@ -35,15 +43,21 @@ class _Series:
     count: int = 0
     sum: float = 0.0
     buckets: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS + 1, np.int64))
-    seen: float = 0.0
 
 
 class Counting:
     """The metrics of one run. take is for its thread; numbers for any."""
 
-    def __init__(self, run: pb.Standing, gadget: Gadget, clock: Callable[[], float] = time.monotonic) -> None:
-        """Count what run asks for. UsageError if gadget cannot be counted so."""
+    def __init__(
+        self,
+        run: pb.Standing,
+        gadget: Gadget,
+        living: Callable[[], Iterable[Container]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Count what run asks for. living tells which containers there are. UsageError if that cannot be counted."""
         self._lock = threading.Lock()
+        self._living = living
         self._metrics = [_Counted(run.name, gadget, read_metric(gadget, text), clock) for text in run.metrics]
 
     def take(self, sections: Iterable[Packed], names: Mapping[int, pb.Container]) -> None:
@@ -57,14 +71,19 @@ class Counting:
 
     def numbers(self) -> Iterator[Number]:
         """All series."""
+        if not self._metrics:
+            return iter(())
+        living = [*self._living()]
         with self._lock:
-            return iter([number for each in self._metrics for number in each.numbers()])
+            return iter([number for each in self._metrics for number in each.numbers(living)])
 
 
 class _Counted:
     def __init__(self, run: str, gadget: Gadget, metric: Metric, clock: Callable[[], float]) -> None:
-        self._gadget, self._metric, self._clock = gadget, metric, clock
-        self._series: dict[tuple[str, ...], _Series] = {}
+        self._gadget, self._metric = gadget, metric
+        self._series = SeriesTable(MOST_SERIES, _Series, clock)
+        self._other = (OTHER,) * len(metric.by)
+        self._whose = [at for at, name in enumerate(metric.by) if name in OF_CONTAINERS]
         by = f"_by_{'_'.join(metric.by)}" if metric.by else ""
         self._means = next((each.means for each in gadget.schema.shown if each.name == metric.number), None)
         unit, self._factor = (self._means and self._means.measure) or ("", 1.0)
@@ -78,11 +97,9 @@ class _Counted:
         rows = np.frombuffer(section.rows, self._gadget.schema.dtype(section.record_size), section.count)
         first, which = self._groups(rows)
         counts = np.bincount(which, minlength=len(first))
-        now = self._clock()
-        series = [self._of(labels) for labels in self._labels(section, rows[first], names)]
+        series = [self._series.of(labels, self._other) for labels in self._labels(section, rows[first], names)]
         for each, number in zip(series, counts.tolist(), strict=True):
             each.count += number
-            each.seen = now
         if self._means is HISTOGRAM:
             _merge(rows[self._metric.number], which, series)
         elif self._means:
@@ -117,11 +134,6 @@ class _Counted:
             columns.append([escape(text(value)) for value in values])
         yield from zip(*columns, strict=True) if columns else [()] * len(rows)
 
-    def _of(self, labels: tuple[str, ...]) -> _Series:
-        if labels not in self._series and len(self._series) >= MOST_SERIES:
-            labels = (OTHER,) * len(labels)
-        return self._series.setdefault(labels, _Series())
-
     def _measure(self, values: npt.NDArray[np.integer], which: npt.NDArray[np.intp], series: Sequence[_Series]) -> None:
         """Add a number of each row to its series; one that is not known has no bucket."""
         assert self._means
@@ -134,10 +146,15 @@ class _Counted:
             each.buckets += own
             each.sum += number
 
-    def numbers(self) -> Iterator[Number]:
-        now = self._clock()
-        self._series = {labels: each for labels, each in self._series.items() if now - each.seen <= IDLE_SECONDS}
-        for labels, each in self._series.items():
+    def numbers(self, living: Sequence[Container]) -> Iterator[Number]:
+        of = [self._metric.by[at] for at in self._whose]
+        there = {tuple(escape(_NAMED[name](each)) for name in of) for each in living}
+
+        def lives(labels: Labels) -> bool | None:
+            who = tuple(labels[at] for at in self._whose)
+            return who in there if any(who) and labels != self._other else None
+
+        for labels, each in self._series.shown(lives):
             named = dict(zip(self._metric.by, labels, strict=True))
             if self._means:
                 buckets = () if self._adds else self._buckets(each)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from agent.containers.identity import Container
 from agent.containers.tracker import Tracker
 from agent.files import read_text
 from agent.limits import RunBudget
@@ -49,7 +50,7 @@ class StandingRun:
         self._selection = Selection.of(run.start.selection)
         self._subscriber: Subscriber | None = None
         self._names: dict[int, pb.Container] = {}
-        self.counting = Counting(run, self._gadget)
+        self.counting = Counting(run, self._gadget, self._living)
         self.history = History(folder, run.start.gadget, node, keep)
         self.since_ns = _since(folder)
         self.rate = 0.0
@@ -64,6 +65,9 @@ class StandingRun:
         except RuntimeError as error:  # no more threads may be made
             self.history.close()
             raise Exhausted(str(error)) from None
+
+    def _living(self) -> list[Container]:
+        return [each.container for each in self._tracker.containers() if each.container and not each.ended]
 
     @property
     def problem(self) -> str:

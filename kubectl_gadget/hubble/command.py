@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +14,13 @@ from gadget.errors import UsageError
 from gadget.text import host_and_port
 from kubectl_gadget.cluster.options import cluster_options
 from kubectl_gadget.headed import HeadedCommand
-from kubectl_gadget.observe.command import GADGET, read_log
+from kubectl_gadget.observe.command import GADGET, read_log_of
 from kubectl_gadget.options import Option, where_options
 from kubectl_gadget.stream.request import make_request
 from kubectl_gadget.tell import tell
+
+if TYPE_CHECKING:
+    from kubectl_gadget.agents.targets import Targets
 
 #: Where the `hubble` command line looks if it is not told.
 LISTEN = "127.0.0.1:4245"
@@ -83,6 +87,7 @@ class ServeCommand(HeadedCommand):
             raise UsageError(f"--listen {listen}: want HOST:PORT, such as {LISTEN}")
         request = make_request(catalog.find(GADGET), {}, "json", "", (), "", standing=GADGET, last=keep, follow=True)
         from gadget.exposition import PATH
+        from kubectl_gadget.hubble.living import keep_asking
         from kubectl_gadget.hubble.metrics import FlowTotals, serving
         from kubectl_gadget.hubble.ring import FlowRing  # grpc and numpy
         from kubectl_gadget.hubble.server import Keys, Server
@@ -110,4 +115,9 @@ class ServeCommand(HeadedCommand):
                 server.observer.session = ServedSession(ring, totals, caught_up, *args)
                 return server.observer.session
 
-            read_log(request, agent, local, (), make)
+            def make_for(targets: Targets) -> Callable[..., ServedSession]:
+                if totals:
+                    keep_asking(targets, totals)
+                return make
+
+            read_log_of(request, agent, local, (), make_for)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -14,12 +15,12 @@ from prometheus_client.registry import Collector
 
 from gadget.errors import GadgetError
 from gadget.exposition import PageServer
+from gadget.series import SeriesTable
 from gadget.text import host_and_port
 
 Flow = Mapping[str, Any]
-#: Sets of labels of one metric; flows with further ones count with OTHER in place of all names. One without a flow for
-#: so long goes, as its workload may be gone.
-MOST_SERIES, IDLE_SECONDS = 5000, 3600.0
+#: Sets of labels of one metric; flows with further ones count with OTHER in place of all names.
+MOST_SERIES = 5000
 OTHER = "other"
 #: As agents have them.
 MOST_CLIENTS, CLIENT_SECONDS = 4, 5.0
@@ -87,24 +88,21 @@ class FlowTotals(Collector):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most_series: int = MOST_SERIES) -> None:
         """Nothing was seen."""
-        self._clock, self._most_series = clock, most_series
-        self._series: dict[str, dict[tuple[str, ...], tuple[int, float]]] = {name: {} for name in METRICS}
+        self._series = {name: SeriesTable(most_series, _Number, clock) for name in METRICS}
+        #: the workloads that have running containers, by namespace and name; None if that is not known
+        self.living: Collection[tuple[str, str]] | None = None
         self._lost = 0
         self._lock = threading.Lock()
 
     def add(self, flows: Sequence[Flow]) -> None:
         """Count flows."""
-        now = self._clock()
         with self._lock:
             for flow in flows:
                 names = ends(flow)
                 for metric, labels, number in count(flow):
-                    series = self._series[metric]
-                    key = (*labels, *names)
-                    if key not in series and len(series) >= self._most_series:
-                        own = zip(METRICS[metric][0], labels, strict=True)
-                        key = (*(OTHER if name == "port" else value for name, value in own), *(OTHER for _ in names))
-                    series[key] = (series.get(key, (0,))[0] + number, now)
+                    own = zip(METRICS[metric][0], labels, strict=True)
+                    other = (*(OTHER if name == "port" else value for name, value in own), *(OTHER for _ in names))
+                    self._series[metric].of((*labels, *names), other).value += number
 
     def lose(self, number: int) -> None:
         """Count flows that did not come."""
@@ -114,25 +112,36 @@ class FlowTotals(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of it as it is now."""
         with self._lock:
-            self._series = {name: self._live(series) for name, series in self._series.items()}
-            found = {name: dict(series) for name, series in self._series.items()}
+            found = {
+                name: [(labels, number.value) for labels, number in series.shown(self._lives)]
+                for name, series in self._series.items()
+            }
+            full = sum(series.is_full for series in self._series.values())
             lost = self._lost
         for name, series in found.items():
             labels, what = METRICS[name]
             family = CounterMetricFamily(name, f"{what}.", labels=[*labels, *ENDS])
-            for values, (number, _) in series.items():
+            for values, number in series:
                 family.add_metric(values, number)
             yield family
         losses = CounterMetricFamily("hubble_lost_events_total", "Flows that were lost.", labels=["source"])
         losses.add_metric(["observer_events_queue"], lost)
         yield losses
         bounded = GaugeMetricFamily("gadget_flow_metrics_bounded", "Metrics whose new names count as other.")
-        bounded.add_metric([], sum(len(series) >= self._most_series for series in found.values()))
+        bounded.add_metric([], full)
         yield bounded
 
-    def _live(self, series: Mapping[tuple[str, ...], tuple[int, float]]) -> dict[tuple[str, ...], tuple[int, float]]:
-        since = self._clock() - IDLE_SECONDS
-        return {key: each for key, each in series.items() if each[1] >= since}
+    def _lives(self, labels: tuple[str, ...]) -> bool | None:
+        """Whether all workloads of a series are there; what is no workload always is."""
+        if self.living is None:
+            return None
+        whose = (labels[-4:-2], labels[-2:])
+        return all(each in self.living for each in whose if each[1] and each != (OTHER, OTHER))
+
+
+@dataclass
+class _Number:
+    value: int = 0
 
 
 @contextmanager

@@ -277,17 +277,13 @@ class ObserveCommand(HeadedCommand):
         read_log_of(request, agent, local, namespace, make)
 
 
-def read_log(
-    request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[..., Any]
-) -> None:
-    """Show what request asks of the flow log, in a session that make makes. namespaces are those it is about."""
-    read_log_of(request, agent, local, namespaces, lambda targets: make)
-
-
 def read_log_of(
     request: Request, agent: Sequence[str], local: bool, namespaces: Sequence[str], make: Callable[[Targets], Any]
 ) -> None:
-    """The same, in a session of what make returns for the targets."""
+    """Show what request asks of the flow log, in a session of what make returns for the targets.
+
+    namespaces are those it is about.
+    """
     with find_targets(agent, local, lacking="no flows are kept" if request.standing else "") as targets:
         from kubectl_gadget.cluster.directory import find_directory
         from kubectl_gadget.stream.begin import begin  # grpc, while a local agent starts

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from kubectl_gadget.agents.targets import Targets
+from kubectl_gadget.hubble.living import living
 from kubectl_gadget.hubble.metrics import METRICS, OTHER, FlowTotals
 from kubectl_gadget.observe.hubble import Flows
 from kubectl_gadget.observe.lines import FIELDS
@@ -88,16 +91,64 @@ def test_bounded() -> None:
 
 
 def test_gone() -> None:
-    """What has had no flow for an hour goes, and makes room for others; what has goes on."""
+    """The numbers of a workload that is gone go five minutes after its last flow, and go on where they were if it comes back; those of one that is there, however idle, stay."""
     now = [0.0]
     totals = FlowTotals(lambda: now[0])
-    first, second = ({**flows()[0], "source": {"namespace": "shop", "workloads": [{"name": name}]}} for name in "ab")
+    first, second = (of_workload(name) for name in "ab")
     totals.add([first, second])
-    now[0] = 3000.0
-    totals.add([second])
-    now[0] = 3700.0
-    processed = numbers(totals)["hubble_flows_processed"]
-    assert {labels[5]: value for labels, value in processed.items()} == {"b": 2}
+    totals.living = {("shop", "b"), ("front", "web")}
+    now[0] = 299.0
+    assert processed(totals) == {"a": 1, "b": 1}
+    now[0] = 301.0
+    assert processed(totals) == {"b": 1}
+    now[0] = 100_000.0
+    assert processed(totals) == {"b": 1}
+    totals.add([first])
+    assert processed(totals) == {"a": 2, "b": 1}
+    totals.living = {("shop", "a"), ("shop", "b")}  # not who was asked
+    now[0] = 200_000.0
+    assert processed(totals) == {}
+    totals.living = None
+    totals.add([first])
+    now[0] = 203_000.0
+    assert processed(totals) == {"a": 3}
+    now[0] = 204_000.0
+    assert processed(totals) == {}
+
+
+def test_gone_make_room() -> None:
+    """Workloads that come and go leave room for others; one that comes back after that begins anew, as after a restart."""
+    now = [0.0]
+    totals = FlowTotals(lambda: now[0], most_series=2)
+    totals.living = {("front", "web")}
+    for number in range(10):
+        totals.add([of_workload(f"w{number}"), of_workload("often")])
+        now[0] += 301.0
+        assert processed(totals) == {}
+        assert numbers(totals)["gadget_flow_metrics_bounded"][()] == 0
+    totals.add([of_workload("w9")])
+    assert processed(totals) == {"w9": 2}
+    totals.add([of_workload("w0")])
+    assert processed(totals) == {"w9": 2, "w0": 1}
+
+
+def of_workload(name: str) -> dict[str, Any]:
+    return {**flows()[0], "source": {"namespace": "shop", "workloads": [{"name": name}]}}
+
+
+def processed(totals: FlowTotals) -> dict[str, float]:
+    """The numbers of flows, by the workload that began them."""
+    return {labels[5]: value for labels, value in numbers(totals)["hubble_flows_processed"].items()}
+
+
+def test_living(tmp_path: Path) -> None:
+    """Workloads that are there are those of running containers of all agents; if one does not tell, nobody knows."""
+    agents = [FlowAgent(tmp_path, node) for node in ("node-a", "node-b")]
+    targets = Targets({agent.node: partial(str, agent.address) for agent in agents})
+    assert living(targets) == {("shop", "cart"), ("front", "web"), ("data", "db")}
+    agents[0].die()
+    assert living(targets) is None
+    agents[1].die()
 
 
 def test_served(tmp_path: Path, start_cli: Callable[..., Cli]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -47,8 +48,8 @@ def table(gadget: Gadget, *rows: dict[str, Any]) -> list[Packed]:
     return [Packed(gadget.schema.text_offset, len(rows), made.tobytes())]
 
 
-def counting_of(*metrics: str, clock: Any = lambda: 0.0) -> Counting:
-    return Counting(pb.Standing(name="refused.ones", metrics=metrics), CONNECTS, clock)
+def counting_of(*metrics: str, clock: Any = lambda: 0.0, living: Any = list) -> Counting:
+    return Counting(pb.Standing(name="refused.ones", metrics=metrics), CONNECTS, living, clock)
 
 
 def shown(made: Counting) -> dict[tuple[str, ...], float]:
@@ -114,15 +115,22 @@ def test_hostile_names() -> None:
 
 
 def test_series_go() -> None:
-    """Series of what has been gone for an hour go."""
-    now = [0.0]
-    made = counting_of("namespace", clock=lambda: now[0])
-    made.take(events({"cgroup_id": 7}), NAMES)
+    """The series of a pod goes five minutes after its last event if the pod is gone, and counts on if it comes back; that of what nobody can know goes after an hour."""
+    now, living = [0.0], [Container("a" * 64, namespace="shop", pod="cart-0", name="app")]
+    made = counting_of("namespace", "comm", clock=lambda: now[0], living=lambda: [*living])
+    made.take(events({"cgroup_id": 7, "comm": b"sh"}), NAMES)
+    by_space, by_comm = (f"run_refused_ones_by_{name}_total" for name in ("namespace", "comm"))
     now[0] = 3000.0
-    made.take(events({"cgroup_id": 9}), NAMES)
-    assert len(shown(made)) == 2
+    assert shown(made) == {(by_space, "shop"): 1, (by_comm, "sh"): 1}
+    living.clear()
+    assert [*shown(made)] == [(by_comm, "sh")]
     now[0] = 4000.0
-    assert [*shown(made)] == [("run_refused_ones_by_namespace_total", "")]
+    assert [*shown(made)] == []
+    made.take(events({"cgroup_id": 7, "comm": b"sh"}), NAMES)
+    now[0] = 4299.0
+    assert shown(made) == {(by_space, "shop"): 2, (by_comm, "sh"): 2}
+    now[0] = 4301.0
+    assert [*shown(made)] == [(by_comm, "sh")]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,7 @@ def test_definition() -> None:
 def test_sums_of_tables() -> None:
     """NUMBER: of a table adds the number up over all intervals; what is not known is left out."""
     cputop = catalog.find("cputop")
-    made = Counting(pb.Standing(name="use", metrics=["cpu:pod", "waited:namespace"]), cputop)
+    made = Counting(pb.Standing(name="use", metrics=["cpu:pod", "waited:namespace"]), cputop, list)
     for waited in (5, DURATION_UNKNOWN, 12):
         rows = [{"cgroup_id": 7, "cpu": 10**9, "waited": waited}, {"cgroup_id": 9, "cpu": 3}]
         made.take(table(cputop, *rows), NAMES)
@@ -165,7 +173,7 @@ def test_sums_of_tables() -> None:
 def test_histograms_of_tables() -> None:
     """A histogram of a table is one of Prometheus: buckets of all intervals and rows together, each duration once."""
     runqlat = catalog.find("runqlat")
-    made = Counting(pb.Standing(name="waits", metrics=["waited:namespace"]), runqlat)
+    made = Counting(pb.Standing(name="waits", metrics=["waited:namespace"]), runqlat, list)
     few, many = [0] * 48, [0] * 48
     few[10], few[12], few[-1] = 3, 2, 7000  # up to 2^10, up to 2^12 nanoseconds
     many[10], many[-2], many[-1] = 1, 5, 10**15  # longer than any bound
@@ -239,7 +247,7 @@ def test_names_of_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Of tables names are known however many containers have come and gone, also that of one which stays."""
     monkeypatch.setattr(standing, "NAMED", 8)
     run = from_toml("use", 'gadget = "cputop"\nmetrics = ["cpu:namespace"]\n')
-    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, None)
+    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, SimpleNamespace(containers=list))
     made = standing.StandingRun(run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None)
     reader = Asked()
     for number in range(1, 61, 3):
@@ -257,7 +265,7 @@ def test_names_in_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     started = pb.RunReply(node="node-a", started=pb.Started())
     monkeypatch.setattr(standing, "started_reply", lambda *_: started)
     run = from_toml("connects", 'gadget = "tcpconnect"\nmetrics = ["namespace"]\n')
-    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, None)
+    runs, tracker = cast(Runs, NoRuns()), cast(Tracker, SimpleNamespace(containers=list))
     made = standing.StandingRun(run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None)
     monkeypatch.setattr(made.history, "is_full", lambda: True)
     reader = Asked()
