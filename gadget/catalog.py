@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from gadget.errors import Unsupported, UsageError
 from gadget.kinds import HISTOGRAM
 from gadget.schema import EVENTS, Field, Parameter, Schema, record_dtype
 from gadget.story import Story
+from gadget.values import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

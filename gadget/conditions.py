@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from gadget.kinds import Compared
 from gadget.kinds.base import same
 from gadget.schema import Column
 from gadget.text import meant
+from gadget.values import dataclass
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table

@@ -46,6 +46,10 @@ class Unreachable(GadgetError):
     """No agent answers, or one went away."""
 
 
+class NoCluster(Unreachable):
+    """There is no kubeconfig, or nothing in it."""
+
+
 class Malformed(GadgetError):
     """An agent, an API server or a recording sent something that makes no sense."""
 

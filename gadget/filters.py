@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gadget.conditions import SIGNS, Condition, Value, make_condition
 from gadget.errors import UsageError
 from gadget.schema import Column, Schema
 from gadget.text import meant
+from gadget.values import dataclass
 
 if TYPE_CHECKING:
     from gadget.rows import Mask, Table
@@ -66,6 +66,8 @@ def joined(texts: Sequence[str]) -> str:
 
 def parse(text: str, schema: Schema, identity: Sequence[str] = ()) -> Filter:
     """A filter from text. UsageError names what is wrong and what there is."""
+    if not text.strip():
+        return Filter(None, frozenset())
     identities = {name: Column(name, "identity") for name in identity}
     return _Parser(text, {**identities, **{field.name: field for field in schema.shown}, **schema.parts}).whole()
 
@@ -82,8 +84,6 @@ class _Parser:
 
     def whole(self) -> Filter:
         """All of it."""
-        if not self._text.strip():
-            return Filter(None, frozenset())
         test = self._any_of()
         self._take(_SPACE)
         if self._at < len(self._text):

@@ -25,16 +25,37 @@ UNUSED = frozenset(
         "asyncio",  # grpc._cython.cygrpc: for grpc.aio
         "grpc.aio",  # grpc
         "google.protobuf.internal.python_message",  # google.protobuf.descriptor_pool: for where upb is not
+        "inspect",  # click and dataclasses; and it ast, dis and tokenize
         "uuid",  # click.types
         "numpy._core._add_newdocs",  # numpy._core: 7,000 lines of what help() shows
         "numpy._core._add_newdocs_scalars",
+        "urllib.parse",  # pathlib
         "numpy.linalg",  # numpy.lib and numpy.matrixlib; and it numpy._typing
     }
 )
 
 
 #: Functions that others take out of a module as they are imported, and use no more than the module itself.
-FUNCTIONS = {"numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power")}
+FUNCTIONS = {
+    "numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power"),
+    "urllib.parse": ("quote_from_bytes",),
+}
+
+
+def _cleandoc(text: str) -> str:
+    """As inspect.cleandoc: click and numpy use it as they are imported, and nothing else of that module."""
+    first, *others = text.expandtabs().split("\n")
+    margin = min((len(line) - len(line.lstrip()) for line in others if line.lstrip()), default=0)
+    lines = [first.lstrip(), *(line[margin:] for line in others)]
+    while lines and not lines[-1]:
+        lines.pop()
+    while lines and not lines[0]:
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+#: What stands in for functions while their modules are not there.
+INSTEAD: dict[str, dict[str, Callable[..., Any]]] = {"inspect": {"cleandoc": _cleandoc}}
 
 
 class _Later(Loader):
@@ -71,7 +92,8 @@ class _Later(Loader):
             return module.__dict__[name]
 
         module.__dict__["__getattr__"] = find
-        module.__dict__.update({name: stand_in(name) for name in FUNCTIONS.get(module.__name__, ())})
+        names = FUNCTIONS.get(module.__name__, ())
+        module.__dict__.update({name: stand_in(name) for name in names} | INSTEAD.get(module.__name__, {}))
 
 
 class _Finder(MetaPathFinder):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import translate
 
 from gadget.errors import UsageError
 from gadget.selector import Requirement, parse_labels
+from gadget.values import dataclass
 
 #: How many choices an agent looks at for each container: clients do not need more.
 MOST_CHOICES = 1000

@@ -7,13 +7,14 @@ decl tag, its place from the compiler. Travels as JSON in the catalogue and at t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gadget import btf as b
 from gadget import kinds
 from gadget.kinds import Kind, Total
+from gadget.values import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
+
+from gadget.values import dataclass
 
 #: {FIELD}, or {BEFORE|FIELD} and {BEFORE|FIELD|BEHIND}, which are left out as a whole where the field says nothing.
 _FIELD = re.compile(r"\{(?:([^{}|]*)\|)?([\w.]+)(?:\|([^{}|]*))?\}")

@@ -16,8 +16,7 @@ import click
 
 from gadget import __version__, catalog
 from gadget.catalog import command_of
-from gadget.errors import GadgetError, UsageError
-from gadget.kube.kubeconfig import NoCluster
+from gadget.errors import GadgetError, NoCluster, UsageError
 from kubectl_gadget import interrupts
 from kubectl_gadget.tell import tell, write_lines
 
@@ -157,9 +156,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error is one line on stderr and its exit code."""
     if sys.stdout is None:  # Python has it so where it was closed
         fail("standard output is closed", 1)
-    if arguments is None:  # this process is the command
-        interrupts.watch()
     try:
+        if arguments is None:  # this process is the command
+            interrupts.watch()
         cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

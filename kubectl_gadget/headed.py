@@ -99,6 +99,12 @@ class HeadedCommand(click.Command):
             ctx.fail(f"unexpected argument {rest[0]!r}{hint}")
         return rest
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Find short options as long ones: else click looks for names that are like -A before it takes it."""
+        parser = super().make_parser(ctx)
+        parser._long_opt.update(parser._short_opt)
+        return parser
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Title, example, options."""
         formatter.write(f"{self.verb} {self.title}.\n\n  {self.example}\n\n")

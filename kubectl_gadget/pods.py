@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
 from gadget.selector import parse_names
+from gadget.values import dataclass
 
 #: Kinds by the names that kubectl has for them, as `kubectl api-resources` lists them.
 KINDS = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gadget.errors import GadgetError, Unreachable, UsageError
+from gadget.errors import GadgetError, NoCluster, UsageError
+from gadget.values import dataclass
 
 #: Entries whose relative paths are below the folder of the file that has them.
 _PATHS = {
@@ -27,10 +28,6 @@ _TEXTS = {
     "contexts": ("cluster", "user", "namespace"),
 }
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
-
-class NoCluster(Unreachable):
-    """There is no kubeconfig, or nothing in it."""
 
 
 @dataclass(frozen=True)

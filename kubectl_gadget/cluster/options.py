@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gadget.deadline import set_deadline
 from gadget.errors import UsageError
-from gadget.kube.kubeconfig import Flags
 from gadget.selector import parse_names
+from gadget.values import dataclass
 from kubectl_gadget.completion import CLUSTER, complete_contexts, complete_nodes
 from kubectl_gadget.options import Duration, Option
+
+if TYPE_CHECKING:
+    from gadget.kube.kubeconfig import Flags
 
 NAMESPACE = "gadget"
 #: What the receiver of audit events, and Hubble's API, have in place of a node's name, and as their component.
@@ -98,6 +100,8 @@ def chosen_cluster() -> ClusterOptions:
 
 def chosen_clusters() -> list[ClusterOptions]:
     """The same of each cluster that --context names."""
+    from gadget.kube.kubeconfig import Flags
+
     values = dict(click.get_current_context().meta.get(CLUSTER, {}))
     parse_names(values.get("node", ()))
     nodes, namespace = values.pop("node", ()), values.pop("gadget_namespace", NAMESPACE)

@@ -6,11 +6,11 @@ The forms of -o are the modules of kubectl_gadget/output/forms: nothing else kno
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from gadget.catalog import Gadget
@@ -18,6 +18,7 @@ from gadget.errors import UsageError
 from gadget.kinds.base import NONE, UNKNOWN
 from gadget.schema import IDENTITY, IDENTITY_DOCS, Column, Parameter, Row, Schema
 from gadget.text import meant
+from gadget.values import dataclass
 
 #: Identity as a column shows it; the id is for JSON and --fields.
 IDENTITY_COLUMNS = IDENTITY[:4]
@@ -120,9 +121,9 @@ def all_forms() -> dict[str, Form]:
     """Every form by name, tables first."""
     from kubectl_gadget.output import forms as package
 
-    modules = [
-        importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)
-    ]
+    # pkgutil would import inspect, which reads Python
+    names = sorted(each.stem for folder in package.__path__ for each in Path(folder).glob("[!_]*.py"))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     found = sorted((form for module in modules for form in module.FORMS), key=lambda form: (form.extent, form.name))
     return {form.name: form for form in found}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gadget.catalog import Gadget, Tree
 from gadget.errors import UsageError
 from gadget.schema import Column, Row
 from gadget.text import meant
+from gadget.values import dataclass
 from kubectl_gadget.output import all_fields
 
 

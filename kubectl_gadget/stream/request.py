@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gadget.errors import UsageError
 from gadget.pod_choice import PodChoice
 from gadget.schema import IDENTITY, Column
 from gadget.selector import parse_labels, parse_names
+from gadget.values import dataclass
 from kubectl_gadget.output import Look, Output, choose_fields, find_form, known_field, make_output
 from kubectl_gadget.pods import PodName, name_choices, read_pods
 from kubectl_gadget.stream.order import NO_ORDER, Order

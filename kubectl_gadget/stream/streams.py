@@ -6,12 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import grpc
 
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import GadgetError, Malformed, Unreachable, Unsupported, UsageError
+from gadget.values import dataclass
 from kubectl_gadget.agents import client, wire
 from kubectl_gadget.agents.targets import Agent, Targets
 from kubectl_gadget.stream.patience import PATIENCE, Patience

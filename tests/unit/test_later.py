@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
+
+from gadget import later
 
 
 def run(code: str) -> str:
@@ -14,12 +17,22 @@ def run(code: str) -> str:
     "name",
     [
         *("asyncio.events", "grpc.aio._channel", "ssl", "google.protobuf.internal.decoder", "msgspec", "shutil"),
-        *("numpy._typing", "numpy.linalg._linalg"),
+        *("numpy._typing", "numpy.linalg._linalg", "http.client", "gadget.kube.kubeconfig"),
     ],
 )
 def test_a_command_starts_without_what_it_does_not_use(name: str) -> None:
     """The first event is there sooner, and takes less memory: nothing is imported that a stream has no use for."""
-    assert run(f"import sys, kubectl_gadget.stream.session; print({name!r} in sys.modules)") == "False\n"
+    what = (
+        "kubectl_gadget.cli, kubectl_gadget.commands, kubectl_gadget.cluster.directory, kubectl_gadget.stream.session"
+    )
+    assert run(f"import sys, {what}; print({name!r} in sys.modules)") == "False\n"
+
+
+def test_a_command_makes_its_own_gadget_alone() -> None:
+    """A stream does not wait until 40 other gadgets have been read."""
+    assert (
+        run("from gadget import catalog; catalog.find('opensnoop'); print([*catalog.load().made])") == "['opensnoop']\n"
+    )
 
 
 def test_what_was_left_is_there_when_it_is_used() -> None:
@@ -32,9 +45,11 @@ with ThreadPoolExecutor(8) as pool:
 asyncio.run(asyncio.sleep(0))
 from asyncio import *
 from google.protobuf.internal import python_message
+import pathlib
+print(pathlib.Path("/a b").as_uri())
 print(len(found), python_message.GeneratedProtocolMessageType.__name__, Queue.__module__)
 """
-    assert run(code) == "1 GeneratedProtocolMessageType asyncio.queues\n"
+    assert run(code) == "file:///a%20b\n1 GeneratedProtocolMessageType asyncio.queues\n"
 
 
 def test_numpy_starts_no_threads() -> None:
@@ -44,10 +59,9 @@ def test_numpy_starts_no_threads() -> None:
 
 
 def test_agents_are_at_work_before_numpy_is_there() -> None:
-    """The first event does not wait for numpy: an agent has been asked before it is imported."""
-    assert (
-        run("import sys, kubectl_gadget.stream.begin, kubectl_gadget.cli; print('numpy' in sys.modules)") == "False\n"
-    )
+    """The first event does not wait for numpy: an agent has been asked before it, and what it needs, is imported."""
+    code = "import sys, kubectl_gadget.stream.begin, kubectl_gadget.cli, kubectl_gadget.commands"
+    assert run(f"{code}; print({{'numpy', 'dis'}} & sys.modules.keys())") == "set()\n"
 
 
 def test_a_command_imports_its_own_alone() -> None:
@@ -59,3 +73,9 @@ main(["execsnoop", "--help"])
 print([name for name in sys.modules if name.count(".") == 2 and name.endswith(".commands")])
 """
     assert run(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("text", ["", " one ", "one\n\n  two\n    three \n\n", "\n\n\ttwo\n three\n  ", " \n ", "a\nb"])
+def test_what_stands_in_for_a_function_does_the_same(text: str) -> None:
+    """Help and documentation of libraries are as ever."""
+    assert later.INSTEAD["inspect"]["cleandoc"](text) == inspect.cleandoc(text)
