@@ -13,11 +13,10 @@ from functools import partial
 from gadget.errors import GadgetError, Unreachable
 from kubectl_gadget.agents.targets import Targets
 from kubectl_gadget.stream.begin import first_of, is_endless
+from kubectl_gadget.stream.patience import PATIENCE
 from kubectl_gadget.stream.replies import RunCheck
 from kubectl_gadget.stream.request import Request
 from kubectl_gadget.stream.streams import (
-    MOST_QUIET_SECONDS,
-    QUIET_SECONDS,
     Ended,
     Message,
     Notice,
@@ -166,22 +165,22 @@ class Together:
     def _give(self, message: Message | None) -> None:
         while not self._over.is_set():
             try:
-                self._queue.put(message, timeout=MOST_QUIET_SECONDS)
+                self._queue.put(message, timeout=PATIENCE.most_quiet)
             except queue.Full:
                 continue
             return
 
     def __iter__(self) -> Iterator[Message]:
         """Messages of all runs as they come, by the run's key; then the end."""
-        left, wait = len(self._streams), QUIET_SECONDS
+        left, wait = len(self._streams), PATIENCE.quiet
         while left:
             try:
                 given = self._queue.get(timeout=wait)
             except queue.Empty:
-                wait = min(2 * wait, MOST_QUIET_SECONDS)
+                wait = min(2 * wait, PATIENCE.most_quiet)
                 yield "", None
                 continue
-            wait = QUIET_SECONDS
+            wait = PATIENCE.quiet
             if given is None:
                 left -= 1
             elif not (isinstance(given[1], Notice) and self._has_said(given[1].text)):

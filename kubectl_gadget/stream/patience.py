@@ -9,6 +9,9 @@ from dataclasses import dataclass
 class Patience:
     """Times of one command, in seconds."""
 
+    #: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
+    quiet: float = 0.05
+    most_quiet: float = 0.4
     #: How long after the end of a target it is looked for again, at first and when it stays away.
     look: float = 0.5
     most_look: float = 5.0

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import grpc
 
@@ -21,8 +22,8 @@ from kubectl_gadget.stream.patience import PATIENCE, Patience
 QUEUE_LENGTH = 64
 #: Agents send 12 MiB at most. In a recording names of addresses are added, and it must not become too large for that.
 LARGEST_REPLY = wire.LARGEST // 2
-#: A stream that is silent says so, for those who wait with what they have: soon at first, and then less often.
-QUIET_SECONDS, MOST_QUIET_SECONDS = 0.05, 0.4
+#: A wait for a time ends so long after it.
+_LATER_SECONDS = 0.001
 _UNBEGUN = "its agent had not begun when it was to end"
 
 
@@ -55,7 +56,11 @@ Message = tuple[str, pb.RunReply | Ended | Notice | None]
 Check = Callable[[pb.RunReply], None]
 
 
-class _Queue(queue.Queue[tuple[str, pb.RunReply | Ended | Notice, int]]):
+#: A target's message, with its size; None only wakes who reads.
+_Item = tuple[str, pb.RunReply | Ended | Notice | None, int]
+
+
+class _Queue(queue.Queue[_Item]):
     """A queue of messages with their sizes, as long as its items are large."""
 
     def _init(self, maxsize: int) -> None:
@@ -65,11 +70,11 @@ class _Queue(queue.Queue[tuple[str, pb.RunReply | Ended | Notice, int]]):
     def _qsize(self) -> int:
         return self._length
 
-    def _put(self, item: tuple[str, pb.RunReply | Ended | Notice, int]) -> None:
+    def _put(self, item: _Item) -> None:
         super()._put(item)
         self._length += _units(item[2])
 
-    def _get(self) -> tuple[str, pb.RunReply | Ended | Notice, int]:
+    def _get(self) -> _Item:
         item = super()._get()
         self._length -= _units(item[2])
         return item
@@ -142,6 +147,8 @@ class Streams:
             self._asked_ns = self._asked_ns or time.time_ns()
         self._stop.set()
         self._changed.set()
+        with suppress(queue.Full):  # then its reader is busy, and looks soon
+            self._queue.put_nowait(("", None, 0))
 
     def _begin(self, target: str, reach: Callable[[], str]) -> None:
         self._running.add(target)
@@ -241,16 +248,16 @@ class Streams:
 
     def __iter__(self) -> Iterator[Message]:
         """Replies of all targets as they come, and an Ended for each; then the end."""
-        quiet_since, wait, told = None, QUIET_SECONDS, False
+        quiet_since, wait, told = None, self._patience.quiet, False
         while self._running or (self._targets.look and self._endless and self._joined and not self._stop.is_set()):
             ends_long = self._asked_ns > 0 and self._ending_for() > self._patience.unbegun
             if ends_long and (late := self._running - self._begun):
                 yield from self._give_up(late, _UNBEGUN)
                 continue
             try:
-                target, message, _ = self._queue.get(timeout=wait)
+                target, message, _ = self._queue.get(timeout=self._unbegun_for() or wait)
             except queue.Empty:
-                wait = min(2 * wait, MOST_QUIET_SECONDS)
+                wait = min(2 * wait, self._patience.most_quiet)
                 yield "", None
                 if not self._stop.is_set():
                     continue
@@ -259,8 +266,8 @@ class Streams:
                     yield from self._give_up(set(self._running), "its agent did not answer when it was to end")
                     return
                 continue
-            quiet_since, wait = None, QUIET_SECONDS
-            if target in self._left:
+            quiet_since, wait = None, self._patience.quiet
+            if message is None or target in self._left:
                 continue
             if isinstance(message, pb.RunReply) and self._is_rest(target, message):
                 message.batch.ClearField("sections")
@@ -274,6 +281,12 @@ class Streams:
                 elif message.heard_ns:
                     self._changed.set()
             yield target, message
+
+    def _unbegun_for(self) -> float:
+        """For how much longer those who have not begun are waited for; 0 if there are none, or it is no time to end."""
+        if not self._asked_ns or self._running <= self._begun:
+            return 0.0
+        return max(self._patience.unbegun - self._ending_for(), 0.0) + _LATER_SECONDS
 
     def _ending_for(self) -> float:
         """For how long messages have been given since the end was asked for."""
