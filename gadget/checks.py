@@ -131,19 +131,22 @@ def _shape(item: Field) -> tuple[str, bool, bool]:
     return item.means.shape, item.count > 1, bool(item.parts)
 
 
-def check_batch(node: str, schema: Schema, batch: pb.Batch) -> None:
-    """Malformed unless every row has the schema's layout, and every slice lies in its own row's text."""
+def check_batch(node: str, schema: Schema, batch: pb.Batch, shared: int = SHARED) -> None:
+    """Malformed unless every row has the schema's layout, and every slice lies in its own row's text.
+
+    shared: so many times the text of a row may be named.
+    """
     try:
         rows = sum(section.count for section in batch.sections)
         if len(batch.sections) > MOST_SECTIONS or rows > MOST_ROWS:
             raise ValueError("too many")
         for section in batch.sections:
-            _check_section(schema, section)
+            _check_section(schema, section, shared)
     except ValueError:
         raise Malformed(f"{node}: its agent sends events that make no sense") from None
 
 
-def _check_section(schema: Schema, section: pb.Section) -> None:
+def _check_section(schema: Schema, section: pb.Section, shared: int) -> None:
     size, room = section.record_size, section.record_size - schema.text_offset
     if not 0 <= room <= MOST_TEXT_BYTES or not section.count or section.count * size != len(section.rows):
         raise ValueError("size")
@@ -151,7 +154,7 @@ def _check_section(schema: Schema, section: pb.Section) -> None:
     named = np.zeros(section.count, np.int64)
     for item in schema.shown:
         _check_values(rows[item.name], item, room, named)
-    if named.max() > SHARED * room:
+    if named.max() > shared * room:
         raise ValueError("text that is named again and again")
 
 

@@ -189,6 +189,7 @@ class FakeJudge:
 
     made: ClassVar[list[FakeJudge]] = []
     broken: ClassVar[Exception | None] = None
+    adds: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -213,7 +214,7 @@ class FakeJudge:
         """It knows nothing that another one would want to know."""
 
     def judge(self, sections: Sequence[Packed], clock_offset_ns: int) -> list[Alert]:
-        """An alert for each event; the error of the class, if it has one."""
+        """An alert for each event, with what the class adds to its text; the error of the class, if it has one."""
         found = []
         for section in sections:
             if FakeJudge.broken:
@@ -222,6 +223,6 @@ class FakeJudge:
             self.judged += section.count
             for cgroup in rows["cgroup_id"].tolist():
                 fields = {"proc.name": "sh", "container.id": f"c{cgroup}"}
-                rule, says = self.rules.rules[0], f"A shell in c{cgroup}"
+                rule, says = self.rules.rules[0], f"A shell in c{cgroup}{FakeJudge.adds}"
                 found.append(Alert(rule, time.time_ns(), says, fields, cgroup_id=cgroup, program=object()))
         return found

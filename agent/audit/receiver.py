@@ -52,6 +52,10 @@ class ReceiverSettings:
     state: Path
     keep: int
     redact: Sequence[str] = ()
+    #: how often changes of rules are looked for
+    look_seconds: float = LOOK_SECONDS
+    #: of one message
+    most_alerts: int = MOST_ALERTS
 
 
 class Receiver(Running):
@@ -59,7 +63,7 @@ class Receiver(Running):
 
     def __init__(self, settings: ReceiverSettings) -> None:
         """Begin. OSError if the address cannot be had, or nothing can be kept."""
-        self._counts = WebhookCounts()
+        self._settings, self._counts = settings, WebhookCounts()
         self._followed = Followed(settings.rules, AUDIT)
         self._rules: Ruleset | None = None
         self._words: RuleWords | None = None
@@ -127,7 +131,7 @@ class Receiver(Running):
             worker.beat()
             if time.monotonic() >= look_at:
                 self._look()
-                look_at = time.monotonic() + LOOK_SECONDS
+                look_at = time.monotonic() + self._settings.look_seconds
             self._take(TAKE_SECONDS)
         while self._take(0):
             worker.beat()
@@ -144,7 +148,7 @@ class Receiver(Running):
         for event in events([body] if body else [], self._counts):
             self.worker.beat()
             for alert in self._judged(event):
-                if found and (size + alert.ByteSize() > MOST_BYTES or len(found) >= MOST_ALERTS):
+                if found and (size + alert.ByteSize() > MOST_BYTES or len(found) >= self._settings.most_alerts):
                     self._put(found)
                     found, size = [], 0
                 found.append(alert)

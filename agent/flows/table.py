@@ -58,6 +58,8 @@ class FlowTable:
         """
         self.key, self.flow = catalog.record("flows", "flow_key"), catalog.record("flows", "flow")
         self.entries = entries
+        #: how many flows are asked for at a time
+        self.batch = _BATCH
         self.udp_problem = ""
         layout = [catalog.record_fields("flows", name) for name in ("flow_key", "flow")] + [entries]
         self._kept = PinnedFolder(folder, orjson.dumps(layout), _give_up)
@@ -106,7 +108,7 @@ class FlowTable:
         position, following = ctypes.c_uint32(), ctypes.c_uint32()
         found, lookup = [(np.zeros(0, self.key), np.zeros(0, self.flow))], libbpf.library().bpf_map_lookup_batch
         begin: Any = None
-        room, done = _BATCH, 0
+        room, done = self.batch, 0
         while done != -_ENOENT:
             keys, flows, count = np.zeros(room, self.key), np.zeros(room, self.flow), ctypes.c_uint32(room)
             at = keys.ctypes.data, flows.ctypes.data

@@ -36,14 +36,14 @@ class StandingRun:
 
     def __init__(
         self, run: pb.Standing, file: str, folder: Path, keep: int, again_seconds: float, runs: Runs, node: str,
-        tracker: Tracker, budget: RunBudget, make_room: Callable[[], None],
+        tracker: Tracker, budget: RunBudget, make_room: Callable[[], None], named: int = NAMED,
     ) -> None:  # fmt: skip
         """Begin. file defines it, if one does; make_room is called when more has been kept.
 
-        again_seconds: how long after it could not go on it is tried again.
+        again_seconds: how long after it could not go on it is tried again. named: containers whose names are known.
         """
         self.run, self.file = run, file
-        self._again_seconds = again_seconds
+        self._again_seconds, self._named = again_seconds, named
         self._node, self._tracker, self._runs, self._budget = node, tracker, runs, budget
         self._make_room = make_room
         self._gadget = catalog.find(run.start.gadget)
@@ -146,9 +146,9 @@ class StandingRun:
         elif batch.sections or batch.containers or batch.losses or self._untold:
             self._write(batch_reply(self._node, batch), subscriber)
         self.counting.take(sections, names)
-        if self._gadget.has_tables and len(self._names) > NAMED:
+        if self._gadget.has_tables and len(self._names) > self._named:
             subscriber.forget()  # those that are there still are named again
-            for cgroup in [*self._names][: NAMED // 2]:
+            for cgroup in [*self._names][: self._named // 2]:
                 del self._names[cgroup]
         if not self._untold:  # else the next agent is to tell that what came since was not watched
             with suppress(OSError):
@@ -157,7 +157,7 @@ class StandingRun:
     def _write(self, reply: pb.RunReply | None, subscriber: Subscriber) -> None:
         """Keep a reply, in a new file if need be, or count what cannot be kept."""
         for each in reply.batch.containers if reply else ():
-            if len(self._names) < NAMED:
+            if len(self._names) < self._named:
                 self._names[each.cgroup_id] = each
         try:
             if reply and reply.batch.losses:

@@ -136,12 +136,15 @@ class Judge:
         first: bool = False,
         host: bool = False,
         remember: bool = False,
+        most_rows: int = MOST_ROWS,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         """Judge events in a schema, also those outside containers with host.
 
         With remember alerts have what their container did before.
         """
         self._schema, self._surroundings, self._host = schema, surroundings, host
+        self._most_rows, self._most_bytes = most_rows, most_bytes
         self._names = names_of_calls(schema)
         self._tables = Rows(), Rows(), Rows()
         self._known: tuple[dict[bytes, int], ...] = ({}, {}, {})
@@ -290,7 +293,9 @@ class Judge:
 
     def _make_room(self) -> None:
         longest, size = max(len(table.rows) for table in self._tables), sum(table.size for table in self._tables)
-        if longest > MOST_ROWS or size > MOST_BYTES:  # all at once, as the rows of one hold those of another
+        if (
+            longest > self._most_rows or size > self._most_bytes
+        ):  # all at once, as the rows of one hold those of another
             for row in self._tables[PROCESS].rows:
                 assert isinstance(row, ProcessRow)
                 row.process.rows.clear()

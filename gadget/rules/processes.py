@@ -161,9 +161,9 @@ class Surroundings(Protocol):
 class Processes:
     """The programs that are known."""
 
-    def __init__(self, find: Callable[[int], Process | None]) -> None:
+    def __init__(self, find: Callable[[int], Process | None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         """Find tells of a process that runs now and began unseen."""
-        self._find = find
+        self._find, self._most, self._most_bytes = find, most, most_bytes
         self._known: dict[Key, Process] = {}
         self._sizes: dict[Key, int] = {}  # of those that are known
         self._running: dict[tuple[int, int], Key] = {}  # by id and start, the program that it runs now
@@ -238,7 +238,7 @@ class Processes:
         return found
 
     def _keep(self, process: Process) -> None:
-        while self._known and (len(self._known) >= MOST or self.size >= MOST_BYTES):
+        while self._known and (len(self._known) >= self._most or self.size >= self._most_bytes):
             self._make_room()
         self._drop(process.key)
         self._known[process.key] = process

@@ -97,8 +97,11 @@ class Recent:
         schema: Schema,
         names: Sequence[str],
         inside: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]],
+        most_bytes: int = MOST_BYTES,
+        most_containers: int = MOST_CONTAINERS,
     ) -> None:
         """Of events in a schema, whose calls have these names by their numbers. inside tells cgroups of containers."""
+        self._most_bytes, self._most_containers = most_bytes, most_containers
         self._schema, self._names, self._inside = schema, names, inside
         self._kinds = np.array([_kind_of(name) for name in names], np.uint8)
         self._known: OrderedDict[int, tuple[_Ring, ...]] = OrderedDict()
@@ -179,7 +182,7 @@ class Recent:
         self._make_room()
 
     def _make_room(self) -> None:
-        while len(self._known) > 1 and (self._bytes > MOST_BYTES or len(self._known) > MOST_CONTAINERS):
+        while len(self._known) > 1 and (self._bytes > self._most_bytes or len(self._known) > self._most_containers):
             self._forget(next(iter(self._known)))
 
     def _forget(self, cgroup_id: int) -> None:

@@ -176,7 +176,13 @@ class Background(Generic[T]):
 
 @contextmanager
 def cluster_agents(
-    api: ApiServer, namespace: str, nodes: Sequence[str], *, of_several: bool = False, also: Sequence[str] = ()
+    api: ApiServer,
+    namespace: str,
+    nodes: Sequence[str],
+    *,
+    of_several: bool = False,
+    also: Sequence[str] = (),
+    silent_seconds: float = SILENT_SECONDS,
 ) -> Iterator[Callable[[], Targets]]:
     """Gives a function that waits for the agents by node: for each, a function that waits for its address.
 
@@ -187,7 +193,7 @@ def cluster_agents(
     slots = threading.BoundedSemaphore(TUNNELS_AT_ONCE)
     numbers = itertools.count()
     awaited: dict[str, Background[Any]] = {}
-    with own_folder() as folder, _told_of(awaited):
+    with own_folder() as folder, _told_of(awaited, silent_seconds):
 
         def open_tunnel(agent: AgentPod) -> str:
             if before := tunnels.pop(agent.node, None):
@@ -220,8 +226,8 @@ def cluster_agents(
 
 
 @contextmanager
-def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
-    """Name what is waited for, once, if it takes long."""
+def _told_of(awaited: Mapping[str, Background[Any]], silent_seconds: float) -> Iterator[None]:
+    """Name what is waited for, once, if it takes longer."""
 
     def look() -> None:
         names = [name for name, each in list(awaited.items()) if not each.done]
@@ -229,7 +235,7 @@ def _told_of(awaited: Mapping[str, Background[Any]]) -> Iterator[None]:
         if names:
             tell(f"waiting for {', '.join(names[:NAMES])}{more}")
 
-    timer = threading.Timer(SILENT_SECONDS, look)
+    timer = threading.Timer(silent_seconds, look)
     timer.name, timer.daemon = "waits", True
     timer.start()
     try:

@@ -37,7 +37,9 @@ Policies = Callable[..., dict[str, Any]]
 class MapServer(BoundedServer):
     """Serves until it is closed. A context manager."""
 
-    def __init__(self, port: int, page: str, policies: Policies | None = None) -> None:
+    def __init__(
+        self, port: int, page: str, policies: Policies | None = None, push_seconds: float = PUSH_SECONDS
+    ) -> None:
         """Listen at a port, 0 for any. page is the document. UsageError if the port is taken."""
         try:
             super().__init__(
@@ -47,7 +49,7 @@ class MapServer(BoundedServer):
             raise UsageError(f"--port {port}: {error.strerror}") from None
         self.token = secrets.token_urlsafe(24)
         self.page = page.encode()
-        self.policies = policies
+        self.policies, self.push_seconds = policies, push_seconds
         self.edges: Edges | None = None  # until the first agent has answered
         self.closed = threading.Event()
         self.pages = threading.BoundedSemaphore(MOST_PAGES)
@@ -132,7 +134,7 @@ class _Handler(BoundedHandler):
                     for message in messages:
                         self._push(encode(message))
                 self.wfile.write(b":\n\n")  # so that one that is gone is noticed
-                self.server.closed.wait(PUSH_SECONDS)
+                self.server.closed.wait(self.server.push_seconds)
         finally:
             self.server.pages.release()
 

@@ -23,9 +23,9 @@ TimedRow = tuple[int, Row, str]
 class Merge:
     """Holds rows for a moment, and gives them back in order."""
 
-    def __init__(self, hold_seconds: float = HOLD_SECONDS) -> None:
-        """Rows will wait for so long."""
-        self._hold = hold_seconds
+    def __init__(self, hold_seconds: float = HOLD_SECONDS, most_held: int = MOST_HELD) -> None:
+        """Rows will wait for so long, and so many at most."""
+        self._hold, self._most_held = hold_seconds, most_held
         self._rows: list[TimedRow] = []
         #: when rows came, the latest time of an event among them, and how many there were
         self._came: deque[tuple[float, int, int]] = deque()
@@ -38,7 +38,7 @@ class Merge:
 
     def ripe(self, now: float) -> list[TimedRow]:
         """The rows that have waited long enough, and those before them."""
-        beyond = len(self._rows) - MOST_HELD
+        beyond = len(self._rows) - self._most_held
         if now < self._next and beyond <= 0:
             return []
         self._next = now + STEP_SECONDS

@@ -40,9 +40,14 @@ Look = Callable[[str], Directory]
 class Peers:
     """Names of addresses, asked for in a thread of their own when the first unknown one turns up."""
 
-    def __init__(self, look: Callable[[], Directory]) -> None:
-        """Names from look, which takes its time."""
-        self._look = look
+    def __init__(
+        self,
+        look: Callable[[], Directory],
+        first_wait: float = FIRST_WAIT_SECONDS,
+        wait: float = WAIT_SECONDS,
+    ) -> None:
+        """Names from look, which takes its time, and is waited for so many seconds."""
+        self._look, self._first_wait, self._wait = look, first_wait, wait
         self._known: dict[bytes, Name] = {}
         #: when those that nobody had may be looked for again, and how long they wait then
         self._unknown: dict[bytes, tuple[float, float]] = {}
@@ -64,15 +69,15 @@ class Peers:
             return name
         if address in self._known:
             if now - self._looked > KNOWN_SECONDS:
-                self._begin(now).wait(FIRST_WAIT_SECONDS)  # once for each look-up
+                self._begin(now).wait(self._first_wait)  # once for each look-up
             elif address in self._claims and now >= self._looked + max(self._pause, UNKNOWN_SECONDS):
                 claim = self._claims.pop(address)
-                self._begin(now).wait(FIRST_WAIT_SECONDS)
+                self._begin(now).wait(self._first_wait)
                 self._rest(self._known.get(address) == claim)
             if now - self._known_at > MOST_KNOWN_SECONDS:
                 return RAW
         elif self._may_ask(address, now):
-            wait = WAIT_SECONDS if self._done else FIRST_WAIT_SECONDS
+            wait = self._wait if self._done else self._first_wait
             self._begin(now).wait(wait)
             self._rest(address in self._known)
         return self._known.get(address, RAW)

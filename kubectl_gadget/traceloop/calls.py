@@ -102,8 +102,9 @@ class _Reply(NamedTuple):
 class Reader:
     """Reads the replies about one recording, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_threads: int = _THREADS) -> None:
         """Nothing has been read."""
+        self._most_threads = most_threads
         #: of each thread its last record
         self._before: dict[int, CallRow] = {}
         self._ended: dict[int, None] = {}
@@ -230,7 +231,7 @@ class Reader:
         who = row.time + offset, pid, row.tid, decode_text(row.comm)
         if kind == "KIND_SENT":
             sender = Sender(pid, "" if args[1] == _SI_KERNEL else who[3], bool(args[3]))
-            _remember(self._senders, (args[2], args[0]), sender)
+            self._remember(self._senders, (args[2], args[0]), sender)
             self.sent.append(SentSignal(who[0], args[2], args[0], sender))
             return None
         self._wait(row, layout.placed_bits)
@@ -241,7 +242,7 @@ class Reader:
             self._before.pop(row.tid, None)
             last = kind == "KIND_PROCESS_EXIT" and pid not in self._ended
             if last:
-                _remember(self._ended, pid, None)
+                self._remember(self._ended, pid, None)
             return ThreadEnd(*who, row.result, last, bool(args[0]))
         self._ended.pop(pid, None)
         return MissingCalls(1)
@@ -274,7 +275,7 @@ class Reader:
         """
         placed_bits = placed_bits or 32
         before = self._before.get(row.tid)
-        _remember(self._before, row.tid, row)
+        self._remember(self._before, row.tid, row)
         if before is None:
             return None
         if placed_bits < 32 and row.placed >> placed_bits == before.placed >> placed_bits:
@@ -284,13 +285,12 @@ class Reader:
             return max(0, _difference(row.placed, before.placed, placed_bits) - ran)
         return max(0, passed - ran)
 
-
-def _remember(found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    """Keep a value as the newest; the oldest goes where there are too many."""
-    found.pop(key, None)
-    found[key] = value
-    if len(found) > _THREADS:
-        del found[next(iter(found))]
+    def _remember(self, found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+        """Keep a value as the newest; the oldest goes where there are too many."""
+        found.pop(key, None)
+        found[key] = value
+        if len(found) > self._most_threads:
+            del found[next(iter(found))]
 
 
 def _order(calls: npt.NDArray[np.void]) -> list[int]:

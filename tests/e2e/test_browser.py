@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gadget.endpoints import Endpoint
-from kubectl_gadget.map import server as module
 from kubectl_gadget.map.alerts import Alerts
 from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.map.owners import ClusterOwners, Owners
@@ -180,9 +179,9 @@ def test_boxes_stay(page: Page, server: MapServer) -> None:
     )
 
 
-def test_boxes_stay_for_a_minute(page: Page, server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_stay_for_a_minute(page: Page, server: MapServer) -> None:
     """In a minute of live traffic, of which a part leaves the chosen time range, no box moves on the screen, and none comes back elsewhere."""
-    monkeypatch.setattr(module, "PUSH_SECONDS", 0.05)
+    server.push_seconds = 0.05
     opened(page, server, 3)
     assert server.edges
     page.run(f"window.now = {NOW // 10**6}; Date.now = () => window.now")  # the page's clock, too

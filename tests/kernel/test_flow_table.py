@@ -96,12 +96,12 @@ def test_removed_while_it_lasts(recorder, pair) -> None:
     assert own in seen_by(made)
 
 
-def test_flows_of_one_bucket(recorder, pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flows_of_one_bucket(recorder, pair) -> None:
     """All flows are read, also where more of them lie together in the kernel's table than are asked for at a time."""
-    monkeypatch.setattr("agent.flows.table._BATCH", 1)
     cart, web = pair
     without_ipv6(cart, web)
     made = recorder()
+    made._table.batch = 1
     attempt(cart, range(9000, 9307))
     assert {flow.port for flow in seen_by(made)} == set(range(9000, 9307))
 

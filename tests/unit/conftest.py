@@ -27,6 +27,13 @@ def fake(tmp_path: Path) -> Iterator[Callable[..., FakeAgent]]:
 
 
 @pytest.fixture
+def agent_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where --local looks for an agent: nowhere that another test or this machine has one."""
+    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "agent.sock")
+    return tmp_path / "agent.sock"
+
+
+@pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Callable[..., Hostile]]:
     """Makes agents that are gone after the test."""
     made: list[Hostile] = []

@@ -106,15 +106,15 @@ def test_batch(name: str) -> None:
         check_batch("node-a", EXECS, BATCHES[name])
 
 
-def test_shared_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_text() -> None:
     """All paths of an open by handle may be one text, and no row has more text than some times what was sent."""
-    monkeypatch.setattr("gadget.checks.SHARED", 3)
     schema = catalog.find("opensnoop").schema
     size = schema.text_offset + 64
     rows = np.zeros(1, schema.dtype(size))
 
     def check() -> None:
-        check_batch("node-a", schema, pb.Batch(sections=[pb.Section(record_size=size, count=1, rows=rows.tobytes())]))
+        section = pb.Section(record_size=size, count=1, rows=rows.tobytes())
+        check_batch("node-a", schema, pb.Batch(sections=[section]), shared=3)
 
     for slices in (rows["path"], rows["file"], rows["full_path"]["path"]):
         slices["length"] = 64

@@ -7,7 +7,7 @@ import pytest
 
 from gadget import catalog
 from gadget._generated import gadget_pb2 as pb
-from kubectl_gadget.stream import merge, session
+from kubectl_gadget.stream import session
 from kubectl_gadget.stream.merge import HOLD_SECONDS, Merge, TimedRow
 from kubectl_gadget.stream.streams import Message
 from tests.unit.test_recording import record, show, shown, started
@@ -45,10 +45,9 @@ def test_in_order_whoever_was_faster() -> None:
     assert merging.rest() == []
 
 
-def test_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_at_once() -> None:
     """However many rows come at the same moment, only so many are held, no fewer than can be, and none is lost."""
-    monkeypatch.setattr(merge, "MOST_HELD", 101)
-    merging, given = Merge(), []
+    merging, given = Merge(most_held=101), []
     for number in range(59):
         merging.add(rows(*range(number * 7, number * 7 + 7)), 1.0)
         given += merging.ripe(1.0)
@@ -59,10 +58,12 @@ def test_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_time_that_is_far_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """One event whose time is years ahead does not keep those after it in memory to the end of a replay."""
-    monkeypatch.setattr(merge, "MOST_HELD", 23)
     held: list[int] = []
 
     class Watched(Merge):
+        def __init__(self) -> None:
+            super().__init__(most_held=23)
+
         def add(self, rows: list[TimedRow], now: float) -> None:
             super().add(rows, now)
             held.append(len(self._rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,15 @@ def packed(text: str) -> bytes:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that the test sets, while look-ups take all the time they need."""
+    """A clock that the test sets."""
     now = [1000.0]
     monkeypatch.setattr(peers, "monotonic", lambda: now[0])
-    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 20.0)
-    monkeypatch.setattr(peers, "WAIT_SECONDS", 20.0)
     return now
+
+
+def patient(look: Callable[[], Directory]) -> Peers:
+    """Names whose look-ups take all the time that they need."""
+    return Peers(look, first_wait=20.0, wait=20.0)
 
 
 class Looks:
@@ -62,7 +65,7 @@ class Looks:
 def test_address_of_the_internet(clock: list[float]) -> None:
     """An address that nobody in the cluster has is looked for ever more seldom: 5 times in a minute, 11 in 20."""
     look = Looks()
-    names = Peers(look)
+    names = patient(look)
     at = []
     for second in range(20 * 60):
         clock[0] = 1000.0 + second
@@ -75,7 +78,7 @@ def test_address_of_the_internet(clock: list[float]) -> None:
 def test_many_addresses_of_the_internet(clock: list[float]) -> None:
     """A crawler, which connects to ever new addresses, does not have the cluster listed for each: 6 times in a minute."""
     look = Looks()
-    names = Peers(look)
+    names = patient(look)
     for second in range(61):
         clock[0] = 1000.0 + second
         for number in range(7):
@@ -86,7 +89,7 @@ def test_many_addresses_of_the_internet(clock: list[float]) -> None:
 def test_new_pod_among_strangers(clock: list[float]) -> None:
     """A pod that is new has its name in its first row, also after addresses that nobody has."""
     look = Looks()
-    names = Peers(look)
+    names = patient(look)
     names.name(packed("93.184.216.34"))
     clock[0] += 7
     look.found["10.244.1.7"] = CART
@@ -98,7 +101,7 @@ def test_new_pod_among_strangers(clock: list[float]) -> None:
 def test_address_with_a_new_owner(clock: list[float], later: float) -> None:
     """An address that another pod has by now gets that one's name in the next row, however long there was none."""
     look = Looks(**{"10.244.1.7": CART})
-    names = Peers(look)
+    names = patient(look)
     assert names.name(packed("10.244.1.7")) == CART
     look.found["10.244.1.7"] = Name("pod", "web", "web-0")
     clock[0] += later
@@ -109,7 +112,7 @@ def test_address_with_a_new_owner(clock: list[float], later: float) -> None:
 def test_address_of_nobody_any_more(clock: list[float]) -> None:
     """An address that was a pod's, and that nobody has any more, is shown without the deleted pod's name."""
     look = Looks(**{"10.244.1.7": CART})
-    names = Peers(look)
+    names = patient(look)
     assert names.name(packed("10.244.1.7")) == CART
     look.found.clear()
     clock[0] += 45
@@ -119,7 +122,7 @@ def test_address_of_nobody_any_more(clock: list[float]) -> None:
 def test_address_that_passes_on_at_once(clock: list[float]) -> None:
     """When a row of another pod has the address as its own end, it is that pod's from then on, for rows of that node."""
     web = Name("pod", "web", "web-0")
-    names = Peers(Looks(**{"10.244.1.7": CART, "192.0.2.1": Name("node", "", "node-a")}))
+    names = patient(Looks(**{"10.244.1.7": CART, "192.0.2.1": Name("node", "", "node-a")}))
     assert names.name(packed("10.244.1.7")) == CART
     names.note(packed("10.244.1.7"), web)
     names.note(packed("192.0.2.1"), web)
@@ -135,7 +138,7 @@ def test_name_by_another_node(clock: list[float]) -> None:
     """
     web, address = Name("pod", "web", "web-0"), packed("10.244.1.7")
     look = Looks(**{"10.244.1.7": CART})
-    names = Peers(look)
+    names = patient(look)
     assert names.name(address, "node-a") == CART
     clock[0] += 3
     look.found["10.244.1.7"] = web
@@ -157,10 +160,10 @@ def test_stale_names_do_not_hold_up_rows(clock: list[float], monkeypatch: pytest
         assert answer.wait(20)
         return {"10.244.1.7": CART}
 
-    names = Peers(look)
+    names = patient(look)
     assert names.name(packed("10.244.1.7")) == CART
     answer.clear()
-    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 0.05)
+    names._first_wait = 0.05
     clock[0] += 45
     began = time.monotonic()
     assert {names.name(packed("10.244.1.7")) for _ in range(1009)} == {CART}
@@ -175,20 +178,19 @@ def test_stale_names_do_not_hold_up_rows(clock: list[float], monkeypatch: pytest
 def test_addresses_that_are_everybodys(clock: list[float], address: str) -> None:
     """Loopback and the like are nobody's in the cluster, and nobody is asked."""
     look = Looks()
-    assert Peers(look).name(packed(address)) == RAW
+    assert patient(look).name(packed(address)) == RAW
     assert look.count == 0
 
 
-def test_slow_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_api_server() -> None:
     """When the API server hangs, the stream goes on after a moment, without names; they come when it answers."""
-    monkeypatch.setattr(peers, "FIRST_WAIT_SECONDS", 0.05)
     answer = threading.Event()
 
     def look() -> Directory:
         assert answer.wait(20)
         return {"10.244.1.7": CART}
 
-    names = Peers(look)
+    names = Peers(look, first_wait=0.05)
     began = time.monotonic()
     for number in range(1009):
         assert names.name(packed(f"10.244.{number // 250}.{number % 250}")) == RAW

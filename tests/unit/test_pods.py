@@ -121,42 +121,47 @@ def test_cut_inside_a_line(server: ApiServer, cut: list[Any], caplog: pytest.Log
     watched.close()
 
 
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where Kubernetes puts a pod's service account."""
+    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_token_that_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_token_that_is_renewed(account: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """In a pod the agent goes on with the service account's next token when the kubelet has renewed it, also if the API
     server refuses the old one sooner; and it trusts nobody but the cluster's authority.
     """
-    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setattr(credentials, "FILE_SECONDS", 0.5)
-    with api_server(host=host, tls=tmp_path) as server:
+    with api_server(host=host, tls=account) as server:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
-        (tmp_path / "crt").rename(tmp_path / "ca.crt")
-        (tmp_path / "token").write_text("first\n")
+        (account / "crt").rename(account / "ca.crt")
+        (account / "token").write_text("first\n")
         server.tokens = {"first"}
         watched = main._watch_pods("node-a", lambda: None, Settings())
         wait_until(lambda: server.watches(), "the watch")
         server.tokens = {"second"}
         server.pods = [pod("late")]
         server.finish.set()
-        (tmp_path / "token").write_text("second\n")
+        (account / "token").write_text("second\n")
         wait_until(lambda: watched.get("uid-c") and len(server.watches()) > 1, "a watch with the second token")
         server.tokens = {"third"}
         asked = len(server.queries)
         wait_until(lambda: len(server.queries) > asked + 1, "a refusal")
-        (tmp_path / "token").write_text("third\n")
+        (account / "token").write_text("third\n")
         wait_until(lambda: watched.get("uid-late"), "a list with the third token")
         watched.close()
 
 
-def test_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_authority(account: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The token goes to nobody whose certificate is not by the cluster's authority."""
-    with api_server(tls=tmp_path) as server:
-        monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", tmp_path)
+    with api_server(tls=account) as server:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
-        make_certificate(tmp_path, "another", "ca.", loopback=True)
-        (tmp_path / "token").write_text("secret")
+        make_certificate(account, "another", "ca.", loopback=True)
+        (account / "token").write_text("secret")
         watched = main._watch_pods("node-a", lambda: None, Settings())
         wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text or "verify failed" in caplog.text, "a refusal")
         assert server.queries == []
@@ -265,6 +270,7 @@ def test_only_what_is_needed_is_kept() -> None:
     assert found.labels["app.kubernetes.io/instance"] == "cart-0"
 
 
+@pytest.mark.usefixtures("account")
 def test_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An agent that is to ask an API server, and is told of none, says so and where it looked."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -274,7 +280,6 @@ def test_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         main._watch_pods("node-a", lambda: None, Settings())
     assert str(raised.value) == f"--kubernetes: no cluster to talk to: there is no kubeconfig at {tmp_path}/none"
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-    monkeypatch.setattr(kubeconfig, "_SERVICE_ACCOUNT", tmp_path)
     with pytest.raises(GadgetError, match="no service account's token"):
         main._watch_pods("node-a", lambda: None, Settings())
 

@@ -26,6 +26,8 @@ from tests.conftest import wait_until
 
 GADGET = catalog.find("opensnoop")
 SIZE = GADGET.schema.text_offset
+#: Events of a batch: 40 of them are more than waits for a subscriber that stands still.
+EACH = 1000
 CONTAINERS = {7: Container("c7", namespace="shop", pod="cart-0"), 8: Container("c8", namespace="shop", pod="web-0")}
 
 
@@ -197,32 +199,29 @@ def test_one_leaves_an_empty_table(source: Source, run: Run) -> None:
     assert [batch.whole for batch in reader.batches if batch.whole] == [source.partly[1]]
 
 
-def test_slow_one(source: Source, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_one(source: Source, run: Run) -> None:
     """A reader that stands still costs the other nothing: what it loses is counted as its own, container by container."""
-    monkeypatch.setattr(subscribing, "QUEUE_BYTES", 3 * subscribing.BATCH_BYTES)
     slow = run.subscribe()
     assert slow
     reader = Reader(run.first)
     for number in range(40):
-        source.put(7 + number % 2, 100)
-    while reader.rows() < 4000:
-        pass
+        source.put(7 + number % 2, EACH)
+        wait_until(lambda sent=EACH * (number + 1): reader.rows() == sent, "a batch")
     late = Reader(slow)
     lost = late.finish().losses
-    assert sum(loss.count for loss in lost) + late.rows() == 4000
+    assert sum(loss.count for loss in lost) + late.rows() == 40 * EACH > late.rows()
     assert {loss.reason for loss in lost} <= {TOO_SLOW}
     assert reader.finish().losses == []
 
 
-def test_names_are_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_bounded(run: Run) -> None:
     """A client that stands still while containers come and go does not take the agent's memory."""
-    monkeypatch.setattr(subscribing, "NAMED", 10)
     slow = run.subscribe()
     assert slow
-    for number in range(2000):
+    for number in range(subscribing.NAMED + 2000):
         slow.offer(Batch([], {number: CONTAINERS[7]}), 0, may_lose=True)
-    assert len(slow._unnamed) <= 10
-    assert len(slow.summary().containers) <= 10
+    assert len(slow._unnamed) <= subscribing.NAMED
+    assert len(slow.summary().containers) <= subscribing.NAMED
 
 
 def test_nobody_reads(source: Source, run: Run) -> None:

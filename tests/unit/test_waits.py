@@ -47,7 +47,6 @@ def test_a_long_wait(hanging: Cluster, command: list[str]) -> None:
 
 def test_slow_nodes(monkeypatch, capsys) -> None:
     """I am told which nodes are waited for: a few by name, others by number; not those that have answered."""
-    monkeypatch.setattr(agents, "SILENT_SECONDS", 0.2)
     over = threading.Event()
 
     def open_slowly(*arguments: object) -> None:
@@ -59,7 +58,7 @@ def test_slow_nodes(monkeypatch, capsys) -> None:
     with serve_cluster() as cluster:
         cluster.lists[PODS] = [agent_pod(f"node-{number}", ready=True) for number in range(6)]
         api = ApiServer(read_context(Flags(server=cluster.url, kubeconfig=os.devnull)))
-        with cluster_agents(api, "gadget", ()):
+        with cluster_agents(api, "gadget", (), silent_seconds=0.2):
             said = wait_until(lambda: capsys.readouterr().err, "word of it")
             over.set()
     assert said == "waiting for node-1, node-2, node-3 and 2 more\n"

@@ -63,10 +63,10 @@ def attach(program: int, where: Where) -> Iterator[int | None]:
         yield link
 
 
-def online() -> list[int]:
+def online(file: Path = _ONLINE) -> list[int]:
     """The CPUs that are online: "0-3,6"."""
     found: list[int] = []
-    for part in _ONLINE.read_bytes().strip().split(b","):
+    for part in file.read_bytes().strip().split(b","):
         first, _, last = part.partition(b"-")
         found += range(int(first), int(last or first) + 1)
     return found

@@ -105,11 +105,10 @@ def test_diff_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", [[], ["graph"], ["check", "--policy", "{narrow}"], ["diff", "--policy", "{narrow}"]]
 )
-def test_this_machine(command: list[str], recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine(command: list[str], recorder, tmp_path: Path, agent_socket: Path) -> None:
     """With --local I am advised by the agent that runs on this machine; if none does I am told so, and how to start one."""
-    narrow, here = tmp_path / "narrow.yaml", tmp_path / "agent.sock"
+    narrow, here = tmp_path / "narrow.yaml", agent_socket
     narrow.write_text(NARROW)
-    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", here)
     words = ["advise", "network-policy", *(word.format(narrow=narrow) for word in command), "-A", "--local"]
     alone = CliRunner().invoke(cli, words)
     why = f"no agent runs on this machine, so no traffic is recorded: start one, as root: gadget-agent --listen unix://{here}"

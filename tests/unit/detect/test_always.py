@@ -20,7 +20,6 @@ from agent.detect.service import Detect
 from agent.detect.settings import Settings
 from agent.detect.watching import NOT_JUDGED
 from agent.server import AgentService
-from agent.standing import service as standing
 from agent.standing.history import History
 from agent.traceloop.redact import Redactor
 from gadget._generated import gadget_pb2 as pb
@@ -262,9 +261,8 @@ def test_disk_full(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_until(lambda: agent.losses() == {NOT_KEPT: 3} and said(node) == ["Shell A shell in c8"], "the next alert")
 
 
-def test_two_agents(machine: Machine, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_agents(machine: Machine, node: Node) -> None:
     """A second agent on the machine does not write where the first one does."""
-    monkeypatch.setattr(standing, "LOCK_SECONDS", 0.1)
     node.agent()
     with pytest.raises(Unsupported, match="another agent"):
         Always(machine.context, node.settings)
@@ -370,10 +368,9 @@ def test_on_a_terminal(served: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["show", "k7m2qp4"]])
-def test_no_agent(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_agent(arguments: list[str], agent_socket: Path) -> None:
     """Where no agent runs on my machine `alerts --local` starts none, which would know nothing, and says how to have one."""
-    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
-    how = f"no alerts are kept: start one, as root: gadget-agent --listen unix://{tmp_path}/none --detect default"
+    how = f"no alerts are kept: start one, as root: gadget-agent --listen unix://{agent_socket} --detect default"
     with pytest.raises(Unsupported, match=re.escape(how)):
         AlertsCommand().main([*arguments, "--local"], standalone_mode=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -198,7 +199,8 @@ def test_odd_texts() -> None:
 
 def test_too_large(recorder: TraceloopService, monkeypatch: pytest.MonkeyPatch) -> None:
     """System calls that would take too much room are left out, and that is told."""
-    monkeypatch.setattr(messages, "LONGEST_PAST", 2_000)
+    large = pb.TraceloopReadReply(machine="x86_64", calls=os.urandom(2 * messages.LONGEST_PAST))
+    monkeypatch.setattr(recorder, "last", lambda *args: large)
     past = read(teller(recorder).of(alert()))
     assert not past.HasField("calls") and past.no_calls == "they were too large"
 

@@ -16,7 +16,6 @@ import pytest
 
 from agent import service
 from agent.answering import Answering, serve
-from agent.audit import receiver as receiving
 from agent.audit.receiver import NAME, Receiver, ReceiverSettings
 from gadget._generated import gadget_pb2 as pb
 from gadget.errors import Unsupported
@@ -39,7 +38,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Running:
     """A receiver that serves the API server and me."""
 
-    def __init__(self, keys: Path, folder: Path) -> None:
+    def __init__(self, keys: Path, folder: Path, **settings: Any) -> None:
         self.rules = folder / "rules"
         self.rules.mkdir(exist_ok=True)
         (self.rules / "a.yaml").write_text(RULES)
@@ -49,7 +48,7 @@ class Running:
         self._ca = keys / "tls.crt"
         where = ("127.0.0.1", 0)
         self.receiver = Receiver(
-            ReceiverSettings(where, self.token, tls, [str(self.rules)], folder / "state", 1, ["hunter.*"])
+            ReceiverSettings(where, self.token, tls, [str(self.rules)], folder / "state", 1, ["hunter.*"], **settings)
         )
         self._service = Answering(NAME, {NAME: self.receiver})
         self.address = f"unix://{folder}/audit.sock"
@@ -188,9 +187,9 @@ def test_kept_by_the_next(running: Running, keys: Path, tmp_path: Path) -> None:
         next_one.close()
 
 
-def test_changed_rules(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_rules(keys: Path, tmp_path: Path) -> None:
     """New rules of the ConfigMap are taken; those that make no sense are refused in `status`, and the old ones go on."""
-    monkeypatch.setattr(receiving, "LOOK_SECONDS", 0.02)
+    running = Running(keys, tmp_path, look_seconds=0.02)
     wait_until(lambda: "2 rules" in running.receiver.describe(), "the rules", 60)
     (running.rules / "b.yaml").write_text(rule("ka.nme = a", "  source: k8s_audit\n", name="B"))
     wait_until(lambda: "new ones are refused" in running.receiver.problem(), "the refusal", 60)
@@ -199,16 +198,18 @@ def test_changed_rules(running: Running, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     wait_until(lambda: "3 rules" in running.receiver.describe(), "the new rules", 60)
     assert not running.receiver.problem()
+    running.close()
 
 
-def test_batch_of_many(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_of_many(keys: Path, tmp_path: Path) -> None:
     """The alerts of a batch that no message has room for are all kept, and masked by --redact."""
-    monkeypatch.setattr(receiving, "MOST_ALERTS", 7)
+    running = Running(keys, tmp_path, most_alerts=7)
     names = [f"hunter{number}" for number in range(50)]
     assert running.post(batch(*names)) == 200
     running.wait(100)
     said = running.alerts("-o", "json")
     assert said.count("Secret read") == 51 and "hunter" not in said  # and in the last line
+    running.close()
 
 
 @pytest.mark.parametrize(("change", "why"), [

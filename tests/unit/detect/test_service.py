@@ -228,7 +228,7 @@ def test_queue_of_one() -> None:
 
 def test_large_alert(machine: Machine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """An alert that is too large to be sent is counted, and the next one comes."""
-    monkeypatch.setattr(messages, "LONGEST", 30)
+    monkeypatch.setattr(FakeJudge, "adds", "x" * messages.LONGEST)
     machine.put(7)
     assert client.until(TOO_LARGE) == 1
 

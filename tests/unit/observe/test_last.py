@@ -75,9 +75,9 @@ def test_none(tmp_path: Path, options: list[str], said: str) -> None:
     assert "".join(rest).startswith(said)
 
 
-def test_this_machine_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("agent_socket")
+def test_this_machine_without_an_agent() -> None:
     """With --local and no agent I am told how to start one: what a command starts for itself has kept nothing."""
-    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
     with (
         pytest.raises(Unsupported, match="no agent runs on this machine, so no flows are kept: start one, as root"),
         find_targets((), local=True, lacking="no flows are kept"),

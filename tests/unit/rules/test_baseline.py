@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from gadget.rules import baseline, learner, seen
+from gadget.rules import baseline, seen
 from gadget.rules.alerts import Alert
 from gadget.rules.baseline import BaselineSubject, Learnt
-from gadget.rules.learner import Learner
+from gadget.rules.learner import MOST_CONTAINERS, Learner
 from gadget.rules.live import Judge
 from gadget.rules.problems import RulesError
 from gadget.rules.ruleset import load
-from gadget.rules.seen import FILES, KINDS, PEERS, PORTS, PROGRAMS, Paths, Seen
+from gadget.rules.seen import FILES, KINDS, MOST, PEERS, PORTS, PROGRAMS, Paths, Seen
 from tests.unit.rules.test_live import SCHEMA, Node, exec_of, packed
 
 Events = Iterable[Mapping[str, Any]]
@@ -261,29 +261,27 @@ def test_names_come_later() -> None:
     assert made.collect() == {ID: {PEERS: ["shop.example"]}}
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """A container that does ever more takes no more than its share, and what is beyond is counted, and not judged."""
-    monkeypatch.setattr(seen, "MOST", dict.fromkeys(KINDS, 5))
-    learnt = learn(exec_of("nginx"), *(listen(at) for at in range(1, 20)), *(written(f"/etc/{at}") for at in range(20)))
-    assert (len(learnt.values[PORTS]), learnt.more) == (5, {PORTS: 14, FILES: 15})
+    ports = (listen(at) for at in range(1, MOST[PORTS] + 15))
+    learnt = learn(exec_of("nginx"), *ports, *(written(f"/etc/{at}") for at in range(MOST[FILES] + 15)))
+    assert (len(learnt.values[PORTS]), learnt.more) == (MOST[PORTS], {PORTS: 14, FILES: 15})
     assert judged(learnt, listen(999)) == []
     assert baseline.unjudged({WHO: learnt}) == ["files of shop/web (web)", "ports of shop/web (web)"]
     known = Seen()
-    known.add_all(PROGRAMS, ["/" + "x" * 4000 + str(at) for at in range(100)])
-    assert known.count(PROGRAMS) == 5
-    monkeypatch.setattr(seen, "MOST", dict.fromkeys(KINDS, 5000))
+    known.add_all(PROGRAMS, [f"/{at}" for at in range(MOST[PROGRAMS] + 7)])
+    assert known.count(PROGRAMS) == MOST[PROGRAMS]
     long = Seen()
     long.add_all(PROGRAMS, ["/" + "x" * 4000 + str(at) for at in range(100)])
     assert long.count(PROGRAMS) < 70 and long.more[PROGRAMS] > 30
 
 
-def test_many_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_containers() -> None:
     """Containers that come and go without end take no more than so many's memory, and it is told."""
-    monkeypatch.setattr(learner, "MOST_CONTAINERS", 3)
     made = Learner(SCHEMA, Node(container=POD))
-    for at in range(10):
+    for at in range(MOST_CONTAINERS + 7):
         made.add(str(at), PROGRAMS, "/bin/sh")
-    assert made.forgotten == 7 and len(made.collect()) == 10
+    assert made.forgotten == 7 and len(made.collect()) == MOST_CONTAINERS + 7
 
 
 def test_whole_folder() -> None:

@@ -16,7 +16,7 @@ from gadget.rules import live, processes
 from gadget.rules.alerts import Alert
 from gadget.rules.checks import Event
 from gadget.rules.live import Judge
-from gadget.rules.processes import Process
+from gadget.rules.processes import Process, Processes
 from gadget.rules.ruleset import Ruleset
 from tests.unit.rules.test_rules import loaded, rule
 
@@ -395,33 +395,31 @@ def _forks(number: int) -> Iterator[dict[str, Any]]:
         yield {"call": "procexit", "pid": pid - 1, "tid": pid - 1, "start": pid - 1}
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """A container that forks without end takes no more than its share of memory."""
-    monkeypatch.setattr(processes, "MOST", 50)
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
+    judge.processes = Processes(Node().process, most=50)
     judge.judge([packed(*_forks(500))], 0)
     assert len(judge.processes) <= 50
     assert max(len(each.ancestors) for each in judge.processes._known.values()) == processes.ANCESTORS
-    monkeypatch.setattr(live, "MOST_ROWS", 10)
-    quick = Judge(loaded(rule("evt.type = openat")), SCHEMA, Node())
+    quick = Judge(loaded(rule("evt.type = openat")), SCHEMA, Node(), most_rows=10)
     for at in range(30):
         assert len(quick.judge([packed({"call": "openat", "path": f"/{at}"})], 0)) == 1
     assert all(len(table.rows) <= 11 for table in quick._tables)
 
 
-def test_ends_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends_twice() -> None:
     """Threads that end together, each as the last one of its process, take no more memory either."""
-    monkeypatch.setattr(processes, "MOST", 50)
     judge = Judge(loaded(rule("evt.type = execve")), SCHEMA, Node())
+    judge.processes = Processes(Node().process, most=50)
     judge.judge([packed(*(each for each in _forks(500) for _ in range(1 + (each["call"] == "procexit"))))], 0)
     assert len(judge.processes) <= 50
 
 
-def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes() -> None:
     """Command lines, folders and paths as long as they may be take no more memory than short ones."""
-    monkeypatch.setattr(processes, "MOST_BYTES", 1 << 20)
-    monkeypatch.setattr(live, "MOST_BYTES", 1 << 20)
-    judge = Judge(loaded(rule("evt.type = openat and proc.name = nginx")), SCHEMA, Node())
+    judge = Judge(loaded(rule("evt.type = openat and proc.name = nginx")), SCHEMA, Node(), most_bytes=1 << 20)
+    judge.processes = Processes(Node().process, most_bytes=1 << 20)
     for at in range(100):
         path = f"/{at}{'x' * 4000}"
         begun = exec_of("nginx", exec_id=at, arguments=b"\xff\0" * 2000)

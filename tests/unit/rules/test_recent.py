@@ -11,7 +11,7 @@ from gadget.rules import recent
 from gadget.rules.alerts import Alert
 from gadget.rules.live import Judge
 from gadget.rules.processes import Program
-from gadget.rules.recent import Budget, Happened
+from gadget.rules.recent import Budget, Happened, Recent
 from tests.unit.rules.test_live import CONTAINER, HOST, SCHEMA, SECOND, Node, exec_of, packed
 from tests.unit.rules.test_rules import loaded, rule
 
@@ -118,25 +118,24 @@ def test_long_arguments() -> None:
     assert list(map(len, alert.happened[0].what)) == [2, 997]
 
 
-def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds() -> None:
     """However many containers there are, and whatever they do, what is remembered of them has a bound."""
 
     class All(Node):
         def container(self, cgroup_id: int) -> Any:
             return {"container.id": str(cgroup_id)}
 
-    monkeypatch.setattr(recent, "MOST_BYTES", 100_000)
     made = judge(All())
-    assert made._recent
+    made._recent = Recent(SCHEMA, made._names, made._inside, most_bytes=100_000)
     for cgroup in range(500):
         made.judge([packed(*(written(f"/{'x' * at}", cgroup_id=cgroup) for at in range(20)))], 0)
         known = made._recent._known
         size = sum(len(row) + recent.ROW_BYTES for rings in known.values() for ring in rings for _, row in ring)
         assert size == made._recent._bytes <= 100_000
     assert 1 < len(known) < 50 and 499 in known
-    monkeypatch.setattr(recent, "MOST_CONTAINERS", 5)
+    made._recent = Recent(SCHEMA, made._names, made._inside, most_containers=5)
     made.judge([packed(*(written("/x", cgroup_id=cgroup) for cgroup in range(20)))], 0)
-    assert list(known) == list(range(15, 20))
+    assert list(made._recent._known) == list(range(15, 20))
 
 
 def test_budget() -> None:

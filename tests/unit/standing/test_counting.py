@@ -243,12 +243,13 @@ class Asked:
         self.told.clear()
 
 
-def test_names_of_many_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_many_containers(tmp_path: Path) -> None:
     """Of tables names are known however many containers have come and gone, also that of one which stays."""
-    monkeypatch.setattr(standing, "NAMED", 8)
     run = from_toml("use", 'gadget = "cputop"\nmetrics = ["cpu:namespace"]\n')
     runs, tracker = cast(Runs, NoRuns()), cast(Tracker, SimpleNamespace(containers=list))
-    made = standing.StandingRun(run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None)
+    made = standing.StandingRun(
+        run, "", tmp_path, 1 << 20, 60.0, runs, "node-a", tracker, RunBudget(), lambda: None, named=8
+    )
     reader = Asked()
     for number in range(1, 61, 3):
         there = [7000, number, number + 1, number + 2]

@@ -8,7 +8,6 @@ from gadget import syscalls
 from gadget.errors import GadgetError
 from kubectl_gadget import strace
 from kubectl_gadget.strace import Call
-from kubectl_gadget.traceloop import calls as module
 from kubectl_gadget.traceloop.calls import Entry, MissingCalls, Reader, ThreadEnd
 from tests.unit.traceloop.replies import further, record, reply
 
@@ -157,14 +156,13 @@ def test_only_calls_that_waited_have_a_wait() -> None:
     assert [round(wait / MILLISECOND) for wait in waits[2:] if wait is not None] == [50, 1870, 1000]
 
 
-def test_what_is_remembered_of_threads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_of_threads_is_bounded() -> None:
     """--follow of a container that makes threads without end takes no more and more memory."""
-    monkeypatch.setattr(module, "_THREADS", 5)
-    reader = Reader()
+    reader = Reader(most_threads=5)
     for at in range(1, 30):
         reader.entries(reply(record(at, tid=at)))
         assert len(reader._before) <= 5
-    reader = Reader()
+    reader = Reader(most_threads=5)
     reader.entries(reply(*(record(at, tid=at) for at in (1, 2))))
     reader.entries(reply(*(record(at, "KIND_THREAD_EXIT", tid=at - 2) for at in (3, 4))))
     assert not reader._before

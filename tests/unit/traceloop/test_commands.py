@@ -123,9 +123,9 @@ def test_list_has_container_ids(tmp_path: Path) -> None:
         assert '"containerId":"bbbb0002"' in run_cli("traceloop", "list", "--agent", agent.address, "-o", "json").stdout
 
 
+@pytest.mark.usefixtures("agent_socket")
 def test_this_machine_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --local and no agent I am told that none runs, how to start one, and which recordings wait for it."""
-    monkeypatch.setattr("kubectl_gadget.agents.local.AGENT_SOCKET", tmp_path / "none")
     monkeypatch.setattr(asked, "PINS", tmp_path)
     with pytest.raises(Unsupported, match="no agent runs on this machine, so nothing is recorded: start one, as root"):
         asked.need_recorder((), local=True)
