@@ -108,7 +108,6 @@ def describe(folder: Path, elf: bytes) -> dict[str, Any]:
         *about["columns"],
         *about["wide"],
         *about.get("narrow", ()),
-        *about.get("sparse", ()),
         *about.get("good", {}),
         *about.get("unknown", {}),
         *(name.lstrip("-") for name in about.get("sort", ())),

@@ -42,12 +42,12 @@ class Tree:
 class Gadget:
     """One gadget. columns and wide name fields, whose names in capitals are the titles of the columns.
 
-    narrow names the columns that a narrow terminal leaves out, in this order; sparse those that go before them until
-    one of their values is there; good has the words of a field that are not failures; left_out says what is not shown
-    unless a switch is on, by the switch. aliases are what other tools call it: words as they are written on a command
-    line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds
-    and sort are the defaults of --interval and --sort; tree is how rows stand below each other then. story is how the
-    command `story` shows its events, if it does.
+    narrow names the columns that a narrow terminal leaves out, in this order; good has the words of a field that are
+    not failures; left_out says what is not shown unless a switch is on, by the switch; usual has the condition of the
+    rows that are shown without --all, and says what the others are. aliases are what other tools call it: words as they
+    are written on a command line. source is one of EVENTS, TABLE, SNAPSHOT; interval in seconds and sort are the
+    defaults of --interval and --sort; tree is how rows stand below each other then. story is how the command `story`
+    shows its events, if it does.
     hidden: it has no command, as a service of the agent begins it. unmasked are switches that an agent with --redact
     refuses: what they show comes in pieces that no pattern matches. fills are the fields that say something only with a
     switch, by the switch. unknown says of fields of tables why no value of theirs is known, where that is so.
@@ -74,8 +74,8 @@ class Gadget:
     hidden: bool = False
     unmasked: list[str] = field(default_factory=list)
     fills: dict[str, list[str]] = field(default_factory=dict)
-    sparse: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
+    usual: dict[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -105,6 +106,7 @@ def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
             raise
         tell(f"not known: what nodes cannot run: {error}")
     of: dict[str, dict[str, str]] = {name: {} for name in catalog.load()}
+    said = Counter(getattr(reply, "node", "") for reply in found.values())
     for target, reply in sorted(found.items()):
         if isinstance(reply, GadgetError):
             tell(f"not known: what {target} cannot run: {reply}")
@@ -113,7 +115,9 @@ def _find_lacking(agent: tuple[str, ...], local: bool) -> Lacking:
             if each.gadget in of:
                 why = each.reason[:LONGEST_DETAILS].removeprefix(f"{each.gadget}: ")
                 why = why.removesuffix(f", which {each.gadget} needs")
-                of[each.gadget][reply.node or target] = why
+                # one that calls itself as another node is, is what it was reached by
+                has_own = reply.node == target or (said[reply.node] == 1 and reply.node not in found)
+                of[each.gadget][reply.node if reply.node and has_own else target] = why
     answered = [reply for reply in found.values() if not isinstance(reply, GadgetError)]
     if found and not answered and (agent or local):
         raise Unreachable(f"{len(found)} of {len(found)} agents did not answer")

@@ -120,6 +120,7 @@ class GadgetCommand(HeadedCommand):
         top: int | None = None,
         count: int | None = None,
         totals: bool = False,
+        every: bool = False,
         **settings: Any,
     ) -> None:
         check_detached(detach, {"--name": name, "--keep": keep, "--metric": metric, "--print-only": print_only})
@@ -138,6 +139,7 @@ class GadgetCommand(HeadedCommand):
             record=record,
             **(_of_tables(self.gadget, interval, sort, top or 0, count or 0) if self.gadget.has_tables else {}),
             totals=totals,
+            usual="" if every else self.gadget.usual.get("condition", ""),
         )
         if not (namespace or all_namespaces):
             selection = replace(selection, namespaces=default_namespace(agent, local))

@@ -9,19 +9,22 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kubectl_gadget.options import FormType, Option
+from kubectl_gadget.completion import complete_pods
+from kubectl_gadget.options import FormType, Option, not_empty
 from kubectl_gadget.output.terminal import CHOICES, COLOR
 from kubectl_gadget.tell import write_lines
 
+#: The argument of commands that have -p and no other argument.
+_PODS = "pods"
 _TRUE, _FALSE = {"true", "t", "1"}, {"false", "f", "0"}  # strconv.ParseBool of Go
+#: What is taken for one of ours where a command has that.
+_SAME = {"--timeout": "--duration"}
 #: What other tools call some of ours.
 _MEANT = {
     "--last": "--tail",
     "--lines": "--tail",
     "--limit": "--max-events",
     "--count": "--max-events",
-    "--timeout": "--duration",
-    "--duration": "--timeout",
     "--failed": "--verdict",
     "--fqdn": "--dns",
     "--to-fqdn": "--to-dns",
@@ -36,6 +39,9 @@ def _as_click_has_it(args: list[str], switches: Set[str], valued: Set[str]) -> l
         name, equals, value = arg.partition("=")
         if arg == "--":
             return [*kept, arg, *rest]
+        if name not in valued and _SAME.get(name) in valued:
+            name = _SAME[name]
+            arg = f"{name}{equals}{value}"
         if arg in valued:  # what follows is its value, whatever it looks like
             kept += [arg, *islice(rest, 1)]
         elif equals and name in switches and value.lower() in _TRUE | _FALSE:
@@ -58,6 +64,17 @@ def _color() -> Option:
                   callback=keep, help="Colours. auto: on a terminal, unless NO_COLOR is set.")  # fmt: skip
 
 
+def _pods() -> click.Argument:
+    """Pods that are named without -p; HeadedCommand puts them there."""
+
+    def check(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            not_empty(ctx, param, value)
+        return values
+
+    return click.Argument([_PODS], nargs=-1, metavar="[POD]...", callback=check, shell_complete=complete_pods)
+
+
 def _choices(param: click.Parameter) -> Set[str]:
     """The forms of a command whose -o has a choice of its own; none of any other option."""
     return {*getattr(param.type, "choices", ())} if param.name == "form" else set()
@@ -77,6 +94,9 @@ class HeadedCommand(click.Command):
         settings = {"help_option_names": ["-h", "--help"]}
         if any(isinstance(param.type, FormType) or {"columns", "text"} & _choices(param) for param in params):
             params = [*params, _color()]
+        has_argument = any(isinstance(param, click.Argument) for param in params)
+        if any("--pod" in param.opts for param in params) and not has_argument and not isinstance(self, click.Group):
+            params = [_pods(), *params]
         super().__init__(name, callback=run, short_help=title, params=params, context_settings=settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -95,8 +115,9 @@ class HeadedCommand(click.Command):
                 message = f"{error.message} Pods are chosen by their workload: -w, --workload."
             raise click.NoSuchOption(error.option_name, message, () if message else visible, ctx) from None
         if rest and not self.allow_extra_args and not ctx.resilient_parsing:
-            hint = f"; for a pod: -p {rest[0]}" if "--pod" in valued else ""
-            ctx.fail(f"unexpected argument {rest[0]!r}{hint}")
+            ctx.fail(f"unexpected argument {rest[0]!r}")
+        if pods := ctx.params.pop(_PODS, ()):
+            ctx.params["pod"] = (*ctx.params["pod"], *pods)
         return rest
 
     def make_parser(self, ctx: click.Context) -> Any:

@@ -179,7 +179,7 @@ def where_options(containers: Complete = complete_containers) -> list[click.Para
     return [
         names("-n", "--namespace", what="Namespaces; !name leaves one out.", complete=complete_namespaces),
         Option(["-A", "--all-namespaces"], heading=heading, is_flag=True, help="All namespaces."),
-        names("-p", "--pod", what="Pods.", complete=complete_pods),
+        names("-p", "--pod", what="Pods; where a command takes [POD], the same without -p.", complete=complete_pods),
         names("-c", "--container", what="Containers of a pod, by name.", complete=containers),
         Option(["-l", "--selector"], heading=heading, default="", metavar="SELECTOR",
                help="Pods with labels: k=v, k!=v, k in (a,b), k notin (a,b), k, !k."),
@@ -236,7 +236,11 @@ def stream_options() -> list[click.Parameter]:
     heading = "Output"
     return [
         Option(
-            ["--timeout"], heading=heading, type=Duration(), default=0.0, help="End after a time, such as 30s or 5m."
+            ["timeout", "--duration"],
+            heading=heading,
+            type=Duration(),
+            default=0.0,
+            help="End after a time, such as 30s or 5m.",
         ),
         Option(
             ["--record"],
@@ -271,6 +275,9 @@ def table_options(gadget: Gadget) -> list[click.Parameter]:
         Option(["--count"], heading=heading, type=click.IntRange(1), default=None, metavar="N",
                help="End after N tables."),
     ]  # fmt: skip
+    if gadget.usual:
+        text = f"Also {gadget.usual['without']}."
+        options.append(Option(["every", "--all"], heading="Options", is_flag=True, help=text))
     if gadget.source == TABLE:
         text = "Sums since the start, not of each interval."
         options.append(Option(["--totals"], heading=heading, is_flag=True, help=text))

@@ -25,7 +25,8 @@ PARAM(bool, failed, false, "only binds that failed");
 
 SOCKET_CALL(BIND);
 
-#define MOST_HELD 16384 /* addresses: some 2 MiB; of more that are bound the oldest are not known any more */
+#define MOST_HELD 16384 /* keys, two for each address: some 2 MiB; of more the oldest are not known any more */
+#define MOST_OWN  4096  /* of one container, so that it does not push out what others have */
 
 /* An address that a socket has; or, with any, the last one that a socket has got at a port. */
 struct address {
@@ -41,6 +42,7 @@ struct address {
 struct holder {
 	struct sock *sk;
 	struct task_struct *task;
+	__u64 container; /* of the task; that of the host is any cgroup of its own */
 	__s32 fd;
 	__u32 unused;
 };
@@ -51,6 +53,26 @@ struct {
 	__type(key, struct address);
 	__type(value, struct holder);
 } holders SEC(".maps");
+
+/* The keys of each container, by the order in which it got them: a new one takes the place of its oldest. */
+struct own_key {
+	__u64 container, at;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MOST_HELD);
+	__type(key, struct own_key);
+	__type(value, struct address);
+} own_keys SEC(".maps");
+
+/* How many keys a container has got so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} counts SEC(".maps");
 
 /* The address that a socket has, as a key; the port is 0 if it has none. */
 static __always_inline struct address address_of(const struct sock *sk)
@@ -66,18 +88,56 @@ static __always_inline struct address address_of(const struct sock *sk)
 	return address;
 }
 
+/* Forget the oldest key of a container that has MOST_OWN, for a new one. */
+static __always_inline void make_room(const struct address *address, __u64 container)
+{
+	struct own_key key = {.container = container};
+	__u64 none = 0, *count;
+	struct address *oldest;
+	struct holder *held;
+
+	bpf_map_update_elem(&counts, &container, &none, BPF_NOEXIST);
+	count = bpf_map_lookup_elem(&counts, &container);
+	if (!count)
+		return;
+	key.at = __sync_fetch_and_add(count, 1) % MOST_OWN;
+	oldest = bpf_map_lookup_elem(&own_keys, &key);
+	held = oldest ? bpf_map_lookup_elem(&holders, oldest) : NULL;
+	if (held && held->container == container)
+		bpf_map_delete_elem(&holders, oldest);
+	bpf_map_update_elem(&own_keys, &key, address, BPF_ANY);
+}
+
+static __always_inline void keep(const struct address *address, const struct holder *holder, __u64 flags)
+{
+	struct holder *known = bpf_map_lookup_elem(&holders, address);
+
+	if (known && flags == BPF_NOEXIST)
+		return;
+	if (!known || known->container != holder->container)
+		make_room(address, holder->container);
+	bpf_map_update_elem(&holders, address, holder, flags);
+}
+
 /* Remember who has a socket's address. */
 static __always_inline void hold(struct sock *sk, struct task_struct *task, int fd, __u64 flags)
 {
-	struct holder holder = {.sk = sk, .task = BPF_CORE_READ(task, group_leader), .fd = fd};
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct holder holder = {
+		.sk = sk,
+		.task = BPF_CORE_READ(task, group_leader),
+		.container = BPF_CORE_READ(cgroup, kn, id),
+		.fd = fd,
+	};
 	struct address address = address_of(sk);
 
 	if (!address.port)
 		return;
-	bpf_map_update_elem(&holders, &address, &holder, flags);
+	find_container(cgroup, &holder.container);
+	keep(&address, &holder, flags);
 	__builtin_memset(address.ip, 0, sizeof(address.ip));
 	address.any = true;
-	bpf_map_update_elem(&holders, &address, &holder, flags);
+	keep(&address, &holder, flags);
 }
 
 static __always_inline bool is_v6only(const struct sock *sk)

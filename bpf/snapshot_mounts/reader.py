@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,10 @@ from agent.readers import Reading
 #: Of one container: a process may make any number of mounts.
 MOST_MOUNTS, MOST_BYTES = 4096, 4 << 20
 _PROCESSES = 4096
+#: What runtimes mount where: file systems, some by their names, and files of devices for lack of mknod.
+_FOLDERS = {b"proc": b"/proc/", b"sysfs": b"/sys/"}
+_OWN = {(b"/dev", b"tmpfs"), (b"/dev/shm", b"shm"), (b"/sys/fs/cgroup", b"tmpfs"), (b"/sys/fs/cgroup", b"cgroup")}
+_DEVICES = {b"/null", b"/zero", b"/full", b"/random", b"/urandom", b"/tty"}
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -28,9 +32,13 @@ class Reader:
     def __init__(self, mount: Path, proc: Path) -> None:
         """Of containers below mount, whose processes are in proc."""
         self._mount, self._proc = mount, proc
+        self._of_node: set[bytes] = set()
 
     def read(self, containers: Sequence[Cgroup]) -> Iterator[Reading]:
         """Each mount of each container."""
+        with suppress(OSError):  # else the agent may not see the first process
+            lines = (self._proc / "1/mountinfo").read_bytes().split(b"\n")
+            self._of_node = {line.split(b" ")[2] for line in lines if parse(line)}
         for each in containers:
             yield Reading(each.id, {})
             with suppress(OSError):  # it has just ended
@@ -50,7 +58,8 @@ class Reader:
                 cut = len(data) >= MOST_BYTES
                 for line in lines[:MOST_MOUNTS]:
                     if values := parse(line):
-                        yield Reading(cgroup.id, {**values, "pid": process.pid})
+                        runtime = is_of_runtime(values, of_node=line.split(b" ")[2] in self._of_node)
+                        yield Reading(cgroup.id, {**values, "pid": process.pid, "runtime": runtime})
                 if lost := len(lines[MOST_MOUNTS:]) or cut:
                     yield Reading(cgroup.id, {}, int(lost))
 
@@ -72,6 +81,24 @@ def parse(line: bytes) -> dict[str, Any] | None:
         "source": _plain(of_fs[1]),
         "fs_options": _plain(of_fs[2]) if len(of_fs) > 2 else b"",
     }
+
+
+def is_of_runtime(values: Mapping[str, Any], *, of_node: bool) -> bool:
+    """Whether runtimes mount it in every container. of_node: the node has its file system mounted, too."""
+    kind, target, root, options = (bytes(values[name]) for name in ("type", "target", "root", "options"))
+    match kind:
+        case b"proc" | b"sysfs":
+            return not of_node and (target + b"/").startswith(_FOLDERS[kind])
+        case b"cgroup" | b"cgroup2":
+            return (target + b"/").startswith(b"/sys/fs/cgroup/")
+        case b"mqueue" | b"devpts":
+            return target in (b"/dev/mqueue", b"/dev/pts", b"/dev/console")
+        case b"tmpfs" | b"devtmpfs":
+            is_masked = root == b"/null" or b"ro" in options.split(b",")
+            is_device = target == b"/dev" + root and root in _DEVICES
+            is_hiding = target.startswith((b"/proc/", b"/sys/"))
+            return is_device or (is_hiding and is_masked) or (target, values["source"]) in _OWN
+    return False
 
 
 def _propagation(tags: Sequence[bytes]) -> str:

@@ -24,6 +24,8 @@ struct row {
 	gadget_path options DOC("options of the mount");
 	gadget_path fs_options DOC("options of the file system");
 	gadget_propagation_words propagation DOC("how mounts below it reach other places");
+	bool runtime
+		DOC("whether runtimes mount it in every container: /proc, /sys, /dev and parts of them, also masked");
 	char text[TEXT_MAX + TEXT_SLACK];
 };
 

@@ -13,7 +13,7 @@ from pathlib import Path as Folder
 from gadget.kinds.base import Compared, Cut, Encoding, Kind, Total
 from gadget.kinds.containers import OtherContainer
 from gadget.kinds.ends import Address, End, SomeEnd
-from gadget.kinds.histograms import HISTOGRAM
+from gadget.kinds.histograms import HISTOGRAM, BucketBound
 from gadget.kinds.lists import ListOf
 from gadget.kinds.numbers import (
     Bool,
@@ -93,6 +93,7 @@ KINDS: dict[str, Kind] = {
         Args("args"),
         Call("syscall"),
         Comm("comm"),
+        BucketBound("bucket_bound"),
         Duration("duration"),
         Errno("errno"),
         Flags("flags"),

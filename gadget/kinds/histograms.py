@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gadget.kinds.base import NONE, Cut, Described, Encoding, Kind, Source, Total
-from gadget.kinds.times import short_duration
+from gadget.kinds.times import Duration, short_duration
 
 if TYPE_CHECKING:
     from gadget.kinds.base import Mask, Rows
@@ -17,7 +17,7 @@ _MEMBERS = {
     "count": ("int", "how many there were"),
     "sum": ("duration", "all together"),
     **{
-        name: ("duration", f"{part / 10:g} in a hundred were at most so long; beyond the last bound at least")
+        name: ("bucket_bound", f"{part / 10:g} in a hundred were at most so long; beyond the last bound at least")
         for name, part in _PARTS.items()
     },
 }
@@ -41,9 +41,21 @@ def _beyond(counts: int) -> int:
 
 def within(value: Sequence[int], which: str) -> str:
     """Where a part of the durations ends, in words."""
-    found = HISTOGRAM.member_of(value)[which]
-    end = _beyond(len(value) - 1)
-    return f"more than {short_duration(end - 1)}" if found == end else f"within {short_duration(found)}"
+    end = HISTOGRAM.member_of(value)[which]
+    return f"more than {short_duration(end - 1)}" if _is_beyond(end) else f"within {short_duration(end)}"
+
+
+def _is_beyond(end: int) -> bool:
+    """Whether it is of the last bucket: what _beyond() makes is no power of two, as other ends are."""
+    return bool(end & end - 1)
+
+
+class BucketBound(Duration):
+    """Where a part of the durations ends."""
+
+    def text(self, column: Described) -> Callable[[Any], str]:
+        """As a duration; of the last bucket, which has no end, that it is more than its beginning."""
+        return lambda end: f">{short_duration(end - 1)}" if _is_beyond(end) else short_duration(end)
 
 
 class Histogram(Kind):

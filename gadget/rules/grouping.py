@@ -19,6 +19,11 @@ MOST_OF_ONE = 128
 _OF_EVENT = re.compile(r"(evt\.(time|num|rawtime|datetime)|proc|thread|user|group)\b")
 
 
+#: Such fields have the port of a client, which is another one for each connection.
+_CONNECTION = re.compile(r"(.*):(\d+)(->.*)", re.DOTALL)
+_PORTS = ("fd.lport", "fd.rport")
+
+
 class _Key(NamedTuple):
     """What equal alerts have in common. With neither program nor fields: what is beyond the share of a container."""
 
@@ -32,8 +37,8 @@ class Groups:
     """Lets the first of equal alerts pass at once, and tells how many came after it.
 
     Alerts are equal if the rule, the container, the program of the process and the fields that are not about the
-    process are: a probe that a runtime starts each few seconds is another process each time. None is dropped: all are
-    in the counts.
+    process are, but for the port of a client, of which a busy server sees thousands. A probe that a runtime starts each
+    few seconds is another process each time. None is dropped: all are in the counts.
     """
 
     def __init__(self, most_of_one: int = MOST_OF_ONE) -> None:
@@ -80,5 +85,11 @@ class Groups:
 
 
 def _key(alert: Alert) -> _Key:
-    shown = tuple((name, str(value)) for name, value in sorted(alert.fields.items()) if not _OF_EVENT.match(name))
+    fields = {name: str(value) for name, value in sorted(alert.fields.items()) if not _OF_EVENT.match(name)}
+    fields.pop("fd.cport", None)
+    if found := _CONNECTION.fullmatch(fields.get("fd.name", "")):
+        host, port, server = found.groups()
+        fields = {name: value for name, value in fields.items() if name not in _PORTS or value != port}
+        fields["fd.name"] = f"{host}{server}"
+    shown = tuple(fields.items())
     return _Key(alert.rule.name, alert.cgroup_id, alert.program, shown)

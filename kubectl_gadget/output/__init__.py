@@ -72,13 +72,11 @@ def text_of(column: Column) -> Callable[[Any], str]:
 class Look:
     """What a table is to know of its columns, all by name.
 
-    narrow are left out first where a terminal is narrow, and sparse before them until one of their values is there;
-    fixed have one value in every row; demanded are left out last.
+    narrow are left out first where a terminal is narrow; fixed have one value in every row; demanded are left out last.
     failed says which values of a column stand for a failure, beside the errors.
     """
 
     narrow: Sequence[str] = ()
-    sparse: Sequence[str] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
     demanded: Collection[str] = ()
     failed: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)

@@ -14,6 +14,8 @@ MAIN_LEAST = 30
 MAIN_SPARES = 10
 #: Where two columns say most of a row, as the two ends of a mount, each gets so many where there is no room for more.
 SHARED_LEAST = 20
+#: A name that is cut still says who it is in so many.
+NAME_LEAST = 12
 
 
 @dataclass
@@ -134,6 +136,19 @@ def _late(column: Measured) -> int:
         return 3
     late = column.kind.late
     return int(column.name not in ("node", "namespace", "container")) if late is None else late
+
+
+def squeezed(columns: Sequence[Measured], shown: Sequence[int], total: int) -> dict[int, int] | None:
+    """The cells of the columns that are shown already; None if one would be cut to so few that it says nothing."""
+    least = {at: min(columns[at].tight, max(columns[at].least, NAME_LEAST)) for at in shown}
+    main = main_of([columns[at] for at in shown])
+    spare = total - len(GAP) * (len(shown) - 1) - sum(least.values())
+    if spare < 0:
+        return None
+    if main is None:
+        return widths({at: columns[at] for at in shown}, total, None, 0)
+    wish = min(max(MAIN_LEAST, least[shown[main]]), least[shown[main]] + spare)
+    return widths({at: columns[at] for at in shown}, total, shown[main], wish)
 
 
 def widths(columns: Mapping[int, Measured], total: int, main: int | None, wish: int) -> dict[int, int]:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 
 #: What compilers make: of C++ (_Z), also of Rust before 2025, and of Rust since (_R).
 _MANGLED = re.compile(r"_[ZR][A-Za-z0-9_.$]{2,2048}")
@@ -29,18 +30,28 @@ _SIMPLE, _OTHERS = 2_000, 50
 LONGEST = 1024
 
 
-def demangled(names: Iterable[str]) -> dict[str, str]:
-    """Those of the names that mean something else, and what."""
-    growth = {name: _growth(name) for name in names if _MANGLED.fullmatch(name)}
-    wanted = sorted(growth, key=growth.__getitem__)
+def demangled(*containers: Iterable[str]) -> dict[str, str]:
+    """Those of the names of each container that mean something else, and what.
+
+    No container takes the time of another one: simple names take turns, of the others each has a share.
+    """
+    growth = [{name: _growth(name) for name in names if _MANGLED.fullmatch(name)} for names in containers]
     command = shutil.which("c++filt")
-    if not wanted or not command:
+    if not any(growth) or not command:
         return {}
     until = time.monotonic() + SECONDS
-    simple = sum(each <= _FEW for each in growth.values())
-    parts = [wanted[at : min(at + _SIMPLE, simple)] for at in range(0, simple, _SIMPLE)]
-    parts += [wanted[at : at + _OTHERS] for at in range(simple, len(wanted), _OTHERS)]
-    return {name: found for part in parts for name, found in _read(command, part, until)}
+    of_each = [[name for name, times in names.items() if times <= _FEW] for names in growth]
+    simple = [*dict.fromkeys(name for turn in zip_longest(*of_each) for name in turn if name)]
+    half = until - SECONDS / 2
+    parts = (simple[at : at + _SIMPLE] for at in range(0, len(simple), _SIMPLE))
+    found = {name: meaning for part in parts for name, meaning in _read(command, part, half)}
+    others = [[name for name in sorted(names, key=names.__getitem__) if names[name] > _FEW] for names in growth]
+    others = sorted(filter(None, others), key=len)
+    for left, names in zip(range(len(others), 0, -1), others, strict=True):
+        share = time.monotonic() + (until - time.monotonic()) / left
+        for at in range(0, len(names), _OTHERS):
+            found.update(_read(command, names[at : at + _OTHERS], share))
+    return found
 
 
 def _growth(name: str) -> int:

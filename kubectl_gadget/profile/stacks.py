@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,10 +79,13 @@ class Samples:
         else:
             self.crowded += count
 
-    def rename(self, better: Callable[[Iterable[str]], Mapping[str, str]]) -> None:
-        """Give functions of programs other names, where better knows some."""
-        every = {call for _, calls in self.counts for call in calls if call.name and not call.kernel}
-        names = better({call.name for call in every})
+    def rename(self, better: Callable[..., Mapping[str, str]]) -> None:
+        """Give functions of programs other names, where better knows some of the names of each container."""
+        of_each: defaultdict[tuple[str, str], dict[Function, None]] = defaultdict(dict)
+        for who, calls in self.counts:
+            of_each[who.node, who.place].update((call, None) for call in calls if call.name and not call.kernel)
+        every = {call for calls in of_each.values() for call in calls}
+        names = better(*({call.name: None for call in calls} for calls in of_each.values()))
         new = {call: call._replace(name=names[call.name]) for call in every if call.name in names}
         if new:
             stacks = [(who, tuple(new.get(call, call) for call in calls), n) for (who, calls), n in self.counts.items()]

@@ -30,6 +30,20 @@ def within(chosen: Chosen, keep: Keep) -> Keep:
     return both
 
 
+def without(usual: Keep, keep: Keep, left_out: Callable[[int], None]) -> Keep:
+    """What keeps the usual rows that keep keeps; left_out is told how many others there were."""
+
+    def both(table: Table) -> Mask | None:
+        mask, wanted = keep(table), usual(table)
+        if wanted is None:
+            return mask
+        kept = wanted if mask is None else mask & wanted
+        left_out(int((len(wanted) if mask is None else mask.sum()) - kept.sum()))
+        return kept
+
+    return both
+
+
 def of_nodes(
     messages: Iterable[Message], nodes: Sequence[str], known: set[str], called: Callable[[str], str]
 ) -> Iterator[Message]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+import click
+
 from gadget.selector import parse_names
 from kubectl_gadget.stream.request import Selection
 
@@ -30,11 +32,22 @@ def where_of(selection: Selection) -> str:
     return f"namespace{'s' * (len(words) > 1)} {', '.join(words)}"
 
 
-def why_nothing(selection: Selection, known: Iterable[ExistingContainer], *, watching: bool = True) -> str:
-    """Why a selection chooses none of the containers that there are, and what there is like it; empty if it does."""
+def takes_host() -> bool:
+    """Whether the command that runs has --host."""
+    context = click.get_current_context(silent=True)
+    return context is not None and any("--host" in param.opts for param in context.command.params)
+
+
+def why_nothing(
+    selection: Selection, known: Iterable[ExistingContainer], *, watching: bool = True, host: bool = False
+) -> str:
+    """Why a selection chooses none of the containers that there are, and what there is like it; empty if it does.
+
+    host: --host would show more.
+    """
     there = set(known)
     if not there:
-        return f"no containers run there{'; --host shows what runs outside them' if watching else ''}"
+        return f"no containers run there{'; --host shows what runs outside them' if host else ''}"
     chosen = selection.chosen()
     where = where_of(selection)
     near = [each for each in there if chosen.in_namespaces(each.namespace)]

@@ -27,6 +27,14 @@ def read_started(request: Request, node: str, started: pb.Started) -> tuple[Sche
         raise Unsupported(f"{node}: its agent is of another version: {error}") from None
 
 
+def read_usual(request: Request, schema: Schema) -> Filter | None:
+    """The condition of rows that are shown without --all, if a node's agent knows its fields."""
+    try:
+        return filters.parse(request.usual, schema, IDENTITY) if request.usual else None
+    except UsageError:
+        return None
+
+
 class RunCheck:
     """Looks at the replies of one run, in their order."""
 

@@ -81,7 +81,8 @@ class Request:
     """One streaming command: what to show, then what only a live stream has.
 
     demanded are the fields that were asked for by name; others are left out where an agent does not know them.
-    conditions are those of --filter, which are read anew in the words of each agent.
+    conditions are those of --filter, which are read anew in the words of each agent; usual is what holds for the rows
+    that are shown without --all.
     nodes are those of a recording that are shown.
     max_events 0 for no limit; timeout in seconds, 0 for none; ring_bytes 0 for the gadget's own.
     order, interval (in seconds), totals and count (0 for no limit) are those of tables.
@@ -97,6 +98,7 @@ class Request:
     demanded: frozenset[str] = frozenset()
     count_by: Sequence[Column] = ()
     conditions: str = ""
+    usual: str = ""
     max_events: int = 0
     strict: bool = False
     selection: Selection = Selection()
@@ -140,7 +142,6 @@ class Request:
         fixed = {"node": node, "namespace": min(namespaces) if len(namespaces) == 1 else ""}
         return Look(
             narrow=self.gadget.narrow,
-            sparse=self.gadget.sparse,
             fixed={name: value for name, value in fixed.items() if value},
             demanded=self.demanded,
             failed={name: _none_of(known[name], words) for name, words in self.gadget.good.items() if name in known},

@@ -24,11 +24,11 @@ from kubectl_gadget.output.stdout import CutShort
 from kubectl_gadget.stream.backlog import Backlog
 from kubectl_gadget.stream.containers import known_containers
 from kubectl_gadget.stream.merge import Merge, TimedRow
-from kubectl_gadget.stream.narrow import of_nodes, within
-from kubectl_gadget.stream.nothing import ExistingContainer, why_nothing
+from kubectl_gadget.stream.narrow import of_nodes, within, without
+from kubectl_gadget.stream.nothing import ExistingContainer, takes_host, why_nothing
 from kubectl_gadget.stream.peers import Look, add_names
 from kubectl_gadget.stream.recording import Recording, Writer
-from kubectl_gadget.stream.replies import RunCheck, read_started
+from kubectl_gadget.stream.replies import RunCheck, read_started, read_usual
 from kubectl_gadget.stream.request import Request, Selection
 from kubectl_gadget.stream.rounds import Rounds
 from kubectl_gadget.stream.streams import Ended, Message, Notice, Streams
@@ -110,6 +110,7 @@ class Session:
         self._tables = 0
         self._unknown: dict[str, bool] = {}  # fields of tables: whether all values were unknown so far
         self._cut_ns = 0  # how long the tables took that the end cut short, and that are not shown
+        self._unusual = 0  # rows that only --all shows
         self._newest = 0
         self._output: Output | None = None
         self._containers: set[str] = set()  # ids of the containers that were shown
@@ -238,7 +239,8 @@ class Session:
         self._looked = True
         host = self._request.parameters.get("host", "") in ("True", "true")
         if self._elsewhere and not host and not any(node.decoder.names for node in self._nodes.values()):
-            threading.Thread(target=self._tell_nothing, args=(self._elsewhere,), name="nothing", daemon=True).start()
+            args = (self._elsewhere, takes_host())
+            threading.Thread(target=self._tell_nothing, args=args, name="nothing", daemon=True).start()
 
     def tell_nothing(self) -> None:
         """Of a recording from which nothing was shown: tell if it has nothing of what was asked for."""
@@ -247,9 +249,9 @@ class Session:
         if not self.shown and known and (why := why_nothing(self._request.selection, known, watching=False)):
             tell(why)
 
-    def _tell_nothing(self, elsewhere: Callable[[], list[ExistingContainer] | None]) -> None:
+    def _tell_nothing(self, elsewhere: Callable[[], list[ExistingContainer] | None], host: bool) -> None:
         known = elsewhere()
-        if known is not None and (why := why_nothing(self._request.selection, known)):
+        if known is not None and (why := why_nothing(self._request.selection, known, host=host)):
             tell(why)
 
     def _so_far(self) -> str:
@@ -465,7 +467,12 @@ class Session:
         selection = self._request.selection
         agents_choose = self._live and not self._request.standing
         keep = kept if agents_choose or selection == Selection() else within(selection.chosen(), kept)
+        if usual := read_usual(self._request, schema):
+            keep = without(usual, keep, self._leave_out)
         return Node(Decoder(name, schema), keep)
+
+    def _leave_out(self, rows: int) -> None:
+        self._unusual += rows
 
     def _warn_once(self, what: str) -> None:
         """Warn about an agent once, however often it begins anew."""
@@ -562,6 +569,9 @@ class Session:
 
     def _left_out(self) -> Iterator[str]:
         """What the gadget does not show as it was asked; of what was kept it is not known how that was."""
+        if self._unusual:
+            without = self._request.gadget.usual["without"]
+            yield f"{counted(self._unusual, 'row')} left out, {without}: --all shows them."
         if self._live and not self._request.standing:
             for name, what in self._request.gadget.left_out.items():
                 if self._request.parameters.get(name, "").lower() != "true":

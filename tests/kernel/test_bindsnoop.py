@@ -107,3 +107,32 @@ def test_who_has_it(agent, start_cli, bare) -> None:
         (7006, 0, "?", None): 13,
         (7007, older.pid, name, "web-0"): 17 + 19,
     }
+
+
+#: Binds as many addresses as bindsnoop remembers of all containers, one after the other.
+FLOOD = """
+import socket
+for port in range(10_000, 19_000):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", port))
+"""
+
+
+def test_others_push_nobody_out(agent, start_cli, bare) -> None:
+    """However many addresses a container binds: of the one that I want I still see which other pod has it."""
+    web, cart, flood = bare("shop", "web-0"), bare("shop", "cart-0"), bare("shop", "flood-0")
+    known(agent, web, cart, flood)
+    pipes: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    alone = ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+    python = (sys.executable, "-m", "tests.binds")
+    cli = start_json(start_cli, agent, "bindsnoop", "-p", "cart-0", "--failed")
+    with inside(web, *alone, *python, "hold", "tcp/127.0.0.1/7001", **pipes) as holding:
+        assert holding.stdout and holding.stdout.readline() == b"ready\n"
+        with inside(flood, *alone, sys.executable, "-c", FLOOD, **pipes) as flooding:
+            flooding.communicate()
+            assert flooding.returncode == 0
+        there = ("nsenter", f"--net=/proc/{holding.pid}/ns/net")
+        with inside(cart, *there, *python, "try", "7/tcp/127.0.0.1/7001", **pipes) as trying:
+            assert trying.communicate()[0] == b"done\n"
+        rows = rows_of(cli)
+    assert Counter(row["holder"] and row["holder"]["pod"] for row in rows) == {"web-0": 7}

@@ -12,7 +12,7 @@ ODD = "/odd \x1b[2J\n\\x"
 
 
 def shown(agent, *args: str) -> list[dict[str, Any]]:
-    done = run_cli("snapshot", "mounts", "-n", "shop", "-o", "json", "--agent", agent.address, *args)
+    done = run_cli("snapshot", "mounts", "--all", "-n", "shop", "-o", "json", "--agent", agent.address, *args)
     assert "nothing lost" in done.stderr, done.stderr
     return events(done.stdout)
 
@@ -52,5 +52,11 @@ def test_mounts_are_those_of_the_container(agent, make_pod, tmp_path: Path) -> N
     by_target = {row["target"]: row for row in rows}
     assert "noexec" in by_target[ODD]["options"] and by_target["/data"]["root"].endswith("/volume")
     assert by_target["/shared"]["propagation"] != "private"
+    usual = run_cli("snapshot", "mounts", "-p", "cart-0", "-o", "json", "--agent", agent.address)
+    left_out = [row for row in rows if row["runtime"]]
+    assert [row["id"] for row in events(usual.stdout)] == [row["id"] for row in rows if not row["runtime"]]
+    assert f"{len(left_out)} rows left out, what runtimes mount in every container: --all shows them." in usual.stderr
+    assert {"/proc", "/dev"} <= {row["target"] for row in left_out}
+    assert {"/", ODD, "/data"} <= {row["target"] for row in rows if not row["runtime"]}
     table = run_cli("snapshot", "mounts", "-n", "shop", "--fields", "target", "--agent", agent.address).stdout
     assert r"/odd \x1b[2J\n\x" in table and "\x1b" not in table

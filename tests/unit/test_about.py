@@ -96,7 +96,7 @@ def listed(tmp_path: Path) -> Iterator[Callable[..., Result]]:
             metadata = (("gadget-contract", str(CONTRACT)), ("gadget-node-bin", self.node.encode()))
             context.send_initial_metadata(metadata)
             lacks = [pb.Lack(gadget=name, reason=why) for name, why in self.lacks.items()]
-            return pb.LackingReply(node=self.node, lacks=lacks)
+            return pb.LackingReply(node=self.lacks.get("as", self.node), lacks=lacks)
 
     def run(*nodes: dict[str, str] | None, form: str = "columns") -> Result:
         for number, lacks in enumerate(nodes):
@@ -144,6 +144,14 @@ def test_lacking_as_json(listed: Any) -> None:
     assert {name for name, lacking in found.items() if lacking} == {"capable"}
     assert found["capable"] == [{"node": "node-0", "reason": "no"}]
     assert "its agent is older and cannot do this" in shown.stderr
+
+
+def test_an_answer_of_another_name(listed: Any) -> None:
+    """An agent that calls itself as another node is takes nothing of what that one cannot run: both are told."""
+    shown = listed({"capable": "no"}, {"capable": "never", "as": "node-0"}, form="json")
+    (lacking,) = (row["lacking"] for row in map(json.loads, shown.stdout.splitlines()) if row["name"] == "capable")
+    assert {each["reason"] for each in lacking} == {"no", "never"}
+    assert not {each["node"] for each in lacking} & {"node-0"}
 
 
 @pytest.mark.parametrize("for_now", [NoRights, Exhausted])

@@ -102,8 +102,6 @@ def test_help_of_commands() -> None:
         (["traceloop", "show", "x", "--last", "3"], "--tail"),
         (["execsnoop", "--limit", "3"], "--max-events"),
         (["execsnoop", "--namespac", "3"], "--namespace"),
-        (["profile", "--timeout", "3s"], "--duration"),
-        (["story", "--duration", "3s"], "--timeout"),
         (["observe", "--failed"], "--verdict"),
         (["observe", "--to-fqdn", "*.example.org"], "--to-dns"),
     ],
@@ -116,13 +114,23 @@ def test_what_is_suggested(arguments: list[str], meant: str) -> None:
     assert "--as" not in done.stderr and "--cluster" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["execsnoop", "story", "snapshot file", "profile"])
-def test_pod_without_an_option(command: str) -> None:
-    """A pod's name where a command takes none is refused in a line that says which option it is for."""
-    done = run_cli(*command.split(), "cart")
-    assert done.returncode == 2
-    said = f"error: unexpected argument 'cart'; for a pod: -p cart (kubectl gadget {command} --help)\n"
-    assert done.stderr == said
+@pytest.mark.parametrize("command", ["execsnoop", "story"])
+def test_pods_without_an_option(command: str) -> None:
+    """Pods that I name without -p are those that -p chooses, as `why POD` has it, and help says so."""
+    found = cli.get_command(click.Context(cli), command)
+    assert found
+    assert found.make_context(command, ["cart", "-p", "db", "web", "-n", "shop"]).params["pod"] == ("db", "cart", "web")
+    assert "[POD]..." in run_cli(command, "--help").stdout
+    assert run_cli(command, "").stderr.startswith("error: [POD]... '': empty")
+
+
+@pytest.mark.parametrize("command", ["execsnoop", "profile", "advise capabilities", "detect learn"])
+def test_how_long(command: str) -> None:
+    """How long a command takes is --duration everywhere; --timeout is understood, too."""
+    said = run_cli(*command.split(), "--help").stdout
+    assert "--duration" in said and "--timeout" not in said
+    for word in ("--duration=3x", "--timeout=3x"):
+        assert "'3x' is no duration" in run_cli(*command.split(), word).stderr
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "-o", "json"], ["--version"]])

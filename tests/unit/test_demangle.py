@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_hostile_names() -> None:
     assert after.children_user - before.children_user < 2 * demangle.SECONDS
     assert all(found[name] == f"shop::cart{at:05}" for at, name in enumerate(others))
     assert all(len(each) <= demangle.LONGEST + 1 for each in found.values())
+
+
+def test_names_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with names without end takes no other one's time: of both the first ones are asked for together."""
+    asked: list[Sequence[str]] = []
+    monkeypatch.setattr(demangle, "_ask", lambda command, names, until: asked.append(names) or [*names])
+    own = [PRICE, bomb(3), bomb(9)]
+    demangle.demangled([f"_ZN4flod{at:07}5priceEi" for at in range(20_000)], [bomb(at) for at in range(12, 32)], own)
+    assert PRICE in asked[0]
+    assert [*asked[-2]] == own[1:] and bomb(31) in asked[-1]
 
 
 def test_stacks_of_the_same_name() -> None:

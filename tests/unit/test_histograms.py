@@ -88,6 +88,10 @@ def test_no_upper_end(capsys: pytest.CaptureFixture[str]) -> None:
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == "shop  cart-0  cart: 3, half within 2.0µs, 99% more than 9h46m"
     assert last.startswith("   9h46m –      ∞  1  █")
+    parts = [RUNQLAT.schema.parts[f"waited.{name}"] for name in ("p50", "p99")]
+    make_output("columns", parts, {}).write([((1 << 20), (1 << 45) + 1), (1, 2)])
+    shown = [line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert shown == [">9h46m", "2ns"]
 
 
 def test_numbers_are_whole() -> None:

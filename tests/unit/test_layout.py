@@ -247,21 +247,23 @@ def test_a_column_comes_back_when_it_says_something() -> None:
     assert [line.split()[0] for line in shown.lines if line.endswith("PATH")] == ["NAMESPACE", "NODE"]
 
 
-def test_an_empty_column_takes_no_room() -> None:
-    """At 80 columns names have the room of addresses that no answer has; with the first address its column is there."""
-    name = "pay-api.shop.svc.cluster.local"
-    gadget = catalog.find("dnssnoop")
-    change = {"name": name, "type": "A", "addresses": "", "server": None}
-    fields, look, rows = rows_of("dnssnoop", change, change | {"addresses": "10.96.0.17"}, change)
+@pytest.mark.parametrize(
+    ("table", "empty", "full"),
+    [
+        ("dnssnoop", {"name": "pay.shop.svc.cluster.local", "type": "A", "addresses": ""}, {"addresses": "10.96.0.17"}),
+        ("bindsnoop", {"error": 0, "hpid": 0, "hcomm": ""}, {"error": 98, "hpid": 4711, "hcomm": "nginx"}),
+    ],
+)
+def test_one_header(table: str, empty: dict[str, Any], full: dict[str, Any]) -> None:
+    """A column that is empty at first has its room at 80 columns from the beginning: there is one header."""
+    fields, look, rows = rows_of(table, empty, empty | full, empty)
     with screen(80) as shown:
-        output = Columns(fields, {}, replace(look, sparse=gadget.sparse, fixed={"node": "node-a", "namespace": "shop"}))
+        output = Columns(fields, {}, replace(look, fixed=NARROW))
         output.start([("node-a", "shop", "cart-0", "app", "")])
         for row in rows:
             output.write([row])
-    heads = [line for line in shown.lines if line.startswith("POD")]
-    assert "ADDRESSES" not in heads[0] and "ADDRESSES" in heads[-1]
-    first, second, _ = (line for line in shown.lines if line.startswith("cart"))
-    assert name in first and "10.96.0.17" in second
+    (head,) = (line for line in shown.lines if line.startswith("POD"))
+    assert "COMM" in head and list(full)[-1].upper() in head
 
 
 def test_resize() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from kubectl_gadget.agents.targets import Targets
-from kubectl_gadget.stream.nothing import ExistingContainer, why_nothing
+from kubectl_gadget.cli import cli
+from kubectl_gadget.stream.nothing import ExistingContainer, takes_host, why_nothing
 from kubectl_gadget.stream.request import make_selection
 from tests.conftest import run_cli, wait_until
 from tests.fakes import FakeAgent, WholeAgent
@@ -41,8 +43,23 @@ def test_why_nothing(namespaces: list[str], pods: list[str], containers: list[st
 def test_an_empty_machine() -> None:
     """Where no container runs at all I am told how to see the rest, by a command that has a way to."""
     nothing = make_selection((), False, (), (), "")
-    assert why_nothing(nothing, []) == "no containers run there; --host shows what runs outside them"
-    assert why_nothing(nothing, [], watching=False) == "no containers run there"
+    assert why_nothing(nothing, [], host=True) == "no containers run there; --host shows what runs outside them"
+    assert why_nothing(nothing, []) == "no containers run there"
+
+
+@pytest.mark.parametrize(
+    ("words", "has"), [("execsnoop", True), ("profile", True), ("memtop", False), ("snapshot mounts", False)]
+)
+def test_a_way_that_there_is(words: str, has: bool) -> None:
+    """I am pointed to --host only by a command that has it."""
+    command: click.Command | None = cli
+    for word in words.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)
+    assert command
+    with click.Context(command):
+        assert takes_host() == has
+    assert not takes_host()
 
 
 @pytest.fixture

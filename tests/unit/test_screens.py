@@ -46,7 +46,7 @@ def stream(name: str) -> None:
     sent = batch(gadget, EVENTS.get(name, ANY))
     sent.containers[0].pod = POD
     timed = Decoder("node-a", gadget.schema).rows(sent, [field.name for field in fields], lambda table: None)
-    look = Look(narrow=gadget.narrow, sparse=gadget.sparse, fixed={"node": "node-a", "namespace": "shop"})
+    look = Look(narrow=gadget.narrow, fixed={"node": "node-a", "namespace": "shop"})
     output = make_output("columns", fields, {}, look)
     output.start([("node-a", "shop", POD, "cart", "a" * 64)])
     output.write([row for _, row, _ in timed])

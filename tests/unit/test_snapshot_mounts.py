@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent._generated.readers.snapshot_mounts import Reader, parse
+from agent._generated.readers.snapshot_mounts import Reader, is_of_runtime, parse
 from agent.containers.tracker import Cgroup
 
 
@@ -51,3 +51,34 @@ def test_ends_of_lines(tmp_path: Path) -> None:
     (process / "mountinfo").write_bytes(b"1 2 0:1 / /a\rb rw - tmpfs none rw\n3 1 0:2 / /c rw - tmpfs none rw\n4 1 0:")
     found = Reader(tmp_path / "cgroup", tmp_path / "proc").read([Cgroup(7, None, 0, "/pod")])
     assert [each.values["target"] for each in found if each.values] == [b"/a\rb", b"/c"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "of_runtime"),
+    [
+        ("/ /proc rw - proc proc rw", True),
+        ("/sys /proc/sys ro - proc proc rw", True),
+        ("/ /proc/acpi ro - tmpfs tmpfs ro", True),
+        ("/null /proc/kcore rw - tmpfs tmpfs rw", True),
+        ("/null /proc/keys rw - devtmpfs udev rw", True),
+        ("/ /sys/fs/cgroup ro - cgroup2 cgroup rw", True),
+        ("/ /dev rw - tmpfs tmpfs rw", True),
+        ("/ /dev/shm rw - tmpfs shm rw", True),
+        ("/zero /dev/zero rw - devtmpfs udev rw", True),
+        ("/ / rw - overlay overlay rw", False),
+        ("/pods/7/hosts /etc/hosts rw - ext4 /dev/sda rw", False),
+        ("/ /dev/shm rw - tmpfs tmpfs rw", False),  # a volume in memory
+        ("/ /dev rw - devtmpfs udev rw", False),  # the node's devices
+        ("/sda /dev/sda rw - devtmpfs udev rw", False),
+        ("/etc /proc/etc rw - ext4 /dev/sda rw", False),
+        ("/ /sys/kernel/debug rw - debugfs debugfs rw", False),
+        ("/ /process rw - proc proc rw", False),
+        ("/ /proc/x rw - tmpfs tmpfs rw", False),
+    ],
+)
+def test_what_runtimes_mount(mount: str, of_runtime: bool) -> None:
+    """What every container has from its runtime is told from volumes and from what is of the node, wherever it is."""
+    values = parse(f"36 35 0:17 {mount}".encode())
+    assert values and is_of_runtime(values, of_node=False) == of_runtime
+    if values["type"] in (b"proc", b"sysfs"):
+        assert not is_of_runtime(values, of_node=True)

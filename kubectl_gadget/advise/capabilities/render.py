@@ -74,10 +74,14 @@ def remarks(need: Need) -> list[str]:
         told[0] += f"; {began} before the watch: what only the start needs may be missing"
     told += [f"needs capability {escape(name)} too, which has no name here" for name in need.unknown]
     for what, asked in (
-        ("went without", {name: each for name, each in need.denied.items() if name not in need.granted}),
-        ("needs in user namespaces of its own alone", {n: e for n, e in need.own.items() if n not in need.granted}),
+        ("denied, and not added", need.denied),
+        ("only in its own user namespaces, and not added", need.own),
     ):
-        told += [f"{what}: {escape(name.removeprefix('CAP_'))}, {evidence(asked[name])}" for name in sorted(asked)]
+        told += [
+            f"{what}: {escape(name.removeprefix('CAP_'))}, {evidence(asked[name])}"
+            for name in sorted(asked)
+            if name not in need.granted
+        ]
     return told
 
 
@@ -86,7 +90,8 @@ def evidence(asked: Asked) -> str:
     named = sorted(asked.uses.items(), key=lambda item: (-item[1], item[0]))
     words = [f"{escape(use.comm)}{f' in {escape(use.call)}' if use.call else ''}" for use, _ in named if use.comm]
     more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
-    return f"{', '.join(words[:_NAMED])}{more}: {asked.times:,} or more times"
+    by = f" by {', '.join(words[:_NAMED])}{more}," if words else ""
+    return f"asked for{by} at least {counted(asked.times, 'time', ',')}"
 
 
 def to_json(needs: Sequence[Need], seconds: float) -> dict[str, Any]:

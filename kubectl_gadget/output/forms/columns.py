@@ -11,7 +11,7 @@ from gadget.kinds import Cut
 from gadget.schema import IDENTITY, Column, Row
 from gadget.text import escape
 from kubectl_gadget.output import Extent, Form, Look, Output, terminal, text_of
-from kubectl_gadget.output.layout import GAP, MAIN_LEAST, Measured, arrange, main_of, widths
+from kubectl_gadget.output.layout import GAP, MAIN_LEAST, Measured, arrange, main_of, squeezed, widths
 from kubectl_gadget.output.stdout import write_text
 from kubectl_gadget.text import fit, fit_endpoint, pad, widest, width
 
@@ -54,10 +54,10 @@ class Columns(Output):
         self._widths: dict[int, int] = {}
         self._fitted_to: Any = None
         self._above: tuple[int, dict[int, int]] | None = None
+        self._headed_for: Any = None  # what it was fitted to but for the lengths of values
         self._since_header = 0
         #: columns that say nothing, with their one value; a container says nothing while it is its pod's only
         self._single = {name: value for name, value in self._look.fixed.items() if name in self._places}
-        self._empty = {name for name in self._look.sparse if name in self._places}
         self._containers: dict[str, str] | None = {} if {"pod", "container"} <= self._places.keys() else None
         self._pods: set[str] = set()
         failed = {field.name: bool for field in fields if field.means.is_failure} | dict(self._look.failed)
@@ -156,7 +156,6 @@ class Columns(Output):
             column = raw[self._places[name]]
             if column.count(value) != len(column):
                 del self._single[name]
-        self._empty = {name for name in self._empty if not any(raw[self._places[name]])}
         if self._terminal and "pod" in self._places:
             pods = raw[self._places["pod"]]
             self._notice_pods(pods, raw[self._places["container"]] if "container" in self._places else pods)
@@ -179,18 +178,13 @@ class Columns(Output):
         same_columns = above is not None and (above[0], [*above[1]]) == (self._total, [*self._widths])
         if not same_columns or (self._terminal and self._since_header >= HEADER_ROWS):
             self._above, self._since_header = now, 0
+            self._headed_for = self._fitted_to[:1] + self._fitted_to[2:]
             write_text(self._header(told=True) + "\n")
 
     def _fit(self) -> None:
         """Choose columns and their widths, if anything is new."""
         total = terminal.columns() if self._terminal else 0
-        known = (
-            total,
-            [column.need for column in self._columns],
-            [*self._single],
-            self._containers is None,
-            self._empty,
-        )
+        known = (total, [column.need for column in self._columns], [*self._single], self._containers is None)
         if known == self._fitted_to:
             return
         self._fitted_to, self._total = known, total
@@ -204,12 +198,16 @@ class Columns(Output):
                 self._widths = {at: column.usual for at, column in enumerate(self._columns)}
         else:
             contained = ["container"] if self._containers is not None else []
-            says_nothing = [*self._single, *contained, *(name for name in self._look.sparse if name in self._empty)]
+            says_nothing = [*self._single, *contained]
             first, narrow = (
                 [name for name in names if name not in self._look.demanded]
                 for names in (says_nothing, self._look.narrow)
             )
             self._widths = arrange(self._columns, total, first, narrow, complete=self._complete)
+            above = [*self._above[1]] if self._above else []
+            grown = above and [*self._widths] != above and (total, *known[2:]) == self._headed_for
+            if grown and (found := squeezed(self._columns, above, total)):
+                self._widths = found  # for longer values alone there is no other header
 
     def _header(self, *, told: bool = False) -> str:
         """The titles, and above them what is the same in every row and has no column."""

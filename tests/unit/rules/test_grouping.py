@@ -44,6 +44,25 @@ def test_others() -> None:
     assert len(told(groups, alert(1), alert(2, "/etc/passwd"), other)) == 3
 
 
+def connection(at: int, client: str, server: str = "10.0.0.2:80") -> Alert:
+    """An alert of a connection, as stock rules show it, at the side of the server."""
+    fields = {"fd.name": f"{client}->{server}", "fd.lport": int(server.rpartition(":")[2]),
+              "fd.rport": int(client.rpartition(":")[2]), "fd.cport": int(client.rpartition(":")[2])}  # fmt: skip
+    return replace(alert(at), fields=fields)
+
+
+def test_ports_of_clients() -> None:
+    """Of a busy server I get one alert for each address that connects, with a count, and not one for each client's port."""
+    clients = [connection(at % 50, f"10.0.0.7:{40_000 + at}") for at in range(1_000)]
+    assert told(Groups(), *clients) == [(0, 1, 0), (49, 999, 1)]
+    other = (
+        connection(1, "10.0.0.8:40000"),
+        connection(1, "10.0.0.7:40000", "10.0.0.2:81"),
+        connection(1, "::1:40000"),
+    )
+    assert len(told(Groups(), *clients[:1], *other)) == 4
+
+
 def test_window() -> None:
     """What goes on is told each minute, and not only when it ends."""
     found = told(Groups(), *(alert(at) for at in range(0, 130, 10)))
