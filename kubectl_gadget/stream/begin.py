@@ -21,6 +21,8 @@ from kubectl_gadget.tell import end_line
 
 #: How often it is looked whether an agent has begun, once there is a Ctrl-C.
 _LOOK_SECONDS = 0.01
+#: How long to wait until an agent has been asked, before numpy is imported. It takes less where its address is known.
+_ASK_SECONDS = 0.03
 
 
 @contextmanager
@@ -34,6 +36,7 @@ def begin(request: Request, targets: Targets) -> Iterator[Streams]:
 
     streams = Streams(targets, first_of(request), check, endless=is_endless(request), patience=request.patience)
     with stops(streams, request.timeout), streams:
+        streams.wait(_ASK_SECONDS)
         yield streams
 
 

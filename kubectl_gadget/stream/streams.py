@@ -125,6 +125,7 @@ class Streams:
         self.has_begun = False  # whether an agent ever has
         self._joined = 0.0  # when the first one was, by the monotonic clock
         self._changed = threading.Event()
+        self._called = threading.Event()  # an agent has been asked
 
     def __enter__(self) -> Streams:
         for item in self._targets.items():
@@ -132,6 +133,10 @@ class Streams:
         if self._targets.look and self._endless:
             threading.Thread(target=self._join_again, args=(self._targets.look,), name="join", daemon=True).start()
         return self
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long at most until an agent has been asked: what this thread does would delay that."""
+        self._called.wait(seconds)
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -199,6 +204,7 @@ class Streams:
             agent = Agent(target, reach(), self._targets.node(target))
             with client.connect(agent.address) as channel:
                 self._calls[target] = call = client.call(channel, "Run")(self._requests(self._shown.get(target, 0)))
+                self._called.set()
                 check: Check | None = None
                 for data in call:
                     if len(data) > LARGEST_REPLY:
