@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class BatchRules:
 
     def __init__(self, rules: Ruleset, tables: tuple[Rows, Rows, Rows], *, first: bool = False) -> None:
         self._tables, self._first = tables, first
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[bytes, _Plan] = {}
         self._rules = [
             (rule, self._plan(rule.condition if node is True else node))
             for rule in rules.rules if rule.enabled and rule.source == SYSCALL and rule.types
@@ -214,7 +215,7 @@ class BatchRules:
 
     def _plan(self, node: Node) -> _Plan:
         """The plan of a condition. Equal parts of several rules are one, and asked once."""
-        key = repr(_without_places(node))
+        key = sha256(repr(_without_places(node)).encode("utf-8", "surrogatepass")).digest()  # the text may be long
         if key not in self._plans:
             self._plans[key] = self._made(node)
         return self._plans[key]

@@ -18,11 +18,12 @@ from gadget.rules.batch import CALL, DESCRIPTOR, PROCESS, Batch, BatchRules, Pla
 from gadget.rules.calls import Call, Values
 from gadget.rules.checks import checks, names
 from gadget.rules.fields import SYSCALL
+from gadget.rules.keys import Ids, Keys, Words
 from gadget.rules.outputs import RuleOutput
 from gadget.rules.processes import Ancestor, Key, Now, Process, Processes, ProcessRow, Surroundings
 from gadget.rules.recent import Happened, Recent
 from gadget.rules.ruleset import Rule, Ruleset
-from gadget.rules.sections import Bytes, Packed, Section, decoded, joined
+from gadget.rules.sections import Packed, Section, decoded, joined, spans
 from gadget.schema import Field, Schema
 
 EXECS, ENDS = ("execve", "execveat"), "procexit"
@@ -44,46 +45,12 @@ _OF_NOW = ("cgroup_id", "euid", "egid", "loginuid", "tty", "cap_effective", "cap
 _OF_PROCESS = (*_OF_KEY, *_OF_NOW)
 #: The fields that are names of addresses.
 DOMAINS = tuple(f"fd.{which}ip.name" for which in "sclr")
-#: Rows whose words are copied at a time, so that memory does not grow with a batch.
-_AT_ONCE = 1024
 #: What a new process has from the one that forked it.
 _INHERITED = ("name", "arguments", "upper_layer", "memfd", "writable", "inode", "ctime", "mtime", "environment")
 _OF_DESCRIPTOR = ("call", "fd_type", "protocol", "family", "src", "dst", "path", "to")
 _OF_CALL = ("call", "result", "fd", "flags", "mode", "exe_upper_layer", "exe_memfd", "exe_writable")
 #: The argument that a rule may ask the table of calls about.
 _ARGUMENT = {"socket": 0, "ptrace": 0, "bpf": 0, "unshare": 0, "setns": 1}
-
-Ids = npt.NDArray[np.uint32]
-
-
-class _Grouping:
-    """Finds equal rows by some of their bytes, and gives each distinct one an id."""
-
-    def __init__(self, words: int = 64) -> None:
-        self._odd = np.random.default_rng().integers(1, 1 << 63, words, np.uint64) | np.uint64(1)
-
-    def ids(self, keys: Bytes, known: dict[bytes, int], make: Callable[[int, bytes], int]) -> Ids:
-        """The ids of rows by their bytes. make gives the id of a new row."""
-        first, which = self._distinct(keys)
-        width, every = keys.shape[1], keys[first].tobytes()
-        found = np.empty(len(first), np.uint32)
-        for place in range(len(first)):
-            key = every[place * width : (place + 1) * width].rstrip(b"\0")  # rows of one text are of several lengths
-            number = known.get(key)
-            found[place] = make(int(first[place]), key) if number is None else number
-        return found[which]
-
-    def _distinct(self, keys: Bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The first of each set of equal rows, and the set of each row. Sums find them; bytes are compared."""
-        words = keys.view(np.uint32)
-        while len(self._odd) < words.shape[1]:
-            self._odd = np.concatenate([self._odd, _Grouping(len(self._odd))._odd])
-        odd, parts = self._odd[: words.shape[1]], [slice(at, at + _AT_ONCE) for at in range(0, len(words), _AT_ONCE)]
-        sums = np.concatenate([words[part].astype(np.uint64) @ odd for part in parts])
-        _, first, which = np.unique(sums, return_index=True, return_inverse=True)
-        if not all(np.array_equal(words[part], words[first[which[part]]]) for part in parts):
-            _, first, which = np.unique(keys.view(f"V{keys.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-        return first, which
 
 
 class _Calls(Sequence[Call]):
@@ -147,10 +114,9 @@ class Judge:
         self._most_rows, self._most_bytes = most_rows, most_bytes
         self._names = names_of_calls(schema)
         self._tables = Rows(), Rows(), Rows()
-        self._known: tuple[dict[bytes, int], ...] = ({}, {}, {})
-        self._grouping = _Grouping()
+        self._keys = Keys(), Keys(), Keys()
         columns = {CALL: _OF_CALL, PROCESS: _OF_PROCESS, DESCRIPTOR: _OF_DESCRIPTOR}
-        self._columns = {table: [schema[name] for name in names] for table, names in columns.items()}
+        self._spans = {table: spans(schema[name] for name in names) for table, names in columns.items()}
         self._arguments = np.array([_ARGUMENT.get(name, -1) for name in self._names])
         self.processes = Processes(surroundings.process)
         self._recent = Recent(schema, self._names, self._inside) if remember else None
@@ -286,7 +252,7 @@ class Judge:
         self._place(program, section, at)
         self.processes.weigh(program)
         for each in program.rows:
-            self._known[PROCESS].pop(each, None)
+            self._keys[PROCESS].forget(each)
         program.rows.clear()
 
     # events
@@ -299,9 +265,9 @@ class Judge:
             for row in self._tables[PROCESS].rows:
                 assert isinstance(row, ProcessRow)
                 row.process.rows.clear()
-            for table, known in zip(self._tables, self._known, strict=True):
+            for table, keys in zip(self._tables, self._keys, strict=True):
                 table.clear()
-                known.clear()
+                keys.clear()
 
     def _fired(self, section: Section) -> Iterator[tuple[Rule, Places, Batch]]:
         """The rules that fire on events of a section."""
@@ -319,13 +285,11 @@ class Judge:
             assert isinstance(row, ProcessRow)
             return Call(self._values(section, at), first_number + at, row)
 
-        def intern(table: int, keys: Bytes) -> Ids:
-            known, rows = self._known[table], self._tables[table]
-            return self._grouping.ids(keys, known, _adding(rows, known, call, section.rows["text_length"]))
+        def look_up(table: int, keys: Words) -> Ids:
+            rows, lengths = self._tables[table], section.rows["text_length"]
+            return self._keys[table].ids(keys, lambda at: rows.add(call(at), _ROW_BYTES + _COPIES * int(lengths[at])))
 
-        of_call = intern(CALL, self._call_keys(section))
-        of_descriptor = intern(DESCRIPTOR, self._descriptor_keys(section))
-        ids = of_call, of_process, of_descriptor
+        ids = look_up(CALL, self._call_keys(section)), of_process, look_up(DESCRIPTOR, self._descriptor_keys(section))
         batch = Batch(self._names, section.rows["call"], ids, _Calls(len(section), call))
         for rule, fired in self._rules.matching(batch):
             yield rule, fired, batch
@@ -366,31 +330,35 @@ class Judge:
 
     def _inside(self, cgroups: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which events belong to containers."""
+        if (cgroups == cgroups[0]).all():  # as in Choosing
+            return np.full(len(cgroups), self._surroundings.container(int(cgroups[0])) is not None)
         distinct, which = np.unique(cgroups, return_inverse=True)
         found = [self._surroundings.container(cgroup) is not None for cgroup in distinct.tolist()]
         return np.array(found, bool)[which]
 
     def _process_ids(self, section: Section) -> Ids:
-        def make(at: int, key: bytes) -> int:
+        def make(at: int) -> int:
             row = section.rows[at]
             process = self.processes.get(_key(row), section.comm(at))
             number = self._tables[PROCESS].add(
                 ProcessRow(process, _now(row), self._surroundings), _ROW_BYTES + process.size
             )
-            self._known[PROCESS][key] = number
-            process.rows.add(key)
+            process.rows.add(number)
             return number
 
-        return self._grouping.ids(section.columns(self._columns[PROCESS]), self._known[PROCESS], make)
+        return self._keys[PROCESS].ids(section.words(self._spans[PROCESS]), make)
 
-    def _call_keys(self, section: Section) -> Bytes:
-        which, args = self._arguments[section.rows["call"]], section.rows["args"]
+    def _call_keys(self, section: Section) -> Words:
+        which = self._arguments[section.rows["call"]]
+        if (which < 0).all():
+            return section.words(self._spans[CALL])
+        args = section.rows["args"]
         argument = np.where(which == 1, args[:, 1], np.where(which == 0, args[:, 0], 0)).astype(np.uint64)
-        return section.columns(self._columns[CALL], argument.view(np.uint8).reshape(-1, 8))
+        return section.words(self._spans[CALL], argument.view(np.uint8).reshape(-1, 8))
 
-    def _descriptor_keys(self, section: Section) -> Bytes:
+    def _descriptor_keys(self, section: Section) -> Words:
         failed = (section.rows["result"] < 0).view(np.uint8).reshape(-1, 1)
-        return section.columns(self._columns[DESCRIPTOR], failed, section.bytes[:, section.text_at :])
+        return section.words(self._spans[DESCRIPTOR], failed, section.bytes[:, section.text_at :])
 
     def _values(self, section: Section, at: int) -> Values:
         row = section.rows[at]
@@ -484,16 +452,6 @@ def _now(row: Any) -> Now:
 
 def _end(endpoint: Any) -> tuple[bytes, int]:
     return bytes(endpoint["address"]).ljust(16, b"\0"), int(endpoint["port"])  # numpy takes zeros for padding
-
-
-def _adding(
-    table: Rows, known: dict[bytes, int], call: Callable[[int], Call], lengths: npt.NDArray[Any]
-) -> Callable[[int, bytes], int]:
-    def make(at: int, key: bytes) -> int:
-        number = known[key] = table.add(call(at), _ROW_BYTES + _COPIES * int(lengths[at]))
-        return number
-
-    return make
 
 
 def _bounded(places: list[int], counts: list[int], cgroup: Callable[[int], int]) -> Iterable[tuple[int, int]]:

@@ -96,8 +96,8 @@ class Process:
     ctime: int | None = None
     mtime: int | None = None
     environment: str | None = None
-    #: the keys of its rows, which are made anew when it changes
-    rows: set[bytes] = field(default_factory=set)
+    #: the ids of its rows, which are made anew when it changes
+    rows: set[int] = field(default_factory=set)
 
     @property
     def is_known(self) -> bool:

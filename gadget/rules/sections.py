@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gadget.rules.keys import Words
 from gadget.schema import Field, Schema
 
 Bytes = npt.NDArray[np.uint8]
@@ -50,12 +51,16 @@ class Section:
     def __len__(self) -> int:
         return len(self.bytes)
 
-    def columns(self, fields: Sequence[Field], *more: Bytes) -> Bytes:
-        """The bytes of some fields side by side, and more, filled up to whole words."""
-        parts = [self.bytes[:, each.offset : each.offset + each.size] for each in fields]
-        parts += more
-        width = sum(part.shape[1] for part in parts)
-        return np.hstack([*parts, np.zeros((len(self), -width % 4), np.uint8)])
+    def words(self, spans: Sequence[slice], *more: Bytes) -> Words:
+        """Some of the bytes of each row side by side, and more, filled up to whole words."""
+        parts = [*(self.bytes[:, span] for span in spans), *more]
+        words = np.zeros((len(self), -(-sum(part.shape[1] for part in parts) // 8)), np.uint64)
+        found, at = words.view(np.uint8), 0
+        for part in parts:
+            if width := part.shape[1]:  # each is one item for numpy, which would else go byte by byte
+                found[:, at : at + width].view(f"V{width}")[:] = part.view(f"V{width}")
+                at += width
+        return words
 
     def comm(self, at: int) -> str:
         """The name of a row's thread."""
@@ -72,6 +77,17 @@ class Section:
         if not where["as_given"]:
             text = (b"/\xe2\x80\xa6/" if where["cut"] else b"/") + b"/".join(text.split(b"/")[-2::-1])
         return decoded(text)
+
+
+def spans(fields: Iterable[Field]) -> list[slice]:
+    """Where fields are, those side by side as one."""
+    found: list[slice] = []
+    for each in sorted(fields, key=lambda field: field.offset):
+        if found and found[-1].stop == each.offset:
+            found[-1] = slice(found[-1].start, each.offset + each.size)
+        else:
+            found.append(slice(each.offset, each.offset + each.size))
+    return found
 
 
 def decoded(text: bytes) -> str:

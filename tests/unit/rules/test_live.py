@@ -240,21 +240,6 @@ def test_like_alone() -> None:
     assert together.judged == one_by_one.judged == 3_000
 
 
-def test_equal_sums() -> None:
-    """Paths that a container chose so that they look alike in sums are told from each other."""
-    grouping = live._Grouping()
-    grouping._odd[:] = 1
-    keys = np.array([[1, 0, 0, 0, 2, 0, 0, 0], [2, 0, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 2, 0, 0, 0]], np.uint8)
-    known = dict[bytes, int]()
-
-    def make(at: int, key: bytes) -> int:
-        known[key] = len(known)
-        return known[key]
-
-    first, second, third = grouping.ids(keys, known, make).tolist()
-    assert first == third != second
-
-
 def test_host() -> None:
     """Processes of the host are no alerts unless they are asked for, and a container's process knows them as ancestors."""
     shim = exec_of("runc", cgroup_id=HOST, pid=5, tid=5, start=50)
