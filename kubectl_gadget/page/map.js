@@ -1,14 +1,13 @@
 // The drawing. Boxes are placed when the user asks for it; what comes later finds free places, and moves nothing.
 import { BOX, CLOSED, HEAD, arrange } from "./layout.js";
 import { label, whole, worst } from "./model.js";
-import { element, fit, shape } from "./text.js";
+import { element, fitted, shape } from "./text.js";
 
 export const MOST_BOXES = 150;
 const OPEN_AT_FIRST = 40;
 const HUB = 8;
 const MOST_HUBS = 9;
 const MOST_LINES = 200;
-const LETTERS = 22;
 // How small it is made to fit: more is scrolled, and first of all downwards, as letters have to be read.
 const LEAST = 0.55;
 const LEAST_BY_HEIGHT = 0.85;
@@ -232,8 +231,8 @@ export class Drawing {
     const more = isOpen && drawn < count ? `, ${count - drawn} not drawn` : "";
     const says = [`${count} in it${more}`, isOpen ? "" : bad(kind), hub ? `hub ${hub}` : "", alerted(alerts)].filter(Boolean).join("; ");
     const text = (x, y, kind, told) => shape("text", { x: place.left + x, y: place.top + y, class: kind }, told);
-    const letters = Math.floor(place.width / 8.4) - (more ? 12 : 3);
-    const head = [text(12, isOpen ? 17 : 24, "title", `${isOpen ? "▾" : "▸"} ${fit(shown, letters)}`)];
+    const room = place.width - 40 - (more ? 90 : 0);
+    const head = [text(12, isOpen ? 17 : 24, "title", `${isOpen ? "▾" : "▸"} ${fitted(shown, room, 600)}`)];
     if (!isOpen) head.push(text(12, 44, "small", `${count} ${count === 1 ? "box" : "boxes"}`));
     else if (more) head.push(text(place.width - 12, 17, "small end", `+${count - drawn} not drawn`));
     const parts = [
@@ -263,7 +262,7 @@ export class Drawing {
     refill(made, [
       shape("title", {}, says.filter(Boolean).join("; ")),
       shape("rect", { x: place.left, y: place.top, width: place.width, height: place.height, rx: 5 }),
-      shape("text", { x: place.left + 10, y: place.top + 21.5 }, fit(spot.name, LETTERS)),
+      shape("text", { x: place.left + 10, y: place.top + 21.5 }, fitted(spot.name, place.width - 20)),
       ...(hub ? mark(place.left, place.top, hub, "hub") : []),
       ...(spot.alerts ? mark(place.left + place.width, place.top, "!", "alert") : []),
       ...row(place, marks),
@@ -298,8 +297,8 @@ export class Drawing {
     const across = Math.max(200, ...all.map(({ left, width }) => left + width)) + 16;
     const down = Math.max(80, ...all.map(({ top, height }) => top + height)) + 16;
     const [wide, high] = [this.canvas.clientWidth / across, this.canvas.clientHeight / down];
-    const fitted = Math.min(1, Math.max(LEAST, Math.min(wide, Math.max(high, LEAST_BY_HEIGHT))));
-    this.now = given || fitted;
+    const size = Math.min(1, Math.max(LEAST, Math.min(wide, Math.max(high, LEAST_BY_HEIGHT))));
+    this.now = given || size;
     this.svg.setAttribute("viewBox", `0 0 ${across} ${down}`);
     this.svg.setAttribute("width", Math.round(across * this.now));
     this.svg.setAttribute("height", Math.round(down * this.now));

@@ -40,6 +40,7 @@ export class Policies {
     for (const flow of flows) if (flow.verdict === "allowed") rules.set(flow.reason, [...(rules.get(flow.reason) ?? []), flow]);
     this.main.replaceChildren(
       element("p", {}, again, ` ${sum}`),
+      element("p", {}, policies.length ? `Policies: ${policies.join(", ")}` : "There are no policies about these pods: all is let through."),
       ...this.found.notes.map((note) => element("p", { class: "dim" }, note)),
       ...section("Denied", "These policies would deny nothing of it.", bad, ["From", "To", "Port", "Connections", "Why"], (flow) => [...ends(flow), flow.reason]),
       ...section("Rules and what they allowed", "Nothing was allowed by a rule.", [...rules], ["Rule", "What it allowed"], ([reason, those]) => [reason, listed(those)]),
@@ -56,7 +57,8 @@ export class Policies {
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     });
-    return [save, element("pre", { tabindex: 0 }, this.found.diff)];
+    const lines = this.found.diff.split(/^/m).map((line) => (/^[-+](?![-+]{2} )/.test(line) ? element(line[0] === "+" ? "ins" : "del", {}, line) : line));
+    return [save, element("pre", { tabindex: 0 }, ...lines)];
   }
 
   // What the policies say of an edge: its worst verdict, with the reasons.

@@ -14,7 +14,8 @@ export function amount(size) {
 export function took(nanoseconds) {
   if (nanoseconds === null) return "";
   for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) {
-    if (nanoseconds >= size) return `${(nanoseconds / size).toPrecision(2).replace(/e\+?\d+$/, "")} ${unit}`;
+    const value = nanoseconds / size;
+    if (value >= 1) return `${value < 99.5 ? value.toPrecision(2) : Math.round(value)} ${unit}`;
   }
   return `${Math.round(nanoseconds)} ns`;
 }
@@ -28,6 +29,16 @@ export function fit(text, letters) {
   if (all.length <= letters) return text;
   const head = Math.ceil((letters - 1) / 2);
   return `${all.slice(0, head).join("")}…${all.slice(all.length - (letters - 1 - head)).join("")}`;
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+// A text in so many pixels, of the size that the map has.
+export function fitted(text, width, weight = 400) {
+  pen.font = `${weight} 12.5px system-ui, sans-serif`;
+  let letters = Math.min([...text].length, Math.floor(width / 3));
+  while (letters > 1 && pen.measureText(fit(text, letters)).width > width) letters--;
+  return fit(text, letters);
 }
 
 export function element(name, attributes = {}, ...children) {

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gadget.endpoints import Endpoint
+from kubectl_gadget.advise.policy_files import read_policies
 from kubectl_gadget.map.alerts import Alerts
+from kubectl_gadget.map.command import _why_empty
 from kubectl_gadget.map.edges import Edges
 from kubectl_gadget.map.owners import ClusterOwners, Owners
 from kubectl_gadget.map.policies import CachedAnswer, judge
@@ -100,6 +102,8 @@ def test_table(page: Page, server: MapServer) -> None:
         ["shop/web", "shop/cart", "8080/TCP", "2"],
         ["shop/web", "data/db", "5432/TCP", "1"],
     ]
+    cells = "[...[...document.querySelectorAll('tbody tr')].find((row) => row.textContent.includes('8080')).cells]"
+    assert page.run(f"{cells}.slice(6, 10).map((cell) => cell.textContent)") == ["100 B", "9.0 kB", "202 µs", "202 µs"]
     page.click("th:nth-child(4) button")
     assert [each[3] for each in rows(page)] == ["1", "2", "3"]
     assert page.run("document.querySelector('th:nth-child(4)').getAttribute('aria-sort')") == "ascending"
@@ -231,7 +235,7 @@ def test_hostile_names(page: Page, server: MapServer) -> None:
     assert "<script>alert(1)</script>[7]" in page.run("document.querySelector('.flows p').textContent")
     boxes = page.run("[...document.querySelectorAll('.spot')].map((e) => [e.querySelector('text').getComputedTextLength(),"
                      " Number(e.querySelector('rect').getAttribute('width'))])")  # fmt: skip
-    assert all(text < box for text, box in boxes)
+    assert all(text <= box - 20 for text, box in boxes)
 
 
 def test_nobody_else(page: Page, server: MapServer) -> None:
@@ -241,6 +245,38 @@ def test_nobody_else(page: Page, server: MapServer) -> None:
     page.wait("document.querySelector('h1')?.textContent === 'other'")
     assert page.run(f"fetch({json.dumps(server.url)}).then(() => 'read', () => 'refused')") == "refused"
     page.errors.clear()
+
+
+def test_nothing_seen(page: Page) -> None:
+    """A page without flows says why there may be none; one whose filter lets nothing through says that."""
+    with MapServer(0, document("Flows", live=True, empty=_why_empty(["shop"], local=False))) as server:
+        server.edges = edges()
+        page.go(server.url)
+        told = page.run("document.querySelector('#empty').textContent")
+        for word in ("No flow of namespace shop", "nothing over loopback", "-A shows all", "kubectl gadget status"):
+            assert word in told
+        server.edges.write([row()])
+        page.wait("document.querySelector('#empty').hidden")
+        page.type("#filter", "nothing-is-called-so")
+        assert "Empty the filter" in page.run("document.querySelector('#empty').textContent")
+
+
+def test_hubs(page: Page) -> None:
+    """Who talks with eight boxes or more, as DNS, is a number on these, not a line to each."""
+    dns = Endpoint("10.0.0.9", 53, "pod", "kube-system", "coredns-0")
+    with MapServer(0, document("Flows", live=True)) as server:
+        server.edges = edges()
+        server.edges.write(
+            [row(src=WEB._replace(name=f"web{at}"), dst=dns, protocol="udp") for at in range(9)] + [row()]
+        )
+        opened(page, server, 10)
+        page.click("#open")
+        assert page.run("document.querySelectorAll('svg .line').length") == 1
+        assert page.run("document.querySelectorAll('svg .mark.hub').length") == 1
+        assert page.run("document.querySelectorAll('svg .spot .mark:not(.hub)').length") == 9
+        assert "hub 1" in page.run(
+            "document.querySelector('svg .mark.hub').closest('.spot').getAttribute('aria-label')"
+        )
 
 
 def test_large(page: Page) -> None:
@@ -260,8 +296,8 @@ def test_large(page: Page) -> None:
         assert page.run("document.activeElement.getAttribute('aria-rowindex')") == "20001"
 
 
-def test_policies(page: Page) -> None:
-    """The policies' tab has what is denied, which rules allowed what, unused ones and advice; edges have the verdict then."""
+def test_policies(page: Page, tmp_path: Path) -> None:
+    """The policies' tab has what is denied, which rules allowed what, unused ones and advice, which I can save; edges have the verdict then."""
     with MapServer(
         0, document("Flows", live=True, policies=True), lambda **_: judge(seen(), [POLICY], ["shop"])
     ) as server:
@@ -274,6 +310,18 @@ def test_policies(page: Page) -> None:
         text = page.run("document.querySelector('#policies').textContent")
         assert "5 of 7 connections allowed, 2 denied; policies: 1, rules that nothing used: 1." in text
         assert "no ingress rule of cart allows this peer on port 9090/TCP" in text and "changed  shop/cart" in text
+        assert "Policies: shop/cart" in text
+        assert page.run("document.querySelector('#policies pre del').textContent").startswith("-  - from:")
+        assert (
+            "managed-by" in page.run("[...document.querySelectorAll('#policies pre ins')].map((e) => e.textContent)")[1]
+        )
+        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        page.run(
+            "[...document.querySelectorAll('#policies button')].find((e) => e.textContent.startsWith('Save')).click()"
+        )
+        wait_until((tmp_path / "policies.yaml").exists, "the policies", 60)
+        assert read_policies(tmp_path / "policies.yaml", "default").policies
+        page.run("document.querySelector('#tab-policies').focus()")
         page.press("ArrowLeft")
         page.type("#filter", "policy=denied")
         assert [each[:2] for each in rows(page)] == [["shop/web", "shop/cart"]]
