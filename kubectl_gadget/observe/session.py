@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,11 @@ class LogSession(FlowSession):
         self._pairs: Pairs | None = None
         self._last: deque[Pair] | None = deque(maxlen=request.last) if request.last else None
         self._kept = 0
+        self._verdicts: Counter[str] = Counter()
+
+    def _what(self) -> str:
+        bad = [f"{number:,} {verdict}" for verdict, number in self._verdicts.most_common() if verdict != "forwarded"]
+        return super()._what() + (f" ({', '.join(bad)})" if bad else "")
 
     def _known(self, schema: Schema) -> dict[str, Column]:
         return {**super()._known(schema), **{each.name: each for each in self._extra}}
@@ -92,7 +97,7 @@ class LogSession(FlowSession):
         needed = [*(NEEDED if self._once else ()), *(FIELDS if self._extra or self._decided else ())]
         self._fields += [name for name in dict.fromkeys(needed) if name not in self._fields]
         known = all_fields(schema)
-        self._texts = {name: text_of(known[name]) for name in ("protocol", "direction")}
+        self._texts = {name: text_of(known[name]) for name in ("protocol", "direction", "verdict")}
         if self._once:
             self._pairs = Pairs(self._fields, known)
         return output
@@ -139,6 +144,9 @@ class LogSession(FlowSession):
     def _write_pairs(self, pairs: Sequence[Pair]) -> None:
         if self._request.max_events:
             pairs = pairs[: self._request.max_events - self.shown]
+        if pairs and "verdict" in self._fields:
+            at, text = self._fields.index("verdict"), self._texts["verdict"]
+            self._verdicts.update(text(mine[1][at]) for mine, _ in pairs)
         shown = []
         for mine, other in pairs:
             row = mine[1][: self._width]
@@ -162,7 +170,7 @@ class LogSession(FlowSession):
     def _judged(self, mine: TimedRow, other: TimedRow | None) -> tuple[dict[str, Any], dict[str, str]]:
         """The row of a pair that policies are asked about, and its words."""
         row = dict(zip(self._fields, (other or mine)[1], strict=True))
-        return row, {name: text(row[name]) for name, text in self._texts.items()}
+        return row, {name: text(row[name]) for name, text in self._texts.items() if name in row}
 
     def _is_decided(self, pair: Pair) -> bool:
         assert self._opinions

@@ -109,7 +109,7 @@ def told(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def expect(source: Place | Asked, port: int, rows: Counter[tuple[Any, ...]], **wanted: str) -> list[dict[str, Any]]:
-    """Wait until of a port just these rows are there whose fields are as wanted."""
+    """Wait until of a port just these rows are there whose fields are as wanted. Each has its process."""
     found: list[dict[str, Any]] = []
 
     def is_there() -> bool:
@@ -120,6 +120,7 @@ def expect(source: Place | Asked, port: int, rows: Counter[tuple[Any, ...]], **w
         wait_until(is_there, "the rows", 10)
     except AssertionError:
         assert Counter(map(told, found)) == rows
+    assert all(row["pid"] and row["comm"] for row in found), "a row without its process"
     return found
 
 
