@@ -93,26 +93,29 @@ class FormType(click.ParamType[str]):
 
     name = "form"
 
-    def __init__(self, own: Mapping[str, str] | None = None) -> None:
-        """One of those that all have, or of a command's own: names and what completion says of them."""
+    def __init__(self, own: Mapping[str, str] | None = None, without: str = "") -> None:
+        """One of those that all have but one, or of a command's own: names and what completion says of them."""
         self._own = dict(own or {})
+        self._common = [form for form in all_forms().values() if form.name != without]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """All that there are."""
-        return f"[{'|'.join([*(form.written for form in all_forms().values()), *self._own])}]"
+        return f"[{'|'.join([*(form.written for form in self._common), *self._own])}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the value."""
         try:
             if value not in self._own:
-                find_form(str(value), self._own)
+                form = find_form(str(value), self._own)
+                if form.name not in {each.name for each in self._common}:
+                    raise UsageError(f"{value!r}: there is nothing here that it could draw")
         except UsageError as error:
             self.fail(f"{error}.", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Their names."""
-        names = {f"{form.name}{'=' * bool(form.takes)}": form.help for form in all_forms().values()} | self._own
+        names = {f"{form.name}{'=' * bool(form.takes)}": form.help for form in self._common} | self._own
         return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
 
 

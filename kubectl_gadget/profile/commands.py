@@ -78,7 +78,7 @@ class OffcpuCommand(HeadedCommand):
 
 def _options(name: str, own: Sequence[click.Parameter], rows: str) -> list[click.Parameter]:
     """All options of a command, in order, with some of its own."""
-    forms = FormType({form: each.help for form, each in all_forms().items()})
+    forms = FormType({form: each.help for form, each in all_forms().items()}, without="histogram")
     return [
         Option(["--duration"], heading="Options", type=Duration(), default=USUAL_SECONDS, metavar="DURATION",
                help="How long, such as 30s or 5m; 0: until Ctrl-C. [default: 10s]"),

@@ -124,6 +124,14 @@ def test_pods_without_an_option(command: str) -> None:
     assert run_cli(command, "").stderr.startswith("error: [POD]... '': empty")
 
 
+@pytest.mark.parametrize("command", ["profile", "offcpu"])
+def test_no_histogram(command: str) -> None:
+    """Where no row has a histogram, -o histogram is refused, and help does not name it."""
+    assert "histogram" not in run_cli(command, "--help").stdout
+    done = run_cli(command, "-o", "histogram")
+    assert (done.returncode, "there is nothing here that it could draw" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("command", ["execsnoop", "profile", "advise capabilities", "detect learn"])
 def test_how_long(command: str) -> None:
     """How long a command takes is --duration everywhere; --timeout is understood, too."""
