@@ -61,7 +61,7 @@ class StoryCommand(HeadedCommand):
               if option.name != "metric"),
         ]  # fmt: skip
         title = "what happens in a pod: many kinds of events, a line each"
-        super().__init__("story", title, "kubectl gadget story -n shop -p cart", options, self._run)
+        super().__init__("story", title, "kubectl gadget story -n shop cart", options, self._run)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """And the kinds."""
