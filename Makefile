@@ -52,8 +52,8 @@ test-faults: $(BUILT)  ## faults survived, and what each costs; takes 6 minutes 
 test-attacks: $(BUILT)  ## programs that attack an agent, in real containers; takes 4 minutes (needs root); ATTACK_SECONDS=300 for a long one
 	$(SUDO) $(BIN)/python -m pytest tests/attacks
 
-test-hubble: $(BUILT)  ## Hubble's own command line, relay and server beside ours (needs Go; takes a minute, the first time many)
-	$(BIN)/python -m pytest tests/hubble
+test-hubble: $(BUILT)  ## Hubble's own command line, relay and server beside ours, alerts at an OpenTelemetry collector (needs Go; takes a minute, the first time many)
+	$(BIN)/python -m pytest tests/hubble tests/receivers
 
 test-kernels: $(BUILT) $(VENV)/.packages-vm  ## test on Debian's kernels in QEMU (needs root); KERNELS="6.1 7.3" for some, ONLY="execsnoop capable" for some objects, ACCEPT=1 to accept figures
 	$(SUDO) $(BIN)/python -m tests.vm $(KERNELS)

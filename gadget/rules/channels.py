@@ -20,22 +20,24 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import orjson
-
 from gadget import __version__
 from gadget.errors import UsageError
 from gadget.kube.api import ApiServer
-from gadget.rules.alerts import Alert
+from gadget.rules.alerts import Alert, dumps
 from gadget.rules.events import Events, Refused
 from gadget.rules.files import PRIORITIES
 from gadget.text import escape
 
-#: Severity numbers of OTLP's logs data model, from Emergency to Debug.
-_SEVERITIES = (24, 22, 21, 17, 13, 10, 9, 5)
+#: Severity numbers of OTLP's logs data model, from Emergency to Debug, as its appendix has those of syslog.
+_SEVERITIES = (21, 19, 18, 17, 13, 10, 9, 5)
+#: Letters of an alert in a chat, each up to five when escaped: Mattermost takes 16,383, and begins a second message,
+#: outside of the block, with what is behind them.
+_LONGEST_SAID = 3000
 #: How much of a receiver's answer is read.
 _READ = 1 << 16
 _USER = 1  # syslog's facility LOG_USER, as Falco's
@@ -269,13 +271,13 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path, self._seen = path, _rotations
-        self._file = path.open("ab", buffering=0)
+        self._file = _appended(path)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, _rotated)
 
     def write(self, line: bytes) -> None:
         if self._seen != _rotations:
-            seen, newer = _rotations, self._path.open("ab", buffering=0)
+            seen, newer = _rotations, _appended(self._path)
             self._file.close()
             self._file, self._seen = newer, seen
         end = os.fstat(self._file.fileno()).st_size
@@ -291,6 +293,13 @@ class _File:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _appended(path: Path) -> FileIO:
+    """A file to be appended to. A FIFO that nobody reads is an error, where opening it would wait for a reader."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    os.set_blocking(fd, True)
+    return FileIO(fd, "ab")
 
 
 class _Program:
@@ -339,8 +348,9 @@ class _Syslog:
             self._socket.settimeout(self._patience)
         code = _USER * 8 + PRIORITIES.index(alert.rule.priority)
         text = f"<{code}>kubectl-gadget[{os.getpid()}]: {escape(alert.line())}"
+        whole = text.encode("utf-8", "replace")[:8192].decode("utf-8", "ignore").encode()
         try:
-            self._socket.sendto(text.encode("utf-8", "replace")[:8192], self._address)
+            self._socket.sendto(whole, self._address)
         except OSError:
             self.close()
             raise
@@ -415,8 +425,9 @@ class _Webhook:
 
 def _slack(alert: Alert) -> bytes:
     """A message for a webhook of Slack and what is compatible: what processes say cannot be markup in it."""
-    name, text = (escape(each).translate(_SLACK).replace("`", "'") for each in (alert.rule.name, alert.text))
-    return orjson.dumps({"text": f"*{alert.rule.priority}* {name}\n```{text}```"})
+    said = (escape(each)[:_LONGEST_SAID] for each in (alert.rule.name[:256], alert.text))
+    name, text = (each.translate(_SLACK).replace("`", "'") for each in said)
+    return dumps({"text": f"*{alert.rule.priority}* {name}\n```{text}```"})
 
 
 def _otlp(alert: Alert, hostname: str) -> bytes:
@@ -434,13 +445,13 @@ def _otlp(alert: Alert, hostname: str) -> bytes:
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "kubectl-gadget"}},
                                {"key": "host.name", "value": {"stringValue": alert.node or hostname}}]}  # fmt: skip
     scope = {"scope": {"name": "kubectl-gadget", "version": __version__}, "logRecords": [record]}
-    return orjson.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [scope]}]})
+    return dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [scope]}]})
 
 
 def _otlp_value(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"boolValue": value}
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < 1 << 63:
         return {"intValue": str(value)}
     if isinstance(value, list):
         return {"arrayValue": {"values": [_otlp_value(each) for each in value if each is not None]}}

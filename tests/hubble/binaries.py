@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from tests.e2e.cluster.binaries import built_once, kubernetes_binaries, policy_enforcer
+from tests.receivers.binaries import otlp_receiver
 
 MODULE = Path(__file__).parent / "module"
 CALICO = Path(__file__).parent / "calico"
@@ -76,4 +77,5 @@ if __name__ == "__main__":  # all that CI builds
     kubernetes_binaries()
     hubble_binaries()
     calico_parser()
+    otlp_receiver()
     policy_enforcer()

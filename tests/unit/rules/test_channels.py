@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import os
+import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -20,6 +23,7 @@ import pytest
 from gadget.errors import UsageError
 from gadget.rules.alerts import Alert
 from gadget.rules.channels import Channels, Patience, SentCounts, Tls, make
+from kubectl_gadget.cluster.certificates import of_both_sides
 from tests.conftest import wait_until
 from tests.unit.rules.test_rules import loaded, rule
 
@@ -65,8 +69,11 @@ class Receiver:
 
 
 @contextmanager
-def receiving(answers: Callable[[int], int]) -> Iterator[Receiver]:
+def receiving(answers: Callable[[int], int], keys: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     receiver = Receiver(answers)
+    if keys:
+        receiver.server.socket = keys.wrap_socket(receiver.server.socket, server_side=True)
+        receiver.url = receiver.url.replace("http://127.0.0.1", "https://localhost")
     thread = threading.Thread(target=receiver.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield receiver
@@ -74,9 +81,9 @@ def receiving(answers: Callable[[int], int]) -> Iterator[Receiver]:
     receiver.server.server_close()
 
 
-def sent(where: str, number: int = 5, text: str = "o") -> SentCounts:
+def sent(where: str, number: int = 5, text: str = "o", keys: Tls = Tls()) -> SentCounts:  # noqa: B008
     """Send alerts to one place, to its end."""
-    channels = Channels([make(where, "node-a", Tls(), QUICK, print)], QUICK.drain)
+    channels = Channels([make(where, "node-a", keys, QUICK, print)], QUICK.drain)
     for at in range(number):
         channels.put(alert(at, text))
     return channels.end()[0]
@@ -194,6 +201,60 @@ def test_slack() -> None:
     with receiving(lambda _: 200) as receiver:
         sent(f"slack:{receiver.url}/services/secret", 1, "<!channel> ```& *x*")
     assert receiver.taken == [{"text": "*Warning* Shell\n```&lt;!channel&gt; '''&amp; *x* 0```"}]
+
+
+@pytest.mark.parametrize(
+    "begin", ["<!channel> \udcff\x1b[2J\u202e\n", "`" * 20_000, "&" * 20_000, "x" * 2_999 + "\n", "\U0001f600" * 9_000]
+)
+def test_hostile_text_in_slack(begin: str) -> None:
+    """Whatever a process says, in Slack it is one message with one block of text, short enough for Mattermost not to be split."""
+    with receiving(lambda _: 200) as receiver:
+        assert sent(f"slack:{receiver.url}", 1, f"{begin}@channel").sent == 1
+    said = receiver.taken[0]["text"]
+    assert len(said) < 16_383
+    head, block, rest = said.split("```")
+    assert (head, rest) == ("*Warning* Shell\n", "") and block and block.isprintable()
+    assert not re.search("[<>`]|&(?!amp;|lt;|gt;)", block)
+
+
+def test_hostile_text_in_syslog() -> None:
+    """Whatever a process says, the log daemon gets one line of it, of 8 KiB at most, that is UTF-8."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.settimeout(10)
+        assert (
+            sent(f"syslog:127.0.0.1:{daemon.getsockname()[1]}", 1, "\n<0>evil\x00\udcff\r" + "\U0001f600" * 9_000).sent
+            == 1
+        )
+        line = daemon.recv(1 << 16)
+    assert len(line) <= 8192 and line.startswith(b"<12>kubectl-gadget[") and line.decode().isprintable()
+
+
+def test_mutual_tls(tmp_path: Path) -> None:
+    """A receiver that asks for a certificate gets alerts with ours, also where it fails at first, and none without it."""
+    for side, data in zip(("server", "client"), of_both_sides("--to", ["localhost"]), strict=True):
+        (tmp_path / side).mkdir()
+        for name, text in data.items():
+            (tmp_path / side / name).write_bytes(base64.b64decode(text))
+    server, client = tmp_path / "server", tmp_path / "client"
+    keys = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=server / "ca.crt")
+    keys.load_cert_chain(server / "tls.crt", server / "tls.key")
+    keys.verify_mode = ssl.CERT_REQUIRED
+    with receiving(lambda number: 200 if number % 3 == 0 else 500, keys) as receiver:
+        done = sent(receiver.url, keys=Tls(client / "ca.crt", client / "tls.crt", client / "tls.key"))
+        assert (done.sent, done.lost) == (5, 0), done.why
+        assert [body["output_fields"]["proc.pid"] for body in receiver.taken] == [0, 1, 2, 3, 4]
+        for wrong in (Tls(client / "ca.crt"), Tls(None, client / "tls.crt", client / "tls.key")):
+            done = sent(receiver.url, 1, keys=wrong)
+            assert (done.sent, done.lost) == (0, 1) and done.why
+    assert len(receiver.taken) == 5
+
+
+def test_fifo_that_nobody_reads(tmp_path: Path) -> None:
+    """A FIFO as a file, without a reader, is an error at once and no wait."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="No such device or address"):
+        make(f"file:{tmp_path}/fifo", "node-a", Tls(), QUICK, print)
 
 
 def test_otlp() -> None:
